@@ -1,0 +1,96 @@
+"""What several rooms of tests need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+ZOO = str(Path(sys.executable).with_name("zoo"))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The real data beside the checkout; the test is skipped, visibly, where they are not."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real data of ../shared/data are not on this machine")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests share one cache, which is not the user's."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+
+
+def write_distribution(folder: Path, name: str, code: str) -> None:
+    """A distribution of one module with one entry point, as pip would leave it in ``folder``."""
+    module = name.replace("-", "_")
+    (folder / f"{module}.py").write_text(textwrap.dedent(code))
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[zoo]\nmain = {module}\n")
+    sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Install a plugin, by name and code, for this process and those that it starts."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return lambda name, code: write_distribution(folder, name, code)
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command ``zoo`` in a folder of its own, as a user would."""
+
+    def run(*arguments: object, check: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [ZOO, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def write_patches(folder: Path, *, bands: int = 3, size: int = 32, count: int = 24, seed: int = 0) -> Path:
+    """A folder of patches with landslides that any model can find: bright ellipses in three scenes."""
+    rng = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    y, x = np.mgrid[:size, :size]
+    lines = ["tile,scene,row,col"]
+    for index in range(count):
+        cy, cx = rng.uniform(size * 0.25, size * 0.75, 2)
+        ry, rx = rng.uniform(size * 0.1, size * 0.3, 2)
+        mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
+        image = rng.normal(0, 1, (bands, size, size)) + 2.0 * mask
+        np.save(folder / "images" / f"p{index:03}.npy", image.astype(np.float32))
+        np.save(folder / "masks" / f"p{index:03}.npy", mask.astype(np.uint8))
+        lines.append(f"p{index:03}.npy,s{index % 3},{index // 3 // 4},{index // 3 % 4}")
+    (folder / "tiles.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four patches of 3x32x32 in three scenes, ``s0`` to ``s2``."""
+    return write_patches(tmp_path_factory.mktemp("data") / "patches")

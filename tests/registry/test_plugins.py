@@ -1,0 +1,201 @@
+"""Plugins are loaded one by one: a broken one is taken back whole, reported, and stops nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.errors import PluginError, UnknownNameError
+from zoo.registry import list_models
+from zoo.registry.plugins import PluginLoader
+
+Installer = Callable[[str, str], None]
+
+
+def loaded(selected: frozenset[str] | None = None, *, strict: bool = False) -> PluginLoader:
+    loader = PluginLoader(selected, strict=strict)
+    loader.load()
+    return loader
+
+
+def status(loader: PluginLoader, name: str) -> tuple[str, str]:
+    report = next(report for report in loader.reports if report.name == name)
+    return report.status, report.error
+
+
+METRIC = """
+    from zoo.registry import LossSpec, MetricSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_metrics(register):
+        register(MetricSpec(name="missed", target="zoo_numbers:missed", summary="s", higher_is_better=False))
+
+    @hookimpl
+    def zoo_register_losses(register):
+        register(LossSpec(name="zero", target="zoo_numbers:Zero", summary="s"))
+
+    def missed(tp, fp, fn, tn):
+        return fn.astype(float)
+"""
+GOOD = """
+    from zoo.registry import ModelSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_models(register):
+        register(ModelSpec(name="good_model", target="json:loads", summary="s"))
+"""
+
+
+def test_the_built_in_models_come_through_the_hook() -> None:
+    loader = loaded()
+    assert {"unet", "enhanced_unet"} <= set(loader.catalogue.models)
+    assert status(loader, "landslide-zoo/models") == ("loaded", "")
+
+
+def test_a_plugin_adds_its_model(install: Installer) -> None:
+    install("zoo-good", GOOD)
+    loader = loaded()
+    assert loader.catalogue.models.provider("good_model") == "zoo-good"
+    assert status(loader, "zoo-good") == ("loaded", "")
+
+
+def test_a_plugin_adds_metrics_and_losses(install: Installer) -> None:
+    install("zoo-numbers", METRIC)
+    catalogue = loaded().catalogue
+    assert catalogue.losses.provider("zero") == "zoo-numbers"
+    spec = catalogue.metrics.get("missed")
+    assert spec.resolve()(*(np.array([value]) for value in (1, 2, 3, 4))) == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise RuntimeError('boom at import')", "RuntimeError: boom at import"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("import no_such_thing", "No module named 'no_such_thing'"),
+        ("def (", "SyntaxError"),
+        (
+            GOOD + "\n        raise KeyError('late')\n",
+            "KeyError: 'late'",
+        ),
+        (
+            GOOD.replace("good_model", "unet"),
+            "model 'unet' is already registered by landslide-zoo/models",
+        ),
+        (
+            """
+            from zoo.registry import hookimpl
+
+            @hookimpl
+            def zoo_register_model(register): ...
+            """,
+            "unknown hook 'zoo_register_model'",
+        ),
+        (
+            """
+            from zoo.registry import hookimpl
+
+            @hookimpl
+            def zoo_register_models(register):
+                register("unet")
+            """,
+            "Register a ModelSpec",
+        ),
+        (
+            """
+            from zoo.registry import DatasetSpec, LossSpec, hookimpl
+
+            @hookimpl
+            def zoo_register_datasets(register):
+                register(DatasetSpec(name="half", target="json:loads", summary="s"))
+
+            @hookimpl
+            def zoo_register_losses(register):
+                register(LossSpec(name="Bad Name", target="json:loads", summary="s"))
+            """,
+            "no name for a loss",
+        ),
+    ],
+)
+def test_a_failing_plugin_is_rolled_back_and_reported(install: Installer, code: str, reason: str) -> None:
+    install("zoo-bad", code)
+    install("zoo-good", GOOD.replace("good_model", "still_here"))
+    loader = loaded()
+    state, error = status(loader, "zoo-bad")
+    assert state == "failed"
+    assert reason in error
+    assert "\n" not in error
+    assert all(table.of("zoo-bad") == [] for table in loader.catalogue.tables().values())
+    assert "still_here" in loader.catalogue.models
+    assert "unet" in loader.catalogue.models
+
+
+def test_strict_mode_raises_at_the_first_failure(install: Installer) -> None:
+    install("zoo-bad", "raise RuntimeError('boom')")
+    with pytest.raises(PluginError, match="zoo-bad: plugin failed: RuntimeError: boom"):
+        loaded(strict=True)
+
+
+def test_selection_limits_what_is_loaded(install: Installer) -> None:
+    install("zoo-good", GOOD)
+    assert status(loaded(frozenset()), "zoo-good")[0] == "skipped"
+    assert status(loaded(frozenset({"zoo-good"})), "zoo-good")[0] == "loaded"
+    assert "unet" in loaded(frozenset()).catalogue.models
+    with pytest.raises(UnknownNameError, match="Did you mean 'zoo-good'"):
+        loaded(frozenset({"zoo-goood"}))
+
+
+def test_the_environment_selects(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("zoo-good", GOOD)
+    for value, expected in (("none", "skipped"), ("zoo-good, ", "loaded"), ("", "loaded")):
+        monkeypatch.setenv("ZOO_PLUGINS", value)
+        loader = PluginLoader.from_environment()
+        loader.load()
+        assert status(loader, "zoo-good")[0] == expected
+    monkeypatch.delenv("ZOO_PLUGINS")
+    install("zoo-bad", "raise RuntimeError('boom')")
+    monkeypatch.setenv("ZOO_STRICT_PLUGINS", "1")
+    with pytest.raises(PluginError):
+        PluginLoader.from_environment().load()
+
+
+def test_commands_are_added_and_a_clash_is_taken_back(install: Installer) -> None:
+    import click
+
+    body = """
+        import click
+        from zoo.registry import hookimpl
+
+        @hookimpl
+        def zoo_register_commands(app):
+            app.add_command(click.Command("{0}"))
+            app.add_command(click.Command("{1}"))
+    """
+    install("zoo-cmd", body.format("fresh", "fresher"))
+    install("zoo-clash", body.format("mine", "bench"))
+    loader = loaded()
+    bench = click.Command("bench")
+    app = click.Group(commands={"bench": bench})
+    loader.register_commands(app)
+    assert set(app.commands) == {"bench", "fresh", "fresher"}
+    assert app.commands["bench"] is bench
+    assert "command 'bench' is already there" in status(loader, "zoo-clash")[1]
+    assert next(r for r in loader.reports if r.name == "zoo-cmd").provides["commands"] == ["fresh", "fresher"]
+
+
+def test_nothing_is_imported_from_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "zoo_stray.py").write_text("raise SystemExit('imported from the working directory')")
+    (tmp_path / "pluggy.py").write_text("raise SystemExit('imported from the working directory')")
+    command = [str(Path(sys.executable).with_name("zoo")), "models"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "unet" in done.stdout
+
+
+def test_list_models_takes_shell_patterns() -> None:
+    assert list_models("*unet") == ["drs_unet", "enhanced_unet", "unet"]

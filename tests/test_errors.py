@@ -1,0 +1,25 @@
+"""Errors say what, where and what to do, and survive the way between processes."""
+
+import pickle
+
+from zoo.errors import DataError, UnknownNameError, ZooError, suggestion
+
+
+def test_error_reads_as_where_what_hint() -> None:
+    error = DataError("is truncated", where="a.png", hint="Copy it again")
+    assert str(error) == "a.png: is truncated. Copy it again"
+    assert str(ZooError("no data")) == "no data"
+
+
+def test_errors_survive_pickling() -> None:
+    for error in (DataError("p", where="w", hint="h"), UnknownNameError("model", "unett", ["unet"])):
+        back = pickle.loads(pickle.dumps(error))
+        assert type(back) is type(error)
+        assert (str(back), back.where, back.hint) == (str(error), error.where, error.hint)
+
+
+def test_suggestion_finds_the_nearest_whatever_the_case() -> None:
+    assert suggestion("UNet", ["unet", "folder"]) == "Did you mean 'unet'?"
+    assert suggestion("xyz", ["b", "a"]) == "There are: a, b"
+    assert suggestion("xyz", []) == "There are none"
+    assert "and 5 more" in suggestion("xyz", [f"m{i:02}" for i in range(25)])

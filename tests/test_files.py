@@ -1,0 +1,89 @@
+"""A file is whole or absent, whatever happens while it is written."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.errors import ZooError
+from zoo.files import atomic_path, cache_folder, check_writable_folder, write_json_atomic, write_text_atomic
+
+
+def test_text_round_trip_leaves_no_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "Übung" / "a.txt"
+    write_text_atomic(path, "π")
+    assert path.read_text(encoding="utf-8") == "π"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_new_files_get_the_permissions_of_open(tmp_path: Path) -> None:
+    write_text_atomic(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    write_text_atomic(path, "old")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ZooError, match="no space left"), atomic_path(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_really_full_device_is_told_in_words() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(ZooError, match="cannot write here"):
+        write_text_atomic("/dev/full/a.txt", "x")
+
+
+def test_a_folder_that_is_a_file_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ZooError, match="cannot write here"):
+        check_writable_folder(tmp_path / "file" / "out")
+
+
+def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json_atomic(tmp_path / "a.json", {"x": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_kill_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json_atomic(path, {"state": "old"})
+    script = f"""
+from zoo.files import atomic_path
+with atomic_path({str(path)!r}) as temporary:
+    temporary.write_text("half of a")
+    print("written", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "written\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert json.loads(path.read_text()) == {"state": "old"}
+
+
+def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    assert cache_folder("x") == tmp_path / "x"
+    monkeypatch.delenv("ZOO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    assert cache_folder("x") == tmp_path / "c" / "landslide-zoo" / "x"

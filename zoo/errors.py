@@ -1,0 +1,81 @@
+"""What a user is told when something is wrong: what, where, and what to do about it.
+
+Every error that bad input can cause is a :class:`ZooError`. The command line prints it in one or two lines and
+exits with 2; a library user catches it by type. Anything else that escapes is a bug in zoo or in a plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ZooError(Exception):
+    """Something that the user can put right.
+
+    Args:
+        problem: what is wrong, in one sentence without a final full stop.
+        where: the file, band, row, plugin or option in which it is wrong.
+        hint: what to do next.
+    """
+
+    def __init__(self, problem: str, *, where: object = None, hint: str | None = None) -> None:
+        self.problem = problem
+        self.where = None if where is None else str(where)
+        self.hint = hint
+        super().__init__(problem, self.where, hint)
+
+    def __str__(self) -> str:
+        text = self.problem if self.where is None else f"{self.where}: {self.problem}"
+        return text if self.hint is None else f"{text}. {self.hint}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process borders in the benchmark; keyword-only arguments would be lost on the way.
+        return _rebuild, (type(self), self.problem, self.where, self.hint)
+
+
+def _rebuild(kind: type[ZooError], problem: str, where: str | None, hint: str | None) -> ZooError:
+    error = kind.__new__(kind)
+    ZooError.__init__(error, problem, where=where, hint=hint)
+    return error
+
+
+class UnknownNameError(ZooError):
+    """A model, data set, loss, option, group or column that does not exist."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: object = None) -> None:
+        known = sorted(known)
+        super().__init__(f"unknown {kind} {name!r}", where=where, hint=suggestion(name, known))
+
+
+class PluginError(ZooError):
+    """A plugin that cannot be loaded, or registers what is taken."""
+
+
+class ModelError(ZooError):
+    """A model that cannot be made, or was given input that it cannot take."""
+
+
+class DataError(ZooError):
+    """A file or folder of data that is not what it should be."""
+
+
+class ConfigError(ZooError):
+    """Options that contradict each other or are out of range."""
+
+
+class ResultError(ZooError):
+    """A result file or bundle that cannot be trusted."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``Did you mean 'unet'?``, or the list of what there is when nothing comes close."""
+    known = sorted(known)
+    folded = {candidate.casefold(): candidate for candidate in reversed(known)}
+    close = [folded[match] for match in get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)]
+    if close:
+        return "Did you mean " + " or ".join(repr(candidate) for candidate in close) + "?"
+    if not known:
+        return "There are none"
+    shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return f"There are: {shown}"

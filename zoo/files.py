@@ -1,0 +1,86 @@
+"""Files that are either whole or absent, and the one folder in which zoo keeps what it can make again."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from zoo.errors import ZooError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.
+
+    The file is flushed to the disk before the rename, so that after a crash ``path`` holds either the old bytes
+    or the new ones. On an error, Ctrl-C included, the temporary file is removed and ``path`` is untouched.
+
+    Raises:
+        ZooError: if the folder cannot be made or written to, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files private; what we publish gets the permissions that open() would have given it.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
+
+
+def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json_atomic(path: str | os.PathLike[str], value: object) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; NaN and infinities are refused, as JSON has none."""
+    write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_writable_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make ``folder`` and prove that a file can be written there, before hours of work depend on it."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def cache_folder(name: str) -> Path:
+    """The folder ``name`` under ``$ZOO_CACHE``, or under ``~/.cache/landslide-zoo``; it is not made."""
+    root = os.environ.get("ZOO_CACHE")
+    if root:
+        return Path(root) / name
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "landslide-zoo" / name
+
+
+def _unwritable(path: Path, error: OSError) -> ZooError:
+    reason = (error.strerror or str(error)).lower()
+    return ZooError(
+        f"cannot write here ({reason})", where=path, hint="Free some space or name a folder that you may write to"
+    )

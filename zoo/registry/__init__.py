@@ -1,0 +1,140 @@
+"""The catalogue of models, data sets, losses and metrics, built-in and plugged in. Imports no torch.
+
+>>> from zoo.registry import create_model, list_models
+>>> list_models("*unet*")
+['drs_unet', 'enhanced_unet', 'unet']
+>>> model = create_model("enhanced_unet", in_channels=7, classes=2)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ConfigError
+from zoo.registry.catalogue import Catalogue
+from zoo.registry.hookspecs import CommandGroup, hookimpl
+from zoo.registry.plugins import PluginLoader, PluginReport
+from zoo.registry.specs import (
+    Choice,
+    DatasetSpec,
+    Flag,
+    LossSpec,
+    MetricSpec,
+    ModelSpec,
+    Option,
+    check_options,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.datasets.base import PatchDataset
+
+__all__ = [
+    "Catalogue",
+    "Choice",
+    "CommandGroup",
+    "DatasetSpec",
+    "Flag",
+    "LossSpec",
+    "MetricSpec",
+    "ModelSpec",
+    "Option",
+    "PluginReport",
+    "catalogue",
+    "check_options",
+    "create_dataset",
+    "create_model",
+    "hookimpl",
+    "list_datasets",
+    "list_models",
+    "plugin_reports",
+    "register_commands",
+    "reload",
+]
+
+
+@lru_cache(maxsize=1)
+def _loader() -> PluginLoader:
+    loader = PluginLoader.from_environment()
+    loader.load()
+    return loader
+
+
+def catalogue() -> Catalogue:
+    """Everything that is registered; plugins are loaded at the first call."""
+    return _loader().catalogue
+
+
+def plugin_reports() -> list[PluginReport]:
+    """What became of every installed plugin."""
+    return list(_loader().reports)
+
+
+def register_commands(app: CommandGroup) -> None:
+    """Let the plugins add their commands to the ``click.Group`` ``app``."""
+    _loader().register_commands(app)
+
+
+def reload() -> None:
+    """Forget the loaded plugins, so that the next call looks at the environment again."""
+    _loader.cache_clear()
+
+
+def list_models(pattern: str | None = None) -> list[str]:
+    """Names of the registered models that match a shell pattern such as ``*unet*``, sorted."""
+    return [spec.name for spec in catalogue().models.match(pattern)]
+
+
+def list_datasets(pattern: str | None = None) -> list[str]:
+    """Names of the registered data sets that match a shell pattern, sorted."""
+    return [spec.name for spec in catalogue().datasets.match(pattern)]
+
+
+def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: Any) -> nn.Module:
+    """Make a registered model with fresh weights.
+
+    Args:
+        name: as ``zoo models`` lists it.
+        in_channels: bands of the input; 7 is the paper's stack with the LSI.
+        classes: channels of the logits; 2 is background and landslide.
+        options: what ``zoo models show NAME`` lists.
+
+    Returns:
+        A module that maps float32 ``(B, in_channels, H, W)`` to logits ``(B, classes, H, W)``.
+
+    Raises:
+        UnknownNameError: for a name or an option that does not exist.
+        ConfigError: if a count is not a positive integer.
+        PluginError: if the target cannot be imported.
+    """
+    spec = catalogue().models.get(name)
+    for label, count in (("in_channels", in_channels), ("classes", classes)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ConfigError(f"{label} must be a positive integer, not {count!r}", where=f"model {name!r}")
+    check_options(spec, options)
+    model: nn.Module = spec.resolve()(in_channels=in_channels, classes=classes, **options)
+    return model
+
+
+def create_dataset(name: str, split: str = "train", **options: Any) -> PatchDataset:
+    """Open one split of a registered data set.
+
+    Args:
+        name: as ``zoo datasets`` lists it.
+        split: ``train``, ``val`` or ``test``.
+        options: ``root``, ``transforms``, and what ``zoo datasets show NAME`` lists.
+
+    Raises:
+        UnknownNameError: for a name or an option that does not exist.
+        ConfigError: for a split that does not exist.
+        DataError: if the data are absent or not what they should be.
+    """
+    spec = catalogue().datasets.get(name)
+    if split not in ("train", "val", "test"):
+        raise ConfigError(f"split must be train, val or test, not {split!r}", where=f"data set {name!r}")
+    common = ("root", "transforms", "progress")
+    check_options(spec, {option: value for option, value in options.items() if option not in common})
+    dataset: PatchDataset = spec.resolve()(split=split, **options)
+    return dataset
