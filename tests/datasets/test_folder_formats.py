@@ -1,0 +1,395 @@
+"""Every format, dtype and band count comes back as it was written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo.datasets.base import IGNORE
+from zoo.datasets.folder import Folder
+from zoo.errors import ConfigError, DataError
+from zoo.physics.bands import Band
+
+EVERYTHING = {"fractions": (1, 0, 0), "split_by": "random"}
+
+
+def opened(root, **options):
+    return Folder(root, **{**EVERYTHING, **options})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bands", "dtype"),
+    [
+        (".png", 3, "uint8"),
+        (".png", 1, "uint8"),
+        (".png", 1, "uint16"),
+        (".tif", 1, "float32"),
+        (".tif", 7, "float32"),
+        (".tif", 14, "uint16"),
+        (".tif", 3, "int16"),
+        (".npy", 4, "float64"),
+        (".npy", 3, "uint8"),
+        (".npy", 2, ">i4"),
+        (".h5", 14, "float64"),
+        (".h5", 1, "float32"),
+    ],
+)
+def test_images_and_masks_come_back_as_written(disk, tmp_path, suffix, bands, dtype):
+    images, masks = disk.make_patches(6, bands, (16, 20), dtype)
+    dataset = opened(disk.write_folder(tmp_path, images, masks, suffix=suffix))
+    assert [patch.name for patch in dataset.patches] == [f"tile_{index:03d}" for index in range(6)]
+    for index, sample in enumerate(dataset):
+        assert sample["image"].dtype == torch.float32
+        assert sample["image"].shape == (bands, 16, 20)
+        assert sample["mask"].dtype == torch.int64
+        np.testing.assert_array_equal(sample["image"].numpy(), images[index].astype(np.float32))
+        np.testing.assert_array_equal(sample["mask"].numpy(), masks[index])
+    assert len(dataset.bands) == bands
+
+
+@pytest.mark.parametrize("mask_suffix", [".png", ".tif", ".npy", ".h5"])
+def test_images_and_masks_may_have_different_formats(disk, tmp_path, mask_suffix):
+    images, masks = disk.make_patches(4, 7, dtype="float32")
+    dataset = opened(disk.write_folder(tmp_path, images, masks, suffix=".tif", mask_suffix=mask_suffix))
+    np.testing.assert_array_equal(dataset[3]["mask"].numpy(), masks[3])
+
+
+def test_jpeg_images_are_read(disk, tmp_path):
+    images, masks = disk.make_patches(3)
+    root = disk.write_folder(tmp_path, images, masks)
+    for path in (root / "images").iterdir():
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    dataset = opened(root)
+    assert [band.name for band in dataset.bands] == ["red", "green", "blue"]
+    assert dataset[0]["image"].shape == (3, 16, 16)
+
+
+def test_sixteen_bit_colour_png_is_not_cut_to_eight(disk, tmp_path):
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    values = np.arange(3 * 16 * 16, dtype=np.uint16).reshape(3, 16, 16) * 80
+    root = disk.write_folder(tmp_path, *disk.make_patches(2))
+    for path in (root / "images").iterdir():
+        with (
+            pytest.warns(NotGeoreferencedWarning),
+            rasterio.open(path, "w", driver="PNG", count=3, height=16, width=16, dtype="uint16") as target,
+        ):
+            target.write(values)
+    np.testing.assert_array_equal(opened(root)[0]["image"].numpy(), values.astype(np.float32))
+
+
+def test_palette_is_class_ids_in_a_mask_and_colours_in_an_image(disk, tmp_path):
+    _, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path, *disk.make_patches(2))
+    palette = [10, 20, 30, 200, 100, 50]
+    for folder in ("images", "masks"):
+        for index, path in enumerate(sorted((root / folder).iterdir())):
+            picture = Image.new("P", (16, 16))
+            picture.putdata(masks[index].ravel().tolist())
+            picture.putpalette(palette)
+            picture.save(path)
+    sample = opened(root)[1]
+    np.testing.assert_array_equal(sample["mask"].numpy(), masks[1])
+    expected = np.array(palette, dtype=np.float32).reshape(2, 3)[masks[1]]
+    np.testing.assert_array_equal(sample["image"].numpy(), np.moveaxis(expected, -1, 0))
+
+
+def test_transparent_pixels_are_missing(disk, tmp_path):
+    images, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path, images, masks)
+    for index, path in enumerate(sorted((root / "images").iterdir())):
+        alpha = np.full((16, 16), 255, np.uint8)
+        alpha[:4] = 0
+        Image.fromarray(np.dstack([*images[index], alpha])).save(path)
+    dataset = opened(root)
+    assert len(dataset.bands) == 3
+    sample = dataset[0]
+    assert sample["image"][:, :4].isnan().all()
+    assert not sample["image"][:, 4:].isnan().any()
+    assert (sample["mask"][:4] == IGNORE).all()
+    assert "images: 128 pixels are missing and count nowhere" in dataset.split_notes
+
+
+def test_tiff_says_names_units_nodata_and_pixel_size(disk, tmp_path):
+    from affine import Affine
+
+    images, masks = disk.make_patches(3, 2, dtype="float32")
+    images[0, 1, 5, 6] = -9999
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for index, path in enumerate(sorted((root / "images").iterdir())):
+        disk.write_tiff(
+            path,
+            images[index],
+            names=("slope", "NDVI"),
+            units=("degree", ""),
+            nodata=-9999.0,
+            crs="EPSG:32643",
+            transform=Affine(10, 0, 5e5, 0, -10, 4e6),
+            compress="lzw",
+        )
+    dataset = opened(root)
+    assert dataset.bands == (Band("slope", "degree", nodata=-9999.0), Band("NDVI", "unknown", nodata=-9999.0))
+    assert dataset.pixel_size == 10.0
+    sample = dataset[0]
+    assert sample["image"].isnan().nonzero().tolist() == [[1, 5, 6]]
+    assert (sample["mask"] == IGNORE).nonzero().tolist() == [[5, 6]]
+
+
+def test_nodata_rule_all_keeps_pixels_that_miss_one_band(disk, tmp_path):
+    def holes(images, masks):
+        images[:] = np.maximum(images, 1)
+        images[:, 0, 2, 2] = 0
+        images[:, :, 3, 3] = 0
+
+    images, masks = disk.make_patches(3)
+    holes(images, masks)
+    root = disk.write_folder(tmp_path, images, masks)
+    any_band = opened(root, nodata=0)
+    all_bands = opened(root, nodata="0", nodata_rule="all")
+    assert (any_band[0]["mask"] == IGNORE).nonzero().tolist() == [[2, 2], [3, 3]]
+    assert (all_bands[0]["mask"] == IGNORE).nonzero().tolist() == [[3, 3]]
+    assert all_bands[0]["image"].isnan().sum() == 4
+
+
+def test_nan_is_missing_when_the_user_says_so(disk, tmp_path):
+    images, masks = disk.make_patches(3, 4, dtype="float32")
+    images[1, 2, 3, 4] = np.nan
+    root = disk.write_folder(tmp_path, images, masks, suffix=".npy")
+    dataset = opened(root, nodata="nan")
+    assert dataset[1]["image"].isnan().nonzero().tolist() == [[2, 3, 4]]
+    assert dataset[1]["mask"][3, 4] == IGNORE
+    assert np.isnan(dataset.bands[0].nodata)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+@pytest.mark.parametrize("bands_last", [False, True])
+def test_order_of_axes_is_told_by_the_mask(disk, tmp_path, suffix, bands_last):
+    images, masks = disk.make_patches(3, 7, (16, 20), "float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=suffix)
+    for index, path in enumerate(sorted((root / "images").iterdir())):
+        values = np.moveaxis(images[index], 0, -1) if bands_last else images[index]
+        if suffix == ".npy":
+            np.save(path, values)
+        else:
+            import h5py
+
+            with h5py.File(path, "w") as file:
+                file["img"] = values
+    np.testing.assert_array_equal(opened(root)[2]["image"].numpy(), images[2])
+
+
+def test_ambiguous_order_of_axes_is_refused_until_it_is_named(disk, tmp_path):
+    images, masks = disk.make_patches(3, 16, (16, 16), "float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".npy")
+    with pytest.raises(DataError, match=r"tile_000\.npy: shape 16 x 16 x 16 fits .* layout=CHW or layout=HWC"):
+        opened(root)
+    np.testing.assert_array_equal(opened(root, layout="CHW")[0]["image"].numpy(), images[0])
+    np.testing.assert_array_equal(opened(root, layout="HWC")[0]["image"].numpy(), np.moveaxis(images[0], -1, 0))
+
+
+def test_hdf5_array_is_found_or_named(disk, tmp_path):
+    images, masks = disk.make_patches(2, 4, dtype="float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".h5")
+    for index, path in enumerate(sorted((root / "images").iterdir())):
+        disk.write_hdf5(path, images[index], key="group/reflectance")
+    np.testing.assert_array_equal(opened(root)[0]["image"].numpy(), images[0])
+    np.testing.assert_array_equal(opened(root, image_key="group/reflectance")[0]["image"].numpy(), images[0])
+    with pytest.raises(DataError, match=r"tile_000\.h5: has no image array 'reflectance'.*group/reflectance"):
+        opened(root, image_key="reflectance")
+
+
+@pytest.mark.parametrize(
+    ("folders", "names", "mask_names"),
+    [
+        (("images", "masks"), ["image_1", "image_2"], ["mask_1", "mask_2"]),
+        (("img", "mask"), ["image_1", "image_2"], ["mask_1", "mask_2"]),
+        (("image", "label"), ["a", "b"], ["a_label", "b_label"]),
+        (("images", "annotations"), ["S1-7 img", "S1-8 img"], ["s1_7_MASK", "s1_8_MASK"]),
+        (("Images", "Masks"), ["π_größe", "日本"], ["π_größe", "日本"]),
+    ],
+)
+def test_folders_and_names_are_matched(disk, tmp_path, folders, names, mask_names):
+    images, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path / "données", images, masks, folders=folders, names=names, mask_names=mask_names)
+    dataset = opened(root)
+    by_name = dict(zip(names, range(2), strict=True))
+    for index, patch in enumerate(dataset.patches):
+        np.testing.assert_array_equal(dataset[index]["mask"].numpy(), masks[by_name[patch.name]])
+
+
+def test_folders_can_be_named_and_nested(disk, tmp_path):
+    images, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path, images, masks, folders=("s2/x", "truth/x"), names=["a", "b"])
+    dataset = opened(root, images="s2", masks="truth")
+    assert [patch.name for patch in dataset.patches] == ["x/a", "x/b"]
+
+
+def test_hidden_and_foreign_files_are_left_alone(disk, tmp_path):
+    root = disk.write_folder(tmp_path, *disk.make_patches(2))
+    (root / "images" / ".DS_Store").write_bytes(b"x")
+    (root / "images" / "._tile_000.png").write_bytes(b"x")
+    (root / "images" / "tile_000.png.aux.xml").write_text("<x/>")
+    (root / "masks" / "Thumbs.db").write_bytes(b"x")
+    assert len(opened(root)) == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "options", "expected", "note"),
+    [
+        ([0, 1], {}, {0: 0, 1: 1}, "found: class ids"),
+        ([0, 255], {}, {0: 0, 255: 1}, "found: 0 and 255 alone"),
+        ([255], {}, {255: 1}, "found: 0 and 255 alone"),
+        ([0, 1, 255], {}, {0: 0, 1: 1, 255: IGNORE}, "255 = ignored"),
+        ([0, 1, 2, 3], {}, {0: 0, 1: 1, 2: 2, 3: 3}, "found: class ids 0 to 3"),
+        ([1, 2], {}, {1: 1, 2: 2}, "found: class ids 0 to 2"),
+        ([0, 7], {"mask_values": "0,7"}, {0: 0, 7: 1}, "as given"),
+        ([0, 1, 2], {"mask_values": "0:0,1:1,2:1"}, {0: 0, 1: 1, 2: 1}, "as given"),
+        ([0, 1, 9], {"ignore_value": 9}, {0: 0, 1: 1, 9: IGNORE}, "9 = ignored"),
+        ([0, 128, 255], {"ignore_value": 128}, {0: 0, 128: IGNORE, 255: 1}, "128 = ignored"),
+        ([0, 2], {"class_names": "none,old,new"}, {0: 0, 2: 2}, "2 = class 2"),
+    ],
+)
+def test_mask_values_are_found_over_the_whole_set_and_said(disk, tmp_path, raw, options, expected, note):
+    images, _ = disk.make_patches(len(raw))
+    # One value a mask: no single file shows the encoding.
+    masks = np.stack([np.full((16, 16), value, np.uint8) for value in raw])
+    dataset = opened(disk.write_folder(tmp_path, images, masks), **options)
+    for index, value in enumerate(raw):
+        assert (dataset[index]["mask"] == expected[value]).all()
+    assert note in dataset.split_notes[0]
+    classes = {value for value in expected.values() if value != IGNORE}
+    assert len(dataset.class_names) == max(2, max(classes) + 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tag", "hidden"), [("uint8", 255, 255), ("int16", -1, -1), ("float32", np.nan, np.nan), ("uint8", 0, 0)]
+)
+def test_nodata_tag_of_a_mask_is_ignored_unless_it_is_the_background(disk, tmp_path, dtype, tag, hidden):
+    images, masks = disk.make_patches(3)
+    root = disk.write_folder(tmp_path, images, masks, mask_suffix=".tif")
+    for index in range(3):
+        values = masks[index].astype(dtype)
+        values[9] = hidden
+        disk.write_tiff(root / "masks" / f"tile_00{index}.tif", values, nodata=tag)
+    mask = opened(root)[1]["mask"]
+    assert (mask[9] == (0 if tag == 0 else IGNORE)).all()
+    np.testing.assert_array_equal(mask[:9].numpy(), masks[1][:9])
+
+
+def test_nodata_tag_on_what_may_be_the_landslide_must_be_settled(disk, tmp_path):
+    images, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path, images, masks * 255, mask_suffix=".tif")
+    for index in range(2):
+        disk.write_tiff(root / "masks" / f"tile_00{index}.tif", masks[index] * 255, nodata=255)
+    with pytest.raises(
+        DataError, match=r"255 is nodata by the TIFF's tag and the only mask value beside 0.*mask_values=0,255"
+    ):
+        opened(root)
+    np.testing.assert_array_equal(opened(root, mask_values="0,255")[1]["mask"].numpy(), masks[1])
+
+
+def test_masks_of_other_dtypes_and_axes_are_read(disk, tmp_path):
+    images, masks = disk.make_patches(3)
+    root = disk.write_folder(tmp_path, images, masks, mask_suffix=".npy")
+    paths = sorted((root / "masks").iterdir())
+    np.save(paths[0], masks[0].astype(bool))
+    np.save(paths[1], masks[1].astype(np.float64)[None])
+    np.save(paths[2], masks[2].astype(np.int64)[..., None])
+    dataset = opened(root)
+    for index in range(3):
+        np.testing.assert_array_equal(dataset[index]["mask"].numpy(), masks[index])
+
+
+def test_grey_mask_saved_as_rgb_is_read(disk, tmp_path):
+    images, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path, images, np.repeat(masks[:, None] * 255, 3, axis=1))
+    np.testing.assert_array_equal(opened(root)[1]["mask"].numpy(), masks[1])
+
+
+def test_bands_are_named_by_the_user(disk, tmp_path):
+    root = disk.write_folder(tmp_path, *disk.make_patches(2))
+    dataset = opened(root, bands="nir, swir,slope")
+    assert [band.name for band in dataset.bands] == ["nir", "swir", "slope"]
+    assert {band.unit for band in dataset.bands} == {"unknown"}
+    slope = Band("slope", "degree", 0.0, 90.0)
+    assert opened(root, bands=["nir", "swir", slope], nodata=255).bands[2] == Band("slope", "degree", 0.0, 90.0, 255.0)
+    with pytest.raises(ConfigError, match=r"2 bands are named, and the images have 3"):
+        opened(root, bands="a,b")
+    with pytest.raises(ConfigError, match=r"two bands are called 'a'"):
+        opened(root, bands="a,a,b")
+
+
+def test_what_is_read_belongs_to_the_caller(disk, tmp_path):
+    dataset = opened(disk.write_folder(tmp_path, *disk.make_patches(2)))
+    before = dataset[0]["image"].clone(), dataset[0]["mask"].clone()
+    image, mask = dataset.read(0)
+    image[:], mask[:] = -1, 7
+    assert torch.equal(dataset[0]["image"], before[0])
+    assert torch.equal(dataset[0]["mask"], before[1])
+
+
+def test_images_beyond_the_memory_limit_come_from_disk_and_are_the_same(disk, tmp_path):
+    images, masks = disk.make_patches(4, 7, dtype="float32")
+    images[2, 0, 1, 1] = -1
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    kept, lean = opened(root, nodata=-1), opened(root, nodata=-1, memory_limit=0)
+    assert kept._store.in_memory
+    assert not lean._store.in_memory
+    assert lean._store.memory_bytes == 4 * 16 * 16
+    assert "read from disk" in str(lean)
+    assert lean.fingerprint() == kept.fingerprint()
+    for one, other in zip(kept, lean, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def test_splits_share_decoded_patches_until_a_file_changes(disk, tmp_path):
+    images, masks = disk.make_patches(10)
+    root = disk.write_folder(tmp_path, images, masks, suffix=".npy")
+    done = []
+    train = Folder(root, "train", split_by="random", progress=lambda *counts: done.append(counts))
+    assert done == [(number, 10) for number in range(1, 11)]
+    test = Folder(root, "test", split_by="random")
+    assert test._store is train._store
+    disk.write_npy(root / "masks" / "tile_000.npy", 1 - masks[0])
+    changed = Folder(root, "test", split_by="random")
+    assert changed._store is not train._store
+
+
+def test_fingerprint_names_content_split_and_meaning_not_compression(disk, tmp_path):
+    images, masks = disk.make_patches(10, 1)
+    one = disk.write_folder(tmp_path / "one", images, masks)
+    other = disk.write_folder(tmp_path / "other", images, masks, suffix=".npy")
+    kept = {"split_by": "random", "bands": "grey"}
+    first = Folder(one, **kept).fingerprint()
+    assert len(first) == 64
+    assert Folder(other, **kept).fingerprint() == first
+    assert Folder(one, "test", **kept).fingerprint() != first
+    assert Folder(one, **kept, seed=1).fingerprint() != first
+    assert Folder(one, **{**kept, "bands": "nir"}).fingerprint() != first
+    images[:, 0, 0, 0] += 1
+    assert Folder(disk.write_folder(tmp_path / "third", images, masks), **kept).fingerprint() != first
+
+
+def test_genuine_hdf5_patches_are_read(tmp_path, real_hdf5):
+    import shutil
+
+    import h5py
+
+    (tmp_path / "mask").mkdir()
+    shutil.copytree(real_hdf5, tmp_path / "img")
+    # The test split of Landslide4Sense comes without masks, so these are drawn by hand.
+    for path in sorted((tmp_path / "img").iterdir()):
+        with h5py.File(tmp_path / "mask" / path.name.replace("image", "mask"), "w") as file:
+            file["mask"] = np.eye(128, dtype=np.uint8)
+    dataset = opened(tmp_path)
+    assert len(dataset) == 14
+    assert len(dataset.bands) == 14
+    stack = torch.stack([sample["image"] for sample in dataset])
+    assert stack.shape == (14, 14, 128, 128)
+    # Band means that the data's README gives.
+    published = [0.988, 1.023, 1.104, 1.229, 1.321, 1.118, 1.045, 1.067, 1.671, 4.055, 1.284, 1.414, 1.133, 1.641]
+    np.testing.assert_allclose(stack.double().mean((0, 2, 3)), published, atol=6e-4)

@@ -1,0 +1,60 @@
+"""Data sets as torchgeo classes: patches with bands that have units, groups, and splits that do not leak.
+
+Importing this package imports neither torch nor torchgeo; a name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.datasets.augmentation import TrainingAugmentation
+    from zoo.datasets.base import IGNORE, DataWarning, Patch, PatchDataset
+    from zoo.datasets.datamodule import PatchDataModule
+    from zoo.datasets.folder import Folder
+    from zoo.datasets.splits import LeakageWarning
+    from zoo.datasets.statistics import BandStatistics, Statistics, compute_statistics, normalise
+    from zoo.datasets.synthetic import Synthetic
+
+__all__ = [
+    "IGNORE",
+    "BandStatistics",
+    "DataWarning",
+    "Folder",
+    "LeakageWarning",
+    "Patch",
+    "PatchDataModule",
+    "PatchDataset",
+    "Statistics",
+    "Synthetic",
+    "TrainingAugmentation",
+    "compute_statistics",
+    "normalise",
+]
+
+_HOMES = {
+    "IGNORE": "base",
+    "BandStatistics": "statistics",
+    "DataWarning": "base",
+    "Folder": "folder",
+    "LeakageWarning": "splits",
+    "Patch": "base",
+    "PatchDataModule": "datamodule",
+    "PatchDataset": "base",
+    "Statistics": "statistics",
+    "Synthetic": "synthetic",
+    "TrainingAugmentation": "augmentation",
+    "compute_statistics": "statistics",
+    "normalise": "statistics",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,191 @@
+"""Batches for training and evaluation, the same for every model and for any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from zoo.datasets.augmentation import TrainingAugmentation
+from zoo.datasets.base import PatchDataset, Sample
+from zoo.datasets.statistics import Statistics, compute_statistics
+from zoo.errors import ConfigError
+
+
+class Draws(Sampler[tuple[int, int]]):
+    """An endless shuffle, without replacement within each pass over the patches, cut into epochs.
+
+    Draw d shows patch p_k[d mod n], where p_k is the permutation of pass k = d div n. Nothing depends on what was
+    drawn before, so training can be taken up at any draw.
+
+    Args:
+        patches: number of patches, n.
+        draws: number of draws that one iteration gives; the next iteration goes on after it.
+        seed: of the permutations.
+        start: number of the first draw.
+    """
+
+    def __init__(self, patches: int, draws: int, seed: int = 0, start: int = 0) -> None:
+        self.patches = patches
+        self.draws = draws
+        self.seed = seed
+        self.start = start
+
+    def __len__(self) -> int:
+        """Give the number of draws of one iteration."""
+        return self.draws
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Give (number of the draw, index of the patch)."""
+        first = self.start
+        self.start += self.draws
+        order: list[int] = []
+        drawn_pass = -1
+        for draw in range(first, first + self.draws):
+            number, position = divmod(draw, self.patches)
+            if number != drawn_pass:
+                drawn_pass = number
+                order = np.random.default_rng((self.seed, number)).permutation(self.patches).tolist()
+            yield draw, order[position]
+
+
+class _Drawn(Dataset[Sample]):
+    """A data set that is asked for (draw, index) and augments by the number of the draw."""
+
+    def __init__(self, dataset: PatchDataset, augmentation: TrainingAugmentation | None) -> None:
+        self.dataset = dataset
+        self.augmentation = augmentation
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        draw, index = key
+        sample = self.dataset[index]
+        return sample if self.augmentation is None else self.augmentation(sample, draw)
+
+
+class PatchDataModule(LightningDataModule):
+    """Training, validation and test batches of a data set.
+
+    Training gives exactly ``steps`` full batches an epoch, however many patches there are, so that every model takes
+    the same optimiser steps and batch normalisation never meets a short batch. Validation and test give every patch
+    once, whole and in order. Images keep their units: the task normalises with :attr:`statistics`.
+
+    One process trains; under a distributed strategy pass ``use_distributed_sampler=False`` and a seed a rank.
+
+    Args:
+        train: the training split.
+        val: the validation split.
+        test: the test split.
+        batch_size: samples of a training batch.
+        steps: training batches an epoch; None for one pass, at least one batch.
+        crop: side of the training crop in pixels; None for whole patches.
+        augmentation: of training patches; None for :class:`TrainingAugmentation` with ``crop`` and ``seed``, False
+            for none.
+        seed: of the shuffle and of the default augmentation.
+        num_workers: processes that load patches; 0 loads in this one. The stream is the same for any number.
+        eval_batch_size: samples of a validation or test batch; None for ``batch_size``.
+        first_step: number of the first training batch, to take up a training that was stopped.
+
+    Raises:
+        ConfigError: if a number is out of range, a split is not what its name says, or the splits differ in bands or
+            classes.
+    """
+
+    def __init__(
+        self,
+        train: PatchDataset,
+        val: PatchDataset | None = None,
+        test: PatchDataset | None = None,
+        *,
+        batch_size: int = 16,
+        steps: int | None = None,
+        crop: int | None = None,
+        augmentation: TrainingAugmentation | bool | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+        eval_batch_size: int | None = None,
+        first_step: int = 0,
+    ) -> None:
+        super().__init__()
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("steps", steps, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("first_step", first_step, 0),
+        ):
+            if value is not None and value < least:
+                raise ConfigError(f"{value} is too small", where=f"option {option}", hint=f"At least {least}")
+        self.splits = {"train": train, "val": val, "test": test}
+        for name, dataset in self.splits.items():
+            if dataset is not None:
+                _check_split(name, dataset, train)
+        self.batch_size = batch_size
+        self.steps = steps if steps is not None else max(1, len(train) // batch_size)
+        self.seed = seed
+        self.num_workers = num_workers
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.first_step = first_step
+        self.augmentation: TrainingAugmentation | None
+        if isinstance(augmentation, TrainingAugmentation):
+            self.augmentation = augmentation
+        elif augmentation is False:
+            if crop is not None:
+                raise ConfigError("a crop is part of the augmentation, which is off", where="option crop")
+            self.augmentation = None
+        else:
+            self.augmentation = TrainingAugmentation(crop, seed=seed)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Statistics of the training split, computed once."""
+        train = self.splits["train"]
+        assert train is not None
+        return compute_statistics(train)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Give ``steps`` full batches an epoch."""
+        train = self.splits["train"]
+        assert train is not None
+        sampler = Draws(
+            len(train), self.steps * self.batch_size, seed=self.seed, start=self.first_step * self.batch_size
+        )
+        return self._loader(_Drawn(train, self.augmentation), self.batch_size, sampler)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Give every validation patch once, whole."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Give every test patch once, whole."""
+        return self._evaluation("test")
+
+    def _evaluation(self, name: str) -> DataLoader[Sample]:
+        dataset = self.splits[name]
+        if dataset is None:
+            raise ConfigError(f"no {name} split was given", where="PatchDataModule")
+        return self._loader(dataset, self.eval_batch_size, None)
+
+    def _loader(
+        self, dataset: Dataset[Sample], batch_size: int, sampler: Sampler[tuple[int, int]] | None
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _check_split(name: str, dataset: PatchDataset, train: PatchDataset) -> None:
+    if dataset.split != name:
+        raise ConfigError(f"the {dataset.split} split is given as {name}", where="PatchDataModule")
+    ours, theirs = (tuple(band.name for band in one.bands) for one in (dataset, train))
+    if ours != theirs:
+        raise ConfigError(f"bands of {name} are {', '.join(ours)}, and of train {', '.join(theirs)}")
+    if dataset.class_names != train.class_names:
+        raise ConfigError(f"classes of {name} are {dataset.class_names}, and of train {train.class_names}")

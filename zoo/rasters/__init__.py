@@ -1,0 +1,1 @@
+"""Bands, units and grids of files: the one room that knows rasterio."""
