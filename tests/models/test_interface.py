@@ -1,0 +1,127 @@
+"""What every architecture promises about its input and output, and what it says when that is broken."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from zoo.blocks import pad_to_multiple
+from zoo.errors import ConfigError, ModelError
+from zoo.models.base import SegmentationModel
+from zoo.models.specs import MODELS
+from zoo.registry import Flag, ModelSpec, create_model
+
+NAMES = [spec.name for spec in MODELS]
+each_spec = pytest.mark.parametrize("spec", MODELS, ids=NAMES)
+
+
+@lru_cache(maxsize=1)
+def built(name: str) -> SegmentationModel:
+    torch.manual_seed(0)
+    model = create_model(name)
+    assert isinstance(model, SegmentationModel)
+    return model
+
+
+@each_spec
+def test_wrong_input_is_refused_in_words(spec: ModelSpec) -> None:
+    model = built(spec.name).eval()
+    size = spec.minimum_size
+    assert model.minimum_size == size
+    good = torch.zeros(1, 7, size, size)
+    cases: list[tuple[Any, str]] = [
+        (good[0], r"expected images of shape \(batch, channels, height, width\).*unsqueeze"),
+        (good[None], "expected images of shape"),
+        (good[:, :3], "made for 7 channels, got 3.*in_channels=3"),
+        (good[..., 1:], f"at least {size}x{size} pixels, got {size}x{size - 1}"),
+        (good[..., 1:, :], f"at least {size}x{size} pixels, got {size - 1}x{size}"),
+        (good.double(), "expected float32 as its weights are, got float64"),
+        (good.to(torch.uint8), "expected float32 as its weights are, got uint8"),
+        (good.bfloat16(), "got bfloat16"),
+        (np.zeros((1, 7, size, size)), "expected a torch.Tensor, got ndarray"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises(ModelError, match=message) as error:
+            model(wrong)
+        assert type(model).__name__ in str(error.value)
+
+
+@each_spec
+def test_training_at_the_minimum_size(spec: ModelSpec) -> None:
+    model = built(spec.name).train()
+    image = torch.randn(1, 7, spec.minimum_size, spec.minimum_size)
+    if Flag.BATCH1_TRAINING in spec.flags:
+        assert model(image).shape == (1, 2, *image.shape[2:])
+    else:
+        with pytest.raises(ModelError, match="cannot train on a batch of one"):
+            model(image)
+    assert model(image.repeat(2, 1, 1, 1)).isfinite().all()
+
+
+@each_spec
+def test_an_odd_size_is_the_crop_of_the_padded_image(spec: ModelSpec) -> None:
+    model = built(spec.name).eval()
+    image = torch.randn(1, 7, 70, 97)
+    with torch.no_grad():
+        logits = model(image)
+        padded = model(pad_to_multiple(image, model.stride))
+    assert logits.shape == (1, 2, 70, 97)
+    assert torch.equal(logits, padded[..., :70, :97])
+
+
+@each_spec
+def test_the_result_depends_on_every_band(spec: ModelSpec) -> None:
+    model = built(spec.name).eval()
+    image = torch.randn(1, 7, 64, 64).requires_grad_()
+    model(image).abs().sum().backward()
+    assert isinstance(image.grad, Tensor)
+    assert bool((image.grad.abs().sum(dim=(0, 2, 3)) > 0).all())
+
+
+def test_autocast_takes_its_own_types() -> None:
+    model = built("unet").eval()
+    image = torch.randn(1, 7, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(image).dtype == torch.bfloat16
+        assert model(image.bfloat16()).dtype == torch.bfloat16
+        with pytest.raises(ModelError, match="float64"):
+            model(image.double())
+
+
+def test_converted_models_take_what_their_weights_are() -> None:
+    model = create_model("unet", widths=(8, 16)).eval().double()
+    assert model(torch.randn(1, 7, 8, 8, dtype=torch.float64)).dtype == torch.float64
+    with pytest.raises(ModelError, match=r"expected float64.*x\.to\(torch\.float64\)"):
+        model(torch.randn(1, 7, 8, 8))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrong", [{"in_channels": 0}, {"classes": -1}, {"classes": 2.0}, {"in_channels": True}])
+def test_counts_must_be_positive_integers(name: str, wrong: dict[str, Any]) -> None:
+    from zoo.registry import catalogue
+
+    with pytest.raises(ConfigError, match="must be a positive integer"):
+        catalogue().models.get(name).resolve()(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unet", {"widths": (64,)}, "two or more levels"),
+        ("unet", {"widths": (64, 0)}, "width must be a positive integer"),
+        ("unet", {"attention_at": "encoder"}, "sequence of places"),
+        ("unet", {"convolution": "grouped", "widths": (6, 12)}, "cannot be divided into 4 groups"),
+        ("drs_unet", {"depths": (1, 1)}, "same two or more levels"),
+        ("drs_unet", {"widths": (8, 4), "depths": (1, 1)}, "cannot shrink 8 channels to 4"),
+        ("deeplabv3plus", {"decoder_convs": 0}, "decoder_convs"),
+        ("mobilenetv2", {"aspp_rates": (0, 1, 2)}, "rate must be a positive integer"),
+    ],
+)
+def test_options_out_of_range(name: str, options: dict[str, Any], message: str) -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match=message):
+        create_model(name, **options)

@@ -1,0 +1,162 @@
+"""Parameters and arithmetic of every row of the architecture table, and of the options that it names."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.errors import ZooError
+from zoo.models.specs import MODELS
+from zoo.registry import Flag, ModelSpec, create_model, list_models
+
+SPECS = {spec.name: spec for spec in MODELS}
+
+
+def cost(name: str, **options: Any) -> tuple[int, float]:
+    """Parameters, and GMAC of one 7x128x128 image, without memory or arithmetic."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = create_model(name, **options).eval()
+        assert model(torch.empty(1, 7, 128, 128)).shape == (1, 2, 128, 128)
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2e9
+
+
+TABLE = [
+    ("unet", {}, 14_791_298, 8.04),
+    ("enhanced_unet", {}, 15_142_727, 11.75),
+    ("segnet", {}, 29_446_466, 10.05),
+    ("segnet", {"decoder": "lite"}, 24_134_210, 8.69),
+    ("deeplabv3plus", {}, 58_761_634, 4.98),
+    ("deeplabv3plus", {"output_stride": 8}, 58_761_634, 15.70),
+    ("mobilenetv2", {}, 13_351_522, 2.11),
+    ("drs_unet", {}, 47_406_978, 19.94),
+    ("model54_standin", {}, 23_759_138, 6.22),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "parameters", "gmac"), TABLE)
+def test_the_table(name: str, options: dict[str, Any], parameters: int, gmac: float) -> None:
+    counted, macs = cost(name, **options)
+    assert counted == parameters
+    assert macs == pytest.approx(gmac, abs=0.005)
+    if not options:
+        assert SPECS[name].parameters == parameters
+        assert SPECS[name].gmac == gmac
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("unet", 14),
+        ("enhanced_unet", 15),
+        ("deeplabv3plus", 58),
+        ("mobilenetv2", 13),
+        ("drs_unet", 47),
+        ("model54_standin", 23),
+    ],
+)
+def test_the_default_floors_to_the_papers_table_6(name: str, millions: int) -> None:
+    parameters = SPECS[name].parameters
+    assert parameters is not None
+    assert parameters // 1_000_000 == millions
+
+
+HYBRID = {"convolution": "standard+dilated"}
+OPTIONS = [
+    ("unet", {"upsample": "bilinear"}, 13_397_698, None),
+    # milesial's canonical U-Net: 31,037,698 at 3 channels without biases before BN; 5,888 biases, 4 more bands.
+    ("unet", {"widths": (64, 128, 256, 512, 1024)}, 31_037_698 + 5_888 + 4 * 64 * 9, None),
+    ("unet", HYBRID | {"mode": "shared"}, 14_791_298, 11.73),
+    ("unet", HYBRID | {"mode": "split"}, 14_791_298, 8.04),
+    ("unet", HYBRID | {"mode": "partial"}, 15_164_418, None),
+    ("unet", HYBRID | {"mode": "separate"}, 24_198_594, 11.73),
+    ("enhanced_unet", {"mode": "split"}, 15_142_727, None),
+    ("enhanced_unet", {"mode": "partial"}, 15_515_847, None),
+    ("enhanced_unet", {"mode": "separate"}, 24_550_023, None),
+    ("enhanced_unet", {"attention": "none"}, 14_791_298, 11.73),
+    ("enhanced_unet", {"attention": "channel"}, 14_791_298 + 351_429 - 5 * 1_185, None),
+    ("enhanced_unet", {"attention": "spatial"}, 14_791_298 + 5 * 1_185, None),
+    ("enhanced_unet", {"reduction": 16}, 14_877_551, None),
+    ("enhanced_unet", {"fusion": "mul"}, 15_142_727, 11.75),
+    ("enhanced_unet", {"fusion": "residual"}, 15_142_727, 11.75),
+    ("enhanced_unet", {"attention_at": ()}, 14_791_298, None),
+    ("enhanced_unet", {"attention_at": ("bottleneck",)}, 14_791_298 + 149_409, None),
+    ("enhanced_unet", {"attention_at": ("skip",)}, 14_791_298 + 3_585 + 10_593 + 38_433 + 149_409, None),
+    ("enhanced_unet", {"attention_at": ("decoder",)}, 14_791_298 + 2 * 3_585 + 10_593 + 38_433, None),
+    ("unet", {"convolution": "dilated"}, 14_791_298, 8.04),
+    ("unet", {"convolution": "standard+grouped"}, 14_791_298, None),
+    ("unet", {"convolution": "dilated+grouped"}, 14_791_298, None),
+    # Nine of ten encoder convolutions in four groups: three quarters of their 9,400,320 weights are gone.
+    ("unet", {"convolution": "grouped"}, 14_791_298 - 9_400_320 * 3 // 4, None),
+    ("deeplabv3plus", {"decoder_convs": 2}, 59_351_970, None),
+    ("deeplabv3plus", {"output_stride": 32}, 58_761_634, None),
+    ("mobilenetv2", {"output_stride": 8}, 13_351_522, None),
+    ("mobilenetv2", {"decoder_convs": 1}, 13_351_522 - 256 * 256 * 9 - 512, None),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "parameters", "gmac"), OPTIONS)
+def test_the_options(name: str, options: dict[str, Any], parameters: int, gmac: float | None) -> None:
+    counted, macs = cost(name, **options)
+    assert counted == parameters
+    assert gmac is None or macs == pytest.approx(gmac, abs=0.005)
+
+
+def test_the_built_in_models_are_registered() -> None:
+    assert set(SPECS) <= set(list_models())
+
+
+@pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
+def test_a_spec_tells_where_everything_comes_from(spec: ModelSpec) -> None:
+    assert spec.provenance
+    assert spec.paper
+    assert spec.parameters
+    assert spec.gmac
+    assert spec.minimum_size >= 32
+    for choice in spec.provenance:
+        assert choice.mark in "PSO"
+        assert choice.what.endswith(".")
+    assert any(choice.mark == "O" for choice in spec.provenance)
+    assert (Flag.PRETRAINED_ENCODER in spec.flags) == bool(spec.encoder_weights)
+
+
+@pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
+def test_options_match_the_signature(spec: ModelSpec) -> None:
+    target = spec.resolve()
+    signature = inspect.signature(target).parameters
+    declared = {option.name: option.default for option in spec.options}
+    taken = {name: p.default for name, p in signature.items() if p.kind is p.KEYWORD_ONLY}
+    if spec.name == "enhanced_unet":
+        taken = {option.name: option.default for option in SPECS["unet"].options} | taken
+    assert declared == taken
+    for option in spec.options:
+        assert option.help.endswith(".")
+        assert not option.choices or option.default in option.choices
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "choices"),
+    [
+        (spec.name, option.name, option.choices)
+        for spec in (SPECS["segnet"], SPECS["enhanced_unet"])
+        for option in spec.options
+        if option.choices
+    ],
+)
+def test_every_choice_can_be_made(name: str, option: str, choices: tuple[Any, ...]) -> None:
+    with torch.device("meta"):
+        for choice in choices:
+            create_model(name, **{option: choice})
+    with pytest.raises(ZooError, match=option):
+        create_model(name, **{option: "nonsense"})
+
+
+def test_specs_import_no_torch() -> None:
+    program = "import sys, zoo.models, zoo.models.specs as s; print(len(s.MODELS), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["7", "False"]

@@ -1,0 +1,340 @@
+"""Every check of the contract can fail: each meets a model that is broken in that one way, and no other check does."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import ConfigError, UnknownNameError
+from zoo.registry import Flag, ModelSpec, Option, catalogue
+from zoo.testing import (
+    CHECKS,
+    ContractError,
+    Subject,
+    check_model,
+    model_contract,
+    run_checks,
+)
+from zoo.testing.network import NetworkRefusedError, no_network
+from zoo.testing.runner import name_of
+
+
+class Sound(nn.Module):
+    """A small network that keeps the whole contract."""
+
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Conv2d(8, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.norm(self.conv(x))))
+
+
+SOUND = ModelSpec(
+    name="sound",
+    target="nowhere:Sound",
+    summary="a small network",
+    parameters=7 * 8 * 9 + 8 + 16 + 8 * 2 + 2,
+    gmac=(7 * 8 * 9 + 8 * 2) * 128 * 128 / 1e9,
+    minimum_size=8,
+    flags=frozenset({Flag.EXPORTABLE, Flag.BATCH1_TRAINING}),
+)
+
+
+class ForgetsOddSizes(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[..., : x.shape[3] - x.shape[3] % 2]
+
+
+class WrongBelowItsMinimum(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[..., : x.shape[2] if x.shape[2] >= 32 else 1, :]
+
+
+class HalfPrecision(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.training or x.shape[1] != 1 else y.double()
+
+
+class IgnoresExtraBands(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, : self.conv.in_channels])
+
+
+class CountsItsCalls(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            self.calls += 1
+        return super().forward(x)
+
+
+class NoiseInEval(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.training else F.dropout(y, 0.5, training=True)
+
+
+class TwoHeadsInTraining(Sound):
+    def forward(self, x: Tensor) -> Any:
+        y = super().forward(x)
+        return (y, y) if self.training else y
+
+
+class UnusedParameter(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        self.head.register_parameter("unused", nn.Parameter(torch.ones(0)))
+
+
+class UnreachedParameter(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        self.head.bias = None
+        self.last_bias = nn.Parameter(torch.ones(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.0 * self.last_bias[:, None, None]
+
+
+class InfiniteGradient(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y + (self.head.weight.sum() * 0.0).abs().sqrt()
+
+
+class LooksAtItsNeighbours(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.training else x - x.mean(dim=0, keepdim=True))
+
+
+class PooledNorm(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            F.batch_norm(x.mean(dim=(2, 3)), None, None, training=True)
+        return super().forward(x)
+
+
+class Unseeded(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        generator = torch.Generator()
+        generator.seed()
+        nn.init.normal_(self.conv.weight, std=0.1, generator=generator)
+
+
+class AlwaysTheSame(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        torch.manual_seed(0)
+        super().__init__(in_channels, classes)
+
+
+class HiddenState(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        self.offset = torch.randn(classes, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.offset
+
+
+class LosesItsDigits(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y + 1e-3 * ((1.0 + 1e-3 * y.sigmoid()) - 1.0).log()
+
+
+class Deaf(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e-6 * super().forward(x)
+
+
+class LooksAtTheData(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if x.abs().sum() > 0 else y + 1.0
+
+
+class CallsHome(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        with suppress(OSError):
+            socket.getaddrinfo("localhost", 9)
+
+
+class IgnoresItsWeights(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2, encoder_weights: str | None = None) -> None:
+        super().__init__(in_channels, classes)
+
+
+class WithGain(Sound):
+    def __init__(self, in_channels: int = 7, classes: int = 2, gain: float = 1.0) -> None:
+        super().__init__(in_channels, classes)
+        with torch.no_grad():
+            self.head.weight *= gain
+
+
+WITHOUT_FLAGS = replace(SOUND, flags=frozenset())
+WEIGHTS = Option("encoder_weights", None, "weights")
+
+BROKEN: list[tuple[str, ModelSpec, type[nn.Module]]] = [
+    ("output_shape", SOUND, ForgetsOddSizes),
+    ("output_shape", SOUND, WrongBelowItsMinimum),
+    ("output_shape", SOUND, HalfPrecision),
+    ("wrong_channels", SOUND, IgnoresExtraBands),
+    ("modes", SOUND, CountsItsCalls),
+    ("gradients", SOUND, UnusedParameter),
+    ("gradients", SOUND, UnreachedParameter),
+    ("batch_of_one", SOUND, LooksAtItsNeighbours),
+    ("batch1_training", SOUND, PooledNorm),
+    ("batch1_training", replace(SOUND, flags=frozenset({Flag.EXPORTABLE})), Sound),
+    ("determinism", SOUND, Unseeded),
+    ("determinism", SOUND, AlwaysTheSame),
+    ("state_dict", SOUND, HiddenState),
+    ("bf16", SOUND, LosesItsDigits),
+    ("overfits", SOUND, Deaf),
+    ("parameters", replace(SOUND, parameters=SOUND.parameters + 1), Sound),  # type: ignore[operator]
+    ("gmac", replace(SOUND, gmac=SOUND.gmac + 0.01), Sound),  # type: ignore[operator]
+    ("exportable", SOUND, LooksAtTheData),
+    ("exportable", replace(SOUND, flags=frozenset({Flag.BATCH1_TRAINING})), Sound),
+    ("no_download", SOUND, CallsHome),
+    (
+        "pretrained_encoder",
+        replace(
+            SOUND,
+            flags=SOUND.flags | {Flag.PRETRAINED_ENCODER},
+            encoder_weights=("imagenet",),
+            options=(WEIGHTS,),
+        ),
+        IgnoresItsWeights,
+    ),
+    ("pretrained_encoder", replace(SOUND, flags=SOUND.flags | {Flag.PRETRAINED_ENCODER}), Sound),
+    ("pretrained_encoder", replace(SOUND, options=(WEIGHTS,)), IgnoresItsWeights),
+    ("needs_rain", replace(SOUND, flags=SOUND.flags | {Flag.NEEDS_RAIN}), Sound),
+    ("options", replace(SOUND, options=(Option("gain", 2.0, "not the default"),)), WithGain),
+    ("options", replace(SOUND, options=(Option("gian", 1.0, "misspelt"),)), WithGain),
+]
+
+
+def failures(spec: ModelSpec, model: type[nn.Module]) -> dict[str, str]:
+    results = run_checks(Subject(spec, factory=model))
+    assert [result.check for result in results] == [name_of(check) for check in CHECKS]
+    return {result.check: result.message for result in results if result.status == "failed"}
+
+
+def test_a_sound_model_passes() -> None:
+    assert failures(SOUND, Sound) == {}
+    assert failures(replace(SOUND, options=(Option("gain", 1.0, "a gain"),)), WithGain) == {}
+
+
+@pytest.mark.parametrize(
+    ("check", "spec", "model"), BROKEN, ids=[f"{check}-{model.__name__}" for check, _, model in BROKEN]
+)
+def test_a_broken_model_fails_its_check_and_no_other(check: str, spec: ModelSpec, model: type[nn.Module]) -> None:
+    found = failures(spec, model)
+    assert list(found) == [check], found
+    assert len(found[check]) > 20
+
+
+def test_every_check_has_a_broken_model() -> None:
+    assert {check for check, _, _ in BROKEN} == {name_of(check) for check in CHECKS}
+    assert all(check.__doc__ for check in CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("model", "check", "word"),
+    [
+        (NoiseInEval, "modes", "two evaluations"),
+        (TwoHeadsInTraining, "modes", "tuple"),
+        (InfiniteGradient, "gradients", "not finite"),
+        (CountsItsCalls, "modes", "calls"),
+        (UnusedParameter, "gradients", "head.unused"),
+        (UnreachedParameter, "gradients", "last_bias"),
+        (CallsHome, "no_download", "localhost"),
+    ],
+)
+def test_messages_name_the_culprit(model: type[nn.Module], check: str, word: str) -> None:
+    assert word in failures(SOUND, model)[check]
+
+
+def test_numbers_that_a_spec_leaves_out_are_skipped_not_passed() -> None:
+    results = run_checks(Subject(replace(SOUND, parameters=None, gmac=None), factory=Sound))
+    skipped = {result.check for result in results if result.status == "skipped"}
+    assert skipped == {"parameters", "gmac", "needs_rain", "options"}
+
+
+def test_rain_models_skip_what_needs_images() -> None:
+    class Rain(Sound):
+        def forward(self, x: Tensor, rain: Tensor | None = None) -> Tensor:
+            if rain is None:
+                raise ValueError("no rain")
+            return super().forward(x)
+
+    results = run_checks(Subject(replace(SOUND, flags=SOUND.flags | {Flag.NEEDS_RAIN}), factory=Rain))
+    assert {result.status for result in results} == {"passed", "skipped"}
+    passed = {result.check for result in results if result.status == "passed"}
+    assert passed == {"parameters", "no_download", "pretrained_encoder", "needs_rain"}
+
+
+def test_check_model_reports_every_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(SOUND, parameters=1, gmac=1.0)
+    monkeypatch.setattr(type(catalogue().models), "get", lambda self, name: spec)
+    monkeypatch.setattr(ModelSpec, "resolve", lambda self: Sound)
+    with pytest.raises(ContractError, match=r"breaks 2 of 17 checks: parameters: .*; gmac: ") as error:
+        check_model("sound")
+    assert "model 'sound'" in str(error.value)
+
+
+def test_unknown_models_get_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="enhanced_unet"):
+        check_model("enhanced_unett")
+    with pytest.raises(ConfigError):
+        model_contract()
+
+
+def test_the_subject_is_restored_between_checks() -> None:
+    subject = Subject(SOUND, factory=Sound)
+    model = subject.model()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        model.conv.weight.zero_()
+        model.train()(subject.images())
+    restored = subject.model()
+    assert restored is model
+    assert not restored.training
+    assert all(torch.equal(value, before[key]) for key, value in restored.state_dict().items())
+
+
+def test_making_a_subject_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    Subject(SOUND, factory=Sound).make()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_no_network_refuses_and_remembers() -> None:
+    with no_network() as refused, pytest.raises(NetworkRefusedError):
+        socket.create_connection(("203.0.113.1", 80), timeout=1)
+    assert "203.0.113.1" in refused[0]
+
+
+def test_zoo_testing_imports_no_pytest() -> None:
+    code = "import sys; sys.modules['pytest'] = None; import zoo.testing; print(len(zoo.testing.CHECKS))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(len(CHECKS))

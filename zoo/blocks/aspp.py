@@ -1,0 +1,98 @@
+"""Atrous spatial pyramid pooling (Chen et al. 2017 and 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zoo.blocks.checks import check_positive
+from zoo.errors import ModelError
+
+
+class ConvBNReLU(nn.Sequential):
+    """Convolution without bias, batch normalisation, ReLU; keeps height and width."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                padding=dilation * (kernel_size - 1) // 2,
+                dilation=dilation,
+                bias=False,
+            ),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class ImagePooling(nn.Module):
+    """The mean of the whole image at every pixel, projected; the global branch of ASPP.
+
+    Shape:
+        ``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``.
+
+    Raises:
+        ModelError: for a batch of one in training, when its batch normalisation would have one value a channel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm.training and x.shape[0] == 1:
+            raise ModelError(
+                "the image pooling of ASPP cannot train on a batch of one: it is normalised over the batch",
+                where="ASPP",
+                hint="Use a batch of two or more, drop the last incomplete batch, or call eval()",
+            )
+        pooled: Tensor = self.norm(self.conv(x.mean(dim=(2, 3), keepdim=True))).relu()
+        return pooled.expand(-1, -1, x.shape[2], x.shape[3])
+
+
+class ASPP(nn.Module):
+    """Five views of one map, from a pixel to the whole image, concatenated and projected.
+
+    A 1x1 convolution, one 3x3 convolution a rate, and image pooling, each to ``out_channels`` with BN and ReLU,
+    then a 1x1 projection with BN, ReLU and dropout [S: Chen et al. 2018, arXiv 1802.02611, section 3.1]. On a map
+    smaller than a rate only the centre tap of that 3x3 touches data: 8x8 maps, which 128-pixel images give at
+    output stride 16, make rates 12 and 18 into 1x1 convolutions.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of each view and of the output.
+        rates: dilations of the 3x3 convolutions.
+        dropout: probability, after the projection.
+
+    Shape:
+        ``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        rates: Sequence[int] = (6, 12, 18),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_positive(self, in_channels=in_channels, out_channels=out_channels)
+        for rate in rates:
+            check_positive(self, rate=rate)
+        self.views = nn.ModuleList(
+            [
+                ConvBNReLU(in_channels, out_channels),
+                *(ConvBNReLU(in_channels, out_channels, 3, dilation=rate) for rate in rates),
+                ImagePooling(in_channels, out_channels),
+            ]
+        )
+        self.project = nn.Sequential(ConvBNReLU(len(self.views) * out_channels, out_channels), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        views: Tensor = self.project(torch.cat([view(x) for view in self.views], dim=1))
+        return views

@@ -1,0 +1,117 @@
+"""Encoders from timm, and ImageNet weights for those who ask for them by name.
+
+Nothing is downloaded unless ``encoder_weights="imagenet"`` is given. A file that was fetched elsewhere can be given
+instead of the name, for machines without a network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import adapt_input_conv, load_state_dict, load_state_dict_from_hf
+from torch import Tensor, nn
+
+from zoo.errors import ModelError
+
+
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    """Where the ImageNet weights of an encoder are published, and how their state dict is laid out.
+
+    Attributes:
+        repository: on the Hugging Face hub.
+        stem: key of the first convolution, which sees the bands.
+        classifier: prefixes of the keys that a segmentation model has no use for.
+    """
+
+    repository: str
+    stem: str
+    classifier: tuple[str, ...]
+
+
+# The plain torchvision recipe for ResNet and VGG: what DeepLabV3+ and SegNet started from.
+RESNET101 = PretrainedEncoder("timm/resnet101.tv_in1k", "conv1.weight", ("fc.",))
+VGG16_BN = PretrainedEncoder("timm/vgg16_bn.tv_in1k", "features.0.weight", ("pre_logits.", "head.", "classifier."))
+MOBILENETV2 = PretrainedEncoder("timm/mobilenetv2_100.ra_in1k", "conv_stem.weight", ("classifier.",))
+
+
+def timm_encoder(source: PretrainedEncoder, in_channels: int, weights: str | None, output_stride: int) -> Any:
+    """timm's classifier without its last layer, made for ``in_channels`` and dilated to ``output_stride``.
+
+    Raises:
+        ModelError: if weights were asked for and cannot be had.
+    """
+    name = source.repository.removeprefix("timm/")
+    encoder = timm.create_model(name, num_classes=0, in_chans=in_channels, output_stride=output_stride)
+    if weights is not None:
+        load_encoder(encoder, pretrained_state(source, weights, in_channels), weights)
+    return encoder
+
+
+def pretrained_state(source: PretrainedEncoder, weights: str, in_channels: int) -> dict[str, Tensor]:
+    """Weights of the encoder, their first convolution widened to ``in_channels``.
+
+    It is widened as timm and smp do: the three colour kernels are repeated over the bands and scaled by
+    3 / ``in_channels``, or summed for a single band, so that activations keep their size.
+
+    Args:
+        source: the encoder.
+        weights: ``"imagenet"``, which downloads or takes what an earlier download left, or the path of a file.
+        in_channels: bands of the input.
+
+    Raises:
+        ModelError: saying what to do without a network.
+    """
+    if weights == "imagenet":
+        try:
+            state: dict[str, Tensor] = load_state_dict_from_hf(source.repository, weights_only=True)
+        except Exception as error:  # hub, HTTP, TLS and disk errors share no base class
+            raise ModelError(
+                f"ImageNet weights {source.repository} could not be downloaded ({type(error).__name__})",
+                where="encoder_weights",
+                hint=f"Leave encoder_weights out to start from random weights, or fetch model.safetensors of "
+                f"{source.repository} from the Hugging Face hub on another machine and pass its path",
+            ) from error
+    elif Path(weights).is_file():
+        try:
+            state = load_state_dict(weights, use_ema=False)
+        except Exception as error:  # safetensors, pickle and zip errors share no base class
+            raise ModelError(
+                f"{weights} holds no state dict ({type(error).__name__})",
+                where="encoder_weights",
+                hint="Give a .safetensors file, or a .pth file that torch.load reads with weights_only=True",
+            ) from error
+    else:
+        raise ModelError(
+            f"{weights!r} is neither a name nor a file",
+            where="encoder_weights",
+            hint="Give 'imagenet' or the path of a state dict",
+        )
+    state = {key: value for key, value in state.items() if not key.startswith(source.classifier)}
+    if source.stem not in state or state[source.stem].ndim != 4 or state[source.stem].shape[1] != 3:
+        raise ModelError(
+            f"no three-band first convolution {source.stem!r} in the weights",
+            where=f"encoder_weights={weights}",
+            hint=f"Expected the layout of {source.repository}",
+        )
+    state[source.stem] = adapt_input_conv(in_channels, state[source.stem])
+    return state
+
+
+def load_encoder(encoder: nn.Module, state: dict[str, Tensor], weights: str) -> None:
+    """Load weights, all of them and no others.
+
+    Raises:
+        ModelError: naming keys that are missing or left over.
+    """
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(
+            "the weights do not fit the encoder: " + " ".join(str(error).split())[:300],
+            where=f"encoder_weights={weights}",
+            hint="Is it the state dict of another architecture?",
+        ) from error
