@@ -1,0 +1,143 @@
+"""The listing commands: fast, without torch, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Zoo = Callable[..., "subprocess.CompletedProcess[str]"]
+HEAVY = ("torch", "numpy", "lightning", "torchgeo", "segmentation_models_pytorch", "timm", "albumentations")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["models"], ["datasets"], ["plugins"], ["bench", "-h"]]
+)
+def test_listing_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from zoo.cli import run
+code = run({arguments!r})
+found = [name for name in {HEAVY!r} if name in sys.modules]
+sys.exit(f"imported {{found}}" if found else code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_command(zoo: Zoo) -> None:
+    text = zoo("--help", check=True).stdout
+    for command in ("bench", "datasets", "evaluate", "models", "plugins", "report", "train"):
+        assert f"\n  {command} " in text
+
+
+def test_models_are_listed_by_pattern_and_as_json(zoo: Zoo) -> None:
+    text = zoo("models", "*unet*", check=True).stdout
+    assert "enhanced_unet" in text
+    assert "segnet" not in text
+    specs = {spec["name"]: spec for spec in json.loads(zoo("models", "--json", check=True).stdout)}
+    assert specs["unet"]["parameters"] == 14_791_298
+    assert specs["unet"]["provider"] == "landslide-zoo/models"
+
+
+def test_show_counts_the_parameters(zoo: Zoo) -> None:
+    text = zoo("models", "show", "enhanced_unet", check=True).stdout
+    assert "15,142,727 expected, 15,142,727 counted" in text
+    assert "eq. 9" in text
+    shown = json.loads(zoo("models", "show", "unet", "--json", check=True).stdout)
+    assert shown["parameters_counted"] == shown["parameters"]
+
+
+def test_data_sets_are_listed_and_shown(zoo: Zoo) -> None:
+    assert "synthetic" in zoo("datasets", check=True).stdout
+    assert "group_column" in zoo("datasets", "show", "folder", check=True).stdout
+    assert {spec["name"] for spec in json.loads(zoo("datasets", "--json", check=True).stdout)} >= {
+        "synthetic",
+        "folder",
+    }
+
+
+def test_plugins_are_listed(zoo: Zoo) -> None:
+    reports = json.loads(zoo("plugins", "--json", check=True).stdout)
+    assert all(report["status"] == "loaded" for report in reports if report["name"].startswith("landslide-zoo/"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["model"], "Did you mean 'models'"),
+        (["models", "unett"], "unknown model 'unett'"),
+        (["models", "show", "unett"], "Did you mean 'unet'"),
+        (["models", "show"], "show takes one NAME"),
+        (["datasets", "syntetic"], "Did you mean 'synthetic'"),
+        (["bench", "--models", "unett"], "Did you mean 'unet'"),
+        (["bench", "--data", "syntetic"], "Did you mean 'synthetic'"),
+        (["bench", "--recipe", "quik"], "Did you mean 'quick'"),
+        (["bench", "--loss", "cee"], "unknown loss 'cee'"),
+        (["bench", "--steps", "1", "--epochs", "1"], "exclude each other"),
+        (["bench", "--seeds", "0"], "seeds"),
+        (["bench", "--device", "tpu9", "--models", "unet"], "is no device"),
+        (["bench", "--data-option", "scenes"], "not of the form NAME=VALUE"),
+        (["bench", "--data-option", "scens=3"], "Did you mean 'scenes'"),
+        (["train", "unet", "--out", "x", "--option", "widht=3"], "unknown option 'widht'"),
+        (["train", "unet"], "--out"),
+        (["report", "absent"], "holds no results"),
+        (["evaluate", "absent"], "holds no bundle.json"),
+    ],
+)
+def test_bad_words_get_a_clear_line_and_exit_code_2(zoo: Zoo, arguments: list[str], complaint: str) -> None:
+    done = zoo(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 4
+
+
+def test_a_failing_plugin_stops_nothing_and_strict_mode_says_so(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+    install("zoo-bad", "raise RuntimeError('boom')")
+    listing = zoo("plugins", check=True).stdout
+    assert "zoo-bad" in listing
+    assert "RuntimeError: boom" in listing
+    assert "unet" in zoo("models", check=True).stdout
+    strict = zoo("models", ZOO_STRICT_PLUGINS="1")
+    assert strict.returncode == 2
+    assert "zoo-bad: plugin failed: RuntimeError: boom" in strict.stderr
+    assert zoo("models", ZOO_STRICT_PLUGINS="1", ZOO_PLUGINS="none").returncode == 0
+
+
+def test_a_plugin_adds_a_command(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+    code = """
+        import click
+        from zoo.registry import hookimpl
+
+        @hookimpl
+        def zoo_register_commands(app):
+            app.add_command(click.Command("hello", callback=lambda: click.echo("hello from a plugin")))
+    """
+    install("zoo-hello", code)
+    assert "hello" in zoo("--help", check=True).stdout
+    assert zoo("hello", check=True).stdout == "hello from a plugin\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    command = f"{Path(sys.executable).with_name('zoo')} models --json | head -c 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == ""
+
+
+def test_start_up_is_a_small_part_of_importing_torch() -> None:
+    """The measured figures are benchmarks/startup.py's; this only catches a heavy import that slipped in."""
+
+    def seconds(*command: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    pairs = [(seconds("-m", "zoo", "models"), seconds("-c", "import torch")) for _ in range(3)]
+    assert statistics.median(ours / torch for ours, torch in pairs) < 0.3

@@ -1,0 +1,122 @@
+"""The rules of the house that a machine can check: imports go down the floors, and few rooms know a big library."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[1] / "zoo"
+BASE = {"errors", "files"}
+MAY_IMPORT = {
+    "errors": set(),
+    "files": {"errors"},
+    "registry": BASE,
+    "blocks": BASE,
+    "models": BASE | {"registry", "blocks"},
+    "testing": BASE | {"registry"},
+    "physics": BASE,
+    "rasters": BASE | {"physics"},
+    "datasets": BASE | {"registry", "physics", "rasters"},
+    "evaluation": BASE | {"registry"},
+    "training": BASE | {"registry", "physics", "datasets", "evaluation"},
+    "bench": BASE | {"registry", "datasets", "evaluation", "training"},
+    "cli": BASE | {"registry", "evaluation", "training", "datasets", "bench"},
+}
+ONLY_IN = {
+    "torchgeo": {"datasets"},
+    "albumentations": {"datasets"},
+    "lightning": {"training", "datasets"},
+    "rasterio": {"rasters"},
+    "click": {"cli"},
+}
+TORCH_FREE = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "registry",
+    "physics",
+    "models/__init__.py",
+    "models/specs.py",
+    "datasets/__init__.py",
+    "datasets/specs.py",
+    "evaluation/specs.py",
+    "training/specs.py",
+)
+
+
+def sources(*under: str) -> Iterator[Path]:
+    for name in under or (".",):
+        place = HOUSE / name
+        yield from sorted(place.rglob("*.py")) if place.is_dir() else [place]
+
+
+def imports(path: Path, *, at_run_time: bool = True) -> Iterator[str]:
+    """Full names that a file imports; those under TYPE_CHECKING are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def room(path: Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("name", sorted(MAY_IMPORT))
+def test_imports_go_down_the_floors(name: str) -> None:
+    place = f"{name}.py" if (HOUSE / f"{name}.py").exists() else name
+    for path in sources(place):
+        for imported in imports(path):
+            parts = imported.split(".")
+            if parts[0] == "zoo" and len(parts) > 1 and parts[1] != name:
+                assert parts[1] in MAY_IMPORT[name], f"{path.relative_to(HOUSE)} imports {imported}"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.name.removesuffix(".py") for path in HOUSE.iterdir() if not path.name.startswith("_")}
+    assert rooms - {"py.typed"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_big_libraries_are_known_to_few_rooms(library: str) -> None:
+    for path in sources():
+        if any(name.split(".")[0] == library for name in imports(path)):
+            assert room(path) in ONLY_IN[library], f"{path.relative_to(HOUSE)} imports {library}"
+
+
+def test_albumentations_is_imported_by_one_module() -> None:
+    users = [path for path in sources() if any(name.split(".")[0] == "albumentations" for name in imports(path))]
+    assert [str(path.relative_to(HOUSE)) for path in users] == ["datasets/augmentation.py"]
+
+
+@pytest.mark.parametrize("path", list(sources(*TORCH_FREE)), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_the_catalogue_knows_no_torch(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchgeo", "lightning", "timm"}
+
+
+def test_files_do_one_job() -> None:
+    long = {str(path.relative_to(HOUSE)): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    assert {name: lines for name, lines in long.items() if lines > 450} == {}
+
+
+def test_no_path_of_a_machine_and_no_unfinished_work() -> None:
+    repository = HOUSE.parent
+    for path in [*sources(), *sorted((repository / "tests").rglob("*.py")), repository / "README.md"]:
+        if path == Path(__file__):
+            continue
+        text = path.read_text(encoding="utf-8")
+        for forbidden in ("TODO", "FIXME", "XXX", "/root/", "/work/", "/home/"):
+            assert forbidden not in text, f"{path.relative_to(repository)} holds {forbidden}"

@@ -1,0 +1,51 @@
+"""Choosing a format changes nothing but the format."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.training import precision
+from zoo.training.precision import ComputeFormat, choose_format
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(), nn.Conv2d(4, 2, 1))
+
+
+def test_the_model_is_left_as_they_were() -> None:
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    choose_format(model, torch.randn(2, 3, 8, 8), "auto")
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_random_numbers_do_not_depend_on_the_choice() -> None:
+    model, batch = network(), torch.randn(2, 3, 8, 8)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    choose_format(model, batch, "auto")
+    assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_a_fixed_precision_is_kept(name: precision.Precision) -> None:
+    assert choose_format(network(), torch.randn(2, 3, 8, 8), name).precision == name
+
+
+def test_the_fastest_format_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {
+        ComputeFormat("bf16", True): 2.0,
+        ComputeFormat("fp32", True): 1.0,
+        ComputeFormat("fp32", False): 3.0,
+    }
+    monkeypatch.setattr(precision, "bf16_in_hardware", lambda device: True)
+    monkeypatch.setattr(precision, "_step_seconds", lambda m, b, candidate, trials, give_up: seconds[candidate])
+    assert choose_format(network(), torch.zeros(1, 3, 8, 8), "auto") == ComputeFormat("fp32", True)
+
+
+def test_bf16_is_not_tried_without_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "bf16_in_hardware", lambda device: False)
+    assert choose_format(network(), torch.randn(1, 3, 8, 8), "auto").precision == "fp32"

@@ -1,0 +1,1 @@
+"""The benchmark: every model on the same patches, steps and seeds, one result file a trial."""

@@ -1,0 +1,160 @@
+"""What one trial is: a model, data, a recipe, a seed and a device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError, UnknownNameError, ZooError, suggestion
+from zoo.registry import catalogue, create_dataset, list_datasets, list_models
+from zoo.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.datasets.base import PatchDataset
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A registered data set with its options; JSON can hold it.
+
+    Attributes:
+        name: registered name.
+        options: keyword arguments, ``root`` among them where there is one.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, options: dict[str, Any] | None = None) -> DataSource:
+        """A data set by its registered name, or the ``folder`` data set on a path.
+
+        Raises:
+            ZooError: if it is neither, with the nearest names.
+        """
+        options = dict(options or {})
+        if text in catalogue().datasets:
+            return cls(text, options)
+        path = Path(text)
+        if path.is_dir():
+            return cls("folder", {"root": str(path.resolve()), **options})
+        if path.exists():
+            raise DataError("is a file", where=text, hint="Name the folder that holds images and masks")
+        if path.parent != Path() or text.startswith((".", "~")):
+            raise DataError("there is no such folder", where=text)
+        raise UnknownNameError("data set or folder", text, list_datasets())
+
+    def open(self, split: str, progress: Callable[[int, int], None] | None = None) -> PatchDataset:
+        """One split.
+
+        Raises:
+            ZooError: if the data are absent or not what they should be.
+        """
+        extra = {} if progress is None else {"progress": progress}
+        return create_dataset(self.name, split, **self.options, **extra)
+
+    @property
+    def label(self) -> str:
+        """For headings: the name, or the last part of the folder's path."""
+        return Path(self.options["root"]).name if self.name == "folder" and "root" in self.options else self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"name": self.name, "options": self.options}
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One trial. Two trials with the same key give the same result, but for timings.
+
+    Attributes:
+        model: registered name.
+        options: of the model.
+        data: where the patches come from.
+        fingerprints: sha256 of what each split contains.
+        recipe: how to train.
+        seed: of the weights, the order of the patches and the augmentation.
+        device: resolved, such as ``cpu`` or ``cuda:0``.
+    """
+
+    model: str
+    options: dict[str, Any]
+    data: DataSource
+    fingerprints: dict[str, str]
+    recipe: Recipe
+    seed: int
+    device: str
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits over everything that a result depends on; the place of the files is left out."""
+        content = self.to_dict()
+        del content["data"]
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def file_stem(self) -> str:
+        """The name of the trial's files: readable, and unique through the key."""
+        return f"{self.model}-{self.data.name}-s{self.seed}-{self.key}"
+
+    @property
+    def label(self) -> str:
+        """The model's name with the options that were set."""
+        shown = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        return f"{self.model}({shown})" if shown else self.model
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "model": self.model,
+            "options": self.options,
+            "data": self.data.to_dict(),
+            "fingerprints": self.fingerprints,
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "device": self.device,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrialConfig:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            model=values["model"],
+            options=values["options"],
+            data=DataSource(values["data"]["name"], values["data"]["options"]),
+            fingerprints=values["fingerprints"],
+            recipe=Recipe.from_dict(values["recipe"]),
+            seed=values["seed"],
+            device=values["device"],
+        )
+
+
+def select_models(text: str) -> list[str]:
+    """Registered models by ``all``, names and shell patterns, separated by commas; each once, in that order.
+
+    Raises:
+        ZooError: for a name or pattern that matches nothing, with the nearest names.
+    """
+    chosen: dict[str, None] = {}
+    known = list_models()
+    for word in (part.strip() for part in text.split(",")):
+        if not word:
+            continue
+        found = known if word == "all" else [name for name in known if fnmatchcase(name, word)]
+        if not found:
+            if any(sign in word for sign in "*?["):
+                raise ZooError(f"no model matches {word!r}", hint=suggestion(word.strip("*?"), known))
+            raise UnknownNameError("model", word, known)
+        chosen.update(dict.fromkeys(found))
+    if not chosen:
+        raise ZooError("no model was named", hint="Use --models all, names, or a pattern such as '*unet*'")
+    return list(chosen)

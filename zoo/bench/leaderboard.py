@@ -1,0 +1,119 @@
+"""From result files to rows: one a model, means over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.bench.results import TrialResult
+from zoo.evaluation.summary import summarise
+
+STANDARD = (
+    "dice",
+    "dice_per_image",
+    "precision",
+    "recall",
+    "accuracy",
+    "loss",
+    "parameters",
+    "gmac",
+    "fps",
+    "fps_batch",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a leaderboard.
+
+    Attributes:
+        model: registered name, with options where they were set.
+        name: registered name alone.
+        status: ``ok``, or the first status that is not.
+        error: the first reason, empty when all is well.
+        seeds: trials with figures.
+        figures: the keys of :data:`STANDARD` and every other registered metric; ``None`` where undefined.
+        best_batch: batch size of ``fps_batch``.
+    """
+
+    model: str
+    name: str
+    status: str
+    error: str
+    seeds: int
+    figures: dict[str, float | None]
+    best_batch: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as ``--json`` writes it."""
+        standard = {name: self.figures.get(name) for name in STANDARD}
+        others = {name: value for name, value in self.figures.items() if name not in STANDARD}
+        return {
+            "model": self.model,
+            "status": self.status,
+            "error": self.error,
+            **standard,
+            "seeds": self.seeds,
+            "best_batch": self.best_batch,
+            **others,
+        }
+
+
+def make_rows(results: Sequence[TrialResult]) -> list[Row]:
+    """One row a model, the highest Dice first and models without figures last.
+
+    Args:
+        results: of one setting: same patches, same recipe, same device.
+    """
+    by_model: dict[str, list[TrialResult]] = {}
+    for result in results:
+        by_model.setdefault(result.config.label, []).append(result)
+    rows = [_make_row(label, trials) for label, trials in by_model.items()]
+    return sorted(rows, key=lambda row: (row.figures.get("dice") is None, -(row.figures.get("dice") or 0), row.model))
+
+
+def _make_row(label: str, trials: list[TrialResult]) -> Row:
+    good = [trial for trial in trials if trial.ok]
+    bad = next((trial for trial in trials if not trial.ok), None)
+    each = [_figures(trial) for trial in good]
+    names = list(dict.fromkeys(name for figures in each for name in figures))
+    best = max(good[0].measured["speed"], key=_images_per_second)["batch"] if good else None
+    return Row(
+        model=label,
+        name=trials[0].config.model,
+        status="ok" if bad is None else bad.status,
+        error="" if bad is None else bad.error,
+        seeds=len(good),
+        figures={name: _mean([figures.get(name) for figures in each]) for name in names},
+        best_batch=best,
+    )
+
+
+def _figures(trial: TrialResult) -> dict[str, float | None]:
+    measured = trial.measured
+    speed = measured["speed"]
+    single = next(sample for sample in speed if sample["batch"] == 1)
+    return {
+        **summarise(trial.counts, measured["data"]["pixel_size"]),
+        "loss": measured["test"]["loss"],
+        "parameters": measured["parameters"],
+        "gmac": measured["gmac"],
+        "fps": _images_per_second(single),
+        "fps_batch": max(_images_per_second(sample) for sample in speed),
+    }
+
+
+def _images_per_second(sample: dict[str, Any]) -> float:
+    return float(sample["batch"] / sample["median_s"])
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean, or ``None`` when a seed leaves it undefined: a mean over fewer seeds would flatter the model."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    whole = all(isinstance(value, int) for value in known)
+    mean = math.fsum(known) / len(known)
+    return int(mean) if whole and mean == int(mean) else mean

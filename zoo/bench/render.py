@@ -1,0 +1,152 @@
+"""A leaderboard as terminal table, CSV, Markdown or JSON; each is a pure function of the result files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from zoo.bench.leaderboard import Row
+from zoo.bench.paper import TABLE_6, PaperRow
+from zoo.bench.results import TrialResult
+
+COLUMNS = (
+    ("dice", "Dice", "{:.3f}"),
+    ("dice_per_image", "Dice/img", "{:.3f}"),
+    ("precision", "Prec.", "{:.3f}"),
+    ("recall", "Recall", "{:.3f}"),
+    ("accuracy", "Acc.", "{:.3f}"),
+    ("loss", "Loss", "{:.3f}"),
+    ("parameters", "Par. (M)", "{:.2f}"),
+    ("gmac", "GMAC", "{:.2f}"),
+    ("fps", "FPS b1", "{:.1f}"),
+    ("fps_batch", "FPS best", "{:.1f}"),
+)
+PAPER_COLUMNS = (
+    ("dice", "Dice", "{:.3f}"),
+    ("precision", "Prec.", "{:.2f}"),
+    ("recall", "Recall", "{:.2f}"),
+    ("loss", "Loss", "{:.3f}"),
+    ("fps", "FPS", "{:.1f}"),
+    ("parameters_m", "Par. (M)", "{}"),
+)
+UNDEFINED = "-"
+FOOTNOTE = (
+    "Dice, precision, recall, accuracy: pooled over all test pixels, at the threshold with the best pooled Dice on "
+    "the validation split. Dice/img: mean over test images with a landslide. Loss: cross-entropy a pixel. GMAC: one "
+    "test patch. FPS: model alone, eager, float32; b1 one image at a time, best the faster of batch 1 and 8."
+)
+PAPER_NOTE = "paper: Table 6 of Zheng et al. 2025, other data and another machine; no target and no claim."
+
+
+def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
+    """Our figures with the paper's beside them; below them when they do not fit into ``width`` columns."""
+    beside = width >= 150
+    ours = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    ours.add_column("model", overflow="fold")
+    for _, heading, _ in COLUMNS:
+        ours.add_column(heading, justify="right", no_wrap=True)
+    paper = ours
+    if beside:
+        ours.add_column("│ paper:", justify="left")
+    else:
+        paper = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+        paper.add_column("paper's Table 6")
+        paper.add_column("called", overflow="fold")
+    for _, heading, _ in PAPER_COLUMNS:
+        paper.add_column(heading, justify="right", no_wrap=True, style="dim")
+    failures = []
+    for row in rows:
+        label, printed = _paper_cells(row)
+        cells = _cells(row)
+        if beside:
+            ours.add_row(Text(row.model), *cells, Text(f"│ {label}"), *printed)
+        else:
+            ours.add_row(Text(row.model), *cells)
+            if label:
+                paper.add_row(Text(row.model), label, *printed)
+        if row.error:
+            failures.append(Text.assemble((f"{row.model}: {row.status}: ", "red"), row.error))
+    parts: list[RenderableType] = [ours]
+    if not beside and paper.row_count:
+        parts += ["", paper]
+    if failures:
+        parts += ["", *failures]
+    return Group(*parts)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A GitHub table, with the paper's Dice, FPS and parameters in the last columns."""
+    headings = ["model", *(heading for _, heading, _ in COLUMNS), "paper: Dice", "FPS", "Par. (M)", "status"]
+    lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 2) + "|---|"]
+    for row in rows:
+        paper = paper_row(row)
+        printed = (UNDEFINED,) * 3 if paper is None else (f"{paper.dice:.3f}", f"{paper.fps:.1f}", paper.parameters_m)
+        status = row.status if not row.error else f"{row.status}: {row.error}"
+        cells = [f"`{row.model}`", *_cells(row), *map(str, printed), status.replace("|", "\\|")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(rows: Sequence[Row]) -> str:
+    """CSV with a heading, unrounded numbers and empty cells where a figure is undefined."""
+    records = [row.to_dict() for row in rows]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """A list of rows."""
+    return json.dumps([row.to_dict() for row in rows], indent=2, ensure_ascii=False) + "\n"
+
+
+def describe_setting(results: Sequence[TrialResult]) -> str:
+    """One line on what the rows of a table share: data, split, recipe, seeds and machine."""
+    config = results[0].config
+    seeds = sorted({result.config.seed for result in results})
+    parts = [
+        f"data {config.data.label}",
+        f"recipe {config.recipe.name}",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+    ]
+    measured = next((result.measured for result in results if result.ok), None)
+    if measured is not None:
+        patches = measured["data"]["patches"]
+        size = "x".join(map(str, measured["data"]["patch"]))
+        parts.insert(1, f"{patches['train']}/{patches['val']}/{patches['test']} patches of {size}")
+        environment = measured["environment"]
+        parts.append(
+            f"{environment['device_name']}, {environment['threads']} threads, torch {environment['versions']['torch']}"
+        )
+    return "; ".join(parts)
+
+
+def paper_row(row: Row) -> PaperRow | None:
+    """The row of the paper's Table 6 that may stand beside ours: none for a model with options of its own."""
+    return TABLE_6.get(row.name) if row.model == row.name else None
+
+
+def _cells(row: Row) -> list[str]:
+    cells = []
+    for name, _, pattern in COLUMNS:
+        value = row.figures.get(name)
+        if value is not None and name == "parameters":
+            value /= 1e6
+        cells.append(UNDEFINED if value is None else pattern.format(value))
+    return cells
+
+
+def _paper_cells(row: Row) -> tuple[str, list[str]]:
+    paper = paper_row(row)
+    if paper is None:
+        return "", [""] * len(PAPER_COLUMNS)
+    return paper.label, [pattern.format(getattr(paper, name)) for name, _, pattern in PAPER_COLUMNS]

@@ -1,0 +1,87 @@
+"""The command ``zoo``. Commands are thin, and each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from zoo import __version__
+from zoo.cli.lazy import LazyCommand, LazyGroup
+from zoo.errors import ZooError
+from zoo.registry import register_commands
+
+EXIT_TRIALS_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "bench": "Compare models on one data set: Dice, precision, recall, parameters, FPS.",
+    "datasets": "List data sets, or show one.",
+    "evaluate": "Print a bundle's figures again, or on other data.",
+    "models": "List models, or show one.",
+    "plugins": "List plugins and what became of them.",
+    "report": "Print the table of a results folder again.",
+    "train": "Train one model and keep it as a bundle.",
+}
+
+
+def build_app() -> LazyGroup:
+    """The command group with the built-in commands, before plugins add theirs."""
+    app = LazyGroup(
+        "zoo",
+        help="landslide-zoo: segmentation models for landslides, measured by one harness.",
+        epilog="First steps:  zoo bench --models all   |   zoo models   |   zoo train enhanced_unet --out run",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        no_args_is_help=True,
+    )
+    click.version_option(__version__, prog_name="landslide-zoo")(app)
+    for name, summary in COMMANDS.items():
+        app.add_command(LazyCommand(name, f"zoo.cli.{name}:{name}", summary))
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run ``zoo`` and exit: 0 done, 1 some trials failed, 2 bad input, 70 a bug, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run ``zoo`` with ``arguments`` (``sys.argv`` by default) and return the exit code."""
+    try:
+        app = build_app()
+        register_commands(app)
+        # Outside standalone mode click hands back the code of ctx.exit() instead of exiting with it.
+        code = app.main(args=arguments, prog_name="zoo", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except ZooError as error:
+        _complain(error.problem if error.where is None else f"{error.where}: {error.problem}", error.hint)
+        return EXIT_BAD_INPUT
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\ninterrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has left; Python would complain once more while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("ZOO_TRACEBACK"):
+            traceback.print_exc()
+        _complain(
+            f"this is a bug in zoo or in a plugin ({type(error).__name__}: {error})",
+            "Run the command again with ZOO_TRACEBACK=1 and report what it prints",
+        )
+        return EXIT_BUG
+
+
+def _complain(problem: str, hint: str | None) -> None:
+    click.echo(click.style("error: ", fg="red", bold=True) + problem, err=True)
+    if hint:
+        click.echo(click.style("       ", fg="red") + hint, err=True)

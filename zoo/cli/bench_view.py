@@ -1,0 +1,147 @@
+"""The benchmark as it runs: a live table on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from zoo.bench.config import TrialConfig
+from zoo.bench.leaderboard import make_rows
+from zoo.bench.results import TrialResult
+from zoo.cli.console import warn
+from zoo.errors import ResultError
+from zoo.registry import catalogue
+
+STAGES = {"data": (0.0, 0.03), "train": (0.03, 0.85), "val": (0.85, 0.90), "test": (0.90, 0.95), "speed": (0.95, 1.0)}
+"""Where each stage begins and ends within a trial, as shares; good enough to tell the time left by."""
+LOG_EVERY_S = 15.0
+
+
+class BenchView:
+    """Shows a benchmark's progress; a :class:`zoo.bench.runner.Listener` and a context manager.
+
+    Args:
+        trials: all that will run or are kept.
+        console: on standard error.
+    """
+
+    def __init__(self, trials: Sequence[TrialConfig], console: Console) -> None:
+        self.trials = list(trials)
+        self.console = console
+        self.results: dict[str, TrialResult] = {}
+        self._shares: dict[str, float] = {}
+        self._stage: dict[str, str] = {}
+        self._costs = {config.file_stem: _cost(config) for config in trials}
+        self._kept_cost = 0.0
+        self._started = time.monotonic()
+        self._logged = 0.0
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+
+    @property
+    def done(self) -> int:
+        """Trials that have a result."""
+        return len(self.results)
+
+    def __enter__(self) -> BenchView:
+        self._started = time.monotonic()
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def kept(self, config: TrialConfig, result: TrialResult) -> None:
+        """Count a trial of an earlier call."""
+        self.results[config.file_stem] = result
+        self._kept_cost += self._costs[config.file_stem]
+        self._line(config, f"kept from an earlier run, {_outcome(result)}")
+
+    def damaged(self, error: ResultError) -> None:
+        """Warn of a result file that is done anew."""
+        warn(f"{error.where}: {error.problem}. Its trial is done anew")
+
+    def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
+        """Move a trial's bar."""
+        low, high = STAGES[stage]
+        self._shares[config.file_stem] = low + (high - low) * done / max(1, total)
+        self._stage[config.file_stem] = f"{stage} {done}/{total}" if total > 1 else stage
+        if time.monotonic() - self._logged > LOG_EVERY_S:
+            self._line(config, f"{self._stage[config.file_stem]}{self._left(', {} left in all')}")
+
+    def finished(self, config: TrialConfig, result: TrialResult) -> None:
+        """Count a trial of this call."""
+        self.results[config.file_stem] = result
+        seconds = sum(result.measured.get("seconds", {}).values())
+        self._line(config, _outcome(result) + (f" in {seconds:.0f} s" if seconds else ""))
+
+    def _line(self, config: TrialConfig, text: str) -> None:
+        if self.console.is_terminal:
+            return
+        self._logged = time.monotonic()
+        place = self.trials.index(config) + 1
+        self.console.print(
+            Text(f"[{place}/{len(self.trials)}] {config.label} seed {config.seed}: {text}"), soft_wrap=True
+        )
+
+    def _left(self, pattern: str) -> str:
+        total = sum(self._costs.values())
+        done = sum(
+            self._costs[stem] * (1.0 if stem in self.results else self._shares.get(stem, 0.0)) for stem in self._costs
+        )
+        worked = done - self._kept_cost
+        if worked < 0.02 * total:
+            return ""
+        seconds = (time.monotonic() - self._started) * (total - done) / worked
+        return pattern.format(f"{seconds // 60:.0f}:{seconds % 60:02.0f}")
+
+    def _render(self) -> RenderableType:
+        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column("model")
+        table.add_column("", width=24)
+        table.add_column("now")
+        for heading in ("Dice", "Prec.", "Recall", "FPS b1"):
+            table.add_column(heading, justify="right")
+        several = len({config.seed for config in self.trials}) > 1
+        for config in self.trials:
+            name = Text(f"{config.label} #{config.seed}" if several else config.label)
+            result = self.results.get(config.file_stem)
+            if result is None:
+                share = self._shares.get(config.file_stem, 0.0)
+                table.add_row(name, ProgressBar(total=1.0, completed=share), self._stage.get(config.file_stem, "waits"))
+            elif result.ok:
+                figures = make_rows([result])[0].figures
+                cells = [_three(figures["dice"]), _three(figures["precision"]), _three(figures["recall"])]
+                table.add_row(name, ProgressBar(total=1.0, completed=1.0), "done", *cells, f"{figures['fps'] or 0:.1f}")
+            else:
+                table.add_row(name, "", Text(f"{result.status}: {result.error}", style="red", overflow="ellipsis"))
+        spent = time.monotonic() - self._started
+        clock = f"{spent // 60:.0f}:{spent % 60:02.0f} spent{self._left(', about {} left')}   Ctrl-C keeps what is done"
+        return Group(table, Text(clock, style="dim"))
+
+
+def _cost(config: TrialConfig) -> float:
+    spec = catalogue().models.get(config.model)
+    typical = [other.gmac for other in catalogue().models.match() if other.gmac]
+    return spec.gmac or (sum(typical) / len(typical) if typical else 1.0)
+
+
+def _outcome(result: TrialResult) -> str:
+    if not result.ok:
+        return f"{result.status}: {result.error}"
+    figures = make_rows([result])[0].figures
+    return f"Dice {_three(figures['dice'])}, {figures['fps']:.1f} FPS"
+
+
+def _three(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,66 @@
+"""What commands print: tables for people, JSON for programs. Standard output holds results and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_WIDTH = 200
+"""Columns when the output is a file or a pipe, where nothing would be gained by folding a table."""
+
+
+def out() -> Console:
+    """Standard output; wide and without colours when it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def err() -> Console:
+    """Standard error: progress, notes and warnings."""
+    return Console(stderr=True, highlight=False)
+
+
+def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+    """A table without frames, numbers to the right.
+
+    Args:
+        columns: headings.
+        rows: cells as text.
+        right: headings of the columns that are aligned to the right.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        # Text, not str: names and messages may hold square brackets, which rich would take for markup.
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as JSON that other programs can read."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """Tell the user something that is no result."""
+    click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Tell the user something that may spoil a result."""
+    click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True)
+
+
+def relative(path: Path) -> str:
+    """``path`` as seen from here when that is shorter."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,68 @@
+"""Opening the three splits of a data set in front of a user: progress, what was found, what is doubtful."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from zoo.cli.console import err, note, warn
+
+if TYPE_CHECKING:
+    from zoo.bench.config import DataSource
+    from zoo.datasets.base import PatchDataset
+
+
+def open_splits(source: DataSource) -> dict[str, PatchDataset]:
+    """Open train, val and test, and tell on standard error what they hold.
+
+    Raises:
+        ZooError: if the data are absent or not what they should be.
+    """
+    from zoo.bench.config import SPLITS
+
+    splits = _open(source, SPLITS)
+    train = splits["train"]
+    sizes = ", ".join(f"{len(dataset)} {split}" for split, dataset in splits.items())
+    bands = ", ".join(band.name for band in train.bands)
+    height, width = train[0]["mask"].shape
+    note(f"data {source.label}: {sizes} patches of {height} x {width} px; {len(train.bands)} bands: {bands}")
+    for text in train.split_notes:
+        note(f"  {text}")
+    return splits
+
+
+def open_split(source: DataSource, split: str) -> PatchDataset:
+    """Open one split with the same progress and warnings.
+
+    Raises:
+        ZooError: if the data are absent or not what they should be.
+    """
+    return _open(source, (split,))[split]
+
+
+def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
+    from zoo.datasets.base import DataWarning
+
+    console = err()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    opened = {}
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        warnings.simplefilter("always", DataWarning)
+        for split in splits:
+            task = bar.add_task(f"{source.label}: {split} split", total=None)
+            opened[split] = source.open(split, partial(_show, bar, task))
+            bar.remove_task(task)
+    for text in dict.fromkeys(str(entry.message) for entry in caught if issubclass(entry.category, DataWarning)):
+        warn(text)
+    return opened
+
+
+def _show(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)

@@ -1,0 +1,23 @@
+"""Leaderboards on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from zoo.bench.leaderboard import Row
+from zoo.bench.render import FOOTNOTE, PAPER_NOTE, describe_setting, paper_row, terminal_table
+from zoo.bench.results import TrialResult
+
+
+def print_leaderboard(results: Sequence[TrialResult], rows: Sequence[Row], console: Console) -> None:
+    """Print what the trials share, the table, and how its figures were averaged."""
+    console.print()
+    console.print(Text(describe_setting(results), style="bold"))
+    console.print(terminal_table(rows, console.width))
+    console.print()
+    console.print(Text(FOOTNOTE, style="dim"))
+    if any(paper_row(row) for row in rows):
+        console.print(Text(PAPER_NOTE, style="dim"))

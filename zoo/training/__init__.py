@@ -1,0 +1,1 @@
+"""Training through Lightning: recipes, losses, the task, and the bundle that a trained model is kept in."""

@@ -1,0 +1,104 @@
+"""Choosing the number format and memory layout of training by timing a step of each, on the machine at hand."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.training.recipes import Precision
+
+
+@dataclass(frozen=True)
+class ComputeFormat:
+    """How the arithmetic of training is done.
+
+    Attributes:
+        precision: ``fp32``, or ``bf16`` mixed precision (weights stay fp32).
+        channels_last: memory layout NHWC instead of NCHW.
+    """
+
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which a model computes in this format."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout as torch names it."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def to_dict(self) -> dict[str, str | bool]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @property
+    def lightning_name(self) -> Literal["32-true", "bf16-mixed"]:
+        """The name that Lightning's Trainer knows it by."""
+        return "bf16-mixed" if self.precision == "bf16" else "32-true"
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
+
+
+def bf16_in_hardware(device: torch.device) -> bool:
+    """Whether the device has bfloat16 instructions; emulated bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, trials: int = 2) -> ComputeFormat:
+    """The fastest format that ``precision`` allows, by the best of ``trials`` training steps of each.
+
+    The model, its batch-norm statistics and the random number generators are left as they were.
+
+    Args:
+        model: maps ``batch`` to logits, on the device to train on.
+        batch: float32 ``(B, C, H, W)``, as training will see it.
+        precision: ``fp32`` or ``bf16`` to fix the format and choose the layout alone; ``auto`` for both.
+        trials: steps to time, after one that is not; a format whose first step takes twice the best is given up.
+    """
+    names: list[Literal["fp32", "bf16"]]
+    if precision == "auto":
+        names = ["bf16", "fp32"] if bf16_in_hardware(batch.device) else ["fp32"]
+    else:
+        names = [precision]
+    candidates = [ComputeFormat(name, channels_last=True) for name in names]
+    if "fp32" in names:
+        # bf16 is not tried with channels first: oneDNN reorders every tensor there, and a step takes many times longer.
+        candidates.append(ComputeFormat("fp32", channels_last=False))
+    fastest, least = candidates[0], float("inf")
+    with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
+        for candidate in candidates:
+            seconds = _step_seconds(model, batch, candidate, trials, give_up=2 * least)
+            if seconds < least:
+                fastest, least = candidate, seconds
+    return fastest
+
+
+def _step_seconds(model: nn.Module, batch: Tensor, candidate: ComputeFormat, trials: int, give_up: float) -> float:
+    trained = copy.deepcopy(model).train().to(memory_format=candidate.memory_format)
+    images = batch.to(memory_format=candidate.memory_format)
+    target = torch.zeros((batch.shape[0], *batch.shape[2:]), dtype=torch.int64, device=batch.device)
+    best = float("inf")
+    for trial in range(trials + 1):
+        start = time.perf_counter()
+        with candidate.autocast(batch.device):
+            logits = trained(images)
+        torch.autograd.backward(F.cross_entropy(logits.float(), target))
+        if batch.device.type == "cuda":
+            torch.cuda.synchronize(batch.device)
+        seconds = time.perf_counter() - start
+        if seconds > give_up:
+            break
+        if trial:
+            best = min(best, seconds)
+    return best
