@@ -26,10 +26,14 @@ class Environment:
         self.python = folder / "bin" / "python"
         self.site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
 
-    def install(self, *what: str) -> None:
-        """pip install into it, with the build backend of this environment and without dependencies."""
-        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet"]
-        subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--no-index", *what], check=True, timeout=300)
+    def install(self, *sources: Path) -> None:
+        """pip install into it without dependencies; wheels are built here, where the build backend is."""
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        wheels = self.site.parents[2] / "wheels"
+        build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(wheels)]
+        subprocess.run([*pip, *build, *map(str, sources)], check=True, timeout=300)
+        install = ["--python", str(self.python), "install", "--no-deps", "--no-index"]
+        subprocess.run([*pip, *install, *map(str, wheels.glob("*.whl"))], check=True, timeout=300)
 
     def run(self, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -76,7 +80,7 @@ def test_blocks_need_torch_alone(tmp_path: Path) -> None:
     environment = Environment(tmp_path / "env")
     for name in requirements_of("torch", set()):
         link(name, environment.site)
-    environment.install(str(REPOSITORY))
+    environment.install(REPOSITORY)
     code = """
 import importlib.util, torch
 from zoo.blocks import MCSA
@@ -103,7 +107,7 @@ def test_the_example_plugin_is_benched_beside_unet_and_a_broken_one_stops_nothin
         '[project]\nname = "zoo-broken"\nversion = "1"\n[project.entry-points.zoo]\nbroken = "zoo_broken"\n'
         '[tool.hatch.build.targets.wheel]\ninclude = ["zoo_broken.py"]\n'
     )
-    environment.install(str(REPOSITORY / "plugins" / "zoo-example"), str(broken))
+    environment.install(REPOSITORY / "plugins" / "zoo-example", broken)
 
     plugins = environment.run("-m", "zoo", "plugins", "--json", cwd=tmp_path)
     reports = {report["name"]: report for report in json.loads(plugins.stdout)}
