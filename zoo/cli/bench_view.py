@@ -103,7 +103,7 @@ class BenchView:
         if worked < 0.02 * total:
             return ""
         seconds = (time.monotonic() - self._started) * (total - done) / worked
-        return pattern.format(f"{seconds // 60:.0f}:{seconds % 60:02.0f}")
+        return pattern.format(_clock(seconds))
 
     def _render(self) -> RenderableType:
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
@@ -126,7 +126,7 @@ class BenchView:
             else:
                 table.add_row(name, "", Text(f"{result.status}: {result.error}", style="red", overflow="ellipsis"))
         spent = time.monotonic() - self._started
-        clock = f"{spent // 60:.0f}:{spent % 60:02.0f} spent{self._left(', about {} left')}   Ctrl-C keeps what is done"
+        clock = f"{_clock(spent)} spent{self._left(', about {} left')}   Ctrl-C keeps what is done"
         return Group(table, Text(clock, style="dim"))
 
 
@@ -134,6 +134,11 @@ def _cost(config: TrialConfig) -> float:
     spec = catalogue().models.get(config.model)
     typical = [other.gmac for other in catalogue().models.match() if other.gmac]
     return spec.gmac or (sum(typical) / len(typical) if typical else 1.0)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
 
 
 def _outcome(result: TrialResult) -> str:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from zoo.registry import Option
+
 PLAIN_WIDTH = 200
 """Columns when the output is a file or a pipe, where nothing would be gained by folding a table."""
 
@@ -41,6 +43,15 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
         # Text, not str: names and messages may hold square brackets, which rich would take for markup.
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def print_options(console: Console, options: Sequence[Option], usage: str) -> None:
+    """Print the options of a model or data set and how to set them; nothing when it has none."""
+    if not options:
+        return
+    rows = [(one.name, repr(one.default), " | ".join(map(str, one.choices)), one.help) for one in options]
+    console.print(f"\n[bold]options[/bold]  ({usage})")
+    console.print(make_table(("name", "default", "choices", "what it changes"), rows))
 
 
 def print_json(value: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zoo.cli.console import make_table, out, print_json
+from zoo.cli.console import make_table, out, print_json, print_options
 from zoo.registry import catalogue
 
 
@@ -47,10 +47,4 @@ def _show(name: str, as_json: bool) -> None:
         ("code", f"{spec.target} (from {catalogue().datasets.provider(name)})"),
     ]
     console.print(make_table(("", ""), facts))
-    if spec.options:
-        console.print("\n[bold]options[/bold]  (zoo bench --data-option NAME=VALUE)")
-        rows = [
-            (option.name, repr(option.default), " | ".join(map(str, option.choices)), option.help)
-            for option in spec.options
-        ]
-        console.print(make_table(("name", "default", "choices", "what it changes"), rows))
+    print_options(console, spec.options, "zoo bench --data-option NAME=VALUE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zoo.cli.console import make_table, out, print_json
+from zoo.cli.console import make_table, out, print_json, print_options
 from zoo.registry import ModelSpec, catalogue
 
 
@@ -58,13 +58,7 @@ def _show(name: str, as_json: bool) -> None:
         ("code", f"{spec.target} (from {catalogue().models.provider(name)})"),
     ]
     console.print(make_table(("", ""), facts))
-    if spec.options:
-        console.print("\n[bold]options[/bold]")
-        rows = [
-            (option.name, repr(option.default), " | ".join(map(str, option.choices)), option.help)
-            for option in spec.options
-        ]
-        console.print(make_table(("name", "default", "choices", "what it changes"), rows))
+    print_options(console, spec.options, "zoo train NAME --option NAME=VALUE")
     if spec.provenance:
         console.print("\n[bold]where its choices come from[/bold]  (P paper, S cited source, O ours)")
         console.print(make_table(("", "choice", "source"), [(c.mark, c.what, c.source) for c in spec.provenance]))
