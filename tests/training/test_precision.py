@@ -32,7 +32,7 @@ def test_random_numbers_do_not_depend_on_the_choice() -> None:
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 def test_a_fixed_precision_is_kept(name: precision.Precision) -> None:
-    assert choose_format(network(), torch.randn(2, 3, 8, 8), name).precision == name
+    assert choose_format(network(), torch.randn(2, 3, 8, 8), name) == ComputeFormat(name, True)
 
 
 def test_the_fastest_format_wins(monkeypatch: pytest.MonkeyPatch) -> None:

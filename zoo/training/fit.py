@@ -79,15 +79,19 @@ def fit(
     seed_everything(seed)
     total = data.steps
     predictor = Predictor(model, data.statistics.mean.tolist(), data.statistics.std.tolist()).to(device)
-    example = next(iter(data.train_dataloader()))["image"].to(device)
-    compute_format = choose_format(predictor, example, recipe.precision)
+    state = None if checkpoints is None else checkpoints / LAST_CHECKPOINT
+    resumed = _read_progress(state) if resume and state is not None and state.is_file() else None
+    if resumed is None:
+        example = next(iter(data.train_dataloader()))["image"].to(device)
+        compute_format = choose_format(predictor, example, recipe.precision)
+    else:
+        data.first_step, compute_format = resumed
     predictor.to(memory_format=compute_format.memory_format)
-    recorder = _Recorder(total, on_step)
+    recorder = _Recorder(total, compute_format, on_step)
     callbacks: list[Callback] = [recorder]
     if recipe.ema is not None:
         # A decay that looks back over more than a tenth of a short run would still hold its random start [O].
         callbacks.append(EMAWeightAveraging(decay=min(recipe.ema, max(0.0, 1 - 10 / total))))
-    state = None if checkpoints is None else checkpoints / LAST_CHECKPOINT
     every = max(1, min(200, total // 10))
     if checkpoints is not None:
         callbacks.append(
@@ -99,10 +103,6 @@ def fit(
     steps_a_pass = recipe.steps_a_pass(len(data.splits["train"] or ()))
     validates = recipe.schedule == "plateau"
     task = SegmentationTask(predictor, recipe, total, steps_a_pass)
-    resumable = resume and state is not None and state.is_file()
-    if resumable:
-        assert state is not None
-        data.first_step = _steps_done(state)
     start = time.perf_counter()
     with _quiet():
         trainer = pl.Trainer(
@@ -111,7 +111,6 @@ def fit(
             precision=compute_format.lightning_name,
             max_steps=total,
             max_epochs=-1,
-            gradient_clip_val=recipe.clip,
             callbacks=callbacks,
             plugins=[_AtomicCheckpoints()],
             limit_val_batches=None if validates else 0,
@@ -123,7 +122,7 @@ def fit(
             enable_model_summary=False,
             default_root_dir=checkpoints,
         )
-        trainer.fit(task, datamodule=data, ckpt_path=state if resumable else None, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else state, weights_only=True)
     seconds = time.perf_counter() - start
     return Fitted(predictor.to(device).eval(), trainer.global_step, seconds, compute_format, recorder.averaged())
 
@@ -136,8 +135,9 @@ def seed_everything(seed: int) -> None:
 class _Recorder(Callback):
     """Keeps the loss of every step, tells whoever listens, and travels in the checkpoint."""
 
-    def __init__(self, total: int, on_step: StepReport | None) -> None:
+    def __init__(self, total: int, compute_format: ComputeFormat, on_step: StepReport | None) -> None:
         self.total = total
+        self.compute_format = compute_format
         self.on_step = on_step
         self.curve: list[tuple[int, float]] = []
         self._told = 0.0
@@ -153,7 +153,7 @@ class _Recorder(Callback):
             self.on_step(trainer.global_step, self.total, loss)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curve": [list(point) for point in self.curve]}
+        return {"curve": [list(point) for point in self.curve], "format": self.compute_format.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = [(int(step), float(loss)) for step, loss in state_dict["curve"]]
@@ -172,9 +172,12 @@ class _AtomicCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
-def _steps_done(path: Path) -> int:
+def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
+    """Steps done and the format they were done in: another one would give other weights."""
     try:
-        return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        recorder = next(callback for callback in state["callbacks"].values() if "curve" in callback)
+        return int(state["global_step"]), ComputeFormat(**recorder["format"])
     except Exception as error:
         raise ResultError(
             f"the resume state cannot be read ({type(error).__name__})",

@@ -34,6 +34,7 @@ class Recipe:
         clip: largest norm of the gradient; ``None`` for no limit.
         augment: random flips and rotations (the eight of the square) or none.
         precision: ``fp32``, ``bf16`` (mixed), or ``auto``: whichever takes a step faster here.
+            A named one gives the same weights again; ``auto`` may choose differently on another day.
         time_limit: seconds that one trial may take, training and evaluation together; ``None`` for no limit.
     """
 
