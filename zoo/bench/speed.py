@@ -41,7 +41,7 @@ class SpeedSample:
 
 @torch.inference_mode()
 def measure_speed(
-    model: nn.Module, shape: tuple[int, int, int], device: torch.device, *, seconds: float = 1.0, least: int = 5
+    model: nn.Module, shape: tuple[int, int, int], device: torch.device, *, seconds: float = 1.0, least: int = 4
 ) -> list[SpeedSample]:
     """Time the forward pass at each of :data:`BATCHES`, in eval mode.
 
@@ -57,8 +57,7 @@ def measure_speed(
     samples = []
     for batch in BATCHES:
         images = torch.randn((batch, *shape), device=device)
-        for _ in range(2):
-            model(images)
+        model(images)
         times: list[float] = []
         _synchronise(device)
         started = time.perf_counter()

@@ -125,9 +125,10 @@ RECIPES = {
     for recipe in (
         Recipe(
             name="quick",
-            summary="100 steps on 64-pixel crops: minutes on a laptop; ranks code, not science",
-            steps=100,
+            summary="64 steps on 64-pixel crops: minutes on a laptop; ranks code, not science",
+            steps=64,
             crop=64,
+            lr=2e-3,
             time_limit=600.0,
         ),
         Recipe(
