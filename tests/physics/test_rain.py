@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo.errors import ConfigError, DataError
+from zoo.physics import RAIN_PRESETS, RainParameters, rainfall_factor
+from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, threshold_intensity
+
+
+def test_the_reference_rain_is_caines_threshold_at_one_day():
+    # ln 24 = 3.1780538, times 0.39 = 1.2394410, and exp(-1.2394410) = 0.289546
+    assert threshold_intensity(*CAINE_1980) == pytest.approx(14.82 * 0.289546, rel=1e-5)
+    assert RAIN_PRESETS["paper"].intensity == pytest.approx(4.29, abs=0.005)
+    assert RAIN_PRESETS["paper"].duration == 1.0
+    assert RAIN_PRESETS["guzzetti-global"].intensity == pytest.approx(0.543, abs=0.001)
+
+
+def test_hand_computed_values():
+    parameters = RainParameters(intensity=4.0, duration=1.0, alpha=1.2, beta=0.8)
+    assert rainfall_factor(8.0, 2.0, parameters) == pytest.approx(2**1.2 * 2**0.8)
+    assert rainfall_factor(4.0, 1.0, parameters) == 1.0
+    assert rainfall_factor(0.0, 3.0, parameters) == 0.0
+
+
+@pytest.mark.parametrize(("preset", "curve"), [("caine", CAINE_1980), ("guzzetti-global", GUZZETTI_2008)])
+@pytest.mark.parametrize("days", [1 / 24, 0.25, 1.0, 7.0])
+def test_the_factor_is_one_all_along_the_named_threshold(preset, curve, days):
+    assert rainfall_factor(threshold_intensity(*curve, days=days), days, preset) == pytest.approx(1.0)
+
+
+@given(st.floats(0, 100), st.floats(0, 10), st.floats(1.01, 5))
+def test_more_rain_never_lowers_the_factor(intensity, duration, more):
+    factor = rainfall_factor(intensity, duration)
+    assert rainfall_factor(intensity * more, duration) >= factor
+    assert rainfall_factor(intensity, duration * more) >= factor
+
+
+def test_clipping_and_shapes():
+    factor = rainfall_factor(np.array([[0.1], [40.0]]), np.array([0.25, 3.0]), clip=(0.2, 8.0))
+    assert factor.shape == (2, 2)
+    assert factor.min() == 0.2
+    assert factor.max() == 8.0
+    assert np.isnan(rainfall_factor(np.nan, 1.0, clip=(0.2, 8.0)))
+
+
+@pytest.mark.parametrize(("intensity", "duration"), [(-0.1, 1.0), (1.0, -2.0), (np.inf, 1.0), ([1, np.nan, -1], 1)])
+def test_rain_that_cannot_be_is_refused(intensity, duration):
+    with pytest.raises(DataError, match=r"rain (intensity|duration) of"):
+        rainfall_factor(intensity, duration)
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ConfigError, match="unknown rain preset 'cane'"):
+        rainfall_factor(1.0, 1.0, "cane")
+    with pytest.raises(ConfigError, match="clip"):
+        rainfall_factor(1.0, 1.0, clip=(2.0, 1.0))
+    with pytest.raises(ConfigError, match="reference intensity"):
+        RainParameters(0.0)
+    with pytest.raises(ConfigError, match="beta"):
+        RainParameters(1.0, beta=-0.1)
+    with pytest.raises(DataError, match="shapes"):
+        rainfall_factor(np.ones(3), np.ones(4))

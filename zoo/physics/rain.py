@@ -1,0 +1,125 @@
+"""Rainfall factor of the risk index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import ConfigError, DataError
+from zoo.physics.arrays import FloatArray, as_float
+
+
+@dataclass(frozen=True)
+class RainParameters:
+    """Reference rain and exponents of equation 5.
+
+    The factor is 1 on the curve P = P0 (D / D0)^(-beta / alpha): an intensity-duration threshold for landslides.
+
+    Args:
+        intensity: reference intensity P0, mm/h.
+        duration: reference duration D0, days.
+        alpha: exponent of the intensity.
+        beta: exponent of the duration.
+
+    Raises:
+        ConfigError: if a reference is not positive or an exponent is negative.
+    """
+
+    intensity: float
+    duration: float = 1.0
+    alpha: float = 1.2
+    beta: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name in ("intensity", "duration"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"reference {name} {value} is not a positive number")
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} {value} is negative or not a number")
+
+
+def threshold_intensity(scale: float, exponent: float, days: float = 1.0) -> float:
+    """Return the threshold ``scale * hours^-exponent`` (mm/h) at a duration in days.
+
+    Caine (1980): 14.82 * 24^-0.39 = 4.29 mm/h for one day.
+    """
+    return float(scale * (24.0 * days) ** -exponent)
+
+
+CAINE_1980 = (14.82, 0.39)
+"""Scale (mm/h) and exponent of I = 14.82 D^-0.39, D in hours; Caine (1980), Geografiska Annaler 62A, 23-27 [S]."""
+
+GUZZETTI_2008 = (2.20, 0.44)
+"""I = 2.20 D^-0.44, D in hours; global threshold of Guzzetti et al. (2008), Landslides 5, 3-17 [S]."""
+
+_ALPHA = 1.2
+
+RAIN_PRESETS: Mapping[str, RainParameters] = MappingProxyType(
+    {
+        "paper": RainParameters(threshold_intensity(*CAINE_1980), alpha=_ALPHA, beta=0.8),
+        "caine": RainParameters(threshold_intensity(*CAINE_1980), alpha=_ALPHA, beta=_ALPHA * CAINE_1980[1]),
+        "guzzetti-global": RainParameters(
+            threshold_intensity(*GUZZETTI_2008), alpha=_ALPHA, beta=_ALPHA * GUZZETTI_2008[1]
+        ),
+    }
+)
+"""Named parameters.
+
+"paper": alpha 1.2 and beta 0.8 of Table 1 [P]; the paper gives no P0 and D0, so Caine's threshold at one day [O].
+"caine" and "guzzetti-global": the paper's alpha, and the beta with which the factor is 1 all along that threshold.
+"""
+
+
+def rainfall_factor(
+    intensity: npt.ArrayLike,
+    duration: npt.ArrayLike,
+    parameters: RainParameters | str = "paper",
+    clip: tuple[float, float] | None = None,
+) -> FloatArray:
+    """Return R_m = (P / P0)^alpha (D / D0)^beta, equation 5 [P].
+
+    Args:
+        intensity: rain intensity P in mm/h, any shape; NaN stays NaN.
+        duration: rain duration D in days, of a shape that broadcasts with ``intensity``.
+        parameters: reference rain and exponents, or the name of one of :data:`RAIN_PRESETS`.
+        clip: smallest and largest factor to return. The factor is unbounded: 20 mm/h over 3 days give 15, which
+            drives the sigmoid of equation 4 flat.
+
+    Returns:
+        dimensionless, >= 0, 1 at the reference rain.
+
+    Raises:
+        DataError: if any intensity or duration is negative or infinite, or the shapes do not broadcast.
+        ConfigError: if the preset is unknown, or ``clip`` is not 0 <= low <= high.
+    """
+    if isinstance(parameters, str):
+        if parameters not in RAIN_PRESETS:
+            raise ConfigError(f"unknown rain preset {parameters!r}", hint=f"There are: {', '.join(RAIN_PRESETS)}")
+        parameters = RAIN_PRESETS[parameters]
+    p, d = as_float(intensity), as_float(duration)
+    _check(p, "rain intensity", "mm/h")
+    _check(d, "rain duration", "days")
+    try:
+        factor = (p / parameters.intensity) ** parameters.alpha * (d / parameters.duration) ** parameters.beta
+    except ValueError:
+        raise DataError(f"rain of shapes {p.shape} (intensity) and {d.shape} (duration)") from None
+    if clip is not None:
+        low, high = clip
+        if not 0 <= low <= high:
+            raise ConfigError(f"clip {clip}", hint="Give 0 <= low <= high")
+        factor = np.clip(factor, low, high)
+    return np.asarray(factor)
+
+
+def _check(values: FloatArray, what: str, unit: str) -> None:
+    if np.any(values < 0) or np.any(np.isinf(values)):
+        worst = float(np.nanmin(values)) if np.any(values < 0) else math.inf
+        raise DataError(f"{what} of {worst:g} {unit}", hint="Mark missing rain as NaN")
