@@ -1,0 +1,26 @@
+"""Physically based synthetic landslide scenes, the data set that comes with the zoo.
+
+``generate_scene`` makes one scene with numpy and scipy alone; ``Synthetic`` is the torch data set of many, cached on
+disk. Only the latter imports torch, when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.datasets.synthetic.config import SceneConfig
+    from zoo.datasets.synthetic.dataset import Synthetic
+    from zoo.datasets.synthetic.scene import Scene, generate_scene
+
+__all__ = ["Scene", "SceneConfig", "Synthetic", "generate_scene"]
+
+_HOMES = {"Scene": "scene", "generate_scene": "scene", "SceneConfig": "config", "Synthetic": "dataset"}
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

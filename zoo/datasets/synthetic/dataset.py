@@ -1,0 +1,214 @@
+"""The torch data set of synthetic scenes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from zoo.datasets.base import SPLITS, Patch, PatchDataset, Sample, Transform
+from zoo.datasets.synthetic.config import REGIONS, SceneConfig
+from zoo.datasets.synthetic.ground import Rain
+from zoo.datasets.synthetic.store import StoredScene
+from zoo.datasets.synthetic.workshop import Progress, obtain_scenes
+from zoo.errors import ConfigError, UnknownNameError
+from zoo.files import cache_folder
+from zoo.physics import PAPER_CHANNELS, horn_gradient
+
+PATCH = 128
+"""Pixels along an edge of a patch [P]."""
+
+ALL_REGIONS = "all"
+
+_MOST_SCENES = 10_000
+
+
+class Synthetic(PatchDataset):
+    """Synthetic landslide scenes, made on this machine from physics and a seed.
+
+    Terrain cut by rivers, soil that gets wet, slopes whose factor of safety falls below one, scars along the flow
+    path, and what a Sentinel-2-like sensor sees of it through illumination, blur, noise and haze. It exercises the
+    software and ranks code; it is not science: no figure measured on it says anything about real landslides.
+
+    Dataset features:
+
+    * 20 scenes of 512x512 pixels at 10 m by default, cut into 320 patches of 128x128
+    * seven channels with units: SMI, NDBI, NDVI, NDWI, slope (degree), DEM (m) and LSI
+    * rain of a different intensity and duration in every scene, which decides how much fails
+    * bare fields, rock, clear-cuts, roads, gravel bars and unlabelled old scars that look like landslides
+    * 15-20 % of the outlines up to a pixel off, as hand-drawn inventories are
+    * the truth behind each patch: landslide numbers, factor of safety, wetness, visibility, ground cover
+
+    Dataset format:
+
+    * images are float32 (7, 128, 128), masks int64 (128, 128) with 1 for a landslide of the event
+    * the split is by scene, 6:2:2: no two splits share ground
+
+    Dataset classes:
+
+    0. background
+    1. landslide
+
+    If you use this data set, cite the software.
+    """
+
+    bands = PAPER_CHANNELS
+    class_names = ("background", "landslide")
+    citation: ClassVar[str] = "landslide-zoo, synthetic landslide scenes generated from published equations"
+    licence = "Apache-2.0"
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str = "train",
+        transforms: Transform | None = None,
+        *,
+        scenes: int = 20,
+        seed: int = 0,
+        phase: str = "post",
+        region: str = "subtropical",
+        difficulty: str = "default",
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Make the data set, and the scenes of the split that are not cached yet.
+
+        Args:
+            root: folder to keep scenes in; None for ``$ZOO_CACHE/synthetic`` or the user's cache.
+            split: "train", "val" or "test".
+            transforms: called with each sample.
+            scenes: number of scenes of all splits together, 3 to 10,000.
+            seed: the same seed gives the same bytes; scenes of different seeds share nothing.
+            phase: "post" shows the ground after failure, "pre" before it. Results of the two do not compare.
+            region: "subtropical", "tropical", "dryland", "alpine", or "all" for each in turn.
+            difficulty: "easy", "default" or "hard".
+            workers: processes to make scenes with; None for one a core.
+            progress: called as ``progress(done, total)`` while scenes are made.
+
+        Raises:
+            UnknownNameError: if split, phase, region or difficulty does not exist.
+            ConfigError: if there are too few or too many scenes, or the seed is negative.
+            ZooError: if scenes have to be made and the folder cannot be written to.
+        """
+        if split not in SPLITS:
+            raise UnknownNameError("split", split, SPLITS)
+        if region != ALL_REGIONS and region not in REGIONS:
+            raise UnknownNameError("region", region, [*REGIONS, ALL_REGIONS])
+        if not 3 <= scenes <= _MOST_SCENES:
+            raise ConfigError(f"{scenes} scenes", hint=f"Give 3 to {_MOST_SCENES}: each split needs its own")
+        if seed < 0:
+            raise ConfigError(f"seed {seed}", hint="Give 0 or more")
+        self.root = cache_folder("synthetic") if root is None else Path(root)
+        self.split = split
+        self.transforms = transforms
+        self.phase = phase
+        names = list(REGIONS) if region == ALL_REGIONS else [region]
+        configs = [SceneConfig(phase=phase, region=name, difficulty=difficulty) for name in names]
+        self.pixel_size = configs[0].pixel_size
+        # Each region in turn within a split, so that all splits hold all of them.
+        self._jobs = [
+            (seed * _MOST_SCENES + number, configs[turn % len(configs)])
+            for turn, number in enumerate(split_scenes(scenes, split))
+        ]
+        self._workers, self._progress = workers, progress
+        self._scenes: list[StoredScene] = []
+        self._verify()
+        side = configs[0].size // PATCH
+        self._side = side
+        self.patches = tuple(
+            Patch(name=f"{name}-{row}-{col}", group=name, row=row, col=col)
+            for name in (f"{config.region}-{config.phase}-{number}" for number, config in self._jobs)
+            for row in range(side)
+            for col in range(side)
+        )
+
+    def _verify(self) -> None:
+        self._scenes = obtain_scenes(self.root, self._jobs, self._workers, self._progress)
+
+    def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
+        """Return copies of one patch's image, float32 (7, 128, 128), and mask, uint8 (128, 128)."""
+        scene, window = self._window(index)
+        return scene.arrays["image"][(slice(None), *window)].copy(), scene.arrays["mask"][window].copy()
+
+    def truth(self, index: int) -> dict[str, NDArray[Any]]:
+        """Return what is behind one patch, each (128, 128).
+
+        Args:
+            index: position in ``patches``.
+
+        Returns:
+            landslide_id (uint16, 0 for none, true outlines), visibility, safety and wetness (float16), cover (uint8).
+        """
+        scene, window = self._window(index)
+        return {name: array[window].copy() for name, array in scene.arrays.items() if name not in ("image", "mask")}
+
+    def rain(self, index: int) -> tuple[Rain, float]:
+        """Return the rain of a patch's scene (mm/h, days) and its factor R_m."""
+        scene, _ = self._window(index)
+        return scene.rain, scene.rain_factor
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the split: phase, settings, seeds and every pixel of its scenes."""
+        total = hashlib.sha256(f"synthetic {self.split}".encode())
+        for (number, config), scene in zip(self._jobs, self._scenes, strict=True):
+            total.update(f"{number} {config.key()} {scene.digest}".encode())
+        return total.hexdigest()
+
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Draw the relief, the vegetation, the risk index and the mask of a sample, and its prediction if any.
+
+        Args:
+            sample: what ``__getitem__`` gives, optionally with "prediction", integer (H, W).
+            show_titles: write a title over each panel.
+            suptitle: title of the whole figure.
+        """
+        image = sample["image"].detach().cpu().numpy()
+        channel = {band.name: image[position] for position, band in enumerate(self.bands)}
+        panels: list[tuple[str, NDArray[Any], str, float | None, float | None]] = [
+            ("relief", _hillshade(channel["DEM"], self.pixel_size or 10.0), "gray", 0.0, 1.0),
+            ("NDVI", channel["NDVI"], "RdYlGn", 0.0, 0.9),
+            ("LSI", channel["LSI"], "magma", None, None),
+            ("mask", sample["mask"].detach().cpu().numpy(), "gray", 0, 1),
+        ]
+        if "prediction" in sample:
+            panels.append(("prediction", sample["prediction"].detach().cpu().numpy(), "gray", 0, 1))
+        figure = Figure(figsize=(3.2 * len(panels), 3.6), layout="constrained")
+        for ax, (title, values, colours, low, high) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            ax.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+            ax.set_axis_off()
+            if show_titles:
+                ax.set_title(title)
+        if suptitle is not None:
+            figure.suptitle(suptitle)
+        return figure
+
+    def _window(self, index: int) -> tuple[StoredScene, tuple[slice, slice]]:
+        number, rest = divmod(index, self._side**2)
+        row, col = divmod(rest, self._side)
+        return self._scenes[number], (
+            slice(row * PATCH, (row + 1) * PATCH),
+            slice(col * PATCH, (col + 1) * PATCH),
+        )
+
+
+def split_scenes(scenes: int, split: str) -> range:
+    """Return the numbers of the scenes of a split: 6:2:2, each split at least one."""
+    held_out = max(1, round(scenes * 0.2))
+    train = scenes - 2 * held_out
+    return {
+        "train": range(train),
+        "val": range(train, train + held_out),
+        "test": range(train + held_out, scenes),
+    }[split]
+
+
+def _hillshade(elevation: NDArray[Any], cell: float) -> NDArray[Any]:
+    south, east = horn_gradient(elevation, cell)
+    # Sun in the north-west at 45 degrees, as on every relief map.
+    light = (1.0 + east / np.sqrt(2.0) + south / np.sqrt(2.0)) / np.sqrt(2.0 * (1.0 + south**2 + east**2))
+    return np.asarray(np.clip(light, 0.0, 1.0))

@@ -1,0 +1,181 @@
+"""Landslides: where, how large, and along which path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.datasets.synthetic.flow import Flow
+from zoo.datasets.synthetic.noise import Field, stream
+
+MALAMUD = (1.40, 1.28e-3, -1.32e-4)
+"""rho, a (km2) and s (km2) of the inverse gamma distribution of landslide areas; Malamud et al. (2004) [S]."""
+
+AREA_LIMITS = (400.0, 150_000.0)
+"""Smallest and largest landslide, m2 [O]: four pixels, and what a hillslope of such a scene can hold."""
+
+_STOP_SLOPE = 8.0  # degrees below which debris comes to rest
+_LENGTH_TO_WIDTH = (1.2, 9.0)
+_TRIES = 20  # places tried for one landslide before it is given up
+
+
+@dataclass(frozen=True)
+class Landslides:
+    """Landslides of a scene.
+
+    Args:
+        number: (n, n) number of the landslide in each pixel, 0 for none.
+        visibility: (slides + 1,) share of bare soil in each; entry 0 is 0.
+        old: (slides + 1,) True for scars of earlier years, which are seen but not labelled.
+    """
+
+    number: npt.NDArray[np.int32]
+    visibility: Field
+    old: npt.NDArray[np.bool_]
+
+    def fresh(self) -> npt.NDArray[np.int32]:
+        """Return the numbers of this event's landslides alone."""
+        return np.where(self.old[self.number], 0, self.number).astype(np.int32)
+
+
+def landslide_areas(total: float, rng: np.random.Generator) -> Field:
+    """Return areas (m2) that add up to about ``total``, largest first: the truncated inverse gamma of Malamud."""
+    rho, scale, shift = MALAMUD
+    areas: list[float] = []
+    used = 0.0
+    while used < total:
+        for area in (scale / rng.gamma(rho, size=256) + shift) * 1e6:
+            if AREA_LIMITS[0] <= area <= AREA_LIMITS[1]:
+                areas.append(float(area))
+                used += area
+                if used >= total:
+                    break
+    return np.sort(np.array(areas))[::-1]
+
+
+def make_landslides(
+    seed: int,
+    flow: Flow,
+    slope: Field,
+    hazard: Field,
+    cell: float,
+    *,
+    share: float,
+    visibility: tuple[float, float],
+    old_share: float,
+) -> Landslides:
+    """Return the landslides of one scene.
+
+    The largest is placed first, each at the next place drawn in proportion to ``hazard`` where its whole body fits
+    without touching another, so that the sizes stay as drawn.
+
+    Args:
+        seed: number of the scene.
+        flow: steepest descent; a landslide follows it.
+        slope: degrees, (n, n).
+        hazard: relative chance that a landslide starts in a pixel, (n, n).
+        cell: metres between cell centres.
+        share: of the ground that fails in this event.
+        visibility: parameters of the Beta distribution of visibility.
+        old_share: share of all landslides that are old, and not part of ``share``.
+    """
+    rng = stream(seed, "landslides")
+    n = slope.shape[0]
+    number = np.zeros((n, n), dtype=np.int32)
+    total = share / (1.0 - old_share) * (n * cell) ** 2
+    areas = landslide_areas(total, rng) if total > 0 and hazard.any() else np.zeros(0)
+    # Gumbel keys: a draw without replacement in proportion to the hazard.
+    with np.errstate(divide="ignore"):
+        keys = np.log(hazard.ravel()) + rng.gumbel(size=n * n)
+    wanted = min(int((hazard > 1e-9).sum()), 40 * areas.size + 200)
+    starts = np.argsort(-keys, kind="stable")[:wanted]
+    is_old = rng.uniform(size=areas.size) < old_share
+    room = _steps_to_rest(flow, slope)
+    # Length that did not fit at a start: only something much shorter is tried there again.
+    refused = np.full(wanted, np.inf)
+    old, shown = [False], [0.0]
+    taken = number.ravel()
+    for turn, (area, aged) in enumerate(zip(areas, is_old, strict=True)):
+        if turn % 32 == 0:
+            free = taken[starts] == 0
+            starts, refused = starts[free], refused[free]
+            length = room[starts]
+        pixels = max(1, round(area / cell**2))
+        need = np.sqrt(0.9 * pixels)
+        fits = np.flatnonzero((length >= need) & (need < 0.7 * refused))
+        fits = fits[taken[starts[fits]] == 0][:_TRIES]
+        for place in fits:
+            body = _body(int(starts[place]), pixels, flow, room, number, rng)
+            if body is not None:
+                taken[body] = len(old)
+                old.append(bool(aged))
+                shown.append(float(rng.beta(2.0, 4.0) if aged else rng.beta(*visibility)))
+                break
+            refused[place] = need
+    return Landslides(number, np.array(shown), np.array(old))
+
+
+def shifted(number: npt.NDArray[np.int32], share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return the mask of all landslides, with ``share`` of them moved by at most one pixel, as drawn by hand."""
+    count = int(number.max())
+    moved = rng.uniform(size=count + 1) < share
+    moved[0] = False
+    mask = (number > 0) & ~moved[number]
+    directions = rng.integers(0, 8, size=count + 1)
+    for k, step in enumerate(((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))):
+        mask |= np.roll(moved[number] & (directions[number] == k), step, axis=(0, 1))
+    return mask
+
+
+def _steps_to_rest(flow: Flow, slope: Field) -> npt.NDArray[np.int64]:
+    """Return how many cells debris from each cell passes, its own included, before the ground is too level."""
+    steep = (slope >= _STOP_SLOPE).ravel()
+    steps = np.ones(steep.size, dtype=np.int64)
+    for cells in flow.upstream():
+        below = flow.receiver[cells]
+        steps[cells] = np.where(steep[below], steps[below] + 1, 1)
+    return steps
+
+
+def _body(
+    start: int,
+    pixels: int,
+    flow: Flow,
+    room: npt.NDArray[np.int64],
+    number: npt.NDArray[np.int32],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int64] | None:
+    """Return the pixels of a landslide that starts at ``start``, or None if it does not fit there."""
+    n = number.shape[0]
+    elongation = min(_LENGTH_TO_WIDTH[0] + 1.0 / rng.gamma(2.2, 1.0 / 2.2), _LENGTH_TO_WIDTH[1])
+    length = min(int(np.ceil(np.sqrt(4.0 * pixels * elongation / np.pi))), int(room[start]))
+    path = [start]
+    for _ in range(length - 1):
+        path.append(int(flow.receiver[path[-1]]))
+    if number.ravel()[path].any():
+        return None
+    y, x = np.divmod(np.array(path, dtype=np.float64), n)
+    y, x = _softened(y), _softened(x)
+    half = pixels / len(path) / 2.0
+    along = np.linspace(0.0, 1.0, len(path))
+    # Broad source, narrow track, blunt end.
+    width = (1.15 - 0.45 * along) * (1.0 + 0.1 * _softened(rng.standard_normal(len(path))))
+    reach = int(np.ceil(2.0 * half + 3.0))
+    top, left = int(y.min()) - reach, int(x.min()) - reach
+    bottom, right = int(y.max()) + reach + 1, int(x.max()) + reach + 1
+    if top < 1 or left < 1 or bottom >= n or right >= n:
+        return None
+    line, column = np.mgrid[top:bottom, left:right]
+    away = np.hypot(line[..., None] - y, column[..., None] - x) / width
+    nearness = away.min(axis=2).ravel()
+    chosen = np.argpartition(nearness, pixels - 1)[:pixels] if pixels < nearness.size else np.arange(nearness.size)
+    body = (line.ravel() * n + column.ravel())[chosen]
+    return None if number.ravel()[body].any() else body
+
+
+def _softened(values: Field) -> Field:
+    """Return a moving average over five points, the ends repeated."""
+    padded = np.concatenate([values[:1], values[:1], values, values[-1:], values[-1:]])
+    return np.asarray(np.convolve(padded, np.full(5, 0.2), mode="valid"))

@@ -1,0 +1,265 @@
+"""Mountains that rivers cut.
+
+Uplift, implicit stream-power incision (Braun & Willett 2013, Geomorphology 180, 170 [S]) and hillslope diffusion with
+a critical slope, first on a coarse grid much wider than the scene, then twice on finer ones. The scene is a window
+of the coarse landscape, turned by a random angle and bent by a smooth field: valleys enter and leave it as they do
+on a map sheet, and nothing follows the rows and columns of the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from zoo.datasets.synthetic.flow import NEIGHBOURS, Flow, route
+from zoo.datasets.synthetic.noise import Field, Mask, fractal, smooth, stream
+from zoo.physics import slope_degrees
+
+_COARSE = 128  # cells of the first grid, 80 m each at the default scale: 10.24 km
+_AREA_EXPONENT = 0.55  # m of the stream-power law with n = 1; with debris flows and valley fill, 0.4-0.5 remains
+_EXCURSION = 20  # cells of the coarse grid that a river may run outside the window and still be the same
+_ERODIBILITY = 0.3  # mean, in units in which uplift is 1 and time steps are a few
+
+
+@dataclass(frozen=True)
+class TerrainConfig:
+    """How rough the mountains are.
+
+    Args:
+        median_slope: degrees, smallest and largest median slope of a scene.
+        base_elevation: metres, smallest and largest elevation of the lowest point.
+        critical_slope: degrees that no flow path exceeds: what is steeper fails and is carried off.
+        rock_contrast: spread (natural logarithm) of the erodibility of rock.
+        hillslope: diffusion of the finest grid, cells of Gaussian radius a step.
+        debris_area: m2 of upslope area below which debris flows do more of the cutting than rivers.
+    """
+
+    median_slope: tuple[float, float] = (20.0, 26.0)
+    base_elevation: tuple[float, float] = (300.0, 1200.0)
+    critical_slope: float = 41.0
+    rock_contrast: float = 0.35
+    hillslope: float = 1.1
+    debris_area: float = 1.5e5
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """Elevation and drainage of a scene, margin included.
+
+    Args:
+        elevation: metres, (n, n), without closed basins.
+        flow: steepest-descent flow graph of ``elevation``; the outlets are the outer ring.
+        area: upslope area along that graph, m2, (n, n), with what flows in from outside the window.
+        inflow: m2 that enters the window from outside, (n, n).
+    """
+
+    elevation: Field
+    flow: Flow
+    area: Field
+    inflow: Field
+
+
+def make_terrain(seed: int, size: int, cell: float, config: TerrainConfig) -> Terrain:
+    """Return the terrain of one scene.
+
+    Args:
+        seed: number of the scene.
+        size: cells along an edge, a multiple of 4.
+        cell: metres between cell centres.
+        config: how rough it is.
+    """
+    rng = stream(seed, "terrain")
+    steepness = float(np.tan(np.radians(rng.uniform(*config.median_slope))))
+    # The coarse domain holds the turned window (factor sqrt 2) and a rim of an eighth.
+    coarse_cell = 2.0 * cell * size * 0.8 / _COARSE
+    erodibility = _ERODIBILITY * np.exp(config.rock_contrast * fractal(_COARSE, 0.6, rng, longest=64))
+    debris_area = config.debris_area
+    z, rain = _first_landscape(coarse_cell, erodibility, debris_area, rng)
+    z, erodibility, inflow = _refined(z), _refined(erodibility), _spread_inflow(rain)
+    coarse_cell /= 2
+    z += 0.02 * z.std() * fractal(2 * _COARSE, 0.7, rng, longest=16)
+    outlets = _open_edge(2 * _COARSE)
+    z = _erode(z, coarse_cell, outlets, inflow, erodibility, 1.0, 3.0, 12, rng, debris_area)
+    # From here on heights are metres: uplift is what holds the present relief against the rivers.
+    rescale = steepness / _median_gradient(z, coarse_cell)
+    z, uplift = z * rescale, rescale
+    flow = route(z, coarse_cell, outlets)
+    coarse_area = flow.accumulate(coarse_cell**2 + inflow)
+
+    rows, columns = _window(size, cell, coarse_cell, 2 * _COARSE, rng)
+    for step in (2, 1):
+        n = size // step
+        at = (_every(rows, step), _every(columns, step))
+        z = ndimage.map_coordinates(z, at, order=3, mode="nearest") if step == 2 else _refined(z)
+        rock = ndimage.map_coordinates(erodibility, at, order=1, mode="nearest")
+        inflow = _window_inflow(at, flow, coarse_area, z)
+        border = _ring(n)
+        z = z + (5.0 if step == 2 else 1.2) * fractal(n, 0.7, rng, longest=24)
+        critical = np.tan(np.radians(config.critical_slope + 2.0 * smooth(n, 60 / step, rng)))
+        if step == 2:
+            z = _erode(z, 2 * cell, border, inflow, rock, uplift, 1.0, 8, rng, debris_area, 0.6, critical)
+            ratio = steepness / _median_gradient(z, 2 * cell)
+            z, uplift = z * ratio, uplift * ratio
+        else:
+            z = _erode(z, cell, border, inflow, rock, uplift, 0.5, 5, rng, debris_area, config.hillslope, critical)
+    z = _with_valley_floors(z, cell, _ring(size), inflow, rng)
+    middle = slice(size // 8, size - size // 8)
+    z = z * (steepness / _median_gradient(z[middle, middle], cell))
+    z = z - z.min() + rng.uniform(*config.base_elevation)
+    border = _ring(size)
+    z = route(z, cell, border).filled(z)
+    flow = route(z, cell, border)
+    area = flow.accumulate(cell * cell + inflow)
+    return Terrain(z, flow, area, inflow)
+
+
+def _first_landscape(
+    cell: float, erodibility: Field, debris_area: float, rng: np.random.Generator
+) -> tuple[Field, Field]:
+    n = _COARSE
+    z = 20.0 * fractal(n, 0.8, rng) + np.linspace(20.0, 0.0, n)[:, None]
+    outlets = _open_edge(n)
+    inflow = np.zeros((n, n))
+    # A river from beyond the map in most scenes: it makes the wide valleys where people live.
+    if rng.uniform() < 0.7:
+        inflow[0, rng.integers(n // 4, 3 * n // 4)] = 10 ** rng.uniform(7.5, 8.6)
+    uplift = np.exp(0.25 * smooth(n, 30, rng))
+    return _erode(z, cell, outlets, inflow, erodibility, uplift, 6.0, 45, rng, debris_area), inflow
+
+
+def _erode(
+    z: Field,
+    cell: float,
+    outlets: Mask,
+    inflow: Field,
+    erodibility: Field,
+    uplift: Field | float,
+    years: float,
+    steps: int,
+    rng: np.random.Generator,
+    debris_area: float,
+    radius: float = 0.35,
+    critical: Field | None = None,
+) -> Field:
+    """Return ``z`` after ``steps`` of uplift, implicit incision and diffusion; ``outlets`` keep their height."""
+    shape = z.shape
+    bias = 1.0 + 0.3 * rng.uniform(-1, 1, (len(NEIGHBOURS), *shape))
+    raised = np.broadcast_to(np.asarray(uplift, dtype=np.float64), shape) * years * ~outlets
+    for _ in range(steps):
+        flow = route(z, cell, outlets, bias)
+        area = flow.accumulate(cell * cell + inflow)
+        rate = years * erodibility * (area**_AREA_EXPONENT + debris_area**_AREA_EXPONENT)
+        factor = rate.ravel() / flow.distance
+        limit = np.full(z.size, np.inf) if critical is None else critical.ravel() * flow.distance
+        height = (z + raised).ravel()
+        for cells in flow.upstream():
+            below = height[flow.receiver[cells]]
+            # A cell in a closed basin lies below its receiver: it is neither cut nor filled.
+            cut = (height[cells] + factor[cells] * below) / (1.0 + factor[cells])
+            height[cells] = np.where(height[cells] > below, np.minimum(cut, below + limit[cells]), height[cells])
+        z = height.reshape(shape)
+        z = np.where(outlets, z, ndimage.gaussian_filter(z, radius, mode="nearest"))
+    return z
+
+
+def _with_valley_floors(z: Field, cell: float, outlets: Mask, inflow: Field, rng: np.random.Generator) -> Field:
+    """Return ``z`` with gravel and silt in its valleys, the deeper the larger the river."""
+    n = z.shape[0]
+    flow = route(z, cell, outlets)
+    area = flow.accumulate(cell * cell + inflow)
+    river = area > 1.5e6
+    depth = 3.2 * (area / 1e6) ** 0.45 * np.exp(0.4 * smooth(n, 40, rng))
+    bed = flow.filled(np.where(river, z + depth, z), gradient=2e-3)
+    along = flow.nearest_downstream(river)
+    has_river = river.ravel()[along].reshape(n, n)
+    away = np.asarray(ndimage.distance_transform_edt(~river)) * cell
+    floor = bed.ravel()[along].reshape(n, n) + 0.6 * np.minimum(away / 20.0, 1.0) + 0.012 * away
+    floor = np.where(river, bed, floor)
+    raised = np.where(has_river & ~outlets, np.maximum(z, floor), z)
+    changed = (raised > z + 0.01) & ~river
+    softened = ndimage.gaussian_filter(raised, 1.5, mode="nearest")
+    return np.asarray(np.where(changed & ~outlets, np.maximum(softened, bed), raised))
+
+
+def _window(
+    size: int, cell: float, coarse_cell: float, coarse_size: int, rng: np.random.Generator
+) -> tuple[Field, Field]:
+    """Return where each cell of the scene lies on the coarse grid: turned by a random angle and bent."""
+    angle = rng.uniform(0, 2 * np.pi)
+    along = (np.arange(size) - (size - 1) / 2) * cell
+    y, x = np.meshgrid(along, along, indexing="ij")
+    y = y + 30.0 * smooth(size, 14, rng)
+    x = x + 30.0 * smooth(size, 14, rng)
+    middle = (coarse_size - 1) / 2
+    rows = middle + (y * np.cos(angle) - x * np.sin(angle)) / coarse_cell
+    columns = middle + (y * np.sin(angle) + x * np.cos(angle)) / coarse_cell
+    return rows, columns
+
+
+def _window_inflow(at: tuple[Field, Field], flow: Flow, area: Field, z: Field) -> Field:
+    """Return the area (m2) of the coarse landscape that flows into the window, at the cells where it enters."""
+    coarse, n = area.shape[0], z.shape[0]
+    node = (np.rint(at[0]).astype(np.int64) * coarse + np.rint(at[1]).astype(np.int64)).ravel()
+    here = np.bincount(node, minlength=coarse * coarse)
+    inside = here > 0
+    entering = np.flatnonzero(~inside & inside[flow.receiver])
+    amounts = area.ravel().copy()
+    # A river along the edge leaves and comes back; what it had brought inside must not be counted again.
+    leaving = np.flatnonzero(inside & ~inside[flow.receiver])
+    brought, current = area.ravel()[leaving], flow.receiver[leaving]
+    for _ in range(_EXCURSION):
+        following = flow.receiver[current]
+        back = inside[following]
+        np.subtract.at(amounts, current[back], brought[back])
+        brought, current = brought[~back], following[~back]
+    target = flow.receiver[entering]
+    line, column = np.divmod(np.arange(n * n), n)
+    row = np.bincount(node, line, coarse * coarse)[target] / here[target]
+    col = np.bincount(node, column, coarse * coarse)[target] / here[target]
+    inflow = np.zeros((n, n))
+    reach = max(3, n // 80)
+    for y, x, amount in zip(row, col, np.maximum(amounts[entering], 0.0), strict=True):
+        # The river takes the lowest ground near where the coarse grid has it, off the fixed ring.
+        top = int(np.clip(y - reach, 2, n - 3 - reach))
+        left = int(np.clip(x - reach, 2, n - 3 - reach))
+        part = z[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
+        dy, dx = np.unravel_index(int(np.argmin(part)), part.shape)
+        inflow[top + dy, left + dx] += amount
+    return inflow
+
+
+def _refined(field: Field) -> Field:
+    """Return ``field`` on a grid of half the cell size over the same ground, by cubic splines."""
+    n = field.shape[0]
+    at = (np.arange(2 * n) - 0.5) / 2
+    return np.asarray(ndimage.map_coordinates(field, np.meshgrid(at, at, indexing="ij"), order=3, mode="nearest"))
+
+
+def _every(field: Field, step: int) -> Field:
+    n = field.shape[0] // step
+    return np.asarray(field.reshape(n, step, n, step).mean(axis=(1, 3)))
+
+
+def _spread_inflow(inflow: Field) -> Field:
+    finer = np.zeros((2 * inflow.shape[0], 2 * inflow.shape[1]))
+    finer[::2, ::2] = inflow
+    return finer
+
+
+def _open_edge(n: int) -> Mask:
+    outlets = np.zeros((n, n), dtype=bool)
+    outlets[-1] = True
+    return outlets
+
+
+def _ring(n: int) -> Mask:
+    ring = np.zeros((n, n), dtype=bool)
+    ring[[0, -1]] = True
+    ring[:, [0, -1]] = True
+    return ring
+
+
+def _median_gradient(z: Field, cell: float) -> float:
+    return float(np.median(np.tan(np.radians(slope_degrees(z, cell)))))
