@@ -17,13 +17,13 @@ def test_the_papers_recipe_is_the_papers() -> None:
 @pytest.mark.parametrize(("patches", "expected"), [(1, 50), (16, 50), (31, 50), (32, 100), (3799, 50 * 237)])
 def test_passes_leave_out_the_last_short_batch(patches: int, expected: int) -> None:
     assert get_recipe("paper").total_steps(patches) == expected
-    assert get_recipe("quick").total_steps(patches) == 64
+    assert get_recipe("quick").total_steps(patches) == 56
 
 
 def test_changes_show_in_the_name() -> None:
     quick = get_recipe("quick")
     assert quick.changed(steps=None, lr=None) is quick
-    assert quick.changed(steps=64) is quick
+    assert quick.changed(steps=56) is quick
     changed = quick.changed(steps=5, lr=0.1)
     assert (changed.name, changed.steps, changed.lr) == ("quick[lr=0.1,steps=5]", 5, 0.1)
     assert quick.changed(epochs=2).steps is None

@@ -1,17 +1,22 @@
-"""What commands print: tables for people, JSON for programs. Standard output holds results and nothing else."""
+"""What commands print: tables for people, JSON for programs. Standard output holds results and nothing else.
+
+rich is imported by the functions that need it: `zoo models` does not.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from zoo.registry import Option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 PLAIN_WIDTH = 200
 """Columns when the output is a file or a pipe, where nothing would be gained by folding a table."""
@@ -19,12 +24,16 @@ PLAIN_WIDTH = 200
 
 def out() -> Console:
     """Standard output; wide and without colours when it is no terminal."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 def err() -> Console:
     """Standard error: progress, notes and warnings."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -36,6 +45,9 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
         rows: cells as text.
         right: headings of the columns that are aligned to the right.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")

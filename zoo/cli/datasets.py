@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.columns import print_columns
 from zoo.cli.console import make_table, out, print_json, print_options
 from zoo.registry import catalogue
 
@@ -28,7 +29,7 @@ def datasets(words: tuple[str, ...], as_json: bool) -> None:
         print_json([{**spec.to_dict(), "provider": table.provider(spec.name)} for spec in specs])
         return
     rows = [(spec.name, ", ".join(spec.channels) or "as in the files", spec.summary, spec.licence) for spec in specs]
-    out().print(make_table(("data set", "channels", "summary", "licence"), rows))
+    print_columns(("data set", "channels", "summary", "licence"), rows)
 
 
 def _show(name: str, as_json: bool) -> None:

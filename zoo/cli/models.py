@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.columns import print_columns
 from zoo.cli.console import make_table, out, print_json, print_options
 from zoo.registry import ModelSpec, catalogue
 
@@ -34,7 +35,7 @@ def models(words: tuple[str, ...], as_json: bool) -> None:
         (spec.name, _millions(spec.parameters), _number(spec.gmac), spec.summary, table.provider(spec.name))
         for spec in specs
     ]
-    out().print(make_table(("model", "params (M)", "GMAC", "summary", "from"), rows, right=("params (M)", "GMAC")))
+    print_columns(("model", "params (M)", "GMAC", "summary", "from"), rows, right=("params (M)", "GMAC"))
 
 
 def _show(name: str, as_json: bool) -> None:

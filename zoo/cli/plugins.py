@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from zoo.cli.console import make_table, out, print_json
+from zoo.cli.columns import print_columns
+from zoo.cli.console import print_json
 from zoo.registry import plugin_reports
 
 
@@ -24,4 +25,4 @@ def plugins(as_json: bool) -> None:
     for report in reports:
         provides = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in report.provides.items())
         rows.append((report.name, report.version, report.status, report.error or provides))
-    out().print(make_table(("plugin", "version", "status", "provides, or why it failed"), rows))
+    print_columns(("plugin", "version", "status", "provides, or why it failed"), rows)

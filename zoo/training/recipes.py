@@ -125,8 +125,8 @@ RECIPES = {
     for recipe in (
         Recipe(
             name="quick",
-            summary="64 steps on 64-pixel crops: minutes on a laptop; ranks code, not science",
-            steps=64,
+            summary="56 steps on 64-pixel crops: minutes on a laptop; ranks code, not science",
+            steps=56,
             crop=64,
             lr=2e-3,
             time_limit=600.0,
