@@ -12,8 +12,8 @@ from zoo.errors import ConfigError, ModelError
 def soft_threshold(x: Tensor, threshold: Tensor) -> Tensor:
     """``sign(x) * max(|x| - threshold, 0)``, with ``threshold`` of at least 0 broadcast to ``x``.
 
-    Written with two ReLUs, which is the same number: clamping to a tensor takes four times as long, forward and
-    backward, since it compares every element with both bounds again for its gradient.
+    Written with two ReLUs, which is the same number: clamping to a tensor is slower in training, since its
+    gradient compares every element with both bounds again.
     """
     return F.relu(x - threshold) - F.relu(-x - threshold)
 
