@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +71,25 @@ def zoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture
+def start_session() -> Callable[..., subprocess.Popen[str]]:
+    """Start a process as the head of a session of its own, so that a signal can be sent to it and its children.
+
+    Where the tests themselves run in the background, a shell has told them to ignore Ctrl-C, and children inherit that.
+    """
+
+    def start(*command: object, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            list(map(str, command)),
+            start_new_session=True,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            **options,
+        )
+
+    return start
 
 
 def write_patches(folder: Path, *, bands: int = 3, size: int = 32, count: int = 24, seed: int = 0) -> Path:

@@ -163,15 +163,11 @@ def test_kill_9_leaves_whole_results_and_the_next_call_goes_on(
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(tmp_path: Path, patches: Path) -> None:
+def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(
+    tmp_path: Path, patches: Path, start_session: Callable[..., subprocess.Popen[str]]
+) -> None:
     arguments = bench_arguments(patches, "tiny,hangs", tmp_path / "out")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zoo", *arguments],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_session(sys.executable, "-m", "zoo", *arguments, cwd=tmp_path, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out" / "logs").glob("hangs-*.log")):
         assert time.monotonic() < deadline, "the second trial did not start"

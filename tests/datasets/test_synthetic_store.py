@@ -153,11 +153,8 @@ def test_two_processes_at_once_agree(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see which processes are left")
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_leaves_whole_scenes_and_no_workers(tmp_path, kind):
-    # A session of its own, so that Ctrl-C reaches the workers too, as a terminal's does.
-    process = subprocess.Popen(
-        [sys.executable, "-c", OBTAIN, str(tmp_path), "40"], start_new_session=True, stderr=subprocess.DEVNULL
-    )
+def test_an_interrupted_run_leaves_whole_scenes_and_no_workers(tmp_path, kind, start_session):
+    process = start_session(sys.executable, "-c", OBTAIN, tmp_path, 40, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("[!.]*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
