@@ -73,17 +73,18 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
                 units=tuple(source.units[band - 1] or "" for band in kept),
                 nodata=None if source.nodata is None else float(source.nodata),
                 missing=missing if missing is not None and missing.any() else None,
-                pixel_size=_pixel_size(source),
+                pixel_size=metres_per_pixel(source),
             )
     except (RasterioError, OSError) as error:
         raise DataError(
             "cannot be read as a raster: it is truncated or not what its name says",
             where=path,
-            hint=f"Copy it again ({_first_line(error)})",
+            hint=f"Copy it again ({first_line(error)})",
         ) from error
 
 
-def _pixel_size(source: Any) -> float | None:
+def metres_per_pixel(source: Any) -> float | None:
+    """Side of a pixel of an open raster in metres; None unless it is projected, with square pixels."""
     transform = source.transform
     if source.crs is None or not source.crs.is_projected or transform.is_identity:
         return None
@@ -92,7 +93,8 @@ def _pixel_size(source: Any) -> float | None:
     return across if math.isclose(across, down, rel_tol=1e-3) else None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what GDAL said."""
     # rasterio keeps GDAL's own words in the cause and says only "Read failed" itself.
     lines = str(error.__cause__ or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
