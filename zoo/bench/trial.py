@@ -184,6 +184,7 @@ def make_data_module(splits: dict[str, PatchDataset], config: TrialConfig) -> Pa
         steps=recipe.total_steps(len(splits["train"])),
         augmentation=TrainingAugmentation(crop, symmetries=recipe.augment, seed=config.seed),
         seed=config.seed,
+        device=config.device,
     )
 
 

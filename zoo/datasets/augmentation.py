@@ -68,6 +68,10 @@ class TrainingAugmentation:
             raise ConfigError(f"gain {gain} and offset {offset} are out of range", where="options gain and offset")
         self.crop = crop
         self.landslide_share = landslide_share
+        self.symmetries = symmetries
+        self.gain = gain
+        self.offset = offset
+        self.radiometric_bands = None if radiometric_bands is None else tuple(radiometric_bands)
         self.seed = seed
         shared = _place(crop, landslide_share)
         radiometric = [] if gain == offset == 0 else [_Radiometric(gain, offset, radiometric_bands)]

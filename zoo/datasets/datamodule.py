@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zoo.datasets.augmentation import TrainingAugmentation
 from zoo.datasets.base import PatchDataset, Sample
+from zoo.datasets.device_augmentation import DeviceAugmentation
+from zoo.datasets.resident import DeviceBatches, ResidentPatches, fits
 from zoo.datasets.statistics import Statistics, compute_statistics
 from zoo.errors import ConfigError
 
@@ -73,6 +75,9 @@ class PatchDataModule(LightningDataModule):
     the same optimiser steps and batch normalisation never meets a short batch. Validation and test give every patch
     once, whole and in order. Images keep their units: the task normalises with :attr:`statistics`.
 
+    With a GPU as ``device``, batches are made there, and a split that fits in half of its free memory stays there: the
+    stream of patches is the same whether it does or not, and differs from that of a CPU.
+
     One process trains; under a distributed strategy pass ``use_distributed_sampler=False`` and a seed a rank.
 
     Args:
@@ -88,6 +93,8 @@ class PatchDataModule(LightningDataModule):
         num_workers: processes that load patches; 0 loads in this one. The stream is the same for any number.
         eval_batch_size: samples of a validation or test batch; None for ``batch_size``.
         first_step: number of the first training batch, to take up a training that was stopped.
+        device: where the batches will be used; None for host memory.
+        resident: keep the splits in the device's memory; None where ``device`` is a GPU and they fit.
 
     Raises:
         ConfigError: if a number is out of range, a split is not what its name says, or the splits differ in bands or
@@ -108,6 +115,8 @@ class PatchDataModule(LightningDataModule):
         num_workers: int = 0,
         eval_batch_size: int | None = None,
         first_step: int = 0,
+        device: torch.device | str | None = None,
+        resident: bool | None = None,
     ) -> None:
         super().__init__()
         for option, value, least in (
@@ -129,6 +138,9 @@ class PatchDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.eval_batch_size = eval_batch_size or batch_size
         self.first_step = first_step
+        self.device = torch.device("cpu" if device is None else device)
+        self.resident = resident
+        self._resident: dict[str, ResidentPatches] = {}
         self.augmentation: TrainingAugmentation | None
         if isinstance(augmentation, TrainingAugmentation):
             self.augmentation = augmentation
@@ -146,39 +158,62 @@ class PatchDataModule(LightningDataModule):
         assert train is not None
         return compute_statistics(train)
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> Iterable[Sample]:
         """Give ``steps`` full batches an epoch."""
         train = self.splits["train"]
         assert train is not None
-        sampler = Draws(
-            len(train), self.steps * self.batch_size, seed=self.seed, start=self.first_step * self.batch_size
-        )
-        return self._loader(_Drawn(train, self.augmentation), self.batch_size, sampler)
+        draws = Draws(len(train), self.steps * self.batch_size, seed=self.seed, start=self.first_step * self.batch_size)
+        if self._on_device:
+            augmentation = None if self.augmentation is None else DeviceAugmentation(self.augmentation)
+            return self._device_batches("train", train, self.batch_size, draws, augmentation)
+        return self._loader(_Drawn(train, self.augmentation), self.batch_size, draws)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> Iterable[Sample]:
         """Give every validation patch once, whole."""
         return self._evaluation("val")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> Iterable[Sample]:
         """Give every test patch once, whole."""
         return self._evaluation("test")
 
-    def _evaluation(self, name: str) -> DataLoader[Sample]:
+    @property
+    def _on_device(self) -> bool:
+        return self.device.type != "cpu" or bool(self.resident)
+
+    def _evaluation(self, name: str) -> Iterable[Sample]:
         dataset = self.splits[name]
         if dataset is None:
             raise ConfigError(f"no {name} split was given", where="PatchDataModule")
+        if self._on_device:
+            return self._device_batches(name, dataset, self.eval_batch_size)
         return self._loader(dataset, self.eval_batch_size, None)
+
+    def _device_batches(
+        self,
+        name: str,
+        dataset: PatchDataset,
+        batch_size: int,
+        draws: Draws | None = None,
+        augmentation: DeviceAugmentation | None = None,
+    ) -> DeviceBatches:
+        kept = self._resident.get(name)
+        if kept is None and (fits(dataset, self.device) if self.resident is None else self.resident):
+            kept = self._resident[name] = ResidentPatches.load(dataset, self.device)
+        return DeviceBatches(
+            dataset,
+            self.device,
+            batch_size,
+            draws=draws,
+            length=None if draws is None else len(draws),
+            augmentation=augmentation,
+            resident=kept,
+            num_workers=self.num_workers,
+        )
 
     def _loader(
         self, dataset: Dataset[Sample], batch_size: int, sampler: Sampler[tuple[int, int]] | None
     ) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers)
 
 
 def _check_split(name: str, dataset: PatchDataset, train: PatchDataset) -> None:
