@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.datasets.base import IGNORE
+from zoo.datasets.base import IGNORE, DataWarning
 from zoo.datasets.folder import Folder
 from zoo.errors import ConfigError, DataError
 from zoo.physics.bands import Band
@@ -332,7 +332,7 @@ def test_what_is_read_belongs_to_the_caller(disk, tmp_path):
     assert torch.equal(dataset[0]["mask"], before[1])
 
 
-def test_images_beyond_the_memory_limit_come_from_disk_and_are_the_same(disk, tmp_path):
+def test_images_beyond_the_memory_limit_come_from_disk_and_are_the_same(disk, tmp_path, monkeypatch):
     images, masks = disk.make_patches(4, 7, dtype="float32")
     images[2, 0, 1, 1] = -1
     root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
@@ -340,10 +340,16 @@ def test_images_beyond_the_memory_limit_come_from_disk_and_are_the_same(disk, tm
     assert kept._store.in_memory
     assert not lean._store.in_memory
     assert lean._store.memory_bytes == 4 * 16 * 16
-    assert "read from disk" in str(lean)
+    assert "mapped from disk" in str(lean)
     assert lean.fingerprint() == kept.fingerprint()
     for one, other in zip(kept, lean, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "taken"))
+    del lean
+    with pytest.warns(DataWarning, match="decoded at every reading"):
+        uncached = opened(root, nodata=-1, memory_limit=0)
+    torch.testing.assert_close(kept[2], uncached[2], rtol=0, atol=0, equal_nan=True)
 
 
 def test_splits_share_decoded_patches_until_a_file_changes(disk, tmp_path):

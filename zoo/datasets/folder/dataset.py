@@ -121,13 +121,13 @@ class Folder(PatchDataset):
             train_groups: groups of the training split ("S1,S2").
             val_groups: groups of the validation split; None to carve it from the training groups.
             test_groups: groups of the test split; None for those left over.
-            split_by: "group", "block" or "random"; None for groups if there are some, else blocks if places are
-                known, else random.
+            split_by: "group", "block" (squares), "column" (strips of columns) or "random"; None for groups if there
+                are some, else blocks if places are known, else random.
             fractions: shares of train, val and test where groups do not decide.
-            block: side of a spatial block in patches; None to choose it.
+            block: side of a spatial block, or columns of a strip, in patches; None to choose it.
             guard: distance in patches within which patches of different splits may not lie.
             seed: of everything random in the split.
-            memory_limit: bytes that decoded images may take before they are read from disk each time; None for
+            memory_limit: bytes that decoded images may take before they are mapped from a cache on disk; None for
                 half of the machine's memory.
             progress: called with the number of patches read and of all.
 
@@ -141,7 +141,7 @@ class Folder(PatchDataset):
             raise UnknownNameError("split", split, SPLITS)
         _choice("layout", layout, ("auto", "CHW", "HWC"))
         _choice("nodata_rule", nodata_rule, ("any", "all"))
-        _choice("split_by", split_by, (None, "group", "block", "random"))
+        _choice("split_by", split_by, (None, "group", "block", "column", "random"))
         metres = number_of(pixel_size, "pixel_size")
         if metres is not None and not metres > 0:
             raise ConfigError(f"a pixel of {metres:g} m is not possible", where="option pixel_size")
@@ -223,7 +223,7 @@ class Folder(PatchDataset):
         """Say what is open and how much memory it takes."""
         channels, height, width = self._store.shape
         kept = f"{self._store.memory_bytes / 2**20:.0f} MiB in memory" + (
-            "" if self._store.in_memory else " (masks; images are read from disk)"
+            "" if self._store.in_memory else " (masks; images are mapped from disk)"
         )
         return (
             f"Folder {self.root}\n    split: {self.split}, {len(self)} of {len(self._store.pairs)} patches of "
@@ -350,8 +350,9 @@ def _partition(
             seed=seed,
             guard=guard,
         )
-    if how == "block":
-        return by_block(patches, fractions=fractions, seed=seed, block=block, guard=guard)
+    if how in ("block", "column"):
+        columns = how == "column"
+        return by_block(patches, fractions=fractions, seed=seed, block=block, guard=guard, columns=columns)
     return random_split(patches, fractions=fractions, seed=seed)
 
 

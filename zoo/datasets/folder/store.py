@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.datasets.base import IGNORE
+from zoo.datasets.cache import PatchCache, digest_files, open_cache
 from zoo.datasets.folder.files import Decoded, channels_first, read_file
 from zoo.datasets.folder.masks import NAN, Encoding, find_encoding, flatten_mask
 from zoo.datasets.folder.pairing import Pair
@@ -72,7 +73,8 @@ class Store:
     """All patches of a folder, whatever their split.
 
     Images stay in the dtype of their files, at most float32; where all of them need more than ``memory_limit`` bytes
-    they are checked once and read again when asked for. Masks are kept, one byte a pixel.
+    they are checked once and then mapped from the cache of decoded patches, or read again when asked for where that
+    cannot be written. Masks are kept, one byte a pixel.
 
     Args:
         pairs: image and mask files.
@@ -95,6 +97,7 @@ class Store:
         self.reading = reading
         self._digests: dict[int, bytes] = {}
         self._hidden: dict[int, NDArray[np.uint8]] = {}
+        self._mapped: PatchCache | None = None
         with plain_patches():
             self._load(progress, memory_limit)
 
@@ -152,6 +155,8 @@ class Store:
         self._masks = np.stack([self.encoding.apply(raw) for raw in raw_masks])
         del raw_masks
         self.missing_pixels = self._hide_missing_and_check_numbers()
+        if not self.in_memory:
+            self._map_images(progress)
         self.class_pixels = np.stack(
             [np.bincount(mask.ravel(), minlength=256)[: self.encoding.count] for mask in self._masks]
         )
@@ -160,6 +165,18 @@ class Store:
     def memory_bytes(self) -> int:
         """Bytes that the decoded images and masks take."""
         return self._masks.nbytes + (0 if self._images is None else self._images.nbytes)
+
+    def _map_images(self, progress: Progress | None) -> None:
+        digests = digest_files(pair.image for pair in self.pairs)
+        reading = (self.reading.image_key, self.reading.layout, self.shape, str(self.dtype))
+        content = repr(([digests[pair.image] for pair in self.pairs], reading))
+        self._mapped = open_cache(
+            hashlib.sha256(content.encode()).hexdigest()[:32],
+            len(self.pairs),
+            lambda index: (self._cast(self._read_raw(self.pairs[index]).image), self._masks[index]),
+            slot=hashlib.sha256(repr(self.pairs).encode()).hexdigest(),
+            progress=progress,
+        )
 
     def image(self, index: int) -> NDArray[np.float32]:
         """Give one image, float32 (C, H, W), NaN where missing; the caller owns it."""
@@ -188,6 +205,8 @@ class Store:
         if self._images is not None:
             image: NDArray[Any] = self._images[index]
             return image
+        if self._mapped is not None:
+            return np.asarray(self._mapped.images[index])
         with plain_patches():
             one = self._read_raw(self.pairs[index])
         if one.image.shape != self.shape:
