@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from zoo.datasets.specs import FOLDER, SYNTHETIC, zoo_register_datasets
+from zoo.datasets.specs import SYNTHETIC, zoo_register_datasets
 from zoo.errors import UnknownNameError
 from zoo.physics.bands import PAPER_CHANNELS
 from zoo.registry import create_dataset
@@ -19,7 +19,13 @@ def parameters(spec):
     return {name: parameter.default for name, parameter in found.items() if name not in COMMON}
 
 
-@pytest.mark.parametrize("spec", [FOLDER, SYNTHETIC], ids=lambda spec: spec.name)
+def registered():
+    found = []
+    zoo_register_datasets(found.append)
+    return found
+
+
+@pytest.mark.parametrize("spec", registered(), ids=lambda spec: spec.name)
 def test_options_are_the_arguments_of_the_class(spec):
     expected = parameters(spec)
     declared = {option.name: option.default for option in spec.options}
@@ -27,11 +33,11 @@ def test_options_are_the_arguments_of_the_class(spec):
     assert all(option.help for option in spec.options)
 
 
-def test_both_are_registered():
-    found = []
-    zoo_register_datasets(found.append)
-    assert [spec.name for spec in found] == ["synthetic", "folder"]
+def test_all_are_registered():
+    names = [spec.name for spec in registered()]
+    assert names == ["synthetic", "folder", "landslide4sense", "sen12landslides", "hrgldd", "cas", "bijie"]
     assert SYNTHETIC.channels == tuple(band.name for band in PAPER_CHANNELS)
+    assert all(spec.licence and spec.citation for spec in registered())
 
 
 def test_folder_is_made_by_name(disk, tmp_path):

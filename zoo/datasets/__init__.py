@@ -11,21 +11,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo.datasets.augmentation import TrainingAugmentation
     from zoo.datasets.base import IGNORE, DataWarning, Patch, PatchDataset
+    from zoo.datasets.bijie import Bijie
+    from zoo.datasets.cas import CAS
     from zoo.datasets.datamodule import PatchDataModule
     from zoo.datasets.folder import Folder
+    from zoo.datasets.hrgldd import HRGLDD
+    from zoo.datasets.landslide4sense import Landslide4Sense
+    from zoo.datasets.sen12landslides import Sen12Landslides
     from zoo.datasets.splits import LeakageWarning
     from zoo.datasets.statistics import BandStatistics, Statistics, compute_statistics, normalise
     from zoo.datasets.synthetic import Synthetic
 
 __all__ = [
+    "CAS",
+    "HRGLDD",
     "IGNORE",
     "BandStatistics",
+    "Bijie",
     "DataWarning",
     "Folder",
+    "Landslide4Sense",
     "LeakageWarning",
     "Patch",
     "PatchDataModule",
     "PatchDataset",
+    "Sen12Landslides",
     "Statistics",
     "Synthetic",
     "TrainingAugmentation",
@@ -34,14 +44,19 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CAS": "cas",
+    "HRGLDD": "hrgldd",
     "IGNORE": "base",
     "BandStatistics": "statistics",
+    "Bijie": "bijie",
     "DataWarning": "base",
     "Folder": "folder",
+    "Landslide4Sense": "landslide4sense",
     "LeakageWarning": "splits",
     "Patch": "base",
     "PatchDataModule": "datamodule",
     "PatchDataset": "base",
+    "Sen12Landslides": "sen12landslides",
     "Statistics": "statistics",
     "Synthetic": "synthetic",
     "TrainingAugmentation": "augmentation",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from zoo.datasets.bijie.spec import BIJIE
+from zoo.datasets.cas.spec import CAS
+from zoo.datasets.hrgldd.spec import HRGLDD
+from zoo.datasets.landslide4sense.spec import LANDSLIDE4SENSE
+from zoo.datasets.sen12landslides.spec import SEN12LANDSLIDES
 from zoo.registry.hookspecs import RegisterDataset, hookimpl
 from zoo.registry.specs import DatasetSpec, Option
 
@@ -55,9 +60,9 @@ FOLDER = DatasetSpec(
         Option("train_groups", None, "groups of the training split, separated by commas"),
         Option("val_groups", None, "groups of the validation split; carved from training when not given"),
         Option("test_groups", None, "groups of the test split; those left over when not given"),
-        Option("split_by", None, "what is kept together", (None, "group", "block", "random")),
+        Option("split_by", None, "what is kept together", (None, "group", "block", "column", "random")),
         Option("fractions", (6.0, 2.0, 2.0), "shares of train, val and test where groups do not decide"),
-        Option("block", None, "side of a spatial block in patches; chosen when not given"),
+        Option("block", None, "side of a block, or columns of a strip, in patches; chosen when not given"),
         Option("guard", 1, "distance in patches that splits keep from each other"),
         Option("seed", 0, "seed of the split"),
         Option("memory_limit", None, "bytes of images kept in memory; half of the machine's when not given"),
@@ -68,5 +73,5 @@ FOLDER = DatasetSpec(
 @hookimpl
 def zoo_register_datasets(register: RegisterDataset) -> None:
     """Register the data sets of this package."""
-    register(SYNTHETIC)
-    register(FOLDER)
+    for spec in (SYNTHETIC, FOLDER, LANDSLIDE4SENSE, SEN12LANDSLIDES, HRGLDD, CAS, BIJIE):
+        register(spec)
