@@ -129,6 +129,29 @@ def test_block_split_gives_every_split_something_when_blocks_are_few():
         assert split.test, seed
 
 
+@settings(deadline=None)
+@given(patch_lists, fractions, seeds, st.integers(1, 2), st.one_of(st.none(), st.integers(1, 5)))
+def test_strips_of_columns_keep_their_distance_and_ignore_the_order(patches, shares, seed, guard, block):
+    split = by_block(patches, fractions=shares, seed=seed, guard=guard, block=block, columns=True)
+    whole(split, len(patches))
+    parts = [[patches[index] for index in part] for part in (split.train, split.val, split.test)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert len(neighbour_pairs(parts[one], parts[other], guard=guard)) == 0
+    turned = patches[::-1]
+    again = by_block(turned, fractions=shares, seed=seed, guard=guard, block=block, columns=True)
+    assert named(turned, again) == named(patches, split)
+
+
+def test_a_column_of_the_grid_belongs_to_one_split_or_is_left_out_for_it():
+    patches = grid(30, 40)
+    split = by_block(patches, seed=1, columns=True)
+    columns = [{patches[index].col for index in part} for part in (split.train, split.val, split.test, split.guard)]
+    assert sum(map(len, columns)) == 40
+    assert set().union(*columns) == set(range(40))
+    assert len(columns[3]) < 10
+    assert any("strips of 4 columns" in note for note in split.notes)
+
+
 def test_block_split_needs_places():
     with pytest.raises(DataError, match=r"1 of 2 patches have no row and column"):
         by_block([Patch("a", "A", 0, 0), Patch("b", "A")])
