@@ -4,9 +4,12 @@ numpy and scipy alone, so that rasters, tables and the synthetic scenes compute 
 """
 
 from zoo.physics.bands import PAPER_CHANNELS, Band
+from zoo.physics.index_parameters import IndexParameters
 from zoo.physics.indices import ndbi, ndvi, ndwi, normalized_difference
 from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, landslide_index, weighted_sum
+from zoo.physics.moisture import OptramEdges, OptramFit, ndmi, scale_moisture, transformed_swir
 from zoo.physics.rain import RAIN_PRESETS, RainParameters, rainfall_factor
+from zoo.physics.sentinel2 import DarkPixels, baseline_offset, dark_pixels, guess_offset, harmonize
 from zoo.physics.slope import horn_gradient, slope_degrees
 from zoo.physics.stability import factor_of_safety
 from zoo.physics.wetness import steady_wetness
@@ -16,17 +19,28 @@ __all__ = [
     "PAPER_WEIGHTS",
     "RAIN_PRESETS",
     "Band",
+    "DarkPixels",
     "FeatureRange",
+    "IndexParameters",
+    "OptramEdges",
+    "OptramFit",
     "RainParameters",
+    "baseline_offset",
+    "dark_pixels",
     "factor_of_safety",
+    "guess_offset",
+    "harmonize",
     "horn_gradient",
     "landslide_index",
     "ndbi",
+    "ndmi",
     "ndvi",
     "ndwi",
     "normalized_difference",
     "rainfall_factor",
+    "scale_moisture",
     "slope_degrees",
     "steady_wetness",
+    "transformed_swir",
     "weighted_sum",
 ]
