@@ -14,17 +14,22 @@ from zoo.errors import ZooError
 from zoo.registry import register_commands
 
 EXIT_TRIALS_FAILED = 1
+EXIT_LEAK = 1
 EXIT_BAD_INPUT = 2
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
+    "audit": "Find leakage between the splits of a data set.",
     "bench": "Compare models on one data set: Dice, precision, recall, parameters, FPS.",
     "datasets": "List data sets, or show one.",
+    "describe": "Statistics, classes, landslide sizes and redundancy of a data set or a stack.",
     "evaluate": "Print a bundle's figures again, or on other data.",
     "models": "List models, or show one.",
+    "patches": "Cut a stack and an inventory into patches and masks.",
     "plugins": "List plugins and what became of them.",
     "report": "Print the table of a results folder again.",
+    "stack": "Put satellite bands, terrain and moisture on one grid: the paper's seven channels.",
     "train": "Train one model and keep it as a bundle.",
 }
 
@@ -45,7 +50,7 @@ def build_app() -> LazyGroup:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run ``zoo`` and exit: 0 done, 1 some trials failed, 2 bad input, 70 a bug, 130 interrupted."""
+    """Run ``zoo`` and exit: 0 done, 1 a trial failed or a leak was found, 2 bad input, 70 a bug, 130 interrupted."""
     sys.exit(run(arguments))
 
 

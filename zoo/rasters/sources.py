@@ -10,8 +10,8 @@ OPTICAL: tuple[str, ...] = ("green", "red", "nir", "swir", "swir2")
 """Reflectances; Sentinel-2: B03, B04, B08, B11, B12."""
 
 ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", "rain_duration")
-"""``scl`` is the scene classification of Sentinel-2 level 2A; ``moisture`` a coarse soil-moisture product in m3/m3 or 0-1;
-rain in mm/h and days."""
+"""``scl`` is the scene classification of Sentinel-2 level 2A; ``moisture`` a coarse soil-moisture product in m3/m3 or
+0-1; rain in mm/h and days."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,15 @@ class BandFile:
         band: number of the band in the file, from 1.
         offset: added to the numbers, -1000 for Sentinel-2 since processing baseline 04.00; None when it is not known
             and has to be told by a look at dark pixels.
-        scale: multiplied afterwards, 1e-4 for Sentinel-2 reflectance.
+        scale: multiplied afterwards, 1e-4 for Sentinel-2 reflectance; None when it is not known and has to be told by
+            the kind and size of the numbers.
         nodata: number that means nothing; None for what the file says.
     """
 
     path: str
     band: int = 1
     offset: float | None = 0.0
-    scale: float = 1.0
+    scale: float | None = 1.0
     nodata: float | None = None
 
 

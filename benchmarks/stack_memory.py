@@ -1,0 +1,116 @@
+"""Peak memory of `zoo stack` on a whole Sentinel-2 tile beside one of a sixteenth of its pixels.
+
+    python benchmarks/stack_memory.py
+    python benchmarks/stack_memory.py --sides 1372,2745
+
+Each stack (seven channels, OPTRAM, LSI with its own percentiles: three passes) runs in a process of its own on made-up
+bands in a temporary folder, which needs some 12 GB for the whole tile. A peak that does not grow with the scene means
+that a scene of any size can be stacked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+TILE = 10_980
+LEVELS = {"green": 600, "red": 500, "nir": 3000, "swir": 1800, "swir2": 1100}
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from zoo.rasters.sources import BandFile, Sources
+from zoo.rasters.stack_options import StackOptions
+from zoo.rasters.stacking import build_stack
+folder = Path(sys.argv[1])
+files = {
+    role: BandFile(str(folder / f"{role}.tif"), offset=-1000.0, scale=1e-4)
+    for role in ("green", "red", "nir", "swir", "swir2")
+}
+files["dem"] = BandFile(str(folder / "dem.tif"))
+build_stack(Sources(files), folder / "stack.tif", StackOptions(moisture="optram"))
+print(Path("/proc/self/status").read_text())
+"""
+
+
+def write_scene(folder: Path, side: int) -> None:
+    """Bands at 10 m, SWIR at 20 m and a DEM at 30 m of another origin, written by strips."""
+    for role in (*LEVELS, "dem"):
+        pixel = {"swir": 20, "swir2": 20, "dem": 30}.get(role, 10)
+        count = -(-side * 10 // pixel)
+        dtype = "float32" if role == "dem" else "uint16"
+        rng = np.random.default_rng(len(role))
+        across = np.sin(np.arange(count) * pixel / 900.0)
+        with rasterio.open(
+            folder / f"{role}.tif",
+            "w",
+            driver="GTiff",
+            width=count,
+            height=count,
+            count=1,
+            dtype=dtype,
+            crs="EPSG:32643",
+            transform=from_origin(600_000, 3_800_000, pixel, pixel),
+            tiled=True,
+            compress="deflate",
+            zlevel=1,
+        ) as file:
+            for top in range(0, count, 512):
+                rows = min(512, count - top)
+                field = np.cos(np.arange(top, top + rows) * pixel / 700.0)[:, None] * across
+                if role == "dem":
+                    values = 1500 + 600 * field
+                else:
+                    # Wet and dry ground of every greenness, or OPTRAM would find no trapezoid.
+                    speckle = rng.integers(-LEVELS[role] // 3, LEVELS[role] // 3, (rows, count))
+                    values = 1000 + LEVELS[role] * (1 + (0.4 if role == "nir" else -0.4) * field) + speckle
+                file.write(values.astype(dtype), 1, window=Window(0, top, count, rows))
+
+
+def measure(side: int) -> dict[str, float]:
+    """Peak memory and seconds of one stack."""
+    with tempfile.TemporaryDirectory() as name:
+        write_scene(Path(name), side)
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", CHILD, name], stdout=subprocess.PIPE, text=True, check=True)
+        seconds = time.perf_counter() - begin
+        size = (Path(name) / "stack.tif").stat().st_size
+    found = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
+    assert found is not None, "this needs Linux's /proc"
+    return {"side": side, "peak_mb": int(found[1]) / 1024, "seconds": seconds, "file_mb": size / 2**20}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", default=f"{TILE // 4},{TILE}", help="pixels along a side, separated by commas")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    rows = []
+    print(f"{'pixels':>15}  {'peak MB':>8}  {'seconds':>8}  {'Mpx/s':>6}  {'file MB':>8}  {'bands in memory MB':>18}")
+    for side in map(int, arguments.sides.split(",")):
+        row = measure(side)
+        rows.append(row)
+        print(
+            f"{side:>6} x {side:<6}  {row['peak_mb']:8.0f}  {row['seconds']:8.1f}  "
+            f"{side**2 / 1e6 / row['seconds']:6.2f}  {row['file_mb']:8.0f}  {side**2 * 7 * 4 / 2**20:18.0f}",
+            flush=True,
+        )
+    print(f"{rows[-1]['side'] ** 2 / rows[0]['side'] ** 2:.1f} x the pixels, ", end="")
+    print(f"{rows[-1]['peak_mb'] / rows[0]['peak_mb']:.2f} x the peak memory")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

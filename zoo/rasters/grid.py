@@ -1,0 +1,238 @@
+"""The one grid of a stack: whose pixels, in which projection, over which ground."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from itertools import combinations
+
+from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.transform import Affine
+
+from zoo.errors import ConfigError, DataError
+from zoo.rasters.layers import (
+    METRES_PER_DEGREE,
+    Bounds,
+    Layer,
+    crs_name,
+    linear_metres,
+    metres_on_ground,
+    open_layer,
+    utm_code,
+)
+from zoo.rasters.sources import BandFile
+
+MOST_PIXELS = 4_000_000_000
+"""A grid beyond this (some forty Sentinel-2 tiles) is a slip in --resolution or --bounds."""
+
+MOST_STRETCH = 0.05
+"""UTM stays within 0.001 inside its zone, national grids within 0.01 [O]."""
+
+_FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",))
+
+
+def base_layer(layers: Sequence[Layer]) -> Layer:
+    """The layer whose pixels the stack takes: the finest of green, red and NIR, else SWIR, else the DEM.
+
+    Raises:
+        DataError: if there is none of them.
+    """
+    for roles in _FINEST_OF:
+        candidates = [layer for layer in layers if layer.role in roles]
+        if candidates:
+            return min(candidates, key=lambda layer: layer.pixel_metres)
+    raise DataError("neither an optical band nor a DEM is given: there is no grid to work on")
+
+
+def choose_grid(
+    layers: Sequence[Layer],
+    *,
+    like: str | os.PathLike[str] | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    bounds: Bounds | None = None,
+) -> GeoBox:
+    """Choose the grid of a stack.
+
+    By default the grid of :func:`base_layer`, cut to where all layers are.
+
+    Args:
+        layers: all that go into the stack.
+        like: a raster whose grid is taken as it is, uncut: stacks of several dates lie on one grid that way.
+        crs: another coordinate reference system, "EPSG:32643". Pixels then have the base layer's size in whole metres
+            and lie on whole multiples of it.
+        resolution: another size of pixels, in units of the target system.
+        bounds: (left, bottom, right, top) in the target system; the grid covers them, whether or not all layers do.
+
+    Returns:
+        a north-up GeoBox.
+
+    Raises:
+        ConfigError: if the options contradict each other or are out of range.
+        DataError: if two layers, or a layer and the bounds, do not overlap; the message names them.
+    """
+    if like is not None:
+        if crs is not None or resolution is not None or bounds is not None:
+            raise ConfigError("a grid file and a CRS, resolution or bounds of one's own contradict each other")
+        pattern = open_layer("dem", BandFile(os.fspath(like)))
+        if pattern.transform.b or pattern.transform.d:
+            raise DataError("its grid is rotated", where=like, hint="Name a north-up raster")
+        grid = GeoBox(pattern.shape, pattern.transform, pattern.crs.to_wkt())
+        _require_overlap(layers, pattern.crs, pattern.bounds(), f"the grid of {pattern.path}")
+        return _checked(grid)
+    if bounds is not None and not (bounds[0] < bounds[2] and bounds[1] < bounds[3] and all(map(math.isfinite, bounds))):
+        raise ConfigError(f"bounds {bounds} are empty", hint="Give left,bottom,right,top in the stack's coordinates")
+    base = base_layer(layers)
+    target = base.crs if crs is None else parse_crs(crs)
+    lattice = _lattice(base, target, resolution)
+    if bounds is not None:
+        _require_overlap(layers, target, bounds, "the bounds")
+        return _checked(_cut(lattice, target, bounds, outward=True))
+    return _checked(_cut(lattice, target, _intersection(layers, target), outward=False))
+
+
+def parse_crs(text: str) -> CRS:
+    """Read "EPSG:32643", WKT or PROJ text.
+
+    Raises:
+        ConfigError: if it is none of them.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except (CRSError, ValueError) as error:
+        raise ConfigError(f"{text!r} is no coordinate reference system", hint="Write it like EPSG:32643") from error
+
+
+def grid_crs(grid: GeoBox) -> CRS:
+    """The grid's system as rasterio knows it."""
+    assert grid.crs is not None  # every grid made here has one
+    return CRS.from_wkt(grid.crs.to_wkt())
+
+
+def require_metres(grid: GeoBox) -> None:
+    """Refuse a grid on which a slope means nothing.
+
+    Raises:
+        DataError: if the grid is in degrees, or its metres are more than 5 % off those on the ground, as in Web
+            Mercator away from the equator; the hint names the UTM zone.
+    """
+    crs = grid_crs(grid)
+    box = grid.boundingbox
+    bounds = (box.left, box.bottom, box.right, box.top)
+    if crs.is_geographic:
+        problem = f"the stack's grid is in degrees ({crs_name(crs)}), and a slope needs metres both ways"
+    else:
+        stretch = metres_on_ground(crs, ((box.left + box.right) / 2, (box.bottom + box.top) / 2))
+        if abs(stretch - 1) <= MOST_STRETCH:
+            return
+        problem = f"a metre of {crs_name(crs)} is {stretch:.2f} m on the ground here, and every slope would be wrong"
+    zone = utm_code(bounds, crs)
+    raise DataError(problem, hint=f"Project it with --crs {zone}, the UTM zone of this place")
+
+
+def _lattice(base: Layer, target: CRS, resolution: float | None) -> Affine:
+    """Pixel size and origin, without an extent."""
+    own = base.transform
+    north_up = own.b == 0 and own.d == 0 and own.a > 0 and own.e < 0
+    if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
+        raise ConfigError(f"resolution {resolution:g}", hint="Give the side of a pixel, such as 10")
+    if target == base.crs and resolution is None and north_up:
+        return own
+    if resolution is None:
+        resolution = _whole_size(base, target)
+    left, _, _, top = base.bounds(target)
+    return Affine(
+        resolution,
+        0,
+        math.floor(left / resolution) * resolution,
+        0,
+        -resolution,
+        math.ceil(top / resolution) * resolution,
+    )
+
+
+def _whole_size(base: Layer, target: CRS) -> float:
+    if target.is_geographic:
+        return base.pixel_metres / METRES_PER_DEGREE
+    left, bottom, right, top = base.bounds(target)
+    # The height of a pixel in degrees is nearly the same everywhere; its width shrinks towards the poles.
+    _, height = base.pixel_size_in(target, ((left + right) / 2, (bottom + top) / 2))
+    metres = height * linear_metres(target)
+    return (round(metres) if metres >= 2 else float(f"{metres:.2g}")) / linear_metres(target)
+
+
+def _intersection(layers: Sequence[Layer], target: CRS) -> Bounds:
+    boxes = {layer.path: (layer, layer.bounds(target)) for layer in layers}
+    for (one, box), (other, other_box) in combinations(boxes.values(), 2):
+        if _empty(_meet(box, other_box)):
+            raise DataError(
+                f"does not overlap {other.path}",
+                where=one.path,
+                hint=f"They lie at {_words(box)} and {_words(other_box)} in {crs_name(target)}: is one of another "
+                "place, or its coordinate reference system wrong?",
+            )
+    found = (-math.inf, -math.inf, math.inf, math.inf)
+    for _, box in boxes.values():
+        found = _meet(found, box)
+    return found
+
+
+def _require_overlap(layers: Sequence[Layer], target: CRS, bounds: Bounds, what: str) -> None:
+    for layer in layers:
+        box = layer.bounds(target)
+        if _empty(_meet(box, bounds)):
+            raise DataError(
+                f"does not overlap {what}",
+                where=layer.path,
+                hint=f"They lie at {_words(box)} and {_words(bounds)} in {crs_name(target)}",
+            )
+
+
+def _cut(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoBox:
+    """The pixels of a lattice that touch ``bounds`` (outward), or whose centres lie inside."""
+    left, bottom, right, top = bounds
+    columns = ((left - lattice.c) / lattice.a, (right - lattice.c) / lattice.a)
+    rows = ((top - lattice.f) / lattice.e, (bottom - lattice.f) / lattice.e)
+    slack = 1e-3
+    if outward:
+        first, last = (
+            (math.floor(rows[0] + slack), math.floor(columns[0] + slack)),
+            (
+                math.ceil(rows[1] - slack),
+                math.ceil(columns[1] - slack),
+            ),
+        )
+    else:
+        first, last = (
+            (math.ceil(rows[0] - 0.5 - slack), math.ceil(columns[0] - 0.5 - slack)),
+            (
+                math.floor(rows[1] + 0.5 + slack),
+                math.floor(columns[1] + 0.5 + slack),
+            ),
+        )
+    shape = (last[0] - first[0], last[1] - first[1])
+    if min(shape) < 1:
+        raise DataError("what the inputs share is smaller than one pixel of the grid")
+    return GeoBox(shape, lattice * Affine.translation(first[1], first[0]), target.to_wkt())
+
+
+def _checked(grid: GeoBox) -> GeoBox:
+    rows, columns = grid.shape
+    if rows * columns > MOST_PIXELS:
+        raise ConfigError(f"a grid of {columns} x {rows} pixels", hint="Check --resolution, --bounds and --crs")
+    return grid
+
+
+def _meet(a: Bounds, b: Bounds) -> Bounds:
+    return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+
+
+def _empty(box: Bounds) -> bool:
+    return not (box[0] < box[2] and box[1] < box[3])
+
+
+def _words(box: Bounds) -> str:
+    return "(" + ", ".join(f"{value:.6g}" if abs(value) < 1000 else f"{value:.0f}" for value in box) + ")"
