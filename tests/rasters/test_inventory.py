@@ -1,0 +1,217 @@
+"""Inventories of landslides: real files of several formats, with what users' files suffer from."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+from rasterio.features import geometry_mask
+from rasterio.transform import from_origin
+from shapely.geometry import LineString, Point, Polygon, box
+
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.rasters.dates import parse_day, parse_period
+from zoo.rasters.inventory import read_inventory, window_bounds
+
+UTM = CRS.from_epsg(32643)
+TRANSFORM = from_origin(400000, 3900000, 10, 10)
+SHAPE = (100, 120)
+EXTENT = window_bounds(TRANSFORM, SHAPE)
+ONE, TWO, THREE = (box(400000 + x, 3899500, 400000 + x + 60, 3899580) for x in (100, 300, 500))
+
+
+def write(path: Path, shapes: list[Any], crs: Any = 32643, **columns: list[Any]) -> Path:
+    frame = geopandas.GeoDataFrame(columns, geometry=shapes, crs=crs)
+    frame.to_file(path, engine="pyogrio")
+    return path
+
+
+def read(path: Path, **options: Any) -> Any:
+    return read_inventory(path, UTM, EXTENT, **options)
+
+
+@pytest.mark.parametrize("name", ["slides.gpkg", "slides.shp", "slides.geojson", "Rutschungen ñ 滑坡.gpkg"])
+def test_formats_and_systems_burn_the_same(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    geopandas.GeoDataFrame(geometry=[ONE, TWO], crs=32643).to_crs(4326).to_file(path, engine="pyogrio")
+    inventory = read(path)
+    assert inventory.crs == UTM
+    assert inventory.notes == ("reprojected from EPSG:4326 to EPSG:32643",)
+    expected = geometry_mask([ONE, TWO], SHAPE, TRANSFORM, invert=True)
+    assert np.array_equal(inventory.burn(TRANSFORM, SHAPE) > 0, expected)
+    assert expected.sum() == 2 * 6 * 8
+    assert inventory.areas() == pytest.approx([4800, 4800], rel=1e-6)
+
+
+def test_windows_burn_what_the_whole_burns(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [Point(*rng.uniform((400000, 3899000), (401200, 3900000))).buffer(rng.uniform(5, 90)) for _ in range(60)]
+    inventory = read(write(tmp_path / "a.gpkg", shapes))
+    whole = inventory.burn(TRANSFORM, SHAPE)
+    for row, column in ((0, 0), (37, 11), (70, 90)):
+        part = inventory.burn(TRANSFORM * TRANSFORM.translation(column, row), (30, 30))
+        assert np.array_equal(part, whole[row : row + 30, column : column + 30])
+
+
+def test_overlaps_belong_to_the_later_one_and_small_ones_need_all_touched(tmp_path: Path) -> None:
+    tiny = box(400701, 3899501, 400703, 3899503)
+    inventory = read(write(tmp_path / "a.gpkg", [ONE, ONE, tiny]))
+    assert set(np.unique(inventory.burn(TRANSFORM, SHAPE))) == {0, 2}
+    assert set(np.unique(inventory.burn(TRANSFORM, SHAPE, all_touched=True))) == {0, 2, 3}
+
+
+def test_broken_geometries_are_repaired_dropped_and_counted(tmp_path: Path) -> None:
+    bow_tie = Polygon([(400100, 3899500), (400160, 3899580), (400160, 3899500), (400100, 3899580)])
+    flat = Polygon([(400300, 3899500), (400360, 3899580), (400300, 3899500)])
+    path = write(tmp_path / "a.gpkg", [bow_tie, TWO, None, Polygon(), flat, box(1e6, 3.8e6, 1.1e6, 3.9e6)])
+    inventory = read(path)
+    assert inventory.notes == (
+        "2 without a geometry were dropped",
+        "2 invalid outlines were repaired",
+        "1 without an area were dropped",
+        "1 lie outside the scene",
+    )
+    assert inventory.areas() == pytest.approx([2400, 4800])
+
+
+def test_what_has_no_coordinates_or_nothing_in_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such inventory"):
+        read(tmp_path / "none.gpkg")
+    with pytest.raises(DataError, match="has no coordinate reference system"):
+        read(write(tmp_path / "bare.shp", [ONE], None))
+    with pytest.raises(DataError, match="holds no landslide"):
+        geopandas.GeoDataFrame({"a": [1]}, geometry=[ONE], crs=32643).iloc[:0].to_file(tmp_path / "empty.gpkg")
+        read(tmp_path / "empty.gpkg")
+    with pytest.raises(DataError, match="none of its 2 landslides has a geometry"):
+        read(write(tmp_path / "null.gpkg", [None, Polygon()]))
+    with pytest.raises(DataError, match=r"is a table without geometries|truncated or no vector file|no layer"):
+        (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+        read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
+def test_truncated_files(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a.{suffix}", [ONE, TWO])
+    path.write_bytes(path.read_bytes()[: 40 if suffix == "shp" else 500])
+    with pytest.raises(DataError, match="truncated or no vector file"):
+        read(path)
+
+
+def test_another_place_is_refused_with_both_extents(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", [box(10, 46, 10.1, 46.1)], 4326)
+    with pytest.raises(DataError, match=r"extend over x -?\d+ to .* the scene over x 400000 to 401200.*EPSG:32643"):
+        read(path)
+
+
+def test_coordinates_under_a_wrong_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"do not exist in EPSG:4326"):
+        read(write(tmp_path / "a.gpkg", [ONE], 4326))
+
+
+def test_points_and_lines_need_a_radius(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", [Point(400500, 3899500), LineString([(400100, 3899500), (400200, 3899500)])])
+    with pytest.raises(DataError, match=r"2 of 2 landslides are no areas \(LineString, Point\)") as caught:
+        read(path)
+    assert "--buffer" in str(caught.value)
+    inventory = read(path, buffer=50)
+    assert inventory.areas() == pytest.approx([np.pi * 2500, np.pi * 2500 + 100 * 100], rel=0.01)
+    assert "their outlines are not real" in inventory.notes[-1]
+    with pytest.raises(ConfigError, match="not a positive number"):
+        read(path, buffer=-1)
+    with pytest.raises(ConfigError, match="metres cannot be measured"):
+        read_inventory(path, CRS.from_epsg(4326), (-180, -90, 180, 90), buffer=50)
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
+def test_conditions_hold_in_every_format(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a.{suffix}", [ONE, TWO, THREE], Year=[2000, 2010, 2011], name=["a", "b", "c"])
+    assert len(read(path, where="Year >= 2010").shapes) == 2
+    dated = read(path, where="name <> 'b'", date_column="Year", image_date=date(2005, 1, 1), phase="post")
+    assert len(dated.shapes) == 1
+
+
+def test_layers_conditions_and_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", [ONE, TWO, THREE], Year=[2000, 2010, 2011])
+    assert len(read(path, where="Year >= 2010").shapes) == 2
+    assert read(path, where="Year >= 2010").notes == ("2 landslides fulfil Year >= 2010",)
+    with pytest.raises(ConfigError, match="the condition 'Yaer >= 2010' cannot be applied") as caught:
+        read(path, where="Yaer >= 2010")
+    assert "Columns: Year" in str(caught.value)
+    with pytest.raises(ZooError, match=r"cannot be applied|holds no landslide"):
+        read(path, where="Year >=")
+    with pytest.raises(DataError, match="holds no landslide"):
+        read(path, where="Year > 3000")
+    geopandas.GeoDataFrame(geometry=[ONE], crs=32643).to_file(path, layer="second", engine="pyogrio")
+    with pytest.raises(ConfigError, match="several layers: a, second"):
+        read(path)
+    with pytest.raises(UnknownNameError, match="Did you mean 'second'"):
+        read(path, layer="secnd")
+    assert len(read(path, layer="second").shapes) == 1
+
+
+DATED = {"when": [2010, 2012, 2011, None, 2009]}
+ROW = [box(400000 + 100 * i, 3899500, 400060 + 100 * i, 3899580) for i in range(5)]
+
+
+@pytest.mark.parametrize(("phase", "drawn"), [("post", {0, 4}), ("pre", {1})])
+def test_landslides_are_drawn_on_the_image_that_can_show_them(tmp_path: Path, phase: str, drawn: set[int]) -> None:
+    path = write(tmp_path / "a.gpkg", ROW, **DATED)
+    inventory = read(path, date_column="when", image_date=date(2011, 6, 1), phase=phase)
+    burnt = inventory.burn(TRANSFORM, SHAPE)
+    centres = {i: burnt[46, 10 * i + 3] for i in range(5)}
+    assert {i for i, number in centres.items() if number > 0} == drawn
+    # 2011 may be before or after the first of June, and nothing tells nothing.
+    assert {i for i, number in centres.items() if number < 0} == {2, 3}
+    left_out = 5 - 2 - len(drawn)
+    side = "after" if phase == "post" else "before"
+    assert f"{left_out} happened {side} the image of 2011-06-01, so they are not burned" in inventory.notes
+    assert any(note.startswith("2 may have happened before or after") for note in inventory.notes)
+
+
+def test_a_certain_landslide_wins_over_a_doubtful_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", [ONE, ONE], when=["2011-05-01", "2011"])
+    inventory = read(path, date_column="when", image_date=date(2011, 6, 1), phase="post")
+    assert set(np.unique(inventory.burn(TRANSFORM, SHAPE))) == {0, 1}
+
+
+def test_dates_that_do_not_help(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", ROW, **DATED, name=list("abcde"))
+    with pytest.raises(ConfigError, match="beside the date and phase"):
+        read(path, date_column="when")
+    options = {"image_date": date(1990, 1, 1), "phase": "post"}
+    with pytest.raises(UnknownNameError, match="column"):
+        read(path, date_column="wen", **options)
+    with pytest.raises(DataError, match="no landslide of a post image of 1990-01-01 is left"):
+        read(path, date_column="when", **options)
+    with pytest.raises(DataError, match="no value of column 'name' is a date"):
+        read(path, date_column="name", **options)
+
+
+@pytest.mark.parametrize(
+    ("value", "period"),
+    [
+        (2010, (date(2010, 1, 1), date(2010, 12, 31))),
+        (2010.0, (date(2010, 1, 1), date(2010, 12, 31))),
+        ("2010", (date(2010, 1, 1), date(2010, 12, 31))),
+        ("2012-02", (date(2012, 2, 1), date(2012, 2, 29))),
+        ("2010/7/3", (date(2010, 7, 3), date(2010, 7, 3))),
+        ("2010-07-03T12:00:00Z", (date(2010, 7, 3), date(2010, 7, 3))),
+        (np.datetime64("2010-07-03"), (date(2010, 7, 3), date(2010, 7, 3))),
+        (datetime(2010, 7, 3, 12), (date(2010, 7, 3), date(2010, 7, 3))),
+        (date(2010, 7, 3), (date(2010, 7, 3), date(2010, 7, 3))),
+        *((nothing, None) for nothing in (None, "", "unknown", 0, np.nan, 2010.5, "2010-13", "2011-02-29")),
+        (np.datetime64("NaT"), None),
+    ],
+)
+def test_periods(value: Any, period: Any) -> None:
+    assert parse_period(value) == period
+
+
+def test_a_month_is_no_day() -> None:
+    with pytest.raises(ConfigError, match="'2010-07' is no date"):
+        parse_day("2010-07", "here")

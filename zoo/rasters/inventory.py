@@ -1,0 +1,324 @@
+"""An inventory of landslides: any vector file, brought onto a raster's coordinates, repaired and dated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.transform import Affine
+
+from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.rasters.dates import Period, parse_period
+
+PHASES: tuple[str, ...] = ("pre", "post")
+"""Whether an image shows the ground before the landslides of its mask, or after them."""
+
+Bounds = tuple[float, float, float, float]
+
+_POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Landslides on the coordinates of one raster.
+
+    Attributes:
+        path: the file they come from.
+        crs: coordinate reference system of ``shapes``, the raster's.
+        shapes: polygons and multipolygons, object (N,), valid, each with an area, each touching the raster's extent.
+        known: bool (N,): true where the landslide belongs to the mask; false where its date does not tell, so that
+            its pixels have to be ignored.
+        notes: what was dropped, repaired, reprojected or left out, in words.
+    """
+
+    path: Path
+    crs: CRS
+    shapes: NDArray[np.object_]
+    known: NDArray[np.bool_]
+    notes: tuple[str, ...]
+    _tree: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tree", shapely.STRtree(self.shapes))
+
+    def burn(self, transform: Affine, shape: tuple[int, int], *, all_touched: bool = False) -> NDArray[np.int32]:
+        """Draw the landslides that touch a window.
+
+        Args:
+            transform: from (column, row) of the window to coordinates.
+            shape: (rows, columns) of the window.
+            all_touched: take every pixel that a polygon touches; otherwise those whose centre it covers.
+
+        Returns:
+            int32 (rows, columns): number of the landslide in ``shapes``, from 1, the later one where two overlap;
+            negative where only landslides lie whose ``known`` is false; 0 for none.
+        """
+        near = np.sort(self._tree.query(shapely.box(*window_bounds(transform, shape))))
+        numbers = np.zeros(shape, np.int32)
+        for known, sign in ((False, -1), (True, 1)):
+            chosen = [(self.shapes[one], sign * (int(one) + 1)) for one in near if self.known[one] == known]
+            if chosen:
+                rasterize(chosen, out=numbers, transform=transform, all_touched=all_touched)
+        return numbers
+
+    def areas(self) -> NDArray[np.float64] | None:
+        """Areas of the landslides in m2, float64 (N,); None unless the coordinates are projected."""
+        if not self.crs.is_projected:
+            return None
+        _, metres = self.crs.linear_units_factor
+        areas: NDArray[np.float64] = shapely.area(self.shapes) * metres**2
+        return areas
+
+
+def read_inventory(
+    path: Path,
+    crs: CRS,
+    extent: Bounds,
+    *,
+    layer: str | None = None,
+    where: str | None = None,
+    buffer: float | None = None,
+    date_column: str | None = None,
+    image_date: date | None = None,
+    phase: str | None = None,
+) -> Inventory:
+    """Read the landslides that touch a raster.
+
+    A landslide of a "post" image must be older than the image, or it is not in it; one of a "pre" image must be
+    younger, or its scar is in the image already. With ``date_column`` the others are left out. A date that is only a
+    year or a month, in which the image was taken, tells neither; nor does none: such a landslide is kept with
+    ``known`` false [O].
+
+    Args:
+        path: GeoPackage, Shapefile, GeoJSON or whatever else GDAL reads.
+        crs: the raster's coordinate reference system, to which shapes are transformed.
+        extent: (left, bottom, right, top) of the raster in ``crs``.
+        layer: name of the layer; None for the only one.
+        where: SQL condition on the attributes, such as "Year_obs >= 2010"; None for all.
+        buffer: radius in metres by which points and lines become polygons; None to refuse them.
+        date_column: column with the day, month or year of each landslide; None to leave dates alone.
+        image_date: day on which the image was taken; needed by ``date_column``.
+        phase: "pre" or "post"; needed by ``date_column``.
+
+    Raises:
+        DataError: if the file is missing, damaged, empty, has no coordinate reference system, holds points or lines
+            without ``buffer``, or lies elsewhere than the raster.
+        ConfigError: for a condition that is no SQL, or options that need each other.
+        UnknownNameError: for a layer or column that does not exist.
+    """
+    if date_column is not None and (image_date is None or phase not in PHASES):
+        raise ConfigError(
+            "dates of landslides mean something beside the date and phase of the image alone",
+            where="option date_column",
+            hint="Give the image's date and phase too",
+        )
+    if buffer is not None and not (buffer > 0 and np.isfinite(buffer)):
+        raise ConfigError(f"{buffer} is not a positive number of metres", where="option buffer")
+    frame = _read(path, layer, where, date_column)
+    notes = [] if where is None else [f"{len(frame)} landslides fulfil {where}"]
+    shapes = frame.geometry.to_numpy()
+    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
+    if nothing.all():
+        raise DataError(
+            "holds no landslide" if len(shapes) == 0 else f"none of its {len(shapes)} landslides has a geometry",
+            where=path,
+            hint=None if where is None else f"Does the condition {where!r} say what you mean?",
+        )
+    if nothing.any():
+        notes.append(f"{nothing.sum()} without a geometry were dropped")
+    frame = frame[~nothing]
+    if CRS.from_user_input(frame.crs) != crs:
+        notes.append(f"reprojected from {name_of(frame.crs)} to {name_of(crs)}")
+    shapes = _reproject(frame, crs, path)
+    shapes = _with_area(shapes, crs, buffer, path, notes)
+    shapes, kept = _repair(shapes, path, notes)
+    inside = shapely.intersects(shapely.box(*extent), shapes)
+    if not inside.any():
+        raise DataError(
+            f"no landslide lies in the scene: they extend over {_words(shapely.total_bounds(shapes))}, the scene over "
+            f"{_words(extent)} ({name_of(crs)})",
+            where=path,
+            hint="Is it the inventory of another place, or are its coordinates labelled with a wrong system?",
+        )
+    if not inside.all():
+        notes.append(f"{(~inside).sum()} lie outside the scene")
+    shapes, kept = shapes[inside], kept[inside]
+    known = np.ones(len(shapes), bool)
+    if date_column is not None and image_date is not None:
+        periods = [parse_period(value) for value in frame[date_column].to_numpy()[kept]]
+        wanted, known = _dated(periods, image_date, str(phase), date_column, path, notes)
+        shapes, known = shapes[wanted], known[wanted]
+    return Inventory(path, crs, shapes, known, tuple(notes))
+
+
+def window_bounds(transform: Affine, shape: tuple[int, int]) -> Bounds:
+    """(left, bottom, right, top) of a north-up or south-up grid of ``shape`` (rows, columns)."""
+    (x0, y0), (x1, y1) = transform * (0, 0), transform * (shape[1], shape[0])
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+def name_of(crs: Any) -> str:
+    """The short name of a coordinate reference system: "EPSG:32643", or what it calls itself."""
+    authority = crs.to_authority()
+    if authority:
+        return ":".join(authority)
+    text = str(getattr(crs, "name", "") or crs.to_wkt())
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def _read(path: Path, layer: str | None, where: str | None, date_column: str | None) -> Any:
+    if not path.exists():
+        raise DataError("there is no such inventory", where=path)
+    columns: list[str] = []
+    try:
+        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        if layer is None and len(layers) > 1:
+            raise ConfigError(f"holds several layers: {', '.join(layers)}", where=path, hint="Name one with --layer")
+        if layer is not None and layer not in layers:
+            raise UnknownNameError("layer", layer, layers, where=path)
+        if not layers:
+            raise DataError("holds no layer", where=path)
+        info = pyogrio.read_info(path, layer=layer)
+        columns = [str(name) for name in info["fields"]]
+        if date_column is not None and date_column not in columns:
+            raise UnknownNameError("column", date_column, columns, where=path)
+        if info["geometry_type"] is None:
+            raise DataError("is a table without geometries", where=path)
+        if info["crs"] is None:
+            raise DataError(
+                "has no coordinate reference system, so it cannot be laid over a scene",
+                where=path,
+                hint="Set the one it was drawn in: ogr2ogr -a_srs EPSG:CODE OUT IN (a Shapefile has lost its .prj)",
+            )
+        # A column that is not read cannot be part of a condition on a Shapefile: GDAL finds no row, and says nothing.
+        wanted = None if where is not None else [date_column] if date_column else []
+        return geopandas.read_file(path, layer=layer, where=where, columns=wanted, engine="pyogrio")
+    except (ValueError, DataLayerError) as error:
+        if where is None:
+            raise _unreadable(path, error) from error
+        raise ConfigError(
+            f"the condition {where!r} cannot be applied",
+            where=path,
+            hint=f"Columns: {', '.join(columns)} ({_first_line(error)})",
+        ) from error
+    except (DataSourceError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        "cannot be read as an inventory: it is truncated or no vector file",
+        where=path,
+        hint=f"GeoPackage, Shapefile and GeoJSON are read, and all that GDAL knows ({_first_line(error)})",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].split(";")[0] if lines else type(error).__name__
+
+
+def _reproject(frame: Any, crs: CRS, path: Path) -> NDArray[np.object_]:
+    shapes: NDArray[np.object_] = shapely.force_2d(frame.to_crs(crs.to_wkt()).geometry.to_numpy())
+    if not np.isfinite(shapely.bounds(shapes)).all():
+        raise DataError(
+            f"has coordinates that do not exist in {name_of(frame.crs)} or in the scene's {name_of(crs)}",
+            where=path,
+            hint="Are its coordinates labelled with a wrong system?",
+        )
+    return shapes
+
+
+def _with_area(
+    shapes: NDArray[np.object_], crs: CRS, buffer: float | None, path: Path, notes: list[str]
+) -> NDArray[np.object_]:
+    flat = shapely.get_dimensions(shapes) < 2
+    if not flat.any():
+        return shapes
+    kinds = ", ".join(sorted({str(one.geom_type) for one in shapes[flat]}))
+    if buffer is None:
+        raise DataError(
+            f"{flat.sum()} of {len(shapes)} landslides are no areas ({kinds}), and a mask is made of areas",
+            where=path,
+            hint="Draw polygons, or turn points into discs with --buffer METRES if a rough place will do",
+        )
+    if not crs.is_projected:
+        raise ConfigError(
+            f"metres cannot be measured in {name_of(crs)}",
+            where="option buffer",
+            hint="Warp the stack to a projected system (UTM) first",
+        )
+    _, metres = crs.linear_units_factor
+    notes.append(f"{flat.sum()} points or lines became areas of radius {buffer:g} m: their outlines are not real")
+    return np.where(flat, shapely.buffer(shapes, buffer / metres), shapes)
+
+
+def _repair(shapes: NDArray[np.object_], path: Path, notes: list[str]) -> tuple[NDArray[np.object_], NDArray[np.intp]]:
+    """Valid polygons, and which of ``shapes`` they are; what has no area left is dropped."""
+    broken = ~shapely.is_valid(shapes)
+    if broken.any():
+        notes.append(f"{broken.sum()} invalid outlines were repaired")
+        shapes = shapes.copy()
+        shapes[broken] = [_polygons(one) for one in shapely.make_valid(shapes[broken])]
+    collections = shapely.get_type_id(shapes) == _COLLECTION
+    if collections.any():
+        shapes = shapes.copy()
+        shapes[collections] = [_polygons(one) for one in shapes[collections]]
+    kept = np.flatnonzero(shapely.area(shapes) > 0)
+    if len(kept) < len(shapes):
+        notes.append(f"{len(shapes) - len(kept)} without an area were dropped")
+    if len(kept) == 0:
+        raise DataError(f"none of its {len(shapes)} landslides has an area", where=path)
+    return shapes[kept], kept
+
+
+def _polygons(shape: Any) -> Any:
+    """The areas of a shape: making a bow tie valid may leave loose lines beside them."""
+    parts = shapely.get_parts(shapely.get_parts([shape]))
+    return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
+
+
+def _dated(
+    periods: Sequence[Period | None], image: date, phase: str, column: str, path: Path, notes: list[str]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which landslides may be in the mask, and which of them certainly are."""
+    if not any(period is not None for period in periods):
+        raise DataError(
+            f"no value of column {column!r} is a date", where=path, hint="Write 2010, 2010-07 or 2010-07-31"
+        )
+    before = np.array([period is not None and period[1] <= image for period in periods], bool)
+    after = np.array([period is not None and period[0] > image for period in periods], bool)
+    certain, excluded = (before, after) if phase == "post" else (after, before)
+    if excluded.any():
+        side = "after" if phase == "post" else "before"
+        notes.append(f"{excluded.sum()} happened {side} the image of {image}, so they are not burned")
+    doubtful = ~certain & ~excluded
+    if doubtful.any():
+        notes.append(
+            f"{doubtful.sum()} may have happened before or after {image} ({column} tells too little): their pixels "
+            "are ignored"
+        )
+    if not certain.any():
+        raise DataError(
+            f"no landslide of a {phase} image of {image} is left after looking at {column!r}",
+            where=path,
+            hint="Is the date of the image right, and its phase?",
+        )
+    return ~excluded, certain
+
+
+def _words(bounds: Sequence[float]) -> str:
+    digits = 4 if max(abs(float(bound)) for bound in bounds) <= 360 else 0
+    left, bottom, right, top = (f"{float(bound):.{digits}f}" for bound in bounds)
+    return f"x {left} to {right}, y {bottom} to {top}"
