@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from zoo.cli import EXIT_TRIALS_FAILED
 from zoo.cli.console import err, note, out, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.recipe_options import OVERRIDES, chosen_recipe, recipe_options
@@ -68,6 +69,7 @@ def bench(
     from zoo.bench.leaderboard import make_rows
     from zoo.bench.render import as_json
     from zoo.bench.runner import Runner
+    from zoo.cli.audit import print_verdict
     from zoo.cli.bench_view import BenchView
     from zoo.cli.opening import open_splits
     from zoo.cli.tables import print_leaderboard
@@ -77,6 +79,7 @@ def bench(
     place = str(resolve_device(device))
     splits = open_splits(source)
     fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
+    print_verdict(splits, fingerprints)
     trials = [
         TrialConfig(name, {}, source, fingerprints, chosen, seed, place) for seed in range(seeds) for name in names
     ]
@@ -98,4 +101,4 @@ def bench(
     if json_file is not None:
         write_text_atomic(json_file, as_json(rows))
     if any(result.status in ("failed", "out-of-memory") for result in results):
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(EXIT_TRIALS_FAILED)

@@ -18,7 +18,9 @@ _OPTIONS = (
     click.option("--train-groups", metavar="A,B", help="Scenes to train on; all that no other split names."),
     click.option("--val-groups", metavar="A,B", help="Scenes to validate on; by default a part of the training ones."),
     click.option("--test-groups", metavar="A,B", help="Scenes to test on."),
-    click.option("--split-by", metavar="group|block|random", help="How to split a folder when no scenes are named."),
+    click.option(
+        "--split-by", metavar="group|block|column|random", help="How to split a folder when no scenes are named."
+    ),
     click.option(
         "--data-option",
         "data_options",
@@ -49,6 +51,13 @@ def data_options(default: str | None) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def split_options(command: Command) -> Command:
+    """A decorator that adds the companions of ``--data`` to a command whose data set is an argument."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
 
 
 def collect(

@@ -1,0 +1,1 @@
+"""Whether channels tell different things: correlation, variance inflation, principal components, landslide sizes."""
