@@ -20,17 +20,26 @@ MAY_IMPORT = {
     "testing": BASE | {"registry"},
     "physics": BASE,
     "rasters": BASE | {"physics"},
+    "diagnostics": BASE | {"physics"},
+    "risk": BASE | {"registry", "physics", "rasters", "diagnostics"},
     "datasets": BASE | {"registry", "physics", "rasters"},
     "evaluation": BASE | {"registry"},
     "training": BASE | {"registry", "physics", "datasets", "evaluation"},
     "bench": BASE | {"registry", "datasets", "evaluation", "training"},
-    "cli": BASE | {"registry", "evaluation", "training", "datasets", "bench"},
+    "cli": BASE
+    | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"},
 }
 ONLY_IN = {
     "torchgeo": {"datasets"},
     "albumentations": {"datasets"},
     "lightning": {"training", "datasets"},
     "rasterio": {"rasters"},
+    "odc": {"rasters"},
+    "geopandas": {"rasters"},
+    "mapclassify": {"risk"},
+    "sklearn": {"risk"},
+    "xgboost": {"risk"},
+    "pystac_client": {"rasters"},
     "click": {"cli"},
 }
 TORCH_FREE = (
@@ -43,6 +52,12 @@ TORCH_FREE = (
     "models/specs.py",
     "datasets/__init__.py",
     "datasets/specs.py",
+    "datasets/download",
+    *(
+        f"datasets/{name}/{file}.py"
+        for name in ("landslide4sense", "sen12landslides", "hrgldd", "cas", "bijie")
+        for file in ("__init__", "spec")
+    ),
     "evaluation/specs.py",
     "training/specs.py",
 )
