@@ -89,6 +89,9 @@ def test_bands_to_look_at():
     assert display_bands(bands("Blue", "GREEN", "red", "nir")) == (2, 1, 0)
     assert display_bands(bands("a", "b", "c", "d")) == (0, 1, 2)
     assert display_bands(bands("a", "b")) == (0,)
+    assert display_bands(bands("B1", "B2", "B3", "B4", "B8")) == (3, 2, 1)
+    dates = [f"{band}_{date}" for date in ("pre", "post") for band in ("B02", "B03", "B04")]
+    assert display_bands(bands(*dates)) == (5, 4, 3)
 
 
 def test_stretch_runs_between_percentiles_and_survives_nan():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, PatchDataset, Sample, Transform
+from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.download import check_file, fetch, unpack
 from zoo.datasets.folder.options import Names, fractions_of, names_of, whole_of
 from zoo.datasets.landslide4sense.bands import NAMES, describe_bands, parse_bands, to_physical
@@ -207,16 +205,6 @@ class Landslide4Sense(StoredPatchDataset):
         else:
             mask = read_mask(self._masks[index])
         return np.ascontiguousarray(image, dtype=np.float32), mask
-
-    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw a sample in true colours where B4, B3 and B2 are among its bands; see ``PatchDataset.plot``."""
-        names = [band.name for band in self.bands]
-        if not {"B4", "B3", "B2"} <= set(names):
-            return super().plot(sample, show_titles, suptitle)
-        shown = [names.index(name) for name in ("B4", "B3", "B2")]
-        view = copy.copy(self)
-        view.bands = tuple(self.bands[index] for index in shown)
-        return PatchDataset.plot(view, {**sample, "image": sample["image"][shown]}, show_titles, suptitle)
 
     def _verify(self) -> None:
         """Check that the splits that are needed are there; unpack or fetch them where that was asked for.

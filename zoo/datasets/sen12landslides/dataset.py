@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import warnings
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, PatchDataset, Sample, Transform
+from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.folder.options import Names, names_of, number_of, whole_of
 from zoo.datasets.sen12landslides.channels import DEM, OPTICAL, SCENE_CLASSES, SIZE, band_names, channels_of
 from zoo.datasets.sen12landslides.dates import HIDDEN, NO_DATA, choose, hidden_share, reference_dates, why_not
@@ -215,24 +213,6 @@ class Sen12Landslides(StoredPatchDataset):
             index: position in ``patches``.
         """
         return self._headers[self.patches[index].name].events
-
-    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw a sample in natural colours where B04, B03 and B02 are there, of the last date when there are more.
-
-        Args:
-            sample: as for :meth:`zoo.datasets.base.PatchDataset.plot`.
-            show_titles: write a title over each panel.
-            suptitle: title of the whole figure.
-        """
-        names = [band.name for band in self.bands]
-        suffix = self._suffixes()[-1]
-        wanted = [f"{band}{suffix}" for band in ("B04", "B03", "B02")]
-        if not set(wanted) <= set(names):
-            return super().plot(sample, show_titles, suptitle)
-        indices = [names.index(name) for name in wanted]
-        shown = copy.copy(self)
-        shown.bands = tuple(self.bands[index] for index in indices)
-        return PatchDataset.plot(shown, {**sample, "image": sample["image"][indices]}, show_titles, suptitle)
 
     def _verify(self) -> None:
         """Check that the split holds patches and, when all dates are stacked, that they are equally many.
