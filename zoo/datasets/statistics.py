@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zoo.datasets.base import PatchDataset
 from zoo.errors import ConfigError, DataError
+from zoo.physics.running import RunningMoments
 
 PERCENTILES = (0.5, 99.5)
 _SAMPLED = 2_000_000
@@ -102,8 +103,7 @@ class Statistics:
 def compute_statistics(dataset: PatchDataset, progress: Callable[[int, int], None] | None = None) -> Statistics:
     """Compute the statistics of a training split in one pass.
 
-    Moments are accumulated in float64, patch by patch, with the update of [S] Chan, Golub and LeVeque (1983), The
-    American Statistician 37, 242-247, which loses no digits on bands such as an elevation of 3,000 m that varies by 1.
+    Moments are accumulated in float64, patch by patch (:class:`zoo.physics.running.RunningMoments`).
     Percentiles come from at most two million pixels a band, every k-th at a start that moves from patch to patch [O];
     up to that size they are exact, above it their rank is off by less than 0.02 %.
 
@@ -140,7 +140,7 @@ def compute_statistics(dataset: PatchDataset, progress: Callable[[int, int], Non
                     where=f"band {band.name!r} of {dataset.patches[index].name}",
                     hint="Mark such pixels with a nodata value",
                 )
-            moment.add(present, step, start=index)
+            moment.sample(present, step, start=index)
         if progress is not None:
             progress(index + 1, len(dataset))
     bands = []
@@ -152,7 +152,7 @@ def compute_statistics(dataset: PatchDataset, progress: Callable[[int, int], Non
             BandStatistics(
                 name=band.name,
                 mean=moment.mean,
-                std=math.sqrt(moment.squares / moment.count),
+                std=moment.std,
                 minimum=moment.minimum,
                 maximum=moment.maximum,
                 low=float(low),
@@ -195,32 +195,17 @@ def normalise(image: Tensor, statistics: Statistics) -> Tensor:
     return out.masked_fill(missing, 0.0)
 
 
-class _Moments:
-    """Running count, mean and sum of squared deviations of one band."""
+class _Moments(RunningMoments):
+    """Running moments of one band, and every k-th value of it."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.mean = 0.0
-        self.squares = 0.0
-        self.minimum = math.inf
-        self.maximum = -math.inf
+        super().__init__()
         self.sampled: list[NDArray[np.float32]] = []
 
-    def add(self, values: NDArray[np.float32], step: int, start: int) -> None:
-        if not values.size:
-            return
-        self.minimum = min(self.minimum, float(values.min()))
-        self.maximum = max(self.maximum, float(values.max()))
-        exact = values.astype(np.float64)
-        count, mean = exact.size, float(exact.mean())
-        exact -= mean
-        squares = float(np.dot(exact, exact))
-        total = self.count + count
-        shift = mean - self.mean
-        self.mean += shift * count / total
-        self.squares += squares + shift * shift * self.count * count / total
-        self.count = total
-        self.sampled.append(values[start % min(step, count) :: step].copy())
+    def sample(self, values: NDArray[np.float32], step: int, start: int) -> None:
+        if values.size:
+            self.add(values)
+            self.sampled.append(values[start % min(step, values.size) :: step].copy())
 
 
 def _present(values: NDArray[np.float32], nodata: float | None) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band
+from zoo.physics.running import RunningMoments
 
 PERCENTILES = (0.5, 99.5)
 SAMPLED = 2_000_000
@@ -133,9 +134,8 @@ class _Running:
     def __init__(self, band: Band, step: int) -> None:
         self._band = band
         self._step = step
-        self._seen = self._count = self._infinite = self._outside = 0
-        self._mean = self._squares = 0.0
-        self._minimum, self._maximum = math.inf, -math.inf
+        self._seen = self._infinite = self._outside = 0
+        self._moments = RunningMoments()
         self._sampled: list[NDArray[np.floating]] = []
 
     def add(self, row: NDArray[np.floating], valid: NDArray[np.bool_], offset: int) -> None:
@@ -144,24 +144,15 @@ class _Running:
         values = row[valid]
         if not values.size:
             return
-        self._minimum = min(self._minimum, float(values.min()))
-        self._maximum = max(self._maximum, float(values.max()))
+        self._moments.add(values)
         low, high = self._band.valid_min, self._band.valid_max
         # Bounds of the type of the values: 0.1 as float32 must not lie above 0.1.
         if low is not None:
             self._outside += int((values < values.dtype.type(low)).sum())
         if high is not None:
             self._outside += int((values > values.dtype.type(high)).sum())
-        exact = values.astype(np.float64)
-        count, mean = exact.size, float(exact.mean())
-        exact -= mean
-        total = self._count + count
-        shift = mean - self._mean
-        self._mean += shift * count / total
-        self._squares += float(np.dot(exact, exact)) + shift * shift * self._count * count / total
-        self._count = total
         # A start that moves keeps a step that divides the row length from always hitting the same columns.
-        self._sampled.append(values[offset // max(1, row.size) % min(self._step, count) :: self._step].copy())
+        self._sampled.append(values[offset // max(1, row.size) % min(self._step, values.size) :: self._step].copy())
 
     def finish(self) -> ChannelStatistics:
         band = self._band
@@ -169,18 +160,18 @@ class _Running:
         if self._sampled:
             low, high = (float(value) for value in np.percentile(np.concatenate(self._sampled), PERCENTILES))
         ranged = band.valid_min is not None or band.valid_max is not None
-        empty = self._count == 0
+        moments = self._moments
         return ChannelStatistics(
             name=band.name,
             unit=band.unit,
-            count=self._count,
-            missing=1 - self._count / self._seen if self._seen else math.nan,
+            count=moments.count,
+            missing=1 - moments.count / self._seen if self._seen else math.nan,
             infinite=self._infinite,
-            minimum=math.nan if empty else self._minimum,
+            minimum=moments.minimum,
             low=low,
-            mean=math.nan if empty else self._mean,
-            std=math.nan if empty else math.sqrt(self._squares / self._count),
+            mean=moments.mean,
+            std=moments.std,
             high=high,
-            maximum=math.nan if empty else self._maximum,
-            outside=self._outside / self._count if ranged and self._count else None,
+            maximum=moments.maximum,
+            outside=self._outside / moments.count if ranged and moments.count else None,
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.physics.bands import Band
+from zoo.physics.running import RunningMoments
 
 
 class RunningStatistics:
@@ -18,9 +19,7 @@ class RunningStatistics:
         bins: of the histogram; 65,536 are 0.14 m of elevation, 0.0014 degrees of slope, 3e-5 of an index.
 
     Attributes:
-        valid: pixels that have a value.
-        pixels: all pixels.
-        minimum, maximum, mean: NaN before any valid pixel.
+        pixels: all pixels, with and without a value.
     """
 
     def __init__(self, band: Band, bins: int = 65_536) -> None:
@@ -28,9 +27,8 @@ class RunningStatistics:
         assert band.valid_max is not None
         self._low, self._high = band.valid_min, band.valid_max
         self._counts: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
-        self.valid = self.pixels = 0
-        self.minimum = self.maximum = self.mean = math.nan
-        self._squares = 0.0
+        self._moments = RunningMoments()
+        self.pixels = 0
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count a window; NaN is no value. Values are within the band's valid range."""
@@ -38,26 +36,35 @@ class RunningStatistics:
         self.pixels += values.size
         if not known.size:
             return
-        mean = float(known.mean())
-        squares = float(np.square(known - mean).sum())
-        if self.valid == 0:
-            self.minimum, self.maximum, self.mean, self._squares = float(known.min()), float(known.max()), mean, squares
-        else:
-            # Chan, Golub and LeVeque (1983): merging keeps the digits that a sum of squares loses.
-            total, apart = self.valid + known.size, mean - self.mean
-            self._squares += squares + apart**2 * self.valid * known.size / total
-            self.mean += apart * known.size / total
-            self.minimum = min(self.minimum, float(known.min()))
-            self.maximum = max(self.maximum, float(known.max()))
-        self.valid += known.size
+        self._moments.add(known)
         place = (known - self._low) * (self._counts.size / (self._high - self._low))
         places = np.clip(place.astype(np.int64), 0, self._counts.size - 1)
         self._counts += np.bincount(places, minlength=self._counts.size)
 
     @property
+    def valid(self) -> int:
+        """Pixels that have a value."""
+        return self._moments.count
+
+    @property
+    def minimum(self) -> float:
+        """Smallest value; NaN without a valid pixel, like all that follow."""
+        return self._moments.minimum
+
+    @property
+    def maximum(self) -> float:
+        """Largest value."""
+        return self._moments.maximum
+
+    @property
+    def mean(self) -> float:
+        """Arithmetic mean."""
+        return self._moments.mean
+
+    @property
     def deviation(self) -> float:
-        """Standard deviation of the population, as GDAL's; NaN without a valid pixel."""
-        return math.sqrt(self._squares / self.valid) if self.valid else math.nan
+        """Standard deviation of the population, as GDAL's."""
+        return self._moments.std
 
     @property
     def valid_percent(self) -> float:
