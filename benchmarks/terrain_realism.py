@@ -23,11 +23,11 @@ from scipy import ndimage, stats
 
 from zoo.datasets.synthetic.config import REGIONS, SceneConfig
 from zoo.datasets.synthetic.failures import landslide_areas
-from zoo.datasets.synthetic.flow import route
 from zoo.datasets.synthetic.optics import NIR, RED, SWIR
 from zoo.datasets.synthetic.scene import Scene, generate_scene
 from zoo.datasets.synthetic.terrain import make_terrain
 from zoo.physics import horn_gradient, slope_degrees
+from zoo.physics.flow import route
 
 Array = NDArray[Any]
 KASHMIR = Path(__file__).parents[1].parent / "shared" / "data" / "kashmir" / "AW3D30.tif"

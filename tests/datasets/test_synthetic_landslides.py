@@ -3,8 +3,8 @@ import pytest
 from scipy import ndimage, stats
 
 from zoo.datasets.synthetic.failures import AREA_LIMITS, MALAMUD, landslide_areas, make_landslides, shifted
-from zoo.datasets.synthetic.flow import route
 from zoo.datasets.synthetic.noise import stream
+from zoo.physics.flow import route
 
 
 def hillside(n=200):

@@ -9,13 +9,13 @@ from scipy import ndimage
 
 from zoo.datasets.synthetic import SceneConfig, generate_scene
 from zoo.datasets.synthetic.config import DIFFICULTIES, REGIONS
-from zoo.datasets.synthetic.flow import route
 from zoo.datasets.synthetic.landcover import Cover
 from zoo.datasets.synthetic.noise import fractal, smooth, stream
 from zoo.datasets.synthetic.optics import NIR, RED, Spectra, ground_reflectance
 from zoo.datasets.synthetic.terrain import TerrainConfig, make_terrain
 from zoo.errors import ConfigError, UnknownNameError, ZooError
 from zoo.physics import PAPER_CHANNELS, ndvi, slope_degrees
+from zoo.physics.flow import route
 
 SMALL = SceneConfig(size=128, margin=32)
 

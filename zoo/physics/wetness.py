@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import DataError
 from zoo.physics.arrays import FloatArray, as_float
+
+INFILTRATION = 0.7
+"""Share of the rain that does not run off at once [O]."""
+
+RESPONSE = 0.7
+"""Days of rain after which the soil is at 63 % of its steady wetness [O]."""
+
+
+def storm_recharge(intensity: float, duration: float) -> float:
+    """Return the steady recharge, m/day, that wets the soil as much as a rain that ends [O].
+
+    Steady wetness is the end of a long rain; a short one gets only part of the way: 1 - exp(-D / 0.7 days).
+
+    Args:
+        intensity: P, mm/h.
+        duration: D, days.
+
+    Raises:
+        DataError: if either is negative or not finite.
+    """
+    for what, value, unit in (("intensity", intensity, "mm/h"), ("duration", duration, "days")):
+        if not (math.isfinite(value) and value >= 0):
+            raise DataError(f"rain {what} of {value:g} {unit}")
+    reached = 1.0 - float(np.exp(-duration / RESPONSE))
+    return intensity * 24.0 / 1000.0 * INFILTRATION * reached
 
 
 def steady_wetness(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zoo.datasets.synthetic.flow import Flow
 from zoo.datasets.synthetic.noise import Field, stream
+from zoo.physics.flow import Flow
 
 MALAMUD = (1.40, 1.28e-3, -1.32e-4)
 """rho, a (km2) and s (km2) of the inverse gamma distribution of landslide areas; Malamud et al. (2004) [S]."""

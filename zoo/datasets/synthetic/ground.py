@@ -8,13 +8,11 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import expit
 
-from zoo.datasets.synthetic.flow import dispersed_area
 from zoo.datasets.synthetic.noise import Field, Mask, smooth, stream
 from zoo.datasets.synthetic.terrain import Terrain
 from zoo.physics import factor_of_safety, steady_wetness
-
-_RESPONSE = 0.7  # days of rain after which the soil is at 63 % of its steady wetness
-_INFILTRATION = 0.7  # share of the rain that does not run off at once
+from zoo.physics.flow import dispersed_area
+from zoo.physics.wetness import storm_recharge
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,7 @@ def make_ground(
     cohesion = (soil_cohesion + 7.0 * np.clip(greenness, 0, 1)) * np.exp(0.3 * smooth(n, 8, rng))
     friction = np.clip(33.0 + 2.5 * smooth(n, 12, rng), 20.0, 45.0)
     transmissivity = rng.uniform(5.0, 20.0) * depth
-    # Steady wetness is the end of a long rain; a short one gets only part of the way.
-    reached = 1.0 - np.exp(-rain.duration / _RESPONSE)
-    recharge = rain.intensity * 24.0 / 1000.0 * _INFILTRATION * reached * np.exp(0.25 * smooth(n, 80, rng))
+    recharge = storm_recharge(rain.intensity, rain.duration) * np.exp(0.25 * smooth(n, 80, rng))
     specific_area = dispersed_area(terrain.elevation, cell, terrain.inflow) / cell
     wetness = steady_wetness(recharge, specific_area, transmissivity, slope)
     wetness = np.clip(ndimage.gaussian_filter(wetness, 1.0), 0.0, 1.0)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from zoo.datasets.synthetic.flow import NEIGHBOURS, Flow, route
 from zoo.datasets.synthetic.noise import Field, Mask, fractal, smooth, stream
 from zoo.physics import slope_degrees
+from zoo.physics.flow import NEIGHBOURS, Flow, route
 
 _COARSE = 128  # cells of the first grid, 80 m each at the default scale: 10.24 km
 _AREA_EXPONENT = 0.55  # m of the stream-power law with n = 1; with debris flows and valley fill, 0.4-0.5 remains

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from zoo.datasets.synthetic.noise import Field, Mask
+from zoo.physics.arrays import FloatArray
 
 Index = npt.NDArray[np.int64]
+Field = FloatArray
+Mask = npt.NDArray[np.bool_]
 
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
