@@ -1,4 +1,4 @@
-"""The catalogue of models, data sets, losses and metrics, built-in and plugged in. Imports no torch.
+"""The catalogue of models, data sets, losses, metrics and comparators, built-in and plugged in. Imports no torch.
 
 >>> from zoo.registry import create_model, list_models
 >>> list_models("*unet*")
@@ -17,6 +17,7 @@ from zoo.registry.hookspecs import CommandGroup, hookimpl
 from zoo.registry.plugins import PluginLoader, PluginReport
 from zoo.registry.specs import (
     Choice,
+    ComparatorSpec,
     DatasetSpec,
     Flag,
     LossSpec,
@@ -35,6 +36,7 @@ __all__ = [
     "Catalogue",
     "Choice",
     "CommandGroup",
+    "ComparatorSpec",
     "DatasetSpec",
     "Flag",
     "LossSpec",

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, Spec
+from zoo.registry.specs import ComparatorSpec, DatasetSpec, LossSpec, MetricSpec, ModelSpec, Spec
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -92,10 +92,19 @@ class Catalogue:
     datasets: Table[DatasetSpec] = field(default_factory=lambda: Table("data set", DatasetSpec))
     losses: Table[LossSpec] = field(default_factory=lambda: Table("loss", LossSpec))
     metrics: Table[MetricSpec] = field(default_factory=lambda: Table("metric", MetricSpec))
+    comparators: Table[ComparatorSpec] = field(default_factory=lambda: Table("comparator", ComparatorSpec))
 
-    def tables(self) -> dict[str, Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec]]:
+    def tables(
+        self,
+    ) -> dict[str, Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[ComparatorSpec]]:
         """The tables by the plural that hooks and listings use."""
-        return {"models": self.models, "datasets": self.datasets, "losses": self.losses, "metrics": self.metrics}
+        return {
+            "models": self.models,
+            "datasets": self.datasets,
+            "losses": self.losses,
+            "metrics": self.metrics,
+            "comparators": self.comparators,
+        }
 
     def discard(self, provider: str) -> None:
         """Forget all that ``provider`` registered, of every kind."""

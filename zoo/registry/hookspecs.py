@@ -1,4 +1,4 @@
-"""The five doors of the house. A plugin implements those that it needs.
+"""The six doors of the house. A plugin implements those that it needs.
 
 Each hook gets a callback and registers through it, so that a plugin can add one thing or a hundred, and so that
 zoo knows which plugin added what. Built-in models and data sets come in by the same hooks.
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import pluggy
 
-from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec
+from zoo.registry.specs import ComparatorSpec, DatasetSpec, LossSpec, MetricSpec, ModelSpec
 
 PROJECT = "zoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -42,6 +42,12 @@ class RegisterMetric(Protocol):
     def __call__(self, spec: MetricSpec, /) -> None: ...
 
 
+class RegisterComparator(Protocol):
+    """Adds one risk model."""
+
+    def __call__(self, spec: ComparatorSpec, /) -> None: ...
+
+
 class CommandGroup(Protocol):
     """What a ``click.Group`` offers, seen from a floor that does not know click."""
 
@@ -66,6 +72,11 @@ def zoo_register_losses(register: RegisterLoss) -> None:
 @hookspec
 def zoo_register_metrics(register: RegisterMetric) -> None:
     """Call ``register(MetricSpec(...))`` once a metric; it appears in every result file."""
+
+
+@hookspec
+def zoo_register_comparators(register: RegisterComparator) -> None:
+    """Call ``register(ComparatorSpec(...))`` once a risk model; ``zoo risk compare`` and ``zoo risk map`` name it."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""What the catalogue knows about a model, data set, loss or metric before any of it is imported.
+"""What the catalogue knows about a model, data set, loss, metric or comparator before any of it is imported.
 
 Specs are frozen and cheap: strings, numbers and flags. The ``target`` names the code and is imported when the
 thing is made, so that listing hundreds of models imports no torch.
@@ -7,8 +7,8 @@ thing is made, so that listing hundreds of models imports no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from importlib import import_module
 from typing import Any, Literal
@@ -91,22 +91,26 @@ class Spec:
 
     @property
     def kind(self) -> str:
-        """``model``, ``data set``, ``loss`` or ``metric``."""
+        """``model``, ``data set``, ``loss``, ``metric`` or ``comparator``."""
         return _KINDS.get(type(self).__name__, "entry")
 
-    def resolve(self) -> Callable[..., Any]:
+    def resolve(self, target: str | None = None) -> Callable[..., Any]:
         """Import the target.
+
+        Args:
+            target: another one of this spec, such as a comparator's ``why_not``; None for ``self.target``.
 
         Raises:
             PluginError: if the module cannot be imported or lacks the attribute, with the cause chained.
         """
-        module_name, _, attribute = self.target.partition(":")
+        target = self.target if target is None else target
+        module_name, _, attribute = target.partition(":")
         try:
             value: Any = import_module(module_name)
         except ImportError as error:
             raise PluginError(
                 f"{self.kind} {self.name!r} cannot be imported ({error})",
-                where=self.target,
+                where=target,
                 hint="Install what is missing, or tell the plugin's author",
             ) from error
         for part in attribute.split("."):
@@ -115,7 +119,7 @@ class Spec:
             except AttributeError as error:
                 raise PluginError(f"{module_name} has no {attribute!r}", where=f"{self.kind} {self.name!r}") from error
         if not callable(value):
-            raise PluginError(f"target {self.target!r} is not callable", where=f"{self.kind} {self.name!r}")
+            raise PluginError(f"target {target!r} is not callable", where=f"{self.kind} {self.name!r}")
         return value  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, object]:
@@ -200,7 +204,39 @@ class MetricSpec(Spec):
     higher_is_better: bool = True
 
 
-_KINDS = {"ModelSpec": "model", "DatasetSpec": "data set", "LossSpec": "loss", "MetricSpec": "metric"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparatorSpec(Spec):
+    """A risk model on tables of places. The target is called as ``target(rain=..., group=..., threads=..., seed=...,
+    **settings)`` and returns a scikit-learn classifier whose ``fit(X, y, inner=None)`` takes a DataFrame, labels and
+    folds to choose settings on (:class:`zoo.risk.comparators.base.Comparator`).
+
+    Attributes:
+        title: as tables print it.
+        settings: keyword arguments of the target.
+        needs_rain: whether it cannot be fitted without rain intensity and duration.
+        in_all: whether ``--models all`` means it too.
+        plain: the target is any scikit-learn classifier: called without arguments, fitted as ``fit(X, y)``.
+        why_not: ``"package.module:attribute"`` of a function that takes the features, a DataFrame, and returns in one
+            sentence why the model cannot use them, or None; empty for none.
+        source: where it comes from.
+    """
+
+    title: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    needs_rain: bool = False
+    in_all: bool = True
+    plain: bool = False
+    why_not: str = ""
+    source: str = ""
+
+
+_KINDS = {
+    "ModelSpec": "model",
+    "DatasetSpec": "data set",
+    "LossSpec": "loss",
+    "MetricSpec": "metric",
+    "ComparatorSpec": "comparator",
+}
 
 
 def check_options(spec: ModelSpec | DatasetSpec | LossSpec, options: dict[str, Any]) -> None:
