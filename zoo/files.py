@@ -28,7 +28,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -43,7 +43,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         raise
 
 
@@ -66,7 +66,7 @@ def check_writable_folder(folder: str | os.PathLike[str]) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     return folder
 
 
@@ -79,8 +79,9 @@ def cache_folder(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "landslide-zoo" / name
 
 
-def _unwritable(path: Path, error: OSError) -> ZooError:
-    reason = (error.strerror or str(error)).lower()
+def unwritable(path: Path, reason: OSError | str) -> ZooError:
+    """The error for a file or folder that cannot be written, with why."""
+    words = reason if isinstance(reason, str) else (reason.strerror or str(reason)).lower()
     return ZooError(
-        f"cannot write here ({reason})", where=path, hint="Free some space or name a folder that you may write to"
+        f"cannot write here ({words})", where=path, hint="Free some space or name a folder that you may write to"
     )

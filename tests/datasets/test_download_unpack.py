@@ -233,7 +233,7 @@ def test_missing_and_unwritable(tmp_path):
     with pytest.raises(DataError, match="there is no such archive"):
         unpack(tmp_path / "none.zip", tmp_path / "out")
     archive = write_zip(tmp_path / "a.zip", FILES)
-    with pytest.raises(ZooError, match="cannot unpack here"):
+    with pytest.raises(ZooError, match="cannot write here"):
         unpack(archive, archive / "out")
     with pytest.raises(DataError, match="cannot be read"):
         unpack(tmp_path, tmp_path / "out")

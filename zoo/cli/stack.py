@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from zoo.cli.console import err, make_table, note, out, relative, warn
+from zoo.cli.console import make_table, note, out, relative, warn
+from zoo.cli.progress import progress, stoppable
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,10 +88,10 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
     """
     from zoo.rasters.stacking import build_stack
 
-    with _stoppable():
+    with stoppable():
         options = _options(given)
         sources = _sources(safe, target, given, options.moisture)
-        with _progress("stack") as show:
+        with progress("stack") as show:
             report = build_stack(sources, target, options, show)
     _print(report, options)
 
@@ -154,7 +153,7 @@ def _fetch(given: dict[str, Any], target: Path) -> Sources:
     bounds = _numbers(box, "--from-stac", "73.4,34.1,73.6,34.3", 4)
     assert bounds is not None
     folder = target.parent / f"{target.stem}-inputs"
-    with _progress("catalogue") as show:
+    with progress("catalogue") as show:
         sources = fetch_sources(
             (bounds[0], bounds[1], bounds[2], bounds[3]),
             dates,
@@ -231,30 +230,3 @@ def _print(report: StackReport, options: StackOptions) -> None:
             warn("no weights were written: there is no LSI whose ranges they would hold")
         else:
             note(f"weights and ranges are in {relative(options.save_weights)}")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = err()
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """A polite kill cleans up as Ctrl-C does: working files of gigabytes are not left behind."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

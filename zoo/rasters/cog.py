@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,16 +15,14 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from zoo.errors import ZooError
 from zoo.files import atomic_path
 from zoo.physics.bands import Band
 from zoo.rasters.grid import grid_crs
-from zoo.rasters.reading import first_line, small_cache
+from zoo.rasters.reading import small_cache
+from zoo.rasters.writing import check_room, working_folder, writing
 
 TILE = 512
 
@@ -70,25 +66,13 @@ class StackWriter:
             raise
 
     def _open(self) -> None:
-        folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            made = tempfile.TemporaryDirectory(dir=folder, prefix=f".{self.path.stem}-")
-        except OSError as error:
-            raise _unwritable(self.path, error.strerror or str(error)) from error
-        self._folder = Path(self._exits.enter_context(made))
+        self._folder = Path(self._exits.enter_context(working_folder(self.path)))
         rows, columns = self.grid.shape
         self._bytes = len(self.bands) * -(-rows // TILE) * -(-columns // TILE) * TILE * TILE * 4
-        free = shutil.disk_usage(self._folder).free
-        needed = ROOM * self._bytes
-        if free < needed:
-            raise _unwritable(
-                self.path,
-                f"the stack needs about {_gigabytes(needed)} while it is made, {_gigabytes(free)} are free",
-            )
+        check_room(self.path, ROOM * self._bytes, self._folder)
         self._work = self._folder / "work.tif"
         self._exits.enter_context(small_cache())
-        with self._writing():
+        with writing(self.path):
             self._file = rasterio.open(
                 self._work,
                 "w+",
@@ -113,12 +97,12 @@ class StackWriter:
         Raises:
             ZooError: if the disk is full.
         """
-        with self._writing():
+        with writing(self.path):
             self._file.write(values, self._index(name), window=window)
 
     def read(self, name: str, window: Window) -> NDArray[np.float32]:
         """Read a window of the band ``name`` again."""
-        with self._writing():
+        with writing(self.path):
             values: NDArray[np.float32] = self._file.read(self._index(name), window=window)
         return values
 
@@ -132,7 +116,7 @@ class StackWriter:
         Raises:
             ZooError: if the disk is full.
         """
-        with self._writing():
+        with writing(self.path):
             self._file.update_tags(**tags)
             for band in self.bands:
                 index = self._index(band.name)
@@ -153,15 +137,6 @@ class StackWriter:
 
     def _index(self, name: str) -> int:
         return [band.name for band in self.bands].index(name) + 1
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (RasterioError, CPLE_BaseError, OSError) as error:
-            free = shutil.disk_usage(self.path.parent).free
-            reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
-            raise _unwritable(self.path, f"{reason}; {_gigabytes(free)} are free") from error
 
     def close(self) -> None:
         """Remove the working files."""
@@ -188,13 +163,3 @@ def _overview_factors(grid: GeoBox) -> list[int]:
         factors.append(factor)
         factor *= 2
     return factors
-
-
-def _unwritable(path: Path, reason: str) -> ZooError:
-    return ZooError(
-        f"cannot write here ({reason})", where=path, hint="Free some space or name a folder that you may write to"
-    )
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from zoo.errors import DataError, ZooError
+from zoo.errors import DataError
+from zoo.files import unwritable
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +81,7 @@ def unpack(
     except FileNotFoundError:
         raise DataError("there is no such archive", where=archive) from None
     except OSError as error:
-        raise _unwritable(into.parent, error) from error
+        raise unwritable(into.parent, error) from error
     allowed = shutil.disk_usage(temporary).free
     bounds = _Bounds(archive, packed, max_bytes, max_ratio, max_members, allowed)
     try:
@@ -92,7 +93,7 @@ def unpack(
         whole.chmod(0o777 & ~umask)
         whole.replace(into)
     except OSError as error:
-        raise _unwritable(into, error) from error
+        raise unwritable(into, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return into
@@ -248,10 +249,3 @@ def _top(folder: Path, strip: bool | str) -> Path:
         return folder / strip if (folder / strip).is_dir() else folder
     entries = list(folder.iterdir()) if strip else []
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
-
-
-def _unwritable(path: Path, error: OSError) -> ZooError:
-    reason = (error.strerror or str(error)).lower()
-    return ZooError(
-        f"cannot unpack here ({reason})", where=path, hint="Free some space or name a folder that you may write to"
-    )

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError
+from zoo.files import unwritable
 
 MARK = "patches.json"
 """The file by which a folder is known as ours, so that no other is ever replaced."""
@@ -35,7 +36,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         yield temporary
         umask = os.umask(0)
@@ -43,7 +44,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         temporary.chmod(0o777 & ~umask)
         _put(temporary, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -82,10 +83,3 @@ def _put(temporary: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _unwritable(path: Path, error: OSError) -> ZooError:
-    reason = (error.strerror or str(error)).lower()
-    return ZooError(
-        f"cannot write here ({reason})", where=path, hint="Free some space or name a folder that you may write to"
-    )
