@@ -29,6 +29,7 @@ COMMANDS = {
     "patches": "Cut a stack and an inventory into patches and masks.",
     "plugins": "List plugins and what became of them.",
     "report": "Print the table of a results folder again.",
+    "risk": "Landslide risk: compare models on a table, calibrate the index, map it.",
     "stack": "Put satellite bands, terrain and moisture on one grid: the paper's seven channels.",
     "train": "Train one model and keep it as a bundle.",
 }

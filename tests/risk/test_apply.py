@@ -1,0 +1,271 @@
+"""Maps of stacks that are written, mapped and read back."""
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, RainParameters, landslide_index, rainfall_factor
+from zoo.rasters.map_writer import MapWriter
+from zoo.rasters.rain_layers import RainLayers
+from zoo.rasters.stacks import Stack
+from zoo.risk.apply import IndexSurface, Rain, map_risk
+from zoo.risk.classes import ClassBreaks
+from zoo.risk.index import RiskIndex
+
+UNITS = {"SMI": "1", "NDBI": "1", "NDVI": "1", "NDWI": "1", "slope": "degree", "DEM": "m", "LSI": "1"}
+RANGES = {
+    "SMI": FeatureRange(0.1, 0.9),
+    **dict.fromkeys(("NDBI", "NDVI", "NDWI"), FeatureRange(-0.5, 0.5)),
+    "slope": FeatureRange(2.0, 50.0),
+    "DEM": FeatureRange(1000.0, 2500.0),
+}
+RAIN = RainParameters(4.0, 1.0, 1.2, 0.8)
+INDEX = RiskIndex(IndexParameters(dict(PAPER_WEIGHTS), RANGES, RAIN, (0.0, 5.0)))
+BREAKS = ClassBreaks(0.5, 0.6)
+SHAPE = (1100, 1060)
+
+
+def make_image(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(-0.7, 0.7, (7, *shape)).astype(np.float32)
+    image[0] = rng.random(shape)
+    image[4], image[5] = rng.uniform(0, 60, shape), rng.uniform(800, 2700, shape)
+    return image
+
+
+def write_stack(path, image, *, names=tuple(UNITS), units=None, crs="EPSG:32643", nodata=np.nan, pixel=10.0):
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=image.shape[1],
+        width=image.shape[2],
+        count=len(image),
+        dtype=image.dtype,
+        crs=crs,
+        transform=from_origin(500_000, 4_000_000, pixel, pixel),
+        nodata=nodata,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+    ) as file:
+        file.write(image)
+        for number, name in enumerate(names, 1):
+            file.set_band_description(number, name)
+            file.set_band_unit(number, (units or UNITS).get(name, "1"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """A stack of two by two windows with holes, and its pixels."""
+    image = make_image(SHAPE)
+    image[2, 100:140, 1000:1050] = np.nan
+    image[4, 1090:, :7] = np.nan
+    path = write_stack(tmp_path_factory.mktemp("szene ä") / "stack.tif", image)
+    return SimpleNamespace(path=path, image=image)
+
+
+def judge(image, factor):
+    features = dict(zip(UNITS, image.astype(np.float64), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return landslide_index({name: features[name] for name in PAPER_WEIGHTS}, RANGES, factor)
+
+
+def run(path, folder, index=INDEX, rain=None, **options):
+    with Stack(path) as stack:
+        return map_risk(
+            stack,
+            IndexSurface(index, stack.bands, path),
+            BREAKS,
+            rain or Rain(RAIN, (0.0, 5.0)),
+            folder / "risk.tif",
+            folder / "classes.tif",
+            **options,
+        )
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read(1)
+
+
+def test_the_map_is_the_index_of_zoo_physics(scene, tmp_path):
+    done = []
+    report = run(scene.path, tmp_path, rain=Rain(RAIN, (0.0, 5.0), 8.0, 2.0), progress=lambda *both: done.append(both))
+    factor = float(rainfall_factor(8.0, 2.0, RAIN, (0.0, 5.0)))
+    truth = judge(scene.image, factor)
+    risk, classes = read(tmp_path / "risk.tif"), read(tmp_path / "classes.tif")
+    assert risk.dtype == np.float32
+    np.testing.assert_allclose(risk, truth, atol=2e-6)
+    assert np.isnan(risk[110, 1010])
+    expected = np.where(np.isnan(risk), 0, 1 + (risk > np.float32(0.5)) + (risk > np.float32(0.6)))
+    np.testing.assert_array_equal(classes, expected)
+    assert report.pixels.tolist() == np.bincount(expected.ravel().astype(int), minlength=4).tolist()
+    assert report.areas == pytest.approx(report.pixels[1:] * 100 / 1e6)
+    assert report.negative == pytest.approx(np.nanmean(np.where(np.isnan(truth), np.nan, truth < 0.5)), abs=1e-4)
+    assert (report.low, report.high) == pytest.approx((np.nanmin(risk), np.nanmax(risk)))
+    assert done[-1] == (4, 4)
+
+
+def test_the_files_say_what_they_are(scene, tmp_path):
+    run(scene.path, tmp_path, tags={"WEIGHTS_SHA256": "abc"})
+    with rasterio.open(tmp_path / "classes.tif") as file:
+        assert (file.dtypes, file.nodata, file.descriptions) == (("uint8",), 0, ("risk_class",))
+        assert file.colormap(1)[3] == (202, 0, 32, 255)
+        assert file.colormap(1)[0][3] == 0
+        assert file.tags(1)["CLASS_3"] == "high"
+        assert file.tags()["WEIGHTS_SHA256"] == "abc"
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.overviews(1)
+        assert file.crs.to_epsg() == 32643
+    with rasterio.open(tmp_path / "risk.tif") as file:
+        assert (file.dtypes, file.descriptions, file.units) == (("float32",), ("risk",), ("1",))
+        assert np.isnan(file.nodata)
+        assert file.transform == from_origin(500_000, 4_000_000, 10, 10)
+        assert file.tags()["CLASS_BREAKS"] == "0.5,0.6"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["classes.tif", "risk.tif"]
+
+
+def test_the_preview_is_every_nth_pixel_of_the_classes(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.risk.apply.PREVIEW", 250)
+    report = run(scene.path, tmp_path)
+    assert report.step == 5
+    np.testing.assert_array_equal(report.preview, read(tmp_path / "classes.tif")[::5, ::5])
+    np.testing.assert_array_equal(report.relief, scene.image[5][::5, ::5])
+
+
+def test_the_log_additive_form_and_every_compression(scene, tmp_path):
+    index = RiskIndex(INDEX.index, form="log-additive", intercept=-1.5, slope=5.0, gain=0.8)
+    features = dict(zip(UNITS, scene.image.astype(np.float64), strict=True))
+    factor = float(rainfall_factor(8.0, 2.0, RAIN, (0.0, 5.0)))
+    for compress in ("none", "lzw"):
+        report = run(scene.path, tmp_path, index, Rain(RAIN, (0.0, 5.0), 8.0, 2.0), compress=compress)
+        assert report.negative == 0
+        np.testing.assert_allclose(read(tmp_path / "risk.tif"), index.evaluate(features, factor), atol=2e-6)
+    with pytest.raises(ConfigError, match="zip"):
+        run(scene.path, tmp_path, compress="zip")
+
+
+def test_rain_from_a_raster_of_another_grid(scene, tmp_path):
+    """Coarse rain that is the same everywhere gives what numbers give, and dry nodata stays unknown."""
+    coarse = np.stack([np.full((20, 20), 8.0), np.full((20, 20), 2.0)]).astype(np.float32)
+    path = write_stack(
+        tmp_path / "rain.tif", coarse, names=("intensity", "duration"), units={"intensity": "mm/h", "duration": "day"},
+        pixel=600.0,
+    )  # fmt: skip
+    with Stack(scene.path) as stack, RainLayers(path, stack) as layers:
+        assert layers.varies == ("intensity", "duration")
+        run(scene.path, tmp_path, rain=Rain(RAIN, (0.0, 5.0), layers=layers))
+    by_raster = read(tmp_path / "risk.tif")
+    run(scene.path, tmp_path, rain=Rain(RAIN, (0.0, 5.0), 8.0, 2.0))
+    np.testing.assert_allclose(by_raster, read(tmp_path / "risk.tif"), atol=1e-6)
+    coarse[:, :, 10:] = np.nan
+    write_stack(path, coarse, names=("", ""), units={"": ""}, pixel=600.0)
+    with Stack(scene.path) as stack, RainLayers(path, stack) as layers:
+        run(scene.path, tmp_path, rain=Rain(RAIN, (0.0, 5.0), layers=layers))
+    assert np.isnan(read(tmp_path / "risk.tif")[:, 700:]).all()
+    assert np.isfinite(read(tmp_path / "risk.tif")[:90, :500]).all()
+
+
+def test_rain_that_does_not_fit_is_refused(scene, tmp_path):
+    def write(values, **options):
+        return write_stack(tmp_path / "rain.tif", np.asarray(values, dtype=np.float32), **options)
+
+    names = {"names": ("intensity", "duration"), "pixel": 600.0}
+    units = {"intensity": "mm/h", "duration": "day"}
+    with Stack(scene.path) as stack:
+        with pytest.raises(ConfigError, match="--duration"):
+            RainLayers(write(np.ones((1, 20, 20)), names=("intensity",), pixel=600.0), stack)
+        with pytest.raises(DataError, match="mm/day"):
+            RainLayers(write(np.ones((2, 20, 20)), units={"intensity": "mm/day"}, **names), stack)
+        with pytest.raises(DataError, match="overlap"):
+            RainLayers(write(np.ones((2, 20, 20)), units=units, crs="EPSG:32644", **names), stack)
+        with pytest.raises(DataError, match="no such file"):
+            RainLayers(tmp_path / "none.tif", stack)
+        with RainLayers(write(np.full((2, 20, 20), -1.0), units=units, **names), stack) as layers:
+            with pytest.raises(DataError, match="-1 mm/h") as caught:
+                run(scene.path, tmp_path, rain=Rain(RAIN, None, layers=layers))
+            assert caught.value.where == str(tmp_path / "rain.tif")
+    assert not (tmp_path / "risk.tif").exists()
+
+
+def test_negative_numbers_of_rain_are_refused(scene, tmp_path):
+    with pytest.raises(DataError, match="-8 mm/h"):
+        run(scene.path, tmp_path, rain=Rain(RAIN, None, -8.0, 1.0))
+    with pytest.raises(DataError, match="days"):
+        run(scene.path, tmp_path, rain=Rain(RAIN, None, 8.0, -1.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_integers_and_another_nodata_value(tmp_path):
+    image = np.full((2, 40, 50), 30, dtype=np.int16)
+    image[1] = 1750
+    image[0, 3, 4] = -9999
+    path = write_stack(tmp_path / "stack.tif", image, names=("slope", "DEM"), nodata=-9999)
+    index = RiskIndex(IndexParameters({"slope": 0.5, "DEM": 0.5}, {name: RANGES[name] for name in ("slope", "DEM")}))
+    report = run(path, tmp_path, index)
+    total = 0.5 * 28 / 48 + 0.5 * 750 / 1500
+    risk = read(tmp_path / "risk.tif")
+    assert np.isnan(risk[3, 4])
+    assert risk[0, 0] == pytest.approx(1 / (1 + np.exp(-total)), abs=1e-6)
+    assert report.pixels.tolist() == [1, 0, 0, 1999]
+
+
+def test_one_pixel_is_a_map(tmp_path):
+    path = write_stack(tmp_path / "stack.tif", make_image((1, 1)))
+    assert run(path, tmp_path).pixels.sum() == 1
+
+
+def test_a_stack_without_a_known_pixel_leaves_nothing(tmp_path):
+    image = make_image((30, 30))
+    image[4] = np.nan
+    path = write_stack(tmp_path / "stack.tif", image)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="no pixel"):
+        run(path, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_index_that_does_not_fit_is_refused(tmp_path):
+    names = tuple("Slope" if name == "slope" else name for name in UNITS)
+    path = write_stack(tmp_path / "stack.tif", make_image((9, 9)), names=names)
+    with pytest.raises(UnknownNameError, match="Slope"):
+        run(path, tmp_path)
+    write_stack(path, make_image((9, 9)), units={**UNITS, "DEM": "ft"})
+    with pytest.raises(DataError, match="ft"):
+        run(path, tmp_path)
+
+
+def test_an_interruption_leaves_nothing_and_keeps_what_was_there(scene, tmp_path):
+    (tmp_path / "risk.tif").write_bytes(b"before")
+
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(scene.path, tmp_path, progress=stop)
+    assert [one.name for one in tmp_path.iterdir()] == ["risk.tif"]
+    assert (tmp_path / "risk.tif").read_bytes() == b"before"
+
+
+def test_a_truncated_stack_is_named(scene, tmp_path):
+    cut = tmp_path / "cut.tif"
+    data = scene.path.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="truncated"):
+        run(cut, tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["cut.tif"]
+
+
+def test_a_full_disk_is_told_before_the_work(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with Stack(scene.path) as stack, pytest.raises(ZooError, match="MB are free"):
+        MapWriter(tmp_path / "risk.tif", stack, "float32")

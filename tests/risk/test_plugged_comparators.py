@@ -1,0 +1,71 @@
+"""A plugin's risk model stands in the table beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from zoo.registry import catalogue, plugin_reports, reload
+from zoo.risk.comparators import comparators, create_comparator, select_comparators
+from zoo.risk.compare import CompareSettings, compare
+from zoo.risk.specs import BESIDE, TABLE_2
+from zoo.risk.tables import RiskTable
+
+PLUGIN = """
+    from zoo.registry import ComparatorSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_comparators(register):
+        register(ComparatorSpec(
+            name="naive_bayes", title="Naive Bayes", summary="s", target="sklearn.naive_bayes:GaussianNB",
+            plain=True, why_not="zoo_bayes:why_not",
+        ))
+
+    def why_not(features):
+        return None if "slope" in features.columns else "needs a slope"
+"""
+
+
+@pytest.fixture
+def plugged(install: Callable[[str, str], None]) -> Iterator[None]:
+    install("zoo-bayes", PLUGIN)
+    reload()
+    yield
+    reload()
+
+
+def table(name: str) -> RiskTable:
+    rng = np.random.default_rng(0)
+    slope = rng.uniform(0, 50, 400)
+    labels = (rng.uniform(0, 50, 400) < slope).astype(np.int64)
+    return RiskTable(pd.DataFrame({name: slope, "noise": rng.normal(size=400)}), labels)
+
+
+def test_the_built_in_comparators_come_through_the_hook() -> None:
+    names = [spec.name for spec in (*TABLE_2, *BESIDE)]
+    assert list(comparators())[: len(names)] == names
+    assert all(catalogue().comparators.provider(name) == "landslide-zoo/comparators" for name in names)
+
+
+def test_a_plain_classifier_is_compared_and_says_what_a_table_lacks(plugged: None) -> None:
+    assert "naive_bayes" in select_comparators("all", rain=False)
+    report = next(report for report in plugin_reports() if report.name == "zoo-bayes")
+    assert report.provides == {"comparators": ["naive_bayes"]}
+    settings = CompareSettings(models=("naive_bayes", "lsi"), folds=3, repeats=5)
+    naive, index = compare(table("slope"), settings).outcomes
+    assert naive.status == "ok"
+    assert 0.75 < naive.scores["auc"] < 0.95
+    assert index.status == "skipped: needs rain (--rain-columns P,D)"
+    (skipped, _) = compare(table("grade"), settings).outcomes
+    assert skipped.status == "skipped: needs a slope"
+
+
+def test_the_group_is_no_feature_of_a_plain_classifier(plugged: None) -> None:
+    rows = table("slope")
+    features = rows.features.assign(group=pd.Categorical(["a", "b"] * 200))
+    model = create_comparator("naive_bayes", group="group", seed=1).fit(features, rows.labels)
+    alone = create_comparator("naive_bayes").fit(rows.features, rows.labels)
+    np.testing.assert_array_equal(model.predict_proba(features), alone.predict_proba(rows.features))

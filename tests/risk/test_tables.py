@@ -1,0 +1,205 @@
+"""Tables of places: formats, missing codes, classes, labels, coordinates, leaks, and files that are not right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+
+from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.risk.leakage import single_feature_auc
+from zoo.risk.tables import read_table
+
+
+def frame(rows: int = 40) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "presence": [0, 1] * (rows // 2),
+            "slope": rng.uniform(0, 50, rows),
+            "rock": rng.choice(["shale", "chalk"], rows),
+            "X": rng.uniform(500_000, 510_000, rows),
+            "Y": rng.uniform(4_000_000, 4_010_000, rows),
+        }
+    )
+
+
+def write(data: pd.DataFrame, path: Path) -> Path:
+    if path.suffix == ".parquet":
+        data.to_parquet(path)
+    elif path.suffix == ".xlsx":
+        data.to_excel(path, index=False)
+    elif path.name.startswith("semicolons"):
+        data.to_csv(path, index=False, sep=";", decimal=",")
+    else:
+        data.to_csv(path, index=False, sep="\t" if path.suffix == ".txt" else ",")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.csv", "semicolons.csv", "tabs.txt", "a.parquet", "a.xlsx", "Übersicht.csv"])
+def test_every_format_holds_the_same_table(tmp_path: Path, name: str) -> None:
+    data = frame()
+    table = read_table(write(data, tmp_path / name), "presence", coords=("X", "Y"))
+    assert list(table.features) == ["slope", "rock"]
+    np.testing.assert_allclose(table.features["slope"], data["slope"])
+    assert table.features["rock"].dtype == "category"
+    np.testing.assert_array_equal(table.labels, data["presence"])
+    np.testing.assert_allclose(table.coordinates, data[["X", "Y"]])
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+def test_a_vector_file_has_its_places(tmp_path: Path, suffix: str) -> None:
+    data = frame().drop(columns=["X", "Y"])
+    lon, lat = np.linspace(103, 103.5, 40), np.linspace(31, 31.4, 40)
+    places = geopandas.GeoDataFrame(data, geometry=geopandas.points_from_xy(lon, lat), crs="EPSG:4326")
+    places.to_file(tmp_path / f"ä{suffix}")
+    table = read_table(tmp_path / f"ä{suffix}", "presence")
+    assert list(table.features) == ["slope", "rock"]
+    assert table.coordinates is not None
+    # 0.5 degrees of longitude at 31.2 degrees north are 47.7 km, 0.4 of latitude 44.4 km.
+    assert np.ptp(table.coordinates, axis=0) == pytest.approx([47_700, 44_400], rel=0.02)
+
+
+def test_polygons_stand_at_their_centroids_in_metres(tmp_path: Path) -> None:
+    squares = [shapely.box(1000 * i, 0, 1000 * i + 100, 100) for i in range(40)]
+    geopandas.GeoDataFrame(frame(), geometry=squares, crs="EPSG:32648").to_file(tmp_path / "a.gpkg")
+    table = read_table(tmp_path / "a.gpkg", "presence", drop=("X", "Y"))
+    assert table.coordinates is not None
+    np.testing.assert_allclose(table.coordinates, [[1000 * i + 50, 50] for i in range(40)])
+
+
+def test_vector_files_without_places_are_refused(tmp_path: Path) -> None:
+    data = frame()
+    points = geopandas.points_from_xy(data["X"], data["Y"])
+    geopandas.GeoDataFrame(data, geometry=points).to_file(tmp_path / "none.gpkg")
+    with pytest.raises(DataError, match="no coordinate reference system"):
+        read_table(tmp_path / "none.gpkg", "presence")
+    holes = [None, *points[1:]]
+    geopandas.GeoDataFrame(data, geometry=holes, crs="EPSG:32648").to_file(tmp_path / "holes.gpkg")
+    with pytest.raises(DataError, match="row 1 has no geometry"):
+        read_table(tmp_path / "holes.gpkg", "presence")
+    two = geopandas.GeoDataFrame(data, geometry=points, crs="EPSG:32648")
+    two.to_file(tmp_path / "two.gpkg", layer="one")
+    two.to_file(tmp_path / "two.gpkg", layer="other")
+    with pytest.raises(DataError, match="2 layers"):
+        read_table(tmp_path / "two.gpkg", "presence")
+
+
+def test_missing_codes_are_named_and_kept_where_they_may_be_values(tmp_path: Path) -> None:
+    data = frame()
+    data.loc[[3, 5], "slope"] = -9999
+    data["depth"] = np.linspace(-12_000, 0, 40)
+    data.loc[7, "depth"] = -9999
+    table = read_table(write(data, tmp_path / "a.csv"), "presence")
+    assert table.features["slope"].isna().sum() == 2
+    assert "slope: 2 values of -9999 are missing ones" in table.notes
+    assert table.features["depth"].isna().sum() == 0
+    assert any("depth: 1 values of -9999 are kept" in note for note in table.notes)
+
+
+def test_classes_are_found_by_name_or_told(tmp_path: Path) -> None:
+    data = frame().assign(litho=[1, 2, 3, -9999] * 10, order=[1, 2] * 20)
+    path = write(data, tmp_path / "a.csv")
+    table = read_table(path, "presence")
+    assert list(table.features["litho"].cat.categories) == ["1", "2", "3"]
+    assert table.features["litho"].isna().sum() == 10
+    assert table.features["order"].dtype == np.float64
+    told = read_table(path, "presence", categorical=("order",))
+    assert told.features["order"].dtype == "category"
+
+
+def test_words_among_numbers_are_counted(tmp_path: Path) -> None:
+    data = frame()
+    data["slope"] = data["slope"].astype(object)
+    data.loc[4, "slope"] = "steep"
+    table = read_table(write(data, tmp_path / "a.csv"), "presence")
+    assert table.features["slope"].isna().sum() == 1
+    assert "slope: 1 values that are no numbers are missing ones" in table.notes
+
+
+@pytest.mark.parametrize(("yes", "no"), [("TRUE", "FALSE"), ("yes", "no"), ("1.0", "0.0"), ("landslide", "none")])
+def test_labels_may_be_words(tmp_path: Path, yes: str, no: str) -> None:
+    data = frame().assign(presence=[no, yes] * 20)
+    np.testing.assert_array_equal(read_table(write(data, tmp_path / "a.csv"), "presence").labels, [0, 1] * 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"presence": [0, 1, 2, 1] * 10}, "neither yes nor no"),
+        ({"presence": [1] * 40}, "every row is a landslide"),
+        ({"presence": [0] * 40}, "every row is a place without"),
+        ({"slope": [np.inf, *range(39)]}, "infinity in row 1"),
+        ({"X": ["here", *range(39)]}, "row 1 is no number"),
+        ({"slope": [1.0] * 40, "rock": [2.0] * 40}, "no feature is left"),
+    ],
+)
+def test_tables_that_cannot_be_learnt_from(tmp_path: Path, change: dict[str, list[object]], problem: str) -> None:
+    path = write(frame().assign(**change), tmp_path / "a.csv")
+    with pytest.raises(DataError, match=problem) as caught:
+        read_table(path, "presence", coords=("X", "Y"))
+    assert "a.csv" in str(caught.value)
+
+
+def test_constant_columns_are_left_out_and_named(tmp_path: Path) -> None:
+    data = frame().assign(flat=3.0, nothing=np.nan)
+    table = read_table(write(data, tmp_path / "a.csv"), "presence")
+    assert "flat: left out, it is 3 everywhere" in table.notes
+    assert "flat" not in table.features
+    assert "nothing" not in table.features
+
+
+def test_unknown_columns_have_a_suggestion(tmp_path: Path) -> None:
+    path = write(frame(), tmp_path / "a.csv")
+    with pytest.raises(UnknownNameError, match="Did you mean 'presence'"):
+        read_table(path, "presense")
+    for options in ({"drop": ("slop",)}, {"coords": ("X", "y")}, {"group": "rok"}, {"categorical": ("rocks",)}):
+        with pytest.raises(UnknownNameError, match="Did you mean"):
+            read_table(path, "presence", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".xlsx", ".gpkg", ".geojson"])
+@pytest.mark.parametrize("content", [b"", b"\x00\x01\x02 not a table"])
+def test_damaged_files_are_told(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    with pytest.raises((DataError, UnknownNameError)) as caught:
+        read_table(path, "presence")
+    assert "bad" in str(caught.value)
+
+
+def test_truncated_files_are_told(tmp_path: Path) -> None:
+    for suffix in (".parquet", ".xlsx"):
+        path = write(frame(), tmp_path / f"a{suffix}")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(DataError):
+            read_table(path, "presence")
+    with pytest.raises(DataError, match="no such file"):
+        read_table(tmp_path / "none.csv", "presence")
+    (tmp_path / "a.doc").write_text("x")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_table(tmp_path / "a.doc", "presence")
+
+
+def test_a_feature_that_gives_the_answer_away_is_doubted(tmp_path: Path) -> None:
+    data = frame().assign(volume=lambda table: table["presence"] * 100.0 + np.arange(40) / 100)
+    table = read_table(write(data, tmp_path / "a.csv"), "presence")
+    assert len(table.doubts) == 1
+    assert "--drop volume" in table.doubts[0]
+    assert single_feature_auc(-data["volume"], data["presence"].to_numpy()) == 1.0
+
+
+def test_wenchuan_leaks_when_nothing_is_dropped(shared_data: Path) -> None:
+    path = shared_data / "wenchuan" / "slope_units.csv"
+    leaky = read_table(path, "presence", coords=("POINT_X", "POINT_Y"))
+    assert [text.split()[0] for text in leaky.doubts] == ["area_slide", "count"]
+    clean = read_table(path, "presence", coords=("POINT_X", "POINT_Y"), drop=("area_slide", "count"))
+    assert clean.doubts == ()
+    assert (len(clean), int(clean.labels.sum()), clean.features.shape[1]) == (19_592, 14_291, 17)
+    assert clean.coordinates is not None
+    # 0.99 degrees of longitude at 31 degrees north, in metres.
+    assert np.ptp(clean.coordinates, axis=0) == pytest.approx([94_000, 88_000], rel=0.02)

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+
+from zoo.errors import DataError, UnknownNameError
+from zoo.physics import PAPER_WEIGHTS, FeatureRange
+from zoo.risk.blocks import block_bootstrap, square_blocks
+from zoo.risk.logistic import fit_logistic
+from zoo.risk.weights import (
+    FittedWeights,
+    _dense_ranks,
+    _rank_correlation,
+    fit_weights,
+    from_expert,
+    from_logistic,
+    from_spearman,
+    ranges_of,
+)
+
+UNIT = FeatureRange(0.0, 1.0)
+
+
+def places(count=3000, seed=0, slope=4.0, dem=-2.0):
+    """Slope pushes towards landslides, DEM away from them, NDVI does nothing."""
+    rng = np.random.default_rng(seed)
+    features = {name: rng.random(count) for name in ("slope", "DEM", "NDVI")}
+    logit = -1.0 + slope * features["slope"] + dem * features["DEM"]
+    labels = (rng.random(count) < 1 / (1 + np.exp(-logit))).astype(np.int64)
+    return features, labels, dict.fromkeys(features, UNIT)
+
+
+def test_free_logistic_regression_agrees_with_scikit_learn():
+    features, labels, ranges = places()
+    x = np.column_stack(list(features.values()))
+    judge = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(x, labels)
+    ours = fit_logistic(x, labels)
+    assert ours.coefficients == pytest.approx(judge.coef_[0], abs=1e-4)
+    assert ours.intercept == pytest.approx(judge.intercept_[0], abs=1e-4)
+    fitted = from_logistic(features, labels, ranges, signs=None, repeats=0)
+    assert fitted.slope == pytest.approx(np.abs(judge.coef_).sum(), abs=1e-3)
+    assert list(fitted.weights.values()) == pytest.approx(judge.coef_[0] / np.abs(judge.coef_).sum(), abs=1e-4)
+
+
+def test_counting_rows_twice_is_repeating_them():
+    features, labels, _ = places(400)
+    x = np.column_stack(list(features.values()))
+    times = np.random.default_rng(1).integers(0, 4, len(labels))
+    rows = np.repeat(np.arange(len(labels)), times)
+    weighted = fit_logistic(x, labels, weight=times.astype(float))
+    repeated = fit_logistic(x[rows], labels[rows])
+    assert weighted.coefficients == pytest.approx(repeated.coefficients, abs=1e-4)
+    ranks = _rank_correlation(_dense_ranks(x), labels, times.astype(float))
+    assert ranks == pytest.approx([spearmanr(column[rows], labels[rows])[0] for column in x.T])
+
+
+def test_a_sign_holds_a_weight_at_zero_and_says_what_the_data_say():
+    features, labels, ranges = places()
+    for method in (from_logistic, from_spearman):
+        fitted = method(features, labels, ranges, repeats=20)
+        assert fitted.weights["DEM"] == 0
+        assert fitted.against["DEM"] < 0
+        assert fitted.intervals["DEM"] == (0, 0)
+        assert fitted.weights["slope"] > 0.8
+        free = method(features, labels, ranges, signs=None, repeats=0)
+        assert free.weights["DEM"] < -0.2
+        assert not free.against
+
+
+def test_rank_correlation_is_spearmans():
+    features, labels, ranges = places(500)
+    fitted = from_spearman(features, labels, ranges, signs=None, repeats=0)
+    judge = np.array([spearmanr(values, labels)[0] for values in features.values()])
+    assert list(fitted.weights.values()) == pytest.approx(judge / np.abs(judge).sum())
+
+
+def test_table_1_is_taken_as_it_is_and_shared_out_among_what_there_is():
+    rng = np.random.default_rng(0)
+    features = {name: rng.random(200) for name in PAPER_WEIGHTS}
+    labels = (features["slope"] > 0.6).astype(np.int64)
+    whole = from_expert(features, labels, dict.fromkeys(PAPER_WEIGHTS, UNIT))
+    assert dict(whole.weights) == pytest.approx(dict(PAPER_WEIGHTS))
+    part = from_expert(features, labels, dict.fromkeys(("slope", "DEM"), UNIT))
+    assert dict(part.weights) == pytest.approx({"slope": 0.625, "DEM": 0.375})
+    with pytest.raises(UnknownNameError, match="slope"):
+        from_expert(features, labels, {"slpoe": UNIT})
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from(["logistic", "spearman", "expert"]), st.floats(0.5, 100))
+def test_sizes_of_weights_add_up_to_one_whatever_the_units(seed, method, scale):
+    features, labels, _ = places(300, seed)
+    features["DEM"] = features["DEM"] * 3000 * scale
+    fitted = fit_weights(method, features, labels, ranges_of(features), repeats=0)
+    assert sum(map(abs, fitted.weights.values())) == pytest.approx(1)
+    low, high = (sum(w for w in fitted.weights.values() if (w > 0) == side) for side in (False, True))
+    total = fitted.sum_of(features)
+    assert low - 1e-9 <= total.min() <= total.max() <= high + 1e-9
+
+
+def test_intervals_hold_the_truth_and_are_wider_over_blocks():
+    rng = np.random.default_rng(3)
+    # Sixteen blocks, each with one slope and one fate: 2000 rows say no more than sixteen.
+    block = np.arange(2000) % 16
+    features = {"slope": rng.random(16)[block] + rng.normal(0, 0.01, 2000), "DEM": rng.random(2000)}
+    labels = (rng.random(16) < 0.5).astype(np.int64)[block]
+    ranges = ranges_of(features)
+    rows = from_logistic(features, labels, ranges, signs=None, repeats=60).intervals["slope"]
+    blocks = from_logistic(features, labels, ranges, signs=None, blocks=block, repeats=60).intervals["slope"]
+    assert blocks[1] - blocks[0] > 2 * (rows[1] - rows[0])
+    features, labels, ranges = places(seed=1)
+    found = from_logistic(features, labels, ranges, signs=None, repeats=60).intervals
+    assert found["slope"][0] < 4 / 6 < found["slope"][1]
+    assert found["NDVI"][0] < 0 < found["NDVI"][1]
+
+
+def test_blocks_are_squares_of_their_side():
+    coordinates = np.array([[0.0, 0.0], [999, 0], [1001, 0], [0, 1001], [5000, 5000]])
+    assert square_blocks(coordinates, 1000).tolist() == [0, 0, 2, 1, 3]
+
+
+def test_the_bootstrap_draws_whole_blocks():
+    block = np.repeat([7, 8, 9], [1, 2, 3])
+    seen = []
+    block_bootstrap(lambda times: seen.append(times) or {"n": times.sum()}, block, 6, repeats=30)
+    for times in seen:
+        assert len(set(times[1:3])) == len(set(times[3:])) == 1
+        assert times[[0, 1, 3]].sum() == 3
+
+
+@pytest.mark.parametrize("method", ["logistic", "spearman"])
+def test_nothing_is_learnt_of_one_label(method):
+    features, labels, ranges = places(100)
+    with pytest.raises(DataError, match="label"):
+        fit_weights(method, features, np.zeros_like(labels), ranges)
+
+
+@pytest.mark.parametrize("method", ["logistic", "spearman"])
+def test_features_that_all_point_the_wrong_way_are_refused(method):
+    features, labels, ranges = places(1000, slope=-4, dem=-4)
+    del features["NDVI"], ranges["NDVI"]
+    with pytest.raises(DataError, match="direction"):
+        fit_weights(method, features, labels, ranges)
+
+
+def test_a_constant_or_broken_feature_is_named():
+    with pytest.raises(DataError, match="SMI"):
+        ranges_of({"slope": np.arange(10.0), "SMI": np.full(10, 0.3)})
+    with pytest.raises(DataError, match="slope"):
+        ranges_of({"slope": np.array([1.0, np.nan])})
+
+
+def test_an_unknown_method_has_a_suggestion():
+    with pytest.raises(UnknownNameError, match="logistic"):
+        fit_weights("logistics", *places(50))
+
+
+def test_the_sum_of_rows_by_hand():
+    fitted = FittedWeights(
+        {"slope": 0.75, "NDVI": -0.25}, {"slope": FeatureRange(0, 60), "NDVI": FeatureRange(-1, 1)}, "expert", 0, 1
+    )
+    assert fitted.sum_of({"slope": [30, 90], "NDVI": [0, 1]}) == pytest.approx([0.375 - 0.125, 0.75 - 0.25])

@@ -1,0 +1,92 @@
+"""The built-in comparators of risk, registered by the hook that plugins use. Imports no scikit-learn."""
+
+from __future__ import annotations
+
+from zoo.registry.hookspecs import RegisterComparator, hookimpl
+from zoo.registry.specs import ComparatorSpec
+
+_HERE = "zoo.risk.comparators"
+_TABLE = "[P] Table 2"
+
+TABLE_2: tuple[ComparatorSpec, ...] = (
+    ComparatorSpec(
+        name="svm",
+        title="SVM",
+        target=f"{_HERE}.svm:SupportVectors",
+        summary="support vectors with a radial kernel, calibrated",
+        source=_TABLE,
+    ),
+    ComparatorSpec(
+        name="random_forest",
+        title="Random Forest",
+        target=f"{_HERE}.forest:Forest",
+        summary="random forest, tuned on inner folds",
+        source=_TABLE,
+    ),
+    ComparatorSpec(
+        name="xgboost",
+        title="XGBoost",
+        target=f"{_HERE}.boosting:Boosting",
+        summary="gradient-boosted trees, tuned on inner folds",
+        source=_TABLE,
+    ),
+    ComparatorSpec(
+        name="gamm",
+        title="GAMM",
+        target=f"{_HERE}.gamm:AdditiveMixed",
+        summary="splines, and ridge-penalised intercepts of regions or events",
+        source=_TABLE,
+    ),
+    ComparatorSpec(
+        name="lsi_without_rain",
+        title="LSI without Rainfall",
+        target=f"{_HERE}.index:RainlessIndex",
+        summary="the risk index, rainfall factor 1",
+        source=_TABLE,
+    ),
+    ComparatorSpec(
+        name="lsi",
+        title="LSI",
+        target=f"{_HERE}.index:RainIndex",
+        summary="the risk index, equation 4",
+        needs_rain=True,
+        source=_TABLE,
+    ),
+)
+"""The rows of Table 2, in its order."""
+
+BESIDE: tuple[ComparatorSpec, ...] = (
+    ComparatorSpec(
+        name="dynamic_thresholds",
+        title="Dynamic thresholds [55]",
+        target=f"{_HERE}.thresholds:DynamicThresholds",
+        summary="binomial GAMM whose cutpoints tied to hit and false-alarm rates are thresholds of rain",
+        needs_rain=True,
+        source="[P] section 3.5.1",
+    ),
+    ComparatorSpec(
+        name="spatial_meteo",
+        title="Spatial x meteorological GAMM [6]",
+        target=f"{_HERE}.spatial_meteo:SpatialMeteo",
+        summary="one model of the place and one of the rain, combined",
+        needs_rain=True,
+        source="[P] section 3.5.2",
+    ),
+    ComparatorSpec(
+        name="random_forest_untuned",
+        title="Random Forest, untuned",
+        target=f"{_HERE}.forest:Forest",
+        summary="random forest as scikit-learn gives it, to hold tuned models against",
+        settings={"tune": False},
+        in_all=False,
+        source="[O]",
+    ),
+)
+"""Section 3.5, and what models are held against."""
+
+
+@hookimpl
+def zoo_register_comparators(register: RegisterComparator) -> None:
+    """Register the comparators of this package."""
+    for spec in (*TABLE_2, *BESIDE):
+        register(spec)
