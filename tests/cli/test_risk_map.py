@@ -1,0 +1,299 @@
+"""`zoo risk calibrate` and `zoo risk map` as a user runs them, on a made-up valley that fails where it is steep."""
+
+import json
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+
+from zoo.cli import run
+from zoo.physics import IndexParameters
+
+SIDE, PIXEL = 160, 30.0
+X, Y = 500_000.0, 3_900_000.0
+UNITS = {"slope": "degree", "DEM": "m", "NDVI": "1"}
+
+
+def write_stack(path, image, *, names=tuple(UNITS), units=UNITS, crs="EPSG:32643", **profile):
+    with rasterio.open(
+        path, "w", driver="GTiff", width=image.shape[2], height=image.shape[1], count=len(image), dtype="float32",
+        crs=crs, transform=from_origin(X, Y, PIXEL, PIXEL), nodata=np.nan, **profile,
+    ) as file:  # fmt: skip
+        file.write(image.astype(np.float32))
+        for number, name in enumerate(names, 1):
+            file.set_band_description(number, name)
+            file.set_band_unit(number, units.get(name, ""))
+    return path
+
+
+def make_image(seed=0):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    slope = 25 + 14 * np.sin(x / 9.0 + seed) * np.cos(y / 7.0) + rng.normal(0, 2, (SIDE, SIDE))
+    return np.stack(
+        [np.clip(slope, 0, 80), 900 + 5.0 * y + rng.normal(0, 20, slope.shape), rng.uniform(0, 0.8, slope.shape)]
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """``stack.tif``, ``slides.gpkg`` and ``weights.json``."""
+    folder = tmp_path_factory.mktemp("tal ö")
+    image = make_image()
+    write_stack(folder / "stack.tif", image)
+    rng = np.random.default_rng(1)
+    steep = np.argwhere(image[0] > 33)
+    chosen = steep[rng.choice(len(steep), 90, replace=False)]
+    shapes = [shapely.box(X + c * PIXEL, Y - (r + 2) * PIXEL, X + (c + 2) * PIXEL, Y - r * PIXEL) for r, c in chosen]
+    geopandas.GeoDataFrame({"year": 2010}, index=range(90), geometry=shapes, crs="EPSG:32643").to_file(
+        folder / "slides.gpkg"
+    )
+    assert run(["risk", "calibrate", *args(folder, "--out", "weights.json"), "--repeats", "20"]) == 0
+    return folder
+
+
+def args(place, *more):
+    paths = [str(place / one) if "." in one and not one.startswith("-") else one for one in more]
+    return [str(place / "stack.tif"), "--inventory", str(place / "slides.gpkg"), *paths]
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read(1)
+
+
+def test_calibration_finds_that_slope_matters_and_says_so(place, tmp_path, capsys):
+    out = tmp_path / "w.json"
+    curve = tmp_path / "curve.csv"
+    done = run(["risk", "calibrate", *args(place), "--out", str(out), "--repeats", "20", "--curve", str(curve)])
+    told = capsys.readouterr()
+    assert done == 0
+    values = json.loads(out.read_text())
+    assert values["weights"]["slope"] > 0.7
+    low, high = values["risk"]["intervals"]["slope"]
+    assert low <= values["weights"]["slope"] <= high
+    assert values["features"]["DEM"]["unit"] == "m"
+    assert values["risk"]["region"]["crs"] == "EPSG:32643"
+    assert values["risk"]["evaluation"]["auc_blocks"] > 0.75
+    assert "no DEM" not in told.err
+    assert "no NDWI, SMI, NDBI" in told.err
+    assert "AUC" in told.out
+    assert "spatial blocks" in told.out
+    assert "inventory" not in told.out
+    assert curve.read_text().splitlines()[0] == "area_share,landslide_share"
+    assert curve.read_text().splitlines()[-1] == "1.0000,1.000000"
+
+
+def test_one_seed_gives_one_file(place, tmp_path):
+    for name in ("a.json", "b.json"):
+        assert run(["risk", "calibrate", *args(place), "--out", str(tmp_path / name), "--repeats", "5"]) == 0
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_zoo_stack_takes_the_weights(place):
+    assert IndexParameters.load(place / "weights.json").ranges.keys() == {"slope", "DEM", "NDVI"}
+
+
+@pytest.mark.parametrize("method", ["spearman", "expert"])
+def test_the_other_methods(place, tmp_path, method, capsys):
+    out = tmp_path / "w.json"
+    assert run(["risk", "calibrate", *args(place), "--out", str(out), "--method", method, "--repeats", "5"]) == 0
+    weights = json.loads(out.read_text())["weights"]
+    assert sum(map(abs, weights.values())) == pytest.approx(1)
+    if method == "expert":
+        assert weights["slope"] == pytest.approx(0.25 / 0.6)
+
+
+def test_a_map_with_all_its_files(place, tmp_path, capsys):
+    files = [tmp_path / name for name in ("risk.tif", "classes.tif", "risk.png", "safety.tif")]
+    options = ["--weights", str(place / "weights.json"), "--rain", "8,2"]
+    done = run(
+        ["risk", "map", str(place / "stack.tif"), *options, "--out", str(files[0]), "--classes-out", str(files[1]),
+         "--picture", str(files[2]), "--safety", str(files[3])]
+    )  # fmt: skip
+    told = capsys.readouterr()
+    assert done == 0, told.err
+    assert files[2].read_bytes()[:4] == b"\x89PNG"
+    classes = read(files[1])
+    areas = [float(line.split()[1]) for line in told.out.splitlines() if line.split()[0] in ("low", "medium", "high")]
+    assert areas == pytest.approx([(classes == number).sum() * 900 / 1e6 for number in (1, 2, 3)], abs=1e-3)
+    assert "8 mm/h over 2 days" in told.err
+    assert "factor of safety below 1" in told.err
+    with rasterio.open(files[0]) as file:
+        assert len(file.tags()["WEIGHTS_SHA256"]) == 64
+        assert "8 mm/h" in file.tags()["RAIN_FACTOR"]
+
+
+def test_stored_ranges_and_breaks_hold_in_another_region(place, tmp_path, capsys):
+    """The same pixel gets the same risk and class wherever it lies."""
+    image = make_image()
+    write_stack(tmp_path / "part.tif", image[:, 60:100, 20:80])
+    for stack, name in ((place / "stack.tif", "whole"), (tmp_path / "part.tif", "part")):
+        assert run(
+            ["risk", "map", str(stack), "--weights", str(place / "weights.json"), "--out",
+             str(tmp_path / f"{name}-risk.tif"), "--classes-out", str(tmp_path / f"{name}-classes.tif")]
+        ) == 0  # fmt: skip
+    for kind in ("risk", "classes"):
+        whole, part = read(tmp_path / f"whole-{kind}.tif"), read(tmp_path / f"part-{kind}.tif")
+        np.testing.assert_array_equal(whole[60:100, 20:80], part)
+
+
+def test_without_weights_it_is_table_1_with_a_caveat(place, tmp_path, capsys):
+    assert run(["risk", "map", str(place / "stack.tif"), "--out", str(tmp_path / "risk.tif")]) == 0
+    told = capsys.readouterr()
+    assert "within the scene alone" in told.err
+    assert "no NDWI, SMI, NDBI" in told.err
+
+
+def test_rain_that_lowers_the_index_is_warned_of(place, tmp_path, capsys):
+    image = make_image()
+    image[2] = 0.8
+    image[2, 0, 0] = 0.0
+    write_stack(tmp_path / "green.tif", image)
+    (tmp_path / "w.json").write_text(
+        json.dumps({"weights": {"NDVI": -0.6, "slope": 0.4},
+                    "features": {"NDVI": {"low": 0, "high": 1}, "slope": {"low": 0, "high": 90}}})
+    )  # fmt: skip
+    options = ["--weights", str(tmp_path / "w.json"), "--out", str(tmp_path / "r.tif"), "--rain", "9,2"]
+    assert run(["risk", "map", str(tmp_path / "green.tif"), *options]) == 0
+    assert "LOWERS" in capsys.readouterr().err
+
+
+def test_a_comparator_is_mapped(place, tmp_path, capsys):
+    out = tmp_path / "rf.tif"
+    done = run(["risk", "map", *args(place), "--model", "random_forest_untuned", "--out", str(out)])
+    told = capsys.readouterr()
+    assert done == 0, told.err
+    risk = read(out)
+    slope = make_image()[0]
+    assert risk[slope > 36].mean() > risk[slope < 20].mean() + 0.2
+    assert "no probability" in told.err
+
+
+def refusal(capsys, *command):
+    assert run([str(one) for one in command]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(("error", "Usage"))
+    return told.err
+
+
+def test_what_cannot_be_calibrated_is_refused(place, tmp_path, capsys):
+    out = ("--out", tmp_path / "w.json")
+    stack, slides = place / "stack.tif", place / "slides.gpkg"
+    calibrate = ("risk", "calibrate")
+    assert "no such file" in refusal(capsys, *calibrate, tmp_path / "no.tif", "--inventory", slides, *out)
+    assert "no such inventory" in refusal(capsys, *calibrate, stack, "--inventory", tmp_path / "no.gpkg", *out)
+    assert "is there already" in refusal(
+        capsys, *calibrate, stack, "--inventory", slides, "--out", place / "weights.json"
+    )
+    assert "one of the inputs" in refusal(
+        capsys, *calibrate, stack, "--inventory", slides, "--out", slides, "--overwrite"
+    )
+    away = tmp_path / "away.gpkg"
+    geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 9, 9)], crs="EPSG:32643").to_file(away)
+    assert "no landslide lies in the scene" in refusal(capsys, *calibrate, stack, "--inventory", away, *out)
+    assert "--rain" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--rain", "-3,1", *out)
+    assert "preset" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--preset", "cain", *out)
+    assert "class breaks" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--classes", "0.6,0.5", *out)
+    write_stack(tmp_path / "feet.tif", make_image(), units={**UNITS, "DEM": "ft"})
+    assert "ft" in refusal(capsys, *calibrate, tmp_path / "feet.tif", "--inventory", slides, *out)
+    write_stack(tmp_path / "odd.tif", make_image(), names=("a", "b", "c"))
+    assert "no band is named" in refusal(capsys, *calibrate, tmp_path / "odd.tif", "--inventory", slides, *out)
+    write_stack(tmp_path / "none.tif", make_image() * np.nan)
+    assert "no pixel" in refusal(capsys, *calibrate, tmp_path / "none.tif", "--inventory", slides, *out)
+    write_stack(tmp_path / "flat.tif", np.concatenate([make_image()[:1] * 0 + 20, make_image()[1:]]))
+    assert "slope" in refusal(capsys, *calibrate, tmp_path / "flat.tif", "--inventory", slides, *out)
+    assert not (tmp_path / "w.json").exists()
+
+
+def test_what_cannot_be_mapped_is_refused(place, tmp_path, capsys):
+    stack, weights, out = place / "stack.tif", place / "weights.json", ("--out", tmp_path / "r.tif")
+    mapping = ("risk", "map", stack, *out)
+    assert "--rain" in refusal(capsys, *mapping, "--rain", "-3,1")
+    assert "--rain" in refusal(capsys, *mapping, "--rain", "3")
+    assert "-2 days" in refusal(capsys, *mapping, "--rain", "3,-2")
+    assert "no such file" in refusal(capsys, *mapping, "--rain", "no.tif")
+    assert "--inventory" in refusal(capsys, *mapping, "--model", "random_forest")
+    assert "--model" in refusal(capsys, *mapping, "--inventory", place / "slides.gpkg")
+    assert "Did you mean" in refusal(capsys, *mapping, "--model", "svn", "--inventory", place / "slides.gpkg")
+    assert "xyz" in refusal(capsys, *mapping, "--picture", tmp_path / "r.xyz")
+    assert "two outputs" in refusal(capsys, *mapping, "--classes-out", tmp_path / "r.tif")
+    assert "--safety" in refusal(capsys, *mapping, "--safety", tmp_path / "s.tif")
+    assert "--safety" in refusal(capsys, *mapping, "--soil", "depth=1")
+    soil = ("--rain", "3,1", "--safety", tmp_path / "s.tif", "--soil")
+    assert "depht" in refusal(capsys, *mapping, *soil, "depht=1")
+    assert "folder" in refusal(capsys, "risk", "map", stack, "--out", tmp_path)
+    assert "cannot write" in refusal(capsys, "risk", "map", stack, "--out", place / "stack.tif" / "r.tif")
+    assert "one of the inputs" in refusal(capsys, "risk", "map", stack, "--out", stack, "--overwrite")
+    broken = tmp_path / "broken.json"
+    broken.write_text(weights.read_text()[:200])
+    assert str(broken) in refusal(capsys, *mapping, "--weights", broken)
+    values = json.loads(weights.read_text())
+    del values["risk"]["coefficients"]["gain"]
+    broken.write_text(json.dumps(values))
+    assert "gain" in refusal(capsys, *mapping, "--weights", broken)
+    image = make_image()
+    names = ("Slope", "DEM", "NDVI")
+    odd = write_stack(tmp_path / "odd.tif", image, names=names, units={"DEM": "m", "NDVI": "1", "Slope": "degree"})
+    assert "Did you mean 'Slope'" in refusal(capsys, "risk", "map", odd, *out, "--weights", weights)
+    turned = write_stack(tmp_path / "turned.tif", image, units={**UNITS, "slope": "radian"})
+    assert "'radian'" in refusal(capsys, "risk", "map", turned, *out, "--weights", weights)
+    nowhere = write_stack(tmp_path / "nowhere.tif", image, crs=None)
+    assert "coordinate reference system" in refusal(capsys, "risk", "map", nowhere, *out)
+    (tmp_path / "r.tif").write_bytes(b"mine")
+    assert "is there already" in refusal(capsys, *mapping)
+    assert (tmp_path / "r.tif").read_bytes() == b"mine"
+
+
+def test_rain_of_a_raster_is_fitted(place, tmp_path, capsys):
+    """More rain in the east, and only the landslides there are left."""
+    _, x = np.mgrid[:SIDE, :SIDE]
+    rng = np.random.default_rng(5)
+    rain = np.stack([2 + 10 * x / SIDE * rng.uniform(0.5, 1.5, x.shape), np.full(x.shape, 1.5)])
+    write_stack(
+        tmp_path / "rain.tif", rain, names=("intensity", "duration"), units={"intensity": "mm/h", "duration": "day"}
+    )
+    slides = geopandas.read_file(place / "slides.gpkg")
+    slides[slides.centroid.x > X + SIDE * PIXEL * 0.4].to_file(tmp_path / "east.gpkg")
+    done = run(
+        ["risk", "calibrate", str(place / "stack.tif"), "--inventory", str(tmp_path / "east.gpkg"), "--rain",
+         str(tmp_path / "rain.tif"), "--form", "log-additive", "--out", str(tmp_path / "w.json"), "--repeats", "10"]
+    )  # fmt: skip
+    told = capsys.readouterr()
+    assert done == 0, told.err
+    values = json.loads((tmp_path / "w.json").read_text())
+    assert values["rain"]["alpha"] > 0.5
+    assert values["rain"]["beta"] == 0
+    assert values["risk"]["form"] == "log-additive"
+    assert set(values["risk"]["intervals"]) >= {"alpha", "intensity"}
+    assert "rain fitted" in told.err
+    assert run(
+        ["risk", "map", str(place / "stack.tif"), "--weights", str(tmp_path / "w.json"), "--rain",
+         str(tmp_path / "rain.tif"), "--out", str(tmp_path / "r.tif")]
+    ) == 0  # fmt: skip
+    risk = read(tmp_path / "r.tif")
+    assert risk[:, 120:].mean() > 2 * risk[:, :40].mean()
+
+
+def test_a_valley_in_kashmir(shared_data, tmp_path, capsys):
+    stack, weights = str(tmp_path / "terrain.tif"), str(tmp_path / "w.json")
+    data = shared_data / "kashmir"
+    assert run(["stack", "--dem", str(data / "AW3D30.tif"), "--out", stack]) == 0
+    assert run(
+        ["risk", "calibrate", stack, "--inventory", str(data / "landslides.shp"), "--signs", "free", "--form",
+         "log-additive", "--repeats", "10", "--out", weights]
+    ) == 0  # fmt: skip
+    values = json.loads((tmp_path / "w.json").read_text())
+    assert 0.72 < values["risk"]["evaluation"]["auc_blocks"] < 0.78
+    assert values["weights"]["slope"] > 0 > values["weights"]["DEM"]
+    shares = values["risk"]["evaluation"]["classes"]
+    assert shares["high"]["landslides"] / shares["high"]["area"] > 3
+    out = tmp_path / "risk.tif"
+    assert (
+        run(["risk", "map", stack, "--weights", weights, "--out", str(out), "--picture", str(tmp_path / "r.png")]) == 0
+    )
+    assert np.isfinite(read(out)).mean() > 0.99

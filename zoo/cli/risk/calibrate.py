@@ -1,0 +1,155 @@
+"""``zoo risk calibrate``: weights, scaling, rain and classes of the index, from a stack and an inventory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli.console import make_table, note, out, relative, warn
+from zoo.cli.progress import progress
+from zoo.cli.risk.options import numbers, rain_option
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoo.risk.calibration import Calibration, CalibrationOptions
+
+
+@click.command(short_help="Fit weights and classes of the index to a stack and an inventory.")
+@click.argument("stack", type=click.Path(path_type=Path))
+@click.option(
+    "--inventory", required=True, type=click.Path(path_type=Path), help="Landslides: GeoPackage, Shapefile, GeoJSON."
+)
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="The weights, a JSON file.")
+@click.option(
+    "--method",
+    type=click.Choice(["logistic", "spearman", "expert"]),
+    default="logistic",
+    show_default=True,
+    help="Where the weights come from; expert is Table 1.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["multiplicative", "log-additive"]),
+    default="multiplicative",
+    show_default=True,
+    help="sigmoid(R_m S), or sigmoid(a + b S + g ln R_m).",
+)
+@click.option(
+    "--signs",
+    type=click.Choice(["paper", "free"]),
+    default="paper",
+    show_default=True,
+    help="Keep the directions of Table 1, or let the data speak.",
+)
+@click.option(
+    "--rain",
+    metavar="P,D|FILE",
+    help="Rain before the landslides: mm/h and days, or a raster to fit R_m to.",
+)
+@click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity alone.")
+@click.option("--preset", default="paper", show_default=True, help="Rain parameters: paper, caine, guzzetti-global.")
+@click.option(
+    "--classes", default="jenks", show_default=True, metavar="jenks|quantile|A,B", help="Where low and medium end."
+)
+@click.option(
+    "--scaler",
+    type=click.Choice(["percentiles", "minmax"]),
+    default="percentiles",
+    show_default=True,
+    help="What scales features to 0-1: 0.5 and 99.5 percentiles, or the extremes.",
+)
+@click.option("--samples", "most", type=int, default=200_000, show_default=True, help="Pixels of each kind to draw.")
+@click.option("--block", type=float, metavar="METRES", help="Side of spatial blocks; else by the region's size.")
+@click.option("--repeats", type=click.IntRange(0), default=200, show_default=True, help="Draws of the bootstrap.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option("--layer", metavar="NAME", help="Layer of the inventory, when it has several.")
+@click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
+@click.option("--buffer", type=float, metavar="METRES", help="Radius by which points and lines become areas.")
+@click.option("--curve", type=click.Path(path_type=Path), help="Write the success-rate curve to this CSV.")
+@click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
+def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, overwrite: bool, **given: Any) -> None:
+    """Fit weights, scaling, rain and classes of the landslide risk index.
+
+    \b
+    zoo risk calibrate stack.tif --inventory landslides.gpkg --out weights.json
+    zoo risk calibrate stack.tif --inventory slides.shp --where 'Year_obs >= 2010' --method spearman --out w.json
+    zoo risk calibrate stack.tif --inventory slides.gpkg --rain rain.tif --form log-additive --out weights.json
+    zoo risk map stack.tif --weights weights.json --rain 12,2 --out risk.tif --classes-out classes.tif
+
+    Features are the bands SMI, NDBI, NDVI, NDWI, slope and DEM that the stack has. The JSON holds everything that
+    another region needs, and `zoo stack --weights` reads it too. Prints weights with 95 % intervals over spatial
+    blocks, AUC in blocks not fitted on, and what each class holds. Exit code 0: done; 2: bad input.
+    """
+    from zoo.rasters.map_writer import check_output, gdal_threads
+    from zoo.rasters.stacks import Stack
+    from zoo.risk.calibration import calibrate as run
+
+    check_output(target, (stack, inventory), overwrite=overwrite)
+    if curve is not None:
+        check_output(curve, (stack, inventory, target), overwrite=overwrite)
+    options = _options(given)
+    with gdal_threads(stack), Stack(stack) as opened, progress("drawing pixels") as show:
+        found = run(opened, inventory, options, show)
+    found.index.save(target)
+    if curve is not None:
+        _write_curve(found, curve)
+    _print(found, target)
+
+
+def _options(given: dict[str, Any]) -> CalibrationOptions:
+    from zoo.risk.calibration import CalibrationOptions
+    from zoo.risk.weights import PAPER_SIGNS
+
+    rain, rain_file = rain_option(given.pop("rain"))
+    duration = given.pop("duration")
+    if duration is not None and rain_file is None:
+        raise ConfigError("--duration goes with a raster of rain", hint="Write numbers as --rain 12,2 (mm/h, days)")
+    classes: str | tuple[float, float] = given.pop("classes")
+    if isinstance(classes, str) and classes not in ("jenks", "quantile"):
+        low, high = numbers(classes, "--classes", "jenks, quantile or 0.5,0.6", 2)
+        classes = (low, high)
+    signs = PAPER_SIGNS if given.pop("signs") == "paper" else None
+    return CalibrationOptions(
+        **given, classes=classes, signs=signs, rain=rain, rain_file=rain_file, rain_duration=duration
+    )
+
+
+def _print(found: Calibration, target: Path) -> None:
+    for text in found.notes:
+        note(f"  {text}")
+    for text in found.warnings:
+        warn(text)
+    console = out()
+    index = found.index
+    rows = []
+    for name, weight in index.index.weights.items():
+        span = index.index.ranges[name]
+        low, high = index.intervals.get(name, (None, None))
+        interval = "" if low is None or high is None else f"{low:+.3f} .. {high:+.3f}"
+        rows.append((name, f"{weight:+.3f}", interval, f"{span.low:.4g} .. {span.high:.4g}"))
+    console.print(make_table(("feature", "weight", "95 % interval", "scaled from"), rows, right=("weight",)))
+    console.print()
+    shares = [
+        (one.name, f"{one.area:.1%}", f"{one.landslides:.1%}", f"{one.ratio:.2f}" if one.area else "")
+        for one in found.shares
+    ]
+    headings = ("class", "area", "landslides", "density")
+    console.print(make_table(headings, shares, right=headings[1:]))
+    whole, blocked, interval_ = found.auc
+    told = f"AUC {whole:.3f} on the pixels fitted on"
+    if blocked is not None and interval_ is not None:
+        told += f"; {blocked:.3f} [{interval_[0]:.3f}, {interval_[1]:.3f}] in spatial blocks not fitted on"
+    console.print(f"\n{told}", markup=False)
+    breaks = index.classes
+    assert breaks is not None
+    console.print(f"classes ({breaks.method}): low to {breaks.low:.4g}, medium to {breaks.high:.4g}, high above")
+    note(f"weights are in {relative(target)}; map with them: zoo risk map STACK --weights {relative(target)} --out ...")
+
+
+def _write_curve(found: Calibration, path: Path) -> None:
+    from zoo.files import write_text_atomic
+
+    lines = [f"{area:.4f},{share:.6f}" for area, share in zip(*found.curve, strict=True)]
+    write_text_atomic(path, "\n".join(["area_share,landslide_share", *lines]) + "\n")
