@@ -1,0 +1,101 @@
+"""``mondini_rain``: the rainfall network and the slope mask behind the interface of the zoo's models."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.errors import ConfigError, ModelError
+from zoo.models.base import SegmentationModel
+from zoo_mondini.network import RainHistory, SlopeMask, log_product
+
+PAPER_SLOPE = 4
+"""Place of the slope among the paper's SMI, NDBI, NDVI, NDWI, slope, DEM, LSI."""
+
+
+class MondiniRain(SegmentationModel):
+    """Rain decides when, slope decides where (Mondini, Guzzetti and Melillo 2023). It NEEDS RAIN.
+
+    Of the image the slope alone is used; there is no network over pixels, and the history of a pixel knows nothing of
+    its neighbours. Train it with ``model(images, rain)``; data sets of patches have no rainfall histories, so that
+    ``zoo train`` and ``zoo bench`` skip it.
+
+    Args:
+        in_channels: bands of the image.
+        classes: 1 for a single logit, 2 for logits of no landslide and landslide.
+        hours: length of the rainfall history.
+        width: maps of the first convolution along time.
+        slope_band: index of the slope among the bands; None for band 4 of seven, or the only one.
+
+    Shape:
+        image float32 ``(B, in_channels, H, W)`` and rain float32 ``(B, hours)``, or ``(B, hours, h, w)`` on a
+        coarser grid over the same ground, in mm per hour, latest hour first -> logits ``(B, classes, H, W)``.
+        The slope may be in degrees or normalised as training does: the mask learns its threshold.
+
+    Raises:
+        ConfigError: if classes are more than two, or it is not known which band is the slope.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 7,
+        classes: int = 2,
+        *,
+        hours: int = 72,
+        width: int = 8,
+        slope_band: int | None = None,
+    ) -> None:
+        super().__init__(in_channels, classes, stride=1, minimum_size=1)
+        if classes > 2:
+            raise ConfigError(f"tells landslide from no landslide, not {classes} classes", where="MondiniRain")
+        self.slope_band = _slope_band(in_channels, slope_band)
+        self.rain = RainHistory(hours, width)
+        self.mask = SlopeMask()
+
+    def forward(self, x: Tensor, rain: Tensor | None = None) -> Tensor:
+        """Logits of an image under a rainfall history.
+
+        Raises:
+            ModelError: without rain, or if the image or the rain is not what it should be.
+        """
+        self.check_input(x)
+        history = self._checked(x, rain)
+        if history.ndim == 2:
+            when = self.rain(history)[:, None, None]
+        else:
+            batch, _, height, width = history.shape
+            cells = self.rain(history.movedim(1, -1).flatten(0, 2)).view(batch, 1, height, width)
+            when = F.interpolate(cells, x.shape[-2:], mode="nearest")[:, 0]
+        no, yes = log_product(when, self.mask(x[:, self.slope_band]))
+        return (yes - no)[:, None] if self.classes == 1 else torch.stack([no, yes], 1)
+
+    def _checked(self, x: Tensor, rain: Tensor | None) -> Tensor:
+        hours = self.rain.hours
+        hint = f"Call model(images, rain) with float32 ({x.shape[0]}, {hours}), mm per hour, latest hour first"
+        if rain is None:
+            raise ModelError(
+                "needs rain: it has no prediction from an image alone",
+                where="mondini_rain",
+                hint=hint,
+            )
+        if rain.ndim not in (2, 4) or rain.shape[:2] != (x.shape[0], hours):
+            raise ModelError(f"got rain of shape {tuple(rain.shape)}", where="mondini_rain", hint=hint)
+        # The values of a traced tensor are not known.
+        if not torch.compiler.is_compiling() and not bool((rain.isfinite() & (rain >= 0)).all()):
+            raise ModelError("got rain that is negative, infinite or NaN", where="mondini_rain", hint=hint)
+        return rain.to(self.mask.threshold.dtype)
+
+
+def _slope_band(in_channels: int, slope_band: int | None) -> int:
+    if slope_band is None:
+        if in_channels not in (1, 7):
+            raise ConfigError(
+                f"which of the {in_channels} bands is the slope?",
+                where="MondiniRain",
+                hint="Name it with slope_band=INDEX, from 0",
+            )
+        return 0 if in_channels == 1 else PAPER_SLOPE
+    if isinstance(slope_band, bool) or not isinstance(slope_band, int) or not 0 <= slope_band < in_channels:
+        raise ConfigError(f"slope_band {slope_band!r} is none of the bands 0 to {in_channels - 1}", where="MondiniRain")
+    return slope_band

@@ -1,0 +1,87 @@
+"""Places under intermittent rain, some of which slide: a table whose true probabilities are known.
+
+It exercises the software. No number measured on it says anything about real landslides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from zoo.errors import ConfigError
+from zoo.physics.rain import CAINE_1980
+
+DURATIONS = (1, 2, 3, 6, 12, 24, 48)
+RECENT = 12
+"""A storm that ended longer ago, in hours, has drained."""
+
+
+def make_histories(rows: int = 4000, hours: int = 72, seed: int = 0) -> pd.DataFrame:
+    """Return places with the rain of the hours before, their slope, and whether they slid.
+
+    Rain is intermittent: hours are wet or dry in spells (a Markov chain), and the rain of a wet hour is gamma
+    distributed; how wet it is differs from row to row. A place slides with probability
+    sigmoid(8 ln r) sigmoid((slope - 25) / 2.5): r is how far the mean intensity of any window that ended within the
+    last 12 hours exceeds Caine's (1980) threshold 14.82 D^-0.39 mm/h [S]; the rest is ours [O].
+
+    Args:
+        rows: of the table.
+        hours: length of the histories.
+        seed: the same seed gives the same table.
+
+    Returns:
+        columns ``P_t-1`` ... (mm/h, latest first), ``slope`` (degrees), ``x`` and ``y`` (m), ``probability`` (the
+        true one: no feature) and ``landslide`` (0 or 1).
+
+    Raises:
+        ConfigError: if rows or hours are not positive.
+    """
+    if rows < 1 or hours < 1:
+        raise ConfigError(f"{rows} rows of {hours} hours", hint="Both must be 1 or more")
+    rng = np.random.default_rng(seed)
+    rain = _rain(rng, rows, hours)
+    slope = np.clip(rng.gamma(6.0, 4.0, rows), 0.0, 60.0)
+    exceeded = threshold_exceedance(rain)
+    probability = _sigmoid(8.0 * np.log(np.maximum(exceeded, 1e-6))) * _sigmoid((slope - 25.0) / 2.5)
+    table = pd.DataFrame(rain, columns=[f"P_t-{lag + 1}" for lag in range(hours)])
+    table["slope"] = slope
+    table["x"], table["y"] = rng.uniform(0.0, 20_000.0, (2, rows))
+    table["probability"] = probability
+    table["landslide"] = (rng.random(rows) < probability).astype(np.int64)
+    return table
+
+
+def threshold_exceedance(rain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest ratio of a window's mean intensity to Caine's threshold of its duration.
+
+    Args:
+        rain: (N, T) mm/h, latest hour first.
+
+    Returns:
+        (N,) dimensionless; above 1 where the threshold is exceeded by a window that ended within 12 hours.
+    """
+    scale, exponent = CAINE_1980
+    depth = np.pad(np.cumsum(rain, axis=1), ((0, 0), (1, 0)))
+    largest = np.zeros(len(rain))
+    for duration in DURATIONS:
+        last = min(RECENT, depth.shape[1] - duration)
+        if last < 1:
+            continue
+        windows = depth[:, duration : duration + last] - depth[:, :last]
+        largest = np.maximum(largest, windows.max(axis=1) / duration / (scale * duration**-exponent))
+    return largest
+
+
+def _rain(rng: np.random.Generator, rows: int, hours: int) -> NDArray[np.float64]:
+    heaviness = rng.lognormal(0.0, 0.6, rows)
+    wet = rng.random(rows) < 0.3
+    rain = np.empty((rows, hours))
+    for hour in reversed(range(hours)):
+        wet = rng.random(rows) < np.where(wet, 0.9, 0.05)
+        rain[:, hour] = np.where(wet, heaviness * rng.gamma(0.8, 6.0, rows), 0.0)
+    return np.round(rain, 1)
+
+
+def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1.0 / (1.0 + np.exp(-values))

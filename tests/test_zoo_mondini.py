@@ -1,0 +1,94 @@
+"""The plugin zoo-mondini, installed where nothing else sees it: listed, skipped without rain, never a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PLUGIN = REPOSITORY / "plugins" / "zoo-mondini"
+REASON = "needs rainfall series, and the data have none"
+
+pytestmark = [pytest.mark.slow, pytest.mark.fresh]
+Zoo = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the installed plugin, for PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    here = ["--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder)]
+    subprocess.run([*pip, *here, str(PLUGIN)], check=True, timeout=300)
+    return str(folder)
+
+
+def python(site: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": site},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_it_is_listed_and_says_that_it_needs_rain(zoo: Zoo, site: str) -> None:
+    reports = json.loads(zoo("plugins", "--json", check=True, PYTHONPATH=site).stdout)
+    (report,) = [report for report in reports if report["name"] == "zoo-mondini"]
+    assert report["provides"] == {"models": ["mondini_rain"]}
+    listed = zoo("models", "mondini*", check=True, PYTHONPATH=site).stdout
+    assert "NEEDS RAIN" in listed
+    shown = json.loads(zoo("models", "show", "mondini_rain", "--json", check=True, PYTHONPATH=site).stdout)
+    assert "needs_rain" in shown["flags"]
+    assert shown["parameters"] == shown["parameters_counted"]
+    assert {choice["mark"] for choice in shown["provenance"]} == {"P", "S", "O"}
+
+
+def test_a_benchmark_skips_it_and_goes_on(zoo: Zoo, site: str, patches: Path, tmp_path: Path) -> None:
+    line = "bench --models mondini_rain,unet --group-column scene --steps 2 --crop 32 --batch-size 4 --json rows.json"
+    done = zoo(*line.split(), "--data", patches, PYTHONPATH=site)
+    assert done.returncode == 0, done.stderr
+    rows = {row["model"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert {name: row["status"] for name, row in rows.items()} == {"mondini_rain": "skipped", "unet": "ok"}
+    assert f"mondini_rain: skipped: {REASON}" in done.stdout
+
+
+def test_training_it_on_images_says_why_not(zoo: Zoo, site: str, patches: Path) -> None:
+    line = "train mondini_rain --group-column scene --steps 2 --crop 32 --out run"
+    done = zoo(*line.split(), "--data", patches, PYTHONPATH=site)
+    assert done.returncode == 1
+    assert REASON in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_its_own_tests_pass(site: str, tmp_path: Path) -> None:
+    done = python(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", PLUGIN / "tests", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_example_prints_what_the_documents_say(site: str, tmp_path: Path) -> None:
+    done = python(site, PLUGIN / "examples" / "train_on_a_table.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for document in (PLUGIN / "README.md", REPOSITORY / "docs" / "risk" / "mondini.md"):
+        text = document.read_text(encoding="utf-8")
+        (block,) = [block for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S) if "AUC" in block]
+        assert _words(block) == _words(done.stdout)
+        # Another processor or release of torch adds in another order.
+        assert _numbers(block) == pytest.approx(_numbers(done.stdout), rel=0.2)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[A-Za-z]+", text)
