@@ -13,8 +13,8 @@ from rasterio.transform import Affine
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.physics import IndexParameters
 from zoo.rasters.sources import BandFile, Sources
-from zoo.rasters.stack_options import StackOptions
-from zoo.rasters.stacking import build_stack
+from zoo.rasters.stacking.build import build_stack
+from zoo.rasters.stacking.options import StackOptions
 from zoo.rasters.stacks import Stack
 
 WriteRaster = Callable[..., Path]

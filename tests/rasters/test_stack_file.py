@@ -21,8 +21,8 @@ import zoo
 from zoo.errors import ZooError
 from zoo.physics import PAPER_CHANNELS, IndexParameters
 from zoo.rasters.sources import BandFile, Sources
-from zoo.rasters.stack_options import StackOptions
-from zoo.rasters.stacking import build_stack
+from zoo.rasters.stacking.build import build_stack
+from zoo.rasters.stacking.options import StackOptions
 from zoo.rasters.stacks import Stack
 
 WriteRaster = Callable[..., Path]
@@ -159,7 +159,7 @@ def test_a_stopped_run_leaves_nothing(sent: signal.Signals, write_raster: WriteR
 
 
 def test_progress_reaches_its_end(one_grid: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.rasters.stacking.WINDOW", 100)
+    monkeypatch.setattr("zoo.rasters.stacking.build.WINDOW", 100)
     seen: list[tuple[int, int]] = []
     options = StackOptions(moisture="optram")
     build_stack(one_grid, tmp_path / "stack.tif", options, lambda done, total: seen.append((done, total)))

@@ -20,8 +20,8 @@ from zoo.rasters.alignment import AlignedBand, windows
 from zoo.rasters.grid import choose_grid
 from zoo.rasters.layers import Layer, open_layer, utm_code
 from zoo.rasters.sources import BandFile, Sources
-from zoo.rasters.stack_options import StackOptions
-from zoo.rasters.stacking import build_stack
+from zoo.rasters.stacking.build import build_stack
+from zoo.rasters.stacking.options import StackOptions
 from zoo.rasters.stacks import Stack
 
 WriteRaster = Callable[..., Path]
@@ -212,7 +212,7 @@ def test_slope_has_no_seams_between_windows(
     dem = {"dem": BandFile(str(write_raster("dem.tif", rng.random((129, 97)).astype(np.float32) * 50, pixel=30.0)))}
     slopes = []
     for size in (1024, 64, 32):
-        monkeypatch.setattr("zoo.rasters.stacking.WINDOW", size)
+        monkeypatch.setattr("zoo.rasters.stacking.build.WINDOW", size)
         report = build_stack(Sources(dem), tmp_path / f"{size}.tif", StackOptions(resolution=20.0))
         with Stack(report.path) as stack:
             slopes.append(stack.read()[0])

@@ -12,8 +12,8 @@ import rasterio
 
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.sources import BandFile, Sources
-from zoo.rasters.stack_options import StackOptions
-from zoo.rasters.stacking import build_stack
+from zoo.rasters.stacking.build import build_stack
+from zoo.rasters.stacking.options import StackOptions
 from zoo.rasters.stacks import Stack
 
 WriteRaster = Callable[..., Path]

@@ -13,10 +13,10 @@ from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.alignment import AlignedBand
-from zoo.rasters.channels import physical
 from zoo.rasters.grid import grid_crs
 from zoo.rasters.layers import Layer, crs_name, open_layer, opened
 from zoo.rasters.sources import BandFile
+from zoo.rasters.stacking.channels import physical
 from zoo.rasters.stacks import Stack
 
 _INTENSITY_UNITS = frozenset({"", "unknown", "mm/h", "mm h-1", "mm/hr", "mm/hour", "mm h**-1"})

@@ -16,7 +16,7 @@ from zoo.physics import PAPER_WEIGHTS, IndexParameters
 from zoo.rasters.inventory import read_inventory
 from zoo.rasters.layers import crs_name
 from zoo.rasters.pixel_sample import extent_of, sample_pixels
-from zoo.rasters.stack_tags import TAG_INDEX
+from zoo.rasters.stacking.tags import TAG_INDEX
 from zoo.rasters.stacks import Stack
 from zoo.risk.apply import IndexSurface, Surface
 from zoo.risk.calibration import index_features

@@ -16,8 +16,8 @@ from zoo.physics.arrays import FloatArray
 from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.grid import grid_crs
 from zoo.rasters.layers import Layer, linear_metres
-from zoo.rasters.optical import Calibration, clouded
 from zoo.rasters.sources import OPTICAL
+from zoo.rasters.stacking.optical import Calibration, clouded
 
 Values: TypeAlias = NDArray[np.float32]
 Moisture = Literal["product", "optram", "ndmi", "none"]

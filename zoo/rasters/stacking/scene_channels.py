@@ -14,9 +14,9 @@ from zoo.physics import FeatureRange, IndexParameters, OptramEdges, landslide_in
 from zoo.physics.arrays import FloatArray
 from zoo.physics.lsi import NegativeIndexWarning
 from zoo.rasters.alignment import AlignedBand
-from zoo.rasters.channels import physical
 from zoo.rasters.cog import StackWriter
-from zoo.rasters.moments import RunningStatistics
+from zoo.rasters.stacking.channels import physical
+from zoo.rasters.stacking.moments import RunningStatistics
 
 OWN_PERCENTILES = (0.5, 99.5)
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import zoo
 from zoo.physics import Band, IndexParameters, OptramEdges
 from zoo.rasters.alignment import AlignedBand
-from zoo.rasters.channels import Plan
 from zoo.rasters.layers import crs_name
-from zoo.rasters.moments import RunningStatistics
-from zoo.rasters.optical import Calibration
 from zoo.rasters.sources import Sources
-from zoo.rasters.stack_options import StackOptions
+from zoo.rasters.stacking.channels import Plan
+from zoo.rasters.stacking.moments import RunningStatistics
+from zoo.rasters.stacking.optical import Calibration
+from zoo.rasters.stacking.options import StackOptions
 from zoo.rasters.stacks import (
     FORMAT_VERSION,
     TAG_DATE,

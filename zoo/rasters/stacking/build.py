@@ -15,17 +15,25 @@ from rasterio.windows import Window
 from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_CHANNELS, IndexParameters, OptramEdges, OptramFit
 from zoo.rasters.alignment import AlignedBand, windows
-from zoo.rasters.channels import STR, ChannelMaker, Plan, in_unit, plan_channels
 from zoo.rasters.cog import StackWriter
 from zoo.rasters.grid import choose_grid, grid_crs, require_metres
 from zoo.rasters.layers import Layer, crs_name, crs_unit, open_layer, utm_code
-from zoo.rasters.moisture import VOLUMETRIC, moisture_range
-from zoo.rasters.moments import RunningStatistics
-from zoo.rasters.optical import Calibration, Samples, calibrate, check_reflectance, check_swapped, clouded, sample
-from zoo.rasters.scene_channels import finish_index, finish_optram, rain_factor, settle_ranges
 from zoo.rasters.sources import OPTICAL, Sources
-from zoo.rasters.stack_options import StackOptions, StackReport
-from zoo.rasters.stack_tags import band_sources, band_tags, file_tags
+from zoo.rasters.stacking.channels import STR, ChannelMaker, Plan, in_unit, plan_channels
+from zoo.rasters.stacking.moisture import VOLUMETRIC, moisture_range
+from zoo.rasters.stacking.moments import RunningStatistics
+from zoo.rasters.stacking.optical import (
+    Calibration,
+    Samples,
+    calibrate,
+    check_reflectance,
+    check_swapped,
+    clouded,
+    sample,
+)
+from zoo.rasters.stacking.options import StackOptions, StackReport
+from zoo.rasters.stacking.scene_channels import finish_index, finish_optram, rain_factor, settle_ranges
+from zoo.rasters.stacking.tags import band_sources, band_tags, file_tags
 
 WINDOW = 1024
 """Side of the squares that are worked on: ten bands of 4 MB at a time."""

@@ -13,8 +13,8 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from zoo.errors import DataError
+from zoo.rasters.products.safe_xml import parse_xml, text_of
 from zoo.rasters.reading import first_line
-from zoo.rasters.safe_xml import parse_xml, text_of
 from zoo.rasters.sources import BandFile, Sources
 
 BANDS: dict[str, tuple[str, int]] = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from zoo.errors import ConfigError
 from zoo.physics import IndexParameters
-from zoo.rasters.channels import MOISTURE_SOURCES, Moisture
 from zoo.rasters.layers import Bounds
-from zoo.rasters.moments import RunningStatistics
+from zoo.rasters.stacking.channels import MOISTURE_SOURCES, Moisture
+from zoo.rasters.stacking.moments import RunningStatistics
 
 PHASES = ("", "pre", "post")
 
@@ -29,7 +29,8 @@ class StackOptions:
         save_weights: file that gets the index parameters with the ranges that were used.
         like: raster whose grid is taken; see :func:`zoo.rasters.grid.choose_grid` for this and the next three.
         crs, resolution, bounds: another grid.
-        baseline, offset, scale: what the user says of the optical numbers; see :func:`zoo.rasters.optical.calibrate`.
+        baseline, offset, scale: what the user says of the optical numbers; see
+            :func:`zoo.rasters.stacking.optical.calibrate`.
         phase: "pre" or "post" failure, "" when unknown.
         force: take bands that look swapped as they are.
         overwrite: replace a file that is there.

@@ -22,9 +22,9 @@ from shapely.geometry import shape
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.files import atomic_path, check_writable_folder
 from zoo.rasters.dates import parse_day
+from zoo.rasters.products.stac_items import Item, choose_day
 from zoo.rasters.reading import first_line
 from zoo.rasters.sources import BandFile, Sources
-from zoo.rasters.stac_items import Item, choose_day
 
 Bbox = tuple[float, float, float, float]
 Progress = Callable[[int, int], None]
