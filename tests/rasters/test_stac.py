@@ -20,7 +20,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.rasters import stac
+from zoo.rasters.products import stac
 from zoo.rasters.products.stac import check_bbox, fetch_sources, parse_dates
 from zoo.rasters.products.stac_items import choose_day, offset_of, tile_of
 

@@ -10,8 +10,8 @@ import pytest
 from scipy.special import expit
 
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, slope_degrees
-from zoo.rasters import stacking
 from zoo.rasters.sources import BandFile, Sources
+from zoo.rasters.stacking import build as stacking
 from zoo.rasters.stacking.build import build_stack
 from zoo.rasters.stacking.options import StackOptions, StackReport
 from zoo.rasters.stacks import Stack

@@ -135,7 +135,8 @@ def test_a_stopped_run_leaves_nothing(sent: signal.Signals, write_raster: WriteR
     code = """
     import signal, sys, time
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from zoo.rasters import channels, stacking
+    from zoo.rasters.stacking import build as stacking
+    from zoo.rasters.stacking import channels
     from zoo.cli import run
     stacking.WINDOW = 64
     make = channels.ChannelMaker.make
