@@ -93,3 +93,13 @@ def test_unknown_fields_are_left_to_those_who_know_them(tmp_path: Path) -> None:
     path = tmp_path / "weights.json"
     path.write_text(json.dumps(changed(crs="EPSG:32643", classes=[0.4, 0.6])))
     assert IndexParameters.load(path).ranges == RANGES
+
+
+def test_an_index_of_another_form_is_refused(tmp_path):
+    path = tmp_path / "weights.json"
+    values = IndexParameters().to_dict()
+    path.write_text(json.dumps({**values, "risk": {"form": "multiplicative"}}))
+    assert IndexParameters.load(path) == IndexParameters()
+    path.write_text(json.dumps({**values, "risk": {"form": "log-additive"}}))
+    with pytest.raises(DataError, match=r"weights\.json: holds the weights of a log-additive index"):
+        IndexParameters.load(path)

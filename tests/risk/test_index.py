@@ -55,8 +55,11 @@ def test_a_file_comes_back_as_it_went(tmp_path):
 
 def test_zoo_stack_reads_the_same_file(tmp_path):
     path = tmp_path / "w.json"
-    full().save(path)
+    full(form="multiplicative").save(path)
     assert IndexParameters.load(path) == full().index
+    full(form="log-additive").save(path)
+    with pytest.raises(DataError, match="log-additive index, and the LSI channel is equation 4"):
+        IndexParameters.load(path)
 
 
 def test_a_file_of_zoo_stack_will_do(tmp_path):

@@ -21,6 +21,9 @@ FORMAT_VERSION = 1
 FEATURES: Mapping[str, str] = {band.name: band.unit for band in PAPER_CHANNELS if band.name != "LSI"}
 """Unit of each channel that the index may be made of."""
 
+EQUATION_4 = "multiplicative"
+"""Form of the index of the paper, as files name it."""
+
 RAIN_CLIP = (0.0, 5.0)
 """Bounds of the rainfall factor [O]: the weighted sum reaches 0.8, and beyond sigmoid(5 * 0.8) = 0.98 the index no
 longer tells one slope from another."""
@@ -129,11 +132,16 @@ class IndexParameters:
         return cls(weights, ranges, _rain(rain, where), _clip(rain, where), str(values.get("source", "")))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> IndexParameters:
+    def load(cls, path: str | os.PathLike[str], *, any_form: bool = False) -> IndexParameters:
         """Read a file.
 
+        Args:
+            path: of the JSON.
+            any_form: take the weights of an index of another form too; an LSI channel is equation 4's.
+
         Raises:
-            DataError: if the file is missing, is no JSON, or :meth:`from_dict` refuses it; with the file's name.
+            DataError: if the file is missing, is no JSON, holds an index of another form (``zoo risk calibrate
+                --form log-additive``), or :meth:`from_dict` refuses it; with the file's name.
         """
         path = Path(path)
         try:
@@ -146,6 +154,14 @@ class IndexParameters:
             raise DataError(f"is no JSON: {error}", where=path) from error
         if not isinstance(values, dict):
             raise DataError("holds no table of weights", where=path)
+        risk = values.get("risk")
+        form = risk.get("form", EQUATION_4) if isinstance(risk, Mapping) else EQUATION_4
+        if form != EQUATION_4 and not any_form:
+            raise DataError(
+                f"holds the weights of a {form} index, and the LSI channel is equation 4",
+                where=path,
+                hint="Calibrate with --form multiplicative, or map it with: zoo risk map",
+            )
         try:
             return cls.from_dict(values, path)
         except ZooError as error:

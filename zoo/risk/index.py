@@ -196,7 +196,7 @@ class RiskIndex:
         Raises:
             DataError: if the file is missing, is no JSON, or :meth:`from_dict` refuses it; with the file's name.
         """
-        IndexParameters.load(path)
+        IndexParameters.load(path, any_form=True)
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")), path)
 
     def to_json(self) -> str:
