@@ -44,7 +44,7 @@ def python(site: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
 def test_it_is_listed_and_says_that_it_needs_rain(zoo: Zoo, site: str) -> None:
     reports = json.loads(zoo("plugins", "--json", check=True, PYTHONPATH=site).stdout)
     (report,) = [report for report in reports if report["name"] == "zoo-mondini"]
-    assert report["provides"] == {"models": ["mondini_rain"]}
+    assert report["provides"] == {"models": ["mondini_rain"], "comparators": ["mondini"]}
     listed = zoo("models", "mondini*", check=True, PYTHONPATH=site).stdout
     assert "NEEDS RAIN" in listed
     shown = json.loads(zoo("models", "show", "mondini_rain", "--json", check=True, PYTHONPATH=site).stdout)
@@ -67,6 +67,27 @@ def test_training_it_on_images_says_why_not(zoo: Zoo, site: str, patches: Path) 
     done = zoo(*line.split(), "--data", patches, PYTHONPATH=site)
     assert done.returncode == 1
     assert REASON in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_it_is_a_row_of_table_2_where_there_are_rainfall_histories(zoo: Zoo, site: str, tmp_path: Path) -> None:
+    code = "from zoo_mondini.synthetic import make_histories; t = make_histories(600, hours=24, seed=1); "
+    code += "t.drop(columns='probability').to_csv('rain.csv', index=False)"
+    made = python(site, "-c", code, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    line = (
+        "risk compare rain.csv --label landslide --coords x,y --models mondini,lsi_without_rain --folds 3 --cv random"
+    )
+    zoo(*line.split(), "--json", "rows.json", check=True, PYTHONPATH=site)
+    rows = {row["model"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert rows["mondini"]["status"] == "ok"
+    assert rows["mondini"]["auc"] > 0.75
+    (tmp_path / "dry.csv").write_text(
+        "label,slope,x\n" + "".join(f"{i % 2},{20 + i % 7 + i % 2},{i}\n" for i in range(60))
+    )
+    line = "risk compare dry.csv --label label --models mondini --cv random"
+    done = zoo(*line.split(), PYTHONPATH=site)
+    assert "skipped: " in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
