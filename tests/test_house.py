@@ -25,9 +25,12 @@ MAY_IMPORT = {
     "datasets": BASE | {"registry", "physics", "rasters"},
     "evaluation": BASE | {"registry"},
     "training": BASE | {"registry", "physics", "datasets", "evaluation"},
-    "bench": BASE | {"registry", "datasets", "evaluation", "training"},
+    "deploy": BASE | {"registry", "blocks", "models", "physics", "datasets", "training"},
+    "mapping": BASE | {"registry", "physics", "rasters", "training", "deploy"},
+    "bench": BASE | {"registry", "datasets", "evaluation", "training", "deploy"},
     "cli": BASE
-    | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"},
+    | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
+    | {"deploy", "mapping"},
 }
 ONLY_IN = {
     "torchgeo": {"datasets"},
@@ -41,6 +44,10 @@ ONLY_IN = {
     "xgboost": {"risk"},
     "pystac_client": {"rasters"},
     "click": {"cli"},
+    "onnx": {"deploy"},
+    "onnxruntime": {"deploy"},
+    "openvino": {"deploy"},
+    "ray": {"bench", "mapping"},
 }
 TORCH_FREE = (
     "__init__.py",
