@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,45 @@ def trial(patches: Path) -> Callable[..., TrialConfig]:
         return replace(config, **changes)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def measured() -> Callable[..., dict[str, Any]]:
+    """Make what a trial of two test images measures."""
+    return measure
+
+
+def measure(tp: int = 30, *, loss: float = 0.1, seconds: float = 0.02) -> dict[str, Any]:
+    """What a trial of two test images measures."""
+    histogram = {"positive": [0] * 199 + [40], "negative": [160] + [0] * 199}
+    odds = {"positive": [0] * 239 + [40], "negative": [160] + [0] * 239}
+    return {
+        "data": {
+            "name": "ellipses", "bands": [], "class_names": ["background", "landslide"], "pixel_size": None,
+            "patch": [3, 10, 10], "patches": {"train": 5, "val": 1, "test": 2}, "split_notes": [],
+        },
+        "threshold": 0.5,
+        "val": {"loss": loss, "histogram": histogram, "odds": odds},
+        "test": {
+            "names": ["a", "b"], "groups": ["s", "s"], "histogram": histogram, "odds": odds, "loss": loss,
+            "objects": {
+                "total": [[1, 1, 0, 0], [0] * 4], "touched": [[1, 1, 0, 0], [0] * 4], "found": [[0, 1, 0, 0], [0] * 4],
+                "predicted": [3, 1], "false_alarms": [1, 1],
+            },
+            "boundaries": {
+                "predicted": [8, 2], "predicted_near": [[4, 6, 8], [0, 0, 0]],
+                "truth": [10, 0], "truth_near": [[5, 6, 10], [0, 0, 0]],
+            },
+            "counts": {"tp": [tp, 0], "fp": [10, 0], "fn": [40 - tp, 0], "tn": [50, 100]},
+        },
+        "training": {"steps": 2, "seconds": 1.0, "format": {}, "curve": [[1, 0.5], [2, 0.4]]},
+        "parameters": 1_500_000,
+        "gmac": 1.25,
+        "speed": [
+            {"batch": 1, "median_s": seconds, "iqr_s": 0.0, "passes": 5},
+            {"batch": 8, "median_s": 4 * seconds, "iqr_s": 0.0, "passes": 5},
+        ],
+        "seconds": {"train": 1.0},
+        "environment": {"device_name": "a processor", "threads": 2, "versions": {"torch": "2"}},
+        "weights_sha256": "",
+    }  # fmt: skip

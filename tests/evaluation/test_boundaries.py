@@ -71,5 +71,5 @@ def test_counts_survive_a_result_file_and_edits_are_seen() -> None:
     assert BoundaryCounts.from_dict(BoundaryCounts.concatenate([]).to_dict()).truth.shape == (0,)
     with pytest.raises(ResultError, match="near than there are"):
         BoundaryCounts.from_dict({**values, "truth": [1, 1]})
-    with pytest.raises(ResultError, match="lack truth"):
+    with pytest.raises(ResultError, match="lack predicted_near, truth"):
         BoundaryCounts.from_dict({"predicted": []})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from zoo.bench.results import TrialResult
-from zoo.evaluation.summary import summarise
+from zoo.evaluation.summary import summarise_trial
+
+if TYPE_CHECKING:
+    from zoo.bench.uncertainty import Difference
 
 STANDARD = (
     "dice",
@@ -36,6 +39,10 @@ class Row:
         seeds: trials with figures.
         figures: the keys of :data:`STANDARD` and every other registered metric; ``None`` where undefined.
         best_batch: batch size of ``fps_batch``.
+        intervals: lower and upper end by figure, NaN where undefined; empty before
+            :func:`zoo.bench.uncertainty.add_uncertainty`.
+        difference: from the baseline in Dice; ``None`` for the baseline itself.
+        group: letters; rows that share one cannot be told apart.
     """
 
     model: str
@@ -45,6 +52,9 @@ class Row:
     seeds: int
     figures: dict[str, float | None]
     best_batch: int | None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    difference: Difference | None = None
+    group: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as ``--json`` writes it."""
@@ -58,6 +68,22 @@ class Row:
             "seeds": self.seeds,
             "best_batch": self.best_batch,
             **others,
+            **{f"{name}_low": _known(low) for name, (low, _) in self.intervals.items()},
+            **{f"{name}_high": _known(high) for name, (_, high) in self.intervals.items()},
+            "group": self.group,
+            **self._compared(),
+        }
+
+    def _compared(self) -> dict[str, Any]:
+        if self.difference is None:
+            return dict.fromkeys(("baseline", "difference", "difference_low", "difference_high", "difference_p"))
+        found = self.difference
+        return {
+            "baseline": found.baseline,
+            "difference": found.mean,
+            "difference_low": _known(found.low),
+            "difference_high": _known(found.high),
+            "difference_p": _known(found.p),
         }
 
 
@@ -96,7 +122,7 @@ def _figures(trial: TrialResult) -> dict[str, float | None]:
     speed = measured["speed"]
     single = next(sample for sample in speed if sample["batch"] == 1)
     return {
-        **summarise(trial.counts, measured["data"]["pixel_size"]),
+        **summarise_trial(trial.evaluated, measured["data"]["pixel_size"]),
         "loss": measured["test"]["loss"],
         "parameters": measured["parameters"],
         "gmac": measured["gmac"],
@@ -107,6 +133,10 @@ def _figures(trial: TrialResult) -> dict[str, float | None]:
 
 def _images_per_second(sample: dict[str, Any]) -> float:
     return float(sample["batch"] / sample["median_s"])
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _mean(values: list[float | None]) -> float | None:

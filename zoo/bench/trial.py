@@ -143,12 +143,15 @@ def _measure(
             "split_notes": list(train.split_notes),
         },
         "threshold": chosen.threshold,
-        "val": {"loss": _finite(chosen.loss), "histogram": chosen.histogram.to_dict()},
+        "val": {"loss": _finite(chosen.loss), "histogram": chosen.histogram.to_dict(), "odds": chosen.odds.to_dict()},
         "test": {
             "names": [patch.name for patch in splits["test"].patches],
             "groups": [patch.group for patch in splits["test"].patches],
             "counts": test.counts.to_dict(),
+            "objects": test.objects.to_dict(),
+            "boundaries": test.boundaries.to_dict(),
             "histogram": test.histogram.to_dict(),
+            "odds": test.odds.to_dict(),
             "loss": _finite(test.loss),
         },
         "training": {
