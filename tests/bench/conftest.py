@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from zoo import registry
 from zoo.bench.config import SPLITS, DataSource, TrialConfig
+from zoo.bench.results import TrialResult
 from zoo.training.recipes import get_recipe
+
+IMAGES = 60
 
 ODD_MODELS = """
     from zoo.registry import Flag, ModelSpec, hookimpl
@@ -123,3 +127,23 @@ def measure(tp: int = 30, *, loss: float = 0.1, seconds: float = 0.02) -> dict[s
         "environment": {"device_name": "a processor", "threads": 2, "versions": {"torch": "2"}},
         "weights_sha256": "",
     }  # fmt: skip
+
+
+@pytest.fixture
+def result(measured: Callable[..., dict[str, Any]]) -> Callable[..., TrialResult]:
+    """Make a trial on sixty images whose landslides of about 200 pixels are found with a given probability."""
+    return lambda config, quality, names="t": make_result(measured(), config, quality, names)
+
+
+def make_result(values: dict[str, Any], config: TrialConfig, quality: float, names: str) -> TrialResult:
+    landslide = np.random.default_rng(0).integers(100, 300, IMAGES)
+    rng = np.random.default_rng(round(1000 * quality) + 7 * config.seed)
+    tp = rng.binomial(landslide, quality)
+    fp = rng.binomial(landslide, 1 - quality)
+    counts: dict[str, Any] = {"tp": tp, "fp": fp, "fn": landslide - tp, "tn": 4096 - landslide - fp}
+    values["test"] |= {
+        "names": [f"{names}{index}" for index in range(IMAGES)],
+        "groups": ["s"] * IMAGES,
+        "counts": {name: cells.tolist() for name, cells in counts.items()},
+    }
+    return TrialResult(config, "ok", "", values)

@@ -17,27 +17,7 @@ from zoo.errors import ResultError, UnknownNameError
 
 Make = Callable[..., TrialConfig]
 Trial = Callable[..., TrialResult]
-IMAGES = 60
-
-
-@pytest.fixture
-def result(measured: Callable[..., dict[str, Any]]) -> Trial:
-    """Make a trial on sixty images whose landslides of about 200 pixels are found with a given probability."""
-    return lambda config, quality, names="t": make_result(measured(), config, quality, names)
-
-
-def make_result(values: dict[str, Any], config: TrialConfig, quality: float, names: str) -> TrialResult:
-    landslide = np.random.default_rng(0).integers(100, 300, IMAGES)
-    rng = np.random.default_rng(round(1000 * quality) + 7 * config.seed)
-    tp = rng.binomial(landslide, quality)
-    fp = rng.binomial(landslide, 1 - quality)
-    counts: dict[str, Any] = {"tp": tp, "fp": fp, "fn": landslide - tp, "tn": 4096 - landslide - fp}
-    values["test"] |= {
-        "names": [f"{names}{index}" for index in range(IMAGES)],
-        "groups": ["s"] * IMAGES,
-        "counts": {name: cells.tolist() for name, cells in counts.items()},
-    }
-    return TrialResult(config, "ok", "", values)
+IMAGES = 60  # as many as the fixture ``result`` makes
 
 
 def table(results: list[TrialResult], baseline: str | None = None) -> dict[str, Any]:

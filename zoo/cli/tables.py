@@ -10,6 +10,7 @@ from rich.text import Text
 from zoo.bench.leaderboard import Row
 from zoo.bench.render import FOOTNOTE, PAPER_NOTE, describe_setting, paper_row, terminal_table
 from zoo.bench.results import TrialResult
+from zoo.bench.uncertainty import describe_draws
 
 
 def print_leaderboard(results: Sequence[TrialResult], rows: Sequence[Row], console: Console) -> None:
@@ -19,5 +20,7 @@ def print_leaderboard(results: Sequence[TrialResult], rows: Sequence[Row], conso
     console.print(terminal_table(rows, console.width))
     console.print()
     console.print(Text(FOOTNOTE, style="dim"))
+    if any(row.intervals for row in rows):
+        console.print(Text(describe_draws(results), style="dim"))
     if any(paper_row(row) for row in rows):
         console.print(Text(PAPER_NOTE, style="dim"))
