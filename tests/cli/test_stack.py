@@ -179,6 +179,8 @@ def test_a_catalogue_is_asked_for_its_bands(
     [
         (("--rain", "12"), "--rain: '12' is not 2 numbers"),
         (("--rain", "a,b"), "12,2"),
+        (("--rain", "nan,2"), "'nan,2' is not 2 numbers"),
+        (("--rain=-5,2",), "--rain: rain of -5 mm/h over 2 days"),
         (("--bounds", "1,2,3"), "is not 4 numbers"),
         (("--moisture-range", "0.5"), "is not 2 numbers"),
         (("--date", "June"), "is no date"),

@@ -22,6 +22,7 @@ from zoo.errors import ConfigError, DataError, ZooError
 from zoo.rasters.patches import CutOptions, cut_patches
 from zoo.rasters.patches.folder import whole_folder
 from zoo.rasters.patches.grid import Coverage, Grid
+from zoo.rasters.stacks import Stack
 from zoo.registry import create_dataset
 
 TRANSFORM = from_origin(400000, 3900000, 10, 10)
@@ -118,6 +119,28 @@ def test_patches_put_together_are_the_scene(tmp_path: Path, slides: Path) -> Non
     assert scene.landslide_pixels == scene.kept_pixels == scene.mask_pixels == expected.sum()
     assert scene.valid_pixels == 100 * 150
     assert {(row["scene"], row["date"], row["phase"]) for row in rows} == {("S1", "2024-06-10", "post")}
+
+
+def test_scaled_numbers_become_values_in_their_unit(tmp_path: Path, slides: Path) -> None:
+    """A raster of whole numbers whose tags say what one of them is worth, as products of agencies are."""
+    path = tmp_path / "scaled.tif"
+    numbers = np.arange(2 * 100 * 150, dtype=np.int16).reshape(2, 100, 150) % 3000
+    numbers[0, 0, 0] = -1
+    with rasterio.open(
+        path, "w", driver="GTiff", count=2, height=100, width=150, dtype="int16", crs="EPSG:32643",
+        transform=TRANSFORM, nodata=-1,
+    ) as target:  # fmt: skip
+        target.write(numbers)
+        target.scales, target.offsets = (0.01, 1.0), (-5.0, 0.0)
+    with Stack(path) as stack:
+        values = stack.read()
+        assert np.isnan(values[0, 0, 0])
+        assert values[0, 1:] == pytest.approx(numbers[0, 1:] * 0.01 - 5, abs=1e-5)
+        assert np.array_equal(values[1], numbers[1])
+    cut_patches([path], slides, tmp_path / "out", POST)
+    with rasterio.open(tmp_path / "out" / "images" / table(tmp_path / "out")[0]["tile"]) as source:
+        assert (source.scales, source.offsets) == ((1.0, 1.0), (0.0, 0.0))
+        assert np.array_equal(source.read(), values[:, :32, :32], equal_nan=True)
 
 
 def test_names_units_and_tags_travel_with_each_patch(tmp_path: Path, slides: Path) -> None:
