@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from zoo.bench.leaderboard import Row
-from zoo.bench.render import FOOTNOTE, PAPER_NOTE, describe_setting, paper_row, terminal_table
+from zoo.bench.render import FOOTNOTE, describe_setting, paper_note, terminal_table
 from zoo.bench.results import TrialResult
 
 
@@ -19,5 +19,5 @@ def print_leaderboard(results: Sequence[TrialResult], rows: Sequence[Row], conso
     console.print(terminal_table(rows, console.width))
     console.print()
     console.print(Text(FOOTNOTE, style="dim"))
-    if any(paper_row(row) for row in rows):
-        console.print(Text(PAPER_NOTE, style="dim"))
+    if any(row.paper for row in rows):
+        console.print(Text(paper_note(results), style="dim"))
