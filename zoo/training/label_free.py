@@ -48,7 +48,7 @@ def score(probability: Callable[[Tensor], Tensor], batches: Iterable[Tensor], th
     called = promised = mass = both = either = entropy = pixels = 0.0
     for batch in batches:
         valid = ~torch.isnan(batch).any(1)
-        first, second = (
+        first, second = (  #
             torch.rot90(probability(torch.rot90(batch, turn, (-2, -1))), -turn, (-2, -1)).cpu().double()
             for turn in VIEWS
         )
@@ -70,3 +70,8 @@ def score(probability: Callable[[Tensor], Tensor], batches: Iterable[Tensor], th
         positive=called / pixels if pixels else 0.0,
         entropy=entropy / pixels if pixels else 0.0,
     )
+
+
+def choose(scores: dict[float, Score]) -> float:
+    """The share with the best score."""
+    return max(scores, key=lambda share: scores[share].expected_dice)
