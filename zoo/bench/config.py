@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
 
 SPLITS = ("train", "val", "test")
-_NAMING = ("title", "benchmark", "setting", "paper")
+_NAMING = ("title", "benchmark", "setting", "paper", "baseline")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class TrialConfig:
         benchmark: name of the configuration that the trial belongs to; empty when it was asked for by flags.
         setting: which of the configuration's settings, such as the region held out; empty when it has one.
         paper: table of the paper whose row of the same title stands beside ours; empty for none.
+        baseline: title of the row that the others are compared with; empty for none.
     """
 
     model: str
@@ -104,6 +105,7 @@ class TrialConfig:
     benchmark: str = ""
     setting: str = ""
     paper: str = ""
+    baseline: str = ""
 
     @property
     def key(self) -> str:
