@@ -52,7 +52,8 @@ class Benchmark:
         title: for people.
         models: in the order of the table.
         data: where the patches come from.
-        recipe: how to train.
+        recipe_name: of a registered recipe.
+        recipe_changes: fields of it that are replaced.
         seeds: one trial a model and seed.
         baseline: title of the row that the others are compared with; empty for none.
         paper: a key of :data:`zoo.bench.paper.TABLES`; empty for none.
@@ -65,7 +66,8 @@ class Benchmark:
     title: str
     models: tuple[Entry, ...]
     data: DataSource
-    recipe: Recipe
+    recipe_name: str
+    recipe_changes: dict[str, Any]
     seeds: tuple[int, ...]
     baseline: str = ""
     paper: str = ""
@@ -80,6 +82,45 @@ class Benchmark:
                 raise ConfigError(f"two models are called {label!r}", where=self.name or None, hint="Give each a label")
         if self.baseline and self.baseline not in labels:
             raise UnknownNameError("baseline", self.baseline, labels, where=self.name or None)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How to train."""
+        return get_recipe(self.recipe_name).changed(**self.recipe_changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a results folder keeps of it, as plain JSON values."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "models": [{"model": one.model, "options": one.options, "label": one.label} for one in self.models],
+            "data": self.data.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "seeds": list(self.seeds),
+            "baseline": self.baseline,
+            "paper": self.paper,
+            "hold_out": list(self.hold_out),
+            "adapt": self.adapt,
+        }
+
+    def with_recipe(self, name: str | None, overrides: Mapping[str, Any]) -> Benchmark:
+        """The benchmark with another recipe, or with fields of its own replaced; steps and epochs replace each other.
+
+        Args:
+            name: of a registered recipe, whose own values then hold; ``None`` to keep what there is.
+            overrides: fields by name; ``None`` leaves one as it is.
+
+        Raises:
+            ZooError: if the recipe does not exist, or a value is out of range.
+        """
+        given = {label: value for label, value in overrides.items() if value is not None}
+        kept = dict(self.recipe_changes) if name is None else {}
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):
+            if one in given:
+                kept.pop(other, None)
+        changed = replace(self, recipe_name=name or self.recipe_name, recipe_changes={**kept, **given})
+        catalogue().losses.get(changed.recipe.loss)
+        return changed
 
     def selected(self, text: str) -> Benchmark:
         """The benchmark with fewer models: those whose label or name is named or matches a shell pattern.
@@ -219,12 +260,14 @@ def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
     paper = top.text("paper", "")
     if paper and paper not in TABLES:
         raise UnknownNameError("table", paper, TABLES, where=f"{path}: paper")
+    recipe_name, recipe_changes = _recipe(top.named("recipe"))
     benchmark = Benchmark(
         name=path.stem,
         title=top.text("title", path.stem),
         models=models,
         data=_data(top.named("data"), path.parent),
-        recipe=_recipe(top.named("recipe")),
+        recipe_name=recipe_name,
+        recipe_changes=recipe_changes,
         seeds=_seeds(top),
         baseline=top.text("baseline", ""),
         paper=paper,
@@ -320,11 +363,12 @@ def _data(table: _Table, folder: Path) -> DataSource:
         return DataSource.parse(str(path), options)
 
 
-def _recipe(table: _Table) -> Recipe:
+def _recipe(table: _Table) -> tuple[str, dict[str, Any]]:
+    name = table.text("name", "quick")
     with _at(table.where):
-        recipe = get_recipe(table.text("name", "quick"))
+        recipe = get_recipe(name)
     hints = get_type_hints(Recipe)
-    changes = {}
+    changes: dict[str, Any] = {}
     for one in fields(Recipe):
         if one.name in ("name", "summary"):
             continue
@@ -340,9 +384,8 @@ def _recipe(table: _Table) -> Recipe:
     if "steps" in changes and "epochs" in changes:
         raise ConfigError("steps and epochs exclude each other", where=table.where)
     with _at(table.where):
-        changed = recipe.changed(**changes)
-        catalogue().losses.get(changed.loss)
-    return changed
+        catalogue().losses.get(recipe.changed(**changes).loss)
+    return name, changes
 
 
 def _seeds(top: _Table) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 from zoo.bench.executors import LONGEST_WAIT_S, Told
 from zoo.bench.results import TrialResult
+from zoo.bench.speed_session import SpeedSession, SpeedSubject, time_models
 from zoo.bench.worker import TrialJob, run_isolated
 from zoo.cluster import connected
 from zoo.errors import ConfigError
@@ -148,6 +150,37 @@ def run_on_node(job: TrialJob, source: Files | None, board: Any) -> tuple[TrialR
         result = run_isolated(local, lambda stage, done, total: board.tell.remote(stem, stage, done, total))
         log = local.log.read_bytes() if local.log.is_file() else b""
         return result, read_files(local.bundle), log
+
+
+def device_on_cluster(address: str, name: str) -> str:
+    """The device that ``name`` means on a cluster: with ``auto`` a GPU where it has one.
+
+    Raises:
+        ConfigError: if there is no such device in the cluster.
+    """
+    with connected(address) as ray:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+    if name == "auto":
+        return "cuda" if gpus else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"{name!r} is no device of a cluster", where="--device", hint="Use auto, cpu or cuda")
+    if name == "cuda" and not gpus:
+        raise ConfigError("the cluster has no GPU", where="--device", hint="Use --device auto or cpu")
+    return name
+
+
+def time_on_cluster(address: str, subjects: Sequence[SpeedSubject]) -> SpeedSession:
+    """Time models beside each other on one node, which does nothing else meanwhile.
+
+    Raises:
+        ConfigError: as :func:`zoo.cluster.connected`.
+    """
+    with connected(address) as ray:
+        cpus = min(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+        gpus = 1 if subjects[0].device.startswith("cuda") else 0
+        task = ray.remote(time_models).options(num_cpus=max(1, math.floor(cpus)), num_gpus=gpus, max_retries=RETRIES)
+        session: SpeedSession = ray.get(task.remote(list(subjects), threads=max(1, math.floor(cpus))))
+        return session
 
 
 def read_files(folder: Path) -> Files:

@@ -209,7 +209,7 @@ def _read_attempts(job: TrialJob) -> tuple[int, list[dict[str, Any]]]:
 def _child(sender: Connection, job: TrialJob, accumulate: int, again: bool) -> None:
     # The parent decides what Ctrl-C means: it stops the trials that run and keeps those that are done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.update(job.environment)
     handle = os.open(job.log, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if again else os.O_TRUNC), 0o644)
     for stream in (sys.stdout, sys.stderr):
@@ -235,7 +235,8 @@ def _child(sender: Connection, job: TrialJob, accumulate: int, again: bool) -> N
     sender.close()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone; to be run in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
