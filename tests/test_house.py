@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "bench": BASE | {"registry", "cluster", "datasets", "evaluation", "training", "deploy"},
     "cli": BASE
     | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
-    | {"deploy", "mapping"},
+    | {"cluster", "deploy", "mapping"},
 }
 ONLY_IN = {
     "torchgeo": {"datasets"},

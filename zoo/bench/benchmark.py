@@ -356,11 +356,12 @@ def _data(table: _Table, folder: Path) -> DataSource:
             check_options(catalogue().datasets.get(name), {key: options[key] for key in options if key != "root"})
         return DataSource(name, options)
     path = folder / Path(name).expanduser()
-    if not path.is_dir() and Path(name).parent == Path():
+    if not path.is_dir() and "/" not in name and not name.startswith((".", "~")):
         raise UnknownNameError("data set or folder", name, list_datasets(), where=table.where)
     with _at(table.where):
+        source = DataSource.parse(str(path), options)
         check_options(catalogue().datasets.get("folder"), options)
-        return DataSource.parse(str(path), options)
+    return source
 
 
 def _recipe(table: _Table) -> tuple[str, dict[str, Any]]:

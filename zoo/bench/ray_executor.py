@@ -54,11 +54,10 @@ class RayExecutor:
     def __enter__(self) -> Self:
         """Connect."""
         ray = self._ray = self._stack.enter_context(connected(self.address))
-        smallest = min(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-        self._cpus = max(1, math.floor(smallest / self.jobs))
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
-        )
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._cpus = max(1, math.floor(smallest_node(ray) / self.jobs))
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         return self
 
@@ -143,7 +142,7 @@ def run_on_node(job: TrialJob, source: Files | None, board: Any) -> tuple[TrialR
     stem = job.config.file_stem
     with tempfile.TemporaryDirectory(prefix="zoo-trial-") as name:
         folder = Path(name)
-        local = replace(job, bundle=folder / "bundle", log=folder / "trial.log", state=folder / "state", source=None)
+        local = replace(job, bundle=folder / "bundle", log=folder / job.log.name, state=folder / "state", source=None)
         if source is not None:
             write_files(folder / "source", source)
             local = replace(local, source=folder / "source")
@@ -176,11 +175,24 @@ def time_on_cluster(address: str, subjects: Sequence[SpeedSubject]) -> SpeedSess
         ConfigError: as :func:`zoo.cluster.connected`.
     """
     with connected(address) as ray:
-        cpus = min(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+        cpus = max(1, math.floor(smallest_node(ray)))
         gpus = 1 if subjects[0].device.startswith("cuda") else 0
-        task = ray.remote(time_models).options(num_cpus=max(1, math.floor(cpus)), num_gpus=gpus, max_retries=RETRIES)
-        session: SpeedSession = ray.get(task.remote(list(subjects), threads=max(1, math.floor(cpus))))
+        task = ray.remote(time_models).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
+        session: SpeedSession = ray.get(task.remote(list(subjects), threads=cpus))
         return session
+
+
+def smallest_node(ray: Any) -> float:
+    """Processors of the smallest node that has any.
+
+    Raises:
+        ConfigError: if no node has one.
+    """
+    cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    working = [float(count) for count in cpus if count > 0]
+    if not working:
+        raise ConfigError("no node of the cluster has a processor", where="--ray", hint="Add nodes with ray start")
+    return min(working)
 
 
 def read_files(folder: Path) -> Files:

@@ -100,7 +100,7 @@ class Runner:
                         waiting.remove(config)
                         executor.submit(self._job(config))
                         running += 1
-                for job, result in executor.poll():
+                for job, result in executor.poll() if running else ():
                     running -= 1
                     keep(job.config, result)
         return [results[config.file_stem] for config in trials]

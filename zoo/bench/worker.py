@@ -248,5 +248,5 @@ def _cause_of_death(exit_code: int | None, stage: str, log: Path) -> tuple[str, 
         name = signal.Signals(-exit_code).name
         if name == "SIGKILL":
             return "out-of-memory", f"killed by the system in stage {stage!r}, most likely for want of memory"
-        return "failed", f"the process died of {name} in stage {stage!r}; see {log}"
-    return "failed", f"the process ended with exit code {exit_code} in stage {stage!r}; see {log}"
+        return "failed", f"the process died of {name} in stage {stage!r}; see {log.name}"
+    return "failed", f"the process ended with exit code {exit_code} in stage {stage!r}; see {log.name}"
