@@ -21,7 +21,8 @@ def connected(address: str) -> Iterator[Any]:
     Where this process is connected already, that connection is used and kept.
 
     Args:
-        address: ``HOST:PORT`` of the head, or ``auto`` for the cluster that this machine belongs to.
+        address: ``HOST:PORT`` of the head, ``auto`` for the cluster that this machine belongs to, or ``local`` for one
+            that is made here and goes in the end.
 
     Raises:
         ConfigError: if Ray is not installed, the address is none, or nobody answers there.
@@ -53,7 +54,7 @@ _HINT = "Start one with 'ray start --head' and pass the HOST:PORT that it prints
 
 
 def _reach(address: str) -> None:
-    if address == "auto":
+    if address in ("auto", "local"):
         return
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def measure(
         try:
             images = torch.randn((batch, *shape), device=device)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                joules, times = _time(lambda images=images: model(images), device, seconds, meter)  # type: ignore[misc]
+                joules, times = _time(partial(model, images), device, seconds, meter)
         except (torch.OutOfMemoryError, MemoryError):
             found.stopped = f"memory ran out at batch {batch}"
             break

@@ -176,6 +176,8 @@ def _adapted(job: TrialJob, report: StageReport) -> dict[str, Any]:
     metrics = summarise(test.counts, splits["test"].pixel_size)
     return {
         **_measured(config, splits, test, bundle.threshold),
+        # The threshold is the trained model's; nothing is validated again.
+        "val": {"loss": None},
         "adaptation": bundle.adaptation,
         "parameters": count_parameters(predictor.model),
         "gmac": count_gmac(predictor.model, shape, device),
