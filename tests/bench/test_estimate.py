@@ -21,13 +21,23 @@ Make = Callable[..., TrialConfig]
 SIZES = {"train": 40, "val": 10, "test": 20}
 
 
-def measured(steps: int = 100, resumed_from: int | None = None) -> dict[str, Any]:
-    return {
-        "parameters": 7, "gmac": 0.5, "environment": {"threads": 2, "device_name": "chip"},
-        "training": {"steps": steps, "seconds": 30.0, "resumed_from": resumed_from},
-        "data": {"patches": SIZES}, "seconds": {"evaluate": 3.0},
-        "test": {"names": ["a"], "counts": {name: [1] for name in ("tp", "fp", "fn", "tn")}},
-    }  # fmt: skip
+@pytest.fixture
+def timed(measured: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """What a trial measured, with figures that are easy to divide."""
+
+    def make(steps: int = 100, resumed_from: int | None = None) -> dict[str, Any]:
+        values = measured()
+        return {
+            **values,
+            "parameters": 7,
+            "gmac": 0.5,
+            "environment": {"threads": 2, "device_name": "chip"},
+            "training": {"steps": steps, "seconds": 30.0, "resumed_from": resumed_from},
+            "data": {**values["data"], "patches": SIZES},
+            "seconds": {"evaluate": 3.0},
+        }
+
+    return make
 
 
 def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:
@@ -46,9 +56,11 @@ def test_jobs_share_the_trials() -> None:
     assert makespan([1.0, 1.0, 3.0], 2) == 4.0
 
 
-def test_earlier_results_count_for_the_same_trial_on_the_same_machine(tmp_path: Path, trial: Make) -> None:
-    TrialResult(trial(), "ok", "", measured()).save(tmp_path)
-    TrialResult(trial("segnet"), "ok", "", measured(100, resumed_from=40)).save(tmp_path)
+def test_earlier_results_count_for_the_same_trial_on_the_same_machine(
+    tmp_path: Path, trial: Make, timed: Callable[..., dict[str, Any]]
+) -> None:
+    TrialResult(trial(), "ok", "", timed()).save(tmp_path)
+    TrialResult(trial("segnet"), "ok", "", timed(100, resumed_from=40)).save(tmp_path)
     TrialResult(trial("unet"), "failed", "why", {}).save(tmp_path)
     here = earlier_costs(tmp_path, 2, "chip")
     found = here(trial(seed=5))
@@ -73,10 +85,10 @@ def test_a_few_steps_say_what_a_trial_takes_or_why_it_cannot_run(trial: Make) ->
     assert "is there enough memory?" in measure_cost(trial("dies"), 1, context).error
 
 
-def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make) -> None:
-    results = [TrialResult(trial("unet", seed=seed), "ok", "", measured()) for seed in range(3)]
+def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make, timed: Callable[..., dict[str, Any]]) -> None:
+    results = [TrialResult(trial("unet", seed=seed), "ok", "", timed()) for seed in range(3)]
     assert unequal_steps(results) == []
-    odd = TrialResult(trial("segnet"), "ok", "", measured(90))
+    odd = TrialResult(trial("segnet"), "ok", "", timed(90))
     failed = TrialResult(trial("drs_unet"), "failed", "why", {})
     (told,) = unequal_steps([*results, odd, failed])
     assert told.startswith("segnet, seed 0: 90 optimiser steps, and the others took 100")

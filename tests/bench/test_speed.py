@@ -209,11 +209,12 @@ def test_models_are_timed_in_processes_of_their_own(patches: Path) -> None:
     assert "widths must name two or more levels" in bad.error
 
 
-def test_results_are_timed_once_beside_each_other(tmp_path: Path, trial: Callable[..., TrialConfig]) -> None:
-    data = {"patch": [3, 32, 32], "class_names": ["background", "landslide"]}
-    test = {"names": ["a"], "counts": {name: [1] for name in ("tp", "fp", "fn", "tn")}}
+def test_results_are_timed_once_beside_each_other(
+    tmp_path: Path, trial: Callable[..., TrialConfig], measured: Callable[..., dict[str, Any]]
+) -> None:
+    values = {name: value for name, value in measured().items() if name != "speed"}
     configs = [trial("unet"), trial("unet", seed=1), trial("segnet"), trial("drs_unet")]
-    results = [TrialResult(config, "ok", "", {"data": data, "test": test}) for config in configs[:3]]
+    results = [TrialResult(config, "ok", "", values) for config in configs[:3]]
     results.append(TrialResult(configs[3], "failed", "why", {}))
     asked: list[list[str]] = []
 
@@ -229,7 +230,7 @@ def test_results_are_timed_once_beside_each_other(tmp_path: Path, trial: Callabl
     assert time_results(timed, tmp_path, time_them) == timed
     assert len(asked) == 1
     # A model that comes later is timed beside the others, not alone.
-    more = TrialResult(trial("mobilenetv2"), "ok", "", {"data": data, "test": test})
+    more = TrialResult(trial("mobilenetv2"), "ok", "", values)
     again = time_results([*timed, more], tmp_path, time_them)
     assert asked[1] == ["unet", "segnet", "mobilenetv2"]
     assert {one.measured["speed_protocol"]["session"] for one in again if one.ok} == {"s2"}

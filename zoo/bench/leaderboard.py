@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from zoo.bench.paper import PaperRow, paper_row
 from zoo.bench.results import TrialResult
-from zoo.evaluation.summary import summarise
+from zoo.evaluation.summary import summarise_trial
+
+if TYPE_CHECKING:
+    from zoo.bench.uncertainty import Difference
 
 STANDARD = (
     "dice",
@@ -38,6 +41,10 @@ class Row:
         figures: the keys of :data:`STANDARD` and every other registered metric; ``None`` where undefined.
         best_batch: batch size of ``fps_batch``; ``None`` where the speed was not measured.
         paper: the paper's row, where it has one.
+        intervals: lower and upper end by figure, NaN where undefined; empty before
+            :func:`zoo.bench.uncertainty.add_uncertainty`.
+        difference: from the baseline in Dice; ``None`` for the baseline itself.
+        group: letters; rows that share one cannot be told apart.
     """
 
     model: str
@@ -48,6 +55,9 @@ class Row:
     figures: dict[str, float | None]
     best_batch: int | None
     paper: PaperRow | None = None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    difference: Difference | None = None
+    group: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as ``--json`` writes it."""
@@ -61,6 +71,22 @@ class Row:
             "seeds": self.seeds,
             "best_batch": self.best_batch,
             **others,
+            **{f"{name}_low": _known(low) for name, (low, _) in self.intervals.items()},
+            **{f"{name}_high": _known(high) for name, (_, high) in self.intervals.items()},
+            "group": self.group,
+            **self._compared(),
+        }
+
+    def _compared(self) -> dict[str, Any]:
+        if self.difference is None:
+            return dict.fromkeys(("baseline", "difference", "difference_low", "difference_high", "difference_p"))
+        found = self.difference
+        return {
+            "baseline": found.baseline,
+            "difference": found.mean,
+            "difference_low": _known(found.low),
+            "difference_high": _known(found.high),
+            "difference_p": _known(found.p),
         }
 
 
@@ -100,7 +126,7 @@ def _figures(trial: TrialResult) -> dict[str, float | None]:
     speed = measured.get("speed") or []
     rates = [_images_per_second(sample) for sample in speed]
     return {
-        **summarise(trial.counts, measured["data"]["pixel_size"]),
+        **summarise_trial(trial.evaluated, measured["data"]["pixel_size"]),
         "loss": measured["test"]["loss"],
         "parameters": measured["parameters"],
         "gmac": measured["gmac"],
@@ -111,6 +137,10 @@ def _figures(trial: TrialResult) -> dict[str, float | None]:
 
 def _images_per_second(sample: dict[str, Any]) -> float:
     return float(sample["batch"] / sample["median_s"])
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -46,10 +47,11 @@ PAPER_NOTE = "paper: {} of Zheng et al. 2025, other data and another machine; no
 
 def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
     """Our figures with the paper's beside them; below them when they do not fit into ``width`` columns."""
-    beside = width >= 150
+    beside = width >= 175
+    certain = any(row.intervals for row in rows)
     ours = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     ours.add_column("model", overflow="fold")
-    for _, heading, _ in COLUMNS:
+    for heading in _headings(certain):
         ours.add_column(heading, justify="right", no_wrap=True)
     paper = ours
     if beside:
@@ -63,7 +65,7 @@ def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
     failures = []
     for row in rows:
         label, printed = _paper_cells(row)
-        cells = _cells(row)
+        cells = _cells(row, certain)
         if beside:
             ours.add_row(Text(row.model), *cells, Text(f"│ {label}"), *printed)
         else:
@@ -82,13 +84,14 @@ def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
 
 def markdown(rows: Sequence[Row]) -> str:
     """A GitHub table, with the paper's Dice, FPS and parameters in the last columns."""
-    headings = ["model", *(heading for _, heading, _ in COLUMNS), "paper: Dice", "FPS", "Par. (M)", "status"]
+    certain = any(row.intervals for row in rows)
+    headings = ["model", *_headings(certain), "paper: Dice", "FPS", "Par. (M)", "status"]
     lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 2) + "|---|"]
     for row in rows:
         figures = dict(zip((name for name, _, _ in PAPER_COLUMNS), _paper_cells(row)[1], strict=True))
         printed = [figures[name] or UNDEFINED for name in ("dice", "fps", "parameters_m")]
         status = row.status if not row.error else f"{row.status}: {row.error}"
-        cells = [f"`{row.model}`", *_cells(row), *printed, status.replace("|", "\\|")]
+        cells = [f"`{row.model}`", *_cells(row, certain), *printed, status.replace("|", "\\|")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -136,13 +139,28 @@ def paper_note(results: Sequence[TrialResult]) -> str:
     return PAPER_NOTE.format(paper_table(results[0].config))
 
 
-def _cells(row: Row) -> list[str]:
+def interval_text(row: Row, name: str) -> str:
+    """The interval of a figure, such as ``[.41 .48]``."""
+    low, high = row.intervals.get(name, (math.nan, math.nan))
+    if math.isnan(low):
+        return UNDEFINED
+    return f"[{low:.3f} {high:.3f}]".replace("0.", ".")
+
+
+def _headings(certain: bool) -> list[str]:
+    headings = [heading for _, heading, _ in COLUMNS]
+    return [headings[0], "95 %", "like", *headings[1:]] if certain else headings
+
+
+def _cells(row: Row, certain: bool) -> list[str]:
     cells = []
     for name, _, pattern in COLUMNS:
         value = row.figures.get(name)
         if value is not None and name == "parameters":
             value /= 1e6
         cells.append(UNDEFINED if value is None else pattern.format(value))
+        if name == "dice" and certain:
+            cells += [interval_text(row, name), row.group]
     return cells
 
 

@@ -120,7 +120,7 @@ def _trained(job: TrialJob, report: StageReport, accumulate: int) -> dict[str, A
     digest = _keep_bundle(config, splits, data, fitted, chosen.threshold, metrics, environment, job.bundle)
     return {
         **_measured(config, splits, test, chosen.threshold),
-        "val": {"loss": _finite(chosen.loss), "histogram": chosen.histogram.to_dict()},
+        "val": {"loss": _finite(chosen.loss), "histogram": chosen.histogram.to_dict(), "odds": chosen.odds.to_dict()},
         "training": {
             "steps": fitted.steps,
             "seconds": fitted.seconds,
@@ -206,7 +206,10 @@ def _measured(
             "names": [patch.name for patch in tested.patches],
             "groups": [patch.group for patch in tested.patches],
             "counts": test.counts.to_dict(),
+            "objects": test.objects.to_dict(),
+            "boundaries": test.boundaries.to_dict(),
             "histogram": test.histogram.to_dict(),
+            "odds": test.odds.to_dict(),
             "loss": _finite(test.loss),
         },
     }

@@ -222,12 +222,13 @@ def _report(
     from zoo.bench.leaderboard import make_rows
     from zoo.bench.render import as_json
     from zoo.bench.results import FOLDER, group_by_setting
+    from zoo.bench.uncertainty import add_uncertainty
     from zoo.cli.tables import print_leaderboard
     from zoo.files import write_text_atomic
 
     rows = []
     for group in group_by_setting(results):
-        found = make_rows(group)
+        found = add_uncertainty(make_rows(group), group)
         print_leaderboard(group, found, out())
         rows += found
     others = len({path.stem for path in (folder / FOLDER).glob("*.json")} - {config.file_stem for config in trials})

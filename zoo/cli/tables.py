@@ -11,6 +11,7 @@ from zoo.bench.fairness import unequal_steps
 from zoo.bench.leaderboard import Row
 from zoo.bench.render import FOOTNOTE, describe_setting, paper_note, terminal_table
 from zoo.bench.results import TrialResult
+from zoo.bench.uncertainty import describe_draws
 from zoo.cli.console import warn
 
 
@@ -23,5 +24,7 @@ def print_leaderboard(results: Sequence[TrialResult], rows: Sequence[Row], conso
         warn(text)
     console.print()
     console.print(Text(FOOTNOTE, style="dim"))
+    if any(row.intervals for row in rows):
+        console.print(Text(describe_draws(results), style="dim"))
     if any(row.paper for row in rows):
         console.print(Text(paper_note(results), style="dim"))
