@@ -111,8 +111,8 @@ def add_uncertainty(rows: Sequence[Row], results: Sequence[TrialResult], baselin
     Args:
         rows: of :func:`zoo.bench.leaderboard.make_rows`.
         results: that they were made from.
-        baseline: label of the model that others are compared with; by default the configuration's, else ``unet`` where it is, else
-            the best.
+        baseline: label of the model that others are compared with; by default the configuration's, else ``unet`` where
+            it is, else the best.
 
     Returns:
         The rows in the same order.
