@@ -40,8 +40,13 @@ class Predictor(nn.Module):
         return logits
 
     def landslide_probability(self, logits: Tensor) -> Tensor:
-        """Float32 ``(B, H, W)`` in [0, 1]: one minus the background's softmax, or the sigmoid of a single logit."""
-        if logits.shape[1] == 1:
-            return logits[:, 0].float().sigmoid()
-        # The clamp takes back what rounding adds beyond 1.
-        return (1 - logits.float().softmax(1)[:, 0]).clamp(0, 1)
+        """:func:`landslide_probability` of logits of this model."""
+        return landslide_probability(logits)
+
+
+def landslide_probability(logits: Tensor) -> Tensor:
+    """Float32 ``(B, H, W)`` in [0, 1]: one minus the background's softmax, or the sigmoid of a single logit."""
+    if logits.shape[1] == 1:
+        return logits[:, 0].float().sigmoid()
+    # The clamp takes back what rounding adds beyond 1.
+    return (1 - logits.float().softmax(1)[:, 0]).clamp(0, 1)
