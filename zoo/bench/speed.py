@@ -112,6 +112,7 @@ def measure(
     precision: str = "fp32",
     batches: Iterable[int] | None = None,
     seconds: float = 0.5,
+    form: Callable[[nn.Module, Tensor], nn.Module] | None = None,
     told: Callable[[Measurement], None] | None = None,
 ) -> Measurement:
     """Time the forward pass of a model, and count what it takes.
@@ -125,6 +126,7 @@ def measure(
         precision: ``fp32``, or ``bf16`` autocast.
         batches: sizes to time; ``None`` searches: 1, 2, 4 ... until nothing is gained.
         seconds: to time each.
+        form: makes another form of the model for a batch, which is timed instead; that takes the precision on itself.
         told: called after each batch size, so that what was measured survives the process.
     """
     found = Measurement(memory_kind="cuda" if device.type == "cuda" else "rss")
@@ -140,8 +142,9 @@ def measure(
         _forget_peak(device)
         try:
             images = torch.randn((batch, *shape), device=device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                joules, times = _time(partial(model, images), device, seconds, meter)
+            timed = model if form is None else form(model, images)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and form is None):
+                joules, times = _time(partial(timed, images), device, seconds, meter)
         except (torch.OutOfMemoryError, MemoryError):
             found.stopped = f"memory ran out at batch {batch}"
             break

@@ -14,12 +14,15 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.bench.config import DataSource
 from zoo.bench.speed import Measurement, SpeedSample, measure, measure_end_to_end
 from zoo.bench.worker import TrialContext, end_with_parent, trial_context
 from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    import torch
 
 LIMIT_S = 300.0
 """Seconds after which a process that measures is stopped."""
@@ -41,6 +44,8 @@ class SpeedSubject:
         precision: ``fp32`` or ``bf16``.
         label: for people.
         data: where patches for the end-to-end timing come from, from the test split; ``None`` for none.
+        optimized: the form that :func:`zoo.deploy.optimize` finds for each batch size, instead of the eager one; it is
+            timed at the batch sizes of the eager one, which has to come before it.
     """
 
     model: str
@@ -51,6 +56,7 @@ class SpeedSubject:
     precision: str = "fp32"
     label: str = ""
     data: DataSource | None = None
+    optimized: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,16 +90,19 @@ class SpeedSession:
     Attributes:
         reports: in the order of the subjects.
         protocol: how, where and with what they were timed, as plain JSON values.
+        optimized: whether a subject was timed in another form than the eager one.
     """
 
     reports: list[SpeedReport]
     protocol: dict[str, Any]
+    optimized: list[bool] = field(default_factory=list)
 
     def record(self, number: int) -> dict[str, Any]:
         """What a result file keeps of the subject with a number: ``speed`` and ``speed_protocol``."""
         report = self.reports[number]
         protocol = {
             **self.protocol,
+            "form": "optimized" if any(self.optimized[number : number + 1]) else "eager",
             **report.facts,
             "searched": [sample.to_dict() for sample in report.searched],
             "end_to_end": None if report.end_to_end is None else report.end_to_end.to_dict(),
@@ -135,7 +144,10 @@ def time_models(
             subject = subjects[number]
             if told is not None:
                 told(subject.label or subject.model, turn * len(subjects) + place, total)
-            sizes = list(batches) if batches is not None else _sizes(parts[number])
+            model = next(place for place, other in enumerate(subjects) if _same_model(other, subject))
+            sizes = list(batches) if batches is not None else _sizes(parts[model])
+            if subject.optimized and sizes is None:
+                sizes = [1]
             if turn and not parts[number]:
                 continue
             found, error = _in_process(context, _Order(subject, sizes, seconds, threads, turn == 0), environment)
@@ -151,10 +163,14 @@ def time_models(
         "seconds_a_batch_size": seconds,
         "dtype": {"fp32": "float32", "bf16": "bfloat16 (autocast)"}[subjects[0].precision],
         "layout": "channels first",
-        "form": "eager",
         **environment,
     }
-    return SpeedSession([_report(part, error) for part, error in zip(parts, errors, strict=True)], protocol)
+    reports = [_report(part, error) for part, error in zip(parts, errors, strict=True)]
+    return SpeedSession(reports, protocol, [subject.optimized for subject in subjects])
+
+
+def _same_model(one: SpeedSubject, other: SpeedSubject) -> bool:
+    return (one.model, one.options) == (other.model, other.options)
 
 
 def _sizes(parts: Sequence[Measurement]) -> list[int] | None:
@@ -290,10 +306,11 @@ def _measure_all(sender: Connection, order: _Order) -> None:
         precision=subject.precision,
         batches=order.batches,
         seconds=order.seconds,
+        form=_optimize(subject.precision) if subject.optimized else None,
         told=sender.send,
     )
     # One round reads the data: opening a data set may take longer than timing a model.
-    if subject.data is not None and order.end_to_end and found.passes:
+    if subject.data is not None and order.end_to_end and found.passes and not subject.optimized:
         dataset = subject.data.open("test")
         predictor = Predictor(made[0], [0.0] * subject.shape[0], [1.0] * subject.shape[0]).to(device).eval()
 
@@ -309,3 +326,13 @@ def _measure_all(sender: Connection, order: _Order) -> None:
         best = found.best_batch
         found.end_to_end[best] = measure_end_to_end(run, read, len(dataset), best, seconds=order.seconds)
     sender.send(found)
+
+
+def _optimize(precision: str) -> Callable[[torch.nn.Module, torch.Tensor], torch.nn.Module]:
+    from zoo.deploy import optimize
+
+    def form(model: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
+        # Fresh weights have no masks to guard: the gate of bf16 is for trained ones.
+        return optimize(model, images, "bf16" if precision == "bf16" else "fp32", gate=False)
+
+    return form

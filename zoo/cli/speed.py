@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True, help="To time a batch size."
 )
+@click.option("--optimized", is_flag=True, help="Also time the fastest form of each model (zoo.deploy.optimize).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 def speed(
     models: str,
@@ -46,6 +48,7 @@ def speed(
     threads: int | None,
     rounds: int,
     seconds: float,
+    optimized: bool,
     as_json: bool,
     data_options: tuple[str, ...],
     **given: Any,
@@ -88,6 +91,8 @@ def speed(
         image = test[0]["image"]
         shape, classes = (image.shape[0], image.shape[1], image.shape[2]), len(test.class_names)
     subjects = [SpeedSubject(name, chosen, classes, shape, place, precision, name, source) for name in names]
+    if optimized:
+        subjects += [replace(subject, label=f"{subject.label}, optimized", optimized=True) for subject in subjects]
     with progress("timing") as bar:
         session = time_models(
             subjects,
@@ -132,7 +137,7 @@ def _print(session: SpeedSession, subjects: list[SpeedSubject]) -> None:
     console.print()
     console.print(
         f"{about.get('device_name', subjects[0].device)}, {about.get('threads', '?')} threads, torch "
-        f"{about.get('torch', '?')}; eager, {about['dtype']}; images of {size}; {about['rounds']} rounds",
+        f"{about.get('torch', '?')}; {about['dtype']}; images of {size}; {about['rounds']} rounds",
         style="bold",
         markup=False,
     )
