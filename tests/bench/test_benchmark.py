@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.bench.benchmark import Benchmark, Entry, Setting, load_benchmark, settings_of
+from zoo.bench.benchmark import Benchmark, Entry, Setting, settings_of
+from zoo.bench.benchmark_file import load_benchmark
 from zoo.bench.config import DataSource
 from zoo.bench.paper import TABLES, paper_row
 from zoo.errors import ZooError

@@ -133,7 +133,8 @@ def _benchmark(config_file: Path | None, overriding: set[str], given: dict[str, 
     """The file with what flags override, or what flags alone say."""
     from dataclasses import replace
 
-    from zoo.bench.benchmark import Benchmark, Entry, load_benchmark
+    from zoo.bench.benchmark import Benchmark, Entry
+    from zoo.bench.benchmark_file import load_benchmark
     from zoo.bench.config import DataSource, select_models
     from zoo.errors import ConfigError
     from zoo.registry import catalogue, check_options

@@ -47,7 +47,7 @@ def train(
     zoo train unet --data patches --group-column scene --test-groups S2 --out run --resume
 
     OUT holds model.safetensors and bundle.json (the bundle), trials/ (the result, for zoo report), loss_curve.png
-    and predictions.png. After Ctrl-C or a crash, --resume goes on from the last tenth of the steps that was done.
+    and predictions.png. After Ctrl-C or a crash, --resume goes on from the last resume state.
     """
     from zoo.bench.config import DataSource
     from zoo.errors import ConfigError
