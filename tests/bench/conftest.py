@@ -22,8 +22,9 @@ ODD_MODELS = """
 
     @hookimpl
     def zoo_register_models(register):
-        for name in ("tiny", "raises", "diverges", "dies", "hangs", "hungry"):
-            register(ModelSpec(name=name, target=f"zoo_odd_models:{name.title()}", summary="s"))
+        for name in ("tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed"):
+            flags = frozenset({Flag.BATCH1_TRAINING} if name == "greedy" else ())
+            register(ModelSpec(name=name, target=f"zoo_odd_models:{name.title()}", summary="s", flags=flags))
         register(
             ModelSpec(name="rainy", target="json:loads", summary="s", flags=frozenset({Flag.NEEDS_RAIN}))
         )
@@ -58,12 +59,30 @@ ODD_CODE = """
     class Hungry(Tiny):
         def forward(self, x):
             return torch.empty(1 << 60)
+
+    class Greedy(Tiny):
+        # Takes two patches at a time, and no more.
+        def forward(self, x):
+            if len(x) > 2:
+                raise torch.OutOfMemoryError("tried to allocate more than there is")
+            return self.head(x)
+
+    class Normed(Tiny):
+        # Has what a checkpoint has to bring back: running statistics and dropout. Slow enough to be killed.
+        def __init__(self, in_channels, classes):
+            super().__init__(in_channels, classes)
+            self.norm = nn.BatchNorm2d(in_channels)
+            self.drop = nn.Dropout2d(0.2)
+        def forward(self, x):
+            if self.training:
+                time.sleep(0.02)
+            return self.head(self.drop(self.norm(x)))
 """
 
 
 @pytest.fixture
 def odd_models(install: Callable[[str, str], None], tmp_path: Path) -> Iterator[None]:
-    """Register a tiny model and five that misbehave, here and in every process started from here."""
+    """Register a tiny model and others that misbehave, here and in every process started from here."""
     import textwrap
 
     install("zoo-odd", ODD_MODELS)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from zoo.bench.paper import PaperRow, paper_row
 from zoo.bench.results import TrialResult
 from zoo.evaluation.summary import summarise_trial
 
@@ -38,7 +39,8 @@ class Row:
         error: the first reason, empty when all is well.
         seeds: trials with figures.
         figures: the keys of :data:`STANDARD` and every other registered metric; ``None`` where undefined.
-        best_batch: batch size of ``fps_batch``.
+        best_batch: batch size of ``fps_batch``; ``None`` where the speed was not measured.
+        paper: the paper's row, where it has one.
         intervals: lower and upper end by figure, NaN where undefined; empty before
             :func:`zoo.bench.uncertainty.add_uncertainty`.
         difference: from the baseline in Dice; ``None`` for the baseline itself.
@@ -52,6 +54,7 @@ class Row:
     seeds: int
     figures: dict[str, float | None]
     best_batch: int | None
+    paper: PaperRow | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     difference: Difference | None = None
     group: str = ""
@@ -105,7 +108,7 @@ def _make_row(label: str, trials: list[TrialResult]) -> Row:
     bad = next((trial for trial in trials if not trial.ok), None)
     each = [_figures(trial) for trial in good]
     names = list(dict.fromkeys(name for figures in each for name in figures))
-    best = max(good[0].measured["speed"], key=_images_per_second)["batch"] if good else None
+    samples = next((trial.measured["speed"] for trial in good if trial.measured.get("speed")), [])
     return Row(
         model=label,
         name=trials[0].config.model,
@@ -113,21 +116,22 @@ def _make_row(label: str, trials: list[TrialResult]) -> Row:
         error="" if bad is None else bad.error,
         seeds=len(good),
         figures={name: _mean([figures.get(name) for figures in each]) for name in names},
-        best_batch=best,
+        best_batch=max(samples, key=_images_per_second)["batch"] if samples else None,
+        paper=paper_row(trials[0].config),
     )
 
 
 def _figures(trial: TrialResult) -> dict[str, float | None]:
     measured = trial.measured
-    speed = measured["speed"]
-    single = next(sample for sample in speed if sample["batch"] == 1)
+    speed = measured.get("speed") or []
+    rates = [_images_per_second(sample) for sample in speed]
     return {
         **summarise_trial(trial.evaluated, measured["data"]["pixel_size"]),
         "loss": measured["test"]["loss"],
         "parameters": measured["parameters"],
         "gmac": measured["gmac"],
-        "fps": _images_per_second(single),
-        "fps_batch": max(_images_per_second(sample) for sample in speed),
+        "fps": next((rate for sample, rate in zip(speed, rates, strict=True) if sample["batch"] == 1), None),
+        "fps_batch": max(rates, default=None),
     }
 
 

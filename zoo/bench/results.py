@@ -176,10 +176,11 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
 
 
 def group_by_setting(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
-    """Results that may stand in one table: same patches, same recipe, same device."""
-    groups: dict[tuple[str, str, str], list[TrialResult]] = {}
+    """Results that may stand in one table: same patches, same recipe, same device, same configuration."""
+    groups: dict[tuple[str, ...], list[TrialResult]] = {}
     for result in results:
         config = result.config
-        setting = (json.dumps(config.fingerprints, sort_keys=True), config.recipe.name, config.device)
+        patches = json.dumps(config.fingerprints, sort_keys=True)
+        setting = (config.benchmark, config.setting, patches, config.recipe.name, config.device)
         groups.setdefault(setting, []).append(result)
     return list(groups.values())

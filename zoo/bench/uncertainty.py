@@ -111,7 +111,8 @@ def add_uncertainty(rows: Sequence[Row], results: Sequence[TrialResult], baselin
     Args:
         rows: of :func:`zoo.bench.leaderboard.make_rows`.
         results: that they were made from.
-        baseline: label of the model that others are compared with; by default ``unet`` where it is, else the best.
+        baseline: label of the model that others are compared with; by default the configuration's, else ``unet`` where
+            it is, else the best.
 
     Returns:
         The rows in the same order.
@@ -126,7 +127,8 @@ def add_uncertainty(rows: Sequence[Row], results: Sequence[TrialResult], baselin
     labels = [row.model for row in rows if row.model in draws.trials]
     if baseline is not None and baseline not in labels:
         raise UnknownNameError("model with figures", baseline, labels)
-    chosen = baseline or (BASELINE if BASELINE in labels else labels[0])
+    named = next((name for name in (results[0].config.baseline, BASELINE) if name in labels), labels[0])
+    chosen = baseline or named
     differences = _differences(draws, labels, chosen)
     groups = _groups(draws, labels)
     return [
