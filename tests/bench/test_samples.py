@@ -61,7 +61,7 @@ def test_predictions_that_were_not_counted_are_refused() -> None:
         kept.check(counts.select([0, 1]))
 
 
-@pytest.mark.parametrize("text", ["", "no base64!", "AAAA", "eJwDAAAAAAE=", 5])
+@pytest.mark.parametrize("text", ["", "no base64!", "AAAA", 5])
 def test_damaged_masks_are_refused(text: object) -> None:
     with pytest.raises((ResultError, TypeError)):
         Samples.from_dict({"indices": [0], "masks": [text]})
@@ -78,8 +78,9 @@ def test_pictures_are_kept_once_beside_the_results(
     path = pictures_path(tmp_path, config)
     for seed in (0, 1):
         TrialResult(trial("unet", seed=seed), "ok", "", {**measured(), "pictures": pictures.to_dict()}).save(tmp_path)
-        path.touch()
-        assert path.is_file()
+        text = path.read_text()
+        path.write_text(f"{text}\n")
+    assert path.read_text().endswith("\n\n\n"), "the second trial left it as it was"
     stored = load_pictures(tmp_path, config)
     assert stored is not None
     assert stored.names == (tested.patches[1].name, tested.patches[0].name)

@@ -52,8 +52,10 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
         words += ["--models", ",".join(dict.fromkeys(result.config.model for result in results))]
         words += _data_words(config.data)
         words += _recipe_words(config.recipe)
-    seeds = max(result.config.seed for result in results) + 1
-    return shlex.join([*words, "--seeds", str(seeds), "--device", config.device, "--out", folder])
+    seeds = sorted({result.config.seed for result in results})
+    if seeds == list(range(len(seeds))):
+        words += ["--seeds", str(len(seeds))]
+    return shlex.join([*words, "--device", config.device, "--out", folder])
 
 
 def _data_words(data: DataSource) -> list[str]:
