@@ -43,7 +43,7 @@ COLUMNS = (
         "dice_per_image",
         "Dice/image",
         "{:.3f}",
-        "mean of each test image's Dice; images without a landslide, where it is undefined, are left out; mean over seeds.",
+        "mean Dice of the test images; those without a landslide, where it is undefined, left out; mean over seeds.",
     ),
     Column(
         "dice_per_event",

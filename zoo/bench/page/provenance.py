@@ -52,9 +52,10 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
         words += ["--models", ",".join(dict.fromkeys(result.config.model for result in results))]
         words += _data_words(config.data)
         words += _recipe_words(config.recipe)
-    seeds = sorted({result.config.seed for result in results})
-    if seeds == list(range(len(seeds))):
-        words += ["--seeds", str(len(seeds))]
+    seeds = {result.config.seed for result in results}
+    # A configuration may list seeds of its own, which no flag can name.
+    if not config.benchmark or seeds == set(range(len(seeds))):
+        words += ["--seeds", str(max(seeds) + 1)]
     return shlex.join([*words, "--device", config.device, "--out", folder])
 
 
