@@ -67,7 +67,7 @@ def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynami
     reasons = []
     for exporter in (_trace, _capture):
         try:
-            with _quiet():
+            with quiet():
                 graph = exporter(model, sample, opset, dynamic)
         except Exception as error:  # exporters raise whatever the library below them raises
             reasons.append(_reason(error))
@@ -191,8 +191,8 @@ def _capture(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onn
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' remarks for developers away from users; what matters is checked afterwards."""
+def quiet() -> Iterator[None]:
+    """Keep exporters' remarks for developers away from users; what matters is checked afterwards."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
