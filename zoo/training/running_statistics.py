@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from zoo.errors import ModelError, ResultError
 
@@ -44,15 +45,19 @@ def tracked_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that normalise by running statistics, by name: batch norm of any kind, of any library.
 
     A layer is known by its buffers ``running_mean`` and ``running_var``, so that ``BatchNorm1d`` to ``3d``,
-    ``SyncBatchNorm``, instance norm with tracked statistics, and the frozen and fused variants of other libraries are
-    all found; a batch norm that tracks nothing is none.
+    ``SyncBatchNorm``, and the frozen and fused variants of other libraries are all found. A batch norm that tracks
+    nothing is none, nor is an instance norm, whose statistics are not those of all images together.
     """
     found = {}
     for name, module in model.named_modules():
-        mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
-        if isinstance(mean, Tensor) and isinstance(var, Tensor) and mean.ndim == 1 and mean.shape == var.shape:
+        buffers = dict(module.named_buffers(recurse=False))
+        if {"running_mean", "running_var"} <= buffers.keys() and not isinstance(module, _InstanceNorm):
             found[name] = module
     return found
+
+
+def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    return layer.get_buffer("running_mean"), layer.get_buffer("running_var")
 
 
 def stored(model: nn.Module) -> State:
@@ -63,7 +68,7 @@ def stored(model: nn.Module) -> State:
     """
     state = {}
     for name, layer in tracked_layers(model).items():
-        mean, var = layer.running_mean.detach().double().cpu(), layer.running_var.detach().double().cpu()
+        mean, var = (buffer.detach().double().cpu() for buffer in _buffers(layer))
         if not (torch.isfinite(mean).all() and torch.isfinite(var).all() and (var >= 0).all()):
             raise ResultError(
                 f"the running statistics of layer {name!r} are not finite",
@@ -77,8 +82,9 @@ def store(model: nn.Module, state: State) -> None:
     """Put ``state`` into the layers of ``model``."""
     layers = tracked_layers(model)
     for name, moments in state.items():
-        layers[name].running_mean.copy_(moments.mean)
-        layers[name].running_var.copy_(moments.var)
+        mean, var = _buffers(layers[name])
+        mean.copy_(moments.mean)
+        var.copy_(moments.var)
 
 
 def blended(source: State, target: State, share: float) -> State:
@@ -129,15 +135,16 @@ def gather(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[
             where=type(model).__name__,
         )
     sums = {name: _Sums() for name in layers}
-    valid: list[Tensor] = []
+    valid: list[Tensor | None] = [None]
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: sums[name].add(inputs[0], valid[-1])
+        return lambda _module, inputs: sums[name].add(inputs[0], valid[0])
 
     handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
     try:
         for batch in batches:
-            valid[:] = [(~torch.isnan(batch).any(1, keepdim=True)).float()]
+            missing = torch.isnan(batch).any(1, keepdim=True)
+            valid[0] = (~missing).float() if bool(missing.any()) else None
             run(batch)
     finally:
         for handle in handles:
@@ -183,31 +190,33 @@ def settle(
 
 
 class _Sums:
-    """Weighted moments, image by image, combined in float64 [S: Chan, Golub and LeVeque 1983]."""
+    """Weighted moments of one layer's input, image by image, combined in float64 [S: Chan, Golub and LeVeque 1983].
+
+    One image at a time stays in the processor's cache, where a whole batch in float32 would not.
+    """
 
     def __init__(self) -> None:
         self.weight = 0.0
         self.mean: Tensor | None = None
         self.squares: Tensor | None = None
 
-    def add(self, inputs: Tensor, valid: Tensor) -> None:
-        values = inputs.detach().float()
-        values = values.flatten(2) if values.ndim > 2 else values[..., None]
-        if inputs.ndim == 4 and len(inputs) == len(valid):
-            weights = F.adaptive_avg_pool2d(valid, inputs.shape[-2:]).flatten(2)
-        else:
-            weights = torch.ones((len(inputs), 1, values.shape[2]), device=inputs.device)
-        totals = weights.sum(2)
-        means = (values * weights).sum(2) / totals.clamp_min(1e-12)
-        squares = ((values - means[..., None]).square() * weights).sum(2)
-        for total, mean, square in zip(
-            totals.double().cpu(), means.double().cpu(), squares.double().cpu(), strict=True
-        ):
-            self._combine(float(total), mean, square)
+    def add(self, inputs: Tensor, valid: Tensor | None) -> None:
+        weights = _weights(inputs, valid)
+        for number, image in enumerate(inputs.detach()):
+            # Channels last, whatever the layout: a view where the layout is that, else a copy.
+            values = image.movedim(0, -1).reshape(-1, len(image)).float()
+            if weights is None:
+                weight, mean = float(len(values)), values.mean(0)
+                squares = (values - mean).square_().sum(0)
+            else:
+                places = weights[number][:, None]
+                weight = float(places.double().sum())
+                mean = (values * places).sum(0) / max(weight, 1e-12)
+                squares = (values - mean).square_().mul_(places).sum(0)
+            if weight > 0:
+                self._combine(weight, mean.double().cpu(), squares.double().cpu())
 
     def _combine(self, weight: float, mean: Tensor, squares: Tensor) -> None:
-        if weight <= 0:
-            return
         if self.mean is None or self.squares is None:
             self.weight, self.mean, self.squares = weight, mean, squares
             return
@@ -227,3 +236,10 @@ class _Sums:
                 hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
             )
         return Moments(self.mean, self.squares / self.weight, self.weight)
+
+
+def _weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:
+    """The valid share of every place of a layer's input, ``(B, H * W)``; ``None`` where all places count alike."""
+    if valid is None or inputs.ndim != 4 or len(inputs) != len(valid):
+        return None
+    return F.adaptive_avg_pool2d(valid, (inputs.shape[2], inputs.shape[3])).flatten(1)
