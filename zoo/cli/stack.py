@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -109,6 +110,8 @@ def _options(given: dict[str, Any]) -> StackOptions:
     moisture = given["moisture"]
     bounds = _numbers(given["bounds"], "--bounds", "left,bottom,right,top", 4)
     rain = _numbers(given["rain"], "--rain", "12,2 (mm/h, days)", 2)
+    if rain is not None and min(rain) < 0:
+        raise ConfigError(f"rain of {rain[0]:g} mm/h over {rain[1]:g} days", where="--rain", hint="Neither is negative")
     if given["soil"] is not None and not given["safety"]:
         raise ConfigError("--soil is for --safety", hint="Add --safety")
     span = _numbers(given["moisture_range"], "--moisture-range", "0,0.5", 2)
@@ -199,7 +202,7 @@ def _numbers(text: str | None, option: str, example: str, count: int) -> list[fl
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != count:
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"{text!r} is not {count} numbers", where=option, hint=f"Write it like {example}")
     return numbers
 

@@ -56,7 +56,10 @@ def settle_ranges(index: IndexParameters, statistics: Mapping[str, RunningStatis
     for name in index.weights:
         low, high = (statistics[name].percentile(percent) for percent in OWN_PERCENTILES)
         if not low < high:
-            raise DataError(f"{name} is {low:.6g} all over the scene, and the index needs a range to scale it with")
+            raise DataError(
+                f"{name} is {low:.6g} all over the scene, and the index needs a range to scale it with",
+                hint="--weights FILE brings the ranges of another scene; --moisture none leaves SMI and LSI out",
+            )
         ranges[name] = FeatureRange(low, high)
     return replace(
         index, ranges=ranges, source=f"{scene}, its own {OWN_PERCENTILES[0]}-{OWN_PERCENTILES[1]} percentiles"
