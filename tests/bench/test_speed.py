@@ -71,8 +71,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_the_search_ends_where_nothing_is_gained(clock: list[float]) -> None:
     model = Slow(clock, each=0.01)
     found = measure(lambda: model, (1, 4, 4), CPU, seconds=0.2)
-    assert (found.best_batch, max(found.passes)) == (8, 16)
-    assert found.stopped == "batch 16 is no faster than 8"
+    assert (found.best_batch, max(found.passes)) == (8, 32)
+    assert found.stopped == "batch 32 is no faster than 8"
     assert found.parameters == 3
     assert model.modes == {False}
     assert all(len(passes) >= 4 for passes in found.passes.values())

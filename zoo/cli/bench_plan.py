@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.bench.benchmark import Benchmark
     from zoo.bench.config import TrialConfig
     from zoo.bench.estimate import Cost
+    from zoo.bench.results import TrialResult
 
 ROUNDS, SECONDS = 3, 0.5
 """Of the speed stage, as :func:`zoo.bench.speed_session.time_models` has them."""
@@ -83,15 +84,17 @@ def print_plan(planned: Planned, folder: Path, jobs: int, *, on_cluster: bool, j
         json_file: to write the rows to as well.
     """
     from zoo.bench.estimate import as_json, makespan, speed_stage_seconds
-    from zoo.bench.results import result_path
     from zoo.files import write_json_atomic
 
     costs = _costs(planned, folder, jobs)
     rows, records, waits, problems = [], [], [], {}
+    sessions: set[str | None] = set()
     for config in planned.trials:
         cost = costs[_model_of(config)]
         seconds = cost.seconds(config, planned.sizes[config.setting])
-        done = result_path(folder, config).is_file()
+        earlier = _earlier(folder, config)
+        done = earlier is not None
+        sessions.add(None if earlier is None else earlier.measured.get("speed_protocol", {}).get("session"))
         if cost.error:
             problems[config.plain.label] = cost.error
         elif not done:
@@ -120,7 +123,9 @@ def print_plan(planned: Planned, folder: Path, jobs: int, *, on_cluster: bool, j
     for label, problem in problems.items():
         note(f"error: {label}: {problem}")
     total = makespan(waits, jobs) if waits else 0.0
-    speed = speed_stage_seconds(list(costs.values()), ROUNDS, SECONDS) if planned.benchmark.speed else 0.0
+    timed = len(sessions) == 1 and None not in sessions
+    times = planned.benchmark.speed and not timed
+    speed = speed_stage_seconds(list(costs.values()), ROUNDS, SECONDS) if times else 0.0
     ahead = f"{len(waits)} of {len(planned.trials)} trials to run"
     several = f", {jobs} at once" if jobs > 1 else ""
     where = "as if they ran on this machine" if on_cluster else "on this machine"
@@ -142,6 +147,17 @@ def clock(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _earlier(folder: Path, config: TrialConfig) -> TrialResult | None:
+    from zoo.bench.runner import good_result
+    from zoo.errors import ResultError
+
+    try:
+        return good_result(folder, config)
+    except ResultError as error:
+        note(f"{error.where}: {error.problem}. Its trial will be done anew")
+        return None
 
 
 def _costs(planned: Planned, folder: Path, jobs: int) -> dict[str, Cost]:
