@@ -130,9 +130,7 @@ def print_plan(planned: Planned, folder: Path, jobs: int, *, on_cluster: bool, j
     several = f", {jobs} at once" if jobs > 1 else ""
     where = "as if they ran on this machine" if on_cluster else "on this machine"
     console.print(f"\n{ahead}{several}: about {clock(total)} {where}, and {clock(speed)} to time the models")
-    note(
-        "Nothing was trained. 'measured now': a few training steps and a batch of evaluation; expect 20 % more or less."
-    )
+    note("nothing was trained; 'measured now' is by a few training steps and a batch of evaluation")
     note(f"results would go to {relative(folder)}")
     if json_file is not None:
         write_json_atomic(json_file, {"seconds": total, "speed_seconds": speed, "trials": records})
