@@ -31,6 +31,7 @@ COMMANDS = {
     "plugins": "List plugins and what became of them.",
     "report": "Print the table of a results folder again.",
     "risk": "Landslide risk: compare models on a table, calibrate the index, map it.",
+    "speed": "Time models beside each other: latency, throughput, memory, energy.",
     "stack": "Put satellite bands, terrain and moisture on one grid: the paper's seven channels.",
     "train": "Train one model and keep it as a bundle.",
 }
