@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from zoo.deploy.dead_taps import CentreTapConv2d
 from zoo.deploy.gpu import CompiledForm, GraphedForm
 from zoo.deploy.hybrid import HybridForm
-from zoo.deploy.torch_form import Precision, TorchForm, TorchOptions, make_torch_form
+from zoo.deploy.torch_form import Precision, ThreadedForm, TorchForm, TorchOptions, make_torch_form
 from zoo.training.precision import bf16_in_hardware
 
 AS_IT_WAS = "as it was"
 AT_ONCE = (1, 4)
 """Images that go through the model together, where a batch has more: fewer of them stay in the cache."""
+
+MANY_THREADS = 4
+"""From so many on, half of them are tried too: two of a core share its arithmetic, and small maps keep few busy."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ def candidates_for(
         if one.channels_last:
             found += [_torch(replace(one, fused=True, images=count), torch_form) for count in images]
         found.append(_torch(one, torch_form))
+    threads = torch.get_num_threads()
+    if example.device.type == "cpu" and threads >= MANY_THREADS:
+        half = partial(ThreadedForm, threads=threads // 2)
+        found += [
+            _wrapped(f"{threads // 2} threads", replace(one, fused=True), torch_form, half) for one in options[1:]
+        ]
     if example.device.type == "cuda":
         for one in options[1:]:
             if one.precision in precisions:

@@ -22,6 +22,9 @@ from zoo.errors import ModelError, ZooError
 from zoo.training.predictor import Predictor
 
 PRECISIONS = ("fp32", "bf16", "auto")
+PASS_SECONDS = 2.0
+"""Larger examples are timed on as many images as fit into this, or finding the fastest form of a tile takes minutes."""
+
 BATCHES = Iterable[Mapping[str, Tensor]]
 
 
@@ -304,13 +307,19 @@ class _Search:
     @torch.inference_mode()
     def _measure(self, candidates: Mapping[str, Candidate]) -> list[tuple[str, float]]:
         usable = [one for one in candidates.values() if self._prepare(one)]
+        images = self._few_images()
         seconds = time_interleaved(
-            {one.name: partial(self.built[one.name], self.example) for one in usable},
-            self.example.device,
+            {one.name: partial(self.built[one.name], images) for one in usable}, self.example.device
         )
-        for name, value in seconds.items():
+        whole = {name: value * len(self.example) / len(images) for name, value in seconds.items()}
+        for name, value in whole.items():
             self.trials[name] = Trial(name, value, self.trials[name].difference)
-        return sorted(seconds.items(), key=lambda pair: pair[1])
+        return sorted(whole.items(), key=lambda pair: pair[1])
+
+    def _few_images(self) -> Tensor:
+        """As many images of the example as the folded model computes in :data:`PASS_SECONDS`, one at least."""
+        seconds = time_interleaved({"one": partial(self.folded, self.example[:1])}, self.example.device)["one"]
+        return self.example[: max(1, int(PASS_SECONDS / seconds))]
 
     def _choose(self, ranking: Sequence[tuple[str, float]], candidates: Mapping[str, Candidate]) -> Candidate:
         order = [candidates[name] for name, _ in ranking]
