@@ -36,8 +36,12 @@ class Predictor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(B, K, H, W)`` for float32 ``(B, C, H, W)`` in units; a missing value (NaN) counts as the mean."""
-        logits: Tensor = self.model(torch.nan_to_num((image - self.mean) / self.std, nan=0.0))
+        logits: Tensor = self.model(self.normalise(image))
         return logits
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """What the model is given for ``image``: float32 ``(B, C, H, W)`` of mean 0 and deviation 1, no NaN."""
+        return torch.nan_to_num((image - self.mean) / self.std, nan=0.0)
 
     def landslide_probability(self, logits: Tensor) -> Tensor:
         """:func:`landslide_probability` of logits of this model."""
