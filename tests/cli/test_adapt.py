@@ -53,8 +53,9 @@ def test_images_alone_are_enough(
     new = tmp_path / "new"
     assert run(["adapt", str(bundle), "--data", str(tmp_path / "region"), "--out", str(new), "--device", "cpu"]) == 0
     printed = capsys.readouterr()
-    assert "chosen" in printed.out
-    assert "(plain)" in printed.out
+    assert "encoder.0.1" in printed.out
+    assert "share of the target" in printed.out
+    assert "called landslide" in printed.err
     assert "trained on" not in printed.err
     adaptation = Bundle.load(new).adaptation
     assert adaptation is not None
@@ -70,7 +71,7 @@ def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
     assert run(["adapt", str(bundle), *data, "--out", str(new), "--share", "1", "--evaluate", "test", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["target"]["groups"] == ["s2"]
-    assert found["chosen_by"] == "the user"
+    assert {shift["share"] for shift in found["shifts"]} == {1.0}
     assert run(["evaluate", str(new), *data[:2], *data[4:], "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["dice"] == found["evaluation"]["adapted"]["dice"]

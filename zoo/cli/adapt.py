@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     metavar="auto|0..1",
     default="auto",
     show_default=True,
-    help="Of the target in the statistics; auto chooses, and may leave the bundle as it is.",
+    help="Of the target in the statistics; auto: as far as a shift exceeds chance, a layer its own.",
+)
+@click.option(
+    "--statistics",
+    "which",
+    type=click.Choice(["layers", "bands", "both"]),
+    default="layers",
+    show_default=True,
+    help="Of the batch-norm layers, of the bands, or both.",
 )
 @click.option(
     "--evaluate",
@@ -52,6 +60,7 @@ def adapt(
     split: str,
     groups: str | None,
     share: str,
+    which: Literal["layers", "bands", "both"],
     measured: str | None,
     device: str,
     seed: int,
@@ -66,9 +75,9 @@ def adapt(
     zoo adapt run --data new_region --out adapted
     zoo adapt run --data patches --groups S2 --out adapted --test-groups S2 --evaluate test
 
-    Whether that helps is judged without labels, and printed; where it does not, the new bundle is the old one. The
-    threshold stays. Figures on the very images that were adapted to are transductive: say so beside them.
-    docs/adapt.md says when adapting helps and when it harms.
+    Each layer moves as far as its shift exceeds what the choice of images explains, and the command prints both.
+    Weights and threshold stay. Figures on the very images that were adapted to are transductive: say so beside them.
+    docs/adapt.md says when adapting helps and when it does not.
     """
     from zoo.bench.config import DataSource
     from zoo.bench.target import open_target
@@ -94,7 +103,14 @@ def adapt(
     note(f"target {source.label}: {len(target)} patches, no label is read")
     with stoppable(), progress("adapting") as show:
         adapted = adapt_bundle(
-            loaded, target.batches(), share=wanted, device=place, seed=seed, target=target.about, progress=show
+            loaded,
+            target.batches(),
+            share=wanted,
+            which=which,
+            device=place,
+            seed=seed,
+            target=target.about,
+            progress=show,
         )
     adapted.save(folder)
     figures = {} if measured is None else _measure(loaded, adapted, source, measured, place)
@@ -136,23 +152,25 @@ def _measure(plain: Bundle, adapted: Bundle, source: DataSource, split: str, dev
 
 
 def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
-    headings = ("share of the target", "expected Dice", "agreement", "called landslide", "entropy", "")
+    headings = ("layer", "distance", "by chance", "share of the target")
     rows = [
         (
-            f"{one['share']:g}" + (" (plain)" if one["share"] == 0 else ""),
-            f"{one['expected_dice']:.3f}",
-            f"{one['agreement']:.3f}",
-            f"{one['positive']:.2%}",
-            f"{one['entropy']:.3f}",
-            "chosen" if one["share"] == adaptation["share"] else "",
+            one["layer"],
+            f"{one['distance']:.3f}",
+            "unknown" if one["chance"] is None else f"{one['chance']:.3f}",
+            f"{one['share']:.2f}",
         )
-        for one in adaptation["candidates"]
+        for one in adaptation["shifts"]
     ]
-    out().print(make_table(headings, rows, right=headings[:-1]))
-    target = adaptation["target"]
+    out().print(make_table(headings, rows, right=headings[1:]))
+    target, said = adaptation["target"], adaptation["predictions"]
     note(
-        f"{adaptation['layers']} layers, statistics over {target['used']} of {target['patches']} patches; they lie "
-        f"{adaptation['distance']:.2f} standard deviations from the source's"
+        f"statistics over {target['used']} of {target['patches']} patches; distances in standard deviations of the "
+        f"source; share where it matters {adaptation['share']:.2f}"
+    )
+    note(
+        f"called landslide: {said['plain']['called_landslide']:.2%} plain, "
+        f"{said['adapted']['called_landslide']:.2%} adapted"
     )
     if figures:
         headings = ("measured with labels", "plain", "adapted")
