@@ -26,9 +26,11 @@ from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
 
 OWN = "own"
+WAYS = {"plain": 0.0, "shift beyond chance": None, "wholly": 1.0}
 COLUMNS = (
     "region",
     "patches",
+    "images",
     "statistics",
     "dice_at_half",
     "dice_frozen",
@@ -85,19 +87,29 @@ def measure(bundle: Bundle, patches: Subset[Any], views: bool) -> dict[str, floa
     return figures
 
 
-def rows_of(path: Path, own: int, views: bool) -> Iterator[dict[str, Any]]:
-    """One row a region and way of adapting."""
+def rows_of(path: Path, own: int, views: bool, few: list[int]) -> Iterator[dict[str, Any]]:
+    """One row a region, number of images adapted to, and way of adapting."""
     plain = Bundle.load(path)
     for region, patches in regions(plain, own):
         about = {"bundle": path.name, "seed": plain.seed, "region": region, "patches": len(patches)}
-        for share in (0.0, None, 1.0):
-            images = (sample["image"][None] for sample in patches)
-            bundle = plain if share == 0 else adapt(plain, images, share=share)
-            shifts = [] if bundle.adaptation is None else bundle.adaptation["shifts"]
-            name = "plain" if share == 0 else "as zoo adapt decides" if share is None else f"share {share:g}"
-            first = shifts[0]["distance"] if shifts else None
-            row = {**about, "statistics": name, **measure(bundle, patches, views), "first_layer": first}
-            yield {**row, "shifts": shifts}
+        for count in few or [len(patches)]:
+            chosen = torch.linspace(0, len(patches) - 1, count).long().tolist()
+            for name, share in WAYS.items():
+                images = (patches[index]["image"][None] for index in chosen)
+                bundle = plain if share == 0 else adapt(plain, images, share=share)
+                shifts = [] if bundle.adaptation is None else bundle.adaptation["shifts"]
+                yield {
+                    **about,
+                    "images": count,
+                    "statistics": name,
+                    **measure(bundle, patches, views),
+                    "shifts": shifts,
+                }
+
+
+def width(column: str) -> int:
+    """Characters of a column of the table."""
+    return max(19 if column == "statistics" else 7, len(column))
 
 
 def main() -> None:
@@ -106,16 +118,19 @@ def main() -> None:
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--own", type=int, default=120, help="patches of the own region")
     parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
+    parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     columns = (*COLUMNS, "agreement") if arguments.views else COLUMNS
-    print(" ".join(f"{column:>20}" if column == "statistics" else f"{column:>13}" for column in ("bundle", *columns)))
+    print(" ".join(f"{column:>{width(column)}}" for column in ("bundle", *columns)))
     rows = []
     for path in arguments.bundles:
-        for row in rows_of(path, arguments.own, arguments.views):
+        for row in rows_of(path, arguments.own, arguments.views, arguments.few):
             rows.append(row)
-            cells = [f"{row[one]:.3f}" if isinstance(row[one], float) else row[one] for one in ("bundle", *columns)]
-            print(" ".join(f"{cell!s:>{20 if number == 3 else 13}}" for number, cell in enumerate(cells)), flush=True)
+            shown = {
+                one: f"{row[one]:.3f}" if isinstance(row[one], float) else row[one] for one in ("bundle", *columns)
+            }
+            print(" ".join(f"{cell!s:>{width(column)}}" for column, cell in shown.items()), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -173,9 +173,9 @@ def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
         f"{said['adapted']['called_landslide']:.2%} adapted"
     )
     if figures:
-        headings = ("measured with labels", "plain", "adapted")
-        rows = [(name, _text(value), _text(figures["adapted"].get(name))) for name, value in figures["plain"].items()]
-        out().print(make_table(headings, rows, right=headings[1:]))
+        columns = ("measured with labels", "plain", "adapted")
+        lines = [(name, _text(value), _text(figures["adapted"].get(name))) for name, value in figures["plain"].items()]
+        out().print(make_table(columns, lines, right=columns[1:]))
 
 
 def _text(value: float | None) -> str:

@@ -129,7 +129,7 @@ class _Worker:
         self.threshold = bundle.threshold
         self.device = device
         self.batch_size = batch_size
-        self.predictor = bundle.predictor().to(device, memory_format=self.format.memory_format)
+        self.predictor = bundle.predictor().to(device).to(memory_format=self.format.memory_format)
 
     def normalise_with(self, statistics: Statistics) -> None:
         other = Predictor(self.predictor.model, statistics.mean.tolist(), statistics.std.tolist())
