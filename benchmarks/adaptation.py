@@ -41,12 +41,13 @@ COLUMNS = (
 )
 
 
-def regions(bundle: Bundle, own: int) -> Iterator[tuple[str, Subset[Any]]]:
-    """Every group of the test split, and patches of the validation split, evenly chosen."""
+def regions(bundle: Bundle, own: int, every: int) -> Iterator[tuple[str, Subset[Any]]]:
+    """Every group of the test split, or every so many of its patches, and ``own`` of the validation split."""
     source = DataSource(bundle.data["name"], bundle.data["options"])
     test, val = (source.open(split) for split in ("test", "val"))
     for group in sorted({patch.group for patch in test.patches}):
-        yield group, Subset(test, [index for index, patch in enumerate(test.patches) if patch.group == group])
+        places = [index for index, patch in enumerate(test.patches) if patch.group == group]
+        yield group, Subset(test, places[::every])
     yield OWN, Subset(val, list(range(0, len(val), max(1, -(-len(val) // own)))))
 
 
@@ -87,10 +88,10 @@ def measure(bundle: Bundle, patches: Subset[Any], views: bool) -> dict[str, floa
     return figures
 
 
-def rows_of(path: Path, own: int, views: bool, few: list[int]) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path, own: int, every: int, views: bool, few: list[int]) -> Iterator[dict[str, Any]]:
     """One row a region, number of images adapted to, and way of adapting."""
     plain = Bundle.load(path)
-    for region, patches in regions(plain, own):
+    for region, patches in regions(plain, own, every):
         about = {"bundle": path.name, "seed": plain.seed, "region": region, "patches": len(patches)}
         for count in few or [len(patches)]:
             chosen = torch.linspace(0, len(patches) - 1, count).long().tolist()
@@ -117,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--own", type=int, default=120, help="patches of the own region")
+    parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
     parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
     parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
     parser.add_argument("--json", type=Path)
@@ -125,7 +127,7 @@ def main() -> None:
     print(" ".join(f"{column:>{width(column)}}" for column in ("bundle", *columns)))
     rows = []
     for path in arguments.bundles:
-        for row in rows_of(path, arguments.own, arguments.views, arguments.few):
+        for row in rows_of(path, arguments.own, arguments.every, arguments.views, arguments.few):
             rows.append(row)
             shown = {
                 one: f"{row[one]:.3f}" if isinstance(row[one], float) else row[one] for one in ("bundle", *columns)

@@ -207,6 +207,10 @@ def test_other_bad_input_is_refused(images: Tensor) -> None:
     broken["encoder.0.1.running_var"][0] = math.nan
     with pytest.raises(ResultError, match=r"running statistics of layer .encoder\.0\.1. are not finite"):
         adapt(replace(bundle, state=broken), [images])
+    broken = {name: tensor.clone() for name, tensor in bundle.state.items()}
+    broken["head.weight"][0] = math.nan
+    with pytest.raises(ResultError, match="the model predicts NaN"):
+        adapt(replace(bundle, state=broken), [images])
 
 
 @pytest.fixture

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "val", "test"]),
     help="Also measure plain and adapted on a split that has labels.",
 )
+@click.option(
+    "--patches", "limit", type=click.IntRange(1), help="Most patches to hold; by default as many as make 2 Mpixel."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample of a large target.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
@@ -62,6 +65,7 @@ def adapt(
     share: str,
     which: Literal["layers", "bands", "both"],
     measured: str | None,
+    limit: int | None,
     device: str,
     seed: int,
     folder: Path,
@@ -83,6 +87,7 @@ def adapt(
     from zoo.bench.target import open_target
     from zoo.errors import ConfigError
     from zoo.files import check_writable_folder
+    from zoo.training.adaptation import PIXELS
     from zoo.training.adaptation import adapt as adapt_bundle
     from zoo.training.bundle import Bundle
     from zoo.training.environment import resolve_device
@@ -108,6 +113,7 @@ def adapt(
             share=wanted,
             which=which,
             device=place,
+            pixels=PIXELS if limit is None else limit * target.read(0)[0].size,
             seed=seed,
             target=target.about,
             progress=show,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.datasets.statistics import Statistics
-from zoo.errors import ConfigError, DataError, ModelError
+from zoo.errors import ConfigError, DataError, ModelError, ResultError
 from zoo.training.bundle import Bundle
 from zoo.training.patch_sample import PatchSample
 from zoo.training.predictor import Predictor
@@ -25,6 +25,7 @@ from zoo.training.running_statistics import (
     Shift,
     measure_shift,
     replace_statistics,
+    stored,
     tracked_layers,
 )
 
@@ -73,7 +74,7 @@ def adapt(
         ModelError: if the layers are asked for and the model has none with running statistics.
         DataError: if there is no patch, none with a valid pixel, or one with another number of bands or an infinity.
         ConfigError: if an option is out of range.
-        ResultError: if the bundle's statistics are not finite.
+        ResultError: if the bundle's statistics or predictions are not finite.
     """
     if share is not None and not 0 <= share <= 1:
         raise ConfigError(f"a share of {share:g} is not between 0 and 1", where="option share")
@@ -87,6 +88,8 @@ def adapt(
             where=f"model {bundle.model!r}",
             hint="Adapt the band statistics alone (--statistics bands)",
         )
+    if layers:
+        stored(worker.predictor.model)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
     total = layers + 2
     tell = progress or (lambda _done, _total: None)
@@ -155,6 +158,8 @@ class _Worker:
             inside = probability.clamp(1e-7, 1 - 1e-7)
             entropy += float(-(inside * inside.log() + (1 - inside) * (1 - inside).log()).sum())
             pixels += probability.numel()
+        if not math.isfinite(entropy):
+            raise ResultError("the model predicts NaN", hint="Train it again, or copy the bundle again")
         return {"called_landslide": called / pixels, "entropy": entropy / pixels}
 
 
