@@ -1,0 +1,152 @@
+"""Convolution and activation in one pass, with weights packed once: the oneDNN operators that torch's compiler uses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zoo.deploy.flow import Flow
+from zoo.deploy.surgery import is_plain, replace_module
+
+
+class Activation(NamedTuple):
+    """An activation as oneDNN names it, with its constants."""
+
+    name: str = "none"
+    constants: tuple[float, ...] = ()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply it in place."""
+        if self.name == "relu":
+            return x.relu_()
+        if self.name == "hardtanh":
+            return x.clamp_(*self.constants)
+        return x
+
+
+NO_ACTIVATION = Activation()
+RELU = Activation("relu")
+
+
+def activation_of(module: nn.Module) -> Activation | None:
+    """The activation that a module is; ``None`` for any other module."""
+    if is_plain(module, nn.ReLU):
+        return RELU
+    if is_plain(module, nn.ReLU6):
+        return Activation("hardtanh", (0.0, 6.0))
+    return None
+
+
+def packing_works() -> bool:
+    """Whether this build of torch has the fused operators."""
+    return (
+        torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+    )
+
+
+class PackedConv2d(nn.Module):
+    """``activation(conv(x))`` on a CPU, in one pass over the output, with weights in oneDNN's own layout.
+
+    Args:
+        conv: zero-padded convolution, float32 or bfloat16.
+        activation: applied to its output.
+
+    Shape:
+        As ``conv``; the type of the input must be that of the weights, and its layout channels last.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: Activation = NO_ACTIVATION) -> None:
+        super().__init__()
+        assert not isinstance(conv.padding, str)
+        geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+        self.activation = activation
+        self.kernel = PackedKernel(conv.weight, conv.bias, geometry)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kernel(x, self.activation)
+
+
+Geometry = tuple[list[int], list[int], list[int], int]
+"""Padding, stride, dilation and groups, in the order of the operators."""
+
+SHAPES_KEPT = 3
+"""Shapes of input for which packed weights are kept: the layout depends on the shape, and another one is repacked at
+every call, which for a deep layer takes longer than its convolution."""
+
+
+class PackedKernel(nn.Module):
+    """A convolution by oneDNN with weights packed for the shapes that it meets.
+
+    Args:
+        weight: as ``nn.Conv2d`` has it.
+        bias: or ``None``.
+        geometry: of the convolution.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        dense = weight.detach().contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(dense, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self._packed: dict[tuple[int, ...], Tensor] = {}
+
+    def packed(self, shape: tuple[int, ...]) -> Tensor:
+        """Weights in the layout that oneDNN wants for input of ``shape``."""
+        found = self._packed.get(shape)
+        if found is None:
+            while len(self._packed) >= SHAPES_KEPT:
+                self._packed.pop(next(iter(self._packed)), None)
+            found = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(shape))
+            assert isinstance(found, Tensor)
+            self._packed[shape] = found
+        return found
+
+    def forward(self, x: Tensor, activation: Activation) -> Tensor:
+        """``activation(conv(x) + bias)``."""
+        name, constants = activation
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self.packed(tuple(x.shape)), self.bias, *self.geometry, name, constants, ""
+        )
+        return y
+
+    def add_to(self, total: Tensor, x: Tensor, activation: Activation) -> Tensor:
+        """``activation(total + conv(x))`` in the memory of ``total``, without the bias."""
+        name, constants = activation
+        unary = None if name == "none" else name
+        torch.ops.mkldnn._convolution_pointwise_.binary(
+            total, x, self.packed(tuple(x.shape)), None, *self.geometry, "add", 1.0, unary, list(constants), ""
+        )
+        return total
+
+
+def packable(module: nn.Module) -> bool:
+    """Whether a module is a convolution that :class:`PackedConv2d` can stand in for."""
+    return is_plain(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def give_activations(model: nn.Module, flow: Flow, takers: Collection[str]) -> dict[str, Activation]:
+    """Take the activations that follow a convolution out of the model, for the convolution to apply, in place.
+
+    Args:
+        model: in eval mode, batch normalisation folded; changed in place.
+        flow: of this model, recorded with ``nn.ReLU``, ``nn.ReLU6`` and the convolutions among its leaves.
+        takers: names of the convolutions that can apply one.
+
+    Returns:
+        The activation of each taker that got one.
+    """
+    modules = dict(model.named_modules())
+    given: dict[str, Activation] = {}
+    for name in list(flow.calls):
+        activation, before = activation_of(modules[name]), flow.feeds_alone(name)
+        if activation is not None and before in takers:
+            assert before is not None
+            replace_module(model, name, nn.Identity())
+            given[before] = activation
+    return given
