@@ -130,6 +130,11 @@ def cut_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
     return ["--data", str(patches)]
 
 
+def no_labels_to_measure_with(_: Path, folder: Path, patches: Path) -> list[str]:
+    shutil.copytree(patches / "images", folder / "region")
+    return ["--data", str(folder / "region"), "--evaluate", "test"]
+
+
 def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
     return ["--data", str(patches), "--out", str(bundle)]
 
@@ -146,6 +151,7 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
         (a_split_of_everything, "test_groups chooses a split"),
         (no_number, "'half' is no share"),
         (cut_bundle, "sha256 differs"),
+        (no_labels_to_measure_with, "holds no folder of images with a folder of masks"),
         (out_is_a_bundle, "holds a bundle already"),
     ],
 )

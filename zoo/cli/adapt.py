@@ -14,7 +14,7 @@ from zoo.cli.progress import progress, stoppable
 if TYPE_CHECKING:
     import torch
 
-    from zoo.bench.config import DataSource
+    from zoo.datasets.base import PatchDataset
     from zoo.training.bundle import Bundle
 
 
@@ -85,6 +85,7 @@ def adapt(
     """
     from zoo.bench.config import DataSource
     from zoo.bench.target import open_target
+    from zoo.cli.opening import open_split
     from zoo.errors import ConfigError
     from zoo.files import check_writable_folder
     from zoo.training.adaptation import PIXELS
@@ -103,6 +104,7 @@ def adapt(
     place = resolve_device(device)
     with stoppable(), progress("reading the target") as show:
         target = open_target(loaded, source, split, groups, show)
+    labelled = None if measured is None else open_split(source, measured)
     for text in target.doubts:
         warn(text)
     note(f"target {source.label}: {len(target)} patches, no label is read")
@@ -119,7 +121,7 @@ def adapt(
             progress=show,
         )
     adapted.save(folder)
-    figures = {} if measured is None else _measure(loaded, adapted, source, measured, place)
+    figures = {} if labelled is None else _measure(loaded, adapted, labelled, place)
     assert adapted.adaptation is not None
     if as_json:
         print_json({"bundle": str(folder), **adapted.adaptation, "evaluation": figures})
@@ -139,16 +141,14 @@ def _share(text: str) -> float | None:
         raise ConfigError(f"{text!r} is no share", where="--share", hint="Use auto, or a number from 0 to 1") from None
 
 
-def _measure(plain: Bundle, adapted: Bundle, source: DataSource, split: str, device: torch.device) -> dict[str, Any]:
-    """Figures of both bundles on a split with labels, at the frozen threshold."""
+def _measure(plain: Bundle, adapted: Bundle, dataset: PatchDataset, device: torch.device) -> dict[str, Any]:
+    """Figures of both bundles on patches with labels, at the frozen threshold."""
     from torch.utils.data import DataLoader
 
-    from zoo.cli.opening import open_split
     from zoo.evaluation.summary import summarise
     from zoo.training.evaluate import evaluate
 
-    dataset = open_split(source, split)
-    plain.check_bands(dataset.bands, source.label)
+    plain.check_bands(dataset.bands, "the patches with labels")
     figures = {}
     for name, one in (("plain", plain), ("adapted", adapted)):
         loader = DataLoader(dataset, batch_size=plain.recipe["batch_size"])
