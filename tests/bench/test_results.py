@@ -48,7 +48,7 @@ def damage_sums(text: str) -> str:
 
 
 def damage_objects(text: str) -> str:
-    return text.replace('"false_alarms": [\n          1,', '"false_alarms": [\n          7,')
+    return text.replace('"false_alarms": [\n        1,', '"false_alarms": [\n        7,')
 
 
 def damage_config(text: str) -> str:

@@ -19,6 +19,7 @@ from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.adaptation import SHARES, Adapter, adapt
 from zoo.training.bundle import DESCRIPTION, Bundle
+from zoo.training.patch_sample import PatchSample
 from zoo.training.precision import ComputeFormat
 from zoo.training.running_statistics import distances, stored
 
@@ -113,7 +114,7 @@ def test_of_many_patches_a_sample_is_held_that_batches_do_not_change(images: Ten
 def test_every_patch_has_the_same_chance_to_be_held() -> None:
     numbers = torch.arange(6.0)[:, None, None, None].expand(6, 2, 16, 16)
     held = [
-        Adapter(make_bundle(), [numbers], pixels=2 * 256, seed=seed).sample.images[:, 0, 0, 0].long()
+        PatchSample.draw([numbers], ("a", "b"), pixels=2 * 256, seed=seed).images[:, 0, 0, 0].long()
         for seed in range(300)
     ]
     counts = torch.bincount(torch.cat(held), minlength=6)

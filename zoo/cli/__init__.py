@@ -26,6 +26,7 @@ COMMANDS = {
     "datasets": "List data sets, or show one.",
     "describe": "Statistics, classes, landslide sizes and redundancy of a data set or a stack.",
     "evaluate": "Print a bundle's figures again, or on other data.",
+    "export": "Write a model as ONNX, OpenVINO or torch.export, for use without zoo.",
     "models": "List models, or show one.",
     "patches": "Cut a stack and an inventory into patches and masks.",
     "plugins": "List plugins and what became of them.",

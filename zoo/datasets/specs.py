@@ -69,7 +69,7 @@ FOLDER = DatasetSpec(
         Option("split_by", None, "what is kept together", (None, "group", "block", "column", "random")),
         Option("fractions", (6.0, 2.0, 2.0), "shares of train, val and test where groups do not decide"),
         Option("block", None, "side of a block, or columns of a strip, in patches; chosen when not given"),
-        Option("guard", 1, "distance in patches that splits keep from each other"),
+        Option("guard", None, "distance in patches that splits keep from each other; 1, more where patches overlap"),
         Option("seed", 0, "seed of the split"),
         Option("memory_limit", None, "bytes of images kept in memory; half of the machine's when not given"),
     ),

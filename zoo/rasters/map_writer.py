@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import atomic_path, check_writable_folder
+from zoo.files import atomic_path, check_could_write
 from zoo.physics.bands import Band
 from zoo.rasters.cog import TILE, StackWriter
 from zoo.rasters.reading import CACHE_MEGABYTES, small_cache
@@ -63,13 +63,12 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
     """
     if path.is_dir():
         raise ConfigError("is a folder", where=path, hint="Name a file in it")
-    if not path.exists():
-        check_writable_folder(path.parent)
-        return
-    if any(one.exists() and path.samefile(one) for one in inputs):
-        raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
-    if not overwrite:
-        raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    if path.exists():
+        if any(one.exists() and path.samefile(one) for one in inputs):
+            raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
+        if not overwrite:
+            raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    check_could_write(path.parent)
 
 
 class MapWriter:

@@ -1,25 +1,27 @@
 """Running statistics of normalisation layers, computed anew over unlabelled images, exactly and at any batch size.
 
 In training mode a batch-norm layer normalises by its batch, so what reaches the layer behind it depends on which
-images share a batch. Here every layer normalises by its stored statistics while the moments of its input are gathered
-over all images; the stored ones are then replaced, and the images pass again until nothing moves. The first layer is
-exact after one pass, the second after two: a network of n layers is exact after n passes, and close long before.
+images share a batch. Here layers are taken one by one, in the order in which images reach them: the moments of a
+layer's input are gathered over all images, while the layers before it normalise by the statistics that they have
+already been given. That is what one batch of all images would give, in the memory of a small one; it takes as many
+passes as there are layers, each as far as its layer.
+
+Replacing all layers after each pass until nothing moves, which needs no order, does not work: an error in one layer
+grows on its way through the next ones.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from zoo.errors import ModelError, ResultError
-
-TOLERANCE = 0.01
-"""Largest movement of a layer's statistics, in standard deviations of its channels, at which passes end [O]."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,10 @@ class Moments:
     Attributes:
         mean: float64 ``(C,)``.
         var: population variance, float64 ``(C,)``.
-        weight: places they were computed over; a place that is missing in the image counts less.
     """
 
     mean: Tensor
     var: Tensor
-    weight: float
 
 
 State = dict[str, Moments]
@@ -44,15 +44,19 @@ def tracked_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that normalise by running statistics, by name: batch norm of any kind, of any library.
 
     A layer is known by its buffers ``running_mean`` and ``running_var``, so that ``BatchNorm1d`` to ``3d``,
-    ``SyncBatchNorm``, instance norm with tracked statistics, and the frozen and fused variants of other libraries are
-    all found; a batch norm that tracks nothing is none.
+    ``SyncBatchNorm``, and the frozen and fused variants of other libraries are all found. A batch norm that tracks
+    nothing is none, nor is an instance norm, whose statistics are not those of all images together.
     """
     found = {}
     for name, module in model.named_modules():
-        mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
-        if isinstance(mean, Tensor) and isinstance(var, Tensor) and mean.ndim == 1 and mean.shape == var.shape:
+        buffers = dict(module.named_buffers(recurse=False))
+        if {"running_mean", "running_var"} <= buffers.keys() and not isinstance(module, _InstanceNorm):
             found[name] = module
     return found
+
+
+def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    return layer.get_buffer("running_mean"), layer.get_buffer("running_var")
 
 
 def stored(model: nn.Module) -> State:
@@ -63,13 +67,13 @@ def stored(model: nn.Module) -> State:
     """
     state = {}
     for name, layer in tracked_layers(model).items():
-        mean, var = layer.running_mean.detach().double().cpu(), layer.running_var.detach().double().cpu()
+        mean, var = (buffer.detach().double().cpu() for buffer in _buffers(layer))
         if not (torch.isfinite(mean).all() and torch.isfinite(var).all() and (var >= 0).all()):
             raise ResultError(
                 f"the running statistics of layer {name!r} are not finite",
                 hint="The model diverged in training, or the bundle was edited; train it again",
             )
-        state[name] = Moments(mean, var, math.inf)
+        state[name] = Moments(mean, var)
     return state
 
 
@@ -77,8 +81,9 @@ def store(model: nn.Module, state: State) -> None:
     """Put ``state`` into the layers of ``model``."""
     layers = tracked_layers(model)
     for name, moments in state.items():
-        layers[name].running_mean.copy_(moments.mean)
-        layers[name].running_var.copy_(moments.var)
+        mean, var = _buffers(layers[name])
+        mean.copy_(moments.mean)
+        var.copy_(moments.var)
 
 
 def blended(source: State, target: State, share: float) -> State:
@@ -87,7 +92,6 @@ def blended(source: State, target: State, share: float) -> State:
         name: Moments(
             torch.lerp(one.mean, target[name].mean, share),
             torch.lerp(one.var, target[name].var, share),
-            target[name].weight,
         )
         for name, one in source.items()
     }
@@ -110,17 +114,27 @@ def distances(source: State, target: State) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def gather(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[Tensor]) -> State:
-    """One pass: moments of what reaches each layer while all normalise by what they have stored.
+def replace_statistics(
+    model: nn.Module,
+    run: Callable[[Tensor], object],
+    batches: Callable[[], Iterable[Tensor]],
+    on_layer: Callable[[int], None] | None = None,
+) -> None:
+    """Give every layer of ``model`` the statistics of its input over the images.
+
+    A layer that no image reaches, or only a single value, keeps what it has. A layer that is used several times gets
+    the moments of all its uses together.
 
     Args:
-        model: in eval mode; left as it is.
+        model: in eval mode; changed in place.
         run: gives a batch to the model.
-        batches: float32 ``(B, C, H, W)``, NaN where missing; a missing place weighs nothing.
+        batches: gives the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. A missing place
+            weighs nothing.
+        on_layer: called with the number of layers done.
 
     Raises:
-        ModelError: if the model has no layer with running statistics, or none was reached.
-        ResultError: if an activation is not finite.
+        ModelError: if the model has no layer with running statistics.
+        ResultError: naming the layer whose stored statistics or input are not finite.
     """
     layers = tracked_layers(model)
     if not layers:
@@ -128,86 +142,100 @@ def gather(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[
             "the model has no normalisation layer with running statistics (batch norm), so none can be re-estimated",
             where=type(model).__name__,
         )
-    sums = {name: _Sums() for name in layers}
-    valid: list[Tensor] = []
+    stored(model)
+    for number, (name, uses) in enumerate(_order_of_use(layers, run, batches).items()):
+        mean, var = _buffers(layers[name])
+        found = _moments(layers[name], uses, run, batches)
+        if found is not None:
+            if not (torch.isfinite(found.mean).all() and torch.isfinite(found.var).all()):
+                raise ResultError(
+                    f"what reaches layer {name!r} is not finite",
+                    hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
+                )
+            mean.copy_(found.mean)
+            var.copy_(found.var)
+        if on_layer is not None:
+            on_layer(number + 1)
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: sums[name].add(inputs[0], valid[-1])
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+def _order_of_use(
+    layers: dict[str, nn.Module], run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
+) -> dict[str, int]:
+    """How often one image reaches each layer, in the order in which it first does."""
+    uses: dict[str, int] = {}
+
+    def count(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _layer, _inputs: uses.update({name: uses.get(name, 0) + 1})
+
+    handles = [layer.register_forward_pre_hook(count(name)) for name, layer in layers.items()]
     try:
-        for batch in batches:
-            valid[:] = [(~torch.isnan(batch).any(1, keepdim=True)).float()]
-            run(batch)
+        run(next(iter(batches()))[:1])
     finally:
         for handle in handles:
             handle.remove()
-    before = stored(model)
-    return {name: total.moments(before[name], name) for name, total in sums.items()}
+    return uses
 
 
-def settle(
-    model: nn.Module,
-    run: Callable[[Tensor], object],
-    batches: Callable[[], Iterable[Tensor]],
-    *,
-    tolerance: float = TOLERANCE,
-    on_pass: Callable[[int], None] | None = None,
-) -> int:
-    """Replace the running statistics of ``model`` by those of the images.
+class _ReachedError(Exception):
+    """What lies behind a layer is not needed."""
 
-    Each layer's statistics are those of its input as the adapted layers before it make it.
 
-    Args:
-        model: in eval mode; changed in place.
-        run: gives a batch to the model.
-        batches: gives the same batches at every call.
-        tolerance: movement at which passes end.
-        on_pass: called with the number of passes done.
+def _moments(
+    layer: nn.Module, uses: int, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
+) -> Moments | None:
+    """Moments of what reaches one layer; ``None`` if that is a single value or nothing."""
+    sums = _Sums()
+    valid: Tensor | None = None
+    seen = 0
 
-    Returns:
-        The number of passes.
-    """
-    current = stored(model)
-    number = 0
-    for number in range(1, len(current) + 2):
-        after = gather(model, run, batches())
-        moved = max(distances(current, after).values())
-        store(model, after)
-        current = after
-        if on_pass is not None:
-            on_pass(number)
-        if moved <= tolerance:
-            break
-    return number
+    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal seen
+        sums.add(inputs[0], valid)
+        seen += 1
+        if seen == uses:
+            raise _ReachedError
+
+    handle = layer.register_forward_pre_hook(hook)
+    try:
+        for batch in batches():
+            missing = torch.isnan(batch).any(1, keepdim=True)
+            valid = (~missing).float() if bool(missing.any()) else None
+            seen = 0
+            with suppress(_ReachedError):
+                run(batch)
+    finally:
+        handle.remove()
+    return sums.moments()
 
 
 class _Sums:
-    """Weighted moments, image by image, combined in float64 [S: Chan, Golub and LeVeque 1983]."""
+    """Weighted moments of one layer's input, image by image, combined in float64 [S: Chan, Golub and LeVeque 1983].
+
+    One image at a time stays in the processor's cache, where a whole batch in float32 would not.
+    """
 
     def __init__(self) -> None:
         self.weight = 0.0
         self.mean: Tensor | None = None
         self.squares: Tensor | None = None
 
-    def add(self, inputs: Tensor, valid: Tensor) -> None:
-        values = inputs.detach().float()
-        values = values.flatten(2) if values.ndim > 2 else values[..., None]
-        if inputs.ndim == 4 and len(inputs) == len(valid):
-            weights = F.adaptive_avg_pool2d(valid, inputs.shape[-2:]).flatten(2)
-        else:
-            weights = torch.ones((len(inputs), 1, values.shape[2]), device=inputs.device)
-        totals = weights.sum(2)
-        means = (values * weights).sum(2) / totals.clamp_min(1e-12)
-        squares = ((values - means[..., None]).square() * weights).sum(2)
-        for total, mean, square in zip(
-            totals.double().cpu(), means.double().cpu(), squares.double().cpu(), strict=True
-        ):
-            self._combine(float(total), mean, square)
+    def add(self, inputs: Tensor, valid: Tensor | None) -> None:
+        weights = _weights(inputs, valid)
+        for number, image in enumerate(inputs.detach()):
+            # Channels last, whatever the layout: a view where the layout is that, else a copy.
+            values = image.movedim(0, -1).reshape(-1, len(image)).float()
+            if weights is None:
+                weight, mean = float(len(values)), values.mean(0)
+                squares = (values - mean).square_().sum(0)
+            else:
+                places = weights[number][:, None]
+                weight = float(places.double().sum())
+                mean = (values * places).sum(0) / max(weight, 1e-12)
+                squares = (values - mean).square_().mul_(places).sum(0)
+            if weight > 0:
+                self._combine(weight, mean.double().cpu(), squares.double().cpu())
 
     def _combine(self, weight: float, mean: Tensor, squares: Tensor) -> None:
-        if weight <= 0:
-            return
         if self.mean is None or self.squares is None:
             self.weight, self.mean, self.squares = weight, mean, squares
             return
@@ -217,13 +245,14 @@ class _Sums:
         self.squares = self.squares + squares + shift.square() * (self.weight * weight / together)
         self.weight = together
 
-    def moments(self, before: Moments, name: str) -> Moments:
-        """What was gathered; what was there before where nothing, or a single place, was seen."""
+    def moments(self) -> Moments | None:
         if self.mean is None or self.squares is None or self.weight <= 1:
-            return Moments(before.mean, before.var, self.weight)
-        if not (torch.isfinite(self.mean).all() and torch.isfinite(self.squares).all()):
-            raise ResultError(
-                f"what reaches layer {name!r} is not finite",
-                hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
-            )
-        return Moments(self.mean, self.squares / self.weight, self.weight)
+            return None
+        return Moments(self.mean, self.squares / self.weight)
+
+
+def _weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:
+    """The valid share of every place of a layer's input, ``(B, H * W)``; ``None`` where all places count alike."""
+    if valid is None or inputs.ndim != 4 or len(inputs) != len(valid):
+        return None
+    return F.adaptive_avg_pool2d(valid, (inputs.shape[2], inputs.shape[3])).flatten(1)
