@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1), help="Tiles computed at the same time; else one a core.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Tiles ready for a free thread.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--ray", "address", metavar="ADDRESS", help="Spread the work over this Ray cluster; auto for ours.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
-def map(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) -> None:
+def map(bundle: Path, scene: tuple[str, ...], target: Path, address: str | None, **given: Any) -> None:
     """Map SCENE with BUNDLE, a folder that zoo train or zoo bench wrote.
 
     \b
@@ -56,19 +57,24 @@ def map(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) -> Non
     """
     loaded = _load(bundle)
 
+    import torch
+
     from zoo.mapping import MapOptions, Scene, map_scene
+    from zoo.mapping.cluster import cluster_runner
     from zoo.rasters.areas import Area
     from zoo.rasters.map_writer import gdal_threads
     from zoo.training.environment import resolve_device
 
-    device = resolve_device(given["device"])
+    # On a cluster it is the workers that need the device, not this machine.
+    remote_gpu = address is not None and given["device"].startswith("cuda")
+    device = torch.device("cuda") if remote_gpu else resolve_device(given["device"])
     options = MapOptions(
         **{name: given[name] for name in ("tile", "overlap", "tta", "dtype", "compress", "threads", "batch")},
         device=device,
     )
     threshold = loaded.threshold if given["threshold"] is None else given["threshold"]
     classes, classes_out = _classes(given, threshold, target)
-    predictor = loaded.predictor().to(device)
+    predictor = loaded.predictor().to("cpu" if address is not None else device)
     names = None if given["bands"] is None else [one.strip() for one in given["bands"].split(",")]
     with ExitStack() as exits:
         exits.enter_context(stoppable())
@@ -87,6 +93,9 @@ def map(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) -> Non
                     classes=classes,
                     classes_out=classes_out,
                     tags={"MODEL": loaded.model, "WEIGHTS_SHA256": loaded.weights_sha256},
+                    runner=None
+                    if address is None
+                    else cluster_runner(address, predictor, opened, options, mask=mask, names=names, told=note),
                     overwrite=given["overwrite"],
                     progress=lambda what, done, total: show(done, total),
                 )
