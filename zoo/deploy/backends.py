@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -144,14 +146,20 @@ class OpenVinoModule(BackendModule):
         graph = export_onnx(model, example, dynamic=dynamic) if graph is None else graph
         core = openvino.Core()
         network = core.read_model(graph.SerializeToString())
-        compiled = core.compile_model(network, "CPU", openvino_options(precision, torch.get_num_threads()))
-        self._request = compiled.create_infer_request()
+        options = openvino_options(precision, torch.get_num_threads())
+        self._compile = partial(core.compile_model, network, "CPU", options)
+        self._threads = threading.local()
+        self._threads.request = self._compile().create_infer_request()
         self._tensor = openvino.Tensor
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
-        self._request.set_input_tensor(self._tensor(images.numpy(), shared_memory=True))
-        self._request.set_output_tensor(self._tensor(logits.numpy(), shared_memory=True))
-        self._request.infer()
+        # A request serves one thread, and those of one compiled model wait for each other.
+        request = getattr(self._threads, "request", None)
+        if request is None:
+            request = self._threads.request = self._compile().create_infer_request()
+        request.set_input_tensor(self._tensor(images.numpy(), shared_memory=True))
+        request.set_output_tensor(self._tensor(logits.numpy(), shared_memory=True))
+        request.infer()
 
 
 def open_session(graph: bytes, *, threads: int) -> Any:
@@ -185,4 +193,6 @@ def openvino_options(precision: BackendPrecision, threads: int) -> dict[str, obj
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
+        # Models that run beside each other would be pinned to the same core.
+        "ENABLE_CPU_PINNING": False,
     }

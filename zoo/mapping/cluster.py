@@ -16,7 +16,8 @@ import torch
 from zoo.errors import ConfigError, ZooError
 from zoo.mapping.blending import BlockResult
 from zoo.mapping.engine import compute_blocks
-from zoo.mapping.forward import Forward, ForwardMaker
+from zoo.mapping.form import Form, ForwardMaker
+from zoo.mapping.forward import Forward
 from zoo.mapping.masks import AreaMask
 from zoo.mapping.run import MapOptions
 from zoo.mapping.scene import Scene
@@ -223,6 +224,7 @@ class RayRunner:
 def cluster_runner(
     address: str,
     predictor: Predictor,
+    form: Form,
     scene: Scene,
     options: MapOptions,
     *,
@@ -234,7 +236,8 @@ def cluster_runner(
 
     Args:
         address, told: see :class:`RayRunner`.
-        predictor: on the CPU.
+        predictor: as it was trained, on the CPU.
+        form: that every worker takes.
         scene: an open one; every machine must reach its files under the same names.
         options: of the map. ``threads`` are the processors of each worker, one by default; a GPU if ``device`` is one.
         mask: of the map.
@@ -250,7 +253,7 @@ def cluster_runner(
         mask=None if mask is None else mask.path.absolute(),
         threads=options.threads or 1,
         batch=options.batch,
-        make_forward=ForwardMaker(predictor, options.tta),
+        make_forward=ForwardMaker(predictor, form, options.tta),
     )
     return RayRunner(address, job, gpu=options.device.type == "cuda", told=told)
 

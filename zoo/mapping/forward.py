@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -61,23 +60,6 @@ class TileForward:
                 total = back.clone() if total is None else total.add_(back)
         assert total is not None
         return total / 8
-
-
-@dataclass(frozen=True)
-class ForwardMaker:
-    """Makes a :class:`TileForward` on another machine.
-
-    Attributes:
-        predictor: on the CPU.
-        tta: see :class:`TileForward`.
-    """
-
-    predictor: Predictor
-    tta: bool
-
-    def __call__(self, device: torch.device) -> TileForward:
-        """A forward pass on ``device``."""
-        return TileForward(self.predictor.to(device).eval(), device, tta=self.tta)
 
 
 @contextmanager

@@ -122,7 +122,8 @@ def map_scene(
         classes: that ``classes_out`` is made of.
         classes_out: uint8 classes from 1, with colours, 0 for nodata; None for none.
         tags: of the files.
-        identity: what else the bytes depend on, as JSON can hold it, such as the number format of the predictor.
+        identity: what else the bytes depend on, as JSON can hold it. "predictor" takes the place of a digest of its
+            weights, which a predictor in an optimised form no longer shows.
         runner: computes blocks elsewhere; None for here.
         overwrite: replace outputs that are there.
         progress: called as the work goes on.
@@ -149,7 +150,7 @@ def map_scene(
         told["MASK"] = mask.path.name
     key = {
         "tags": told,
-        "predictor": predictor_digest(predictor),
+        "predictor": (identity or {}).get("predictor") or predictor_digest(predictor),
         "scene": scene.identity(),
         "mask": None if mask is None else _file_digest(mask.path),
         "dtype": options.dtype,

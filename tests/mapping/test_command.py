@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from tests.mapping.conftest import BANDS, WriteScene, bundle, make_image, read, write_scene  # noqa: F401
+from tests.mapping.conftest import BANDS, WriteScene, make_image, read
 from zoo.cli import run
 from zoo.physics.bands import Band
 
 
-def test_a_map_with_classes(bundle: Path, write_scene: WriteScene, tmp_path, capsys) -> None:  # noqa: F811
+def test_a_map_with_classes(bundle: Path, write_scene: WriteScene, tmp_path, capsys) -> None:
     image = make_image(300, 260)
     image[:, :20] = np.nan
     scene = write_scene(image)
@@ -49,7 +49,7 @@ def test_without_a_bundle_it_says_how_to_get_one(
     monkeypatch,
     argument: str,
     problem: str,
-    hint: str,  # noqa: F811
+    hint: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -65,7 +65,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_path, capsys) -> None:  # noqa: F811
+def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_path, capsys) -> None:
     """Each: exit code 2, what is wrong and where, and nothing under the final name."""
     image = make_image(60, 60)
     good = write_scene(image)
@@ -105,13 +105,28 @@ def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_
     assert (tmp_path / "there.tif").read_bytes() == b"before"
 
 
+def test_a_map_behind_an_address(bundle: Path, write_scene: WriteScene, tmp_path, capsys, monkeypatch) -> None:
+    """In GDAL's memory, in place of a bucket."""
+    monkeypatch.chdir(tmp_path)
+    command = ["map", str(bundle), str(write_scene(make_image(80, 80))), "--classes", "low,high", "--out"]
+    assert run([*command, "/vsimem/maps/prob.tif"]) == 0
+    assert run([*command, "here.tif"]) == 0
+    for suffix in ("", "-classes"):
+        with rasterio.open(f"/vsimem/maps/prob{suffix}.tif") as file:
+            np.testing.assert_array_equal(file.read(1), read(tmp_path / f"here{suffix}.tif"))
+    assert not list(tmp_path.glob("prob*"))
+    capsys.readouterr()
+    assert run([*command, "/vsimem/maps/prob.tif"]) == 2
+    assert "/vsimem/maps/prob.tif: is there already" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_ctrl_c_says_that_the_same_command_goes_on(
     bundle: Path,
     write_scene: WriteScene,
     tmp_path,
     zoo,
-    start_session,  # noqa: F811
+    start_session,
 ) -> None:
     from tests.conftest import ZOO
 
