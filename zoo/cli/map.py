@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     "--compress", type=click.Choice(["deflate", "zstd", "lzw", "none"]), default="deflate", show_default=True,
     help="Of the GeoTIFFs.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="Tiles computed at the same time; else one a core.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Tiles computed at the same time; else one for each of torch's threads."
+)
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Tiles ready for a free thread.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--ray", "address", metavar="ADDRESS", help="Spread the work over this Ray cluster; auto for ours.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ import torch
 
 from zoo.errors import ConfigError, ZooError
 from zoo.mapping.blending import BlockResult
-from zoo.mapping.engine import compute_blocks
+from zoo.mapping.engine import Results, compute_blocks
 from zoo.mapping.form import Form, ForwardMaker
 from zoo.mapping.forward import Forward
 from zoo.mapping.masks import AreaMask
@@ -130,7 +131,7 @@ class RayRunner:
         self._told = told or (lambda text: None)
         self._failures: dict[tuple[int, int], int] = {}
 
-    def __call__(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, BlockResult]]:
+    def __call__(self, blocks: Iterable[Block]) -> Results:
         """Give blocks as they become whole, in any order.
 
         Raises:
@@ -277,6 +278,10 @@ def _import_ray() -> Any:
 
 def _connect(ray: Any, address: str) -> None:
     try:
+        host, colon, port = address.removeprefix("ray://").rpartition(":")
+        if colon and port.isdigit():
+            # Ray itself would try for minutes.
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         lines = str(error).strip().splitlines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -17,6 +17,10 @@ from zoo.mapping.tiling import Block, Plan, Reach
 
 Strip = tuple[Block, int, NDArray[np.float32], NDArray[np.bool_]]
 """A row of tiles of a block: the block, the row, its pixels (C, rows, columns), and where nothing is to be mapped."""
+
+
+Results = Generator[tuple[Block, BlockResult], None, None]
+"""Blocks and what became of them; to be closed when no more are wanted."""
 
 
 class Pixels(Protocol):
@@ -45,7 +49,7 @@ def compute_blocks(
     mask: Mask | None = None,
     threads: int = 1,
     batch: int = 1,
-) -> Iterator[tuple[Block, BlockResult]]:
+) -> Results:
     """Give blocks as they become whole, in the order given.
 
     Args:
