@@ -10,8 +10,7 @@ from tests.mapping.conftest import BANDS, WriteScene, make_image
 from zoo.errors import ConfigError
 from zoo.mapping import MapOptions, Scene, map_scene
 from zoo.mapping.cluster import cluster_runner
-from zoo.mapping.form import AS_TRAINED, Form, fastest
-from zoo.mapping.tiling import Plan
+from zoo.mapping.form import AS_TRAINED, Form
 from zoo.training.bundle import Bundle
 
 PLAIN = Form(AS_TRAINED, "fp32", None, None, 0.5)
@@ -24,9 +23,7 @@ def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tm
     predictor = Bundle.load(bundle).predictor()
     options = MapOptions(tile=256, overlap=32, dtype="float32")
     with Scene([path], BANDS) as scene:
-        plan = Plan(scene.shape, 256, 32)
-        fast, form, _ = fastest(predictor, scene, plan, "auto", options.device, 0.4)
-        map_scene(fast, scene, tmp_path / "here.tif", options)
+        map_scene(predictor, scene, tmp_path / "here.tif", options)
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -37,8 +34,8 @@ def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tm
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
 
         with Scene([path], BANDS) as scene:
-            runner = cluster_runner(cluster.address, predictor, form, scene, options, told=told.append)
-            map_scene(fast, scene, tmp_path / "there.tif", options, runner=runner, progress=progress)
+            runner = cluster_runner(cluster.address, predictor, PLAIN, scene, options, told=told.append)
+            map_scene(predictor, scene, tmp_path / "there.tif", options, runner=runner, progress=progress)
     finally:
         cluster.shutdown()
     assert any("is gone" in text for text in told)

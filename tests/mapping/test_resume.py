@@ -85,7 +85,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
         assert not out.exists()
         assert len(hidden(out.parent)) == 1
     report = make(predictor, path, out)
-    assert report.resumed == report.blocks == 20
+    assert report.resumed == report.blocks == 25
     make(predictor, path, tmp_path / "straight.tif", threads=1)
     assert out.read_bytes() == (tmp_path / "straight.tif").read_bytes()
     assert list(out.parent.iterdir()) == [out]
@@ -157,7 +157,8 @@ def test_a_hole_in_the_file_is_named_and_nothing_is_published(
     path = write_scene(image, tiled=True, blockxsize=64, blockysize=64, compress="deflate")
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
-    data[middle : middle + 4000] = bytes(4000)
+    # Several tiles whole: deflate has no checksum that GDAL looks at, so a few wrong bytes inside of one go unnoticed.
+    data[middle : middle + 60_000] = bytes(60_000)
     path.write_bytes(data)
     out = tmp_path / "out" / "prob.tif"
     with pytest.raises(DataError, match="truncated") as caught:

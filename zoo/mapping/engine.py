@@ -114,12 +114,14 @@ def _read_ahead(scene: Pixels, plan: Plan, blocks: Iterable[Block], mask: Mask |
 def _read(scene: Pixels, plan: Plan, block: Block, row: int, mask: Mask | None) -> Strip:
     rows, columns = plan.rows.tiles[row], plan.columns.view(block.tile_columns)
     image = scene.read(rows, columns)
-    finite = np.isfinite(image[0])
-    for band in image[1:]:
-        finite &= np.isfinite(band)
+    # The sum is finite where all bands are, and finding that out for one plane is enough where nothing is missing.
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(image.sum(0))
     if not finite.all():
+        known = np.isfinite(image)
+        finite = known.all(0)
         # Infinities would spread over all that a convolution touches.
-        image[~np.isfinite(image)] = np.nan
+        image[~known] = np.nan
     if mask is not None:
         finite &= mask.covers(rows, columns)
     return block, row, image, ~finite

@@ -32,6 +32,7 @@ class TileForward:
 
     def __init__(self, predictor: Predictor, device: torch.device, *, tta: bool = False) -> None:
         self._predictor, self._device, self._tta = predictor, device, tta
+        self._mean, self._std = (one.flatten().cpu().numpy() for one in (predictor.mean, predictor.std))
         self._smallest = int(getattr(predictor.model, "minimum_size", 1))
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -41,14 +42,23 @@ class TileForward:
         if below or beyond:
             image = np.pad(image, ((0, 0), (0, below), (0, beyond)), mode="edge")
         with torch.inference_mode():
-            tile = torch.from_numpy(image)[None].to(self._device)
+            tile = torch.from_numpy(self._normalised(image))[None].to(self._device)
             probability = self._averaged(tile) if self._tta else self._probability(tile)
             found = torch.round(probability[0] * PROBABILITY_STEPS) / PROBABILITY_STEPS
             result: NDArray[np.float32] = found[:height, :width].cpu().numpy()
         return result
 
+    def _normalised(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What :meth:`Predictor.normalise` gives, band by band: one stays in the processor's cache."""
+        found = np.empty(image.shape, dtype=np.float32)
+        for band, values, mean, std in zip(found, image, self._mean, self._std, strict=True):
+            np.subtract(values, mean, out=band)
+            np.divide(band, std, out=band)
+            np.copyto(band, 0, where=np.isnan(band))
+        return found
+
     def _probability(self, tile: Tensor) -> Tensor:
-        return self._predictor.landslide_probability(self._predictor(tile))
+        return self._predictor.landslide_probability(self._predictor.model(tile))
 
     def _averaged(self, tile: Tensor) -> Tensor:
         total: Tensor | None = None
