@@ -25,6 +25,7 @@ COMMANDS = {
     "datasets": "List data sets, or show one.",
     "describe": "Statistics, classes, landslide sizes and redundancy of a data set or a stack.",
     "evaluate": "Print a bundle's figures again, or on other data.",
+    "map": "Map the landslide probability of a scene of any size.",
     "models": "List models, or show one.",
     "patches": "Cut a stack and an inventory into patches and masks.",
     "plugins": "List plugins and what became of them.",
