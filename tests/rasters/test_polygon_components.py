@@ -53,12 +53,12 @@ def masks() -> st.SearchStrategy[np.ndarray]:
         return field >= np.quantile(field, share)
 
     return st.tuples(
-        st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1), st.integers(0, 2)
+        st.integers(1, 26), st.integers(1, 26), st.integers(0, 2**32 - 1), st.floats(0, 1), st.integers(0, 2)
     ).map(make)
 
 
-@settings(max_examples=60, deadline=None)
-@given(masks(), st.integers(1, 17))
+@settings(max_examples=25, deadline=None)
+@given(masks(), st.integers(1, 11))
 def test_blocks_give_the_polygons_of_the_whole(mask: np.ndarray, block: int) -> None:
     found = sweep(mask, [np.ones(mask.shape, np.float32)], block)
     assert all(region.outline.is_valid for region in found)
@@ -83,7 +83,7 @@ def spiral(side: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "mask",
     [
-        spiral(41),
+        spiral(25),
         np.ones((33, 20), bool),
         np.indices((30, 30)).sum(0) % 2 == 0,
         np.indices((24, 24))[1] % 2 == 0,  # combs join only in the last row of blocks
@@ -94,7 +94,7 @@ def spiral(side: int) -> np.ndarray:
     ],
     ids=["spiral", "all", "chessboard", "stripes", "comb", "touching hole", "ring around blocks", "nothing"],
 )
-@pytest.mark.parametrize("block", [1, 5, 8, 64])
+@pytest.mark.parametrize("block", [1, 7, 64])
 def test_regions_that_span_many_blocks(mask: np.ndarray, block: int) -> None:
     found = sweep(mask, [np.ones(mask.shape, np.float32)], block)
     assert {region.outline.wkb: region.pixels for region in found} == squares(mask)

@@ -13,7 +13,7 @@ from zoo.cli.progress import progress, stoppable
 from zoo.errors import ConfigError, ResultError
 
 if TYPE_CHECKING:
-    from zoo.mapping import MapReport, ProbabilityClasses
+    from zoo.mapping import MapReport, ProbabilityClasses, Scene
     from zoo.training.bundle import Bundle
 
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 @click.option("--classes", metavar="NAMES", help="Write classes too, such as low,medium,high, beside --out.")
 @click.option("--breaks", metavar="P,P,...", help="Where each class but the first begins; else by the threshold.")
 @click.option("--classes-out", type=click.Path(path_type=Path), help="Name of the classes; else OUT-classes.tif.")
+@click.option("--polygons", type=click.Path(path_type=Path), help="Landslides as polygons: .gpkg or .parquet.")
+@click.option("--least-area", type=click.FloatRange(0), metavar="M2", help="Leave out polygons below this area.")
+@click.option("--picture", type=click.Path(path_type=Path), help="A picture of the map, such as map.png.")
+@click.option("--title", help="Of the picture.")
 @click.option("--mask", type=click.Path(path_type=Path), help="Polygons: map inside of them, nodata elsewhere.")
 @click.option("--bands", metavar="NAMES", help="Names of the scene's bands in order, where its files do not say them.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the bundle's.")
@@ -48,6 +52,7 @@ def map(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) -> Non
     \b
     zoo map run scene.tif --out prob.tif
     zoo map run scene.tif --out prob.tif --classes low,medium,high --mask county.gpkg
+    zoo map run scene.tif --out prob.tif --polygons slides.gpkg --least-area 500 --picture map.png
     zoo map run tiles/*.tif --out prob.tif --dtype float32 --tta
 
     SCENE is a raster of any size, a VRT, or several rasters of one pixel grid: side by side, or of different bands.
@@ -68,6 +73,7 @@ def map(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) -> Non
     )
     threshold = loaded.threshold if given["threshold"] is None else given["threshold"]
     classes, classes_out = _classes(given, threshold, target)
+    _check_outputs(scene, [target, classes_out, given["polygons"], given["picture"]], given)
     predictor = loaded.predictor().to(device)
     names = None if given["bands"] is None else [one.strip() for one in given["bands"].split(",")]
     with ExitStack() as exits:
@@ -93,7 +99,57 @@ def map(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) -> Non
         except KeyboardInterrupt:
             warn("stopped; the same command goes on from the last finished block")
             raise
-    _print(report, threshold)
+        _print(report, threshold)
+        if given["polygons"] is not None or given["picture"] is not None:
+            _make(opened, target, threshold, classes, given)
+
+
+def _check_outputs(scene: tuple[str, ...], outputs: list[Path | None], given: dict[str, Any]) -> None:
+    """Refuse names before hours of work are done for them."""
+    from zoo.rasters.map_frame import check_picture
+    from zoo.rasters.map_writer import check_output
+    from zoo.rasters.polygons import check_polygons
+
+    named = [path for path in outputs if path is not None]
+    if len({path.absolute() for path in named}) < len(named):
+        raise ConfigError("two outputs have one name", hint="Name a file for each")
+    if given["least_area"] is not None and given["polygons"] is None:
+        raise ConfigError("--least-area is for --polygons", hint="Name the file with --polygons slides.gpkg")
+    if given["title"] is not None and given["picture"] is None:
+        raise ConfigError("--title is for --picture", hint="Name the file with --picture map.png")
+    if given["polygons"] is not None:
+        check_polygons(given["polygons"])
+        check_output(given["polygons"], [Path(path) for path in scene], overwrite=given["overwrite"])
+    if given["picture"] is not None:
+        check_picture(given["picture"])
+        check_output(given["picture"], [Path(path) for path in scene], overwrite=given["overwrite"])
+
+
+def _make(
+    scene: Scene, target: Path, threshold: float, classes: ProbabilityClasses | None, given: dict[str, Any]
+) -> None:
+    """Polygons and picture of a finished map, which stays whatever becomes of them."""
+    from zoo.cli.polygons import summary
+    from zoo.mapping.made import MadeMap, map_picture, map_polygons
+
+    found = ""
+    with MadeMap(target) as made:
+        if given["polygons"] is not None:
+            with progress("outlining") as show:
+                polygons = map_polygons(
+                    made,
+                    scene,
+                    given["polygons"],
+                    threshold,
+                    least_area=given["least_area"] or 0.0,
+                    classes=classes,
+                    progress=show,
+                )
+            found = f"{polygons.polygons:,} polygons, {polygons.area / 1e6:,.3f} km2"
+            out().print(f"{summary(polygons)}; in {relative(given['polygons'])}", markup=False)
+        if given["picture"] is not None:
+            map_picture(made, scene, given["picture"], threshold, title=given["title"] or "", found=found)
+            out().print(f"in {relative(given['picture'])}", markup=False)
 
 
 def _load(bundle: Path) -> Bundle:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.errors import DataError
 from zoo.mapping.blending import UINT8_STEPS
 from zoo.mapping.legend import ProbabilityClasses
+from zoo.mapping.output import PROBABILITY
 from zoo.mapping.scene import Scene
 from zoo.rasters.polygons import PolygonOptions, PolygonReport, write_polygons
 from zoo.rasters.stacks import Stack
@@ -35,11 +37,14 @@ class MadeMap:
         path: the probabilities, uint8 or float32.
 
     Raises:
-        DataError: if it cannot be read.
+        DataError: if it cannot be read, or is no map.
     """
 
     def __init__(self, path: Path) -> None:
         self.stack = Stack(path)
+        if [band.name for band in self.stack.bands] != [PROBABILITY.name]:
+            self.stack.close()
+            raise DataError(f"holds no {PROBABILITY.name}", where=path, hint="Name a map that zoo map wrote with --out")
         # In a byte lie steps; the file says so by its scale.
         self._steps = np.float32(UINT8_STEPS) if self.stack.scaled else None
 
@@ -69,7 +74,7 @@ class MadeMap:
 
 def map_polygons(
     made: MadeMap,
-    scene: Scene,
+    scene: Scene | None,
     out: Path,
     threshold: float,
     *,
@@ -82,7 +87,7 @@ def map_polygons(
     Args:
         made: the map.
         scene: that it was made of; its band ``slope`` in degrees gives each polygon its mean slope, whether the model
-            takes that band or not.
+            takes that band or not. None for no slope.
         out: GeoPackage or GeoParquet.
         threshold: probability from which a pixel belongs to a landslide.
         least_area: m2 below which a polygon is left out.
@@ -102,7 +107,7 @@ def map_polygons(
         crs=made.stack.crs,
         probability=made.read,
         options=PolygonOptions(made.threshold(threshold), least_area, starts),
-        slope=_slope(scene),
+        slope=None if scene is None else _slope(scene),
         metadata=_kept(made.stack.tags),
         progress=progress,
     )

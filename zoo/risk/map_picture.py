@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from zoo.physics import hillshade
 from zoo.rasters.layers import Bounds
 from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, shaded
 from zoo.risk.classes import CLASS_COLOURS, CLASS_NAMES, ClassBreaks
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
 
 
 def draw_map(

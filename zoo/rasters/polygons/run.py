@@ -175,10 +175,10 @@ def _frame(
     pixels = np.array([region.pixels for region in regions], np.int64)
     areas = geodesic_areas(placed, crs) if pixel_area is None else pixels * pixel_area
     kept = np.flatnonzero(areas >= options.least_area * (1 - ROUNDING))
-    means = np.array([region.means() for region in regions], np.float64).reshape(len(regions), -1)
+    means = np.array([region.means() for region in regions], np.float64).reshape(len(regions), 1 + with_slope)
     starts = [start for start, _ in options.classes]
     names = np.array([name for _, name in options.classes], object)
-    probability = means[kept, 0] if len(kept) else np.zeros(0)
+    probability = means[kept, 0]
     classes = names[np.searchsorted(starts, probability, side="right") - 1]
     columns: dict[str, NDArray[np.generic]] = {
         "id": np.arange(report.polygons + 1, report.polygons + 1 + len(kept), dtype=np.int64),
@@ -188,7 +188,7 @@ def _frame(
         "max_probability": np.array([regions[one].highest for one in kept], np.float64),
     }
     if with_slope:
-        columns["mean_slope_degree"] = means[kept, 1] if len(kept) else np.zeros(0)
+        columns["mean_slope_degree"] = means[kept, 1]
     columns["class"] = classes.astype(object)
     report.polygons += len(kept)
     report.left_out += len(regions) - len(kept)
