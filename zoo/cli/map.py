@@ -145,7 +145,7 @@ def _make(
                     classes=classes,
                     progress=show,
                 )
-            found = f"{polygons.polygons:,} polygons, {polygons.area / 1e6:,.3f} km2"
+            found = f"{polygons.polygons:,} polygons, {polygons.area / 1e6:,.3f} km²"
             out().print(f"{summary(polygons)}; in {relative(given['polygons'])}", markup=False)
         if given["picture"] is not None:
             map_picture(made, scene, given["picture"], threshold, title=given["title"] or "", found=found)

@@ -122,7 +122,7 @@ def map_picture(made: MadeMap, scene: Scene, out: Path, threshold: float, *, tit
         out: the picture, in the format of its name.
         threshold: probability from which a pixel is called a landslide.
         title: above the map; the scene's name where it is empty.
-        found: what stands in the legend after the threshold.
+        found: what stands in the legend under the threshold.
 
     Raises:
         ZooError: if a raster is truncated, or the file cannot be written.

@@ -134,19 +134,18 @@ def draw_probability(
         threshold: probability from which a pixel is called a landslide.
         title: above the map.
         footnote: below the map.
-        found: what stands in the legend after the threshold, such as "12 polygons, 0.8 km²".
+        found: what stands in the legend under the threshold, such as "12 polygons, 0.8 km²".
 
     Returns:
         A figure that pyplot does not hold.
     """
     covered = covered_by(scene, peaks.values.shape, peaks.step)
     share = peaks.above / max(peaks.known, 1)
+    area = f"{share:.2%} of the area"
     legend = [
-        legend_patch(COLOURS(0.9), f"landslide, p ≥ {threshold:.3g}\n{share:.2%} of the area"),
+        legend_patch(COLOURS(0.9), "\n".join(filter(None, [f"landslide, p ≥ {threshold:.3g}", area, found]))),
         legend_patch(COLOURS(0.25), f"below it, from {FAINTEST * threshold:.2g}"),
     ]
-    if found:
-        legend.insert(1, legend_patch("none", found))
     if np.isnan(peaks.values).any():
         legend.append(legend_patch(NOTHING, "no data"))
     below = np.concatenate([ground.picture, np.isfinite(peaks.values)[..., None]], axis=2)

@@ -19,7 +19,7 @@ from zoo.rasters.preview import stretch
 
 FOR, AGAINST = "#b2182b", "#2166ac"
 _TARGET, _TRUTH = "#00e5ff", "#f7f72a"
-_MOST_MAPS = 6
+_LEAST_MAPS, _MOST_MAPS = 4, 6
 
 
 def draw_explanation(
@@ -134,7 +134,7 @@ def _bars(ax: Axes, found: Explanation) -> None:
 def channel_label(one: Occluded) -> str:
     """Names, units and what they were replaced by: ``slope [degree], 21.3``."""
     return " + ".join(
-        f"{name}{'' if unit == '1' else f' [{unit}]'} = {mean:.3g}"
+        f"{name}{'' if unit == '1' else f' [{unit}]'} = {mean:{',.0f' if abs(mean) >= 1000 else '.3g'}}"
         for name, unit, mean in zip(one.names, one.units, one.means, strict=True)
     )
 
@@ -161,7 +161,7 @@ def _attention(figure: SubFigure, found: Explanation, bounds: Bounds) -> None:
     if not maps:
         _say(figure.subplots(), "the model has no spatial attention")
         return
-    axes = np.atleast_1d(figure.subplots(1, _MOST_MAPS if len(maps) > 3 else len(maps)))
+    axes = np.atleast_1d(figure.subplots(1, min(max(len(maps), _LEAST_MAPS), _MOST_MAPS)))
     for ax in axes:
         ax.set_axis_off()
     for ax, one in zip(axes, maps, strict=False):
