@@ -7,7 +7,7 @@
 A made-up scene of seven bands (float32, uncompressed) is mapped with a small U-Net (widths 16 to 128, weights at
 random) in tiles of 512 pixels that overlap by 64. Each run is a process of its own; pipelines take turns. Timed is all
 from opening the scene to the closed GeoTIFF of probabilities, after one tile to warm up; imports and loading the model
-are not. Then the same with glibc's allocator thresholds raised for everyone through the environment: torch frees and
+are not, nor is the choice of the fastest form that `zoo map` makes once for a machine and a model. Then the same with glibc's allocator thresholds raised for everyone through the environment: torch frees and
 maps large tensors at every operation otherwise, and `zoo map` raises them by itself.
 
 The others write a plain uncompressed GeoTIFF of float32, `zoo map` what it always writes: a cloud-optimised one with
@@ -97,6 +97,16 @@ def write_bundle(folder: Path) -> None:
         environment={},
         state=model.state_dict(),
     ).save(folder)
+
+
+def rare(predictor: Any) -> float:
+    """The probability that one pixel in two hundred of such a scene reaches, as landslides are rare on a map."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        logits = predictor(0.55 * torch.randn(1, BANDS, 256, 256, generator=generator))
+    return float(predictor.landslide_probability(logits).quantile(0.995))
 
 
 def network(folder: Path, precision: str) -> Callable[[Any], Any]:
@@ -206,15 +216,24 @@ def _warmed(model: Callable[[Any], Any], a: argparse.Namespace, work: Callable[[
 
 def run_zoo(scene: Path, bundle: Path, out: Path, precision: str, a: argparse.Namespace) -> Callable[[], None]:
     """What `zoo map` runs; the time that threads spend in the model is added up beside it."""
-    from zoo.mapping.forward import TileForward
+    import torch
 
+    from zoo.deploy import raise_allocator_thresholds
     from zoo.mapping import MapOptions, Scene, map_scene
+    from zoo.mapping.form import fastest
+    from zoo.mapping.forward import TileForward
+    from zoo.mapping.tiling import Plan
     from zoo.rasters.map_writer import gdal_threads
     from zoo.training.bundle import Bundle
 
+    raise_allocator_thresholds()
     loaded = Bundle.load(bundle)
     options = MapOptions(tile=a.tile, overlap=a.overlap)
     predictor = loaded.predictor()
+    with Scene([scene], loaded.bands) as opened:
+        plan = Plan(opened.shape, a.tile, a.overlap)
+        fast, form, _ = fastest(predictor, opened, plan, precision, torch.device("cpu"), rare(predictor))
+    FORMS.append(form.name)
     plain, lock = TileForward.__call__, threading.Lock()
 
     def timed(self: TileForward, image: np.ndarray) -> np.ndarray:
@@ -229,12 +248,13 @@ def run_zoo(scene: Path, bundle: Path, out: Path, precision: str, a: argparse.Na
     def work() -> None:
         MODEL_SECONDS.clear()
         with gdal_threads(scene), Scene([scene], loaded.bands) as opened:
-            map_scene(predictor, opened, out, options, overwrite=True)
+            map_scene(fast, opened, out, options, overwrite=True)
         WORKERS.append(options.workers)
 
     return work
 
 
+FORMS: list[str] = []
 MODEL_SECONDS: list[float] = []
 WORKERS: list[int] = []
 
@@ -252,12 +272,17 @@ def child(a: argparse.Namespace) -> None:
     outside = None
     if MODEL_SECONDS:
         outside = 1 - sum(MODEL_SECONDS) / (WORKERS[-1] * seconds)
-    print(json.dumps({"seconds": seconds, "peak_memory_mb": int(found[1]) / 1024, "outside_model": outside}))
+    row = {"seconds": seconds, "peak_memory_mb": int(found[1]) / 1024, "outside_model": outside}
+    print(json.dumps({**row, "form": FORMS[-1] if FORMS else "eager"}))
 
 
 def measure(a: argparse.Namespace, folder: Path, pipeline: str, precision: str, allocator: str) -> dict[str, Any]:
     """Start a process for one run."""
-    environment = {**os.environ, **(THRESHOLDS if allocator == "thresholds" else {})}
+    environment = {
+        **os.environ,
+        "ZOO_CACHE": str(folder / "cache"),
+        **(THRESHOLDS if allocator == "thresholds" else {}),
+    }
     given = [f"--{name}={getattr(a, name)}" for name in ("tile", "overlap", "batch")]
     command = [sys.executable, __file__, "--child", pipeline, "--precision", precision, "--folder", str(folder), *given]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -337,6 +362,7 @@ def report(a: argparse.Namespace, found: dict[tuple[str, str, str], list[dict[st
                 "megapixels_per_s": speed,
                 "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
                 "outside_model": statistics.median(outside) if outside else None,
+                "form": runs[-1]["form"],
             }
         )
     print(
@@ -356,7 +382,7 @@ def report(a: argparse.Namespace, found: dict[tuple[str, str, str], list[dict[st
             f"{row['allocator']:<11} {row['pipeline']:<11} {row['precision']:<6} {row['megapixels_per_s']:6.2f} "
             f"{row['peak_memory_mb']:8.0f} {'-' if row['ratio'] is None else format(row['ratio'], '6.2f'):>6} "
             f"{'' if floor is None else format(floor, '.1f'):>6}  "
-            + ("" if row["outside_model"] is None else f"{row['outside_model']:.0%}"),
+            + ("" if row["outside_model"] is None else f"{row['outside_model']:.0%}, {row['form']}"),
             flush=True,
         )
     print("ratio: to the fastest of the others in fp32 under the same allocator")

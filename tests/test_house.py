@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "datasets": BASE | {"registry", "physics", "rasters"},
     "evaluation": BASE | {"registry"},
     "training": BASE | {"registry", "physics", "datasets", "evaluation"},
-    "deploy": BASE | {"registry", "blocks", "models", "physics", "datasets", "training"},
+    "deploy": BASE | {"registry", "blocks", "models", "physics", "datasets", "evaluation", "training"},
     "mapping": BASE | {"registry", "physics", "rasters", "training", "deploy"},
     "bench": BASE | {"registry", "datasets", "evaluation", "training", "deploy"},
     "cli": BASE

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -113,8 +111,9 @@ def test_tiles_of_any_order_and_blocks_of_any_size_give_the_same_bits(seed: int,
             canvas = Canvas(plan, block, FLOAT)
             members = [(r, c) for r in block.tile_rows for c in block.tile_columns]
             for r, c in rng.permutation(members):
-                seen = slice(plan.rows.tiles[r].start, plan.rows.tiles[r].stop), slice(
-                    plan.columns.tiles[c].start, plan.columns.tiles[c].stop
+                seen = (
+                    slice(plan.rows.tiles[r].start, plan.rows.tiles[r].stop),
+                    slice(plan.columns.tiles[c].start, plan.columns.tiles[c].stop),
                 )
                 side = missing[seen].shape
                 steps = tiles.setdefault((r, c), rng.integers(0, (1 << 24) + 1, side))

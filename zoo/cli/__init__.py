@@ -20,6 +20,7 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
+    "adapt": "Adapt a bundle to a region without labels.",
     "audit": "Find leakage between the splits of a data set.",
     "bench": "Compare models on one data set: Dice, precision, recall, parameters, FPS.",
     "datasets": "List data sets, or show one.",

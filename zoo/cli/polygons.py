@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from zoo.cli.console import out, relative
+from zoo.cli.map_products import summary
 from zoo.cli.progress import progress
-
-if TYPE_CHECKING:
-    from zoo.rasters.polygons import PolygonReport
 
 
 @click.command(short_help="Outline the landslides of a map that zoo map made.")
@@ -55,10 +53,3 @@ def polygons(probability: Path, target: Path, **given: Any) -> None:
         with progress("outlining") as show:
             report = map_polygons(made, scene, target, threshold, least_area=given["least_area"], progress=show)
     out().print(f"{summary(report)}; in {relative(target)}", markup=False)
-
-
-def summary(report: PolygonReport) -> str:
-    """What was outlined, in a line."""
-    how = " on the ellipsoid" if report.geodesic else ""
-    small = f"; {report.left_out:,} smaller ones left out" if report.left_out else ""
-    return f"{report.polygons:,} polygons, {report.area / 1e6:,.3f} km2{how}{small}"

@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from zoo import __version__
 from zoo.errors import ConfigError, DataError
@@ -20,12 +19,12 @@ from zoo.mapping.engine import compute_blocks
 from zoo.mapping.forward import TileForward
 from zoo.mapping.journal import Journal
 from zoo.mapping.legend import ProbabilityClasses
+from zoo.mapping.masks import AreaMask
 from zoo.mapping.output import MapReport, write_map
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Block, Plan, Reach, check_tiling
+from zoo.mapping.tiling import Block, Plan, check_tiling
 from zoo.rasters.areas import Area
 from zoo.rasters.map_writer import COMPRESSIONS, check_output
-from zoo.rasters.reading import window_of
 from zoo.rasters.writing import check_room
 from zoo.training.predictor import Predictor
 
@@ -123,7 +122,8 @@ def map_scene(
         classes: that ``classes_out`` is made of.
         classes_out: uint8 classes from 1, with colours, 0 for nodata; None for none.
         tags: of the files.
-        identity: what else the bytes depend on, as JSON can hold it, such as the number format of the predictor.
+        identity: what else the bytes depend on, as JSON can hold it. "predictor" takes the place of a digest of its
+            weights, which a predictor in an optimised form no longer shows.
         runner: computes blocks elsewhere; None for here.
         overwrite: replace outputs that are there.
         progress: called as the work goes on.
@@ -150,7 +150,7 @@ def map_scene(
         told["MASK"] = mask.path.name
     key = {
         "tags": told,
-        "predictor": predictor_digest(predictor),
+        "predictor": (identity or {}).get("predictor") or predictor_digest(predictor),
         "scene": scene.identity(),
         "mask": None if mask is None else _file_digest(mask.path),
         "dtype": options.dtype,
@@ -214,17 +214,6 @@ def local_runner(
         )
 
     return run
-
-
-class AreaMask:
-    """An :class:`Area` by rows and columns."""
-
-    def __init__(self, area: Area) -> None:
-        self._area = area
-
-    def covers(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
-        """Bool (rows, columns)."""
-        return self._area.covers(window_of((rows.start, rows.stop), (columns.start, columns.stop)))
 
 
 def predictor_digest(predictor: Predictor) -> str:

@@ -36,12 +36,21 @@ class Predictor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(B, K, H, W)`` for float32 ``(B, C, H, W)`` in units; a missing value (NaN) counts as the mean."""
-        logits: Tensor = self.model(torch.nan_to_num((image - self.mean) / self.std, nan=0.0))
+        logits: Tensor = self.model(self.normalise(image))
         return logits
 
+    def normalise(self, image: Tensor) -> Tensor:
+        """What the model is given for ``image``: float32 ``(B, C, H, W)`` of mean 0 and deviation 1, no NaN."""
+        return torch.nan_to_num((image - self.mean) / self.std, nan=0.0)
+
     def landslide_probability(self, logits: Tensor) -> Tensor:
-        """Float32 ``(B, H, W)`` in [0, 1]: one minus the background's softmax, or the sigmoid of a single logit."""
-        if logits.shape[1] == 1:
-            return logits[:, 0].float().sigmoid()
-        # The clamp takes back what rounding adds beyond 1.
-        return (1 - logits.float().softmax(1)[:, 0]).clamp(0, 1)
+        """:func:`landslide_probability` of logits of this model."""
+        return landslide_probability(logits)
+
+
+def landslide_probability(logits: Tensor) -> Tensor:
+    """Float32 ``(B, H, W)`` in [0, 1]: one minus the background's softmax, or the sigmoid of a single logit."""
+    if logits.shape[1] == 1:
+        return logits[:, 0].float().sigmoid()
+    # The clamp takes back what rounding adds beyond 1.
+    return (1 - logits.float().softmax(1)[:, 0]).clamp(0, 1)

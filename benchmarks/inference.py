@@ -1,0 +1,221 @@
+"""What `zoo.deploy.optimize` makes of a model, beside the same model eager, in ONNX Runtime and in OpenVINO.
+
+All are timed in turns, in one run. The model of a row is the same for all, from one seed; the enhanced U-Net also meets
+the optimised U-Net. "eager" is what a user has who installs the library and calls eval(): float32, channels first.
+"allocator" means that the process raised glibc's thresholds; since they belong to a process, one worker runs with them
+and one without, and the two take turns. Weights are random, so bf16 is timed without its gate, which
+`benchmarks/bf16_gate.py` tries on trained weights.
+
+python benchmarks/inference.py [--models unet,...] [--batches 1,16] [--size 128] [--seconds 20] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+ZOO = ("unet", "enhanced_unet", "segnet", "deeplabv3plus", "mobilenetv2", "drs_unet", "model54_standin")
+SMP = {
+    "smp_unet_resnet18": ("Unet", "resnet18"),
+    "smp_unet_mobilenet_v2": ("Unet", "mobilenet_v2"),
+    "smp_deeplabv3plus_resnet50": ("DeepLabV3Plus", "resnet50"),
+}
+MODELS = (*ZOO, *SMP)
+PLAIN = ("eager", "ours fp32", "ours bf16")
+RAISED = ("eager", "ours fp32", "ours bf16", "ONNX Runtime", "OpenVINO")
+
+
+def build(name: str) -> Any:
+    """A model with random weights, and batch normalisation as training leaves it rather than as it starts."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    if name in SMP:
+        import segmentation_models_pytorch as smp
+
+        architecture, encoder = SMP[name]
+        model = getattr(smp, architecture)(encoder, encoder_weights=None, in_channels=7, classes=2)
+    else:
+        from zoo.registry import create_model
+
+        model = create_model(name)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def worker(pipe: Connection, name: str, batch: int, size: int, threads: int, raised: bool) -> None:
+    """Build every variant of one model, then time a pass of one whenever asked."""
+    import torch
+
+    from zoo.deploy import optimize, raise_allocator_thresholds
+
+    problem = raise_allocator_thresholds() if raised else None
+    torch.set_num_threads(threads)
+    model = build(name)
+    images = torch.randn(batch, 7, size, size, generator=torch.Generator().manual_seed(1))
+    chosen: dict[str, str] = {}
+
+    def ours(precision: Any, label: str, subject: Any) -> Any:
+        start = time.perf_counter()
+        fast = optimize(subject, images, precision, gate=False)
+        chosen[label] = fast.report.chosen
+        print(f"\n{name}, {label}{', allocator' if raised else ''}, {time.perf_counter() - start:.0f} s")
+        print(fast.report, flush=True)
+        return fast
+
+    def onnx_runtime() -> Any:
+        from zoo.deploy.backends import OnnxRuntimeModule
+
+        return OnnxRuntimeModule(model, images, dynamic=False)
+
+    def openvino() -> Any:
+        from zoo.deploy.backends import OpenVinoModule
+
+        return OpenVinoModule(model, images, dynamic=False)
+
+    makers: dict[str, Callable[[], Any]] = {
+        "eager": lambda: model,
+        "ours fp32": lambda: ours("fp32", "ours fp32", model),
+        "ours bf16": lambda: ours("bf16", "ours bf16", model),
+        "ONNX Runtime": onnx_runtime,
+        "OpenVINO": openvino,
+    }
+    labels = list(RAISED if raised else PLAIN)
+    if name == "enhanced_unet":
+        for precision in ("fp32", "bf16"):
+            label = f"optimised unet {precision}"
+            makers[label] = partial(ours, precision, label, build("unet"))
+            labels.append(label)
+    variants: dict[str, Any] = {}
+    for label in labels:
+        try:
+            variants[label] = makers[label]()
+        except Exception as error:  # a peer that cannot run this model is left out, and said so
+            print(f"{name}: {label} left out: {error}", flush=True)
+    with torch.inference_mode():
+        for variant in variants.values():
+            variant(images)
+        pipe.send((list(variants), chosen, problem))
+        while (label := pipe.recv()) is not None:
+            start = time.perf_counter()
+            variants[label](images)
+            pipe.send(time.perf_counter() - start)
+
+
+def measure(name: str, batch: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Rows of one model at one batch size: median seconds of each variant, and the ratio of each peer to ours."""
+    context = get_context("spawn")
+    pipes: dict[bool, Connection] = {}
+    labels: dict[bool, list[str]] = {}
+    chosen: dict[bool, dict[str, str]] = {}
+    processes = []
+    for raised in (False, True):
+        here, there = context.Pipe()
+        options = (there, name, batch, arguments.size, arguments.threads, raised)
+        process = context.Process(target=worker, args=options)
+        process.start()
+        processes.append(process)
+        # One at a time: the second measures its candidates when the first is silent.
+        labels[raised], chosen[raised], problem = here.recv()
+        pipes[raised] = here
+        if problem:
+            print(f"allocator thresholds are as they were: {problem}")
+    times: dict[tuple[bool, str], list[float]] = {(raised, label): [] for raised in pipes for label in labels[raised]}
+    started = time.perf_counter()
+    rounds = 0
+    while rounds < 3 or (time.perf_counter() - started < arguments.seconds and rounds < 30):
+        for (raised, label), values in times.items():
+            pipes[raised].send(label)
+            values.append(pipes[raised].recv())
+        rounds += 1
+    for pipe in pipes.values():
+        pipe.send(None)
+    for process in processes:
+        process.join()
+    median = {key: statistics.median(values) for key, values in times.items()}
+    rows: list[dict[str, object]] = []
+    for precision in ("fp32", "bf16"):
+        for raised in (False, True):
+            mine = f"ours {precision}"
+            ours = median.get((raised, mine))
+            if ours is None:
+                continue
+            for (other, label), seconds in median.items():
+                same = other == raised and label.endswith(precision)
+                if label.startswith("ours") or (label.startswith("optimised") and not same):
+                    continue
+                rows.append(
+                    {
+                        "model": name,
+                        "batch": batch,
+                        "precision": precision,
+                        "ours": chosen[raised][mine] + (" + allocator" if raised else ""),
+                        "peer": label + (" + allocator" if other else ""),
+                        "ours_s": ours,
+                        "peer_s": seconds,
+                        "ratio": seconds / ours,
+                        "rounds": rounds,
+                    }
+                )
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """One line a row."""
+    print(f"\n{'model':28} {'batch':>5} {'prec.':5} {'ours ms':>8} {'peer ms':>8} {'ratio':>6}  peer / ours")
+    for row in rows:
+        print(
+            f"{row['model']:28} {row['batch']:5} {row['precision']:5} {1000 * row['ours_s']:8.1f} "
+            f"{1000 * row['peer_s']:8.1f} {row['ratio']:6.2f}  {row['peer']} / {row['ours']}"
+        )
+
+
+def main() -> None:
+    """Print a table, and write its rows with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--batches", default="1,16")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="of timing a model and batch, three rounds at least"
+    )
+    parser.add_argument("--json", type=Path, help="write the rows here; rows of other models that it holds are kept")
+    arguments = parser.parse_args()
+    from zoo.training.environment import describe_environment
+
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as cache:
+        import os
+
+        import torch
+
+        os.environ["ZOO_CACHE"] = cache
+        machine = describe_environment(torch.device("cpu"))
+        for name in arguments.models.split(","):
+            for batch in map(int, arguments.batches.split(",")):
+                rows += measure(name, batch, arguments)
+    show(rows)
+    print(f"\n{machine['processor']}, {arguments.threads} threads, {machine['versions']}")
+    if arguments.json:
+        kept = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
+        fresh = {(row["model"], row["batch"]) for row in rows}
+        rows = [row for row in kept if (row["model"], row["batch"]) not in fresh] + rows
+        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

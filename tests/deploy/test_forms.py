@@ -1,0 +1,150 @@
+"""The fast forms of layers and models compute what they stand for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo.blocks import MCSA, HybridConv2d
+from zoo.deploy import fold, hybrid
+from zoo.deploy.attention import FusedMCSA
+from zoo.deploy.fused import RELU, Activation, PackedConv2d, packing_works
+from zoo.deploy.hybrid import FORMS, FoldedHybridConv2d, forms_of
+from zoo.deploy.torch_form import TorchOptions, choose_hybrid_forms, make_torch_form
+
+EXACT = 5e-6
+Relative = Callable[[Tensor, Tensor], float]
+LAYERS = [
+    HybridConv2d(5, 8),
+    HybridConv2d(8, 4, branch_weights=(0.3, -1.2), dilation=3, bias=False),
+    HybridConv2d(6, 6, kernel_size=5),
+    HybridConv2d(6, 8, mode="split"),
+    HybridConv2d(6, 8, mode="separate", branch_weights=(0.9, 0.2)),
+    HybridConv2d(4, 8, convolution="dilated+grouped"),
+]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+@torch.no_grad()
+def test_every_form_of_a_hybrid_convolution_is_equal(layer: HybridConv2d, packed: bool, relative: Relative) -> None:
+    for form, (height, width) in itertools.product(forms_of(layer), [(16, 16), (7, 12), (3, 2)]):
+        x = torch.randn(3, layer.in_channels, height, width).contiguous(memory_format=torch.channels_last)
+        kept = x.clone()
+        y = FoldedHybridConv2d(layer, form, RELU, packed=packed and packing_works())(x)
+        assert relative(y, layer(x).relu()) <= EXACT
+        assert torch.equal(x, kept)
+
+
+def test_strips_of_any_height_give_the_same(monkeypatch: pytest.MonkeyPatch, relative: Relative) -> None:
+    layer = HybridConv2d(4, 6).eval()
+    x = torch.randn(2, 4, 13, 10)
+    with torch.no_grad():
+        expected = layer(x)
+        for strip in (1, 5000, 10**9):
+            monkeypatch.setattr(hybrid, "STRIP_BYTES", strip)
+            assert relative(FoldedHybridConv2d(layer, "averaged")(x), expected) <= EXACT
+
+
+def test_only_shared_dense_kernels_can_be_averaged() -> None:
+    assert [forms_of(layer) for layer in LAYERS] == [FORMS, FORMS, FORMS, *[("two", "merged")] * 3]
+    assert forms_of(HybridConv2d(4, 4, branch_weights=(0.0, 1.0))) == ("two", "merged")
+
+
+@pytest.mark.parametrize("fusion", ["add", "mul", "residual"])
+@torch.no_grad()
+def test_mcsa_without_its_map_is_equal(fusion: str, relative: Relative) -> None:
+    block = MCSA(8, fusion).eval()
+    x = torch.randn(3, 8, 9, 14)
+    for images in (x, x.contiguous(memory_format=torch.channels_last)):
+        assert relative(FusedMCSA(block)(images), block(images)) <= EXACT
+
+
+@pytest.mark.skipif(not packing_works(), reason="this build of torch has no oneDNN operators")
+@pytest.mark.parametrize(
+    "activation", [RELU, Activation("hardtanh", (0.0, 6.0)), Activation()], ids=lambda one: one.name
+)
+@torch.no_grad()
+def test_packed_convolutions_are_equal(activation: Activation, relative: Relative) -> None:
+    for conv in (
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, stride=2, groups=8, bias=False),
+        nn.Conv2d(8, 6, 1, dilation=2),
+    ):
+        x = 10 * torch.randn(2, conv.in_channels, 11, 14).contiguous(memory_format=torch.channels_last)
+        assert relative(PackedConv2d(conv, activation)(x), activation(conv(x))) <= EXACT
+
+
+@pytest.mark.parametrize("name", ["enhanced_unet", "drs_unet", "mobilenetv2"])
+@torch.no_grad()
+def test_forms_of_a_model_agree_at_any_size(name: str, trained: Callable[[str], nn.Module], relative: Relative) -> None:
+    model, example = trained(name), torch.randn(2, 7, 64, 64)
+    folded = fold(model, example).model
+    layers = [key for key, module in folded.named_modules() if isinstance(module, HybridConv2d)]
+    images = torch.randn(3, 7, 70, 97)
+    expected = model(images)
+    for form in FORMS if layers else FORMS[:1]:
+        for options, limit in (
+            (TorchOptions(), 2e-5),
+            (TorchOptions(images=2), 2e-5),
+            (TorchOptions(channels_last=False, fused=False), 2e-5),
+            (TorchOptions("bf16"), 0.2),
+            (TorchOptions("bf16", fused=False), 0.2),
+        ):
+            made = make_torch_form(folded, example, options, dict.fromkeys(layers, form))
+            found = made(images)
+            assert found.dtype == torch.float32
+            assert found.is_contiguous()
+            assert relative(found, expected) <= limit
+    assert folded.state_dict().keys() == fold(model, example).model.state_dict().keys()
+
+
+def test_hybrid_forms_are_chosen_by_time(monkeypatch: pytest.MonkeyPatch, trained: Callable[[str], nn.Module]) -> None:
+    def slowest_averaged(candidates: dict[str, Any], device: torch.device, **limits: Any) -> dict[str, float]:
+        return {name: {"two": 2.0, "merged": 1.0, "averaged": 3.0}[name] for name in candidates}
+
+    example = torch.randn(1, 7, 32, 32)
+    folded = fold(trained("enhanced_unet"), example).model
+    assert set(choose_hybrid_forms(folded, example, "fp32").values()) <= set(FORMS)
+    monkeypatch.setattr("zoo.deploy.torch_form.time_interleaved", slowest_averaged)
+    chosen = choose_hybrid_forms(folded, example, "fp32")
+    assert len(chosen) == 6
+    assert set(chosen.values()) == {"merged"}
+
+
+TRITON = """
+import torch
+from zoo.blocks import HybridConv2d
+from zoo.deploy.triton_average import averaged_convolution
+
+torch.manual_seed(0)
+layer = HybridConv2d(5, 6, branch_weights=(0.4, 0.7)).eval()
+x = torch.randn(2, 5, 7, 9)
+weight = (0.4 * layer.weight).permute(0, 2, 3, 1).flatten(1).detach()
+for relu in (False, True):
+    y = averaged_convolution(x, weight, layer.bias.detach(), rates=(1, 2), taps=3, ratio=0.7 / 0.4, relu=relu)
+    expected = layer(x).relu() if relu else layer(x)
+    print(float((y - expected).norm() / expected.norm()))
+"""
+
+
+@pytest.mark.slow
+def test_the_triton_kernel_is_equal_in_the_interpreter() -> None:
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(float(line) <= EXACT for line in done.stdout.split())

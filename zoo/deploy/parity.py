@@ -1,0 +1,66 @@
+"""Whether a form computes what its model computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+CLOSE = {"fp32": 1e-4, "bf16": 0.1}
+"""Largest difference of a logit, relative to the largest logit, that is taken for rounding. Whole networks amplify what
+rounding does in a layer. What bf16 does to masks is for the gate to judge; here is found what is wrong."""
+STRAY = 1e-3
+"""Share of logits that may differ by more: where two neighbours are equal but for rounding, an unpooling puts a value
+elsewhere."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far logits are from those of the model.
+
+    Attributes:
+        largest: difference of a logit, relative to the largest logit.
+        strays: share of logits that differ by more than the precision allows.
+    """
+
+    largest: float
+    strays: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether this is rounding."""
+        return self.strays <= STRAY
+
+
+class Parity:
+    """The logits of a model on the example and on noise of the example's spread, to compare forms with.
+
+    Args:
+        model: in eval mode, float32.
+        example: float32 ``(B, C, H, W)``.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        generator = torch.Generator().manual_seed(0)
+        # Two images are enough to see a difference, also one between the images of a batch.
+        known = torch.nan_to_num(example[:2])
+        spread, centre = torch.std_mean(known, dim=(0, 2, 3), keepdim=True, correction=0)
+        noise = torch.randn(known.shape, generator=generator).to(known)
+        self.images: Sequence[Tensor] = (known, centre + spread.clamp_min(1e-3) * noise)
+        with torch.inference_mode():
+            self.logits = [model(images) for images in self.images]
+
+    @torch.inference_mode()
+    def difference(self, form: nn.Module, precision: str) -> Difference:
+        """Compare ``form``; logits that are not finite or of another shape or type are infinitely far away."""
+        largest = strays = 0.0
+        for images, expected in zip(self.images, self.logits, strict=True):
+            found = form(images)
+            if found.shape != expected.shape or found.dtype != expected.dtype or not bool(found.isfinite().all()):
+                return Difference(float("inf"), 1.0)
+            apart = (found - expected).abs() / expected.abs().max().clamp_min(1e-12)
+            largest = max(largest, float(apart.max()))
+            strays = max(strays, float((apart > CLOSE[precision]).float().mean()))
+        return Difference(largest, strays)
