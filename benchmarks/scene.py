@@ -6,9 +6,10 @@
 
 A made-up scene of seven bands (float32, uncompressed) is mapped with a small U-Net (widths 16 to 128, weights at
 random) in tiles of 512 pixels that overlap by 64. Each run is a process of its own; pipelines take turns. Timed is all
-from opening the scene to the closed GeoTIFF of probabilities, after one tile to warm up; imports and loading the model
-are not, nor is the choice of the fastest form that `zoo map` makes once for a machine and a model. Then the same with glibc's allocator thresholds raised for everyone through the environment: torch frees and
-maps large tensors at every operation otherwise, and `zoo map` raises them by itself.
+from opening the scene to the closed GeoTIFF of probabilities, after one tile to warm up. Imports and loading the model
+are not timed, nor is the choice of the fastest form, made once for a machine and a model. Then the same
+with glibc's allocator thresholds raised for everyone through the environment: torch frees and maps large tensors at
+every operation otherwise, and `zoo map` raises them by itself.
 
 The others write a plain uncompressed GeoTIFF of float32, `zoo map` what it always writes: a cloud-optimised one with
 overviews and compression. MONAI and terratorch read the whole scene first, torchgeo reads patch by patch.

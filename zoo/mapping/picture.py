@@ -32,6 +32,10 @@ FAINTEST = 0.15
 """Share of the threshold below which nothing is drawn, so that the ground is seen where there is no landslide."""
 
 
+FAINT = 0.55
+"""Opacity of what is only just below the threshold."""
+
+
 @dataclass(frozen=True)
 class Peaks:
     """The highest probability in each square of pixels: a landslide of one pixel is still seen.
@@ -143,8 +147,10 @@ def draw_probability(
     share = peaks.above / max(peaks.known, 1)
     area = f"{share:.2%} of the area"
     legend = [
-        legend_patch(COLOURS(0.9), "\n".join(filter(None, [f"landslide, p ≥ {threshold:.3g}", area, found]))),
-        legend_patch(COLOURS(0.25), f"below it, from {FAINTEST * threshold:.2g}"),
+        legend_patch(
+            COLOURS((1 + threshold) / 2), "\n".join(filter(None, [f"landslide, p ≥ {threshold:.3g}", area, found]))
+        ),
+        legend_patch((*COLOURS(threshold / 2)[:3], FAINT), f"below it, from {FAINTEST * threshold:.2g}"),
     ]
     if np.isnan(peaks.values).any():
         legend.append(legend_patch(NOTHING, "no data"))
@@ -170,7 +176,7 @@ def _tinted(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64
     """Opaque from the threshold on; below it the fainter the less likely."""
     known = np.nan_to_num(values)
     least = FAINTEST * threshold
-    below = 0.55 * np.clip((known - least) / max(threshold - least, 1e-6), 0, 1)
+    below = FAINT * np.clip((known - least) / max(threshold - least, 1e-6), 0, 1)
     tinted: NDArray[np.float64] = COLOURS(known)
     tinted[..., 3] = np.where(np.isnan(values), 0, np.where(known >= threshold, 1.0, below))
     return tinted
