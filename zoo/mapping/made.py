@@ -50,8 +50,10 @@ class MadeMap:
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Probabilities of a window, float32 (rows, columns), NaN for nodata."""
-        values = self.stack.read(window)[0]
-        return values if self._steps is None else values / self._steps
+        values: NDArray[np.float32] = self.stack.read(window)[0]
+        if self._steps is not None:
+            values /= self._steps
+        return values
 
     def threshold(self, probability: float) -> float:
         """The probability from which the map counts a pixel as a landslide: of bytes the nearest step."""

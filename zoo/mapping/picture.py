@@ -145,11 +145,9 @@ def draw_probability(
     """
     covered = covered_by(scene, peaks.values.shape, peaks.step)
     share = peaks.above / max(peaks.known, 1)
-    area = f"{share:.2%} of the area"
+    words = [f"landslide, p ≥ {threshold:.3g}", f"{share:.2%} of the area", found]
     legend = [
-        legend_patch(
-            COLOURS((1 + threshold) / 2), "\n".join(filter(None, [f"landslide, p ≥ {threshold:.3g}", area, found]))
-        ),
+        legend_patch(COLOURS((1 + threshold) / 2), "\n".join(filter(None, words))),
         legend_patch((*COLOURS(threshold / 2)[:3], FAINT), f"below it, from {FAINTEST * threshold:.2g}"),
     ]
     if np.isnan(peaks.values).any():

@@ -58,7 +58,7 @@ def _squares(part: NDArray[np.float32], step: int, how: Literal["mean", "max"]) 
     known = np.isfinite(squares)
     count = known.sum(axis=(2, 4))
     with np.errstate(invalid="ignore"):
-        mean = np.where(known, squares, 0).sum(axis=(2, 4), dtype=np.float64) / count
+        mean: NDArray[np.float64] = np.where(known, squares, 0).sum(axis=(2, 4), dtype=np.float64) / count
     return mean.astype(np.float32)
 
 

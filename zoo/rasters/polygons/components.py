@@ -106,7 +106,8 @@ class RegionSweep:
         left, right = window.col_off, window.col_off + window.width
         if left == 0:
             self._left = np.zeros(window.height, np.int64)
-        labels, count = ndimage.label(mask)
+        found, count = ndimage.label(mask)
+        labels = found.astype(np.int32, copy=False)
         finished = self._enter(window, labels, count, layers) if count else []
         numbers = np.where(labels > 0, labels + (self._last - count), 0)
         self._join(self._above[left:right], numbers[0])

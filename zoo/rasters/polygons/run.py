@@ -185,7 +185,7 @@ def _frame(
         "area_m2": areas[kept],
         "pixels": pixels[kept],
         "mean_probability": probability,
-        "max_probability": np.array([regions[one].highest for one in kept], np.float64),
+        "max_probability": np.array([region.highest for region in regions], np.float64)[kept],
     }
     if with_slope:
         columns["mean_slope_degree"] = means[kept, 1]
