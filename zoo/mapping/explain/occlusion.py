@@ -120,7 +120,7 @@ def explain_window(
         raise ConfigError(f"{cells} squares along the window", hint="Give two or more")
     names = [band.name for band in bands]
     groups = [[_index(name, names) for name in group] for group in together]
-    known = np.isfinite(image[:, crop[0], crop[1]]).all(0)
+    known: NDArray[np.bool_] = np.isfinite(image[:, crop[0], crop[1]]).all(0)
     if not known.any():
         raise DataError("nothing in the window is known: a band is missing in every pixel of it")
     means = predictor.mean.flatten().tolist()
@@ -132,8 +132,8 @@ def explain_window(
     with record_attention(predictor.model) as attention:
         (plain,) = runs.answers([whole])
     probability, odds = plain
-    called = (probability >= np.float32(threshold)) & known
-    target = called if called.any() else known
+    called: NDArray[np.bool_] = (probability >= np.float32(threshold)) & known
+    target: NDArray[np.bool_] = called if called.any() else known
 
     def occluded(indexes: Sequence[int], answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Occluded:
         found, found_odds = answer

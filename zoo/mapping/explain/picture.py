@@ -50,7 +50,8 @@ def draw_explanation(
     """
     figure = Figure(figsize=(16, 13), layout="constrained")
     figure.suptitle(title, fontsize=14)
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1.25, 1.0, 0.95))
+    rows: Any = figure.subfigures(3, 1, height_ratios=(1.25, 1.0, 0.95))
+    top, middle, bottom = rows
     _maps(top, explanation, image, bands, bounds, crs, threshold, truth)
     left, right = middle.subplots(1, 2, width_ratios=(1.5, 1))
     _bars(left, explanation)
