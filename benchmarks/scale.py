@@ -100,10 +100,8 @@ def main() -> None:
     parser.add_argument("--scene", type=Path, help="JSON of benchmarks/scene.py")
     parser.add_argument("--precision", default="fp32", help="row of --scene")
     parser.add_argument("--mapping", type=float, help="Mpx/s of zoo map, instead of --scene")
-    parser.add_argument(
-        "--stacking", type=float, default=0.86, help="Mpx/s of zoo stack (docs/stack.md: 120.6 Mpx, 140 s)"
-    )
-    parser.add_argument("--packed", type=float, default=1.0, help="bytes a pixel of the map on disk")
+    parser.add_argument("--stacking", type=float, default=0.86, help="Mpx/s of zoo stack: 120.6 Mpx in 140 s")
+    parser.add_argument("--packed", type=float, default=0.5, help="bytes a pixel of a map with its overviews")
     parser.add_argument("--pixel", type=float, default=10, help="metres")
     parser.add_argument("--network", type=float, default=125, help="MB/s a machine; 125 is 1 Gbit/s")
     parser.add_argument("--machines", type=int, default=10)
@@ -113,7 +111,8 @@ def main() -> None:
         parser.error("give --scene FILE or --mapping MPX_PER_S")
     mapping = a.mapping if a.scene is None else mapping_speed(a.scene, a.precision)
     inputs = Inputs(a.pixel, mapping, a.stacking, a.packed, a.network, a.machines, a.price)
-    print("\n".join(lines(inputs)))
+    for line in lines(inputs):
+        print(line)
 
 
 if __name__ == "__main__":

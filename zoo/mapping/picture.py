@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -147,8 +147,8 @@ def draw_probability(
     share = peaks.above / max(peaks.known, 1)
     words = [f"landslide, p ≥ {threshold:.3g}", f"{share:.2%} of the area", found]
     legend = [
-        legend_patch(COLOURS((1 + threshold) / 2), "\n".join(filter(None, words))),
-        legend_patch((*COLOURS(threshold / 2)[:3], FAINT), f"below it, from {FAINTEST * threshold:.2g}"),
+        legend_patch(COLOURS(0.75), "\n".join(filter(None, words))),
+        legend_patch((*COLOURS(0.25)[:3], FAINT), f"below it, from {FAINTEST * threshold:.2g}"),
     ]
     if np.isnan(peaks.values).any():
         legend.append(legend_patch(NOTHING, "no data"))
@@ -162,7 +162,7 @@ def draw_probability(
         footnote=footnote,
     )
     bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), COLOURS), cax=ax.inset_axes((1.03, 0.06, 0.03, 0.4)), label="probability"
+        ScalarMappable(scale_of(threshold), COLOURS), cax=ax.inset_axes((1.03, 0.06, 0.03, 0.4)), label="probability"
     )
     bar.ax.axhline(threshold, color="black", linewidth=1.5)
     bar.ax.tick_params(labelsize=7)
@@ -170,11 +170,16 @@ def draw_probability(
     return figure
 
 
+def scale_of(threshold: float) -> TwoSlopeNorm:
+    """From probabilities to shares of the colours, half of which lie above the threshold however low that is."""
+    return TwoSlopeNorm(min(max(threshold, 0.01), 0.99), 0, 1)
+
+
 def _tinted(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
     """Opaque from the threshold on; below it the fainter the less likely."""
     known = np.nan_to_num(values)
     least = FAINTEST * threshold
     below = FAINT * np.clip((known - least) / max(threshold - least, 1e-6), 0, 1)
-    tinted: NDArray[np.float64] = COLOURS(known)
+    tinted: NDArray[np.float64] = COLOURS(scale_of(threshold)(known))
     tinted[..., 3] = np.where(np.isnan(values), 0, np.where(known >= threshold, 1.0, below))
     return tinted

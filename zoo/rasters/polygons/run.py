@@ -123,7 +123,7 @@ def write_polygons(
     sweep = RegionSweep(shape[1], least_pixels)
     threshold = np.float32(options.threshold)
     windows = list(_windows(shape, options.block))
-    tags = {"THRESHOLD": f"{options.threshold:.9g}", "LEAST_AREA_M2": f"{options.least_area:g}", **(metadata or {})}
+    tags = {"THRESHOLD": f"{options.threshold:.6g}", "LEAST_AREA_M2": f"{options.least_area:g}", **(metadata or {})}
     with PolygonWriter(out, crs, tags) as writer:
         # The first batch, of nothing, tells the columns even when there is no landslide.
         writer.write(_frame([], crs, transform, pixel_area, options, report, slope is not None))
@@ -195,6 +195,4 @@ def _frame(
     report.area += float(areas[kept].sum())
     for name in classes:
         report.by_class[name] += 1
-    frame = geopandas.GeoDataFrame(columns, geometry=placed[kept], crs=crs.to_wkt())
-    # An empty column of objects would not say that it holds text.
-    return frame.astype({"class": "str"})
+    return geopandas.GeoDataFrame(columns, geometry=placed[kept], crs=crs.to_wkt())

@@ -164,6 +164,11 @@ class PolygonWriter:
 def _arrow(polygons: geopandas.GeoDataFrame) -> pyarrow.Table:
     import pyarrow
 
-    attributes = pyarrow.Table.from_pandas(polygons.drop(columns="geometry"), preserve_index=False)
-    wkb = pyarrow.array(shapely.to_wkb(polygons.geometry.to_numpy()).tolist(), pyarrow.binary())
-    return attributes.append_column("geometry", wkb)
+    columns = {}
+    for name in polygons.columns.drop("geometry"):
+        values = polygons[name].to_numpy()
+        # Of an empty column of texts nobody could tell what it holds.
+        kind = None if values.dtype.kind in "iufb" else pyarrow.string()
+        columns[name] = pyarrow.array(values, kind)
+    wkb = shapely.to_wkb(polygons.geometry.to_numpy()).tolist()
+    return pyarrow.table({**columns, "geometry": pyarrow.array(wkb, pyarrow.binary())})
