@@ -12,6 +12,7 @@ import click
 
 from zoo.cli.console import note, warn
 from zoo.cli.console import out as standard_output
+from zoo.cli.map_products import check_products, make_products, product_options
 from zoo.cli.progress import progress, stoppable
 from zoo.errors import ConfigError, ResultError
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--classes", metavar="NAMES", help="Write classes too, such as low,medium,high, beside --out.")
 @click.option("--breaks", metavar="P,P,...", help="Where each class but the first begins; else by the threshold.")
 @click.option("--classes-out", help="Name of the classes; else OUT-classes.tif.")
+@product_options
 @click.option("--mask", type=click.Path(path_type=Path), help="Polygons: map inside of them, nodata elsewhere.")
 @click.option("--bands", metavar="NAMES", help="Names of the scene's bands in order, where its files do not say them.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the bundle's.")
@@ -63,6 +65,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
     \b
     zoo map run scene.tif --out prob.tif
     zoo map run scene.tif --out prob.tif --classes low,medium,high --mask county.gpkg
+    zoo map run scene.tif --out prob.tif --polygons slides.gpkg --least-area 500 --picture map.png
     zoo map run tiles/*.tif --out prob.tif --dtype float32 --tta
 
     SCENE is a raster of any size, a VRT, or several rasters of one pixel grid: side by side, or of different bands.
@@ -95,6 +98,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
         check_output(local, inputs, overwrite=given["overwrite"])
         if is_remote(name):
             check_remote_output(name, overwrite=given["overwrite"])
+    check_products(given, inputs, outputs)
     names = None if given["bands"] is None else tuple(one.strip() for one in given["bands"].split(","))
     raise_allocator_thresholds()
     with ExitStack() as exits:
@@ -111,13 +115,16 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
                 classes=classes,
                 overwrite=given["overwrite"],
             )
-            for local, name in outputs.items():
-                if is_remote(name):
-                    upload(local, name)
         except KeyboardInterrupt:
             warn("stopped; the same command goes on from the last finished block")
             raise
+        products = make_products(report.out, opened, threshold, classes, given)
+        for local, name in outputs.items():
+            if is_remote(name):
+                upload(local, name)
     _print(report, threshold, list(outputs.values()))
+    for line in products:
+        standard_output().print(line, markup=False)
 
 
 @dataclass(frozen=True)
