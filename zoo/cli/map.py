@@ -78,6 +78,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
 
     from zoo.deploy import raise_allocator_thresholds
     from zoo.mapping import MapOptions, Scene
+    from zoo.mapping.journal import half_published
     from zoo.rasters.areas import Area
     from zoo.rasters.map_writer import check_output, gdal_threads
     from zoo.rasters.remote import check_remote_output, is_remote, upload
@@ -95,7 +96,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
     outputs = _outputs(out, given, classes is not None)
     inputs = [Path(one) for one in scene]
     for local, name in outputs.items():
-        check_output(local, inputs, overwrite=given["overwrite"])
+        check_output(local, inputs, overwrite=given["overwrite"] or half_published(next(iter(outputs))))
         if is_remote(name):
             check_remote_output(name, overwrite=given["overwrite"])
     check_products(given, inputs, outputs)

@@ -16,7 +16,7 @@ from zoo import __version__
 from zoo.errors import ConfigError, DataError
 from zoo.mapping.engine import Results, compute_blocks
 from zoo.mapping.forward import TileForward
-from zoo.mapping.journal import Journal
+from zoo.mapping.journal import Journal, half_published
 from zoo.mapping.legend import ProbabilityClasses
 from zoo.mapping.masks import AreaMask
 from zoo.mapping.output import MapReport, write_map
@@ -135,8 +135,9 @@ def map_scene(
     if (classes is None) != (classes_out is None):
         raise ConfigError("classes and a file for them go together")
     inputs = [Path(path) for path in scene.mosaic.paths]
-    for path in (out, *([] if classes_out is None else [classes_out])):
-        check_output(path, inputs, overwrite=overwrite)
+    outputs = (out, *([] if classes_out is None else [classes_out]))
+    for path in outputs:
+        check_output(path, inputs, overwrite=overwrite or half_published(out))
     plan = Plan(scene.shape, options.tile, options.overlap)
     told = {
         **_scene_tags(scene),
@@ -163,6 +164,8 @@ def map_scene(
         **(identity or {}),
     }
     with Journal(out, key) as journal:
+        for path in outputs:
+            check_output(path, inputs, overwrite=overwrite or journal.publishing)
         done = journal.done()
         _check_room(journal, out, scene.shape, options.dtype, classes is not None)
         todo = [block for block in plan.blocks() if (block.row, block.column) not in done]

@@ -180,10 +180,29 @@ class MapWriter:
         tags: Mapping[str, str],
         band_tags: Mapping[str, str],
         colours: Mapping[int, Rgb] | None = None,
+    ) -> None:
+        """Turn what was written into a cloud-optimised GeoTIFF under the final name; see :meth:`finish`."""
+        self.finish(band, tags, band_tags, colours)
+        self.place()
+
+    def place(self) -> None:
+        """Give what :meth:`finish` made its final name.
+
+        Raises:
+            ZooError: if it cannot be written there.
+        """
+        move_into_place(self._finished, self.path)
+
+    def finish(
+        self,
+        band: Band,
+        tags: Mapping[str, str],
+        band_tags: Mapping[str, str],
+        colours: Mapping[int, Rgb] | None = None,
         *,
         scale: float | None = None,
     ) -> None:
-        """Turn what was written into a cloud-optimised GeoTIFF under the final name.
+        """Turn what was written into a cloud-optimised GeoTIFF that has no name yet.
 
         Args:
             band: name and unit of the values.
@@ -215,7 +234,6 @@ class MapWriter:
             # GDAL compresses overviews that it deletes a second later, which takes longer than all the rest.
             with rasterio.Env(COG_TMP_COMPRESSION="NONE"):
                 rasterio.shutil.copy(self._work, self._finished, driver="COG", **self._creation())
-        move_into_place(self._finished, self.path)
 
     def _creation(self) -> dict[str, str]:
         classes = self._dtype.kind == "u"
