@@ -53,6 +53,14 @@ def test_a_worker_takes_the_form_that_was_chosen_elsewhere(bundle: Path, write_s
         replace(maker, form=replace(form, name="another one"))(CPU)
 
 
+def test_a_scene_smaller_than_the_model_needs(bundle: Path, write_scene: WriteScene) -> None:
+    predictor = Bundle.load(bundle).predictor()
+    with Scene(write_scene(make_image(5, 3)), BANDS) as scene:
+        fast, form, _ = fastest(predictor, scene, Plan(scene.shape, 64, 32), "auto", CPU, 0.4)
+    assert form.name != AS_TRAINED
+    assert TileForward(fast, CPU)(make_image(5, 3)).shape == (5, 3)
+
+
 def test_a_small_scene_is_not_worth_the_search(bundle: Path, write_scene: WriteScene) -> None:
     predictor = Bundle.load(bundle).predictor()
     with Scene([write_scene(make_image(200, 200))], BANDS) as scene:

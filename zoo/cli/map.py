@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +174,8 @@ class _Command:
             runner = cluster_runner(
                 self.address, predictor, form, self.scene, self.options, mask=self.mask, names=self.names, told=note
             )
-        with progress("mapping") as show:
+        # Ray prints what happens to its machines; standard output is for results.
+        with progress("mapping") as show, redirect_stdout(sys.stderr):
             return map_scene(
                 fast,
                 self.scene,
