@@ -195,7 +195,7 @@ def test_a_catalogue_is_asked_for_its_bands(
         (("--safety",), "need the rain"),
         (("--soil", "depth=1"), "Add --safety"),
         (("--rain", "4,1", "--safety", "--soil", "depht=1"), "Did you mean 'depth'"),
-        (("--rain", "-4,1", "--safety"), "rain intensity of -4"),
+        (("--rain", "-4,1", "--safety"), "rain of -4 mm/h over 1 days"),
         (("--date", "June"), "is no date"),
         (("--phase", "during"), "pre"),
         (("--baseline", "five"), "no processing baseline"),

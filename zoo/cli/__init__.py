@@ -20,16 +20,19 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
+    "adapt": "Adapt a bundle to a region without labels.",
     "audit": "Find leakage between the splits of a data set.",
     "bench": "Compare models on one data set: Dice, precision, recall, parameters, FPS.",
     "datasets": "List data sets, or show one.",
     "describe": "Statistics, classes, landslide sizes and redundancy of a data set or a stack.",
     "evaluate": "Print a bundle's figures again, or on other data.",
+    "export": "Write a model as ONNX, OpenVINO or torch.export, for use without zoo.",
     "models": "List models, or show one.",
     "patches": "Cut a stack and an inventory into patches and masks.",
     "plugins": "List plugins and what became of them.",
     "report": "Print the table of a results folder again.",
     "risk": "Landslide risk: compare models on a table, calibrate the index, map it.",
+    "speed": "Time models beside each other: latency, throughput, memory, energy.",
     "stack": "Put satellite bands, terrain and moisture on one grid: the paper's seven channels.",
     "train": "Train one model and keep it as a bundle.",
 }

@@ -27,6 +27,12 @@ SYNTHETIC = DatasetSpec(
             "climate and relief; all gives each in turn",
             ("subtropical", "tropical", "dryland", "alpine", "all"),
         ),
+        Option(
+            "test_region",
+            None,
+            "with region=all, the region of the test split; train and val show the others",
+            (None, "subtropical", "tropical", "dryland", "alpine"),
+        ),
         Option("difficulty", "default", "how well landslides stand out", ("easy", "default", "hard")),
         Option("workers", None, "processes that make scenes; one a core when not given"),
     ),

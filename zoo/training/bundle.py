@@ -43,6 +43,8 @@ class Bundle:
         seed: of the weights, the order of the patches and the augmentation.
         environment: machine and versions.
         weights_sha256: of ``model.safetensors``; empty before saving.
+        adaptation: how it was adapted to a region without labels (:mod:`zoo.training.adaptation`); ``None`` if it
+            was not.
         state: the weights, by parameter name.
     """
 
@@ -60,6 +62,7 @@ class Bundle:
     environment: dict[str, Any]
     state: dict[str, torch.Tensor] = field(repr=False)
     weights_sha256: str = ""
+    adaptation: dict[str, Any] | None = None
 
     def save(self, folder: Path) -> str:
         """Write both files, the description last: a folder without it holds no bundle.
@@ -98,6 +101,8 @@ class Bundle:
             "environment": self.environment,
             "weights": {"file": WEIGHTS, "sha256": digest},
         }
+        if self.adaptation is not None:
+            description["adaptation"] = self.adaptation
         write_json_atomic(folder / DESCRIPTION, description)
         return digest
 
@@ -134,6 +139,7 @@ class Bundle:
                 environment=description["environment"],
                 state=load_file(weights),
                 weights_sha256=digest,
+                adaptation=description.get("adaptation"),
             )
         except FileNotFoundError:
             raise ResultError("the bundle has no weights", where=weights, hint="Copy the whole folder") from None

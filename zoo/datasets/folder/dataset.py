@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.datasets.base import SPLITS, DataWarning, PatchDataset, Transform
-from zoo.datasets.folder.files import PICTURES
 from zoo.datasets.folder.grouping import Origins, find_origins, reach_of
+from zoo.datasets.folder.naming import name_bands
 from zoo.datasets.folder.options import Names, bands_of, fractions_of, mask_values_of, names_of, number_of, whole_of
 from zoo.datasets.folder.pairing import find_folders, pair_files
 from zoo.datasets.folder.store import Progress, Reading, open_store
@@ -170,7 +170,14 @@ class Folder(PatchDataset):
             progress,
             None if memory_limit is None else whole_of(memory_limit, "memory_limit"),
         )
-        self.bands = self._name_bands(given_bands)
+        self.bands = name_bands(
+            given_bands,
+            count=self._store.shape[0],
+            names=self._store.names,
+            units=self._store.units,
+            nodata=self._store.nodata,
+            files=[pair.image for pair in pairs],
+        )
         self.class_names = given_classes or _class_names(self._store.encoding.count)
         self.pixel_size = metres or self._store.pixel_size
         origins = find_origins(
@@ -260,25 +267,6 @@ class Folder(PatchDataset):
             )
         warnings.warn(DataWarning(f"{self._masks_folder}: {problem}; Dice is not defined there"), stacklevel=3)
 
-    def _name_bands(self, given: tuple[Band, ...] | None) -> tuple[Band, ...]:
-        count = self._store.shape[0]
-        nodata = self._store.nodata
-        if given is not None:
-            if len(given) != count:
-                raise ConfigError(
-                    f"{len(given)} bands are named, and the images have {count}", where=self._images_folder
-                )
-            return tuple(Band(**{**_fields(band), "nodata": nodata}) if band.nodata is None else band for band in given)
-        if self._store.names and len(set(self._store.names)) == count:
-            units = self._store.units
-            return tuple(
-                Band(name, unit or "unknown", nodata=nodata)
-                for name, unit in zip(self._store.names, units, strict=True)
-            )
-        pictures = all(pair.image.suffix.lower() in PICTURES for pair in self._store.pairs)
-        names = ("red", "green", "blue") if pictures and count == 3 else [f"band_{band + 1}" for band in range(count)]
-        return tuple(Band(name, "unknown", nodata=nodata) for name in names)
-
     def _notes(self) -> tuple[str, ...]:
         store = self._store
         notes = [store.encoding.note, self._origins.note]
@@ -360,10 +348,6 @@ def _partition(
 
 def _class_names(count: int) -> tuple[str, ...]:
     return ("background", "landslide") if count == 2 else ("background", *(f"class_{i}" for i in range(1, count)))
-
-
-def _fields(band: Band) -> dict[str, Any]:
-    return {name: getattr(band, name) for name in ("name", "unit", "valid_min", "valid_max", "description")}
 
 
 def _choice(option: str, value: str | None, choices: Sequence[str | None]) -> None:

@@ -1,0 +1,202 @@
+"""A bundle is adapted without labels, exactly, at any batch, and says how; what cannot be adapted to is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from zoo import registry
+from zoo.datasets.statistics import BandStatistics, Statistics
+from zoo.errors import ConfigError, DataError, ModelError, ResultError
+from zoo.physics.bands import Band
+from zoo.registry import create_model
+from zoo.training.adaptation import SHARES, Adapter, adapt
+from zoo.training.bundle import DESCRIPTION, Bundle
+from zoo.training.patch_sample import PatchSample
+from zoo.training.precision import ComputeFormat
+from zoo.training.running_statistics import distances, stored
+
+OPTIONS = {"widths": [4, 4, 4]}
+BANDS = (Band("NDVI", "1"), Band("slope", "degree"))
+
+
+def make_bundle(model: str = "unet", options: dict[str, object] | None = None) -> Bundle:
+    torch.manual_seed(0)
+    options = OPTIONS if options is None else options
+    bands = tuple(
+        BandStatistics(name=band.name, mean=mean, std=std, minimum=0, maximum=1, low=0, high=1, count=9)
+        for band, mean, std in zip(BANDS, (0.25, 20.0), (0.5, 10.0), strict=True)
+    )
+    return Bundle(
+        model=model,
+        options=options,
+        bands=BANDS,
+        statistics=Statistics(bands, patches=3),
+        compute_format=ComputeFormat("fp32", True),
+        class_names=("background", "landslide"),
+        threshold=0.4,
+        metrics={"dice": 0.5},
+        data={"name": "folder", "options": {}, "fingerprints": {}},
+        recipe={"batch_size": 4},
+        seed=0,
+        environment={},
+        state=create_model(model, 2, 2, **options).state_dict(),
+        weights_sha256="ab" * 32,
+    )
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(7, 2, 16, 16, generator=generator) * torch.tensor([0.3, 25.0])[:, None, None] + 4
+
+
+def adapted_statistics(images: Tensor, size: int, **options: object) -> object:
+    return stored(adapt(make_bundle(), images.split(size), share=1.0, **options).predictor().model)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_how_patches_are_batched_changes_nothing(images: Tensor, size: int) -> None:
+    whole = adapted_statistics(images, 7, batch_size=7)
+    assert max(distances(whole, adapted_statistics(images, size, batch_size=size)).values()) < 1e-4
+    assert max(distances(stored(make_bundle().predictor().model), whole).values()) > 0.1
+
+
+def test_share_0_is_the_bundle_as_it_was_and_auto_is_one_of_the_shares(images: Tensor) -> None:
+    bundle = make_bundle()
+    plain = adapt(bundle, [images], share=0.0)
+    assert all(torch.equal(tensor, bundle.state[name]) for name, tensor in plain.state.items())
+    auto = adapt(bundle, [images])
+    assert auto.adaptation is not None
+    assert [one["share"] for one in auto.adaptation["candidates"]] == list(SHARES)
+    forced = adapt(bundle, [images], share=auto.adaptation["share"])
+    assert all(torch.equal(tensor, auto.state[name]) for name, tensor in forced.state.items())
+
+
+def test_the_record_survives_the_disk_and_the_source_is_named(images: Tensor, tmp_path: Path) -> None:
+    bundle = make_bundle()
+    adapted = adapt(bundle, [images, torch.full((1, 2, 16, 16), math.nan)], target={"name": "Übung"})
+    digest = adapted.save(tmp_path)
+    back = Bundle.load(tmp_path)
+    assert back.adaptation == json.loads((tmp_path / DESCRIPTION).read_text())["adaptation"] == adapted.adaptation
+    assert back.adaptation["source"]["weights_sha256"] == bundle.weights_sha256 != digest
+    assert back.adaptation["target"] == {"name": "Übung", "patches": 8, "blank": 1, "used": 7}
+    assert back.metrics == {}
+    assert back.threshold == bundle.threshold
+    again = adapt(back, [images])
+    assert again.adaptation is not None
+    assert again.adaptation["source"]["adaptation"] == back.adaptation
+
+
+def test_weights_are_not_trained(images: Tensor) -> None:
+    bundle = make_bundle()
+    adapted = adapt(bundle, [images], share=1.0)
+    changed = {name for name, tensor in adapted.state.items() if not torch.equal(tensor, bundle.state[name])}
+    assert changed
+    assert all(name.endswith(("running_mean", "running_var")) for name in changed)
+
+
+def test_of_many_patches_a_sample_is_held_that_batches_do_not_change(images: Tensor) -> None:
+    one = Adapter(make_bundle(), images.split(1), pixels=4 * 16 * 16).sample
+    other = Adapter(make_bundle(), images.split(3), pixels=4 * 16 * 16).sample
+    assert len(one) == 4
+    assert one.seen == 7
+    assert torch.equal(one.images, other.images)
+
+
+def test_every_patch_has_the_same_chance_to_be_held() -> None:
+    numbers = torch.arange(6.0)[:, None, None, None].expand(6, 2, 16, 16)
+    held = [
+        PatchSample.draw([numbers], ("a", "b"), pixels=2 * 256, seed=seed).images[:, 0, 0, 0].long()
+        for seed in range(300)
+    ]
+    counts = torch.bincount(torch.cat(held), minlength=6)
+    assert int(counts.sum()) == 600
+    assert 60 <= int(counts.min()) <= int(counts.max()) <= 140
+
+
+def no_patch(_: Tensor) -> list[Tensor]:
+    return []
+
+
+def only_nodata(images: Tensor) -> list[Tensor]:
+    return [torch.full_like(images, math.nan)]
+
+
+def other_bands(images: Tensor) -> list[Tensor]:
+    return [images[:, :1]]
+
+
+def an_infinity(images: Tensor) -> list[Tensor]:
+    damaged = images.clone()
+    damaged[2, 1, 3, 3] = math.inf
+    return [damaged]
+
+
+def two_sizes(images: Tensor) -> list[Tensor]:
+    return [images, images[..., :12]]
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        (no_patch, "nothing to adapt to: no patch"),
+        (only_nodata, "all 7 patches are nodata"),
+        (other_bands, "The bundle takes NDVI, slope"),
+        (an_infinity, "band 'slope' of the target"),
+        (two_sizes, "follow patches of"),
+    ],
+)
+def test_a_target_that_cannot_be_used_is_refused(
+    images: Tensor, target: Callable[[Tensor], list[Tensor]], complaint: str
+) -> None:
+    with pytest.raises(DataError, match=complaint):
+        adapt(make_bundle(), target(images))
+
+
+def test_one_patch_is_enough_for_a_bundle_that_predicts(images: Tensor) -> None:
+    adapted = adapt(make_bundle(), [images[:1]], share=1.0)
+    with torch.inference_mode():
+        assert bool(torch.isfinite(adapted.predictor()(images)).all())
+
+
+def test_other_bad_input_is_refused(images: Tensor) -> None:
+    with pytest.raises(ConfigError, match=r"share of 1\.5"):
+        adapt(make_bundle(), [images], share=1.5)
+    bundle = make_bundle()
+    broken = {name: tensor.clone() for name, tensor in bundle.state.items()}
+    broken["encoder.0.1.running_var"][0] = math.nan
+    with pytest.raises(ResultError, match=r"running statistics of layer .encoder\.0\.1. are not finite"):
+        adapt(replace(bundle, state=broken), [images])
+
+
+@pytest.fixture
+def norm_free(install: Callable[[str, str], None]) -> Iterator[None]:
+    code = """
+        from torch import nn
+        from zoo.registry import ModelSpec, hookimpl
+
+        def make(in_channels, classes):
+            return nn.Sequential(nn.GroupNorm(1, in_channels), nn.Conv2d(in_channels, classes, 1))
+
+        @hookimpl
+        def zoo_register_models(register):
+            register(ModelSpec(name="norm_free", target="zoo_norm_free:make", summary="s"))
+    """
+    install("zoo-norm-free", code)
+    registry.reload()
+    yield
+    registry.reload()
+
+
+@pytest.mark.usefixtures("norm_free")
+def test_a_model_without_statistics_is_refused_by_name(images: Tensor) -> None:
+    with pytest.raises(ModelError, match="model 'norm_free': has no normalisation layer"):
+        adapt(make_bundle("norm_free", {}), [images])

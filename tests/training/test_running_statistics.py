@@ -1,0 +1,169 @@
+"""Statistics of normalisation layers over many images are exact, whatever the batches, and know missing pixels."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ModelError, ResultError
+from zoo.registry import create_model
+from zoo.training.running_statistics import State, blended, distances, replace_statistics, stored, tracked_layers
+
+
+def three_layers() -> nn.Module:
+    """Batch norm behind batch norm behind batch norm, with what lies between."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 3, 1),
+        nn.BatchNorm2d(3),
+    ).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    scales = torch.rand(10, 2, 1, 1, generator=generator) * 3 + 0.2
+    return torch.randn(10, 2, 16, 16, generator=generator) * scales + scales
+
+
+def statistics_of(model: nn.Module, images: Tensor, size: int, run: Callable[[Tensor], object] | None = None) -> State:
+    replace_statistics(model, run or model, lambda: images.split(size))
+    return stored(model)
+
+
+def of_one_batch(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """What torch itself takes for the statistics when all images are one training batch."""
+    layers = tracked_layers(model)
+    counts: dict[str, int] = {}
+    for name, layer in layers.items():
+        layer.momentum = 1.0
+        layer.register_forward_pre_hook(
+            lambda _layer, inputs, name=name: counts.update({name: inputs[0].numel() // inputs[0].shape[1]})
+        )
+    with torch.no_grad():
+        model.train()(images)
+    unbiased = {name: counts[name] / (counts[name] - 1) for name in layers}
+    return {name: (layer.running_mean.clone(), layer.running_var / unbiased[name]) for name, layer in layers.items()}
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+def test_every_layer_sees_what_the_adapted_layers_before_it_make_of_all_images(images: Tensor, size: int) -> None:
+    expected = of_one_batch(three_layers(), images)
+    model = three_layers()
+    for name, moments in statistics_of(model, images, size).items():
+        torch.testing.assert_close(moments.mean.float(), expected[name][0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(moments.var.float(), expected[name][1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_is_used_twice_gets_the_moments_of_both_uses(images: Tensor) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.norm(x)
+            return self.norm(x + 10)
+
+    model = Twice().eval()
+    both = torch.cat([images, images + 10])
+    found = statistics_of(model, images, 3)["norm"]
+    torch.testing.assert_close(found.mean.float(), both.mean((0, 2, 3)))
+    torch.testing.assert_close(found.var.float(), both.var((0, 2, 3), correction=0))
+
+
+@pytest.mark.parametrize("name", ["unet", "enhanced_unet", "drs_unet", "mobilenetv2"])
+def test_every_architecture_gives_the_same_for_one_image_a_batch_and_for_all(name: str) -> None:
+    torch.manual_seed(0)
+    small = {"widths": [4, 4, 4, 4, 4]} if "unet" in name and name != "drs_unet" else {}
+    model = create_model(name, 2, 2, **small).eval()
+    images = torch.randn(3, 2, 32, 32) * 2 + 1
+    source = stored(model)
+    one, all_together = (statistics_of(copy.deepcopy(model), images, size) for size in (1, 3))
+    assert max(distances(one, all_together).values()) < 1e-3
+    assert max(distances(source, one).values()) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.BatchNorm1d(3), (6, 3)),
+        (nn.BatchNorm1d(3), (6, 3, 7)),
+        (nn.BatchNorm2d(3), (6, 3, 5, 4)),
+        (nn.BatchNorm3d(3), (6, 3, 2, 5, 4)),
+        (nn.SyncBatchNorm(3), (6, 3, 5, 4)),
+        (nn.BatchNorm2d(3, affine=False, momentum=None), (6, 3, 5, 4)),
+    ],
+)
+def test_batch_norm_of_any_rank_is_known(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    values = torch.randn(shape) * 2 + 5
+
+    class Reshapes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = layer
+
+        def forward(self, _: Tensor) -> Tensor:
+            return self.norm(values)
+
+    model = Reshapes().eval()
+    statistics_of(model, torch.zeros(6, 1, 5, 4), 6)
+    axes = [axis for axis in range(len(shape)) if axis != 1]
+    torch.testing.assert_close(layer.running_mean, values.mean(axes))
+    torch.testing.assert_close(layer.running_var, values.var(axes, correction=0))
+
+
+def test_what_is_missing_weighs_nothing() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2)).eval()
+    images = torch.randn(4, 2, 8, 8)
+    whole = statistics_of(model, images, 4)
+    framed = torch.full((4, 2, 8, 20), math.nan)
+    framed[..., 5:13] = images
+
+    def run(batch: Tensor) -> None:
+        model(batch.nan_to_num(77.0))
+
+    assert max(distances(whole, statistics_of(model, framed, 3, run)).values()) < 1e-5
+
+
+def test_a_single_value_keeps_the_statistics_of_the_source() -> None:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(2)).eval()
+    found = statistics_of(model, torch.randn(1, 2, 8, 8) + 9, 1)["1"]
+    assert found.mean.tolist() == [0, 0]
+    assert found.var.tolist() == [1, 1]
+
+
+def test_a_blend_lies_between() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1)).eval()
+    source = stored(model)
+    target = statistics_of(model, torch.randn(4, 1, 8, 8) * 3 + 8, 4)
+    half = blended(source, target, 0.5)["0"]
+    assert float(half.mean) == pytest.approx(float(target["0"].mean) / 2)
+    assert float(half.var) == pytest.approx((1 + float(target["0"].var)) / 2)
+
+
+def test_a_model_without_running_statistics_is_refused() -> None:
+    model = nn.Sequential(nn.GroupNorm(1, 2), nn.BatchNorm2d(2, track_running_stats=False)).eval()
+    assert tracked_layers(model) == {}
+    with pytest.raises(ModelError, match="no normalisation layer with running statistics"):
+        statistics_of(model, torch.randn(1, 2, 4, 4), 1)
+
+
+def test_statistics_and_activations_that_are_not_finite_are_named() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2)).eval()
+    with pytest.raises(ResultError, match="what reaches layer '0' is not finite"):
+        statistics_of(model, torch.ones(1, 2, 4, 4), 1, lambda batch: model(batch / 0))
+    model[0].running_var[1] = math.nan
+    with pytest.raises(ResultError, match="layer '0' are not finite"):
+        stored(model)

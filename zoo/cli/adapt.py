@@ -1,0 +1,164 @@
+"""``zoo adapt``: a bundle for a region without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli.console import make_table, note, out, print_json, relative, warn
+from zoo.cli.data_options import collect, data_options
+from zoo.cli.progress import progress, stoppable
+
+if TYPE_CHECKING:
+    import torch
+
+    from zoo.bench.config import DataSource
+    from zoo.training.bundle import Bundle
+
+
+@click.command(short_help="Adapt a bundle to a region without labels.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@data_options(None)
+@click.option(
+    "--split",
+    type=click.Choice(["all", "train", "val", "test"]),
+    default="all",
+    show_default=True,
+    help="Patches to adapt to; all of a folder needs no masks and opens none.",
+)
+@click.option("--groups", metavar="A,B", help="Adapt to the patches of these scenes alone.")
+@click.option(
+    "--share",
+    metavar="auto|0..1",
+    default="auto",
+    show_default=True,
+    help="Of the target in the statistics; auto chooses, and may leave the bundle as it is.",
+)
+@click.option(
+    "--evaluate",
+    "measured",
+    type=click.Choice(["train", "val", "test"]),
+    help="Also measure plain and adapted on a split that has labels.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample of a large target.")
+@click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+def adapt(
+    bundle: Path,
+    data: str | None,
+    split: str,
+    groups: str | None,
+    share: str,
+    measured: str | None,
+    device: str,
+    seed: int,
+    folder: Path,
+    as_json: bool,
+    data_options: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Re-estimate the normalisation statistics of BUNDLE on patches of another region, without labels.
+
+    \b
+    zoo adapt run --data new_region --out adapted
+    zoo adapt run --data patches --groups S2 --out adapted --test-groups S2 --evaluate test
+
+    Whether that helps is judged without labels, and printed; where it does not, the new bundle is the old one. The
+    threshold stays. Figures on the very images that were adapted to are transductive: say so beside them.
+    docs/adapt.md says when adapting helps and when it harms.
+    """
+    from zoo.bench.config import DataSource
+    from zoo.bench.target import open_target
+    from zoo.errors import ConfigError
+    from zoo.files import check_writable_folder
+    from zoo.training.adaptation import adapt as adapt_bundle
+    from zoo.training.bundle import Bundle
+    from zoo.training.environment import resolve_device
+
+    if data is None:
+        raise ConfigError("no target is named", where="--data", hint="Name a folder with images of the new region")
+    wanted = _share(share)
+    loaded = Bundle.load(bundle)
+    source = DataSource.parse(data, collect(data_options, **given))
+    if (folder / "bundle.json").exists():
+        raise ConfigError("holds a bundle already", where=folder, hint="Name another --out, or delete the old bundle")
+    check_writable_folder(folder)
+    place = resolve_device(device)
+    with stoppable(), progress("reading the target") as show:
+        target = open_target(loaded, source, split, groups, show)
+    for text in target.doubts:
+        warn(text)
+    note(f"target {source.label}: {len(target)} patches, no label is read")
+    with stoppable(), progress("adapting") as show:
+        adapted = adapt_bundle(
+            loaded, target.batches(), share=wanted, device=place, seed=seed, target=target.about, progress=show
+        )
+    adapted.save(folder)
+    figures = {} if measured is None else _measure(loaded, adapted, source, measured, place)
+    assert adapted.adaptation is not None
+    if as_json:
+        print_json({"bundle": str(folder), **adapted.adaptation, "evaluation": figures})
+    else:
+        _show(adapted.adaptation, figures)
+        note(f"bundle in {relative(folder)}; measure it: zoo evaluate {relative(folder)} --data ...")
+
+
+def _share(text: str) -> float | None:
+    from zoo.errors import ConfigError
+
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is no share", where="--share", hint="Use auto, or a number from 0 to 1") from None
+
+
+def _measure(plain: Bundle, adapted: Bundle, source: DataSource, split: str, device: torch.device) -> dict[str, Any]:
+    """Figures of both bundles on a split with labels, at the frozen threshold."""
+    from torch.utils.data import DataLoader
+
+    from zoo.cli.opening import open_split
+    from zoo.evaluation.summary import summarise
+    from zoo.training.evaluate import evaluate
+
+    dataset = open_split(source, split)
+    plain.check_bands(dataset.bands, source.label)
+    figures = {}
+    for name, one in (("plain", plain), ("adapted", adapted)):
+        loader = DataLoader(dataset, batch_size=plain.recipe["batch_size"])
+        found = evaluate(one.predictor().to(device), one.compute_format, loader, one.threshold)
+        figures[name] = summarise(found.counts, dataset.pixel_size)
+    return figures
+
+
+def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
+    headings = ("share of the target", "expected Dice", "agreement", "called landslide", "entropy", "")
+    rows = [
+        (
+            f"{one['share']:g}" + (" (plain)" if one["share"] == 0 else ""),
+            f"{one['expected_dice']:.3f}",
+            f"{one['agreement']:.3f}",
+            f"{one['positive']:.2%}",
+            f"{one['entropy']:.3f}",
+            "chosen" if one["share"] == adaptation["share"] else "",
+        )
+        for one in adaptation["candidates"]
+    ]
+    out().print(make_table(headings, rows, right=headings[:-1]))
+    target = adaptation["target"]
+    note(
+        f"{adaptation['layers']} layers, statistics over {target['used']} of {target['patches']} patches; they lie "
+        f"{adaptation['distance']:.2f} standard deviations from the source's"
+    )
+    if figures:
+        headings = ("measured with labels", "plain", "adapted")
+        rows = [(name, _text(value), _text(figures["adapted"].get(name))) for name, value in figures["plain"].items()]
+        out().print(make_table(headings, rows, right=headings[1:]))
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
