@@ -28,6 +28,8 @@ def time_interleaved(
         most: turns at most.
         least: turns at least.
     """
+    if not candidates:
+        return {}
     times: dict[str, list[float]] = {}
     for name, run in candidates.items():
         run()
