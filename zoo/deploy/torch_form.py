@@ -140,7 +140,7 @@ def make_torch_form(
         hybrids: the form of each hybrid convolution by its name; those not named take two convolutions.
     """
     with torch.no_grad():
-        model = copy.deepcopy(folded).to(dtype=options.dtype, memory_format=options.memory_format)
+        model = copy.deepcopy(folded).to(dtype=options.dtype).to(memory_format=options.memory_format)
         image = example[:1].to(dtype=options.dtype, memory_format=options.memory_format)
         if options.fused:
             _fuse(model, image, hybrids)
@@ -194,7 +194,7 @@ def choose_hybrid_forms(folded: nn.Module, example: Tensor, precision: Precision
         # Layers of one geometry on maps of one size take equally long, whatever their weights.
         geometry = (repr(layer), tuple(layer.weight.shape), calls[0].shape)
         if geometry not in known:
-            cast = copy.deepcopy(layer).to(dtype=options.dtype, memory_format=torch.channels_last)
+            cast = copy.deepcopy(layer).to(dtype=options.dtype).to(memory_format=torch.channels_last)
             x = torch.randn(calls[0].shape, device=example.device).to(options.dtype, memory_format=torch.channels_last)
             forms = {form: FoldedHybridConv2d(cast, form, packed=packed) for form in forms_of(layer)}
             seconds = time_interleaved(
