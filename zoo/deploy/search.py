@@ -309,7 +309,7 @@ class _Search:
             return True
         try:
             form = candidate.build()
-            difference = self.parity.difference(form, candidate.precision)
+            difference = self.parity.difference(form, candidate.precision, any_size=candidate.any_size)
         except Exception as error:  # whatever a library below raises is the reason that its form cannot be used
             words = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
             reason = next(iter(words.splitlines()), "")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.blocks import MCSA, HybridConv2d
 from zoo.deploy.attention import FusedMCSA
+from zoo.deploy.dead_taps import CentreTapConv2d
 from zoo.deploy.flow import record_flow
 from zoo.deploy.fused import (
     NO_ACTIVATION,
@@ -149,7 +150,8 @@ def make_torch_form(
 
 def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) -> None:
     packed = image.device.type == "cpu" and packing_works()
-    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d))
+    # What follows a convolution with a dead tap follows it at every size, so its parts must not take it over.
+    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d, CentreTapConv2d))
     modules = dict(model.named_modules())
     mixed = {name for name, module in modules.items() if is_plain(module, HybridConv2d)}
     plain = {name for name, module in modules.items() if packable(module)} if packed else set()
