@@ -227,7 +227,7 @@ def test_bf16_has_to_pass_the_gate(trained: Trained, monkeypatch: pytest.MonkeyP
         ).report
         assert report.chosen == "mine"
         assert report.gate is not None
-        assert report.gate["dice_before"] == 1.0
+        assert report.gate["dice_before"] > 0.999
         assert any("bf16 passes the gate" in message for message in report.messages)
     monkeypatch.setattr(gate, "MAX_FLIPS_PPM", -1.0)
     report = optimize(model, EXAMPLE, "bf16", remembering=False).report

@@ -36,7 +36,7 @@ class Difference:
 
 
 class Parity:
-    """The logits of a model on the example, on noise of its spread, and on noise of another size, to compare forms with.
+    """The logits of a model on the example, on noise of its spread, and on both at another size.
 
     The other size is one row higher and twice as wide: what a form does at the example's size alone shows there.
 
