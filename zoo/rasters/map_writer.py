@@ -23,7 +23,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import check_writable_folder, move_into_place
+from zoo.files import check_could_write, move_into_place
 from zoo.physics.bands import Band
 from zoo.rasters.cog import TILE, StackWriter, overview_factors
 from zoo.rasters.reading import CACHE_MEGABYTES, small_cache
@@ -85,13 +85,12 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
     """
     if path.is_dir():
         raise ConfigError("is a folder", where=path, hint="Name a file in it")
-    if not path.exists():
-        check_writable_folder(path.parent)
-        return
-    if any(one.exists() and path.samefile(one) for one in inputs):
-        raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
-    if not overwrite:
-        raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    if path.exists():
+        if any(one.exists() and path.samefile(one) for one in inputs):
+            raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
+        if not overwrite:
+            raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    check_could_write(path.parent)
 
 
 class MapWriter:
