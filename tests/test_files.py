@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ZooError
-from zoo.files import atomic_path, cache_folder, check_writable_folder, write_json_atomic, write_text_atomic
+from zoo.files import (
+    atomic_path,
+    cache_folder,
+    check_could_write,
+    check_writable_folder,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 def test_text_round_trip_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -55,6 +62,17 @@ def test_a_folder_that_is_a_file_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ZooError, match="cannot write here"):
         check_writable_folder(tmp_path / "file" / "out")
+
+
+def test_proving_a_folder_leaves_none_behind(tmp_path: Path) -> None:
+    check_could_write(tmp_path / "new" / "deeper")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    check_could_write(tmp_path / "mine")
+    assert (tmp_path / "mine").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ZooError, match="cannot write"):
+        check_could_write(tmp_path / "file" / "new")
 
 
 def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:

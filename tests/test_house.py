@@ -14,6 +14,7 @@ BASE = {"errors", "files"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "cluster": {"errors"},
     "registry": BASE,
     "blocks": BASE,
     "models": BASE | {"registry", "blocks"},
@@ -26,11 +27,11 @@ MAY_IMPORT = {
     "evaluation": BASE | {"registry"},
     "training": BASE | {"registry", "physics", "datasets", "evaluation"},
     "deploy": BASE | {"registry", "blocks", "models", "physics", "datasets", "evaluation", "training"},
-    "mapping": BASE | {"registry", "physics", "rasters", "training", "deploy"},
-    "bench": BASE | {"registry", "datasets", "evaluation", "training", "deploy"},
+    "mapping": BASE | {"registry", "physics", "rasters", "training", "deploy", "cluster"},
+    "bench": BASE | {"registry", "cluster", "datasets", "evaluation", "training", "deploy"},
     "cli": BASE
     | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
-    | {"deploy", "mapping"},
+    | {"cluster", "deploy", "mapping"},
 }
 ONLY_IN = {
     "torchgeo": {"datasets"},
@@ -47,12 +48,13 @@ ONLY_IN = {
     "onnx": {"deploy"},
     "onnxruntime": {"deploy"},
     "openvino": {"deploy"},
-    "ray": {"bench", "mapping"},
+    "ray": {"bench", "cluster", "mapping"},
 }
 TORCH_FREE = (
     "__init__.py",
     "errors.py",
     "files.py",
+    "cluster.py",
     "registry",
     "physics",
     "models/__init__.py",

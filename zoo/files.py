@@ -84,6 +84,18 @@ def check_writable_folder(folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def check_could_write(folder: str | os.PathLike[str]) -> None:
+    """Prove the same, and leave no folder behind that was not there: what comes next may still refuse its input."""
+    folder = Path(folder)
+    absent = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        check_writable_folder(folder)
+    finally:
+        for one in absent:
+            with suppress(OSError):
+                one.rmdir()
+
+
 def cache_folder(name: str) -> Path:
     """The folder ``name`` under ``$ZOO_CACHE``, or under ``~/.cache/landslide-zoo``; it is not made."""
     root = os.environ.get("ZOO_CACHE")

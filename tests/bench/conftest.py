@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from zoo import registry
 from zoo.bench.config import SPLITS, DataSource, TrialConfig
+from zoo.bench.results import TrialResult
 from zoo.training.recipes import get_recipe
+
+IMAGES = 60
 
 ODD_MODELS = """
     from zoo.registry import Flag, ModelSpec, hookimpl
 
     @hookimpl
     def zoo_register_models(register):
-        for name in ("tiny", "raises", "diverges", "dies", "hangs", "hungry"):
-            register(ModelSpec(name=name, target=f"zoo_odd_models:{name.title()}", summary="s"))
+        for name in ("tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed"):
+            flags = frozenset({Flag.BATCH1_TRAINING} if name == "greedy" else ())
+            register(ModelSpec(name=name, target=f"zoo_odd_models:{name.title()}", summary="s", flags=flags))
         register(
             ModelSpec(name="rainy", target="json:loads", summary="s", flags=frozenset({Flag.NEEDS_RAIN}))
         )
@@ -53,12 +59,30 @@ ODD_CODE = """
     class Hungry(Tiny):
         def forward(self, x):
             return torch.empty(1 << 60)
+
+    class Greedy(Tiny):
+        # Takes two patches at a time, and no more.
+        def forward(self, x):
+            if len(x) > 2:
+                raise torch.OutOfMemoryError("tried to allocate more than there is")
+            return self.head(x)
+
+    class Normed(Tiny):
+        # Has what a checkpoint has to bring back: running statistics and dropout. Slow enough to be killed.
+        def __init__(self, in_channels, classes):
+            super().__init__(in_channels, classes)
+            self.norm = nn.BatchNorm2d(in_channels)
+            self.drop = nn.Dropout2d(0.2)
+        def forward(self, x):
+            if self.training:
+                time.sleep(0.02)
+            return self.head(self.drop(self.norm(x)))
 """
 
 
 @pytest.fixture
 def odd_models(install: Callable[[str, str], None], tmp_path: Path) -> Iterator[None]:
-    """Register a tiny model and five that misbehave, here and in every process started from here."""
+    """Register a tiny model and others that misbehave, here and in every process started from here."""
     import textwrap
 
     install("zoo-odd", ODD_MODELS)
@@ -80,3 +104,65 @@ def trial(patches: Path) -> Callable[..., TrialConfig]:
         return replace(config, **changes)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def measured() -> Callable[..., dict[str, Any]]:
+    """Make what a trial of two test images measures."""
+    return measure
+
+
+def measure(tp: int = 30, *, loss: float = 0.1, seconds: float = 0.02) -> dict[str, Any]:
+    """What a trial of two test images measures."""
+    histogram = {"positive": [0] * 199 + [40], "negative": [160] + [0] * 199}
+    odds = {"positive": [0] * 239 + [40], "negative": [160] + [0] * 239}
+    return {
+        "data": {
+            "name": "ellipses", "bands": [], "class_names": ["background", "landslide"], "pixel_size": None,
+            "patch": [3, 10, 10], "patches": {"train": 5, "val": 1, "test": 2}, "split_notes": [],
+        },
+        "threshold": 0.5,
+        "val": {"loss": loss, "histogram": histogram, "odds": odds},
+        "test": {
+            "names": ["a", "b"], "groups": ["s", "s"], "histogram": histogram, "odds": odds, "loss": loss,
+            "objects": {
+                "total": [[1, 1, 0, 0], [0] * 4], "touched": [[1, 1, 0, 0], [0] * 4], "found": [[0, 1, 0, 0], [0] * 4],
+                "predicted": [3, 1], "false_alarms": [1, 1],
+            },
+            "boundaries": {
+                "predicted": [8, 2], "predicted_near": [[4, 6, 8], [0, 0, 0]],
+                "truth": [10, 0], "truth_near": [[5, 6, 10], [0, 0, 0]],
+            },
+            "counts": {"tp": [tp, 0], "fp": [10, 0], "fn": [40 - tp, 0], "tn": [50, 100]},
+        },
+        "training": {"steps": 2, "seconds": 1.0, "format": {}, "curve": [[1, 0.5], [2, 0.4]]},
+        "parameters": 1_500_000,
+        "gmac": 1.25,
+        "speed": [
+            {"batch": 1, "median_s": seconds, "iqr_s": 0.0, "passes": 5},
+            {"batch": 8, "median_s": 4 * seconds, "iqr_s": 0.0, "passes": 5},
+        ],
+        "seconds": {"train": 1.0},
+        "environment": {"device_name": "a processor", "threads": 2, "versions": {"torch": "2"}},
+        "weights_sha256": "",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def result(measured: Callable[..., dict[str, Any]]) -> Callable[..., TrialResult]:
+    """Make a trial on sixty images whose landslides of about 200 pixels are found with a given probability."""
+    return lambda config, quality, names="t": make_result(measured(), config, quality, names)
+
+
+def make_result(values: dict[str, Any], config: TrialConfig, quality: float, names: str) -> TrialResult:
+    landslide = np.random.default_rng(0).integers(100, 300, IMAGES)
+    rng = np.random.default_rng(round(1000 * quality) + 7 * config.seed)
+    tp = rng.binomial(landslide, quality)
+    fp = rng.binomial(landslide, 1 - quality)
+    counts: dict[str, Any] = {"tp": tp, "fp": fp, "fn": landslide - tp, "tn": 4096 - landslide - fp}
+    values["test"] |= {
+        "names": [f"{names}{index}" for index in range(IMAGES)],
+        "groups": ["s"] * IMAGES,
+        "counts": {name: cells.tolist() for name, cells in counts.items()},
+    }
+    return TrialResult(config, "ok", "", values)

@@ -17,36 +17,10 @@ from zoo.bench.results import TrialResult, group_by_setting, load_results
 from zoo.errors import ResultError
 
 Make = Callable[..., TrialConfig]
+Measured = Callable[..., dict[str, Any]]
 
 
-def measured(tp: int = 30, *, loss: float = 0.1, seconds: float = 0.02) -> dict[str, Any]:
-    """What a trial of two test images measures."""
-    histogram = {"positive": [0] * 200, "negative": [0] * 200}
-    return {
-        "data": {
-            "name": "ellipses", "bands": [], "class_names": ["background", "landslide"], "pixel_size": None,
-            "patch": [3, 10, 10], "patches": {"train": 5, "val": 1, "test": 2}, "split_notes": [],
-        },
-        "threshold": 0.5,
-        "val": {"loss": loss, "histogram": histogram},
-        "test": {
-            "names": ["a", "b"], "groups": ["s", "s"], "histogram": histogram, "loss": loss,
-            "counts": {"tp": [tp, 0], "fp": [10, 0], "fn": [40 - tp, 0], "tn": [50, 100]},
-        },
-        "training": {"steps": 2, "seconds": 1.0, "format": {}, "curve": [[1, 0.5], [2, 0.4]]},
-        "parameters": 1_500_000,
-        "gmac": 1.25,
-        "speed": [
-            {"batch": 1, "median_s": seconds, "iqr_s": 0.0, "passes": 5},
-            {"batch": 8, "median_s": 4 * seconds, "iqr_s": 0.0, "passes": 5},
-        ],
-        "seconds": {"train": 1.0},
-        "environment": {"device_name": "a processor", "threads": 2, "versions": {"torch": "2"}},
-        "weights_sha256": "",
-    }  # fmt: skip
-
-
-def test_results_survive_the_disk(tmp_path: Path, trial: Make) -> None:
+def test_results_survive_the_disk(tmp_path: Path, trial: Make, measured: Measured) -> None:
     TrialResult(trial("unet"), "ok", "", measured()).save(tmp_path)
     TrialResult(trial("segnet"), "failed", "why", {}).save(tmp_path)
     results, problems = load_results(tmp_path)
@@ -66,7 +40,15 @@ def damage_counts(text: str) -> str:
 
 
 def damage_schema(text: str) -> str:
-    return text.replace('"schema": 1', '"schema": 99')
+    return text.replace('"schema": 2', '"schema": 99')
+
+
+def damage_sums(text: str) -> str:
+    return text.replace('"fp": [\n        10,', '"fp": [\n        4,')
+
+
+def damage_objects(text: str) -> str:
+    return text.replace('"false_alarms": [\n        1,', '"false_alarms": [\n        7,')
 
 
 def damage_config(text: str) -> str:
@@ -78,7 +60,9 @@ def damage_config(text: str) -> str:
     [
         (damage_cut, "no whole JSON; was it cut short"),
         (damage_counts, "differ in shape"),
-        (damage_schema, "has schema 99"),
+        (damage_schema, "has schema 99, and this version reads schemas 1 to 2: a newer landslide-zoo wrote it"),
+        (damage_sums, "do not add up: 154 background pixels, and 160 in the histogram of probabilities"),
+        (damage_objects, "more false alarms than predicted landslides"),
         (damage_config, "its key differs"),
         (lambda text: "[]", "has schema None"),
         (lambda text: text.replace('"counts"', '"count"'), "is damaged"),
@@ -86,7 +70,7 @@ def damage_config(text: str) -> str:
     ],
 )
 def test_damaged_files_are_named_and_the_others_are_read(
-    tmp_path: Path, trial: Make, damage: Callable[[str], str], reason: str
+    tmp_path: Path, trial: Make, measured: Measured, damage: Callable[[str], str], reason: str
 ) -> None:
     good = TrialResult(trial("unet"), "ok", "", measured()).save(tmp_path)
     path = TrialResult(trial("segnet"), "ok", "", measured()).save(tmp_path)
@@ -97,7 +81,33 @@ def test_damaged_files_are_named_and_the_others_are_read(
     assert [result.config.model for result in results] == ["unet"]
     assert reason in problem.problem
     assert problem.where == str(path) != str(good)
-    assert "zoo bench" in (problem.hint or "")
+    assert "zoo bench" in (problem.hint or "") or "pip install" in (problem.hint or "")
+
+
+def test_a_file_of_schema_1_is_read_and_what_it_lacks_is_undefined(
+    tmp_path: Path, trial: Make, measured: Measured
+) -> None:
+    values = measured()
+    for name in ("objects", "boundaries", "odds"):
+        del values["test"][name]
+    del values["val"]["odds"]
+    path = TrialResult(trial("unet"), "ok", "", values).save(tmp_path)
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    (result,), problems = load_results(tmp_path)
+    assert not problems
+    (row,) = make_rows([result])
+    assert row.figures["dice"] == pytest.approx(0.75)
+    assert "detection" not in row.figures
+
+
+def test_figures_beyond_pixels_are_in_the_row(trial: Make, measured: Measured) -> None:
+    (row,) = make_rows([TrialResult(trial("unet"), "ok", "", measured())])
+    assert row.figures["detection"] == 0.5
+    assert row.figures["pr_auc"] == 1.0
+    assert row.figures["dice_per_event"] == row.figures["dice"]
+    # Precision 6/10 and recall 6/10 at two pixels.
+    assert row.figures["boundary_f1_2px"] == pytest.approx(0.6)
+    assert row.figures["ece"] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
@@ -105,7 +115,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         load_results(tmp_path)
 
 
-def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make) -> None:
+def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make, measured: Measured) -> None:
     results = [
         TrialResult(trial("segnet"), "failed", "no luck", {}),
         TrialResult(trial("unet", seed=0), "ok", "", measured(20)),
@@ -123,7 +133,7 @@ def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make) -> None:
     assert rows[2].to_dict()["dice"] is None
 
 
-def test_a_seed_without_figures_shows_in_the_row(trial: Make) -> None:
+def test_a_seed_without_figures_shows_in_the_row(trial: Make, measured: Measured) -> None:
     results = [
         TrialResult(trial("unet", seed=0), "ok", "", measured()),
         TrialResult(trial("unet", seed=1), "out-of-memory", "no memory", {}),
@@ -132,13 +142,13 @@ def test_a_seed_without_figures_shows_in_the_row(trial: Make) -> None:
     assert (row.status, row.error, row.seeds) == ("out-of-memory", "no memory", 1)
 
 
-def test_json_rows_have_the_promised_keys(trial: Make) -> None:
+def test_json_rows_have_the_promised_keys(trial: Make, measured: Measured) -> None:
     rows = json.loads(as_json(make_rows([TrialResult(trial("unet"), "ok", "", measured())])))
     promised = ("model", "status", "error", *STANDARD)
     assert tuple(rows[0])[: len(promised)] == promised
 
 
-def test_renders_show_the_same_numbers(trial: Make) -> None:
+def test_renders_show_the_same_numbers(trial: Make, measured: Measured) -> None:
     from rich.console import Console
 
     results = [
@@ -161,12 +171,12 @@ def test_renders_show_the_same_numbers(trial: Make) -> None:
     assert "5/1/2 patches of 3x10x10" in describe_setting(results)
 
 
-def test_the_papers_figures_stand_beside_its_own_configuration_alone(trial: Make) -> None:
+def test_the_papers_figures_stand_beside_its_own_configuration_alone(trial: Make, measured: Measured) -> None:
     rows = make_rows([TrialResult(trial("unet", options={"widths": [1]}), "ok", "", measured())])
     assert "0.623" not in markdown(rows)
 
 
-def test_other_data_or_recipes_get_a_table_of_their_own(trial: Make) -> None:
+def test_other_data_or_recipes_get_a_table_of_their_own(trial: Make, measured: Measured) -> None:
     base = TrialResult(trial("unet"), "ok", "", measured())
     other = TrialResult(trial("unet", fingerprints={"train": "x"}), "ok", "", measured())
     slow = TrialResult(trial("unet", device="cuda"), "ok", "", measured())

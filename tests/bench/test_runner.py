@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from zoo.bench.config import TrialConfig
+from zoo.bench.executors import LocalExecutor, on_slot
 from zoo.bench.results import TrialResult, load_results, result_path
 from zoo.bench.runner import Runner
+from zoo.bench.worker import TrialJob
 from zoo.errors import ResultError, ZooError
 from zoo.training.bundle import Bundle
+from zoo.training.recipes import get_recipe
 
 Make = Callable[..., TrialConfig]
 pytestmark = pytest.mark.usefixtures("odd_models")
@@ -45,16 +48,17 @@ class Quiet:
         self.told.append(f"{result.status} {config.model}")
 
 
-def run(folder: Path, *trials: TrialConfig) -> tuple[list[TrialResult], Quiet]:
+def run(folder: Path, *trials: TrialConfig, jobs: int = 1) -> tuple[list[TrialResult], Quiet]:
     listener = Quiet()
-    return Runner(folder).run(trials, listener), listener
+    return Runner(folder, lambda told: LocalExecutor(jobs, told)).run(trials, listener), listener
 
 
 @pytest.mark.slow
 def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: Make) -> None:
     (result,), listener = run(tmp_path, trial())
     assert result.ok, result.error
-    assert listener.stages == ["data", "train", "val", "test", "speed"]
+    assert listener.stages == ["data", "train", "val", "test"]
+    assert not (tmp_path / "resume").exists()
     (stored,), problems = load_results(tmp_path)
     assert not problems
     assert stored.measured == json.loads(json.dumps(result.measured))
@@ -73,7 +77,7 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
     [
         ("raises", "failed", "RuntimeError: no such luck"),
         ("diverges", "failed", "the loss became nan at step 1 of 2"),
-        ("dies", "out-of-memory", "killed by the system in stage 'train'"),
+        ("dies", "out-of-memory", "killed by the system in stage 'train', most likely for want of memory (with 2 pat"),
         ("hungry", "out-of-memory", "memory"),
         ("rainy", "skipped", "needs rainfall series"),
         ("no_such_model", "failed", "unknown model 'no_such_model'"),
@@ -87,6 +91,64 @@ def test_a_bad_trial_says_why_and_the_next_one_runs(
     assert reason in results[0].error
     assert "\n" not in results[0].error
     assert len(load_results(tmp_path)[0]) == 2
+
+
+@pytest.mark.slow
+def test_want_of_memory_halves_the_patches_at_a_time_and_says_so(tmp_path: Path, trial: Make) -> None:
+    (greedy, tiny), _ = run(tmp_path, trial("greedy"), trial())
+    assert greedy.ok, greedy.error
+    training = greedy.measured["training"]
+    assert (training["batch"], training["micro_batch"], training["steps"]) == (4, 2, 2)
+    (attempt,) = greedy.measured["attempts"]
+    assert attempt == {
+        "micro_batch": 4, "status": "out-of-memory", "error": "tried to allocate more than there is",
+    }  # fmt: skip
+    assert TrialResult.load(result_path(tmp_path, greedy.config)).measured["attempts"] == [attempt]
+    # The same patches and steps: a network without batch normalisation ends where one with enough memory does.
+    assert "attempts" not in tiny.measured
+    curves = [result.measured["training"]["curve"] for result in (greedy, tiny)]
+    assert curves[0][0][1] == pytest.approx(curves[1][0][1], rel=0.1)
+
+
+@pytest.mark.slow
+def test_several_trials_at_once_leave_the_same_files(tmp_path: Path, trial: Make) -> None:
+    trials = [trial(seed=seed) for seed in range(3)] + [trial("raises")]
+    one, _ = run(tmp_path / "one", *trials)
+    two, listener = run(tmp_path / "two", *trials, jobs=3)
+    assert sorted(listener.told) == ["failed raises", "ok tiny", "ok tiny", "ok tiny"]
+    assert [result.config for result in two] == trials
+    one_by_one, together = (
+        {path.relative_to(folder) for path in folder.rglob("*")} for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert one_by_one == together
+    for first, second in zip(one[:3], two[:3], strict=True):
+        assert first.measured["test"]["counts"] == second.measured["test"]["counts"]
+
+
+def test_threads_and_gpus_are_divided_among_jobs(tmp_path: Path, trial: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    job = TrialJob(trial(device="cuda"), tmp_path, tmp_path / "log")
+    assert on_slot(job, 0, 1) == job
+    placed = [on_slot(job, slot, 3) for slot in range(3)]
+    assert [one.threads for one in placed] == [2, 2, 2]
+    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in placed] == ["4", "6", "4"]
+    assert on_slot(replace(job, config=trial()), 1, 2).environment == {}
+
+
+@pytest.mark.slow
+def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Make) -> None:
+    plain = trial("normed")
+    failing = trial("raises")
+    trials = [replace(plain, adapted=True), plain, failing, replace(failing, adapted=True)]
+    (adapted, trained, _, lost), _ = run(tmp_path, *trials, jobs=2)
+    assert adapted.ok, adapted.error
+    assert adapted.config.label == "normed (adapted)"
+    assert adapted.measured["threshold"] == trained.measured["threshold"]
+    assert "training" not in adapted.measured
+    assert adapted.measured["adaptation"]["source"]["weights_sha256"] == trained.measured["weights_sha256"]
+    assert lost.status == "failed"
+    assert "the trained model that it starts from is failed: RuntimeError: no such luck" in lost.error
 
 
 @pytest.mark.slow
@@ -109,7 +171,7 @@ def test_finished_trials_are_kept_and_failed_and_damaged_ones_are_done_anew(tmp_
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
     _, second = run(tmp_path, good, bad, cut)
-    assert second.told == ["kept tiny", "failed raises", "damaged", "ok tiny"]
+    assert second.told == ["kept tiny", "damaged", "failed raises", "ok tiny"]
     again = json.loads(path.read_text())
     assert again["test"]["counts"] == json.loads(whole)["test"]["counts"]
     assert again["weights_sha256"] == json.loads(whole)["weights_sha256"]
@@ -123,7 +185,9 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(tmp_path: 
 
 def bench_arguments(patches: Path, models: str, out: Path) -> list[str]:
     """Two steps on the ellipses, as a user would type them."""
-    line = f"bench --models {models} --group-column scene --steps 2 --crop 32 --batch-size 4 --precision fp32"
+    line = (
+        f"bench --models {models} --group-column scene --steps 2 --crop 32 --batch-size 4 --precision fp32 --no-speed"
+    )
     return [*line.split(), "--data", str(patches), "--out", str(out)]
 
 
@@ -160,6 +224,31 @@ def test_kill_9_leaves_whole_results_and_the_next_call_goes_on(
     assert not list((tmp_path / "out" / "trials").glob(".*"))
     done = zoo(*bench_arguments(patches, "tiny", tmp_path / "out"), check=True)
     assert "kept from an earlier run" in done.stderr
+
+
+@pytest.mark.slow
+def test_kill_9_in_a_training_costs_no_step_twice_and_no_bit(tmp_path: Path, patches: Path, trial: Make) -> None:
+    arguments = [*bench_arguments(patches, "normed", tmp_path / "killed"), "--steps", "120"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zoo", *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed" / "resume").rglob("last.ckpt")):
+        assert time.monotonic() < deadline, "no resume state was written"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "killed" / "trials").glob("*.json"))
+    recipe = get_recipe("quick").changed(steps=120, batch_size=4, crop=32, precision="fp32")
+    (resumed,), _ = run(tmp_path / "killed", trial("normed", recipe=recipe))
+    assert resumed.measured["training"]["resumed_from"] >= 12
+    assert resumed.measured["training"]["steps"] == 120
+    assert [step for step, _ in resumed.measured["training"]["curve"]] == list(range(1, 121))
+    assert not (tmp_path / "killed" / "resume").exists()
+    (whole,), _ = run(tmp_path / "whole", resumed.config)
+    assert whole.measured["training"]["resumed_from"] is None
+    assert whole.measured["weights_sha256"] == resumed.measured["weights_sha256"]
+    assert whole.measured["test"] == resumed.measured["test"]
 
 
 @pytest.mark.slow

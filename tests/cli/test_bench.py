@@ -172,10 +172,11 @@ def test_a_failing_model_gets_a_row_and_the_exit_code_says_so(
     """
     install("zoo-broken-model", code)
     data = ["--data", str(patches), "--group-column", "scene"]
-    done = zoo("bench", "--models", "broken,unet", *data, *QUICK, "--json", "rows.json")
+    done = zoo("bench", "--models", "broken,unet", *data, *QUICK, "--no-speed", "--json", "rows.json")
     assert done.returncode == 1, done.stderr
     rows = {row["model"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
     assert rows["unet"]["status"] == "ok"
+    assert rows["unet"]["fps"] is None
     assert rows["broken"]["status"] == "failed"
     assert "cannot be imported" in rows["broken"]["error"]
     assert "broken: failed" in done.stdout
@@ -208,3 +209,97 @@ def test_train_is_killed_resumed_and_leaves_a_bundle_with_pictures(zoo: Zoo, pat
     other = zoo("evaluate", "run", "--data", write_png_patches(tmp_path / "png"), "--group-pattern", "([ABC])_")
     assert other.returncode == 2
     assert "the bundle takes" in other.stderr
+
+
+CONFIG = """
+title = "two of Table 6"
+paper = "table6"
+baseline = "U-net"
+data = {{ name = "{patches}", group_column = "scene", train_groups = ["s0", "s1"] }}
+recipe = {{ name = "quick", steps = 2, crop = 32, batch_size = 4, precision = "fp32" }}
+speed = false
+
+[[models]]
+label = "U-net"
+model = "unet"
+options = {{ widths = [4, 4, 4, 4, 4] }}
+
+[[models]]
+label = "Ours"
+model = "enhanced_unet"
+options = {{ widths = [4, 4, 4, 4, 4], attention_at = ["encoder"] }}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, patches: Path) -> Path:
+    """A configuration of two small models."""
+    path = tmp_path / "two.toml"
+    path.write_text(CONFIG.format(patches=patches), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--config", "none.toml"], "none.toml: there is no such file"),
+        (["--config", "{config}", "--models", "U-nett"], "Did you mean 'U-net'?"),
+        (["--config", "{config}", "--data-option", "fraction=1"], "unknown option 'fraction'"),
+        (["--config", "{config}", "--steps", "2", "--epochs", "2"], "exclude each other"),
+        (["--config", "{config}", "--test-groups", "s0"], "group 's0' is named for train and for test"),
+        (["--config", "{config}", "--out", "{other}"], "holds the results of 'another'"),
+        (["--config", "{config}", "--jobs", "0"], "0 is not in the range x>=1"),
+        (["--config", "{config}", "--ray", "127.0.0.1:1"], "nobody answers at '127.0.0.1:1'"),
+        (["--config", "{config}", "--ray", "cluster"], "is no address of a cluster"),
+    ],
+)
+def test_a_benchmark_that_cannot_run_is_refused_before_it_does(
+    tmp_path: Path,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "benchmark.json").write_text('{"name": "another"}')
+    code = run(["bench", *(argument.format(config=config, other=other) for argument in arguments)])
+    printed = capsys.readouterr()
+    assert code == 2, printed.err
+    assert complaint in printed.err
+    assert "Traceback" not in printed.err
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_a_configuration_is_planned_and_run(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["bench", "--config", str(config), "--dry-run", "--json", "plan.json"]) == 0
+    printed = capsys.readouterr()
+    assert "2 of 2 trials to run: about" in printed.out
+    assert "audit:" in printed.err
+    assert not (tmp_path / "results" / "two").exists()
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert [(trial["label"], trial["steps"], trial["source"]) for trial in plan["trials"]] == [
+        ("U-net", 2, "measured now"), ("Ours", 2, "measured now"),
+    ]  # fmt: skip
+
+    assert run(["bench", "--config", str(config), "--jobs", "2", "--json", "rows.json"]) == 0
+    printed = capsys.readouterr()
+    assert "paper: Table 6 of Zheng et al. 2025" in printed.out
+    assert "0.667" in printed.out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {row["model"] for row in rows} == {"U-net", "Ours"}
+
+    # Planned again: what is done is counted, and another seed is judged by it, where the threads are the same.
+    config.write_text(config.read_text().replace('["encoder"]', '["attic"]'), encoding="utf-8")
+    assert run(["bench", "--config", str(config), "--dry-run", "--seeds", "2"]) == 1
+    printed = capsys.readouterr()
+    assert "1 of 4 trials to run" in printed.out
+    assert "error: Ours: UNet: attention_at" in printed.err
+    assert run(["report", "results/two"]) == 0
+    assert "Ours" in capsys.readouterr().out

@@ -89,7 +89,7 @@ def test_the_smallest_call_and_its_table(zoo: Zoo, small: tuple[Path, Path], tmp
     done = zoo("patches", stack, "--inventory", inventory, "--out", "p", "--size", 32, "--stride", 16, check=True)
     assert "landslide px" in done.stdout
     assert "patches of 32 x 32 px, 320 m; 2 bands: slope [degree], DEM [m]" in done.stderr
-    assert "add --data-option guard=2 to zoo bench" in done.stderr
+    assert "a split keeps 2 of them apart" in done.stderr
     assert sorted(path.name for path in (tmp_path / "p").iterdir()) == [
         "images",
         "masks",

@@ -111,6 +111,8 @@ def test_without_places_and_rain_it_does_what_it_can_and_says_so(run: Run, place
         (("--label", "slide", "--folds", 200), "fewer than 200 folds"),
         (("--label", "slide", "--coords", "X,Y", "--block-side", 20000), "cannot make 5 folds"),
         (("--label", "slide", "--coords", "X,Y", "--buffer", -1), "not possible"),
+        (("--label", "slide", "--coords", "X,Y", "--block-side", "inf"), "not possible"),
+        (("--label", "slide", "--cv", "block", "--out", "new/results", "--json", "rows/r.json"), "no coordinates"),
         ((), "--label"),
     ],
 )
@@ -122,6 +124,7 @@ def test_bad_input_exits_with_2_and_no_traceback(
     assert problem in err
     assert "Traceback" not in err
     assert out == ""
+    assert [path.name for path in places.parent.iterdir()] == [places.name]
 
 
 def test_files_that_are_no_tables(run: Run, tmp_path: Path, places: Path) -> None:
@@ -135,6 +138,15 @@ def test_files_that_are_no_tables(run: Run, tmp_path: Path, places: Path) -> Non
     code, _, err = run(places, "--label", "slide", "--out", tmp_path / "file" / "out")
     assert code == 2
     assert "cannot write" in err
+
+
+def test_rows_are_not_written_over_what_matters(run: Run, tmp_path: Path, places: Path) -> None:
+    table = places.read_bytes()
+    for target, problem in ((tmp_path, "is a folder"), (places, "is one of the inputs")):
+        code, out, err = run(places, "--label", "slide", "--models", "lsi_without_rain", "--json", target)
+        assert (code, out) == (2, "")
+        assert problem in err
+    assert places.read_bytes() == table
 
 
 def test_a_feature_that_leaks_is_warned_of(run: Run, places: Path) -> None:

@@ -100,8 +100,15 @@ def test_zoo_stack_takes_the_weights(place):
 @pytest.mark.parametrize("method", ["spearman", "expert"])
 def test_the_other_methods(place, tmp_path, method, capsys):
     out = tmp_path / "w.json"
-    assert run(["risk", "calibrate", *args(place), "--out", str(out), "--method", method, "--repeats", "5"]) == 0
-    weights = json.loads(out.read_text())["weights"]
+    threshold = ("--preset", "0.002,0.5", "--annual-rain", "1500")
+    assert (
+        run(["risk", "calibrate", *args(place), "--out", str(out), "--method", method, "--repeats", "5", *threshold])
+        == 0
+    )
+    values = json.loads(out.read_text())
+    weights = values["weights"]
+    assert values["rain"]["intensity"] == pytest.approx(3 / 24**0.5)
+    assert values["rain"]["beta"] == pytest.approx(1.2 * 0.5)
     assert sum(map(abs, weights.values())) == pytest.approx(1)
     if method == "expert":
         assert weights["slope"] == pytest.approx(0.25 / 0.6)
@@ -198,6 +205,13 @@ def test_what_cannot_be_calibrated_is_refused(place, tmp_path, capsys):
     assert "no landslide lies in the scene" in refusal(capsys, *calibrate, stack, "--inventory", away, *out)
     assert "--rain" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--rain", "-3,1", *out)
     assert "preset" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--preset", "cain", *out)
+    assert "--seed" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--seed", "-1", *out)
+    assert "have one name" in refusal(
+        capsys, *calibrate, stack, "--inventory", slides, "--curve", tmp_path / "w.json", *out
+    )
+    assert "of inf m" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--block", "inf", *out)
+    assert "--annual-rain" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--annual-rain", "900", *out)
+    assert "scale -1" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--preset", "-1,0.4", *out)
     assert "class breaks" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--classes", "0.6,0.5", *out)
     write_stack(tmp_path / "feet.tif", make_image(), units={**UNITS, "DEM": "ft"})
     assert "ft" in refusal(capsys, *calibrate, tmp_path / "feet.tif", "--inventory", slides, *out)
@@ -219,6 +233,13 @@ def test_what_cannot_be_mapped_is_refused(place, tmp_path, capsys):
     assert "no such file" in refusal(capsys, *mapping, "--rain", "no.tif")
     assert "--inventory" in refusal(capsys, *mapping, "--model", "random_forest")
     assert "--model" in refusal(capsys, *mapping, "--inventory", place / "slides.gpkg")
+    assert "--where is for --model" in refusal(capsys, *mapping, "--where", "a = 1")
+    assert "--seed" in refusal(capsys, *mapping, "--seed", "-1")
+    rain = write_stack(tmp_path / "rain.tif", make_image()[:1], names=("intensity",), units={"intensity": "mm/h"})
+    for days in ("-2", "nan"):
+        assert f"{days} days of rain" in refusal(capsys, *mapping, "--rain", rain, "--duration", days)
+    assert "no such file" in refusal(capsys, "risk", "map", tmp_path / "no.tif", "--out", tmp_path / "new" / "r.tif")
+    assert not (tmp_path / "new").exists()
     assert "Did you mean" in refusal(capsys, *mapping, "--model", "svn", "--inventory", place / "slides.gpkg")
     assert "xyz" in refusal(capsys, *mapping, "--picture", tmp_path / "r.xyz")
     assert "two outputs" in refusal(capsys, *mapping, "--classes-out", tmp_path / "r.tif")
@@ -232,6 +253,10 @@ def test_what_cannot_be_mapped_is_refused(place, tmp_path, capsys):
     broken = tmp_path / "broken.json"
     broken.write_text(weights.read_text()[:200])
     assert str(broken) in refusal(capsys, *mapping, "--weights", broken)
+    values = json.loads(weights.read_text())
+    values["features"]["slope"]["low"] = values["features"]["slope"]["high"]
+    broken.write_text(json.dumps(values))
+    assert f"{broken}: slope: feature range" in refusal(capsys, *mapping, "--weights", broken)
     values = json.loads(weights.read_text())
     del values["risk"]["coefficients"]["gain"]
     broken.write_text(json.dumps(values))
@@ -292,8 +317,12 @@ def test_a_valley_in_kashmir(shared_data, tmp_path, capsys):
     assert values["weights"]["slope"] > 0 > values["weights"]["DEM"]
     shares = values["risk"]["evaluation"]["classes"]
     assert shares["high"]["landslides"] / shares["high"]["area"] > 3
-    out = tmp_path / "risk.tif"
-    assert (
-        run(["risk", "map", stack, "--weights", weights, "--out", str(out), "--picture", str(tmp_path / "r.png")]) == 0
-    )
+    out, classes = tmp_path / "risk.tif", tmp_path / "classes.tif"
+    assert run(
+        ["risk", "map", stack, "--weights", weights, "--rain", "6,1", "--out", str(out), "--classes-out", str(classes),
+         "--picture", str(tmp_path / "r.png")]
+    ) == 0  # fmt: skip
     assert np.isfinite(read(out)).mean() > 0.99
+    assert (tmp_path / "r.png").stat().st_size > 100_000
+    # More rain than the reference moves area upwards, over the breaks of the weights.
+    assert np.mean(read(classes) == 3) > 1.5 * shares["high"]["area"]

@@ -103,6 +103,15 @@ def test_a_dem_alone(stack: Run) -> None:
     assert stack("dem", "--overwrite")[0] == 0
 
 
+def test_wetness_and_safety_are_added(stack: Run, tmp_path: Path) -> None:
+    code, told, noted = stack("dem", "--rain", "4,1", "--safety", "--soil", "cohesion=1")
+    assert code == 0, noted
+    assert {"slope", "DEM", "wetness", "factor_of_safety"} <= {line.split()[0] for line in told.splitlines()}
+    assert "factor of safety below 1 on" in noted
+    with Stack(tmp_path / "stack.tif") as made:
+        assert made.tags["SOIL"].startswith("cohesion 1, friction 33")
+
+
 def test_moisture_is_asked_for(stack: Run) -> None:
     code, _, noted = stack(ALL)
     assert code == 2
@@ -179,8 +188,14 @@ def test_a_catalogue_is_asked_for_its_bands(
     [
         (("--rain", "12"), "--rain: '12' is not 2 numbers"),
         (("--rain", "a,b"), "12,2"),
+        (("--rain", "nan,2"), "'nan,2' is not 2 numbers"),
+        (("--rain=-5,2",), "--rain: rain of -5 mm/h over 2 days"),
         (("--bounds", "1,2,3"), "is not 4 numbers"),
         (("--moisture-range", "0.5"), "is not 2 numbers"),
+        (("--safety",), "need the rain"),
+        (("--soil", "depth=1"), "Add --safety"),
+        (("--rain", "4,1", "--safety", "--soil", "depht=1"), "Did you mean 'depth'"),
+        (("--rain", "-4,1", "--safety"), "rain of -4 mm/h over 1 days"),
         (("--date", "June"), "is no date"),
         (("--phase", "during"), "pre"),
         (("--baseline", "five"), "no processing baseline"),

@@ -105,6 +105,17 @@ def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_
     assert (tmp_path / "there.tif").read_bytes() == b"before"
 
 
+def test_adapted_to_the_scene_itself(bundle: Path, write_scene: WriteScene, tmp_path, capsys) -> None:
+    scene = str(write_scene(make_image(260, 300) * np.float32(1.5)))
+    for name in ("a", "b"):
+        command = ["map", str(bundle), scene, "--out", str(tmp_path / f"{name}.tif"), "--adapt"]
+        assert run([*command, "--threads", "1" if name == "a" else "2"]) == 0
+    assert "its share in the normalisation statistics is" in capsys.readouterr().err
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert 0 <= float(file.tags()["ADAPTED_SHARE"]) <= 1
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
 def test_a_map_behind_an_address(bundle: Path, write_scene: WriteScene, tmp_path, capsys, monkeypatch) -> None:
     """In GDAL's memory, in place of a bucket."""
     monkeypatch.chdir(tmp_path)
@@ -130,8 +141,8 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
 ) -> None:
     from tests.conftest import ZOO
 
-    scene = write_scene(make_image(1700, 1500))
-    command = ["map", bundle, scene, "--out", tmp_path / "prob.tif", "--tile", "64", "--overlap", "32"]
+    scene = write_scene(make_image(4500, 200))
+    command = ["map", bundle, scene, "--out", tmp_path / "prob.tif", "--tile", "256", "--overlap", "32"]
     started = start_session(ZOO, *command, "--threads", "1", stderr=-1)
     while not list(tmp_path.glob(".prob-*.zoo-map/block-*.npz")):
         assert started.poll() is None
@@ -141,5 +152,5 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     assert not (tmp_path / "prob.tif").exists()
     told = zoo(*command, check=True).stderr
     assert "blocks were there from an earlier run" in told
-    assert read(tmp_path / "prob.tif").shape == (1700, 1500)
+    assert read(tmp_path / "prob.tif").shape == (4500, 200)
     assert not list(tmp_path.glob(".prob-*"))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import shapely
 from PIL import Image
-from tests.mapping.conftest import BANDS, CORNER, PIXEL, WriteScene, make_image
 
+from tests.mapping.conftest import BANDS, CORNER, PIXEL, WriteScene, make_image
 from zoo.cli import run
 from zoo.physics.bands import Band
 

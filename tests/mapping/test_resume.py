@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from tests.mapping.conftest import BANDS, WriteScene, make_image, read
-from zoo.errors import DataError, ZooError
-from zoo.mapping import MapOptions, Scene, map_scene
+from zoo.errors import ConfigError, DataError, ZooError
+from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
+from zoo.rasters.map_writer import MapWriter
 from zoo.training.predictor import Predictor
 
 PROGRAM = """
@@ -85,7 +86,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
         assert not out.exists()
         assert len(hidden(out.parent)) == 1
     report = make(predictor, path, out)
-    assert report.resumed == report.blocks == 20
+    assert report.resumed == report.blocks == 25
     make(predictor, path, tmp_path / "straight.tif", threads=1)
     assert out.read_bytes() == (tmp_path / "straight.tif").read_bytes()
     assert list(out.parent.iterdir()) == [out]
@@ -112,6 +113,38 @@ def test_ctrl_c_keeps_what_is_done_and_nothing_else_takes_it_over(
     assert report.resumed == 3
     assert hidden(tmp_path) == []
     assert not folder.exists()
+
+
+def test_stopped_between_two_files(predictor: Predictor, write_scene: WriteScene, tmp_path, monkeypatch) -> None:
+    """The classes have their name, the probability has not: the same command ends it, another one asks first."""
+    path = write_scene(make_image(200, 200))
+    files = {"out": tmp_path / "prob.tif", "classes_out": tmp_path / "classes.tif"}
+
+    def command(threshold: float = 0.5) -> None:
+        with Scene([path], BANDS) as scene:
+            classes = ProbabilityClasses(("low", "high"), (threshold,))
+            options = MapOptions(tile=128, overlap=32)
+            map_scene(predictor, scene, options=options, classes=classes, **files)
+
+    place = MapWriter.place
+
+    def stop(writer: MapWriter) -> None:
+        if writer.path == files["out"]:
+            raise KeyboardInterrupt
+        place(writer)
+
+    monkeypatch.setattr(MapWriter, "place", stop)
+    with pytest.raises(KeyboardInterrupt):
+        command()
+    monkeypatch.setattr(MapWriter, "place", place)
+    assert [one.exists() for one in files.values()] == [False, True]
+    with pytest.raises(ConfigError, match="is there already"):
+        command(threshold=0.3)
+    command()
+    assert [one.exists() for one in files.values()] == [True, True]
+    assert hidden(tmp_path) == []
+    with pytest.raises(ConfigError, match="is there already"):
+        command()
 
 
 def test_a_scene_that_was_written_again_begins_anew(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
@@ -157,7 +190,8 @@ def test_a_hole_in_the_file_is_named_and_nothing_is_published(
     path = write_scene(image, tiled=True, blockxsize=64, blockysize=64, compress="deflate")
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
-    data[middle : middle + 4000] = bytes(4000)
+    # Several tiles whole: deflate has no checksum that GDAL looks at, so a few wrong bytes inside of one go unnoticed.
+    data[middle : middle + 60_000] = bytes(60_000)
     path.write_bytes(data)
     out = tmp_path / "out" / "prob.tif"
     with pytest.raises(DataError, match="truncated") as caught:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import ConfigError, DataError
 from zoo.physics import RAIN_PRESETS, RainParameters, rainfall_factor
-from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, threshold_intensity
+from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, threshold_intensity, threshold_rain
 
 
 def test_the_reference_rain_is_caines_threshold_at_one_day():
@@ -27,6 +27,21 @@ def test_hand_computed_values():
 @pytest.mark.parametrize("days", [1 / 24, 0.25, 1.0, 7.0])
 def test_the_factor_is_one_all_along_the_named_threshold(preset, curve, days):
     assert rainfall_factor(threshold_intensity(*curve, days=days), days, preset) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("days", [1 / 24, 1.0, 7.0])
+def test_a_threshold_of_shares_of_the_annual_rain(days):
+    # 1500 mm a year: 0.002 of it in the first hour are 3 mm/h.
+    parameters = threshold_rain(0.002, 0.5, mean_annual=1500.0)
+    intensity = 3.0 / (24.0 * days) ** 0.5
+    assert rainfall_factor(intensity, days, parameters) == pytest.approx(1.0)
+    assert rainfall_factor(2 * intensity, days, parameters) == pytest.approx(2**1.2)
+
+
+@pytest.mark.parametrize("numbers", [(0, 0.4), (14.8, -0.4), (14.8, 0.4, 0), (np.nan, 0.4), (14.8, 0.4, np.inf)])
+def test_a_threshold_that_is_none_is_refused(numbers):
+    with pytest.raises(ConfigError, match="of a rain threshold"):
+        threshold_rain(*numbers)
 
 
 @given(st.floats(0, 100), st.floats(0, 10), st.floats(1.01, 5))

@@ -113,6 +113,21 @@ def test_coordinates_under_a_wrong_name_are_refused(tmp_path: Path) -> None:
         read(write(tmp_path / "a.gpkg", [ONE], 4326))
 
 
+def test_a_world_wide_inventory_is_read_though_utm_does_not_span_the_world(tmp_path: Path) -> None:
+    """90 degrees off its meridian UTM has no coordinates, and the scene needs none of there."""
+    here = geopandas.GeoSeries([ONE, TWO], crs=32643).to_crs(4326).tolist()
+    path = tmp_path / "world.gpkg"
+    write(
+        path, [box(160, -0.1, 160.1, 0), here[0], box(10, 46, 10.1, 46.1), here[1]], 4326, year=[2009, 2009, 2009, 2012]
+    )
+    inventory = read(path, date_column="year", image_date=date(2010, 6, 1), phase="post")
+    assert "1 lie where EPSG:32643 has no coordinates, far outside the scene" in inventory.notes
+    assert "1 lie outside the scene" in inventory.notes
+    # The dates are still those of their own landslides.
+    assert inventory.areas() == pytest.approx([4800], rel=1e-6)
+    assert inventory.shapes[0].centroid.x == pytest.approx(ONE.centroid.x, abs=0.01)
+
+
 def test_points_and_lines_need_a_radius(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gpkg", [Point(400500, 3899500), LineString([(400100, 3899500), (400200, 3899500)])])
     with pytest.raises(DataError, match=r"2 of 2 landslides are no areas \(LineString, Point\)") as caught:

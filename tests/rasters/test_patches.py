@@ -18,10 +18,15 @@ from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
 from shapely.geometry import Point, box
 
+from zoo.datasets import Folder
+from zoo.datasets.audit import audit
+from zoo.datasets.base import SPLITS
+from zoo.datasets.splits import LeakageWarning
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.rasters.patches import CutOptions, cut_patches
 from zoo.rasters.patches.folder import whole_folder
 from zoo.rasters.patches.grid import Coverage, Grid
+from zoo.rasters.stacks import Stack
 from zoo.registry import create_dataset
 
 TRANSFORM = from_origin(400000, 3900000, 10, 10)
@@ -120,6 +125,28 @@ def test_patches_put_together_are_the_scene(tmp_path: Path, slides: Path) -> Non
     assert {(row["scene"], row["date"], row["phase"]) for row in rows} == {("S1", "2024-06-10", "post")}
 
 
+def test_scaled_numbers_become_values_in_their_unit(tmp_path: Path, slides: Path) -> None:
+    """A raster of whole numbers whose tags say what one of them is worth, as products of agencies are."""
+    path = tmp_path / "scaled.tif"
+    numbers = np.arange(2 * 100 * 150, dtype=np.int16).reshape(2, 100, 150) % 3000
+    numbers[0, 0, 0] = -1
+    with rasterio.open(
+        path, "w", driver="GTiff", count=2, height=100, width=150, dtype="int16", crs="EPSG:32643",
+        transform=TRANSFORM, nodata=-1,
+    ) as target:  # fmt: skip
+        target.write(numbers)
+        target.scales, target.offsets = (0.01, 1.0), (-5.0, 0.0)
+    with Stack(path) as stack:
+        values = stack.read()
+        assert np.isnan(values[0, 0, 0])
+        assert values[0, 1:] == pytest.approx(numbers[0, 1:] * 0.01 - 5, abs=1e-5)
+        assert np.array_equal(values[1], numbers[1])
+    cut_patches([path], slides, tmp_path / "out", POST)
+    with rasterio.open(tmp_path / "out" / "images" / table(tmp_path / "out")[0]["tile"]) as source:
+        assert (source.scales, source.offsets) == ((1.0, 1.0), (0.0, 0.0))
+        assert np.array_equal(source.read(), values[:, :32, :32], equal_nan=True)
+
+
 def test_names_units_and_tags_travel_with_each_patch(tmp_path: Path, slides: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", RAIN="4,2", **TAGS)
     cut_patches([stack], slides, tmp_path / "out", CutOptions(size=32))
@@ -195,6 +222,33 @@ def test_lost_landslides_are_counted(tmp_path: Path, slides: Path) -> None:
     (scene,) = cut_patches([stack], slides, tmp_path / "out", CutOptions(size=32)).scenes
     assert scene.landslide_pixels - scene.kept_pixels == 3 * 3
     assert any(note.startswith("9 of ") and "in no patch" in note for note in scene.notes)
+
+
+def test_splits_of_overlapping_patches_are_kept_apart_and_audited_by_their_ground(tmp_path: Path) -> None:
+    """At a stride of half a patch, patches of a distance of 2 share an edge: a guard of 1 would leave them there."""
+    rng = np.random.default_rng(3)
+    slides = [Point(400000 + x, 3900000 - y).buffer(25) for x, y in rng.uniform(20, (1480, 980), (60, 2))]
+    stack = write_stack(tmp_path / "stack.tif", **TAGS)
+    path = write_slides(tmp_path / "many.gpkg", slides)
+    cut_patches([stack], path, tmp_path / "out", CutOptions(size=16, stride=8))
+
+    def opened(**options: Any) -> dict[str, Folder]:
+        return {split: Folder(tmp_path / "out", split, split_by="block", **options) for split in SPLITS}
+
+    guarded = opened(block=5)
+    ground = {name: {(patch.row, patch.col) for patch in one.patches} for name, one in guarded.items()}
+    distances = {
+        max(abs(a - c), abs(b - d))
+        for one, other in (("train", "test"), ("train", "val"), ("val", "test"))
+        for a, b in ground[one]
+        for c, d in ground[other]
+    }
+    assert min(distances) == 3  # 24 pixels between corners: 8 of them in neither patch
+    kind = "neighbour"
+    assert not audit(guarded, overlaps=False).of_kind(kind)
+    with pytest.warns(LeakageWarning, match="lie within 2 of a train patch"):
+        careless = opened(block=5, guard=1)
+    assert {touch.value for touch in audit(careless, overlaps=False).of_kind(kind)} == {2.0}
 
 
 @pytest.mark.parametrize("stride", [32, 20, 16, 7])
@@ -298,6 +352,8 @@ def test_stacks_of_one_folder_agree(tmp_path: Path, slides: Path) -> None:
         cut(write_stack(tmp_path / "b.tif", names=("DEM", "slope"), PHASE="post"))
     with pytest.raises(DataError, match=r"its pixels are 20 m, those of .* 10 m"):
         cut(write_stack(tmp_path / "c.tif", metres=20, PHASE="post"))
+    with pytest.raises(ConfigError, match=r"is of phase pre, .*a\.tif of phase post"):
+        cut(write_stack(tmp_path / "g.tif", PHASE="pre"))
     with pytest.raises(ConfigError, match="are both scene 'S1'"):
         cut(write_stack(tmp_path / "d.tif", **TAGS))
     with pytest.raises(ConfigError, match="one scene's name for 2 stacks"):

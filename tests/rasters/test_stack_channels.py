@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, slope_degrees
+from zoo.physics.slope_safety import Soil, safety_channels
 from zoo.rasters.sources import BandFile, Sources
 from zoo.rasters.stacking import build as stacking
 from zoo.rasters.stacking.build import build_stack
@@ -168,3 +170,36 @@ def test_a_part_of_the_inputs_gives_a_part_of_the_channels(one_grid: Sources, tm
     assert list(found) == ["slope", "DEM"]
     assert list(report.missing) == ["SMI", "NDBI", "NDVI", "NDWI", "LSI"]
     assert report.index is None
+
+
+def test_wetness_and_safety_are_two_channels_more(
+    one_grid: Sources, fields: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    soil = Soil(cohesion=2.0, depth=1.2)
+    terrain = Sources({"dem": one_grid.files["dem"]})
+    report, found = build(terrain, tmp_path, rain=(4.0, 1.0), soil=soil)
+    assert list(found) == ["slope", "DEM", "wetness", "factor_of_safety"]
+    elevation = fields["dem"].astype(np.float32)
+    expected = safety_channels(elevation, slope_degrees(elevation, 10.0).astype(np.float32), 10.0, (4.0, 1.0), soil)
+    for name, values in zip(("wetness", "factor_of_safety"), expected, strict=True):
+        np.testing.assert_array_equal(found[name], values)
+        assert report.statistics[name].mean == pytest.approx(float(values.astype(np.float64).mean()), rel=1e-6)
+    with Stack(report.path) as stack:
+        bands = {band.name: band for band in stack.bands}
+        assert (bands["factor_of_safety"].valid_min, bands["factor_of_safety"].valid_max) == (0.0, 10.0)
+        assert "cohesion 2" in bands["wetness"].description
+        assert (stack.tags["RAIN"], stack.tags["SOIL"][:10]) == ("4,1", "cohesion 2")
+    # The other channels do not know of it.
+    np.testing.assert_array_equal(build(terrain, tmp_path, overwrite=True)[1]["slope"], found["slope"])
+
+
+def test_safety_needs_rain_and_elevation(one_grid: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="need the rain"):
+        StackOptions(soil=Soil())
+    bare = Sources({role: one_grid.files[role] for role in ("red", "nir")})
+    with pytest.raises(ConfigError, match="need an elevation"):
+        build(bare, tmp_path, rain=(4.0, 1.0), soil=Soil())
+    monkeypatch.setattr("zoo.physics.slope_safety.MOST_PIXELS", 100)
+    with pytest.raises(DataError, match="in memory"):
+        build(Sources({"dem": one_grid.files["dem"]}), tmp_path, rain=(4.0, 1.0), soil=Soil())
+    assert not list(tmp_path.glob("*.tif"))

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.errors import ConfigError, DataError, ZooError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, RainParameters, landslide_index, rainfall_factor
 from zoo.rasters.map_writer import MapWriter
 from zoo.rasters.rain_layers import RainLayers
@@ -218,6 +218,24 @@ def test_integers_and_another_nodata_value(tmp_path):
     assert report.pixels.tolist() == [1, 0, 0, 1999]
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinity_is_no_value(tmp_path, value):
+    image = make_image((300, 300))
+    expected = read_map(image, tmp_path / "whole")
+    image[4, 7, 9] = image[5, 200, 200] = value
+    image[4, 8, 9], image[4, 9, 9] = np.inf, -np.inf
+    found = read_map(image, tmp_path / "holes")
+    holes = np.isnan(found)
+    assert {(int(row), int(column)) for row, column in np.argwhere(holes)} == {(7, 9), (8, 9), (9, 9), (200, 200)}
+    np.testing.assert_array_equal(found[~holes], expected[~holes])
+
+
+def read_map(image, folder):
+    folder.mkdir()
+    run(write_stack(folder / "stack.tif", image), folder)
+    return read(folder / "risk.tif")
+
+
 def test_one_pixel_is_a_map(tmp_path):
     path = write_stack(tmp_path / "stack.tif", make_image((1, 1)))
     assert run(path, tmp_path).pixels.sum() == 1
@@ -236,7 +254,7 @@ def test_a_stack_without_a_known_pixel_leaves_nothing(tmp_path):
 def test_an_index_that_does_not_fit_is_refused(tmp_path):
     names = tuple("Slope" if name == "slope" else name for name in UNITS)
     path = write_stack(tmp_path / "stack.tif", make_image((9, 9)), names=names)
-    with pytest.raises(UnknownNameError, match="Slope"):
+    with pytest.raises(DataError, match="Slope"):
         run(path, tmp_path)
     write_stack(path, make_image((9, 9)), units={**UNITS, "DEM": "ft"})
     with pytest.raises(DataError, match="ft"):

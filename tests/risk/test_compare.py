@@ -124,7 +124,7 @@ def test_one_model_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch)
         ({"folds": 300}, DataError, "fewer than 300 folds"),
         ({"rain": ("P", "p")}, UnknownNameError, "'p'"),
         ({"rain": ("P", "P")}, ConfigError, "same column"),
-        ({"rain": ("x", "cold")}, DataError, "-3"),
+        ({"rain": ("x", "cold")}, DataError, "column 'cold': rain duration of -3; 200 rows"),
         ({"jobs": 0}, ConfigError, "at least one"),
     ],
 )

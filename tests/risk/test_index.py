@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_WEIGHTS, Band, FeatureRange, IndexParameters, RainParameters, landslide_index
 from zoo.risk.classes import ClassBreaks
 from zoo.risk.index import RiskIndex
@@ -113,7 +113,7 @@ def test_bands_that_fit_are_taken():
 
 def test_a_weight_without_a_band_has_a_suggestion():
     bands = [Band("Slope" if band.name == "slope" else band.name, band.unit) for band in BANDS]
-    with pytest.raises(UnknownNameError, match="Did you mean 'Slope'"):
+    with pytest.raises(DataError, match=r"no band 'slope', which the weights name\. Did you mean 'Slope'"):
         full().check_bands(bands, "stack.tif")
     # A feature that weighs nothing need not be there.
     weights = {**PAPER_WEIGHTS, "slope": 0.0}

@@ -5,9 +5,10 @@ from rasterio.transform import from_origin
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import slope_degrees
+from zoo.physics.slope_safety import MOST_SAFETY, Soil, safety_channels
 from zoo.physics.wetness import storm_recharge
 from zoo.rasters.stacks import Stack
-from zoo.risk.safety import MOST_SAFETY, Soil, map_safety, safety_channels
+from zoo.risk.safety import map_safety
 
 
 def valley(side=60, cell=10.0):
@@ -68,7 +69,7 @@ def test_a_short_rain_wets_less_than_a_long_one():
 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
-    monkeypatch.setattr("zoo.risk.safety.MOST_PIXELS", 100)
+    monkeypatch.setattr("zoo.physics.slope_safety.MOST_PIXELS", 100)
     with pytest.raises(DataError, match="in memory"):
         safety_channels(valley(), valley(), 10.0, (4.0, 1.0))
 
@@ -117,6 +118,8 @@ def test_channels_are_written_beside_the_stack(tmp_path):
         np.testing.assert_array_equal(made.read(), np.stack([wetness, safety]))
         assert made.tags["RAIN"] == "4,1"
         assert "cohesion 5" in made.tags["SOIL"]
+        assert made.tags["SOURCE"] == "stack.tif"
+        assert [(band.valid_min, band.valid_max) for band in made.bands] == [(0.0, 1.0), (0.0, MOST_SAFETY)]
     assert share == pytest.approx(np.nanmean(np.where(np.isnan(safety), np.nan, safety < 1)))
 
 

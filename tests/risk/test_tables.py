@@ -133,6 +133,9 @@ def test_labels_may_be_words(tmp_path: Path, yes: str, no: str) -> None:
         ({"presence": [0, 1, 2, 1] * 10}, "neither yes nor no"),
         ({"presence": [1] * 40}, "every row is a landslide"),
         ({"presence": [0] * 40}, "every row is a place without"),
+        ({"presence": [np.nan] * 40}, "no row has a label"),
+        ({"presence": [3.0, 1.0] * 20}, "label '3.0' in row 1"),
+        ({"Y": [np.nan, *range(39)]}, "coordinate 'nan' in row 1"),
         ({"slope": [np.inf, *range(39)]}, "infinity in row 1"),
         ({"X": ["here", *range(39)]}, "row 1 is no number"),
         ({"slope": [1.0] * 40, "rock": [2.0] * 40}, "no feature is left"),
@@ -143,6 +146,27 @@ def test_tables_that_cannot_be_learnt_from(tmp_path: Path, change: dict[str, lis
     with pytest.raises(DataError, match=problem) as caught:
         read_table(path, "presence", coords=("X", "Y"))
     assert "a.csv" in str(caught.value)
+
+
+def test_one_column_is_no_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="both column 'X'"):
+        read_table(write(frame(), tmp_path / "a.csv"), "presence", coords=("X", "X"))
+
+
+def test_rows_without_a_group_are_told(tmp_path: Path) -> None:
+    data = frame().assign(event=["a", "b", np.nan, "c"] * 10)
+    table = read_table(write(data, tmp_path / "a.csv"), "presence", group="event")
+    assert "10 rows without event are one group of their own" in table.notes
+    assert table.groups is not None
+    assert len(set(table.groups)) == 4
+
+
+def test_one_class_is_a_constant(tmp_path: Path) -> None:
+    data = frame().assign(litho=3, name="granite", land_cover=-9999)
+    table = read_table(write(data, tmp_path / "a.csv"), "presence")
+    assert not {"litho", "name", "land_cover"} & set(table.features.columns)
+    assert {"litho: left out, it is 3 everywhere", "name: left out, it is granite everywhere"} <= set(table.notes)
+    assert "land_cover: left out, it is empty" in table.notes
 
 
 def test_constant_columns_are_left_out_and_named(tmp_path: Path) -> None:

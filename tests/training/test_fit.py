@@ -22,8 +22,25 @@ CPU = torch.device("cpu")
 SMALL = {"widths": (4, 8, 8, 8, 8)}
 
 
-def module(patches: Path, recipe: Recipe, **options: object) -> PatchDataModule:
-    source = DataSource("folder", {"root": str(patches), "group_column": "scene", **options})
+class Dropped(nn.Module):
+    """A small network whose training throws dice, and is interrupted in a batch if that is asked for."""
+
+    def __init__(self, last_batch: int | None = None) -> None:
+        super().__init__()
+        self.left = last_batch
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(8, 2, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise InterruptedError
+        logits: torch.Tensor = self.body(x)
+        return logits
+
+
+def module(patches: Path, recipe: Recipe, accumulate: int = 1) -> PatchDataModule:
+    source = DataSource("folder", {"root": str(patches), "group_column": "scene"})
     train, val, test = (source.open(split) for split in ("train", "val", "test"))
     return PatchDataModule(
         train,
@@ -32,6 +49,7 @@ def module(patches: Path, recipe: Recipe, **options: object) -> PatchDataModule:
         batch_size=recipe.batch_size,
         steps=recipe.total_steps(len(train)),
         augmentation=TrainingAugmentation(recipe.crop, seed=0),
+        accumulate=accumulate,
     )
 
 
@@ -39,10 +57,33 @@ def small_recipe(**changes: object) -> Recipe:
     return get_recipe("quick").changed(**{"steps": 6, "batch_size": 4, "crop": 32, "precision": "fp32", **changes})
 
 
-def train(patches: Path, recipe: Recipe, **options: object) -> Fitted:
+def train(
+    patches: Path, recipe: Recipe, accumulate: int = 1, last_batch: int | None = None, **options: object
+) -> Fitted:
     torch.manual_seed(0)
-    model = create_model("unet", 3, 2, **SMALL)
-    return fit(model, module(patches, recipe), recipe, seed=0, device=CPU, **options)  # type: ignore[arg-type]
+    data = module(patches, recipe, accumulate)
+    return fit(Dropped(last_batch), data, recipe, seed=0, device=CPU, **options)  # type: ignore[arg-type]
+
+
+def test_an_accumulated_step_is_the_step_of_the_whole_batch(patches: Path) -> None:
+    class Plain(Dropped):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body[2] = nn.Identity()
+
+    # Cross-entropy without batch normalisation is a mean over pixels, so that parts add up to the whole.
+    recipe = small_recipe(steps=3, loss="ce")
+    weights, curves = [], []
+    for accumulate in (1, 2, 4):
+        torch.manual_seed(0)
+        fitted = fit(Plain(), module(patches, recipe, accumulate), recipe, seed=0, device=CPU)
+        assert fitted.steps == 3
+        weights.append(fitted.predictor.state_dict())
+        curves.append([loss for _, loss in fitted.curve])
+    for other, curve in zip(weights[1:], curves[1:], strict=True):
+        assert curve == pytest.approx(curves[0], rel=1e-5)
+        for name in weights[0]:
+            torch.testing.assert_close(other[name], weights[0][name], rtol=1e-3, atol=1e-5)
 
 
 def test_training_learns_to_find_ellipses(patches: Path) -> None:
@@ -69,20 +110,26 @@ def test_every_step_is_in_the_curve_and_the_last_is_told(patches: Path) -> None:
     assert told[-1] == (6, 6)
 
 
-@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize(
+    ("changes", "accumulate"),
+    [
+        ({}, 1),
+        ({"ema": 0.9}, 2),
+        ({"schedule": "plateau", "loss": "ce", "epochs": 4, "steps": None, "lr": 0.1}, 1),
+    ],
+    ids=["plain", "averaged weights, accumulated", "plateau"],
+)
 def test_a_stopped_training_ends_with_the_weights_of_one_that_was_not(
-    patches: Path, tmp_path: Path, ema: float | None
+    patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], accumulate: int
 ) -> None:
-    recipe = small_recipe(steps=8, ema=ema)
-    whole = train(patches, recipe).predictor.state_dict()
-
-    def stop(step: int, total: int, loss: float) -> None:
-        if step >= 5:
-            raise InterruptedError
+    monkeypatch.setattr("zoo.training.fit.SAVING_SHARE", 1.0)
+    recipe = small_recipe(steps=8).changed(**changes)
+    whole = train(patches, recipe, accumulate).predictor.state_dict()
 
     with pytest.raises(InterruptedError):
-        train(patches, recipe, on_step=stop, checkpoints=tmp_path)
-    resumed = train(patches, recipe, checkpoints=tmp_path, resume=True)
+        train(patches, recipe, accumulate, 5 * accumulate, checkpoints=tmp_path)
+    resumed = train(patches, recipe, accumulate, checkpoints=tmp_path, resume=True)
+    assert resumed.resumed_from == 5
     assert resumed.steps == 8
     assert [step for step, _ in resumed.curve] == list(range(1, 9))
     state = resumed.predictor.state_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
 
 SPLITS = ("train", "val", "test")
+_NAMING = ("title", "benchmark", "setting", "paper", "baseline")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,13 @@ class TrialConfig:
         recipe: how to train.
         seed: of the weights, the order of the patches and the augmentation.
         device: resolved, such as ``cpu`` or ``cuda:0``.
+        adapted: not trained, but the bundle of the same trial that is not adapted, adapted to the test split's
+            images without their masks.
+        title: what tables call the row; empty for the model's name and options.
+        benchmark: name of the configuration that the trial belongs to; empty when it was asked for by flags.
+        setting: which of the configuration's settings, such as the region held out; empty when it has one.
+        paper: table of the paper whose row of the same title stands beside ours; empty for none.
+        baseline: title of the row that the others are compared with; empty for none.
     """
 
     model: str
@@ -92,29 +100,43 @@ class TrialConfig:
     recipe: Recipe
     seed: int
     device: str
+    adapted: bool = False
+    title: str = ""
+    benchmark: str = ""
+    setting: str = ""
+    paper: str = ""
+    baseline: str = ""
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits over everything that a result depends on; the place of the files is left out."""
+        """Sixteen hex digits over everything that a result depends on; names and the place of the files are not."""
         content = self.to_dict()
-        del content["data"]
+        for name in ("data", *_NAMING):
+            content.pop(name, None)
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def file_stem(self) -> str:
         """The name of the trial's files: readable, and unique through the key."""
-        return f"{self.model}-{self.data.name}-s{self.seed}-{self.key}"
+        adapted = "-adapted" if self.adapted else ""
+        return f"{self.model}{adapted}-{self.data.name}-s{self.seed}-{self.key}"
 
     @property
     def label(self) -> str:
-        """The model's name with the options that were set."""
+        """The title, or the model's name with the options that were set; an adapted trial says so."""
         shown = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
-        return f"{self.model}({shown})" if shown else self.model
+        plain = self.title or (f"{self.model}({shown})" if shown else self.model)
+        return f"{plain} (adapted)" if self.adapted else plain
+
+    @property
+    def plain(self) -> TrialConfig:
+        """The trial whose bundle an adapted one starts from; the trial itself where it is not adapted."""
+        return replace(self, adapted=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
+        """Plain JSON values; what is not set of the later fields is left out."""
+        values = {
             "model": self.model,
             "options": self.options,
             "data": self.data.to_dict(),
@@ -123,6 +145,8 @@ class TrialConfig:
             "seed": self.seed,
             "device": self.device,
         }
+        later = {name: getattr(self, name) for name in ("adapted", *_NAMING)}
+        return {**values, **{name: value for name, value in later.items() if value}}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrialConfig:
@@ -135,6 +159,8 @@ class TrialConfig:
             recipe=Recipe.from_dict(values["recipe"]),
             seed=values["seed"],
             device=values["device"],
+            adapted=values.get("adapted", False),
+            **{name: values.get(name, "") for name in _NAMING},
         )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from zoo.bench.paper import PaperRow, paper_row
 from zoo.bench.results import TrialResult
-from zoo.evaluation.summary import summarise
+from zoo.evaluation.summary import summarise_trial
+
+if TYPE_CHECKING:
+    from zoo.bench.uncertainty import Difference
 
 STANDARD = (
     "dice",
@@ -35,7 +39,12 @@ class Row:
         error: the first reason, empty when all is well.
         seeds: trials with figures.
         figures: the keys of :data:`STANDARD` and every other registered metric; ``None`` where undefined.
-        best_batch: batch size of ``fps_batch``.
+        best_batch: batch size of ``fps_batch``; ``None`` where the speed was not measured.
+        paper: the paper's row, where it has one.
+        intervals: lower and upper end by figure, NaN where undefined; empty before
+            :func:`zoo.bench.uncertainty.add_uncertainty`.
+        difference: from the baseline in Dice; ``None`` for the baseline itself.
+        group: letters; rows that share one cannot be told apart.
     """
 
     model: str
@@ -45,6 +54,10 @@ class Row:
     seeds: int
     figures: dict[str, float | None]
     best_batch: int | None
+    paper: PaperRow | None = None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    difference: Difference | None = None
+    group: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as ``--json`` writes it."""
@@ -58,6 +71,22 @@ class Row:
             "seeds": self.seeds,
             "best_batch": self.best_batch,
             **others,
+            **{f"{name}_low": _known(low) for name, (low, _) in self.intervals.items()},
+            **{f"{name}_high": _known(high) for name, (_, high) in self.intervals.items()},
+            "group": self.group,
+            **self._compared(),
+        }
+
+    def _compared(self) -> dict[str, Any]:
+        if self.difference is None:
+            return dict.fromkeys(("baseline", "difference", "difference_low", "difference_high", "difference_p"))
+        found = self.difference
+        return {
+            "baseline": found.baseline,
+            "difference": found.mean,
+            "difference_low": _known(found.low),
+            "difference_high": _known(found.high),
+            "difference_p": _known(found.p),
         }
 
 
@@ -79,7 +108,7 @@ def _make_row(label: str, trials: list[TrialResult]) -> Row:
     bad = next((trial for trial in trials if not trial.ok), None)
     each = [_figures(trial) for trial in good]
     names = list(dict.fromkeys(name for figures in each for name in figures))
-    best = max(good[0].measured["speed"], key=_images_per_second)["batch"] if good else None
+    samples: list[dict[str, Any]] = next((trial.measured["speed"] for trial in good if trial.measured.get("speed")), [])
     return Row(
         model=label,
         name=trials[0].config.model,
@@ -87,26 +116,31 @@ def _make_row(label: str, trials: list[TrialResult]) -> Row:
         error="" if bad is None else bad.error,
         seeds=len(good),
         figures={name: _mean([figures.get(name) for figures in each]) for name in names},
-        best_batch=best,
+        best_batch=max(samples, key=_images_per_second)["batch"] if samples else None,
+        paper=paper_row(trials[0].config),
     )
 
 
 def _figures(trial: TrialResult) -> dict[str, float | None]:
     measured = trial.measured
-    speed = measured["speed"]
-    single = next(sample for sample in speed if sample["batch"] == 1)
+    speed = measured.get("speed") or []
+    rates = [_images_per_second(sample) for sample in speed]
     return {
-        **summarise(trial.counts, measured["data"]["pixel_size"]),
+        **summarise_trial(trial.evaluated, measured["data"]["pixel_size"]),
         "loss": measured["test"]["loss"],
         "parameters": measured["parameters"],
         "gmac": measured["gmac"],
-        "fps": _images_per_second(single),
-        "fps_batch": max(_images_per_second(sample) for sample in speed),
+        "fps": next((rate for sample, rate in zip(speed, rates, strict=True) if sample["batch"] == 1), None),
+        "fps_batch": max(rates, default=None),
     }
 
 
 def _images_per_second(sample: dict[str, Any]) -> float:
     return float(sample["batch"] / sample["median_s"])
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -1,17 +1,23 @@
-"""The paper's Table 6, to stand beside ours. Other data, another machine: it is no target and no claim.
+"""The paper's Tables 3 to 6, to stand beside ours. Other data, another machine: they are no target and no claim.
 
-Source: Zheng et al. 2025, 10.4236/jcc.2025.138004, Table 6. Dice is in percent there; parameters are truncated
-to whole millions.
+Source: Zheng et al. 2025, 10.4236/jcc.2025.138004. Dice is in percent there; parameters are truncated to whole
+millions. Tables 3 and 5 print no accuracy, precision, recall and parameters, Table 4 no FPS either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.bench.config import TrialConfig
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of Table 6.
+    """One row of a table of the paper; ``None`` where the table has no such column.
 
     Attributes:
         label: the name that the paper uses.
@@ -27,13 +33,34 @@ class PaperRow:
     label: str
     dice: float
     loss: float
-    fps: float
-    accuracy: float
-    precision: float
-    recall: float
-    parameters_m: int
+    fps: float | None = None
+    accuracy: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    parameters_m: int | None = None
 
 
+TABLE_3 = (
+    PaperRow("Standard Convolution", 0.623, 0.034, 22.98),
+    PaperRow("Dilated Convolution", 0.633, 0.028, 22.74),
+    PaperRow("Grouped Convolution", 0.620, 0.052, 23.06),
+    PaperRow("Standard + Dilated", 0.646, 0.022, 22.83),
+    PaperRow("Standard + Grouped", 0.629, 0.040, 22.90),
+    PaperRow("Dilated + Grouped", 0.638, 0.031, 22.88),
+)
+TABLE_4 = (
+    PaperRow("0.3 : 0.7", 0.638, 0.031),
+    PaperRow("0.4 : 0.6", 0.642, 0.028),
+    PaperRow("0.5 : 0.5", 0.646, 0.022),
+    PaperRow("0.6 : 0.4", 0.635, 0.034),
+    PaperRow("0.7 : 0.3", 0.630, 0.039),
+)
+TABLE_5 = (
+    PaperRow("NULL (U-net + Hybrid Convolution)", 0.646, 0.022, 22.83),
+    PaperRow("Channel Attention", 0.649, 0.019, 22.02),
+    PaperRow("Spatial Attention", 0.651, 0.018, 21.77),
+    PaperRow("Channel + Spatial", 0.667, 0.016, 21.66),
+)
 TABLE_6 = {
     "unet": PaperRow("U-net", 0.623, 0.034, 22.98, 0.982, 0.80, 0.71, 14),
     "mobilenetv2": PaperRow("MobileNetV2", 0.597, 0.035, 25.23, 0.968, 0.76, 0.70, 13),
@@ -43,3 +70,28 @@ TABLE_6 = {
     "model54_standin": PaperRow("Model [54]", 0.660, 0.019, 22.45, 0.980, 0.85, 0.77, 23),
     "enhanced_unet": PaperRow("Ours", 0.667, 0.016, 21.66, 0.988, 0.86, 0.79, 15),
 }
+TABLES: Mapping[str, Mapping[str, PaperRow]] = MappingProxyType(
+    {
+        f"table{number}": MappingProxyType({row.label: row for row in rows})
+        for number, rows in ((3, TABLE_3), (4, TABLE_4), (5, TABLE_5), (6, TABLE_6.values()))
+    }
+)
+"""Rows by the paper's label, by table."""
+
+
+def paper_row(config: TrialConfig) -> PaperRow | None:
+    """The row of the paper that may stand beside a trial's, or ``None``.
+
+    A configuration names the table, and the trial's title the row. A trial that was asked for by flags has a row of
+    Table 6 when its model has no options of its own.
+    """
+    if config.adapted:
+        return None
+    if config.benchmark:
+        return TABLES.get(config.paper, {}).get(config.title)
+    return None if config.options else TABLE_6.get(config.model)
+
+
+def paper_table(config: TrialConfig) -> str:
+    """The table that :func:`paper_row` takes its row from, as people write it."""
+    return f"Table {config.paper.removeprefix('table')}" if config.benchmark and config.paper else "Table 6"

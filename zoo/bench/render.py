@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo.bench.leaderboard import Row
-from zoo.bench.paper import TABLE_6, PaperRow
+from zoo.bench.paper import paper_table
 from zoo.bench.results import TrialResult
 
 COLUMNS = (
@@ -39,31 +40,32 @@ UNDEFINED = "-"
 FOOTNOTE = (
     "Dice, precision, recall, accuracy: pooled over all test pixels, at the threshold with the best pooled Dice on "
     "the validation split. Dice/img: mean over test images with a landslide. Loss: cross-entropy a pixel. GMAC: one "
-    "test patch. FPS: model alone, eager, float32; b1 one image at a time, best the faster of batch 1 and 8."
+    "test patch. FPS: model alone, eager, float32; b1 one image at a time, best at the fastest batch size."
 )
-PAPER_NOTE = "paper: Table 6 of Zheng et al. 2025, other data and another machine; no target and no claim."
+PAPER_NOTE = "paper: {} of Zheng et al. 2025, other data and another machine; no target and no claim."
 
 
 def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
     """Our figures with the paper's beside them; below them when they do not fit into ``width`` columns."""
-    beside = width >= 150
+    certain = any(row.intervals for row in rows)
+    beside = width >= (175 if certain else 150)
     ours = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     ours.add_column("model", overflow="fold")
-    for _, heading, _ in COLUMNS:
+    for heading in _headings(certain):
         ours.add_column(heading, justify="right", no_wrap=True)
     paper = ours
     if beside:
         ours.add_column("│ paper:", justify="left")
     else:
         paper = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
-        paper.add_column("paper's Table 6")
+        paper.add_column("paper")
         paper.add_column("called", overflow="fold")
     for _, heading, _ in PAPER_COLUMNS:
         paper.add_column(heading, justify="right", no_wrap=True, style="dim")
     failures = []
     for row in rows:
         label, printed = _paper_cells(row)
-        cells = _cells(row)
+        cells = _cells(row, certain)
         if beside:
             ours.add_row(Text(row.model), *cells, Text(f"│ {label}"), *printed)
         else:
@@ -82,13 +84,14 @@ def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
 
 def markdown(rows: Sequence[Row]) -> str:
     """A GitHub table, with the paper's Dice, FPS and parameters in the last columns."""
-    headings = ["model", *(heading for _, heading, _ in COLUMNS), "paper: Dice", "FPS", "Par. (M)", "status"]
+    certain = any(row.intervals for row in rows)
+    headings = ["model", *_headings(certain), "paper: Dice", "FPS", "Par. (M)", "status"]
     lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 2) + "|---|"]
     for row in rows:
-        paper = paper_row(row)
-        printed = (UNDEFINED,) * 3 if paper is None else (f"{paper.dice:.3f}", f"{paper.fps:.1f}", paper.parameters_m)
+        figures = dict(zip((name for name, _, _ in PAPER_COLUMNS), _paper_cells(row)[1], strict=True))
+        printed = [figures[name] or UNDEFINED for name in ("dice", "fps", "parameters_m")]
         status = row.status if not row.error else f"{row.status}: {row.error}"
-        cells = [f"`{row.model}`", *_cells(row), *map(str, printed), status.replace("|", "\\|")]
+        cells = [f"`{row.model}`", *_cells(row, certain), *printed, status.replace("|", "\\|")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -113,6 +116,7 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
     """One line on what the rows of a table share: data, split, recipe, seeds and machine."""
     config = results[0].config
     seeds = sorted({result.config.seed for result in results})
+    named = [part for part in (config.benchmark, config.setting) if part]
     parts = [
         f"data {config.data.label}",
         f"recipe {config.recipe.name}",
@@ -127,26 +131,41 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
         parts.append(
             f"{environment['device_name']}, {environment['threads']} threads, torch {environment['versions']['torch']}"
         )
-    return "; ".join(parts)
+    return "; ".join([*named, *parts])
 
 
-def paper_row(row: Row) -> PaperRow | None:
-    """The row of the paper's Table 6 that may stand beside ours: none for a model with options of its own."""
-    return TABLE_6.get(row.name) if row.model == row.name else None
+def paper_note(results: Sequence[TrialResult]) -> str:
+    """Where the paper's figures come from, as every table that shows them has to say."""
+    return PAPER_NOTE.format(paper_table(results[0].config))
 
 
-def _cells(row: Row) -> list[str]:
+def interval_text(row: Row, name: str) -> str:
+    """The interval of a figure, such as ``[.41 .48]``."""
+    low, high = row.intervals.get(name, (math.nan, math.nan))
+    if math.isnan(low):
+        return UNDEFINED
+    return f"[{low:.3f} {high:.3f}]".replace("0.", ".")
+
+
+def _headings(certain: bool) -> list[str]:
+    headings = [heading for _, heading, _ in COLUMNS]
+    return [headings[0], "95 %", "like", *headings[1:]] if certain else headings
+
+
+def _cells(row: Row, certain: bool) -> list[str]:
     cells = []
     for name, _, pattern in COLUMNS:
         value = row.figures.get(name)
         if value is not None and name == "parameters":
             value /= 1e6
         cells.append(UNDEFINED if value is None else pattern.format(value))
+        if name == "dice" and certain:
+            cells += [interval_text(row, name), row.group]
     return cells
 
 
 def _paper_cells(row: Row) -> tuple[str, list[str]]:
-    paper = paper_row(row)
-    if paper is None:
+    if row.paper is None:
         return "", [""] * len(PAPER_COLUMNS)
-    return paper.label, [pattern.format(getattr(paper, name)) for name, _, pattern in PAPER_COLUMNS]
+    values = [(getattr(row.paper, name), pattern) for name, _, pattern in PAPER_COLUMNS]
+    return row.paper.label, ["" if value is None else pattern.format(value) for value, pattern in values]

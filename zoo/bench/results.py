@@ -10,10 +10,16 @@ from typing import Any
 
 from zoo.bench.config import TrialConfig
 from zoo.errors import ResultError, ZooError
+from zoo.evaluation.boundaries import BoundaryCounts
+from zoo.evaluation.calibration import LogitHistogram
 from zoo.evaluation.counts import Counts
+from zoo.evaluation.objects import ObjectCounts
+from zoo.evaluation.summary import Evaluated
+from zoo.evaluation.threshold import ProbabilityHistogram
 from zoo.files import write_json_atomic
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: counts and histogram alone; it is read as it is, and what it lacks is undefined."""
 FOLDER = "trials"
 STATUSES = ("ok", "failed", "out-of-memory", "skipped")
 
@@ -44,6 +50,20 @@ class TrialResult:
     def counts(self) -> Counts:
         """Of every test image."""
         return Counts.from_dict(self.measured["test"]["counts"])
+
+    @property
+    def evaluated(self) -> Evaluated:
+        """All that was counted of the test split; what an older file lacks is None."""
+        test, val = self.measured["test"], self.measured["val"]
+        return Evaluated(
+            counts=self.counts,
+            groups=tuple(test["groups"]),
+            histogram=ProbabilityHistogram.from_dict(test["histogram"]),
+            objects=ObjectCounts.from_dict(test["objects"]) if "objects" in test else None,
+            boundaries=BoundaryCounts.from_dict(test["boundaries"]) if "boundaries" in test else None,
+            odds=LogitHistogram.from_dict(test["odds"]) if "odds" in test else None,
+            validation_odds=LogitHistogram.from_dict(val["odds"]) if "odds" in val else None,
+        )
 
     def save(self, folder: Path) -> Path:
         """Write the result under ``folder/trials``, whole or not at all.
@@ -77,9 +97,15 @@ class TrialResult:
             raise ResultError("is no whole JSON; was it cut short?", where=path, hint=hint) from None
         except OSError as error:
             raise ResultError(f"cannot be read ({error.strerror})", where=path) from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            found = content.get("schema") if isinstance(content, dict) else None
-            raise ResultError(f"has schema {found!r}, and this version reads schema {SCHEMA}", where=path, hint=hint)
+        found = content.get("schema") if isinstance(content, dict) else None
+        if not isinstance(found, int) or found < 1:
+            raise ResultError(f"has schema {found!r}: it is no result file of zoo bench", where=path, hint=hint)
+        if found > SCHEMA:
+            raise ResultError(
+                f"has schema {found}, and this version reads schemas 1 to {SCHEMA}: a newer landslide-zoo wrote it",
+                where=path,
+                hint="Install that version: pip install --upgrade landslide-zoo",
+            )
         try:
             known = ("schema", "key", "status", "error", "config")
             result = cls(
@@ -92,12 +118,38 @@ class TrialResult:
                 raise ResultError("the configuration is not the one that was run (its key differs)")
             if result.status not in STATUSES:
                 raise ResultError(f"has status {result.status!r}")
-            if result.ok and len(result.counts) != len(content["test"]["names"]):
-                raise ResultError("has not one count for every image")
+            if result.ok:
+                _check_sums(result)
         except (KeyError, TypeError, ValueError, AttributeError, ZooError) as error:
             problem = error.problem if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
             raise ResultError(f"is damaged: {problem}", where=path, hint=hint) from error
         return result
+
+
+def _check_sums(result: TrialResult) -> None:
+    """Refuse counts that someone edited: what is counted twice must come out the same."""
+    evaluated = result.evaluated
+    images = len(result.measured["test"]["names"])
+    parts = {
+        "counts": len(evaluated.counts),
+        "groups": len(evaluated.groups),
+        "landslides": images if evaluated.objects is None else len(evaluated.objects.total),
+        "boundaries": images if evaluated.boundaries is None else len(evaluated.boundaries.truth),
+    }
+    for name, length in parts.items():
+        if length != images:
+            raise ResultError(f"has {name} of {length} images, and names of {images}")
+    pooled = evaluated.counts.pooled()
+    truth = {"landslide": int(pooled.tp[0] + pooled.fn[0]), "background": int(pooled.fp[0] + pooled.tn[0])}
+    for name, histogram in (("probabilities", evaluated.histogram), ("log odds", evaluated.odds)):
+        if histogram is None:
+            continue
+        sums = {"landslide": int(histogram.positive.sum()), "background": int(histogram.negative.sum())}
+        for kind, pixels in truth.items():
+            if sums[kind] != pixels:
+                raise ResultError(
+                    f"its counts do not add up: {pixels} {kind} pixels, and {sums[kind]} in the histogram of {name}"
+                )
 
 
 def result_path(folder: Path, config: TrialConfig) -> Path:
@@ -124,10 +176,11 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
 
 
 def group_by_setting(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
-    """Results that may stand in one table: same patches, same recipe, same device."""
-    groups: dict[tuple[str, str, str], list[TrialResult]] = {}
+    """Results that may stand in one table: same patches, same recipe, same device, same configuration."""
+    groups: dict[tuple[str, ...], list[TrialResult]] = {}
     for result in results:
         config = result.config
-        setting = (json.dumps(config.fingerprints, sort_keys=True), config.recipe.name, config.device)
+        patches = json.dumps(config.fingerprints, sort_keys=True)
+        setting = (config.benchmark, config.setting, patches, config.recipe.name, config.device)
         groups.setdefault(setting, []).append(result)
     return list(groups.values())

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from zoo.bench.config import TrialConfig
+from zoo.bench.executors import Executor, LocalExecutor, Told
 from zoo.bench.results import TrialResult, result_path
-from zoo.bench.worker import run_isolated, trial_context
+from zoo.bench.worker import TrialJob
 from zoo.errors import ResultError
 from zoo.files import check_writable_folder
 
 BUNDLES = "bundles"
 LOGS = "logs"
+RESUME = "resume"
 
 
 class Listener(Protocol):
@@ -36,19 +39,22 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs trials one after the other, each in its own process.
+    """Runs trials, each in its own process.
 
     Attributes:
-        folder: results go to ``trials/``, weights to ``bundles/``, what processes print to ``logs/``.
+        folder: results go to ``trials/``, weights to ``bundles/``, what processes print to ``logs/``, and the private
+            resume state of trainings that run to ``resume/``.
+        executor: makes what runs the trials, given whom to tell of progress; ``None`` for one after the other here.
     """
 
     folder: Path
+    executor: Callable[[Told], Executor] | None = None
 
     def run(self, trials: Sequence[TrialConfig], listener: Listener) -> list[TrialResult]:
-        """Run all trials that have no good result yet.
+        """Run all trials that have no good result yet; an adapted trial after the one whose bundle it starts from.
 
         Args:
-            trials: in the order to run them.
+            trials: in the order to start them.
             listener: told of everything.
 
         Returns:
@@ -56,37 +62,79 @@ class Runner:
 
         Raises:
             ZooError: if the folder cannot be written to.
-            KeyboardInterrupt: the running trial is dropped; finished ones are on the disk.
+            KeyboardInterrupt: running trials are stopped, and go on from their resume state in the next call; finished
+                ones are on the disk.
         """
         check_writable_folder(self.folder)
-        context = None
-        results = []
+        stems = {config.file_stem for config in trials}
+        assert all(config.plain.file_stem in stems for config in trials), "an adapted trial lacks the one it adapts"
+        results: dict[str, TrialResult] = {}
+        waiting: list[TrialConfig] = []
         for config in trials:
             earlier = self._earlier(config, listener)
-            if earlier is not None:
+            if earlier is None:
+                waiting.append(config)
+            else:
                 listener.kept(config, earlier)
-                results.append(earlier)
-                continue
-            context = context or trial_context()
-            result = run_isolated(
-                config,
-                self.folder / BUNDLES / config.file_stem,
-                self.folder / LOGS / f"{config.file_stem}.log",
-                partial(listener.progress, config),
-                context=context,
-            )
+                results[config.file_stem] = earlier
+
+        def keep(config: TrialConfig, result: TrialResult) -> None:
             result.save(self.folder)
+            self._forget(config)
             listener.finished(config, result)
-            results.append(result)
-        return results
+            results[config.file_stem] = result
+
+        make = self.executor or (lambda told: LocalExecutor(1, told))
+        with make(listener.progress) as executor:
+            running = 0
+            while waiting or running:
+                for config in list(waiting):
+                    source = results.get(config.plain.file_stem) if config.adapted else None
+                    if config.adapted and source is None:
+                        continue
+                    if source is not None and not source.ok:
+                        waiting.remove(config)
+                        error = f"the trained model that it starts from is {source.status}: {source.error}"
+                        keep(config, TrialResult(config, source.status, error, {}))
+                    elif executor.free:
+                        waiting.remove(config)
+                        executor.submit(self._job(config))
+                        running += 1
+                for job, result in executor.poll() if running else ():
+                    running -= 1
+                    keep(job.config, result)
+        return [results[config.file_stem] for config in trials]
+
+    def _job(self, config: TrialConfig) -> TrialJob:
+        return TrialJob(
+            config,
+            bundle=self.folder / BUNDLES / config.file_stem,
+            log=self.folder / LOGS / f"{config.file_stem}.log",
+            state=self.folder / RESUME / config.file_stem,
+            source=self.folder / BUNDLES / config.plain.file_stem if config.adapted else None,
+        )
+
+    def _forget(self, config: TrialConfig) -> None:
+        shutil.rmtree(self.folder / RESUME / config.file_stem, ignore_errors=True)
+        with suppress(OSError):
+            (self.folder / RESUME).rmdir()
 
     def _earlier(self, config: TrialConfig, listener: Listener) -> TrialResult | None:
-        path = result_path(self.folder, config)
-        if not path.is_file():
-            return None
         try:
-            result = TrialResult.load(path)
+            return good_result(self.folder, config)
         except ResultError as error:
             listener.damaged(error)
             return None
-        return result if result.ok else None
+
+
+def good_result(folder: Path, config: TrialConfig) -> TrialResult | None:
+    """The result of an earlier call, if there is one and it has figures.
+
+    Raises:
+        ResultError: if the file cannot be used.
+    """
+    path = result_path(folder, config)
+    if not path.is_file():
+        return None
+    result = TrialResult.load(path)
+    return result if result.ok else None

@@ -27,6 +27,7 @@ COMMANDS = {
     "describe": "Statistics, classes, landslide sizes and redundancy of a data set or a stack.",
     "evaluate": "Print a bundle's figures again, or on other data.",
     "explain": "Show which channels and which ground a model's answer rests on.",
+    "export": "Write a model as ONNX, OpenVINO or torch.export, for use without zoo.",
     "map": "Map the landslide probability of a scene of any size.",
     "models": "List models, or show one.",
     "patches": "Cut a stack and an inventory into patches and masks.",
@@ -34,6 +35,7 @@ COMMANDS = {
     "polygons": "Outline the landslides of a map that zoo map made.",
     "report": "Print the table of a results folder again.",
     "risk": "Landslide risk: compare models on a table, calibrate the index, map it.",
+    "speed": "Time models beside each other: latency, throughput, memory, energy.",
     "stack": "Put satellite bands, terrain and moisture on one grid: the paper's seven channels.",
     "train": "Train one model and keep it as a bundle.",
 }

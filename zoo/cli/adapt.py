@@ -151,8 +151,8 @@ def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
     out().print(make_table(headings, rows, right=headings[:-1]))
     target = adaptation["target"]
     note(
-        f"{adaptation['layers']} layers, statistics over {target['used']} of {target['patches']} patches in "
-        f"{adaptation['passes']} passes; they lie {adaptation['distance']:.2f} standard deviations from the source's"
+        f"{adaptation['layers']} layers, statistics over {target['used']} of {target['patches']} patches; they lie "
+        f"{adaptation['distance']:.2f} standard deviations from the source's"
     )
     if figures:
         headings = ("measured with labels", "plain", "adapted")

@@ -16,7 +16,7 @@ from zoo.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zoo.datasets.audit import Audit
+    from zoo.datasets.audit import Audit, SharedScene
     from zoo.datasets.base import PatchDataset
 
 SHOWN = 10
@@ -117,7 +117,7 @@ def _print(found: Audit, console: Console) -> None:
                 scene.group or "(one scene)",
                 f"{scene.splits[0]} - {scene.splits[1]}",
                 " and ".join(map(str, scene.counts)),
-                _apart(scene.distance),
+                _apart(scene),
             )
             for scene in found.scenes
         ]
@@ -159,9 +159,11 @@ def _pairs(found: Audit, kind: str, pair: tuple[str, str]) -> str:
     return str(count) if count else ""
 
 
-def _apart(distance: int | None) -> str:
-    if distance is None:
+def _apart(scene: SharedScene) -> str:
+    if scene.distance is None:
         return "not known: counted as a leak"
-    if distance < 2:
-        return "side by side: see neighbour" if distance else "the same place: see neighbour"
-    return f"{distance} patches at the nearest: guarded"
+    if scene.distance > scene.reach:
+        return f"{scene.distance} patches at the nearest: guarded"
+    if scene.distance == 0:
+        return "the same place: see neighbour"
+    return f"{'side by side' if scene.distance == scene.reach else 'overlapping'}: see neighbour"

@@ -19,11 +19,15 @@ from zoo.cli.console import warn
 from zoo.errors import ResultError
 from zoo.registry import catalogue
 
-STAGES = {"data": (0.0, 0.03), "train": (0.03, 0.85), "val": (0.85, 0.90), "test": (0.90, 0.95), "speed": (0.95, 1.0)}
+STAGES = {"data": (0.0, 0.03), "train": (0.03, 0.9), "adapt": (0.03, 0.8), "val": (0.9, 0.95), "test": (0.95, 1.0)}
 """Where each stage begins and ends within a trial, as shares; good enough to tell the time left by."""
 LOG_EVERY_S = 15.0
 TYPICAL_COST = 15.0
 """Of a model whose spec states no figures; the U-Net's is 12."""
+ADAPTED_SHARE = 0.1
+"""Of the cost of training, for a trial that adapts a trained model; good enough to tell the time left by."""
+SPARE_LINES = 6
+"""Of a terminal, for the heading, the clock and what was there before."""
 
 
 class BenchView:
@@ -40,6 +44,7 @@ class BenchView:
         self.results: dict[str, TrialResult] = {}
         self._shares: dict[str, float] = {}
         self._stage: dict[str, str] = {}
+        self._running: dict[str, TrialConfig] = {}
         self._costs = {config.file_stem: _cost(config) for config in trials}
         self._kept_cost = 0.0
         self._started = time.monotonic()
@@ -78,12 +83,14 @@ class BenchView:
         low, high = STAGES[stage]
         self._shares[config.file_stem] = low + (high - low) * done / max(1, total)
         self._stage[config.file_stem] = f"{stage} {done}/{total}" if total > 1 else stage
+        self._running[config.file_stem] = config
         if time.monotonic() - self._logged > LOG_EVERY_S:
             self._line(config, f"{self._stage[config.file_stem]}{self._left(', {} left in all')}")
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial of this call."""
         self.results[config.file_stem] = result
+        self._running.pop(config.file_stem, None)
         seconds = sum(result.measured.get("seconds", {}).values())
         self._line(config, _outcome(result) + (f" in {seconds:.0f} s" if seconds else ""))
 
@@ -92,8 +99,9 @@ class BenchView:
             return
         self._logged = time.monotonic()
         place = self.trials.index(config) + 1
+        where = f", {config.setting}" if config.setting else ""
         self.console.print(
-            Text(f"[{place}/{len(self.trials)}] {config.label} seed {config.seed}: {text}"), soft_wrap=True
+            Text(f"[{place}/{len(self.trials)}] {config.label} seed {config.seed}{where}: {text}"), soft_wrap=True
         )
 
     def _left(self, pattern: str) -> str:
@@ -107,16 +115,30 @@ class BenchView:
         seconds = (time.monotonic() - self._started) * (total - done) / worked
         return pattern.format(_clock(seconds))
 
+    def _shown(self) -> list[TrialConfig]:
+        """All trials, or where the terminal is too low for them those that run, and around them the nearest."""
+        room = max(3, self.console.height - SPARE_LINES)
+        if len(self.trials) <= room:
+            return self.trials
+        running = [config for config in self.trials if config.file_stem in self._running]
+        ended = [config for config in self.trials if config.file_stem in self.results]
+        coming = [config for config in self.trials if config.file_stem not in self.results and config not in running]
+        kept = {config.file_stem for config in [*running, *ended[::-1], *coming][:room]}
+        return [config for config in self.trials if config.file_stem in kept]
+
     def _render(self) -> RenderableType:
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column("model")
         table.add_column("", width=24)
         table.add_column("now")
-        for heading in ("Dice", "Prec.", "Recall", "FPS b1"):
+        for heading in ("Dice", "Prec.", "Recall"):
             table.add_column(heading, justify="right")
         several = len({config.seed for config in self.trials}) > 1
-        for config in self.trials:
+        shown = self._shown()
+        for config in shown:
             name = Text(f"{config.label} #{config.seed}" if several else config.label)
+            if config.setting:
+                name.append(f"  {config.setting}", style="dim")
             result = self.results.get(config.file_stem)
             if result is None:
                 share = self._shares.get(config.file_stem, 0.0)
@@ -124,11 +146,14 @@ class BenchView:
             elif result.ok:
                 figures = make_rows([result])[0].figures
                 cells = [_three(figures["dice"]), _three(figures["precision"]), _three(figures["recall"])]
-                table.add_row(name, ProgressBar(total=1.0, completed=1.0), "done", *cells, f"{figures['fps'] or 0:.1f}")
+                table.add_row(name, ProgressBar(total=1.0, completed=1.0), "done", *cells)
             else:
                 table.add_row(name, "", Text(f"{result.status}: {result.error}", style="red", overflow="ellipsis"))
         spent = time.monotonic() - self._started
+        counts = f"{self.done} of {len(self.trials)} trials done, {len(self._running)} running; "
         clock = f"{_clock(spent)} spent{self._left(', about {} left')}   Ctrl-C keeps what is done"
+        if len(shown) < len(self.trials):
+            clock = counts + clock
         return Group(table, Text(clock, style="dim"))
 
 
@@ -137,10 +162,12 @@ def _cost(config: TrialConfig) -> float:
 
     The quarter of a GMAC a million parameters is read off training steps of the built-in models on two cores.
     """
-    spec = catalogue().models.get(config.model)
-    if spec.gmac is None or spec.parameters is None:
+    if config.model not in catalogue().models:
         return TYPICAL_COST
-    return spec.gmac + 0.25 * spec.parameters / 1e6
+    spec = catalogue().models.get(config.model)
+    known = spec.gmac is not None and spec.parameters is not None
+    cost = (spec.gmac or 0) + 0.25 * (spec.parameters or 0) / 1e6 if known else TYPICAL_COST
+    return ADAPTED_SHARE * cost if config.adapted else cost
 
 
 def _clock(seconds: float) -> str:
@@ -152,7 +179,9 @@ def _outcome(result: TrialResult) -> str:
     if not result.ok:
         return f"{result.status}: {result.error}"
     figures = make_rows([result])[0].figures
-    return f"Dice {_three(figures['dice'])}, {figures['fps']:.1f} FPS"
+    micro = result.measured.get("training", {}).get("micro_batch")
+    halved = f", {micro} patches at a time for want of memory" if result.measured.get("attempts") else ""
+    return f"Dice {_three(figures['dice'])}{halved}"
 
 
 def _three(value: float | None) -> str:

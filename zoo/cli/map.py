@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,9 @@ if TYPE_CHECKING:
     "--compress", type=click.Choice(["deflate", "zstd", "lzw", "none"]), default="deflate", show_default=True,
     help="Of the GeoTIFFs.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="Tiles computed at the same time; else one a core.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Tiles computed at the same time; else one for each of torch's threads."
+)
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Tiles ready for a free thread.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--ray", "address", metavar="ADDRESS", help="Spread the work over this Ray cluster; auto for ours.")
@@ -76,6 +79,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
 
     from zoo.deploy import raise_allocator_thresholds
     from zoo.mapping import MapOptions, Scene
+    from zoo.mapping.journal import half_published
     from zoo.rasters.areas import Area
     from zoo.rasters.map_writer import check_output, gdal_threads
     from zoo.rasters.remote import check_remote_output, is_remote, upload
@@ -93,7 +97,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
     outputs = _outputs(out, given, classes is not None)
     inputs = [Path(one) for one in scene]
     for local, name in outputs.items():
-        check_output(local, inputs, overwrite=given["overwrite"])
+        check_output(local, inputs, overwrite=given["overwrite"] or half_published(next(iter(outputs))))
         if is_remote(name):
             check_remote_output(name, overwrite=given["overwrite"])
     check_products(given, inputs, outputs)
@@ -170,7 +174,8 @@ class _Command:
             runner = cluster_runner(
                 self.address, predictor, form, self.scene, self.options, mask=self.mask, names=self.names, told=note
             )
-        with progress("mapping") as show:
+        # Ray prints what happens to its machines; standard output is for results.
+        with progress("mapping") as show, redirect_stdout(sys.stderr):
             return map_scene(
                 fast,
                 self.scene,

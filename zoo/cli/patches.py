@@ -108,8 +108,8 @@ def _print(report: Report) -> None:
     if report.stride < report.size:
         guard = -(-report.size // report.stride)
         warn(
-            f"patches overlap, so a split must keep {guard} of them apart: split by scene, or add "
-            f"--data-option guard={guard} to zoo bench"
+            f"patches overlap: a split keeps {guard} of them apart unless --data-option guard= says otherwise, and a "
+            "random one leaks"
         )
     place = relative(report.folder)
     note(f"images, masks, tiles.csv and overview.png are in {place}; train on them: zoo bench --data {place}")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from zoo.bench.changes import Change
+    from zoo.bench.results import TrialResult
 
 
 @click.command(short_help="Print the table of a results folder again.")
@@ -18,34 +24,95 @@ import click
     help="How to print it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def report(folder: Path, form: str, as_json: bool) -> None:
+@click.option("--baseline", metavar="MODEL", help="Compare with this model; by default unet, else the best.")
+@click.option(
+    "--compare",
+    "other",
+    type=click.Path(path_type=Path),
+    metavar="OTHER",
+    help="Print what changed since the results in this folder, and whether it is more than noise.",
+)
+def report(folder: Path, form: str, as_json: bool, baseline: str | None, other: Path | None) -> None:
     """Print the table of the results in FOLDER, computed anew from its files.
+
+    \b
+    zoo report results
+    zoo report results --format markdown
+    zoo report results --compare results-of-last-week
 
     Trials of different data, recipes or devices get a table each. A result file that cannot be used is named, the
     others are printed all the same, and the exit code is 2.
     """
-    from zoo.bench.leaderboard import make_rows
-    from zoo.bench.render import as_json as render_json
-    from zoo.bench.render import comma_separated, describe_setting, markdown
-    from zoo.bench.results import group_by_setting, load_results
-    from zoo.cli.console import note, out
-    from zoo.cli.tables import print_leaderboard
+    from zoo.bench.results import load_results
+    from zoo.cli.console import note
 
-    results, problems = load_results(folder)
-    groups = group_by_setting(results)
     form = "json" if as_json else form
-    if form in ("json", "csv"):
-        rows = [row for group in groups for row in make_rows(group)]
-        if len(groups) > 1:
-            note(f"{len(groups)} settings are mixed in {folder}; the rows follow each other")
-        click.echo(render_json(rows) if form == "json" else comma_separated(rows), nl=False)
-    elif form == "markdown":
-        tables = (f"{describe_setting(group)}\n\n{markdown(make_rows(group))}" for group in groups)
-        click.echo("\n".join(tables), nl=False)
+    results, problems = load_results(folder)
+    if other is None:
+        _print_tables(results, form, baseline, folder)
     else:
-        for group in groups:
-            print_leaderboard(group, make_rows(group), out())
+        from zoo.bench.changes import changes_as_json, compare_results
+
+        earlier, more = load_results(other)
+        problems += more
+        changes = compare_results(results, earlier)
+        if form == "json":
+            click.echo(changes_as_json(changes), nl=False)
+        else:
+            _print_changes(changes, folder, other)
     for problem in problems:
         note(f"error: {problem}")
     if problems:
         click.get_current_context().exit(2)
+
+
+def _print_tables(results: Sequence[TrialResult], form: str, baseline: str | None, folder: Path) -> None:
+    from zoo.bench.leaderboard import make_rows
+    from zoo.bench.render import as_json as render_json
+    from zoo.bench.render import comma_separated, describe_setting, markdown
+    from zoo.bench.results import group_by_setting
+    from zoo.bench.uncertainty import add_uncertainty, describe_draws
+    from zoo.cli.console import note, out
+    from zoo.cli.tables import print_leaderboard
+
+    groups = group_by_setting(results)
+    tables = [(group, add_uncertainty(make_rows(group), group, baseline)) for group in groups]
+    if form in ("json", "csv"):
+        rows = [row for _, found in tables for row in found]
+        if len(groups) > 1:
+            note(f"{len(groups)} settings are mixed in {folder}; the rows follow each other")
+        click.echo(render_json(rows) if form == "json" else comma_separated(rows), nl=False)
+    elif form == "markdown":
+        texts = (f"{describe_setting(group)}\n\n{markdown(rows)}\n{describe_draws(group)}\n" for group, rows in tables)
+        click.echo("\n".join(texts), nl=False)
+    else:
+        for group, rows in tables:
+            print_leaderboard(group, rows, out())
+
+
+def _print_changes(changes: Sequence[Change], folder: Path, other: Path) -> None:
+    from zoo.cli.console import make_table, note, out
+
+    def text(value: float | None, pattern: str = "{:.3f}") -> str:
+        return "-" if value is None else pattern.format(value)
+
+    headings = ("data", "model", "before", "now", "difference", "95 %", "p", "FPS", "verdict")
+    rows = [
+        (
+            change.data,
+            change.model,
+            text(change.before),
+            text(change.now),
+            text(change.difference, "{:+.3f}"),
+            "-" if change.low is None else f"[{change.low:+.3f} {change.high:+.3f}]",
+            text(change.p),
+            text(change.speed, "x {:.2f}"),
+            change.verdict,
+        )
+        for change in changes
+    ]
+    out().print(make_table(headings, rows, right=headings[2:8]))
+    note(
+        f"pooled Dice of {folder} beside {other}, paired over the same test images; p after Holm's correction for all "
+        "models. One seed a side hides what another seed would change. FPS may differ by itself on another day"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from zoo.cli.progress import progress, stoppable
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
+    from zoo.physics.slope_safety import Soil
     from zoo.rasters.sources import Sources
     from zoo.rasters.stacking.options import StackOptions, StackReport
 
@@ -48,6 +50,10 @@ def _band_options(command: Command) -> Command:
 )
 @click.option("--moisture-range", metavar="LOW,HIGH", help="Dry and saturated value of the product, in its unit.")
 @click.option("--rain", metavar="P,D", help="Rain in mm/h and days for the rainfall factor of the LSI.")
+@click.option("--safety", is_flag=True, help="Add the channels wetness and factor_of_safety under --rain P,D.")
+@click.option(
+    "--soil", metavar="NAME=VALUE,...", help="Of --safety: cohesion (kPa), friction (degree), depth (m), conductivity."
+)
 @click.option("--baseline", metavar="05.09", help="Processing baseline of bands as ESA distributes them.")
 @click.option("--offset", type=float, help="Added to the optical numbers: -1000, or 0 when it was removed already.")
 @click.option("--scale", type=float, help="Reflectance of one optical number, such as 1e-4.")
@@ -76,6 +82,7 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
 
     \b
     zoo stack --dem dem.tif --out terrain.tif
+    zoo stack --dem dem.tif --rain 12,2 --safety --out terrain.tif
     zoo stack S2B_MSIL2A_20240611T054639_N0510_R048_T43SCT.SAFE --dem dem.tif --moisture optram --out stack.tif
     zoo stack --green B03.tif --red B04.tif --nir B08.tif --swir B11.tif --optram B12.tif --scl SCL.tif \\
         --baseline 05.09 --dem dem.tif --rain 12,2 --date 2024-06-11 --phase post --out stack.tif
@@ -103,6 +110,10 @@ def _options(given: dict[str, Any]) -> StackOptions:
     moisture = given["moisture"]
     bounds = _numbers(given["bounds"], "--bounds", "left,bottom,right,top", 4)
     rain = _numbers(given["rain"], "--rain", "12,2 (mm/h, days)", 2)
+    if rain is not None and min(rain) < 0:
+        raise ConfigError(f"rain of {rain[0]:g} mm/h over {rain[1]:g} days", where="--rain", hint="Neither is negative")
+    if given["soil"] is not None and not given["safety"]:
+        raise ConfigError("--soil is for --safety", hint="Add --safety")
     span = _numbers(given["moisture_range"], "--moisture-range", "0,0.5", 2)
     if given["optram"] and moisture not in (None, "optram"):
         raise ConfigError("--moisture and --optram both say where the SMI comes from", hint="Give one of them")
@@ -111,6 +122,7 @@ def _options(given: dict[str, Any]) -> StackOptions:
         moisture_range=None if span is None else (span[0], span[1]),
         rain=None if rain is None else (rain[0], rain[1]),
         index=IndexParameters() if given["weights"] is None else IndexParameters.load(given["weights"]),
+        soil=_soil(given["soil"]) if given["safety"] else None,
         save_weights=given["save_weights"],
         like=given["like"],
         crs=given["crs"],
@@ -123,6 +135,12 @@ def _options(given: dict[str, Any]) -> StackOptions:
         force=given["force"],
         overwrite=given["overwrite"],
     )
+
+
+def _soil(text: str | None) -> Soil:
+    from zoo.physics.slope_safety import Soil
+
+    return Soil() if text is None else Soil.from_text(text)
 
 
 def _sources(safe: Path | None, target: Path, given: dict[str, Any], moisture: str | None) -> Sources:
@@ -184,7 +202,7 @@ def _numbers(text: str | None, option: str, example: str, count: int) -> list[fl
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != count:
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"{text!r} is not {count} numbers", where=option, hint=f"Write it like {example}")
     return numbers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def train(
     zoo train unet --data patches --group-column scene --test-groups S2 --out run --resume
 
     OUT holds model.safetensors and bundle.json (the bundle), trials/ (the result, for zoo report), loss_curve.png
-    and predictions.png. After Ctrl-C or a crash, --resume goes on from the last tenth of the steps that was done.
+    and predictions.png. After Ctrl-C or a crash, --resume goes on from the last resume state.
     """
     from zoo.bench.config import DataSource
     from zoo.errors import ConfigError
@@ -62,12 +63,14 @@ def train(
     if (folder / "bundle.json").exists() and not resume:
         raise ConfigError("holds a bundle already", where=folder, hint="Name another --out, or delete the old bundle")
 
-    from zoo.bench.worker import run_isolated, trial_context
+    from zoo.bench.worker import TrialJob, run_isolated, trial_context
 
     context = trial_context()
 
     from zoo.bench.config import TrialConfig
     from zoo.bench.leaderboard import make_rows
+    from zoo.bench.speed_session import time_models
+    from zoo.bench.timing import time_results
     from zoo.cli.bench_view import BenchView
     from zoo.cli.opening import open_splits
     from zoo.cli.tables import print_leaderboard
@@ -85,19 +88,16 @@ def train(
     try:
         with view:
             result = run_isolated(
-                config,
-                folder,
-                folder / "train.log",
+                TrialJob(config, folder, folder / "train.log", state=state, resume=resume),
                 lambda stage, done, total: view.progress(config, stage, done, total),
                 context=context,
-                checkpoints=state,
-                resume=resume,
             )
     except KeyboardInterrupt:
         warn("stopped; the same command with --resume goes on from the last saved step")
         raise
     result.save(folder)
     view.finished(config, result)
+    (result,) = time_results([result], folder, partial(time_models, rounds=1))
     print_leaderboard([result], make_rows([result]), out())
     if not result.ok:
         click.get_current_context().exit(1)

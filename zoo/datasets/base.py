@@ -39,7 +39,7 @@ class Patch:
         name: what a user recognises it by, unique in its data set (a file name without its suffix).
         group: scene, event or region; patches of one group may show the same ground.
         row: line of the patch in its group's grid, in patch units: patches whose row and column differ by one
-            are neighbours on the ground. None when unknown.
+            at most are neighbours on the ground (see ``PatchDataset.reach``). None when unknown.
         col: column, likewise.
     """
 
@@ -68,6 +68,8 @@ class PatchDataset(NonGeoDataset, abc.ABC):
     bands: tuple[Band, ...]
     class_names: tuple[str, ...] = ("background", "landslide")
     pixel_size: float | None = None
+    reach: int = 1
+    """Distance on the grid, in patch units, up to which two patches touch: 1 side by side, more where they overlap."""
     split: str
     patches: tuple[Patch, ...]
     split_notes: tuple[str, ...] = ()

@@ -95,6 +95,9 @@ class PatchDataModule(LightningDataModule):
         first_step: number of the first training batch, to take up a training that was stopped.
         device: where the batches will be used; None for host memory.
         resident: keep the splits in the device's memory; None where ``device`` is a GPU and they fit.
+        accumulate: parts that a training batch is cut into, for a training that accumulates their gradients; the
+            stream of patches is the same, and an epoch has ``steps * accumulate`` batches. Validation and test
+            batches get as small.
 
     Raises:
         ConfigError: if a number is out of range, a split is not what its name says, or the splits differ in bands or
@@ -117,6 +120,7 @@ class PatchDataModule(LightningDataModule):
         first_step: int = 0,
         device: torch.device | str | None = None,
         resident: bool | None = None,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         for option, value, least in (
@@ -125,9 +129,12 @@ class PatchDataModule(LightningDataModule):
             ("eval_batch_size", eval_batch_size, 1),
             ("num_workers", num_workers, 0),
             ("first_step", first_step, 0),
+            ("accumulate", accumulate, 1),
         ):
             if value is not None and value < least:
                 raise ConfigError(f"{value} is too small", where=f"option {option}", hint=f"At least {least}")
+        if batch_size % accumulate:
+            raise ConfigError(f"{accumulate} equal parts of {batch_size} patches are not possible", where="accumulate")
         self.splits = {"train": train, "val": val, "test": test}
         for name, dataset in self.splits.items():
             if dataset is not None:
@@ -136,7 +143,8 @@ class PatchDataModule(LightningDataModule):
         self.steps = steps if steps is not None else max(1, len(train) // batch_size)
         self.seed = seed
         self.num_workers = num_workers
-        self.eval_batch_size = eval_batch_size or batch_size
+        self.accumulate = accumulate
+        self.eval_batch_size = (eval_batch_size or batch_size) // accumulate or 1
         self.first_step = first_step
         self.device = torch.device("cpu" if device is None else device)
         self.resident = resident
@@ -159,14 +167,15 @@ class PatchDataModule(LightningDataModule):
         return compute_statistics(train)
 
     def train_dataloader(self) -> Iterable[Sample]:
-        """Give ``steps`` full batches an epoch."""
+        """Give ``steps`` full batches an epoch, each in ``accumulate`` parts."""
         train = self.splits["train"]
         assert train is not None
+        part = self.batch_size // self.accumulate
         draws = Draws(len(train), self.steps * self.batch_size, seed=self.seed, start=self.first_step * self.batch_size)
         if self._on_device:
             augmentation = None if self.augmentation is None else DeviceAugmentation(self.augmentation)
-            return self._device_batches("train", train, self.batch_size, draws, augmentation)
-        return self._loader(_Drawn(train, self.augmentation), self.batch_size, draws)
+            return self._device_batches("train", train, part, draws, augmentation)
+        return self._loader(_Drawn(train, self.augmentation), part, draws)
 
     def val_dataloader(self) -> Iterable[Sample]:
         """Give every validation patch once, whole."""

@@ -62,35 +62,67 @@ class PackedConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, activation: Activation = NO_ACTIVATION) -> None:
         super().__init__()
-        self.geometry = geometry(conv)
+        assert not isinstance(conv.padding, str)
+        geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
         self.activation = activation
-        # The bias is a parameter in any case: by its type the model knows what input it takes.
-        bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-        self.bias = nn.Parameter(bias, requires_grad=False)
-        self.weight = pack(conv.weight, self.geometry)
+        self.kernel = PackedKernel(conv.weight, conv.bias, geometry)
 
     def forward(self, x: Tensor) -> Tensor:
-        name, constants = self.activation
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, *self.geometry, name, constants, ""
-        )
-        return y
+        return self.kernel(x, self.activation)
 
 
 Geometry = tuple[list[int], list[int], list[int], int]
+"""Padding, stride, dilation and groups, in the order of the operators."""
+
+SHAPES_KEPT = 3
+"""Shapes of input for which packed weights are kept: the layout depends on the shape, and another one is repacked at
+every call, which for a deep layer takes longer than its convolution."""
 
 
-def geometry(conv: nn.Conv2d) -> Geometry:
-    """Padding, stride, dilation and groups, in the order of the operators."""
-    assert not isinstance(conv.padding, str)
-    return list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+class PackedKernel(nn.Module):
+    """A convolution by oneDNN with weights packed for the shapes that it meets.
 
+    Args:
+        weight: as ``nn.Conv2d`` has it.
+        bias: or ``None``.
+        geometry: of the convolution.
+    """
 
-def pack(weight: Tensor, shape: Geometry) -> Tensor:
-    """Weights in oneDNN's own layout."""
-    dense = weight.detach().contiguous(memory_format=torch.channels_last)
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(dense, *shape, None)
-    return packed
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        dense = weight.detach().contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(dense, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self._packed: dict[tuple[int, ...], Tensor] = {}
+
+    def packed(self, shape: tuple[int, ...]) -> Tensor:
+        """Weights in the layout that oneDNN wants for input of ``shape``."""
+        found = self._packed.get(shape)
+        if found is None:
+            while len(self._packed) >= SHAPES_KEPT:
+                self._packed.pop(next(iter(self._packed)), None)
+            found = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(shape))
+            assert isinstance(found, Tensor)
+            self._packed[shape] = found
+        return found
+
+    def forward(self, x: Tensor, activation: Activation) -> Tensor:
+        """``activation(conv(x) + bias)``."""
+        name, constants = activation
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self.packed(tuple(x.shape)), self.bias, *self.geometry, name, constants, ""
+        )
+        return y
+
+    def add_to(self, total: Tensor, x: Tensor, activation: Activation) -> Tensor:
+        """``activation(total + conv(x))`` in the memory of ``total``, without the bias."""
+        name, constants = activation
+        unary = None if name == "none" else name
+        torch.ops.mkldnn._convolution_pointwise_.binary(
+            total, x, self.packed(tuple(x.shape)), None, *self.geometry, "add", 1.0, unary, list(constants), ""
+        )
+        return total
 
 
 def packable(module: nn.Module) -> bool:

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +63,7 @@ def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynami
     check_opset(opset)
     logits = reference_logits(model, example)
     where = type(model).__name__
-    sample = _sample(model, example) if dynamic else example
+    sample = free_sample(model, example) if dynamic else example
     reasons = []
     for exporter in (_trace, _capture):
         try:
@@ -135,8 +135,8 @@ def reference_logits(model: nn.Module, example: Tensor) -> Tensor:
     return logits
 
 
-def _sample(model: nn.Module, example: Tensor) -> Tensor:
-    """The example grown to odd sides, with a batch of two, where the model takes that; else as it is."""
+def free_sample(model: nn.Module, example: Tensor) -> Tensor:
+    """What to trace a model of any size with: two images, grown to odd sides where the model takes that."""
     images = example[:2] if len(example) > 1 else example.expand(2, -1, -1, -1)
     height, width = example.shape[2:]
     odd = F.pad(images, (0, 3 - width % 2, 0, 1 + height % 2), mode="replicate")
@@ -260,8 +260,3 @@ def _probes(model: nn.Module, example: Tensor) -> list[tuple[int, int, int]]:
         return [(1, *map(int, example.shape[2:]))]
     sizes = [(1, side, side), (3, 2 * side, side), (1, side + 1, side + 29), (2, 2 * side + 3, side)]
     return [size for size in sizes if takes(*size[1:])]
-
-
-def graph_bytes(graph: Any) -> int:
-    """Size of a graph in bytes, weights included."""
-    return int(graph.ByteSize())

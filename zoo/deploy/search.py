@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -22,6 +22,9 @@ from zoo.errors import ModelError, ZooError
 from zoo.training.predictor import Predictor
 
 PRECISIONS = ("fp32", "bf16", "auto")
+PASS_SECONDS = 2.0
+"""Larger examples are timed on as many images as fit into this, or finding the fastest form of a tile takes minutes."""
+
 BATCHES = Iterable[Mapping[str, Tensor]]
 
 
@@ -30,7 +33,7 @@ class OptimizedModel(nn.Module):
 
     Args:
         form: that was chosen.
-        fallback: a form for sizes that ``form`` was not made for; ``None`` if it takes any.
+        fallback: makes a form for other sizes when one is first met; ``None`` if ``form`` takes any.
         size: height and width of the example.
         check: of the model, what it refuses; ``None`` if it has none.
         report: of what was tried.
@@ -41,12 +44,18 @@ class OptimizedModel(nn.Module):
     """
 
     def __init__(
-        self, form: nn.Module, fallback: nn.Module | None, size: tuple[int, int], check: Any, report: OptimizationReport
+        self,
+        form: nn.Module,
+        fallback: Callable[[], nn.Module] | None,
+        size: tuple[int, int],
+        check: Any,
+        report: OptimizationReport,
     ) -> None:
         super().__init__()
         self.form = form
-        self.fallback = fallback
+        self.fallback: nn.Module | None = None
         self.size = size
+        self._make_fallback = fallback
         self.report = report
         self._check = check
         self.eval()
@@ -73,8 +82,20 @@ class OptimizedModel(nn.Module):
         """
         if self._check is not None:
             self._check(x)
-        form = self.form if self.fallback is None or tuple(x.shape[-2:]) == self.size else self.fallback
-        logits: Tensor = form(x)
+        if x.ndim != 4 or x.dtype != torch.float32:
+            raise ModelError(
+                f"expected float32 images (batch, channels, height, width), got {str(x.dtype).removeprefix('torch.')} "
+                f"of shape {tuple(x.shape)}",
+                where="OptimizedModel",
+            )
+        form = self.form
+        if self._make_fallback is not None and tuple(x.shape[-2:]) != self.size:
+            if self.fallback is None:
+                self.fallback = self._make_fallback()
+            form = self.fallback
+        # The form has its own number format, whatever its surroundings compute in.
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = form(x)
         return logits
 
 
@@ -230,8 +251,8 @@ class _Search:
         self.report.hybrids = dict(hybrids.get(chosen.precision, {})) if "fused" in chosen.name else {}
         fallback = None
         if not chosen.any_size:
-            options = TorchOptions("fp32")
-            fallback = make_torch_form(self.folded, self.example, options, hybrids["fp32"])
+            example = self.example[:1].clone()
+            fallback = partial(make_torch_form, self.folded, example, TorchOptions(), hybrids["fp32"])
         return OptimizedModel(
             self.built[chosen.name],
             fallback,
@@ -304,13 +325,19 @@ class _Search:
     @torch.inference_mode()
     def _measure(self, candidates: Mapping[str, Candidate]) -> list[tuple[str, float]]:
         usable = [one for one in candidates.values() if self._prepare(one)]
+        images = self._few_images()
         seconds = time_interleaved(
-            {one.name: partial(self.built[one.name], self.example) for one in usable},
-            self.example.device,
+            {one.name: partial(self.built[one.name], images) for one in usable}, self.example.device
         )
-        for name, value in seconds.items():
+        whole = {name: value * len(self.example) / len(images) for name, value in seconds.items()}
+        for name, value in whole.items():
             self.trials[name] = Trial(name, value, self.trials[name].difference)
-        return sorted(seconds.items(), key=lambda pair: pair[1])
+        return sorted(whole.items(), key=lambda pair: pair[1])
+
+    def _few_images(self) -> Tensor:
+        """As many images of the example as the folded model computes in :data:`PASS_SECONDS`, one at least."""
+        seconds = time_interleaved({"one": partial(self.folded, self.example[:1])}, self.example.device)["one"]
+        return self.example[: max(1, int(PASS_SECONDS / seconds))]
 
     def _choose(self, ranking: Sequence[tuple[str, float]], candidates: Mapping[str, Candidate]) -> Candidate:
         order = [candidates[name] for name, _ in ranking]

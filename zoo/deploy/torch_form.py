@@ -91,6 +91,30 @@ class TorchForm(nn.Module):
         return TorchForm(self.model, replace(self.options, images=images)).eval()
 
 
+class ThreadedForm(nn.Module):
+    """A form that runs with its own number of threads, and leaves torch's as it was.
+
+    Args:
+        form: to run.
+        threads: to run it with.
+    """
+
+    def __init__(self, form: nn.Module, threads: int) -> None:
+        super().__init__()
+        self.form = form
+        self.threads = threads
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            logits: Tensor = self.form(x)
+        finally:
+            torch.set_num_threads(before)
+        return logits
+
+
 def make_torch_form(
     folded: nn.Module, example: Tensor, options: TorchOptions, hybrids: Mapping[str, HybridForm]
 ) -> TorchForm:

@@ -70,6 +70,18 @@ class ProbabilityHistogram:
         """Two lists of integers, as result files hold them."""
         return {"positive": self.positive.tolist(), "negative": self.negative.tolist()}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, list[int]]) -> ProbabilityHistogram:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ResultError: if a list is missing, of another length, or holds a negative number.
+        """
+        arrays = [np.asarray(values.get(name, []), dtype=np.int64) for name in ("positive", "negative")]
+        if any(array.shape != (BINS,) or array.min() < 0 for array in arrays):
+            raise ResultError(f"a histogram of probabilities is not twice {BINS} counts")
+        return cls(*arrays)
+
 
 def above(probability: torch.Tensor, threshold: float) -> torch.Tensor:
     """``probability >= threshold`` with the threshold rounded as the histogram's edges are, bool, same shape."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -17,6 +17,10 @@ from zoo.mapping.tiling import Block, Plan, Reach
 
 Strip = tuple[Block, int, NDArray[np.float32], NDArray[np.bool_]]
 """A row of tiles of a block: the block, the row, its pixels (C, rows, columns), and where nothing is to be mapped."""
+
+
+Results = Generator[tuple[Block, BlockResult], None, None]
+"""Blocks and what became of them; to be closed when no more are wanted."""
 
 
 class Pixels(Protocol):
@@ -45,7 +49,7 @@ def compute_blocks(
     mask: Mask | None = None,
     threads: int = 1,
     batch: int = 1,
-) -> Iterator[tuple[Block, BlockResult]]:
+) -> Results:
     """Give blocks as they become whole, in the order given.
 
     Args:
@@ -110,12 +114,14 @@ def _read_ahead(scene: Pixels, plan: Plan, blocks: Iterable[Block], mask: Mask |
 def _read(scene: Pixels, plan: Plan, block: Block, row: int, mask: Mask | None) -> Strip:
     rows, columns = plan.rows.tiles[row], plan.columns.view(block.tile_columns)
     image = scene.read(rows, columns)
-    finite = np.isfinite(image[0])
-    for band in image[1:]:
-        finite &= np.isfinite(band)
+    # The sum is finite where all bands are, and finding that out for one plane is enough where nothing is missing.
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(image.sum(0))
     if not finite.all():
+        known = np.isfinite(image)
+        finite = known.all(0)
         # Infinities would spread over all that a convolution touches.
-        image[~np.isfinite(image)] = np.nan
+        image[~known] = np.nan
     if mask is not None:
         finite &= mask.covers(rows, columns)
     return block, row, image, ~finite

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zoo.deploy import optimize
 from zoo.deploy.remembered import recall, remember, signature
 from zoo.errors import ZooError
-from zoo.mapping.forward import TileForward, single_threaded_passes
+from zoo.mapping.forward import TileForward, padded, single_threaded_passes, smallest_side
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Plan
 from zoo.training.predictor import Predictor
@@ -65,14 +65,22 @@ def fastest(
         return predictor, Form(AS_TRAINED, precision, None, None, threshold), ()
     rows = plan.rows.tiles[max(0, len(plan.rows) // 2 - 1)]
     columns = plan.columns.tiles[max(0, len(plan.columns) // 2 - 1)]
-    image = np.nan_to_num(scene.read(rows, columns), nan=np.nan, posinf=np.nan, neginf=np.nan)
+    image = padded(scene.read(rows, columns), smallest_side(predictor))
+    image[~np.isfinite(image)] = np.nan
     with single_threaded_passes():
         example = torch.from_numpy(image)[None].to(device)
-        found = optimize(predictor, example, precision, threshold=threshold)
+        found = _optimized(predictor, example, precision, threshold)
         choice = recall(signature(predictor.model, predictor.normalise(example), precision))
-    assert isinstance(found, Predictor)
     report: Any = found.model.report
     return found, Form(str(report.chosen), precision, image, choice, threshold), tuple(report.messages)
+
+
+def _optimized(predictor: Predictor, example: torch.Tensor, precision: MapPrecision, threshold: float) -> Predictor:
+    found = optimize(predictor, example, precision, threshold=threshold)
+    assert isinstance(found, Predictor)
+    # The optimised model still refuses what is smaller, and does not say so in a way that can be asked.
+    found.model.minimum_size = smallest_side(predictor)
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,11 @@ class ForwardMaker:
             try:
                 if form.choice is not None:
                     remember(signature(predictor.model, predictor.normalise(example), form.precision), form.choice)
-                found = optimize(predictor, example, form.precision, threshold=form.threshold)
+                found = _optimized(predictor, example, form.precision, form.threshold)
             finally:
                 os.environ.pop("ZOO_CACHE")
                 if before is not None:
                     os.environ["ZOO_CACHE"] = before
-        assert isinstance(found, Predictor)
         chosen = str(getattr(found.model, "report").chosen)  # noqa: B009 - a module's attribute of another type
         if chosen != form.name:
             raise ZooError(

@@ -32,23 +32,31 @@ class TileForward:
 
     def __init__(self, predictor: Predictor, device: torch.device, *, tta: bool = False) -> None:
         self._predictor, self._device, self._tta = predictor, device, tta
-        self._smallest = int(getattr(predictor.model, "minimum_size", 1))
+        self._mean, self._std = (one.flatten().cpu().numpy() for one in (predictor.mean, predictor.std))
+        self._smallest = smallest_side(predictor)
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :data:`Forward`. Threads may call it at the same time."""
         height, width = image.shape[1:]
-        below, beyond = max(0, self._smallest - height), max(0, self._smallest - width)
-        if below or beyond:
-            image = np.pad(image, ((0, 0), (0, below), (0, beyond)), mode="edge")
+        image = padded(image, self._smallest)
         with torch.inference_mode():
-            tile = torch.from_numpy(image)[None].to(self._device)
+            tile = torch.from_numpy(self._normalised(image))[None].to(self._device)
             probability = self._averaged(tile) if self._tta else self._probability(tile)
             found = torch.round(probability[0] * PROBABILITY_STEPS) / PROBABILITY_STEPS
             result: NDArray[np.float32] = found[:height, :width].cpu().numpy()
         return result
 
+    def _normalised(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What :meth:`Predictor.normalise` gives, band by band: one stays in the processor's cache."""
+        found = np.empty(image.shape, dtype=np.float32)
+        for band, values, mean, std in zip(found, image, self._mean, self._std, strict=True):
+            np.subtract(values, mean, out=band)
+            np.divide(band, std, out=band)
+            np.copyto(band, 0, where=np.isnan(band))
+        return found
+
     def _probability(self, tile: Tensor) -> Tensor:
-        return self._predictor.landslide_probability(self._predictor(tile))
+        return self._predictor.landslide_probability(self._predictor.model(tile))
 
     def _averaged(self, tile: Tensor) -> Tensor:
         total: Tensor | None = None
@@ -60,6 +68,17 @@ class TileForward:
                 total = back.clone() if total is None else total.add_(back)
         assert total is not None
         return total / 8
+
+
+def smallest_side(predictor: Predictor) -> int:
+    """Pixels that a model needs along a side."""
+    return int(getattr(predictor.model, "minimum_size", 1))
+
+
+def padded(image: NDArray[np.float32], smallest: int) -> NDArray[np.float32]:
+    """Repeat the last row and column of (C, h, w) until both sides have ``smallest`` pixels."""
+    below, beyond = (max(0, smallest - side) for side in image.shape[1:])
+    return np.pad(image, ((0, 0), (0, below), (0, beyond)), mode="edge") if below or beyond else image
 
 
 @contextmanager

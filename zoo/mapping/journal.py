@@ -22,6 +22,7 @@ from zoo.mapping.blending import BlockResult
 from zoo.mapping.tiling import Block
 
 SUFFIX, DIGITS = ".zoo-map", 16
+PUBLISHING = "publishing.json"
 FIELDS = ("values", "top", "bottom", "left", "right")
 
 
@@ -56,6 +57,10 @@ class Journal:
         except OSError:
             self._lock.close()
             raise ZooError("another process is making this map", where=out, hint="Wait for it, or stop it") from None
+        for left in self.folder.iterdir():
+            # Of a run that was killed while it joined the blocks.
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
         write_json_atomic(self.folder / "command.json", dict(key))
 
     def done(self) -> frozenset[tuple[int, int]]:
@@ -92,10 +97,19 @@ class Journal:
     def _path(self, block: Block) -> Path:
         return self.folder / f"block-{block.row:05}-{block.column:05}.npz"
 
+    def begin_publishing(self) -> None:
+        """Note that from now on files under the final names are this map's."""
+        write_json_atomic(self.folder / PUBLISHING, True)
+
+    @property
+    def publishing(self) -> bool:
+        """Whether an earlier run was stopped between the first file under its final name and the last."""
+        return (self.folder / PUBLISHING).exists()
+
     def discard(self) -> None:
         """Remove the folder, and what runs of other commands have left beside the same map."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        for other in self._out.parent.glob(f".{escape(self._out.stem)}-{'?' * DIGITS}{SUFFIX}"):
+        for other in journals_beside(self._out):
             if _is_idle(other):
                 shutil.rmtree(other, ignore_errors=True)
 
@@ -112,6 +126,16 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def journals_beside(out: Path) -> list[Path]:
+    """Folders of unfinished maps of this name."""
+    return sorted(out.parent.glob(f".{escape(out.stem)}-{'?' * DIGITS}{SUFFIX}"))
+
+
+def half_published(out: Path) -> bool:
+    """Whether a run was stopped while it gave its files their names: what is there may be half of a map."""
+    return any((folder / PUBLISHING).exists() for folder in journals_beside(out))
 
 
 def _is_idle(folder: Path) -> bool:

@@ -67,8 +67,9 @@ class ProbabilityClasses:
             table = np.zeros(256, dtype=np.uint8)
             steps = np.arange(UINT8_STEPS + 1) / UINT8_STEPS
             table[: UINT8_STEPS + 1] = 1 + np.searchsorted(self.breaks, steps + 1e-9)
-            return table[values]
-        found = (1 + np.digitize(values, np.asarray(self.breaks, dtype=np.float32))).astype(np.uint8)
+            numbers: NDArray[np.uint8] = table[values]
+            return numbers
+        found: NDArray[np.uint8] = (1 + np.digitize(values, np.asarray(self.breaks, dtype=np.float32))).astype(np.uint8)
         found[is_missing(values)] = 0
         return found
 

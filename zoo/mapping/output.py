@@ -94,7 +94,7 @@ def write_map(
             window = window_of((across.start, across.stop), (along.start, along.stop))
             missing = is_missing(values)
             report.missing += int(np.count_nonzero(missing))
-            level = np.rint(threshold * UINT8_STEPS) if dtype == "uint8" else np.float32(threshold)
+            level = np.ceil(threshold * UINT8_STEPS - 1e-6) if dtype == "uint8" else np.float32(threshold)
             report.above += int(np.count_nonzero((values >= level) & ~missing))
             writer.write(values, window)
             if class_writer is not None and classes is not None:
@@ -108,15 +108,19 @@ def write_map(
         told = {**tags, "THRESHOLD": f"{threshold:.9g}"}
         about = {"LONG_NAME": "probability of a landslide", "VALID_MIN": "0", "VALID_MAX": "1"}
         if dtype == "uint8":
-            writer.publish(PROBABILITY, told, about, probability_colours(), scale=1 / UINT8_STEPS)
+            writer.finish(PROBABILITY, told, about, probability_colours(), scale=1 / UINT8_STEPS)
         else:
-            writer.publish(PROBABILITY, told, about)
+            writer.finish(PROBABILITY, told, about)
         if class_writer is not None and classes is not None:
             names = {f"CLASS_{number}": name for number, name in enumerate(classes.names, 1)}
             report.class_pixels = {name: int(n) for name, n in zip(classes.names, counts[1:], strict=True)}
-            class_writer.publish(
+            class_writer.finish(
                 Band("landslide_class", "1"),
                 {**told, "CLASS_BREAKS": ",".join(f"{one:.9g}" for one in classes.breaks)},
                 {"LONG_NAME": "class of the probability of a landslide", **names},
                 classes.colours(),
             )
+        journal.begin_publishing()
+        for one in (class_writer, writer):
+            if one is not None:
+                one.place()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,10 +14,9 @@ import torch
 
 from zoo import __version__
 from zoo.errors import ConfigError, DataError
-from zoo.mapping.blending import BlockResult
-from zoo.mapping.engine import compute_blocks
+from zoo.mapping.engine import Results, compute_blocks
 from zoo.mapping.forward import TileForward
-from zoo.mapping.journal import Journal
+from zoo.mapping.journal import Journal, half_published
 from zoo.mapping.legend import ProbabilityClasses
 from zoo.mapping.masks import AreaMask
 from zoo.mapping.output import MapReport, write_map
@@ -26,6 +25,7 @@ from zoo.mapping.tiling import Block, Plan, check_tiling
 from zoo.rasters.areas import Area
 from zoo.rasters.map_writer import COMPRESSIONS, check_output
 from zoo.rasters.writing import check_room
+from zoo.training.environment import describe_environment
 from zoo.training.predictor import Predictor
 
 ROOM = 3.8
@@ -46,7 +46,7 @@ class MapOptions:
         tta: average over the eight flips and rotations of each tile.
         dtype: "uint8", steps of 0.004 with 255 for nodata, or "float32" with NaN.
         compress: one of :data:`zoo.rasters.map_writer.COMPRESSIONS`.
-        threads: tiles computed at the same time; None for one a core (one on a GPU).
+        threads: tiles computed at the same time; None for as many as torch has threads (one on a GPU).
         batch: tiles read and ready for a free thread.
         device: where the predictor runs.
 
@@ -77,13 +77,13 @@ class MapOptions:
         """Tiles computed at the same time."""
         if self.threads is not None:
             return self.threads
-        return len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
 
 class Runner(Protocol):
     """What computes blocks: this process, or a cluster."""
 
-    def __call__(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, BlockResult]]:
+    def __call__(self, blocks: Iterable[Block]) -> Results:
         """Give the blocks as they become whole, in any order."""
         ...
 
@@ -135,8 +135,9 @@ def map_scene(
     if (classes is None) != (classes_out is None):
         raise ConfigError("classes and a file for them go together")
     inputs = [Path(path) for path in scene.mosaic.paths]
-    for path in (out, *([] if classes_out is None else [classes_out])):
-        check_output(path, inputs, overwrite=overwrite)
+    outputs = (out, *([] if classes_out is None else [classes_out]))
+    for path in outputs:
+        check_output(path, inputs, overwrite=overwrite or half_published(out))
     plan = Plan(scene.shape, options.tile, options.overlap)
     told = {
         **_scene_tags(scene),
@@ -159,20 +160,23 @@ def map_scene(
         "classes": None if classes is None else asdict(classes),
         "classes_out": None if classes_out is None else str(classes_out),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "device": options.device.type,
+        "device": describe_environment(options.device)["device_name"] if runner is None else options.device.type,
         **(identity or {}),
     }
     with Journal(out, key) as journal:
+        for path in outputs:
+            check_output(path, inputs, overwrite=overwrite or journal.publishing)
         done = journal.done()
         _check_room(journal, out, scene.shape, options.dtype, classes is not None)
         todo = [block for block in plan.blocks() if (block.row, block.column) not in done]
         if runner is None:
             runner = local_runner(predictor, scene, plan, options, mask)
         total = len(done) + len(todo)
-        for number, (block, result) in enumerate(runner(todo), len(done) + 1):
-            journal.save(block, result)
-            if progress is not None:
-                progress("mapping", number, total)
+        with closing(runner(todo)) as results:
+            for number, (block, result) in enumerate(results, len(done) + 1):
+                journal.save(block, result)
+                if progress is not None:
+                    progress("mapping", number, total)
         area = None if scene.mosaic.pixel_size is None else scene.mosaic.pixel_size**2
         report = MapReport(out, classes_out, scene.shape, plan.tile_count, area, total, len(done))
         try:
@@ -201,7 +205,7 @@ def local_runner(
     """Compute blocks in this process."""
     forward = TileForward(predictor, options.device, tta=options.tta)
 
-    def run(blocks: Iterable[Block]) -> Iterator[tuple[Block, BlockResult]]:
+    def run(blocks: Iterable[Block]) -> Results:
         return compute_blocks(
             scene,
             forward,

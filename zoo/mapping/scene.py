@@ -46,7 +46,11 @@ class Scene:
     """
 
     def __init__(
-        self, paths: Sequence[str | os.PathLike[str]], bands: Sequence[Band], *, names: Sequence[str] | None = None
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        bands: Sequence[Band],
+        *,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.mosaic = Mosaic(paths)
         self.bands = tuple(bands)

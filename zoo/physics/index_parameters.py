@@ -124,9 +124,11 @@ class IndexParameters:
             unit = entry.get("unit", FEATURES[name])
             if unit != FEATURES[name]:
                 raise DataError(f"{name} is in {FEATURES[name]!r} here, the file says {unit!r}", where=where)
-            ranges[name] = FeatureRange(
-                _number(entry.get("low"), f"{name} low", where), _number(entry.get("high"), f"{name} high", where)
-            )
+            low, high = (_number(entry.get(end), f"{name} {end}", where) for end in ("low", "high"))
+            try:
+                ranges[name] = FeatureRange(low, high)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error.problem}", hint="Low is below high") from error
         rain = _table(values, "rain", where)
         _check_rain_units(_table(rain, "units", where), where)
         return cls(weights, ranges, _rain(rain, where), _clip(rain, where), str(values.get("source", "")))

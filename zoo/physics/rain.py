@@ -62,13 +62,31 @@ GUZZETTI_2008 = (2.20, 0.44)
 
 _ALPHA = 1.2
 
+
+def threshold_rain(scale: float, exponent: float, mean_annual: float | None = None) -> RainParameters:
+    """Return the reference rain whose factor is 1 all along a threshold I = ``scale`` * D^-``exponent``, D in hours.
+
+    Args:
+        scale: in mm/h; or the share of the mean annual rain that falls in an hour, for a threshold that was normalised
+            by it so that it carries over from one climate to another (MAP-normalised).
+        exponent: above 0.
+        mean_annual: mean annual rain of the region in mm, for a normalised threshold; None for one in mm/h.
+
+    Raises:
+        ConfigError: if a number is not positive and finite.
+    """
+    for what, value in (("scale", scale), ("exponent", exponent), ("mean annual rain", mean_annual)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{what} {value:g} of a rain threshold is not a positive number")
+    hourly = scale * (1.0 if mean_annual is None else mean_annual)
+    return RainParameters(threshold_intensity(hourly, exponent), alpha=_ALPHA, beta=_ALPHA * exponent)
+
+
 RAIN_PRESETS: Mapping[str, RainParameters] = MappingProxyType(
     {
         "paper": RainParameters(threshold_intensity(*CAINE_1980), alpha=_ALPHA, beta=0.8),
-        "caine": RainParameters(threshold_intensity(*CAINE_1980), alpha=_ALPHA, beta=_ALPHA * CAINE_1980[1]),
-        "guzzetti-global": RainParameters(
-            threshold_intensity(*GUZZETTI_2008), alpha=_ALPHA, beta=_ALPHA * GUZZETTI_2008[1]
-        ),
+        "caine": threshold_rain(*CAINE_1980),
+        "guzzetti-global": threshold_rain(*GUZZETTI_2008),
     }
 )
 """Named parameters.

@@ -123,9 +123,10 @@ class StackWriter:
                 self._file.set_band_description(index, band.name)
                 self._file.set_band_unit(index, band.unit)
                 self._file.update_tags(index, **band_tags[band.name])
+            rows, columns = self.grid.shape
             # Made here, where a tile is changed in place: the COG driver's own are compressed, and each tile that falls
             # out of the small cache before it is full is compressed and appended once more.
-            self._file.build_overviews(overview_factors(self.grid.shape), Resampling.average)
+            self._file.build_overviews(overview_factors((rows, columns)), Resampling.average)
             self._file.close()
             # GDAL flushes its cache as it closes and reports no error of that: count what has arrived.
             if self._work.stat().st_size < self._bytes:

@@ -140,7 +140,8 @@ def read_inventory(
     frame = frame[~nothing]
     if CRS.from_user_input(frame.crs) != crs:
         notes.append(f"reprojected from {name_of(frame.crs)} to {name_of(crs)}")
-    shapes = _reproject(frame, crs, path)
+    shapes, placed = _reproject(frame, crs, path, notes)
+    frame = frame[placed]
     shapes = _with_area(shapes, crs, buffer, path, notes)
     shapes, kept = _repair(shapes, path, notes)
     inside = shapely.intersects(shapely.box(*extent), shapes)
@@ -229,15 +230,19 @@ def _first_line(error: Exception) -> str:
     return lines[0].split(";")[0] if lines else type(error).__name__
 
 
-def _reproject(frame: Any, crs: CRS, path: Path) -> NDArray[np.object_]:
+def _reproject(frame: Any, crs: CRS, path: Path, notes: list[str]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Shapes on the scene's coordinates, and which rows of the frame they are: far away there may be none."""
     shapes: NDArray[np.object_] = shapely.force_2d(frame.to_crs(crs.to_wkt()).geometry.to_numpy())
-    if not np.isfinite(shapely.bounds(shapes)).all():
+    placed: NDArray[np.bool_] = np.isfinite(shapely.bounds(shapes)).all(axis=1)
+    if not placed.any():
         raise DataError(
             f"has coordinates that do not exist in {name_of(frame.crs)} or in the scene's {name_of(crs)}",
             where=path,
             hint="Are its coordinates labelled with a wrong system?",
         )
-    return shapes
+    if not placed.all():
+        notes.append(f"{(~placed).sum()} lie where {name_of(crs)} has no coordinates, far outside the scene")
+    return shapes[placed], placed
 
 
 def _with_area(

@@ -23,7 +23,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import check_writable_folder, move_into_place
+from zoo.files import check_could_write, move_into_place
 from zoo.physics.bands import Band
 from zoo.rasters.cog import TILE, StackWriter, overview_factors
 from zoo.rasters.reading import CACHE_MEGABYTES, small_cache
@@ -85,13 +85,12 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
     """
     if path.is_dir():
         raise ConfigError("is a folder", where=path, hint="Name a file in it")
-    if not path.exists():
-        check_writable_folder(path.parent)
-        return
-    if any(one.exists() and path.samefile(one) for one in inputs):
-        raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
-    if not overwrite:
-        raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    if path.exists():
+        if any(one.exists() and path.samefile(one) for one in inputs):
+            raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
+        if not overwrite:
+            raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    check_could_write(path.parent)
 
 
 class MapWriter:
@@ -180,10 +179,29 @@ class MapWriter:
         tags: Mapping[str, str],
         band_tags: Mapping[str, str],
         colours: Mapping[int, Rgb] | None = None,
+    ) -> None:
+        """Turn what was written into a cloud-optimised GeoTIFF under the final name; see :meth:`finish`."""
+        self.finish(band, tags, band_tags, colours)
+        self.place()
+
+    def place(self) -> None:
+        """Give what :meth:`finish` made its final name.
+
+        Raises:
+            ZooError: if it cannot be written there.
+        """
+        move_into_place(self._finished, self.path)
+
+    def finish(
+        self,
+        band: Band,
+        tags: Mapping[str, str],
+        band_tags: Mapping[str, str],
+        colours: Mapping[int, Rgb] | None = None,
         *,
         scale: float | None = None,
     ) -> None:
-        """Turn what was written into a cloud-optimised GeoTIFF under the final name.
+        """Turn what was written into a cloud-optimised GeoTIFF that has no name yet.
 
         Args:
             band: name and unit of the values.
@@ -215,7 +233,6 @@ class MapWriter:
             # GDAL compresses overviews that it deletes a second later, which takes longer than all the rest.
             with rasterio.Env(COG_TMP_COMPRESSION="NONE"):
                 rasterio.shutil.copy(self._work, self._finished, driver="COG", **self._creation())
-        move_into_place(self._finished, self.path)
 
     def _creation(self) -> dict[str, str]:
         classes = self._dtype.kind == "u"

@@ -59,7 +59,9 @@ class Mosaic:
         paths: as they were given.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
+        if isinstance(paths, (str, os.PathLike)):
+            paths = [paths]
         if not paths:
             raise ConfigError("no raster is given", hint="Name one file or more")
         if len(paths) > MOST_FILES:

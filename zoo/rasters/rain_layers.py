@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import ExitStack
 from types import TracebackType
@@ -35,11 +36,15 @@ class RainLayers:
 
     Raises:
         DataError: if the file is missing or damaged, lies elsewhere, has no CRS, or says another unit.
-        ConfigError: if one band comes without a duration, or two with one.
+        ConfigError: if one band comes without a duration, or two with one, or it is negative or not finite.
     """
 
     def __init__(self, path: str | os.PathLike[str], like: Stack, duration: float | None = None) -> None:
         self.path = os.fspath(path)
+        if duration is not None and not 0 <= duration < math.inf:
+            raise ConfigError(
+                f"{duration:g} days of rain", where="option duration", hint="It is not negative, and finite"
+            )
         with opened(self.path) as source:
             count, names = source.count, [(text or "").lower() for text in source.descriptions]
         if count == 1 and duration is None:

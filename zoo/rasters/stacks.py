@@ -36,7 +36,8 @@ class Stack:
     """Bands of one grid in one file, read window by window; a context manager.
 
     Band names, units and valid ranges come from descriptions, units and tags; a band without them is ``band_3`` in
-    "unknown". Nodata (tag, internal mask, alpha) is NaN in what :meth:`read` gives.
+    "unknown". In what :meth:`read` gives, nodata (tag, internal mask, alpha) is NaN, and the file's scales and offsets
+    are applied: a unit is that of the scaled values.
 
     Args:
         path: anything GDAL opens, with a CRS and more than nothing in it.
@@ -133,6 +134,10 @@ class Stack:
                 nodata = self._source.nodatavals[index - 1]
                 if nodata is not None and not math.isnan(nodata):
                     values[values == np.float32(nodata)] = np.nan
+                scale, offset = self._source.scales[index - 1], self._source.offsets[index - 1]
+                if (scale, offset) != (1, 0):
+                    values *= np.float32(scale)
+                    values += np.float32(offset)
             if self._masked:
                 image[:, self._source.dataset_mask(window=window) == 0] = np.nan
         except (RasterioError, OSError) as error:

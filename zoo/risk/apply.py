@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -40,7 +41,8 @@ class Surface(Protocol):
         """Give the risk of a window.
 
         Args:
-            image: float32 (C, H, W), the stack's bands, NaN where nothing is known; may be overwritten.
+            image: float32 (C, H, W), the stack's bands, NaN where nothing is known; may be overwritten. An infinity is
+                no value either.
             factor: R_m, one number or float32 (H, W).
 
         Returns:
@@ -78,19 +80,23 @@ class IndexSurface:
         result = np.empty(flat.shape[1], dtype=np.float32)
         scratch = np.empty(min(CHUNK, flat.shape[1]), dtype=np.float32)
         negative = 0
-        for start in range(0, flat.shape[1], CHUNK):
-            part = slice(start, start + CHUNK)
-            total = result[part]
-            total[:] = 0
-            term = scratch[: len(total)]
-            for band, low, scale, least, most in self._terms:
-                # The difference first: elevations of thousands of metres leave few digits for a product.
-                np.subtract(flat[band, part], low, out=term)
-                np.multiply(term, scale, out=term)
-                np.maximum(term, least, out=term)
-                np.minimum(term, most, out=term)
-                np.add(total, term, out=total)
-            negative += self._finish(total, factor if factors is None else factors[part])
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, flat.shape[1], CHUNK):
+                part = slice(start, start + CHUNK)
+                total = result[part]
+                total[:] = 0
+                term = scratch[: len(total)]
+                for band, low, scale, least, most in self._terms:
+                    # The difference first: elevations of thousands of metres leave few digits for a product.
+                    np.subtract(flat[band, part], low, out=term)
+                    # One pass tells whether there is an infinity, which the bounds below would take for a large value.
+                    if not math.isfinite(np.add.reduce(term)):
+                        term[np.isinf(term)] = np.nan
+                    np.multiply(term, scale, out=term)
+                    np.maximum(term, least, out=term)
+                    np.minimum(term, most, out=term)
+                    np.add(total, term, out=total)
+                negative += self._finish(total, factor if factors is None else factors[part])
         return result.reshape(shape), negative
 
     def _finish(self, total: Values, factor: Any) -> int:

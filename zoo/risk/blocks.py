@@ -25,11 +25,11 @@ def square_blocks(coordinates: NDArray[np.float64], side: float | None = None) -
         (N,), from 0 without gaps.
 
     Raises:
-        ConfigError: if the side is not positive.
+        ConfigError: if the side is not positive and finite.
     """
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     side = max(float((high - low).max()) / 10, np.finfo(float).tiny) if side is None else side
-    if not side > 0:
+    if not 0 < side < np.inf:
         raise ConfigError(f"blocks of {side:g} m", hint="Give the side of a block in metres")
     cells = np.floor((coordinates - low) / side).astype(np.int64)
     _, block = np.unique(cells, axis=0, return_inverse=True)

@@ -45,7 +45,7 @@ class CalibrationOptions:
         signs: direction by feature that weights may not contradict; None to let the data speak.
         scaler: "percentiles" (0.5 and 99.5) or "minmax".
         classes: "jenks", "quantile", or the two breaks.
-        preset: rain parameters, unless rain is a raster and they are fitted.
+        preset: rain parameters by name or themselves, unless rain is a raster and they are fitted.
         rain: (mm/h, days) for the whole region; None for the reference rain, or a raster.
         rain_file: raster of the rain that came before the landslides; alpha, beta and P0 are fitted to it.
         rain_duration: days, when the raster holds the intensity alone.
@@ -66,7 +66,7 @@ class CalibrationOptions:
     signs: Mapping[str, int] | None = field(default_factory=lambda: PAPER_SIGNS)
     scaler: Scaler = "percentiles"
     classes: str | tuple[float, float] = "jenks"
-    preset: str = "paper"
+    preset: str | RainParameters = "paper"
     rain: tuple[float, float] | None = None
     rain_file: Path | None = None
     rain_duration: float | None = None
@@ -82,7 +82,7 @@ class CalibrationOptions:
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ConfigError(f"form {self.form!r}", hint=f"One of: {', '.join(FORMS)}")
-        if self.preset not in RAIN_PRESETS:
+        if isinstance(self.preset, str) and self.preset not in RAIN_PRESETS:
             raise ConfigError(f"rain preset {self.preset!r}", hint=f"One of: {', '.join(RAIN_PRESETS)}")
         if self.rain is not None and self.rain_file is not None:
             raise ConfigError("rain is given both as numbers and as a raster")

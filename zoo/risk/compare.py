@@ -213,8 +213,15 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
             raise UnknownNameError("column", name, known, where="option rain-columns")
         if isinstance(table.features[name].dtype, pd.CategoricalDtype):
             raise DataError("holds classes, and rain is a number", where=f"column {name!r}")
-    intensity, duration = (table.features[name].to_numpy(np.float64) for name in settings.rain)
-    rainfall_factor(intensity, duration, clip=settings.rain_clip)
+    columns = [table.features[name].to_numpy(np.float64) for name in settings.rain]
+    for name, values, what in zip(settings.rain, columns, ("intensity", "duration"), strict=True):
+        if (values < 0).any():
+            raise DataError(
+                f"rain {what} of {np.nanmin(values):g}; {int((values < 0).sum()):,} rows are negative",
+                where=f"column {name!r}",
+                hint="Leave the cells empty, or name the code that means missing with --missing",
+            )
+    rainfall_factor(columns[0], columns[1], clip=settings.rain_clip)
 
 
 def _why_skipped(name: str, table: RiskTable, settings: CompareSettings) -> str | None:

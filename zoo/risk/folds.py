@@ -85,7 +85,7 @@ def block_folds(
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     side = float((high - low).max() / 5) if side is None else side
     buffer = side / 10 if buffer is None else buffer
-    if not side > 0 or not buffer >= 0:
+    if not 0 < side < np.inf or not buffer >= 0:
         raise ConfigError(f"blocks of {side:g} m with a buffer of {buffer:g} m are not possible")
     rng = np.random.default_rng(seed)
     cells = np.floor((coordinates - low + rng.uniform(0, side, 2)) / side).astype(np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
 from zoo.files import write_text_atomic
 from zoo.physics import Band, IndexParameters, weighted_sum
 from zoo.physics.arrays import FloatArray, as_float
@@ -111,8 +111,8 @@ class RiskIndex:
             notes on bands whose unit is not known.
 
         Raises:
-            UnknownNameError: for a weighted feature that no band is named after.
-            DataError: for a band in another unit than the stored range, or a name that two bands have.
+            DataError: for a weighted feature that no band is named after, a band in another unit than the stored range,
+                or a name that two bands have.
         """
         by_name: dict[str, Band] = {}
         for band in bands:
@@ -122,7 +122,9 @@ class RiskIndex:
         notes = []
         for name in self.features:
             if name not in by_name:
-                raise UnknownNameError("band", name, by_name, where=where)
+                raise DataError(
+                    f"has no band {name!r}, which the weights name", where=where, hint=suggestion(name, by_name)
+                )
             unit = by_name[name].unit
             if unit == "unknown":
                 notes.append(f"{name}: the stack does not say its unit; taken to be {FEATURES[name]}")

@@ -110,7 +110,7 @@ def read_table(
     if geometry is not None:
         geometry = geometry[kept]
     coordinates = _coordinates(frame, coords, geometry, path, notes)
-    groups = None if group is None else frame[group].astype(str).to_numpy()
+    groups = None if group is None else _groups(frame[group], group, notes)
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, path, notes)
     return RiskTable(features, labels, coordinates, groups, tuple(notes), tuple(_suspicious(features, labels)))
@@ -173,10 +173,12 @@ def _labels(values: pd.Series, path: Path, name: str, notes: list[str]) -> tuple
         row = int(np.flatnonzero(strange)[0])
         kinds = int(words[~empty].nunique())
         raise DataError(
-            f"label {values.iloc[row]!r} in row {row + 1} is neither yes nor no; the column has {kinds} values",
+            f"label {str(values.iloc[row])!r} in row {row + 1} is neither yes nor no; the column has {kinds} values",
             where=f"{path}, column {name!r}",
             hint="A label is 0 or 1, true or false, yes or no",
         )
+    if empty.all():
+        raise DataError("no row has a label", where=f"{path}, column {name!r}", hint="A label is 0 or 1, yes or no")
     if not true.any() or not false.any():
         which = "landslide" if true.any() else "place without one"
         raise DataError(
@@ -190,6 +192,13 @@ def _labels(values: pd.Series, path: Path, name: str, notes: list[str]) -> tuple
     return true[kept].astype(np.int64), kept
 
 
+def _groups(values: pd.Series, name: str, notes: list[str]) -> NDArray[Any]:
+    unknown = int(values.isna().sum())
+    if unknown:
+        notes.append(f"{unknown:,} rows without {name} are one group of their own")
+    return np.asarray(values.astype(str))
+
+
 def _coordinates(
     frame: pd.DataFrame,
     coords: tuple[str, str] | None,
@@ -199,6 +208,8 @@ def _coordinates(
 ) -> NDArray[np.float64] | None:
     if coords is None:
         return geometry
+    if coords[0] == coords[1]:
+        raise ConfigError(f"x and y are both column {coords[0]!r}", where="option coords", hint="Write them as X,Y")
     columns = []
     for name in coords:
         numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
@@ -206,7 +217,7 @@ def _coordinates(
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise DataError(
-                f"coordinate {frame[name].iloc[row]!r} in row {row + 1} is no number",
+                f"coordinate {str(frame[name].iloc[row])!r} in row {row + 1} is no number",
                 where=f"{path}, column {name!r}",
                 hint="Leave such rows out, or give other columns with --coords",
             )
@@ -227,8 +238,13 @@ def _features(
     for name in frame.columns:
         values = frame[name]
         if _is_categorical(name, values, categorical):
-            columns[name] = _classes(values, missing)
-            notes.append(f"{name}: {len(columns[name].cat.categories)} classes")
+            classes = _classes(values, missing)
+            kinds = [str(kind) for kind in classes.cat.categories]
+            if len(kinds) < 2:
+                notes.append(f"{name}: left out, it is {f'{kinds[0]} everywhere' if kinds else 'empty'}")
+                continue
+            columns[name] = classes
+            notes.append(f"{name}: {len(kinds)} classes")
             continue
         numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
         words = int((numbers.isna() & values.notna()).sum())

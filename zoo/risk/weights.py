@@ -79,7 +79,11 @@ def ranges_of(features: Features, scaler: Scaler = "percentiles") -> dict[str, F
             (array.min(), array.max()) if scaler == "minmax" else np.percentile(array, (0.5, 99.5), method="linear")
         )
         if not low < high:
-            raise DataError(f"is {low:.6g} in (almost) every row, so it says nothing", where=name, hint="Leave it out")
+            raise DataError(
+                f"is {low:.6g} in (almost) every row, so it says nothing",
+                where=name,
+                hint="Leave it out of the table or stack",
+            )
         ranges[name] = FeatureRange(float(low), float(high))
     return ranges
 

@@ -18,12 +18,12 @@ from zoo.errors import ConfigError, ModelError
 from zoo.training.bundle import Bundle
 from zoo.training.label_free import Score, choose, score
 from zoo.training.patch_sample import PatchSample
-from zoo.training.running_statistics import blended, distances, settle, store, stored, tracked_layers
+from zoo.training.running_statistics import blended, distances, replace_statistics, store, stored, tracked_layers
 
 SHARES = (0.0, 0.5, 1.0)
 """Shares of the target in the statistics among which ``auto`` chooses; 0 is the bundle as it was."""
-PIXELS = 2**23
-"""Most pixels of the target that are held: 512 patches of 128 x 128 [O]."""
+PIXELS = 2**21
+"""Most pixels of the target that are held: 128 patches of 128 x 128 [O]."""
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and how much it is at most."""
@@ -69,13 +69,13 @@ def adapt(
         raise ConfigError(f"a share of {share:g} is not between 0 and 1", where="option share")
     tried = SHARES if share is None else (share,)
     adapter = Adapter(bundle, patches, device=device, batch_size=batch_size, pixels=pixels, seed=seed)
-    total = adapter.layers + 1 + len(tried)
+    total = adapter.layers + len(tried)
     tell = progress or (lambda _done, _total: None)
     adapter.estimate(lambda done: tell(done, total))
     scores = {}
     for number, candidate in enumerate(tried):
         scores[candidate] = adapter.score(candidate)
-        tell(adapter.layers + 2 + number, total)
+        tell(adapter.layers + 1 + number, total)
     chosen = choose(scores) if share is None else share
     return adapter.adapted(chosen, scores, "the criterion" if share is None else "the user", target or {})
 
@@ -118,13 +118,12 @@ class Adapter:
                 hint="Use the bundle as it is",
             )
         self._source = self._target = stored(self.predictor.model)
-        self._passes = 0
         self.sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
         self.predictor.to(self.device, memory_format=bundle.compute_format.memory_format)
 
-    def estimate(self, on_pass: Callable[[int], None] | None = None) -> None:
+    def estimate(self, on_layer: Callable[[int], None] | None = None) -> None:
         """Compute the statistics of the patches."""
-        self._passes = settle(self.predictor.model, self._run, self._batches, on_pass=on_pass)
+        replace_statistics(self.predictor.model, self._run, self._batches, on_layer)
         self._target = stored(self.predictor.model)
 
     def use(self, share: float) -> None:
@@ -152,7 +151,6 @@ class Adapter:
             "chosen_by": chosen_by,
             "candidates": [{"share": one, **found.to_dict()} for one, found in scores.items()],
             "layers": self.layers,
-            "passes": self._passes,
             "distance": math.sqrt(sum(value * value for value in moved.values()) / len(moved)),
             "transductive": "figures on the target's own images are of images that were seen, without their labels",
         }

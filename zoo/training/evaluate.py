@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zoo.evaluation.boundaries import BoundaryCounts
+from zoo.evaluation.calibration import LogitHistogram
 from zoo.evaluation.counts import Counts
+from zoo.evaluation.objects import ObjectCounts
 from zoo.evaluation.threshold import ProbabilityHistogram, above
 from zoo.training.losses import CrossEntropy
 from zoo.training.precision import ComputeFormat
@@ -24,14 +27,35 @@ class Evaluation:
     Attributes:
         threshold: probability from which a pixel is called landslide.
         counts: of every image, in the order of the split.
+        objects: landslides found and missed in every image.
+        boundaries: boundary pixels near and far in every image.
         histogram: pixels by probability and truth, pooled.
+        odds: pixels by log odds and truth, pooled.
         loss: mean cross-entropy over the pixels that count.
     """
 
     threshold: float
     counts: Counts
+    objects: ObjectCounts
+    boundaries: BoundaryCounts
     histogram: ProbabilityHistogram
+    odds: LogitHistogram
     loss: float
+
+
+class _Tally:
+    """What is counted of masks, batch by batch."""
+
+    def __init__(self) -> None:
+        self.counts: list[Counts] = []
+        self.objects: list[ObjectCounts] = []
+        self.boundaries: list[BoundaryCounts] = []
+
+    def add(self, predicted: Tensor, mask: Tensor) -> None:
+        self.counts.append(Counts.from_masks(predicted, mask, IGNORE_INDEX))
+        called, truth = predicted.cpu().numpy(), mask.cpu().numpy()
+        self.objects.append(ObjectCounts.from_masks(called, truth, IGNORE_INDEX))
+        self.boundaries.append(BoundaryCounts.from_masks(called, truth, IGNORE_INDEX))
 
 
 @torch.inference_mode()
@@ -57,9 +81,8 @@ def evaluate(
     was_training = predictor.training
     predictor.eval()
     device = predictor.mean.device
-    histogram = ProbabilityHistogram.empty()
+    histogram, odds, tally = ProbabilityHistogram.empty(), LogitHistogram.empty(), _Tally()
     cross_entropy = CrossEntropy(IGNORE_INDEX)
-    parts: list[Counts] = []
     kept: list[tuple[Tensor, Tensor]] = []
     loss, pixels, done = 0.0, 0, 0
     for batch in batches:
@@ -68,6 +91,7 @@ def evaluate(
             logits = predictor(batch["image"].to(device, memory_format=compute_format.memory_format))
         probability = predictor.landslide_probability(logits)
         histogram.update(probability, mask, IGNORE_INDEX)
+        odds.update(probability, mask, IGNORE_INDEX)
         known = int((mask != IGNORE_INDEX).sum())
         loss += float(cross_entropy(logits, mask)) * known
         pixels += known
@@ -75,12 +99,21 @@ def evaluate(
             # Float16 would move pixels across a threshold; memory is one float a pixel of the validation split.
             kept.append((probability.cpu(), mask.cpu()))
         else:
-            parts.append(Counts.from_masks(above(probability, threshold), mask, IGNORE_INDEX))
+            tally.add(above(probability, threshold), mask)
         done += len(mask)
         if on_batch is not None:
             on_batch(done)
     if threshold is None:
         threshold = histogram.best_threshold()
-        parts = [Counts.from_masks(above(probability, threshold), mask, IGNORE_INDEX) for probability, mask in kept]
+        for probability, mask in kept:
+            tally.add(above(probability, threshold), mask)
     predictor.train(was_training)
-    return Evaluation(threshold, Counts.concatenate(parts), histogram, loss / pixels if pixels else float("nan"))
+    return Evaluation(
+        threshold=threshold,
+        counts=Counts.concatenate(tally.counts),
+        objects=ObjectCounts.concatenate(tally.objects),
+        boundaries=BoundaryCounts.concatenate(tally.boundaries),
+        histogram=histogram,
+        odds=odds,
+        loss=loss / pixels if pixels else float("nan"),
+    )

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
 
 from zoo.datasets.datamodule import PatchDataModule
@@ -28,6 +29,8 @@ from zoo.training.task import SegmentationTask
 StepReport = Callable[[int, int, float], None]
 LAST_CHECKPOINT = "last.ckpt"
 CURVE_POINTS = 500
+SAVING_SHARE = 0.05
+"""Part of the time that may go into writing the resume state: it is three times as large as the model [O]."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Fitted:
         seconds: of training in this process, the choice of the format left out.
         compute_format: number format and memory layout.
         curve: step and training loss, averaged over as many steps as keep it under 500 points.
+        resumed_from: step that this process went on from; ``None`` if it began at the beginning.
     """
 
     predictor: Predictor
@@ -47,6 +51,7 @@ class Fitted:
     seconds: float
     compute_format: ComputeFormat
     curve: list[tuple[int, float]]
+    resumed_from: int | None = None
 
 
 def fit(
@@ -61,6 +66,13 @@ def fit(
     resume: bool = False,
 ) -> Fitted:
     """Train ``model`` on ``data`` by ``recipe``.
+
+    Everything random depends on the seed and the number of the batch alone, so that a training that was stopped and
+    taken up again ends with the same weights, to the bit, where the precision is named.
+
+    Where ``data.accumulate`` is more than one, gradients of that many parts of a batch are averaged before a step.
+    The patches and the number of steps stay as they are. What changes is what looks at a whole batch: BatchNorm
+    normalises with the statistics of a part, and a Dice loss is that of a part.
 
     Args:
         model: with fresh or pretrained weights; trained in place.
@@ -87,22 +99,17 @@ def fit(
     else:
         data.first_step, compute_format = resumed
     predictor.to(memory_format=compute_format.memory_format)
-    recorder = _Recorder(total, compute_format, on_step)
-    callbacks: list[Callback] = [recorder]
+    recorder = _Recorder(total, data.accumulate, compute_format, on_step)
+    callbacks: list[Callback] = [_Dice(seed, data.first_step * data.accumulate), recorder]
     if recipe.ema is not None:
         # A decay that looks back over more than a tenth of a short run would still hold its random start [O].
         callbacks.append(EMAWeightAveraging(decay=min(recipe.ema, max(0.0, 1 - 10 / total))))
-    every = max(1, min(200, total // 10))
-    if checkpoints is not None:
-        callbacks.append(
-            ModelCheckpoint(
-                checkpoints, filename="last", every_n_train_steps=every, save_top_k=1, enable_version_counter=False
-            )
-        )
+    if state is not None:
+        callbacks.append(_ResumeState(state, every=max(1, min(200, total // 10))))
     # One Lightning epoch is the whole run, so that any number of steps is exact; a pass is counted in steps.
     steps_a_pass = recipe.steps_a_pass(len(data.splits["train"] or ()))
     validates = recipe.schedule == "plateau"
-    task = SegmentationTask(predictor, recipe, total, steps_a_pass)
+    task = SegmentationTask(predictor, recipe, total, steps_a_pass * data.accumulate)
     start = time.perf_counter()
     with _quiet():
         trainer = pl.Trainer(
@@ -111,10 +118,11 @@ def fit(
             precision=compute_format.lightning_name,
             max_steps=total,
             max_epochs=-1,
+            accumulate_grad_batches=data.accumulate,
             callbacks=callbacks,
             plugins=[_AtomicCheckpoints()],
             limit_val_batches=None if validates else 0,
-            val_check_interval=min(steps_a_pass, total),
+            val_check_interval=min(steps_a_pass, total) * data.accumulate,
             num_sanity_val_steps=0,
             logger=False,
             enable_checkpointing=checkpoints is not None,
@@ -124,7 +132,14 @@ def fit(
         )
         trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else state, weights_only=True)
     seconds = time.perf_counter() - start
-    return Fitted(predictor.to(device).eval(), trainer.global_step, seconds, compute_format, recorder.averaged())
+    return Fitted(
+        predictor.to(device).eval(),
+        trainer.global_step,
+        seconds,
+        compute_format,
+        recorder.averaged(),
+        None if resumed is None else resumed[0],
+    )
 
 
 def seed_everything(seed: int) -> None:
@@ -132,20 +147,63 @@ def seed_everything(seed: int) -> None:
     pl.seed_everything(seed, workers=True, verbose=False)
 
 
+class _Dice(Callback):
+    """Throws the dice of each batch anew, by its number: dropout after a resume is what it would have been."""
+
+    def __init__(self, seed: int, first_batch: int) -> None:
+        self.seed = seed
+        self.batch = first_batch
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.batch)).generate_state(1)[0]))
+        self.batch += 1
+
+
+class _ResumeState(Checkpoint):
+    """Writes the resume state every so many steps, and less often where that takes long."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path = path
+        self.every = every
+        self._saved_step = 0
+        self._not_before = 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step, begun = trainer.global_step, time.perf_counter()
+        # The last step needs no resume state: what follows it takes seconds.
+        whole = step % self.every == 0 and step not in (self._saved_step, trainer.max_steps)
+        if not whole or begun < self._not_before:
+            return
+        trainer.save_checkpoint(self.path)
+        self._saved_step, ended = step, time.perf_counter()
+        self._not_before = ended + (ended - begun) * (1 - SAVING_SHARE) / SAVING_SHARE
+
+
 class _Recorder(Callback):
     """Keeps the loss of every step, tells whoever listens, and travels in the checkpoint."""
 
-    def __init__(self, total: int, compute_format: ComputeFormat, on_step: StepReport | None) -> None:
+    def __init__(self, total: int, accumulate: int, compute_format: ComputeFormat, on_step: StepReport | None) -> None:
         self.total = total
+        self.accumulate = accumulate
         self.compute_format = compute_format
         self.on_step = on_step
         self.curve: list[tuple[int, float]] = []
+        self._parts: list[float] = []
         self._told = 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = float(outputs["loss"])
+        # Lightning has divided the loss of a part by their number.
+        self._parts.append(float(outputs["loss"]))
+        if len(self._parts) < self.accumulate:
+            return
+        loss = sum(self._parts)
+        self._parts = []
         self.curve.append((trainer.global_step, loss))
         now = time.perf_counter()
         if self.on_step is not None and (now - self._told > 0.2 or trainer.global_step == self.total):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from zoo.errors import ConfigError, UnknownNameError
 
@@ -65,6 +65,11 @@ class Recipe:
             value = getattr(self, label)
             if value is not None and not value > 0:
                 raise ConfigError(f"{label} must be positive, not {value!r}", where=f"recipe {self.name!r}")
+        for label, choices in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
+            if getattr(self, label) not in get_args(choices):
+                raise UnknownNameError(
+                    label, str(getattr(self, label)), get_args(choices), where=f"recipe {self.name!r}"
+                )
         for label, upper in (("warmup", 1.0), ("ema", 1.0), ("momentum", 1.0)):
             value = getattr(self, label)
             if value is not None and not 0 <= value < upper:

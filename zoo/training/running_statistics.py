@@ -1,15 +1,19 @@
 """Running statistics of normalisation layers, computed anew over unlabelled images, exactly and at any batch size.
 
 In training mode a batch-norm layer normalises by its batch, so what reaches the layer behind it depends on which
-images share a batch. Here every layer normalises by its stored statistics while the moments of its input are gathered
-over all images; the stored ones are then replaced, and the images pass again until nothing moves. The first layer is
-exact after one pass, the second after two: a network of n layers is exact after n passes, and close long before.
+images share a batch. Here layers are taken one by one, in the order in which images reach them: the moments of a
+layer's input are gathered over all images, while the layers before it normalise by the statistics that they have
+already been given. That is what one batch of all images would give, in the memory of a small one; it takes as many
+passes as there are layers, each as far as its layer.
+
+Replacing all layers after each pass until nothing moves, which needs no order, does not work: an error in one layer
+grows on its way through the next ones.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +23,6 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from zoo.errors import ModelError, ResultError
 
-TOLERANCE = 0.01
-"""Largest movement of a layer's statistics, in standard deviations of its channels, at which passes end [O]."""
-
 
 @dataclass(frozen=True)
 class Moments:
@@ -30,12 +31,10 @@ class Moments:
     Attributes:
         mean: float64 ``(C,)``.
         var: population variance, float64 ``(C,)``.
-        weight: places they were computed over; a place that is missing in the image counts less.
     """
 
     mean: Tensor
     var: Tensor
-    weight: float
 
 
 State = dict[str, Moments]
@@ -74,7 +73,7 @@ def stored(model: nn.Module) -> State:
                 f"the running statistics of layer {name!r} are not finite",
                 hint="The model diverged in training, or the bundle was edited; train it again",
             )
-        state[name] = Moments(mean, var, math.inf)
+        state[name] = Moments(mean, var)
     return state
 
 
@@ -93,7 +92,6 @@ def blended(source: State, target: State, share: float) -> State:
         name: Moments(
             torch.lerp(one.mean, target[name].mean, share),
             torch.lerp(one.var, target[name].var, share),
-            target[name].weight,
         )
         for name, one in source.items()
     }
@@ -116,17 +114,27 @@ def distances(source: State, target: State) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def gather(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[Tensor]) -> State:
-    """One pass: moments of what reaches each layer while all normalise by what they have stored.
+def replace_statistics(
+    model: nn.Module,
+    run: Callable[[Tensor], object],
+    batches: Callable[[], Iterable[Tensor]],
+    on_layer: Callable[[int], None] | None = None,
+) -> None:
+    """Give every layer of ``model`` the statistics of its input over the images.
+
+    A layer that no image reaches, or only a single value, keeps what it has. A layer that is used several times gets
+    the moments of all its uses together.
 
     Args:
-        model: in eval mode; left as it is.
+        model: in eval mode; changed in place.
         run: gives a batch to the model.
-        batches: float32 ``(B, C, H, W)``, NaN where missing; a missing place weighs nothing.
+        batches: gives the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. A missing place
+            weighs nothing.
+        on_layer: called with the number of layers done.
 
     Raises:
-        ModelError: if the model has no layer with running statistics, or none was reached.
-        ResultError: if an activation is not finite.
+        ModelError: if the model has no layer with running statistics.
+        ResultError: naming the layer whose stored statistics or input are not finite.
     """
     layers = tracked_layers(model)
     if not layers:
@@ -134,59 +142,70 @@ def gather(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[
             "the model has no normalisation layer with running statistics (batch norm), so none can be re-estimated",
             where=type(model).__name__,
         )
-    sums = {name: _Sums() for name in layers}
-    valid: list[Tensor | None] = [None]
+    stored(model)
+    for number, (name, uses) in enumerate(_order_of_use(layers, run, batches).items()):
+        mean, var = _buffers(layers[name])
+        found = _moments(layers[name], uses, run, batches)
+        if found is not None:
+            if not (torch.isfinite(found.mean).all() and torch.isfinite(found.var).all()):
+                raise ResultError(
+                    f"what reaches layer {name!r} is not finite",
+                    hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
+                )
+            mean.copy_(found.mean)
+            var.copy_(found.var)
+        if on_layer is not None:
+            on_layer(number + 1)
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: sums[name].add(inputs[0], valid[0])
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+def _order_of_use(
+    layers: dict[str, nn.Module], run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
+) -> dict[str, int]:
+    """How often one image reaches each layer, in the order in which it first does."""
+    uses: dict[str, int] = {}
+
+    def count(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _layer, _inputs: uses.update({name: uses.get(name, 0) + 1})
+
+    handles = [layer.register_forward_pre_hook(count(name)) for name, layer in layers.items()]
     try:
-        for batch in batches:
-            missing = torch.isnan(batch).any(1, keepdim=True)
-            valid[0] = (~missing).float() if bool(missing.any()) else None
-            run(batch)
+        run(next(iter(batches()))[:1])
     finally:
         for handle in handles:
             handle.remove()
-    before = stored(model)
-    return {name: total.moments(before[name], name) for name, total in sums.items()}
+    return uses
 
 
-def settle(
-    model: nn.Module,
-    run: Callable[[Tensor], object],
-    batches: Callable[[], Iterable[Tensor]],
-    *,
-    tolerance: float = TOLERANCE,
-    on_pass: Callable[[int], None] | None = None,
-) -> int:
-    """Replace the running statistics of ``model`` by those of the images.
+class _ReachedError(Exception):
+    """What lies behind a layer is not needed."""
 
-    Each layer's statistics are those of its input as the adapted layers before it make it.
 
-    Args:
-        model: in eval mode; changed in place.
-        run: gives a batch to the model.
-        batches: gives the same batches at every call.
-        tolerance: movement at which passes end.
-        on_pass: called with the number of passes done.
+def _moments(
+    layer: nn.Module, uses: int, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
+) -> Moments | None:
+    """Moments of what reaches one layer; ``None`` if that is a single value or nothing."""
+    sums = _Sums()
+    valid: Tensor | None = None
+    seen = 0
 
-    Returns:
-        The number of passes.
-    """
-    current = stored(model)
-    number = 0
-    for number in range(1, len(current) + 2):
-        after = gather(model, run, batches())
-        moved = max(distances(current, after).values())
-        store(model, after)
-        current = after
-        if on_pass is not None:
-            on_pass(number)
-        if moved <= tolerance:
-            break
-    return number
+    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal seen
+        sums.add(inputs[0], valid)
+        seen += 1
+        if seen == uses:
+            raise _ReachedError
+
+    handle = layer.register_forward_pre_hook(hook)
+    try:
+        for batch in batches():
+            missing = torch.isnan(batch).any(1, keepdim=True)
+            valid = (~missing).float() if bool(missing.any()) else None
+            seen = 0
+            with suppress(_ReachedError):
+                run(batch)
+    finally:
+        handle.remove()
+    return sums.moments()
 
 
 class _Sums:
@@ -226,16 +245,10 @@ class _Sums:
         self.squares = self.squares + squares + shift.square() * (self.weight * weight / together)
         self.weight = together
 
-    def moments(self, before: Moments, name: str) -> Moments:
-        """What was gathered; what was there before where nothing, or a single place, was seen."""
+    def moments(self) -> Moments | None:
         if self.mean is None or self.squares is None or self.weight <= 1:
-            return Moments(before.mean, before.var, self.weight)
-        if not (torch.isfinite(self.mean).all() and torch.isfinite(self.squares).all()):
-            raise ResultError(
-                f"what reaches layer {name!r} is not finite",
-                hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
-            )
-        return Moments(self.mean, self.squares / self.weight, self.weight)
+            return None
+        return Moments(self.mean, self.squares / self.weight)
 
 
 def _weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:

@@ -27,18 +27,18 @@ class SegmentationTask(pl.LightningModule):
         predictor: the model with its normalisation.
         recipe: optimiser, schedule and loss.
         total_steps: optimiser steps of the whole run, for the schedule.
-        steps_a_pass: optimiser steps between two validations, for the plateau schedule.
+        batches_a_pass: training batches between two validations, for the plateau schedule.
         ignore_index: mask value of pixels that count nowhere.
     """
 
     def __init__(
-        self, predictor: Predictor, recipe: Recipe, total_steps: int, steps_a_pass: int = 1, ignore_index: int = 255
+        self, predictor: Predictor, recipe: Recipe, total_steps: int, batches_a_pass: int = 1, ignore_index: int = 255
     ) -> None:
         super().__init__()
         self.predictor = predictor
         self.recipe = recipe
         self.total_steps = total_steps
-        self.steps_a_pass = steps_a_pass
+        self.batches_a_pass = batches_a_pass
         self.loss = catalogue().losses.get(recipe.loss).resolve()(ignore_index=ignore_index)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -86,7 +86,12 @@ class SegmentationTask(pl.LightningModule):
         schedule: LRScheduler | ReduceLROnPlateau
         if recipe.schedule == "plateau":
             schedule = ReduceLROnPlateau(optimiser, "min", patience=5)
-            watched = {"scheduler": schedule, "monitor": "val_loss", "interval": "step", "frequency": self.steps_a_pass}
+            watched = {
+                "scheduler": schedule,
+                "monitor": "val_loss",
+                "interval": "step",
+                "frequency": self.batches_a_pass,
+            }
             return {"optimizer": optimiser, "lr_scheduler": watched}
         factor = warmup_cosine(self.total_steps, recipe.warmup, decay=recipe.schedule == "cosine")
         schedule = LambdaLR(optimiser, factor)

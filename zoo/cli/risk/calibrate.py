@@ -13,6 +13,7 @@ from zoo.cli.risk.options import numbers, rain_option
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
+    from zoo.physics import RainParameters
     from zoo.risk.calibration import Calibration, CalibrationOptions
 
 
@@ -49,7 +50,16 @@ if TYPE_CHECKING:
     help="Rain before the landslides: mm/h and days, or a raster to fit R_m to.",
 )
 @click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity alone.")
-@click.option("--preset", default="paper", show_default=True, help="Rain parameters: paper, caine, guzzetti-global.")
+@click.option(
+    "--preset",
+    default="paper",
+    show_default=True,
+    metavar="NAME|A,B",
+    help="Rain parameters: paper, caine, guzzetti-global; or a threshold I = A D^-B of mm/h and hours.",
+)
+@click.option(
+    "--annual-rain", type=float, metavar="MM", help="Mean annual rain, for a threshold A,B that was normalised by it."
+)
 @click.option(
     "--classes", default="jenks", show_default=True, metavar="jenks|quantile|A,B", help="Where low and medium end."
 )
@@ -63,7 +73,7 @@ if TYPE_CHECKING:
 @click.option("--samples", "most", type=int, default=200_000, show_default=True, help="Pixels of each kind to draw.")
 @click.option("--block", type=float, metavar="METRES", help="Side of spatial blocks; else by the region's size.")
 @click.option("--repeats", type=click.IntRange(0), default=200, show_default=True, help="Draws of the bootstrap.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
 @click.option("--layer", metavar="NAME", help="Layer of the inventory, when it has several.")
 @click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
 @click.option("--buffer", type=float, metavar="METRES", help="Radius by which points and lines become areas.")
@@ -88,6 +98,8 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
 
     check_output(target, (stack, inventory), overwrite=overwrite)
     if curve is not None:
+        if curve.absolute() == target.absolute():
+            raise ConfigError("--curve and --out have one name", where=curve, hint="Name a file for each")
         check_output(curve, (stack, inventory, target), overwrite=overwrite)
     options = _options(given)
     with gdal_threads(stack), Stack(stack) as opened, progress("drawing pixels") as show:
@@ -99,6 +111,7 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
 
 
 def _options(given: dict[str, Any]) -> CalibrationOptions:
+    from zoo.physics.rain import threshold_rain
     from zoo.risk.calibration import CalibrationOptions
     from zoo.risk.weights import PAPER_SIGNS
 
@@ -106,13 +119,20 @@ def _options(given: dict[str, Any]) -> CalibrationOptions:
     duration = given.pop("duration")
     if duration is not None and rain_file is None:
         raise ConfigError("--duration goes with a raster of rain", hint="Write numbers as --rain 12,2 (mm/h, days)")
+    preset: str | RainParameters = given.pop("preset")
+    annual = given.pop("annual_rain")
+    if isinstance(preset, str) and "," in preset:
+        scale, exponent = numbers(preset, "--preset", "14.82,0.39", 2)
+        preset = threshold_rain(scale, exponent, annual)
+    elif annual is not None:
+        raise ConfigError("--annual-rain goes with a threshold", hint="Write it as --preset A,B")
     classes: str | tuple[float, float] = given.pop("classes")
     if isinstance(classes, str) and classes not in ("jenks", "quantile"):
         low, high = numbers(classes, "--classes", "jenks, quantile or 0.5,0.6", 2)
         classes = (low, high)
     signs = PAPER_SIGNS if given.pop("signs") == "paper" else None
     return CalibrationOptions(
-        **given, classes=classes, signs=signs, rain=rain, rain_file=rain_file, rain_duration=duration
+        **given, preset=preset, classes=classes, signs=signs, rain=rain, rain_file=rain_file, rain_duration=duration
     )
 
 

@@ -81,14 +81,16 @@ def compare(
     with rain also dynamic_thresholds and spatial_meteo; and random_forest_untuned. Exit code 0: every model has
     figures, or needed rain that the table does not have; 1: a model failed; 2: bad input.
     """
-    from zoo.files import check_writable_folder, write_json_atomic
+    from zoo.files import check_could_write, write_json_atomic
+    from zoo.rasters.map_writer import check_output
     from zoo.risk.comparators import require_risk, select_comparators
 
     rain = _pair(rain_columns, "rain-columns")
     names = select_comparators(models, rain is not None)
-    for place in (folder, None if json_file is None else json_file.parent):
-        if place is not None:
-            check_writable_folder(place)
+    if json_file is not None:
+        check_output(json_file, (table,), overwrite=True)
+    if folder is not None:
+        check_could_write(folder)
     require_risk()
 
     from zoo.risk.compare import CompareSettings

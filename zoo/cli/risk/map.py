@@ -14,11 +14,11 @@ from zoo.cli.risk.options import numbers, rain_option
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
+    from zoo.physics.slope_safety import Soil
     from zoo.rasters.stacks import Stack
     from zoo.risk.apply import MapReport, Rain
     from zoo.risk.index import RiskIndex
     from zoo.risk.region import Prepared
-    from zoo.risk.safety import Soil
 
 
 @click.command("map", short_help="Risk and class of every pixel of a stack.")
@@ -51,7 +51,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the GeoTIFFs.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of pixels drawn for ranges, breaks and models.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of pixels drawn for ranges, breaks and models.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
 def map_command(stack: Path, target: Path, **given: Any) -> None:
     """Map the landslide risk of a stack: index, classes and picture.
@@ -67,10 +73,10 @@ def map_command(stack: Path, target: Path, **given: Any) -> None:
     Without --weights, Table 1 is scaled with the ranges of this scene, which compares slopes within it alone.
     Files appear when they are whole. docs/risk/map.md says what is in them. Exit code 0: done; 2: bad input.
     """
+    from zoo.physics.slope_safety import Soil
     from zoo.rasters.map_frame import check_picture
     from zoo.rasters.map_writer import check_output, gdal_threads
     from zoo.rasters.stacks import Stack
-    from zoo.risk.safety import Soil
 
     outputs = [one for one in (target, given["classes_out"], given["picture"], given["safety"]) if one is not None]
     inputs = [one for one in (stack, given["weights"], given["inventory"]) if one is not None]
@@ -103,8 +109,9 @@ def _check(given: dict[str, Any]) -> None:
     if given["soil"] is not None and given["safety"] is None:
         raise ConfigError("--soil is for --safety", hint="Name the file with --safety FILE")
     if given["model"] is None:
-        if given["inventory"] is not None:
-            raise ConfigError("--inventory is for --model", hint="Fit the index with zoo risk calibrate")
+        for name in ("inventory", "layer", "where", "buffer"):
+            if given[name] is not None:
+                raise ConfigError(f"--{name} is for --model", hint="Fit the index with zoo risk calibrate")
         return
     if given["inventory"] is None:
         raise ConfigError("--model needs landslides to be fitted to", hint="Name them with --inventory")

@@ -14,7 +14,7 @@ from zoo.datasets.base import PatchDataset
 from zoo.errors import ZooError
 from zoo.files import cache_folder, write_json_atomic
 
-VERSION = 1
+VERSION = 2
 """To be raised when the audit finds more, so that old verdicts are not believed."""
 
 MOST = 6000

@@ -52,12 +52,14 @@ class SharedScene:
         splits: the two splits.
         counts: its patches in each.
         distance: smallest distance between patches of the two, in patches; None when places are not known.
+        reach: distance up to which patches of this data set touch.
     """
 
     group: str
     splits: tuple[str, str]
     counts: tuple[int, int]
     distance: int | None
+    reach: int = 1
 
     @property
     def leaks(self) -> bool:
@@ -135,6 +137,7 @@ class Audit:
                     "splits": list(scene.splits),
                     "patches": list(scene.counts),
                     "distance": scene.distance,
+                    "reach": scene.reach,
                     "leaks": scene.leaks,
                 }
                 for scene in self.scenes

@@ -41,7 +41,8 @@ def audit(splits: Mapping[str, PatchDataset], *, overlaps: bool = True, progress
     * similar: the same picture after turns, reflections, brightness and compression
     * overlap: patches that see 15 % or more of the same ground, shifted by any number of pixels
     * landslide: a landslide of 60 pixels or more with the same outline, such as one place at two dates
-    * neighbour: a grid distance below 2 within one scene, corners included
+    * neighbour: a grid distance of 1 within one scene, corners included; more where the data set says that its patches
+      overlap
     * scene: patches of one scene in two splits whose places are not known. Where they are known, a shared scene is
       only reported: what touches there is a neighbour, and what is guarded is not
 
@@ -66,12 +67,13 @@ def audit(splits: Mapping[str, PatchDataset], *, overlaps: bool = True, progress
     # What the test split shares with training spoils the figures most, so it comes first.
     pairs = sorted(combinations(chosen, 2), key=lambda pair: pair != ("train", "test"))
     landmarks = {name: find_landmarks(raw, places) for name, places in looks.splits.items()} if overlaps else {}
+    reach = max(dataset.reach for dataset in chosen.values())
     touches: list[Touch] = []
     scenes: list[SharedScene] = []
     touched: dict[tuple[str, str], dict[str, int]] = {}
     for pair in pairs:
-        found = _between(pair, looks, fine, landmarks, say)
-        shared = _shared_scenes(pair, chosen)
+        found = _between(pair, looks, fine, landmarks, reach, say)
+        shared = _shared_scenes(pair, chosen, reach)
         touches += found
         scenes += shared
         touched[pair] = _count(found, shared, chosen[pair[1]].patches)
@@ -92,6 +94,7 @@ def _between(
     looks: Looks,
     fine: NDArray[np.float32],
     landmarks: Mapping[str, Landmarks],
+    reach: int,
     say: Progress,
 ) -> list[Touch]:
     left, right = looks.splits[pair[0]], looks.splits[pair[1]]
@@ -120,15 +123,15 @@ def _between(
     for one, other, pixels in _same_outlines(looks, left, right):
         if (one, other) not in known:
             touches.append(_touch("landslide", pair, looks, one, other, "pixels", float(pixels)))
-    for one, other in _neighbours(looks, left, right):
+    for one, other in _neighbours(looks, left, right, reach):
         apart = float(_apart(looks.patches[one], looks.patches[other]))
         touches.append(_touch("neighbour", pair, looks, one, other, "distance", apart))
     return touches
 
 
-def _neighbours(looks: Looks, left: range, right: range) -> Iterator[tuple[int, int]]:
+def _neighbours(looks: Looks, left: range, right: range, reach: int) -> Iterator[tuple[int, int]]:
     sides = (looks.patches[side.start : side.stop] for side in (left, right))
-    for one, other in neighbour_pairs(*sides, guard=1).tolist():
+    for one, other in neighbour_pairs(*sides, guard=reach).tolist():
         yield left[one], right[other]
 
 
@@ -164,7 +167,7 @@ def _shared_landslide(looks: Looks, match: Match) -> int:
     return int((first[here] & second[there]).sum())
 
 
-def _shared_scenes(pair: tuple[str, str], splits: Mapping[str, PatchDataset]) -> list[SharedScene]:
+def _shared_scenes(pair: tuple[str, str], splits: Mapping[str, PatchDataset], reach: int) -> list[SharedScene]:
     ours, theirs = (_by_scene(splits[name].patches) for name in pair)
     shared = []
     for group in sorted(set(ours) & set(theirs)):
@@ -173,7 +176,7 @@ def _shared_scenes(pair: tuple[str, str], splits: Mapping[str, PatchDataset]) ->
         if all(patch.row is not None and patch.col is not None for patch in both):
             places = [np.array([(patch.row, patch.col) for patch in side]) for side in (ours[group], theirs[group])]
             distance = int(np.min(cKDTree(places[0]).query(places[1], p=np.inf)[0]))
-        shared.append(SharedScene(group, pair, (len(ours[group]), len(theirs[group])), distance))
+        shared.append(SharedScene(group, pair, (len(ours[group]), len(theirs[group])), distance, reach))
     return shared
 
 

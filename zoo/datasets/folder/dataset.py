@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.datasets.base import SPLITS, DataWarning, PatchDataset, Transform
-from zoo.datasets.folder.grouping import Origins, find_origins
+from zoo.datasets.folder.grouping import Origins, find_origins, reach_of
 from zoo.datasets.folder.naming import name_bands
 from zoo.datasets.folder.options import Names, bands_of, fractions_of, mask_values_of, names_of, number_of, whole_of
 from zoo.datasets.folder.pairing import find_folders, pair_files
@@ -89,7 +89,7 @@ class Folder(PatchDataset):
         split_by: str | None = None,
         fractions: str | Sequence[float] = FRACTIONS,
         block: int | str | None = None,
-        guard: int | str = 1,
+        guard: int | str | None = None,
         seed: int | str = 0,
         memory_limit: int | str | None = None,
         progress: Progress | None = None,
@@ -125,7 +125,8 @@ class Folder(PatchDataset):
                 are some, else blocks if places are known, else random.
             fractions: shares of train, val and test where groups do not decide.
             block: side of a spatial block, or columns of a strip, in patches; None to choose it.
-            guard: distance in patches within which patches of different splits may not lie.
+            guard: distance in patches within which patches of different splits may not lie; None for ``reach``, which
+                is 1, and more where ``zoo patches`` cut with a stride below the size.
             seed: of everything random in the split.
             memory_limit: bytes that decoded images may take before they are mapped from a cache on disk; None for
                 half of the machine's memory.
@@ -191,7 +192,8 @@ class Folder(PatchDataset):
             col_column=col_column,
         )
         named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
-        distance = whole_of(guard, "guard")
+        self.reach = reach_of(self.root)
+        distance = self.reach if guard is None else whole_of(guard, "guard")
         self.partition = _partition(
             origins,
             named,
@@ -282,7 +284,7 @@ class Folder(PatchDataset):
 
     def _warn_of_neighbours(self, guard: int) -> None:
         parts = {name: [self._origins.patches[index] for index in self.partition.of(name)] for name in SPLITS}
-        near = max(guard, 1)
+        near = max(guard, self.reach)
         found = []
         for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
             pairs = neighbour_pairs(parts[one], parts[other], guard=near)

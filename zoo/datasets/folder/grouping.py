@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +19,9 @@ GROUP_COLUMNS = ("scene", "event", "group", "region")
 
 _ROW_COLUMNS = ("row", "tile_row", "grid_row")
 _COL_COLUMNS = ("col", "column", "tile_col", "grid_col")
+
+_CUT = "patches.json"
+"""What ``zoo patches`` writes beside its patches: size and stride in pixels, among others."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,17 @@ class Origins:
     patches: tuple[Patch, ...]
     grouped: bool
     note: str
+
+
+def reach_of(root: Path) -> int:
+    """Grid distance up to which patches touch: 1, and more where ``zoo patches`` let them overlap.
+
+    Rows and columns count strides there, so that patches of 64 pixels every 32 still touch at a distance of 2.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        about = json.loads((root / _CUT).read_text(encoding="utf-8"))
+        return max(1, -(-int(about["size"]) // int(about["stride"])))
+    return 1
 
 
 def find_origins(

@@ -105,7 +105,8 @@ def find_split(root: Path, split: str) -> SplitFiles:
         root,
         expected=f"{FOLDERS[split]}/img and no images/{_MIRROR[split]}",
         source=SOURCE,
-        how=f"put {FOLDERS[split]}.zip into this folder, or pass download=true; see docs/datasets/landslide4sense.md",
+        how=f"put {FOLDERS[split]}.zip into this folder, or add --data-option download=true; see "
+        "docs/datasets/landslide4sense.md",
     )
 
 

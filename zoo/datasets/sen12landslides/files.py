@@ -47,7 +47,7 @@ def find_patches(root: Path, sensor: str, edition: str | None) -> tuple[str | No
         root,
         expected=f"data_{shown}/{sensor}/REGION_{sensor}_ID.nc",
         source=f"{SOURCE} (folder data_{shown}/{sensor})",
-        how=unpack if packed is not None else f"{unpack}, or pass download=true",
+        how=unpack if packed is not None else f"{unpack}, or add --data-option download=true",
     )
 
 

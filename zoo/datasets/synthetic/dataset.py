@@ -72,6 +72,7 @@ class Synthetic(PatchDataset):
         seed: int = 0,
         phase: str = "post",
         region: str = "subtropical",
+        test_region: str | None = None,
         difficulty: str = "default",
         workers: int | None = None,
         progress: Progress | None = None,
@@ -86,19 +87,28 @@ class Synthetic(PatchDataset):
             seed: the same seed gives the same bytes; scenes of different seeds share nothing.
             phase: "post" shows the ground after failure, "pre" before it. Results of the two do not compare.
             region: "subtropical", "tropical", "dryland", "alpine", or "all" for each in turn.
+            test_region: with region "all": the test split shows this region alone, and train and val the others.
             difficulty: "easy", "default" or "hard".
             workers: processes to make scenes with; None for one a core.
             progress: called as ``progress(done, total)`` while scenes are made.
 
         Raises:
             UnknownNameError: if split, phase, region or difficulty does not exist.
-            ConfigError: if there are too few or too many scenes, or the seed is negative.
+            ConfigError: if there are too few or too many scenes, the seed is negative, or a region is held out of one.
             ZooError: if scenes have to be made and the folder cannot be written to.
         """
         if split not in SPLITS:
             raise UnknownNameError("split", split, SPLITS)
         if region != ALL_REGIONS and region not in REGIONS:
             raise UnknownNameError("region", region, [*REGIONS, ALL_REGIONS])
+        if test_region is not None and test_region not in REGIONS:
+            raise UnknownNameError("region", test_region, REGIONS, where="option test_region")
+        if test_region is not None and region != ALL_REGIONS:
+            raise ConfigError(
+                f"{test_region!r} can only be held out of all regions",
+                where="option test_region",
+                hint="Give region=all",
+            )
         if not 3 <= scenes <= _MOST_SCENES:
             raise ConfigError(f"{scenes} scenes", hint=f"Give 3 to {_MOST_SCENES}: each split needs its own")
         if seed < 0:
@@ -108,6 +118,8 @@ class Synthetic(PatchDataset):
         self.transforms = transforms
         self.phase = phase
         names = list(REGIONS) if region == ALL_REGIONS else [region]
+        if test_region is not None:
+            names = [name for name in names if (name == test_region) is (split == "test")]
         configs = [SceneConfig(phase=phase, region=name, difficulty=difficulty) for name in names]
         self.pixel_size = configs[0].pixel_size
         # Each region in turn within a split, so that all splits hold all of them.

@@ -144,7 +144,7 @@ def _background(scene: Scene) -> tuple[NDArray[np.float32], str]:
         with rasterio.open(scene.path) as source:
             read = source.read(
                 band + 1, out_shape=shape, masked=True, resampling=Resampling.average, out_dtype=np.float32
-            )
+            ) * np.float32(source.scales[band]) + np.float32(source.offsets[band])
     except (RasterioError, OSError) as error:
         raise DataError("cannot be read again", where=scene.path, hint=first_line(error)) from error
     values: NDArray[np.float32] = np.ma.filled(read, np.nan)

@@ -58,7 +58,8 @@ def look_at_scenes(
         phase: "pre" or "post"; None for the stacks' tags.
 
     Raises:
-        ConfigError: if the phase is unknown, an option contradicts a tag, or two scenes share a name.
+        ConfigError: if the phase is unknown or not the same of all, an option contradicts a tag, or two scenes share a
+            name.
         DataError: if a stack cannot be read, or stacks differ in bands, units or pixel size.
     """
     if scene is not None and len(paths) > 1:
@@ -126,6 +127,12 @@ def _settled(stack: Stack, tag: str, written: str, given: str | None) -> str:
 
 
 def _agree(first: Scene, other: Scene) -> None:
+    if first.phase != other.phase:
+        raise ConfigError(
+            f"is of phase {other.phase}, {first.path} of phase {first.phase}, and a mask means another thing in each",
+            where=other.path,
+            hint="Cut them into two folders",
+        )
     for what, ours, theirs in (
         ("bands", [band.name for band in first.bands], [band.name for band in other.bands]),
         ("units", [band.unit for band in first.bands], [band.unit for band in other.bands]),

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
+import requests
 import shapely
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import box as geo_box
@@ -232,13 +233,24 @@ class _Catalogue:
         yield from children[collection].get_items(recursive=True)
 
     def _unreachable(self, error: Exception) -> ZooError:
-        lines = str(error).strip().splitlines()
-        reason = lines[0][:160] if lines else type(error).__name__
+        reason = "its server cannot be reached"
+        if not _is_offline(error):
+            lines = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
         return ZooError(
-            f"the catalogue cannot be read ({type(error).__name__}: {reason})",
+            f"the catalogue cannot be read ({reason})",
             where=self.url,
             hint="Is the address right, and is this machine online?",
         )
+
+
+def _is_offline(error: BaseException | None) -> bool:
+    """Whether no answer came: the libraries between wrap what the connection said, twice and in their own words."""
+    while error is not None:
+        if isinstance(error, (requests.ConnectionError, requests.Timeout)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _fits(item: Item, bbox: Bbox, dates: tuple[str, str] | None) -> bool:

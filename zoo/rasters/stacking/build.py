@@ -13,11 +13,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
-from zoo.physics import PAPER_CHANNELS, IndexParameters, OptramEdges, OptramFit
+from zoo.physics import PAPER_CHANNELS, Band, IndexParameters, OptramEdges, OptramFit
+from zoo.physics.slope_safety import SAFETY_CHANNELS, check_size
 from zoo.rasters.alignment import AlignedBand, windows
 from zoo.rasters.cog import StackWriter
 from zoo.rasters.grid import choose_grid, grid_crs, require_metres
-from zoo.rasters.layers import Layer, crs_name, crs_unit, open_layer, utm_code
+from zoo.rasters.layers import Layer, crs_name, crs_unit, linear_metres, open_layer, utm_code
 from zoo.rasters.sources import OPTICAL, Sources
 from zoo.rasters.stacking.channels import STR, ChannelMaker, Plan, in_unit, plan_channels
 from zoo.rasters.stacking.moisture import VOLUMETRIC, moisture_range
@@ -32,7 +33,7 @@ from zoo.rasters.stacking.optical import (
     sample,
 )
 from zoo.rasters.stacking.options import StackOptions, StackReport
-from zoo.rasters.stacking.scene_channels import finish_index, finish_optram, rain_factor, settle_ranges
+from zoo.rasters.stacking.scene_channels import finish_index, finish_optram, finish_safety, rain_factor, settle_ranges
 from zoo.rasters.stacking.tags import band_sources, band_tags, file_tags
 
 WINDOW = 1024
@@ -87,6 +88,8 @@ def build_stack(
         bounds=options.bounds,
     )
     _check_terrain(plan, layers, grid)
+    if options.soil is not None:
+        _check_flow(plan, grid)
     with ExitStack() as exits:
         bands = {role: exits.enter_context(AlignedBand(layer, grid)) for role, layer in layers.items()}
         scene = _Scene(sources, options, plan, bands, path.name)
@@ -119,7 +122,9 @@ class _Scene:
         if "LSI" in plan.channels:
             self._notes.append(rain_note)
         self._tell_grid()
-        self.output = tuple(band for band in PAPER_CHANNELS if band.name in plan.channels)
+        self.output: tuple[Band, ...] = tuple(band for band in PAPER_CHANNELS if band.name in plan.channels)
+        if options.soil is not None:
+            self.output += SAFETY_CHANNELS
         self._statistics = {band.name: RunningStatistics(band) for band in self.output}
 
     def _settle_optics(self, samples: Samples) -> dict[str, Calibration]:
@@ -188,9 +193,10 @@ class _Scene:
             )
 
     def fill(self, writer: StackWriter, progress: Callable[[int, int], None] | None) -> None:
-        """Write every channel, in one pass over the inputs and up to two over what was written."""
+        """Write every channel, in one pass over the inputs and up to three over what was written."""
         squares = windows(self._grid, WINDOW)
-        passes = 1 + (self._plan.moisture == "optram") + ("LSI" in self._plan.channels)
+        later = (self._plan.moisture == "optram", "LSI" in self._plan.channels, self._options.soil is not None)
+        passes = 1 + sum(later)
         done = 0
 
         def steps() -> Iterator[Window]:
@@ -217,6 +223,14 @@ class _Scene:
             finish_optram(writer, self._edges, self._statistics["SMI"], steps())
         if "LSI" in self._plan.channels:
             self._fill_index(writer, steps())
+        self._fill_safety(writer, steps())
+
+    def _fill_safety(self, writer: StackWriter, steps: Iterator[Window]) -> None:
+        options = self._options
+        if options.soil is None or options.rain is None:
+            return
+        unstable = finish_safety(writer, _metres(self._grid), options.rain, options.soil, self._statistics, steps)
+        self._notes.append(f"factor of safety below 1 on {unstable:.1%} of the area, with one soil everywhere")
 
     def _fill_index(self, writer: StackWriter, steps: Iterator[Window]) -> None:
         self._index = settle_ranges(self._options.index, self._statistics, self._sources.scene or self._name)
@@ -245,16 +259,17 @@ class _Scene:
                     f"{'' if band.unit == '1' else ' ' + band.unit} and became nodata"
                 )
         for name, statistics in self._statistics.items():
-            later = name == "LSI" or (name == "SMI" and self._plan.moisture == "optram")
+            later = name not in self._plan.channels or name == "LSI"
+            later = later or (name == "SMI" and self._plan.moisture == "optram")
             if not later and statistics.valid == 0:
                 raise DataError("not one pixel has a value: clouds, nodata or the wrong scale everywhere", where=name)
 
     def publish(self, writer: StackWriter) -> StackReport:
         """Put everything into its tags, give the file its name, and report."""
-        words = band_sources(
-            self._plan, self._bands, self._calibrations, self._moisture_range, self._edges, self._index
-        )
         options = self._options
+        words = band_sources(
+            self._plan, self._bands, self._calibrations, self._moisture_range, self._edges, self._index, options.soil
+        )
         tags = file_tags(
             self._sources, options, self._bands, self._calibrations, self._index, (*self._warnings, *self._notes)
         )
@@ -295,6 +310,22 @@ def _used_roles(plan: Plan, sources: Sources) -> list[str]:
     if used & set(OPTICAL):
         used.add("scl")
     return [role for role in sources.files if role in used]
+
+
+def _check_flow(plan: Plan, grid: GeoBox) -> None:
+    if "DEM" not in plan.channels:
+        raise ConfigError("wetness and factor of safety need an elevation", hint="Give it with --dem FILE")
+    if not math.isclose(abs(grid.resolution.x), abs(grid.resolution.y), rel_tol=1e-6):
+        raise DataError(
+            f"flow of water needs square pixels, and these are {abs(grid.resolution.x):g} x {abs(grid.resolution.y):g}",
+            hint="Give the grid one side with --resolution",
+        )
+    check_size((grid.shape[0], grid.shape[1]))
+
+
+def _metres(grid: GeoBox) -> float:
+    """Side of a pixel in metres."""
+    return abs(float(grid.resolution.x)) * linear_metres(grid_crs(grid))
 
 
 def _check_terrain(plan: Plan, layers: Mapping[str, Layer], grid: GeoBox) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zoo.errors import ConfigError
 from zoo.physics import IndexParameters
+from zoo.physics.slope_safety import Soil
 from zoo.rasters.layers import Bounds
 from zoo.rasters.stacking.channels import MOISTURE_SOURCES, Moisture
 from zoo.rasters.stacking.moments import RunningStatistics
@@ -26,6 +27,7 @@ class StackOptions:
         moisture_range: dry and saturated value of the product, in its unit; None to go by unit and numbers.
         rain: (intensity in mm/h, duration in days) of the rainfall factor; None for rasters of rain, or a factor of 1.
         index: weights, ranges and rain parameters of the LSI; ranges from the scene itself where it has none.
+        soil: adds the channels wetness and factor_of_safety of this soil under ``rain``; None to leave them out.
         save_weights: file that gets the index parameters with the ranges that were used.
         like: raster whose grid is taken; see :func:`zoo.rasters.grid.choose_grid` for this and the next three.
         crs, resolution, bounds: another grid.
@@ -36,13 +38,14 @@ class StackOptions:
         overwrite: replace a file that is there.
 
     Raises:
-        ConfigError: for an unknown phase or source of moisture.
+        ConfigError: for an unknown phase or source of moisture, or a soil without rain.
     """
 
     moisture: Moisture | None = None
     moisture_range: tuple[float, float] | None = None
     rain: tuple[float, float] | None = None
     index: IndexParameters = field(default_factory=IndexParameters)
+    soil: Soil | None = None
     save_weights: Path | None = None
     like: str | os.PathLike[str] | None = None
     crs: str | None = None
@@ -60,6 +63,10 @@ class StackOptions:
             raise ConfigError(f"phase {self.phase!r}", hint="It is pre or post: before or after the landslides")
         if self.moisture is not None and self.moisture not in MOISTURE_SOURCES:
             raise ConfigError(f"source of moisture {self.moisture!r}", hint=f"One of: {', '.join(MOISTURE_SOURCES)}")
+        if self.soil is not None and self.rain is None:
+            raise ConfigError(
+                "wetness and factor of safety need the rain as two numbers", hint="Such as --rain 12,2 (mm/h, days)"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Channels that need the whole scene first: SMI by OPTRAM, whose edges it fits, and LSI, whose ranges it may give."""
+"""Channels that need the whole scene first: SMI by OPTRAM (its edges), LSI (ranges), wetness and safety (flow)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from zoo.errors import ConfigError, DataError
 from zoo.physics import FeatureRange, IndexParameters, OptramEdges, landslide_index, rainfall_factor
 from zoo.physics.arrays import FloatArray
 from zoo.physics.lsi import NegativeIndexWarning
+from zoo.physics.slope_safety import SAFETY_CHANNELS, Soil, safety_channels
 from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.cog import StackWriter
 from zoo.rasters.stacking.channels import physical
@@ -55,7 +56,10 @@ def settle_ranges(index: IndexParameters, statistics: Mapping[str, RunningStatis
     for name in index.weights:
         low, high = (statistics[name].percentile(percent) for percent in OWN_PERCENTILES)
         if not low < high:
-            raise DataError(f"{name} is {low:.6g} all over the scene, and the index needs a range to scale it with")
+            raise DataError(
+                f"{name} is {low:.6g} all over the scene, and the index needs a range to scale it with",
+                hint="--weights FILE brings the ranges of another scene; --moisture none leaves SMI and LSI out",
+            )
         ranges[name] = FeatureRange(low, high)
     return replace(
         index, ranges=ranges, source=f"{scene}, its own {OWN_PERCENTILES[0]}-{OWN_PERCENTILES[1]} percentiles"
@@ -126,3 +130,40 @@ def finish_index(
         statistics.add(values)
         writer.write("LSI", values, window)
     return negative / statistics.valid if statistics.valid else 0.0
+
+
+def finish_safety(
+    writer: StackWriter,
+    pixel_metres: float,
+    rain: tuple[float, float],
+    soil: Soil,
+    statistics: Mapping[str, RunningStatistics],
+    steps: Iterator[Window],
+) -> float:
+    """Write the bands wetness and factor_of_safety.
+
+    Args:
+        writer: with slope and DEM, of a size that :func:`zoo.physics.slope_safety.check_size` lets pass.
+        pixel_metres: side of a pixel.
+        rain: intensity in mm/h, duration in days.
+        soil: of the whole scene.
+        statistics: of both bands, which are filled.
+        steps: windows that cover the grid once.
+
+    Returns:
+        share of the known pixels whose factor of safety is below 1.
+
+    Raises:
+        DataError: if the rain is negative or not finite.
+    """
+    rows, columns = writer.grid.shape
+    whole = Window(0, 0, columns, rows)
+    made = safety_channels(writer.read("DEM", whole), writer.read("slope", whole), pixel_metres, rain, soil)
+    for window in steps:
+        part = window.toslices()
+        for band, values in zip(SAFETY_CHANNELS, made, strict=True):
+            cut = np.ascontiguousarray(values[part])
+            statistics[band.name].add(cut)
+            writer.write(band.name, cut, window)
+    known = np.isfinite(made[1])
+    return float(np.mean(made[1][known] < 1)) if known.any() else 0.0

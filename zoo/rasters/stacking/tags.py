@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import zoo
 from zoo.physics import Band, IndexParameters, OptramEdges
+from zoo.physics.slope_safety import SAFETY_SOURCES, Soil
 from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.layers import crs_name
 from zoo.rasters.sources import Sources
@@ -52,6 +53,7 @@ def band_sources(
     moisture_range: tuple[float, float],
     edges: OptramEdges | None,
     index: IndexParameters | None,
+    soil: Soil | None,
 ) -> dict[str, str]:
     """What each channel was made of and how, in words, by channel."""
 
@@ -87,6 +89,8 @@ def band_sources(
         elif name == "LSI" and index is not None:
             terms = " ".join(f"{weight:+g} {channel}" for channel, weight in index.weights.items())
             words[name] = f"sigmoid(R_m ({terms})), channels scaled to 0-1 with the ranges of {index.source}"
+    if soil is not None:
+        words |= {name: f"{source}; one soil everywhere: {soil}" for name, source in SAFETY_SOURCES.items()}
     return words
 
 
@@ -111,6 +115,7 @@ def file_tags(
         TAG_DATE: sources.date,
         TAG_PHASE: options.phase,
         TAG_RAIN: "" if options.rain is None else f"{options.rain[0]:g},{options.rain[1]:g}",
+        "SOIL": "" if options.soil is None else str(options.soil),
         TAG_SOURCES: _json({role: _entry(band, calibrations.get(role)) for role, band in bands.items()}),
         TAG_INDEX: "" if index is None else _json(index.to_dict()),
         TAG_NOTES: _json(list(notes)) if notes else "",

@@ -26,19 +26,22 @@ _GRID: tuple[dict[str, Any], ...] = (
 """As it comes; trees that differ more, for places unlike those seen; trees that fit closer [O]."""
 
 _TUNING_TREES = 40
+FEWEST_TREES, MOST_TREES = 120, 500
+_ROWS_OF_ALL_TREES = 5_000_000
+"""Trees cost what they are fitted to [O]: a small table can have the many that a mean over trees gains from."""
 
 
 class Forest(Comparator):
     """Probabilities are the mean share of landslides in the leaves of all trees.
 
     Args:
-        trees: of the forest.
+        trees: of the forest; None for 500 up to 10,000 rows, fewer for more, and 120 from 42,000 rows on.
         tune: choose size of leaves and features of a split on inner folds; False is scikit-learn's default forest.
     """
 
     def __init__(
         self,
-        trees: int = 120,
+        trees: int | None = None,
         tune: bool = True,
         rain: tuple[str, str] | None = None,
         group: str | None = None,
@@ -63,8 +66,12 @@ class Forest(Comparator):
             self.settings_ = choose(_GRID, thinned(inner, TUNING_ROWS, self.seed), y, judge)
         if len(y) > ROWS_OF_A_TREE:
             self.notes_.append(f"random forest: each tree draws {ROWS_OF_A_TREE:,} rows of more")
-        trees = self.trees if self.tune else 100
-        self.forest_ = self._forest(trees, len(y), self.settings_).fit(x, y)
+        self.forest_ = self._forest(self._trees(len(y)), len(y), self.settings_).fit(x, y)
+
+    def _trees(self, rows: int) -> int:
+        if self.trees is not None:
+            return self.trees
+        return min(max(_ROWS_OF_ALL_TREES // rows, FEWEST_TREES), MOST_TREES) if self.tune else 100
 
     def _forest(self, trees: int, rows: int, settings: dict[str, Any]) -> RandomForestClassifier:
         chosen = dict(settings)

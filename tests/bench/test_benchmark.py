@@ -1,0 +1,202 @@
+"""Configurations: those of the repository are the tables of the paper, and what is wrong with a file has its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from zoo.bench.benchmark import Benchmark, Entry, Setting, settings_of
+from zoo.bench.benchmark_file import load_benchmark
+from zoo.bench.config import DataSource
+from zoo.bench.paper import TABLES, paper_row
+from zoo.errors import ZooError
+
+FILES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.toml"))
+
+GOOD = """
+baseline = "plain"
+seeds = [0, 7]
+recipe = { name = "quick", steps = 3 }
+data = { name = "synthetic", scenes = 3 }
+
+[[models]]
+label = "plain"
+model = "unet"
+
+[[models]]
+model = "enhanced_unet"
+options = { fusion = "mul" }
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a configuration."""
+
+    def written(text: str) -> Path:
+        path = tmp_path / "mine.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return written
+
+
+def test_there_is_a_configuration_for_every_table_and_question() -> None:
+    names = {path.stem for path in FILES}
+    tables = {"table3_convolutions", "table4_weights", "table5_attention", "table6_models"}
+    assert names == tables | {"fusion", "placement", "leave_one_region_out"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_row_of_a_table_is_a_row_of_the_papers(path: Path) -> None:
+    benchmark = load_benchmark(path)
+    assert benchmark.name == path.stem
+    assert len(benchmark.seeds) >= 3
+    assert benchmark.baseline
+    (trial, *_) = trials = benchmark.trials(Setting("", benchmark.data), {}, "cpu")
+    assert trial.benchmark == path.stem
+    assert len({trial.key for trial in trials}) == len(trials)
+    if benchmark.paper:
+        assert [entry.title for entry in benchmark.models] == list(TABLES[benchmark.paper])
+        assert all(paper_row(trial) for trial in trials)
+    else:
+        assert not any(paper_row(trial) for trial in trials)
+
+
+def test_the_papers_figures_are_those_it_prints() -> None:
+    printed = {
+        ("table3", "Standard + Dilated"): (0.646, 0.022, 22.83),
+        ("table3", "Grouped Convolution"): (0.620, 0.052, 23.06),
+        ("table4", "0.7 : 0.3"): (0.630, 0.039, None),
+        ("table5", "Spatial Attention"): (0.651, 0.018, 21.77),
+        ("table6", "Ours"): (0.667, 0.016, 21.66),
+    }
+    for (table, label), figures in printed.items():
+        row = TABLES[table][label]
+        assert (row.dice, row.loss, row.fps) == figures
+    assert [len(rows) for rows in TABLES.values()] == [6, 5, 4, 7]
+
+
+def test_a_file_says_models_data_recipe_and_seeds(write: Callable[[str], Path]) -> None:
+    benchmark = load_benchmark(write(GOOD))
+    assert benchmark.models == (Entry("unet", {}, "plain"), Entry("enhanced_unet", {"fusion": "mul"}))
+    assert benchmark.data == DataSource("synthetic", {"scenes": 3})
+    assert (benchmark.recipe.steps, benchmark.seeds, benchmark.name) == (3, (0, 7), "mine")
+    trials = benchmark.trials(*settings_of(benchmark), {"train": "f"}, "cpu")
+    assert [(trial.seed, trial.label) for trial in trials] == [
+        (0, "plain"), (0, "enhanced_unet(fusion=mul)"), (7, "plain"), (7, "enhanced_unet(fusion=mul)"),
+    ]  # fmt: skip
+
+
+def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callable[[str], Path]) -> None:
+    from_file = load_benchmark(write(GOOD)).trials(Setting("", DataSource("synthetic")), {}, "cpu")[0]
+    flags = Benchmark("", "", (Entry("unet"),), DataSource("synthetic"), "quick", {"steps": 3}, (0,))
+    assert flags.trials(Setting("", DataSource("synthetic")), {}, "cpu")[0].key == from_file.key
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("baseline", "base_line"), "unknown key 'base_line'"),
+        (("[0, 7]", '"many"'), "seeds must be a number or a list of numbers, not 'many'"),
+        (("[0, 7]", "[0, 0]"), "seeds must be their number, or different whole numbers"),
+        (("[0, 7]", "0"), "seeds must be their number"),
+        (("[0, 7]", "true"), "not True"),
+        (('baseline = "plain"', 'baseline = "plane"'), "unknown baseline 'plane'"),
+        (("steps = 3", 'steps = "three"'), "[recipe]: steps must be a whole number, not 'three'"),
+        (("steps = 3", "stepz = 3"), "[recipe]: unknown key 'stepz'"),
+        (("steps = 3", "steps = 3, epochs = 2"), "steps and epochs exclude each other"),
+        (("steps = 3", "lr = -1"), "lr must be positive"),
+        (("steps = 3", 'optimiser = "adam"'), "unknown optimiser 'adam'"),
+        (("steps = 3", 'loss = "cee"'), "unknown loss 'cee'"),
+        (("quick", "quik"), "unknown recipe 'quik'"),
+        (("scenes = 3", "scene = 3"), "[data]: data set 'synthetic': unknown option 'scene'"),
+        (('"synthetic"', '"syntetic"'), "unknown data set or folder 'syntetic'"),
+        (('"synthetic"', '"./nowhere"'), "there is no such folder"),
+        (("scenes = 3", "scenes = 2020-01-01"), "is neither text, number, true nor false"),
+        (('model = "unet"', 'model = "unett"'), "[[models]] number 1: unknown model 'unett'"),
+        (('model = "unet"', ""), "[[models]] number 1: lacks the key model"),
+        (('fusion = "mul"', 'fusion = "sum"'), "[[models]] number 2: model 'enhanced_unet': option 'fusion' cannot be"),
+        (('fusion = "mul"', 'fusoin = "mul"'), "unknown option 'fusoin'"),
+        (('label = "plain"', 'labell = "plain"'), "unknown key 'labell'"),
+        (('label = "plain"', 'label = "enhanced_unet"'), "two models are called 'enhanced_unet'"),
+        (("seeds", 'paper = "table9"\nseeds'), "unknown table 'table9'"),
+        (("seeds", 'hold_out = ["a", "a"]\nseeds'), "hold_out must be a list of different regions"),
+        (("seeds", "adapt = 1\nseeds"), "adapt must be true or false, not 1"),
+        (("seeds =", "seeds"), "is no TOML"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(
+    write: Callable[[str], Path], change: tuple[str, str], complaint: str
+) -> None:
+    assert change[0] in GOOD
+    path = write(GOOD.replace(*change, 1) if change[0] != "baseline" else GOOD.replace("baseline =", "base_line ="))
+    with pytest.raises(ZooError) as caught:
+        load_benchmark(path)
+    told = str(caught.value)
+    assert complaint in told
+    if "two models" not in complaint and "baseline" not in complaint:
+        assert "mine.toml" in told
+
+
+def test_a_file_that_is_none_is_told(tmp_path: Path, write: Callable[[str], Path]) -> None:
+    write("").rename(tmp_path / "table3.toml")
+    with pytest.raises(ZooError, match=r"no such file.*Did you mean 'table3.toml'"):
+        load_benchmark(tmp_path / "table33.toml")
+    with pytest.raises(ZooError, match="names no model"):
+        load_benchmark(tmp_path / "table3.toml")
+    with pytest.raises(ZooError, match="cannot be read"):
+        load_benchmark(tmp_path)
+
+
+def test_data_lie_beside_the_file(tmp_path: Path, patches: Path, write: Callable[[str], Path]) -> None:
+    (tmp_path / "here").symlink_to(patches)
+    source = load_benchmark(write(GOOD.replace('name = "synthetic", scenes = 3', 'name = "here"'))).data
+    assert source == DataSource("folder", {"root": str(patches.resolve())})
+
+
+def test_flags_override_a_file(write: Callable[[str], Path]) -> None:
+    benchmark = load_benchmark(write(GOOD))
+    epochs = benchmark.with_recipe(None, {"epochs": 2, "lr": 0.1, "steps": None})
+    assert (epochs.recipe.steps, epochs.recipe.epochs, epochs.recipe.lr) == (None, 2, 0.1)
+    assert benchmark.with_recipe("paper", {}).recipe.name == "paper"
+    assert [entry.label for entry in benchmark.selected("plain").models] == ["plain"]
+    assert benchmark.selected("enh*").baseline == ""
+    with pytest.raises(ZooError, match=r"no model of mine is called 'plan'. Did you mean 'plain'"):
+        benchmark.selected("plan")
+
+
+def held_out(patches: Path, *names: str, **options: object) -> Benchmark:
+    data = DataSource("folder", {"root": str(patches), "group_column": "scene", **options})
+    return Benchmark("loro", "", (Entry("unet"),), data, "quick", {}, (0,), hold_out=names, adapt=True)
+
+
+def test_every_region_is_held_out_in_turn(patches: Path) -> None:
+    benchmark = held_out(patches, "all")
+    settings = settings_of(benchmark)
+    assert [setting.name for setting in settings] == ["held out: s0", "held out: s1", "held out: s2"]
+    for setting, name in zip(settings, ("s0", "s1", "s2"), strict=True):
+        assert {patch.group for patch in setting.data.open("test").patches} == {name}
+        assert name not in {patch.group for split in ("train", "val") for patch in setting.data.open(split).patches}
+    plain, adapted = benchmark.trials(settings[0], {}, "cpu")
+    assert (plain.label, adapted.label) == ("unet", "unet (adapted)")
+    assert adapted.plain == plain
+    assert adapted.key != plain.key
+
+
+def test_regions_that_cannot_be_held_out_are_refused(patches: Path) -> None:
+    with pytest.raises(ZooError, match="unknown region 's9'"):
+        settings_of(held_out(patches, "s9"))
+    with pytest.raises(ZooError, match="both say what is tested"):
+        settings_of(held_out(patches, "all", test_groups=["s1"]))
+    other = Benchmark("x", "", (Entry("unet"),), DataSource("hrgldd", {}), "quick", {}, (0,), hold_out=("all",))
+    with pytest.raises(ZooError, match="has no regions that can be held out"):
+        settings_of(other)
+
+
+def test_the_synthetic_regions_can_be_held_out() -> None:
+    data = DataSource("synthetic", {"region": "all"})
+    benchmark = Benchmark("x", "", (Entry("unet"),), data, "quick", {}, (0,), hold_out=("alpine", "dryland"))
+    assert [setting.data.options["test_region"] for setting in settings_of(benchmark)] == ["alpine", "dryland"]

@@ -1,0 +1,114 @@
+"""A plan's figures: seconds of a trial by what it does, from earlier results where this machine has some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo.bench.config import TrialConfig
+from zoo.bench.estimate import START_S, Cost, earlier_costs, makespan, measure_cost
+from zoo.bench.fairness import unequal_steps
+from zoo.bench.folder import check_folder, claimed
+from zoo.bench.results import TrialResult
+from zoo.bench.worker import trial_context
+from zoo.errors import ResultError
+
+Make = Callable[..., TrialConfig]
+SIZES = {"train": 40, "val": 10, "test": 20}
+
+
+@pytest.fixture
+def timed(measured: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """What a trial measured, with figures that are easy to divide."""
+
+    def make(steps: int = 100, resumed_from: int | None = None) -> dict[str, Any]:
+        values = measured()
+        return {
+            **values,
+            "parameters": 7,
+            "gmac": 0.5,
+            "environment": {"threads": 2, "device_name": "chip"},
+            "training": {"steps": steps, "seconds": 30.0, "resumed_from": resumed_from},
+            "data": {**values["data"], "patches": SIZES},
+            "seconds": {"evaluate": 3.0},
+        }
+
+    return make
+
+
+def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:
+    cost = Cost(step_s=0.5, patch_s=0.1)
+    config = trial()
+    assert cost.seconds(config, SIZES) == pytest.approx(START_S + 2 * 0.5 + 30 * 0.1)
+    watched = replace(config, recipe=config.recipe.changed(schedule="plateau", epochs=3))
+    # Forty patches are ten steps of four, and a validation after each of the three passes.
+    assert cost.seconds(watched, SIZES) == pytest.approx(START_S + 30 * 0.5 + 30 * 0.1 + 3 * 10 * 0.1)
+    assert cost.seconds(replace(config, adapted=True), SIZES) == pytest.approx(START_S + 40 * 0.1)
+
+
+def test_jobs_share_the_trials() -> None:
+    assert makespan([3.0, 1.0, 1.0, 1.0], 1) == 6.0
+    assert makespan([3.0, 1.0, 1.0, 1.0], 2) == 3.0
+    assert makespan([1.0, 1.0, 3.0], 2) == 4.0
+
+
+def test_earlier_results_count_for_the_same_trial_on_the_same_machine(
+    tmp_path: Path, trial: Make, timed: Callable[..., dict[str, Any]]
+) -> None:
+    TrialResult(trial(), "ok", "", timed()).save(tmp_path)
+    TrialResult(trial("segnet"), "ok", "", timed(100, resumed_from=40)).save(tmp_path)
+    TrialResult(trial("unet"), "failed", "why", {}).save(tmp_path)
+    here = earlier_costs(tmp_path, 2, "chip")
+    found = here(trial(seed=5))
+    assert found == Cost(7, 0.5, 0.3, 0.1, "earlier result")
+    resumed = here(trial("segnet"))
+    assert resumed is not None
+    assert resumed.step_s == pytest.approx(0.5)
+    assert here(trial("unet")) is None
+    assert here(trial(recipe=trial().recipe.changed(batch_size=8))) is None
+    assert earlier_costs(tmp_path, 1, "chip")(trial()) is None
+    assert earlier_costs(tmp_path, 2, "another chip")(trial()) is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("odd_models")
+def test_a_few_steps_say_what_a_trial_takes_or_why_it_cannot_run(trial: Make) -> None:
+    context = trial_context()
+    cost = measure_cost(trial(), 1, context)
+    assert (cost.error, cost.source, cost.parameters) == ("", "measured now", 3 * 2 * 9 + 2)
+    assert 0 < cost.step_s < 5
+    assert "no such luck" in measure_cost(trial("raises"), 1, context).error
+    assert "is there enough memory?" in measure_cost(trial("dies"), 1, context).error
+
+
+def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make, timed: Callable[..., dict[str, Any]]) -> None:
+    results = [TrialResult(trial("unet", seed=seed), "ok", "", timed()) for seed in range(3)]
+    assert unequal_steps(results) == []
+    odd = TrialResult(trial("segnet"), "ok", "", timed(90))
+    failed = TrialResult(trial("drs_unet"), "failed", "why", {})
+    (told,) = unequal_steps([*results, odd, failed])
+    assert told.startswith("segnet, seed 0: 90 optimiser steps, and the others took 100")
+
+
+def test_a_folder_belongs_to_one_benchmark_and_one_process(tmp_path: Path, trial: Make) -> None:
+    with (
+        claimed(tmp_path, {"name": "table3"}),
+        pytest.raises(ResultError, match="another zoo bench is at work"),
+        claimed(tmp_path, {"name": "table3"}),
+    ):
+        pytest.fail("claimed twice")
+    check_folder(tmp_path, "table3")
+    with pytest.raises(ResultError, match="holds the results of 'table3'"):
+        check_folder(tmp_path, "table4")
+    with pytest.raises(ResultError, match="holds the results of 'table3'"):
+        check_folder(tmp_path, "")
+    other = tmp_path / "other"
+    check_folder(other, "table4")
+    TrialResult(trial(), "failed", "why", {}).save(other)
+    check_folder(other, "")
+    with pytest.raises(ResultError, match="without a configuration"):
+        check_folder(other, "table4")

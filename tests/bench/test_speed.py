@@ -1,0 +1,236 @@
+"""Timing: the fastest batch size is found, quartiles are quartiles, and energy is counted or said not to be."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.bench import speed, speed_session
+from zoo.bench.config import TrialConfig
+from zoo.bench.energy import EnergyMeter
+from zoo.bench.results import TrialResult, load_results
+from zoo.bench.speed import Measurement, SpeedSample, measure, measure_end_to_end
+from zoo.bench.speed_session import SpeedReport, SpeedSession, SpeedSubject, time_models
+from zoo.bench.timing import time_results
+
+CPU = torch.device("cpu")
+
+
+def test_a_sample_is_median_and_quartiles() -> None:
+    seconds = [0.1, 0.4, 0.2, 0.3, 0.5]
+    sample = SpeedSample.of(2, seconds)
+    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    assert (sample.median_s, sample.iqr_s, sample.passes) == (0.3, pytest.approx(high - low), 5)
+    assert sample.images_per_second == pytest.approx(2 / 0.3)
+    assert SpeedSample.of(1, [0.1]).iqr_s == 0.0
+
+
+def test_the_fastest_batch_is_the_smallest_of_those_as_good() -> None:
+    passes = {1: [1.0], 2: [1.2], 4: [2.4], 8: [4.75], 16: [9.0]}
+    assert Measurement(passes=passes).best_batch == 16
+    del passes[16]
+    # Batch 8 gains one percent on 2, which is not worth its memory.
+    assert Measurement(passes=passes).best_batch == 2
+
+
+class Slow(nn.Module):
+    """Pretends to take a fixed time a pass and a time an image, and to run out of memory."""
+
+    def __init__(self, clock: list[float], each: float, limit: int = 1000) -> None:
+        super().__init__()
+        self.clock, self.each, self.limit = clock, each, limit
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.sizes: list[int] = []
+        self.modes: set[bool] = set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.limit:
+            raise torch.OutOfMemoryError("no")
+        self.sizes.append(len(x))
+        self.modes.add(self.training)
+        self.clock[0] += 0.1 + self.each * len(x) + 0.04 * max(0, len(x) - 8)
+        return x
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that only models move."""
+    now = [0.0]
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return now
+
+
+def test_the_search_ends_where_nothing_is_gained(clock: list[float]) -> None:
+    model = Slow(clock, each=0.01)
+    found = measure(lambda: model, (1, 4, 4), CPU, seconds=0.2)
+    assert (found.best_batch, max(found.passes)) == (8, 32)
+    assert found.stopped == "batch 32 is no faster than 8"
+    assert found.parameters == 3
+    assert model.modes == {False}
+    assert all(len(passes) >= 4 for passes in found.passes.values())
+    assert statistics.median(found.passes[8]) == pytest.approx(0.18)
+
+
+def test_the_search_ends_where_memory_or_patience_does(clock: list[float]) -> None:
+    told: list[int] = []
+    found = measure(
+        lambda: Slow(clock, 0.0, limit=4), (1, 4, 4), CPU, told=lambda measured: told.append(len(measured.passes))
+    )
+    assert (sorted(found.passes), found.stopped) == ([1, 2, 4], "memory ran out at batch 8")
+    assert told == [1, 2, 3]
+    slow = measure(lambda: Slow(clock, 2.0), (1, 4, 4), CPU)
+    assert sorted(slow.passes) == [1]
+    assert "would take more than 3 s" in slow.stopped
+    fixed = measure(lambda: Slow(clock, 0.01), (1, 4, 4), CPU, batches=[16, 3])
+    assert sorted(fixed.passes) == [3, 16]
+
+
+def test_a_process_knows_what_a_model_adds_to_its_memory() -> None:
+    class Big(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ones(len(x) * 8 * 2**20)
+
+    found = measure(Big, (1, 4, 4), CPU, batches=[1, 4], seconds=0.01)
+    assert 30 * 2**20 < found.memory[1] < 120 * 2**20
+    assert 100 * 2**20 < found.memory[4] < 400 * 2**20
+
+
+def test_end_to_end_reads_every_patch_in_turn() -> None:
+    asked: list[int] = []
+
+    def read(number: int) -> torch.Tensor:
+        asked.append(number)
+        return torch.zeros(1, 2, 2)
+
+    times = measure_end_to_end(lambda images: images > 0, read, 5, 3, seconds=0.0)
+    assert asked[:7] == [0, 1, 2, 3, 4, 0, 1]
+    assert len(times) == 4
+
+
+def counters(folder: Path, *microjoules: int) -> list[Path]:
+    packages = []
+    for number, value in enumerate(microjoules):
+        package = folder / f"intel-rapl:{number}"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "energy_uj").write_text(f"{value}\n")
+        (package / "max_energy_range_uj").write_text("10000000\n")
+        packages.append(package)
+    return packages
+
+
+def test_rapl_is_read_over_packages_and_wrap_around(tmp_path: Path) -> None:
+    counters(tmp_path, 9_000_000, 1_000_000)
+    (tmp_path / "intel-rapl:0:0").mkdir()
+    meter = EnergyMeter.find(CPU, tmp_path)
+    before = meter.joules()
+    counters(tmp_path, 1_000_000, 1_500_000)
+    after = meter.joules()
+    assert meter.source == "rapl"
+    assert before is not None
+    assert after is not None
+    assert meter.between(before, after) == pytest.approx(2.0 + 0.5)
+
+
+def test_a_machine_that_counts_no_energy_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    none = EnergyMeter.find(CPU, tmp_path / "absent")
+    assert (none.source, none.joules()) == ("", None)
+    assert "no RAPL counter" in none.why_not
+    counters(tmp_path, 1)
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    assert "cannot be read" in EnergyMeter.find(CPU, tmp_path).why_not
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "pip install" in EnergyMeter.find(torch.device("cuda")).why_not
+
+
+def test_nvml_counts_millijoules(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0, 1000, 3500])
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(readings),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    meter = EnergyMeter.find(torch.device("cuda", 1))
+    before, after = meter.joules(), meter.joules()
+    assert before is not None
+    assert after is not None
+    assert (meter.source, meter.between(before, after)) == ("nvml", 2.5)
+
+
+def test_rounds_begin_with_another_model_and_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[tuple[str, Any, bool]] = []
+
+    def process(context: object, order: Any, environment: dict[str, Any]) -> tuple[Measurement | None, str]:
+        orders.append((order.subject.model, order.batches, order.end_to_end))
+        if order.subject.model == "c":
+            return None, "the process ended with exit code -9"
+        batches = order.batches or [1, 2, 4]
+        return Measurement(passes={batch: [0.1, 0.1 + 0.01 * batch] for batch in batches}), ""
+
+    monkeypatch.setattr(speed_session, "_in_process", process)
+    monkeypatch.setattr(speed_session, "trial_context", lambda: None)
+    session = time_models([SpeedSubject(name, {}, 2, (1, 4, 4), "cpu") for name in "abc"], rounds=3)
+    assert [name for name, _, _ in orders] == ["a", "b", "c", "b", "a", "a", "b"]
+    assert orders[0] == ("a", None, True)
+    assert orders[3] == ("b", [1, 4], False)
+    first, _, lost = session.reports
+    assert [(sample.batch, sample.passes) for sample in first.samples] == [(1, 6), (4, 6)]
+    assert lost.error == "the process ended with exit code -9"
+    assert session.record(2)["speed"] == []
+
+
+@pytest.mark.slow
+def test_models_are_timed_in_processes_of_their_own(patches: Path) -> None:
+    from zoo.bench.config import DataSource
+
+    data = DataSource("folder", {"root": str(patches), "group_column": "scene"})
+    small = {"widths": [4, 8, 8, 8, 8]}
+    subjects = [
+        SpeedSubject("unet", small, 2, (3, 32, 32), "cpu", data=data),
+        SpeedSubject("unet", {"widths": [4]}, 2, (3, 32, 32), "cpu"),
+    ]
+    session = time_models(subjects, rounds=2, seconds=0.05, threads=1)
+    good, bad = session.reports
+    assert good.error == ""
+    assert good.samples[0].batch == 1
+    assert good.end_to_end is not None
+    assert good.best is not None
+    assert good.end_to_end.images_per_second < good.best.images_per_second * 1.5
+    assert good.facts["parameters"] > 0
+    assert session.protocol["threads"] == 1
+    assert "widths must name two or more levels" in bad.error
+
+
+def test_results_are_timed_once_beside_each_other(
+    tmp_path: Path, trial: Callable[..., TrialConfig], measured: Callable[..., dict[str, Any]]
+) -> None:
+    values = {name: value for name, value in measured().items() if name != "speed"}
+    configs = [trial("unet"), trial("unet", seed=1), trial("segnet"), trial("drs_unet")]
+    results = [TrialResult(config, "ok", "", values) for config in configs[:3]]
+    results.append(TrialResult(configs[3], "failed", "why", {}))
+    asked: list[list[str]] = []
+
+    def time_them(subjects: Any) -> SpeedSession:
+        asked.append([subject.model for subject in subjects])
+        reports = [SpeedReport(samples=[SpeedSample(1, 0.1 * len(subject.model), 0.0, 4)]) for subject in subjects]
+        return SpeedSession(reports, {"session": f"s{len(asked)}"})
+
+    timed = time_results(results, tmp_path, time_them)
+    assert asked == [["unet", "segnet"]]
+    stored = {(one.config.model, one.config.seed): one.measured["speed"][0] for one in load_results(tmp_path)[0]}
+    assert stored["unet", 0] == stored["unet", 1] != stored["segnet", 0]
+    assert time_results(timed, tmp_path, time_them) == timed
+    assert len(asked) == 1
+    # A model that comes later is timed beside the others, not alone.
+    more = TrialResult(trial("mobilenetv2"), "ok", "", values)
+    again = time_results([*timed, more], tmp_path, time_them)
+    assert asked[1] == ["unet", "segnet", "mobilenetv2"]
+    assert {one.measured["speed_protocol"]["session"] for one in again if one.ok} == {"s2"}

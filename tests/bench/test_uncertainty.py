@@ -1,0 +1,84 @@
+"""Rows get intervals, differences and letters, and say what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.bench.config import TrialConfig
+from zoo.bench.leaderboard import make_rows
+from zoo.bench.render import markdown
+from zoo.bench.results import TrialResult
+from zoo.bench.uncertainty import add_uncertainty, describe_draws
+from zoo.errors import ResultError, UnknownNameError
+
+Make = Callable[..., TrialConfig]
+Trial = Callable[..., TrialResult]
+IMAGES = 60  # as many as the fixture ``result`` makes
+
+
+def table(results: list[TrialResult], baseline: str | None = None) -> dict[str, Any]:
+    return {row.model: row for row in add_uncertainty(make_rows(results), results, baseline)}
+
+
+def test_models_that_differ_are_told_apart_and_twins_are_not(trial: Make, result: Trial) -> None:
+    results = [
+        result(trial(model, seed=seed), quality)
+        for model, quality in (("unet", 0.7), ("segnet", 0.701), ("drs_unet", 0.8))
+        for seed in range(3)
+    ]
+    rows = table(results)
+    assert rows["unet"].difference is None
+    better, twin = rows["drs_unet"].difference, rows["segnet"].difference
+    assert better.baseline == twin.baseline == "unet"
+    assert better.certain
+    assert better.low > 0.05
+    assert better.mean == pytest.approx(rows["drs_unet"].figures["dice"] - rows["unet"].figures["dice"])
+    assert not twin.certain
+    assert twin.low < 0 < twin.high
+    assert rows["drs_unet"].group == "a"
+    assert rows["unet"].group == rows["segnet"].group == "b"
+    low, high = rows["unet"].intervals["dice"]
+    assert low < rows["unet"].figures["dice"] < high
+    assert "| `drs_unet` |" in markdown(list(rows.values()))
+    assert "| a |" in markdown(list(rows.values()))
+    assert "60 tiles and 3 seeds" in describe_draws(results)
+
+
+def test_a_baseline_is_named_or_the_unet_or_the_best(trial: Make, result: Trial) -> None:
+    results = [result(trial("segnet"), 0.7), result(trial("drs_unet"), 0.8)]
+    assert table(results)["segnet"].difference.baseline == "drs_unet"
+    assert table(results, "segnet")["drs_unet"].difference.baseline == "segnet"
+    with pytest.raises(UnknownNameError, match="segnets"):
+        table(results, "segnets")
+    assert "another seed would change" in describe_draws(results)
+
+
+def test_failed_seeds_and_models_keep_their_rows(trial: Make, result: Trial) -> None:
+    failed = TrialResult(trial("drs_unet"), "failed", "why", {})
+    rows = table([result(trial("unet"), 0.7), failed])
+    assert rows["drs_unet"].intervals == {}
+    assert rows["unet"].group == "a"
+    assert list(table([failed])) == ["drs_unet"]
+    assert describe_draws([failed]) == ""
+
+
+def test_a_model_that_predicts_nothing_has_an_interval_of_zero(trial: Make, result: Trial) -> None:
+    nothing = result(trial("segnet"), 0.7)
+    cells = nothing.measured["test"]["counts"]
+    cells["fn"] = [a + b for a, b in zip(cells["fn"], cells["tp"], strict=True)]
+    cells["tn"] = [a + b for a, b in zip(cells["tn"], cells["fp"], strict=True)]
+    cells["tp"] = cells["fp"] = [0] * IMAGES
+    row = table([result(trial("unet"), 0.7), nothing])["segnet"]
+    assert row.intervals["dice"] == (0, 0)
+    assert np.isnan(row.intervals["precision"]).all()
+    assert row.to_dict()["precision_low"] is None
+    assert row.difference.certain
+
+
+def test_two_data_sets_are_not_compared(trial: Make, result: Trial) -> None:
+    with pytest.raises(ResultError, match="not tested on the same images"):
+        table([result(trial("unet"), 0.7), result(trial("segnet"), 0.7, names="other")])

@@ -1,0 +1,141 @@
+"""What changed between two sets of results, and whether it is more than noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zoo.bench.leaderboard import Row, make_rows
+from zoo.bench.results import TrialResult
+from zoo.errors import ResultError
+from zoo.evaluation.bootstrap import LEVEL, Resampling, interval, p_value
+from zoo.evaluation.comparison import holm
+from zoo.evaluation.metrics import FloatArray, dice
+
+Setting = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One model of one setting, before and now.
+
+    Attributes:
+        data: label of the data.
+        model: label of the model.
+        before: pooled Dice, mean over seeds; None where the model has no figures.
+        now: likewise.
+        difference: now minus before, on the same test images; None where one is missing.
+        low: lower end of its paired bootstrap interval; None likewise.
+        high: upper end; None likewise.
+        p: that nothing changed, after Holm's correction for all models; None likewise.
+        speed: frames a second now by those before, batch 1; None where unknown.
+        verdict: ``better``, ``worse``, ``within noise``, ``new``, ``gone`` or ``no figures``.
+    """
+
+    data: str
+    model: str
+    before: float | None
+    now: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    speed: float | None
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -> list[Change]:
+    """Compare two folders of results, model by model.
+
+    Models are paired where the test images are the same; recipes may differ, for that is what one may want to compare.
+    A noise of seeds is in the intervals as far as there are seeds.
+
+    Args:
+        now: of this folder.
+        before: of the other one.
+
+    Returns:
+        A change a model and setting, in the order of the tables of ``now``; models that are gone last.
+
+    Raises:
+        ResultError: if the folders share no test split.
+    """
+    ours, theirs = _settings(now), _settings(before)
+    shared = [setting for setting in ours if setting in theirs]
+    if not shared:
+        raise ResultError(
+            "the two folders share no test images, so that nothing can be compared",
+            hint="Run zoo bench on the same data and split; zoo report FOLDER names them",
+        )
+    pending: list[tuple[Change, FloatArray | None]] = []
+    for setting in shared:
+        pending += _changes(ours[setting], theirs[setting])
+    adjusted = iter(holm([p_value(drawn) for _, drawn in pending if drawn is not None]))
+    return [change if drawn is None else _judged(change, drawn, float(next(adjusted))) for change, drawn in pending]
+
+
+def changes_as_json(changes: Sequence[Change]) -> str:
+    """A list of changes."""
+    return json.dumps([change.to_dict() for change in changes], indent=2, ensure_ascii=False) + "\n"
+
+
+def _settings(results: Sequence[TrialResult]) -> dict[Setting, list[TrialResult]]:
+    found: dict[Setting, list[TrialResult]] = {}
+    for result in results:
+        found.setdefault((result.config.fingerprints["test"], result.config.device), []).append(result)
+    return found
+
+
+def _changes(now: list[TrialResult], before: list[TrialResult]) -> list[tuple[Change, FloatArray | None]]:
+    rows = {row.model: row for row in make_rows(now)}
+    old = {row.model: row for row in make_rows(before)}
+    label = now[0].config.data.label
+    found = []
+    for model in [*rows, *(name for name in old if name not in rows)]:
+        after, earlier = rows.get(model), old.get(model)
+        drawn = _difference(_good(now, model), _good(before, model))
+        found.append((_undecided(label, model, after, earlier), drawn))
+    return found
+
+
+def _good(results: Sequence[TrialResult], model: str) -> list[TrialResult]:
+    return [result for result in results if result.ok and result.config.label == model]
+
+
+def _difference(now: list[TrialResult], before: list[TrialResult]) -> FloatArray | None:
+    if not now or not before:
+        return None
+    resampling = Resampling.draw(now[0].measured["test"]["groups"])
+    sides = [
+        resampling.over_seeds([resampling.pooled(trial.counts, dice) for trial in trials]) for trials in (now, before)
+    ]
+    return sides[0] - sides[1]
+
+
+def _undecided(label: str, model: str, after: Row | None, earlier: Row | None) -> Change:
+    now = None if after is None else after.figures.get("dice")
+    before = None if earlier is None else earlier.figures.get("dice")
+    fps = [None if row is None else row.figures.get("fps") for row in (after, earlier)]
+    speed = fps[0] / fps[1] if fps[0] and fps[1] else None
+    if earlier is None:
+        verdict = "new"
+    elif after is None:
+        verdict = "gone"
+    else:
+        verdict = "no figures"
+    return Change(label, model, before, now, None, None, None, None, speed, verdict)
+
+
+def _judged(change: Change, drawn: FloatArray, p: float) -> Change:
+    assert change.now is not None
+    assert change.before is not None
+    difference = change.now - change.before
+    low, high = interval(drawn)
+    verdict = "within noise" if not p < 1 - LEVEL else "better" if difference > 0 else "worse"
+    return Change(change.data, change.model, change.before, change.now, difference, low, high, p, change.speed, verdict)
