@@ -9,7 +9,7 @@ import click
 
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import progress
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from zoo.mapping.explain import Explanation
@@ -51,7 +51,6 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) ->
     Each channel in turn is replaced by its mean over the training data, and each square of ground by what is usual;
     what the answer loses is what rested on it. docs/explain.md says how to read it, and what it does not say.
     """
-    from zoo.errors import ZooError
     from zoo.mapping.explain import explain_window
     from zoo.mapping.scene import Scene
     from zoo.rasters.map_frame import check_picture
@@ -100,8 +99,8 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) ->
                     cells=given["cells"],
                     progress=show,
                 )
-        except ZooError as error:
-            raise type(error)(error.problem, where=error.where or scene[0], hint=error.hint) from error
+        except DataError as error:
+            raise DataError(error.problem, where=scene[0], hint=error.hint) from error
         _write(opened, asked, image, found, truth, loaded, threshold, bundle, target, given["record"])
     _print(found, threshold)
     files = ", ".join(relative(one) for one in outputs)

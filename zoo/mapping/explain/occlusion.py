@@ -120,9 +120,11 @@ def explain_window(
         raise ConfigError(f"{cells} squares along the window", hint="Give two or more")
     names = [band.name for band in bands]
     groups = [[_index(name, names) for name in group] for group in together]
-    known: NDArray[np.bool_] = np.isfinite(image[:, crop[0], crop[1]]).all(0)
+    known: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(image[:, crop[0], crop[1]]), axis=0)
     if not known.any():
         raise DataError("nothing in the window is known: a band is missing in every pixel of it")
+    # Infinities would spread over all that a convolution touches.
+    image = np.where(np.isfinite(image), image, np.float32(np.nan))
     means = predictor.mean.flatten().tolist()
     whole = torch.from_numpy(np.ascontiguousarray(image)).to(predictor.mean.device)
     asked = [[band] for band in range(len(names))] + groups
