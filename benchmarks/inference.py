@@ -173,6 +173,17 @@ def measure(name: str, batch: int, arguments: argparse.Namespace) -> list[dict[s
     return rows
 
 
+COLUMNS = {
+    "fp32 / eager": ("fp32", False, "eager"),
+    "fp32 + a. / eager": ("fp32", True, "eager"),
+    "fp32 + a. / eager + a.": ("fp32", True, "eager + allocator"),
+    "fp32 + a. / ONNX Runtime": ("fp32", True, "ONNX Runtime + allocator"),
+    "fp32 + a. / OpenVINO": ("fp32", True, "OpenVINO + allocator"),
+    "bf16 / eager": ("bf16", False, "eager"),
+    "bf16 + a. / eager": ("bf16", True, "eager"),
+}
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     """One line a row."""
     print(f"\n{'model':28} {'batch':>5} {'prec.':5} {'ours ms':>8} {'peer ms':>8} {'ratio':>6}  peer / ours")
@@ -181,6 +192,31 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['model']:28} {row['batch']:5} {row['precision']:5} {1000 * row['ours_s']:8.1f} "
             f"{1000 * row['peer_s']:8.1f} {row['ratio']:6.2f}  {row['peer']} / {row['ours']}"
         )
+
+
+def show_markdown(rows: list[dict[str, Any]]) -> None:
+    """The table of benchmarks/README.md: how many times as fast as a peer ours is."""
+    cells: dict[tuple[str, int], dict[tuple[str, bool, str], float]] = {}
+    for row in rows:
+        place = (row["precision"], row["ours"].endswith("allocator"), row["peer"])
+        cells.setdefault((row["model"], row["batch"]), {})[place] = row["ratio"]
+    print("\n| model | batch |" + "".join(f" {column} |" for column in COLUMNS))
+    print("|---|---:|" + "---:|" * len(COLUMNS))
+    for (model, batch), found in cells.items():
+        line = [f"{found[place]:.2f}" if place in found else "" for place in COLUMNS.values()]
+        print(f"| `{model}` | {batch} | " + " | ".join(line) + " |")
+    print("\n| enhanced U-Net to U-Net, both optimised | batch | time |\n|---|---:|---:|")
+    for row in rows:
+        if row["peer"].startswith("optimised unet"):
+            print(f"| {row['precision']}, {row['ours']} | {row['batch']} | {1 / row['ratio']:.2f} |")
+
+
+def keep(path: Path, machine: dict[str, object], rows: list[dict[str, Any]]) -> None:
+    """Write rows as they come; those of other models and batches that the file holds stay."""
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    fresh = {(row["model"], row["batch"]) for row in rows}
+    others = [row for row in before if (row["model"], row["batch"]) not in fresh]
+    path.write_text(json.dumps({"machine": machine, "rows": others + rows}, indent=2) + "\n")
 
 
 def main() -> None:
@@ -194,7 +230,13 @@ def main() -> None:
         "--seconds", type=float, default=20.0, help="of timing a model and batch, three rounds at least"
     )
     parser.add_argument("--json", type=Path, help="write the rows here; rows of other models that it holds are kept")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="measure nothing; print the rows of FILE as a table")
     arguments = parser.parse_args()
+    if arguments.table:
+        kept = json.loads(arguments.table.read_text())
+        show_markdown(kept["rows"])
+        print(f"\n{kept['machine']['processor']}, {kept['machine']['cores']} cores, {kept['machine']['versions']}")
+        return
     from zoo.training.environment import describe_environment
 
     rows: list[dict[str, Any]] = []
@@ -208,13 +250,11 @@ def main() -> None:
         for name in arguments.models.split(","):
             for batch in map(int, arguments.batches.split(",")):
                 rows += measure(name, batch, arguments)
+                if arguments.json:
+                    keep(arguments.json, machine, rows)
     show(rows)
+    show_markdown(rows)
     print(f"\n{machine['processor']}, {arguments.threads} threads, {machine['versions']}")
-    if arguments.json:
-        kept = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
-        fresh = {(row["model"], row["batch"]) for row in rows}
-        rows = [row for row in kept if (row["model"], row["batch"]) not in fresh] + rows
-        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

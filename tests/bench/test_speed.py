@@ -71,8 +71,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_the_search_ends_where_nothing_is_gained(clock: list[float]) -> None:
     model = Slow(clock, each=0.01)
     found = measure(lambda: model, (1, 4, 4), CPU, seconds=0.2)
-    assert (found.best_batch, max(found.passes)) == (8, 16)
-    assert found.stopped == "batch 16 is no faster than 8"
+    assert (found.best_batch, max(found.passes)) == (8, 32)
+    assert found.stopped == "batch 32 is no faster than 8"
     assert found.parameters == 3
     assert model.modes == {False}
     assert all(len(passes) >= 4 for passes in found.passes.values())
@@ -88,7 +88,7 @@ def test_the_search_ends_where_memory_or_patience_does(clock: list[float]) -> No
     assert told == [1, 2, 3]
     slow = measure(lambda: Slow(clock, 2.0), (1, 4, 4), CPU)
     assert sorted(slow.passes) == [1]
-    assert "would take more than 3 s" in slow.stopped
+    assert "would take more than 1.5 s" in slow.stopped
     fixed = measure(lambda: Slow(clock, 0.01), (1, 4, 4), CPU, batches=[16, 3])
     assert sorted(fixed.passes) == [3, 16]
 

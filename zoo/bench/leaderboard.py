@@ -108,7 +108,7 @@ def _make_row(label: str, trials: list[TrialResult]) -> Row:
     bad = next((trial for trial in trials if not trial.ok), None)
     each = [_figures(trial) for trial in good]
     names = list(dict.fromkeys(name for figures in each for name in figures))
-    samples = next((trial.measured["speed"] for trial in good if trial.measured.get("speed")), [])
+    samples: list[dict[str, Any]] = next((trial.measured["speed"] for trial in good if trial.measured.get("speed")), [])
     return Row(
         model=label,
         name=trials[0].config.model,

@@ -120,12 +120,21 @@ class Runner:
             (self.folder / RESUME).rmdir()
 
     def _earlier(self, config: TrialConfig, listener: Listener) -> TrialResult | None:
-        path = result_path(self.folder, config)
-        if not path.is_file():
-            return None
         try:
-            result = TrialResult.load(path)
+            return good_result(self.folder, config)
         except ResultError as error:
             listener.damaged(error)
             return None
-        return result if result.ok else None
+
+
+def good_result(folder: Path, config: TrialConfig) -> TrialResult | None:
+    """The result of an earlier call, if there is one and it has figures.
+
+    Raises:
+        ResultError: if the file cannot be used.
+    """
+    path = result_path(folder, config)
+    if not path.is_file():
+        return None
+    result = TrialResult.load(path)
+    return result if result.ok else None

@@ -24,7 +24,7 @@ from zoo.bench.energy import EnergyMeter
 
 LARGEST = {"cpu": 64}
 LARGEST_ON_GPU = 512
-LONGEST_PASS_S = 3.0
+LONGEST_PASS_S = 1.5
 """A batch whose pass takes longer ends the search for the fastest batch size [O]."""
 WORTH = 1.02
 """Gain in images a second below which a larger batch is not worth its memory [O]."""
@@ -124,7 +124,7 @@ def measure(
         shape: channels, height, width of an image.
         device: to compute on.
         precision: ``fp32``, or ``bf16`` autocast.
-        batches: sizes to time; ``None`` searches: 1, 2, 4 ... until nothing is gained.
+        batches: sizes to time; ``None`` searches: 1, 2, 4 ... until two in a row gain nothing.
         seconds: to time each.
         form: makes another form of the model for a batch, which is timed instead; that takes the precision on itself.
         told: called after each batch size, so that what was measured survives the process.
@@ -154,7 +154,8 @@ def measure(
             found.joules[batch] = joules / (batch * len(times))
         if told is not None:
             told(found)
-        if batches is None and batch > 1 and found.best_batch < batch:
+        # Twice in a row: a neighbour's noise must not end the search.
+        if batches is None and 2 * found.best_batch < batch:
             found.stopped = f"batch {batch} is no faster than {found.best_batch}"
             break
         if batches is None and 2 * statistics.median(times) > LONGEST_PASS_S:

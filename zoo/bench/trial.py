@@ -164,7 +164,7 @@ def _adapted(job: TrialJob, report: StageReport) -> dict[str, Any]:
     adapted = time.perf_counter()
 
     report("test", 0, len(splits["test"]))
-    predictor = bundle.predictor().to(device, memory_format=bundle.compute_format.memory_format)
+    predictor = bundle.predictor().to(device).to(memory_format=bundle.compute_format.memory_format)
     test = evaluate(
         predictor,
         bundle.compute_format,

@@ -109,6 +109,7 @@ class RunningTrial:
         self._context = context
         limit = job.config.recipe.time_limit
         self._deadline = None if limit is None else time.monotonic() + limit
+        self._stage: tuple[str, int, int] = ("start", 0, 1)
         self._accumulate, self._attempts = _read_attempts(job)
         job.log.parent.mkdir(parents=True, exist_ok=True)
         self._start()

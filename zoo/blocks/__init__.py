@@ -14,7 +14,7 @@ from zoo.blocks.channel_attention import ChannelAttention
 from zoo.blocks.double_conv import DoubleConv
 from zoo.blocks.hybrid_conv import HybridConv2d
 from zoo.blocks.mcsa import MCSA
-from zoo.blocks.padding import pad_to_multiple
+from zoo.blocks.padding import crop, pad_to_multiple
 from zoo.blocks.shrinkage import ResidualShrinkage, soft_threshold
 from zoo.blocks.spatial_attention import SpatialAttention
 
@@ -26,6 +26,7 @@ __all__ = [
     "HybridConv2d",
     "ResidualShrinkage",
     "SpatialAttention",
+    "crop",
     "pad_to_multiple",
     "soft_threshold",
 ]

@@ -59,9 +59,7 @@ DATA_OPTIONS = ("group_column", "group_pattern", "train_groups", "val_groups", "
     "[default: results, with --config results/NAME]",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the rows to this file as well.")
-@click.pass_context
 def bench(
-    context: click.Context,
     config_file: Path | None,
     device: str,
     jobs: int,
@@ -86,6 +84,7 @@ def bench(
     from zoo.bench.folder import check_folder, claimed
     from zoo.files import check_writable_folder
 
+    context = click.get_current_context()
     overriding = {
         name for name in given if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }

@@ -5,21 +5,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
-from zoo.deploy.dead_taps import CentreTapConv2d
 from zoo.deploy.gpu import CompiledForm, GraphedForm
 from zoo.deploy.hybrid import HybridForm
-from zoo.deploy.torch_form import Precision, TorchForm, TorchOptions, make_torch_form
+from zoo.deploy.torch_form import Precision, ThreadedForm, TorchForm, TorchOptions, make_torch_form
 from zoo.training.precision import bf16_in_hardware
 
 AS_IT_WAS = "as it was"
 AT_ONCE = (1, 4)
 """Images that go through the model together, where a batch has more: fewer of them stay in the cache."""
+
+MANY_THREADS = 4
+"""From so many on, half of them are tried too: two of a core share its arithmetic, and small maps keep few busy."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,16 @@ def candidates_for(
         hybrids: form of each hybrid convolution, for each precision.
     """
 
-    @cache
+    made: WeakValueDictionary[TorchOptions, TorchForm] = WeakValueDictionary()
+
     def torch_form(options: TorchOptions) -> TorchForm:
-        if options.images:
-            return torch_form(replace(options, images=0)).at_once(options.images)
-        return make_torch_form(folded, example, options, hybrids.get(options.precision, {}))
+        form = made.get(options)
+        if form is None and options.images:
+            form = torch_form(replace(options, images=0)).at_once(options.images)
+        elif form is None:
+            form = make_torch_form(folded, example, options, hybrids.get(options.precision, {}))
+        made[options] = form
+        return form
 
     def as_it_was() -> nn.Module:
         return TorchForm(copy.deepcopy(model), TorchOptions(channels_last=False, fused=False)).eval()
@@ -74,6 +82,12 @@ def candidates_for(
         if one.channels_last:
             found += [_torch(replace(one, fused=True, images=count), torch_form) for count in images]
         found.append(_torch(one, torch_form))
+    threads = torch.get_num_threads()
+    if example.device.type == "cpu" and threads >= MANY_THREADS:
+        half = partial(ThreadedForm, threads=threads // 2)
+        found += [
+            _wrapped(f"{threads // 2} threads", replace(one, fused=True), torch_form, half) for one in options[1:]
+        ]
     if example.device.type == "cuda":
         for one in options[1:]:
             if one.precision in precisions:
@@ -101,29 +115,28 @@ def _wrapped(
 
 
 def _backends(folded: nn.Module, example: Tensor, precisions: tuple[Precision, ...]) -> list[Candidate]:
-    # A trace follows the branch that the example takes: a graph with dead taps is right at its own size alone.
-    fixed = any(isinstance(module, CentreTapConv2d) for module in folded.modules())
-
+    # Graphs of one size: backends plan their memory for it, and a trace follows the branch that the example takes, so
+    # that one with dead taps would be wrong at another.
     @cache
     def graph() -> Any:
         from zoo.deploy.onnx_graph import export_onnx
 
-        return export_onnx(folded, example[:2], dynamic=not fixed)
+        return export_onnx(folded, example[:2], dynamic=False)
 
     def onnx_runtime() -> nn.Module:
         from zoo.deploy.backends import OnnxRuntimeModule
 
-        return OnnxRuntimeModule(folded, example, dynamic=not fixed, graph=graph())
+        return OnnxRuntimeModule(folded, example, dynamic=False, graph=graph())
 
     def openvino(precision: Precision) -> nn.Module:
         from zoo.deploy.backends import OpenVinoModule
 
-        return OpenVinoModule(folded, example, precision=precision, dynamic=not fixed, graph=graph())
+        return OpenVinoModule(folded, example, precision=precision, dynamic=False, graph=graph())
 
     found = [
-        Candidate("ONNX Runtime, fp32", "fp32", onnx_runtime, not fixed),
-        Candidate("OpenVINO, fp32", "fp32", lambda: openvino("fp32"), not fixed),
+        Candidate("ONNX Runtime, fp32", "fp32", onnx_runtime, any_size=False),
+        Candidate("OpenVINO, fp32", "fp32", lambda: openvino("fp32"), any_size=False),
     ]
     if bf16_in_hardware(torch.device("cpu")):
-        found.append(Candidate("OpenVINO, bf16", "bf16", lambda: openvino("bf16"), not fixed))
+        found.append(Candidate("OpenVINO, bf16", "bf16", lambda: openvino("bf16"), any_size=False))
     return found

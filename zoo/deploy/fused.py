@@ -43,7 +43,7 @@ def activation_of(module: nn.Module) -> Activation | None:
 def packing_works() -> bool:
     """Whether this build of torch has the fused operators."""
     return (
-        torch.backends.mkldnn.is_available()
+        bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
     )
@@ -62,40 +62,117 @@ class PackedConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, activation: Activation = NO_ACTIVATION) -> None:
         super().__init__()
-        self.geometry = geometry(conv)
+        assert not isinstance(conv.padding, str)
+        geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
         self.activation = activation
-        # The bias is a parameter in any case: by its type the model knows what input it takes.
-        bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-        self.bias = nn.Parameter(bias, requires_grad=False)
-        self.weight = pack(conv.weight, self.geometry)
+        self.kernel = PackedKernel(conv.weight, conv.bias, geometry)
 
     def forward(self, x: Tensor) -> Tensor:
-        name, constants = self.activation
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, *self.geometry, name, constants, ""
-        )
+        y: Tensor = self.kernel(x, self.activation)
         return y
 
 
 Geometry = tuple[list[int], list[int], list[int], int]
+"""Padding, stride, dilation and groups, in the order of the operators."""
+
+SHAPES_KEPT = 3
+"""Shapes of input for which packed weights are kept: the layout depends on the shape, and another one is repacked at
+every call, which for a deep layer takes longer than its convolution."""
 
 
-def geometry(conv: nn.Conv2d) -> Geometry:
-    """Padding, stride, dilation and groups, in the order of the operators."""
-    assert not isinstance(conv.padding, str)
-    return list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+class PackedKernel(nn.Module):
+    """A convolution by oneDNN with weights packed for the shapes that it meets.
+
+    Args:
+        weight: as ``nn.Conv2d`` has it.
+        bias: or ``None``.
+        geometry: of the convolution.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        dense = weight.detach().contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(dense, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self._packed: dict[tuple[int, ...], Tensor] = {}
+
+    def packed(self, shape: tuple[int, ...]) -> Tensor:
+        """Weights in the layout that oneDNN wants for input of ``shape``."""
+        found = self._packed.get(shape)
+        if found is None:
+            while len(self._packed) >= SHAPES_KEPT:
+                self._packed.pop(next(iter(self._packed)), None)
+            found = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(shape))
+            assert isinstance(found, Tensor)
+            self._packed[shape] = found
+        return found
+
+    def forward(self, x: Tensor, activation: Activation) -> Tensor:
+        """``activation(conv(x) + bias)``."""
+        name, constants = activation
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self.packed(tuple(x.shape)), self.bias, *self.geometry, name, constants, ""
+        )
+        return y
+
+    def add_to(self, total: Tensor, x: Tensor, activation: Activation) -> Tensor:
+        """``activation(total + conv(x))`` in the memory of ``total``, without the bias."""
+        name, constants = activation
+        unary = None if name == "none" else name
+        torch.ops.mkldnn._convolution_pointwise_.binary(
+            total, x, self.packed(tuple(x.shape)), None, *self.geometry, "add", 1.0, unary, list(constants), ""
+        )
+        return total
 
 
-def pack(weight: Tensor, shape: Geometry) -> Tensor:
-    """Weights in oneDNN's own layout."""
-    dense = weight.detach().contiguous(memory_format=torch.channels_last)
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(dense, *shape, None)
-    return packed
+class PackedConvTranspose2d(nn.Module):
+    """A transposed convolution whose kernel is its stride, as one 1x1 convolution and a rearrangement of its output.
+
+    Every output pixel comes from one input pixel, so the product is that of a 1x1 convolution to as many channels as
+    the kernel has taps times outputs; oneDNN's own transposed convolution takes up to three times as long, in bfloat16
+    more.
+
+    Args:
+        conv: for which :func:`is_upsampling` holds, float32 or bfloat16.
+
+    Shape:
+        As ``conv``; the type of the input must be that of the weights, and its layout channels last.
+    """
+
+    def __init__(self, conv: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        self.taps = conv.kernel_size
+        inputs, outputs = conv.weight.shape[:2]
+        self.outputs = outputs
+        weight = conv.weight.detach().permute(2, 3, 1, 0).reshape(-1, inputs, 1, 1)
+        bias = None if conv.bias is None else conv.bias.detach().repeat(self.taps[0] * self.taps[1])
+        self.kernel = PackedKernel(weight, bias, ([0, 0], [1, 1], [1, 1], 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        down, right = self.taps
+        product: Tensor = self.kernel(x, NO_ACTIVATION)
+        taps = product.permute(0, 2, 3, 1).reshape(batch, height, width, down, right, self.outputs)
+        pixels: Tensor = taps.transpose(2, 3).reshape(batch, height * down, width * right, self.outputs)
+        return pixels.permute(0, 3, 1, 2)
+
+
+def is_upsampling(module: nn.Module) -> bool:
+    """Whether a module is a transposed convolution that :class:`PackedConvTranspose2d` can stand in for."""
+    if not is_plain(module, nn.ConvTranspose2d):
+        return False
+    assert isinstance(module, nn.ConvTranspose2d)
+    padded = any((*module.padding, *module.output_padding))
+    return module.kernel_size == module.stride and module.groups == 1 and module.dilation == (1, 1) and not padded
 
 
 def packable(module: nn.Module) -> bool:
     """Whether a module is a convolution that :class:`PackedConv2d` can stand in for."""
-    return is_plain(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    if not is_plain(module, nn.Conv2d):
+        return False
+    assert isinstance(module, nn.Conv2d)
+    return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
 def give_activations(model: nn.Module, flow: Flow, takers: Collection[str]) -> dict[str, Activation]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.blocks import HybridConv2d
-from zoo.deploy.fused import NO_ACTIVATION, Activation, Geometry, pack
+from zoo.deploy.fused import NO_ACTIVATION, Activation, Geometry, PackedKernel
 from zoo.deploy.triton_average import TRITON, averaged_convolution
 
 HybridForm = Literal["two", "merged", "averaged"]
@@ -56,43 +56,32 @@ class FoldedHybridConv2d(nn.Module):
         self.channels = [branch.channels if layer.mode == "split" else slice(None) for branch in layer.branches]
         self.ratio, self.rate = 1.0, 1
         bias = layer.total_bias()
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         kernels: list[Tensor]
         if form == "two":
             kernels = layer.branch_kernels()
-            self.geometries = [
-                _geometry(layer.kernel_size, branch.dilation, branch.groups) for branch in layer.branches
-            ]
+            geometries = [_geometry(layer.kernel_size, branch.dilation, branch.groups) for branch in layer.branches]
         elif form == "merged":
             kernels = [layer.merged_kernel()]
-            self.geometries = [_geometry(kernels[0].shape[-1], 1, 1)]
+            geometries = [_geometry(kernels[0].shape[-1], 1, 1)]
             self.channels = [slice(None)]
         else:
             first, second = layer.branches
             kernel = first.scale * layer.weight
             # Rows of the matrix are taps, and the channels of each lie side by side, as in the columns.
             kernels = [kernel.permute(0, 2, 3, 1).reshape(layer.out_channels, -1, 1, 1)]
-            self.geometries = [_geometry(1, 1, 1)]
+            geometries = [_geometry(1, 1, 1)]
             self.near, self.far = first.dilation, second.dilation
             self.ratio = second.scale / first.scale
-        for index, kernel in enumerate(kernels):
-            self.register_parameter(f"weight_{index}", nn.Parameter(kernel.detach().clone(), requires_grad=False))
-        self._packed_weights: list[Tensor] = []
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """Kernels as they were given, one a convolution."""
-        return [self.get_parameter(f"weight_{index}") for index in range(len(self.geometries))]
+        self.kernels = nn.ModuleList(
+            PackedKernel(kernel, bias if index == 0 else None, geometry)
+            for index, (kernel, geometry) in enumerate(zip(kernels, geometries, strict=True))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed and not self._packed_weights:
-            self._packed_weights = [
-                pack(weight, shape) for weight, shape in zip(self.weights, self.geometries, strict=True)
-            ]
         if self.form == "averaged":
             return self._averaged_in_triton(x) if x.is_cuda and TRITON else self._averaged(x)
         total: Tensor | None = None
-        last = len(self.geometries) - 1
+        last = len(self.kernels) - 1
         for index, channels in enumerate(self.channels):
             part = x[:, channels] if channels != slice(None) else x
             total = self._convolve(index, part, total, self.activation if index == last else NO_ACTIVATION)
@@ -101,29 +90,13 @@ class FoldedHybridConv2d(nn.Module):
 
     def _convolve(self, index: int, x: Tensor, total: Tensor | None, activation: Activation) -> Tensor:
         """Convolution ``index`` of ``x``, added to ``total`` in place where there is one, which then has the bias."""
-        padding, stride, dilation, groups = self.geometries[index]
-        bias = self.bias if total is None else None
-        if not self.packed:
-            y = F.conv2d(x, self.weights[index], bias, stride, padding, dilation, groups)
-            return activation(y if total is None else total.add_(y))
-        weight, (name, constants) = self._packed_weights[index], activation
-        if total is None:
-            y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *self.geometries[index], name, constants, "")
-            assert isinstance(y, Tensor)
-            return y
-        torch.ops.mkldnn._convolution_pointwise_.binary(
-            total,
-            x,
-            weight,
-            None,
-            *self.geometries[index],
-            "add",
-            1.0,
-            None if name == "none" else name,
-            list(constants),
-            "",
-        )
-        return total
+        kernel = self.kernels[index]
+        assert isinstance(kernel, PackedKernel)
+        if self.packed:
+            return kernel(x, activation) if total is None else kernel.add_to(total, x, activation)
+        padding, stride, dilation, groups = kernel.geometry
+        y = F.conv2d(x, kernel.weight, kernel.bias, stride, padding, dilation, groups)
+        return activation(y if total is None else total.add_(y))
 
     def _averaged(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
@@ -131,21 +104,24 @@ class FoldedHybridConv2d(nn.Module):
         y = x.new_empty((batch, height, width, self.out_channels)).permute(0, 3, 1, 2)
         rows = max(1, min(height, STRIP_BYTES // (width * taps * taps * channels * x.element_size())))
         columns = x.new_empty((rows, width, taps, taps, channels))
+        flat = columns.reshape(1, rows, width, -1).permute(0, 3, 1, 2)
+        # All strips have one height, or weights would be packed for two: the last goes back over what is done.
+        tops = [*range(0, height - rows, rows), height - rows]
         for image, result in zip(x, y, strict=True):
             padded = F.pad(image.permute(1, 2, 0), (0, 0, reach, reach, reach, reach))
-            for top in range(0, height, rows):
-                strip = columns[: min(rows, height - top)]
-                near, far = (_taps(padded, strip, top, rate, reach, taps) for rate in (self.near, self.far))
-                torch.add(near, far, alpha=self.ratio, out=strip)
-                flat = strip.reshape(1, len(strip), width, -1).permute(0, 3, 1, 2)
+            for top in tops:
+                near, far = (_taps(padded, columns, top, rate, reach, taps) for rate in (self.near, self.far))
+                torch.add(near, far, alpha=self.ratio, out=columns)
                 result[:, top : top + rows] = self._convolve(0, flat, None, self.activation)[0]
         return y
 
     def _averaged_in_triton(self, x: Tensor) -> Tensor:
+        kernel = self.kernels[0]
+        assert isinstance(kernel, PackedKernel)
         y = averaged_convolution(
             x,
-            self.weights[0].flatten(1),
-            self.bias,
+            kernel.weight.flatten(1),
+            kernel.bias,
             rates=(self.near, self.far),
             taps=self.kernel_size,
             ratio=self.ratio,

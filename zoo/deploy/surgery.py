@@ -10,10 +10,10 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
     old = model.get_submodule(name)
     # Some models ask a layer whether they are training.
     new.train(old.training)
-    for parent in model.modules():
-        for key, child in parent.named_children():
-            if child is old:
-                setattr(parent, key, new)
+    # All places first: the new module may hold the old one.
+    places = [(parent, key) for parent in model.modules() for key, child in parent.named_children() if child is old]
+    for parent, key in places:
+        setattr(parent, key, new)
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:

@@ -86,10 +86,11 @@ class Resampling:
         """
         stacked = np.stack(replicates)
         if len(stacked) == 1:
-            return stacked[0]
+            return np.asarray(stacked[0])
         generator = np.random.default_rng((self.seed, len(stacked)))
         chosen = generator.integers(len(stacked), size=stacked.shape)
-        return np.take_along_axis(stacked, chosen, axis=0).mean(axis=0)
+        mean: FloatArray = np.take_along_axis(stacked, chosen, axis=0).mean(axis=0)
+        return mean
 
 
 def interval(replicates: FloatArray, level: float = LEVEL) -> tuple[float, float]:

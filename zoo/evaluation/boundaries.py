@@ -79,7 +79,8 @@ class BoundaryCounts:
         if not self.predicted.sum() and not self.truth.sum():
             return np.full(len(DISTANCES), np.nan)
         total = near + covered
-        return np.divide(2 * near * covered, total, out=np.zeros(len(DISTANCES)), where=total > 0)
+        f1: NDArray[np.float64] = np.divide(2 * near * covered, total, out=np.zeros(len(DISTANCES)), where=total > 0)
+        return f1
 
     @classmethod
     def concatenate(cls, parts: list[BoundaryCounts]) -> BoundaryCounts:

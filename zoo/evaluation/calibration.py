@@ -16,7 +16,7 @@ from zoo.evaluation.counts import IntArray
 LIMIT = 12.0
 STEP = 0.1
 BINS = round(2 * LIMIT / STEP)
-CENTRES: NDArray[np.float64] = -LIMIT + STEP * (np.arange(BINS) + 0.5)
+CENTRES: NDArray[np.float64] = -LIMIT + STEP * (np.arange(BINS, dtype=np.float64) + 0.5)
 RELIABILITY_BINS = 15
 """Of equal width in probability, as in Guo et al. 2017."""
 

@@ -131,7 +131,7 @@ def size_names(pixel_size: float | None) -> tuple[str, ...]:
     return (f"< {edges[0]} {unit}", *between, f">= {edges[-1]} {unit}")
 
 
-def _image_of(labels: NDArray[np.int32], count: int) -> IntArray:
+def _image_of(labels: NDArray[np.signedinteger[Any]], count: int) -> IntArray:
     """The image that each component lies in: labels are given in the order of images."""
     last = np.maximum.accumulate(labels.reshape(len(labels), -1).max(axis=1)) if len(labels) else np.zeros(0, np.int64)
     return np.searchsorted(last, np.arange(1, count + 1))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.blocks.checks import check_positive
-from zoo.blocks.padding import pad_to_multiple
+from zoo.blocks.padding import crop, pad_to_multiple
 from zoo.errors import ModelError
 
 
@@ -48,8 +48,7 @@ class SegmentationModel(nn.Module):
         """
         self.check_input(x)
         height, width = x.shape[-2:]
-        logits = self.segment(pad_to_multiple(x, self.stride))
-        return logits[..., :height, :width]
+        return crop(self.segment(pad_to_multiple(x, self.stride)), height, width)
 
     def check_input(self, x: Tensor) -> None:
         """Refuse what :meth:`segment` would fail on with an obscure message, or silently misread.

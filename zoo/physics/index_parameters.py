@@ -128,7 +128,7 @@ class IndexParameters:
             try:
                 ranges[name] = FeatureRange(low, high)
             except ConfigError as error:
-                raise DataError(f"{name}: {error.problem}", where=where, hint="Low is below high") from error
+                raise ConfigError(f"{name}: {error.problem}", hint="Low is below high") from error
         rain = _table(values, "rain", where)
         _check_rain_units(_table(rain, "units", where), where)
         return cls(weights, ranges, _rain(rain, where), _clip(rain, where), str(values.get("source", "")))

@@ -221,7 +221,7 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
                 where=f"column {name!r}",
                 hint="Leave the cells empty, or name the code that means missing with --missing",
             )
-    rainfall_factor(*columns, clip=settings.rain_clip)
+    rainfall_factor(columns[0], columns[1], clip=settings.rain_clip)
 
 
 def _why_skipped(name: str, table: RiskTable, settings: CompareSettings) -> str | None:

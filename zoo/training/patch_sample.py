@@ -32,7 +32,8 @@ class PatchSample:
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """The patches in batches of ``size``, the last one perhaps smaller."""
-        yield from self.images.split(size)
+        for first in range(0, len(self), size):
+            yield self.images[first : first + size]
 
     @classmethod
     def draw(cls, batches: Iterable[Tensor], names: Sequence[str], *, pixels: int, seed: int) -> PatchSample:

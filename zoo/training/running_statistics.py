@@ -1,25 +1,28 @@
 """Running statistics of normalisation layers, computed anew over unlabelled images, exactly and at any batch size.
 
 In training mode a batch-norm layer normalises by its batch, so what reaches the layer behind it depends on which
-images share a batch. Here every layer normalises by its stored statistics while the moments of its input are gathered
-over all images; the stored ones are then replaced, and the images pass again until nothing moves. The first layer is
-exact after one pass, the second after two: a network of n layers is exact after n passes, and close long before.
+images share a batch. Here layers are taken one by one, in the order in which images reach them: the moments of a
+layer's input are gathered over all images, while the layers before it normalise by the statistics that they have
+already been given. That is what one batch of all images would give, in the memory of a small one; it takes as many
+passes as there are layers, each as far as its layer.
+
+Replacing all layers after each pass until nothing moves, which needs no order, does not work: an error in one layer
+grows on its way through the next ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from zoo.errors import ModelError, ResultError
-
-TOLERANCE = 0.01
-"""Largest movement of a layer's statistics, in standard deviations of its channels, at which passes end [O]."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,30 @@ class Moments:
     Attributes:
         mean: float64 ``(C,)``.
         var: population variance, float64 ``(C,)``.
-        weight: places they were computed over; a place that is missing in the image counts less.
+        mean_error: variance of ``mean`` had other images of the same region been drawn, float64 ``(C,)``; ``None``
+            where it cannot be told: of one image, or of statistics that were stored.
+        var_error: the same of ``var``.
     """
 
     mean: Tensor
     var: Tensor
-    weight: float
+    mean_error: Tensor | None = None
+    var_error: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far one layer's statistics lie from those of the source, in squared standard deviations of its channels.
+
+    Attributes:
+        distance: mean over channels of ``((m1 - m0) / s0)^2 + (ln s1 / s0)^2`` [O].
+        error: what ``distance`` would be on average by the choice of images alone; infinite where it cannot be told.
+        share: of the target in the statistics that the layer was given.
+    """
+
+    distance: float
+    error: float
+    share: float
 
 
 State = dict[str, Moments]
@@ -44,15 +65,19 @@ def tracked_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that normalise by running statistics, by name: batch norm of any kind, of any library.
 
     A layer is known by its buffers ``running_mean`` and ``running_var``, so that ``BatchNorm1d`` to ``3d``,
-    ``SyncBatchNorm``, instance norm with tracked statistics, and the frozen and fused variants of other libraries are
-    all found; a batch norm that tracks nothing is none.
+    ``SyncBatchNorm``, and the frozen and fused variants of other libraries are all found. A batch norm that tracks
+    nothing is none, nor is an instance norm, whose statistics are not those of all images together.
     """
     found = {}
     for name, module in model.named_modules():
-        mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
-        if isinstance(mean, Tensor) and isinstance(var, Tensor) and mean.ndim == 1 and mean.shape == var.shape:
+        buffers = dict(module.named_buffers(recurse=False))
+        if {"running_mean", "running_var"} <= buffers.keys() and not isinstance(module, _InstanceNorm):
             found[name] = module
     return found
+
+
+def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    return layer.get_buffer("running_mean"), layer.get_buffer("running_var")
 
 
 def stored(model: nn.Module) -> State:
@@ -63,13 +88,13 @@ def stored(model: nn.Module) -> State:
     """
     state = {}
     for name, layer in tracked_layers(model).items():
-        mean, var = layer.running_mean.detach().double().cpu(), layer.running_var.detach().double().cpu()
+        mean, var = (buffer.detach().double().cpu() for buffer in _buffers(layer))
         if not (torch.isfinite(mean).all() and torch.isfinite(var).all() and (var >= 0).all()):
             raise ResultError(
                 f"the running statistics of layer {name!r} are not finite",
                 hint="The model diverged in training, or the bundle was edited; train it again",
             )
-        state[name] = Moments(mean, var, math.inf)
+        state[name] = Moments(mean, var)
     return state
 
 
@@ -77,50 +102,57 @@ def store(model: nn.Module, state: State) -> None:
     """Put ``state`` into the layers of ``model``."""
     layers = tracked_layers(model)
     for name, moments in state.items():
-        layers[name].running_mean.copy_(moments.mean)
-        layers[name].running_var.copy_(moments.var)
+        mean, var = _buffers(layers[name])
+        mean.copy_(moments.mean)
+        var.copy_(moments.var)
 
 
-def blended(source: State, target: State, share: float) -> State:
-    """``(1 - share) * source + share * target``, mean and variance apart [S: Schneider et al. 2020, eq. 2]."""
-    return {
-        name: Moments(
-            torch.lerp(one.mean, target[name].mean, share),
-            torch.lerp(one.var, target[name].var, share),
-            target[name].weight,
-        )
-        for name, one in source.items()
-    }
+def measure_shift(source: Moments, target: Moments) -> Shift:
+    """Compare what a layer gets from a region with what it got in training, and with what chance would explain.
 
-
-def distances(source: State, target: State) -> dict[str, float]:
-    """How far each layer's statistics moved, in the source's standard deviations: the root mean square over channels.
-
-    Mean and spread count alike: ``sqrt(mean(((m1 - m0) / s0)^2 + (ln s1 / s0)^2))`` [O].
+    The share is that of the positive-part James-Stein estimator [S: Efron and Morris 1973, J. Am. Stat. Assoc. 68,
+    117-130]: ``max(0, 1 - error / distance)``. Few images, or images that differ much among themselves, leave the
+    source's statistics nearly as they are; a shift far beyond chance replaces them.
     """
-    found = {}
-    for name, one in source.items():
-        # A dead channel has no spread to measure by.
-        floor = 1e-5 * float(one.var.mean()) + 1e-12
-        before, after = one.var + floor, target[name].var + floor
-        shift = (target[name].mean - one.mean) / before.sqrt()
-        stretch = 0.5 * (after / before).log()
-        found[name] = float((shift.square() + stretch.square()).mean().sqrt())
-    return found
+    # A dead channel has no spread to measure by.
+    floor = 1e-5 * source.var.mean() + 1e-12
+    before, after = source.var + floor, target.var + floor
+    moved = (target.mean - source.mean).square() / before + (0.5 * (after / before).log()).square()
+    distance = float(moved.mean())
+    if target.mean_error is None or target.var_error is None:
+        return Shift(distance, math.inf, 0.0)
+    error = float((target.mean_error / before + target.var_error / (4 * after.square())).mean())
+    return Shift(distance, error, max(0.0, 1 - error / distance) if distance else 0.0)
 
 
 @torch.inference_mode()
-def gather(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[Tensor]) -> State:
-    """One pass: moments of what reaches each layer while all normalise by what they have stored.
+def replace_statistics(
+    model: nn.Module,
+    run: Callable[[Tensor], object],
+    batches: Callable[[], Iterable[Tensor]],
+    share: float | None = None,
+    on_layer: Callable[[int], None] | None = None,
+) -> dict[str, Shift]:
+    """Move every layer of ``model`` to the statistics of its input over the images, wholly or in part.
+
+    A layer that no image reaches, or only a single value, keeps what it has. A layer that is used several times gets
+    the moments of all its uses together.
 
     Args:
-        model: in eval mode; left as it is.
+        model: in eval mode; changed in place.
         run: gives a batch to the model.
-        batches: float32 ``(B, C, H, W)``, NaN where missing; a missing place weighs nothing.
+        batches: gives the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. A missing place
+            weighs nothing.
+        share: of the images in mean and variance, in [0, 1]; ``None`` for the share of :func:`measure_shift`, a layer
+            its own.
+        on_layer: called with the number of layers done.
+
+    Returns:
+        How far each layer lay from the source, by name, in the order in which images reach them.
 
     Raises:
-        ModelError: if the model has no layer with running statistics, or none was reached.
-        ResultError: if an activation is not finite.
+        ModelError: if the model has no layer with running statistics.
+        ResultError: naming the layer whose stored statistics or input are not finite.
     """
     layers = tracked_layers(model)
     if not layers:
@@ -128,102 +160,128 @@ def gather(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[
             "the model has no normalisation layer with running statistics (batch norm), so none can be re-estimated",
             where=type(model).__name__,
         )
-    sums = {name: _Sums() for name in layers}
-    valid: list[Tensor] = []
+    source = stored(model)
+    shifts = {}
+    for number, (name, uses) in enumerate(_order_of_use(layers, run, batches).items()):
+        found = _moments(layers[name], uses, run, batches)
+        if found is not None:
+            if not (torch.isfinite(found.mean).all() and torch.isfinite(found.var).all()):
+                raise ResultError(
+                    f"what reaches layer {name!r} is not finite",
+                    hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
+                )
+            shift = measure_shift(source[name], found)
+            shifts[name] = shift if share is None else replace(shift, share=share)
+            part = shifts[name].share
+            mean, var = (torch.lerp(getattr(source[name], one), getattr(found, one), part) for one in ("mean", "var"))
+            store(model, {name: Moments(mean, var)})
+        if on_layer is not None:
+            on_layer(number + 1)
+    return shifts
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: sums[name].add(inputs[0], valid[-1])
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+def _order_of_use(
+    layers: dict[str, nn.Module], run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
+) -> dict[str, int]:
+    """How often one image reaches each layer, in the order in which it first does."""
+    uses: dict[str, int] = {}
+
+    def count(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _layer, _inputs: uses.update({name: uses.get(name, 0) + 1})
+
+    handles = [layer.register_forward_pre_hook(count(name)) for name, layer in layers.items()]
     try:
-        for batch in batches:
-            valid[:] = [(~torch.isnan(batch).any(1, keepdim=True)).float()]
-            run(batch)
+        run(next(iter(batches()))[:1])
     finally:
         for handle in handles:
             handle.remove()
-    before = stored(model)
-    return {name: total.moments(before[name], name) for name, total in sums.items()}
+    return uses
 
 
-def settle(
-    model: nn.Module,
-    run: Callable[[Tensor], object],
-    batches: Callable[[], Iterable[Tensor]],
-    *,
-    tolerance: float = TOLERANCE,
-    on_pass: Callable[[int], None] | None = None,
-) -> int:
-    """Replace the running statistics of ``model`` by those of the images.
-
-    Each layer's statistics are those of its input as the adapted layers before it make it.
-
-    Args:
-        model: in eval mode; changed in place.
-        run: gives a batch to the model.
-        batches: gives the same batches at every call.
-        tolerance: movement at which passes end.
-        on_pass: called with the number of passes done.
-
-    Returns:
-        The number of passes.
-    """
-    current = stored(model)
-    number = 0
-    for number in range(1, len(current) + 2):
-        after = gather(model, run, batches())
-        moved = max(distances(current, after).values())
-        store(model, after)
-        current = after
-        if on_pass is not None:
-            on_pass(number)
-        if moved <= tolerance:
-            break
-    return number
+class _ReachedError(Exception):
+    """What lies behind a layer is not needed."""
 
 
-class _Sums:
-    """Weighted moments, image by image, combined in float64 [S: Chan, Golub and LeVeque 1983]."""
+def _moments(
+    layer: nn.Module, uses: int, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
+) -> Moments | None:
+    """Moments of what reaches one layer; ``None`` if that is a single value or nothing."""
+    sums = MomentSums()
+    valid: Tensor | None = None
+    seen = 0
+
+    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal seen
+        sums.add(inputs[0], valid)
+        seen += 1
+        if seen == uses:
+            raise _ReachedError
+
+    handle = layer.register_forward_pre_hook(hook)
+    try:
+        for batch in batches():
+            missing = torch.isnan(batch).any(1, keepdim=True)
+            valid = (~missing).float() if bool(missing.any()) else None
+            seen = 0
+            with suppress(_ReachedError):
+                run(batch)
+    finally:
+        handle.remove()
+    return sums.moments()
+
+
+class MomentSums:
+    """Moments of one layer's input, image by image: one at a time stays in the processor's cache."""
 
     def __init__(self) -> None:
-        self.weight = 0.0
-        self.mean: Tensor | None = None
-        self.squares: Tensor | None = None
+        self.weights: list[float] = []
+        self.means: list[Tensor] = []
+        self.variances: list[Tensor] = []
 
-    def add(self, inputs: Tensor, valid: Tensor) -> None:
-        values = inputs.detach().float()
-        values = values.flatten(2) if values.ndim > 2 else values[..., None]
-        if inputs.ndim == 4 and len(inputs) == len(valid):
-            weights = F.adaptive_avg_pool2d(valid, inputs.shape[-2:]).flatten(2)
-        else:
-            weights = torch.ones((len(inputs), 1, values.shape[2]), device=inputs.device)
-        totals = weights.sum(2)
-        means = (values * weights).sum(2) / totals.clamp_min(1e-12)
-        squares = ((values - means[..., None]).square() * weights).sum(2)
-        for total, mean, square in zip(
-            totals.double().cpu(), means.double().cpu(), squares.double().cpu(), strict=True
-        ):
-            self._combine(float(total), mean, square)
+    def add(self, inputs: Tensor, valid: Tensor | None) -> None:
+        """Add a layer's input, ``(B, C, ...)``, with the valid places of the images, ``(B, 1, H, W)``."""
+        weights = _weights(inputs, valid)
+        for number, image in enumerate(inputs.detach()):
+            # Channels last, whatever the layout: a view where the layout is that, else a copy.
+            values = image.movedim(0, -1).reshape(-1, len(image)).float()
+            if weights is None:
+                weight, mean = float(len(values)), values.mean(0)
+                squares = (values - mean).square_().sum(0)
+            else:
+                places = weights[number][:, None]
+                weight = float(places.double().sum())
+                mean = (values * places).sum(0) / max(weight, 1e-12)
+                squares = (values - mean).square_().mul_(places).sum(0)
+            if weight > 0:
+                self.add_image(weight, mean.double().cpu(), squares.double().cpu() / weight)
 
-    def _combine(self, weight: float, mean: Tensor, squares: Tensor) -> None:
-        if weight <= 0:
-            return
-        if self.mean is None or self.squares is None:
-            self.weight, self.mean, self.squares = weight, mean, squares
-            return
-        together = self.weight + weight
-        shift = mean - self.mean
-        self.mean = self.mean + shift * (weight / together)
-        self.squares = self.squares + squares + shift.square() * (self.weight * weight / together)
-        self.weight = together
+    def add_image(self, weight: float, mean: Tensor, var: Tensor) -> None:
+        """Add one image by its weight and by the mean and variance of its channels, float64 ``(C,)``."""
+        self.weights.append(weight)
+        self.means.append(mean)
+        self.variances.append(var)
 
-    def moments(self, before: Moments, name: str) -> Moments:
-        """What was gathered; what was there before where nothing, or a single place, was seen."""
-        if self.mean is None or self.squares is None or self.weight <= 1:
-            return Moments(before.mean, before.var, self.weight)
-        if not (torch.isfinite(self.mean).all() and torch.isfinite(self.squares).all()):
-            raise ResultError(
-                f"what reaches layer {name!r} is not finite",
-                hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
-            )
-        return Moments(self.mean, self.squares / self.weight, self.weight)
+    def moments(self) -> Moments | None:
+        """What was added together; ``None`` if that is a single value or nothing."""
+        if sum(self.weights) <= 1:
+            return None
+        weights = torch.tensor(self.weights, dtype=torch.float64)[:, None]
+        weights = weights / weights.sum()
+        means = torch.stack(self.means)
+        mean = (weights * means).sum(0)
+        spreads = torch.stack(self.variances) + (means - mean).square()
+        var = (weights * spreads).sum(0)
+        images = 1 / float(weights.square().sum())
+        if images < 1.5:
+            return Moments(mean, var)
+        errors = (
+            (weights * (one - centre).square()).sum(0) / (images - 1) for one, centre in ((means, mean), (spreads, var))
+        )
+        return Moments(mean, var, *errors)
+
+
+def _weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:
+    """The valid share of every place of a layer's input, ``(B, H * W)``; ``None`` where all places count alike."""
+    if valid is None or inputs.ndim != 4 or len(inputs) != len(valid):
+        return None
+    return F.adaptive_avg_pool2d(valid, (inputs.shape[2], inputs.shape[3])).flatten(1)

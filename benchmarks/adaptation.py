@@ -1,0 +1,141 @@
+"""Plain and adapted figures of trained bundles on every region of their test split, and on their own region.
+
+For each bundle and region: the bundle as it is, adapted as far as `zoo adapt` decides, and wholly; with what can be
+said of the predictions without labels. The own region is the bundle's validation split, which lies apart from
+training. Adapting and measuring use the same images (transductive); labels are read by the measurement alone.
+
+zoo train unet --data PATCHES --group-column scene --train-groups S1 --test-groups S2,S3,S4 \\
+    --recipe quick --steps 300 --crop 0 --precision bf16 --seed 0 --out run0
+python benchmarks/adaptation.py run0 [run1 ...] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from zoo.bench.config import DataSource
+from zoo.training.adaptation import adapt
+from zoo.training.bundle import Bundle
+
+OWN = "own"
+WAYS = {"plain": 0.0, "shift beyond chance": None, "wholly": 1.0}
+COLUMNS = (
+    "region",
+    "patches",
+    "images",
+    "statistics",
+    "dice_at_half",
+    "dice_frozen",
+    "called",
+    "truth",
+    "entropy",
+    "expected_dice",
+)
+
+
+def regions(bundle: Bundle, own: int, every: int) -> Iterator[tuple[str, Subset[Any]]]:
+    """Every group of the test split, or every so many of its patches, and ``own`` of the validation split."""
+    source = DataSource(bundle.data["name"], bundle.data["options"])
+    test, val = (source.open(split) for split in ("test", "val"))
+    for group in sorted({patch.group for patch in test.patches}):
+        places = [index for index, patch in enumerate(test.patches) if patch.group == group]
+        yield group, Subset(test, places[::every])
+    yield OWN, Subset(val, list(range(0, len(val), max(1, -(-len(val) // own)))))
+
+
+@torch.inference_mode()
+def predict(bundle: Bundle, patches: Subset[Any], turns: int = 0) -> Tensor:
+    """Landslide probability of every pixel, predicted from images turned by quarters, float64 (N, H, W)."""
+    predictor = bundle.predictor().to(memory_format=bundle.compute_format.memory_format)
+    found = []
+    for batch in DataLoader(patches, batch_size=16):
+        images = torch.rot90(batch["image"], turns, (-2, -1))
+        with bundle.compute_format.autocast(torch.device("cpu")):
+            logits = predictor(images.contiguous(memory_format=bundle.compute_format.memory_format))
+        found.append(torch.rot90(predictor.landslide_probability(logits), -turns, (-2, -1)).double())
+    return torch.cat(found)
+
+
+def overlap(one: Tensor, other: Tensor) -> float:
+    """Dice of two masks."""
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+def measure(bundle: Bundle, patches: Subset[Any], views: bool) -> dict[str, float]:
+    """Pooled Dice at 0.5 and at the frozen threshold, and what a user without labels could compute."""
+    probability = predict(bundle, patches)
+    truth = torch.stack([sample["mask"] for sample in patches]) == 1
+    called = probability >= 0.5
+    inside = probability.clamp(1e-7, 1 - 1e-7)
+    figures = {
+        "dice_at_half": overlap(called, truth),
+        "dice_frozen": overlap(probability >= bundle.threshold, truth),
+        "called": float(called.double().mean()),
+        "truth": float(truth.double().mean()),
+        "entropy": float(-(inside * inside.log() + (1 - inside) * (1 - inside).log()).mean()),
+        "expected_dice": float(2 * probability[called].sum() / (called.sum() + probability.sum())),
+    }
+    if views:
+        figures["agreement"] = overlap(called, predict(bundle, patches, turns=1) >= 0.5)
+    return figures
+
+
+def rows_of(path: Path, own: int, every: int, views: bool, few: list[int]) -> Iterator[dict[str, Any]]:
+    """One row a region, number of images adapted to, and way of adapting."""
+    plain = Bundle.load(path)
+    for region, patches in regions(plain, own, every):
+        about = {"bundle": path.name, "seed": plain.seed, "region": region, "patches": len(patches)}
+        for count in few or [len(patches)]:
+            chosen = torch.linspace(0, len(patches) - 1, count).long().tolist()
+            for name, share in WAYS.items():
+                images = (patches[index]["image"][None] for index in chosen)
+                bundle = plain if share == 0 else adapt(plain, images, share=share)
+                shifts = [] if bundle.adaptation is None else bundle.adaptation["shifts"]
+                yield {
+                    **about,
+                    "images": count,
+                    "statistics": name,
+                    **measure(bundle, patches, views),
+                    "shifts": shifts,
+                }
+
+
+def width(column: str) -> int:
+    """Characters of a column of the table."""
+    return max(19 if column == "statistics" else 7, len(column))
+
+
+def main() -> None:
+    """Print a table, and write its rows with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("--own", type=int, default=120, help="patches of the own region")
+    parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
+    parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
+    parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    columns = (*COLUMNS, "agreement") if arguments.views else COLUMNS
+    print(" ".join(f"{column:>{width(column)}}" for column in ("bundle", *columns)))
+    rows = []
+    for path in arguments.bundles:
+        for row in rows_of(path, arguments.own, arguments.every, arguments.views, arguments.few):
+            rows.append(row)
+            shown = {
+                one: f"{row[one]:.3f}" if isinstance(row[one], float) else row[one] for one in ("bundle", *columns)
+            }
+            print(" ".join(f"{cell!s:>{width(column)}}" for column, cell in shown.items()), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Training steps a second as zoo trains, beside eager float32 as one would write it, in turns; and their losses.
+
+A step is forward, loss, backward, clipping and optimiser on one batch. "eager" is float32, channels first, AdamW as
+torch has it by default, and hybrid convolutions that scale their outputs. "ours fp32" has channels last and the fused
+AdamW, "ours bf16" mixed precision as well, and hybrid convolutions scale their kernels in both. Losses are of the same
+weights, batches and order; their noise is what another seed of the weights does to them.
+
+python benchmarks/training.py [--models unet,enhanced_unet] [--size 128] [--batch 16] [--rounds 5] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.blocks import HybridConv2d
+from zoo.datasets.synthetic import Synthetic
+from zoo.registry import catalogue, create_model
+from zoo.training.environment import describe_environment
+from zoo.training.precision import ComputeFormat
+from zoo.training.recipes import get_recipe
+
+EAGER, FP32, BF16 = "eager", "ours fp32", "ours bf16"
+
+
+class ScaledOutputs(nn.Module):
+    """A hybrid convolution as equation 9 is printed: two convolutions, each output times its weight, added."""
+
+    def __init__(self, layer: HybridConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer, first = self.layer, self.layer.branches[0]
+        if len(layer.branches) == 1 or layer.mode != "shared":
+            return layer(x)
+        total = None
+        for branch in layer.branches:
+            pad = branch.dilation * (layer.kernel_size - 1) // 2
+            bias = layer.bias if branch is first else None
+            y = branch.scale * F.conv2d(x, layer.weight, None, padding=pad, dilation=branch.dilation)
+            if bias is not None:
+                y = y + bias[:, None, None]
+            total = y if total is None else total + y
+        return total
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """The model with its hybrid convolutions written as one would."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, HybridConv2d) and not isinstance(parent, ScaledOutputs):
+                setattr(parent, name, ScaledOutputs(child))
+    return model
+
+
+def make_step(variant: str, model: nn.Module, images: Tensor, masks: Tensor) -> Callable[[int], float]:
+    """One training step on the batch that starts at an index; gives the loss."""
+    recipe = get_recipe("quick")
+    precision = ComputeFormat("bf16" if variant == BF16 else "fp32", channels_last=variant != EAGER)
+    trained = copy.deepcopy(model).train().to(memory_format=precision.memory_format)
+    trained = eager(trained) if variant == EAGER else trained
+    fused = {} if variant == EAGER else {"fused": True}
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, **fused)
+    loss_of = catalogue().losses.get(recipe.loss).resolve()(ignore_index=255)
+
+    def step(start: int, count: int | None = None) -> float:
+        stop = None if count is None else start + count
+        batch = images[start:stop].to(memory_format=precision.memory_format)
+        optimiser.zero_grad(set_to_none=True)
+        with precision.autocast(batch.device):
+            logits = trained(batch)
+        loss = loss_of(logits, masks[start:stop])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), recipe.clip)
+        optimiser.step()
+        return float(loss.detach())
+
+    return step
+
+
+def patches(count: int, size: int) -> tuple[Tensor, Tensor]:
+    """Normalised patches of the embedded data and their masks."""
+    data = Synthetic(split="train")
+    images = torch.stack([data[index]["image"][:, :size, :size] for index in range(count)])
+    masks = torch.stack([data[index]["mask"][:size, :size] for index in range(count)]).long()
+    spread, centre = torch.std_mean(images, dim=(0, 2, 3), keepdim=True)
+    return (images - centre) / spread, masks
+
+
+def speed(name: str, arguments: argparse.Namespace, images: Tensor, masks: Tensor) -> list[dict[str, Any]]:
+    """Median seconds of a step of each variant."""
+    torch.manual_seed(0)
+    model = create_model(name)
+    steps = {variant: make_step(variant, model, images, masks) for variant in (EAGER, FP32, BF16)}
+    times: dict[str, list[float]] = {variant: [] for variant in steps}
+    for turn in range(arguments.rounds + 1):
+        for variant, step in steps.items():
+            start = time.perf_counter()
+            step(0)
+            if turn:
+                times[variant].append(time.perf_counter() - start)
+    median = {variant: statistics.median(values) for variant, values in times.items()}
+    return [
+        {
+            "model": name,
+            "batch": len(images),
+            "size": images.shape[-1],
+            "variant": variant,
+            "seconds": seconds,
+            "ratio": median[EAGER] / seconds,
+        }
+        for variant, seconds in median.items()
+    ]
+
+
+def losses(name: str, arguments: argparse.Namespace, images: Tensor, masks: Tensor) -> list[dict[str, Any]]:
+    """Mean loss over the last quarter of the steps, for each variant and two seeds of the weights."""
+    rows = []
+    batch = 8
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = create_model(name)
+        for variant in (EAGER, FP32, BF16):
+            step: Any = make_step(variant, model, images, masks)
+            curve = [step(index * batch % len(images), batch) for index in range(arguments.steps)]
+            last = curve[-max(1, arguments.steps // 4) :]
+            rows.append({"model": name, "seed": seed, "variant": variant, "loss": statistics.mean(last)})
+    return rows
+
+
+def main() -> None:
+    """Print both tables, and write their rows with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="unet,enhanced_unet")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=24, help="of the comparison of losses, on 64-pixel crops; 0: none")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    speeds, compared = [], []
+    for name in arguments.models.split(","):
+        speeds += speed(name, arguments, *patches(arguments.batch, arguments.size))
+        if arguments.steps:
+            compared += losses(name, arguments, *patches(32, 64))
+    machine = describe_environment(torch.device("cpu"))
+    print(f"{'model':16} {'batch':>5} {'size':>5} {'variant':10} {'s/step':>8} {'ratio':>6}")
+    for row in speeds:
+        print(
+            f"{row['model']:16} {row['batch']:5} {row['size']:5} {row['variant']:10} {row['seconds']:8.3f} "
+            f"{row['ratio']:6.2f}"
+        )
+    print(f"\n{'model':16} {'seed':>4} {'variant':10} {'loss':>7}")
+    for row in compared:
+        print(f"{row['model']:16} {row['seed']:4} {row['variant']:10} {row['loss']:7.4f}")
+    print(f"\n{machine['processor']}, {arguments.threads} threads, {machine['versions']}")
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps({"machine": machine, "speed": speeds, "losses": compared}, indent=2) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

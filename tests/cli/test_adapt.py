@@ -1,0 +1,173 @@
+"""``zoo adapt`` as its user meets it: images without labels in, a bundle with a record out, bad input in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.bench.config import DataSource
+from zoo.cli import run
+from zoo.datasets.statistics import compute_statistics
+from zoo.registry import create_model
+from zoo.training.bundle import Bundle
+from zoo.training.precision import ComputeFormat
+
+OPTIONS = {"widths": [4, 4, 4]}
+
+
+@pytest.fixture(scope="module")
+def bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that says it was trained on scenes s0 and s1 of the ellipses."""
+    source = DataSource("folder", {"root": str(patches), "group_column": "scene", "test_groups": ["s2"]})
+    train = source.open("train")
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("bundle") / "run"
+    Bundle(
+        model="unet",
+        options=OPTIONS,
+        bands=train.bands,
+        statistics=compute_statistics(train),
+        compute_format=ComputeFormat("fp32", True),
+        class_names=train.class_names,
+        threshold=0.5,
+        metrics={"dice": 0.5},
+        data={**source.to_dict(), "fingerprints": {"train": train.fingerprint()}},
+        recipe={"name": "quick", "batch_size": 4},
+        seed=0,
+        environment={},
+        state=create_model("unet", 3, 2, **OPTIONS).state_dict(),
+    ).save(folder)
+    return folder
+
+
+def test_images_alone_are_enough(
+    bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(patches / "images", tmp_path / "region" / "images")
+    new = tmp_path / "new"
+    assert run(["adapt", str(bundle), "--data", str(tmp_path / "region"), "--out", str(new), "--patches", "20"]) == 0
+    printed = capsys.readouterr()
+    assert "encoder.0.1" in printed.out
+    assert "share of the target" in printed.out
+    assert "called landslide" in printed.err
+    assert "trained on" not in printed.err
+    adaptation = Bundle.load(new).adaptation
+    assert adaptation is not None
+    assert adaptation["source"]["weights_sha256"] == Bundle.load(bundle).weights_sha256
+    assert adaptation["target"]["used"] == 20
+
+
+def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
+    bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    data = ["--data", str(patches), "--groups", "s2", "--group-column", "scene", "--test-groups", "s2"]
+    assert run(["adapt", str(bundle), *data, "--out", str(new), "--share", "1", "--evaluate", "test", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["target"]["groups"] == ["s2"]
+    assert {shift["share"] for shift in found["shifts"]} == {1.0}
+    assert run(["evaluate", str(new), *data[:2], *data[4:], "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["dice"] == found["evaluation"]["adapted"]["dice"]
+    assert run(["evaluate", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dice"] == found["evaluation"]["plain"]["dice"]
+
+
+def test_the_patches_that_a_model_was_trained_on_are_recognised(
+    bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["adapt", str(bundle), "--data", str(patches), "--out", str(tmp_path / "new")]) == 0
+    trained = len(DataSource("folder", Bundle.load(bundle).data["options"]).open("train"))
+    assert f"{trained} of 24 patches of the target are those that the model was trained on" in capsys.readouterr().err
+
+
+def no_data(_: Path, __: Path, patches: Path) -> list[str]:
+    return []
+
+
+def blank(_: Path, folder: Path, patches: Path) -> list[str]:
+    (folder / "blank").mkdir()
+    np.save(folder / "blank" / "a.npy", np.full((3, 16, 16), np.nan, np.float32))
+    return ["--data", str(folder / "blank"), "--data-option", "nodata=nan"]
+
+
+def two_bands(_: Path, folder: Path, patches: Path) -> list[str]:
+    (folder / "two").mkdir()
+    np.save(folder / "two" / "a.npy", np.zeros((2, 16, 16), np.float32))
+    return ["--data", str(folder / "two"), "--data-option", "layout=CHW"]
+
+
+def other_names(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--data-option", "bands=red,green,blue"]
+
+
+def empty(_: Path, folder: Path, patches: Path) -> list[str]:
+    (folder / "empty").mkdir()
+    return ["--data", str(folder / "empty")]
+
+
+def no_such_scene(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--groups", "s9"]
+
+
+def a_split_of_everything(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--test-groups", "s2"]
+
+
+def no_number(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--share", "half"]
+
+
+def cut_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
+    weights = bundle / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    return ["--data", str(patches)]
+
+
+def no_labels_to_measure_with(_: Path, folder: Path, patches: Path) -> list[str]:
+    shutil.copytree(patches / "images", folder / "region")
+    return ["--data", str(folder / "region"), "--evaluate", "test"]
+
+
+def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--out", str(bundle)]
+
+
+@pytest.mark.parametrize(
+    ("arrange", "complaint"),
+    [
+        (no_data, "no target is named"),
+        (blank, "nothing to adapt to: all 1 patches are nodata"),
+        (two_bands, "has 2 bands, and the bundle takes 3"),
+        (other_names, "band 1 is red [unknown], and the bundle takes band_1"),
+        (empty, "holds no images"),
+        (no_such_scene, "unknown group 's9'"),
+        (a_split_of_everything, "test_groups chooses a split"),
+        (no_number, "'half' is no share"),
+        (cut_bundle, "sha256 differs"),
+        (no_labels_to_measure_with, "holds no folder of images with a folder of masks"),
+        (out_is_a_bundle, "holds a bundle already"),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(
+    bundle: Path,
+    patches: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arrange: Callable[[Path, Path, Path], list[str]],
+    complaint: str,
+) -> None:
+    shutil.copytree(bundle, tmp_path / "copy")
+    arguments = arrange(tmp_path / "copy", tmp_path, patches)
+    assert run(["adapt", str(tmp_path / "copy"), "--out", str(tmp_path / "new"), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert not (tmp_path / "new" / "bundle.json").exists()
