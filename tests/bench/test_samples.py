@@ -13,6 +13,7 @@ import pytest
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import TrialResult, load_results
 from zoo.bench.samples import Pictures, Samples, choose_patches, load_pictures, pictures_path
+from zoo.bench.worker import TrialJob
 from zoo.datasets.base import IGNORE
 from zoo.errors import ResultError
 from zoo.evaluation.counts import Counts
@@ -94,6 +95,28 @@ def test_pictures_are_kept_once_beside_the_results(
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
     with pytest.raises(ResultError, match="has schema 9"):
         load_pictures(tmp_path, config)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("odd_models")
+def test_a_trial_keeps_what_it_counted(tmp_path: Path, trial: Make) -> None:
+    from zoo.bench.trial import run_trial
+
+    config = trial()
+    run = run_trial(TrialJob(config, tmp_path / "bundle", tmp_path / "log"), lambda *_: None)
+    assert run.ok, run.error
+    run.save(tmp_path / "results")
+    (result,), problems = load_results(tmp_path / "results")
+    assert not problems
+    pictures = load_pictures(tmp_path / "results", config)
+    assert pictures is not None
+    assert result.samples is not None
+    assert result.samples.indices == pictures.indices == tuple(choose_patches(result.counts.tp + result.counts.fn))
+    for place, index in enumerate(pictures.indices):
+        predicted, truth = result.samples.mask(place, pictures.shape), pictures.truths[place]
+        assert (predicted & truth).sum() == result.counts.tp[index]
+        assert (predicted & ~truth & ~pictures.ignored[place]).sum() == result.counts.fp[index]
+        assert (truth & ~predicted).sum() == result.counts.fn[index]
 
 
 def test_edited_predictions_are_found_when_a_result_is_read(tmp_path: Path, trial: Make, measured: Measured) -> None:
