@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from zoo.cluster import connected
 from zoo.errors import ConfigError, ZooError
 from zoo.mapping.blending import BlockResult
 from zoo.mapping.engine import Results, compute_blocks
@@ -114,8 +114,7 @@ class RayRunner:
     """Spreads blocks over a cluster; see :class:`zoo.mapping.run.Runner`.
 
     Args:
-        address: of the cluster: host:port, ray://host:port, "auto" for the one that this machine belongs to, "local"
-            for one made here and now.
+        address: of the cluster, see :func:`zoo.cluster.connected`.
         job: what workers have to know. Its ``threads`` are the processors that each of them takes.
         gpu: give each worker a GPU.
         told: called with a sentence when a worker comes or dies.
@@ -140,19 +139,14 @@ class RayRunner:
         todo = deque(blocks)
         if not todo:
             return
-        ray = _import_ray()
-        ours = not ray.is_initialized()
-        if ours:
-            _connect(ray, self._address)
-        hands: list[_Hand] = []
-        try:
-            yield from self._run(ray, todo, hands)
-        finally:
-            for hand in hands:
-                with suppress(Exception):
-                    ray.kill(hand.actor)
-            if ours:
-                ray.shutdown()
+        with connected(self._address) as ray:
+            hands: list[_Hand] = []
+            try:
+                yield from self._run(ray, todo, hands)
+            finally:
+                for hand in hands:
+                    with suppress(Exception):
+                        ray.kill(hand.actor)
 
     def _run(self, ray: Any, todo: deque[Block], hands: list[_Hand]) -> Iterator[tuple[Block, BlockResult]]:
         count, kind = self._worker_kind(ray)
@@ -266,26 +260,3 @@ def _absolute(path: str) -> str:
 def _start(make: Callable[[], Any], job: Any) -> _Hand:
     actor = make()
     return _Hand(actor, actor.open.remote(job))
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError("Ray is not installed", hint="pip install 'landslide-zoo[ray]'") from None
-    return ray
-
-
-def _connect(ray: Any, address: str) -> None:
-    try:
-        host, colon, port = address.removeprefix("ray://").rpartition(":")
-        if colon and port.isdigit():
-            # Ray itself would try for minutes.
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        lines = str(error).strip().splitlines()
-        raise ConfigError(
-            f"there is no Ray cluster at {address}",
-            hint=f"Start one with: ray start --head ({lines[0] if lines else type(error).__name__})",
-        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.mapping.scene import Scene
-from zoo.physics import hillshade
+from zoo.physics import Band, hillshade
 from zoo.physics.bands import colour_bands
 from zoo.rasters.inventory import Bounds, window_bounds
 from zoo.rasters.map_frame import NOTHING, framed_map, ground_size, legend_patch
@@ -101,17 +101,38 @@ def read_ground(scene: Scene, longest: int = LONGEST) -> Ground:
         DataError: if the scene is truncated.
     """
     raster = scene.mosaic
-    names = [band.name.casefold() for band in raster.bands]
-    relief = names.index("dem") if "dem" in names else None
-    chosen = list(colour_bands(raster.bands) or (0 if relief is None else relief,))
+    chosen = ground_bands(raster.bands)
     values, step = reduced(raster.shape, lambda window: raster.read(window, chosen), longest, "mean")
-    if len(chosen) == 1 and relief is not None and min(values.shape[1:]) >= 2:
-        covered = covered_by(scene, values.shape[1:], step)
-        light = 0.35 + 0.65 * hillshade(values[0], ground_size(raster.crs, covered, values.shape[1:]))
-        return Ground(np.repeat(np.nan_to_num(light, nan=1.0)[..., None], 3, axis=2), step, "hillshade of the DEM")
-    shown = stretch(values)
-    words = ", ".join(raster.bands[band].name for band in chosen)
-    return Ground(np.repeat(shown, 3, axis=2) if len(chosen) == 1 else shown, step, words)
+    cell = ground_size(raster.crs, covered_by(scene, values.shape[1:], step), values.shape[1:])
+    picture, words = paint_ground(values, [raster.bands[band] for band in chosen], cell)
+    return Ground(picture, step, words)
+
+
+def ground_bands(bands: Sequence[Band]) -> tuple[int, ...]:
+    """Positions of red, green and blue, else of the DEM, else of the first band."""
+    names = [band.name.casefold() for band in bands]
+    return colour_bands(bands) or (names.index("dem") if "dem" in names else 0,)
+
+
+def paint_ground(
+    values: NDArray[np.float32], bands: Sequence[Band], cell: tuple[float, float]
+) -> tuple[NDArray[np.floating[Any]], str]:
+    """Paint what :func:`ground_bands` chose.
+
+    Args:
+        values: float32 (C, H, W) with C 1 or 3, NaN where nothing is known.
+        bands: of the values.
+        cell: metres (down, across) of a pixel.
+
+    Returns:
+        Float (H, W, 3) in 0..1, white where nothing is known; and what it shows, in words.
+    """
+    if len(bands) == 3:
+        return stretch(values), ", ".join(band.name for band in bands)
+    if bands[0].name.casefold() == "dem" and min(values.shape[1:]) >= 2:
+        light = np.nan_to_num(0.35 + 0.65 * hillshade(values[0], cell), nan=1.0)
+        return np.repeat(light[..., None], 3, axis=2), "hillshade of the DEM"
+    return np.repeat(stretch(values), 3, axis=2), bands[0].name
 
 
 def covered_by(scene: Scene, shape: tuple[int, ...], step: int) -> Bounds:

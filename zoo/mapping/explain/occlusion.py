@@ -123,6 +123,8 @@ def explain_window(
     known: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(image[:, crop[0], crop[1]]), axis=0)
     if not known.any():
         raise DataError("nothing in the window is known: a band is missing in every pixel of it")
+    # Infinities would spread over all that a convolution touches.
+    image = np.where(np.isfinite(image), image, np.float32(np.nan))
     means = predictor.mean.flatten().tolist()
     whole = torch.from_numpy(np.ascontiguousarray(image)).to(predictor.mean.device)
     asked = [[band] for band in range(len(names))] + groups

@@ -11,11 +11,10 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from zoo.mapping.explain.occlusion import Explanation, Occluded
-from zoo.physics import Band, hillshade
-from zoo.physics.bands import colour_bands
+from zoo.mapping.picture import ground_bands, paint_ground
+from zoo.physics import Band
 from zoo.rasters.inventory import Bounds
 from zoo.rasters.map_frame import add_scale_bar, ground_size
-from zoo.rasters.preview import stretch
 
 FOR, AGAINST = "#b2182b", "#2166ac"
 _TARGET, _TRUTH = "#00e5ff", "#f7f72a"
@@ -71,10 +70,12 @@ def _maps(
     truth: NDArray[np.bool_] | None,
 ) -> None:
     axes = figure.subplots(1, 4)
-    shown, words = _ground(image, bands, ground_size(crs, bounds, image.shape[1:]))
+    chosen = list(ground_bands(bands))
+    cell = ground_size(crs, bounds, image.shape[1:])
+    shown, words = paint_ground(image[chosen], [bands[one] for one in chosen], cell)
     extent = _extent(bounds)
     axes[0].imshow(shown, extent=extent, interpolation="nearest")
-    axes[0].set_title(words, fontsize=10)
+    axes[0].set_title(f"the scene: {words}", fontsize=10)
     called = np.nan_to_num(found.probability) >= threshold
     _outline(axes[0], called, bounds, _TARGET)
     told = ["called a landslide: light blue"]
@@ -171,20 +172,6 @@ def _attention(figure: SubFigure, found: Explanation, bounds: Bounds) -> None:
         how = {"add": "added", "mul": "multiplied", "residual": "multiplied and added"}[one.fusion]
         ax.set_title(f"{one.block} {one.name}\nspatial attention, {how}", fontsize=9)
         figure.colorbar(shown, ax=ax, orientation="horizontal", shrink=0.8)
-
-
-def _ground(
-    image: NDArray[np.float32], bands: Sequence[Band], cell: tuple[float, float]
-) -> tuple[NDArray[np.floating[Any]], str]:
-    colours = colour_bands(bands)
-    names = [band.name.casefold() for band in bands]
-    if colours is None and "dem" in names and min(image.shape[1:]) >= 2:
-        light = np.nan_to_num(hillshade(image[names.index("dem")], cell), nan=1.0)
-        return np.repeat(light[..., None], 3, axis=2), "the scene: hillshade of the DEM"
-    chosen = colours or ((0, 1, 2) if len(bands) >= 3 else (0,))
-    shown = stretch(image[list(chosen)])
-    words = "the scene: " + ", ".join(bands[one].name for one in chosen)
-    return (np.repeat(shown, 3, axis=2) if len(chosen) == 1 else shown), words
 
 
 def _outline(ax: Axes, mask: NDArray[np.bool_], bounds: Bounds, colour: str) -> None:
