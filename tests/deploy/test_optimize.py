@@ -19,7 +19,7 @@ from zoo.deploy.candidates import Candidate
 from zoo.deploy.report import CHOSEN
 from zoo.deploy.torch_form import TorchForm
 from zoo.errors import ModelError, UnknownNameError
-from zoo.training.predictor import Predictor
+from zoo.training.predictor import Predictor, landslide_probability
 
 Trained = Callable[[str], nn.Module]
 EXAMPLE = torch.randn(2, 7, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -197,14 +197,18 @@ def test_bf16_has_to_pass_the_gate(trained: Trained, monkeypatch: pytest.MonkeyP
     with_one_more(monkeypatch, lambda folded: Off(folded, 1e-3), "bf16")
     model, images = trained("unet"), torch.randn(4, 7, 32, 32)
     with torch.no_grad():
-        mask = (model(images)[:, 1] > model(images)[:, 0]).long()
+        probability = landslide_probability(model(images))
+        threshold = float(probability.median())
+        mask = (probability > threshold).long()
 
     def patches() -> Iterator[dict[str, Tensor]]:
         yield {"image": images[:2], "mask": mask[:2]}
         yield {"image": images[2:], "mask": mask[2:]}
 
     for precision in ("bf16", "auto"):
-        report = optimize(model, EXAMPLE, precision, calibration=patches(), remembering=False).report
+        report = optimize(
+            model, EXAMPLE, precision, calibration=patches(), threshold=threshold, remembering=False
+        ).report
         assert report.chosen == "mine"
         assert report.gate is not None
         assert report.gate["dice_before"] == 1.0

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from zoo.blocks import MCSA, HybridConv2d
 from zoo.deploy.attention import FusedMCSA
 from zoo.deploy.flow import record_flow
-from zoo.deploy.fused import NO_ACTIVATION, PackedConv2d, give_activations, packable, packing_works
+from zoo.deploy.fused import (
+    NO_ACTIVATION,
+    PackedConv2d,
+    PackedConvTranspose2d,
+    give_activations,
+    is_upsampling,
+    packable,
+    packing_works,
+)
 from zoo.deploy.hybrid import FoldedHybridConv2d, HybridForm, forms_of
 from zoo.deploy.surgery import is_plain, replace_module
 from zoo.deploy.timing import time_interleaved
@@ -79,7 +87,12 @@ class TorchForm(nn.Module):
         step = self.options.images or len(x)
         if len(x) <= step:
             return self._run(x)
-        return torch.cat([self._run(part) for part in x.split(step)])
+        first = self._run(x[:step])
+        logits = first.new_empty((len(x), *first.shape[1:]))
+        logits[:step] = first
+        for start in range(step, len(x), step):
+            logits[start : start + step] = self._run(x[start : start + step])
+        return logits
 
     def _run(self, x: Tensor) -> Tensor:
         images = x.to(dtype=self.options.dtype, memory_format=self.options.memory_format)
@@ -146,6 +159,9 @@ def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) ->
         if name in plain:
             assert isinstance(module, nn.Conv2d)
             replace_module(model, name, PackedConv2d(module, activation))
+        elif packed and is_upsampling(module):
+            assert isinstance(module, nn.ConvTranspose2d)
+            replace_module(model, name, PackedConvTranspose2d(module))
         elif name in mixed:
             assert isinstance(module, HybridConv2d)
             form = hybrids.get(name, "two")
