@@ -97,6 +97,7 @@ def test_upsampling_by_a_pointwise_convolution_is_equal(relative: Relative) -> N
     assert not is_upsampling(nn.ConvTranspose2d(4, 4, 2, stride=2, padding=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["enhanced_unet", "drs_unet", "mobilenetv2"])
 @torch.no_grad()
 def test_forms_of_a_model_agree_at_any_size(name: str, trained: Callable[[str], nn.Module], relative: Relative) -> None:

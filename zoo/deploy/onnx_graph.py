@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -152,7 +152,7 @@ def _trace(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.
     import onnx
 
     free = {0: "batch", 2: "height", 3: "width"} if dynamic else {0: "batch"}
-    written = io.BytesIO()
+    written: Any = io.BytesIO()  # torch's stubs know paths alone
     torch.onnx.export(
         model,
         (sample,),
@@ -252,6 +252,6 @@ def _probes(model: nn.Module, example: Tensor) -> list[tuple[int, int, int]]:
     takes: Callable[..., bool] = lambda *size: _takes(model, example.new_zeros(1, example.shape[1], *size))  # noqa: E731
     side = next((side for side in (32, 64, 128) if takes(side, side)), None)
     if side is None:
-        return [(1, *map(int, example.shape[2:]))]
+        return [(1, example.shape[2], example.shape[3])]
     sizes = [(1, side, side), (3, 2 * side, side), (1, side + 1, side + 29), (2, 2 * side + 3, side)]
     return [size for size in sizes if takes(*size[1:])]

@@ -16,7 +16,7 @@ from zoo.deploy.gate import compare
 from zoo.deploy.parity import Parity
 from zoo.deploy.remembered import recall, remember, signature
 from zoo.deploy.report import CHOSEN, OptimizationReport, Trial
-from zoo.deploy.timing import time_interleaved
+from zoo.deploy.timing import KEEP_WITHIN, time_interleaved
 from zoo.deploy.torch_form import Precision, TorchOptions, choose_hybrid_forms, make_torch_form
 from zoo.errors import ModelError, ZooError
 from zoo.training.predictor import Predictor
@@ -309,7 +309,7 @@ class _Search:
             return True
         try:
             form = candidate.build()
-            difference = self.parity.difference(form, candidate.precision)
+            difference = self.parity.difference(form, candidate.precision, any_size=candidate.any_size)
         except Exception as error:  # whatever a library below raises is the reason that its form cannot be used
             words = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
             reason = next(iter(words.splitlines()), "")
@@ -329,17 +329,23 @@ class _Search:
 
     @torch.inference_mode()
     def _measure(self, candidates: Mapping[str, Candidate]) -> list[tuple[str, float]]:
-        usable = [one for one in candidates.values() if self._prepare(one)]
-        if not usable:
-            return []
         images = self._few_images()
-        seconds = time_interleaved(
-            {one.name: partial(self.built[one.name], images) for one in usable}, self.example.device
-        )
-        whole = {name: value * len(self.example) / len(images) for name, value in seconds.items()}
-        for name, value in whole.items():
-            self.trials[name] = Trial(name, value, self.trials[name].difference)
-        return sorted(whole.items(), key=lambda pair: pair[1])
+        seconds: dict[str, float] = {}
+
+        def run(names: Iterable[str]) -> dict[str, float]:
+            return time_interleaved({name: partial(self.built[name], images) for name in names}, images.device)
+
+        for candidate in candidates.values():
+            if self._prepare(candidate):
+                seconds |= run([candidate.name])
+                # Each form holds weights of its own: those that are far behind go at once.
+                for name in [name for name in self.built if seconds[name] > KEEP_WITHIN * min(seconds.values())]:
+                    del self.built[name]
+        seconds |= run(list(self.built))
+        for name in seconds:
+            seconds[name] *= len(self.example) / len(images)
+            self.trials[name] = Trial(name, seconds[name], self.trials[name].difference)
+        return sorted(seconds.items(), key=lambda pair: pair[1])
 
     def _few_images(self) -> Tensor:
         """As many images of the example as the folded model computes in :data:`PASS_SECONDS`, one at least."""

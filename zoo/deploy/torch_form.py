@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.blocks import MCSA, HybridConv2d
 from zoo.deploy.attention import FusedMCSA
+from zoo.deploy.dead_taps import CentreTapConv2d
 from zoo.deploy.flow import record_flow
 from zoo.deploy.fused import (
     NO_ACTIVATION,
@@ -140,7 +141,7 @@ def make_torch_form(
         hybrids: the form of each hybrid convolution by its name; those not named take two convolutions.
     """
     with torch.no_grad():
-        model = copy.deepcopy(folded).to(dtype=options.dtype, memory_format=options.memory_format)
+        model = copy.deepcopy(folded).to(dtype=options.dtype).to(memory_format=options.memory_format)
         image = example[:1].to(dtype=options.dtype, memory_format=options.memory_format)
         if options.fused:
             _fuse(model, image, hybrids)
@@ -149,7 +150,8 @@ def make_torch_form(
 
 def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) -> None:
     packed = image.device.type == "cpu" and packing_works()
-    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d))
+    # What follows a convolution with a dead tap follows it at every size, so its parts must not take it over.
+    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d, CentreTapConv2d))
     modules = dict(model.named_modules())
     mixed = {name for name, module in modules.items() if is_plain(module, HybridConv2d)}
     plain = {name for name, module in modules.items() if packable(module)} if packed else set()
@@ -194,7 +196,7 @@ def choose_hybrid_forms(folded: nn.Module, example: Tensor, precision: Precision
         # Layers of one geometry on maps of one size take equally long, whatever their weights.
         geometry = (repr(layer), tuple(layer.weight.shape), calls[0].shape)
         if geometry not in known:
-            cast = copy.deepcopy(layer).to(dtype=options.dtype, memory_format=torch.channels_last)
+            cast = copy.deepcopy(layer).to(dtype=options.dtype).to(memory_format=torch.channels_last)
             x = torch.randn(calls[0].shape, device=example.device).to(options.dtype, memory_format=torch.channels_last)
             forms = {form: FoldedHybridConv2d(cast, form, packed=packed) for form in forms_of(layer)}
             seconds = time_interleaved(

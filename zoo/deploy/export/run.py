@@ -218,7 +218,11 @@ def _judge(
     module, _ = open_exported(draft)
     exact = wish.precision == "fp32"
     minimum = subject.description.minimum_size
-    sizes = ((minimum, minimum), (minimum + 1, minimum + 29), (2 * minimum + 3, minimum))
+    sizes: tuple[tuple[int, int], ...] = (
+        (minimum, minimum),
+        (minimum + 1, minimum + 29),
+        (2 * minimum + 3, minimum),
+    )
     if wish.tile_size is not None:
         sizes = ((wish.tile_size, wish.tile_size),)
     largest = 0.0
@@ -233,9 +237,8 @@ def _judge(
     if exact:
         for batch in batches():
             _check(model(batch["image"]), module(batch["image"]), exact, f"patches of the {split} split")
-    if wish.tile_size is not None:
-        module = _AsLogit(module)
-    report = compare(subject.predictor, module, batches(), subject.description.threshold)
+    judged = module if wish.tile_size is None else _AsLogit(module)
+    report = compare(subject.predictor, judged, batches(), subject.description.threshold)
     if not report.passed:
         raise _TooFarError(str(report))
     return largest, sizes, report, split
