@@ -45,21 +45,18 @@ class MadeMap:
         if [band.name for band in self.stack.bands] != [PROBABILITY.name]:
             self.stack.close()
             raise DataError(f"holds no {PROBABILITY.name}", where=path, hint="Name a map that zoo map wrote with --out")
-        # In a byte lie steps; the file says so by its scale.
-        self._steps = np.float32(UINT8_STEPS) if self.stack.scaled else None
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Probabilities of a window, float32 (rows, columns), NaN for nodata."""
         values: NDArray[np.float32] = self.stack.read(window)[0]
-        if self._steps is not None:
-            values /= self._steps
         return values
 
     def threshold(self, probability: float) -> float:
         """The probability from which the map counts a pixel as a landslide: of bytes the nearest step."""
-        if self._steps is None:
+        if not self.stack.scaled:
             return probability
-        return float(np.float32(np.rint(probability * UINT8_STEPS)) / self._steps)
+        # As the reader computes it, so that a pixel of the very step is above it.
+        return float(np.float32(np.rint(probability * UINT8_STEPS)) * np.float32(1 / UINT8_STEPS))
 
     def close(self) -> None:
         """Close the file."""
