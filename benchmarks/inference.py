@@ -211,6 +211,14 @@ def show_markdown(rows: list[dict[str, Any]]) -> None:
             print(f"| {row['precision']}, {row['ours']} | {row['batch']} | {1 / row['ratio']:.2f} |")
 
 
+def keep(path: Path, machine: dict[str, object], rows: list[dict[str, Any]]) -> None:
+    """Write rows as they come; those of other models and batches that the file holds stay."""
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    fresh = {(row["model"], row["batch"]) for row in rows}
+    others = [row for row in before if (row["model"], row["batch"]) not in fresh]
+    path.write_text(json.dumps({"machine": machine, "rows": others + rows}, indent=2) + "\n")
+
+
 def main() -> None:
     """Print a table, and write its rows with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -242,14 +250,11 @@ def main() -> None:
         for name in arguments.models.split(","):
             for batch in map(int, arguments.batches.split(",")):
                 rows += measure(name, batch, arguments)
+                if arguments.json:
+                    keep(arguments.json, machine, rows)
     show(rows)
     show_markdown(rows)
     print(f"\n{machine['processor']}, {arguments.threads} threads, {machine['versions']}")
-    if arguments.json:
-        kept = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
-        fresh = {(row["model"], row["batch"]) for row in rows}
-        rows = [row for row in kept if (row["model"], row["batch"]) not in fresh] + rows
-        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

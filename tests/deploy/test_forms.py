@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.blocks import MCSA, HybridConv2d
 from zoo.deploy import fold, hybrid
 from zoo.deploy.attention import FusedMCSA
-from zoo.deploy.fused import RELU, Activation, PackedConv2d, packing_works
+from zoo.deploy.fused import RELU, Activation, PackedConv2d, PackedConvTranspose2d, is_upsampling, packing_works
 from zoo.deploy.hybrid import FORMS, FoldedHybridConv2d, forms_of
 from zoo.deploy.torch_form import TorchOptions, choose_hybrid_forms, make_torch_form
 
@@ -83,6 +83,21 @@ def test_packed_convolutions_are_equal(activation: Activation, relative: Relativ
         assert relative(PackedConv2d(conv, activation)(x), activation(conv(x))) <= EXACT
 
 
+@pytest.mark.skipif(not packing_works(), reason="this build of torch has no oneDNN operators")
+@torch.no_grad()
+def test_upsampling_by_a_pointwise_convolution_is_equal(relative: Relative) -> None:
+    for conv in (nn.ConvTranspose2d(3, 5, 2, stride=2), nn.ConvTranspose2d(4, 2, (3, 1), stride=(3, 1), bias=False)):
+        assert is_upsampling(conv)
+        x = torch.randn(2, conv.in_channels, 5, 7).contiguous(memory_format=torch.channels_last)
+        y = PackedConvTranspose2d(conv)(x)
+        assert y.shape == conv(x).shape
+        assert relative(y, conv(x)) <= EXACT
+    assert not is_upsampling(nn.ConvTranspose2d(3, 5, 3, stride=2))
+    assert not is_upsampling(nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2))
+    assert not is_upsampling(nn.ConvTranspose2d(4, 4, 2, stride=2, padding=1))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["enhanced_unet", "drs_unet", "mobilenetv2"])
 @torch.no_grad()
 def test_forms_of_a_model_agree_at_any_size(name: str, trained: Callable[[str], nn.Module], relative: Relative) -> None:
@@ -102,7 +117,6 @@ def test_forms_of_a_model_agree_at_any_size(name: str, trained: Callable[[str], 
             made = make_torch_form(folded, example, options, dict.fromkeys(layers, form))
             found = made(images)
             assert found.dtype == torch.float32
-            assert found.is_contiguous()
             assert relative(found, expected) <= limit
     assert folded.state_dict().keys() == fold(model, example).model.state_dict().keys()
 

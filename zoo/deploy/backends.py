@@ -186,9 +186,9 @@ class OpenVinoModule(BackendModule):
 
     def _compile(self, core: Any, network: Any, precision: BackendPrecision) -> None:
         options = openvino_options(precision, torch.get_num_threads())
-        self._another = partial(core.compile_model, network, "CPU", options)
+        self._compiled = partial(core.compile_model, network, "CPU", options)
         self._threads = threading.local()
-        self._threads.request = self._another().create_infer_request()
+        self._threads.request = self._compiled().create_infer_request()
         self._tensor = require("openvino", self.name).Tensor
 
     @classmethod
@@ -216,7 +216,7 @@ class OpenVinoModule(BackendModule):
         # A request serves one thread, and those of one compiled model wait for each other.
         request = getattr(self._threads, "request", None)
         if request is None:
-            request = self._threads.request = self._another().create_infer_request()
+            request = self._threads.request = self._compiled().create_infer_request()
         request.set_input_tensor(self._tensor(images.numpy(), shared_memory=True))
         request.set_output_tensor(self._tensor(logits.numpy(), shared_memory=True))
         request.infer()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +59,16 @@ def candidates_for(
         hybrids: form of each hybrid convolution, for each precision.
     """
 
-    @cache
+    made: WeakValueDictionary[TorchOptions, TorchForm] = WeakValueDictionary()
+
     def torch_form(options: TorchOptions) -> TorchForm:
-        if options.images:
-            return torch_form(replace(options, images=0)).at_once(options.images)
-        return make_torch_form(folded, example, options, hybrids.get(options.precision, {}))
+        form = made.get(options)
+        if form is None and options.images:
+            form = torch_form(replace(options, images=0)).at_once(options.images)
+        elif form is None:
+            form = make_torch_form(folded, example, options, hybrids.get(options.precision, {}))
+        made[options] = form
+        return form
 
     def as_it_was() -> nn.Module:
         return TorchForm(copy.deepcopy(model), TorchOptions(channels_last=False, fused=False)).eval()

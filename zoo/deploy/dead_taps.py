@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -57,13 +55,12 @@ def fold_dead_taps(model: nn.Module, flow: Flow) -> list[tuple[int, int, int]]:
         if not _is_dead(layer, height, width):
             continue
         after = successors.get(name)
-        scales = layer.groups == layer.in_channels == layer.out_channels > 1
-        pointwise = modules[after] if after is not None and scales else None
-        if after is not None and is_plain(pointwise, nn.Conv2d) and _is_pointwise(pointwise):  # type: ignore[arg-type]
+        then, after = None, successors.get(name)
+        if after is not None and layer.groups == layer.in_channels == layer.out_channels > 1:
+            then = _pointwise(modules[after])
+        if then is not None and after is not None:
             replace_module(model, after, nn.Identity())
-        else:
-            pointwise = None
-        replace_module(model, name, CentreTapConv2d(layer, pointwise))  # type: ignore[arg-type]
+        replace_module(model, name, CentreTapConv2d(layer, then))
         found.append((layer.dilation[0], height, width))
     return found
 
@@ -84,8 +81,13 @@ def _is_dead(layer: nn.Conv2d, height: int, width: int) -> bool:
     )
 
 
-def _is_pointwise(layer: Any) -> bool:
-    return bool(layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.groups == 1 and not any(layer.padding))
+def _pointwise(layer: nn.Module) -> nn.Conv2d | None:
+    """The layer, if it is a plain 1x1 convolution."""
+    if not is_plain(layer, nn.Conv2d):
+        return None
+    assert isinstance(layer, nn.Conv2d)
+    plain = layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.groups == 1
+    return layer if plain and layer.padding in ((0, 0), "valid") else None
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ class Flow:
 _MARK = "_zoo_value"
 
 
-class _CountUses(TorchDispatchMode):
+class _CountUses(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operation that takes a marked tensor, whoever calls it: modules, functions or methods."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -99,7 +99,7 @@ def record_flow(model: nn.Module, example: Tensor, leaves: Iterable[type[nn.Modu
                     module.register_forward_hook(partial(_left, flow, name, pending)),
                 ):
                     stack.callback(handle.remove)
-        with _CountUses():
+        with _CountUses():  # type: ignore[no-untyped-call]
             given = model(example)
         for leaf in tree_leaves(given):
             value = getattr(leaf, _MARK, None)

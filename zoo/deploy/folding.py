@@ -65,7 +65,7 @@ def fold(model: nn.Module, example: Tensor) -> Folded:
         folded = copy.deepcopy(model).requires_grad_(False)
         leaves = (*CONVOLUTIONS, *NORMS)
         for name, module in list(folded.named_modules()):
-            plain = plain_convolution(module) if is_plain(module, HybridConv2d) else None  # type: ignore[arg-type]
+            plain = plain_convolution(module) if is_plain(module, HybridConv2d) else None
             if plain is not None:
                 replace_module(folded, name, plain)
         norms = fold_batch_norms(folded, record_flow(folded, example[:1], leaves))

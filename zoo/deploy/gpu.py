@@ -42,7 +42,7 @@ class GraphedForm(nn.Module):
         self.form = form
         self._input = example.clone()
         with torch.no_grad():
-            side = torch.cuda.Stream(example.device)
+            side = torch.cuda.Stream(example.device)  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream(example.device))
             with torch.cuda.stream(side):
                 for _ in range(3):
@@ -50,12 +50,13 @@ class GraphedForm(nn.Module):
             torch.cuda.current_stream(example.device).wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._output = form(self._input)
+                self._output: Tensor = form(self._input)
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape != self._input.shape:
-            return self.form(x)
+            logits: Tensor = self.form(x)
+            return logits
         self._input.copy_(x)
         self._graph.replay()
         return self._output.clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +35,24 @@ class Difference:
         return self.strays <= STRAY
 
 
+def difference(found: Tensor, expected: Tensor, precision: str) -> Difference:
+    """Compare logits; those that are not finite or of another shape or type are infinitely far away.
+
+    Args:
+        found: of the form.
+        expected: of the model.
+        precision: of the form, a key of :data:`CLOSE`.
+    """
+    if found.shape != expected.shape or found.dtype != expected.dtype or not bool(found.isfinite().all()):
+        return Difference(float("inf"), 1.0)
+    apart = (found - expected).abs() / expected.abs().max().clamp_min(1e-12)
+    return Difference(float(apart.max()), float((apart > CLOSE[precision]).float().mean()))
+
+
 class Parity:
-    """The logits of a model on the example and on noise of the example's spread, to compare forms with.
+    """The logits of a model on the example, on noise of its spread, and on both at another size.
+
+    The other size is one row higher and twice as wide: what a form does at the example's size alone shows there.
 
     Args:
         model: in eval mode, float32.
@@ -49,18 +66,25 @@ class Parity:
         spread, centre = torch.std_mean(known, dim=(0, 2, 3), keepdim=True, correction=0)
         noise = torch.randn(known.shape, generator=generator).to(known)
         self.images: Sequence[Tensor] = (known, centre + spread.clamp_min(1e-3) * noise)
+        wide = torch.cat([self.images[1][:1], self.images[0][:1]], dim=3)
+        other = torch.cat([wide, wide[:, :, -1:]], dim=2)
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._elsewhere: list[tuple[Tensor, Tensor]] = []
         with torch.inference_mode():
-            self.logits = [model(images) for images in self.images]
+            self._pairs += [(images, model(images)) for images in self.images]
+            # A model may be made for one size, and refuse others in any way it likes.
+            with suppress(Exception):
+                self._elsewhere.append((other, model(other)))
 
     @torch.inference_mode()
-    def difference(self, form: nn.Module, precision: str) -> Difference:
-        """Compare ``form``; logits that are not finite or of another shape or type are infinitely far away."""
-        largest = strays = 0.0
-        for images, expected in zip(self.images, self.logits, strict=True):
-            found = form(images)
-            if found.shape != expected.shape or found.dtype != expected.dtype or not bool(found.isfinite().all()):
-                return Difference(float("inf"), 1.0)
-            apart = (found - expected).abs() / expected.abs().max().clamp_min(1e-12)
-            largest = max(largest, float(apart.max()))
-            strays = max(strays, float((apart > CLOSE[precision]).float().mean()))
-        return Difference(largest, strays)
+    def difference(self, form: nn.Module, precision: str, *, any_size: bool = True) -> Difference:
+        """Compare ``form`` by :func:`difference` on all images: the largest of each number.
+
+        Args:
+            form: to compare.
+            precision: ``fp32`` or ``bf16``.
+            any_size: whether it has to be right at other sizes too, where the model takes them.
+        """
+        pairs = [*self._pairs, *(self._elsewhere if any_size else [])]
+        found = [difference(form(images), expected, precision) for images, expected in pairs]
+        return Difference(max(one.largest for one in found), max(one.strays for one in found))

@@ -14,7 +14,7 @@ class Trial:
 
     Attributes:
         name: the form, in words.
-        seconds: median of a pass over the example; ``None`` if it was not timed.
+        seconds: least of a pass over the example; ``None`` if it was not timed.
         difference: largest difference of a logit from the model's, relative to the largest logit; ``None`` if it
             never ran.
         verdict: ``chosen``, or why it was not.

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from zoo.blocks.checks import check_choice
-from zoo.deploy.candidates import Candidate, candidates_for
+from zoo.deploy.candidates import AS_IT_WAS, Candidate, candidates_for
 from zoo.deploy.folding import check_evaluates, fold
 from zoo.deploy.gate import compare
 from zoo.deploy.parity import Parity
 from zoo.deploy.remembered import recall, remember, signature
 from zoo.deploy.report import CHOSEN, OptimizationReport, Trial
-from zoo.deploy.timing import time_interleaved
+from zoo.deploy.timing import KEEP_WITHIN, time_interleaved
 from zoo.deploy.torch_form import Precision, TorchOptions, choose_hybrid_forms, make_torch_form
 from zoo.errors import ModelError, ZooError
 from zoo.training.predictor import Predictor
 
-PRECISIONS = ("fp32", "bf16", "auto")
-PASS_SECONDS = 2.0
+PRECISIONS: dict[str, tuple[Precision, ...]] = {"fp32": ("fp32",), "bf16": ("bf16",), "auto": ("fp32", "bf16")}
+"""What may be chosen, by what is asked for."""
+PASS_SECONDS = 1.0
 """Larger examples are timed on as many images as fit into this, or finding the fastest form of a tile takes minutes."""
 
 BATCHES = Iterable[Mapping[str, Tensor]]
@@ -223,10 +224,11 @@ class _Search:
             self.calibration = list(calibration)
         self.knows_patches = calibration is not None
         self.report = OptimizationReport(type(model).__name__, tuple(example.shape), str(example.device), precision)
-        self.precisions: tuple[Precision, ...] = ("fp32",) if precision == "fp32" else ("fp32", "bf16")
+        self.precisions = PRECISIONS[precision]
         self.folded = self._fold()
         self.built: dict[str, nn.Module] = {}
         self.trials: dict[str, Trial] = {}
+        self.gated: list[str] = []
 
     def run(self, *, remembering: bool) -> OptimizedModel:
         key = signature(self.model, self.example, self.precision)
@@ -245,14 +247,17 @@ class _Search:
         else:
             self.report.remembered = True
         chosen = self._choose(ranking, candidates)
+        if chosen is None:
+            return self._in_fp32(remembering=remembering)
         self.report.chosen = chosen.name
         self.trials[chosen.name] = self._trial(chosen.name, verdict=CHOSEN)
         self.report.trials = list(self.trials.values())
+        self.report.messages += self.gated
         self.report.hybrids = dict(hybrids.get(chosen.precision, {})) if "fused" in chosen.name else {}
         fallback = None
         if not chosen.any_size:
             example = self.example[:1].clone()
-            fallback = partial(make_torch_form, self.folded, example, TorchOptions(), hybrids["fp32"])
+            fallback = partial(make_torch_form, self.folded, example, TorchOptions(), hybrids.get("fp32", {}))
         return OptimizedModel(
             self.built[chosen.name],
             fallback,
@@ -289,7 +294,7 @@ class _Search:
         if kept is None:
             return None
         ranking = kept.get("ranking")
-        if not isinstance(ranking, list) or not ranking:
+        if not isinstance(ranking, list):
             return None
         pairs = [(str(name), float(seconds)) for name, seconds in ranking if name in candidates]
         if len(pairs) != len(ranking):
@@ -304,7 +309,7 @@ class _Search:
             return True
         try:
             form = candidate.build()
-            difference = self.parity.difference(form, candidate.precision)
+            difference = self.parity.difference(form, candidate.precision, any_size=candidate.any_size)
         except Exception as error:  # whatever a library below raises is the reason that its form cannot be used
             words = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
             reason = next(iter(words.splitlines()), "")
@@ -324,35 +329,49 @@ class _Search:
 
     @torch.inference_mode()
     def _measure(self, candidates: Mapping[str, Candidate]) -> list[tuple[str, float]]:
-        usable = [one for one in candidates.values() if self._prepare(one)]
         images = self._few_images()
-        seconds = time_interleaved(
-            {one.name: partial(self.built[one.name], images) for one in usable}, self.example.device
-        )
-        whole = {name: value * len(self.example) / len(images) for name, value in seconds.items()}
-        for name, value in whole.items():
-            self.trials[name] = Trial(name, value, self.trials[name].difference)
-        return sorted(whole.items(), key=lambda pair: pair[1])
+        seconds: dict[str, float] = {}
+
+        def run(names: Iterable[str]) -> dict[str, float]:
+            return time_interleaved({name: partial(self.built[name], images) for name in names}, images.device)
+
+        for candidate in candidates.values():
+            if self._prepare(candidate):
+                seconds |= run([candidate.name])
+                # Each form holds weights of its own: those that are far behind go at once.
+                for name in [name for name in self.built if seconds[name] > KEEP_WITHIN * min(seconds.values())]:
+                    del self.built[name]
+        seconds |= run(list(self.built))
+        for name in seconds:
+            seconds[name] *= len(self.example) / len(images)
+            self.trials[name] = Trial(name, seconds[name], self.trials[name].difference)
+        return sorted(seconds.items(), key=lambda pair: pair[1])
 
     def _few_images(self) -> Tensor:
         """As many images of the example as the folded model computes in :data:`PASS_SECONDS`, one at least."""
         seconds = time_interleaved({"one": partial(self.folded, self.example[:1])}, self.example.device)["one"]
         return self.example[: max(1, int(PASS_SECONDS / seconds))]
 
-    def _choose(self, ranking: Sequence[tuple[str, float]], candidates: Mapping[str, Candidate]) -> Candidate:
-        order = [candidates[name] for name, _ in ranking]
-        if self.precision == "bf16":
-            order.sort(key=lambda one: one.precision != "bf16")
-        told = False
-        for candidate in order:
-            if not self._prepare(candidate):
-                continue
-            if candidate.precision == "bf16" and not self._passes_gate(candidate):
-                continue
-            if candidate.precision == "fp32" and self.precision == "bf16" and not told:
-                self.report.messages.append("computing in fp32: no bf16 form can be used here")
-            return candidate
-        raise AssertionError("the model as it was is always among the candidates")
+    def _choose(self, ranking: Sequence[tuple[str, float]], candidates: Mapping[str, Candidate]) -> Candidate | None:
+        """The fastest form that is right; ``None`` if bf16 was asked for and no form of it is."""
+        for candidate in (candidates[name] for name, _ in ranking):
+            if self._prepare(candidate) and (candidate.precision == "fp32" or self._passes_gate(candidate)):
+                return candidate
+        if "fp32" not in self.precisions:
+            return None
+        # A ranking that was remembered holds what was right then; the model as it was always is.
+        candidate = candidates[AS_IT_WAS]
+        assert self._prepare(candidate)
+        return candidate
+
+    def _in_fp32(self, *, remembering: bool) -> OptimizedModel:
+        """The search in float32, when bf16 was asked for in vain; its report says so."""
+        search = _Search(self.model, self.example, "fp32", self.calibration, self.threshold)
+        found = search.run(remembering=remembering)
+        found.report.precision = self.precision
+        found.report.messages[:0] = [*self.gated, "computing in fp32: no bf16 form can be used here"]
+        found.report.trials += self.trials.values()
+        return found
 
     def _passes_gate(self, candidate: Candidate) -> bool:
         if self.threshold is None:
@@ -361,8 +380,8 @@ class _Search:
         where = "" if self.knows_patches else "; without calibration patches it was judged on the example and on noise"
         if found.passed:
             self.report.gate = found.to_dict()
-            self.report.messages.append(f"bf16 passes the gate: {found}{where}")
+            self.gated.append(f"bf16 passes the gate: {found}{where}")
             return True
         self.trials[candidate.name] = self._trial(candidate.name, "skipped: does not pass the gate")
-        self.report.messages.append(f"{candidate.name} does not pass the gate: {found}{where}")
+        self.gated.append(f"{candidate.name} does not pass the gate: {found}{where}")
         return False

@@ -13,8 +13,17 @@ from torch import Tensor, nn
 
 from zoo.blocks import MCSA, HybridConv2d
 from zoo.deploy.attention import FusedMCSA
+from zoo.deploy.dead_taps import CentreTapConv2d
 from zoo.deploy.flow import record_flow
-from zoo.deploy.fused import NO_ACTIVATION, PackedConv2d, give_activations, packable, packing_works
+from zoo.deploy.fused import (
+    NO_ACTIVATION,
+    PackedConv2d,
+    PackedConvTranspose2d,
+    give_activations,
+    is_upsampling,
+    packable,
+    packing_works,
+)
 from zoo.deploy.hybrid import FoldedHybridConv2d, HybridForm, forms_of
 from zoo.deploy.surgery import is_plain, replace_module
 from zoo.deploy.timing import time_interleaved
@@ -79,7 +88,12 @@ class TorchForm(nn.Module):
         step = self.options.images or len(x)
         if len(x) <= step:
             return self._run(x)
-        return torch.cat([self._run(part) for part in x.split(step)])
+        first = self._run(x[:step])
+        logits = first.new_empty((len(x), *first.shape[1:]))
+        logits[:step] = first
+        for start in range(step, len(x), step):
+            logits[start : start + step] = self._run(x[start : start + step])
+        return logits
 
     def _run(self, x: Tensor) -> Tensor:
         images = x.to(dtype=self.options.dtype, memory_format=self.options.memory_format)
@@ -127,7 +141,7 @@ def make_torch_form(
         hybrids: the form of each hybrid convolution by its name; those not named take two convolutions.
     """
     with torch.no_grad():
-        model = copy.deepcopy(folded).to(dtype=options.dtype, memory_format=options.memory_format)
+        model = copy.deepcopy(folded).to(dtype=options.dtype).to(memory_format=options.memory_format)
         image = example[:1].to(dtype=options.dtype, memory_format=options.memory_format)
         if options.fused:
             _fuse(model, image, hybrids)
@@ -136,7 +150,8 @@ def make_torch_form(
 
 def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) -> None:
     packed = image.device.type == "cpu" and packing_works()
-    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d))
+    # What follows a convolution with a dead tap follows it at every size, so its parts must not take it over.
+    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d, CentreTapConv2d))
     modules = dict(model.named_modules())
     mixed = {name for name, module in modules.items() if is_plain(module, HybridConv2d)}
     plain = {name for name, module in modules.items() if packable(module)} if packed else set()
@@ -146,6 +161,9 @@ def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) ->
         if name in plain:
             assert isinstance(module, nn.Conv2d)
             replace_module(model, name, PackedConv2d(module, activation))
+        elif packed and is_upsampling(module):
+            assert isinstance(module, nn.ConvTranspose2d)
+            replace_module(model, name, PackedConvTranspose2d(module))
         elif name in mixed:
             assert isinstance(module, HybridConv2d)
             form = hybrids.get(name, "two")
@@ -178,7 +196,7 @@ def choose_hybrid_forms(folded: nn.Module, example: Tensor, precision: Precision
         # Layers of one geometry on maps of one size take equally long, whatever their weights.
         geometry = (repr(layer), tuple(layer.weight.shape), calls[0].shape)
         if geometry not in known:
-            cast = copy.deepcopy(layer).to(dtype=options.dtype, memory_format=torch.channels_last)
+            cast = copy.deepcopy(layer).to(dtype=options.dtype).to(memory_format=torch.channels_last)
             x = torch.randn(calls[0].shape, device=example.device).to(options.dtype, memory_format=torch.channels_last)
             forms = {form: FoldedHybridConv2d(cast, form, packed=packed) for form in forms_of(layer)}
             seconds = time_interleaved(

@@ -79,8 +79,8 @@ def _optimized(predictor: Predictor, example: torch.Tensor, precision: MapPrecis
     found = optimize(predictor, example, precision, threshold=threshold)
     assert isinstance(found, Predictor)
     # The optimised model still refuses what is smaller, and does not say so in a way that can be asked.
-    model: Any = found.model
-    model.minimum_size = smallest_side(predictor)
+    inner: Any = found.model
+    inner.minimum_size = smallest_side(predictor)
     return found
 
 
