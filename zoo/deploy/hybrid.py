@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -102,7 +103,7 @@ class FoldedHybridConv2d(nn.Module):
         batch, channels, height, width = x.shape
         taps, reach = self.kernel_size, self.far * (self.kernel_size // 2)
         y = x.new_empty((batch, height, width, self.out_channels)).permute(0, 3, 1, 2)
-        rows = max(1, min(height, STRIP_BYTES // (width * taps * taps * channels * x.element_size())))
+        rows = _strip_rows(height, STRIP_BYTES // (width * taps * taps * channels * x.element_size()))
         columns = x.new_empty((rows, width, taps, taps, channels))
         flat = columns.reshape(1, rows, width, -1).permute(0, 3, 1, 2)
         # All strips have one height, or weights would be packed for two: the last goes back over what is done.
@@ -166,6 +167,14 @@ def plain_convolution(layer: HybridConv2d) -> nn.Conv2d | None:
 def _geometry(kernel_size: int, dilation: int, groups: int) -> Geometry:
     pad = dilation * (kernel_size - 1) // 2
     return [pad, pad], [1, 1], [dilation, dilation], groups
+
+
+def _strip_rows(height: int, most: int) -> int:
+    """Rows of a strip, ``most`` or fewer, such that strips of one height do hardly anything twice."""
+    strips = math.ceil(height / max(1, most))
+    while strips * math.ceil(height / strips) > 1.05 * height:
+        strips += 1
+    return math.ceil(height / strips)
 
 
 def _taps(padded: Tensor, strip: Tensor, top: int, rate: int, reach: int, taps: int) -> Tensor:
