@@ -1,9 +1,8 @@
 """Plain and adapted figures of trained bundles on every region of their test split, and on their own region.
 
-For each bundle and region: the bundle as it is, with the statistics of the region's unlabelled patches in every share
-that `zoo adapt` tries, and with the share that it chooses. The own region is the bundle's validation split, which is
-spatially apart from training. Adapting and measuring use the same patches (transductive); labels are read by the
-measurement alone.
+For each bundle and region: the bundle as it is, adapted as far as `zoo adapt` decides, and wholly; with what can be
+said of the predictions without labels. The own region is the bundle's validation split, which lies apart from
+training. Adapting and measuring use the same images (transductive); labels are read by the measurement alone.
 
 zoo train unet --data PATCHES --group-column scene --train-groups S1 --test-groups S2,S3,S4 \\
     --recipe quick --steps 300 --crop 0 --precision bf16 --seed 0 --out run0
@@ -19,57 +18,99 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from zoo.bench.config import DataSource
-from zoo.evaluation.metrics import dice
-from zoo.training.adaptation import SHARES, Adapter
+from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
-from zoo.training.evaluate import evaluate
-from zoo.training.label_free import choose
 
 OWN = "own"
+WAYS = {"plain": 0.0, "shift beyond chance": None, "wholly": 1.0}
+COLUMNS = (
+    "region",
+    "patches",
+    "images",
+    "statistics",
+    "dice_at_half",
+    "dice_frozen",
+    "called",
+    "truth",
+    "entropy",
+    "expected_dice",
+)
 
 
-def regions(bundle: Bundle, own: int) -> Iterator[tuple[str, Subset[Any]]]:
-    """Every group of the test split, and patches of the validation split, evenly chosen."""
+def regions(bundle: Bundle, own: int, every: int) -> Iterator[tuple[str, Subset[Any]]]:
+    """Every group of the test split, or every so many of its patches, and ``own`` of the validation split."""
     source = DataSource(bundle.data["name"], bundle.data["options"])
     test, val = (source.open(split) for split in ("test", "val"))
     for group in sorted({patch.group for patch in test.patches}):
-        yield group, Subset(test, [index for index, patch in enumerate(test.patches) if patch.group == group])
+        places = [index for index, patch in enumerate(test.patches) if patch.group == group]
+        yield group, Subset(test, places[::every])
     yield OWN, Subset(val, list(range(0, len(val), max(1, -(-len(val) // own)))))
 
 
-def measure(adapter: Adapter, bundle: Bundle, patches: Subset[Any], share: float) -> dict[str, float]:
-    """Pooled Dice at 0.5 and at the bundle's threshold."""
-    adapter.use(share)
-    found = {}
-    for name, threshold in (("dice_at_half", 0.5), ("dice", bundle.threshold)):
-        loader = DataLoader(patches, batch_size=16)
-        counts = evaluate(adapter.predictor, bundle.compute_format, loader, threshold).counts.pooled()
-        found[name] = float(dice(counts.tp, counts.fp, counts.fn, counts.tn)[0])
-    return found
+@torch.inference_mode()
+def predict(bundle: Bundle, patches: Subset[Any], turns: int = 0) -> Tensor:
+    """Landslide probability of every pixel, predicted from images turned by quarters, float64 (N, H, W)."""
+    predictor = bundle.predictor().to(memory_format=bundle.compute_format.memory_format)
+    found = []
+    for batch in DataLoader(patches, batch_size=16):
+        images = torch.rot90(batch["image"], turns, (-2, -1))
+        with bundle.compute_format.autocast(torch.device("cpu")):
+            logits = predictor(images.contiguous(memory_format=bundle.compute_format.memory_format))
+        found.append(torch.rot90(predictor.landslide_probability(logits), -turns, (-2, -1)).double())
+    return torch.cat(found)
 
 
-def rows_of(path: Path, own: int) -> Iterator[dict[str, Any]]:
-    """One row a region and share."""
-    bundle = Bundle.load(path)
-    for region, patches in regions(bundle, own):
-        adapter = Adapter(bundle, (sample["image"][None] for sample in patches))
-        adapter.estimate()
-        scores = {share: adapter.score(share) for share in SHARES}
-        chosen = choose(scores)
-        for share in SHARES:
-            yield {
-                "bundle": path.name,
-                "seed": bundle.seed,
-                "region": region,
-                "patches": len(patches),
-                "share": share,
-                "chosen": share == chosen,
-                **measure(adapter, bundle, patches, share),
-                **scores[share].to_dict(),
-            }
+def overlap(one: Tensor, other: Tensor) -> float:
+    """Dice of two masks."""
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+def measure(bundle: Bundle, patches: Subset[Any], views: bool) -> dict[str, float]:
+    """Pooled Dice at 0.5 and at the frozen threshold, and what a user without labels could compute."""
+    probability = predict(bundle, patches)
+    truth = torch.stack([sample["mask"] for sample in patches]) == 1
+    called = probability >= 0.5
+    inside = probability.clamp(1e-7, 1 - 1e-7)
+    figures = {
+        "dice_at_half": overlap(called, truth),
+        "dice_frozen": overlap(probability >= bundle.threshold, truth),
+        "called": float(called.double().mean()),
+        "truth": float(truth.double().mean()),
+        "entropy": float(-(inside * inside.log() + (1 - inside) * (1 - inside).log()).mean()),
+        "expected_dice": float(2 * probability[called].sum() / (called.sum() + probability.sum())),
+    }
+    if views:
+        figures["agreement"] = overlap(called, predict(bundle, patches, turns=1) >= 0.5)
+    return figures
+
+
+def rows_of(path: Path, own: int, every: int, views: bool, few: list[int]) -> Iterator[dict[str, Any]]:
+    """One row a region, number of images adapted to, and way of adapting."""
+    plain = Bundle.load(path)
+    for region, patches in regions(plain, own, every):
+        about = {"bundle": path.name, "seed": plain.seed, "region": region, "patches": len(patches)}
+        for count in few or [len(patches)]:
+            chosen = torch.linspace(0, len(patches) - 1, count).long().tolist()
+            for name, share in WAYS.items():
+                images = (patches[index]["image"][None] for index in chosen)
+                bundle = plain if share == 0 else adapt(plain, images, share=share)
+                shifts = [] if bundle.adaptation is None else bundle.adaptation["shifts"]
+                yield {
+                    **about,
+                    "images": count,
+                    "statistics": name,
+                    **measure(bundle, patches, views),
+                    "shifts": shifts,
+                }
+
+
+def width(column: str) -> int:
+    """Characters of a column of the table."""
+    return max(19 if column == "statistics" else 7, len(column))
 
 
 def main() -> None:
@@ -77,20 +118,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--own", type=int, default=120, help="patches of the own region")
+    parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
+    parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
+    parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    columns = (*COLUMNS, "agreement") if arguments.views else COLUMNS
+    print(" ".join(f"{column:>{width(column)}}" for column in ("bundle", *columns)))
     rows = []
-    columns = ("bundle", "region", "share", "dice_at_half", "dice", "expected_dice", "agreement", "positive", "chosen")
-    print(" ".join(f"{column:>13}" for column in columns))
     for path in arguments.bundles:
-        for row in rows_of(path, arguments.own):
+        for row in rows_of(path, arguments.own, arguments.every, arguments.views, arguments.few):
             rows.append(row)
-            cells = [f"{row[column]:.3f}" if isinstance(row[column], float) else row[column] for column in columns]
-            print(" ".join(f"{cell!s:>13}" for cell in cells), flush=True)
+            shown = {
+                one: f"{row[one]:.3f}" if isinstance(row[one], float) else row[one] for one in ("bundle", *columns)
+            }
+            print(" ".join(f"{cell!s:>{width(column)}}" for column, cell in shown.items()), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     main()

@@ -115,3 +115,21 @@ def write_patches(folder: Path, *, bands: int = 3, size: int = 32, count: int = 
 def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty-four patches of 3x32x32 in three scenes, ``s0`` to ``s2``."""
     return write_patches(tmp_path_factory.mktemp("data") / "patches")
+
+
+@pytest.fixture(scope="session")
+def trained_bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the bundle of a small U-Net that finds the ellipses of ``patches``; tests copy it to change it."""
+    from zoo.bench.config import SPLITS, DataSource, TrialConfig
+    from zoo.bench.trial import run_trial
+    from zoo.bench.worker import TrialJob
+    from zoo.training.recipes import get_recipe
+
+    folder = tmp_path_factory.mktemp("trained")
+    source = DataSource("folder", {"root": str(patches), "group_column": "scene"})
+    fingerprints = {split: source.open(split).fingerprint() for split in SPLITS}
+    recipe = get_recipe("quick").changed(steps=60, batch_size=8, crop=32, precision="fp32")
+    config = TrialConfig("unet", {"widths": [8, 8, 8, 8, 8]}, source, fingerprints, recipe, 0, "cpu")
+    result = run_trial(TrialJob(config, folder, folder / "log"), lambda *_: None)
+    assert result.ok, result.error
+    return folder

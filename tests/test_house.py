@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,13 @@ def sources(*under: str) -> Iterator[Path]:
         yield from sorted(place.rglob("*.py")) if place.is_dir() else [place]
 
 
-def imports(path: Path, *, at_run_time: bool = True) -> Iterator[str]:
-    """Full names that a file imports; those under TYPE_CHECKING are left out."""
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Full names that a file imports; those under TYPE_CHECKING are left out. Each file is parsed once."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         id(inner)

@@ -47,6 +47,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def move_into_place(finished: Path, path: Path) -> None:
+    """Give a finished file on the same disk its final name, once its bytes are on the disk.
+
+    Raises:
+        ZooError: if it cannot be written there.
+    """
+    try:
+        with finished.open("rb+") as written:
+            os.fsync(written.fileno())
+        finished.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -88,7 +88,7 @@ def test_the_search_ends_where_memory_or_patience_does(clock: list[float]) -> No
     assert told == [1, 2, 3]
     slow = measure(lambda: Slow(clock, 2.0), (1, 4, 4), CPU)
     assert sorted(slow.passes) == [1]
-    assert "would take more than 3 s" in slow.stopped
+    assert "would take more than 1.5 s" in slow.stopped
     fixed = measure(lambda: Slow(clock, 0.01), (1, 4, 4), CPU, batches=[16, 3])
     assert sorted(fixed.passes) == [3, 16]
 

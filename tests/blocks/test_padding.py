@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
-from zoo.blocks import DoubleConv, pad_to_multiple
+from zoo.blocks import DoubleConv, crop, pad_to_multiple
 
 
 @settings(deadline=None)
@@ -26,6 +27,27 @@ def test_grows_to_the_next_multiple_and_keeps_the_image(height: int, width: int,
 def test_an_image_that_fits_is_not_copied() -> None:
     x = torch.randn(1, 1, 32, 64)
     assert pad_to_multiple(x, 32) is x
+
+
+class Halves(nn.Module):
+    """What every network here does with a size: pads, halves, doubles, concatenates, crops."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = pad_to_multiple(x, 4)
+        small = nn.functional.max_pool2d(nn.functional.max_pool2d(x, 2), 2)
+        large = small.repeat_interleave(4, 2).repeat_interleave(4, 3)
+        return crop(torch.cat([x, large], 1), height, width)
+
+
+def test_an_exported_program_pads_and_crops_any_size() -> None:
+    model, free = Halves(), torch.export.Dim.AUTO
+    for example in ((2, 1, 9, 14), (2, 1, 8, 12)):
+        shapes = ({0: free, 2: free, 3: free},)
+        program = torch.export.export(model, (torch.randn(example),), dynamic_shapes=shapes, strict=False).module()
+        for shape in ((2, 1, 8, 8), (3, 1, 9, 16), (2, 1, 21, 6), (4, 1, 12, 13)):
+            x = torch.randn(shape)
+            assert torch.equal(program(x), model(x)), (example, shape)
 
 
 def test_double_conv_keeps_the_size() -> None:

@@ -51,15 +51,16 @@ def test_images_alone_are_enough(
 ) -> None:
     shutil.copytree(patches / "images", tmp_path / "region" / "images")
     new = tmp_path / "new"
-    assert run(["adapt", str(bundle), "--data", str(tmp_path / "region"), "--out", str(new), "--device", "cpu"]) == 0
+    assert run(["adapt", str(bundle), "--data", str(tmp_path / "region"), "--out", str(new), "--patches", "20"]) == 0
     printed = capsys.readouterr()
-    assert "chosen" in printed.out
-    assert "(plain)" in printed.out
+    assert "encoder.0.1" in printed.out
+    assert "share of the target" in printed.out
+    assert "called landslide" in printed.err
     assert "trained on" not in printed.err
     adaptation = Bundle.load(new).adaptation
     assert adaptation is not None
     assert adaptation["source"]["weights_sha256"] == Bundle.load(bundle).weights_sha256
-    assert adaptation["target"]["used"] == 24
+    assert adaptation["target"]["used"] == 20
 
 
 def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
@@ -70,7 +71,7 @@ def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
     assert run(["adapt", str(bundle), *data, "--out", str(new), "--share", "1", "--evaluate", "test", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["target"]["groups"] == ["s2"]
-    assert found["chosen_by"] == "the user"
+    assert {shift["share"] for shift in found["shifts"]} == {1.0}
     assert run(["evaluate", str(new), *data[:2], *data[4:], "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["dice"] == found["evaluation"]["adapted"]["dice"]
@@ -129,6 +130,11 @@ def cut_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
     return ["--data", str(patches)]
 
 
+def no_labels_to_measure_with(_: Path, folder: Path, patches: Path) -> list[str]:
+    shutil.copytree(patches / "images", folder / "region")
+    return ["--data", str(folder / "region"), "--evaluate", "test"]
+
+
 def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
     return ["--data", str(patches), "--out", str(bundle)]
 
@@ -145,6 +151,7 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
         (a_split_of_everything, "test_groups chooses a split"),
         (no_number, "'half' is no share"),
         (cut_bundle, "sha256 differs"),
+        (no_labels_to_measure_with, "holds no folder of images with a folder of masks"),
         (out_is_a_bundle, "holds a bundle already"),
     ],
 )

@@ -130,7 +130,8 @@ def test_an_unwritable_folder_is_told_before_any_work(
 @pytest.mark.slow
 def test_bench_report_and_evaluate_agree(zoo: Zoo, patches: Path, tmp_path: Path) -> None:
     data = ["--data", str(patches), "--group-column", "scene", "--train-groups", "s0,s1", "--test-groups", "s2"]
-    done = zoo("bench", "--models", "unet,mobilenetv2", *data, *QUICK, "--out", "out", "--json", "rows.json")
+    speed = ["--no-speed", "--json", "rows.json"]
+    done = zoo("bench", "--models", "unet,mobilenetv2", *data, *QUICK, "--out", "out", *speed)
     assert done.returncode == 0, done.stderr
     assert "Dice" in done.stdout
     assert "paper" in done.stdout
@@ -217,7 +218,6 @@ paper = "table6"
 baseline = "U-net"
 data = {{ name = "{patches}", group_column = "scene", train_groups = ["s0", "s1"] }}
 recipe = {{ name = "quick", steps = 2, crop = 32, batch_size = 4, precision = "fp32" }}
-speed = false
 
 [[models]]
 label = "U-net"
@@ -294,12 +294,17 @@ def test_a_configuration_is_planned_and_run(
     assert "0.667" in printed.out
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {row["model"] for row in rows} == {"U-net", "Ours"}
+    assert all(row["fps"] > 0 and row["best_batch"] >= 1 for row in rows)
+    stored = json.loads(next((tmp_path / "results" / "two" / "trials").glob("*.json")).read_text())
+    assert stored["speed_protocol"]["models"] == 2
+    assert stored["speed_protocol"]["end_to_end"]["passes"] >= 4
 
     # Planned again: what is done is counted, and another seed is judged by it, where the threads are the same.
     config.write_text(config.read_text().replace('["encoder"]', '["attic"]'), encoding="utf-8")
     assert run(["bench", "--config", str(config), "--dry-run", "--seeds", "2"]) == 1
     printed = capsys.readouterr()
     assert "1 of 4 trials to run" in printed.out
-    assert "error: Ours: UNet: attention_at" in printed.err
+    assert "error: Ours: UNet: " in printed.err
+    assert "'attic'" in printed.err
     assert run(["report", "results/two"]) == 0
     assert "Ours" in capsys.readouterr().out

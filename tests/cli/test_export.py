@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from zoo.cli import run
 
-Zoo = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ["--option", "widths=[4,4,4,4,4]", "--in-channels", "3"]
 
 
@@ -33,39 +31,65 @@ def test_an_untrained_model_is_written_and_called_so(tmp_path: Path, capsys: pyt
     assert facts["bytes"] == out.stat().st_size
 
 
-@pytest.mark.slow
-def test_a_trained_bundle_goes_to_deepness(zoo: Zoo, patches: Path, tmp_path: Path) -> None:
-    data = ["--data", patches, "--group-column", "scene"]
-    line = "train unet --option widths=[4,4,4,4,4] --steps 20 --crop 32 --batch-size 4 --precision fp32 --out run"
-    zoo(*line.split(), *data, check=True)
-    done = zoo(
-        "export", "run", "--to", "onnx", "--for", "deepness", "--pixel-size", "10", "--out", "q.onnx", check=True
-    )
-    assert "trained unet, onnx fp32" in done.stderr
-    assert "test split: 0 ppm of the mask changed" in done.stderr
-    assert "tiles of 32 px" in done.stderr
-    assert done.stdout == ""
+def test_a_trained_bundle_goes_to_deepness(
+    trained_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "q.onnx"
+    line = ["export", str(trained_bundle), "--to", "onnx", "--for", "deepness", "--pixel-size", "10", "--out", str(out)]
+    assert run(line) == 0
+    printed = capsys.readouterr()
+    assert "trained unet, onnx fp32" in printed.err
+    assert "test split: 0 ppm of the mask changed" in printed.err
+    assert "tiles of 32 px" in printed.err
+    assert printed.out == ""
+    assert out.is_file()
 
-    moved = tmp_path / "moved"
-    shutil.copytree(tmp_path / "run", moved)
-    text = (moved / "bundle.json").read_text()
-    (moved / "bundle.json").write_text(text.replace(str(patches), str(tmp_path / "gone")))
-    alone = zoo("export", "moved", "--to", "openvino", "--out", "m.xml", check=True)
-    assert "compared on random images alone" in alone.stderr
-    refused = zoo("export", "moved", "--to", "onnx", "--precision", "fp16", "--out", "m.onnx")
-    assert refused.returncode == 2
-    assert "Traceback" not in refused.stderr
 
-    (moved / "model.safetensors").write_bytes(b"0")
-    damaged = zoo("export", "moved", "--to", "onnx", "--out", "d.onnx")
-    assert damaged.returncode == 2
-    assert "sha256 differs" in damaged.stderr
-    (moved / "bundle.json").write_text((tmp_path / "run" / "bundle.json").read_text().replace('"unet"', '"unit"'))
-    shutil.copy(tmp_path / "run" / "model.safetensors", moved / "model.safetensors")
-    unknown = zoo("export", "moved", "--to", "onnx", "--out", "d.onnx")
-    assert unknown.returncode == 2
-    assert "Did you mean 'unet'" in unknown.stderr
-    assert not (tmp_path / "d.onnx").exists()
+def no_data(bundle: Path) -> None:
+    text = (bundle / "bundle.json").read_text()
+    root = json.loads(text)["data"]["options"]["root"]
+    (bundle / "bundle.json").write_text(text.replace(root, str(bundle / "gone")))
+
+
+def test_a_bundle_without_its_data_is_compared_on_random_images(
+    trained_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = shutil.copytree(trained_bundle, tmp_path / "moved")
+    no_data(bundle)
+    line = ["export", str(bundle), "--to", "openvino", "--out", str(tmp_path / "m.xml")]
+    assert run(line) == 0
+    assert "compared on random images alone" in capsys.readouterr().err
+    assert run([*line, "--overwrite", "--precision", "fp16"]) == 2
+    assert "gone" in capsys.readouterr().err
+    assert run([*line, "--overwrite", "--seed", "3"]) == 2
+    assert "A bundle knows its own" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.xml", "moved"]
+
+
+def cut_weights(bundle: Path) -> None:
+    (bundle / "model.safetensors").write_bytes(b"0")
+
+
+def unknown_model(bundle: Path) -> None:
+    text = (bundle / "bundle.json").read_text()
+    (bundle / "bundle.json").write_text(text.replace('"name": "unet"', '"name": "unit"'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"), [(cut_weights, "sha256 differs"), (unknown_model, "Did you mean 'unet'")]
+)
+def test_a_bundle_that_cannot_be_used_is_named(
+    trained_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+    complaint: str,
+) -> None:
+    bundle = shutil.copytree(trained_bundle, tmp_path / "moved")
+    damage(bundle)
+    assert run(["export", str(bundle), "--to", "onnx", "--out", str(tmp_path / "m.onnx")]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()
 
 
 RAINY = """

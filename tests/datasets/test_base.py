@@ -13,8 +13,8 @@ from matplotlib import pyplot as plt
 from torchgeo.datasets import NonGeoDataset
 
 import zoo.datasets
-from zoo.datasets.base import IGNORE, Patch, PatchDataset, display_bands, stretch
-from zoo.physics.bands import PAPER_CHANNELS, Band
+from zoo.datasets.base import IGNORE, Patch, PatchDataset, stretch
+from zoo.physics.bands import PAPER_CHANNELS, Band, display_bands
 
 
 class Memory(PatchDataset):

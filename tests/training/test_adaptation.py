@@ -17,11 +17,11 @@ from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
 from zoo.physics.bands import Band
 from zoo.registry import create_model
-from zoo.training.adaptation import SHARES, Adapter, adapt
+from zoo.training.adaptation import adapt
 from zoo.training.bundle import DESCRIPTION, Bundle
 from zoo.training.patch_sample import PatchSample
 from zoo.training.precision import ComputeFormat
-from zoo.training.running_statistics import distances, stored
+from zoo.training.running_statistics import State, measure_shift, stored
 
 OPTIONS = {"widths": [4, 4, 4]}
 BANDS = (Band("NDVI", "1"), Band("slope", "degree"))
@@ -58,26 +58,53 @@ def images() -> Tensor:
     return torch.randn(7, 2, 16, 16, generator=generator) * torch.tensor([0.3, 25.0])[:, None, None] + 4
 
 
-def adapted_statistics(images: Tensor, size: int, **options: object) -> object:
+def apart(one: State, other: State) -> float:
+    return max(math.sqrt(measure_shift(one[name], other[name]).distance) for name in one)
+
+
+def adapted_statistics(images: Tensor, size: int, **options: object) -> State:
     return stored(adapt(make_bundle(), images.split(size), share=1.0, **options).predictor().model)
 
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_how_patches_are_batched_changes_nothing(images: Tensor, size: int) -> None:
     whole = adapted_statistics(images, 7, batch_size=7)
-    assert max(distances(whole, adapted_statistics(images, size, batch_size=size)).values()) < 1e-4
-    assert max(distances(stored(make_bundle().predictor().model), whole).values()) > 0.1
+    assert apart(whole, adapted_statistics(images, size, batch_size=size)) < 1e-4
+    assert apart(stored(make_bundle().predictor().model), whole) > 0.1
 
 
-def test_share_0_is_the_bundle_as_it_was_and_auto_is_one_of_the_shares(images: Tensor) -> None:
+def test_share_0_is_the_bundle_as_it_was_and_half_lies_between(images: Tensor) -> None:
     bundle = make_bundle()
-    plain = adapt(bundle, [images], share=0.0)
+    plain, half, whole = (adapt(bundle, [images], share=share) for share in (0.0, 0.5, 1.0))
     assert all(torch.equal(tensor, bundle.state[name]) for name, tensor in plain.state.items())
-    auto = adapt(bundle, [images])
-    assert auto.adaptation is not None
-    assert [one["share"] for one in auto.adaptation["candidates"]] == list(SHARES)
-    forced = adapt(bundle, [images], share=auto.adaptation["share"])
-    assert all(torch.equal(tensor, auto.state[name]) for name, tensor in forced.state.items())
+    first = "encoder.0.1.running_mean"
+    middle = (bundle.state[first] + whole.state[first]) / 2
+    torch.testing.assert_close(half.state[first], middle)
+
+
+def test_a_shift_is_followed_and_chance_is_not() -> None:
+    """Patches that the bundle's own statistics were taken from move little; a shifted region moves nearly wholly."""
+    generator = torch.Generator().manual_seed(3)
+    own = torch.randn(64, 2, 16, 16, generator=generator) + 0.3 * torch.randn(64, 2, 1, 1, generator=generator)
+    own = own * torch.tensor([0.5, 10.0])[:, None, None] + torch.tensor([0.25, 20.0])[:, None, None]
+    trained = adapt(make_bundle(), [own[:32]], share=1.0)
+    same, moved = (adapt(trained, [target]).adaptation for target in (own[32:], own[32:] * 1.5 + 5))
+    assert same is not None
+    assert moved is not None
+    assert moved["share"] > 0.95
+    assert same["shifts"][0]["share"] < 0.6 < 0.95 < moved["shifts"][0]["share"]
+    assert same["shifts"][0]["distance"] < moved["shifts"][0]["distance"] / 4
+
+
+def test_bands_follow_the_target_whatever_their_units(images: Tensor) -> None:
+    bundle = make_bundle()
+    adapted = adapt(bundle, [images, torch.full((1, 2, 16, 16), math.nan)], share=1.0, which="bands")
+    torch.testing.assert_close(torch.tensor(adapted.statistics.mean), images.double().mean((0, 2, 3)))
+    torch.testing.assert_close(torch.tensor(adapted.statistics.std), images.double().std((0, 2, 3), correction=0))
+    assert all(torch.equal(tensor, bundle.state[name]) for name, tensor in adapted.state.items())
+    both = adapt(bundle, [images], share=1.0, which="both")
+    assert both.adaptation is not None
+    assert [shift["layer"] for shift in both.adaptation["shifts"]][:2] == ["bands", "encoder.0.1"]
 
 
 def test_the_record_survives_the_disk_and_the_source_is_named(images: Tensor, tmp_path: Path) -> None:
@@ -104,8 +131,7 @@ def test_weights_are_not_trained(images: Tensor) -> None:
 
 
 def test_of_many_patches_a_sample_is_held_that_batches_do_not_change(images: Tensor) -> None:
-    one = Adapter(make_bundle(), images.split(1), pixels=4 * 16 * 16).sample
-    other = Adapter(make_bundle(), images.split(3), pixels=4 * 16 * 16).sample
+    one, other = (PatchSample.draw(images.split(size), ("a", "b"), pixels=4 * 256, seed=0) for size in (1, 3))
     assert len(one) == 4
     assert one.seen == 7
     assert torch.equal(one.images, other.images)
@@ -161,8 +187,14 @@ def test_a_target_that_cannot_be_used_is_refused(
         adapt(make_bundle(), target(images))
 
 
-def test_one_patch_is_enough_for_a_bundle_that_predicts(images: Tensor) -> None:
-    adapted = adapt(make_bundle(), [images[:1]], share=1.0)
+def test_one_patch_changes_nothing_unless_it_is_told_to(images: Tensor) -> None:
+    bundle = make_bundle()
+    auto = adapt(bundle, [images[:1]])
+    assert auto.adaptation is not None
+    assert auto.adaptation["share"] == 0
+    assert auto.adaptation["shifts"][0]["chance"] is None
+    assert all(torch.equal(tensor, bundle.state[name]) for name, tensor in auto.state.items())
+    adapted = adapt(bundle, [images[:1]], share=1.0)
     with torch.inference_mode():
         assert bool(torch.isfinite(adapted.predictor()(images)).all())
 
@@ -174,6 +206,10 @@ def test_other_bad_input_is_refused(images: Tensor) -> None:
     broken = {name: tensor.clone() for name, tensor in bundle.state.items()}
     broken["encoder.0.1.running_var"][0] = math.nan
     with pytest.raises(ResultError, match=r"running statistics of layer .encoder\.0\.1. are not finite"):
+        adapt(replace(bundle, state=broken), [images])
+    broken = {name: tensor.clone() for name, tensor in bundle.state.items()}
+    broken["head.weight"][0] = math.nan
+    with pytest.raises(ResultError, match="the model predicts NaN"):
         adapt(replace(bundle, state=broken), [images])
 
 
@@ -198,5 +234,7 @@ def norm_free(install: Callable[[str, str], None]) -> Iterator[None]:
 
 @pytest.mark.usefixtures("norm_free")
 def test_a_model_without_statistics_is_refused_by_name(images: Tensor) -> None:
+    bundle = make_bundle("norm_free", {})
     with pytest.raises(ModelError, match="model 'norm_free': has no normalisation layer"):
-        adapt(make_bundle("norm_free", {}), [images])
+        adapt(bundle, [images])
+    assert adapt(bundle, [images], which="bands").statistics != bundle.statistics

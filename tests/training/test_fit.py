@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ResultError
 from zoo.registry import create_model
 from zoo.training.evaluate import evaluate
-from zoo.training.fit import Fitted, fit
+from zoo.training.fit import Fitted, _ResumeState, fit
 from zoo.training.recipes import Recipe, get_recipe
 from zoo.training.task import DivergedError
 
@@ -134,6 +136,21 @@ def test_a_stopped_training_ends_with_the_weights_of_one_that_was_not(
     assert [step for step, _ in resumed.curve] == list(range(1, 9))
     state = resumed.predictor.state_dict()
     assert all(torch.equal(whole[name], state[name]) for name in whole)
+
+
+def test_a_resume_state_is_written_where_a_step_is_complete_and_time_allows() -> None:
+    saved: list[int] = []
+    trainer = SimpleNamespace(
+        global_step=4, max_steps=9, save_checkpoint=lambda path: saved.append(trainer.global_step)
+    )
+    saver = _ResumeState(Path("unused"), every=2)
+    saver.on_train_start(trainer, None)  # type: ignore[arg-type]
+    # Two parts a step. The state after step 6 is not allowed in time, and between the parts of step 7 it must not be.
+    for step, allowed in ((4, True), (5, True), (5, True), (6, False), (6, True), (7, True), (7, True), (8, True)):
+        trainer.global_step = step
+        saver._not_before = 0.0 if allowed else math.inf
+        saver.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+    assert saved == [8]
 
 
 def test_a_damaged_resume_state_is_told_in_words(patches: Path, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zoo.bench.leaderboard import Row
+from zoo.bench.leaderboard import Row, make_rows
 from zoo.bench.paper import paper_table
-from zoo.bench.results import TrialResult
+from zoo.bench.results import TrialResult, group_by_setting
+from zoo.bench.uncertainty import add_uncertainty, describe_draws
 
 COLUMNS = (
     ("dice", "Dice", "{:.3f}"),
@@ -94,6 +95,20 @@ def markdown(rows: Sequence[Row]) -> str:
         cells = [f"`{row.model}`", *_cells(row, certain), *printed, status.replace("|", "\\|")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def markdown_tables(results: Sequence[TrialResult], baseline: str | None = None) -> str:
+    """The tables of all settings, each with what its rows share above it and what its intervals are below it.
+
+    Args:
+        results: of a folder.
+        baseline: label of the model that others are compared with; by default the configuration's, else ``unet``.
+    """
+    texts = []
+    for group in group_by_setting(results):
+        rows = add_uncertainty(make_rows(group), group, baseline)
+        texts.append(f"{describe_setting(group)}\n\n{markdown(rows)}\n{describe_draws(group)}\n")
+    return "\n".join(texts)
 
 
 def comma_separated(rows: Sequence[Row]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.bench.config import TrialConfig
+from zoo.bench.samples import Samples, keep_pictures
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.boundaries import BoundaryCounts
 from zoo.evaluation.calibration import LogitHistogram
@@ -65,8 +66,13 @@ class TrialResult:
             validation_odds=LogitHistogram.from_dict(val["odds"]) if "odds" in val else None,
         )
 
+    @property
+    def samples(self) -> Samples | None:
+        """Predictions on the patches that are shown; None in a file that was written before there were any."""
+        return Samples.from_dict(self.measured["samples"]) if "samples" in self.measured else None
+
     def save(self, folder: Path) -> Path:
-        """Write the result under ``folder/trials``, whole or not at all.
+        """Write the result under ``folder/trials``, whole or not at all; its pictures once for all trials.
 
         Raises:
             ZooError: if the folder cannot be written to.
@@ -80,6 +86,9 @@ class TrialResult:
             "config": self.config.to_dict(),
             **self.measured,
         }
+        pictures = content.pop("pictures", None)
+        if pictures is not None:
+            keep_pictures(folder, self.config, pictures)
         write_json_atomic(path, content)
         return path
 
@@ -139,6 +148,8 @@ def _check_sums(result: TrialResult) -> None:
     for name, length in parts.items():
         if length != images:
             raise ResultError(f"has {name} of {length} images, and names of {images}")
+    if result.samples is not None:
+        result.samples.check(evaluated.counts)
     pooled = evaluated.counts.pooled()
     truth = {"landslide": int(pooled.tp[0] + pooled.fn[0]), "background": int(pooled.fp[0] + pooled.tn[0])}
     for name, histogram in (("probabilities", evaluated.histogram), ("log odds", evaluated.odds)):

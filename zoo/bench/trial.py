@@ -15,6 +15,7 @@ from torch import nn
 
 from zoo.bench.config import SPLITS, TrialConfig
 from zoo.bench.results import TrialResult
+from zoo.bench.samples import Pictures, Samples, choose_patches
 from zoo.bench.speed import count_gmac
 from zoo.bench.worker import TrialJob
 from zoo.datasets.augmentation import TrainingAugmentation
@@ -191,6 +192,7 @@ def _measured(
     config: TrialConfig, splits: dict[str, PatchDataset], test: Evaluation, threshold: float
 ) -> dict[str, Any]:
     train, tested = splits["train"], splits["test"]
+    chosen = choose_patches(test.counts.tp + test.counts.fn)
     return {
         "data": {
             "name": config.data.label,
@@ -212,6 +214,8 @@ def _measured(
             "odds": test.odds.to_dict(),
             "loss": _finite(test.loss),
         },
+        "samples": Samples.take(chosen, test.masks).to_dict(),
+        "pictures": Pictures.take(chosen, tested).to_dict(),
     }
 
 

@@ -39,7 +39,8 @@ def crop(x: Tensor, height: int, width: int) -> Tensor:
     A view, but where sizes are symbols, in an export: whether a slice is contiguous depends on whether it cuts
     anything, and torch would let the program take only sizes of which the answer is that of the example.
     """
-    if isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt):
+    sides: tuple[object, ...] = (height, width)
+    if any(isinstance(side, torch.SymInt) for side in sides):
         rows, columns = (torch.arange(side, device=x.device) for side in (height, width))
         return x.index_select(2, rows).index_select(3, columns)
     return x[..., :height, :width]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,7 +14,7 @@ from zoo.cli.progress import progress, stoppable
 if TYPE_CHECKING:
     import torch
 
-    from zoo.bench.config import DataSource
+    from zoo.datasets.base import PatchDataset
     from zoo.training.bundle import Bundle
 
 
@@ -34,13 +34,24 @@ if TYPE_CHECKING:
     metavar="auto|0..1",
     default="auto",
     show_default=True,
-    help="Of the target in the statistics; auto chooses, and may leave the bundle as it is.",
+    help="Of the target in the statistics; auto: as far as a shift exceeds chance, a layer its own.",
+)
+@click.option(
+    "--statistics",
+    "which",
+    type=click.Choice(["layers", "bands", "both"]),
+    default="layers",
+    show_default=True,
+    help="Of the batch-norm layers, of the bands, or both.",
 )
 @click.option(
     "--evaluate",
     "measured",
     type=click.Choice(["train", "val", "test"]),
     help="Also measure plain and adapted on a split that has labels.",
+)
+@click.option(
+    "--patches", "limit", type=click.IntRange(1), help="Most patches to hold; by default as many as make 2 Mpixel."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sample of a large target.")
@@ -52,7 +63,9 @@ def adapt(
     split: str,
     groups: str | None,
     share: str,
+    which: Literal["layers", "bands", "both"],
     measured: str | None,
+    limit: int | None,
     device: str,
     seed: int,
     folder: Path,
@@ -66,14 +79,16 @@ def adapt(
     zoo adapt run --data new_region --out adapted
     zoo adapt run --data patches --groups S2 --out adapted --test-groups S2 --evaluate test
 
-    Whether that helps is judged without labels, and printed; where it does not, the new bundle is the old one. The
-    threshold stays. Figures on the very images that were adapted to are transductive: say so beside them.
-    docs/adapt.md says when adapting helps and when it harms.
+    Each layer moves as far as its shift exceeds what the choice of images explains, and the command prints both.
+    Weights and threshold stay. Figures on the very images that were adapted to are transductive: say so beside them.
+    docs/adapt.md says when adapting helps and when it does not.
     """
     from zoo.bench.config import DataSource
     from zoo.bench.target import open_target
+    from zoo.cli.opening import open_split
     from zoo.errors import ConfigError
     from zoo.files import check_writable_folder
+    from zoo.training.adaptation import PIXELS
     from zoo.training.adaptation import adapt as adapt_bundle
     from zoo.training.bundle import Bundle
     from zoo.training.environment import resolve_device
@@ -89,15 +104,24 @@ def adapt(
     place = resolve_device(device)
     with stoppable(), progress("reading the target") as show:
         target = open_target(loaded, source, split, groups, show)
+    labelled = None if measured is None else open_split(source, measured)
     for text in target.doubts:
         warn(text)
     note(f"target {source.label}: {len(target)} patches, no label is read")
     with stoppable(), progress("adapting") as show:
         adapted = adapt_bundle(
-            loaded, target.batches(), share=wanted, device=place, seed=seed, target=target.about, progress=show
+            loaded,
+            target.batches(),
+            share=wanted,
+            which=which,
+            device=place,
+            pixels=PIXELS if limit is None else limit * target.read(0)[0].size,
+            seed=seed,
+            target=target.about,
+            progress=show,
         )
     adapted.save(folder)
-    figures = {} if measured is None else _measure(loaded, adapted, source, measured, place)
+    figures = {} if labelled is None else _measure(loaded, adapted, labelled, place)
     assert adapted.adaptation is not None
     if as_json:
         print_json({"bundle": str(folder), **adapted.adaptation, "evaluation": figures})
@@ -117,16 +141,14 @@ def _share(text: str) -> float | None:
         raise ConfigError(f"{text!r} is no share", where="--share", hint="Use auto, or a number from 0 to 1") from None
 
 
-def _measure(plain: Bundle, adapted: Bundle, source: DataSource, split: str, device: torch.device) -> dict[str, Any]:
-    """Figures of both bundles on a split with labels, at the frozen threshold."""
+def _measure(plain: Bundle, adapted: Bundle, dataset: PatchDataset, device: torch.device) -> dict[str, Any]:
+    """Figures of both bundles on patches with labels, at the frozen threshold."""
     from torch.utils.data import DataLoader
 
-    from zoo.cli.opening import open_split
     from zoo.evaluation.summary import summarise
     from zoo.training.evaluate import evaluate
 
-    dataset = open_split(source, split)
-    plain.check_bands(dataset.bands, source.label)
+    plain.check_bands(dataset.bands, "the patches with labels")
     figures = {}
     for name, one in (("plain", plain), ("adapted", adapted)):
         loader = DataLoader(dataset, batch_size=plain.recipe["batch_size"])
@@ -136,28 +158,30 @@ def _measure(plain: Bundle, adapted: Bundle, source: DataSource, split: str, dev
 
 
 def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
-    headings = ("share of the target", "expected Dice", "agreement", "called landslide", "entropy", "")
+    headings = ("layer", "distance", "by chance", "share of the target")
     rows = [
         (
-            f"{one['share']:g}" + (" (plain)" if one["share"] == 0 else ""),
-            f"{one['expected_dice']:.3f}",
-            f"{one['agreement']:.3f}",
-            f"{one['positive']:.2%}",
-            f"{one['entropy']:.3f}",
-            "chosen" if one["share"] == adaptation["share"] else "",
+            one["layer"],
+            f"{one['distance']:.3f}",
+            "unknown" if one["chance"] is None else f"{one['chance']:.3f}",
+            f"{one['share']:.2f}",
         )
-        for one in adaptation["candidates"]
+        for one in adaptation["shifts"]
     ]
-    out().print(make_table(headings, rows, right=headings[:-1]))
-    target = adaptation["target"]
+    out().print(make_table(headings, rows, right=headings[1:]))
+    target, said = adaptation["target"], adaptation["predictions"]
     note(
-        f"{adaptation['layers']} layers, statistics over {target['used']} of {target['patches']} patches; they lie "
-        f"{adaptation['distance']:.2f} standard deviations from the source's"
+        f"statistics over {target['used']} of {target['patches']} patches; distances in standard deviations of the "
+        f"source; share where it matters {adaptation['share']:.2f}"
+    )
+    note(
+        f"called landslide: {said['plain']['called_landslide']:.2%} plain, "
+        f"{said['adapted']['called_landslide']:.2%} adapted"
     )
     if figures:
-        headings = ("measured with labels", "plain", "adapted")
-        rows = [(name, _text(value), _text(figures["adapted"].get(name))) for name, value in figures["plain"].items()]
-        out().print(make_table(headings, rows, right=headings[1:]))
+        columns = ("measured with labels", "plain", "adapted")
+        lines = [(name, _text(value), _text(figures["adapted"].get(name))) for name, value in figures["plain"].items()]
+        out().print(make_table(columns, lines, right=columns[1:]))
 
 
 def _text(value: float | None) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ROUNDS, SECONDS = 3, 0.5
 """Of the speed stage, as :func:`zoo.bench.speed_session.time_models` has them."""
 
+SKIPPED = "skipped: needs rain"
+NOT_HERE = "unknown: no such device here"
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -97,7 +100,7 @@ def print_plan(planned: Planned, folder: Path, jobs: int, *, on_cluster: bool, j
         sessions.add(None if earlier is None else earlier.measured.get("speed_protocol", {}).get("session"))
         if cost.error:
             problems[config.plain.label] = cost.error
-        elif not done:
+        elif not done and cost.source != SKIPPED:
             waits.append(seconds)
         steps = planned.steps[config.setting]
         records.append({**as_json(config, cost, seconds, steps), "done": done})
@@ -119,6 +122,8 @@ def print_plan(planned: Planned, folder: Path, jobs: int, *, on_cluster: bool, j
     console = out()
     right = headings[2:8]
     console.print()
+    if planned.benchmark.title:
+        console.print(planned.benchmark.title, style="bold", markup=False)
     console.print(make_table([headings[p] for p in used], [[row[p] for p in used] for row in rows], right=right))
     for label, problem in problems.items():
         note(f"error: {label}: {problem}")
@@ -129,11 +134,14 @@ def print_plan(planned: Planned, folder: Path, jobs: int, *, on_cluster: bool, j
     ahead = f"{len(waits)} of {len(planned.trials)} trials to run"
     several = f", {jobs} at once" if jobs > 1 else ""
     where = "as if they ran on this machine" if on_cluster else "on this machine"
-    console.print(f"\n{ahead}{several}: about {clock(total)} {where}, and {clock(speed)} to time the models")
+    if math.isnan(total):
+        console.print(f"\n{ahead}{several}; how long cannot be told here: this machine has no such device")
+    else:
+        console.print(f"\n{ahead}{several}: about {clock(total)} {where}, and {clock(speed)} to time the models")
     note("nothing was trained; 'measured now' is by a few training steps and a batch of evaluation")
     note(f"results would go to {relative(folder)}")
     if json_file is not None:
-        write_json_atomic(json_file, {"seconds": total, "speed_seconds": speed, "trials": records})
+        write_json_atomic(json_file, {"seconds": _known(total), "speed_seconds": _known(speed), "trials": records})
     return EXIT_TRIALS_FAILED if problems else 0
 
 
@@ -170,10 +178,12 @@ def _costs(planned: Planned, folder: Path, jobs: int) -> dict[str, Cost]:
     from zoo.training.environment import describe_environment
 
     threads = max(1, threads_here() // jobs)
+    models = {_model_of(config): config.plain for config in planned.trials}
     device = torch.device(planned.trials[0].device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return dict.fromkeys(models, Cost(source=NOT_HERE))
     described = describe_environment(device)
     earlier = earlier_costs(folder, threads, str(described["device_name"]))
-    models = {_model_of(config): config.plain for config in planned.trials}
     costs: dict[str, Cost] = {}
     context = trial_context()
     with progress("measuring") as bar:
@@ -183,12 +193,16 @@ def _costs(planned: Planned, folder: Path, jobs: int) -> dict[str, Cost]:
             if known is not None:
                 costs[model] = known
             elif Flag.NEEDS_RAIN in catalogue().models.get(config.model).flags:
-                costs[model] = Cost(error="needs rainfall series, and the data have none: it would be skipped")
+                costs[model] = Cost(source=SKIPPED)
             else:
                 if not err().is_terminal:
                     note(f"[{number + 1}/{len(models)}] measuring a few steps of {config.label}")
                 costs[model] = measure_cost(config, threads, context)
     return costs
+
+
+def _known(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else seconds
 
 
 def _model_of(config: TrialConfig) -> str:

@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from zoo.bench.changes import Change
     from zoo.bench.results import TrialResult
+    from zoo.errors import ResultError
 
 
 @click.command(short_help="Print the table of a results folder again.")
@@ -32,13 +33,21 @@ if TYPE_CHECKING:
     metavar="OTHER",
     help="Print what changed since the results in this folder, and whether it is more than noise.",
 )
-def report(folder: Path, form: str, as_json: bool, baseline: str | None, other: Path | None) -> None:
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write one page with tables, charts and pictures to this file, instead of printing a table (docs/report.md).",
+)
+def report(folder: Path, form: str, as_json: bool, baseline: str | None, other: Path | None, page: Path | None) -> None:
     """Print the table of the results in FOLDER, computed anew from its files.
 
     \b
     zoo report results
     zoo report results --format markdown
     zoo report results --compare results-of-last-week
+    zoo report results --html report.html
 
     Trials of different data, recipes or devices get a table each. A result file that cannot be used is named, the
     others are printed all the same, and the exit code is 2.
@@ -47,8 +56,12 @@ def report(folder: Path, form: str, as_json: bool, baseline: str | None, other: 
     from zoo.cli.console import note
 
     form = "json" if as_json else form
+    if page is not None:
+        _check_page(page, other)
     results, problems = load_results(folder)
-    if other is None:
+    if page is not None:
+        _write_page(results, problems, page, baseline, folder)
+    elif other is None:
         _print_tables(results, form, baseline, folder)
     else:
         from zoo.bench.changes import changes_as_json, compare_results
@@ -66,15 +79,38 @@ def report(folder: Path, form: str, as_json: bool, baseline: str | None, other: 
         click.get_current_context().exit(2)
 
 
+def _check_page(page: Path, other: Path | None) -> None:
+    from zoo.errors import ConfigError
+    from zoo.files import check_could_write
+
+    if other is not None:
+        raise ConfigError("--html and --compare exclude each other", hint="Give two commands")
+    check_could_write(page.parent)
+
+
+def _write_page(
+    results: Sequence[TrialResult], problems: Sequence[ResultError], page: Path, baseline: str | None, folder: Path
+) -> None:
+    from zoo.bench.page.document import render_page
+    from zoo.cli.console import note, relative
+    from zoo.files import write_text_atomic
+
+    write_text_atomic(page, render_page(results, folder.resolve(), problems, baseline))
+    note(f"wrote {relative(page)} ({page.stat().st_size / 1e6:.1f} MB); it needs no other file")
+
+
 def _print_tables(results: Sequence[TrialResult], form: str, baseline: str | None, folder: Path) -> None:
     from zoo.bench.leaderboard import make_rows
     from zoo.bench.render import as_json as render_json
-    from zoo.bench.render import comma_separated, describe_setting, markdown
+    from zoo.bench.render import comma_separated, markdown_tables
     from zoo.bench.results import group_by_setting
-    from zoo.bench.uncertainty import add_uncertainty, describe_draws
+    from zoo.bench.uncertainty import add_uncertainty
     from zoo.cli.console import note, out
     from zoo.cli.tables import print_leaderboard
 
+    if form == "markdown":
+        click.echo(markdown_tables(results, baseline), nl=False)
+        return
     groups = group_by_setting(results)
     tables = [(group, add_uncertainty(make_rows(group), group, baseline)) for group in groups]
     if form in ("json", "csv"):
@@ -82,9 +118,6 @@ def _print_tables(results: Sequence[TrialResult], form: str, baseline: str | Non
         if len(groups) > 1:
             note(f"{len(groups)} settings are mixed in {folder}; the rows follow each other")
         click.echo(render_json(rows) if form == "json" else comma_separated(rows), nl=False)
-    elif form == "markdown":
-        texts = (f"{describe_setting(group)}\n\n{markdown(rows)}\n{describe_draws(group)}\n" for group, rows in tables)
-        click.echo("\n".join(texts), nl=False)
     else:
         for group, rows in tables:
             print_leaderboard(group, rows, out())

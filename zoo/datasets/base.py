@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
-from zoo.physics.bands import Band
+from zoo.physics.bands import Band, display_bands
 
 IGNORE = 255
 """Mask value of the pixels that count nowhere: no loss, no metric, no statistic (nodata, padding)."""
-
-_COLOURS = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
@@ -166,26 +164,6 @@ class PatchDataset(NonGeoDataset, abc.ABC):
         if suptitle is not None:
             figure.suptitle(suptitle)
         return figure
-
-
-def display_bands(bands: tuple[Band, ...]) -> tuple[int, ...]:
-    """Choose the bands a person looks at: red, green, blue by name, else the first three, else the first alone.
-
-    Args:
-        bands: the bands of an image, in order. Colours are called "red", or "B4" or "B04" as Sentinel-2's are; of
-            several dates, told by a suffix ("B04_post"), the last is shown.
-
-    Returns:
-        Three indices, or one.
-    """
-    names = [band.name.lower() for band in bands]
-    for colours in _COLOURS:
-        for name in reversed(names):
-            stem, sign, date = name.partition("_")
-            wanted = [f"{colour}{sign}{date}" for colour in colours]
-            if stem == colours[0] and set(wanted) <= set(names):
-                return names.index(wanted[0]), names.index(wanted[1]), names.index(wanted[2])
-    return (0, 1, 2) if len(bands) >= 3 else (0,)
 
 
 def stretch(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

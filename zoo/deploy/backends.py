@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,8 +185,10 @@ class OpenVinoModule(BackendModule):
         self._compile(core, core.read_model(graph.SerializeToString()), precision)
 
     def _compile(self, core: Any, network: Any, precision: BackendPrecision) -> None:
-        compiled = core.compile_model(network, "CPU", openvino_options(precision, torch.get_num_threads()))
-        self._request = compiled.create_infer_request()
+        options = openvino_options(precision, torch.get_num_threads())
+        self._compiled = partial(core.compile_model, network, "CPU", options)
+        self._threads = threading.local()
+        self._threads.request = self._compiled().create_infer_request()
         self._tensor = require("openvino", self.name).Tensor
 
     @classmethod
@@ -209,9 +213,13 @@ class OpenVinoModule(BackendModule):
         return module
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
-        self._request.set_input_tensor(self._tensor(images.numpy(), shared_memory=True))
-        self._request.set_output_tensor(self._tensor(logits.numpy(), shared_memory=True))
-        self._request.infer()
+        # A request serves one thread, and those of one compiled model wait for each other.
+        request = getattr(self._threads, "request", None)
+        if request is None:
+            request = self._threads.request = self._compiled().create_infer_request()
+        request.set_input_tensor(self._tensor(images.numpy(), shared_memory=True))
+        request.set_output_tensor(self._tensor(logits.numpy(), shared_memory=True))
+        request.infer()
 
 
 def smallest_side(model: nn.Module) -> int:
@@ -256,4 +264,6 @@ def openvino_options(precision: BackendPrecision, threads: int) -> dict[str, obj
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
+        # Models that run beside each other would be pinned to the same core.
+        "ENABLE_CPU_PINNING": False,
     }

@@ -8,13 +8,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.deploy.extra import require
+from zoo.deploy.parity import difference
 from zoo.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ OPSET = 18
 """Default. ONNX Runtime reads it since 1.14, OpenVINO since 2023.0; torch's newer exporter writes none below."""
 OPSETS = range(13, 21)
 """From the first with per-channel quantisation to the last that torch's faster exporter writes."""
-
-CLOSE = 1e-4
-"""Largest difference of a logit that is taken for rounding, relative to the largest logit."""
-STRAY = 1e-3
-"""Share of logits that may differ by more: where two maxima are equal but for rounding, unpooling chooses either."""
 
 
 def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynamic: bool = True) -> onnx.ModelProto:
@@ -67,7 +63,7 @@ def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynami
     reasons = []
     for exporter in (_trace, _capture):
         try:
-            with _quiet():
+            with quiet():
                 graph = exporter(model, sample, opset, dynamic)
         except Exception as error:  # exporters raise whatever the library below them raises
             reasons.append(_reason(error))
@@ -156,7 +152,7 @@ def _trace(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.
     import onnx
 
     free = {0: "batch", 2: "height", 3: "width"} if dynamic else {0: "batch"}
-    written = io.BytesIO()
+    written: Any = io.BytesIO()  # torch's stubs know paths alone
     torch.onnx.export(
         model,
         (sample,),
@@ -191,8 +187,8 @@ def _capture(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onn
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' remarks for developers away from users; what matters is checked afterwards."""
+def quiet() -> Iterator[None]:
+    """Keep exporters' remarks for developers away from users; what matters is checked afterwards."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -239,16 +235,15 @@ def _disagreement(graph: onnx.ModelProto, model: nn.Module, example: Tensor, dyn
         with torch.inference_mode():
             expected = model(images.to(example.device)).cpu()
         try:
-            (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+            (written,) = session.run([OUTPUT], {INPUT: images.numpy()})
         except Exception as error:  # ONNX Runtime's errors share no public base class
             return f"the graph fails at {height}x{width} pixels ({str(error).splitlines()[0][:200]})"
-        logits = torch.from_numpy(found)
+        logits = torch.from_numpy(written)
         if logits.shape != expected.shape:
             return f"the graph gives {tuple(logits.shape)}, not {tuple(expected.shape)}, at {height}x{width} pixels"
-        difference = (logits - expected).abs()
-        scale = float(expected.abs().max())
-        if float((difference > CLOSE * scale).float().mean()) > STRAY or not bool(logits.isfinite().all()):
-            return f"the graph differs by {float(difference.max()):.3g} at {height}x{width} pixels"
+        found = difference(logits, expected, "fp32")
+        if not found.passed:
+            return f"the graph differs by {found.largest:.2g} of the largest logit at {height}x{width} pixels"
     return None
 
 
@@ -257,6 +252,6 @@ def _probes(model: nn.Module, example: Tensor) -> list[tuple[int, int, int]]:
     takes: Callable[..., bool] = lambda *size: _takes(model, example.new_zeros(1, example.shape[1], *size))  # noqa: E731
     side = next((side for side in (32, 64, 128) if takes(side, side)), None)
     if side is None:
-        return [(1, *map(int, example.shape[2:]))]
+        return [(1, example.shape[2], example.shape[3])]
     sizes = [(1, side, side), (3, 2 * side, side), (1, side + 1, side + 29), (2, 2 * side + 3, side)]
     return [size for size in sizes if takes(*size[1:])]

@@ -35,6 +35,20 @@ class Difference:
         return self.strays <= STRAY
 
 
+def difference(found: Tensor, expected: Tensor, precision: str) -> Difference:
+    """Compare logits; those that are not finite or of another shape or type are infinitely far away.
+
+    Args:
+        found: of the form.
+        expected: of the model.
+        precision: of the form, a key of :data:`CLOSE`.
+    """
+    if found.shape != expected.shape or found.dtype != expected.dtype or not bool(found.isfinite().all()):
+        return Difference(float("inf"), 1.0)
+    apart = (found - expected).abs() / expected.abs().max().clamp_min(1e-12)
+    return Difference(float(apart.max()), float((apart > CLOSE[precision]).float().mean()))
+
+
 class Parity:
     """The logits of a model on the example, on noise of its spread, and on both at another size.
 
@@ -64,19 +78,13 @@ class Parity:
 
     @torch.inference_mode()
     def difference(self, form: nn.Module, precision: str, *, any_size: bool = True) -> Difference:
-        """Compare ``form``; logits that are not finite or of another shape or type are infinitely far away.
+        """Compare ``form`` by :func:`difference` on all images: the largest of each number.
 
         Args:
             form: to compare.
             precision: ``fp32`` or ``bf16``.
             any_size: whether it has to be right at other sizes too, where the model takes them.
         """
-        largest = strays = 0.0
-        for images, expected in [*self._pairs, *(self._elsewhere if any_size else [])]:
-            found = form(images)
-            if found.shape != expected.shape or found.dtype != expected.dtype or not bool(found.isfinite().all()):
-                return Difference(float("inf"), 1.0)
-            apart = (found - expected).abs() / expected.abs().max().clamp_min(1e-12)
-            largest = max(largest, float(apart.max()))
-            strays = max(strays, float((apart > CLOSE[precision]).float().mean()))
-        return Difference(largest, strays)
+        pairs = [*self._pairs, *(self._elsewhere if any_size else [])]
+        found = [difference(form(images), expected, precision) for images, expected in pairs]
+        return Difference(max(one.largest for one in found), max(one.strays for one in found))

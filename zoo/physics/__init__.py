@@ -10,7 +10,7 @@ from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, landslide_index, weight
 from zoo.physics.moisture import OptramEdges, OptramFit, ndmi, scale_moisture, transformed_swir
 from zoo.physics.rain import RAIN_PRESETS, RainParameters, rainfall_factor
 from zoo.physics.sentinel2 import DarkPixels, baseline_offset, dark_pixels, guess_offset, harmonize
-from zoo.physics.slope import horn_gradient, slope_degrees
+from zoo.physics.slope import hillshade, horn_gradient, slope_degrees
 from zoo.physics.stability import factor_of_safety
 from zoo.physics.wetness import steady_wetness
 
@@ -30,6 +30,7 @@ __all__ = [
     "factor_of_safety",
     "guess_offset",
     "harmonize",
+    "hillshade",
     "horn_gradient",
     "landslide_index",
     "ndbi",

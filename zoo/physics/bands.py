@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from zoo.errors import DataError
@@ -98,3 +98,30 @@ PAPER_CHANNELS: tuple[Band, ...] = (
     Band("LSI", "1", 0.0, 1.0, description="landslide risk index, equation 4"),
 )
 """The seven channels of the paper, in its order [P]; valid ranges are those that the quantities can take [O]."""
+
+_COLOURS = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
+
+
+def display_bands(bands: Sequence[Band]) -> tuple[int, ...]:
+    """Choose the bands a person looks at: red, green, blue by name, else the first three, else the first alone.
+
+    Args:
+        bands: the bands of an image, in order. Colours are called "red", or "B4" or "B04" as Sentinel-2's are; of
+            several dates, told by a suffix ("B04_post"), the last is shown.
+
+    Returns:
+        Three indices, or one.
+    """
+    return colour_bands(bands) or ((0, 1, 2) if len(bands) >= 3 else (0,))
+
+
+def colour_bands(bands: Sequence[Band]) -> tuple[int, int, int] | None:
+    """Red, green and blue by name, as :func:`display_bands` tells them; None without them."""
+    names = [band.name.lower() for band in bands]
+    for colours in _COLOURS:
+        for name in reversed(names):
+            stem, sign, date = name.partition("_")
+            wanted = [f"{colour}{sign}{date}" for colour in colours]
+            if stem == colours[0] and set(wanted) <= set(names):
+                return names.index(wanted[0]), names.index(wanted[1]), names.index(wanted[2])
+    return None

@@ -74,6 +74,18 @@ def slope_degrees(
     return np.degrees(np.arctan(np.hypot(by_row, by_column)))
 
 
+def hillshade(dem: npt.ArrayLike, cell_size: float | tuple[float, float]) -> FloatArray:
+    """Return how bright the ground is under light from the north-west, 45 degrees high, as on a relief map.
+
+    Arguments and errors as :func:`horn_gradient`; in [0, 1], 0.71 on flat ground, NaN where that has NaN; shape and
+    precision of ``dem``, whose rows go from north to south.
+    """
+    down, right = horn_gradient(dem, cell_size)
+    # The surface's normal is (-right, +down, 1) with y to the north; the light comes along (-1, 1, sqrt 2) / 2.
+    light = (right + down + math.sqrt(2)) / (2 * np.sqrt(1 + down**2 + right**2))
+    return np.asarray(np.clip(light, 0, 1), dtype=down.dtype)
+
+
 def _extend(z: FloatArray) -> FloatArray:
     padded = np.pad(z, 1, mode="edge")
     padded[0] = 2 * padded[1] - padded[2]

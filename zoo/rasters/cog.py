@@ -123,9 +123,10 @@ class StackWriter:
                 self._file.set_band_description(index, band.name)
                 self._file.set_band_unit(index, band.unit)
                 self._file.update_tags(index, **band_tags[band.name])
+            rows, columns = self.grid.shape
             # Made here, where a tile is changed in place: the COG driver's own are compressed, and each tile that falls
             # out of the small cache before it is full is compressed and appended once more.
-            self._file.build_overviews(_overview_factors(self.grid), Resampling.average)
+            self._file.build_overviews(overview_factors((rows, columns)), Resampling.average)
             self._file.close()
             # GDAL flushes its cache as it closes and reports no error of that: count what has arrived.
             if self._work.stat().st_size < self._bytes:
@@ -155,11 +156,11 @@ class StackWriter:
         self.close()
 
 
-def _overview_factors(grid: GeoBox) -> list[int]:
+def overview_factors(shape: tuple[int, int]) -> list[int]:
     """Powers of two until the whole fits into one tile, as the COG driver has them."""
     factors = []
     factor = 2
-    while max(grid.shape) > TILE * factor // 2:
+    while max(shape) > TILE * factor // 2:
         factors.append(factor)
         factor *= 2
     return factors

@@ -15,6 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
 
 from zoo.errors import DataError
 
@@ -106,3 +107,8 @@ def first_line(error: Exception) -> str:
     # rasterio keeps GDAL's own words in the cause and says only "Read failed" itself.
     lines = str(error.__cause__ or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def window_of(rows: tuple[int, int], columns: tuple[int, int]) -> Window:
+    """The window from the first row and column to before the last, for rooms that do not know rasterio."""
+    return Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])

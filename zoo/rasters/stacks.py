@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,6 +56,8 @@ class Stack:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        # An address such as s3://bucket/scene.tif would lose a slash as a path.
+        self.name = os.fspath(path)
         self.path = Path(path)
         try:
             self._source: Any = rasterio.open(path)
@@ -112,11 +114,12 @@ class Stack:
         tags: Mapping[str, str] = self._source.tags(self._indexes[band])
         return tags
 
-    def read(self, window: Window | None = None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Give the pixels of a window.
 
         Args:
             window: within the raster; None for all of it.
+            bands: positions in ``bands``, in the order wanted; None for all.
 
         Returns:
             float32 (C, rows, columns), in the units of ``bands``, NaN where there is nothing.
@@ -124,9 +127,10 @@ class Stack:
         Raises:
             DataError: if the file is truncated there.
         """
+        indexes = self._indexes if bands is None else [self._indexes[band] for band in bands]
         try:
-            image: NDArray[np.float32] = self._source.read(self._indexes, window=window, out_dtype=np.float32)
-            for values, index in zip(image, self._indexes, strict=True):
+            image: NDArray[np.float32] = self._source.read(indexes, window=window, out_dtype=np.float32)
+            for values, index in zip(image, indexes, strict=True):
                 nodata = self._source.nodatavals[index - 1]
                 if nodata is not None and not math.isnan(nodata):
                     values[values == np.float32(nodata)] = np.nan
@@ -139,6 +143,16 @@ class Stack:
         except (RasterioError, OSError) as error:
             raise self._unreadable(error) from error
         return image
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file and those that it refers to, such as the sources of a VRT, as GDAL names them."""
+        return tuple(self._source.files)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the numbers of a band must be scaled to be in its unit, which :meth:`read` does not do."""
+        return any(self._source.scales[index - 1] != 1 or self._source.offsets[index - 1] for index in self._indexes)
 
     def windows(self, size: int = 1024) -> Iterator[Window]:
         """Give windows of at most ``size`` x ``size`` pixels that cover each pixel once, line by line."""
@@ -160,10 +174,10 @@ class Stack:
         self.close()
 
     def _unreadable(self, error: Exception) -> DataError:
-        if not str(self.path).startswith(("/vsi", "http")) and not self.path.exists():
-            return DataError("there is no such file", where=self.path)
+        if not self.name.startswith("/vsi") and "://" not in self.name and not self.path.exists():
+            return DataError("there is no such file", where=self.name)
         return DataError(
             "cannot be read as a raster: it is truncated or not what its name says",
-            where=self.path,
+            where=self.name,
             hint=f"Copy it again ({first_line(error)})",
         )

@@ -29,15 +29,19 @@ def writing(path: Path) -> Iterator[None]:
         raise unwritable(path, f"{reason}; {as_bytes(free_space(path.parent))} are free") from error
 
 
-def working_folder(path: Path) -> tempfile.TemporaryDirectory[str]:
-    """A hidden folder beside ``path``, on the same disk, so that what is made in it can be renamed into place.
+def working_folder(path: Path, within: Path | None = None) -> tempfile.TemporaryDirectory[str]:
+    """A hidden folder on the disk of ``path``, so that what is made in it can be renamed into place.
+
+    Args:
+        path: of the file to come.
+        within: a folder on the same disk to make it in; None for beside ``path``.
 
     Raises:
         ZooError: if it cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-")
+        return tempfile.TemporaryDirectory(dir=within or path.parent, prefix=f".{path.stem}-")
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -1,7 +1,7 @@
 """Adapting a bundle to a region without labels: its normalisation statistics, from unlabelled patches of that region.
 
-What changes is what the network takes for usual: the mean and spread of each channel at each batch-norm layer. No
-weight is trained and no label is read. Whether that helps is decided without labels too (:func:`adapt`).
+What changes is what the network takes for usual: the mean and spread of each channel at each batch-norm layer, or of
+each band. No weight is trained and no label is read.
 """
 
 from __future__ import annotations
@@ -9,24 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from zoo.errors import ConfigError, ModelError
+from zoo.datasets.statistics import Statistics
+from zoo.errors import ConfigError, DataError, ModelError, ResultError
 from zoo.training.bundle import Bundle
-from zoo.training.label_free import Score, choose, score
 from zoo.training.patch_sample import PatchSample
-from zoo.training.running_statistics import blended, distances, replace_statistics, store, stored, tracked_layers
+from zoo.training.predictor import Predictor
+from zoo.training.running_statistics import (
+    Moments,
+    MomentSums,
+    Shift,
+    measure_shift,
+    replace_statistics,
+    stored,
+    tracked_layers,
+)
 
-SHARES = (0.0, 0.5, 1.0)
-"""Shares of the target in the statistics among which ``auto`` chooses; 0 is the bundle as it was."""
+Which = Literal["layers", "bands", "both"]
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and how much it is."""
+
 PIXELS = 2**21
 """Most pixels of the target that are held: 128 patches of 128 x 128 [O]."""
-
-Progress = Callable[[int, int], None]
-"""Called with how much is done, and how much it is at most."""
 
 
 def adapt(
@@ -34,6 +42,7 @@ def adapt(
     patches: Iterable[Tensor],
     *,
     share: float | None = None,
+    which: Which = "layers",
     device: torch.device | str = "cpu",
     batch_size: int = 16,
     pixels: int = PIXELS,
@@ -44,10 +53,12 @@ def adapt(
     """Adapt a bundle to the region that ``patches`` come from.
 
     Args:
-        bundle: of a model with batch norm.
+        bundle: a trained model.
         patches: batches, float32 ``(B, C, H, W)``, in the units of the bundle's bands, NaN where missing; iterated
             once. How patches are batched does not change the result. Patches without a valid pixel are left out.
-        share: of the target in the statistics, in [0, 1]; ``None`` chooses among :data:`SHARES` without labels.
+        share: of the target in the statistics, in [0, 1]; ``None`` for as much as the shift exceeds chance, layer by
+            layer (:func:`~zoo.training.running_statistics.measure_shift`): nothing where no shift can be told.
+        which: ``layers`` with running statistics (batch norm), ``bands``, or both.
         device: to compute on.
         batch_size: patches that are computed together.
         pixels: most pixels to hold; of more patches a sample is drawn, each with the same chance.
@@ -56,117 +67,146 @@ def adapt(
         progress: told how far the work is.
 
     Returns:
-        A bundle with other running statistics, the same threshold, no metrics (those of the source are no longer
-        true), and in ``adaptation`` what was done, why, and the numbers that decided.
+        A bundle with other statistics, the same weights and threshold, no metrics (those of the source are no longer
+        true), and in ``adaptation`` what was done and the numbers that decided.
 
     Raises:
-        ModelError: if the model has no running statistics.
+        ModelError: if the layers are asked for and the model has none with running statistics.
         DataError: if there is no patch, none with a valid pixel, or one with another number of bands or an infinity.
-        ConfigError: if the share is outside [0, 1].
-        ResultError: if the bundle's statistics are not finite.
+        ConfigError: if an option is out of range.
+        ResultError: if the bundle's statistics or predictions are not finite.
     """
     if share is not None and not 0 <= share <= 1:
         raise ConfigError(f"a share of {share:g} is not between 0 and 1", where="option share")
-    tried = SHARES if share is None else (share,)
-    adapter = Adapter(bundle, patches, device=device, batch_size=batch_size, pixels=pixels, seed=seed)
-    total = adapter.layers + len(tried)
+    if which not in get_args(Which):
+        raise ConfigError(f"{which!r} are no statistics", where="option which", hint="layers, bands or both")
+    worker = _Worker(bundle, torch.device(device), batch_size)
+    layers = len(tracked_layers(worker.predictor.model)) if which != "bands" else 0
+    if which != "bands" and not layers:
+        raise ModelError(
+            "has no normalisation layer with running statistics (batch norm), so there is nothing to re-estimate",
+            where=f"model {bundle.model!r}",
+            hint="Adapt the band statistics alone (--statistics bands)",
+        )
+    if layers:
+        stored(worker.predictor.model)
+    sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
+    total = layers + 2
     tell = progress or (lambda _done, _total: None)
-    adapter.estimate(lambda done: tell(done, total))
-    scores = {}
-    for number, candidate in enumerate(tried):
-        scores[candidate] = adapter.score(candidate)
-        tell(adapter.layers + 1 + number, total)
-    chosen = choose(scores) if share is None else share
-    return adapter.adapted(chosen, scores, "the criterion" if share is None else "the user", target or {})
+    before = worker.describe(sample)
+    tell(1, total)
+    shifts: dict[str, Shift] = {}
+    statistics = bundle.statistics
+    if which != "layers":
+        shifts["bands"], statistics = _adapt_bands(bundle, sample, share)
+        worker.normalise_with(statistics)
+    if which != "bands":
+        shifts |= replace_statistics(
+            worker.predictor.model,
+            worker.logits,
+            lambda: worker.batches(sample),
+            share,
+            lambda done: tell(1 + done, total),
+        )
+    after = worker.describe(sample)
+    tell(total, total)
+    record = {
+        "source": {"weights_sha256": bundle.weights_sha256, "adaptation": bundle.adaptation},
+        "target": {**(target or {}), "patches": sample.seen, "blank": sample.blank, "used": len(sample)},
+        "statistics": which,
+        "criterion": "shift beyond chance (James-Stein)" if share is None else "share given by the user",
+        "share": _overall(shifts.values()),
+        "shifts": [{"layer": name, **_plain_numbers(shift)} for name, shift in shifts.items()],
+        "predictions": {"plain": before, "adapted": after},
+        "transductive": "figures on the target's own images are of images that were seen, without their labels",
+    }
+    state = {name: tensor.detach().cpu().clone() for name, tensor in worker.predictor.model.state_dict().items()}
+    return replace(bundle, state=state, statistics=statistics, metrics={}, weights_sha256="", adaptation=record)
 
 
-class Adapter:
-    """A bundle, patches of another region, and the statistics of both: what :func:`adapt` is made of.
+class _Worker:
+    """The bundle's predictor at work, in the bundle's format."""
 
-    Args:
-        bundle: as for :func:`adapt`.
-        patches: as for :func:`adapt`.
-        device: to compute on.
-        batch_size: patches that are computed together.
-        pixels: most pixels to hold.
-        seed: of the sample.
-
-    Attributes:
-        layers: number of layers with running statistics.
-        sample: the patches that are held.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        patches: Iterable[Tensor],
-        *,
-        device: torch.device | str = "cpu",
-        batch_size: int = 16,
-        pixels: int = PIXELS,
-        seed: int = 0,
-    ) -> None:
-        self.bundle = bundle
-        self.device = torch.device(device)
+    def __init__(self, bundle: Bundle, device: torch.device, batch_size: int) -> None:
+        self.format = bundle.compute_format
+        self.threshold = bundle.threshold
+        self.device = device
         self.batch_size = batch_size
-        self.predictor = bundle.predictor()
-        self.layers = len(tracked_layers(self.predictor.model))
-        if not self.layers:
-            raise ModelError(
-                "has no normalisation layer with running statistics (batch norm), so there is nothing to re-estimate",
-                where=f"model {bundle.model!r}",
-                hint="Use the bundle as it is",
-            )
-        self._source = self._target = stored(self.predictor.model)
-        self.sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
-        self.predictor.to(self.device, memory_format=bundle.compute_format.memory_format)
+        self.predictor = bundle.predictor().to(device).to(memory_format=self.format.memory_format)
 
-    def estimate(self, on_layer: Callable[[int], None] | None = None) -> None:
-        """Compute the statistics of the patches."""
-        replace_statistics(self.predictor.model, self._run, self._batches, on_layer)
-        self._target = stored(self.predictor.model)
+    def normalise_with(self, statistics: Statistics) -> None:
+        other = Predictor(self.predictor.model, statistics.mean.tolist(), statistics.std.tolist())
+        self.predictor = other.to(self.device).eval()
 
-    def use(self, share: float) -> None:
-        """Let the predictor work with a blend."""
-        store(self.predictor.model, blended(self._source, self._target, share))
-
-    def score(self, share: float) -> Score:
-        """What can be said without labels of the predictions with a blend."""
-        self.use(share)
-        return score(self.probability, self._batches(), self.bundle.threshold)
-
-    def adapted(self, share: float, scores: dict[float, Score], chosen_by: str, target: dict[str, Any]) -> Bundle:
-        """The bundle with a blend, and with a record of how it came about."""
-        self.use(share)
-        moved = distances(self._source, self._target)
-        record = {
-            "source": {"weights_sha256": self.bundle.weights_sha256, "adaptation": self.bundle.adaptation},
-            "target": {
-                **target,
-                "patches": self.sample.seen,
-                "blank": self.sample.blank,
-                "used": len(self.sample),
-            },
-            "share": share,
-            "chosen_by": chosen_by,
-            "candidates": [{"share": one, **found.to_dict()} for one, found in scores.items()],
-            "layers": self.layers,
-            "distance": math.sqrt(sum(value * value for value in moved.values()) / len(moved)),
-            "transductive": "figures on the target's own images are of images that were seen, without their labels",
-        }
-        state = {name: tensor.detach().cpu().clone() for name, tensor in self.predictor.model.state_dict().items()}
-        return replace(self.bundle, state=state, metrics={}, weights_sha256="", adaptation=record)
-
-    def probability(self, images: Tensor) -> Tensor:
-        """Landslide probability, float32 ``(B, H, W)``, of images in units, in the bundle's format."""
-        return self.predictor.landslide_probability(self._run(images))
-
-    def _batches(self) -> Iterator[Tensor]:
-        for batch in self.sample.batches(self.batch_size):
+    def batches(self, sample: PatchSample) -> Iterator[Tensor]:
+        for batch in sample.batches(self.batch_size):
             yield batch.to(self.device)
 
-    def _run(self, images: Tensor) -> Tensor:
-        compute_format = self.bundle.compute_format
-        with compute_format.autocast(self.device):
-            logits: Tensor = self.predictor(images.contiguous(memory_format=compute_format.memory_format))
+    def logits(self, images: Tensor) -> Tensor:
+        with self.format.autocast(self.device):
+            logits: Tensor = self.predictor(images.contiguous(memory_format=self.format.memory_format))
         return logits
+
+    @torch.inference_mode()
+    def describe(self, sample: PatchSample) -> dict[str, float]:
+        """What is predicted: the share of pixels called landslide, and the mean entropy of a pixel in nats."""
+        called = entropy = pixels = 0.0
+        for batch in self.batches(sample):
+            valid = ~torch.isnan(batch).any(1)
+            probability = self.predictor.landslide_probability(self.logits(batch))[valid].double()
+            called += float((probability >= self.threshold).sum())
+            inside = probability.clamp(1e-7, 1 - 1e-7)
+            entropy += float(-(inside * inside.log() + (1 - inside) * (1 - inside).log()).sum())
+            pixels += probability.numel()
+        if not math.isfinite(entropy):
+            raise ResultError("the model predicts NaN", hint="Train it again, or copy the bundle again")
+        return {"called_landslide": called / pixels, "entropy": entropy / pixels}
+
+
+def _adapt_bands(bundle: Bundle, sample: PatchSample, share: float | None) -> tuple[Shift, Statistics]:
+    """Compare band by band in standard deviations of the source, so that units do not matter."""
+    mean, scale = torch.from_numpy(bundle.statistics.mean), torch.from_numpy(bundle.statistics.scale)
+    found = []
+    for number, name in enumerate(band.name for band in bundle.bands):
+        sums = MomentSums()
+        for image in sample.images[:, number]:
+            values = (image[~torch.isnan(image)].double() - mean[number]) / scale[number]
+            if len(values):
+                sums.add_image(float(len(values)), values.mean()[None], values.var(correction=0)[None])
+        moments = sums.moments()
+        if moments is None:
+            raise DataError("has no valid pixel in the target", where=f"band {name!r}")
+        found.append(moments)
+    source = Moments(torch.zeros(len(found), dtype=torch.float64), torch.ones(len(found), dtype=torch.float64))
+    errors = [(one.mean_error, one.var_error) for one in found]
+    known = [(first, second) for first, second in errors if first is not None and second is not None]
+    target = Moments(
+        torch.cat([one.mean for one in found]),
+        torch.cat([one.var for one in found]),
+        torch.cat([first for first, _ in known]) if len(known) == len(found) else None,
+        torch.cat([second for _, second in known]) if len(known) == len(found) else None,
+    )
+    shift = measure_shift(source, target)
+    shift = shift if share is None else replace(shift, share=share)
+    bands = tuple(
+        replace(
+            band,
+            mean=float(mean[number] + scale[number] * shift.share * target.mean[number]),
+            std=float(band.std * (1 + shift.share * (target.var[number] - 1)).clamp_min(0).sqrt()),
+        )
+        for number, band in enumerate(bundle.statistics.bands)
+    )
+    return shift, replace(bundle.statistics, bands=bands)
+
+
+def _overall(shifts: Iterable[Shift]) -> float:
+    """The share of the target where it matters: each layer's, weighted by its distance."""
+    found = list(shifts)
+    distance = sum(shift.distance for shift in found)
+    return sum(shift.share * shift.distance for shift in found) / distance if distance else 0.0
+
+
+def _plain_numbers(shift: Shift) -> dict[str, float | None]:
+    """Standard deviations instead of their squares; JSON has no infinity."""
+    chance = math.sqrt(shift.error) if math.isfinite(shift.error) else None
+    return {"distance": math.sqrt(shift.distance), "chance": chance, "share": shift.share}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.evaluation.boundaries import BoundaryCounts
@@ -32,6 +34,7 @@ class Evaluation:
         histogram: pixels by probability and truth, pooled.
         odds: pixels by log odds and truth, pooled.
         loss: mean cross-entropy over the pixels that count.
+        masks: what is predicted as landslide among the pixels that count, a bit a pixel, uint8 ``(N, H * W / 8)``.
     """
 
     threshold: float
@@ -41,6 +44,7 @@ class Evaluation:
     histogram: ProbabilityHistogram
     odds: LogitHistogram
     loss: float
+    masks: NDArray[np.uint8]
 
 
 class _Tally:
@@ -50,12 +54,14 @@ class _Tally:
         self.counts: list[Counts] = []
         self.objects: list[ObjectCounts] = []
         self.boundaries: list[BoundaryCounts] = []
+        self.masks: list[NDArray[np.uint8]] = []
 
     def add(self, predicted: Tensor, mask: Tensor) -> None:
         self.counts.append(Counts.from_masks(predicted, mask, IGNORE_INDEX))
         called, truth = predicted.cpu().numpy(), mask.cpu().numpy()
         self.objects.append(ObjectCounts.from_masks(called, truth, IGNORE_INDEX))
         self.boundaries.append(BoundaryCounts.from_masks(called, truth, IGNORE_INDEX))
+        self.masks.append(np.packbits((called & (truth != IGNORE_INDEX)).reshape(len(called), -1), axis=1))
 
 
 @torch.inference_mode()
@@ -116,4 +122,5 @@ def evaluate(
         histogram=histogram,
         odds=odds,
         loss=loss / pixels if pixels else float("nan"),
+        masks=np.concatenate(tally.masks) if tally.masks else np.zeros((0, 0), np.uint8),
     )

@@ -167,19 +167,24 @@ class _ResumeState(Checkpoint):
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
         self.every = every
-        self._saved_step = 0
+        self._step = 0
         self._not_before = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step, begun = trainer.global_step, time.perf_counter()
+        # Only where this batch completed a step: amid one, the gradients of its parts would be lost.
+        completed, self._step = trainer.global_step > self._step, trainer.global_step
+        begun = time.perf_counter()
         # The last step needs no resume state: what follows it takes seconds.
-        whole = step % self.every == 0 and step not in (self._saved_step, trainer.max_steps)
-        if not whole or begun < self._not_before:
+        due = self._step % self.every == 0 and self._step < trainer.max_steps
+        if not (completed and due) or begun < self._not_before:
             return
         trainer.save_checkpoint(self.path)
-        self._saved_step, ended = step, time.perf_counter()
+        ended = time.perf_counter()
         self._not_before = ended + (ended - begun) * (1 - SAVING_SHARE) / SAVING_SHARE
 
 

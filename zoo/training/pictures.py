@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from zoo.datasets.base import IGNORE, PatchDataset, display_bands, stretch
+from zoo.datasets.base import IGNORE, PatchDataset, stretch
 from zoo.files import atomic_path
+from zoo.physics.bands import display_bands
 from zoo.training.precision import ComputeFormat
 from zoo.training.predictor import Predictor
 

@@ -12,9 +12,10 @@ grows on its way through the next ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,30 @@ class Moments:
     Attributes:
         mean: float64 ``(C,)``.
         var: population variance, float64 ``(C,)``.
+        mean_error: variance of ``mean`` had other images of the same region been drawn, float64 ``(C,)``; ``None``
+            where it cannot be told: of one image, or of statistics that were stored.
+        var_error: the same of ``var``.
     """
 
     mean: Tensor
     var: Tensor
+    mean_error: Tensor | None = None
+    var_error: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far one layer's statistics lie from those of the source, in squared standard deviations of its channels.
+
+    Attributes:
+        distance: mean over channels of ``((m1 - m0) / s0)^2 + (ln s1 / s0)^2`` [O].
+        error: what ``distance`` would be on average by the choice of images alone; infinite where it cannot be told.
+        share: of the target in the statistics that the layer was given.
+    """
+
+    distance: float
+    error: float
+    share: float
 
 
 State = dict[str, Moments]
@@ -86,31 +107,22 @@ def store(model: nn.Module, state: State) -> None:
         var.copy_(moments.var)
 
 
-def blended(source: State, target: State, share: float) -> State:
-    """``(1 - share) * source + share * target``, mean and variance apart [S: Schneider et al. 2020, eq. 2]."""
-    return {
-        name: Moments(
-            torch.lerp(one.mean, target[name].mean, share),
-            torch.lerp(one.var, target[name].var, share),
-        )
-        for name, one in source.items()
-    }
+def measure_shift(source: Moments, target: Moments) -> Shift:
+    """Compare what a layer gets from a region with what it got in training, and with what chance would explain.
 
-
-def distances(source: State, target: State) -> dict[str, float]:
-    """How far each layer's statistics moved, in the source's standard deviations: the root mean square over channels.
-
-    Mean and spread count alike: ``sqrt(mean(((m1 - m0) / s0)^2 + (ln s1 / s0)^2))`` [O].
+    The share is that of the positive-part James-Stein estimator [S: Efron and Morris 1973, J. Am. Stat. Assoc. 68,
+    117-130]: ``max(0, 1 - error / distance)``. Few images, or images that differ much among themselves, leave the
+    source's statistics nearly as they are; a shift far beyond chance replaces them.
     """
-    found = {}
-    for name, one in source.items():
-        # A dead channel has no spread to measure by.
-        floor = 1e-5 * float(one.var.mean()) + 1e-12
-        before, after = one.var + floor, target[name].var + floor
-        shift = (target[name].mean - one.mean) / before.sqrt()
-        stretch = 0.5 * (after / before).log()
-        found[name] = float((shift.square() + stretch.square()).mean().sqrt())
-    return found
+    # A dead channel has no spread to measure by.
+    floor = 1e-5 * source.var.mean() + 1e-12
+    before, after = source.var + floor, target.var + floor
+    moved = (target.mean - source.mean).square() / before + (0.5 * (after / before).log()).square()
+    distance = float(moved.mean())
+    if target.mean_error is None or target.var_error is None:
+        return Shift(distance, math.inf, 0.0)
+    error = float((target.mean_error / before + target.var_error / (4 * after.square())).mean())
+    return Shift(distance, error, max(0.0, 1 - error / distance) if distance else 0.0)
 
 
 @torch.inference_mode()
@@ -118,9 +130,10 @@ def replace_statistics(
     model: nn.Module,
     run: Callable[[Tensor], object],
     batches: Callable[[], Iterable[Tensor]],
+    share: float | None = None,
     on_layer: Callable[[int], None] | None = None,
-) -> None:
-    """Give every layer of ``model`` the statistics of its input over the images.
+) -> dict[str, Shift]:
+    """Move every layer of ``model`` to the statistics of its input over the images, wholly or in part.
 
     A layer that no image reaches, or only a single value, keeps what it has. A layer that is used several times gets
     the moments of all its uses together.
@@ -130,7 +143,12 @@ def replace_statistics(
         run: gives a batch to the model.
         batches: gives the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. A missing place
             weighs nothing.
+        share: of the images in mean and variance, in [0, 1]; ``None`` for the share of :func:`measure_shift`, a layer
+            its own.
         on_layer: called with the number of layers done.
+
+    Returns:
+        How far each layer lay from the source, by name, in the order in which images reach them.
 
     Raises:
         ModelError: if the model has no layer with running statistics.
@@ -142,9 +160,9 @@ def replace_statistics(
             "the model has no normalisation layer with running statistics (batch norm), so none can be re-estimated",
             where=type(model).__name__,
         )
-    stored(model)
+    source = stored(model)
+    shifts = {}
     for number, (name, uses) in enumerate(_order_of_use(layers, run, batches).items()):
-        mean, var = _buffers(layers[name])
         found = _moments(layers[name], uses, run, batches)
         if found is not None:
             if not (torch.isfinite(found.mean).all() and torch.isfinite(found.var).all()):
@@ -152,10 +170,14 @@ def replace_statistics(
                     f"what reaches layer {name!r} is not finite",
                     hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
                 )
-            mean.copy_(found.mean)
-            var.copy_(found.var)
+            shift = measure_shift(source[name], found)
+            shifts[name] = shift if share is None else replace(shift, share=share)
+            part = shifts[name].share
+            mean, var = (torch.lerp(getattr(source[name], one), getattr(found, one), part) for one in ("mean", "var"))
+            store(model, {name: Moments(mean, var)})
         if on_layer is not None:
             on_layer(number + 1)
+    return shifts
 
 
 def _order_of_use(
@@ -184,7 +206,7 @@ def _moments(
     layer: nn.Module, uses: int, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
 ) -> Moments | None:
     """Moments of what reaches one layer; ``None`` if that is a single value or nothing."""
-    sums = _Sums()
+    sums = MomentSums()
     valid: Tensor | None = None
     seen = 0
 
@@ -208,18 +230,16 @@ def _moments(
     return sums.moments()
 
 
-class _Sums:
-    """Weighted moments of one layer's input, image by image, combined in float64 [S: Chan, Golub and LeVeque 1983].
-
-    One image at a time stays in the processor's cache, where a whole batch in float32 would not.
-    """
+class MomentSums:
+    """Moments of one layer's input, image by image: one at a time stays in the processor's cache."""
 
     def __init__(self) -> None:
-        self.weight = 0.0
-        self.mean: Tensor | None = None
-        self.squares: Tensor | None = None
+        self.weights: list[float] = []
+        self.means: list[Tensor] = []
+        self.variances: list[Tensor] = []
 
     def add(self, inputs: Tensor, valid: Tensor | None) -> None:
+        """Add a layer's input, ``(B, C, ...)``, with the valid places of the images, ``(B, 1, H, W)``."""
         weights = _weights(inputs, valid)
         for number, image in enumerate(inputs.detach()):
             # Channels last, whatever the layout: a view where the layout is that, else a copy.
@@ -233,22 +253,31 @@ class _Sums:
                 mean = (values * places).sum(0) / max(weight, 1e-12)
                 squares = (values - mean).square_().mul_(places).sum(0)
             if weight > 0:
-                self._combine(weight, mean.double().cpu(), squares.double().cpu())
+                self.add_image(weight, mean.double().cpu(), squares.double().cpu() / weight)
 
-    def _combine(self, weight: float, mean: Tensor, squares: Tensor) -> None:
-        if self.mean is None or self.squares is None:
-            self.weight, self.mean, self.squares = weight, mean, squares
-            return
-        together = self.weight + weight
-        shift = mean - self.mean
-        self.mean = self.mean + shift * (weight / together)
-        self.squares = self.squares + squares + shift.square() * (self.weight * weight / together)
-        self.weight = together
+    def add_image(self, weight: float, mean: Tensor, var: Tensor) -> None:
+        """Add one image by its weight and by the mean and variance of its channels, float64 ``(C,)``."""
+        self.weights.append(weight)
+        self.means.append(mean)
+        self.variances.append(var)
 
     def moments(self) -> Moments | None:
-        if self.mean is None or self.squares is None or self.weight <= 1:
+        """What was added together; ``None`` if that is a single value or nothing."""
+        if sum(self.weights) <= 1:
             return None
-        return Moments(self.mean, self.squares / self.weight)
+        weights = torch.tensor(self.weights, dtype=torch.float64)[:, None]
+        weights = weights / weights.sum()
+        means = torch.stack(self.means)
+        mean = (weights * means).sum(0)
+        spreads = torch.stack(self.variances) + (means - mean).square()
+        var = (weights * spreads).sum(0)
+        images = 1 / float(weights.square().sum())
+        if images < 1.5:
+            return Moments(mean, var)
+        errors = (
+            (weights * (one - centre).square()).sum(0) / (images - 1) for one, centre in ((means, mean), (spreads, var))
+        )
+        return Moments(mean, var, *errors)
 
 
 def _weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:

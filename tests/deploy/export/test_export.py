@@ -28,8 +28,8 @@ NAMES = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.p
 
 
 @pytest.fixture(scope="module")
-def subject(trained: Path) -> Subject:
-    return find_subject(str(trained))
+def subject(trained_bundle: Path) -> Subject:
+    return find_subject(str(trained_bundle))
 
 
 @pytest.fixture(scope="module")

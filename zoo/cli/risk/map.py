@@ -74,9 +74,9 @@ def map_command(stack: Path, target: Path, **given: Any) -> None:
     Files appear when they are whole. docs/risk/map.md says what is in them. Exit code 0: done; 2: bad input.
     """
     from zoo.physics.slope_safety import Soil
+    from zoo.rasters.map_frame import check_picture
     from zoo.rasters.map_writer import check_output, gdal_threads
     from zoo.rasters.stacks import Stack
-    from zoo.risk.map_picture import check_picture
 
     outputs = [one for one in (target, given["classes_out"], given["picture"], given["safety"]) if one is not None]
     inputs = [one for one in (stack, given["weights"], given["inventory"]) if one is not None]
@@ -192,9 +192,9 @@ def _map(stack: Stack, target: Path, prepared: Prepared, rain: Rain, given: dict
 
 
 def _picture(stack: Stack, given: dict[str, Any], report: MapReport, prepared: Prepared, rain: Rain) -> None:
-    from zoo.rasters.layers import crs_name
+    from zoo.rasters.map_frame import save_picture
     from zoo.rasters.pixel_sample import extent_of
-    from zoo.risk.map_picture import draw_map, save_picture
+    from zoo.risk.map_picture import draw_map
 
     title = given["title"] or f"Landslide risk: {stack.tags.get('SCENE') or stack.path.stem}"
     if given["model"] is None and rain.given:
@@ -207,7 +207,7 @@ def _picture(stack: Stack, given: dict[str, Any], report: MapReport, prepared: P
         relief=report.relief,
         pixel_size=None if stack.pixel_size is None else stack.pixel_size * report.step,
         extent=extent_of(stack),
-        crs=crs_name(stack.crs),
+        crs=stack.crs,
         footnote=prepared.words,
     )
     save_picture(figure, given["picture"])

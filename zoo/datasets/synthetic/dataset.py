@@ -18,7 +18,7 @@ from zoo.datasets.synthetic.store import StoredScene
 from zoo.datasets.synthetic.workshop import Progress, obtain_scenes
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.files import cache_folder
-from zoo.physics import PAPER_CHANNELS, horn_gradient
+from zoo.physics import PAPER_CHANNELS, hillshade
 
 PATCH = 128
 """Pixels along an edge of a patch [P]."""
@@ -182,7 +182,7 @@ class Synthetic(PatchDataset):
         image = sample["image"].detach().cpu().numpy()
         channel = {band.name: image[position] for position, band in enumerate(self.bands)}
         panels: list[tuple[str, NDArray[Any], str, float | None, float | None]] = [
-            ("relief", _hillshade(channel["DEM"], self.pixel_size or 10.0), "gray", 0.0, 1.0),
+            ("relief", hillshade(channel["DEM"], self.pixel_size or 10.0), "gray", 0.0, 1.0),
             ("NDVI", channel["NDVI"], "RdYlGn", 0.0, 0.9),
             ("LSI", channel["LSI"], "magma", None, None),
             ("mask", sample["mask"].detach().cpu().numpy(), "gray", 0, 1),
@@ -217,10 +217,3 @@ def split_scenes(scenes: int, split: str) -> range:
         "val": range(train, train + held_out),
         "test": range(train + held_out, scenes),
     }[split]
-
-
-def _hillshade(elevation: NDArray[Any], cell: float) -> NDArray[Any]:
-    south, east = horn_gradient(elevation, cell)
-    # Sun in the north-west at 45 degrees, as on every relief map.
-    light = (1.0 + east / np.sqrt(2.0) + south / np.sqrt(2.0)) / np.sqrt(2.0 * (1.0 + south**2 + east**2))
-    return np.asarray(np.clip(light, 0.0, 1.0))

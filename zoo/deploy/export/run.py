@@ -28,7 +28,8 @@ from zoo.deploy.export.files import (
 from zoo.deploy.export.quantise import half_precision, quantise
 from zoo.deploy.export.subject import Subject
 from zoo.deploy.gate import GateReport, compare
-from zoo.deploy.onnx_graph import CLOSE, OPSET, STRAY, export_onnx, free_sample
+from zoo.deploy.onnx_graph import OPSET, export_onnx, free_sample
+from zoo.deploy.parity import difference
 from zoo.errors import ConfigError, ModelError
 
 PARITY_PATCHES = 32
@@ -217,13 +218,17 @@ def _judge(
     module, _ = open_exported(draft)
     exact = wish.precision == "fp32"
     minimum = subject.description.minimum_size
-    sizes = ((minimum, minimum), (minimum + 1, minimum + 29), (2 * minimum + 3, minimum))
+    sizes: tuple[tuple[int, int], ...] = (
+        (minimum, minimum),
+        (minimum + 1, minimum + 29),
+        (2 * minimum + 3, minimum),
+    )
     if wish.tile_size is not None:
         sizes = ((wish.tile_size, wish.tile_size),)
     largest = 0.0
     for size in sizes:
         images = _random_images(subject, 1 if wish.tile_size else 2, *size)
-        largest = max(largest, _difference(model(images), module(images), exact, f"random images of {size}"))
+        largest = max(largest, _check(model(images), module(images), exact, f"random images of {size}"))
     if splits is None:
         return largest, sizes, None, ""
     split = "test" if exact else "val"
@@ -231,23 +236,21 @@ def _judge(
     batches = partial(_batches, splits[split], count, wish.tile_size)
     if exact:
         for batch in batches():
-            _difference(model(batch["image"]), module(batch["image"]), exact, f"patches of the {split} split")
-    if wish.tile_size is not None:
-        module = _AsLogit(module)
-    report = compare(subject.predictor, module, batches(), subject.description.threshold)
+            _check(model(batch["image"]), module(batch["image"]), exact, f"patches of the {split} split")
+    judged = module if wish.tile_size is None else _AsLogit(module)
+    report = compare(subject.predictor, judged, batches(), subject.description.threshold)
     if not report.passed:
         raise _TooFarError(str(report))
     return largest, sizes, report, split
 
 
-def _difference(expected: Tensor, found: Tensor, exact: bool, where: str) -> float:
-    if found.shape != expected.shape or not bool(found.isfinite().all()):
+def _check(expected: Tensor, found: Tensor, exact: bool, where: str) -> float:
+    apart = difference(found, expected, "fp32")
+    if apart.largest == float("inf"):
         raise _TooFarError(f"outputs of shape {tuple(found.shape)} that are not all finite, on {where}")
-    scale = float(expected.abs().max())
-    apart = (found - expected).abs() / (scale or 1.0)
-    if exact and float((apart > CLOSE).float().mean()) > STRAY:
-        raise _TooFarError(f"outputs differ by up to {float(apart.max()):.2g} of the largest, on {where}")
-    return float(apart.max())
+    if exact and not apart.passed:
+        raise _TooFarError(f"outputs differ by up to {apart.largest:.2g} of the largest, on {where}")
+    return apart.largest
 
 
 def _random_images(subject: Subject, batch: int, height: int, width: int) -> Tensor:

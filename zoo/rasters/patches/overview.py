@@ -23,10 +23,11 @@ from rasterio.transform import Affine
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band
-from zoo.physics.slope import horn_gradient
+from zoo.physics.slope import hillshade
 from zoo.rasters.inventory import Inventory, window_bounds
 from zoo.rasters.patches.grid import Grid
 from zoo.rasters.patches.scenes import Scene
+from zoo.rasters.preview import stretch
 from zoo.rasters.reading import first_line
 
 OVERVIEW = "overview.png"
@@ -149,25 +150,9 @@ def _background(scene: Scene) -> tuple[NDArray[np.float32], str]:
     values: NDArray[np.float32] = np.ma.filled(read, np.nan)
     values[~np.isfinite(values)] = np.nan
     if "dem" in names and scene.pixel_size is not None and min(shape) >= 2:
-        return _hillshade(values, scene.pixel_size * factor), "hillshade of the DEM"
-    return _stretched(values), _words(scene.bands[band])
-
-
-def _hillshade(dem: NDArray[np.float32], cell: float) -> NDArray[np.float32]:
-    """Light from the north-west, 45 degrees high; white where nothing is known."""
-    down, right = horn_gradient(dem, cell)
-    # The surface's normal is (-right, +down, 1) with y to the north; the light comes along (-1, 1, sqrt 2) / 2.
-    light = (right + down + math.sqrt(2)) / (2 * np.sqrt(1 + down**2 + right**2))
-    return np.asarray(np.nan_to_num(np.clip(light, 0, 1), nan=1.0), np.float32)
-
-
-def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return np.ones_like(values)
-    low, high = np.percentile(finite, (2, 98))
-    scaled = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
-    return np.asarray(np.nan_to_num(np.clip(scaled, 0, 1), nan=1.0), np.float32)
+        # White where nothing is known.
+        return np.nan_to_num(hillshade(values, scene.pixel_size * factor), nan=1.0), "hillshade of the DEM"
+    return stretch(values[None])[..., 0], _words(scene.bands[band])
 
 
 def _words(band: Band) -> str:

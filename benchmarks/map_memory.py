@@ -1,0 +1,110 @@
+"""Peak memory of `zoo map` on a large scene beside one of a sixteenth of its pixels.
+
+    python benchmarks/map_memory.py
+    python benchmarks/map_memory.py --sides 4096,16384 --json memory.json
+
+Each map (seven float32 channels, tile 512, overlap 64, uint8 with overviews and classes) is made in a process of its
+own in a temporary folder, which needs some 9 GB for the large scene. The model is one 3x3 convolution: what is measured
+is reading, blending, recording and writing. A peak that does not grow with the scene means that a scene of any size can
+be mapped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+BANDS = {"SMI": "1", "NDBI": "1", "NDVI": "1", "NDWI": "1", "slope": "degree", "DEM": "m", "LSI": "1"}
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
+from zoo.physics.bands import PAPER_CHANNELS
+from zoo.training.predictor import Predictor
+folder = Path(sys.argv[1])
+torch.manual_seed(0)
+predictor = Predictor(torch.nn.Conv2d(7, 2, 3, padding=1), [0.0] * 7, [1.0] * 7).eval()
+classes = ProbabilityClasses(("low", "high"), (0.5,))
+with Scene([folder / "scene.tif"], PAPER_CHANNELS) as scene:
+    map_scene(predictor, scene, folder / "prob.tif", MapOptions(threads=2), classes=classes,
+              classes_out=folder / "classes.tif")
+print(Path("/proc/self/status").read_text())
+"""
+
+
+def write_scene(path: Path, side: int) -> None:
+    """Noise in seven bands, uncompressed tiles, written by rows of them."""
+    rng = np.random.default_rng(0)
+    strip = rng.normal(0, 1, (len(BANDS), 512, side)).astype(np.float32)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=side,
+        height=side,
+        count=len(BANDS),
+        dtype="float32",
+        crs="EPSG:32643",
+        transform=from_origin(600_000, 3_800_000, 10, 10),
+        nodata=np.nan,
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        bigtiff="IF_SAFER",
+    ) as file:
+        for number, (name, unit) in enumerate(BANDS.items(), 1):
+            file.set_band_description(number, name)
+            file.set_band_unit(number, unit)
+        for top in range(0, side, 512):
+            rows = min(512, side - top)
+            file.write(np.roll(strip, top // 7, axis=2)[:, :rows], window=Window(0, top, side, rows))
+
+
+def measure(side: int) -> dict[str, float]:
+    """Peak memory and seconds of one map."""
+    with tempfile.TemporaryDirectory() as name:
+        write_scene(Path(name) / "scene.tif", side)
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", CHILD, name], stdout=subprocess.PIPE, text=True, check=True)
+        seconds = time.perf_counter() - begin
+    found = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
+    assert found is not None, "this needs Linux's /proc"
+    return {"side": side, "peak_mb": int(found[1]) / 1024, "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", default="4096,16384", help="pixels along a side, separated by commas")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    rows = []
+    print(f"{'pixels':>15}  {'peak MB':>8}  {'seconds':>8}  {'Mpx/s':>6}  {'bands in memory MB':>18}")
+    for side in map(int, arguments.sides.split(",")):
+        row = measure(side)
+        rows.append(row)
+        print(
+            f"{side:>6} x {side:<6}  {row['peak_mb']:8.0f}  {row['seconds']:8.1f}  "
+            f"{side**2 / 1e6 / row['seconds']:6.2f}  {side**2 * 7 * 4 / 2**20:18.0f}",
+            flush=True,
+        )
+    print(f"{rows[-1]['side'] ** 2 / rows[0]['side'] ** 2:.1f} x the pixels, ", end="")
+    print(f"{rows[-1]['peak_mb'] / rows[0]['peak_mb']:.2f} x the peak memory")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

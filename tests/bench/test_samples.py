@@ -1,0 +1,104 @@
+"""Six patches are chosen by the truth alone, and what is shown of them is what was counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.bench.config import TrialConfig
+from zoo.bench.results import TrialResult, load_results
+from zoo.bench.samples import Pictures, Samples, choose_patches, load_pictures, pictures_path
+from zoo.datasets.base import IGNORE
+from zoo.errors import ResultError
+from zoo.evaluation.counts import Counts
+
+Make = Callable[..., TrialConfig]
+Measured = Callable[..., dict[str, Any]]
+
+
+def test_patches_are_quantiles_of_landslide_area() -> None:
+    area = np.array([0, *range(1, 102), 0, 0])
+    assert choose_patches(area) == [102, 11, 31, 51, 71, 91]
+    assert choose_patches(np.arange(1, 102)) == [10, 26, 42, 58, 74, 90], "none is empty: six quantiles"
+    assert choose_patches(np.array([0, 0, 0])) == [1]
+    assert choose_patches(np.array([5, 3])) == [1, 0]
+    assert choose_patches(np.zeros(0, np.int64)) == []
+
+
+def test_equal_areas_keep_the_order_of_the_split() -> None:
+    assert choose_patches(np.array([7, 7, 7, 7, 7, 7])) == choose_patches(np.arange(1, 7))
+
+
+def samples(shape: tuple[int, int] = (5, 7)) -> tuple[Samples, np.ndarray]:
+    masks = np.random.default_rng(0).random((4, *shape)) < 0.4
+    packed = np.packbits(masks.reshape(4, -1), axis=1)
+    return Samples.take([2, 0], packed), masks
+
+
+def test_masks_survive_json_whatever_their_shape() -> None:
+    kept, masks = samples()
+    again = Samples.from_dict(json.loads(json.dumps(kept.to_dict())))
+    assert again.indices == (2, 0)
+    assert (again.mask(0, (5, 7)) == masks[2]).all()
+    assert (again.mask(1, (5, 7)) == masks[0]).all()
+    with pytest.raises(ResultError, match="none of 9 x 9 pixels"):
+        again.mask(0, (9, 9))
+
+
+def test_predictions_that_were_not_counted_are_refused() -> None:
+    kept, masks = samples()
+    predicted = masks.sum(axis=(1, 2))
+    counts = Counts(predicted, 0 * predicted, 0 * predicted, 35 - predicted)
+    kept.check(counts)
+    with pytest.raises(ResultError, match=r"patch 2 does not add up: \d+ pixels of landslide, \d+ counted"):
+        kept.check(Counts(predicted + 1, 0 * predicted, 0 * predicted, 34 - predicted))
+    with pytest.raises(ResultError, match="shows patch 2 of a test split of 2"):
+        kept.check(counts.select([0, 1]))
+
+
+@pytest.mark.parametrize("text", ["", "no base64!", "AAAA", "eJwDAAAAAAE=", 5])
+def test_damaged_masks_are_refused(text: object) -> None:
+    with pytest.raises((ResultError, TypeError)):
+        Samples.from_dict({"indices": [0], "masks": [text]})
+    with pytest.raises(ResultError):
+        Samples.from_dict({"indices": [0, 1], "masks": samples()[0].to_dict()["masks"][:1]})
+
+
+def test_pictures_are_kept_once_beside_the_results(
+    tmp_path: Path, trial: Make, measured: Measured, patches: Path
+) -> None:
+    config = trial("unet")
+    tested = config.data.open("test")
+    pictures = Pictures.take([1, 0], tested)
+    path = pictures_path(tmp_path, config)
+    for seed in (0, 1):
+        TrialResult(trial("unet", seed=seed), "ok", "", {**measured(), "pictures": pictures.to_dict()}).save(tmp_path)
+        path.touch()
+        assert path.is_file()
+    stored = load_pictures(tmp_path, config)
+    assert stored is not None
+    assert stored.names == (tested.patches[1].name, tested.patches[0].name)
+    mask = tested[1]["mask"].numpy()
+    assert (stored.truths[0] == ((mask != 0) & (mask != IGNORE))).all()
+    assert stored.images[0].startswith(b"\xff\xd8")
+    results, problems = load_results(tmp_path)
+    assert not problems
+    assert all("pictures" not in result.measured for result in results)
+    assert load_pictures(tmp_path, trial("unet", fingerprints={"test": "another"})) is None
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
+    with pytest.raises(ResultError, match="has schema 9"):
+        load_pictures(tmp_path, config)
+
+
+def test_edited_predictions_are_found_when_a_result_is_read(tmp_path: Path, trial: Make, measured: Measured) -> None:
+    values = measured()
+    masks = np.packbits(np.arange(200).reshape(2, 100) < 41, axis=1)
+    values["samples"] = Samples.take([0, 1], masks).to_dict()
+    TrialResult(trial("unet"), "ok", "", values).save(tmp_path)
+    _, (problem,) = load_results(tmp_path)
+    assert "41 pixels of landslide, 40 counted" in problem.problem

@@ -1,0 +1,78 @@
+"""docs/tutorial_map.md, run from its first command to its last on the files it is about, with little training."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from zoo.cli import run
+
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial_map.md"
+STEPS = "4"
+"""Of training, instead of the tutorial's: what comes out is a bundle, and no good model."""
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Kind and text of each block of code, in order."""
+    return re.findall(r"^```(console|python)\n(.*?)^```", TUTORIAL.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def commands(text: str) -> list[list[str]]:
+    """What stands behind each prompt, with little training."""
+    found = [shlex.split(line[2:]) for line in text.splitlines() if line.startswith("$ ")]
+    for one in found:
+        if "--steps" in one:
+            one[one.index("--steps") + 1] = STEPS
+    return found
+
+
+def test_every_block_has_a_command_or_is_python() -> None:
+    kinds = [kind for kind, _ in blocks()]
+    assert kinds.count("console") >= 6
+    assert kinds.count("python") == 1
+    assert all(one[0] == "zoo" for kind, text in blocks() if kind == "console" for one in commands(text))
+
+
+@pytest.mark.slow
+def test_the_tutorial_does_what_it_says(shared_data: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("kashmir", "chattogram"):
+        Path(name).symlink_to(shared_data / name)
+    for kind, text in blocks():
+        if kind == "python":
+            exec(compile(text, str(TUTORIAL), "exec"), {})
+            continue
+        for command in commands(text):
+            done = run(command[1:])
+            told = capsys.readouterr()
+            assert done == 0, f"{shlex.join(command)}\n{told.err}"
+
+    with rasterio.open("prob.tif") as made, rasterio.open("kashmir/AW3D30.tif") as dem:
+        assert made.crs.to_epsg() == 32643
+        assert made.transform.almost_equals(dem.transform)
+        assert made.tags()["SCENE"] == "kashmir"
+    slides = geopandas.read_file("slides.gpkg")
+    assert slides.crs.to_epsg() == 32643
+    assert {"area_m2", "mean_probability", "mean_slope_degree", "class"} <= set(slides.columns)
+    assert (slides["area_m2"] >= 2000).all()
+
+    with rasterio.open("hills.tif") as made, rasterio.open("chattogram/mosaic_RGBN_uint16.tif") as mosaic:
+        assert made.crs.to_epsg() == mosaic.crs.to_epsg() == 4326
+        assert made.shape == mosaic.shape
+        assert made.transform.almost_equals(mosaic.transform)
+        # Nodata of the mosaic is nodata of the map, and nothing else is.
+        np.testing.assert_array_equal(made.read(1) == made.nodata, ~(mosaic.read((1, 2, 4)) > 0).all(0))
+    hills = geopandas.read_parquet("hills.parquet")
+    assert hills.crs.to_epsg() == 4326
+    # Pixels of 0.0000898 degrees are 9.2 x 9.9 m at 22.4 degrees north.
+    if len(hills):
+        np.testing.assert_allclose(hills["area_m2"] / hills["pixels"], 91.9, rtol=5e-3)
+    for name in ("map.png", "why.png", "hills.png"):
+        assert np.asarray(Image.open(name).convert("L")).std() > 10

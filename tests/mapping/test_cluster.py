@@ -1,0 +1,52 @@
+"""A cluster of several nodes on this machine, of which one is killed, makes the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mapping.conftest import BANDS, WriteScene, make_image
+from zoo.errors import ConfigError
+from zoo.mapping import MapOptions, Scene, map_scene
+from zoo.mapping.cluster import cluster_runner
+from zoo.mapping.form import AS_TRAINED, Form
+from zoo.training.bundle import Bundle
+
+PLAIN = Form(AS_TRAINED, "fp32", None, None, 0.5)
+
+
+@pytest.mark.slow
+def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tmp_path) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    path = write_scene(make_image(16_000, 60))
+    predictor = Bundle.load(bundle).predictor()
+    options = MapOptions(tile=256, overlap=32, dtype="float32")
+    with Scene([path], BANDS) as scene:
+        map_scene(predictor, scene, tmp_path / "here.tif", options)
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        told: list[str] = []
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what == "mapping" and len(nodes) == 2 and sum("is ready" in text for text in told) == 2:
+                cluster.remove_node(nodes.pop(), allow_graceful=False)
+
+        with Scene([path], BANDS) as scene:
+            runner = cluster_runner(cluster.address, predictor, PLAIN, scene, options, told=told.append)
+            map_scene(predictor, scene, tmp_path / "there.tif", options, runner=runner, progress=progress)
+    finally:
+        cluster.shutdown()
+    assert any("is gone" in text for text in told)
+    assert (tmp_path / "here.tif").read_bytes() == (tmp_path / "there.tif").read_bytes()
+
+
+def test_no_cluster_is_told(bundle: Path, write_scene: WriteScene, tmp_path) -> None:
+    pytest.importorskip("ray")
+    predictor = Bundle.load(bundle).predictor()
+    with Scene([write_scene(make_image(40, 40))], BANDS) as scene:
+        runner = cluster_runner("127.0.0.1:1", predictor, PLAIN, scene, MapOptions())
+        with pytest.raises(ConfigError, match="nobody answers"):
+            map_scene(predictor, scene, tmp_path / "out" / "prob.tif", MapOptions(), runner=runner)
+    assert list((tmp_path / "out").iterdir()) == []

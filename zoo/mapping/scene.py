@@ -1,0 +1,156 @@
+"""The scene of a map: its rasters as one grid, in the bands that the bundle takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import DataError, suggestion
+from zoo.mapping.tiling import Reach
+from zoo.physics.bands import Band
+from zoo.rasters.mosaic import Mosaic
+from zoo.rasters.reading import window_of
+
+UNKNOWN = "unknown"
+"""Unit of a band whose file does not say it."""
+
+PROBES, PROBE = 16, 32
+"""Windows, and pixels along their sides, by which a scene behind an address is known again."""
+
+
+class Scene:
+    """Rasters of one lattice in the bands of a model; a context manager.
+
+    Bands are matched by name and unit, wherever they stand in the files; others are not read.
+
+    Args:
+        paths: one raster or VRT, or several that lie side by side or hold different bands; see
+            :class:`zoo.rasters.mosaic.Mosaic`.
+        bands: that the model takes, in its order.
+        names: of the rasters' bands, in the order of the first file and then of what the others add, where the files
+            do not say them. Their units are then those of ``bands``.
+
+    Raises:
+        ZooError: if the rasters cannot be read as one, or lack a band, or hold it in another unit.
+
+    Attributes:
+        mosaic: the rasters.
+        bands: as given.
+    """
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        bands: Sequence[Band],
+        *,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.mosaic = Mosaic(paths)
+        self.bands = tuple(bands)
+        try:
+            if names is not None:
+                self.mosaic.rename(names, {band.name: band.unit for band in bands})
+            self._order = match_bands(self.bands, self.mosaic.bands, self.mosaic.paths[0])
+        except BaseException:
+            self.mosaic.close()
+            raise
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.mosaic.shape
+
+    def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
+        """Give pixels, float32 (C, rows, columns) in the order of ``bands``, NaN where there is nothing."""
+        return self.mosaic.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)), self._order)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this scene from another, or from itself before it was written again.
+
+        Files are known by size and time of change; addresses, which tell neither, by a few windows of pixels.
+        """
+        files = []
+        for name in self.mosaic.files:
+            path = Path(name)
+            if not path.exists():
+                return {"paths": list(self.mosaic.paths), "shape": list(self.shape), "pixels": self._probe()}
+            state = path.stat()
+            files.append([str(path.resolve()), state.st_size, state.st_mtime_ns])
+        return {"files": files, "shape": list(self.shape)}
+
+    def _probe(self) -> str:
+        digest = hashlib.sha256()
+        height, width = self.shape
+        generator = np.random.default_rng(0)
+        for _ in range(PROBES):
+            row = int(generator.integers(0, max(1, height - PROBE + 1)))
+            column = int(generator.integers(0, max(1, width - PROBE + 1)))
+            pixels = self.read(Reach(row, min(row + PROBE, height)), Reach(column, min(column + PROBE, width)))
+            digest.update(np.ascontiguousarray(pixels).tobytes())
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the files."""
+        self.mosaic.close()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) -> list[int]:
+    """Where each wanted band stands among those found.
+
+    Args:
+        wanted: bands of the model.
+        found: bands of the scene.
+        where: the scene, for errors.
+
+    Raises:
+        DataError: naming the bands that are missing, or the first in another unit.
+    """
+    places = {band.name: number for number, band in enumerate(found)}
+    missing = [band.name for band in wanted if band.name not in places]
+    if missing:
+        nameless = all(band.name == f"band_{number}" for number, band in enumerate(found, 1))
+        listed = ", ".join(missing)
+        if nameless and len(found) >= len(wanted):
+            hint = f"Its bands have no names. If you know them, say so in order: --bands {listed.replace(' ', '')}"
+        else:
+            hint = f"The bundle takes {_listed(wanted)}; the scene has {_listed(found)}"
+            if len(missing) == 1:
+                near = suggestion(missing[0], places)
+                hint = f"{near} {hint}" if near.startswith("Did you mean") else hint
+        raise DataError(f"has no band {listed}", where=where, hint=hint)
+    for band in wanted:
+        other = found[places[band.name]]
+        if other.unit == band.unit:
+            continue
+        if other.unit == UNKNOWN:
+            raise DataError(
+                f"band {band.name} does not say its unit, and the bundle takes {band.unit}",
+                where=where,
+                hint="If its numbers are in the units of the bundle, name all bands in order: --bands "
+                + ",".join(one.name for one in found),
+            )
+        raise DataError(
+            f"band {band.name} is in {other.unit}, and the bundle takes {band.unit}",
+            where=where,
+            hint="Convert it, or make the scene as the training data were made (zoo stack)",
+        )
+    return [places[band.name] for band in wanted]
+
+
+def _listed(bands: Sequence[Band]) -> str:
+    return ", ".join(f"{band.name} [{band.unit}]" for band in bands)
