@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 
 from zoo.blocks import HybridConv2d
 from zoo.deploy.fused import NO_ACTIVATION, Activation, Geometry, PackedKernel
-from zoo.deploy.triton_average import TRITON, averaged_convolution
 
 HybridForm = Literal["two", "merged", "averaged"]
 FORMS: tuple[HybridForm, ...] = get_args(HybridForm)
@@ -80,7 +80,7 @@ class FoldedHybridConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.form == "averaged":
-            return self._averaged_in_triton(x) if x.is_cuda and TRITON else self._averaged(x)
+            return self._averaged_in_triton(x) if x.is_cuda and find_spec("triton") else self._averaged(x)
         total: Tensor | None = None
         last = len(self.kernels) - 1
         for index, channels in enumerate(self.channels):
@@ -117,6 +117,8 @@ class FoldedHybridConv2d(nn.Module):
         return y
 
     def _averaged_in_triton(self, x: Tensor) -> Tensor:
+        from zoo.deploy.triton_average import averaged_convolution
+
         kernel = self.kernels[0]
         assert isinstance(kernel, PackedKernel)
         y = averaged_convolution(
