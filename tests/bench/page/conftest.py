@@ -59,8 +59,9 @@ def results_folder(tmp_path: Path, trial: Callable[..., TrialConfig], measured: 
     odd["data"] |= {"split_notes": [EVIL], "pixel_size": 10.0}
     odd["environment"]["device_name"] = EVIL
     del odd["speed"], odd["test"]["objects"], odd["test"]["odds"], odd["val"]["odds"]
-    config = trial("unet", title=EVIL, benchmark="table3", setting="region", paper="table3", baseline=EVIL)
-    TrialResult(config, "ok", "", {**odd, "data": {**odd["data"], "split_notes": [EVIL]}}).save(folder)
+    naming = {"title": EVIL, "benchmark": "table3", "setting": "region", "paper": "table3", "baseline": EVIL}
+    config = trial("unet", fingerprints={"train": "a", "val": "b", "test": "c"}, **naming)
+    TrialResult(config, "ok", "", odd).save(folder)
     return folder
 
 

@@ -214,6 +214,8 @@ def test_the_command_that_reproduces_a_table_is_one_that_parses(trial: Make, mea
     assert "--steps 2 --batch-size 4 --crop 32 --precision fp32 --seeds 2 --device cpu" in words
     assert words.endswith("--out 'my results'")
     named = [TrialResult(trial("unet", benchmark="table3"), "ok", "", measured())]
+    listed = [TrialResult(trial("unet", benchmark="table3", seed=42), "ok", "", measured())]
+    assert "--seeds" not in bench_command(listed, "r")
     assert bench_command(named, "r").startswith("zoo bench --config benchmarks/table3.toml --seeds 1")
 
 

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 
 from zoo.bench.page.markup import Element, tag
 
-WIDTH, HEIGHT = 440, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
+WIDTH, HEIGHT = 440, 330
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 54
+LONGEST_LABEL = 28
+"""Characters beside a point."""
+NEAREST_TICKS = 0.09
+"""Of the length of an axis."""
 COLOURS = 8
 DASHES = ("none", "7 3", "2 3", "9 3 2 3", "12 4")
 MARKERS = (
@@ -34,7 +38,7 @@ class Axis:
         low: where it begins.
         high: where it ends.
         log: whether it is logarithmic.
-        names: of the places 0, 1, ... instead of numbers.
+        names: of the places 0, 1, ... instead of numbers; in one line or two.
     """
 
     label: str
@@ -69,8 +73,13 @@ class Axis:
             found = LogLocator(subs=(1.0, 2.0, 5.0), numticks=12).tick_values(self.low, self.high)
         else:
             found = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
-        inside = [float(value) for value in found if self.low <= value <= self.high]
-        return [(value, f"{value:,.6g}") for value in inside]
+        shown: list[float] = []
+        for value in map(float, found):
+            if self.low <= value <= self.high and (
+                not shown or self.place(value) - self.place(shown[-1]) > NEAREST_TICKS
+            ):
+                shown.append(value)
+        return [(value, f"{value:,.6g}") for value in shown]
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,7 @@ class _Labels:
         self.taken: list[tuple[float, float, float]] = []
 
     def place(self, x: float, y: float, text: str) -> Element:
+        text = text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
         width = 6.2 * len(text)
         left = x + 9 + width > WIDTH - RIGHT
         start = x - 9 - width if left else x + 9
@@ -196,14 +206,23 @@ def _grid(chart: Chart, across: Scale, upward: Scale) -> list[Element]:
         x = f"{across(value):.1f}"
         if not chart.x.names:
             parts.append(tag("path", d=f"M{x},{TOP}V{bottom}", class_="grid"))
-        parts.append(tag("text", text, x=x, y=bottom + 16, class_="middle"))
+        for row, line in enumerate(text.splitlines()):
+            parts.append(tag("text", line, x=x, y=bottom + 16 + 13 * row, class_="middle"))
     for value, text in chart.y.ticks():
         y = upward(value)
         parts.append(tag("path", d=f"M{LEFT},{y:.1f}H{WIDTH - RIGHT}", class_="grid"))
         parts.append(tag("text", text, x=LEFT - 6, y=f"{y + 4:.1f}", class_="end"))
     parts.append(tag("path", d=f"M{LEFT},{TOP}V{bottom}H{WIDTH - RIGHT}", class_="axis"))
     middle = (TOP + bottom) / 2
-    parts.append(tag("text", chart.x.label, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, class_="middle label"))
+    parts.append(
+        tag(
+            "text",
+            chart.x.label,
+            x=(LEFT + WIDTH - RIGHT) / 2,
+            y=HEIGHT - (8 if chart.x.names else 20),
+            class_="middle label",
+        )
+    )
     turned = f"rotate(-90 13 {middle})"
     parts.append(tag("text", chart.y.label, x=13, y=middle, transform=turned, class_="middle label"))
     return parts

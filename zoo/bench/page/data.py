@@ -115,9 +115,9 @@ def make_settings(
 def threshold_curve(trials: Iterable[TrialResult]) -> ThresholdCurve:
     """What every threshold would give, the pixels of all seeds together."""
     histograms = [trial.evaluated.histogram for trial in trials]
-    return ThresholdCurve.from_histogram(
-        ProbabilityHistogram(sum(one.positive for one in histograms), sum(one.negative for one in histograms))
-    )
+    positive = np.sum([one.positive for one in histograms], axis=0)
+    negative = np.sum([one.negative for one in histograms], axis=0)
+    return ThresholdCurve.from_histogram(ProbabilityHistogram(positive, negative))
 
 
 def reliability_points(trials: Sequence[TrialResult], *, scaled: bool) -> list[tuple[float, float, int]] | None:
@@ -141,13 +141,13 @@ def reliability_points(trials: Sequence[TrialResult], *, scaled: bool) -> list[t
     return [(float(p / n), float(o / n), int(n)) for p, o, n in sums.T if n]
 
 
-def sizes_of(setting: Setting) -> list[str]:
-    """The size bins in words, with how many landslides of the test split each has; empty where nobody counted."""
+def sizes_of(setting: Setting) -> list[tuple[str, int]]:
+    """The size bins in words, and how many landslides of the test split each has; empty where nobody counted."""
     for trials in setting.trials.values():
         objects = trials[0].evaluated.objects
         if objects is not None:
             names = size_names(trials[0].measured["data"]["pixel_size"])
-            return [f"{name} ({total:,})" for name, total in zip(names, objects.total.sum(axis=0), strict=True)]
+            return [(name, int(total)) for name, total in zip(names, objects.total.sum(axis=0), strict=True)]
     return []
 
 

@@ -128,7 +128,7 @@ def _section(setting: Setting, folder: Path) -> Element:
         charts = (
             ("Quality against speed and size", [
                 figures.trade_off(setting, "fps", "FPS at batch 1", "fps", smaller=False),
-                figures.trade_off(setting, "parameters", "parameters", "parameters", smaller=True),
+                figures.trade_off(setting, "parameters", "parameters (M)", "parameters", smaller=True, scale=1e6),
             ]),
             ("Thresholds and sizes", [figures.precision_recall(setting), figures.recall_of_sizes(setting)]),
             ("Calibration", [figures.reliability(setting, scaled=False), figures.reliability(setting, scaled=True)]),

@@ -30,7 +30,7 @@ def styles_of(setting: Setting) -> dict[str, int]:
     return {label: place for place, label in enumerate(setting.trials)}
 
 
-def trade_off(setting: Setting, figure: str, axis: str, name: str, *, smaller: bool) -> Element:
+def trade_off(setting: Setting, figure: str, axis: str, name: str, *, smaller: bool, scale: float = 1.0) -> Element:
     """Pooled Dice against a cost or a speed, with the Pareto front.
 
     Args:
@@ -39,11 +39,12 @@ def trade_off(setting: Setting, figure: str, axis: str, name: str, *, smaller: b
         axis: its name with the unit.
         name: of the chart, unique in the setting.
         smaller: whether less of it is better.
+        scale: that values are divided by.
     """
     styles = styles_of(setting)
     rows = [row for row in setting.rows if row.model in styles]
     points = {
-        row.model: (x, y)
+        row.model: (x / scale, y)
         for row in rows
         if (x := row.figures.get(figure)) and (y := row.figures.get("dice")) is not None
     }
@@ -186,16 +187,22 @@ def recall_of_sizes(setting: Setting) -> Element:
                 whiskers=[shares.intervals[size] for size in known],
             )
         )
-        for size, name in enumerate(names):
-            cells.append((label, name, _three(shares.share[size]), _range(shares.intervals[size])))
+        for size, (name, total) in enumerate(names):
+            cells.append((label, name, f"{total:,}", _three(shares.share[size]), _range(shares.intervals[size])))
     best = ", ".join(
         f"{label} {_three(shares.share[0])} to {_three(shares.share[-1])}" for label, shares in found.items()
     )
+    unit = names[0][0].rpartition(" ")[2]
     chart = Chart(
         f"setting-{setting.number}-sizes",
         title,
         f"Share found among the smallest and among the largest landslides: {best}.",
-        Axis("area of the landslide (how many there are)", -0.5, len(names) - 0.5, names=names),
+        Axis(
+            f"area of the landslide in {unit.replace('m2', 'm²')}, and how many there are",
+            -0.5,
+            len(names) - 0.5,
+            names=[f"{name.removesuffix(f' {unit}')}\n{total:,}" for name, total in names],
+        ),
         Axis("share found", 0, 1.02),
         series,
     )
@@ -203,7 +210,7 @@ def recall_of_sizes(setting: Setting) -> Element:
         "A landslide is a group of touching pixels; it is found when at least half of its pixels are predicted. Mean "
         "over seeds; whiskers: 95 % intervals."
     )
-    headings = ("model", "area", "found", "95 %")
+    headings = ("model", "area", "landslides", "found", "95 %")
     return _figure(chart, caption, table(title, headings, cells), _legend(series, line=False))
 
 

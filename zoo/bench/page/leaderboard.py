@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zoo.bench.leaderboard import Row
 from zoo.bench.page.data import Setting
-from zoo.bench.page.markup import Child, Element, scrolling, table, tag
+from zoo.bench.page.markup import Child, Element, captioned, scrolling, table, tag
 from zoo.bench.paper import paper_table
 from zoo.bench.render import PAPER_NOTE
 from zoo.bench.uncertainty import describe_draws
@@ -43,9 +43,15 @@ COLUMNS = (
         "dice_per_image",
         "Dice/image",
         "{:.3f}",
-        "mean of each test image's Dice; images without a landslide, where it is undefined, are left out.",
+        "mean Dice of the test images; those without a landslide, where it is undefined, left out; mean over seeds.",
     ),
-    Column("dice_per_event", "Dice/event", "{:.3f}", "mean of each event's or scene's pooled Dice.", extra=True),
+    Column(
+        "dice_per_event",
+        "Dice/event",
+        "{:.3f}",
+        "mean of each event's or scene's pooled Dice, those without a landslide left out; mean over seeds.",
+        extra=True,
+    ),
     Column("iou", "IoU", "{:.3f}", f"TP / (TP + FP + FN), {_POOLED}.", extra=True),
     Column("mcc", "MCC", "{:.3f}", f"Matthews correlation coefficient, {_POOLED}.", extra=True),
     Column("precision", "Precision", "{:.3f}", f"TP / (TP + FP), {_POOLED}."),
@@ -178,7 +184,9 @@ def beside_the_paper(setting: Setting) -> Element | None:
     return tag(
         "div",
         tag("h3", f"{name} of the paper beside ours"),
-        table(f"{name} of Zheng et al. 2025 beside the figures of this folder", headings, cells, class_="figures"),
+        table(
+            f"{name} of Zheng et al. 2025 beside the figures of this folder", headings, cells, class_="figures paper"
+        ),
         tag("p", PAPER_NOTE.format(name) + " Loss: the paper does not name the function.", class_="note"),
     )
 
@@ -236,7 +244,7 @@ def _table(setting: Setting, identity: str, columns: list[Column], baseline: str
         cells.append(tag("td", str(row.seeds), data_value=row.seeds))
         cells.append(tag("td", row.status, class_="text"))
         body.append(cells)
-    caption = tag("caption", f"{setting.description}. Headings sort.")
+    caption = captioned(f"{setting.description}. Headings sort.")
     return tag("table", caption, tag("thead", head), body, id=identity, class_="leaderboard figures")
 
 

@@ -12,7 +12,7 @@ Child = Element | str | None
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
-def tag(name: str, *children: Child, **attributes: object) -> Element:
+def tag(name: str, /, *children: Child, **attributes: object) -> Element:
     """Make an element.
 
     Args:
@@ -65,7 +65,12 @@ def table(
         first, *others = cells
         body.append(tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in others)))
     head = tag("thead", tag("tr", *(tag("th", heading, scope="col") for heading in headings)))
-    return scrolling(tag("table", tag("caption", caption), head, body, class_=class_), caption)
+    return scrolling(tag("table", captioned(caption), head, body, class_=class_), caption)
+
+
+def captioned(text: str) -> Element:
+    """A caption that stays in sight while its table scrolls."""
+    return tag("caption", tag("span", text))
 
 
 def scrolling(content: Element, label: str) -> Element:

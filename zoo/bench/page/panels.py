@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.bench.page.data import Setting
-from zoo.bench.page.markup import Child, Element, scrolling, tag
+from zoo.bench.page.markup import Child, Element, captioned, scrolling, tag
 from zoo.bench.samples import Pictures
 from zoo.errors import ResultError
 
@@ -48,7 +48,7 @@ def panels(setting: Setting) -> Element:
         body.append(tag("tr", *cells))
     headings = ("patch", "image", "truth", *shown)
     head = tag("thead", tag("tr", *(tag("th", heading, scope="col") for heading in headings)))
-    caption = tag("caption", f"Six test patches: image, truth and predictions of seed {', '.join(map(str, seeds))}")
+    caption = captioned(f"Six test patches: image, truth and predictions of seed {', '.join(map(str, seeds))}")
     note = (
         "One patch without a landslide, where there is one, and quantiles of landslide area over those with one: "
         "chosen by the truth alone, the same for all models. Image: "
@@ -113,7 +113,7 @@ def _mask(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], ignored: NDArr
 
 def _image(source: str, words: str, pictures: Pictures) -> Element:
     height, width = pictures.shape
-    return tag("img", src=source, alt=words, width=width, height=height, loading="lazy")
+    return tag("img", src=source, alt=words, width=width, height=height)
 
 
 def _key() -> Element:

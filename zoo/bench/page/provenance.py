@@ -52,8 +52,11 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
         words += ["--models", ",".join(dict.fromkeys(result.config.model for result in results))]
         words += _data_words(config.data)
         words += _recipe_words(config.recipe)
-    seeds = max(result.config.seed for result in results) + 1
-    return shlex.join([*words, "--seeds", str(seeds), "--device", config.device, "--out", folder])
+    seeds = {result.config.seed for result in results}
+    # A configuration may list seeds of its own, which no flag can name.
+    if not config.benchmark or seeds == set(range(len(seeds))):
+        words += ["--seeds", str(max(seeds) + 1)]
+    return shlex.join([*words, "--device", config.device, "--out", folder])
 
 
 def _data_words(data: DataSource) -> list[str]:
