@@ -45,6 +45,8 @@ class MadeMap:
         if [band.name for band in self.stack.bands] != [PROBABILITY.name]:
             self.stack.close()
             raise DataError(f"holds no {PROBABILITY.name}", where=path, hint="Name a map that zoo map wrote with --out")
+        # In a byte lie steps; the file says so by its scale.
+        self._steps = np.float32(UINT8_STEPS) if self.stack.scaled else None
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Probabilities of a window, float32 (rows, columns), NaN for nodata."""
