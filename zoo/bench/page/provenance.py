@@ -175,7 +175,7 @@ def _models(results: Iterable[TrialResult]) -> list[str]:
 
 
 def _trials(results: Sequence[TrialResult]) -> Element:
-    cells = []
+    cells: list[list[Child]] = []
     for result in results:
         measured = result.measured
         trained = measured.get("training", {})
