@@ -54,6 +54,13 @@ def test_strips_of_any_height_give_the_same(monkeypatch: pytest.MonkeyPatch, rel
             assert relative(FoldedHybridConv2d(layer, "averaged")(x), expected) <= EXACT
 
 
+@pytest.mark.parametrize(("height", "most"), [(128, 7), (64, 7), (32, 14), (16, 7), (8, 14), (13, 1), (7, 0), (31, 30)])
+def test_strips_overlap_by_little(height: int, most: int) -> None:
+    rows = hybrid._strip_rows(height, most)
+    assert 1 <= rows <= max(1, most)
+    assert height <= rows * -(-height // rows) <= 1.05 * height
+
+
 def test_only_shared_dense_kernels_can_be_averaged() -> None:
     assert [forms_of(layer) for layer in LAYERS] == [FORMS, FORMS, FORMS, *[("two", "merged")] * 3]
     assert forms_of(HybridConv2d(4, 4, branch_weights=(0.0, 1.0))) == ("two", "merged")

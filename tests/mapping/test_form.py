@@ -64,6 +64,6 @@ def test_a_scene_smaller_than_the_model_needs(bundle: Path, write_scene: WriteSc
 def test_a_small_scene_is_not_worth_the_search(bundle: Path, write_scene: WriteScene) -> None:
     predictor = Bundle.load(bundle).predictor()
     with Scene([write_scene(make_image(200, 200))], BANDS) as scene:
-        fast, form, messages = fastest(predictor, scene, Plan(scene.shape, 64, 32), "fp32", CPU, 0.4)
+        fast, form, messages = fastest(predictor, scene, Plan(scene.shape, 64, 0), "fp32", CPU, 0.4)
     assert fast is predictor
     assert (form.name, messages) == (AS_TRAINED, ())

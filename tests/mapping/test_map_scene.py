@@ -171,17 +171,13 @@ def test_rasters_that_are_no_one_grid_are_refused(write_scene: WriteScene) -> No
         second = write_scene(image, "second.tif", **given)
         with pytest.raises(DataError, match=problem):
             Scene([first, second], BANDS)
-    with rasterio.open(first, "r+") as file:
-        file.scales = (0.0001, 1.0)
-    with pytest.raises(DataError, match="scale or offset"):
-        Scene([first], BANDS)
 
 
 def test_an_area_in_another_system_limits_the_map(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
     image = make_image(400, 400)
     path = write_scene(image)
     left, top = CORNER
-    triangle = shapely.Polygon([(left + 800, top - 800), (left + 3000, top - 1000), (left + 1500, top - 3500)])
+    triangle = shapely.Polygon([(left + 803, top - 807), (left + 3001, top - 1013), (left + 1511, top - 3533)])
     area = geopandas.GeoDataFrame(geometry=[triangle], crs="EPSG:32643").to_crs("EPSG:4326")
     area.to_file(tmp_path / "aoi.gpkg")
     make(predictor, path, tmp_path / "all.tif")
@@ -189,8 +185,8 @@ def test_an_area_in_another_system_limits_the_map(predictor: Predictor, write_sc
     everywhere, found = read(tmp_path / "all.tif"), read(tmp_path / "part.tif")
     y, x = np.mgrid[:400, :400]
     inside = shapely.contains_xy(triangle, left + (x + 0.5) * PIXEL, top - (y + 0.5) * PIXEL)
-    # Reprojected edges are straight in the other system, so a few pixels of the outline may differ.
-    assert np.count_nonzero((found != 255) != inside) < 40
+    # No edge runs through the centres of pixels, which may go either way.
+    np.testing.assert_array_equal(found != 255, inside)
     np.testing.assert_array_equal(found[found != 255], everywhere[found != 255])
     area.geometry = area.geometry.translate(5)
     area.to_file(tmp_path / "elsewhere.gpkg")

@@ -137,7 +137,8 @@ class Pictures:
     @classmethod
     def take(cls, chosen: Sequence[int], dataset: PatchDataset) -> Pictures:
         """Read the chosen patches of a test split."""
-        from zoo.datasets.base import IGNORE, display_bands, stretch
+        from zoo.datasets.base import IGNORE, stretch
+        from zoo.physics.bands import display_bands
 
         shown = display_bands(dataset.bands)
         samples = [dataset[index] for index in chosen]

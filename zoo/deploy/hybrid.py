@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +12,6 @@ from torch import Tensor, nn
 
 from zoo.blocks import HybridConv2d
 from zoo.deploy.fused import NO_ACTIVATION, Activation, Geometry, PackedKernel
-from zoo.deploy.triton_average import TRITON, averaged_convolution
 
 HybridForm = Literal["two", "merged", "averaged"]
 FORMS: tuple[HybridForm, ...] = get_args(HybridForm)
@@ -79,7 +80,7 @@ class FoldedHybridConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.form == "averaged":
-            return self._averaged_in_triton(x) if x.is_cuda and TRITON else self._averaged(x)
+            return self._averaged_in_triton(x) if x.is_cuda and find_spec("triton") else self._averaged(x)
         total: Tensor | None = None
         last = len(self.kernels) - 1
         for index, channels in enumerate(self.channels):
@@ -102,7 +103,7 @@ class FoldedHybridConv2d(nn.Module):
         batch, channels, height, width = x.shape
         taps, reach = self.kernel_size, self.far * (self.kernel_size // 2)
         y = x.new_empty((batch, height, width, self.out_channels)).permute(0, 3, 1, 2)
-        rows = max(1, min(height, STRIP_BYTES // (width * taps * taps * channels * x.element_size())))
+        rows = _strip_rows(height, STRIP_BYTES // (width * taps * taps * channels * x.element_size()))
         columns = x.new_empty((rows, width, taps, taps, channels))
         flat = columns.reshape(1, rows, width, -1).permute(0, 3, 1, 2)
         # All strips have one height, or weights would be packed for two: the last goes back over what is done.
@@ -116,6 +117,8 @@ class FoldedHybridConv2d(nn.Module):
         return y
 
     def _averaged_in_triton(self, x: Tensor) -> Tensor:
+        from zoo.deploy.triton_average import averaged_convolution
+
         kernel = self.kernels[0]
         assert isinstance(kernel, PackedKernel)
         y = averaged_convolution(
@@ -166,6 +169,14 @@ def plain_convolution(layer: HybridConv2d) -> nn.Conv2d | None:
 def _geometry(kernel_size: int, dilation: int, groups: int) -> Geometry:
     pad = dilation * (kernel_size - 1) // 2
     return [pad, pad], [1, 1], [dilation, dilation], groups
+
+
+def _strip_rows(height: int, most: int) -> int:
+    """Rows of a strip, ``most`` or fewer, such that strips of one height do hardly anything twice."""
+    strips = math.ceil(height / max(1, most))
+    while strips * math.ceil(height / strips) > 1.05 * height:
+        strips += 1
+    return math.ceil(height / strips)
 
 
 def _taps(padded: Tensor, strip: Tensor, top: int, rate: int, reach: int, taps: int) -> Tensor:

@@ -6,68 +6,65 @@ No columns are written: a tile of output pixels and channels walks over taps and
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-TRITON = find_spec("triton") is not None
 BLOCK_PIXELS, BLOCK_OUTPUTS, BLOCK_CHANNELS = 64, 64, 32
 
-if TRITON:
-    import triton
-    import triton.language as tl
 
-    @triton.jit  # type: ignore[untyped-decorator]
-    def _kernel(  # type: ignore[no-untyped-def]
-        x,
-        weight,
-        bias,
-        y,
-        pixels,
-        height,
-        width,
-        channels,
-        outputs,
-        ratio,
-        NEAR: tl.constexpr,
-        FAR: tl.constexpr,
-        TAPS: tl.constexpr,
-        RELU: tl.constexpr,
-        PIXELS: tl.constexpr,
-        OUTPUTS: tl.constexpr,
-        CHANNELS: tl.constexpr,
-    ):
-        pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-        output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
-        inside = pixel % (height * width)
-        row, column = inside // width, inside % width
-        image = pixel - inside
-        total = tl.zeros((PIXELS, OUTPUTS), dtype=tl.float32)
-        for tap in range(TAPS * TAPS):
-            down, right = tap // TAPS - TAPS // 2, tap % TAPS - TAPS // 2
-            near_row, near_column = row + NEAR * down, column + NEAR * right
-            far_row, far_column = row + FAR * down, column + FAR * right
-            sees_near = (near_row >= 0) & (near_row < height) & (near_column >= 0) & (near_column < width)
-            sees_far = (far_row >= 0) & (far_row < height) & (far_column >= 0) & (far_column < width)
-            near = (image + near_row * width + near_column) * channels
-            far = (image + far_row * width + far_column) * channels
-            for start in range(0, channels, CHANNELS):
-                channel = start + tl.arange(0, CHANNELS)
-                there = (pixel < pixels)[:, None] & (channel < channels)[None, :]
-                a = tl.load(x + near[:, None] + channel[None, :], mask=there & sees_near[:, None], other=0.0)
-                b = tl.load(x + far[:, None] + channel[None, :], mask=there & sees_far[:, None], other=0.0)
-                both = (a.to(tl.float32) + ratio * b.to(tl.float32)).to(x.dtype.element_ty)
-                place = (output[None, :] * TAPS * TAPS + tap) * channels + channel[:, None]
-                known = (output < outputs)[None, :] & (channel < channels)[:, None]
-                kernel = tl.load(weight + place, mask=known, other=0.0)
-                total += tl.dot(both, kernel, input_precision="ieee")
-        total += tl.load(bias + output, mask=output < outputs, other=0.0).to(tl.float32)[None, :]
-        if RELU:
-            total = tl.maximum(total, 0.0)
-        stored = (pixel < pixels)[:, None] & (output < outputs)[None, :]
-        tl.store(y + pixel[:, None] * outputs + output[None, :], total.to(y.dtype.element_ty), mask=stored)
+@triton.jit  # type: ignore[untyped-decorator]
+def _kernel(  # type: ignore[no-untyped-def]
+    x,
+    weight,
+    bias,
+    y,
+    pixels,
+    height,
+    width,
+    channels,
+    outputs,
+    ratio,
+    NEAR: tl.constexpr,
+    FAR: tl.constexpr,
+    TAPS: tl.constexpr,
+    RELU: tl.constexpr,
+    PIXELS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
+    inside = pixel % (height * width)
+    row, column = inside // width, inside % width
+    image = pixel - inside
+    total = tl.zeros((PIXELS, OUTPUTS), dtype=tl.float32)
+    for tap in range(TAPS * TAPS):
+        down, right = tap // TAPS - TAPS // 2, tap % TAPS - TAPS // 2
+        near_row, near_column = row + NEAR * down, column + NEAR * right
+        far_row, far_column = row + FAR * down, column + FAR * right
+        sees_near = (near_row >= 0) & (near_row < height) & (near_column >= 0) & (near_column < width)
+        sees_far = (far_row >= 0) & (far_row < height) & (far_column >= 0) & (far_column < width)
+        near = (image + near_row * width + near_column) * channels
+        far = (image + far_row * width + far_column) * channels
+        for start in range(0, channels, CHANNELS):
+            channel = start + tl.arange(0, CHANNELS)
+            there = (pixel < pixels)[:, None] & (channel < channels)[None, :]
+            a = tl.load(x + near[:, None] + channel[None, :], mask=there & sees_near[:, None], other=0.0)
+            b = tl.load(x + far[:, None] + channel[None, :], mask=there & sees_far[:, None], other=0.0)
+            both = (a.to(tl.float32) + ratio * b.to(tl.float32)).to(x.dtype.element_ty)
+            place = (output[None, :] * TAPS * TAPS + tap) * channels + channel[:, None]
+            known = (output < outputs)[None, :] & (channel < channels)[:, None]
+            kernel = tl.load(weight + place, mask=known, other=0.0)
+            total += tl.dot(both, kernel, input_precision="ieee")
+    total += tl.load(bias + output, mask=output < outputs, other=0.0).to(tl.float32)[None, :]
+    if RELU:
+        total = tl.maximum(total, 0.0)
+    stored = (pixel < pixels)[:, None] & (output < outputs)[None, :]
+    tl.store(y + pixel[:, None] * outputs + output[None, :], total.to(y.dtype.element_ty), mask=stored)
 
 
 def averaged_convolution(

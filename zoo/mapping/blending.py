@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,11 @@ def encode(sums: Sums, missing: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDAr
     numbers = sums.astype(np.float32)
     numbers[missing] = np.nan
     return numbers
+
+
+def first_step(probability: float) -> int:
+    """The lowest step of a byte that is not below a probability."""
+    return math.ceil(probability * UINT8_STEPS - 1e-6)
 
 
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:

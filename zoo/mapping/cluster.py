@@ -158,7 +158,9 @@ class RayRunner:
                 while hand.opening is None and todo and len(hand.running) < QUEUED:
                     block = todo.popleft()
                     hand.running[hand.actor.compute.remote(block.row, block.column)] = block
-            waited = [one for hand in hands for one in ([hand.opening] if hand.opening else hand.running)]
+            # Who has just come is looked at first, or those who work already would get all there is to do.
+            waited = [hand.opening for hand in hands if hand.opening is not None]
+            waited += [one for hand in hands for one in hand.running]
             someone_works = any(hand.running for hand in hands)
             found = ray.wait(waited, num_returns=1, timeout=None if someone_works else PATIENCE)[0] if waited else []
             if not found:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import DataError
-from zoo.mapping.blending import UINT8_STEPS
+from zoo.mapping.blending import UINT8_STEPS, first_step
 from zoo.mapping.legend import ProbabilityClasses
 from zoo.mapping.output import PROBABILITY
 from zoo.mapping.scene import Scene
@@ -52,14 +52,15 @@ class MadeMap:
         """Probabilities of a window, float32 (rows, columns), NaN for nodata."""
         values: NDArray[np.float32] = self.stack.read(window)[0]
         if self._steps is not None:
-            values /= self._steps
+            # The stack has multiplied by 0.004, which no binary number is; the same step is to be the same number.
+            values = np.rint(values * self._steps) / self._steps
         return values
 
     def threshold(self, probability: float) -> float:
-        """The probability from which the map counts a pixel as a landslide: of bytes the nearest step."""
+        """The probability from which the map counts a pixel as a landslide: of bytes the first step not below."""
         if self._steps is None:
             return probability
-        return float(np.float32(np.rint(probability * UINT8_STEPS)) / self._steps)
+        return float(np.float32(first_step(probability)) / self._steps)
 
     def close(self) -> None:
         """Close the file."""

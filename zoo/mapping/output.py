@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.mapping.blending import UINT8_NODATA, UINT8_STEPS, is_missing, join
+from zoo.mapping.blending import UINT8_NODATA, UINT8_STEPS, first_step, is_missing, join
 from zoo.mapping.journal import Journal
 from zoo.mapping.legend import ProbabilityClasses, probability_colours
 from zoo.mapping.tiling import Plan
@@ -94,7 +94,7 @@ def write_map(
             window = window_of((across.start, across.stop), (along.start, along.stop))
             missing = is_missing(values)
             report.missing += int(np.count_nonzero(missing))
-            level = np.ceil(threshold * UINT8_STEPS - 1e-6) if dtype == "uint8" else np.float32(threshold)
+            level = first_step(threshold) if dtype == "uint8" else np.float32(threshold)
             report.above += int(np.count_nonzero((values >= level) & ~missing))
             writer.write(values, window)
             if class_writer is not None and classes is not None:

@@ -47,8 +47,8 @@ class Mosaic:
         paths: one file or more, anything that GDAL opens, VRT and its virtual file systems included.
 
     Raises:
-        DataError: if a file is missing or damaged, has no CRS, a rotated grid, two bands of one name or numbers that
-            must be scaled; or if the files differ in CRS, pixel size, lattice or the unit of a band.
+        DataError: if a file is missing or damaged, has no CRS, a rotated grid or two bands of one name;
+            or if the files differ in CRS, pixel size, lattice or the unit of a band.
         ConfigError: for no files, or too many.
 
     Attributes:
@@ -196,12 +196,6 @@ def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
 
 def _register(bands: list[Band], band: Band, stack: Stack) -> int:
     """The place of a band among all, a new one if need be."""
-    if stack.scaled:
-        raise DataError(
-            "has a scale or offset: its numbers are not in the unit of its bands",
-            where=stack.name,
-            hint="Write them out first: gdal_translate -unscale -ot Float32 IN OUT",
-        )
     for number, known in enumerate(bands):
         if known.name == band.name:
             if known.unit != band.unit:

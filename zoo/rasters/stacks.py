@@ -151,7 +151,7 @@ class Stack:
 
     @property
     def scaled(self) -> bool:
-        """Whether the numbers of a band must be scaled to be in its unit, which :meth:`read` does not do."""
+        """Whether the numbers in the file are others than :meth:`read` gives: scaled, or with an offset."""
         return any(self._source.scales[index - 1] != 1 or self._source.offsets[index - 1] for index in self._indexes)
 
     def windows(self, size: int = 1024) -> Iterator[Window]:
