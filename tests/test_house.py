@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "training": BASE | {"registry", "physics", "datasets", "evaluation"},
     "deploy": BASE | {"registry", "blocks", "models", "physics", "datasets", "evaluation", "training"},
     "mapping": BASE | {"registry", "physics", "rasters", "training", "deploy", "cluster"},
-    "bench": BASE | {"registry", "cluster", "datasets", "evaluation", "training", "deploy"},
+    "bench": BASE | {"registry", "physics", "cluster", "datasets", "evaluation", "training", "deploy"},
     "cli": BASE
     | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
     | {"cluster", "deploy", "mapping"},
