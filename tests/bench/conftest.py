@@ -164,5 +164,11 @@ def make_result(values: dict[str, Any], config: TrialConfig, quality: float, nam
         "names": [f"{names}{index}" for index in range(IMAGES)],
         "groups": ["s"] * IMAGES,
         "counts": {name: cells.tolist() for name, cells in counts.items()},
+        "histogram": {
+            "positive": [0] * 199 + [int(landslide.sum())],
+            "negative": [int((4096 - landslide).sum())] + [0] * 199,
+        },
     }
+    for name in ("objects", "boundaries", "odds"):
+        del values["test"][name]
     return TrialResult(config, "ok", "", values)

@@ -54,6 +54,11 @@ def test_the_command_prints_what_changed(tmp_path: Path, trial: Make, result: Tr
     done = zoo("report", "now", "--compare", "before", COLUMNS="160")
     assert done.returncode == 0, done.stderr
     assert "better" in done.stdout
+    (damaged,) = (tmp_path / "before" / "trials").glob("*.json")
+    damaged.write_text(damaged.read_text()[:100])
+    alone = zoo("report", "now", "--compare", "before")
+    assert alone.returncode == 2
+    assert "was it cut short" in alone.stderr
     missing = zoo("report", "now", "--compare", "nowhere")
     assert missing.returncode == 2
     assert "holds no results" in missing.stderr

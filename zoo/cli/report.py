@@ -68,6 +68,8 @@ def report(folder: Path, form: str, as_json: bool, baseline: str | None, other: 
 
         earlier, more = load_results(other)
         problems += more
+        if not results or not earlier:
+            raise (more if results else problems)[0]
         changes = compare_results(results, earlier)
         if form == "json":
             click.echo(changes_as_json(changes), nl=False)
