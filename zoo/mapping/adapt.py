@@ -14,7 +14,7 @@ from zoo.mapping.tiling import Reach
 from zoo.training.adaptation import Progress, adapt
 from zoo.training.bundle import Bundle
 
-WINDOWS, SIDE = 256, 128
+WINDOWS, SIDE = 128, 128
 """Windows that are looked at, spread over the scene, and pixels along their sides [O]."""
 
 
