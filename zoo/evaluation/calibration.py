@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit
 
-from zoo.errors import ResultError
 from zoo.evaluation.counts import IntArray
+from zoo.evaluation.histogram import TruthHistogram
 
 LIMIT = 12.0
 STEP = 0.1
@@ -21,40 +21,22 @@ RELIABILITY_BINS = 15
 """Of equal width in probability, as in Guo et al. 2017."""
 
 
-@dataclass
-class LogitHistogram:
+class LogitHistogram(TruthHistogram):
     """Pixels by the log odds of their landslide probability, landslide and background apart.
 
     Log odds spread the confident pixels that a histogram of probabilities crowds into its last bin, so that what a
     temperature does to them can be computed afterwards. Bins are 0.1 wide within [-12, 12]; what lies beyond is in the
     first and the last.
-
-    Attributes:
-        positive: landslide pixels in each bin, int64 ``(240,)``.
-        negative: background pixels in each bin, int64 ``(240,)``.
     """
 
-    positive: IntArray
-    negative: IntArray
+    of = "log odds"
+    bins = BINS
 
     @classmethod
-    def empty(cls) -> LogitHistogram:
-        """A histogram of no pixels."""
-        return cls(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
-
-    def update(self, probability: torch.Tensor, truth: torch.Tensor, ignore_index: int = 255) -> None:
-        """Add a batch.
-
-        Args:
-            probability: float32 ``(B, H, W)`` in [0, 1].
-            truth: integer ``(B, H, W)``; 0 is background, ``ignore_index`` is left out, all else is landslide.
-            ignore_index: mask value of pixels that count nowhere.
-        """
+    def place(cls, probability: torch.Tensor) -> torch.Tensor:
+        """See :class:`TruthHistogram`."""
         odds = torch.logit(probability.double(), eps=1e-9)
-        bins = ((odds + LIMIT) / STEP).floor().clamp(0, BINS - 1).long()
-        known = truth != ignore_index
-        for selected, total in ((known & (truth != 0), self.positive), (known & (truth == 0), self.negative)):
-            total += torch.bincount(bins[selected].flatten(), minlength=BINS).cpu().numpy()
+        return ((odds + LIMIT) / STEP).floor().clamp(0, BINS - 1).long()
 
     def best_temperature(self) -> float:
         """The T that makes sigmoid(z / T) most likely (Guo et al. 2017); 1 when one of the classes is absent."""
@@ -82,22 +64,6 @@ class LogitHistogram:
             mean = np.bincount(place, pixels * predicted, RELIABILITY_BINS) / totals
             observed = np.bincount(place, self.positive, RELIABILITY_BINS) / totals
         return Reliability(mean, observed, totals.astype(np.int64))
-
-    def to_dict(self) -> dict[str, list[int]]:
-        """Two lists of integers, as result files hold them."""
-        return {"positive": self.positive.tolist(), "negative": self.negative.tolist()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, list[int]]) -> LogitHistogram:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            ResultError: if a list is missing, of another length, or holds a negative number.
-        """
-        arrays = [np.asarray(values.get(name, []), dtype=np.int64) for name in ("positive", "negative")]
-        if any(array.shape != (BINS,) or array.min() < 0 for array in arrays):
-            raise ResultError(f"a histogram of log odds is not twice {BINS} counts")
-        return cls(*arrays)
 
 
 @dataclass(frozen=True)

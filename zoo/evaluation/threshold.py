@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from zoo.errors import ResultError
-from zoo.evaluation.counts import IntArray
+from zoo.evaluation.histogram import TruthHistogram
 from zoo.evaluation.metrics import dice
 
 BINS = 200
 
 
-@dataclass
-class ProbabilityHistogram:
+class ProbabilityHistogram(TruthHistogram):
     """Pixels by predicted probability, landslide and background apart.
 
     Bin k holds the pixels with k/200 <= p < (k+1)/200, and the last one p = 1 too, so that the counts at every
     threshold k/200 are exact and add up over batches.
-
-    Attributes:
-        positive: landslide pixels in each bin, int64 ``(200,)``.
-        negative: background pixels in each bin, int64 ``(200,)``.
     """
 
-    positive: IntArray
-    negative: IntArray
+    of = "probabilities"
+    bins = BINS
 
     @classmethod
-    def empty(cls) -> ProbabilityHistogram:
-        """A histogram of no pixels."""
-        return cls(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
-
-    def update(self, probability: torch.Tensor, truth: torch.Tensor, ignore_index: int = 255) -> None:
-        """Add a batch.
-
-        Args:
-            probability: float ``(B, H, W)`` in [0, 1].
-            truth: integer ``(B, H, W)``; 0 is background, ``ignore_index`` is left out, all else is landslide.
-            ignore_index: mask value of pixels that count nowhere.
-
-        Raises:
-            ResultError: if a probability is NaN or outside [0, 1].
-        """
-        if not bool(((probability >= 0) & (probability <= 1)).all()):
-            raise ResultError("predicted probabilities are not all within [0, 1]", hint="The model may have diverged")
-        bins = torch.bucketize(probability, _inner_edges(probability), right=True)
-        known = truth != ignore_index
-        for selected, total in ((known & (truth != 0), self.positive), (known & (truth == 0), self.negative)):
-            total += torch.bincount(bins[selected].flatten(), minlength=BINS).cpu().numpy()
+    def place(cls, probability: torch.Tensor) -> torch.Tensor:
+        """See :class:`TruthHistogram`; an edge lies in the bin above it."""
+        return torch.bucketize(probability, _inner_edges(probability), right=True)
 
     def best_threshold(self) -> float:
         """The threshold k/200 with the highest pooled Dice; of equal ones the nearest to 0.5.
@@ -65,22 +39,6 @@ class ProbabilityHistogram:
         score = dice(tp, fp, self.positive.sum() - tp, self.negative.sum() - fp)
         best = np.flatnonzero(score >= np.nanmax(score))
         return float(thresholds[best[np.abs(thresholds[best] - 0.5).argmin()]])
-
-    def to_dict(self) -> dict[str, list[int]]:
-        """Two lists of integers, as result files hold them."""
-        return {"positive": self.positive.tolist(), "negative": self.negative.tolist()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, list[int]]) -> ProbabilityHistogram:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            ResultError: if a list is missing, of another length, or holds a negative number.
-        """
-        arrays = [np.asarray(values.get(name, []), dtype=np.int64) for name in ("positive", "negative")]
-        if any(array.shape != (BINS,) or array.min() < 0 for array in arrays):
-            raise ResultError(f"a histogram of probabilities is not twice {BINS} counts")
-        return cls(*arrays)
 
 
 def above(probability: torch.Tensor, threshold: float) -> torch.Tensor:
