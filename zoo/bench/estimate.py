@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import FOLDER, TrialResult
-from zoo.bench.worker import TrialContext, end_with_parent
+from zoo.bench.worker import TrialContext, end_process, end_with_parent
 from zoo.errors import ResultError, ZooError
 
 STEPS = 2
@@ -131,11 +131,7 @@ def measure_cost(config: TrialConfig, threads: int | None, context: TrialContext
         return Cost(error=f"a training step ends the process (exit code {process.exitcode}); is there enough memory?")
     finally:
         receiver.close()
-        if process.is_alive():
-            process.join(timeout=1)
-        if process.is_alive():
-            process.kill()
-        process.join()
+        end_process(process)
 
 
 def makespan(seconds: Sequence[float], jobs: int) -> float:

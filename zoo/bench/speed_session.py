@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.bench.config import DataSource
 from zoo.bench.speed import Measurement, SpeedSample, measure, measure_end_to_end
-from zoo.bench.worker import TrialContext, end_with_parent, trial_context
+from zoo.bench.worker import TrialContext, end_process, end_with_parent, trial_context
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -249,11 +249,7 @@ def _in_process(context: TrialContext, order: _Order, environment: dict[str, Any
                 return found, str(message)
     finally:
         receiver.close()
-        if process.is_alive():
-            process.join(timeout=1)
-        if process.is_alive():
-            process.kill()
-        process.join()
+        end_process(process)
 
 
 def _child(sender: Connection, order: _Order) -> None:

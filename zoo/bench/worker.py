@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,7 @@ class RunningTrial:
     def stop(self) -> None:
         """End the process, whatever it does; the resume state stays."""
         self.connection.close()
-        if self._process.is_alive():
-            self._process.join(timeout=1 if self.result is not None else 0)
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join()
+        end_process(self._process, patience=1.0 if self.result is not None else 0.0)
 
     def _start(self) -> None:
         receiver, sender = self._context.Pipe(duplex=False)
@@ -234,6 +231,20 @@ def _child(sender: Connection, job: TrialJob, accumulate: int, again: bool) -> N
         print(trace, file=sys.stderr, flush=True)
     sender.send(result)
     sender.close()
+
+
+def end_process(process: BaseProcess, patience: float = 1.0) -> None:
+    """Leave no process behind: wait for its own end, then kill it.
+
+    Args:
+        process: that was started.
+        patience: seconds to wait.
+    """
+    if process.is_alive():
+        process.join(timeout=patience)
+    if process.is_alive():
+        process.kill()
+    process.join()
 
 
 def end_with_parent() -> None:
