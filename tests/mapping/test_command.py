@@ -139,7 +139,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     zoo,
     start_session,
 ) -> None:
-    from tests.conftest import ZOO
+    from tests.conftest import PATIENCE_S, ZOO
 
     scene = write_scene(make_image(4500, 200))
     command = ["map", bundle, scene, "--out", tmp_path / "prob.tif", "--tile", "256", "--overlap", "32"]
@@ -147,7 +147,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     while not list(tmp_path.glob(".prob-*.zoo-map/block-*.npz")):
         assert started.poll() is None
     started.send_signal(signal.SIGINT)
-    assert "the same command goes on from the last finished block" in started.communicate(timeout=60)[1]
+    assert "the same command goes on from the last finished block" in started.communicate(timeout=PATIENCE_S)[1]
     assert started.returncode == 130
     assert not (tmp_path / "prob.tif").exists()
     told = zoo(*command, check=True).stderr

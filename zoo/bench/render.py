@@ -107,7 +107,8 @@ def markdown_tables(results: Sequence[TrialResult], baseline: str | None = None)
     texts = []
     for group in group_by_setting(results):
         rows = add_uncertainty(make_rows(group), group, baseline)
-        texts.append(f"{describe_setting(group)}\n\n{markdown(rows)}\n{describe_draws(group)}\n")
+        below = "\n\n".join(filter(None, (describe_draws(group), audit_note(group)[1])))
+        texts.append(f"{describe_setting(group)}\n\n{markdown(rows)}\n{below}\n")
     return "\n".join(texts)
 
 
@@ -147,6 +148,12 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
             f"{environment['device_name']}, {environment['threads']} threads, torch {environment['versions']['torch']}"
         )
     return "; ".join([*named, *parts])
+
+
+def audit_note(results: Sequence[TrialResult]) -> tuple[bool, str]:
+    """Whether the splits leak, and one line on what the audit found; empty where no result file says."""
+    found = next((audit for result in results if (audit := result.audit) is not None), None)
+    return (False, "") if found is None else (bool(found.leaks), f"audit of the splits: {found.verdict}")
 
 
 def paper_note(results: Sequence[TrialResult]) -> str:

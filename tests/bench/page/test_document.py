@@ -21,6 +21,7 @@ from zoo.bench.page.markup import html, tag
 from zoo.bench.page.provenance import bench_command
 from zoo.bench.results import TrialResult, load_results
 from zoo.cli import run
+from zoo.datasets.audit import AuditSummary
 from zoo.errors import UnknownNameError
 
 Make = Callable[..., TrialConfig]
@@ -165,6 +166,19 @@ def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
     }  # fmt: skip
     parse(render_page([TrialResult(trial("unet"), "ok", "", nothing)], tmp_path))
     parse(render_page([TrialResult(trial("unet"), "ok", "", empty)], tmp_path))
+
+
+def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp_path: Path) -> None:
+    leak = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", (("train", "test", "exact", 1),))
+    page = render_page([TrialResult(trial("unet"), "ok", "", {**measured(), "audit": leak.to_dict()})], tmp_path)
+    parsed = parse(page)
+    assert [text for text in parsed.text("p") if text.startswith("Caution")] == [
+        f"Caution: audit of the splits: {leak.verdict}."
+    ]
+    assert leak.verdict in parsed.text("dd")
+    assert "1 test patches: the same pixels as in train (exact)" in parsed.text("dd")
+    without = parse(render_page([TrialResult(trial("unet"), "ok", "", measured())], tmp_path))
+    assert any("not in these result files" in text for text in without.text("dd"))
 
 
 def test_a_damaged_picture_file_is_named_and_the_page_is_made(results_folder: Path) -> None:
