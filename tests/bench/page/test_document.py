@@ -26,7 +26,7 @@ from zoo.errors import UnknownNameError
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
-VOID = {"meta", "link", "img", "input", "br", "hr"}
+VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
 
 
 @dataclass

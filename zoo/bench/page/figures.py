@@ -76,7 +76,7 @@ def trade_off(setting: Setting, figure: str, axis: str, name: str, *, smaller: b
         f"setting-{setting.number}-{name}",
         title,
         described,
-        Axis.around(f"{axis}, {better}", [x for x, _ in points.values()], log=True),
+        Axis.around(f"{axis}, log scale; {better}", [x for x, _ in points.values()], log=True),
         Axis.around("pooled Dice", ends),
         series,
         guide=_stairs([points[label] for label in front], smaller=smaller),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zoo.bench.leaderboard import Row
 from zoo.bench.page.data import Setting
-from zoo.bench.page.markup import Child, Element, captioned, scrolling, table, tag
+from zoo.bench.page.markup import Child, Element, breakable, captioned, scrolling, table, tag
 from zoo.bench.paper import paper_table
 from zoo.bench.render import PAPER_NOTE
 from zoo.bench.uncertainty import describe_draws
@@ -234,7 +234,9 @@ def _table(setting: Setting, identity: str, columns: list[Column], baseline: str
     head.append(_sortable("Seeds", "down", "trials with figures"))
     head.append(_sortable("Status", "text"))
     for row in setting.rows:
-        cells = tag("tr", tag("th", row.model, scope="row"), class_=None if row.status == "ok" else "not-ok")
+        cells = tag(
+            "tr", tag("th", *breakable(row.model), scope="row"), class_=None if row.status == "ok" else "not-ok"
+        )
         for column in columns:
             cells.append(_cell(row, column))
             if column.figure == "dice":

@@ -68,6 +68,12 @@ def table(
     return scrolling(tag("table", captioned(caption), head, body, class_=class_), caption)
 
 
+def breakable(name: str) -> list[Child]:
+    """A name that may be broken after its underscores and hyphens, where the page is narrow."""
+    first, *others = re.split(r"(?<=[_-])(?=.)", name)
+    return [first, *(part for other in others for part in (tag("wbr"), other))]
+
+
 def captioned(text: str) -> Element:
     """A caption that stays in sight while its table scrolls."""
     return tag("caption", tag("span", text))

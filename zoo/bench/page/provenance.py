@@ -133,10 +133,12 @@ def _audit(results: Sequence[TrialResult]) -> list[tuple[str, Child]]:
 def _recipe(recipe: Recipe) -> list[tuple[str, Child]]:
     values = recipe.to_dict()
     summary = "" if "[" in recipe.name else f": {recipe.summary}"
+    if recipe.time_limit is not None:
+        values["time_limit"] = f"{recipe.time_limit:g} s a trial"
     rest = {name: value for name, value in values.items() if name not in ("name", "summary") and value is not None}
     return [
         ("recipe", f"{recipe.name}{summary}"),
-        *((name.replace("_", " "), str(value)) for name, value in rest.items()),
+        *((name.replace("_", " "), _said(value)) for name, value in rest.items()),
     ]
 
 
@@ -227,6 +229,13 @@ def _terms(terms: Iterable[tuple[str, Child]]) -> Iterable[Element]:
 
 def _is_short(value: Any) -> bool:
     return value not in (None, "", []) and len(_plain(value)) < 200
+
+
+def _said(value: Any) -> str:
+    """Of a recipe, in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> str:
