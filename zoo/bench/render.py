@@ -144,8 +144,10 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
         size = "x".join(map(str, measured["data"]["patch"]))
         parts.insert(1, f"{patches['train']}/{patches['val']}/{patches['test']} patches of {size}")
         environment = measured["environment"]
+        threads = environment["threads"]
+        several = "" if threads == 1 else "s"
         parts.append(
-            f"{environment['device_name']}, {environment['threads']} threads, torch {environment['versions']['torch']}"
+            f"{environment['device_name']}, {threads} thread{several}, torch {environment['versions']['torch']}"
         )
     return "; ".join([*named, *parts])
 

@@ -105,7 +105,7 @@ def test_the_structure_is_one_that_readers_can_walk(page: str) -> None:
     identities = [attributes["id"] for _, attributes, _ in parsed.elements if "id" in attributes]
     assert len(identities) == len(set(identities))
     for _, attributes, _ in parsed.elements:
-        for label in ("aria-labelledby", "aria-controls", "for"):
+        for label in ("aria-labelledby", "aria-describedby", "aria-controls", "for"):
             assert set((attributes.get(label) or "").split()) <= set(identities)
         if (attributes.get("href") or "").startswith("#"):
             assert (attributes["href"] or "")[1:] in identities

@@ -154,15 +154,18 @@ def draw(chart: Chart) -> Element:
     if chart.guide:
         parts.append(tag("path", d=_path(chart.guide, across, upward), class_="guide"))
     parts += [_series(series, across, upward) for series in chart.series]
-    parts.append(_names(chart, across, upward))
+    names = _names(chart, across, upward)
+    parts += [names] if names is not None else []
     return tag(
         "svg",
         tag("title", chart.title, id=title),
         tag("desc", chart.description, id=description),
-        *parts,
+        # What the description says is enough to hear; ticks and names by themselves are not.
+        tag("g", *parts, aria_hidden="true"),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_labelledby=f"{title} {description}",
+        aria_labelledby=title,
+        aria_describedby=description,
         class_="chart",
     )
 

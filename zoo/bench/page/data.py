@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.bench.fairness import unequal_steps
+from zoo.bench.fairness import doubts
 from zoo.bench.leaderboard import Row, make_rows
 from zoo.bench.render import audit_note, describe_setting
 from zoo.bench.results import TrialResult, group_by_setting
@@ -109,8 +109,8 @@ def make_settings(
             pictures = None
             problems.append(error)
         leaks, audit = audit_note(group)
-        doubts = [*unequal_steps(group), *([audit] if leaks else [])]
-        settings.append(Setting(number, group, rows, pictures, doubts))
+        cautions = [*doubts(group), *([audit] if leaks else [])]
+        settings.append(Setting(number, group, rows, pictures, cautions))
     return settings, problems
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ CHARACTER, LINE = 6.9, 13.0
 """Mean width and height of a letter of the charts' text."""
 LONGEST = 28
 """Letters of a name; a longer one is cut."""
-NAME, MARKER, WHISKER, GUIDE, OUTSIDE = 100.0, 30.0, 6.0, 3.0, 1000.0
-"""What it costs to lie on another name, a marker, a whisker or the guide, or to leave the frame [O]."""
+NAME, MARKER, STRAY, WHISKER, GUIDE, OUTSIDE = 100.0, 30.0, 15.0, 6.0, 3.0, 1000.0
+"""What it costs to lie on another name or a marker, to be nearer to another point than to its own, to lie on a whisker
+or the guide, and to leave the frame [O]."""
 AWAY = 0.3
 """What each unit costs between a name and its point."""
 
@@ -29,6 +31,10 @@ class Box:
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
+
+    def distance(self, x: float, y: float) -> float:
+        """From a point to the nearest one within."""
+        return math.hypot(max(self.left - x, 0, x - self.right), max(self.top - y, 0, y - self.bottom))
 
     def holds(self, other: Box) -> bool:
         """Whether the other one is within."""
@@ -100,6 +106,8 @@ def place_labels(
             box = label.box
             paid = sum(price for other, price in costly if box.meets(other))
             paid += sum(NAME for other in placed if box.meets(other.box))
+            own = box.distance(x, y)
+            paid += STRAY if any(box.distance(*other) < own for _, *other in names) else 0
             return paid + (0 if frame.holds(box) else OUTSIDE) + AWAY * (abs(label.x - x) + abs(label.y - 4 - y))
 
         placed.append(min((Label(text, x + dx, y + dy, anchor) for dx, dy, anchor in _places()), key=cost))

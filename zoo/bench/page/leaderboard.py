@@ -143,9 +143,10 @@ def leaderboard(setting: Setting) -> list[Element]:
     baseline = next((row.difference.baseline for row in setting.rows if row.difference is not None), None)
     field = tag("input", type="search", id=f"{identity}-filter", autocomplete="off", aria_controls=identity)
     told = tag("span", f"{len(setting.rows)} models", class_="count", role="status")
+    label = tag("label", "Only models whose name or status has ", for_=f"{identity}-filter")
     parts = [
-        tag("p", tag("label", "Show models with ", for_=f"{identity}-filter"), field, " ", told, class_="filter"),
-        scrolling(_table(setting, identity, columns, baseline), f"Leaderboard of setting {setting.number}"),
+        tag("p", label, field, " ", told, class_="filter"),
+        scrolling(_table(setting, identity, columns, baseline), f"Leaderboard: {setting.heading}"),
         tag("p", describe_draws(setting.results), class_="note"),
     ]
     if any(one.extra for one in columns):

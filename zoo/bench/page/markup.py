@@ -81,7 +81,7 @@ def captioned(text: str) -> Element:
 
 def scrolling(content: Element, label: str) -> Element:
     """A box that scrolls sideways, by keyboard too."""
-    return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
+    return tag("div", content, class_="scroll", tabindex="0", role="group", aria_label=label)
 
 
 def _clean(text: str) -> str:
