@@ -18,7 +18,7 @@ from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import fold
 from zoo.deploy.backends import OpenVinoModule
 from zoo.deploy.gate import MAX_DICE_CHANGE, MAX_FLIPS_PPM, compare
-from zoo.deploy.torch_form import TorchOptions, make_torch_form
+from zoo.deploy.torch_form import TorchOptions, choose_hybrid_forms, make_torch_form
 from zoo.training.bundle import DESCRIPTION, Bundle
 
 
@@ -33,8 +33,9 @@ def judge(folder: Path, images: torch.Tensor, masks: torch.Tensor) -> list[dict[
     ]
     example = batches[0]["image"]
     folded = fold(model, example).model
+    hybrids = choose_hybrid_forms(folded, example, "bf16")
     forms = {
-        "torch": lambda: make_torch_form(folded, example, TorchOptions("bf16"), {}),
+        "torch": lambda: make_torch_form(folded, example, TorchOptions("bf16"), hybrids),
         "OpenVINO": lambda: OpenVinoModule(folded, example, precision="bf16", dynamic=False),
     }
     return [
