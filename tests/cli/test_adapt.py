@@ -79,6 +79,20 @@ def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
     assert json.loads(capsys.readouterr().out)["dice"] == found["evaluation"]["plain"]["dice"]
 
 
+def test_a_bundle_that_looks_at_two_scales_is_used_like_any_other(
+    bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new, exported = tmp_path / "new", tmp_path / "model.onnx"
+    data = ["--data", str(patches), "--group-column", "scene", "--test-groups", "s2"]
+    wanted = ["--groups", "s2", "--share", "1", "--scales", "1,2", "--evaluate", "test"]
+    assert run(["adapt", str(bundle), *data, *wanted, "--out", str(new)]) == 0
+    assert "encoder.0.1 x2" in capsys.readouterr().out
+    assert run(["evaluate", str(new), *data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dice"] is not None
+    assert run(["export", str(new), "--to", "onnx", "--out", str(exported)]) == 0
+    assert exported.stat().st_size > 0
+
+
 def test_the_patches_that_a_model_was_trained_on_are_recognised(
     bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +138,14 @@ def no_number(_: Path, folder: Path, patches: Path) -> list[str]:
     return ["--data", str(patches), "--share", "half"]
 
 
+def no_numbers(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--scales", "1,large"]
+
+
+def too_large(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--scales", "1,16"]
+
+
 def cut_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
     weights = bundle / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
@@ -150,6 +172,8 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
         (no_such_scene, "unknown group 's9'"),
         (a_split_of_everything, "test_groups chooses a split"),
         (no_number, "'half' is no share"),
+        (no_numbers, "are no numbers, such as 1,1.5,2"),
+        (too_large, "different numbers from 1 to 4"),
         (cut_bundle, "sha256 differs"),
         (no_labels_to_measure_with, "holds no folder of images with a folder of masks"),
         (out_is_a_bundle, "holds a bundle already"),
