@@ -18,7 +18,7 @@ from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import fold
 from zoo.deploy.backends import OpenVinoModule
 from zoo.deploy.gate import MAX_DICE_CHANGE, MAX_FLIPS_PPM, compare
-from zoo.deploy.torch_form import TorchOptions, make_torch_form
+from zoo.deploy.torch_form import TorchOptions, choose_hybrid_forms, make_torch_form
 from zoo.training.bundle import DESCRIPTION, Bundle
 
 
@@ -33,8 +33,9 @@ def judge(folder: Path, images: torch.Tensor, masks: torch.Tensor) -> list[dict[
     ]
     example = batches[0]["image"]
     folded = fold(model, example).model
+    hybrids = choose_hybrid_forms(folded, example, "bf16")
     forms = {
-        "torch": lambda: make_torch_form(folded, example, TorchOptions("bf16"), {}),
+        "torch": lambda: make_torch_form(folded, example, TorchOptions("bf16"), hybrids),
         "OpenVINO": lambda: OpenVinoModule(folded, example, precision="bf16", dynamic=False),
     }
     return [
@@ -54,18 +55,19 @@ def main() -> None:
     samples = [data[index] for index in range(min(arguments.patches, len(data)))]
     images = torch.stack([sample["image"] for sample in samples])
     masks = torch.stack([sample["mask"] for sample in samples]).long()
+    print(f"{len(images)} patches; the gate takes {MAX_FLIPS_PPM:.0f} ppm and a change of Dice by {MAX_DICE_CHANGE:g}")
+    print(f"{'model':16} {'form':9} {'flips ppm':>9} {'Dice':>7} {'change':>9} {'max |dp|':>9} gate", flush=True)
     rows = []
     for description in sorted(arguments.folder.rglob(DESCRIPTION)):
-        rows += judge(description.parent, images, masks)
-    print(f"{len(images)} patches; the gate takes {MAX_FLIPS_PPM:.0f} ppm and a change of Dice by {MAX_DICE_CHANGE:g}")
-    print(f"{'model':16} {'form':9} {'flips ppm':>9} {'Dice':>7} {'change':>9} {'max |dp|':>9} gate")
-    for row in rows:
-        change = "undefined" if row["dice_change"] is None else f"{row['dice_change']:+.6f}"
-        dice = "undef." if row["dice_before"] is None else f"{row['dice_before']:.4f}"
-        print(
-            f"{row['model']:16} {row['form']:9} {row['flips_ppm']:9.0f} {dice:>7} {change:>9} {row['largest']:9.4f} "
-            f"{'passed' if row['passed'] else 'failed'}"
-        )
+        for row in judge(description.parent, images, masks):
+            rows.append(row)
+            change = "undefined" if row["dice_change"] is None else f"{row['dice_change']:+.6f}"
+            dice = "undef." if row["dice_before"] is None else f"{row['dice_before']:.4f}"
+            print(
+                f"{row['model']:16} {row['form']:9} {row['flips_ppm']:9.0f} {dice:>7} {change:>9} "
+                f"{row['largest']:9.4f} {'passed' if row['passed'] else 'failed'}",
+                flush=True,
+            )
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 

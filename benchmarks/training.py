@@ -2,8 +2,10 @@
 
 A step is forward, loss, backward, clipping and optimiser on one batch. "eager" is float32, channels first, AdamW as
 torch has it by default, and hybrid convolutions that scale their outputs. "ours fp32" has channels last and the fused
-AdamW, "ours bf16" mixed precision as well, and hybrid convolutions scale their kernels in both. Losses are of the same
-weights, batches and order; their noise is what another seed of the weights does to them.
+AdamW, "ours bf16" mixed precision as well, and hybrid convolutions scale their kernels in both. "+ allocator" means
+that the process raised glibc's thresholds, as `zoo train` and `zoo bench` do; one process runs with them and one
+without, and the two take turns. Losses are of the same weights, batches and order; their noise is what another seed of
+the weights does to them.
 
 python benchmarks/training.py [--models unet,enhanced_unet] [--size 128] [--batch 16] [--rounds 5] [--json FILE]
 """
@@ -16,6 +18,8 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,14 @@ from torch import Tensor, nn
 
 from zoo.blocks import HybridConv2d
 from zoo.datasets.synthetic import Synthetic
+from zoo.deploy import raise_allocator_thresholds
 from zoo.registry import catalogue, create_model
 from zoo.training.environment import describe_environment
 from zoo.training.precision import ComputeFormat
 from zoo.training.recipes import get_recipe
 
 EAGER, FP32, BF16 = "eager", "ours fp32", "ours bf16"
+VARIANTS = (EAGER, FP32, BF16)
 
 
 class ScaledOutputs(nn.Module):
@@ -98,29 +104,56 @@ def patches(count: int, size: int) -> tuple[Tensor, Tensor]:
     return (images - centre) / spread, masks
 
 
-def speed(name: str, arguments: argparse.Namespace, images: Tensor, masks: Tensor) -> list[dict[str, Any]]:
-    """Median seconds of a step of each variant."""
+def worker(pipe: Connection, name: str, arguments: argparse.Namespace, raised: bool) -> None:
+    """Run a training step of one variant whenever asked, and give its seconds."""
+    problem = raise_allocator_thresholds() if raised else None
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     model = create_model(name)
-    steps = {variant: make_step(variant, model, images, masks) for variant in (EAGER, FP32, BF16)}
-    times: dict[str, list[float]] = {variant: [] for variant in steps}
+    images, masks = patches(arguments.batch, arguments.size)
+    steps = {variant: make_step(variant, model, images, masks) for variant in VARIANTS}
+    pipe.send(problem)
+    while (variant := pipe.recv()) is not None:
+        start = time.perf_counter()
+        steps[variant](0)
+        pipe.send(time.perf_counter() - start)
+
+
+def speed(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Median seconds of a step of each variant."""
+    context = get_context("spawn")
+    pipes: dict[bool, Connection] = {}
+    processes = []
+    for raised in (False, True):
+        pipes[raised], there = context.Pipe()
+        processes.append(context.Process(target=worker, args=(there, name, arguments, raised)))
+        processes[-1].start()
+    for pipe in pipes.values():
+        if problem := pipe.recv():
+            print(f"allocator thresholds are as they were: {problem}")
+    times: dict[tuple[bool, str], list[float]] = {(raised, one): [] for raised in pipes for one in VARIANTS}
     for turn in range(arguments.rounds + 1):
-        for variant, step in steps.items():
-            start = time.perf_counter()
-            step(0)
+        for (raised, variant), values in times.items():
+            pipes[raised].send(variant)
+            seconds = pipes[raised].recv()
             if turn:
-                times[variant].append(time.perf_counter() - start)
-    median = {variant: statistics.median(values) for variant, values in times.items()}
+                values.append(seconds)
+    for pipe in pipes.values():
+        pipe.send(None)
+    for process in processes:
+        process.join()
+    median = {key: statistics.median(values) for key, values in times.items()}
     return [
         {
             "model": name,
-            "batch": len(images),
-            "size": images.shape[-1],
-            "variant": variant,
+            "batch": arguments.batch,
+            "size": arguments.size,
+            "variant": variant + (" + allocator" if raised else ""),
             "seconds": seconds,
-            "ratio": median[EAGER] / seconds,
+            "ratio": median[False, EAGER] / seconds,
+            "ratio_same_allocator": median[raised, EAGER] / seconds,
         }
-        for variant, seconds in median.items()
+        for (raised, variant), seconds in median.items()
     ]
 
 
@@ -131,7 +164,7 @@ def losses(name: str, arguments: argparse.Namespace, images: Tensor, masks: Tens
     for seed in (0, 1):
         torch.manual_seed(seed)
         model = create_model(name)
-        for variant in (EAGER, FP32, BF16):
+        for variant in VARIANTS:
             step: Any = make_step(variant, model, images, masks)
             curve = [step(index * batch % len(images), batch) for index in range(arguments.steps)]
             last = curve[-max(1, arguments.steps // 4) :]
@@ -139,8 +172,28 @@ def losses(name: str, arguments: argparse.Namespace, images: Tensor, masks: Tens
     return rows
 
 
+def show_speed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a row; ratios are to eager as installed, and to eager with the same allocator."""
+    print(f"\n{'model':16} {'batch':>5} {'size':>5} {'variant':22} {'s/step':>8} {'/ eager':>8} {'/ same alloc.':>14}")
+    for row in rows:
+        print(
+            f"{row['model']:16} {row['batch']:5} {row['size']:5} {row['variant']:22} {row['seconds']:8.3f} "
+            f"{row['ratio']:8.2f} {row['ratio_same_allocator']:14.2f}",
+            flush=True,
+        )
+    return rows
+
+
+def show_losses(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a row."""
+    print(f"\n{'model':16} {'seed':>4} {'variant':10} {'loss':>7}")
+    for row in rows:
+        print(f"{row['model']:16} {row['seed']:4} {row['variant']:10} {row['loss']:7.4f}", flush=True)
+    return rows
+
+
 def main() -> None:
-    """Print both tables, and write their rows with --json."""
+    """Print both tables of each model, and write their rows with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="unet,enhanced_unet")
     parser.add_argument("--size", type=int, default=128)
@@ -151,26 +204,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    speeds, compared = [], []
-    for name in arguments.models.split(","):
-        speeds += speed(name, arguments, *patches(arguments.batch, arguments.size))
-        if arguments.steps:
-            compared += losses(name, arguments, *patches(32, 64))
     machine = describe_environment(torch.device("cpu"))
-    print(f"{'model':16} {'batch':>5} {'size':>5} {'variant':10} {'s/step':>8} {'ratio':>6}")
-    for row in speeds:
-        print(
-            f"{row['model']:16} {row['batch']:5} {row['size']:5} {row['variant']:10} {row['seconds']:8.3f} "
-            f"{row['ratio']:6.2f}"
-        )
-    print(f"\n{'model':16} {'seed':>4} {'variant':10} {'loss':>7}")
-    for row in compared:
-        print(f"{row['model']:16} {row['seed']:4} {row['variant']:10} {row['loss']:7.4f}")
-    print(f"\n{machine['processor']}, {arguments.threads} threads, {machine['versions']}")
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"machine": machine, "speed": speeds, "losses": compared}, indent=2) + "\n"
-        )
+    rows: dict[str, list[dict[str, Any]]] = {"speed": [], "losses": []}
+    for name in arguments.models.split(","):
+        rows["speed"] += show_speed(speed(name, arguments))
+        if arguments.steps:
+            rows["losses"] += show_losses(losses(name, arguments, *patches(32, 64)))
+        if arguments.json:
+            arguments.json.write_text(json.dumps({"machine": machine, **rows}, indent=2) + "\n")
+    print(f"\n{machine['processor']}, {arguments.threads} threads, torch {torch.__version__}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ ODD_MODELS = """
 
     @hookimpl
     def zoo_register_models(register):
-        for name in ("tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big"):
+        names = ("tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big", "tells")
+        for name in names:
             flags = frozenset({Flag.BATCH1_TRAINING} if name == "greedy" else ())
             register(ModelSpec(name=name, target=f"zoo_odd_models:{name.title()}", summary="s", flags=flags))
         register(
@@ -43,6 +44,11 @@ ODD_CODE = """
     class Raises(Tiny):
         def forward(self, x):
             raise RuntimeError("no such luck")
+
+    class Tells(Tiny):
+        def forward(self, x):
+            from zoo.deploy.allocator import thresholds_are_raised
+            raise RuntimeError(f"allocator thresholds raised: {thresholds_are_raised()}")
 
     class Diverges(Tiny):
         def forward(self, x):

@@ -82,6 +82,7 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
     ("model", "status", "reason"),
     [
         ("raises", "failed", "RuntimeError: no such luck"),
+        ("tells", "failed", f"allocator thresholds raised: {sys.platform.startswith('linux')}"),
         ("diverges", "failed", "the loss became nan at step 1 of 2"),
         ("dies", "out-of-memory", "killed by the system in stage 'train', most likely for want of memory (with 2 pat"),
         ("hungry", "out-of-memory", "memory"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from zoo.deploy import fold, hybrid
 from zoo.deploy.attention import FusedMCSA
 from zoo.deploy.fused import RELU, Activation, PackedConv2d, PackedConvTranspose2d, is_upsampling, packing_works
 from zoo.deploy.hybrid import FORMS, FoldedHybridConv2d, forms_of
+from zoo.deploy.parallel import ParallelForm
 from zoo.deploy.torch_form import TorchOptions, choose_hybrid_forms, make_torch_form
 
 EXACT = 5e-6
@@ -169,3 +173,42 @@ def test_the_triton_kernel_is_equal_in_the_interpreter() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert all(float(line) <= EXACT for line in done.stdout.split())
+
+
+def test_images_beside_each_other_give_the_same_in_the_same_order(relative: Relative) -> None:
+    layer = nn.Conv2d(3, 4, 3, padding=1).eval()
+    form = ParallelForm(layer, streams=2, threads=1, images=2)
+    threads = torch.get_num_threads()
+    for count in (0, 1, 2, 3, 9):
+        x = torch.randn(count, 3, 8, 8)
+        y = form(x)
+        assert not y.requires_grad
+        assert y.shape == (count, 4, 8, 8)
+        assert count == 0 or relative(y, layer(x).detach()) <= EXACT
+    assert torch.get_num_threads() == threads
+    assert list(ThreadPoolExecutor(1).map(lambda _: torch.get_num_threads(), [0])) == [threads]
+
+
+def test_each_stream_has_its_own_threads_and_a_copy_has_its_own_streams() -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Look(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((torch.get_num_threads(), threading.get_ident()))
+            return x
+
+    before = torch.get_num_threads()
+    form = ParallelForm(Look(), streams=2, threads=before + 2, images=1)
+    form(torch.zeros(4, 1, 1, 1))
+    assert {count for count, _ in seen} == {before + 2}
+    first = {name for _, name in seen}
+    assert threading.get_ident() not in first
+    seen.clear()
+    copy.deepcopy(form)(torch.zeros(4, 1, 1, 1))
+    assert first.isdisjoint({name for _, name in seen})
+
+
+def test_an_error_in_a_stream_reaches_the_caller() -> None:
+    form = ParallelForm(nn.Conv2d(3, 4, 3).eval(), streams=2, threads=1, images=1)
+    with pytest.raises(RuntimeError, match="channels"):
+        form(torch.zeros(4, 2, 8, 8))

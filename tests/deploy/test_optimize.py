@@ -372,3 +372,22 @@ def test_importing_the_room_is_cheap() -> None:
     code = "import sys, zoo.deploy; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@torch.no_grad()
+def test_streams_are_tried_where_there_are_threads_and_images_for_them(trained: Trained, no_backends: None) -> None:
+    model, images = trained("unet"), torch.randn(4, 7, 32, 32)
+    torch.set_num_threads(2)
+    try:
+        offered = candidates.candidates_for(model, model, images, ("fp32",), {})
+        one = candidates.candidates_for(model, model, images[:1], ("fp32",), {})
+        streams = {candidate.name: candidate for candidate in offered if "streams" in candidate.name}
+        assert list(streams) == [f"2 streams of {count}, torch, fp32, channels last, fused" for count in (1, 2)]
+        assert close(next(iter(streams.values())).build()(images), model(images))
+        assert not [candidate for candidate in one if "streams" in candidate.name or "at once" in candidate.name]
+    finally:
+        torch.set_num_threads(1)
+    alone = [candidate.name for candidate in candidates.candidates_for(model, model, images, ("fp32",), {})]
+    assert [name for name in alone if "at once" in name] == [
+        f"torch, fp32, channels last, fused, {count} at once" for count in (1, 2)
+    ]

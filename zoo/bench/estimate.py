@@ -149,6 +149,9 @@ def _child(sender: Connection, config: TrialConfig, threads: int | None) -> None
 
     import torch
 
+    from zoo.deploy import raise_allocator_thresholds
+
+    raise_allocator_thresholds()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     silent = os.open(os.devnull, os.O_WRONLY)

@@ -218,7 +218,10 @@ def _child(sender: Connection, job: TrialJob, accumulate: int, again: bool) -> N
     import torch
 
     from zoo.bench.trial import run_trial
+    from zoo.deploy import raise_allocator_thresholds
 
+    # The process is this trial's own and ends with it; what allocators cannot do, they leave as it is.
+    raise_allocator_thresholds()
     if job.threads is not None:
         torch.set_num_threads(job.threads)
 

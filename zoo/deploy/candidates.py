@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from zoo.deploy.gpu import CompiledForm, GraphedForm
 from zoo.deploy.hybrid import HybridForm
+from zoo.deploy.parallel import ParallelForm
 from zoo.deploy.torch_form import Precision, ThreadedForm, TorchForm, TorchOptions, make_torch_form
 from zoo.training.precision import bf16_in_hardware
 
 AS_IT_WAS = "as it was"
-AT_ONCE = (1, 4)
+AT_ONCE = (1, 2, 4)
 """Images that go through the model together, where a batch has more: fewer of them stay in the cache."""
 
 MANY_THREADS = 4
@@ -74,15 +75,22 @@ def candidates_for(
         return TorchForm(copy.deepcopy(model), TorchOptions(channels_last=False, fused=False)).eval()
 
     found = [Candidate(AS_IT_WAS, "fp32", as_it_was)]
+    threads = torch.get_num_threads()
+    streams = min(threads, len(example)) if example.device.type == "cpu" else 1
     options = [TorchOptions("fp32", channels_last=False, fused=False), TorchOptions("fp32", fused=False)]
     if "bf16" in precisions and bf16_in_hardware(example.device):
         options.append(TorchOptions("bf16", fused=False))
     for one in [option for option in options if option.precision in precisions]:
-        images = (0, *(count for count in AT_ONCE if count < len(example)))
         if one.channels_last:
-            found += [_torch(replace(one, fused=True, images=count), torch_form) for count in images]
+            fused = replace(one, fused=True)
+            found.append(_torch(fused, torch_form))
+            for count in [count for count in AT_ONCE if count * streams <= len(example) and count < len(example)]:
+                if streams == 1:
+                    found.append(_torch(replace(fused, images=count), torch_form))
+                else:
+                    beside = partial(ParallelForm, streams=streams, threads=threads // streams, images=count)
+                    found.append(_wrapped(f"{streams} streams of {count}", fused, torch_form, beside))
         found.append(_torch(one, torch_form))
-    threads = torch.get_num_threads()
     if example.device.type == "cpu" and threads >= MANY_THREADS:
         half = partial(ThreadedForm, threads=threads // 2)
         found += [

@@ -101,8 +101,9 @@ class PackedKernel(nn.Module):
         """Weights in the layout that oneDNN wants for input of ``shape``."""
         found = self._packed.get(shape)
         if found is None:
-            while len(self._packed) >= SHAPES_KEPT:
-                self._packed.pop(next(iter(self._packed)), None)
+            # Other threads may run the same convolution.
+            for oldest in list(self._packed)[: 1 - SHAPES_KEPT]:
+                self._packed.pop(oldest, None)
             found = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(shape))
             assert isinstance(found, Tensor)
             self._packed[shape] = found

@@ -20,7 +20,7 @@ from zoo.errors import ZooError
 from zoo.files import cache_folder, write_json_atomic
 from zoo.training.environment import describe_environment
 
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("torch", "onnxruntime", "openvino", "onnx")
 
 

@@ -27,6 +27,7 @@ from zoo.deploy.fused import (
 from zoo.deploy.hybrid import FoldedHybridConv2d, HybridForm, forms_of
 from zoo.deploy.surgery import is_plain, replace_module
 from zoo.deploy.timing import time_interleaved
+from zoo.deploy.upsampling import fuse_doubling
 
 Precision = Literal["fp32", "bf16"]
 
@@ -150,6 +151,8 @@ def make_torch_form(
 
 def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) -> None:
     packed = image.device.type == "cpu" and packing_works()
+    if packed:
+        fuse_doubling(model, image)
     # What follows a convolution with a dead tap follows it at every size, so its parts must not take it over.
     flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d, CentreTapConv2d))
     modules = dict(model.named_modules())

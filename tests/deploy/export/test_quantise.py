@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from zoo.deploy.backends import open_session
-from zoo.deploy.export.quantise import half_precision, quantise
+from zoo.deploy.export.quantise import eight_bit_graphs, half_precision, quantise, spare
 from zoo.deploy.onnx_graph import INPUT, OUTPUT, export_onnx
 from zoo.errors import ConfigError
 from zoo.training.predictor import Predictor
@@ -46,9 +48,30 @@ def test_float16_normalises_in_float32(high_ground: Predictor) -> None:
 
 def test_eight_bits_follow_the_ranges_of_the_patches(high_ground: Predictor) -> None:
     graph = export_onnx(high_ground, images(2))
-    all_of_it = difference(quantise(graph, list(images(8))), high_ground)
-    assert 1e-4 < all_of_it < 0.05
-    assert difference(quantise(graph, list(images(8)), spare_ends=True), high_ground) < 1e-5, "both are ends"
+    quantised = quantise(graph, list(images(8)))
+    names = [node.name for node in graph.graph.node if node.op_type == "Conv"]
+    both, last, none = (difference(spare(quantised, graph, names[2 - count :]), high_ground) for count in (0, 1, 2))
+    assert 1e-4 < both < 0.05
+    assert last < both
+    assert none < 1e-5
+    kept = {one.name for one in spare(quantised, graph, names).graph.initializer}
+    assert kept == {one.name + "_float" * (one.name in weights_of(graph)) for one in graph.graph.initializer}, "no more"
+
+
+def weights_of(graph: Any) -> set[str]:
+    return {name for node in graph.graph.node if node.op_type == "Conv" for name in node.input[1:]}
+
+
+def test_what_loses_most_stays_in_float32_first(high_ground: Predictor) -> None:
+    coarse = high_ground.model[2].weight.data  # type: ignore[index,union-attr]
+    coarse[:, 0], coarse[:, 1:] = 0.0, coarse[:, 1:] / 50
+    high_ground.model[0].weight.data[0] *= 1000  # type: ignore[index,union-attr]
+    graph = export_onnx(high_ground, images(2))
+    found = list(eight_bit_graphs(graph, list(images(8)), outputs_too=True))
+    assert [what for what, _ in found[:2]] == ["", "what convolutions give stays in float32"]
+    assert {what for what, _ in found[2:]} == {"the 1 of 2 convolutions that lose most stay in float32"}
+    floats = {name for node in found[2][1].graph.node if node.op_type == "Conv" for name in node.input[1:2]}
+    assert [name for name in floats if name.endswith("_float")] == ["model.2.weight_float"]
 
 
 def test_what_cannot_be_quantised_is_said_why(high_ground: Predictor) -> None:

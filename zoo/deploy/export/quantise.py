@@ -1,4 +1,4 @@
-"""Eight-bit convolutions: ONNX Runtime's static quantisation, calibrated on patches.
+"""Eight-bit convolutions: ONNX Runtime's static quantisation, calibrated on patches, with float32 where it hurts most.
 
 Weights become int8 a channel, inputs of convolutions uint8 by the range that the patches show. The graph stays float32
 outside: its normalisation, additions, concatenations and attention lose nothing. ONNX Runtime and OpenVINO both run
@@ -7,17 +7,21 @@ such a graph with eight-bit kernels, so one quantiser serves both formats.
 
 from __future__ import annotations
 
+import copy
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from zoo.deploy.backends import open_session
 from zoo.deploy.extra import require
 from zoo.deploy.onnx_graph import INPUT, quiet
 from zoo.errors import ConfigError
+from zoo.training.predictor import landslide_probability
 
 if TYPE_CHECKING:
     import onnx
@@ -25,13 +29,45 @@ if TYPE_CHECKING:
 QUANTISED = ("Conv",)
 
 
-def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, spare_ends: bool = False) -> onnx.ModelProto:
+HARM_PATCHES = 4
+"""Patches on which each convolution is tried by itself, to see which of them loses most."""
+SPARED_SHARES = (1 / 8, 1 / 4, 1 / 2)
+"""Of the convolutions, left in float32 one after the other; with more than half of them there is little to gain."""
+
+
+def eight_bit_graphs(
+    graph: onnx.ModelProto, patches: Sequence[Tensor], *, outputs_too: bool
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Ever more exact graphs of eight-bit convolutions, each made when it is asked for, and what stays in float32.
+
+    Args:
+        graph: float32, with one input and one output, logits or a probability.
+        patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size.
+        outputs_too: begin with eight-bit outputs, without which ONNX Runtime cannot join convolution to convolution.
+
+    Raises:
+        ZooError: if the extra ``export`` is not installed.
+        ConfigError: without patches, or for a graph without convolutions.
+    """
+    if outputs_too:
+        yield "", quantise(graph, patches, outputs_too=True)
+    base = quantise(graph, patches)
+    kept = "what convolutions give stays in float32" if outputs_too else ""
+    yield kept, base
+    order = _most_harmful_first(base, graph, patches[:HARM_PATCHES])
+    for share in SPARED_SHARES:
+        count = math.ceil(share * len(order))
+        kept = f"the {count} of {len(order)} convolutions that lose most stay in float32"
+        yield kept, spare(base, graph, order[:count])
+
+
+def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, outputs_too: bool = False) -> onnx.ModelProto:
     """The graph with eight-bit convolutions.
 
     Args:
         graph: float32, with one input.
         patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size; the ranges are taken from them.
-        spare_ends: leave the first and the last convolution in float32, which lose most.
+        outputs_too: make eight-bit numbers of what convolutions give, and not only of what they take.
 
     Returns:
         Another graph of the same input and output; metadata are not copied.
@@ -44,10 +80,8 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, spare_ends: b
     onnx_module = require("onnx", "int8")
     if not patches:
         raise ConfigError("int8 needs patches to calibrate on", hint="Name some with --data")
-    convolutions = [node.name for node in graph.graph.node if node.op_type in QUANTISED]
-    if not convolutions:
+    if not _convolutions(graph):
         raise ConfigError("the model has no convolutions that could be int8", hint="Choose --precision fp32")
-    spared = [convolutions[0], convolutions[-1]] if spare_ends else []
     with tempfile.TemporaryDirectory() as folder, quiet():
         given, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         # As a file: a graph in memory is saved by the quantiser in pieces that it cannot always find again.
@@ -58,14 +92,74 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, spare_ends: b
             _Patches(patches),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
-            nodes_to_exclude=spared,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
+            extra_options={} if outputs_too else {"OpTypesToExcludeOutputQuantization": list(QUANTISED)},
         )
         quantised: onnx.ModelProto = onnx_module.load(written)
     open_session(quantised.SerializeToString(), threads=1)
     return quantised
+
+
+def spare(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """The quantised graph with some convolutions in float32 again.
+
+    Args:
+        quantised: from :func:`quantise`, without eight-bit outputs.
+        graph: that it was made of.
+        names: of the convolutions' nodes.
+    """
+    spared = copy.deepcopy(quantised)
+    weights = {one.name: one for one in graph.graph.initializer}
+    inputs = {node.name: node.input for node in graph.graph.node if node.name in names}
+    added: set[str] = set()
+    for node in spared.graph.node:
+        for place, name in enumerate(inputs.get(node.name, ())):
+            # What dequantises a bias gives it the name that the bias had.
+            node.input[place] = f"{name}_float" if name in weights else name
+            if name in weights and name not in added:
+                added.add(name)
+                again = spared.graph.initializer.add()
+                again.CopyFrom(weights[name])
+                again.name = f"{name}_float"
+    _drop_unused(spared)
+    return spared
+
+
+def _convolutions(graph: onnx.ModelProto) -> list[str]:
+    return [node.name for node in graph.graph.node if node.op_type in QUANTISED]
+
+
+def _most_harmful_first(quantised: onnx.ModelProto, graph: onnx.ModelProto, patches: Sequence[Tensor]) -> list[str]:
+    """The convolutions by how much the probability changes when they alone compute in eight bits."""
+    images = torch.stack(list(patches)).numpy()
+    names = _convolutions(graph)
+
+    def probability(one: onnx.ModelProto) -> Tensor:
+        session = open_session(one.SerializeToString(), threads=torch.get_num_threads())
+        return torch.stack(
+            [landslide_probability(torch.from_numpy(session.run(None, {INPUT: image[None]})[0])) for image in images]
+        )
+
+    expected = probability(graph)
+    harm = {
+        name: float((probability(spare(quantised, graph, {*names} - {name})) - expected).abs().mean()) for name in names
+    }
+    return sorted(names, key=harm.__getitem__, reverse=True)
+
+
+def _drop_unused(graph: onnx.ModelProto) -> None:
+    """Leave out nodes and weights whose result nobody takes."""
+    body = graph.graph
+    needed = {value.name for value in body.output}
+    for node in reversed(body.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+    for node in [node for node in body.node if not needed & set(node.output)]:
+        body.node.remove(node)
+    for weight in [weight for weight in body.initializer if weight.name not in needed]:
+        body.initializer.remove(weight)
 
 
 class _Patches:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from zoo.deploy.export.files import (
     write_openvino,
     write_torch_export,
 )
-from zoo.deploy.export.quantise import half_precision, quantise
+from zoo.deploy.export.quantise import eight_bit_graphs, half_precision
 from zoo.deploy.export.subject import Subject
 from zoo.deploy.gate import GateReport, compare
 from zoo.deploy.onnx_graph import OPSET, export_onnx, free_sample
@@ -117,9 +117,9 @@ def export(
     model: nn.Module = subject.predictor if wish.tile_size is None else LandslideProbability(subject.predictor).eval()
     attempts = _writers(subject, wish, model, splits)
     failure = ""
-    for number, write in enumerate(attempts):
-        if number:
-            tell(f"int8 throughout is too far from the model: {failure}; trying again with both ends in float32")
+    for kept, write in attempts:
+        if failure:
+            tell(f"int8 is too far from the model: {failure}; trying again: {kept}")
         try:
             with staged(wish.path) as draft:
                 write(draft)
@@ -128,8 +128,7 @@ def export(
         except _TooFarError as far:
             failure = str(far)
         else:
-            note = "the first and the last convolution stay in float32" if number else ""
-            return ExportReport(size, random, sizes, real, split, note)
+            return ExportReport(size, random, sizes, real, split, kept)
     raise ModelError(
         f"the {wish.precision} file would be too far from the model: {failure}",
         where=wish.path,
@@ -161,8 +160,10 @@ def check_wish(subject: Subject, wish: Wish, splits: Splits | None) -> None:
         )
 
 
-def _writers(subject: Subject, wish: Wish, model: nn.Module, splits: Splits | None) -> list[Callable[[Path], None]]:
-    """Ways to write the file, the best first."""
+def _writers(
+    subject: Subject, wish: Wish, model: nn.Module, splits: Splits | None
+) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """Ways to write the file, the fastest first, and what stays in float32 in an int8 file."""
     output = "logits" if wish.tile_size is None else "landslide probability"
     texts = subject.description.texts(precision=wish.precision, output=output)
     if wish.tile_size is not None:
@@ -176,13 +177,14 @@ def _writers(subject: Subject, wish: Wish, model: nn.Module, splits: Splits | No
     example = _random_images(subject, 2, side, side)
     if wish.to == "torch-export":
         module = Bfloat16(model) if wish.precision == "bf16" else model
-        return [partial(write_torch_export, module, free_sample(model, example), texts)]
+        yield "", partial(write_torch_export, module, free_sample(model, example), texts)
+        return
     graph = export_onnx(model, example, opset=wish.opset, dynamic=wish.tile_size is None)
     if wish.tile_size is not None:
         # Older releases of Deepness take batches of one alone.
         for value in (graph.graph.input[0], graph.graph.output[0]):
             value.type.tensor_type.shape.dim[0].dim_value = 1
-    graphs = [lambda: graph]
+    graphs: Iterable[tuple[str, Any]] = [("", graph)]
     if wish.precision == "int8":
         assert splits is not None
         patches = [
@@ -190,20 +192,14 @@ def _writers(subject: Subject, wish: Wish, model: nn.Module, splits: Splits | No
             for batch in _batches(splits["train"], CALIBRATION_PATCHES, wish.tile_size)
             for image in batch["image"]
         ]
-        graphs = [
-            partial(quantise, graph, patches),
-            partial(quantise, graph, patches, spare_ends=True),
-        ]
+        graphs = eight_bit_graphs(graph, patches, outputs_too=wish.to == "onnx")
     elif wish.precision == "fp16" and wish.to == "onnx":
-        graphs = [partial(half_precision, graph)]
-
-    def write(make: Callable[[], Any], path: Path) -> None:
+        graphs = [("", half_precision(graph))]
+    for kept, made in graphs:
         if wish.to == "onnx":
-            write_onnx(make(), texts, path)
+            yield kept, partial(write_onnx, made, texts)
         else:
-            write_openvino(make(), texts, path, half=wish.precision == "fp16")
-
-    return [partial(write, make) for make in graphs]
+            yield kept, partial(write_openvino, made, texts, half=wish.precision == "fp16")
 
 
 @torch.inference_mode()
