@@ -31,7 +31,7 @@ class Change:
         high: upper end; None likewise.
         p: that nothing changed, after Holm's correction for all models; None likewise.
         speed: frames a second now by those before, batch 1; None where unknown.
-        verdict: ``better``, ``worse``, ``within noise``, ``the same`` (to the pixel), ``new``, ``gone`` or ``no figures``.
+        verdict: ``better``, ``worse``, ``within noise``, ``the same``, ``new``, ``gone`` or ``no figures``.
     """
 
     data: str
