@@ -134,6 +134,11 @@ def test_figures_beyond_pixels_are_in_the_row(trial: Make, measured: Measured) -
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="holds no results"):
         load_results(tmp_path)
+    with pytest.raises(ResultError, match="no such folder"):
+        load_results(tmp_path / "absent")
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultError, match="is a file"):
+        load_results(tmp_path / "file")
 
 
 def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make, measured: Measured) -> None:

@@ -86,7 +86,7 @@ def test_plugins_are_listed(zoo: Zoo) -> None:
         (["bench", "--data-option", "scens=3"], "Did you mean 'scenes'"),
         (["train", "unet", "--out", "x", "--option", "widht=3"], "unknown option 'widht'"),
         (["train", "unet"], "--out"),
-        (["report", "absent"], "holds no results"),
+        (["report", "absent"], "there is no such folder"),
         (["evaluate", "absent"], "holds no bundle.json"),
     ],
 )

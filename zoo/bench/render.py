@@ -49,7 +49,7 @@ PAPER_NOTE = "paper: {} of Zheng et al. 2025, other data and another machine; no
 def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
     """Our figures with the paper's beside them; below them when they do not fit into ``width`` columns."""
     certain = any(row.intervals for row in rows)
-    beside = width >= (175 if certain else 150)
+    beside = width >= (175 if certain else 150) and any(row.paper for row in rows)
     ours = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     ours.add_column("model", overflow="fold")
     for heading in _headings(certain):

@@ -183,6 +183,9 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
         ResultError: if there is no result file at all.
     """
     paths = sorted((folder / FOLDER).glob("*.json"))
+    if not folder.is_dir():
+        problem = "is a file, and results are in a folder" if folder.exists() else "there is no such folder"
+        raise ResultError(problem, where=folder, hint="Name the folder that was given to zoo bench as --out")
     if not paths:
         raise ResultError("holds no results", where=folder, hint="Name the folder that was given to zoo bench as --out")
     results, problems = [], []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,6 @@ def bench(
     }
     benchmark = _benchmark(config_file, overriding, given)
     folder = folder or (Path("results") / benchmark.name if benchmark.name else Path("results"))
-    made = not folder.exists()
     check_folder(folder, benchmark.name)
     if json_file is not None:
         check_writable_folder(json_file.parent)
@@ -109,11 +108,7 @@ def bench(
             stack.enter_context(connected(address))
         planned = open_settings(benchmark, device, address)
         if dry_run:
-            code = print_plan(planned, folder, jobs, on_cluster=address is not None, json_file=json_file)
-            if made:
-                with suppress(OSError):
-                    folder.rmdir()
-            context.exit(code)
+            context.exit(print_plan(planned, folder, jobs, on_cluster=address is not None, json_file=json_file))
         trials = planned.trials
         steps = " or ".join(map(str, sorted(set(planned.steps.values()))))
         note(

@@ -57,7 +57,6 @@ def open_settings(benchmark: Benchmark, device: str, address: str | None = None)
     from zoo.bench.benchmark import settings_of
     from zoo.cli.audit import print_verdict
     from zoo.cli.opening import open_splits
-    from zoo.errors import DataError
 
     place = _device(device, address)
     trials: list[TrialConfig] = []
@@ -69,9 +68,6 @@ def open_settings(benchmark: Benchmark, device: str, address: str | None = None)
             note(f"setting {setting.name}")
         splits = open_splits(setting.data)
         sizes[setting.name] = {split: len(dataset) for split, dataset in splits.items()}
-        for split, count in sizes[setting.name].items():
-            if not count:
-                raise DataError(f"the {split} split is empty", where=setting.data.label, hint="Split it another way")
         fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
         audits[setting.name] = print_verdict(splits, fingerprints)
         trials += benchmark.trials(setting, fingerprints, place)

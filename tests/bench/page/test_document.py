@@ -17,6 +17,7 @@ from zoo.bench.config import TrialConfig
 from zoo.bench.page.charts import Axis
 from zoo.bench.page.data import Setting, pareto_front, training_curve
 from zoo.bench.page.document import render_page
+from zoo.bench.page.labels import Box, place_labels
 from zoo.bench.page.markup import html, tag
 from zoo.bench.page.provenance import bench_command
 from zoo.bench.results import TrialResult, load_results
@@ -210,6 +211,24 @@ def test_training_curves_are_means_over_seeds_with_the_same_steps(trial: Make, m
     long = training_curve([trained([[step, 1.0] for step in range(1000)])])
     assert len(long) == 120
     assert training_curve([trained([])]) == []
+
+
+def test_names_keep_off_names_markers_and_the_frame() -> None:
+    points = [(60.0, 50.0), (63.0, 52.0), (63.0, 70.0), (430.0, 100.0)]
+    markers = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    frame = Box(52, 12, 440, 276)
+    placed = place_labels(
+        [(f"model number {place}", x, y) for place, (x, y) in enumerate(points)], frame, markers=markers
+    )
+    boxes = [label.box for label in placed]
+    assert not any(one.meets(other) for place, one in enumerate(boxes) for other in [*boxes[:place], *markers])
+    assert all(frame.holds(box) for box in boxes)
+    assert placed[-1].anchor == "end"
+
+
+def test_a_short_logarithmic_axis_has_ticks_enough() -> None:
+    assert len(Axis.around("parameters in millions", [13.4, 58.8], log=True).ticks()) >= 4
+    assert len(Axis.around("parameters in millions", [14.8, 15.1], log=True).ticks()) >= 3
 
 
 @pytest.mark.parametrize("axis", [Axis("x", 0, 1), Axis("x", 3, 900, log=True), Axis.around("x", [5.0, 5.0]),
