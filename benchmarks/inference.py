@@ -6,7 +6,10 @@ the optimised U-Net. "eager" is what a user has who installs the library and cal
 and one without, and the two take turns. Weights are random, so bf16 is timed without its gate, which
 `benchmarks/bf16_gate.py` tries on trained weights.
 
-python benchmarks/inference.py [--models unet,...] [--batches 1,16] [--size 128] [--seconds 20] [--json FILE]
+--int8 times eight-bit graphs in ONNX Runtime and OpenVINO as well, made as `zoo export` makes them first, calibrated on
+two of the images; whether they may be used is for `zoo export` to judge.
+
+python benchmarks/inference.py [--models unet,...] [--batches 1,16] [--size 128] [--seconds 20] [--int8] [--json FILE]
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ SMP = {
 MODELS = (*ZOO, *SMP)
 PLAIN = ("eager", "ours fp32", "ours bf16")
 RAISED = ("eager", "ours fp32", "ours bf16", "ONNX Runtime", "OpenVINO")
+INT8 = ("ONNX Runtime int8", "OpenVINO int8")
 
 
 def build(name: str) -> Any:
@@ -56,16 +60,16 @@ def build(name: str) -> Any:
     return model.eval()
 
 
-def worker(pipe: Connection, name: str, batch: int, size: int, threads: int, raised: bool) -> None:
+def worker(pipe: Connection, name: str, batch: int, options: argparse.Namespace, raised: bool) -> None:
     """Build every variant of one model, then time a pass of one whenever asked."""
     import torch
 
     from zoo.deploy import optimize, raise_allocator_thresholds
 
     problem = raise_allocator_thresholds() if raised else None
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
     model = build(name)
-    images = torch.randn(batch, 7, size, size, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(batch, 7, options.size, options.size, generator=torch.Generator().manual_seed(1))
     chosen: dict[str, str] = {}
 
     def ours(precision: Any, label: str, subject: Any) -> Any:
@@ -76,15 +80,21 @@ def worker(pipe: Connection, name: str, batch: int, size: int, threads: int, rai
         print(fast.report, flush=True)
         return fast
 
-    def onnx_runtime() -> Any:
+    def onnx_runtime(graph: Any = None) -> Any:
         from zoo.deploy.backends import OnnxRuntimeModule
 
-        return OnnxRuntimeModule(model, images, dynamic=False)
+        return OnnxRuntimeModule(model, images, dynamic=False, graph=graph)
 
-    def openvino() -> Any:
+    def openvino(graph: Any = None) -> Any:
         from zoo.deploy.backends import OpenVinoModule
 
-        return OpenVinoModule(model, images, dynamic=False)
+        return OpenVinoModule(model, images, dynamic=False, graph=graph)
+
+    def eight_bits(*, outputs_too: bool) -> Any:
+        from zoo.deploy.export.quantise import quantise
+        from zoo.deploy.onnx_graph import export_onnx
+
+        return quantise(export_onnx(model, images, dynamic=False), list(images[:2]), outputs_too=outputs_too)
 
     makers: dict[str, Callable[[], Any]] = {
         "eager": lambda: model,
@@ -92,8 +102,12 @@ def worker(pipe: Connection, name: str, batch: int, size: int, threads: int, rai
         "ours bf16": lambda: ours("bf16", "ours bf16", model),
         "ONNX Runtime": onnx_runtime,
         "OpenVINO": openvino,
+        "ONNX Runtime int8": lambda: onnx_runtime(eight_bits(outputs_too=True)),
+        "OpenVINO int8": lambda: openvino(eight_bits(outputs_too=False)),
     }
     labels = list(RAISED if raised else PLAIN)
+    if raised and options.int8:
+        labels += INT8
     if name == "enhanced_unet":
         for precision in ("fp32", "bf16"):
             label = f"optimised unet {precision}"
@@ -124,8 +138,7 @@ def measure(name: str, batch: int, arguments: argparse.Namespace) -> list[dict[s
     processes = []
     for raised in (False, True):
         here, there = context.Pipe()
-        options = (there, name, batch, arguments.size, arguments.threads, raised)
-        process = context.Process(target=worker, args=options)
+        process = context.Process(target=worker, args=(there, name, batch, arguments, raised))
         process.start()
         processes.append(process)
         # One at a time: the second measures its candidates when the first is silent.
@@ -205,10 +218,19 @@ def show_markdown(rows: list[dict[str, Any]]) -> None:
     for (model, batch), found in cells.items():
         line = [f"{found[place]:.2f}" if place in found else "" for place in COLUMNS.values()]
         print(f"| `{model}` | {batch} | " + " | ".join(line) + " |")
-    print("\n| enhanced U-Net to U-Net, both optimised | batch | time |\n|---|---:|---:|")
-    for row in rows:
-        if row["peer"].startswith("optimised unet"):
-            print(f"| {row['precision']}, {row['ours']} | {row['batch']} | {1 / row['ratio']:.2f} |")
+    beside = [row for row in rows if row["peer"].startswith("optimised unet")]
+    if beside:
+        print("\n| enhanced U-Net to U-Net, both optimised | batch | time |\n|---|---:|---:|")
+    for row in beside:
+        print(f"| {row['precision']}, {row['ours']} | {row['batch']} | {1 / row['ratio']:.2f} |")
+    seconds = {(row["model"], row["batch"], row["peer"]): row["peer_s"] for row in rows}
+    pairs = [(f"{one.removesuffix(' int8')} + allocator", f"{one} + allocator") for one in INT8]
+    eight = [place for place in cells if all((*place, peer) in seconds for pair in pairs for peer in pair)]
+    if eight:
+        print("\n| int8 beside float32 of the same backend | batch | ONNX Runtime | OpenVINO |\n|---|---:|---:|---:|")
+    for place in eight:
+        line = [f"{seconds[(*place, plain)] / seconds[(*place, quantised)]:.2f}" for plain, quantised in pairs]
+        print(f"| `{place[0]}` | {place[1]} | " + " | ".join(line) + " |")
 
 
 def keep(path: Path, machine: dict[str, object], rows: list[dict[str, Any]]) -> None:
@@ -229,13 +251,15 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="of timing a model and batch, three rounds at least"
     )
+    parser.add_argument("--int8", action="store_true", help="time eight-bit graphs as well")
     parser.add_argument("--json", type=Path, help="write the rows here; rows of other models that it holds are kept")
     parser.add_argument("--table", type=Path, metavar="FILE", help="measure nothing; print the rows of FILE as a table")
     arguments = parser.parse_args()
     if arguments.table:
         kept = json.loads(arguments.table.read_text())
         show_markdown(kept["rows"])
-        print(f"\n{kept['machine']['processor']}, {kept['machine']['cores']} cores, {kept['machine']['versions']}")
+        machine = kept["machine"]
+        print(f"\n{machine['processor']}, {machine['cores']} cores, torch {machine['versions']['torch']}")
         return
     from zoo.training.environment import describe_environment
 
@@ -254,7 +278,7 @@ def main() -> None:
                     keep(arguments.json, machine, rows)
     show(rows)
     show_markdown(rows)
-    print(f"\n{machine['processor']}, {arguments.threads} threads, {machine['versions']}")
+    print(f"\n{machine['processor']}, {arguments.threads} threads, torch {machine['versions']['torch']}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from zoo.blocks import MCSA, HybridConv2d
 from zoo.deploy import fold, hybrid
 from zoo.deploy.attention import FusedMCSA
-from zoo.deploy.fused import RELU, Activation, PackedConv2d, PackedConvTranspose2d, is_upsampling, packing_works
+from zoo.deploy.fused import (
+    RELU,
+    SHAPES_KEPT,
+    Activation,
+    PackedConv2d,
+    PackedConvTranspose2d,
+    is_upsampling,
+    packing_works,
+)
 from zoo.deploy.hybrid import FORMS, FoldedHybridConv2d, forms_of
 from zoo.deploy.parallel import ParallelForm
 from zoo.deploy.torch_form import TorchOptions, choose_hybrid_forms, make_torch_form
@@ -212,3 +220,19 @@ def test_an_error_in_a_stream_reaches_the_caller() -> None:
     form = ParallelForm(nn.Conv2d(3, 4, 3).eval(), streams=2, threads=1, images=1)
     with pytest.raises(RuntimeError, match="channels"):
         form(torch.zeros(4, 2, 8, 8))
+
+
+@pytest.mark.skipif(not packing_works(), reason="this build of torch has no oneDNN operators")
+@torch.no_grad()
+def test_weights_are_packed_for_each_number_of_threads(monkeypatch: pytest.MonkeyPatch, relative: Relative) -> None:
+    """A layout for two threads is rearranged at every call by one, which took six times as long as the model."""
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    packed, x = PackedConv2d(conv), torch.randn(1, 8, 9, 9).contiguous(memory_format=torch.channels_last)
+    layouts = []
+    for threads in (1, 2, 1, 7, 8, 9):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        layouts.append(packed.kernel.packed(tuple(x.shape)))
+        assert relative(packed(x), conv(x)) <= EXACT
+    assert layouts[0] is layouts[2]
+    assert layouts[0] is not layouts[1]
+    assert len(packed.kernel._packed) == SHAPES_KEPT

@@ -99,14 +99,16 @@ class PackedKernel(nn.Module):
 
     def packed(self, shape: tuple[int, ...]) -> Tensor:
         """Weights in the layout that oneDNN wants for input of ``shape``."""
-        found = self._packed.get(shape)
+        # oneDNN's layout depends on the threads too, which differ between streams and the whole.
+        key = (torch.get_num_threads(), *shape)
+        found = self._packed.get(key)
         if found is None:
             # Other threads may run the same convolution.
             for oldest in list(self._packed)[: 1 - SHAPES_KEPT]:
                 self._packed.pop(oldest, None)
             found = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(shape))
             assert isinstance(found, Tensor)
-            self._packed[shape] = found
+            self._packed[key] = found
         return found
 
     def forward(self, x: Tensor, activation: Activation) -> Tensor:

@@ -43,22 +43,19 @@ def eight_bit_graphs(
     Args:
         graph: float32, with one input and one output, logits or a probability.
         patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size.
-        outputs_too: begin with eight-bit outputs, without which ONNX Runtime cannot join convolution to convolution.
+        outputs_too: see :func:`quantise`.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
         ConfigError: without patches, or for a graph without convolutions.
     """
-    if outputs_too:
-        yield "", quantise(graph, patches, outputs_too=True)
-    base = quantise(graph, patches)
-    kept = "what convolutions give stays in float32" if outputs_too else ""
-    yield kept, base
-    order = _most_harmful_first(base, graph, patches[:HARM_PATCHES])
+    whole = quantise(graph, patches, outputs_too=outputs_too)
+    yield "", whole
+    order = _most_harmful_first(whole, graph, patches[:HARM_PATCHES])
     for share in SPARED_SHARES:
         count = math.ceil(share * len(order))
         kept = f"the {count} of {len(order)} convolutions that lose most stay in float32"
-        yield kept, spare(base, graph, order[:count])
+        yield kept, spare(whole, graph, order[:count])
 
 
 def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, outputs_too: bool = False) -> onnx.ModelProto:
@@ -67,7 +64,8 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, outputs_too: 
     Args:
         graph: float32, with one input.
         patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size; the ranges are taken from them.
-        outputs_too: make eight-bit numbers of what convolutions give, and not only of what they take.
+        outputs_too: make eight-bit numbers of what convolutions give, and not only of what they take. ONNX Runtime has
+            eight-bit kernels for nothing else, and OpenVINO is as fast without.
 
     Returns:
         Another graph of the same input and output; metadata are not copied.
@@ -106,7 +104,7 @@ def spare(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Collection[
     """The quantised graph with some convolutions in float32 again.
 
     Args:
-        quantised: from :func:`quantise`, without eight-bit outputs.
+        quantised: from :func:`quantise`.
         graph: that it was made of.
         names: of the convolutions' nodes.
     """
@@ -123,8 +121,31 @@ def spare(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Collection[
                 again = spared.graph.initializer.add()
                 again.CopyFrom(weights[name])
                 again.name = f"{name}_float"
+    _read_directly(spared, names)
     _drop_unused(spared)
     return spared
+
+
+def _read_directly(graph: onnx.ModelProto, names: Collection[str]) -> None:
+    """Take what the named convolutions give as they give it, not after eight bits, where it goes to no other one."""
+    body = graph.graph
+    given = {node.output[0]: node for node in body.node if node.name in names}
+    rounded = {node.output[0]: node.input[0] for node in body.node if node.op_type == "QuantizeLinear"}
+    # An output of the graph keeps its name, so it is the convolution that takes it over.
+    for restored in [node for node in body.node if node.op_type == "DequantizeLinear"]:
+        source = rounded.get(restored.input[0], "")
+        if source in given and restored.output[0] in {value.name for value in body.output}:
+            given[source].output[0] = restored.output[0]
+            body.node.remove(restored)
+    direct = {
+        node.output[0]: rounded[node.input[0]]
+        for node in body.node
+        if node.op_type == "DequantizeLinear" and rounded.get(node.input[0]) in given
+    }
+    for node in body.node:
+        if node.op_type not in QUANTISED or node.name in names:
+            for place, name in enumerate(node.input):
+                node.input[place] = direct.get(name, name)
 
 
 def _convolutions(graph: onnx.ModelProto) -> list[str]:
