@@ -117,7 +117,7 @@ def adapt(
                 partial(worker.logits, scale=scale),
                 lambda: worker.batches(sample),
                 share,
-                lambda done, start=1 + number * layers: tell(start + done, total),
+                partial(_tell_from, tell, 1 + number * layers, total),
             )
             shifts += [(scale, name, shift) for name, shift in found.items()]
         state |= statistics_at(scale, model) if number else _copied(model)
@@ -138,6 +138,10 @@ def adapt(
         "transductive": "figures on the target's own images are of images that were seen, without their labels",
     }
     return replace(adapted, adaptation=record)
+
+
+def _tell_from(tell: Progress, start: int, total: int, done: int) -> None:
+    tell(start + done, total)
 
 
 def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
