@@ -6,7 +6,7 @@ training. Adapting and measuring use the same images (transductive); labels are 
 
 zoo train unet --data PATCHES --group-column scene --train-groups S1 --test-groups S2,S3,S4 \\
     --recipe quick --steps 300 --crop 0 --precision bf16 --seed 0 --out run0
-python benchmarks/adaptation.py run0 [run1 ...] [--scales 1 1.5 2] [--json FILE]
+python benchmarks/adaptation.py run0 [run1 ...] [--scales auto 1,1.5,2] [--json FILE]
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ COLUMNS = (
     "patches",
     "images",
     "statistics",
+    "scales",
     "dice_at_half",
     "dice_frozen",
     "called",
@@ -42,12 +43,12 @@ COLUMNS = (
 )
 
 
-def ways(scales: list[float]) -> Iterator[tuple[str, float | None, tuple[float, ...]]]:
+def ways(scales: list[str]) -> Iterator[tuple[str, float | None, Any]]:
     """What is measured: a name, the share of the region in the statistics, and the magnifications."""
     for name, share in SHARES.items():
         yield name, share, (1.0,)
-        if scales and name != PLAIN:
-            yield f"{name}, {len(scales)} scales", share, tuple(scales)
+        for text in scales if share is None else ():
+            yield f"{name}, x{text}", share, text if text == "auto" else tuple(map(float, text.split(",")))
 
 
 def regions(bundle: Bundle, own: int, every: int, wanted: list[str]) -> Iterator[tuple[str, Subset[Any]]]:
@@ -113,7 +114,8 @@ def rows_of(path: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any
                     **about,
                     "images": count,
                     "statistics": name,
-                    "scales": scales,
+                    "scales": bundle.scales,
+                    "scale_distances": (bundle.adaptation or {}).get("scale_distances"),
                     **measure(bundle, patches, arguments.views),
                     "shifts": shifts,
                 }
@@ -131,7 +133,7 @@ def main() -> None:
     parser.add_argument("--own", type=int, default=120, help="patches of the own region")
     parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
     parser.add_argument("--regions", nargs="+", default=[], help=f"these alone; {OWN} is the own one")
-    parser.add_argument("--scales", type=float, nargs="+", default=[], help="also seen at these magnifications")
+    parser.add_argument("--scales", nargs="+", default=[], help="also seen so: auto, 2 or 1,1.5,2")
     parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
     parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
     parser.add_argument("--json", type=Path)
@@ -143,7 +145,12 @@ def main() -> None:
         for row in rows_of(path, arguments):
             rows.append(row)
             shown = {
-                one: f"{row[one]:.3f}" if isinstance(row[one], float) else row[one] for one in ("bundle", *columns)
+                one: ",".join(f"{part:g}" for part in row[one])
+                if one == "scales"
+                else f"{row[one]:.3f}"
+                if isinstance(row[one], float)
+                else row[one]
+                for one in ("bundle", *columns)
             }
             print(" ".join(f"{cell!s:>{width(column)}}" for column, cell in shown.items()), flush=True)
     if arguments.json:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.errors import ConfigError, ResultError
@@ -24,7 +25,7 @@ from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, sha256_of
 from zoo.training.precision import ComputeFormat
 from zoo.training.predictor import landslide_probability
 from zoo.training.running_statistics import Moments, stored
-from zoo.training.scales import MeanOfScales, magnify
+from zoo.training.scales import MeanOfScales, choose_scale, magnify, middle_distance
 
 OPTIONS = {"widths": [4, 4, 4]}
 BANDS = (Band("NDVI", "1"), Band("slope", "degree"))
@@ -183,3 +184,36 @@ def test_a_bundle_whose_scales_were_damaged_is_refused(
     damage(tmp_path)
     with pytest.raises(ResultError, match=complaint):
         Bundle.load(tmp_path).predictor()
+
+
+def test_the_middle_layers_decide_and_a_small_gain_does_not() -> None:
+    distances = [9.0, 9.0, 1.0, 2.0, 3.0, 4.0, *[9.0] * 6]
+    assert middle_distance(distances) == pytest.approx(2.5)
+    assert middle_distance([4.0]) == 4.0
+    assert choose_scale({1.0: 1.0, 1.5: 0.59, 2.0: 0.5}) == 2.0
+    assert choose_scale({1.0: 1.0, 1.5: 0.61, 2.0: 0.7}) == 1.0
+    assert choose_scale({1.0: 1.0, 1.5: 0.5, 2.0: 0.5}) == 1.5
+    assert choose_scale({1.0: 0.0, 1.5: 0.0, 2.0: 0.0}) == 1.0
+
+
+def test_a_region_of_smaller_shapes_is_magnified_and_the_own_one_is_not(bundle: Bundle) -> None:
+    """Smooth noise, and the same noise seen from twice as far away."""
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(12, 2, 96, 96, generator=generator)
+    for _ in range(3):
+        noise = F.avg_pool2d(noise, 5, 1, 2, count_include_pad=False)
+    noise = noise / noise.std() * torch.tensor([0.5, 10.0])[:, None, None] + torch.tensor([0.25, 20.0])[:, None, None]
+    own, far = noise[:, :, :48, :48], F.avg_pool2d(noise, 2)
+    trained = adapt(bundle, [own], share=1.0)
+    for target, scale in ((own, 1.0), (far, 2.0)):
+        adapted = adapt(trained, [target], share=1.0, scales="auto")
+        assert adapted.scales == (scale,)
+        assert adapted.adaptation is not None
+        assert set(adapted.adaptation["scale_distances"]) == {"1", "1.5", "2"}
+        assert {shift["scale"] for shift in adapted.adaptation["shifts"]} == {scale}
+
+
+def test_the_bands_alone_choose_no_scale(bundle: Bundle, images: Tensor) -> None:
+    with pytest.raises(ConfigError, match="no scale can be chosen by the bands alone"):
+        adapt(bundle, [images], which="bands", scales="auto")
+    assert adapt(bundle, [images], share=1.0, which="bands", scales=(1, 2)).scales == (1.0, 2.0)

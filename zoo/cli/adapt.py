@@ -10,7 +10,7 @@ import click
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import progress, stoppable
-from zoo.cli.scales_option import SCALES
+from zoo.cli.scales_option import SCALES, Scales
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     type=SCALES,
     default="1",
     show_default=True,
-    help="Magnifications at which every image is seen, such as 1,1.5,2; probabilities are averaged.",
+    help="Magnifications at which every image is seen, such as 1,1.5,2; auto chooses one.",
 )
 @click.option(
     "--evaluate",
@@ -72,7 +72,7 @@ def adapt(
     groups: str | None,
     share: str,
     which: Literal["layers", "bands", "both"],
-    scales: tuple[float, ...],
+    scales: Scales,
     measured: str | None,
     limit: int | None,
     device: str,
@@ -87,7 +87,7 @@ def adapt(
     \b
     zoo adapt run --data new_region --out adapted
     zoo adapt run --data patches --groups S2 --out adapted --test-groups S2 --evaluate test
-    zoo adapt run --data new_region --scales 1,1.5,2 --out adapted   # landslides may be smaller there; slower
+    zoo adapt run --data new_region --scales auto --out adapted   # landslides may be smaller there
 
     Each layer moves as far as its shift exceeds what the choice of images explains, and the command prints both.
     Weights and threshold stay. Figures on the very images that were adapted to are transductive: say so beside them.
@@ -181,6 +181,10 @@ def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
         for one in adaptation["shifts"]
     ]
     out().print(make_table(headings, rows, right=headings[1:]))
+    if adaptation["scale_distances"]:
+        told = ", ".join(f"{value:.3f} x{scale}" for scale, value in adaptation["scale_distances"].items())
+        used = ", ".join(f"x{scale:g}" for scale in adaptation["scales"])
+        note(f"distance of the middle layers by magnification: {told}; images are seen {used}")
     target, said = adaptation["target"], adaptation["predictions"]
     note(
         f"statistics over {target['used']} of {target['patches']} patches; distances in standard deviations of the "

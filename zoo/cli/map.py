@@ -15,7 +15,7 @@ from zoo.cli.console import note, warn
 from zoo.cli.console import out as standard_output
 from zoo.cli.map_products import check_products, make_products, product_options
 from zoo.cli.progress import progress, stoppable
-from zoo.cli.scales_option import SCALES
+from zoo.cli.scales_option import SCALES, Scales
 from zoo.errors import ConfigError, ResultError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--adapt", is_flag=True, help="Re-estimate the model's normalisation statistics on the scene first.")
 @click.option(
     "--scales", type=SCALES,
-    help="With --adapt: magnifications at which every tile is seen, such as 1,1.5,2; probabilities are averaged.",
+    help="With --adapt: magnifications at which every tile is seen, such as 1,1.5,2; auto chooses one.",
 )  # fmt: skip
 @click.option(
     "--dtype", type=click.Choice(["uint8", "float32"]), default="uint8", show_default=True,
@@ -152,7 +152,7 @@ class _Command:
         outputs: Sequence[Path],
         *,
         precision: MapPrecision,
-        scales: Sequence[float] | None,
+        scales: Scales | None,
         classes: ProbabilityClasses | None,
         overwrite: bool,
     ) -> MapReport:
@@ -198,8 +198,9 @@ class _Command:
                 progress=lambda what, done, total: show(done, total),
             )
 
-    def _adapted(self, scales: Sequence[float], device: torch.device, tags: dict[str, str]) -> Bundle:
+    def _adapted(self, scales: Scales, device: torch.device, tags: dict[str, str]) -> Bundle:
         from zoo.mapping.adapt import adapt_to_scene
+        from zoo.training.scales import AS_IT_IS
 
         with progress("adapting to the scene") as show:
             adapted = adapt_to_scene(self.bundle, self.scene, device, show, scales=scales)
@@ -207,8 +208,9 @@ class _Command:
         share = adapted.adaptation["share"]
         note(f"  adapted to the scene: its share in the normalisation statistics is {share:g}")
         tags["ADAPTED_SHARE"] = f"{share:g}"
-        if len(scales) > 1 or scales[0] != 1:
-            tags["SCALES"] = ",".join(f"{scale:g}" for scale in scales)
+        if adapted.scales != AS_IT_IS:
+            tags["SCALES"] = ",".join(f"{scale:g}" for scale in adapted.scales)
+            note(f"  seen at these magnifications: {tags['SCALES']}")
         return adapted
 
 
@@ -233,7 +235,7 @@ def _load(bundle: Path) -> Bundle:
     return Bundle.load(bundle)
 
 
-def _scales(given: dict[str, Any]) -> tuple[float, ...] | None:
+def _scales(given: dict[str, Any]) -> Scales | None:
     """The magnifications to adapt at; ``None`` where the bundle is taken as it is."""
     if given["scales"] is not None and not given["adapt"]:
         raise ConfigError(

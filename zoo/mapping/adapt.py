@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,12 +26,13 @@ def adapt_to_scene(
     device: torch.device,
     progress: Progress | None = None,
     *,
-    scales: Sequence[float] = AS_IT_IS,
+    scales: Sequence[float] | Literal["auto"] = AS_IT_IS,
 ) -> Bundle:
     """Re-estimate the normalisation statistics of a bundle on the scene.
 
     The share of the scene in the statistics is chosen without labels, and may be 0; see :mod:`zoo.training.adaptation`.
-    Sums are made on one thread, so that the same scene gives the same bundle. It is seen at all ``scales``.
+    Sums are made on one thread, so that the same scene gives the same bundle. It is seen at all ``scales``, or at
+    one that is chosen (``auto``).
 
     Raises:
         ZooError: if the model has no running statistics, or no window has a pixel with all bands.

@@ -24,13 +24,23 @@ from zoo.training.running_statistics import (
     Moments,
     MomentSums,
     Shift,
+    State,
     measure_shift,
     replace_statistics,
     store,
     stored,
     tracked_layers,
 )
-from zoo.training.scales import AS_IT_IS, check_scales, magnify, statistics_at
+from zoo.training.scales import (
+    AS_IT_IS,
+    AUTO,
+    CANDIDATES,
+    check_scales,
+    choose_scale,
+    magnify,
+    middle_distance,
+    statistics_at,
+)
 
 Which = Literal["layers", "bands", "both"]
 Progress = Callable[[int, int], None]
@@ -46,7 +56,7 @@ def adapt(
     *,
     share: float | None = None,
     which: Which = "layers",
-    scales: Sequence[float] = AS_IT_IS,
+    scales: Sequence[float] | Literal["auto"] = AS_IT_IS,
     device: torch.device | str = "cpu",
     batch_size: int = 16,
     pixels: int = PIXELS,
@@ -64,7 +74,8 @@ def adapt(
             layer (:func:`~zoo.training.running_statistics.measure_shift`): nothing where no shift can be told.
         which: ``layers`` with running statistics (batch norm), ``bands``, or both.
         scales: magnifications in [1, 4] at which the adapted bundle sees every image; its probability is their mean.
-            The layers get statistics of their own at each.
+            The layers get statistics of their own at each. ``auto`` for the one of 1, 1.5 and 2 at which the middle
+            layers find the region nearest to what they know (:func:`~zoo.training.scales.choose_scale`).
         device: to compute on.
         batch_size: patches that are computed together.
         pixels: most pixels to hold; of more patches a sample is drawn, each with the same chance.
@@ -86,7 +97,12 @@ def adapt(
         raise ConfigError(f"a share of {share:g} is not between 0 and 1", where="option share")
     if which not in get_args(Which):
         raise ConfigError(f"{which!r} are no statistics", where="option which", hint="layers, bands or both")
-    scales = check_scales(scales)
+    automatic = scales == AUTO
+    tried = check_scales(CANDIDATES if automatic else scales)
+    if automatic and which == "bands":
+        raise ConfigError(
+            "no scale can be chosen by the bands alone", where="option scales", hint="Name it, or adapt the layers"
+        )
     worker = _Worker(bundle.at_scale_one(), torch.device(device), batch_size)
     model = worker.predictor.model
     layers = len(tracked_layers(model)) if which != "bands" else 0
@@ -98,7 +114,7 @@ def adapt(
         )
     trained = stored(model)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
-    total = layers * len(scales) + 2
+    total = layers * len(tried) + 2
     tell = progress or (lambda _done, _total: None)
     before = _Worker(bundle, worker.device, batch_size).describe(sample)
     tell(1, total)
@@ -108,21 +124,28 @@ def adapt(
         shift, statistics = _adapt_bands(bundle, sample, share)
         shifts.append((1.0, "bands", shift))
         worker.normalise_with(statistics)
-    state: dict[str, Tensor] = {}
-    for number, scale in enumerate(scales):
+    at: dict[float, dict[str, Shift]] = {}
+    found: dict[float, State] = {}
+    for number, scale in enumerate(tried):
         store(model, trained)
         if which != "bands":
-            found = replace_statistics(
+            at[scale] = replace_statistics(
                 model,
                 partial(worker.logits, scale=scale),
                 lambda: worker.batches(sample),
                 share,
                 partial(_tell_from, tell, 1 + number * layers, total),
             )
-            shifts += [(scale, name, shift) for name, shift in found.items()]
-        state |= statistics_at(scale, model) if number else _copied(model)
+        found[scale] = stored(model)
+    distances = {scale: middle_distance([one.distance for one in shifts.values()]) for scale, shifts in at.items()}
+    chosen = (choose_scale(distances),) if automatic else tried
+    state: dict[str, Tensor] = {}
+    for scale in chosen:
+        store(model, found[scale])
+        state |= statistics_at(scale, model) if state else _copied(model)
+        shifts += [(scale, name, shift) for name, shift in at.get(scale, {}).items()]
     adapted = replace(
-        bundle, state=state, statistics=statistics, scales=scales, metrics={}, weights_sha256="", adaptation={}
+        bundle, state=state, statistics=statistics, scales=chosen, metrics={}, weights_sha256="", adaptation={}
     )
     after = _Worker(adapted, worker.device, batch_size).describe(sample)
     tell(total, total)
@@ -130,7 +153,8 @@ def adapt(
         "source": {"weights_sha256": bundle.weights_sha256, "adaptation": bundle.adaptation},
         "target": {**(target or {}), "patches": sample.seen, "blank": sample.blank, "used": len(sample)},
         "statistics": which,
-        "scales": list(scales),
+        "scales": list(chosen),
+        "scale_distances": {f"{scale:g}": math.sqrt(distance) for scale, distance in distances.items()},
         "criterion": "shift beyond chance (James-Stein)" if share is None else "share given by the user",
         "share": _overall(shift for _, _, shift in shifts),
         "shifts": [{"layer": name, "scale": scale, **_plain_numbers(shift)} for scale, name, shift in shifts],

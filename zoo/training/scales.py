@@ -19,6 +19,11 @@ from zoo.training.running_statistics import tracked_layers
 LARGEST = 4.0
 """Magnification beyond which a pixel's neighbourhood holds nothing but the interpolation [O]."""
 AS_IT_IS = (1.0,)
+AUTO = "auto"
+CANDIDATES = (1.0, 1.5, 2.0)
+"""Magnifications that are compared where one is to be chosen [O]."""
+NEARER = 0.6
+"""Part of the distance at scale 1 that a magnification may leave; what leaves more is not worth its time [O]."""
 
 
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
@@ -44,6 +49,30 @@ def magnify(images: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return images
     return F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def middle_distance(distances: Sequence[float]) -> float:
+    """Mean squared distance of the layers between a sixth and a half of the way from input to output [O].
+
+    The first layers see light and contrast, which magnifying does not change; the last half sees what was made of it.
+    Between them stand shapes and their sizes in pixels.
+
+    Args:
+        distances: squared, of the layers in the order in which images reach them; one or more.
+    """
+    first = len(distances) // 6
+    chosen = distances[first : max(first + 1, len(distances) // 2)]
+    return sum(chosen) / len(chosen)
+
+
+def choose_scale(distances: Mapping[float, float]) -> float:
+    """The magnification at which a region is nearest to what the model knows; 1 unless another is clearly nearer.
+
+    Args:
+        distances: by scale, 1 among them; see :func:`middle_distance`.
+    """
+    nearest = min(distances, key=lambda scale: (distances[scale], scale))
+    return nearest if distances[nearest] <= NEARER * distances[1.0] else 1.0
 
 
 class MeanOfScales(nn.Module):
