@@ -19,7 +19,6 @@ from zoo.training.running_statistics import tracked_layers
 LARGEST = 4.0
 """Magnification beyond which a pixel's neighbourhood holds nothing but the interpolation [O]."""
 AS_IT_IS = (1.0,)
-AUTO = "auto"
 CANDIDATES = (1.0, 1.5, 2.0)
 """Magnifications that are compared where one is to be chosen [O]."""
 NEARER = 0.6
