@@ -96,6 +96,11 @@ class MeanOfScales(nn.Module):
         self.scales = check_scales(scales)
         self.models = nn.ModuleList([model, *(copy.deepcopy(model) for _ in self.scales[1:])])
 
+    @property
+    def minimum_size(self) -> int:
+        """Height and width that the model itself needs."""
+        return int(getattr(self.models[0], "minimum_size", 1))
+
     def extra_repr(self) -> str:
         """The scales."""
         return f"scales={self.scales}"
