@@ -6,7 +6,7 @@ training. Adapting and measuring use the same images (transductive); labels are 
 
 zoo train unet --data PATCHES --group-column scene --train-groups S1 --test-groups S2,S3,S4 \\
     --recipe quick --steps 300 --crop 0 --precision bf16 --seed 0 --out run0
-python benchmarks/adaptation.py run0 [run1 ...] [--json FILE]
+python benchmarks/adaptation.py run0 [run1 ...] [--scales auto 1,1.5,2] [--json FILE]
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
 
 OWN = "own"
-WAYS = {"plain": 0.0, "shift beyond chance": None, "wholly": 1.0}
+PLAIN = "plain"
+SHARES = {PLAIN: 0.0, "shift beyond chance": None, "wholly": 1.0}
 COLUMNS = (
     "region",
     "patches",
     "images",
     "statistics",
+    "scales",
     "dice_at_half",
     "dice_frozen",
     "called",
@@ -41,14 +43,23 @@ COLUMNS = (
 )
 
 
-def regions(bundle: Bundle, own: int, every: int) -> Iterator[tuple[str, Subset[Any]]]:
+def ways(scales: list[str]) -> Iterator[tuple[str, float | None, Any]]:
+    """What is measured: a name, the share of the region in the statistics, and the magnifications."""
+    for name, share in SHARES.items():
+        yield name, share, (1.0,)
+        for text in scales if share is None else ():
+            yield f"{name}, x{text}", share, text if text == "auto" else tuple(map(float, text.split(",")))
+
+
+def regions(bundle: Bundle, own: int, every: int, wanted: list[str]) -> Iterator[tuple[str, Subset[Any]]]:
     """Every group of the test split, or every so many of its patches, and ``own`` of the validation split."""
     source = DataSource(bundle.data["name"], bundle.data["options"])
     test, val = (source.open(split) for split in ("test", "val"))
-    for group in sorted({patch.group for patch in test.patches}):
+    for group in sorted({patch.group for patch in test.patches if not wanted or patch.group in wanted}):
         places = [index for index, patch in enumerate(test.patches) if patch.group == group]
         yield group, Subset(test, places[::every])
-    yield OWN, Subset(val, list(range(0, len(val), max(1, -(-len(val) // own)))))
+    if not wanted or OWN in wanted:
+        yield OWN, Subset(val, list(range(0, len(val), max(1, -(-len(val) // own)))))
 
 
 @torch.inference_mode()
@@ -88,29 +99,31 @@ def measure(bundle: Bundle, patches: Subset[Any], views: bool) -> dict[str, floa
     return figures
 
 
-def rows_of(path: Path, own: int, every: int, views: bool, few: list[int]) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row a region, number of images adapted to, and way of adapting."""
     plain = Bundle.load(path)
-    for region, patches in regions(plain, own, every):
+    for region, patches in regions(plain, arguments.own, arguments.every, arguments.regions):
         about = {"bundle": path.name, "seed": plain.seed, "region": region, "patches": len(patches)}
-        for count in few or [len(patches)]:
+        for count in arguments.few or [len(patches)]:
             chosen = torch.linspace(0, len(patches) - 1, count).long().tolist()
-            for name, share in WAYS.items():
+            for name, share, scales in ways(arguments.scales):
                 images = (patches[index]["image"][None] for index in chosen)
-                bundle = plain if share == 0 else adapt(plain, images, share=share)
+                bundle = plain if name == PLAIN else adapt(plain, images, share=share, scales=scales)
                 shifts = [] if bundle.adaptation is None else bundle.adaptation["shifts"]
                 yield {
                     **about,
                     "images": count,
                     "statistics": name,
-                    **measure(bundle, patches, views),
+                    "scales": bundle.scales,
+                    "scale_distances": (bundle.adaptation or {}).get("scale_distances"),
+                    **measure(bundle, patches, arguments.views),
                     "shifts": shifts,
                 }
 
 
 def width(column: str) -> int:
     """Characters of a column of the table."""
-    return max(19 if column == "statistics" else 7, len(column))
+    return max(30 if column == "statistics" else 7, len(column))
 
 
 def main() -> None:
@@ -119,6 +132,8 @@ def main() -> None:
     parser.add_argument("bundles", type=Path, nargs="+")
     parser.add_argument("--own", type=int, default=120, help="patches of the own region")
     parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
+    parser.add_argument("--regions", nargs="+", default=[], help=f"these alone; {OWN} is the own one")
+    parser.add_argument("--scales", nargs="+", default=[], help="also seen so: auto, 2 or 1,1.5,2")
     parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
     parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
     parser.add_argument("--json", type=Path)
@@ -127,10 +142,15 @@ def main() -> None:
     print(" ".join(f"{column:>{width(column)}}" for column in ("bundle", *columns)))
     rows = []
     for path in arguments.bundles:
-        for row in rows_of(path, arguments.own, arguments.every, arguments.views, arguments.few):
+        for row in rows_of(path, arguments):
             rows.append(row)
             shown = {
-                one: f"{row[one]:.3f}" if isinstance(row[one], float) else row[one] for one in ("bundle", *columns)
+                one: ",".join(f"{part:g}" for part in row[one])
+                if one == "scales"
+                else f"{row[one]:.3f}"
+                if isinstance(row[one], float)
+                else row[one]
+                for one in ("bundle", *columns)
             }
             print(" ".join(f"{cell!s:>{width(column)}}" for column, cell in shown.items()), flush=True)
     if arguments.json:

@@ -13,10 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 ZOO = str(Path(sys.executable).with_name("zoo"))
+PATIENCE_S = 300
+"""How long a test waits for what takes seconds: only a hang is longer, on however slow a machine."""
+
+# A slow machine is no failure.
+settings.register_profile("zoo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zoo")
 
 
 @pytest.fixture
@@ -31,6 +38,13 @@ def shared_data() -> Path:
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests share one cache, which is not the user's."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Each test draws what it would draw alone, whichever tests were there before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def write_distribution(folder: Path, name: str, code: str) -> None:

@@ -6,6 +6,7 @@ from zoo.errors import DataError, UnknownNameError, ZooError, suggestion
 
 
 def test_error_reads_as_where_what_hint() -> None:
+    assert str(DataError("was it cut short?", hint="Delete it")) == "was it cut short? Delete it"
     error = DataError("is truncated", where="a.png", hint="Copy it again")
     assert str(error) == "a.png: is truncated. Copy it again"
     assert str(ZooError("no data")) == "no data"

@@ -89,7 +89,7 @@ from zoo.files import atomic_path
 with atomic_path({str(path)!r}) as temporary:
     temporary.write_text("half of a")
     print("written", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

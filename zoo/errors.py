@@ -27,7 +27,8 @@ class ZooError(Exception):
 
     def __str__(self) -> str:
         text = self.problem if self.where is None else f"{self.where}: {self.problem}"
-        return text if self.hint is None else f"{text}. {self.hint}"
+        stop = "" if text.endswith("?") else "."
+        return text if self.hint is None else f"{text}{stop} {self.hint}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders in the benchmark; keyword-only arguments would be lost on the way.

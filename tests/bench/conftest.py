@@ -22,7 +22,8 @@ ODD_MODELS = """
 
     @hookimpl
     def zoo_register_models(register):
-        for name in ("tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "tells"):
+        names = ("tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big", "tells")
+        for name in names:
             flags = frozenset({Flag.BATCH1_TRAINING} if name == "greedy" else ())
             register(ModelSpec(name=name, target=f"zoo_odd_models:{name.title()}", summary="s", flags=flags))
         register(
@@ -71,6 +72,11 @@ ODD_CODE = """
             if len(x) > 2:
                 raise torch.OutOfMemoryError("tried to allocate more than there is")
             return self.head(x)
+
+    class Big(Tiny):
+        # 32 MiB a patch, whatever is asked.
+        def forward(self, x):
+            return torch.ones(len(x) * 8 * 2**20)
 
     class Normed(Tiny):
         # Has what a checkpoint has to bring back: running statistics and dropout. Slow enough to be killed.

@@ -31,10 +31,10 @@ def test_a_gain_is_told_from_noise(trial: Make, result: Trial) -> None:
     assert compare_results(before, now)[0].verdict in {"worse", "gone", "new"}
 
 
-def test_the_same_results_are_within_noise(trial: Make, result: Trial) -> None:
+def test_the_same_results_are_called_the_same(trial: Make, result: Trial) -> None:
     same = [result(trial("unet", seed=seed), 0.7) for seed in range(3)]
     (change,) = compare_results(same, same)
-    assert (change.difference, change.verdict, change.p) == (0.0, "within noise", 1.0)
+    assert (change.difference, change.verdict, change.p) == (0.0, "the same", 1.0)
 
 
 def test_a_model_that_failed_has_no_figures(trial: Make, result: Trial) -> None:
@@ -61,4 +61,4 @@ def test_the_command_prints_what_changed(tmp_path: Path, trial: Make, result: Tr
     assert "was it cut short" in alone.stderr
     missing = zoo("report", "now", "--compare", "nowhere")
     assert missing.returncode == 2
-    assert "holds no results" in missing.stderr
+    assert "there is no such folder" in missing.stderr

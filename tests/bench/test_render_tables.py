@@ -78,7 +78,7 @@ def test_examples_in_blocks_of_code_stay(script: ModuleType, repository: Path) -
     ("text", "reason"),
     [
         ("<!-- table: benchmarks/results/tiny -->\nno end\n", "README.md:1: the table has no end"),
-        ("<!-- table: benchmarks/results/none -->\n<!-- end of table -->\n", "holds no results"),
+        ("<!-- table: benchmarks/results/none -->\n<!-- end of table -->\n", "there is no such folder"),
     ],
 )
 def test_a_table_that_cannot_be_made_is_an_error(

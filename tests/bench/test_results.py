@@ -12,8 +12,9 @@ import pytest
 
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import STANDARD, make_rows
-from zoo.bench.render import as_json, comma_separated, describe_setting, markdown, terminal_table
+from zoo.bench.render import as_json, comma_separated, describe_setting, markdown, markdown_tables, terminal_table
 from zoo.bench.results import TrialResult, group_by_setting, load_results
+from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError
 
 Make = Callable[..., TrialConfig]
@@ -84,6 +85,26 @@ def test_damaged_files_are_named_and_the_others_are_read(
     assert "zoo bench" in (problem.hint or "") or "pip install" in (problem.hint or "")
 
 
+FOUND = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", (("train", "test", "exact", 1),))
+
+
+def test_the_audit_stands_in_the_file_and_below_the_table(tmp_path: Path, trial: Make, measured: Measured) -> None:
+    path = TrialResult(trial("unet"), "ok", "", {**measured(), "audit": FOUND.to_dict()}).save(tmp_path)
+    (result,), problems = load_results(tmp_path)
+    assert not problems
+    assert result.audit == FOUND
+    assert f"audit of the splits: {FOUND.verdict}" in markdown_tables([result])
+    without = TrialResult(trial("segnet"), "ok", "", measured())
+    assert without.audit is None
+    assert "audit" not in markdown_tables([without])
+    for before, after in (('"patches": 1', '"patches": "none"'), ('"leaks": true', '"leaks": false')):
+        whole = path.read_text()
+        path.write_text(whole.replace(before, after))
+        _, (problem,) = load_results(tmp_path)
+        assert "is damaged" in problem.problem
+        path.write_text(whole)
+
+
 def test_a_file_of_schema_1_is_read_and_what_it_lacks_is_undefined(
     tmp_path: Path, trial: Make, measured: Measured
 ) -> None:
@@ -113,6 +134,11 @@ def test_figures_beyond_pixels_are_in_the_row(trial: Make, measured: Measured) -
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="holds no results"):
         load_results(tmp_path)
+    with pytest.raises(ResultError, match="no such folder"):
+        load_results(tmp_path / "absent")
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultError, match="is a file"):
+        load_results(tmp_path / "file")
 
 
 def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make, measured: Measured) -> None:

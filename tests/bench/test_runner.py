@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.conftest import PATIENCE_S
 from zoo.bench.config import TrialConfig
 from zoo.bench.executors import LocalExecutor, on_slot
 from zoo.bench.results import TrialResult, load_results, result_path
 from zoo.bench.runner import Runner
 from zoo.bench.worker import TrialJob
+from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError, ZooError
 from zoo.training.bundle import Bundle
 from zoo.training.recipes import get_recipe
@@ -158,12 +161,11 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
 @pytest.mark.slow
 def test_a_trial_that_hangs_is_stopped_at_its_limit(tmp_path: Path, trial: Make) -> None:
     config = trial("hangs")
-    limited = replace(config, recipe=config.recipe.changed(time_limit=5.0))
-    start = time.monotonic()
-    (result,), _ = run(tmp_path, limited)
-    assert time.monotonic() - start < 60
+    limited = replace(config, recipe=config.recipe.changed(time_limit=10.0))
+    # The trial before it waits for the imports, which on a slow machine take longer than the limit.
+    (_, result), _ = run(tmp_path, trial(), limited)
     assert result.status == "failed"
-    assert "time limit of 5 s reached in stage 'train'" in result.error
+    assert "time limit of 10 s reached in stage 'train'" in result.error
 
 
 @pytest.mark.slow
@@ -179,6 +181,43 @@ def test_finished_trials_are_kept_and_failed_and_damaged_ones_are_done_anew(tmp_
     again = json.loads(path.read_text())
     assert again["test"]["counts"] == json.loads(whole)["test"]["counts"]
     assert again["weights_sha256"] == json.loads(whole)["weights_sha256"]
+
+
+class Done:
+    """Gives every trial a result at once."""
+
+    free = True
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.jobs: list[TrialJob] = []
+
+    def __enter__(self) -> Done:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, job: TrialJob) -> None:
+        self.jobs.append(job)
+
+    def poll(self) -> list[tuple[TrialJob, TrialResult]]:
+        jobs, self.jobs = self.jobs, []
+        return [(job, TrialResult(job.config, "ok", "", self.values)) for job in jobs]
+
+
+def test_results_say_what_the_audit_found_also_those_of_an_earlier_version(
+    tmp_path: Path, trial: Make, measured: Callable[..., dict[str, Any]]
+) -> None:
+    trials = [trial(), trial(seed=1)]
+    TrialResult(trials[0], "ok", "", measured()).save(tmp_path)
+    clean = AuditSummary(False, "no leak found between 5/1/2 patches (0.1 s)")
+    leaky = AuditSummary(True, "LEAK", (("train", "test", "exact", 1),))
+    for found in (clean, replace(clean, verdict="no leak found between 5/1/2 patches (0.2 s)"), leaky):
+        Runner(tmp_path, lambda told: Done(measured()), {"": found}).run(trials, Quiet())
+        kept = leaky if found.leaks else clean
+        assert [result.audit for result in load_results(tmp_path)[0]] == [kept, kept]
+    assert [result.audit for result in Runner(tmp_path).run(trials, Quiet())] == [leaky, leaky]
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Path, trial: Make) -> None:
@@ -197,7 +236,7 @@ def bench_arguments(patches: Path, models: str, out: Path) -> list[str]:
 
 def wait_until_gone(group: int) -> None:
     """Wait for the last process of a session that has lost its leader."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
             os.killpg(group, 0)
@@ -215,7 +254,7 @@ def test_kill_9_leaves_whole_results_and_the_next_call_goes_on(
     process = subprocess.Popen(
         [sys.executable, "-m", "zoo", *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not list((tmp_path / "out" / "logs").glob("hangs-*.log")):
         assert time.monotonic() < deadline, "the second trial did not start"
         time.sleep(0.2)
@@ -236,7 +275,7 @@ def test_kill_9_in_a_training_costs_no_step_twice_and_no_bit(tmp_path: Path, pat
     process = subprocess.Popen(
         [sys.executable, "-m", "zoo", *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not list((tmp_path / "killed" / "resume").rglob("last.ckpt")):
         assert time.monotonic() < deadline, "no resume state was written"
         time.sleep(0.02)
@@ -261,12 +300,12 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(
 ) -> None:
     arguments = bench_arguments(patches, "tiny,hangs", tmp_path / "out")
     process = start_session(sys.executable, "-m", "zoo", *arguments, cwd=tmp_path, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not list((tmp_path / "out" / "logs").glob("hangs-*.log")):
         assert time.monotonic() < deadline, "the second trial did not start"
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "stopped; 1 of 2 trials are finished" in errors
     assert "Traceback" not in errors

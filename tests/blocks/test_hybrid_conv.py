@@ -79,7 +79,7 @@ def test_equals_the_definition(convolution: str, mode: str) -> None:
     np.testing.assert_allclose(array(layer(x)), expected, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kernel_size=st.sampled_from([1, 3, 5, 7]),
     dilation=st.integers(1, 4),

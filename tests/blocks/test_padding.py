@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from zoo.blocks import DoubleConv, crop, pad_to_multiple
 
 
-@settings(deadline=None)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), multiple=st.sampled_from([1, 2, 8, 16, 32]))
 def test_grows_to_the_next_multiple_and_keeps_the_image(height: int, width: int, multiple: int) -> None:
     x = torch.randn(1, 2, height, width)

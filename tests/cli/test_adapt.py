@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,12 +80,84 @@ def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
     assert json.loads(capsys.readouterr().out)["dice"] == found["evaluation"]["plain"]["dice"]
 
 
+def test_a_bundle_that_looks_at_two_scales_is_used_like_any_other(
+    bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new, exported = tmp_path / "new", tmp_path / "model.onnx"
+    data = ["--data", str(patches), "--group-column", "scene", "--test-groups", "s2"]
+    wanted = ["--groups", "s2", "--share", "1", "--scales", "1,2", "--evaluate", "test"]
+    assert run(["adapt", str(bundle), *data, *wanted, "--out", str(new)]) == 0
+    assert "encoder.0.1 x2" in capsys.readouterr().out
+    assert run(["evaluate", str(new), *data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dice"] is not None
+    assert run(["export", str(new), "--to", "onnx", "--out", str(exported)]) == 0
+    assert exported.stat().st_size > 0
+
+
 def test_the_patches_that_a_model_was_trained_on_are_recognised(
     bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["adapt", str(bundle), "--data", str(patches), "--out", str(tmp_path / "new")]) == 0
     trained = len(DataSource("folder", Bundle.load(bundle).data["options"]).open("train"))
     assert f"{trained} of 24 patches of the target are those that the model was trained on" in capsys.readouterr().err
+
+
+def test_evaluate_says_to_what_a_bundle_is_adapted_and_what_is_transductive(
+    bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    scenes = ["--data", str(patches), "--group-column", "scene"]
+    assert run(["adapt", str(bundle), *scenes, "--groups", "s2", "--out", str(new), "--share", "0.5"]) == 0
+
+    def told(*arguments: str, measured: Path = new) -> str:
+        capsys.readouterr()
+        assert run(["evaluate", str(measured), *arguments]) == 0
+        return capsys.readouterr().err
+
+    own = told(*scenes, "--test-groups", "s2")
+    assert f"this bundle is adapted to 8 images of {patches} (scenes s2), whose labels were not read" in own
+    assert "share of the target 0.50" in own
+    assert "warning: 8 of the 8 patches measured here are images that the bundle was adapted to" in own
+    assert "transductive" in own
+    assert "none of the 8 patches measured here is among those images" in told(*scenes, "--test-groups", "s1")
+    assert "16 patches measured here are images" in told(*scenes, "--test-groups", "s1,s2")
+    shutil.copytree(patches, tmp_path / "copy")
+    elsewhere = told("--data", str(tmp_path / "copy"), *scenes[2:], "--test-groups", "s2")
+    assert "cannot be told" in elsewhere
+    assert "adapted" not in told(*scenes, "--test-groups", "s2", measured=bundle)
+    assert run(["evaluate", str(new), *scenes, "--test-groups", "s2", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)["adaptation"]
+    assert (about["patches_seen"], about["share"], about["target"]["groups"]) == (8, 0.5, ["s2"])
+
+
+@pytest.mark.parametrize("command", ["bench", "evaluate"])
+def test_an_empty_test_split_is_refused(
+    bundle: Path,
+    patches: Path,
+    tmp_path: Path,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = {"bench": ["bench", "--models", "unet", "--out", "out"], "evaluate": ["evaluate", str(bundle)]}[command]
+    none = ["--data", str(patches), "--split-by", "random", "--data-option", "fractions=[0.7,0.3,0.0]"]
+    assert run([*words, *none]) == 2
+    assert "the test split is empty (train 17, val 7, test 0" in capsys.readouterr().err
+    # Another data set need not say so by itself.
+    opened = DataSource.open
+
+    def without_test(self: DataSource, split: str, progress: Any = None) -> Any:
+        dataset = opened(self, split, progress)
+        dataset.patches = () if split == "test" else dataset.patches
+        return dataset
+
+    monkeypatch.setattr(DataSource, "open", without_test)
+    assert run([*words, "--data", str(patches), "--group-column", "scene"]) == 2
+    error = capsys.readouterr().err
+    assert "the test split is empty" in error
+    assert "Split it another way" in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def no_data(_: Path, __: Path, patches: Path) -> list[str]:
@@ -124,6 +197,14 @@ def no_number(_: Path, folder: Path, patches: Path) -> list[str]:
     return ["--data", str(patches), "--share", "half"]
 
 
+def no_numbers(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--scales", "1,large"]
+
+
+def too_large(_: Path, folder: Path, patches: Path) -> list[str]:
+    return ["--data", str(patches), "--scales", "1,16"]
+
+
 def cut_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
     weights = bundle / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
@@ -150,6 +231,8 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
         (no_such_scene, "unknown group 's9'"),
         (a_split_of_everything, "test_groups chooses a split"),
         (no_number, "'half' is no share"),
+        (no_numbers, "are no numbers, such as 1,1.5,2; auto chooses"),
+        (too_large, "different numbers from 1 to 4"),
         (cut_bundle, "sha256 differs"),
         (no_labels_to_measure_with, "holds no folder of images with a folder of masks"),
         (out_is_a_bundle, "holds a bundle already"),

@@ -113,3 +113,5 @@ def test_bench_prints_the_verdict_in_its_header(
     assert run(["bench", "--models", "mobilenetv2", "--data", str(patches), *SCENES, *quick]) == 0
     error = capsys.readouterr().err
     assert error.index("audit: no leak found") < error.index("recipe ")
+    assert run(["report", str(tmp_path)]) == 0
+    assert "audit of the splits: no leak found between 8/8/8 patches" in capsys.readouterr().out

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import PATIENCE_S
 from zoo.cli import run
 
 Zoo = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -188,7 +189,7 @@ def test_train_is_killed_resumed_and_leaves_a_bundle_with_pictures(zoo: Zoo, pat
     line = "train unet --option widths=[4,4,4,4,4] --steps 400 --crop 32 --batch-size 4 --precision fp32 --out run"
     arguments = [*line.split(), "--data", str(patches), "--group-column", "scene"]
     process = subprocess.Popen([sys.executable, "-m", "zoo", *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not list((tmp_path / "run").rglob("last.ckpt")):
         assert time.monotonic() < deadline, "no resume state was written"
         time.sleep(0.05)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,7 +86,7 @@ def test_plugins_are_listed(zoo: Zoo) -> None:
         (["bench", "--data-option", "scens=3"], "Did you mean 'scenes'"),
         (["train", "unet", "--out", "x", "--option", "widht=3"], "unknown option 'widht'"),
         (["train", "unet"], "--out"),
-        (["report", "absent"], "holds no results"),
+        (["report", "absent"], "there is no such folder"),
         (["evaluate", "absent"], "holds no bundle.json"),
     ],
 )
@@ -135,9 +134,12 @@ def test_start_up_is_a_small_part_of_importing_torch() -> None:
     """The measured figures are benchmarks/startup.py's; this only catches a heavy import that slipped in."""
 
     def seconds(*command: str) -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        return time.perf_counter() - start
+        """Of the processor: neighbours and a cold disk count for little."""
+        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return usage.ru_utime + usage.ru_stime
 
     pairs = [(seconds("-m", "zoo", "models"), seconds("-c", "import torch")) for _ in range(3)]
-    assert statistics.median(ours / torch for ours, torch in pairs) < 0.3
+    assert min(ours for ours, _ in pairs) < 0.3 * min(torch for _, torch in pairs)

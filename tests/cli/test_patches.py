@@ -17,6 +17,7 @@ import rasterio
 from rasterio.transform import from_origin
 from shapely.geometry import box
 
+from tests.conftest import PATIENCE_S
 from zoo.cli import run
 from zoo.physics import slope_degrees
 from zoo.registry import create_dataset
@@ -143,11 +144,11 @@ def test_ctrl_c_leaves_nothing(small: tuple[Path, Path], tmp_path: Path) -> None
         # A shell in the background hands an ignored SIGINT down to its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not list(tmp_path.glob(".p-*/images/*.tif")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slides.gpkg", "stack.tif"]

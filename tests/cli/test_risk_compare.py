@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import zoo.cli
+from tests.conftest import PATIENCE_S
 
 ZOO = Path(sys.executable).with_name("zoo")
 Run = Callable[..., tuple[int, str, str]]
@@ -168,9 +169,9 @@ def test_help_has_examples(run: Run) -> None:
 def test_ctrl_c_leaves_no_half_file_and_no_process(
     places: Path, tmp_path: Path, start_session: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    options = ["--label", "slide", "--coords", "X,Y", "--models", "random_forest", "--jobs", "2", "--json", "rows.json"]
+    options = ["--label", "slide", "--coords", "X,Y", "--models", "random_forest", "--jobs", "2", "--folds", "20"]
     process = start_session(
-        ZOO, "risk", "compare", places, *options,
+        ZOO, "risk", "compare", places, *options, "--json", "rows.json",
         cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ},
     )  # fmt: skip
     assert process.stderr is not None
@@ -178,7 +179,7 @@ def test_ctrl_c_leaves_no_half_file_and_no_process(
         assert process.poll() is None
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, out + err
     assert "Traceback" not in err
     assert not (tmp_path / "rows.json").exists()

@@ -125,7 +125,7 @@ def test_an_overlap_is_found_at_its_shift_with_its_landslides(shift: tuple[int, 
     assert audit({"train": train, "test": test}, overlaps=False).touches == ()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.sampled_from([1, 3, 7]), st.sampled_from([16, 48, 128]), st.floats(0.0, 3.5))
 def test_independent_textures_never_match(seed: int, bands: int, size: int, roughness: float) -> None:
     train = [ground(seed + index, bands, size, roughness) for index in range(8)]
@@ -250,15 +250,16 @@ def test_a_verdict_is_remembered_by_content(monkeypatch: pytest.MonkeyPatch, tmp
     splits = {"train": Held([image]), "test": Held([image])}
     prints = {"train": "one", "test": "two"}
     first = verdict(splits, prints)
-    assert first[0]
-    assert first[1].startswith("LEAK 1 of 1 test patches")
+    assert first.leaks
+    assert first.verdict.startswith("LEAK 1 of 1 test patches")
+    assert ("train", "test", "exact", 1) in first.touched
     reads = splits["train"].reads
     assert verdict(splits, prints) == first
     assert splits["train"].reads == reads
-    assert not verdict({"train": Held([image]), "test": Held([ground(2, size=32)])}, {**prints, "test": "three"})[0]
+    assert not verdict({"train": Held([image]), "test": Held([ground(2, size=32)])}, {**prints, "test": "three"}).leaks
     for kept in (tmp_path / "audits").iterdir():
         kept.write_text("{")
-    assert verdict(splits, prints)[0]
+    assert verdict(splits, prints) == first
 
 
 def test_a_cache_that_cannot_be_written_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +268,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("zoo.datasets.audit.remembered.write_json_atomic", refuse)
     splits = {"train": Held([ground(5, size=32)]), "test": Held([ground(6, size=32)])}
-    assert not verdict(splits, {"train": "unwritable", "test": ""})[0]
+    assert not verdict(splits, {"train": "unwritable", "test": ""}).leaks
 
 
 REAL_SPLITS = {

@@ -115,7 +115,7 @@ def test_patches_without_a_landslide_are_cropped_anywhere():
     assert len(corners) > 30
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.integers(0, 2**40))
 def test_a_draw_depends_on_seed_and_number_alone(seed, draw):
     first = TrainingAugmentation(16, seed=seed, gain=0.1, offset=0.1)

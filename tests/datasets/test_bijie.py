@@ -59,7 +59,6 @@ def only(root, name="landslide/df000", **options):
 
 
 class TestTiling:
-    @settings(deadline=None)
     @given(st.integers(1, 700), st.integers(1, 300))
     def test_every_pixel_counts_once(self, length, size):
         parts = spans(length, size)
@@ -73,7 +72,7 @@ class TestTiling:
         assert (counted == 1).all()
         assert len(parts) == -(-length // size)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(st.integers(1, 60), st.integers(1, 60), st.integers(3, 40))
     def test_patches_put_together_are_the_image(self, height, width, size):
         image = np.arange(height * width, dtype=np.float32).reshape(1, height, width)

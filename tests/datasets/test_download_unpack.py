@@ -97,7 +97,7 @@ def test_names_that_lead_outside(tmp_path, name, write):
     nothing_written(tmp_path, "work")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.text(alphabet="ab./\\:~ -", min_size=1, max_size=12))
 def test_no_name_ever_writes_outside(tmp_path_factory, name):
     base = tmp_path_factory.mktemp("names")

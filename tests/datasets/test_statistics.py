@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -54,7 +54,6 @@ def test_statistics_agree_with_numpy():
     assert done[-1] == (20, 20)
 
 
-@settings(deadline=None)
 @given(
     arrays(
         np.float32,

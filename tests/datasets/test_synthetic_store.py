@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import PATIENCE_S
 from zoo.datasets.synthetic import SceneConfig, generate_scene
 from zoo.datasets.synthetic.store import load_scene, remove_leftovers, save_scene, scene_path
 from zoo.datasets.synthetic.workshop import CacheWarning, obtain_scenes
@@ -144,7 +145,7 @@ def test_workers_import_no_torch():
 def test_two_processes_at_once_agree(tmp_path):
     command = [sys.executable, "-c", OBTAIN, str(tmp_path), "3"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=240)[0] for process in both]
+    outputs = [process.communicate(timeout=PATIENCE_S)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert outputs[0] == outputs[1] != ""
     assert len(list(tmp_path.iterdir())) == 3
@@ -155,14 +156,14 @@ def test_two_processes_at_once_agree(tmp_path):
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_leaves_whole_scenes_and_no_workers(tmp_path, kind, start_session):
     process = start_session(sys.executable, "-c", OBTAIN, tmp_path, 40, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while len(list(tmp_path.glob("[!.]*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     if kind == signal.SIGINT:
         os.killpg(process.pid, kind)
     else:
         process.send_signal(kind)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=PATIENCE_S) != 0
     while _members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _members(process.pid)

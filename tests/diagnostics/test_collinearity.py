@@ -30,7 +30,7 @@ def test_correlation_is_numpys():
     np.testing.assert_allclose(describe(values).correlation, np.corrcoef(values), atol=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_vif_is_that_of_a_regression_by_least_squares(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ def scene(seed: int, pixels: int = 2000) -> np.ndarray:
     return values.astype(np.float32)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 1999), max_size=6))
 def test_any_cutting_into_chunks_gives_what_numpy_gives(seed: int, cuts: list[int]) -> None:
     values = scene(seed)

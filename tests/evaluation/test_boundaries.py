@@ -22,7 +22,7 @@ def boundary(mask: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> NDArray[np.
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31))
 def test_counts_are_those_of_all_pairs(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tm
                 # Both have blocks then; the last two are still to come.
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
             elif what == "mapping" and len(nodes) == 2:
-                time.sleep(2)  # the other worker is on its way
+                time.sleep(5)  # the other worker is on its way
 
         with Scene([path], BANDS) as scene:
             runner = cluster_runner(cluster.address, predictor, PLAIN, scene, options, told=told.append)

@@ -93,6 +93,7 @@ def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_
         ([bundle, good, "--breaks", "0.5"], "--classes"),
         ([bundle, good, "--classes", "a,b", "--breaks", "x"], "no numbers"),
         ([bundle, good, "--device", "tpu"], "tpu"),
+        ([bundle, good, "--scales", "1,2"], "Add --adapt"),
     ]
     for arguments, problem in cases:
         assert run(["map", *map(str, arguments), "--out", str(tmp_path / "out" / "prob.tif")]) == 2, arguments
@@ -105,14 +106,16 @@ def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_
     assert (tmp_path / "there.tif").read_bytes() == b"before"
 
 
-def test_adapted_to_the_scene_itself(bundle: Path, write_scene: WriteScene, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("scales", ["1", "1,1.5"])
+def test_adapted_to_the_scene_itself(bundle: Path, write_scene: WriteScene, tmp_path, capsys, scales: str) -> None:
     scene = str(write_scene(make_image(260, 300) * np.float32(1.5)))
     for name in ("a", "b"):
-        command = ["map", str(bundle), scene, "--out", str(tmp_path / f"{name}.tif"), "--adapt"]
+        command = ["map", str(bundle), scene, "--out", str(tmp_path / f"{name}.tif"), "--adapt", "--scales", scales]
         assert run([*command, "--threads", "1" if name == "a" else "2"]) == 0
     assert "its share in the normalisation statistics is" in capsys.readouterr().err
     with rasterio.open(tmp_path / "a.tif") as file:
         assert 0 <= float(file.tags()["ADAPTED_SHARE"]) <= 1
+        assert file.tags().get("SCALES", "1") == scales
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 
@@ -139,7 +142,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     zoo,
     start_session,
 ) -> None:
-    from tests.conftest import ZOO
+    from tests.conftest import PATIENCE_S, ZOO
 
     scene = write_scene(make_image(4500, 200))
     command = ["map", bundle, scene, "--out", tmp_path / "prob.tif", "--tile", "256", "--overlap", "32"]
@@ -147,7 +150,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     while not list(tmp_path.glob(".prob-*.zoo-map/block-*.npz")):
         assert started.poll() is None
     started.send_signal(signal.SIGINT)
-    assert "the same command goes on from the last finished block" in started.communicate(timeout=60)[1]
+    assert "the same command goes on from the last finished block" in started.communicate(timeout=PATIENCE_S)[1]
     assert started.returncode == 130
     assert not (tmp_path / "prob.tif").exists()
     told = zoo(*command, check=True).stderr

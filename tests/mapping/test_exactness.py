@@ -94,7 +94,7 @@ def test_averaging_over_the_square_equals_that_of_the_whole_image(predictor: Pre
     assert np.abs(found - whole_image(predictor, image)).max() > 1e-3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), shape=st.tuples(st.integers(1, 260), st.integers(1, 260)))
 def test_tiles_of_any_order_and_blocks_of_any_size_give_the_same_bits(seed: int, shape: tuple[int, int]) -> None:
     """Random probabilities for every tile: nothing smooths over a seam that is wrong."""

@@ -15,7 +15,7 @@ TILINGS = st.integers(2, 12).flatmap(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(length=st.integers(1, 3000), tiling=TILINGS)
 def test_weights_are_a_partition_of_unity_without_rounding(length: int, tiling: tuple[int, int]) -> None:
     tile, overlap = tiling
@@ -35,7 +35,7 @@ def test_weights_are_a_partition_of_unity_without_rounding(length: int, tiling: 
     assert axis.tiles[-1].stop == length
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(length=st.integers(1, 3000), tiling=TILINGS)
 def test_a_quarter_of_the_overlap_is_context_alone(length: int, tiling: tuple[int, int]) -> None:
     tile, overlap = tiling
@@ -52,7 +52,7 @@ def test_no_tile_is_wasted() -> None:
     assert [(one.start, one.stop) for one in Axis(7, 512, 64).tiles] == [(0, 7)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shape=st.tuples(st.integers(1, 700), st.integers(1, 700)), tiling=TILINGS)
 def test_blocks_hold_each_tile_once(shape: tuple[int, int], tiling: tuple[int, int]) -> None:
     plan = Plan(shape, *tiling)

@@ -35,7 +35,7 @@ def flooded(z, outlets):
     return level
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000))
 def test_basins_fill_to_the_level_of_a_priority_flood(seed):
     z = rough(seed)
@@ -43,7 +43,7 @@ def test_basins_fill_to_the_level_of_a_priority_flood(seed):
     assert route(z, 10.0, outlets).filled(z, gradient=0.0) == pytest.approx(flooded(z, outlets))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000))
 def test_all_water_reaches_an_outlet(seed):
     z = np.random.default_rng(seed).normal(size=(20, 17))
@@ -103,7 +103,7 @@ def test_the_nearest_river_is_downstream():
     assert nearest.tolist() == [[0, 0, 2, 2, 2, 2]] * 3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_dispersed_water_is_not_lost(seed):
     z = rough(seed)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -50,7 +50,6 @@ def test_brightness_cancels(a, b, gain):
     assert normalized_difference(gain * a, gain * b) == pytest.approx(normalized_difference(a, b), abs=1e-9)
 
 
-@settings(deadline=None)  # spyndex reads its table of indices on first use
 @given(reflectance, reflectance)
 def test_agrees_with_spyndex(a, b):
     spyndex = pytest.importorskip("spyndex")

@@ -12,7 +12,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
@@ -265,7 +265,6 @@ def test_overlapping_patches_count_each_pixel_once(tmp_path: Path, slides: Path,
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.data())
-@settings(deadline=None)
 def test_a_grid_covers_every_pixel_and_at_stride_size_once(rows: int, columns: int, size: int, data: Any) -> None:
     stride = data.draw(st.integers(1, size))
     grid = Grid((rows, columns), size, stride)
@@ -281,7 +280,6 @@ def test_a_grid_covers_every_pixel_and_at_stride_size_once(rows: int, columns: i
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 15), st.data())
-@settings(deadline=None)
 def test_coverage_counts_what_a_bitmap_counts(rows: int, columns: int, size: int, data: Any) -> None:
     grid = Grid((rows, columns), size, data.draw(st.integers(1, size)))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))

@@ -57,7 +57,7 @@ def masks() -> st.SearchStrategy[np.ndarray]:
     ).map(make)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(masks(), st.integers(1, 11))
 def test_blocks_give_the_polygons_of_the_whole(mask: np.ndarray, block: int) -> None:
     found = sweep(mask, [np.ones(mask.shape, np.float32)], block)

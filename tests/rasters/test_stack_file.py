@@ -18,6 +18,7 @@ import pytest
 import rasterio
 
 import zoo
+from tests.conftest import PATIENCE_S
 from zoo.errors import ZooError
 from zoo.physics import PAPER_CHANNELS, IndexParameters
 from zoo.rasters.sources import BandFile, Sources
@@ -111,7 +112,7 @@ def test_a_full_disk_is_one_clear_line(write_raster: WriteRaster, tmp_path: Path
     """
     for cache in (1, 500):  # full while it is written; full while GDAL's cache is flushed at the end
         done = child(code, path, out / "stack.tif", 3_000_000, cache)
-        _, said = done.communicate(timeout=120)
+        _, said = done.communicate(timeout=PATIENCE_S)
         assert done.returncode == 2, said
         assert "cannot write here" in said
         assert "Traceback" not in said
@@ -153,7 +154,7 @@ def test_a_stopped_run_leaves_nothing(sent: signal.Signals, write_raster: WriteR
     assert list(out.iterdir()) != []
     time.sleep(0.1)
     os.kill(process.pid, sent)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, said
     assert "interrupted" in said
     assert list(out.iterdir()) == []

@@ -26,7 +26,7 @@ def assert_a_partition(folds: list[Fold], count: int) -> None:
 
 
 @given(st.integers(2, 7), st.integers(0, 1000), st.integers(14, 200), st.floats(0.1, 0.9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_random_folds_deal_labels_evenly(count: int, seed: int, rows: int, share: float) -> None:
     labels = (np.random.default_rng(seed).uniform(size=rows) < share).astype(int)
     labels[: 2 * count] = [0, 1] * count
@@ -43,7 +43,7 @@ def test_random_folds_deal_labels_evenly(count: int, seed: int, rows: int, share
 
 
 @given(st.integers(0, 1000), st.floats(50, 400), st.floats(0, 150))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_training_row_is_within_the_buffer_of_a_test_row(seed: int, side: float, buffer: float) -> None:
     rng = np.random.default_rng(seed)
     places = rng.uniform(0, 1000, (300, 2))

@@ -25,7 +25,7 @@ def judged(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(judged())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scores_are_those_of_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
     labels, probability = data
     assert auc(labels, probability) == pytest.approx(metrics.roc_auc_score(labels, probability))
@@ -43,7 +43,7 @@ def test_calibration_error_by_hand() -> None:
 
 
 @given(judged(), st.integers(0, 1000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_weights_count_rows_as_drawing_them_does(data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     labels, probability = data
     times = np.random.default_rng(seed).integers(0, 4, len(labels)).astype(float)

@@ -88,7 +88,7 @@ def test_table_1_is_taken_as_it_is_and_shared_out_among_what_there_is():
         from_expert(features, labels, {"slpoe": UNIT})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.sampled_from(["logistic", "spearman", "expert"]), st.floats(0.5, 100))
 def test_sizes_of_weights_add_up_to_one_whatever_the_units(seed, method, scale):
     features, labels, _ = places(300, seed)

@@ -31,7 +31,7 @@ class Change:
         high: upper end; None likewise.
         p: that nothing changed, after Holm's correction for all models; None likewise.
         speed: frames a second now by those before, batch 1; None where unknown.
-        verdict: ``better``, ``worse``, ``within noise``, ``new``, ``gone`` or ``no figures``.
+        verdict: ``better``, ``worse``, ``within noise``, ``the same``, ``new``, ``gone`` or ``no figures``.
     """
 
     data: str
@@ -137,5 +137,8 @@ def _judged(change: Change, drawn: FloatArray, p: float) -> Change:
     assert change.before is not None
     difference = change.now - change.before
     low, high = interval(drawn)
-    verdict = "within noise" if not p < 1 - LEVEL else "better" if difference > 0 else "worse"
+    if not drawn.any():
+        verdict = "the same"
+    else:
+        verdict = "within noise" if not p < 1 - LEVEL else "better" if difference > 0 else "worse"
     return Change(change.data, change.model, change.before, change.now, difference, low, high, p, change.speed, verdict)

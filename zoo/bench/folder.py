@@ -11,7 +11,7 @@ from typing import Any
 
 from zoo.bench.results import FOLDER
 from zoo.errors import ResultError
-from zoo.files import check_writable_folder, write_json_atomic
+from zoo.files import check_could_write, check_writable_folder, write_json_atomic
 
 DESCRIPTION = "benchmark.json"
 LOCK = ".lock"
@@ -21,13 +21,13 @@ def check_folder(folder: Path, name: str) -> None:
     """Refuse a folder that holds the results of another benchmark.
 
     Args:
-        folder: need not exist.
+        folder: need not exist, and is not made.
         name: of the configuration; empty for trials that flags ask for.
 
     Raises:
         ZooError: if it holds something else, or cannot be written to.
     """
-    check_writable_folder(folder)
+    check_could_write(folder)
     held = _name_of(folder)
     if held in (name, None):
         return
@@ -47,6 +47,7 @@ def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
         ZooError: if it holds another benchmark, cannot be written to, or another process is at work there.
     """
     check_folder(folder, about["name"])
+    check_writable_folder(folder)
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(handle, folder)

@@ -49,7 +49,7 @@ PAPER_NOTE = "paper: {} of Zheng et al. 2025, other data and another machine; no
 def terminal_table(rows: Sequence[Row], width: int) -> RenderableType:
     """Our figures with the paper's beside them; below them when they do not fit into ``width`` columns."""
     certain = any(row.intervals for row in rows)
-    beside = width >= (175 if certain else 150)
+    beside = width >= (175 if certain else 150) and any(row.paper for row in rows)
     ours = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     ours.add_column("model", overflow="fold")
     for heading in _headings(certain):
@@ -107,7 +107,8 @@ def markdown_tables(results: Sequence[TrialResult], baseline: str | None = None)
     texts = []
     for group in group_by_setting(results):
         rows = add_uncertainty(make_rows(group), group, baseline)
-        texts.append(f"{describe_setting(group)}\n\n{markdown(rows)}\n{describe_draws(group)}\n")
+        below = "\n\n".join(filter(None, (describe_draws(group), audit_note(group)[1])))
+        texts.append(f"{describe_setting(group)}\n\n{markdown(rows)}\n{below}\n")
     return "\n".join(texts)
 
 
@@ -143,10 +144,18 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
         size = "x".join(map(str, measured["data"]["patch"]))
         parts.insert(1, f"{patches['train']}/{patches['val']}/{patches['test']} patches of {size}")
         environment = measured["environment"]
+        threads = environment["threads"]
+        several = "" if threads == 1 else "s"
         parts.append(
-            f"{environment['device_name']}, {environment['threads']} threads, torch {environment['versions']['torch']}"
+            f"{environment['device_name']}, {threads} thread{several}, torch {environment['versions']['torch']}"
         )
     return "; ".join([*named, *parts])
+
+
+def audit_note(results: Sequence[TrialResult]) -> tuple[bool, str]:
+    """Whether the splits leak, and one line on what the audit found; empty where no result file says."""
+    found = next((audit for result in results if (audit := result.audit) is not None), None)
+    return (False, "") if found is None else (bool(found.leaks), f"audit of the splits: {found.verdict}")
 
 
 def paper_note(results: Sequence[TrialResult]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.bench.config import TrialConfig
 from zoo.bench.samples import Samples, keep_pictures
+from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.boundaries import BoundaryCounts
 from zoo.evaluation.calibration import LogitHistogram
@@ -34,7 +35,7 @@ class TrialResult:
         status: ``ok``, ``failed``, ``out-of-memory`` or ``skipped``.
         error: why it is not ``ok``; one line.
         measured: for an ``ok`` trial the counts of every test image, loss, threshold, parameters, GMAC, speed,
-            training curve, data and environment, as plain JSON values.
+            training curve, data, audit and environment, as plain JSON values.
     """
 
     config: TrialConfig
@@ -70,6 +71,11 @@ class TrialResult:
     def samples(self) -> Samples | None:
         """Predictions on the patches that are shown; None in a file that was written before there were any."""
         return Samples.from_dict(self.measured["samples"]) if "samples" in self.measured else None
+
+    @property
+    def audit(self) -> AuditSummary | None:
+        """What the splits know of each other; None in a file that does not say."""
+        return AuditSummary.from_dict(self.measured["audit"]) if "audit" in self.measured else None
 
     def save(self, folder: Path) -> Path:
         """Write the result under ``folder/trials``, whole or not at all; its pictures once for all trials.
@@ -150,6 +156,8 @@ def _check_sums(result: TrialResult) -> None:
             raise ResultError(f"has {name} of {length} images, and names of {images}")
     if result.samples is not None:
         result.samples.check(evaluated.counts)
+    if "audit" in result.measured:
+        AuditSummary.from_dict(result.measured["audit"])
     pooled = evaluated.counts.pooled()
     truth = {"landslide": int(pooled.tp[0] + pooled.fn[0]), "background": int(pooled.fp[0] + pooled.tn[0])}
     for name, histogram in (("probabilities", evaluated.histogram), ("log odds", evaluated.odds)):
@@ -175,6 +183,9 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
         ResultError: if there is no result file at all.
     """
     paths = sorted((folder / FOLDER).glob("*.json"))
+    if not folder.is_dir():
+        problem = "is a file, and results are in a folder" if folder.exists() else "there is no such folder"
+        raise ResultError(problem, where=folder, hint="Name the folder that was given to zoo bench as --out")
     if not paths:
         raise ResultError("holds no results", where=folder, hint="Name the folder that was given to zoo bench as --out")
     results, problems = [], []

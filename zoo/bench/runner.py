@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from zoo.bench.config import TrialConfig
 from zoo.bench.executors import Executor, LocalExecutor, Told
 from zoo.bench.results import TrialResult, result_path
 from zoo.bench.worker import TrialJob
+from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError
 from zoo.files import check_writable_folder
 
@@ -45,10 +46,12 @@ class Runner:
         folder: results go to ``trials/``, weights to ``bundles/``, what processes print to ``logs/``, and the private
             resume state of trainings that run to ``resume/``.
         executor: makes what runs the trials, given whom to tell of progress; ``None`` for one after the other here.
+        audits: what the splits know of each other, by setting, for the result files.
     """
 
     folder: Path
     executor: Callable[[Told], Executor] | None = None
+    audits: Mapping[str, AuditSummary] = field(default_factory=dict)
 
     def run(self, trials: Sequence[TrialConfig], listener: Listener) -> list[TrialResult]:
         """Run all trials that have no good result yet; an adapted trial after the one whose bundle it starts from.
@@ -76,9 +79,12 @@ class Runner:
                 waiting.append(config)
             else:
                 listener.kept(config, earlier)
-                results[config.file_stem] = earlier
+                results[config.file_stem] = self._audited(earlier)
+                if results[config.file_stem] is not earlier:
+                    results[config.file_stem].save(self.folder)
 
         def keep(config: TrialConfig, result: TrialResult) -> None:
+            result = self._audited(result)
             result.save(self.folder)
             self._forget(config)
             listener.finished(config, result)
@@ -113,6 +119,15 @@ class Runner:
             state=self.folder / RESUME / config.file_stem,
             source=self.folder / BUNDLES / config.plain.file_stem if config.adapted else None,
         )
+
+    def _audited(self, result: TrialResult) -> TrialResult:
+        """With what the audit found, unless the result says so already."""
+        found, said = self.audits.get(result.config.setting), result.audit
+        if found is None or not result.ok:
+            return result
+        if said is not None and (said.leaks, said.touched) == (found.leaks, found.touched):
+            return result
+        return replace(result, measured={**result.measured, "audit": found.to_dict()})
 
     def _forget(self, config: TrialConfig) -> None:
         shutil.rmtree(self.folder / RESUME / config.file_stem, ignore_errors=True)

@@ -93,6 +93,47 @@ def open_target(
     return Target(patches, read, about, tuple(doubts))
 
 
+def seen_when_adapted(bundle: Bundle, source: DataSource, dataset: PatchDataset) -> int | None:
+    """How many patches of a data set are among the images that a bundle was adapted to.
+
+    Args:
+        bundle: that was adapted.
+        source: where the data set comes from.
+        dataset: one of its splits.
+
+    Returns:
+        A number of patches; ``None`` where that cannot be told, because the images are elsewhere or have changed.
+    """
+    target = (bundle.adaptation or {}).get("target", {})
+    fingerprint = target.get("fingerprint")
+    if fingerprint is not None and fingerprint == dataset.fingerprint():
+        return len(dataset)
+    own = DataSource(target.get("name", ""), target.get("options", {}))
+    if fingerprint is None or (own.name, own.options.get("root")) != (source.name, source.options.get("root")):
+        return None
+    try:
+        patches = _patches_of(bundle, own, target)
+    except ZooError:
+        return None
+    if patches is None:
+        return None
+    # The images of a folder have one name each, whatever the options say of their scenes.
+    by_name = own.name == "folder"
+    seen = {("" if by_name else patch.group, patch.name) for patch in patches}
+    return sum(("" if by_name else patch.group, patch.name) in seen for patch in dataset.patches)
+
+
+def _patches_of(bundle: Bundle, own: DataSource, target: dict[str, Any]) -> Sequence[Patch] | None:
+    """The patches of a recorded target, opened again; ``None`` when they are others now."""
+    split, groups = target.get("split", "all"), target.get("groups")
+    opened = open_target(bundle, own, split, None if groups is None else ",".join(groups))
+    if opened.about["fingerprint"] == target["fingerprint"]:
+        return opened.patches
+    if split in SPLITS and (dataset := own.open(split)).fingerprint() == target["fingerprint"]:
+        return dataset.patches
+    return None
+
+
 def _images(
     bundle: Bundle, source: DataSource, groups: Sequence[str] | None, progress: Progress | None
 ) -> tuple[tuple[Patch, ...], Callable[[int], NDArray[np.float32]], str]:

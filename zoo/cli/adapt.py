@@ -10,6 +10,7 @@ import click
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import progress, stoppable
+from zoo.cli.scales_option import SCALES, Scales
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
     help="Of the batch-norm layers, of the bands, or both.",
 )
 @click.option(
+    "--scales",
+    type=SCALES,
+    default="1",
+    show_default=True,
+    help="Magnifications at which every image is seen, such as 1,1.5,2; auto chooses one.",
+)
+@click.option(
     "--evaluate",
     "measured",
     type=click.Choice(["train", "val", "test"]),
@@ -64,6 +72,7 @@ def adapt(
     groups: str | None,
     share: str,
     which: Literal["layers", "bands", "both"],
+    scales: Scales,
     measured: str | None,
     limit: int | None,
     device: str,
@@ -78,6 +87,7 @@ def adapt(
     \b
     zoo adapt run --data new_region --out adapted
     zoo adapt run --data patches --groups S2 --out adapted --test-groups S2 --evaluate test
+    zoo adapt run --data new_region --scales auto --out adapted   # landslides may be smaller there
 
     Each layer moves as far as its shift exceeds what the choice of images explains, and the command prints both.
     Weights and threshold stay. Figures on the very images that were adapted to are transductive: say so beside them.
@@ -114,6 +124,7 @@ def adapt(
             target.batches(),
             share=wanted,
             which=which,
+            scales=scales,
             device=place,
             pixels=PIXELS if limit is None else limit * target.read(0)[0].size,
             seed=seed,
@@ -159,9 +170,10 @@ def _measure(plain: Bundle, adapted: Bundle, dataset: PatchDataset, device: torc
 
 def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
     headings = ("layer", "distance", "by chance", "share of the target")
+    several = len(adaptation["scales"]) > 1
     rows = [
         (
-            one["layer"],
+            f"{one['layer']} x{one['scale']:g}" if several else one["layer"],
             f"{one['distance']:.3f}",
             "unknown" if one["chance"] is None else f"{one['chance']:.3f}",
             f"{one['share']:.2f}",
@@ -169,6 +181,10 @@ def _show(adaptation: dict[str, Any], figures: dict[str, Any]) -> None:
         for one in adaptation["shifts"]
     ]
     out().print(make_table(headings, rows, right=headings[1:]))
+    if adaptation["scale_distances"]:
+        told = ", ".join(f"{value:.3f} x{scale}" for scale, value in adaptation["scale_distances"].items())
+        used = ", ".join(f"x{scale:g}" for scale in adaptation["scales"])
+        note(f"distance of the middle layers by magnification: {told}; images are seen {used}")
     target, said = adaptation["target"], adaptation["predictions"]
     note(
         f"statistics over {target['used']} of {target['patches']} patches; distances in standard deviations of the "

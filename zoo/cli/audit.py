@@ -16,7 +16,7 @@ from zoo.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zoo.datasets.audit import Audit, SharedScene
+    from zoo.datasets.audit import Audit, AuditSummary, SharedScene
     from zoo.datasets.base import PatchDataset
 
 SHOWN = 10
@@ -58,19 +58,21 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
         click.get_current_context().exit(EXIT_LEAK)
 
 
-def print_verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> None:
+def print_verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
     """Tell in one line on standard error whether splits leak; whatever goes wrong, the work goes on."""
-    from zoo.datasets.audit import verdict
+    from zoo.datasets.audit import AuditSummary, verdict
 
     try:
-        leaks, text = verdict(splits, fingerprints)
+        found = verdict(splits, fingerprints)
     except Exception as error:
-        warn(f"audit: not done ({error})")
-        return
-    if leaks:
-        warn(f"audit: {text}; see zoo audit")
+        found = AuditSummary(None, f"not done ({error})")
+    if found.leaks:
+        warn(f"audit: {found.verdict}; see zoo audit")
+    elif found.leaks is None:
+        warn(f"audit: {found.verdict}")
     else:
-        note(f"audit: {text}")
+        note(f"audit: {found.verdict}")
+    return found
 
 
 def _merged(split: str | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.bench.benchmark import Benchmark
     from zoo.bench.config import TrialConfig
     from zoo.bench.results import TrialResult
+    from zoo.cli.bench_plan import Planned
 
 DATA_OPTIONS = ("group_column", "group_pattern", "train_groups", "val_groups", "test_groups", "split_by")
 
@@ -90,7 +91,6 @@ def bench(
     }
     benchmark = _benchmark(config_file, overriding, given)
     folder = folder or (Path("results") / benchmark.name if benchmark.name else Path("results"))
-    made = not folder.exists()
     check_folder(folder, benchmark.name)
     if json_file is not None:
         check_writable_folder(json_file.parent)
@@ -108,11 +108,7 @@ def bench(
             stack.enter_context(connected(address))
         planned = open_settings(benchmark, device, address)
         if dry_run:
-            code = print_plan(planned, folder, jobs, on_cluster=address is not None, json_file=json_file)
-            if made:
-                with suppress(OSError):
-                    folder.rmdir()
-            context.exit(code)
+            context.exit(print_plan(planned, folder, jobs, on_cluster=address is not None, json_file=json_file))
         trials = planned.trials
         steps = " or ".join(map(str, sorted(set(planned.steps.values()))))
         note(
@@ -120,7 +116,7 @@ def bench(
             f"{len(trials)} trial{'s' if len(trials) > 1 else ''} on {trials[0].device}"
         )
         stack.enter_context(claimed(folder, benchmark.to_dict()))
-        results = _run(trials, folder, jobs, address)
+        results = _run(planned, folder, jobs, address)
         if benchmark.speed:
             results = _time(results, folder, address)
     _report(results, trials, folder, json_file)
@@ -165,7 +161,7 @@ def _benchmark(config_file: Path | None, overriding: set[str], given: dict[str, 
     return benchmark.with_recipe(given["recipe"] if "recipe" in overriding else None, recipe_changes)
 
 
-def _run(trials: Sequence[TrialConfig], folder: Path, jobs: int, address: str | None) -> list[TrialResult]:
+def _run(planned: Planned, folder: Path, jobs: int, address: str | None) -> list[TrialResult]:
     from zoo.bench.executors import Executor, LocalExecutor, Told
     from zoo.bench.runner import Runner
     from zoo.cli.bench_view import BenchView
@@ -177,10 +173,11 @@ def _run(trials: Sequence[TrialConfig], folder: Path, jobs: int, address: str | 
 
         return RayExecutor(address, jobs, told)
 
+    trials = planned.trials
     view = BenchView(trials, err())
     try:
         with view:
-            return Runner(folder, executor).run(trials, view)
+            return Runner(folder, executor, planned.audits).run(trials, view)
     except KeyboardInterrupt:
         warn(f"stopped; {view.done} of {len(trials)} trials are finished, and the same command goes on from there")
         raise

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.bench.config import TrialConfig
     from zoo.bench.estimate import Cost
     from zoo.bench.results import TrialResult
+    from zoo.datasets.audit import AuditSummary
 
 ROUNDS, SECONDS = 3, 0.5
 """Of the speed stage, as :func:`zoo.bench.speed_session.time_models` has them."""
@@ -32,12 +33,14 @@ class Planned:
         trials: of all settings, in the order to run them.
         sizes: patches of each split, by setting.
         steps: optimiser steps of a training, by setting.
+        audits: what the splits know of each other, by setting.
     """
 
     benchmark: Benchmark
     trials: list[TrialConfig]
     sizes: dict[str, dict[str, int]]
     steps: dict[str, int]
+    audits: dict[str, AuditSummary]
 
 
 def open_settings(benchmark: Benchmark, device: str, address: str | None = None) -> Planned:
@@ -54,26 +57,23 @@ def open_settings(benchmark: Benchmark, device: str, address: str | None = None)
     from zoo.bench.benchmark import settings_of
     from zoo.cli.audit import print_verdict
     from zoo.cli.opening import open_splits
-    from zoo.errors import DataError
 
     place = _device(device, address)
     trials: list[TrialConfig] = []
     sizes: dict[str, dict[str, int]] = {}
+    audits: dict[str, AuditSummary] = {}
     settings = settings_of(benchmark)
     for setting in settings:
         if setting.name:
             note(f"setting {setting.name}")
         splits = open_splits(setting.data)
         sizes[setting.name] = {split: len(dataset) for split, dataset in splits.items()}
-        for split, count in sizes[setting.name].items():
-            if not count:
-                raise DataError(f"the {split} split is empty", where=setting.data.label, hint="Split it another way")
         fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
-        print_verdict(splits, fingerprints)
+        audits[setting.name] = print_verdict(splits, fingerprints)
         trials += benchmark.trials(setting, fingerprints, place)
     recipe = benchmark.recipe
     steps = {name: recipe.total_steps(counts["train"]) for name, counts in sizes.items()}
-    return Planned(benchmark, trials, sizes, steps)
+    return Planned(benchmark, trials, sizes, steps, audits)
 
 
 def print_plan(planned: Planned, folder: Path, jobs: int, *, on_cluster: bool, json_file: Path | None) -> int:

@@ -10,7 +10,7 @@ import click
 
 from zoo.cli.console import err, make_table, note, out, relative, warn
 from zoo.cli.data_options import collect, split_options
-from zoo.errors import ConfigError, UnknownNameError, ZooError
+from zoo.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,8 +97,6 @@ def _of_split(source: DataSource, split: str, wanted: Sequence[str] | None) -> D
 
     dataset = open_split(source, split)
     kept = _positions(dataset.bands, wanted)
-    if not len(dataset):
-        raise ZooError(f"the {split} split is empty", where=source.label)
     first = dataset.read(0)[1]
     describer = Describer(
         [dataset.bands[band] for band in kept],

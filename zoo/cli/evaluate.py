@@ -35,11 +35,13 @@ def evaluate(
 ) -> None:
     """Measure BUNDLE, a folder that zoo train or zoo bench wrote, on its own test split or on --data.
 
-    The bands of the data must be those of the bundle, in name, unit and order. The threshold is the bundle's.
+    The bands of the data must be those of the bundle, in name, unit and order. The threshold is the bundle's. Of a
+    bundle that zoo adapt wrote it is said to what, and whether these patches are the images that it was adapted to.
     """
     from torch.utils.data import DataLoader
 
     from zoo.bench.config import DataSource
+    from zoo.bench.target import seen_when_adapted
     from zoo.cli.opening import open_split
     from zoo.evaluation.summary import summarise
     from zoo.training.bundle import Bundle
@@ -62,10 +64,13 @@ def evaluate(
         DataLoader(dataset, batch_size=loaded.recipe["batch_size"]),
         loaded.threshold if threshold is None else threshold,
     )
-    figures = {**summarise(found.counts, dataset.pixel_size), "loss": found.loss}
+    figures: dict[str, Any] = {**summarise(found.counts, dataset.pixel_size), "loss": found.loss}
     same = dataset.fingerprint() == loaded.data["fingerprints"].get(split)
+    seen = seen_when_adapted(loaded, source, dataset) if loaded.adaptation else None
     if as_json:
         about = {"bundle": str(bundle), "data": source.to_dict(), "split": split, "patches": len(dataset)}
+        if loaded.adaptation:
+            figures = {"adaptation": _adaptation(loaded.adaptation, seen), **figures}
         print_json({**about, "threshold": found.threshold, "same_patches_as_training_run": same, **figures})
     else:
         headings = (f"{loaded.model} on {split}", "now", "in the bundle")
@@ -74,10 +79,39 @@ def evaluate(
         out().print(make_table(headings, rows, right=headings[1:]))
         patches = "the bundle's own patches" if same else "other patches than the bundle's own"
         note(f"threshold {found.threshold:g}; {patches}")
+    if loaded.adaptation:
+        _tell_adaptation(loaded.adaptation, seen, len(dataset))
     if same and split == "test" and threshold is None:
         moved = [name for name, value in loaded.metrics.items() if _differs(value, figures.get(name))]
         if moved:
             warn(f"{', '.join(moved)} differ from the bundle's by more than {TOLERANCE:g}")
+
+
+def _adaptation(adaptation: dict[str, Any], seen: int | None) -> dict[str, Any]:
+    about = {name: adaptation.get(name) for name in ("target", "statistics", "share")}
+    return {**about, "patches_seen": seen}
+
+
+def _tell_adaptation(adaptation: dict[str, Any], seen: int | None, patches: int) -> None:
+    """To what the bundle was adapted, and whether the figures are of those very images."""
+    target = adaptation.get("target", {})
+    place = target.get("options", {}).get("root") or target.get("name") or target.get("scene") or "an unnamed target"
+    parts = [f"{target['split']} split" if target.get("split") not in (None, "all") else ""]
+    parts += [f"scenes {', '.join(target['groups'])}" if target.get("groups") else ""]
+    which = f" ({', '.join(filter(None, parts))})" if any(parts) else ""
+    note(
+        f"this bundle is adapted to {target.get('used', 'some')} images of {place}{which}, whose labels were not read: "
+        f"share of the target {adaptation.get('share', float('nan')):.2f}"
+    )
+    if seen is None:
+        note("whether the patches measured here are among those images cannot be told")
+    elif seen:
+        warn(
+            f"{seen} of the {patches} patches measured here are images that the bundle was adapted to: these figures "
+            "are transductive, and have to be named so"
+        )
+    else:
+        note(f"none of the {patches} patches measured here is among those images")
 
 
 def _text(value: float | None) -> str:

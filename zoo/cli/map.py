@@ -15,6 +15,7 @@ from zoo.cli.console import note, warn
 from zoo.cli.console import out as standard_output
 from zoo.cli.map_products import check_products, make_products, product_options
 from zoo.cli.progress import progress, stoppable
+from zoo.cli.scales_option import SCALES, Scales
 from zoo.errors import ConfigError, ResultError
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--adapt", is_flag=True, help="Re-estimate the model's normalisation statistics on the scene first.")
 @click.option(
+    "--scales", type=SCALES,
+    help="With --adapt: magnifications at which every tile is seen, such as 1,1.5,2; auto chooses one.",
+)  # fmt: skip
+@click.option(
     "--dtype", type=click.Choice(["uint8", "float32"]), default="uint8", show_default=True,
     help="Probability in steps of 0.004, or in full.",
 )  # fmt: skip
@@ -73,6 +78,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
     Bands are found by name and unit. The map appears when it is whole; after Ctrl-C or a crash the same command goes on
     from the last finished block. docs/map.md says what is in it. Exit code 0: done; 2: bad input.
     """
+    scales = _scales(given)
     loaded = _load(bundle)
 
     import torch
@@ -113,7 +119,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
             report = command.run(
                 list(outputs),
                 precision=given["precision"],
-                adapting=given["adapt"],
+                scales=scales,
                 classes=classes,
                 overwrite=given["overwrite"],
             )
@@ -146,7 +152,7 @@ class _Command:
         outputs: Sequence[Path],
         *,
         precision: MapPrecision,
-        adapting: bool,
+        scales: Scales | None,
         classes: ProbabilityClasses | None,
         overwrite: bool,
     ) -> MapReport:
@@ -159,7 +165,7 @@ class _Command:
 
         device = self.options.device if self.address is None else torch.device("cpu")
         tags = {"MODEL": self.bundle.model, "WEIGHTS_SHA256": self.bundle.weights_sha256}
-        bundle = self._adapted(device, tags) if adapting else self.bundle
+        bundle = self.bundle if scales is None else self._adapted(scales, device, tags)
         predictor = bundle.predictor().to(device)
         plan = Plan(self.scene.shape, self.options.tile, self.options.overlap)
         with progress("looking for the fastest form of the model"):
@@ -192,15 +198,19 @@ class _Command:
                 progress=lambda what, done, total: show(done, total),
             )
 
-    def _adapted(self, device: torch.device, tags: dict[str, str]) -> Bundle:
+    def _adapted(self, scales: Scales, device: torch.device, tags: dict[str, str]) -> Bundle:
         from zoo.mapping.adapt import adapt_to_scene
+        from zoo.training.scales import AS_IT_IS
 
         with progress("adapting to the scene") as show:
-            adapted = adapt_to_scene(self.bundle, self.scene, device, show)
+            adapted = adapt_to_scene(self.bundle, self.scene, device, show, scales=scales)
         assert adapted.adaptation is not None
         share = adapted.adaptation["share"]
         note(f"  adapted to the scene: its share in the normalisation statistics is {share:g}")
         tags["ADAPTED_SHARE"] = f"{share:g}"
+        if adapted.scales != AS_IT_IS:
+            tags["SCALES"] = ",".join(f"{scale:g}" for scale in adapted.scales)
+            note(f"  seen at these magnifications: {tags['SCALES']}")
         return adapted
 
 
@@ -223,6 +233,15 @@ def _load(bundle: Path) -> Bundle:
     from zoo.training.bundle import Bundle
 
     return Bundle.load(bundle)
+
+
+def _scales(given: dict[str, Any]) -> Scales | None:
+    """The magnifications to adapt at; ``None`` where the bundle is taken as it is."""
+    if given["scales"] is not None and not given["adapt"]:
+        raise ConfigError(
+            "statistics at other magnifications come from the scene", where="--scales", hint="Add --adapt"
+        )
+    return (given["scales"] or (1.0,)) if given["adapt"] else None
 
 
 def _classes(given: dict[str, Any], threshold: float) -> ProbabilityClasses | None:

@@ -20,7 +20,7 @@ def open_splits(source: DataSource) -> dict[str, PatchDataset]:
     """Open train, val and test, and tell on standard error what they hold.
 
     Raises:
-        ZooError: if the data are absent or not what they should be.
+        ZooError: if the data are absent or not what they should be, or a split has no patch.
     """
     from zoo.bench.config import SPLITS
 
@@ -39,13 +39,14 @@ def open_split(source: DataSource, split: str) -> PatchDataset:
     """Open one split with the same progress and warnings.
 
     Raises:
-        ZooError: if the data are absent or not what they should be.
+        ZooError: if the data are absent or not what they should be, or a split has no patch.
     """
     return _open(source, (split,))[split]
 
 
 def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
     from zoo.datasets.base import DataWarning
+    from zoo.errors import DataError
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -59,6 +60,8 @@ def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
             task = bar.add_task(f"{source.label}: {split} split", total=None)
             opened[split] = source.open(split, partial(_show, bar, task))
             bar.remove_task(task)
+            if not len(opened[split]):
+                raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
     for text in dict.fromkeys(str(entry.message) for entry in caught if issubclass(entry.category, DataWarning)):
         warn(text)
     return opened

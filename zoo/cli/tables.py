@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from zoo.bench.fairness import unequal_steps
+from zoo.bench.fairness import doubts
 from zoo.bench.leaderboard import Row
-from zoo.bench.render import FOOTNOTE, describe_setting, paper_note, terminal_table
+from zoo.bench.render import FOOTNOTE, audit_note, describe_setting, paper_note, terminal_table
 from zoo.bench.results import TrialResult
 from zoo.bench.uncertainty import describe_draws
 from zoo.cli.console import warn
@@ -20,11 +20,16 @@ def print_leaderboard(results: Sequence[TrialResult], rows: Sequence[Row], conso
     console.print()
     console.print(Text(describe_setting(results), style="bold"))
     console.print(terminal_table(rows, console.width))
-    for text in unequal_steps(results):
+    for text in doubts(results):
         warn(text)
+    leaks, audit = audit_note(results)
+    if leaks:
+        warn(audit)
     console.print()
     console.print(Text(FOOTNOTE, style="dim"))
     if any(row.intervals for row in rows):
         console.print(Text(describe_draws(results), style="dim"))
     if any(row.paper for row in rows):
         console.print(Text(paper_note(results), style="dim"))
+    if audit and not leaks:
+        console.print(Text(audit, style="dim"))

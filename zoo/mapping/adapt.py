@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,22 +14,32 @@ from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Reach
 from zoo.training.adaptation import Progress, adapt
 from zoo.training.bundle import Bundle
+from zoo.training.scales import AS_IT_IS
 
 WINDOWS, SIDE = 128, 128
 """Windows that are looked at, spread over the scene, and pixels along their sides [O]."""
 
 
-def adapt_to_scene(bundle: Bundle, scene: Scene, device: torch.device, progress: Progress | None = None) -> Bundle:
+def adapt_to_scene(
+    bundle: Bundle,
+    scene: Scene,
+    device: torch.device,
+    progress: Progress | None = None,
+    *,
+    scales: Sequence[float] | Literal["auto"] = AS_IT_IS,
+) -> Bundle:
     """Re-estimate the normalisation statistics of a bundle on the scene.
 
     The share of the scene in the statistics is chosen without labels, and may be 0; see :mod:`zoo.training.adaptation`.
-    Sums are made on one thread, so that the same scene gives the same bundle.
+    Sums are made on one thread, so that the same scene gives the same bundle. It is seen at all ``scales``, or at
+    one that is chosen (``auto``).
 
     Raises:
         ZooError: if the model has no running statistics, or no window has a pixel with all bands.
     """
     with single_threaded_passes():
-        return adapt(bundle, _windows(scene), device=device, target={"scene": scene.mosaic.paths[0]}, progress=progress)
+        target = {"scene": scene.mosaic.paths[0]}
+        return adapt(bundle, _windows(scene), scales=scales, device=device, target=target, progress=progress)
 
 
 def _windows(scene: Scene) -> Iterator[Tensor]:

@@ -1,14 +1,15 @@
 """Adapting a bundle to a region without labels: its normalisation statistics, from unlabelled patches of that region.
 
 What changes is what the network takes for usual: the mean and spread of each channel at each batch-norm layer, or of
-each band. No weight is trained and no label is read.
+each band; and, where it is asked to, at how many magnifications it looks. No weight is trained and no label is read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -23,10 +24,22 @@ from zoo.training.running_statistics import (
     Moments,
     MomentSums,
     Shift,
+    State,
     measure_shift,
     replace_statistics,
+    store,
     stored,
     tracked_layers,
+)
+from zoo.training.scales import (
+    AS_IT_IS,
+    AUTO,
+    CANDIDATES,
+    check_scales,
+    choose_scale,
+    magnify,
+    middle_distance,
+    statistics_at,
 )
 
 Which = Literal["layers", "bands", "both"]
@@ -43,6 +56,7 @@ def adapt(
     *,
     share: float | None = None,
     which: Which = "layers",
+    scales: Sequence[float] | Literal["auto"] = AS_IT_IS,
     device: torch.device | str = "cpu",
     batch_size: int = 16,
     pixels: int = PIXELS,
@@ -59,6 +73,9 @@ def adapt(
         share: of the target in the statistics, in [0, 1]; ``None`` for as much as the shift exceeds chance, layer by
             layer (:func:`~zoo.training.running_statistics.measure_shift`): nothing where no shift can be told.
         which: ``layers`` with running statistics (batch norm), ``bands``, or both.
+        scales: magnifications in [1, 4] at which the adapted bundle sees every image; its probability is their mean.
+            The layers get statistics of their own at each. ``auto`` for the one of 1, 1.5 and 2 at which the middle
+            layers find the region nearest to what they know (:func:`~zoo.training.scales.choose_scale`).
         device: to compute on.
         batch_size: patches that are computed together.
         pixels: most pixels to hold; of more patches a sample is drawn, each with the same chance.
@@ -80,48 +97,79 @@ def adapt(
         raise ConfigError(f"a share of {share:g} is not between 0 and 1", where="option share")
     if which not in get_args(Which):
         raise ConfigError(f"{which!r} are no statistics", where="option which", hint="layers, bands or both")
-    worker = _Worker(bundle, torch.device(device), batch_size)
-    layers = len(tracked_layers(worker.predictor.model)) if which != "bands" else 0
+    automatic = scales == AUTO
+    tried = check_scales(CANDIDATES if automatic else scales)
+    if automatic and which == "bands":
+        raise ConfigError(
+            "no scale can be chosen by the bands alone", where="option scales", hint="Name it, or adapt the layers"
+        )
+    worker = _Worker(bundle.at_scale_one(), torch.device(device), batch_size)
+    model = worker.predictor.model
+    layers = len(tracked_layers(model)) if which != "bands" else 0
     if which != "bands" and not layers:
         raise ModelError(
             "has no normalisation layer with running statistics (batch norm), so there is nothing to re-estimate",
             where=f"model {bundle.model!r}",
             hint="Adapt the band statistics alone (--statistics bands)",
         )
-    if layers:
-        stored(worker.predictor.model)
+    trained = stored(model)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
-    total = layers + 2
+    total = layers * len(tried) + 2
     tell = progress or (lambda _done, _total: None)
-    before = worker.describe(sample)
+    before = _Worker(bundle, worker.device, batch_size).describe(sample)
     tell(1, total)
-    shifts: dict[str, Shift] = {}
+    shifts: list[tuple[float, str, Shift]] = []
     statistics = bundle.statistics
     if which != "layers":
-        shifts["bands"], statistics = _adapt_bands(bundle, sample, share)
+        shift, statistics = _adapt_bands(bundle, sample, share)
+        shifts.append((1.0, "bands", shift))
         worker.normalise_with(statistics)
-    if which != "bands":
-        shifts |= replace_statistics(
-            worker.predictor.model,
-            worker.logits,
-            lambda: worker.batches(sample),
-            share,
-            lambda done: tell(1 + done, total),
-        )
-    after = worker.describe(sample)
+    at: dict[float, dict[str, Shift]] = {}
+    found: dict[float, State] = {}
+    for number, scale in enumerate(tried):
+        store(model, trained)
+        if which != "bands":
+            at[scale] = replace_statistics(
+                model,
+                partial(worker.logits, scale=scale),
+                lambda: worker.batches(sample),
+                share,
+                partial(_tell_from, tell, 1 + number * layers, total),
+            )
+        found[scale] = stored(model)
+    distances = {scale: middle_distance([one.distance for one in shifts.values()]) for scale, shifts in at.items()}
+    chosen = (choose_scale(distances),) if automatic else tried
+    state: dict[str, Tensor] = {}
+    for scale in chosen:
+        store(model, found[scale])
+        state |= statistics_at(scale, model) if state else _copied(model)
+        shifts += [(scale, name, shift) for name, shift in at.get(scale, {}).items()]
+    adapted = replace(
+        bundle, state=state, statistics=statistics, scales=chosen, metrics={}, weights_sha256="", adaptation={}
+    )
+    after = _Worker(adapted, worker.device, batch_size).describe(sample)
     tell(total, total)
     record = {
         "source": {"weights_sha256": bundle.weights_sha256, "adaptation": bundle.adaptation},
         "target": {**(target or {}), "patches": sample.seen, "blank": sample.blank, "used": len(sample)},
         "statistics": which,
+        "scales": list(chosen),
+        "scale_distances": {f"{scale:g}": math.sqrt(distance) for scale, distance in distances.items()},
         "criterion": "shift beyond chance (James-Stein)" if share is None else "share given by the user",
-        "share": _overall(shifts.values()),
-        "shifts": [{"layer": name, **_plain_numbers(shift)} for name, shift in shifts.items()],
+        "share": _overall(shift for _, _, shift in shifts),
+        "shifts": [{"layer": name, "scale": scale, **_plain_numbers(shift)} for scale, name, shift in shifts],
         "predictions": {"plain": before, "adapted": after},
         "transductive": "figures on the target's own images are of images that were seen, without their labels",
     }
-    state = {name: tensor.detach().cpu().clone() for name, tensor in worker.predictor.model.state_dict().items()}
-    return replace(bundle, state=state, statistics=statistics, metrics={}, weights_sha256="", adaptation=record)
+    return replace(adapted, adaptation=record)
+
+
+def _tell_from(tell: Progress, start: int, total: int, done: int) -> None:
+    tell(start + done, total)
+
+
+def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 class _Worker:
@@ -142,9 +190,11 @@ class _Worker:
         for batch in sample.batches(self.batch_size):
             yield batch.to(self.device)
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor, scale: float = 1.0) -> Tensor:
+        """Logits of ``images``, of their magnified size."""
         with self.format.autocast(self.device):
-            logits: Tensor = self.predictor(images.contiguous(memory_format=self.format.memory_format))
+            seen = magnify(self.predictor.normalise(images), scale)
+            logits: Tensor = self.predictor.model(seen.contiguous(memory_format=self.format.memory_format))
         return logits
 
     @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from zoo.datasets.statistics import Statistics
-from zoo.errors import DataError, ResultError, ZooError
+from zoo.errors import ConfigError, DataError, ResultError, ZooError
 from zoo.files import atomic_path, write_json_atomic
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.precision import ComputeFormat
 from zoo.training.predictor import Predictor
+from zoo.training.scales import AS_IT_IS, check_scales, weights_alone, with_scales
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -45,7 +46,8 @@ class Bundle:
         weights_sha256: of ``model.safetensors``; empty before saving.
         adaptation: how it was adapted to a region without labels (:mod:`zoo.training.adaptation`); ``None`` if it
             was not.
-        state: the weights, by parameter name.
+        scales: magnifications at which every image is seen (:mod:`zoo.training.scales`).
+        state: the weights, by parameter name; and the normalisation statistics of further scales.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Bundle:
     state: dict[str, torch.Tensor] = field(repr=False)
     weights_sha256: str = ""
     adaptation: dict[str, Any] | None = None
+    scales: tuple[float, ...] = AS_IT_IS
 
     def save(self, folder: Path) -> str:
         """Write both files, the description last: a folder without it holds no bundle.
@@ -103,6 +106,8 @@ class Bundle:
         }
         if self.adaptation is not None:
             description["adaptation"] = self.adaptation
+        if self.scales != AS_IT_IS:
+            description["scales"] = list(self.scales)
         write_json_atomic(folder / DESCRIPTION, description)
         return digest
 
@@ -140,10 +145,11 @@ class Bundle:
                 state=load_file(weights),
                 weights_sha256=digest,
                 adaptation=description.get("adaptation"),
+                scales=check_scales(description.get("scales", AS_IT_IS)),
             )
         except FileNotFoundError:
             raise ResultError("the bundle has no weights", where=weights, hint="Copy the whole folder") from None
-        except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        except (KeyError, TypeError, ValueError, ConfigError, SafetensorError) as error:
             raise ResultError(
                 f"the bundle is damaged ({type(error).__name__}: {error})",
                 where=folder,
@@ -167,6 +173,10 @@ class Bundle:
             problem = f"band {place + 1} is {found[place]}, and the bundle takes {expected[place]} there"
         raise DataError(problem, where=where, hint="The bundle takes " + ", ".join(expected))
 
+    def at_scale_one(self) -> Bundle:
+        """The bundle seeing every image as it is, with the statistics of its first scale."""
+        return replace(self, scales=AS_IT_IS, state=weights_alone(self.scales, self.state))
+
     def predictor(self) -> Predictor:
         """The model with its weights and normalisation, in eval mode on the CPU.
 
@@ -175,12 +185,13 @@ class Bundle:
         """
         model = create_model(self.model, len(self.bands), len(self.class_names), **self.options)
         try:
-            model.load_state_dict(self.state)
+            model.load_state_dict(weights_alone(self.scales, self.state))
         except RuntimeError as error:
             raise ResultError(
                 f"the weights do not fit model {self.model!r} of this version",
                 hint=str(error).splitlines()[-1].strip(),
             ) from error
+        model = with_scales(model, self.scales, self.state)
         return Predictor(model, self.statistics.mean.tolist(), self.statistics.std.tolist()).eval()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import PATIENCE_S
 from zoo.bench.config import TrialConfig
 from zoo.bench.page.document import render_page
 from zoo.bench.results import TrialResult, load_results
@@ -160,6 +161,6 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     process, tab = start(tmp_path_factory.mktemp("profile"))
     yield tab
     process.terminate()
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE_S)
     os.close(tab.send)
     os.close(tab.receive)

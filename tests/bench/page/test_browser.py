@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +56,85 @@ def test_it_sorts_filters_and_stays_silent(loaded) -> None:
     assert loaded.told("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled") == []
     asked = [event["request"]["url"] for event in loaded.told("Network.requestWillBeSent")]
     assert [url[:5] for url in asked if not url.startswith("data:")] == ["file:"]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A node of the accessibility tree: what a screen reader says of it, and where it stands."""
+
+    role: str
+    name: str
+    description: str
+    within: tuple[str, ...]
+    properties: dict[str, Any]
+
+
+def hear(tab) -> list[Heard]:
+    """The accessibility tree in reading order, without what is ignored."""
+    nodes = {node["nodeId"]: node for node in tab.command("Accessibility.getFullAXTree")["nodes"]}
+    found: list[Heard] = []
+
+    def walk(node: dict[str, Any], within: tuple[str, ...]) -> None:
+        if not node.get("ignored"):
+            role, name, text = (node.get(part, {}).get("value", "") for part in ("role", "name", "description"))
+            properties = {one["name"]: one["value"].get("value") for one in node.get("properties", [])}
+            found.append(Heard(role, name, text, within, properties))
+            within = (*within, role)
+        for child in node.get("childIds", []):
+            if child in nodes:
+                walk(nodes[child], within)
+
+    walk(next(node for node in nodes.values() if "parentId" not in node), ())
+    return found
+
+
+@pytest.mark.slow
+def test_a_screen_reader_hears_names_headings_and_states(loaded) -> None:
+    heard = hear(loaded)
+
+    def named(role: str) -> list[str]:
+        return [one.name for one in heard if one.role == role]
+
+    levels = [one.properties["level"] for one in heard if one.role == "heading"]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert {"banner", "navigation", "main", "contentinfo"} <= {one.role for one in heard}
+    for role in ("heading", "button", "link", "searchbox", "table", "figure", "image", "columnheader", "rowheader"):
+        assert named(role), role
+        assert all(name.strip() for name in named(role)), role
+    assert named("searchbox") == ["Only models whose name or status has"] * 2
+    charts = [one for one in heard if one.role == "image" and one.within[-1] == "figure"]
+    assert [one.name for one in charts] == [name for name in named("figure") if name in {one.name for one in charts}]
+    assert all(one.description and one.name not in one.description for one in charts)
+    assert "Pareto front" in charts[0].description
+    assert not [one for one in heard if "image" in one.within], "ticks by themselves say nothing"
+    headings = [name for name in named("columnheader") if name.startswith(("Model", "Dice"))]
+    assert headings[:2] == ["Model", "Dice"], "arrows are for the eyes"
+    assert {"Hide and show series of: Training loss"} <= set(named("list"))
+    assert all(
+        one.properties["pressed"] == "true" for one in heard if "listitem" in one.within and one.role == "button"
+    )
+
+    sorted_by = "document.querySelector('#setting-1-leaderboard th[aria-sort]').ariaSort"
+    click(loaded, "Model")
+    assert loaded.run(sorted_by) == "ascending"
+    click(loaded, "Model")
+    assert loaded.run(sorted_by) == "descending"
+
+
+@pytest.mark.slow
+def test_the_tab_key_reaches_everything_in_order_and_leaves(loaded) -> None:
+    stops = loaded.run(
+        "[...document.querySelectorAll('a, button, input, summary, [tabindex]')]"
+        ".filter((one) => one.checkVisibility()).map((one, place) => { one.dataset.stop = place; }).length"
+    )
+    loaded.run("document.activeElement.blur()")
+    seen = []
+    for _ in range(stops):
+        loaded.command("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        loaded.command("Input.dispatchKeyEvent", type="keyUp", key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        seen.append(loaded.run("document.activeElement.dataset.stop"))
+    assert seen == [str(place) for place in range(stops)]
 
 
 @pytest.mark.slow

@@ -17,15 +17,17 @@ from zoo.bench.config import TrialConfig
 from zoo.bench.page.charts import Axis
 from zoo.bench.page.data import Setting, pareto_front, training_curve
 from zoo.bench.page.document import render_page
+from zoo.bench.page.labels import Box, place_labels
 from zoo.bench.page.markup import html, tag
 from zoo.bench.page.provenance import bench_command
 from zoo.bench.results import TrialResult, load_results
 from zoo.cli import run
+from zoo.datasets.audit import AuditSummary
 from zoo.errors import UnknownNameError
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
-VOID = {"meta", "link", "img", "input", "br", "hr"}
+VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
 
 
 @dataclass
@@ -104,7 +106,7 @@ def test_the_structure_is_one_that_readers_can_walk(page: str) -> None:
     identities = [attributes["id"] for _, attributes, _ in parsed.elements if "id" in attributes]
     assert len(identities) == len(set(identities))
     for _, attributes, _ in parsed.elements:
-        for label in ("aria-labelledby", "aria-controls", "for"):
+        for label in ("aria-labelledby", "aria-describedby", "aria-controls", "for"):
             assert set((attributes.get(label) or "").split()) <= set(identities)
         if (attributes.get("href") or "").startswith("#"):
             assert (attributes["href"] or "")[1:] in identities
@@ -167,6 +169,19 @@ def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
     parse(render_page([TrialResult(trial("unet"), "ok", "", empty)], tmp_path))
 
 
+def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp_path: Path) -> None:
+    leak = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", (("train", "test", "exact", 1),))
+    page = render_page([TrialResult(trial("unet"), "ok", "", {**measured(), "audit": leak.to_dict()})], tmp_path)
+    parsed = parse(page)
+    assert [text for text in parsed.text("p") if text.startswith("Caution")] == [
+        f"Caution: audit of the splits: {leak.verdict}."
+    ]
+    assert leak.verdict in parsed.text("dd")
+    assert "1 test patches: the same pixels as in train (exact)" in parsed.text("dd")
+    without = parse(render_page([TrialResult(trial("unet"), "ok", "", measured())], tmp_path))
+    assert any("not in these result files" in text for text in without.text("dd"))
+
+
 def test_a_damaged_picture_file_is_named_and_the_page_is_made(results_folder: Path) -> None:
     (path,) = (results_folder / "pictures").glob("*.json")
     path.write_text(path.read_text()[:200])
@@ -196,6 +211,24 @@ def test_training_curves_are_means_over_seeds_with_the_same_steps(trial: Make, m
     long = training_curve([trained([[step, 1.0] for step in range(1000)])])
     assert len(long) == 120
     assert training_curve([trained([])]) == []
+
+
+def test_names_keep_off_names_markers_and_the_frame() -> None:
+    points = [(60.0, 50.0), (63.0, 52.0), (63.0, 70.0), (430.0, 100.0)]
+    markers = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    frame = Box(52, 12, 440, 276)
+    placed = place_labels(
+        [(f"model number {place}", x, y) for place, (x, y) in enumerate(points)], frame, markers=markers
+    )
+    boxes = [label.box for label in placed]
+    assert not any(one.meets(other) for place, one in enumerate(boxes) for other in [*boxes[:place], *markers])
+    assert all(frame.holds(box) for box in boxes)
+    assert placed[-1].anchor == "end"
+
+
+def test_a_short_logarithmic_axis_has_ticks_enough() -> None:
+    assert len(Axis.around("parameters in millions", [13.4, 58.8], log=True).ticks()) >= 4
+    assert len(Axis.around("parameters in millions", [14.8, 15.1], log=True).ticks()) >= 3
 
 
 @pytest.mark.parametrize("axis", [Axis("x", 0, 1), Axis("x", 3, 900, log=True), Axis.around("x", [5.0, 5.0]),

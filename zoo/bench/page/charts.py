@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+from zoo.bench.page.labels import Box, place_labels
 from zoo.bench.page.markup import Element, tag
 
 WIDTH, HEIGHT = 440, 330
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 54
-LONGEST_LABEL = 28
-"""Characters beside a point."""
 NEAREST_TICKS = 0.09
 """Of the length of an axis."""
+FEWEST_TICKS = 4
+LOG_TICKS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
+"""Of a decade; the finer ones where the coarser are fewer than :data:`FEWEST_TICKS`, then those of a linear axis."""
 COLOURS = 8
 DASHES = ("none", "7 3", "2 3", "9 3 2 3", "12 4")
 MARKERS = (
@@ -69,17 +72,25 @@ class Axis:
             return [(float(place), name) for place, name in enumerate(self.names)]
         from matplotlib.ticker import LogLocator, MaxNLocator
 
-        if self.log:
-            found = LogLocator(subs=(1.0, 2.0, 5.0), numticks=12).tick_values(self.low, self.high)
-        else:
-            found = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        linear = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
+        locators = [LogLocator(subs=subs, numticks=12) for subs in LOG_TICKS] if self.log else []
         shown: list[float] = []
-        for value in map(float, found):
+        for locator in (*locators, linear):
+            found = self._apart(map(float, locator.tick_values(self.low, self.high)))
+            shown = max(shown, found, key=len)
+            if len(shown) >= FEWEST_TICKS:
+                break
+        return [(value, f"{value:,.6g}") for value in shown]
+
+    def _apart(self, values: Iterable[float]) -> list[float]:
+        """Those within the axis that are not too close to the one before."""
+        shown: list[float] = []
+        for value in values:
             if self.low <= value <= self.high and (
                 not shown or self.place(value) - self.place(shown[-1]) > NEAREST_TICKS
             ):
                 shown.append(value)
-        return [(value, f"{value:,.6g}") for value in shown]
+        return shown
 
 
 @dataclass(frozen=True)
@@ -142,17 +153,19 @@ def draw(chart: Chart) -> Element:
     parts = [*_grid(chart, across, upward)]
     if chart.guide:
         parts.append(tag("path", d=_path(chart.guide, across, upward), class_="guide"))
-    labels = _Labels()
-    for series in chart.series:
-        parts.append(_series(series, across, upward, labels))
+    parts += [_series(series, across, upward) for series in chart.series]
+    names = _names(chart, across, upward)
+    parts += [names] if names is not None else []
     return tag(
         "svg",
         tag("title", chart.title, id=title),
         tag("desc", chart.description, id=description),
-        *parts,
+        # What the description says is enough to hear; ticks and names by themselves are not.
+        tag("g", *parts, aria_hidden="true"),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_labelledby=f"{title} {description}",
+        aria_labelledby=title,
+        aria_describedby=description,
         class_="chart",
     )
 
@@ -170,29 +183,6 @@ def swatch(style: int, *, line: bool = True, hollow: bool = False) -> Element:
     )
 
 
-class _Labels:
-    """Keeps names beside points from lying on each other."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[float, float, float]] = []
-
-    def place(self, x: float, y: float, text: str) -> Element:
-        text = text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
-        width = 6.2 * len(text)
-        left = x + 9 + width > WIDTH - RIGHT
-        start = x - 9 - width if left else x + 9
-        offsets = (4.0, -8.0, 16.0, -20.0, 28.0, -32.0, 40.0)
-        row = next((y + offset for offset in offsets if self._free(start, y + offset, width)), y + 4)
-        self.taken.append((start, row, width))
-        return tag("text", text, x=f"{x - 9 if left else x + 9:.1f}", y=f"{row:.1f}", class_="end" if left else "name")
-
-    def _free(self, start: float, row: float, width: float) -> bool:
-        return TOP < row < HEIGHT - BOTTOM and not any(
-            abs(row - other) < 12 and start < begin + wide and begin < start + width
-            for begin, other, wide in self.taken
-        )
-
-
 Scale = Callable[[float], float]
 
 
@@ -207,7 +197,7 @@ def _grid(chart: Chart, across: Scale, upward: Scale) -> list[Element]:
         if not chart.x.names:
             parts.append(tag("path", d=f"M{x},{TOP}V{bottom}", class_="grid"))
         for row, line in enumerate(text.splitlines()):
-            parts.append(tag("text", line, x=x, y=bottom + 16 + 13 * row, class_="middle"))
+            parts.append(tag("text", line, x=x, y=bottom + 17 + 14 * row, class_="middle"))
     for value, text in chart.y.ticks():
         y = upward(value)
         parts.append(tag("path", d=f"M{LEFT},{y:.1f}H{WIDTH - RIGHT}", class_="grid"))
@@ -228,7 +218,7 @@ def _grid(chart: Chart, across: Scale, upward: Scale) -> list[Element]:
     return parts
 
 
-def _series(series: Series, across: Scale, upward: Scale, labels: _Labels) -> Element:
+def _series(series: Series, across: Scale, upward: Scale) -> Element:
     group = tag("g", class_="series", data_series=series.style)
     if series.line and len(series.points) > 1:
         dashes = DASHES[series.style % len(DASHES)]
@@ -240,10 +230,31 @@ def _series(series: Series, across: Scale, upward: Scale, labels: _Labels) -> El
             group.append(tag("path", d=place, class_=f"whisker s{series.style % COLOURS}"))
     for x, y in [*(series.points if series.markers else ()), *series.marked]:
         group.append(_marker(series.style, across(x), upward(y), hollow=series.hollow))
-    if series.label and series.points:
-        x, y = series.points[0]
-        group.append(labels.place(across(x), upward(y), series.label))
     return group
+
+
+def _names(chart: Chart, across: Scale, upward: Scale) -> Element | None:
+    """Names beside points, over all that is drawn."""
+    labelled = [series for series in chart.series if series.label and series.points]
+    if not labelled:
+        return None
+    drawn = [(across(x), upward(y)) for series in chart.series for x, y in series.points]
+    ends = [
+        ((across(x), upward(low)), (across(x), upward(high)))
+        for series in chart.series
+        for (x, _), (low, high) in zip(series.points, series.whiskers, strict=False)
+        if not math.isnan(low)
+    ]
+    corners = [(across(x), upward(y)) for x, y in chart.guide]
+    placed = place_labels(
+        [(series.label, across(series.points[0][0]), upward(series.points[0][1])) for series in labelled],
+        Box(LEFT, TOP, WIDTH, HEIGHT - BOTTOM),
+        markers=[Box.along(point, point, half=6.0) for point in drawn],
+        whiskers=[Box.along(*both) for both in ends],
+        guide=[Box.along(one, two) for one, two in pairwise(corners)],
+    )
+    texts = (tag("text", one.text, x=f"{one.x:.1f}", y=f"{one.y:.1f}", class_=f"name {one.anchor}") for one in placed)
+    return tag("g", *texts)
 
 
 def _marker(style: int, x: float, y: float, *, hollow: bool) -> Element:

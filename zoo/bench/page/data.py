@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.bench.fairness import unequal_steps
+from zoo.bench.fairness import doubts
 from zoo.bench.leaderboard import Row, make_rows
-from zoo.bench.render import describe_setting
+from zoo.bench.render import audit_note, describe_setting
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.bench.samples import Pictures, load_pictures
 from zoo.bench.uncertainty import Draws, add_uncertainty
@@ -108,7 +108,9 @@ def make_settings(
         except ResultError as error:
             pictures = None
             problems.append(error)
-        settings.append(Setting(number, group, rows, pictures, unequal_steps(group)))
+        leaks, audit = audit_note(group)
+        cautions = [*doubts(group), *([audit] if leaks else [])]
+        settings.append(Setting(number, group, rows, pictures, cautions))
     return settings, problems
 
 

@@ -127,8 +127,8 @@ def _section(setting: Setting, folder: Path) -> Element:
     if setting.trials:
         charts = (
             ("Quality against speed and size", [
-                figures.trade_off(setting, "fps", "FPS at batch 1", "fps", smaller=False),
-                figures.trade_off(setting, "parameters", "parameters (M)", "parameters", smaller=True, scale=1e6),
+                figures.trade_off(setting, "fps", "frames a second at batch 1", "fps", smaller=False),
+                figures.trade_off(setting, "parameters", "parameters in millions", "size", smaller=True, scale=1e6),
             ]),
             ("Thresholds and sizes", [figures.precision_recall(setting), figures.recall_of_sizes(setting)]),
             ("Calibration", [figures.reliability(setting, scaled=False), figures.reliability(setting, scaled=True)]),

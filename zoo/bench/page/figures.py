@@ -50,7 +50,7 @@ def trade_off(setting: Setting, figure: str, axis: str, name: str, *, smaller: b
     }
     title = f"Dice against {axis}"
     if not points:
-        return _absent(title, "No model of this table has both figures.")
+        return _absent(title, f"No result file of this table has {axis}.")
     front = pareto_front(points, smaller=smaller)
     intervals = {row.model: row.intervals.get("dice", (math.nan, math.nan)) for row in rows}
     ends = [end for label in points for end in (*intervals[label], points[label][1]) if not math.isnan(end)]
@@ -76,7 +76,7 @@ def trade_off(setting: Setting, figure: str, axis: str, name: str, *, smaller: b
         f"setting-{setting.number}-{name}",
         title,
         described,
-        Axis.around(f"{axis}, {better}", [x for x, _ in points.values()], log=True),
+        Axis.around(f"{axis}, log scale; {better}", [x for x, _ in points.values()], log=True),
         Axis.around("pooled Dice", ends),
         series,
         guide=_stairs([points[label] for label in front], smaller=smaller),
@@ -242,18 +242,23 @@ def training(setting: Setting) -> Element:
 
 
 def _figure(chart: Chart, caption: str, numbers: Element, legend: Element | None = None) -> Element:
+    heading = f"{chart.identity}-heading"
+    if legend is not None:
+        legend.set("aria-label", f"Hide and show series of: {chart.title}")
+    summary = tag("summary", "The numbers", tag("span", f" behind: {chart.title}", class_="unseen"))
     return tag(
         "figure",
-        tag("h4", chart.title),
+        tag("h4", chart.title, id=heading),
         draw(chart),
         legend,
         tag("figcaption", caption),
-        tag("details", tag("summary", "The numbers"), numbers, class_="numbers"),
+        tag("details", summary, numbers, class_="numbers"),
+        aria_labelledby=heading,
     )
 
 
 def _absent(title: str, why: str) -> Element:
-    return tag("figure", tag("h4", title), tag("p", why, class_="absent"))
+    return tag("div", tag("h4", title), tag("p", why, class_="absent"))
 
 
 def _legend(series: Iterable[Series], *, line: bool = True) -> Element:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zoo.bench.leaderboard import Row
 from zoo.bench.page.data import Setting
-from zoo.bench.page.markup import Child, Element, captioned, scrolling, table, tag
+from zoo.bench.page.markup import Child, Element, breakable, captioned, scrolling, table, tag
 from zoo.bench.paper import paper_table
 from zoo.bench.render import PAPER_NOTE
 from zoo.bench.uncertainty import describe_draws
@@ -143,9 +143,10 @@ def leaderboard(setting: Setting) -> list[Element]:
     baseline = next((row.difference.baseline for row in setting.rows if row.difference is not None), None)
     field = tag("input", type="search", id=f"{identity}-filter", autocomplete="off", aria_controls=identity)
     told = tag("span", f"{len(setting.rows)} models", class_="count", role="status")
+    label = tag("label", "Only models whose name or status has ", for_=f"{identity}-filter")
     parts = [
-        tag("p", tag("label", "Show models with ", for_=f"{identity}-filter"), field, " ", told, class_="filter"),
-        scrolling(_table(setting, identity, columns, baseline), f"Leaderboard of setting {setting.number}"),
+        tag("p", label, field, " ", told, class_="filter"),
+        scrolling(_table(setting, identity, columns, baseline), f"Leaderboard: {setting.heading}"),
         tag("p", describe_draws(setting.results), class_="note"),
     ]
     if any(one.extra for one in columns):
@@ -234,7 +235,9 @@ def _table(setting: Setting, identity: str, columns: list[Column], baseline: str
     head.append(_sortable("Seeds", "down", "trials with figures"))
     head.append(_sortable("Status", "text"))
     for row in setting.rows:
-        cells = tag("tr", tag("th", row.model, scope="row"), class_=None if row.status == "ok" else "not-ok")
+        cells = tag(
+            "tr", tag("th", *breakable(row.model), scope="row"), class_=None if row.status == "ok" else "not-ok"
+        )
         for column in columns:
             cells.append(_cell(row, column))
             if column.figure == "dice":

@@ -68,6 +68,12 @@ def table(
     return scrolling(tag("table", captioned(caption), head, body, class_=class_), caption)
 
 
+def breakable(name: str) -> list[Child]:
+    """A name that may be broken after its underscores and hyphens, where the page is narrow."""
+    first, *others = re.split(r"(?<=[_-])(?=.)", name)
+    return [first, *(part for other in others for part in (tag("wbr"), other))]
+
+
 def captioned(text: str) -> Element:
     """A caption that stays in sight while its table scrolls."""
     return tag("caption", tag("span", text))
@@ -75,7 +81,7 @@ def captioned(text: str) -> Element:
 
 def scrolling(content: Element, label: str) -> Element:
     """A box that scrolls sideways, by keyboard too."""
-    return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
+    return tag("div", content, class_="scroll", tabindex="0", role="group", aria_label=label)
 
 
 def _clean(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.bench.page.data import Setting
-from zoo.bench.page.markup import Child, Element, captioned, scrolling, tag
+from zoo.bench.page.markup import Child, Element, breakable, captioned, scrolling, tag
 from zoo.bench.samples import Pictures
 from zoo.errors import ResultError
 
@@ -39,7 +39,7 @@ def panels(setting: Setting) -> Element:
         image = base64.b64encode(pictures.images[place]).decode("ascii")
         described = f"{name}: {', '.join(pictures.bands)}"
         cells: list[Child] = [
-            tag("th", name, tag("small", f"{pixels:,} landslide px"), scope="row"),
+            tag("th", *breakable(name), tag("small", f"{pixels:,} landslide px"), scope="row"),
             tag("td", _image(f"data:image/jpeg;base64,{image}", described, pictures)),
             tag("td", _image(_mask(truth, truth, ignored), f"{name}: truth, {pixels:,} landslide pixels", pictures)),
         ]

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.bench.config import DataSource, TrialConfig
+from zoo.bench.config import DataSource
 from zoo.bench.page.data import Setting
 from zoo.bench.page.markup import Child, Element, table, tag
 from zoo.bench.results import FOLDER, TrialResult
 from zoo.bench.runner import BUNDLES
+from zoo.datasets.audit import KINDS
 from zoo.training.recipes import RECIPES, Recipe
 
 GROUPS = ("train_groups", "val_groups", "test_groups")
@@ -22,11 +23,10 @@ FIELDS = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "precision", "t
 
 def provenance(setting: Setting, folder: Path) -> list[Element]:
     """Sections on data, training, machine, reproduction and trials."""
-    measured = next((result.measured for result in setting.results if result.ok), None)
     config = setting.results[0].config
     return [
         tag("h3", "Data and split"),
-        _data(config, measured),
+        _data(setting.results),
         tag("h3", "Training"),
         tag("dl", *_terms(_recipe(config.recipe))),
         tag("h3", "Machine and software"),
@@ -87,7 +87,8 @@ def _recipe_words(recipe: Recipe) -> list[str]:
     return words
 
 
-def _data(config: TrialConfig, measured: dict[str, Any] | None) -> Element:
+def _data(results: Sequence[TrialResult]) -> Element:
+    config, measured = results[0].config, next((result.measured for result in results if result.ok), None)
     terms: list[tuple[str, Child]] = [("data set", config.data.label)]
     terms += [(f"option {name}", json.dumps(value)) for name, value in config.data.options.items() if name != "root"]
     if config.setting:
@@ -106,18 +107,38 @@ def _data(config: TrialConfig, measured: dict[str, Any] | None) -> Element:
         notes = data["split_notes"] or ["none: loading the splits raised no doubt"]
         terms.append(("notes on the split", "; ".join(map(str, notes))))
     terms += [(f"sha256 of {split}", tag("code", value)) for split, value in config.fingerprints.items()]
-    audit = shlex.join(["zoo", "audit", *_data_words(config.data)[1:]])
-    terms.append(("leakage between splits", tag("code", audit)))
+    terms += _audit(results)
     return tag("dl", *_terms(terms))
+
+
+def _audit(results: Sequence[TrialResult]) -> list[tuple[str, Child]]:
+    """The verdict, who touches whom, and the command that names every pair."""
+    found = next((audit for result in results if (audit := result.audit) is not None), None)
+    terms: list[tuple[str, Child]] = []
+    if found is None:
+        terms.append(("audit of the splits", "not in these result files, which an earlier version wrote"))
+    else:
+        terms.append(("audit of the splits", found.verdict))
+        touching = [
+            f"{patches:,} {second} patches: {KINDS.get(kind, kind)} as in {first} ({kind})"
+            for first, second, kind, patches in found.touched
+            if kind
+        ]
+        if touching:
+            terms.append(("what leaks", "; ".join(touching)))
+    command = shlex.join(["zoo", "audit", *_data_words(results[0].config.data)[1:]])
+    return [*terms, ("every pair that touches", tag("code", command))]
 
 
 def _recipe(recipe: Recipe) -> list[tuple[str, Child]]:
     values = recipe.to_dict()
     summary = "" if "[" in recipe.name else f": {recipe.summary}"
+    if recipe.time_limit is not None:
+        values["time_limit"] = f"{recipe.time_limit:g} s a trial"
     rest = {name: value for name, value in values.items() if name not in ("name", "summary") and value is not None}
     return [
         ("recipe", f"{recipe.name}{summary}"),
-        *((name.replace("_", " "), str(value)) for name, value in rest.items()),
+        *((name.replace("_", " "), _said(value)) for name, value in rest.items()),
     ]
 
 
@@ -208,6 +229,13 @@ def _terms(terms: Iterable[tuple[str, Child]]) -> Iterable[Element]:
 
 def _is_short(value: Any) -> bool:
     return value not in (None, "", []) and len(_plain(value)) < 200
+
+
+def _said(value: Any) -> str:
+    """Of a recipe, in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> str:

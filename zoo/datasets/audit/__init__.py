@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.datasets.audit.remembered import verdict
-from zoo.datasets.audit.report import KINDS, Audit, SharedScene, Touch
+from zoo.datasets.audit.report import KINDS, Audit, AuditSummary, SharedScene, Touch
 from zoo.datasets.audit.run import audit
 
-__all__ = ["KINDS", "Audit", "SharedScene", "Touch", "audit", "verdict"]
+__all__ = ["KINDS", "Audit", "AuditSummary", "SharedScene", "Touch", "audit", "verdict"]

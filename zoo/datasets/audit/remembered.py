@@ -7,21 +7,21 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from zoo.datasets.audit.report import AuditSummary
 from zoo.datasets.audit.run import audit
 from zoo.datasets.base import PatchDataset
 from zoo.errors import ZooError
 from zoo.files import cache_folder, write_json_atomic
 
-VERSION = 2
+VERSION = 3
 """To be raised when the audit finds more, so that old verdicts are not believed."""
 
 MOST = 6000
 """Patches above which shifted overlaps are left to ``zoo audit``: they would take minutes [O]."""
 
 
-def verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> tuple[bool, str]:
+def verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
     """Audit splits, or remember what an audit of the same patches found.
 
     Args:
@@ -29,22 +29,20 @@ def verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str])
         fingerprints: of each.
 
     Returns:
-        Whether they leak, and one line that says so.
+        Whether they leak, one line that says so, and how many patches touch.
 
     Raises:
         ZooError: as :func:`zoo.datasets.audit.audit`.
     """
     kept = _kept(fingerprints)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found: Any = json.loads(kept.read_text(encoding="utf-8"))
-        return bool(found["leaks"]), str(found["verdict"])
+        return AuditSummary.from_dict(json.loads(kept.read_text(encoding="utf-8")))
     whole = sum(len(dataset) for dataset in splits.values()) <= MOST
-    result = audit(splits, overlaps=whole)
-    text = "; ".join((result.verdict(), *result.notes))
+    found = audit(splits, overlaps=whole).summary()
     # A cache that cannot be written costs the next run some seconds, and is no reason to stop this one.
     with suppress(ZooError):
-        write_json_atomic(kept, {"leaks": result.leaks, "verdict": text})
-    return result.leaks, text
+        write_json_atomic(kept, found.to_dict())
+    return found
 
 
 def _kept(fingerprints: Mapping[str, str]) -> Path:

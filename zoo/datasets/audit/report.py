@@ -68,6 +68,47 @@ class SharedScene:
 
 
 @dataclass(frozen=True)
+class AuditSummary:
+    """What is told of an audit, and kept in result files.
+
+    Attributes:
+        leaks: whether any two splits touch; None when the audit could not be done.
+        verdict: one line that says so, and what was left out.
+        touched: first split, second split, kind of :data:`KINDS` or "" for all together, and how many patches of the
+            second touch the first.
+    """
+
+    leaks: bool | None
+    verdict: str
+    touched: tuple[tuple[str, str, str, int], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        names = ("first", "second", "kind", "patches")
+        touched = [dict(zip(names, one, strict=True)) for one in self.touched]
+        return {"leaks": self.leaks, "verdict": self.verdict, "touched": touched}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AuditSummary:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            KeyError: if something is missing.
+            TypeError: if something is of another type.
+            ValueError: if the numbers say something else than ``leaks``.
+        """
+        leaks, verdict = values["leaks"], values["verdict"]
+        if not isinstance(verdict, str) or not (leaks is None or isinstance(leaks, bool)):
+            raise TypeError("an audit needs a verdict, and whether there is a leak")
+        touched = tuple(
+            (str(one["first"]), str(one["second"]), str(one["kind"]), int(one["patches"])) for one in values["touched"]
+        )
+        if bool(touched) != bool(leaks):
+            raise ValueError("the audit's numbers of patches do not fit its verdict")
+        return cls(leaks, verdict, touched)
+
+
+@dataclass(frozen=True)
 class Audit:
     """What was found between the splits of a data set.
 
@@ -108,6 +149,16 @@ class Audit:
             if counts.get("", 0)
         ]
         return f"LEAK {'; '.join(parts)}"
+
+    def summary(self) -> AuditSummary:
+        """Give the verdict, the notes behind it, and the numbers of patches that touch."""
+        touched = tuple(
+            (first, second, kind, count)
+            for (first, second), counts in self.touched.items()
+            for kind, count in counts.items()
+            if count
+        )
+        return AuditSummary(self.leaks, "; ".join((self.verdict(), *self.notes)), touched)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON values: everything, every pair included."""

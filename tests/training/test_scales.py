@@ -1,0 +1,219 @@
+"""A bundle that looks at several magnifications: the mean it takes, the statistics of each, and the way to the disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.datasets.statistics import BandStatistics, Statistics
+from zoo.errors import ConfigError, ResultError
+from zoo.physics.bands import Band
+from zoo.registry import create_model
+from zoo.training.adaptation import adapt
+from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, sha256_of
+from zoo.training.precision import ComputeFormat
+from zoo.training.predictor import landslide_probability
+from zoo.training.running_statistics import Moments, stored
+from zoo.training.scales import MeanOfScales, choose_scale, magnify, middle_distance
+
+OPTIONS = {"widths": [4, 4, 4]}
+BANDS = (Band("NDVI", "1"), Band("slope", "degree"))
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    torch.manual_seed(0)
+    bands = tuple(
+        BandStatistics(name=band.name, mean=mean, std=std, minimum=0, maximum=1, low=0, high=1, count=9)
+        for band, mean, std in zip(BANDS, (0.25, 20.0), (0.5, 10.0), strict=True)
+    )
+    return Bundle(
+        model="unet",
+        options=OPTIONS,
+        bands=BANDS,
+        statistics=Statistics(bands, patches=3),
+        compute_format=ComputeFormat("fp32", False),
+        class_names=("background", "landslide"),
+        threshold=0.4,
+        metrics={},
+        data={"name": "folder", "options": {}, "fingerprints": {}},
+        recipe={"batch_size": 4},
+        seed=0,
+        environment={},
+        state=create_model("unet", 2, 2, **OPTIONS).state_dict(),
+    )
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(5, 2, 16, 16, generator=generator) * torch.tensor([0.3, 25.0])[:, None, None] + 4
+
+
+class Squares(nn.Module):
+    """Logits that are no linear function of the pixel, so that the order of mean and softmax shows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.square()], 1)
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers: NDArray[np.float64] = np.exp(logits)
+    return powers / powers.sum(0)
+
+
+def test_the_mean_is_that_of_the_probabilities() -> None:
+    """At magnification 2 a row of two pixels a, b becomes a, (3a + b) / 4, (a + 3b) / 4, b, and pairs are averaged."""
+    one, two = 0.5, -1.5
+    image = torch.tensor([one, two]).expand(1, 1, 2, 2)
+    found = MeanOfScales(Squares(), (1, 2))(image).softmax(1)[0, :, 0].double().numpy()
+    row = np.array([one, (3 * one + two) / 4, (one + 3 * two) / 4, two])
+    larger = softmax(np.stack([row, row**2]))
+    expected = (softmax(np.stack([row[[0, 3]], row[[0, 3]] ** 2])) + larger.reshape(2, 2, 2).mean(2)) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    scales=st.sets(st.sampled_from([1, 1.25, 1.5, 2, 3.7, 4]), min_size=1),
+)
+@settings(max_examples=30, deadline=None)
+def test_an_even_image_looks_the_same_at_any_scale(height: int, width: int, scales: set[float]) -> None:
+    image = torch.full((1, 1, height, width), 0.75)
+    found = MeanOfScales(Squares(), sorted(scales))(image)
+    assert found.shape == (1, 2, height, width)
+    torch.testing.assert_close(found.softmax(1), Squares()(image).softmax(1))
+
+
+def test_a_single_logit_stays_one() -> None:
+    image = torch.tensor([[[[-2.0, 3.0]]]])
+    torch.testing.assert_close(MeanOfScales(nn.Identity(), (1,))(image), image)
+    certain = MeanOfScales(nn.Identity(), (1, 2))(torch.full((1, 1, 2, 2), 200.0))
+    assert bool(torch.isfinite(certain).all())
+    assert float(landslide_probability(certain).min()) > 1 - 1e-6
+
+
+def test_every_scale_gets_the_statistics_of_the_magnified_images(bundle: Bundle, images: Tensor) -> None:
+    together = adapt(bundle, [images], share=1.0, scales=(1, 1.5, 2)).predictor().model
+    for scale, one in zip((1, 1.5, 2), together.models, strict=True):
+        alone = adapt(bundle, [magnify(images, scale)], share=1.0).predictor().model
+        close(stored(one), stored(alone))
+    first, _, last = (stored(one)["encoder.0.1"].var for one in together.models)
+    assert not torch.allclose(first, last, rtol=0.05)
+
+
+def close(found: dict[str, Moments], expected: dict[str, Moments]) -> None:
+    assert list(found) == list(expected)
+    for name, moments in found.items():
+        torch.testing.assert_close(moments.mean, expected[name].mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(moments.var, expected[name].var, rtol=1e-4, atol=1e-6)
+
+
+def test_a_bundle_of_several_scales_survives_the_disk(bundle: Bundle, images: Tensor, tmp_path: Path) -> None:
+    adapted = adapt(bundle, [images], share=1.0, scales=(1, 1.5))
+    adapted.save(tmp_path)
+    back = Bundle.load(tmp_path)
+    assert back.scales == (1.0, 1.5)
+    assert back.adaptation is not None
+    assert back.adaptation["scales"] == [1.0, 1.5]
+    assert {shift["scale"] for shift in back.adaptation["shifts"]} == {1.0, 1.5}
+    with torch.inference_mode():
+        before, after = (one.predictor()(images) for one in (adapted, back))
+        plain = adapt(bundle, [images], share=1.0).predictor()(images)
+    assert torch.equal(before, after)
+    assert not torch.allclose(after.softmax(1), plain.softmax(1), atol=1e-3)
+
+
+def test_adapting_again_starts_from_the_first_scale(bundle: Bundle, images: Tensor) -> None:
+    twice = adapt(adapt(bundle, [images], share=1.0, scales=(1, 2)), [images], share=1.0)
+    assert twice.scales == (1.0,)
+    assert set(twice.state) == set(bundle.state)
+    assert twice.adaptation is not None
+    assert twice.adaptation["predictions"]["plain"] != twice.adaptation["predictions"]["adapted"]
+
+
+@pytest.mark.parametrize("scales", [(), (0.5,), (1, 1), (5,), (float("nan"),)])
+def test_magnifications_that_are_none_are_refused(bundle: Bundle, images: Tensor, scales: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"option scales: .* different numbers from 1 to 4"):
+        adapt(bundle, [images], scales=scales)
+
+
+def drop_statistics(folder: Path) -> None:
+    state = {name: value for name, value in load_file(folder / WEIGHTS).items() if "running_var" not in name}
+    save_file(state, folder / WEIGHTS)
+    description = json.loads((folder / DESCRIPTION).read_text())
+    description["weights"]["sha256"] = sha256_of(folder / WEIGHTS)
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+
+
+def spoil_scales(folder: Path) -> None:
+    text = (folder / DESCRIPTION).read_text()
+    description = json.loads(text) | {"scales": [1, 70]}
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+
+
+def name_another_scale(folder: Path) -> None:
+    description = json.loads((folder / DESCRIPTION).read_text()) | {"scales": [1, 3]}
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (drop_statistics, "the weights do not fit"),
+        (spoil_scales, "the bundle is damaged"),
+        (name_another_scale, r"the weights do not fit|lacks normalisation statistics at magnification 3"),
+    ],
+)
+def test_a_bundle_whose_scales_were_damaged_is_refused(
+    bundle: Bundle, images: Tensor, tmp_path: Path, damage: Callable[[Path], None], complaint: str
+) -> None:
+    adapt(bundle, [images], scales=(1, 2)).save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ResultError, match=complaint):
+        Bundle.load(tmp_path).predictor()
+
+
+def test_the_middle_layers_decide_and_a_small_gain_does_not() -> None:
+    distances = [9.0, 9.0, 1.0, 2.0, 3.0, 4.0, *[9.0] * 6]
+    assert middle_distance(distances) == pytest.approx(2.5)
+    assert middle_distance([4.0]) == 4.0
+    assert choose_scale({1.0: 1.0, 1.5: 0.59, 2.0: 0.5}) == 2.0
+    assert choose_scale({1.0: 1.0, 1.5: 0.61, 2.0: 0.7}) == 1.0
+    assert choose_scale({1.0: 1.0, 1.5: 0.5, 2.0: 0.5}) == 1.5
+    assert choose_scale({1.0: 0.0, 1.5: 0.0, 2.0: 0.0}) == 1.0
+
+
+def test_a_region_of_smaller_shapes_is_magnified_and_the_own_one_is_not(bundle: Bundle) -> None:
+    """Smooth noise, and the same noise seen from twice as far away."""
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(12, 2, 96, 96, generator=generator)
+    for _ in range(3):
+        noise = F.avg_pool2d(noise, 5, 1, 2, count_include_pad=False)
+    noise = noise / noise.std() * torch.tensor([0.5, 10.0])[:, None, None] + torch.tensor([0.25, 20.0])[:, None, None]
+    own, far = noise[:, :, :48, :48], F.avg_pool2d(noise, 2)
+    trained = adapt(bundle, [own], share=1.0)
+    for target, scale in ((own, 1.0), (far, 2.0)):
+        adapted = adapt(trained, [target], share=1.0, scales="auto")
+        assert adapted.scales == (scale,)
+        assert adapted.adaptation is not None
+        assert set(adapted.adaptation["scale_distances"]) == {"1", "1.5", "2"}
+        assert {shift["scale"] for shift in adapted.adaptation["shifts"]} == {scale}
+
+
+def test_the_bands_alone_choose_no_scale(bundle: Bundle, images: Tensor) -> None:
+    with pytest.raises(ConfigError, match="no scale can be chosen by the bands alone"):
+        adapt(bundle, [images], which="bands", scales="auto")
+    assert adapt(bundle, [images], share=1.0, which="bands", scales=(1, 2)).scales == (1.0, 2.0)
