@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from zoo.bench.config import DataSource
+from zoo.mapping.forward import TileForward
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
 
@@ -75,12 +77,19 @@ def predict(bundle: Bundle, patches: Subset[Any], turns: int = 0) -> Tensor:
     return torch.cat(found)
 
 
+@torch.inference_mode()
+def predict_d4(bundle: Bundle, patches: Subset[Any]) -> Tensor:
+    """The same, averaged over the eight flips and rotations as `zoo map --tta` does it."""
+    forward = TileForward(bundle.predictor(), torch.device("cpu"), tta=True)
+    return torch.from_numpy(np.stack([forward(sample["image"].numpy()) for sample in patches]))
+
+
 def overlap(one: Tensor, other: Tensor) -> float:
     """Dice of two masks."""
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
-def measure(bundle: Bundle, patches: Subset[Any], views: bool) -> dict[str, float]:
+def measure(bundle: Bundle, patches: Subset[Any], views: bool, d4: bool) -> dict[str, float]:
     """Pooled Dice at 0.5 and at the frozen threshold, and what a user without labels could compute."""
     probability = predict(bundle, patches)
     truth = torch.stack([sample["mask"] for sample in patches]) == 1
@@ -94,6 +103,8 @@ def measure(bundle: Bundle, patches: Subset[Any], views: bool) -> dict[str, floa
         "entropy": float(-(inside * inside.log() + (1 - inside) * (1 - inside).log()).mean()),
         "expected_dice": float(2 * probability[called].sum() / (called.sum() + probability.sum())),
     }
+    if d4:
+        figures["dice_d4"] = overlap(predict_d4(bundle, patches) >= 0.5, truth)
     if views:
         figures["agreement"] = overlap(called, predict(bundle, patches, turns=1) >= 0.5)
     return figures
@@ -116,7 +127,7 @@ def rows_of(path: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any
                     "statistics": name,
                     "scales": bundle.scales,
                     "scale_distances": (bundle.adaptation or {}).get("scale_distances"),
-                    **measure(bundle, patches, arguments.views),
+                    **measure(bundle, patches, arguments.views, arguments.d4),
                     "shifts": shifts,
                 }
 
@@ -135,10 +146,11 @@ def main() -> None:
     parser.add_argument("--regions", nargs="+", default=[], help=f"these alone; {OWN} is the own one")
     parser.add_argument("--scales", nargs="+", default=[], help="also seen so: auto, 2 or 1,1.5,2")
     parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
+    parser.add_argument("--d4", action="store_true", help="also the mean over flips and rotations, as zoo map --tta")
     parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    columns = (*COLUMNS, "agreement") if arguments.views else COLUMNS
+    columns = (*COLUMNS, *["agreement"] * arguments.views, *["dice_d4"] * arguments.d4)
     print(" ".join(f"{column:>{width(column)}}" for column in ("bundle", *columns)))
     rows = []
     for path in arguments.bundles:

@@ -231,7 +231,7 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
         (no_such_scene, "unknown group 's9'"),
         (a_split_of_everything, "test_groups chooses a split"),
         (no_number, "'half' is no share"),
-        (no_numbers, "are no numbers, such as 1,1.5,2; auto chooses"),
+        (no_numbers, "'1,large' are no magnifications"),
         (too_large, "different numbers from 1 to 4"),
         (cut_bundle, "sha256 differs"),
         (no_labels_to_measure_with, "holds no folder of images with a folder of masks"),

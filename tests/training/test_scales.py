@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.errors import ConfigError, ResultError
+from zoo.mapping.forward import smallest_side
+from zoo.mapping.run import predictor_digest
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.adaptation import adapt
@@ -134,6 +137,12 @@ def test_a_bundle_of_several_scales_survives_the_disk(bundle: Bundle, images: Te
         plain = adapt(bundle, [images], share=1.0).predictor()(images)
     assert torch.equal(before, after)
     assert not torch.allclose(after.softmax(1), plain.softmax(1), atol=1e-3)
+
+
+def test_the_size_that_the_model_needs_is_known_and_scales_tell_predictors_apart(bundle: Bundle) -> None:
+    one, other = (replace(bundle, scales=(scale,)).predictor() for scale in (1.5, 2.0))
+    assert smallest_side(one) == smallest_side(bundle.predictor()) > 1
+    assert predictor_digest(one) != predictor_digest(other)
 
 
 def test_adapting_again_starts_from_the_first_scale(bundle: Bundle, images: Tensor) -> None:

@@ -10,7 +10,7 @@ import click
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import progress, stoppable
-from zoo.cli.scales_option import SCALES, Scales
+from zoo.cli.scales import parse_scales
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--scales",
-    type=SCALES,
+    metavar="auto|X,X,...",
     default="1",
     show_default=True,
     help="Magnifications at which every image is seen, such as 1,1.5,2; auto chooses one.",
@@ -72,7 +72,7 @@ def adapt(
     groups: str | None,
     share: str,
     which: Literal["layers", "bands", "both"],
-    scales: Scales,
+    scales: str,
     measured: str | None,
     limit: int | None,
     device: str,
@@ -105,7 +105,7 @@ def adapt(
 
     if data is None:
         raise ConfigError("no target is named", where="--data", hint="Name a folder with images of the new region")
-    wanted = _share(share)
+    wanted, magnifications = _share(share), parse_scales(scales)
     loaded = Bundle.load(bundle)
     source = DataSource.parse(data, collect(data_options, **given))
     if (folder / "bundle.json").exists():
@@ -124,7 +124,7 @@ def adapt(
             target.batches(),
             share=wanted,
             which=which,
-            scales=scales,
+            scales=magnifications,
             device=place,
             pixels=PIXELS if limit is None else limit * target.read(0)[0].size,
             seed=seed,

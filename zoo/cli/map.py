@@ -15,7 +15,7 @@ from zoo.cli.console import note, warn
 from zoo.cli.console import out as standard_output
 from zoo.cli.map_products import check_products, make_products, product_options
 from zoo.cli.progress import progress, stoppable
-from zoo.cli.scales_option import SCALES, Scales
+from zoo.cli.scales import Scales, parse_scales
 from zoo.errors import ConfigError, ResultError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--adapt", is_flag=True, help="Re-estimate the model's normalisation statistics on the scene first.")
 @click.option(
-    "--scales", type=SCALES,
+    "--scales", metavar="auto|X,X,...",
     help="With --adapt: magnifications at which every tile is seen, such as 1,1.5,2; auto chooses one.",
 )  # fmt: skip
 @click.option(
@@ -241,7 +241,7 @@ def _scales(given: dict[str, Any]) -> Scales | None:
         raise ConfigError(
             "statistics at other magnifications come from the scene", where="--scales", hint="Add --adapt"
         )
-    return (given["scales"] or (1.0,)) if given["adapt"] else None
+    return parse_scales(given["scales"] or "1") if given["adapt"] else None
 
 
 def _classes(given: dict[str, Any], threshold: float) -> ProbabilityClasses | None:

@@ -221,8 +221,9 @@ def local_runner(
 
 
 def predictor_digest(predictor: Predictor) -> str:
-    """A sha256 of weights, buffers and normalisation: what tells one predictor from another."""
-    digest = hashlib.sha256(type(predictor.model).__qualname__.encode())
+    """A sha256 of weights, buffers, normalisation and magnifications: what tells one predictor from another."""
+    model = predictor.model
+    digest = hashlib.sha256(f"{type(model).__qualname__} {model.extra_repr()}".encode())
     tensors = {**predictor.state_dict(), "mean": predictor.mean, "std": predictor.std}
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

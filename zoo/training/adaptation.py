@@ -33,7 +33,6 @@ from zoo.training.running_statistics import (
 )
 from zoo.training.scales import (
     AS_IT_IS,
-    AUTO,
     CANDIDATES,
     check_scales,
     choose_scale,
@@ -97,9 +96,8 @@ def adapt(
         raise ConfigError(f"a share of {share:g} is not between 0 and 1", where="option share")
     if which not in get_args(Which):
         raise ConfigError(f"{which!r} are no statistics", where="option which", hint="layers, bands or both")
-    automatic = scales == AUTO
-    tried = check_scales(CANDIDATES if automatic else scales)
-    if automatic and which == "bands":
+    tried = CANDIDATES if scales == "auto" else check_scales(scales)
+    if scales == "auto" and which == "bands":
         raise ConfigError(
             "no scale can be chosen by the bands alone", where="option scales", hint="Name it, or adapt the layers"
         )
@@ -138,7 +136,7 @@ def adapt(
             )
         found[scale] = stored(model)
     distances = {scale: middle_distance([one.distance for one in shifts.values()]) for scale, shifts in at.items()}
-    chosen = (choose_scale(distances),) if automatic else tried
+    chosen = (choose_scale(distances),) if scales == "auto" else tried
     state: dict[str, Tensor] = {}
     for scale in chosen:
         store(model, found[scale])

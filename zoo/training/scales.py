@@ -19,7 +19,6 @@ from zoo.training.running_statistics import tracked_layers
 LARGEST = 4.0
 """Magnification beyond which a pixel's neighbourhood holds nothing but the interpolation [O]."""
 AS_IT_IS = (1.0,)
-AUTO = "auto"
 CANDIDATES = (1.0, 1.5, 2.0)
 """Magnifications that are compared where one is to be chosen [O]."""
 NEARER = 0.6
@@ -96,6 +95,11 @@ class MeanOfScales(nn.Module):
         super().__init__()
         self.scales = check_scales(scales)
         self.models = nn.ModuleList([model, *(copy.deepcopy(model) for _ in self.scales[1:])])
+
+    @property
+    def minimum_size(self) -> int:
+        """Height and width that the model itself needs."""
+        return int(getattr(self.models[0], "minimum_size", 1))
 
     def extra_repr(self) -> str:
         """The scales."""
