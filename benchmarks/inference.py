@@ -6,7 +6,7 @@ the optimised U-Net. "eager" is what a user has who installs the library and cal
 and one without, and the two take turns. Weights are random, so bf16 is timed without its gate, which
 `benchmarks/bf16_gate.py` tries on trained weights.
 
---int8 times eight-bit graphs in ONNX Runtime and OpenVINO as well, made as `zoo export` makes them first, calibrated on
+--int8 times eight-bit graphs in ONNX Runtime and OpenVINO as well, made as `zoo export` tries them first, calibrated on
 two of the images; whether they may be used is for `zoo export` to judge.
 
 python benchmarks/inference.py [--models unet,...] [--batches 1,16] [--size 128] [--seconds 20] [--int8] [--json FILE]
@@ -90,11 +90,11 @@ def worker(pipe: Connection, name: str, batch: int, options: argparse.Namespace,
 
         return OpenVinoModule(model, images, dynamic=False, graph=graph)
 
-    def eight_bits(*, outputs_too: bool) -> Any:
+    def eight_bits() -> Any:
         from zoo.deploy.export.quantise import quantise
         from zoo.deploy.onnx_graph import export_onnx
 
-        return quantise(export_onnx(model, images, dynamic=False), list(images[:2]), outputs_too=outputs_too)
+        return quantise(export_onnx(model, images, dynamic=False), list(images[:2]))
 
     makers: dict[str, Callable[[], Any]] = {
         "eager": lambda: model,
@@ -102,8 +102,8 @@ def worker(pipe: Connection, name: str, batch: int, options: argparse.Namespace,
         "ours bf16": lambda: ours("bf16", "ours bf16", model),
         "ONNX Runtime": onnx_runtime,
         "OpenVINO": openvino,
-        "ONNX Runtime int8": lambda: onnx_runtime(eight_bits(outputs_too=True)),
-        "OpenVINO int8": lambda: openvino(eight_bits(outputs_too=False)),
+        "ONNX Runtime int8": lambda: onnx_runtime(eight_bits()),
+        "OpenVINO int8": lambda: openvino(eight_bits()),
     }
     labels = list(RAISED if raised else PLAIN)
     if raised and options.int8:

@@ -37,6 +37,7 @@ from zoo.training.recipes import get_recipe
 
 EAGER, FP32, BF16 = "eager", "ours fp32", "ours bf16"
 VARIANTS = (EAGER, FP32, BF16)
+ALLOCATORS = {"both": (False, True), "as installed": (False,), "raised": (True,)}
 
 
 class ScaledOutputs(nn.Module):
@@ -124,7 +125,8 @@ def speed(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     context = get_context("spawn")
     pipes: dict[bool, Connection] = {}
     processes = []
-    for raised in (False, True):
+    settings = ALLOCATORS[arguments.allocator]
+    for raised in settings:
         pipes[raised], there = context.Pipe()
         processes.append(context.Process(target=worker, args=(there, name, arguments, raised)))
         processes[-1].start()
@@ -150,7 +152,7 @@ def speed(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "size": arguments.size,
             "variant": variant + (" + allocator" if raised else ""),
             "seconds": seconds,
-            "ratio": median[False, EAGER] / seconds,
+            "ratio": median[settings[0], EAGER] / seconds,
             "ratio_same_allocator": median[raised, EAGER] / seconds,
         }
         for (raised, variant), seconds in median.items()
@@ -200,6 +202,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=24, help="of the comparison of losses, on 64-pixel crops; 0: none")
+    parser.add_argument("--allocator", choices=ALLOCATORS, default="both", help="one process beside no other, or both")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

@@ -39,7 +39,8 @@ class ParallelForm(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.split(min(self.images, math.ceil(len(x) / self.streams)))
+        size = min(self.images, math.ceil(len(x) / self.streams))
+        parts = torch.split(x, size)
         if len(parts) == 1:
             return self._part(x)
         return torch.cat(list(self._executor().map(self._part, parts)))

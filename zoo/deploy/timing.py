@@ -15,7 +15,7 @@ def time_interleaved(
     candidates: Mapping[str, Callable[[], object]],
     device: torch.device,
     *,
-    seconds: float = 4.0,
+    seconds: float = 2.0,
     most: int = 20,
     least: int = 3,
 ) -> dict[str, float]:

@@ -48,15 +48,16 @@ class DoubledConv2d(nn.Module):
         batch, _, height, width = x.shape
         # Pixel (i, j) of a parity lies at (i + row parity, j + column parity): windows overlap the border by one.
         found = self.small(x, self.activation if self.beside is None else NO_ACTIVATION).permute(0, 2, 3, 1)
-        y = found.new_empty((batch, height, 2, width, 2, self.outputs))
+        doubled = found.new_empty((batch, height, 2, width, 2, self.outputs))
         for parity, part in enumerate(found.split(self.outputs, dim=-1)):
             down, right = divmod(parity, 2)
-            y[:, :, down, :, right] = part[:, down : down + height, right : right + width]
-        total = y.reshape(batch, 2 * height, 2 * width, self.outputs).permute(0, 3, 1, 2)
+            doubled[:, :, down, :, right] = part[:, down : down + height, right : right + width]
+        total: Tensor = doubled.reshape(batch, 2 * height, 2 * width, self.outputs).permute(0, 3, 1, 2)
         if self.beside is None:
             return total
         assert skip is not None
-        return self.beside.add_to(total, skip, self.activation)
+        y: Tensor = self.beside.add_to(total, skip, self.activation)
+        return y
 
 
 class DoublingBlock(nn.Module):
@@ -114,9 +115,7 @@ def fuse_doubling(model: nn.Module, image: Tensor) -> int:
     """
     channels: dict[str, int] = {}
     handles = [
-        module.register_forward_pre_hook(
-            lambda block, given, name=name: channels.__setitem__(name, given[0].shape[1])  # type: ignore[misc]
-        )
+        module.register_forward_pre_hook(lambda block, given, name=name: channels.__setitem__(name, given[0].shape[1]))
         for name, module in model.named_modules()
         if is_doubling(module)
     ]

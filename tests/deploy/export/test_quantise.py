@@ -46,10 +46,9 @@ def test_float16_normalises_in_float32(high_ground: Predictor) -> None:
     assert {one.data_type for one in kernels} == {10}, "float16, as ONNX numbers types"
 
 
-@pytest.mark.parametrize("outputs_too", [False, True])
-def test_eight_bits_follow_the_ranges_of_the_patches(high_ground: Predictor, outputs_too: bool) -> None:
+def test_eight_bits_follow_the_ranges_of_the_patches(high_ground: Predictor) -> None:
     graph = export_onnx(high_ground, images(2))
-    quantised = quantise(graph, list(images(8)), outputs_too=outputs_too)
+    quantised = quantise(graph, list(images(8)))
     names = [node.name for node in graph.graph.node if node.op_type == "Conv"]
     both, last, none = (difference(spare(quantised, graph, names[2 - count :]), high_ground) for count in (0, 1, 2))
     assert 1e-4 < both < 0.05
@@ -65,10 +64,9 @@ def weights_of(graph: Any) -> set[str]:
 
 def test_what_loses_most_stays_in_float32_first(high_ground: Predictor) -> None:
     coarse = high_ground.model[2].weight.data  # type: ignore[index,union-attr]
-    coarse[:, 0], coarse[:, 1:] = 0.0, coarse[:, 1:] / 50
-    high_ground.model[0].weight.data[0] *= 1000  # type: ignore[index,union-attr]
+    coarse[:, 0] *= 1000  # one band of its input decides, so that what the others say is lost
     graph = export_onnx(high_ground, images(2))
-    found = list(eight_bit_graphs(graph, list(images(8)), outputs_too=False))
+    found = list(eight_bit_graphs(graph, list(images(8))))
     assert found[0][0] == ""
     assert {what for what, _ in found[1:]} == {"the 1 of 2 convolutions that lose most stay in float32"}
     floats = {name for node in found[1][1].graph.node if node.op_type == "Conv" for name in node.input[1:2]}

@@ -1,6 +1,7 @@
 """Eight-bit convolutions: ONNX Runtime's static quantisation, calibrated on patches, with float32 where it hurts most.
 
-Weights become int8 a channel, inputs of convolutions uint8 by the range that the patches show. The graph stays float32
+Weights become int8 a channel, inputs and outputs of convolutions uint8 by the range that the patches show; without the
+outputs ONNX Runtime has no eight-bit kernels, and OpenVINO computed a trained DRs-UNet wrongly. The graph stays float32
 outside: its normalisation, additions, concatenations and attention lose nothing. ONNX Runtime and OpenVINO both run
 such a graph with eight-bit kernels, so one quantiser serves both formats.
 """
@@ -35,21 +36,18 @@ SPARED_SHARES = (1 / 8, 1 / 4, 1 / 2)
 """Of the convolutions, left in float32 one after the other; with more than half of them there is little to gain."""
 
 
-def eight_bit_graphs(
-    graph: onnx.ModelProto, patches: Sequence[Tensor], *, outputs_too: bool
-) -> Iterator[tuple[str, onnx.ModelProto]]:
+def eight_bit_graphs(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> Iterator[tuple[str, onnx.ModelProto]]:
     """Ever more exact graphs of eight-bit convolutions, each made when it is asked for, and what stays in float32.
 
     Args:
         graph: float32, with one input and one output, logits or a probability.
         patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size.
-        outputs_too: see :func:`quantise`.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
         ConfigError: without patches, or for a graph without convolutions.
     """
-    whole = quantise(graph, patches, outputs_too=outputs_too)
+    whole = quantise(graph, patches)
     yield "", whole
     order = _most_harmful_first(whole, graph, patches[:HARM_PATCHES])
     for share in SPARED_SHARES:
@@ -58,14 +56,12 @@ def eight_bit_graphs(
         yield kept, spare(whole, graph, order[:count])
 
 
-def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, outputs_too: bool = False) -> onnx.ModelProto:
+def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> onnx.ModelProto:
     """The graph with eight-bit convolutions.
 
     Args:
         graph: float32, with one input.
         patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size; the ranges are taken from them.
-        outputs_too: make eight-bit numbers of what convolutions give, and not only of what they take. ONNX Runtime has
-            eight-bit kernels for nothing else, and OpenVINO is as fast without.
 
     Returns:
         Another graph of the same input and output; metadata are not copied.
@@ -93,7 +89,6 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor], *, outputs_too: 
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            extra_options={} if outputs_too else {"OpTypesToExcludeOutputQuantization": list(QUANTISED)},
         )
         quantised: onnx.ModelProto = onnx_module.load(written)
     open_session(quantised.SerializeToString(), threads=1)

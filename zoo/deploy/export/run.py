@@ -192,7 +192,7 @@ def _writers(
             for batch in _batches(splits["train"], CALIBRATION_PATCHES, wish.tile_size)
             for image in batch["image"]
         ]
-        graphs = eight_bit_graphs(graph, patches, outputs_too=wish.to == "onnx")
+        graphs = eight_bit_graphs(graph, patches)
     elif wish.precision == "fp16" and wish.to == "onnx":
         graphs = [("", half_precision(graph))]
     for kept, made in graphs:
