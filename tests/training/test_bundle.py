@@ -49,7 +49,7 @@ def bundle() -> Bundle:
 
 def test_a_bundle_predicts_the_same_after_the_disk(bundle: Bundle, tmp_path: Path) -> None:
     digest = bundle.save(tmp_path / "b")
-    back = Bundle.load(tmp_path / "b")
+    back = Bundle.load(str(tmp_path / "b"))
     assert back.weights_sha256 == digest
     for name in ("model", "options", "bands", "statistics", "compute_format", "class_names", "threshold", "metrics"):
         assert getattr(back, name) == getattr(bundle, name), name

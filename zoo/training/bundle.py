@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,13 @@ class Bundle:
         return digest
 
     @classmethod
-    def load(cls, folder: Path) -> Bundle:
+    def load(cls, folder: str | os.PathLike[str]) -> Bundle:
         """Read a bundle and check that its weights are those that were saved.
 
         Raises:
             ResultError: if a file is missing, cut short, of another format or altered.
         """
+        folder = Path(folder)
         description = _read_description(folder)
         weights = folder / WEIGHTS
         try:
