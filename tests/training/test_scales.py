@@ -17,45 +17,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.datasets.statistics import BandStatistics, Statistics
+from tests.training.bundles import make_bundle
 from zoo.errors import ConfigError, ResultError
 from zoo.mapping.forward import smallest_side
 from zoo.mapping.run import predictor_digest
-from zoo.physics.bands import Band
-from zoo.registry import create_model
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, sha256_of
-from zoo.training.precision import ComputeFormat
 from zoo.training.predictor import landslide_probability
 from zoo.training.running_statistics import Moments, stored
 from zoo.training.scales import MeanOfScales, choose_scale, magnify, middle_distance
 
-OPTIONS = {"widths": [4, 4, 4]}
-BANDS = (Band("NDVI", "1"), Band("slope", "degree"))
-
 
 @pytest.fixture
 def bundle() -> Bundle:
-    torch.manual_seed(0)
-    bands = tuple(
-        BandStatistics(name=band.name, mean=mean, std=std, minimum=0, maximum=1, low=0, high=1, count=9)
-        for band, mean, std in zip(BANDS, (0.25, 20.0), (0.5, 10.0), strict=True)
-    )
-    return Bundle(
-        model="unet",
-        options=OPTIONS,
-        bands=BANDS,
-        statistics=Statistics(bands, patches=3),
-        compute_format=ComputeFormat("fp32", False),
-        class_names=("background", "landslide"),
-        threshold=0.4,
-        metrics={},
-        data={"name": "folder", "options": {}, "fingerprints": {}},
-        recipe={"batch_size": 4},
-        seed=0,
-        environment={},
-        state=create_model("unet", 2, 2, **OPTIONS).state_dict(),
-    )
+    return make_bundle()
 
 
 @pytest.fixture
