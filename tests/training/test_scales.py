@@ -83,10 +83,12 @@ def test_a_single_logit_stays_one() -> None:
     assert float(landslide_probability(certain).min()) > 1 - 1e-6
 
 
-def test_every_scale_gets_the_statistics_of_the_magnified_images(bundle: Bundle, images: Tensor) -> None:
-    together = adapt(bundle, [images], share=1.0, scales=(1, 1.5, 2)).predictor().model
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_every_scale_gets_the_statistics_of_the_magnified_images(bundle: Bundle, images: Tensor, share: float) -> None:
+    """Each from those of the training: half of the way shows whether it started at another scale's."""
+    together = adapt(bundle, [images], share=share, scales=(1, 1.5, 2)).predictor().model
     for scale, one in zip((1, 1.5, 2), together.models, strict=True):
-        alone = adapt(bundle, [magnify(images, scale)], share=1.0).predictor().model
+        alone = adapt(bundle, [magnify(images, scale)], share=share).predictor().model
         close(stored(one), stored(alone))
     first, _, last = (stored(one)["encoder.0.1"].var for one in together.models)
     assert not torch.allclose(first, last, rtol=0.05)

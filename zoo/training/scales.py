@@ -141,7 +141,7 @@ def with_scales(model: nn.Module, scales: Sequence[float], state: Mapping[str, T
         return model
     together = MeanOfScales(model, scales)
     for scale, one in list(zip(together.scales, together.models, strict=True))[1:]:
-        found = {name.removeprefix(_prefix(scale)): value for name, value in state.items() if is_of(scale, name)}
+        found = {name.removeprefix(_prefix(scale)): value for name, value in state.items() if _is_of(scale, name)}
         expected = {name.removeprefix(_prefix(scale)) for name in statistics_at(scale, one)}
         if set(found) != expected:
             raise ResultError(
@@ -153,11 +153,10 @@ def with_scales(model: nn.Module, scales: Sequence[float], state: Mapping[str, T
 
 def weights_alone(scales: Sequence[float], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What of a bundle's state belongs to the model itself: its weights, and the statistics of the first scale."""
-    return {name: value for name, value in state.items() if not any(is_of(scale, name) for scale in scales[1:])}
+    return {name: value for name, value in state.items() if not any(_is_of(scale, name) for scale in scales[1:])}
 
 
-def is_of(scale: float, name: str) -> bool:
-    """Whether the tensor called ``name`` belongs to a further scale."""
+def _is_of(scale: float, name: str) -> bool:
     return name.startswith(_prefix(scale))
 
 
