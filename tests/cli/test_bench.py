@@ -204,6 +204,8 @@ def test_train_is_killed_resumed_and_leaves_a_bundle_with_pictures(zoo: Zoo, pat
     assert not (tmp_path / "run" / "resume").exists()
     result = json.loads(next((tmp_path / "run" / "trials").glob("*.json")).read_text())
     assert result["training"]["steps"] == 400
+    assert result["audit"]["verdict"].startswith("no leak found between")
+    assert result["audit"]["verdict"] in done.stderr
     assert result["training"]["curve"][0][0] == 1
     refused = zoo(*arguments)
     assert refused.returncode == 2

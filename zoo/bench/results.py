@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ class TrialResult:
     def audit(self) -> AuditSummary | None:
         """What the splits know of each other; None in a file that does not say."""
         return AuditSummary.from_dict(self.measured["audit"]) if "audit" in self.measured else None
+
+    def with_audit(self, found: AuditSummary | None) -> TrialResult:
+        """With what an audit found, unless the result says the same already or has no figures."""
+        if found is None or not self.ok:
+            return self
+        said = self.audit
+        if said is not None and (said.leaks, said.touched) == (found.leaks, found.touched):
+            return self
+        return replace(self, measured={**self.measured, "audit": found.to_dict()})
 
     def save(self, folder: Path) -> Path:
         """Write the result under ``folder/trials``, whole or not at all; its pictures once for all trials.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -79,12 +79,12 @@ class Runner:
                 waiting.append(config)
             else:
                 listener.kept(config, earlier)
-                results[config.file_stem] = self._audited(earlier)
+                results[config.file_stem] = earlier.with_audit(self.audits.get(config.setting))
                 if results[config.file_stem] is not earlier:
                     results[config.file_stem].save(self.folder)
 
         def keep(config: TrialConfig, result: TrialResult) -> None:
-            result = self._audited(result)
+            result = result.with_audit(self.audits.get(config.setting))
             result.save(self.folder)
             self._forget(config)
             listener.finished(config, result)
@@ -119,15 +119,6 @@ class Runner:
             state=self.folder / RESUME / config.file_stem,
             source=self.folder / BUNDLES / config.plain.file_stem if config.adapted else None,
         )
-
-    def _audited(self, result: TrialResult) -> TrialResult:
-        """With what the audit found, unless the result says so already."""
-        found, said = self.audits.get(result.config.setting), result.audit
-        if found is None or not result.ok:
-            return result
-        if said is not None and (said.leaks, said.touched) == (found.leaks, found.touched):
-            return result
-        return replace(result, measured={**result.measured, "audit": found.to_dict()})
 
     def _forget(self, config: TrialConfig) -> None:
         shutil.rmtree(self.folder / RESUME / config.file_stem, ignore_errors=True)

@@ -71,6 +71,7 @@ def train(
     from zoo.bench.leaderboard import make_rows
     from zoo.bench.speed_session import time_models
     from zoo.bench.timing import time_results
+    from zoo.cli.audit import print_verdict
     from zoo.cli.bench_view import BenchView
     from zoo.cli.opening import open_splits
     from zoo.cli.tables import print_leaderboard
@@ -81,6 +82,7 @@ def train(
     place = str(resolve_device(device))
     splits = open_splits(source)
     fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
+    found = print_verdict(splits, fingerprints)
     config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place)
     note(f"{config.label}: {chosen.total_steps(len(splits['train']))} steps of batch {chosen.batch_size} on {place}")
     state = folder / "resume" / config.key
@@ -95,6 +97,7 @@ def train(
     except KeyboardInterrupt:
         warn("stopped; the same command with --resume goes on from the last saved step")
         raise
+    result = result.with_audit(found)
     result.save(folder)
     view.finished(config, result)
     (result,) = time_results([result], folder, partial(time_models, rounds=1))
