@@ -9,7 +9,7 @@ import pytest
 
 from zoo.bench.benchmark import Benchmark, Entry, Setting, settings_of
 from zoo.bench.benchmark_file import load_benchmark
-from zoo.bench.config import DataSource
+from zoo.bench.config import Adapting, DataSource, TrialConfig
 from zoo.bench.paper import TABLES, paper_row
 from zoo.errors import ZooError
 
@@ -46,7 +46,7 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 def test_there_is_a_configuration_for_every_table_and_question() -> None:
     names = {path.stem for path in FILES}
     tables = {"table3_convolutions", "table4_weights", "table5_attention", "table6_models"}
-    assert names == tables | {"fusion", "placement", "leave_one_region_out"}
+    assert names == tables | {"fusion", "placement", "leave_one_region_out", "new_scenes"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -124,7 +124,12 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
         (('label = "plain"', 'label = "enhanced_unet"'), "two models are called 'enhanced_unet'"),
         (("seeds", 'paper = "table9"\nseeds'), "unknown table 'table9'"),
         (("seeds", 'hold_out = ["a", "a"]\nseeds'), "hold_out must be a list of different regions"),
-        (("seeds", "adapt = 1\nseeds"), "adapt must be true or false, not 1"),
+        (("seeds", "adapt = 1\nseeds"), "adapt must be true, false or a table, not 1"),
+        (("seeds", 'adapt = { by = "scene" }\nseeds'), "[adapt]: by: unknown way to adapt 'scene'"),
+        (("seeds", 'adapt = { bye = "group" }\nseeds'), "[adapt]: unknown key 'bye'"),
+        (("seeds", 'adapt = { scales = "1,2" }\nseeds'), '[adapt]: scales must be "auto" or a list of numbers'),
+        (("seeds", "adapt = { scales = [1, true] }\nseeds"), '[adapt]: scales must be "auto" or a list of numbers'),
+        (("seeds", "adapt = { scales = [0.5] }\nseeds"), "[adapt]: option scales: 0.5: magnifications are"),
         (("seeds =", "seeds"), "is no TOML"),
     ],
 )
@@ -170,7 +175,7 @@ def test_flags_override_a_file(write: Callable[[str], Path]) -> None:
 
 def held_out(patches: Path, *names: str, **options: object) -> Benchmark:
     data = DataSource("folder", {"root": str(patches), "group_column": "scene", **options})
-    return Benchmark("loro", "", (Entry("unet"),), data, "quick", {}, (0,), hold_out=names, adapt=True)
+    return Benchmark("loro", "", (Entry("unet"),), data, "quick", {}, (0,), hold_out=names, adapt=Adapting())
 
 
 def test_every_region_is_held_out_in_turn(patches: Path) -> None:
@@ -184,6 +189,26 @@ def test_every_region_is_held_out_in_turn(patches: Path) -> None:
     assert (plain.label, adapted.label) == ("unet", "unet (adapted)")
     assert adapted.plain == plain
     assert adapted.key != plain.key
+
+
+def test_how_models_are_adapted_is_part_of_what_a_trial_is(write: Callable[[str], Path]) -> None:
+    def adapted(line: str) -> TrialConfig:
+        benchmark = load_benchmark(write(GOOD.replace("seeds", f"{line}\nseeds", 1)))
+        plain, found = benchmark.trials(Setting("", benchmark.data), {}, "cpu")[:2]
+        assert found.plain == plain
+        assert TrialConfig.from_dict(found.to_dict()) == found
+        return found
+
+    usual, by_group, larger = map(adapted, ("adapt = true", 'adapt = { by = "group" }', "adapt = { scales = [1, 2] }"))
+    assert usual.adapting == Adapting()
+    assert "adapting" not in usual.to_dict()
+    assert by_group.adapting == Adapting("group")
+    assert larger.adapting == Adapting("split", (1.0, 2.0))
+    assert len({usual.key, by_group.key, larger.key, usual.plain.key}) == 4
+    assert load_benchmark(write(GOOD.replace("seeds", "adapt = false\nseeds", 1))).adapt is None
+    assert load_benchmark(write(GOOD.replace("seeds", 'adapt = { scales = "auto" }\nseeds', 1))).to_dict()["adapt"] == {
+        "scales": "auto"
+    }
 
 
 def test_regions_that_cannot_be_held_out_are_refused(patches: Path) -> None:

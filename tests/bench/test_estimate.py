@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from zoo.bench.config import TrialConfig
+from zoo.bench.config import Adapting, TrialConfig
 from zoo.bench.estimate import START_S, Cost, earlier_costs, makespan, measure_cost
 from zoo.bench.fairness import doubts, unequal_seeds, unequal_steps
 from zoo.bench.folder import check_folder, claimed
@@ -49,6 +49,11 @@ def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:
     # Forty patches are ten steps of four, and a validation after each of the three passes.
     assert cost.seconds(watched, SIZES) == pytest.approx(START_S + 30 * 0.5 + 30 * 0.1 + 3 * 10 * 0.1)
     assert cost.seconds(replace(config, adapted=True), SIZES) == pytest.approx(START_S + 40 * 0.1)
+    twice = replace(config, adapted=True, adapting=Adapting(scales=(1.0, 2.0)))
+    assert cost.seconds(twice, SIZES) == pytest.approx(START_S + 5 * 40 * 0.1)
+    # Three magnifications are looked at, and one of them is measured.
+    chosen = replace(config, adapted=True, adapting=Adapting(scales="auto"))
+    assert cost.seconds(chosen, SIZES) == pytest.approx(START_S + 7.25 * 4 / 3 * 20 * 0.1)
 
 
 def test_jobs_share_the_trials() -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader
 
 from tests.conftest import PATIENCE_S
-from zoo.bench.config import TrialConfig
+from zoo.bench.config import SPLITS, Adapting, DataSource, TrialConfig
 from zoo.bench.executors import LocalExecutor, on_slot
 from zoo.bench.results import TrialResult, load_results, result_path
 from zoo.bench.runner import Runner
@@ -24,6 +25,7 @@ from zoo.bench.worker import TrialJob
 from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError, ZooError
 from zoo.training.bundle import Bundle
+from zoo.training.evaluate import evaluate
 from zoo.training.recipes import get_recipe
 
 Make = Callable[..., TrialConfig]
@@ -156,6 +158,33 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
     assert adapted.measured["adaptation"]["source"]["weights_sha256"] == trained.measured["weights_sha256"]
     assert lost.status == "failed"
     assert "the trained model that it starts from is failed: RuntimeError: no such luck" in lost.error
+
+
+@pytest.mark.slow
+def test_scenes_are_adapted_to_one_by_one_and_measured_together(tmp_path: Path, trial: Make) -> None:
+    source = DataSource("folder", {**trial().data.options, "train_groups": ["s0"], "test_groups": ["s1", "s2"]})
+    plain = trial("normed", data=source, fingerprints={name: source.open(name).fingerprint() for name in SPLITS})
+    trials = [plain, replace(plain, adapted=True), replace(plain, adapted=True, adapting=Adapting("group"))]
+    (_, together, apart), _ = run(tmp_path, *trials)
+    assert apart.ok, apart.error
+    records = apart.measured["adaptation"]["groups"]
+    groups = apart.measured["test"]["groups"]
+    assert [(name, record["target"]["patches"]) for name, record in records.items()] == [
+        (name, groups.count(name)) for name in ("s1", "s2")
+    ]
+    assert apart.measured["test"]["names"] == together.measured["test"]["names"]
+    assert apart.measured["parameters"] == together.measured["parameters"]
+    assert sum(apart.measured["test"]["histogram"]["negative"]) == sum(
+        together.measured["test"]["histogram"]["negative"]
+    )
+    # A bundle measured by itself on its scene gives the figures of that scene.
+    for number, name in enumerate(("s1", "s2")):
+        bundle = Bundle.load(tmp_path / "bundles" / apart.config.file_stem / f"{number}-{name}")
+        assert bundle.adaptation == records[name]
+        loader = DataLoader(DataSource("folder", {**source.options, "test_groups": [name]}).open("test"), batch_size=4)
+        alone = evaluate(bundle.predictor(), bundle.compute_format, loader, bundle.threshold)
+        chosen = apart.counts.select([group == name for group in groups])
+        assert alone.counts.to_dict() == chosen.to_dict()
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from zoo.bench.config import DataSource, TrialConfig
+from zoo.bench.config import Adapting, DataSource, TrialConfig
 from zoo.errors import ConfigError, UnknownNameError, ZooError, suggestion
 from zoo.registry import catalogue
 from zoo.training.recipes import Recipe, get_recipe
@@ -48,7 +48,8 @@ class Benchmark:
         baseline: title of the row that the others are compared with; empty for none.
         paper: a key of :data:`zoo.bench.paper.TABLES`; empty for none.
         hold_out: regions of which each in turn is the test split; ``("all",)`` for all there are, empty for none.
-        adapt: measure every trained model a second time, adapted to the images of the test split.
+        adapt: how every trained model is adapted to the images of the test split and measured a second time; ``None``
+            for no second time.
         speed: measure speed after the training.
     """
 
@@ -62,7 +63,7 @@ class Benchmark:
     baseline: str = ""
     paper: str = ""
     hold_out: tuple[str, ...] = ()
-    adapt: bool = False
+    adapt: Adapting | None = None
     speed: bool = True
 
     def __post_init__(self) -> None:
@@ -90,7 +91,7 @@ class Benchmark:
             "baseline": self.baseline,
             "paper": self.paper,
             "hold_out": list(self.hold_out),
-            "adapt": self.adapt,
+            "adapt": self.adapt is not None and (self.adapt.to_dict() or True),
         }
 
     def with_recipe(self, name: str | None, overrides: Mapping[str, Any]) -> Benchmark:
@@ -163,7 +164,9 @@ class Benchmark:
                     paper=self.paper,
                     baseline=self.baseline,
                 )
-                found += [plain, replace(plain, adapted=True)] if self.adapt else [plain]
+                found.append(plain)
+                if self.adapt is not None:
+                    found.append(replace(plain, adapted=True, adapting=self.adapt))
         return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from zoo.bench.benchmark import Benchmark, Entry
-from zoo.bench.config import DataSource
+from zoo.bench.config import ADAPTED_BY, Adapting, DataSource
 from zoo.bench.paper import TABLES
 from zoo.errors import ConfigError, UnknownNameError, ZooError, suggestion
 from zoo.registry import catalogue, check_options, list_datasets
@@ -62,7 +62,7 @@ def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
         baseline=top.text("baseline", ""),
         paper=paper,
         hold_out=_hold_out(top),
-        adapt=top.flag("adapt", False),
+        adapt=_adapting(top),
         speed=top.flag("speed", True),
     )
     top.close()
@@ -196,6 +196,28 @@ def _hold_out(top: _Table) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):
         raise ConfigError(f'hold_out must be a list of different regions, or "all", not {names!r}', where=top.where)
     return tuple(found)
+
+
+def _adapting(top: _Table) -> Adapting | None:
+    given = top.get("adapt", (bool, dict), "true, false or a table", False)
+    if isinstance(given, bool):
+        return Adapting() if given else None
+    table = _Table(given, f"{top.where} [adapt]")
+    named = table.text("by", Adapting.by)
+    by = next((one for one in ADAPTED_BY if one == named), None)
+    if by is None:
+        raise UnknownNameError("way to adapt", named, ADAPTED_BY, where=f"{table.where}: by")
+    scales = table.get("scales", (str, list), '"auto" or a list of numbers', [1])
+    table.close()
+    if scales == "auto":
+        return Adapting(by, "auto")
+    if not isinstance(scales, list) or not all(type(scale) in (int, float) for scale in scales):
+        raise ConfigError(f'scales must be "auto" or a list of numbers, not {scales!r}', where=table.where)
+    # Torch is imported for this alone, and not by a file without scales.
+    from zoo.training.scales import check_scales
+
+    with _at(table.where):
+        return Adapting(by, check_scales(scales))
 
 
 def _check_plain(value: object, where: str) -> None:

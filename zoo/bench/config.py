@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from zoo.errors import DataError, UnknownNameError, ZooError, suggestion
 from zoo.registry import catalogue, create_dataset, list_datasets, list_models
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
 
 SPLITS = ("train", "val", "test")
+AdaptedBy = Literal["split", "group"]
+ADAPTED_BY: tuple[AdaptedBy, ...] = get_args(AdaptedBy)
 _NAMING = ("title", "benchmark", "setting", "paper", "baseline")
 
 
@@ -73,6 +75,32 @@ class DataSource:
 
 
 @dataclass(frozen=True)
+class Adapting:
+    """How a trained model is adapted to the images of a test split (:mod:`zoo.training.adaptation`).
+
+    Attributes:
+        by: ``split``: to all of them together; ``group``: to each scene or event by itself, which then is measured by
+            itself, as one would map each with a bundle of its own.
+        scales: magnifications at which the adapted model sees every image, or ``auto`` to choose one.
+    """
+
+    by: AdaptedBy = "split"
+    scales: tuple[float, ...] | Literal["auto"] = (1.0,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from the default, as plain JSON values."""
+        scales = self.scales if self.scales == "auto" else list(self.scales)
+        changed = {"by": self.by != Adapting.by, "scales": self.scales != Adapting.scales}
+        return {name: value for name, value in {"by": self.by, "scales": scales}.items() if changed[name]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Adapting:
+        """The inverse of :meth:`to_dict`."""
+        scales = values.get("scales", cls.scales)
+        return cls(values.get("by", cls.by), scales if scales == "auto" else tuple(scales))
+
+
+@dataclass(frozen=True)
 class TrialConfig:
     """One trial. Two trials with the same key give the same result, but for timings.
 
@@ -86,6 +114,7 @@ class TrialConfig:
         device: resolved, such as ``cpu`` or ``cuda:0``.
         adapted: not trained, but the bundle of the same trial that is not adapted, adapted to the test split's
             images without their masks.
+        adapting: how, where it is adapted.
         title: what tables call the row; empty for the model's name and options.
         benchmark: name of the configuration that the trial belongs to; empty when it was asked for by flags.
         setting: which of the configuration's settings, such as the region held out; empty when it has one.
@@ -101,6 +130,7 @@ class TrialConfig:
     seed: int
     device: str
     adapted: bool = False
+    adapting: Adapting = Adapting()
     title: str = ""
     benchmark: str = ""
     setting: str = ""
@@ -132,7 +162,7 @@ class TrialConfig:
     @property
     def plain(self) -> TrialConfig:
         """The trial whose bundle an adapted one starts from; the trial itself where it is not adapted."""
-        return replace(self, adapted=False)
+        return replace(self, adapted=False, adapting=Adapting())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is not set of the later fields is left out."""
@@ -146,6 +176,7 @@ class TrialConfig:
             "device": self.device,
         }
         later = {name: getattr(self, name) for name in ("adapted", *_NAMING)}
+        later["adapting"] = self.adapting.to_dict()
         return {**values, **{name: value for name, value in later.items() if value}}
 
     @classmethod
@@ -160,6 +191,7 @@ class TrialConfig:
             seed=values["seed"],
             device=values["device"],
             adapted=values.get("adapted", False),
+            adapting=Adapting.from_dict(values.get("adapting", {})),
             **{name: values.get(name, "") for name in _NAMING},
         )
 

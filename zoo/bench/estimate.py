@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from zoo.bench.config import TrialConfig
+from zoo.bench.config import Adapting, TrialConfig
 from zoo.bench.results import FOLDER, TrialResult
 from zoo.bench.worker import TrialContext, end_process, end_with_parent
 from zoo.errors import ResultError, ZooError
@@ -51,14 +51,24 @@ class Cost:
             config: the trial.
             sizes: patches of each split.
         """
-        evaluated = sizes["test"] * (2 if config.adapted else 1) + (0 if config.adapted else sizes["val"])
         if config.adapted:
-            return START_S + self.patch_s * evaluated
+            return START_S + self.patch_s * sizes["test"] * _looks(config.adapting)
+        evaluated = sizes["test"] + sizes["val"]
         recipe = config.recipe
         steps = recipe.total_steps(sizes["train"])
         if recipe.schedule == "plateau":
             evaluated += sizes["val"] * (steps // recipe.steps_a_pass(sizes["train"]))
         return START_S + self.step_s * steps + self.patch_s * evaluated
+
+
+def _looks(adapting: Adapting) -> float:
+    """How many times an adapted trial goes through the pixels of the test split: to adapt, and to measure."""
+    if adapting.scales != "auto":
+        return 2 * sum(scale**2 for scale in adapting.scales)
+    from zoo.training.scales import CANDIDATES
+
+    areas = [scale**2 for scale in CANDIDATES]
+    return sum(areas) + sum(areas) / len(areas)
 
 
 def earlier_costs(folder: Path, threads: int, device_name: str) -> Callable[[TrialConfig], Cost | None]:
@@ -176,8 +186,9 @@ def _child(sender: Connection, config: TrialConfig, threads: int | None) -> None
 def _measure(config: TrialConfig) -> Cost:
     import torch
 
+    from zoo.bench.measured import count_parameters
     from zoo.bench.speed import count_gmac
-    from zoo.bench.trial import count_parameters, make_data_module, open_splits_of
+    from zoo.bench.trial_data import make_data_module, open_splits_of
     from zoo.registry import create_model
     from zoo.training.fit import seed_everything
     from zoo.training.precision import choose_format

@@ -29,6 +29,7 @@ from zoo.files import write_json_atomic
 from zoo.registry import Flag, catalogue
 
 Progress = Callable[[str, int, int], None]
+"""Called with a stage (``data``, ``train``, ``adapt``, ``val``, ``test``), what is done of it, and how much it is."""
 TrialContext = ForkServerContext | SpawnContext
 ATTEMPTS = "attempts.json"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from zoo.errors import ResultError
@@ -86,6 +86,10 @@ class BoundaryCounts:
     def concatenate(cls, parts: list[BoundaryCounts]) -> BoundaryCounts:
         """All images of all parts, in order."""
         return cls(*(np.concatenate([_empty(name), *(getattr(part, name) for part in parts)]) for name in _NAMES))
+
+    def select(self, images: ArrayLike) -> BoundaryCounts:
+        """The images at these indices, or where this bool array is true."""
+        return BoundaryCounts(*(getattr(self, name)[np.asarray(images)] for name in _NAMES))
 
     def to_dict(self) -> dict[str, Any]:
         """Lists of integers, as result files hold them."""

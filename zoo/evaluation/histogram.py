@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -57,6 +58,15 @@ class TruthHistogram:
         known = truth != ignore_index
         for selected, total in ((known & (truth != 0), self.positive), (known & (truth == 0), self.negative)):
             total += torch.bincount(place[selected].flatten(), minlength=self.bins).cpu().numpy()
+
+    @classmethod
+    def joined(cls, parts: Iterable[Self]) -> Self:
+        """The pixels of all parts."""
+        found = cls.empty()
+        for part in parts:
+            found.positive += part.positive
+            found.negative += part.negative
+        return found
 
     def to_dict(self) -> dict[str, list[int]]:
         """Two lists of integers, as result files hold them."""

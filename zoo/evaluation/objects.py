@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from zoo.errors import ResultError
@@ -97,6 +97,10 @@ class ObjectCounts:
                 for name, wide in _COLUMNS
             )
         )
+
+    def select(self, images: ArrayLike) -> ObjectCounts:
+        """The images at these indices, or where this bool array is true."""
+        return ObjectCounts(*(getattr(self, name)[np.asarray(images)] for name, _ in _COLUMNS))
 
     def to_dict(self) -> dict[str, Any]:
         """Lists of integers, as result files hold them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,32 @@ class Evaluation:
     odds: LogitHistogram
     loss: float
     masks: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.counts)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Evaluation], places: Sequence[Sequence[int]]) -> Evaluation:
+        """Evaluations of parts of a split as one of the whole.
+
+        Args:
+            parts: one or more, at one threshold.
+            places: of each part's images in the split; together every index once.
+        """
+        order = np.argsort(np.concatenate([np.asarray(one, np.int64) for one in places]))
+        known = np.array([part.counts.pixels.sum() for part in parts])
+        losses = np.array([part.loss for part in parts])
+        return cls(
+            threshold=parts[0].threshold,
+            counts=Counts.concatenate([part.counts for part in parts]).select(order),
+            objects=ObjectCounts.concatenate([part.objects for part in parts]).select(order),
+            boundaries=BoundaryCounts.concatenate([part.boundaries for part in parts]).select(order),
+            histogram=ProbabilityHistogram.joined(part.histogram for part in parts),
+            odds=LogitHistogram.joined(part.odds for part in parts),
+            loss=float((losses * known)[known > 0].sum() / known.sum()) if known.any() else float("nan"),
+            masks=np.concatenate([part.masks for part in parts])[order],
+        )
 
 
 class _Tally:

@@ -165,7 +165,7 @@ def _machines(results: Sequence[TrialResult]) -> list[Element]:
 
 
 def _commands(setting: Setting, folder: Path) -> list[Element]:
-    good = next((result for result in setting.results if result.ok), None)
+    good = next((result for result in setting.results if result.ok and not result.config.adapted), None)
     place = folder.name or "results"
     lines = [
         ("train, measure and time all models again", bench_command(setting.results, place)),
