@@ -174,8 +174,8 @@ def test_a_bundle_whose_scales_were_damaged_is_refused(
 
 def test_the_middle_layers_decide_and_a_small_gain_does_not() -> None:
     distances = [9.0, 9.0, 1.0, 2.0, 3.0, 4.0, *[9.0] * 6]
-    assert middle_distance(distances) == pytest.approx(2.5)
-    assert middle_distance([4.0]) == 4.0
+    assert middle_distance(distances, len(distances)) == pytest.approx(2.5)
+    assert middle_distance([4.0], 1) == 4.0
     assert choose_scale({1.0: 1.0, 1.5: 0.59, 2.0: 0.5}) == 2.0
     assert choose_scale({1.0: 1.0, 1.5: 0.61, 2.0: 0.7}) == 1.0
     assert choose_scale({1.0: 1.0, 1.5: 0.5, 2.0: 0.5}) == 1.5
@@ -197,6 +197,12 @@ def test_a_region_of_smaller_shapes_is_magnified_and_the_own_one_is_not(bundle: 
         assert adapted.adaptation is not None
         assert set(adapted.adaptation["scale_distances"]) == {"1", "1.5", "2"}
         assert {shift["scale"] for shift in adapted.adaptation["shifts"]} == {scale}
+        # Only half of the layers decide; all of them are adapted as if the scale had been named.
+        named = adapt(trained, [target], share=1.0, scales=(scale,))
+        assert list(named.state) == list(adapted.state)
+        assert all(torch.equal(named.state[name], tensor) for name, tensor in adapted.state.items())
+        assert named.adaptation is not None
+        assert named.adaptation["shifts"] == adapted.adaptation["shifts"]
 
 
 def test_the_bands_alone_choose_no_scale(bundle: Bundle, images: Tensor) -> None:

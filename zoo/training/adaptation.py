@@ -26,6 +26,7 @@ from zoo.training.running_statistics import (
     Shift,
     State,
     measure_shift,
+    order_of_use,
     replace_statistics,
     store,
     stored,
@@ -37,6 +38,7 @@ from zoo.training.scales import (
     check_scales,
     choose_scale,
     magnify,
+    middle,
     middle_distance,
     statistics_at,
 )
@@ -103,8 +105,7 @@ def adapt(
         )
     worker = _Worker(bundle.at_scale_one(), torch.device(device), batch_size)
     model = worker.predictor.model
-    layers = len(tracked_layers(model)) if which != "bands" else 0
-    if which != "bands" and not layers:
+    if which != "bands" and not tracked_layers(model):
         raise ModelError(
             "has no normalisation layer with running statistics (batch norm), so there is nothing to re-estimate",
             where=f"model {bundle.model!r}",
@@ -112,10 +113,13 @@ def adapt(
         )
     trained = stored(model)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
-    total = layers * len(tried) + 2
-    tell = progress or (lambda _done, _total: None)
+    uses = {} if which == "bands" else order_of_use(model, worker.logits, lambda: worker.batches(sample))
+    # What decides on a magnification is known halfway through the network.
+    half = middle(len(uses)).stop if scales == "auto" else len(uses)
+    first, rest = dict(list(uses.items())[:half]), dict(list(uses.items())[half:])
+    tell = _Count(progress, len(first) * len(tried) + len(rest) + 2)
     before = _Worker(bundle, worker.device, batch_size).describe(sample)
-    tell(1, total)
+    tell()
     shifts: list[tuple[float, str, Shift]] = []
     statistics = bundle.statistics
     if which != "layers":
@@ -124,19 +128,26 @@ def adapt(
         worker.normalise_with(statistics)
     at: dict[float, dict[str, Shift]] = {}
     found: dict[float, State] = {}
-    for number, scale in enumerate(tried):
-        store(model, trained)
-        if which != "bands":
-            at[scale] = replace_statistics(
-                model,
-                partial(worker.logits, scale=scale),
-                lambda: worker.batches(sample),
-                share,
-                partial(_tell_from, tell, 1 + number * layers, total),
-            )
+
+    def measure(scale: float, layers: dict[str, int]) -> None:
+        if layers:
+            run = partial(worker.logits, scale=scale)
+            at[scale] |= replace_statistics(model, run, lambda: worker.batches(sample), share, tell, layers)
         found[scale] = stored(model)
-    distances = {scale: middle_distance([one.distance for one in shifts.values()]) for scale, shifts in at.items()}
+
+    for scale in tried:
+        store(model, trained)
+        at[scale] = {}
+        measure(scale, first)
+    distances = {
+        scale: middle_distance([one.distance for one in shifts.values()], len(uses))
+        for scale, shifts in at.items()
+        if uses
+    }
     chosen = (choose_scale(distances),) if scales == "auto" else tried
+    if scales == "auto":
+        store(model, found[chosen[0]])
+        measure(chosen[0], rest)
     state: dict[str, Tensor] = {}
     for scale in chosen:
         store(model, found[scale])
@@ -146,7 +157,7 @@ def adapt(
         bundle, state=state, statistics=statistics, scales=chosen, metrics={}, weights_sha256="", adaptation={}
     )
     after = _Worker(adapted, worker.device, batch_size).describe(sample)
-    tell(total, total)
+    tell()
     record = {
         "source": {"weights_sha256": bundle.weights_sha256, "adaptation": bundle.adaptation},
         "target": {**(target or {}), "patches": sample.seen, "blank": sample.blank, "used": len(sample)},
@@ -162,8 +173,16 @@ def adapt(
     return replace(adapted, adaptation=record)
 
 
-def _tell_from(tell: Progress, start: int, total: int, done: int) -> None:
-    tell(start + done, total)
+class _Count:
+    """Counts what is done, and tells."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self, *_: object) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
 
 
 def _copied(model: torch.nn.Module) -> dict[str, Tensor]:

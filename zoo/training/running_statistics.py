@@ -13,7 +13,7 @@ grows on its way through the next ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -132,8 +132,9 @@ def replace_statistics(
     batches: Callable[[], Iterable[Tensor]],
     share: float | None = None,
     on_layer: Callable[[int], None] | None = None,
+    uses: Mapping[str, int] | None = None,
 ) -> dict[str, Shift]:
-    """Move every layer of ``model`` to the statistics of its input over the images, wholly or in part.
+    """Move layers of ``model`` to the statistics of their input over the images, wholly or in part.
 
     A layer that no image reaches, or only a single value, keeps what it has. A layer that is used several times gets
     the moments of all its uses together.
@@ -146,6 +147,8 @@ def replace_statistics(
         share: of the images in mean and variance, in [0, 1]; ``None`` for the share of :func:`measure_shift`, a layer
             its own.
         on_layer: called with the number of layers done.
+        uses: which layers, and how often an image reaches each, in their order (:func:`order_of_use`); those before
+            them must be done. ``None`` for all.
 
     Returns:
         How far each layer lay from the source, by name, in the order in which images reach them.
@@ -162,8 +165,9 @@ def replace_statistics(
         )
     source = stored(model)
     shifts = {}
-    for number, (name, uses) in enumerate(_order_of_use(layers, run, batches).items()):
-        found = _moments(layers[name], uses, run, batches)
+    todo = order_of_use(model, run, batches) if uses is None else uses
+    for number, (name, times) in enumerate(todo.items()):
+        found = _moments(layers[name], times, run, batches)
         if found is not None:
             if not (torch.isfinite(found.mean).all() and torch.isfinite(found.var).all()):
                 raise ResultError(
@@ -180,10 +184,17 @@ def replace_statistics(
     return shifts
 
 
-def _order_of_use(
-    layers: dict[str, nn.Module], run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
+def order_of_use(
+    model: nn.Module, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
 ) -> dict[str, int]:
-    """How often one image reaches each layer, in the order in which it first does."""
+    """How often one image reaches each layer with running statistics, in the order in which it first does.
+
+    Args:
+        model: in eval mode.
+        run: gives a batch to the model.
+        batches: gives batches; one image is looked at.
+    """
+    layers = tracked_layers(model)
     uses: dict[str, int] = {}
 
     def count(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

@@ -50,18 +50,25 @@ def magnify(images: Tensor, scale: float) -> Tensor:
     return F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-def middle_distance(distances: Sequence[float]) -> float:
-    """Mean squared distance of the layers between a sixth and a half of the way from input to output [O].
+def middle(layers: int) -> slice:
+    """Which of so many layers stand between a sixth and a half of the way from input to output: one or more [O].
 
     The first layers see light and contrast, which magnifying does not change; the last half sees what was made of it.
     Between them stand shapes and their sizes in pixels.
+    """
+    first = layers // 6
+    return slice(first, max(first + 1, layers // 2))
+
+
+def middle_distance(distances: Sequence[float], layers: int) -> float:
+    """Mean squared distance of the middle layers; 0 where no image tells one.
 
     Args:
-        distances: squared, of the layers in the order in which images reach them; one or more.
+        distances: squared, of layers in the order in which images reach them, from the first to a middle one or beyond.
+        layers: how many there are in all.
     """
-    first = len(distances) // 6
-    chosen = distances[first : max(first + 1, len(distances) // 2)]
-    return sum(chosen) / len(chosen)
+    chosen = distances[middle(layers)]
+    return sum(chosen) / len(chosen) if chosen else 0.0
 
 
 def choose_scale(distances: Mapping[float, float]) -> float:
