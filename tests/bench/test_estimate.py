@@ -12,7 +12,7 @@ import pytest
 
 from zoo.bench.config import Adapting, TrialConfig
 from zoo.bench.estimate import START_S, Cost, earlier_costs, makespan, measure_cost
-from zoo.bench.fairness import doubts, unequal_seeds, unequal_steps
+from zoo.bench.fairness import doubts, unequal_formats, unequal_seeds, unequal_steps
 from zoo.bench.folder import check_folder, claimed
 from zoo.bench.results import TrialResult
 from zoo.bench.worker import trial_context
@@ -98,6 +98,20 @@ def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make, timed: C
     failed = TrialResult(trial("drs_unet"), "failed", "why", {})
     (told,) = unequal_steps([*results, odd, failed])
     assert told.startswith("segnet, seed 0: 90 optimiser steps, and the others took 100")
+
+
+def test_a_trial_in_another_number_format_than_the_rest_is_flagged(
+    trial: Make, timed: Callable[..., dict[str, Any]]
+) -> None:
+    def trained(seed: int, precision: str) -> TrialResult:
+        values = timed()
+        values["training"]["format"] = {"precision": precision, "channels_last": True}
+        return TrialResult(trial("unet", seed=seed), "ok", "", values)
+
+    alike = [trained(0, "bf16"), trained(1, "bf16"), TrialResult(trial("segnet"), "ok", "", timed())]
+    assert unequal_formats(alike) == []
+    (told,) = doubts([*alike, trained(2, "fp32")])[:1]
+    assert told == "unet, seed 2: trained in fp32, and the others in bf16; --precision bf16 trains all alike"
 
 
 def test_means_over_other_seeds_are_flagged(trial: Make, timed: Callable[..., dict[str, Any]]) -> None:

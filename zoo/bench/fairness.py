@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from zoo.bench.results import TrialResult
 
@@ -14,7 +15,7 @@ def doubts(results: Sequence[TrialResult]) -> list[str]:
     Args:
         results: of one setting.
     """
-    return [*unequal_steps(results), *unequal_seeds(results)]
+    return [*unequal_steps(results), *unequal_formats(results), *unequal_seeds(results)]
 
 
 def unequal_seeds(results: Sequence[TrialResult]) -> list[str]:
@@ -45,17 +46,37 @@ def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
     Args:
         results: of one setting. Adapted trials are not trained and are left out.
     """
-    steps = {
-        id(result): int(result.measured["training"]["steps"])
-        for result in results
-        if result.ok and "training" in result.measured
-    }
-    if len(set(steps.values())) < 2:
-        return []
-    usual, _ = Counter(steps.values()).most_common(1)[0]
     return [
-        f"{result.config.label}, seed {result.config.seed}: {steps[id(result)]} optimiser steps, and the others took "
-        f"{usual}: its figures do not compare"
-        for result in results
-        if steps.get(id(result), usual) != usual
+        f"{result.config.label}, seed {result.config.seed}: {steps} optimiser steps, and the others took {usual}: "
+        "its figures do not compare"
+        for result, steps, usual in _unusual(results, lambda training: training["steps"])
     ]
+
+
+def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
+    """Trials that were trained in another number format than most others, in words.
+
+    ``auto`` chooses by time, and what is nearly as fast may win on another day.
+
+    Args:
+        results: of one setting. Adapted trials are not trained and are left out.
+    """
+    return [
+        f"{result.config.label}, seed {result.config.seed}: trained in {found}, and the others in {usual}; "
+        f"--precision {usual} trains all alike"
+        for result, found, usual in _unusual(results, lambda training: training.get("format", {}).get("precision"))
+    ]
+
+
+def _unusual(
+    results: Sequence[TrialResult], value_of: Callable[[dict[str, Any]], Any]
+) -> Iterator[tuple[TrialResult, Any, Any]]:
+    """Trained trials of which a value is known and differs from that of most others; the value, and that of most."""
+    trained = [(result, value_of(result.measured["training"])) for result in results if "training" in result.measured]
+    known = [(result, value) for result, value in trained if result.ok and value is not None]
+    if not known:
+        return
+    (usual, _), *_ = Counter(value for _, value in known).most_common(1)
+    for result, value in known:
+        if value != usual:
+            yield result, value, usual

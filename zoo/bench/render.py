@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from zoo.bench.fairness import doubts
 from zoo.bench.leaderboard import Row, make_rows
 from zoo.bench.paper import paper_table
 from zoo.bench.results import TrialResult, group_by_setting
@@ -98,7 +99,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def markdown_tables(results: Sequence[TrialResult], baseline: str | None = None) -> str:
-    """The tables of all settings, each with what its rows share above it and what its intervals are below it.
+    """The tables of all settings, each with what its rows share above it, and doubts and intervals explained below it.
 
     Args:
         results: of a folder.
@@ -107,7 +108,7 @@ def markdown_tables(results: Sequence[TrialResult], baseline: str | None = None)
     texts = []
     for group in group_by_setting(results):
         rows = add_uncertainty(make_rows(group), group, baseline)
-        below = "\n\n".join(filter(None, (describe_draws(group), audit_note(group)[1])))
+        below = "\n\n".join(filter(None, (*doubts(group), describe_draws(group), audit_note(group)[1])))
         texts.append(f"{describe_setting(group)}\n\n{markdown(rows)}\n{below}\n")
     return "\n".join(texts)
 
