@@ -210,6 +210,10 @@ def test_finished_trials_are_kept_and_failed_and_damaged_ones_are_done_anew(tmp_
     again = json.loads(path.read_text())
     assert again["test"]["counts"] == json.loads(whole)["test"]["counts"]
     assert again["weights_sha256"] == json.loads(whole)["weights_sha256"]
+    # Another name is no other trial: nothing runs, and the file takes the name.
+    (renamed,), third = run(tmp_path, replace(good, title="Small"))
+    assert third.told == ["kept tiny"]
+    assert renamed.config.label == TrialResult.load(result_path(tmp_path, good)).config.label == "Small"
 
 
 class Done:

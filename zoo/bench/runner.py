@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -79,7 +79,9 @@ class Runner:
                 waiting.append(config)
             else:
                 listener.kept(config, earlier)
-                results[config.file_stem] = earlier.with_audit(self.audits.get(config.setting))
+                # A row may be called otherwise by now, and the data lie elsewhere.
+                named = earlier if earlier.config == config else replace(earlier, config=config)
+                results[config.file_stem] = named.with_audit(self.audits.get(config.setting))
                 if results[config.file_stem] is not earlier:
                     results[config.file_stem].save(self.folder)
 
