@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from zoo.bench.leaderboard import Row, make_rows
 from zoo.bench.results import TrialResult
 from zoo.errors import ResultError
-from zoo.evaluation.bootstrap import LEVEL, Resampling, interval, p_value
-from zoo.evaluation.comparison import holm
+from zoo.evaluation.bootstrap import LEVEL, Resampling, interval
+from zoo.evaluation.comparison import adjusted_p_values
 from zoo.evaluation.metrics import FloatArray, dice
 
 Setting = tuple[str, str]
@@ -29,7 +31,7 @@ class Change:
         difference: now minus before, on the same test images; None where one is missing.
         low: lower end of its paired bootstrap interval; None likewise.
         high: upper end; None likewise.
-        p: that nothing changed, after Holm's correction for all models; None likewise.
+        p: that nothing changed, corrected for all models (Romano-Wolf); None likewise.
         speed: frames a second now by those before, batch 1; None where unknown.
         verdict: ``better``, ``worse``, ``within noise``, ``the same``, ``new``, ``gone`` or ``no figures``.
     """
@@ -76,7 +78,8 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
     pending: list[tuple[Change, FloatArray | None]] = []
     for setting in shared:
         pending += _changes(ours[setting], theirs[setting])
-    adjusted = iter(holm([p_value(drawn) for _, drawn in pending if drawn is not None]))
+    differences = [drawn for _, drawn in pending if drawn is not None]
+    adjusted = iter(adjusted_p_values(np.stack(differences, axis=1)) if differences else ())
     return [change if drawn is None else _judged(change, drawn, float(next(adjusted))) for change, drawn in pending]
 
 

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from zoo.bench.leaderboard import Row
 from zoo.bench.results import TrialResult
 from zoo.errors import ResultError, UnknownNameError
-from zoo.evaluation.bootstrap import LEVEL, Resampling, interval, p_value
-from zoo.evaluation.comparison import holm, letters
+from zoo.evaluation.bootstrap import LEVEL, Resampling, interval
+from zoo.evaluation.comparison import adjusted_p_values, letters
 from zoo.evaluation.counts import Counts
 from zoo.evaluation.metrics import FloatArray, dice
 from zoo.registry import catalogue
@@ -36,7 +38,7 @@ class Difference:
         mean: model minus baseline.
         low: lower end of the paired interval.
         high: upper end.
-        p: that there is no difference, two-sided, after Holm's correction for all models of the table.
+        p: that there is no difference, two-sided, corrected for all models of the table (Romano-Wolf).
     """
 
     baseline: str
@@ -155,14 +157,16 @@ def describe_draws(results: Sequence[TrialResult]) -> str:
     caution = "" if seeds > 1 else "; one seed: what another seed would change is not in them"
     return (
         f"[ ]: {LEVEL:.0%} bootstrap intervals over {over}{caution}. Models that share a letter cannot be told apart "
-        f"in Dice (paired differences, Holm's correction for all pairs)."
+        f"in Dice (paired differences, Romano-Wolf correction for all pairs)."
     )
 
 
 def _differences(draws: Draws, labels: Sequence[str], baseline: str) -> dict[str, Difference]:
     others = [label for label in labels if label != baseline]
     drawn = {label: draws.headline[label] - draws.headline[baseline] for label in others}
-    adjusted = holm([p_value(drawn[label]) for label in others])
+    if not others:
+        return {}
+    adjusted = adjusted_p_values(np.stack([drawn[label] for label in others], axis=1))
     found = {}
     for label, p in zip(others, adjusted, strict=True):
         low, high = interval(drawn[label])
@@ -173,7 +177,11 @@ def _differences(draws: Draws, labels: Sequence[str], baseline: str) -> dict[str
 
 def _groups(draws: Draws, labels: Sequence[str]) -> dict[str, str]:
     pairs = list(itertools.combinations(labels, 2))
-    adjusted = holm([p_value(draws.headline[first] - draws.headline[second]) for first, second in pairs])
+    if not pairs:
+        return letters(labels, {})
+    adjusted = adjusted_p_values(
+        np.stack([draws.headline[first] - draws.headline[second] for first, second in pairs], axis=1)
+    )
     return letters(labels, {pair: bool(p < 1 - LEVEL) for pair, p in zip(pairs, adjusted, strict=True)})
 
 

@@ -148,6 +148,6 @@ def _print_changes(changes: Sequence[Change], folder: Path, other: Path) -> None
     ]
     out().print(make_table(headings, rows, right=headings[2:8]))
     note(
-        f"pooled Dice of {folder} beside {other}, paired over the same test images; p after Holm's correction for all "
+        f"pooled Dice of {folder} beside {other}, paired over the same test images; p corrected for all "
         "models. One seed a side hides what another seed would change. FPS may differ by itself on another day"
     )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zoo.errors import ResultError
 from zoo.evaluation.counts import FIELDS, Counts, IntArray
@@ -100,12 +99,3 @@ def interval(replicates: FloatArray, level: float = LEVEL) -> tuple[float, float
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def p_value(differences: NDArray[np.float64]) -> float:
-    """Two-sided, that a difference is zero: twice the smaller tail of its replicates, never below 1/(n+1)."""
-    known = differences[~np.isnan(differences)]
-    if not len(known):
-        return float("nan")
-    tail = min(int((known <= 0).sum()), int((known >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (len(known) + 1))

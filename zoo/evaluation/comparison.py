@@ -1,4 +1,4 @@
-"""Many comparisons at once: Holm's correction, and letters for what cannot be told apart."""
+"""Many comparisons at once: a correction for their number, and letters for what cannot be told apart."""
 
 from __future__ import annotations
 
@@ -8,20 +8,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """Adjust p-values for their number by Holm's step-down method (Holm 1979); NaN stays, and counts.
+def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two-sided, that each of many differences is zero, adjusted for their number.
+
+    The step-down method of Romano and Wolf (2005, algorithm 4.1) over bootstrap replicates: each difference is divided
+    by its spread, and compared with how far the largest of those that are no larger strays from its own mean. Since the
+    largest is taken replicate by replicate, differences that go together cost less than independent ones, and however
+    many there are, a p-value can be as small as one draw in all. Holm's correction of tail counts cannot: with 2000
+    replicates no two of eleven models could ever be told apart.
 
     Args:
-        p_values: any number of them.
+        replicates: of every difference, float64 ``(replicates, differences)``, drawn together; NaN where undefined.
 
     Returns:
-        Adjusted ones in the same order, at most 1.
+        In the same order, in [1 / (replicates + 1), 1]; NaN for a difference that is undefined in every replicate. A
+        difference that no draw changes, as with a single test image, is not known to be any: 1.
     """
-    values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(values)
-    steps = np.arange(len(values), 0, -1)
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * steps))
+    total, count = replicates.shape
+    adjusted = np.full(count, np.nan)
+    columns = np.flatnonzero((~np.isnan(replicates)).any(axis=0))
+    if not len(columns):
+        return adjusted
+    values = replicates[:, columns]
+    mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    varies = spread > 1e-12
+    scale = np.where(varies, spread, 1.0)
+    distance = np.where(varies, np.abs(mean) / scale, 0.0)
+    strayed = np.where(np.isnan(values) | ~varies, 0.0, np.abs(values - mean) / scale)
+    order = np.argsort(distance)
+    largest = np.maximum.accumulate(strayed[:, order], axis=1)
+    p = (1 + (largest >= distance[order]).sum(axis=0)) / (total + 1)
+    # From the clearest difference on, none may be surer than one before it.
+    adjusted[columns[order]] = np.maximum.accumulate(p[::-1])[::-1]
     return adjusted
 
 

@@ -202,13 +202,13 @@ def meanings() -> Element:
         tag(
             "dd",
             "models that share a letter cannot be told apart in Dice: the p-value of their paired difference is 0.05 "
-            "or more after Holm's correction for all pairs of the table.",
+            "or more, corrected for all pairs of the table (Romano-Wolf).",
         ),
         tag("dt", "Difference"),
         tag(
             "dd",
             "pooled Dice minus that of the baseline, paired over the same draws of test images and seeds, with "
-            "its 95 % interval and the two-sided p-value after Holm's correction.",
+            "its 95 % interval and the two-sided p-value, corrected for all rows (Romano-Wolf).",
         ),
         tag("dt", "[ ]"),
         tag(
