@@ -204,6 +204,11 @@ def test_how_models_are_adapted_is_part_of_what_a_trial_is(write: Callable[[str]
     assert "adapting" not in usual.to_dict()
     assert by_group.adapting == Adapting("group")
     assert larger.adapting == Adapting("split", (1.0, 2.0))
+    assert list(map(str, (usual.adapting, by_group.adapting, larger.adapting))) == [
+        "",
+        "to each group",
+        "magnified 1,2",
+    ]
     assert len({usual.key, by_group.key, larger.key, usual.plain.key}) == 4
     assert load_benchmark(write(GOOD.replace("seeds", "adapt = false\nseeds", 1))).adapt is None
     assert load_benchmark(write(GOOD.replace("seeds", 'adapt = { scales = "auto" }\nseeds', 1))).to_dict()["adapt"] == {

@@ -87,6 +87,12 @@ class Adapting:
     by: AdaptedBy = "split"
     scales: tuple[float, ...] | Literal["auto"] = (1.0,)
 
+    def __str__(self) -> str:
+        """As tables tell it; empty for the default."""
+        scales = self.scales if self.scales == "auto" else ",".join(f"{scale:g}" for scale in self.scales)
+        told = {"by": f"to each {self.by}", "scales": f"magnified {scales}"}
+        return ", ".join(text for name, text in told.items() if name in self.to_dict())
+
     def to_dict(self) -> dict[str, Any]:
         """What differs from the default, as plain JSON values."""
         scales = self.scales if self.scales == "auto" else list(self.scales)

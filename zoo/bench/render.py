@@ -139,6 +139,9 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
         f"recipe {config.recipe.name}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
     ]
+    adapting = next((str(result.config.adapting) for result in results if result.config.adapted), "")
+    if adapting:
+        parts.append(f"adapted {adapting}")
     measured = next((result.measured for result in results if result.ok), None)
     if measured is not None:
         patches = measured["data"]["patches"]
