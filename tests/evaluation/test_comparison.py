@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from zoo.evaluation.comparison import adjusted_p_values, letters
+from zoo.evaluation.comparison import adjusted_p_values, letters, written_p
 
 
 def drawn(means: list[float], *, seed: int = 0, together: float = 0.0, replicates: int = 400) -> NDArray[np.float64]:
@@ -78,6 +78,11 @@ def test_what_no_draw_changes_or_defines_is_not_called_different() -> None:
     assert partly < 0.05
     assert adjusted_p_values(np.zeros((5, 0))).shape == (0,)
     assert np.isnan(adjusted_p_values(np.full((5, 1), np.nan))).all()
+
+
+def test_no_p_value_is_written_as_zero() -> None:
+    written = {1 / 2001: "< 0.001", 2 / 2001: "0.001", 0.0494: "0.049", 1.0: "1.000"}
+    assert {p: written_p(p) for p in written} == written
 
 
 @given(st.integers(1, 7), st.integers(0, 2**21))

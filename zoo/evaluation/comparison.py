@@ -43,6 +43,12 @@ def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
+def written_p(p: float) -> str:
+    """A p-value to three digits; one that would round to zero is less than 0.001."""
+    written = f"{p:.3f}"
+    return "< 0.001" if written == "0.000" else written
+
+
 def letters(names: Sequence[str], differ: Mapping[tuple[str, str], bool]) -> dict[str, str]:
     """Give each name letters so that two names share one exactly when they do not differ (Piepho 2004).
 
