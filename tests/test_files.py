@@ -16,6 +16,7 @@ from zoo.files import (
     cache_folder,
     check_could_write,
     check_writable_folder,
+    file_name,
     write_json_atomic,
     write_text_atomic,
 )
@@ -105,3 +106,8 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("ZOO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
     assert cache_folder("x") == tmp_path / "c" / "landslide-zoo" / "x"
+
+
+def test_any_text_makes_a_file_name() -> None:
+    assert file_name("Wenchuan: 汶川 / 2008.05+12") == "Wenchuan-汶川-2008.05-12"
+    assert file_name("a+b c]^d", also="+") == "a+b-c-d"

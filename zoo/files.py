@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import ZooError
+
+
+def file_name(text: str, also: str = "") -> str:
+    """``text`` in characters that any file system takes: letters, digits, ``_``, ``.``, ``-`` and those of ``also``.
+
+    Everything else becomes a hyphen, so that two texts may get one name.
+    """
+    return re.sub(rf"[^\w.{re.escape(also)}-]+", "-", text)
 
 
 @contextmanager

@@ -188,6 +188,15 @@ def test_scenes_are_adapted_to_one_by_one_and_measured_together(tmp_path: Path, 
 
 
 @pytest.mark.slow
+def test_a_scene_that_cannot_be_adapted_to_is_named(tmp_path: Path, trial: Make) -> None:
+    plain = trial()
+    (_, adapted), _ = run(tmp_path, plain, replace(plain, adapted=True, adapting=Adapting("group")))
+    (group,) = {patch.group for patch in plain.data.open("test").patches}
+    assert adapted.status == "failed"
+    assert f"group {group!r}: model 'tiny': has no normalisation layer" in adapted.error
+
+
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_stopped_at_its_limit(tmp_path: Path, trial: Make) -> None:
     config = trial("hangs")
     limited = replace(config, recipe=config.recipe.changed(time_limit=10.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,12 +19,11 @@ from zoo.bench.worker import Progress, TrialJob
 from zoo.datasets.base import PatchDataset
 from zoo.errors import ZooError
 from zoo.evaluation.summary import summarise
+from zoo.files import file_name
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
 from zoo.training.environment import describe_environment
 from zoo.training.evaluate import Evaluation, evaluate
-
-_NO_NAME = re.compile(r"[^\w.-]+")
 
 
 def run_adapted(job: TrialJob, report: Progress) -> dict[str, Any]:
@@ -101,21 +99,27 @@ def _regions(config: TrialConfig, test: PatchDataset) -> list[_Region]:
     for number, name in enumerate(sorted(set(groups))):
         places = [place for place, group in enumerate(groups) if group == name]
         # The number keeps apart what looks alike once a file system's forbidden characters are gone.
-        found.append(_Region(name, places, Subset(test, places), f"{number}-{_NO_NAME.sub('-', name)}"))
+        found.append(_Region(name, places, Subset(test, places), f"{number}-{file_name(name)}"))
     return found
 
 
 def _adapt(source: Bundle, region: _Region, config: TrialConfig, device: torch.device, told: partial[None]) -> Bundle:
     target = {**config.data.to_dict(), "split": "test", "fingerprint": config.fingerprints["test"]}
-    return adapt(
-        source,
-        (batch["image"] for batch in _batches(region, config)),
-        scales=config.adapting.scales,
-        device=device,
-        seed=config.seed,
-        target=target if region.name is None else {**target, "group": region.name},
-        progress=told,
-    )
+    try:
+        return adapt(
+            source,
+            (batch["image"] for batch in _batches(region, config)),
+            scales=config.adapting.scales,
+            device=device,
+            seed=config.seed,
+            target=target if region.name is None else {**target, "group": region.name},
+            progress=told,
+        )
+    except ZooError as error:
+        if region.name is None:
+            raise
+        place = f"group {region.name!r}" if error.where is None else f"group {region.name!r}: {error.where}"
+        raise ZooError(error.problem, where=place, hint=error.hint) from error
 
 
 def _batches(region: _Region, config: TrialConfig) -> DataLoader[Any]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import ConfigError, DataError
+from zoo.files import file_name
 from zoo.physics.bands import Band
 from zoo.rasters.dates import parse_day
 from zoo.rasters.inventory import PHASES, name_of
 from zoo.rasters.stacks import TAG_DATE, TAG_PHASE, TAG_SCENE, Stack
-
-_NO_NAME = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def _look(stack: Stack, scene: str | None, date: str | None, phase: str | None) 
     return Scene(
         path=stack.path,
         name=name,
-        slug=_NO_NAME.sub("-", name),
+        slug=file_name(name),
         date=day,
         phase=side,
         bands=stack.bands,

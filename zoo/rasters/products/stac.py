@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib import import_module
@@ -21,7 +20,7 @@ from rasterio.windows import Window
 from shapely.geometry import shape
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.files import atomic_path, check_writable_folder
+from zoo.files import atomic_path, check_writable_folder, file_name
 from zoo.rasters.dates import parse_day
 from zoo.rasters.products.stac_items import Item, choose_day
 from zoo.rasters.reading import first_line
@@ -285,7 +284,7 @@ class _Job:
         name: str,
     ) -> None:
         self.load, self.patch_url, self.items, self.assets = load, patch_url, items, dict(assets)
-        self.geobox, self.folder, self.name = geobox, folder, re.sub(r"[^\w.+-]+", "-", name)
+        self.geobox, self.folder, self.name = geobox, folder, file_name(name, also="+")
         self.windows = [
             Window(column, row, min(_WINDOW, geobox.shape[1] - column), min(_WINDOW, geobox.shape[0] - row))
             for row in range(0, geobox.shape[0], _WINDOW)
