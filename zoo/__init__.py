@@ -1,7 +1,12 @@
 """landslide-zoo: a model zoo for landslide segmentation.
 
-Names are resolved on first use, so that ``import zoo`` costs nothing: ``zoo.blocks`` needs torch alone, the
-registry needs pluggy alone, and each says so when it is missing.
+The names below are the public API: everything that the command line does is one call here. They are imported on
+first use, so ``import zoo`` is fast and needs none of the libraries that a name needs: ``zoo.blocks`` needs torch
+alone, the catalogue needs pluggy alone.
+
+>>> import zoo
+>>> zoo.list_models("*unet*")
+['drs_unet', 'enhanced_unet', 'unet']
 """
 
 from __future__ import annotations
@@ -13,14 +18,25 @@ if TYPE_CHECKING:
     from zoo.registry import create_dataset, create_model, list_datasets, list_models
 
 __version__ = "0.1.0"
+
+# lazy_loader would do the same, but `from zoo.blocks import MCSA` promises to need torch and nothing else.
+_HOMES = {
+    "create_dataset": "zoo.registry",
+    "create_model": "zoo.registry",
+    "list_datasets": "zoo.registry",
+    "list_models": "zoo.registry",
+}
+_ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
 __all__ = ["__version__", "create_dataset", "create_model", "list_datasets", "list_models"]
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        return getattr(import_module("zoo.registry"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"zoo.{name}")
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_ROOMS])

@@ -50,7 +50,7 @@ def test_a_killed_nodes_trials_run_again_and_the_head_writes_the_same_files(
     from ray.cluster_utils import Cluster
 
     from zoo.bench.ray_executor import RayExecutor
-    from zoo.cluster import connected
+    from zoo.jobs import connected
 
     normed = trial("normed", recipe=trial().recipe.changed(steps=150))
     trials = [normed, replace(normed, adapted=True), trial("raises")]

@@ -19,9 +19,9 @@ from zoo.bench.executors import LONGEST_WAIT_S, Told
 from zoo.bench.results import TrialResult
 from zoo.bench.speed_session import SpeedSession, SpeedSubject, time_models
 from zoo.bench.worker import TrialJob, run_isolated
-from zoo.cluster import connected
 from zoo.errors import ConfigError
 from zoo.files import atomic_path
+from zoo.jobs import connected
 
 RETRIES = 3
 """Times that a trial is run again because its node died."""
@@ -39,7 +39,7 @@ class RayExecutor:
         progress: told of trial, stage, done, total.
 
     Raises:
-        ConfigError: as :func:`zoo.cluster.connected`, or if there are no jobs.
+        ConfigError: as :func:`zoo.jobs.connected`, or if there are no jobs.
     """
 
     def __init__(self, address: str, jobs: int, progress: Told) -> None:
@@ -172,7 +172,7 @@ def time_on_cluster(address: str, subjects: Sequence[SpeedSubject]) -> SpeedSess
     """Time models beside each other on one node, which does nothing else meanwhile.
 
     Raises:
-        ConfigError: as :func:`zoo.cluster.connected`.
+        ConfigError: as :func:`zoo.jobs.connected`.
     """
     with connected(address) as ray:
         cpus = max(1, math.floor(smallest_node(ray)))

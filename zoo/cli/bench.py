@@ -103,7 +103,7 @@ def bench(
 
     with ExitStack() as stack:
         if address is not None:
-            from zoo.cluster import connected
+            from zoo.jobs import connected
 
             stack.enter_context(connected(address))
         planned = open_settings(benchmark, device, address)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.cluster import connected
 from zoo.errors import ConfigError, ZooError
+from zoo.jobs import connected
 from zoo.mapping.blending import BlockResult
 from zoo.mapping.engine import Results, compute_blocks
 from zoo.mapping.form import Form, ForwardMaker
@@ -114,7 +114,7 @@ class RayRunner:
     """Spreads blocks over a cluster; see :class:`zoo.mapping.run.Runner`.
 
     Args:
-        address: of the cluster, see :func:`zoo.cluster.connected`.
+        address: of the cluster, see :func:`zoo.jobs.connected`.
         job: what workers have to know. Its ``threads`` are the processors that each of them takes.
         gpu: give each worker a GPU.
         told: called with a sentence when a worker comes or dies.

@@ -1,14 +1,17 @@
-"""Connecting to a Ray cluster, and what to tell a user when that fails. Ray itself is imported when it is asked for."""
+"""Work that takes long: how its progress is reported, and connections to Ray clusters. Ray is imported on first use."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from zoo.errors import ConfigError
+
+ProgressCallback: TypeAlias = Callable[[int, int], None]
+"""Called with the number of items done and the number of all items."""
 
 REACH_S = 5.0
 """Seconds in which a cluster's head has to answer: Ray itself would try for minutes."""

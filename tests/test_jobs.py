@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from zoo.cluster import connected
 from zoo.errors import ConfigError
+from zoo.jobs import connected
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "host:", ":6379", "host:port", "host:99999", "ray://host"])
