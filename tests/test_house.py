@@ -66,13 +66,10 @@ TORCH_FREE = (
     "models/__init__.py",
     "models/specs.py",
     "datasets/__init__.py",
-    "datasets/specs.py",
-    "datasets/download",
-    *(
-        f"datasets/{name}/{file}.py"
-        for name in ("landslide4sense", "sen12landslides", "hrgldd", "cas", "bijie")
-        for file in ("__init__", "spec")
-    ),
+    "datasets/builtin.py",
+    "datasets/download.py",
+    "datasets/archives.py",
+    "datasets/sen12landslides/__init__.py",
     "evaluation/specs.py",
     "training/specs.py",
 )

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.datasets.base import IGNORE
-from zoo.datasets.bijie import Bijie
-from zoo.datasets.bijie.spec import BIJIE
-from zoo.datasets.bijie.tiling import cut, spans
+from zoo.datasets.bijie import Bijie, cut, spans
+from zoo.datasets.builtin import BIJIE
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.registry.specs import check_options
 

@@ -20,8 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.conftest import PATIENCE_S
 from zoo.datasets.base import DataWarning, Patch
-from zoo.datasets.cache import digest_files, open_cache
-from zoo.datasets.cache.digests import _SETTLED_NS
+from zoo.datasets.cache import _SETTLED_NS, digest_files, open_cache
 from zoo.datasets.stored import Origin, StoredPatchDataset
 from zoo.errors import DataError
 from zoo.physics.bands import Band
@@ -89,7 +88,7 @@ def test_patches_are_decoded_once_and_are_what_the_files_hold(tmp_path):
 
 
 def test_a_changed_file_is_never_served_stale(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.datasets.cache.digests._SETTLED_NS", 0)
+    monkeypatch.setattr("zoo.datasets.cache._SETTLED_NS", 0)
     root = write(tmp_path / "data")
     path = root / "p2.npy"
     before = Arrays(root)
@@ -159,10 +158,10 @@ def test_a_worker_process_maps_the_files_again(tmp_path):
 def test_digests_of_settled_files_are_remembered_and_those_of_fresh_ones_are_not(tmp_path, monkeypatch):
     root = write(tmp_path / "data", count=2)
     read = []
-    monkeypatch.setattr("zoo.datasets.cache.digests._sha256", lambda path: read.append(path) or "0" * 64)
+    monkeypatch.setattr("zoo.datasets.cache._sha256", lambda path: read.append(path) or "0" * 64)
     paths = sorted(root.iterdir())
     with monkeypatch.context() as patient:
-        patient.setattr("zoo.datasets.cache.digests._SETTLED_NS", 3600 * 10**9)
+        patient.setattr("zoo.datasets.cache._SETTLED_NS", 3600 * 10**9)
         digest_files(paths)
         digest_files(paths)
     assert len(read) == 4

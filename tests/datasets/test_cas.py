@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from zoo.datasets.base import IGNORE, DataWarning
-from zoo.datasets.cas import CAS
-from zoo.datasets.cas.spec import CAS as SPEC
-from zoo.datasets.cas.subsets import SUBSETS, named
+from zoo.datasets.builtin import CAS as SPEC
+from zoo.datasets.cas import CAS, SUBSETS, named
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.registry.specs import check_options
 

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from zoo.datasets.base import DataWarning
-from zoo.datasets.hrgldd import HRGLDD
-from zoo.datasets.hrgldd.files import check_array, read_row
-from zoo.datasets.hrgldd.spec import HRGLDD as SPEC
+from zoo.datasets.builtin import HRGLDD as SPEC
+from zoo.datasets.hrgldd import HRGLDD, check_array, read_row
 from zoo.errors import ConfigError, DataError, UnknownNameError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*published:zoo.datasets.base.DataWarning")

@@ -15,14 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.datasets import landslide4sense as module
 from zoo.datasets.base import IGNORE, DataWarning
+from zoo.datasets.builtin import LANDSLIDE4SENSE
 from zoo.datasets.download import RemoteFile
-from zoo.datasets.landslide4sense import Landslide4Sense
-from zoo.datasets.landslide4sense import dataset as module
-from zoo.datasets.landslide4sense.bands import DIVISORS, NAMES
-from zoo.datasets.landslide4sense.channels import calibrate
-from zoo.datasets.landslide4sense.files import FOLDERS, place_of
-from zoo.datasets.landslide4sense.spec import LANDSLIDE4SENSE
+from zoo.datasets.landslide4sense import DIVISORS, FOLDERS, NAMES, Landslide4Sense, calibrate, place_of
 from zoo.datasets.splits import neighbour_pairs
 from zoo.datasets.statistics import compute_statistics
 from zoo.errors import ConfigError, DataError, UnknownNameError

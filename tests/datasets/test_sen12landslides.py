@@ -15,9 +15,9 @@ import pytest
 import xarray as xr
 
 from zoo.datasets.base import IGNORE, DataWarning
+from zoo.datasets.builtin import SEN12LANDSLIDES
 from zoo.datasets.sen12landslides import Sen12Landslides
 from zoo.datasets.sen12landslides.remote import REPOSITORY, REVISION, SPLITS_REVISION
-from zoo.datasets.sen12landslides.spec import SEN12LANDSLIDES
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.registry.specs import check_options
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.datasets.arguments import Names, bands_of, fractions_of, mask_values_of, names_of, number_of, whole_of
 from zoo.datasets.base import SPLITS, DataWarning, PatchDataset, Transform
 from zoo.datasets.folder.grouping import Origins, find_origins, reach_of
 from zoo.datasets.folder.naming import name_bands
-from zoo.datasets.folder.options import Names, bands_of, fractions_of, mask_values_of, names_of, number_of, whole_of
 from zoo.datasets.folder.pairing import find_folders, pair_files
 from zoo.datasets.folder.store import Progress, Reading, open_store
 from zoo.datasets.splits import (

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.datasets.arguments import Names, bands_of, names_of, number_of
 from zoo.datasets.base import Patch
 from zoo.datasets.folder.files import Decoded, channels_first, read_file
 from zoo.datasets.folder.grouping import find_origins
 from zoo.datasets.folder.naming import name_bands
-from zoo.datasets.folder.options import Names, bands_of, names_of, number_of
 from zoo.datasets.folder.pairing import FOLDER_NAMES, list_files
 from zoo.errors import DataError, UnknownNameError
 from zoo.physics.bands import Band

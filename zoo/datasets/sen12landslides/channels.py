@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo.datasets.folder.options import Names, names_of
+from zoo.datasets.arguments import Names, names_of
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.physics.bands import Band
 

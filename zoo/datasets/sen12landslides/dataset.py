@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.datasets.arguments import Names, names_of, number_of, whole_of
 from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
-from zoo.datasets.folder.options import Names, names_of, number_of, whole_of
+from zoo.datasets.builtin import SEN12LANDSLIDES
 from zoo.datasets.sen12landslides.channels import DEM, OPTICAL, SCENE_CLASSES, SIZE, band_names, channels_of
 from zoo.datasets.sen12landslides.dates import HIDDEN, NO_DATA, choose, hidden_share, reference_dates, why_not
 from zoo.datasets.sen12landslides.files import find_official, find_patches, read_official, region_of
 from zoo.datasets.sen12landslides.index import read_headers
 from zoo.datasets.sen12landslides.netcdf import Header, check_times, opened, read_layer, read_mask
 from zoo.datasets.sen12landslides.remote import download as fetch_archives
-from zoo.datasets.sen12landslides.spec import SEN12LANDSLIDES
 from zoo.datasets.splits import Partition, by_group
 from zoo.datasets.stored import Origin, Progress, StoredPatchDataset
 from zoo.errors import ConfigError, DataError, UnknownNameError

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from zoo.datasets.download import Progress, RemoteFile, fetch, unpack
+from zoo.datasets.archives import unpack
+from zoo.datasets.download import Progress, RemoteFile, fetch
 from zoo.errors import DataError
 
 REPOSITORY = "paulhoehn/Sen12Landslides"

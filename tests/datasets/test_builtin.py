@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from zoo.datasets.specs import SYNTHETIC, zoo_register_datasets
+from zoo.datasets.builtin import SYNTHETIC, zoo_register_datasets
 from zoo.errors import UnknownNameError
 from zoo.physics.bands import PAPER_CHANNELS
 from zoo.registry import create_dataset

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.datasets.download import absent, unpack
+from zoo.datasets.archives import unpack
+from zoo.datasets.download import absent
 from zoo.errors import DataError, ZooError
 
 module = sys.modules[unpack.__module__]
