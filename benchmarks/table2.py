@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 from zoo.errors import UnknownNameError
-from zoo.risk.comparators import comparators, create_comparator, why_not
 from zoo.risk.compare import OK, CompareSettings, Comparison, compare
+from zoo.risk.models import create_risk_model, risk_models, unsupported_reason
 from zoo.risk.report import differences, make_rows, optimism
 from zoo.risk.tables import RiskTable, read_table
 
@@ -92,7 +92,7 @@ def report(name: str, comparison: Comparison) -> list[dict[str, Any]]:
     rows = make_rows(comparison)
     for row in rows:
         row["data"] = name
-        text = f"  {row['cv']:<7}{comparators()[row['model']].title:<36}"
+        text = f"  {row['cv']:<7}{risk_models()[row['model']].title:<36}"
         if row["status"] != OK:
             print(text + row["status"])
             continue
@@ -103,7 +103,7 @@ def report(name: str, comparison: Comparison) -> list[dict[str, Any]]:
         for model, figures in differences(comparison, FOREST, cv).items():
             value, low, high = figures["auc"]
             verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            title = comparators()[model].title
+            title = risk_models()[model].title
             print(f"  {cv:<7}{title:<36}less forest: AUC {value:+.4f} [{low:+.4f}, {high:+.4f}] {verdict}")
             rows.append(
                 {"data": name, "cv": cv, "model": model, "less": FOREST, "auc": value, "auc_low": low, "auc_high": high}
@@ -133,7 +133,7 @@ def over_seeds(name: str, aucs: dict[str, dict[str, list[float]]]) -> list[dict[
         for model in TUNED:
             gains = np.subtract(by_model[model], by_model[FOREST])
             print(
-                f"  {cv:<7}{comparators()[model].title:<36}less forest over {len(gains)} seeds: "
+                f"  {cv:<7}{risk_models()[model].title:<36}less forest over {len(gains)} seeds: "
                 f"AUC {gains.mean():+.4f}, {gains.min():+.4f} to {gains.max():+.4f}, better in {int((gains > 0).sum())}"
             )
             row = {"data": name, "cv": cv, "model": model, "less": FOREST, "seeds": len(gains)}
@@ -166,7 +166,7 @@ def ladder(rows: int, jobs: int) -> list[dict[str, Any]]:
     print(f"synthetic: {len(table):,} pixels of {len(np.unique(table.groups))} scenes")
     found = []
     for weights in ("logistic", "paper"):
-        models = [name for name, one in comparators().items() if one.in_all and not one.plain]
+        models = [name for name, one in risk_models().items() if one.in_all and not one.plain]
         if weights == "paper":
             models = ["lsi_without_rain", "lsi"]
         settings = CompareSettings(
@@ -193,11 +193,11 @@ def ladder(rows: int, jobs: int) -> list[dict[str, Any]]:
 
 
 def speed(count: int, threads: int, models: Collection[str]) -> list[dict[str, Any]]:
-    """Fit comparators on ``count`` rows, and predict them; without ``models`` all but the exact SVM."""
-    models = models or [name for name in comparators() if name != "svm"]
+    """Fit risk models on ``count`` rows, and predict them; without ``models`` all but the exact SVM."""
+    models = models or [name for name in risk_models() if name != "svm"]
     for name in models:
-        if name not in comparators():
-            raise UnknownNameError("comparator", name, comparators())
+        if name not in risk_models():
+            raise UnknownNameError("risk model", name, risk_models())
     rng = np.random.default_rng(0)
     table = synthetic(min(count, 200_000))
     again = rng.integers(len(table), size=count)
@@ -210,12 +210,12 @@ def speed(count: int, threads: int, models: Collection[str]) -> list[dict[str, A
         f"{count:,} rows x {features.shape[1]} columns, {threads} threads, {platform.machine()}, {os.cpu_count()} cores"
     )
     rows = []
-    for name, spec in comparators().items():
+    for name, spec in risk_models().items():
         if name not in models:
             continue
-        given = features if why_not(name, features) is None else with_histories(features, rng)
+        given = features if unsupported_reason(name, features) is None else with_histories(features, rng)
         began = time.perf_counter()
-        model = create_comparator(name, rain=("P", "D"), threads=threads).fit(given, labels)
+        model = create_risk_model(name, rain=("P", "D"), threads=threads).fit(given, labels)
         fitted = time.perf_counter()
         model.predict_proba(given)
         ended = time.perf_counter()
@@ -225,7 +225,7 @@ def speed(count: int, threads: int, models: Collection[str]) -> list[dict[str, A
 
 
 def with_histories(features: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Add the rain of each of the 24 hours before, mm, as comparators of rainfall histories look for it."""
+    """Add the rain of each of the 24 hours before, mm, as risk models of rainfall histories look for it."""
     names = [f"P_t-{hour}" for hour in range(1, 25)]
     rain = rng.gamma(0.2, 5.0, (len(features), len(names))).astype(np.float32)
     return pd.concat([features, pd.DataFrame(rain, columns=names)], axis=1)

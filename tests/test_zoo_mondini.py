@@ -44,7 +44,7 @@ def python(site: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
 def test_it_is_listed_and_says_that_it_needs_rain(zoo: Zoo, site: str) -> None:
     reports = json.loads(zoo("plugins", "--json", check=True, PYTHONPATH=site).stdout)
     (report,) = [report for report in reports if report["name"] == "zoo-mondini"]
-    assert report["provides"] == {"models": ["mondini_rain"], "comparators": ["mondini"]}
+    assert report["provides"] == {"models": ["mondini_rain"], "risk_models": ["mondini"]}
     listed = zoo("models", "mondini*", check=True, PYTHONPATH=site).stdout
     assert "NEEDS RAIN" in listed
     shown = json.loads(zoo("models", "show", "mondini_rain", "--json", check=True, PYTHONPATH=site).stdout)

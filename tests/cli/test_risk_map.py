@@ -169,7 +169,7 @@ def test_rain_that_lowers_the_index_is_warned_of(place, tmp_path, capsys):
     assert "LOWERS" in capsys.readouterr().err
 
 
-def test_a_comparator_is_mapped(place, tmp_path, capsys):
+def test_a_risk_model_is_mapped(place, tmp_path, capsys):
     out = tmp_path / "rf.tif"
     done = run(["risk", "map", *args(place), "--model", "random_forest_untuned", "--out", str(out)])
     told = capsys.readouterr()

@@ -15,9 +15,9 @@ from sklearn import metrics
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.risk import compare as module
-from zoo.risk.comparators.base import Comparator
 from zoo.risk.compare import OK, CompareSettings, Comparison, compare
 from zoo.risk.folds import Fold
+from zoo.risk.models.base import RiskModel
 from zoo.risk.pictures import feature_dependence, write_pictures
 from zoo.risk.report import differences, make_rows, optimism, write_report
 from zoo.risk.tables import RiskTable
@@ -65,7 +65,7 @@ def test_rain_helps_the_index_where_rain_drives_landslides(done: Comparison) -> 
         assert differences(done, "lsi_without_rain", cv)["lsi"]["auc"][0] > 0.01
 
 
-class Remembering(Comparator):
+class Remembering(RiskModel):
     """Knows the label of every row that it was fitted on, and nothing else."""
 
     def _fit(self, X: pd.DataFrame, y: NDArray[np.int64], inner: Sequence[Fold]) -> None:
@@ -76,7 +76,7 @@ class Remembering(Comparator):
 
 
 def test_no_test_row_is_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "create_comparator", lambda name, **options: Remembering())
+    monkeypatch.setattr(module, "create_risk_model", lambda name, **options: Remembering())
     found = compare(places(200), CompareSettings(("gamm",), ("random", "block", "group"), folds=2, repeats=2))
     for outcome in found.outcomes:
         assert outcome.scores["auc"] == 0.5
@@ -101,14 +101,14 @@ def test_what_needs_rain_is_skipped_without_it() -> None:
 
 
 def test_one_model_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module.create_comparator
+    real = module.create_risk_model
 
-    class Broken(Comparator):
+    class Broken(RiskModel):
         def _fit(self, X: pd.DataFrame, y: NDArray[np.int64], inner: Sequence[Fold]) -> None:
             raise np.linalg.LinAlgError("singular")
 
     monkeypatch.setattr(
-        module, "create_comparator", lambda name, **given: Broken() if name == "gamm" else real(name, **given)
+        module, "create_risk_model", lambda name, **given: Broken() if name == "gamm" else real(name, **given)
     )
     found = compare(places(200), CompareSettings(("gamm", "lsi_without_rain"), ("random",), repeats=2, folds=2))
     assert [one.status for one in found.outcomes] == ["failed: LinAlgError: singular", OK]

@@ -1,4 +1,4 @@
-"""The catalogue of models, data sets, losses, metrics and comparators, built-in and plugged in. Imports no torch.
+"""The catalogue of models, data sets, losses, metrics and risk models, built-in and plugged in. Imports no torch.
 
 >>> from zoo.registry import create_model, list_models
 >>> list_models("*unet*")
@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,13 @@ from zoo.registry.hookspecs import CommandGroup, hookimpl
 from zoo.registry.plugins import PluginLoader, PluginReport
 from zoo.registry.specs import (
     Choice,
-    ComparatorSpec,
     DatasetSpec,
     Flag,
     LossSpec,
     MetricSpec,
     ModelSpec,
     Option,
+    RiskModelSpec,
     check_options,
 )
 
@@ -36,7 +37,6 @@ __all__ = [
     "Catalogue",
     "Choice",
     "CommandGroup",
-    "ComparatorSpec",
     "DatasetSpec",
     "Flag",
     "LossSpec",
@@ -44,6 +44,7 @@ __all__ = [
     "ModelSpec",
     "Option",
     "PluginReport",
+    "RiskModelSpec",
     "catalogue",
     "check_options",
     "create_dataset",
@@ -55,6 +56,17 @@ __all__ = [
     "register_commands",
     "reload",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ComparatorSpec":
+        warnings.warn(
+            "ComparatorSpec is now called RiskModelSpec; the old name will be removed in release 0.3",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return RiskModelSpec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @lru_cache(maxsize=1)

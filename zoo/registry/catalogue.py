@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry.specs import ComparatorSpec, DatasetSpec, LossSpec, MetricSpec, ModelSpec, Spec
+from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, Spec
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -92,18 +92,18 @@ class Catalogue:
     datasets: Table[DatasetSpec] = field(default_factory=lambda: Table("data set", DatasetSpec))
     losses: Table[LossSpec] = field(default_factory=lambda: Table("loss", LossSpec))
     metrics: Table[MetricSpec] = field(default_factory=lambda: Table("metric", MetricSpec))
-    comparators: Table[ComparatorSpec] = field(default_factory=lambda: Table("comparator", ComparatorSpec))
+    risk_models: Table[RiskModelSpec] = field(default_factory=lambda: Table("risk model", RiskModelSpec))
 
     def tables(
         self,
-    ) -> dict[str, Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[ComparatorSpec]]:
+    ) -> dict[str, Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec]]:
         """The tables by the plural that hooks and listings use."""
         return {
             "models": self.models,
             "datasets": self.datasets,
             "losses": self.losses,
             "metrics": self.metrics,
-            "comparators": self.comparators,
+            "risk_models": self.risk_models,
         }
 
     def discard(self, provider: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import pluggy
 
-from zoo.registry.specs import ComparatorSpec, DatasetSpec, LossSpec, MetricSpec, ModelSpec
+from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec
 
 PROJECT = "zoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -42,10 +42,10 @@ class RegisterMetric(Protocol):
     def __call__(self, spec: MetricSpec, /) -> None: ...
 
 
-class RegisterComparator(Protocol):
+class RegisterRiskModel(Protocol):
     """Adds one risk model."""
 
-    def __call__(self, spec: ComparatorSpec, /) -> None: ...
+    def __call__(self, spec: RiskModelSpec, /) -> None: ...
 
 
 class CommandGroup(Protocol):
@@ -75,8 +75,18 @@ def zoo_register_metrics(register: RegisterMetric) -> None:
 
 
 @hookspec
-def zoo_register_comparators(register: RegisterComparator) -> None:
-    """Call ``register(ComparatorSpec(...))`` once a risk model; ``zoo risk compare`` and ``zoo risk map`` name it."""
+def zoo_register_risk_models(register: RegisterRiskModel) -> None:
+    """Call ``register(RiskModelSpec(...))`` once a risk model; ``zoo risk compare`` and ``zoo risk map`` name it."""
+
+
+@hookspec(
+    warn_on_impl=FutureWarning(
+        "the hook zoo_register_comparators is now called zoo_register_risk_models, and ComparatorSpec RiskModelSpec; "
+        "the old names will be removed in release 0.3"
+    )
+)
+def zoo_register_comparators(register: RegisterRiskModel) -> None:
+    """Old name of ``zoo_register_risk_models``."""
 
 
 @hookspec

@@ -126,6 +126,9 @@ class PluginLoader:
             self._manager.check_pending()
             for plural, table in self.catalogue.tables().items():
                 self._call(f"zoo_register_{plural}", module, register=lambda spec, table=table: table.add(spec, name))
+            self._call(
+                "zoo_register_comparators", module, register=lambda spec: self.catalogue.risk_models.add(spec, name)
+            )
         except (Exception, SystemExit) as error:
             self.catalogue.discard(name)
             if module is not None and self._manager.is_registered(module):

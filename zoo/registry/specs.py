@@ -1,4 +1,4 @@
-"""What the catalogue knows about a model, data set, loss, metric or comparator before any of it is imported.
+"""What the catalogue knows about a model, data set, loss, metric or risk model before any of it is imported.
 
 Specs are frozen and cheap: strings, numbers and flags. The ``target`` names the code and is imported when the
 thing is made, so that listing hundreds of models imports no torch.
@@ -91,14 +91,14 @@ class Spec:
 
     @property
     def kind(self) -> str:
-        """``model``, ``data set``, ``loss``, ``metric`` or ``comparator``."""
+        """``model``, ``data set``, ``loss``, ``metric`` or ``risk model``."""
         return _KINDS.get(type(self).__name__, "entry")
 
     def resolve(self, target: str | None = None) -> Callable[..., Any]:
         """Import the target.
 
         Args:
-            target: another one of this spec, such as a comparator's ``why_not``; None for ``self.target``.
+            target: another one of this spec, such as a risk model's ``unsupported_reason``; None for ``self.target``.
 
         Raises:
             PluginError: if the module cannot be imported or lacks the attribute, with the cause chained.
@@ -205,10 +205,10 @@ class MetricSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparatorSpec(Spec):
+class RiskModelSpec(Spec):
     """A risk model on tables of places. The target is called as ``target(rain=..., group=..., threads=..., seed=...,
     **settings)`` and returns a scikit-learn classifier whose ``fit(X, y, inner=None)`` takes a DataFrame, labels and
-    folds to choose settings on (:class:`zoo.risk.comparators.base.Comparator`).
+    folds to choose settings on (:class:`zoo.risk.models.base.RiskModel`).
 
     Attributes:
         title: as tables print it.
@@ -216,8 +216,8 @@ class ComparatorSpec(Spec):
         needs_rain: whether it cannot be fitted without rain intensity and duration.
         in_all: whether ``--models all`` means it too.
         plain: the target is any scikit-learn classifier: called without arguments, fitted as ``fit(X, y)``.
-        why_not: ``"package.module:attribute"`` of a function that takes the features, a DataFrame, and returns in one
-            sentence why the model cannot use them, or None; empty for none.
+        unsupported_reason: ``"package.module:attribute"`` of a function that takes the features, a DataFrame, and
+            returns a sentence that says why the model cannot use them, or None if it can; empty for no such function.
         source: where it comes from.
     """
 
@@ -226,7 +226,7 @@ class ComparatorSpec(Spec):
     needs_rain: bool = False
     in_all: bool = True
     plain: bool = False
-    why_not: str = ""
+    unsupported_reason: str = ""
     source: str = ""
 
 
@@ -235,7 +235,7 @@ _KINDS = {
     "DatasetSpec": "data set",
     "LossSpec": "loss",
     "MetricSpec": "metric",
-    "ComparatorSpec": "comparator",
+    "RiskModelSpec": "risk model",
 }
 
 

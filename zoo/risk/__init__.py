@@ -1,1 +1,1 @@
-"""Landslide risk on tables and rasters: weights of the index, calibration, classes, the comparators of Table 2."""
+"""Landslide risk on tables and rasters: weights of the index, calibration, classes, the risk models of Table 2."""

@@ -35,7 +35,7 @@ Values = NDArray[np.float32]
 
 
 class Surface(Protocol):
-    """What gives a risk to pixels: an index, or a fitted comparator."""
+    """What gives a risk to pixels: an index, or a fitted risk model."""
 
     def evaluate(self, image: Values, factor: Factor) -> tuple[Values, int]:
         """Give the risk of a window.

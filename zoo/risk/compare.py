@@ -1,4 +1,4 @@
-"""Table 2 on a table of places: comparators fitted and judged on the same held-out rows."""
+"""Table 2 on a table of places: risk models fitted and judged on the same held-out rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.physics import rainfall_factor
 from zoo.physics.index_parameters import RAIN_CLIP
-from zoo.risk.comparators import comparators, create_comparator, require_risk, why_not
 from zoo.risk.folds import Fold
+from zoo.risk.models import create_risk_model, require_risk, risk_models, unsupported_reason
 from zoo.risk.resampling import REPEATS, Judgement, intervals
 from zoo.risk.scores import auc, pr_auc
 from zoo.risk.splits import Split, make_split
@@ -38,7 +38,7 @@ class CompareSettings:
     """What is compared, and how.
 
     Attributes:
-        models: names of :func:`zoo.risk.comparators.comparators`.
+        models: names of :func:`zoo.risk.models.risk_models`.
         cv: kinds of cross-validation, of :data:`zoo.risk.splits.CV_KINDS`.
         folds: of each.
         block_side, buffer: metres; None for the defaults of :func:`zoo.risk.splits.make_split`.
@@ -46,7 +46,7 @@ class CompareSettings:
         jobs: processes.
         rain: columns with intensity (mm/h) and duration (days).
         rain_clip: smallest and largest rainfall factor of the index.
-        weights: how the index gets its weights; see :class:`zoo.risk.comparators.index.RainlessIndex`.
+        weights: how the index gets its weights; see :class:`zoo.risk.models.index.RainlessIndex`.
         repeats: draws of the bootstrap.
         curves: predict training rows too, for the success-rate curve.
     """
@@ -196,8 +196,8 @@ def compare(table: RiskTable, settings: CompareSettings, progress: Progress | No
 
 def _check(table: RiskTable, settings: CompareSettings) -> None:
     for name in settings.models:
-        if name not in comparators():
-            raise UnknownNameError("comparator", name, comparators())
+        if name not in risk_models():
+            raise UnknownNameError("risk model", name, risk_models())
     if settings.jobs < 1 or settings.repeats < 1:
         raise ConfigError("at least one process and one draw of the bootstrap are needed")
     if settings.rain is None:
@@ -225,9 +225,9 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
 
 
 def _why_skipped(name: str, table: RiskTable, settings: CompareSettings) -> str | None:
-    if comparators()[name].needs_rain and settings.rain is None:
+    if risk_models()[name].needs_rain and settings.rain is None:
         return "needs rain (--rain-columns P,D)"
-    return why_not(name, table.features)
+    return unsupported_reason(name, table.features)
 
 
 def _with_groups(table: RiskTable) -> tuple[pd.DataFrame, str | None]:
@@ -295,7 +295,7 @@ def _fit_one(
         with warnings.catch_warnings():
             # What libraries say of convergence is said about a fold of a grid, and would be printed by every process.
             warnings.simplefilter("ignore")
-            model = create_comparator(task[0], **options)
+            model = create_risk_model(task[0], **options)
             model.fit(features.iloc[fold.train], labels[fold.train], inner or None)
             probability = model.predict_proba(features.iloc[fold.test])[:, 1]
             rows, fitted = nothing, empty

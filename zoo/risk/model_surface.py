@@ -1,4 +1,4 @@
-"""A comparator of Table 2, fitted to pixels of a stack, as something that gives a risk to every pixel."""
+"""A risk model of Table 2, fitted to pixels of a stack, as something that gives a risk to every pixel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from zoo.errors import ConfigError, DataError
 from zoo.rasters.inventory import Inventory
 from zoo.rasters.pixel_sample import PixelSample, sample_pixels
 from zoo.rasters.stacks import Stack
-from zoo.risk.comparators import comparators, create_comparator
 from zoo.risk.folds import block_folds
+from zoo.risk.models import create_risk_model, risk_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from zoo.risk.apply import Factor, Values
 
 MOST = 10_000
-"""Pixels of each kind that a comparator is fitted to [O]: what the slowest of them, the SVM, takes."""
+"""Pixels of each kind that a risk model is fitted to [O]: what the slowest of them, the SVM, takes."""
 
 _ROWS = 1 << 18
 
 
 class ModelSurface:
-    """A fitted comparator on the bands of one stack.
+    """A fitted risk model on the bands of one stack.
 
     Args:
         model: with ``predict_proba`` of a table.
@@ -63,10 +63,10 @@ def fit_model(
     most: int = MOST,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ModelSurface, PixelSample]:
-    """Fit a comparator to pixels of a stack with and without landslides, equally many at most.
+    """Fit a risk model to pixels of a stack with and without landslides, equally many at most.
 
     Args:
-        name: one of :func:`zoo.risk.comparators.comparators`.
+        name: one of :func:`zoo.risk.models.risk_models`.
         stack: an open one; every band but the LSI is a feature.
         inventory: landslides on the stack's coordinates.
         seed: of the draw and the model.
@@ -78,12 +78,12 @@ def fit_model(
         more often than they are, so it is no probability.
 
     Raises:
-        UnknownNameError: for a comparator that there is not.
+        UnknownNameError: for a risk model that there is not.
         ConfigError: for one that needs rain.
         DataError: if the stack has no feature, or pixels of one kind alone.
     """
-    model = create_comparator(name, seed=seed)
-    if comparators()[name].needs_rain:
+    model = create_risk_model(name, seed=seed)
+    if risk_models()[name].needs_rain:
         raise ConfigError(
             f"{name} needs rain of several events, which a stack does not have",
             hint="Map the index with --rain, or compare on a table: zoo risk compare",
@@ -96,7 +96,7 @@ def fit_model(
     try:
         inner = block_folds(sample.labels, sample.coordinates, folds=3, seed=seed)
     except (ConfigError, DataError):
-        # A small region has too few blocks; the comparator then takes random folds of its own.
+        # A small region has too few blocks; the risk model then takes random folds of its own.
         inner = None
     model.fit(table, sample.labels, inner=inner)
     positions = [[band.name for band in stack.bands].index(one) for one in names]

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from zoo.diagnostics.collinearity import Collinearity, collinearity
 from zoo.files import atomic_path
-from zoo.risk.comparators import comparators
 from zoo.risk.compare import OK, Comparison, Outcome
 from zoo.risk.curves import rate_curve, reliability, roc_curve
+from zoo.risk.models import risk_models
 from zoo.risk.tables import RiskTable
 
 HIGH_VIF = 10.0
@@ -167,7 +167,7 @@ def _panels(comparison: Comparison, title: str) -> tuple[Figure, dict[str, Axes]
 def _each(comparison: Comparison, kind: str, ax: Axes, draw: Any) -> None:
     for outcome in comparison.outcomes:
         if outcome.cv == kind and outcome.status == OK:
-            place = list(comparators()).index(outcome.model)
+            place = list(risk_models()).index(outcome.model)
             draw(ax, outcome, _COLOURS[place % len(_COLOURS)])
     ax.legend(fontsize=8, loc="lower right" if ax.get_lines() else "best", framealpha=0.9)
 
@@ -182,4 +182,4 @@ def _unit(ax: Axes, x: str, y: str, kind: str) -> None:
 
 
 def _title(outcome: Outcome) -> str:
-    return comparators()[outcome.model].title
+    return risk_models()[outcome.model].title

@@ -1,4 +1,4 @@
-"""What a map is made with: a stored index or Table 1, or a comparator, made ready for one stack."""
+"""What a map is made with: a stored index or Table 1, or a risk model, made ready for one stack."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Prepared:
     Attributes:
         surface: what gives a risk to pixels.
         breaks: of the classes.
-        index: None for a comparator.
+        index: None for a risk model.
         words: one line on where the risk comes from.
         tags: of the files.
         notes: what was found and decided on the way.
@@ -137,11 +137,11 @@ def prepare_model(
     buffer: float | None = None,
     progress: Progress = None,
 ) -> Prepared:
-    """Fit a comparator to a stack and an inventory.
+    """Fit a risk model to a stack and an inventory.
 
     Args:
         stack: an open one.
-        name: of the comparator.
+        name: of the risk model.
         inventory: polygons of landslides; ``layer``, ``where`` and ``buffer`` as
             :func:`zoo.rasters.inventory.read_inventory` takes them.
         classes: "jenks" (None), "quantile" or two breaks.
@@ -149,7 +149,7 @@ def prepare_model(
         progress: called with (windows done, all windows) while pixels are drawn.
 
     Raises:
-        ZooError: if the inventory is damaged or lies elsewhere, or the comparator cannot be fitted.
+        ZooError: if the inventory is damaged or lies elsewhere, or the risk model cannot be fitted.
     """
     from zoo.risk.model_surface import fit_model
 

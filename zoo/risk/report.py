@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from zoo.files import write_json_atomic, write_text_atomic
-from zoo.risk.comparators import comparators
 from zoo.risk.compare import OK, Comparison, Outcome
+from zoo.risk.models import risk_models
 from zoo.risk.resampling import paired_intervals
 from zoo.risk.scores import SCORES
 
@@ -71,8 +71,8 @@ def optimism(comparison: Comparison) -> str | None:
     text = f"random folds make AUC look {abs(mean):.3f} {'better' if mean >= 0 else 'worse'} than spatial blocks do"
     if len(gains) > 1:
         text = (
-            f"{text} on average (from {gains[least]:+.3f}, {comparators()[least].title}, to {gains[most]:+.3f}, "
-            f"{comparators()[most].title})"
+            f"{text} on average (from {gains[least]:+.3f}, {risk_models()[least].title}, to {gains[most]:+.3f}, "
+            f"{risk_models()[most].title})"
         )
     return f"{text}; for places without a landslide record nearby, the figures under blocks are the ones to expect"
 

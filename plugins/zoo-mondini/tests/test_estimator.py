@@ -160,11 +160,12 @@ def test_few_rows_are_all_learned_from() -> None:
     assert np.isfinite(model.predict_proba(table)).all()
 
 
-def test_the_registered_comparator_is_a_classifier_that_says_what_a_table_lacks() -> None:
+def test_the_registered_risk_model_is_a_classifier_that_says_what_a_table_lacks() -> None:
     assert is_classifier(zoo_mondini.MONDINI.resolve()())
-    why_not = zoo_mondini.MONDINI.resolve(zoo_mondini.MONDINI.why_not)
-    assert why_not(make_histories(5, hours=4, seed=4)) is None
-    assert "step 1 is not among the columns" in why_not(make_histories(5, hours=4, seed=4).drop(columns="P_t-1"))
+    unsupported_reason = zoo_mondini.MONDINI.resolve(zoo_mondini.MONDINI.unsupported_reason)
+    assert unsupported_reason(make_histories(5, hours=4, seed=4)) is None
+    gap = make_histories(5, hours=4, seed=4).drop(columns="P_t-1")
+    assert "step 1 is not among the columns" in unsupported_reason(gap)
 
 
 TABLE = make_histories(80, hours=4, seed=4)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zoo_mondini.history import rain_columns, split_table, why_not
+from zoo_mondini.history import rain_columns, split_table, unsupported_reason
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 
@@ -62,13 +62,13 @@ def test_dry_where_missing_only_if_asked() -> None:
 def test_tables_that_cannot_be_used_say_why(bad: pd.DataFrame, words: str) -> None:
     with pytest.raises(ZooError, match=words):
         split_table(bad, None, "slope")
-    assert why_not(bad) is not None
-    assert "\n" not in str(why_not(bad))
+    assert unsupported_reason(bad) is not None
+    assert "\n" not in str(unsupported_reason(bad))
 
 
 def test_a_good_table_has_no_reason() -> None:
-    assert why_not(table()) is None
-    assert why_not(table().drop(columns="slope"), slope=None) is None
+    assert unsupported_reason(table()) is None
+    assert unsupported_reason(table().drop(columns="slope"), slope=None) is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zoo_mondini.history import why_not
+from zoo_mondini.history import unsupported_reason
 from zoo_mondini.synthetic import make_histories, threshold_exceedance
 
 from zoo.errors import ConfigError
@@ -14,7 +14,7 @@ def test_the_same_seed_gives_the_same_table() -> None:
     first = make_histories(200, seed=7)
     assert first.equals(make_histories(200, seed=7))
     assert not first.equals(make_histories(200, seed=8))
-    assert why_not(first) is None
+    assert unsupported_reason(first) is None
 
 
 def test_rain_is_intermittent_and_both_rain_and_slope_are_needed() -> None:

@@ -83,10 +83,10 @@ def compare(
     """
     from zoo.files import check_could_write, write_json_atomic
     from zoo.rasters.map_writer import check_output
-    from zoo.risk.comparators import require_risk, select_comparators
+    from zoo.risk.models import require_risk, select_risk_models
 
     rain = _pair(rain_columns, "rain-columns")
-    names = select_comparators(models, rain is not None)
+    names = select_risk_models(models, rain is not None)
     if json_file is not None:
         check_output(json_file, (table,), overwrite=True)
     if folder is not None:
@@ -187,8 +187,8 @@ def _compared(read: RiskTable, settings: CompareSettings) -> Comparison:
 
 
 def _print(comparison: Comparison, rows: Sequence[dict[str, Any]]) -> None:
-    from zoo.risk.comparators import comparators
     from zoo.risk.compare import OK
+    from zoo.risk.models import risk_models
     from zoo.risk.report import HEADLINE, PAPER_TABLE2, optimism
     from zoo.risk.scores import SCORES
 
@@ -207,11 +207,11 @@ def _print(comparison: Comparison, rows: Sequence[dict[str, Any]]) -> None:
                 continue
             beside = PAPER_TABLE2.get(row["model"], {})
             printed = [f"{beside[name]:.3f}" if name in beside else "" for name in ("accuracy", "auc", "mse")]
-            cells.append([comparators()[row["model"]].title, *(_figure(row, name) for name in SCORES), *printed])
+            cells.append([risk_models()[row["model"]].title, *(_figure(row, name) for name in SCORES), *printed])
         console.print(make_table((*headings, *paper), cells, right=(*headings[2:], *paper)))
         for row in rows:
             if row["cv"] == kind and row["status"] != OK:
-                console.print(f"{comparators()[row['model']].title}: {row['status']}", markup=False)
+                console.print(f"{risk_models()[row['model']].title}: {row['status']}", markup=False)
     console.print()
     note(f"{HEADLINE}; the paper's figures are from other data and one split")
     gain = optimism(comparison)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--classes", metavar="jenks|quantile|A,B", help="Other breaks than those of the weights; fitted to this scene."
 )
-@click.option("--model", metavar="NAME", help="Map a comparator instead, such as random_forest; fitted to --inventory.")
+@click.option("--model", metavar="NAME", help="Map a risk model instead, such as random_forest; fitted to --inventory.")
 @click.option("--inventory", type=click.Path(path_type=Path), help="Landslides that --model is fitted to.")
 @click.option("--layer", metavar="NAME", help="Layer of the inventory, when it has several.")
 @click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")

@@ -5,8 +5,8 @@ The targets are names, so that listing them imports neither torch nor scikit-lea
 
 from __future__ import annotations
 
-from zoo.registry import Choice, ComparatorSpec, Flag, ModelSpec, Option, hookimpl
-from zoo.registry.hookspecs import RegisterComparator, RegisterModel
+from zoo.registry import Choice, Flag, ModelSpec, Option, RiskModelSpec, hookimpl
+from zoo.registry.hookspecs import RegisterModel, RegisterRiskModel
 
 PAPER = "Mondini, Guzzetti and Melillo 2023, Nature Communications 14, 2466"
 DOI = "10.1038/s41467-023-38135-y"
@@ -61,13 +61,13 @@ MONDINI_RAIN = ModelSpec(
     flags=frozenset({Flag.NEEDS_RAIN, Flag.BATCH1_TRAINING}),
 )
 
-MONDINI = ComparatorSpec(
+MONDINI = RiskModelSpec(
     name="mondini",
     title="Rainfall history x slope mask [54]",
     target="zoo_mondini.estimator:MondiniClassifier",
     summary="needs columns P_t-1, P_t-2, ... with the rain of each hour before, and slope",
     plain=True,
-    why_not="zoo_mondini.history:why_not",
+    unsupported_reason="zoo_mondini.history:unsupported_reason",
     source="[P] section 3.5.3",
 )
 
@@ -79,6 +79,6 @@ def zoo_register_models(register: RegisterModel) -> None:
 
 
 @hookimpl
-def zoo_register_comparators(register: RegisterComparator) -> None:
+def zoo_register_risk_models(register: RegisterRiskModel) -> None:
     """Register ``mondini`` for ``zoo risk compare``."""
     register(MONDINI)

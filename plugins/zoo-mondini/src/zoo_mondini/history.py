@@ -56,7 +56,7 @@ def rain_columns(names: Sequence[object]) -> list[str]:
     return [found[lag] for lag in lags]
 
 
-def why_not(table: pd.DataFrame, slope: str | None = "slope") -> str | None:
+def unsupported_reason(table: pd.DataFrame, slope: str | None = "slope") -> str | None:
     """Return why a table cannot be used, in one sentence, or None if it can.
 
     Args:

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from zoo.errors import ConfigError, DataError
-from zoo.risk.comparators.base import Comparator
-from zoo.risk.comparators.gamm import AdditiveMixed
 from zoo.risk.folds import Fold
 from zoo.risk.logistic import fit_logistic
+from zoo.risk.models.base import RiskModel
+from zoo.risk.models.gamm import AdditiveMixed
 
 COMBINATIONS = ("additive", "product")
 
 
-class SpatialMeteo(Comparator):
+class SpatialMeteo(RiskModel):
     """Two binomial GAMMs, one of where and one of when, put together.
 
     The paper says "separate binomial models for spatial and meteorological factors, which are then combined" [P,

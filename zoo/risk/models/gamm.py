@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from zoo.errors import ConfigError
-from zoo.risk.comparators.base import Comparator, choose, thinned
-from zoo.risk.comparators.penalised import BLOCK_ROWS, fit_penalised
-from zoo.risk.comparators.smooths import Smooths
 from zoo.risk.folds import Fold
+from zoo.risk.models.base import RiskModel, choose, thinned
+from zoo.risk.models.penalised import BLOCK_ROWS, fit_penalised
+from zoo.risk.models.smooths import Smooths
 
 _KEPT_NUMBERS = 60_000_000
 """Numbers of a design matrix (480 MB) up to which it is kept between Newton steps."""
@@ -23,7 +23,7 @@ _GRID: tuple[float, ...] = (30.0, 3.0, 300.0)
 _TUNING = 8_000
 
 
-class AdditiveMixed(Comparator):
+class AdditiveMixed(RiskModel):
     """Binomial model: a smooth of each number, an effect of each class, a random intercept of each region or event.
 
     Smooths are P-splines; effects of classes and intercepts of groups are normal around 0, which is a ridge penalty.

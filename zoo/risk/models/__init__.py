@@ -6,24 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, UnknownNameError
-from zoo.registry import ComparatorSpec, catalogue
-from zoo.risk.specs import BESIDE, TABLE_2
+from zoo.registry import RiskModelSpec, catalogue
+from zoo.risk.builtin import BESIDE, TABLE_2
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from zoo.risk.comparators.base import Comparator
+    from zoo.risk.models.base import RiskModel
 
 
-def comparators() -> dict[str, ComparatorSpec]:
+def risk_models() -> dict[str, RiskModelSpec]:
     """What can be compared by name: Table 2 in its order, what stands beside it, then what plugins brought."""
-    table = catalogue().comparators
+    table = catalogue().risk_models
     first = [spec.name for spec in (*TABLE_2, *BESIDE)]
     rest = [name for name in table if name not in first]
     return {name: table.get(name) for name in (*first, *rest) if name in table}
 
 
-def select_comparators(names: str, rain: bool) -> list[str]:
+def select_risk_models(names: str, rain: bool) -> list[str]:
     """Turn ``all`` or names between commas into names.
 
     Args:
@@ -34,7 +34,7 @@ def select_comparators(names: str, rain: bool) -> list[str]:
         UnknownNameError: for a name that there is not.
         ConfigError: if nothing is named.
     """
-    known = comparators()
+    known = risk_models()
     table = {spec.name for spec in TABLE_2}
     chosen: list[str] = []
     for name in (part.strip() for part in names.split(",") if part.strip()):
@@ -45,44 +45,44 @@ def select_comparators(names: str, rain: bool) -> list[str]:
         elif name in known:
             chosen.append(name)
         else:
-            raise UnknownNameError("comparator", name, [*known, "all"], where="option models")
+            raise UnknownNameError("risk model", name, [*known, "all"], where="option models")
     if not chosen:
-        raise ConfigError("no comparator is named", where="option models", hint=f"There are: {', '.join(known)}")
+        raise ConfigError("no risk model is named", where="option models", hint=f"There are: {', '.join(known)}")
     return list(dict.fromkeys(chosen))
 
 
-def create_comparator(name: str, **options: Any) -> Comparator:
-    """Make an unfitted comparator.
+def create_risk_model(name: str, **options: Any) -> RiskModel:
+    """Make an unfitted risk model.
 
     Args:
-        name: one of :func:`comparators`.
+        name: one of :func:`risk models`.
         options: of its constructor; a plain scikit-learn classifier of a plugin takes none.
 
     Raises:
         UnknownNameError: for a name that there is not.
         ConfigError: if the libraries of the extra ``risk`` are not installed.
     """
-    spec = catalogue().comparators.get(name)
+    spec = catalogue().risk_models.get(name)
     require_risk()
     if spec.plain:
-        from zoo.risk.comparators.plain import Plain
+        from zoo.risk.models.plain import Plain
 
         return Plain(spec.resolve()(), **options)
-    made: Comparator = spec.resolve()(**{**spec.settings, **options})
+    made: RiskModel = spec.resolve()(**{**spec.settings, **options})
     return made
 
 
-def why_not(name: str, features: pd.DataFrame) -> str | None:
-    """Say in one sentence why a comparator cannot use these features; None when it can."""
-    spec = catalogue().comparators.get(name)
-    if not spec.why_not:
+def unsupported_reason(name: str, features: pd.DataFrame) -> str | None:
+    """Say in one sentence why a risk model cannot use these features; None when it can."""
+    spec = catalogue().risk_models.get(name)
+    if not spec.unsupported_reason:
         return None
-    reason: str | None = spec.resolve(spec.why_not)(features)
+    reason: str | None = spec.resolve(spec.unsupported_reason)(features)
     return reason
 
 
 def require_risk() -> None:
-    """Say how to install what the comparators need.
+    """Say how to install what the risk models need.
 
     Raises:
         ConfigError: if scikit-learn or XGBoost is not installed.

@@ -1,4 +1,4 @@
-"""What every comparator shares: checks, columns that are no features, and the scikit-learn interface."""
+"""What every risk model shares: checks, columns that are no features, and the scikit-learn interface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TUNING_ROWS = 5_000
 """Rows that settings are chosen on [O]: enough to tell a deep tree from a shallow one, and a grid stays cheap."""
 
 
-class Comparator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A binary classifier on a table.
 
     Args:
@@ -46,7 +46,7 @@ class Comparator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.threads = threads
         self.seed = seed
 
-    def fit(self, X: pd.DataFrame, y: Any, inner: Sequence[Fold] | None = None) -> Comparator:
+    def fit(self, X: pd.DataFrame, y: Any, inner: Sequence[Fold] | None = None) -> RiskModel:
         """Fit.
 
         Args:

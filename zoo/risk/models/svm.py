@@ -14,10 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
 from zoo.errors import ConfigError
-from zoo.risk.comparators.base import Comparator, choose, thinned
-from zoo.risk.comparators.encoding import Encoder
 from zoo.risk.folds import Fold, random_folds
 from zoo.risk.logistic import fit_logistic
+from zoo.risk.models.base import RiskModel, choose, thinned
+from zoo.risk.models.encoding import Encoder
 
 MOST_ROWS = 20_000
 """Rows beyond which training an exact kernel machine takes hours: its time grows with their square or cube [S]
@@ -30,7 +30,7 @@ _TUNING = 2_500
 _CALIBRATION = 5_000
 
 
-class SupportVectors(Comparator):
+class SupportVectors(RiskModel):
     """RBF kernel and Platt's sigmoid.
 
     Args:

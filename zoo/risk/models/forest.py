@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from zoo.risk.comparators.base import TUNING_ROWS, Comparator, choose, thinned
-from zoo.risk.comparators.encoding import Encoder
 from zoo.risk.folds import Fold
+from zoo.risk.models.base import TUNING_ROWS, RiskModel, choose, thinned
+from zoo.risk.models.encoding import Encoder
 
 ROWS_OF_A_TREE = 50_000
 """Rows that a tree draws at most [O]: on a million rows trees of fifty thousand differ more from each other, and a
@@ -31,7 +31,7 @@ _ROWS_OF_ALL_TREES = 5_000_000
 """Trees cost what they are fitted to [O]: a small table can have the many that a mean over trees gains from."""
 
 
-class Forest(Comparator):
+class Forest(RiskModel):
     """Probabilities are the mean share of landslides in the leaves of all trees.
 
     Args:

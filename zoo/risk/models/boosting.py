@@ -10,9 +10,9 @@ import pandas as pd
 import xgboost
 from numpy.typing import NDArray
 
-from zoo.risk.comparators.base import Comparator, choose, thinned
-from zoo.risk.comparators.encoding import Encoder
 from zoo.risk.folds import Fold
+from zoo.risk.models.base import RiskModel, choose, thinned
+from zoo.risk.models.encoding import Encoder
 
 MOST_TREES = 500
 PATIENCE = 25
@@ -26,7 +26,7 @@ _GRID: tuple[dict[str, Any], ...] = (
 )
 
 
-class Boosting(Comparator):
+class Boosting(RiskModel):
     """Histogram trees; depth is chosen, and their number found by early stopping, on inner folds.
 
     Args:

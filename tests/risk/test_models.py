@@ -1,4 +1,4 @@
-"""Comparators: one interface, learnable data, bad input."""
+"""Risk models: one interface, learnable data, bad input."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.risk.comparators import comparators, create_comparator, select_comparators
-from zoo.risk.comparators.base import Comparator, choose, thinned
-from zoo.risk.comparators.encoding import Encoder
-from zoo.risk.comparators.svm import SupportVectors
 from zoo.risk.folds import Fold, random_folds
+from zoo.risk.models import create_risk_model, risk_models, select_risk_models
+from zoo.risk.models.base import RiskModel, choose, thinned
+from zoo.risk.models.encoding import Encoder
+from zoo.risk.models.svm import SupportVectors
 
 
 def places(rows: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -32,10 +32,10 @@ def places(rows: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
 OPTIONS = {"svm": {"tune": False}, "random_forest": {"trees": 20, "tune": False}, "gamm": {"smoothness": 10.0}}
 
 
-@pytest.mark.parametrize("name", list(comparators()))
-def test_every_comparator_learns_and_gives_probabilities(name: str) -> None:
+@pytest.mark.parametrize("name", list(risk_models()))
+def test_every_risk_model_learns_and_gives_probabilities(name: str) -> None:
     features, labels = places()
-    model = create_comparator(name, rain=("P", "D"), **OPTIONS.get(name, {}))
+    model = create_risk_model(name, rain=("P", "D"), **OPTIONS.get(name, {}))
     assert isinstance(clone(model), type(model))
     fitted = model.fit(features[:300], labels[:300])
     probability = fitted.predict_proba(features[300:])
@@ -48,28 +48,28 @@ def test_every_comparator_learns_and_gives_probabilities(name: str) -> None:
     np.testing.assert_array_equal(probability, again)
 
 
-@pytest.mark.parametrize("name", list(comparators()))
+@pytest.mark.parametrize("name", list(risk_models()))
 def test_labels_that_mean_nothing_teach_nothing(name: str) -> None:
     features, labels = places(1200)
     labels = np.random.default_rng(1).permutation(labels)
-    model = create_comparator(name, rain=("P", "D"), **OPTIONS.get(name, {})).fit(features[:300], labels[:300])
+    model = create_risk_model(name, rain=("P", "D"), **OPTIONS.get(name, {})).fit(features[:300], labels[:300])
     assert 0.42 < roc_auc_score(labels[300:], model.predict_proba(features[300:])[:, 1]) < 0.58
 
 
-@pytest.mark.parametrize("name", list(comparators()))
+@pytest.mark.parametrize("name", list(risk_models()))
 def test_rows_of_a_new_class_and_with_gaps_are_predicted(name: str) -> None:
     features, labels = places(200)
-    model = create_comparator(name, rain=("P", "D"), **OPTIONS.get(name, {})).fit(features, labels)
+    model = create_risk_model(name, rain=("P", "D"), **OPTIONS.get(name, {})).fit(features, labels)
     new = features[:5].copy()
     new["rock"] = pd.Categorical(["basalt", None, "shale", "shale", "chalk"])
     new.loc[0, ["slope", "P"]] = np.nan
     assert np.isfinite(model.predict_proba(new)).all()
 
 
-@pytest.mark.parametrize("name", list(comparators()))
+@pytest.mark.parametrize("name", list(risk_models()))
 def test_bad_input_is_told_in_words(name: str) -> None:
     features, labels = places(60)
-    model = create_comparator(name, rain=("P", "D"), **OPTIONS.get(name, {}))
+    model = create_risk_model(name, rain=("P", "D"), **OPTIONS.get(name, {}))
     with pytest.raises(DataError, match="one label only"):
         model.fit(features, np.ones(60))
     with pytest.raises(DataError, match="not 0 and 1"):
@@ -85,13 +85,13 @@ def test_bad_input_is_told_in_words(name: str) -> None:
 
 def test_names_are_chosen_and_misspelt_ones_told() -> None:
     six = ["svm", "random_forest", "xgboost", "gamm", "lsi_without_rain", "lsi"]
-    assert select_comparators("all", rain=False) == six
-    assert select_comparators("all", rain=True) == [*six, "dynamic_thresholds", "spatial_meteo"]
-    assert select_comparators("gamm, svm,gamm", rain=False) == ["gamm", "svm"]
+    assert select_risk_models("all", rain=False) == six
+    assert select_risk_models("all", rain=True) == [*six, "dynamic_thresholds", "spatial_meteo"]
+    assert select_risk_models("gamm, svm,gamm", rain=False) == ["gamm", "svm"]
     with pytest.raises(UnknownNameError, match="Did you mean 'xgboost'"):
-        select_comparators("xgbost", rain=False)
-    with pytest.raises(ConfigError, match="no comparator"):
-        select_comparators(" , ", rain=False)
+        select_risk_models("xgbost", rain=False)
+    with pytest.raises(ConfigError, match="no risk model"):
+        select_risk_models(" , ", rain=False)
 
 
 def test_scales_and_fillings_come_from_training_rows_alone() -> None:
@@ -145,13 +145,13 @@ def test_a_big_table_is_sampled_for_the_exact_kernel_and_a_note_says_so() -> Non
             SupportVectors(**options).fit(features, labels)  # type: ignore[arg-type]
 
 
-def test_a_tuned_comparator_uses_the_folds_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tuned_risk_model_uses_the_folds_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = places(120)
     rows = np.arange(120)
     inner = [Fold(rows[:60], rows[60:]), Fold(rows[60:], rows[:60])]
     seen: list[list[Fold]] = []
 
-    class Watching(Comparator):
+    class Watching(RiskModel):
         def _fit(self, X: pd.DataFrame, y: np.ndarray, inner: list[Fold]) -> None:
             seen.append(inner)
 

@@ -1,50 +1,50 @@
-"""The built-in comparators of risk, registered by the hook that plugins use. Imports no scikit-learn."""
+"""The built-in risk models of risk, registered by the hook that plugins use. Imports no scikit-learn."""
 
 from __future__ import annotations
 
-from zoo.registry.hookspecs import RegisterComparator, hookimpl
-from zoo.registry.specs import ComparatorSpec
+from zoo.registry.hookspecs import RegisterRiskModel, hookimpl
+from zoo.registry.specs import RiskModelSpec
 
-_HERE = "zoo.risk.comparators"
+_HERE = "zoo.risk.models"
 _TABLE = "[P] Table 2"
 
-TABLE_2: tuple[ComparatorSpec, ...] = (
-    ComparatorSpec(
+TABLE_2: tuple[RiskModelSpec, ...] = (
+    RiskModelSpec(
         name="svm",
         title="SVM",
         target=f"{_HERE}.svm:SupportVectors",
         summary="support vectors with a radial kernel, calibrated",
         source=_TABLE,
     ),
-    ComparatorSpec(
+    RiskModelSpec(
         name="random_forest",
         title="Random Forest",
         target=f"{_HERE}.forest:Forest",
         summary="random forest, tuned on inner folds",
         source=_TABLE,
     ),
-    ComparatorSpec(
+    RiskModelSpec(
         name="xgboost",
         title="XGBoost",
         target=f"{_HERE}.boosting:Boosting",
         summary="gradient-boosted trees, tuned on inner folds",
         source=_TABLE,
     ),
-    ComparatorSpec(
+    RiskModelSpec(
         name="gamm",
         title="GAMM",
         target=f"{_HERE}.gamm:AdditiveMixed",
         summary="splines, and ridge-penalised intercepts of regions or events",
         source=_TABLE,
     ),
-    ComparatorSpec(
+    RiskModelSpec(
         name="lsi_without_rain",
         title="LSI without Rainfall",
         target=f"{_HERE}.index:RainlessIndex",
         summary="the risk index, rainfall factor 1",
         source=_TABLE,
     ),
-    ComparatorSpec(
+    RiskModelSpec(
         name="lsi",
         title="LSI",
         target=f"{_HERE}.index:RainIndex",
@@ -55,8 +55,8 @@ TABLE_2: tuple[ComparatorSpec, ...] = (
 )
 """The rows of Table 2, in its order."""
 
-BESIDE: tuple[ComparatorSpec, ...] = (
-    ComparatorSpec(
+BESIDE: tuple[RiskModelSpec, ...] = (
+    RiskModelSpec(
         name="dynamic_thresholds",
         title="Dynamic thresholds [55]",
         target=f"{_HERE}.thresholds:DynamicThresholds",
@@ -64,7 +64,7 @@ BESIDE: tuple[ComparatorSpec, ...] = (
         needs_rain=True,
         source="[P] section 3.5.1",
     ),
-    ComparatorSpec(
+    RiskModelSpec(
         name="spatial_meteo",
         title="Spatial x meteorological GAMM [6]",
         target=f"{_HERE}.spatial_meteo:SpatialMeteo",
@@ -72,7 +72,7 @@ BESIDE: tuple[ComparatorSpec, ...] = (
         needs_rain=True,
         source="[P] section 3.5.2",
     ),
-    ComparatorSpec(
+    RiskModelSpec(
         name="random_forest_untuned",
         title="Random Forest, untuned",
         target=f"{_HERE}.forest:Forest",
@@ -86,7 +86,7 @@ BESIDE: tuple[ComparatorSpec, ...] = (
 
 
 @hookimpl
-def zoo_register_comparators(register: RegisterComparator) -> None:
-    """Register the comparators of this package."""
+def zoo_register_risk_models(register: RegisterRiskModel) -> None:
+    """Register the risk models of this package."""
     for spec in (*TABLE_2, *BESIDE):
         register(spec)

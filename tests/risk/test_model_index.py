@@ -1,4 +1,4 @@
-"""The index as a comparator: equation 4 with fitted weights, with and without rain."""
+"""The index as a risk model: equation 4 with fitted weights, with and without rain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import PAPER_WEIGHTS, rainfall_factor
-from zoo.risk.comparators.index import RainIndex, RainlessIndex
+from zoo.risk.models.index import RainIndex, RainlessIndex
 
 
 def channels(rows: int = 2000) -> tuple[pd.DataFrame, np.ndarray]:

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError
-from zoo.risk.comparators.gamm import AdditiveMixed
 from zoo.risk.folds import Fold
+from zoo.risk.models.gamm import AdditiveMixed
 
 _STEPS = 241
 

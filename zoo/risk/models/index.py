@@ -1,4 +1,4 @@
-"""The landslide risk index as a comparator: LSI without rainfall and LSI of Table 2."""
+"""The landslide risk index as a risk model: LSI without rainfall and LSI of Table 2."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scipy.special import expit
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, rainfall_factor
 from zoo.physics.index_parameters import RAIN_CLIP
-from zoo.risk.comparators.base import Comparator
-from zoo.risk.comparators.encoding import Encoder
 from zoo.risk.folds import Fold
 from zoo.risk.index import FORMS, LEAST_FACTOR
 from zoo.risk.logistic import fit_logistic
+from zoo.risk.models.base import RiskModel
+from zoo.risk.models.encoding import Encoder
 from zoo.risk.weights import PAPER_SIGNS, from_spearman, ranges_of
 
 WEIGHTS = ("logistic", "spearman", "paper")
 
 
-class RainlessIndex(Comparator):
+class RainlessIndex(RiskModel):
     """S = sum of w_i x_i, x_i scaled to 0-1, and logit = a + b S.
 
     Weights and ranges come from the training rows. Equation 4 [P] has a = 0 and b = 1, so that every S above 0 is a

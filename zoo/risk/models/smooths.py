@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 from sklearn.preprocessing import SplineTransformer
 
-from zoo.risk.comparators.encoding import Encoder
+from zoo.risk.models.encoding import Encoder
 
 DEGREE = 3
 _LEAST_RIDGE = 0.05

@@ -1,4 +1,4 @@
-"""Any scikit-learn classifier as a comparator, so that a plugin need not know ours."""
+"""Any scikit-learn classifier as a risk model, so that a plugin need not know ours."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from zoo.risk.comparators.base import Comparator
 from zoo.risk.folds import Fold
+from zoo.risk.models.base import RiskModel
 
 
-class Plain(Comparator):
+class Plain(RiskModel):
     """A classifier that is fitted as it is: no tuning, no encoding, no rain.
 
     Args:
         classifier: with ``fit(X, y)`` and ``predict_proba(X)``, unfitted.
-        rain: see :class:`Comparator`; a plain classifier finds its columns itself.
+        rain: see :class:`RiskModel`; a plain classifier finds its columns itself.
         group: likewise; the column is left out.
         threads: likewise.
         seed: given as ``random_state`` where the classifier has one.

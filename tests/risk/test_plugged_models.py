@@ -9,22 +9,22 @@ import pandas as pd
 import pytest
 
 from zoo.registry import catalogue, plugin_reports, reload
-from zoo.risk.comparators import comparators, create_comparator, select_comparators
+from zoo.risk.builtin import BESIDE, TABLE_2
 from zoo.risk.compare import CompareSettings, compare
-from zoo.risk.specs import BESIDE, TABLE_2
+from zoo.risk.models import create_risk_model, risk_models, select_risk_models
 from zoo.risk.tables import RiskTable
 
 PLUGIN = """
-    from zoo.registry import ComparatorSpec, hookimpl
+    from zoo.registry import RiskModelSpec, hookimpl
 
     @hookimpl
-    def zoo_register_comparators(register):
-        register(ComparatorSpec(
+    def zoo_register_risk_models(register):
+        register(RiskModelSpec(
             name="naive_bayes", title="Naive Bayes", summary="s", target="sklearn.naive_bayes:GaussianNB",
-            plain=True, why_not="zoo_bayes:why_not",
+            plain=True, unsupported_reason="zoo_bayes:unsupported_reason",
         ))
 
-    def why_not(features):
+    def unsupported_reason(features):
         return None if "slope" in features.columns else "needs a slope"
 """
 
@@ -44,16 +44,16 @@ def table(name: str) -> RiskTable:
     return RiskTable(pd.DataFrame({name: slope, "noise": rng.normal(size=400)}), labels)
 
 
-def test_the_built_in_comparators_come_through_the_hook() -> None:
+def test_the_built_in_risk_models_come_through_the_hook() -> None:
     names = [spec.name for spec in (*TABLE_2, *BESIDE)]
-    assert list(comparators())[: len(names)] == names
-    assert all(catalogue().comparators.provider(name) == "landslide-zoo/comparators" for name in names)
+    assert list(risk_models())[: len(names)] == names
+    assert all(catalogue().risk_models.provider(name) == "landslide-zoo/risk_models" for name in names)
 
 
 def test_a_plain_classifier_is_compared_and_says_what_a_table_lacks(plugged: None) -> None:
-    assert "naive_bayes" in select_comparators("all", rain=False)
+    assert "naive_bayes" in select_risk_models("all", rain=False)
     report = next(report for report in plugin_reports() if report.name == "zoo-bayes")
-    assert report.provides == {"comparators": ["naive_bayes"]}
+    assert report.provides == {"risk_models": ["naive_bayes"]}
     settings = CompareSettings(models=("naive_bayes", "lsi"), folds=3, repeats=5)
     naive, index = compare(table("slope"), settings).outcomes
     assert naive.status == "ok"
@@ -66,6 +66,26 @@ def test_a_plain_classifier_is_compared_and_says_what_a_table_lacks(plugged: Non
 def test_the_group_is_no_feature_of_a_plain_classifier(plugged: None) -> None:
     rows = table("slope")
     features = rows.features.assign(group=pd.Categorical(["a", "b"] * 200))
-    model = create_comparator("naive_bayes", group="group", seed=1).fit(features, rows.labels)
-    alone = create_comparator("naive_bayes").fit(rows.features, rows.labels)
+    model = create_risk_model("naive_bayes", group="group", seed=1).fit(features, rows.labels)
+    alone = create_risk_model("naive_bayes").fit(rows.features, rows.labels)
     np.testing.assert_array_equal(model.predict_proba(features), alone.predict_proba(rows.features))
+
+
+OLD_PLUGIN = """
+    from zoo.registry import ComparatorSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_comparators(register):
+        register(ComparatorSpec(name="old_bayes", summary="s", target="sklearn.naive_bayes:GaussianNB", plain=True))
+"""
+
+
+def test_a_plugin_that_uses_the_old_names_still_works_with_a_warning(install: Callable[[str, str], None]) -> None:
+    install("zoo-old-bayes", OLD_PLUGIN)
+    try:
+        reload()
+        with pytest.warns(FutureWarning, match="RiskModelSpec"):
+            names = list(risk_models())
+        assert "old_bayes" in names
+    finally:
+        reload()
