@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from zoo.bench.config import DataSource
-from zoo.mapping.forward import TileForward
+from zoo.mapping.inference import TileForward
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
 

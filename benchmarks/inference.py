@@ -261,7 +261,7 @@ def main() -> None:
         machine = kept["machine"]
         print(f"\n{machine['processor']}, {machine['cores']} cores, torch {machine['versions']['torch']}")
         return
-    from zoo.training.environment import describe_environment
+    from zoo.training.compute import describe_environment
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as cache:

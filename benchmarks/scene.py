@@ -78,7 +78,7 @@ def write_bundle(folder: Path) -> None:
     from zoo.physics import Band
     from zoo.registry import create_model
     from zoo.training.bundle import Bundle
-    from zoo.training.precision import ComputeFormat
+    from zoo.training.compute import ComputeFormat
 
     torch.manual_seed(0)
     model = create_model("unet", BANDS, 2, widths=WIDTHS)
@@ -221,8 +221,7 @@ def run_zoo(scene: Path, bundle: Path, out: Path, precision: str, a: argparse.Na
 
     from zoo.deploy import raise_allocator_thresholds
     from zoo.mapping import MapOptions, Scene, map_scene
-    from zoo.mapping.form import fastest
-    from zoo.mapping.forward import TileForward
+    from zoo.mapping.inference import TileForward, fastest
     from zoo.mapping.tiling import Plan
     from zoo.rasters.map_writer import gdal_threads
     from zoo.training.bundle import Bundle

@@ -31,8 +31,7 @@ from zoo.blocks import HybridConv2d
 from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import raise_allocator_thresholds
 from zoo.registry import catalogue, create_model
-from zoo.training.environment import describe_environment
-from zoo.training.precision import ComputeFormat
+from zoo.training.compute import ComputeFormat, describe_environment
 from zoo.training.recipes import get_recipe
 
 EAGER, FP32, BF16 = "eager", "ours fp32", "ours bf16"

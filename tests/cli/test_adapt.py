@@ -17,7 +17,7 @@ from zoo.cli import run
 from zoo.datasets.statistics import compute_statistics
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle
-from zoo.training.precision import ComputeFormat
+from zoo.training.compute import ComputeFormat
 
 OPTIONS = {"widths": [4, 4, 4]}
 

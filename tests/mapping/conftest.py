@@ -17,7 +17,7 @@ from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle
-from zoo.training.precision import ComputeFormat
+from zoo.training.compute import ComputeFormat
 from zoo.training.predictor import Predictor
 
 BANDS = (Band("NDVI", "1"), Band("slope", "degree"))

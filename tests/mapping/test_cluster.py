@@ -11,7 +11,7 @@ from tests.mapping.conftest import BANDS, WriteScene, make_image
 from zoo.errors import ConfigError
 from zoo.mapping import MapOptions, Scene, map_scene
 from zoo.mapping.cluster import cluster_runner
-from zoo.mapping.form import AS_TRAINED, Form
+from zoo.mapping.inference import AS_TRAINED, Form
 from zoo.training.bundle import Bundle
 
 PLAIN = Form(AS_TRAINED, "fp32", None, None, 0.5)

@@ -9,10 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mapping.conftest import SmallNet, make_image
-from zoo.mapping.blending import Canvas, join
-from zoo.mapping.engine import compute_blocks
-from zoo.mapping.forward import TileForward
-from zoo.mapping.tiling import Plan, Reach
+from zoo.mapping.inference import TileForward, compute_blocks
+from zoo.mapping.tiling import Canvas, Plan, Reach, join
 from zoo.registry import create_model
 from zoo.training.predictor import Predictor
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import DataError, UnknownNameError
-from zoo.mapping.explain import explain_window
+from zoo.mapping.explanation import explain_window
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.predictor import Predictor

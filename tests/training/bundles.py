@@ -8,7 +8,7 @@ from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle
-from zoo.training.precision import ComputeFormat
+from zoo.training.compute import ComputeFormat
 
 OPTIONS = {"widths": [4, 4, 4]}
 BANDS = (Band("NDVI", "1"), Band("slope", "degree"))

@@ -15,9 +15,8 @@ from torch import Tensor
 from tests.training.bundles import make_bundle
 from zoo import registry
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
-from zoo.training.adaptation import adapt
+from zoo.training.adaptation import PatchSample, adapt
 from zoo.training.bundle import DESCRIPTION, Bundle
-from zoo.training.patch_sample import PatchSample
 from zoo.training.running_statistics import State, measure_shift, stored
 
 

@@ -13,7 +13,7 @@ from zoo.errors import DataError, ResultError, UnknownNameError, ZooError
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle
-from zoo.training.precision import ComputeFormat
+from zoo.training.compute import ComputeFormat
 
 OPTIONS = {"widths": [4, 4, 4, 4, 4]}
 BANDS = (Band("NDVI", "1", -1.0, 1.0), Band("slope", "degree", 0.0, 90.0))

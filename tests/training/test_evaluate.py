@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from zoo.training.compute import ComputeFormat
 from zoo.training.evaluate import IGNORE_INDEX, Evaluation, evaluate
-from zoo.training.precision import ComputeFormat
 from zoo.training.predictor import Predictor
 
 

@@ -16,9 +16,8 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ResultError
 from zoo.registry import create_model
 from zoo.training.evaluate import evaluate
-from zoo.training.fit import Fitted, _ResumeState, fit
+from zoo.training.fit import DivergedError, Fitted, _ResumeState, fit
 from zoo.training.recipes import Recipe, get_recipe
-from zoo.training.task import DivergedError
 
 CPU = torch.device("cpu")
 SMALL = {"widths": (4, 8, 8, 8, 8)}

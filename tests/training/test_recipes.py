@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import ConfigError, UnknownNameError
+from zoo.training.fit import warmup_cosine
 from zoo.training.recipes import RECIPES, Recipe, get_recipe
-from zoo.training.schedule import warmup_cosine
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -22,7 +22,7 @@ from zoo.evaluation.summary import summarise
 from zoo.files import file_name
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
-from zoo.training.environment import describe_environment
+from zoo.training.compute import describe_environment
 from zoo.training.evaluate import Evaluation, evaluate
 
 

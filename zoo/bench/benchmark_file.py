@@ -214,7 +214,7 @@ def _adapting(top: _Table) -> Adapting | None:
     if not isinstance(scales, list) or not all(type(scale) in (int, float) for scale in scales):
         raise ConfigError(f'scales must be "auto" or a list of numbers, not {scales!r}', where=table.where)
     # Torch is imported for this alone, and not by a file without scales.
-    from zoo.training.scales import check_scales
+    from zoo.training.predictor import check_scales
 
     with _at(table.where):
         return Adapting(by, check_scales(scales))

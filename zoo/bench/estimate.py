@@ -65,7 +65,7 @@ def _looks(adapting: Adapting) -> float:
     """How many times an adapted trial goes through the pixels of the test split: to adapt, and to measure."""
     if adapting.scales != "auto":
         return 2 * sum(scale**2 for scale in adapting.scales)
-    from zoo.training.scales import CANDIDATES
+    from zoo.training.predictor import CANDIDATES
 
     areas = [scale**2 for scale in CANDIDATES]
     return sum(areas) + sum(areas) / len(areas)
@@ -77,7 +77,7 @@ def earlier_costs(folder: Path, threads: int, device_name: str) -> Callable[[Tri
     Args:
         folder: of results.
         threads: that a trial will have.
-        device_name: as :func:`zoo.training.environment.describe_environment` gives it.
+        device_name: as :func:`zoo.training.compute.describe_environment` gives it.
     """
     found: dict[str, Cost] = {}
     for path in sorted((folder / FOLDER).glob("*.json")):
@@ -190,10 +190,9 @@ def _measure(config: TrialConfig) -> Cost:
     from zoo.bench.speed import count_gmac
     from zoo.bench.trial_data import make_data_module, open_splits_of
     from zoo.registry import create_model
-    from zoo.training.fit import seed_everything
-    from zoo.training.precision import choose_format
+    from zoo.training.compute import choose_format
+    from zoo.training.fit import SegmentationTask, seed_everything
     from zoo.training.predictor import Predictor
-    from zoo.training.task import SegmentationTask
 
     device = torch.device(config.device)
     splits = open_splits_of(config)

@@ -280,7 +280,7 @@ def _measure_all(sender: Connection, order: _Order) -> None:
     import torch
 
     from zoo.registry import create_model
-    from zoo.training.environment import describe_environment
+    from zoo.training.compute import describe_environment
     from zoo.training.predictor import Predictor
 
     subject = order.subject

@@ -22,7 +22,7 @@ from zoo.errors import ResultError, ZooError
 from zoo.evaluation.summary import summarise
 from zoo.registry import Flag, catalogue, create_model
 from zoo.training.bundle import Bundle
-from zoo.training.environment import describe_environment
+from zoo.training.compute import describe_environment
 from zoo.training.evaluate import evaluate
 from zoo.training.fit import Fitted, fit, seed_everything
 

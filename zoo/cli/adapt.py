@@ -101,7 +101,7 @@ def adapt(
     from zoo.training.adaptation import PIXELS
     from zoo.training.adaptation import adapt as adapt_bundle
     from zoo.training.bundle import Bundle
-    from zoo.training.environment import resolve_device
+    from zoo.training.compute import resolve_device
 
     if data is None:
         raise ConfigError("no target is named", where="--data", hint="Name a folder with images of the new region")

@@ -175,7 +175,7 @@ def _costs(planned: Planned, folder: Path, jobs: int) -> dict[str, Cost]:
     from zoo.bench.worker import trial_context
     from zoo.cli.progress import progress
     from zoo.registry import Flag, catalogue
-    from zoo.training.environment import describe_environment
+    from zoo.training.compute import describe_environment
 
     threads = max(1, threads_here() // jobs)
     models = {_model_of(config): config.plain for config in planned.trials}
@@ -210,7 +210,7 @@ def _model_of(config: TrialConfig) -> str:
 
 
 def _device(device: str, address: str | None) -> str:
-    from zoo.training.environment import resolve_device
+    from zoo.training.compute import resolve_device
 
     if address is None:
         return str(resolve_device(device))

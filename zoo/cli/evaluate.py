@@ -45,7 +45,7 @@ def evaluate(
     from zoo.cli.opening import open_split
     from zoo.evaluation.summary import summarise
     from zoo.training.bundle import Bundle
-    from zoo.training.environment import resolve_device
+    from zoo.training.compute import resolve_device
     from zoo.training.evaluate import evaluate as measure
 
     loaded = Bundle.load(bundle)

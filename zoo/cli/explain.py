@@ -12,8 +12,7 @@ from zoo.cli.progress import progress
 from zoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from zoo.mapping.explain import Explanation
-    from zoo.mapping.explain.window import AskedWindow
+    from zoo.mapping.explanation import AskedWindow, Explanation
     from zoo.mapping.scene import Scene
     from zoo.training.bundle import Bundle
 
@@ -51,12 +50,12 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) ->
     Each channel in turn is replaced by its mean over the training data, and each square of ground by what is usual;
     what the answer loses is what rested on it. docs/explain.md says how to read it, and what it does not say.
     """
-    from zoo.mapping.explain import explain_window
+    from zoo.mapping.explanation import explain_window
     from zoo.mapping.scene import Scene
     from zoo.rasters.map_frame import check_picture
     from zoo.rasters.map_writer import check_output
     from zoo.training.bundle import Bundle
-    from zoo.training.environment import resolve_device
+    from zoo.training.compute import resolve_device
 
     if (given["window"] is None) == (given["at"] is None):
         raise ConfigError("name the window", hint="Either --window COL,ROW,WIDTH,HEIGHT or --at X,Y")
@@ -108,7 +107,7 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) ->
 
 
 def _window(scene: Scene, given: dict[str, Any]) -> AskedWindow:
-    from zoo.mapping.explain.window import ask_place, ask_window
+    from zoo.mapping.explanation import ask_place, ask_window
 
     if given["window"] is not None:
         column, row, width, height = _numbers(given["window"], 4, "--window", "COL,ROW,WIDTH,HEIGHT in pixels", int)
@@ -143,8 +142,8 @@ def _write(
 ) -> None:
     from zoo import __version__
     from zoo.files import write_json_atomic
-    from zoo.mapping.explain.picture import draw_explanation
-    from zoo.mapping.explain.record import to_record
+    from zoo.mapping.explanation import to_record
+    from zoo.mapping.explanation_picture import draw_explanation
     from zoo.rasters.layers import crs_name
     from zoo.rasters.map_frame import save_picture
 
@@ -177,8 +176,8 @@ def _write(
 
 
 def _print(found: Explanation, threshold: float) -> None:
-    from zoo.mapping.explain.picture import channel_label
-    from zoo.mapping.explain.record import to_sentences
+    from zoo.mapping.explanation import to_sentences
+    from zoo.mapping.explanation_picture import channel_label
 
     with_truth = found.base.dice is not None
     rows = []

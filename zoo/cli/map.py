@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from zoo.mapping import MapOptions, MapReport, ProbabilityClasses, Scene
-    from zoo.mapping.form import MapPrecision
+    from zoo.mapping.inference import MapPrecision
     from zoo.rasters.areas import Area
     from zoo.training.bundle import Bundle
 
@@ -89,7 +89,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
     from zoo.rasters.areas import Area
     from zoo.rasters.map_writer import check_output, gdal_threads
     from zoo.rasters.remote import check_remote_output, is_remote, upload
-    from zoo.training.environment import resolve_device
+    from zoo.training.compute import resolve_device
 
     # On a cluster it is the workers that need the device, not this machine.
     remote_gpu = address is not None and given["device"].startswith("cuda")
@@ -159,8 +159,8 @@ class _Command:
         import torch
 
         from zoo.mapping import map_scene
-        from zoo.mapping.form import fastest
-        from zoo.mapping.run import predictor_digest
+        from zoo.mapping.inference import fastest
+        from zoo.mapping.pipeline import predictor_digest
         from zoo.mapping.tiling import Plan
 
         device = self.options.device if self.address is None else torch.device("cpu")
@@ -199,8 +199,8 @@ class _Command:
             )
 
     def _adapted(self, scales: Scales, device: torch.device, tags: dict[str, str]) -> Bundle:
-        from zoo.mapping.adapt import adapt_to_scene
-        from zoo.training.scales import AS_IT_IS
+        from zoo.mapping.pipeline import adapt_to_scene
+        from zoo.training.predictor import AS_IT_IS
 
         with progress("adapting to the scene") as show:
             adapted = adapt_to_scene(self.bundle, self.scene, device, show, scales=scales)

@@ -80,7 +80,7 @@ def make_products(
     """
     if given["polygons"] is None and given["picture"] is None:
         return []
-    from zoo.mapping.made import MadeMap, map_picture, map_polygons
+    from zoo.mapping.output import MadeMap, map_picture, map_polygons
 
     told, found = [], ""
     try:

@@ -30,7 +30,7 @@ def polygons(probability: Path, target: Path, **given: Any) -> None:
     zoo map --polygons does the same while it maps. docs/map.md says what is in the file.
     """
     from zoo.errors import DataError
-    from zoo.mapping.made import MadeMap, map_polygons
+    from zoo.mapping.output import MadeMap, map_polygons
     from zoo.mapping.scene import Scene
     from zoo.rasters.map_writer import check_output
     from zoo.rasters.polygons import check_polygons

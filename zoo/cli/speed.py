@@ -80,7 +80,7 @@ def speed(
 
     from zoo.bench.speed_session import SpeedSubject, time_models
     from zoo.cli.progress import progress
-    from zoo.training.environment import resolve_device
+    from zoo.training.compute import resolve_device
 
     place = str(resolve_device(device))
     shape = (channels, size, size)

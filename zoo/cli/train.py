@@ -76,7 +76,7 @@ def train(
     from zoo.cli.opening import open_splits
     from zoo.cli.tables import print_leaderboard
     from zoo.training.bundle import Bundle
-    from zoo.training.environment import resolve_device
+    from zoo.training.compute import resolve_device
     from zoo.training.pictures import save_loss_curve, save_predictions
 
     place = str(resolve_device(device))

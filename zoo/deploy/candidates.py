@@ -16,7 +16,7 @@ from zoo.deploy.gpu import CompiledForm, GraphedForm
 from zoo.deploy.hybrid import HybridForm
 from zoo.deploy.parallel import ParallelForm
 from zoo.deploy.torch_form import Precision, ThreadedForm, TorchForm, TorchOptions, make_torch_form
-from zoo.training.precision import bf16_in_hardware
+from zoo.training.compute import bf16_in_hardware
 
 AS_IT_WAS = "as it was"
 AT_ONCE = (1, 2, 4)

@@ -18,7 +18,7 @@ from zoo import __version__
 from zoo.deploy.allocator import thresholds_are_raised
 from zoo.errors import ZooError
 from zoo.files import cache_folder, write_json_atomic
-from zoo.training.environment import describe_environment
+from zoo.training.compute import describe_environment
 
 FORMAT = 2
 PACKAGES = ("torch", "onnxruntime", "openvino", "onnx")

@@ -15,14 +15,10 @@ import torch
 
 from zoo.errors import ConfigError, ZooError
 from zoo.jobs import connected
-from zoo.mapping.blending import BlockResult
-from zoo.mapping.engine import Results, compute_blocks
-from zoo.mapping.form import Form, ForwardMaker
-from zoo.mapping.forward import Forward
-from zoo.mapping.masks import AreaMask
-from zoo.mapping.run import MapOptions
+from zoo.mapping.inference import AreaMask, Form, Forward, ForwardMaker, Results, compute_blocks
+from zoo.mapping.pipeline import MapOptions
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Block, Plan
+from zoo.mapping.tiling import Block, BlockResult, Plan
 from zoo.physics.bands import Band
 from zoo.rasters.areas import Area
 from zoo.rasters.map_writer import gdal_threads
@@ -47,7 +43,7 @@ class ClusterJob:
         tile, overlap: of :class:`zoo.mapping.tiling.Plan`.
         dtype: of the map.
         mask: file of the area; None for everywhere.
-        threads, batch: of :func:`zoo.mapping.engine.compute_blocks`.
+        threads, batch: of :func:`zoo.mapping.inference.compute_blocks`.
         make_forward: gives the model on a device.
     """
 
@@ -111,7 +107,7 @@ class _Hand:
 
 
 class RayRunner:
-    """Spreads blocks over a cluster; see :class:`zoo.mapping.run.Runner`.
+    """Spreads blocks over a cluster; see :class:`zoo.mapping.pipeline.Runner`.
 
     Args:
         address: of the cluster, see :func:`zoo.jobs.connected`.
@@ -229,7 +225,7 @@ def cluster_runner(
     names: Sequence[str] | None = None,
     told: Callable[[str], None] | None = None,
 ) -> RayRunner:
-    """What computes the blocks of :func:`zoo.mapping.run.map_scene` on a cluster.
+    """What computes the blocks of :func:`zoo.mapping.pipeline.map_scene` on a cluster.
 
     Args:
         address, told: see :class:`RayRunner`.

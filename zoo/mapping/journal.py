@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import ZooError
 from zoo.files import atomic_path, unwritable, write_json_atomic
-from zoo.mapping.blending import BlockResult
-from zoo.mapping.tiling import Block
+from zoo.mapping.tiling import Block, BlockResult
 
 SUFFIX, DIGITS = ".zoo-map", 16
 PUBLISHING = "publishing.json"

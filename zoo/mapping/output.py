@@ -1,4 +1,4 @@
-"""Finished blocks joined to a map, and published with what it has to say about itself."""
+"""The files of a map: probability, classes and polygons."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.errors import DataError
-from zoo.mapping.blending import UINT8_NODATA, UINT8_STEPS, first_step, is_missing, join
 from zoo.mapping.journal import Journal
-from zoo.mapping.legend import ProbabilityClasses, probability_colours
-from zoo.mapping.tiling import Plan
+from zoo.mapping.probability import ProbabilityClasses, probability_colours
+from zoo.mapping.scene import Scene
+from zoo.mapping.tiling import UINT8_NODATA, UINT8_STEPS, Plan, first_step, is_missing, join
 from zoo.physics.bands import Band
 from zoo.rasters.map_writer import Grid, MapWriter
+from zoo.rasters.polygons import PolygonOptions, PolygonReport, write_polygons
 from zoo.rasters.reading import window_of
+from zoo.rasters.stacks import Stack
+
+if TYPE_CHECKING:
+    from rasterio.windows import Window
+
 
 PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0)
 
@@ -124,3 +132,148 @@ def write_map(
         for one in (class_writer, writer):
             if one is not None:
                 one.place()
+
+
+SLOPE, DEGREE = "slope", "degree"
+
+PLAIN_CLASS = "landslide"
+"""Of all polygons when no classes are named."""
+
+KEPT_TAGS = ("MODEL", "WEIGHTS_SHA256", "SCENE", "DATE", "BANDS", "ZOO_VERSION")
+"""Tags of the map that its polygons carry on."""
+
+
+class MadeMap:
+    """A map that ``zoo map`` wrote, read window by window; a context manager.
+
+    Args:
+        path: the probabilities, uint8 or float32.
+
+    Raises:
+        DataError: if it cannot be read, or is no map.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.stack = Stack(path)
+        if [band.name for band in self.stack.bands] != [PROBABILITY.name]:
+            self.stack.close()
+            raise DataError(f"holds no {PROBABILITY.name}", where=path, hint="Name a map that zoo map wrote with --out")
+        # In a byte lie steps; the file says so by its scale.
+        self._steps = np.float32(UINT8_STEPS) if self.stack.scaled else None
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Probabilities of a window, float32 (rows, columns), NaN for nodata."""
+        values: NDArray[np.float32] = self.stack.read(window)[0]
+        if self._steps is not None:
+            # The stack has multiplied by 0.004, which no binary number is; the same step is to be the same number.
+            values = np.rint(values * self._steps) / self._steps
+        return values
+
+    def threshold(self, probability: float) -> float:
+        """The probability from which the map counts a pixel as a landslide: of bytes the first step not below."""
+        if self._steps is None:
+            return probability
+        return float(np.float32(first_step(probability)) / self._steps)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.stack.close()
+
+    def __enter__(self) -> MadeMap:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def map_polygons(
+    made: MadeMap,
+    scene: Scene | None,
+    out: Path,
+    threshold: float,
+    *,
+    least_area: float = 0.0,
+    classes: ProbabilityClasses | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PolygonReport:
+    """Write the landslides of a map as polygons; see :func:`zoo.rasters.polygons.write_polygons`.
+
+    Args:
+        made: the map.
+        scene: that it was made of; its band ``slope`` in degrees gives each polygon its mean slope, whether the model
+            takes that band or not. None for no slope.
+        out: GeoPackage or GeoParquet.
+        threshold: probability from which a pixel belongs to a landslide.
+        least_area: m2 below which a polygon is left out.
+        classes: of the mean probability; None calls all of them a landslide.
+        progress: called with (blocks done, all blocks).
+
+    Raises:
+        ZooError: if a raster is truncated, or the file cannot be written.
+    """
+    starts: tuple[tuple[float, str], ...] = ((0.0, PLAIN_CLASS),)
+    if classes is not None:
+        starts = tuple(zip((0.0, *classes.breaks), classes.names, strict=True))
+    return write_polygons(
+        out,
+        shape=made.stack.shape,
+        transform=made.stack.transform,
+        crs=made.stack.crs,
+        probability=made.read,
+        options=PolygonOptions(made.threshold(threshold), least_area, starts),
+        slope=None if scene is None else _slope(scene),
+        metadata=_kept(made.stack.tags),
+        progress=progress,
+    )
+
+
+def map_picture(made: MadeMap, scene: Scene, out: Path, threshold: float, *, title: str = "", found: str = "") -> None:
+    """Draw a map over the relief or the colours of its scene, with scale bar, legend and north arrow.
+
+    Args:
+        made: the map.
+        scene: that it was made of.
+        out: the picture, in the format of its name.
+        threshold: probability from which a pixel is called a landslide.
+        title: above the map; the scene's name where it is empty.
+        found: what stands in the legend under the threshold.
+
+    Raises:
+        ZooError: if a raster is truncated, or the file cannot be written.
+    """
+    from zoo.mapping.map_picture import draw_probability, find_peaks, read_ground
+    from zoo.rasters.map_frame import save_picture
+
+    level = made.threshold(threshold)
+    peaks = find_peaks(made.stack.shape, made.read, level)
+    tags = made.stack.tags
+    told = [
+        tags.get("DATE", ""),
+        f"model {tags['MODEL']}" if "MODEL" in tags else "",
+        f"weights {tags['WEIGHTS_SHA256'][:12]}" if "WEIGHTS_SHA256" in tags else "",
+        f"each pixel of the picture shows the highest of {peaks.step} x {peaks.step}" if peaks.step > 1 else "",
+    ]
+    figure = draw_probability(
+        peaks,
+        read_ground(scene),
+        scene,
+        threshold=level,
+        title=title or f"Landslides: {tags.get('SCENE') or Path(scene.mosaic.paths[0]).stem}",
+        found=found,
+        footnote="; ".join(part for part in told if part),
+    )
+    save_picture(figure, out)
+
+
+def _slope(scene: Scene) -> Callable[[Window], NDArray[np.float32]] | None:
+    raster = scene.mosaic
+    for place, band in enumerate(raster.bands):
+        if band.name.casefold() == SLOPE and band.unit == DEGREE:
+            return lambda window: raster.read(window, [place])[0]
+    return None
+
+
+def _kept(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: tags[name] for name in KEPT_TAGS if name in tags}

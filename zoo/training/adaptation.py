@@ -1,25 +1,32 @@
-"""Adapting a bundle to a region without labels: its normalisation statistics, from unlabelled patches of that region.
-
-What changes is what the network takes for usual: the mean and spread of each channel at each batch-norm layer, or of
-each band; and, where it is asked to, at how many magnifications it looks. No weight is trained and no label is read.
-"""
+"""Adaptation of a bundle to a region without labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.datasets.statistics import Statistics
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
+from zoo.jobs import ProgressCallback
 from zoo.training.bundle import Bundle
-from zoo.training.patch_sample import PatchSample
-from zoo.training.predictor import Predictor
+from zoo.training.predictor import (
+    AS_IT_IS,
+    CANDIDATES,
+    Predictor,
+    check_scales,
+    choose_scale,
+    magnify,
+    middle,
+    middle_distance,
+    statistics_at,
+)
 from zoo.training.running_statistics import (
     Moments,
     MomentSums,
@@ -32,21 +39,89 @@ from zoo.training.running_statistics import (
     stored,
     tracked_layers,
 )
-from zoo.training.scales import (
-    AS_IT_IS,
-    CANDIDATES,
-    check_scales,
-    choose_scale,
-    magnify,
-    middle,
-    middle_distance,
-    statistics_at,
-)
+
+
+@dataclass(frozen=True)
+class PatchSample:
+    """Patches held in memory.
+
+    Attributes:
+        images: float32 ``(N, C, H, W)``, NaN where missing.
+        seen: patches of the stream.
+        blank: of those, patches without a single valid pixel; they are not in the sample.
+    """
+
+    images: Tensor
+    seen: int
+    blank: int
+
+    def __len__(self) -> int:
+        """Give the number of patches held."""
+        return len(self.images)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """The patches in batches of ``size``, the last one perhaps smaller."""
+        for first in range(0, len(self), size):
+            yield self.images[first : first + size]
+
+    @classmethod
+    def draw(cls, batches: Iterable[Tensor], names: Sequence[str], *, pixels: int, seed: int) -> PatchSample:
+        """Hold as many patches as make ``pixels``, each of the stream with the same chance (reservoir sampling).
+
+        Args:
+            batches: float32 ``(B, C, H, W)``, all patches of one size.
+            names: of the bands, for errors.
+            pixels: most pixels to hold; at least one patch is.
+            seed: of the draw.
+
+        Raises:
+            DataError: if a batch has another shape or an infinity, or no patch has a valid pixel.
+        """
+        rng = np.random.default_rng(seed)
+        held: list[tuple[int, Tensor]] = []
+        room = seen = blank = 0
+        for batch in batches:
+            _check(batch, names, held[0][1] if held else None)
+            room = room or max(1, pixels // (batch.shape[-2] * batch.shape[-1]))
+            for patch in batch:
+                seen += 1
+                if bool(torch.isnan(patch).any(0).all()):
+                    blank += 1
+                    continue
+                number = seen - blank - 1
+                place = number if number < room else int(rng.integers(number + 1))
+                if number < room:
+                    held.append((number, _copy(patch)))
+                elif place < room:
+                    held[place] = (number, _copy(patch))
+        if not held:
+            problem = "no patch was given" if not seen else f"all {seen} patches are nodata in a band at every pixel"
+            raise DataError(f"there is nothing to adapt to: {problem}", hint="Name a target that holds images")
+        return cls(torch.stack([patch for _, patch in sorted(held, key=lambda one: one[0])]), seen, blank)
+
+
+def _copy(patch: Tensor) -> Tensor:
+    # A view would keep its whole batch in memory.
+    return patch.detach().to("cpu", torch.float32, copy=True)
+
+
+def _check(batch: Tensor, names: Sequence[str], first: Tensor | None) -> None:
+    if batch.ndim != 4 or batch.shape[1] != len(names):
+        raise DataError(
+            f"expected batches of shape (B, {len(names)}, H, W), got {tuple(batch.shape)}",
+            hint="The bundle takes " + ", ".join(names),
+        )
+    if first is not None and batch.shape[1:] != first.shape:
+        raise DataError(f"patches of {tuple(batch.shape[1:])} follow patches of {tuple(first.shape)}")
+    infinite = torch.isinf(batch)
+    if bool(infinite.any()):
+        band = int(infinite.any(0).flatten(1).any(1).nonzero()[0])
+        raise DataError(
+            "holds an infinity", where=f"band {names[band]!r} of the target", hint="Mark such pixels as nodata"
+        )
+
 
 Which = Literal["layers", "bands", "both"]
-Progress = Callable[[int, int], None]
-"""Called with how much is done, and how much it is."""
-
 PIXELS = 2**21
 """Most pixels of the target that are held: 128 patches of 128 x 128 [O]."""
 
@@ -63,7 +138,7 @@ def adapt(
     pixels: int = PIXELS,
     seed: int = 0,
     target: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Bundle:
     """Adapt a bundle to the region that ``patches`` come from.
 
@@ -76,7 +151,7 @@ def adapt(
         which: ``layers`` with running statistics (batch norm), ``bands``, or both.
         scales: magnifications in [1, 4] at which the adapted bundle sees every image; its probability is their mean.
             The layers get statistics of their own at each. ``auto`` for the one of 1, 1.5 and 2 at which the middle
-            layers find the region nearest to what they know (:func:`~zoo.training.scales.choose_scale`).
+            layers find the region nearest to what they know (:func:`~zoo.training.predictor.choose_scale`).
         device: to compute on.
         batch_size: patches that are computed together.
         pixels: most pixels to hold; of more patches a sample is drawn, each with the same chance.
@@ -176,7 +251,7 @@ def adapt(
 class _Count:
     """Counts what is done, and tells."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
     def __call__(self, *_: object) -> None:

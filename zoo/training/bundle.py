@@ -18,9 +18,8 @@ from zoo.errors import ConfigError, DataError, ResultError, ZooError
 from zoo.files import atomic_path, write_json_atomic
 from zoo.physics.bands import Band
 from zoo.registry import create_model
-from zoo.training.precision import ComputeFormat
-from zoo.training.predictor import Predictor
-from zoo.training.scales import AS_IT_IS, check_scales, weights_alone, with_scales
+from zoo.training.compute import ComputeFormat
+from zoo.training.predictor import AS_IT_IS, Predictor, check_scales, weights_alone, with_scales
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -47,7 +46,7 @@ class Bundle:
         weights_sha256: of ``model.safetensors``; empty before saving.
         adaptation: how it was adapted to a region without labels (:mod:`zoo.training.adaptation`); ``None`` if it
             was not.
-        scales: magnifications at which every image is seen (:mod:`zoo.training.scales`).
+        scales: magnifications at which every image is seen (:mod:`zoo.training.predictor`).
         state: the weights, by parameter name; and the normalisation statistics of further scales.
     """
 

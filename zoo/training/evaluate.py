@@ -15,8 +15,8 @@ from zoo.evaluation.calibration import LogitHistogram
 from zoo.evaluation.counts import Counts
 from zoo.evaluation.objects import ObjectCounts
 from zoo.evaluation.threshold import ProbabilityHistogram, above
+from zoo.training.compute import ComputeFormat
 from zoo.training.losses import CrossEntropy
-from zoo.training.precision import ComputeFormat
 from zoo.training.predictor import Predictor
 
 IGNORE_INDEX = 255

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from zoo.datasets.base import IGNORE, PatchDataset, stretch
 from zoo.files import atomic_path
 from zoo.physics.bands import display_bands
-from zoo.training.precision import ComputeFormat
+from zoo.training.compute import ComputeFormat
 from zoo.training.predictor import Predictor
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (0.30, 0.75, 0.40), (0.95, 0.65, 0.15), (0.85, 0.20, 0.30)

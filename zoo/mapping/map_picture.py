@@ -1,4 +1,4 @@
-"""The probability of a scene as a picture for people: over relief or colours, with scale bar, legend, north arrow."""
+"""A map as a picture for people."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from zoo.rasters.preview import reduced, stretch
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
+
 
 LONGEST = 1200
 """Pixels of the picture's longer side."""

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.training import precision
-from zoo.training.precision import ComputeFormat, choose_format
+from zoo.training import compute
+from zoo.training.compute import ComputeFormat, choose_format
 
 
 def network() -> nn.Module:
@@ -31,7 +31,7 @@ def test_random_numbers_do_not_depend_on_the_choice() -> None:
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_a_fixed_precision_is_kept(name: precision.Precision) -> None:
+def test_a_fixed_precision_is_kept(name: compute.Precision) -> None:
     assert choose_format(network(), torch.randn(2, 3, 8, 8), name) == ComputeFormat(name, True)
 
 
@@ -41,11 +41,11 @@ def test_the_fastest_format_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         ComputeFormat("fp32", True): 1.0,
         ComputeFormat("fp32", False): 3.0,
     }
-    monkeypatch.setattr(precision, "bf16_in_hardware", lambda device: True)
-    monkeypatch.setattr(precision, "_step_seconds", lambda m, b, candidate, trials, give_up: seconds[candidate])
+    monkeypatch.setattr(compute, "bf16_in_hardware", lambda device: True)
+    monkeypatch.setattr(compute, "_step_seconds", lambda m, b, candidate, trials, give_up: seconds[candidate])
     assert choose_format(network(), torch.zeros(1, 3, 8, 8), "auto") == ComputeFormat("fp32", True)
 
 
 def test_bf16_is_not_tried_without_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bf16_in_hardware", lambda device: False)
+    monkeypatch.setattr(compute, "bf16_in_hardware", lambda device: False)
     assert choose_format(network(), torch.randn(1, 3, 8, 8), "auto").precision == "fp32"

@@ -15,8 +15,7 @@ import zoo.deploy.search
 from tests.mapping.conftest import BANDS, WriteScene, make_image
 from zoo.errors import ZooError
 from zoo.mapping import Scene
-from zoo.mapping.form import AS_TRAINED, ForwardMaker, fastest
-from zoo.mapping.forward import TileForward
+from zoo.mapping.inference import AS_TRAINED, ForwardMaker, TileForward, fastest
 from zoo.mapping.tiling import Plan
 from zoo.training.bundle import Bundle
 

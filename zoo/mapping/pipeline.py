@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,27 +11,76 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from zoo import __version__
 from zoo.errors import ConfigError, DataError
-from zoo.mapping.engine import Results, compute_blocks
-from zoo.mapping.forward import TileForward
+from zoo.jobs import ProgressCallback
+from zoo.mapping.inference import AreaMask, Results, TileForward, compute_blocks, single_threaded_passes
 from zoo.mapping.journal import Journal, half_published
-from zoo.mapping.legend import ProbabilityClasses
-from zoo.mapping.masks import AreaMask
 from zoo.mapping.output import MapReport, write_map
+from zoo.mapping.probability import ProbabilityClasses
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Block, Plan, check_tiling
+from zoo.mapping.tiling import Block, Plan, Reach, check_tiling
 from zoo.rasters.areas import Area
 from zoo.rasters.map_writer import COMPRESSIONS, check_output
 from zoo.rasters.writing import check_room
-from zoo.training.environment import describe_environment
-from zoo.training.predictor import Predictor
+from zoo.training.adaptation import adapt
+from zoo.training.bundle import Bundle
+from zoo.training.compute import describe_environment
+from zoo.training.predictor import AS_IT_IS, Predictor
+
+WINDOWS, SIDE = 128, 128
+"""Windows that are looked at, spread over the scene, and pixels along their sides [O]."""
+
+
+def adapt_to_scene(
+    bundle: Bundle,
+    scene: Scene,
+    device: torch.device,
+    progress: ProgressCallback | None = None,
+    *,
+    scales: Sequence[float] | Literal["auto"] = AS_IT_IS,
+) -> Bundle:
+    """Re-estimate the normalisation statistics of a bundle on the scene.
+
+    The share of the scene in the statistics is chosen without labels, and may be 0; see :mod:`zoo.training.adaptation`.
+    Sums are made on one thread, so that the same scene gives the same bundle. It is seen at all ``scales``, or at
+    one that is chosen (``auto``).
+
+    Raises:
+        ZooError: if the model has no running statistics, or no window has a pixel with all bands.
+    """
+    with single_threaded_passes():
+        target = {"scene": scene.mosaic.paths[0]}
+        return adapt(bundle, _windows(scene), scales=scales, device=device, target=target, progress=progress)
+
+
+def _windows(scene: Scene) -> Iterator[Tensor]:
+    """One window of each cell of an even grid, at a place drawn with a fixed seed; every pixel of a small scene."""
+    height, width = scene.shape
+    down = min(-(-height // SIDE), max(1, round((WINDOWS * height / width) ** 0.5)))
+    across = min(-(-width // SIDE), max(1, WINDOWS // down))
+    generator = np.random.default_rng(0)
+    rows, columns = min(SIDE, height), min(SIDE, width)
+    for row in range(down):
+        for column in range(across):
+            top = _place(generator, row, down, height - rows)
+            left = _place(generator, column, across, width - columns)
+            image = scene.read(Reach(top, top + rows), Reach(left, left + columns))
+            image[~np.isfinite(image)] = np.nan
+            yield torch.from_numpy(image)[None]
+
+
+def _place(generator: np.random.Generator, cell: int, cells: int, room: int) -> int:
+    first, last = cell * room // cells, (cell + 1) * room // cells
+    return int(generator.integers(first, last + 1))
+
 
 ROOM = 3.8
 """Times the bytes of the map: its blocks, a working file with overviews, and at worst as much again for the result."""
 
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
@@ -102,7 +151,7 @@ def map_scene(
     identity: Mapping[str, Any] | None = None,
     runner: Runner | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> MapReport:
     """Write the landslide probability of every pixel of a scene as a cloud-optimised GeoTIFF.
 

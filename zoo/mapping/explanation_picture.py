@@ -1,4 +1,4 @@
-"""An explanation as one picture: scene, probability, channels, ground, attention."""
+"""An explanation as one picture."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from zoo.mapping.explain.occlusion import Explanation, Occluded
-from zoo.mapping.picture import ground_bands, paint_ground
+from zoo.mapping.explanation import Explanation, Occluded
+from zoo.mapping.map_picture import ground_bands, paint_ground
 from zoo.physics import Band
 from zoo.rasters.inventory import Bounds
 from zoo.rasters.map_frame import add_scale_bar, ground_size

@@ -1,4 +1,4 @@
-"""Classes of probability and the colours of maps."""
+"""The encoding, the classes and the colours of a landslide probability."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError
-from zoo.mapping.blending import UINT8_NODATA, UINT8_STEPS, is_missing
+from zoo.mapping.tiling import UINT8_NODATA, UINT8_STEPS, is_missing
 
 Rgb = tuple[int, int, int]
 
@@ -59,7 +59,7 @@ class ProbabilityClasses:
         return cls(tuple(names), tuple(threshold * number / parts for number in range(1, len(names))))
 
     def classify(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Number the classes of what :func:`zoo.mapping.blending.encode` gave, from 1; 0 is nodata.
+        """Number the classes of what :func:`zoo.mapping.tiling.encode` gave, from 1; 0 is nodata.
 
         The probability that is written decides, so that both maps agree everywhere.
         """

@@ -19,13 +19,12 @@ from torch.nn import functional as F
 
 from tests.training.bundles import make_bundle
 from zoo.errors import ConfigError, ResultError
-from zoo.mapping.forward import smallest_side
-from zoo.mapping.run import predictor_digest
+from zoo.mapping.inference import smallest_side
+from zoo.mapping.pipeline import predictor_digest
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, sha256_of
-from zoo.training.predictor import landslide_probability
+from zoo.training.predictor import MeanOfScales, choose_scale, landslide_probability, magnify, middle_distance
 from zoo.training.running_statistics import Moments, stored
-from zoo.training.scales import MeanOfScales, choose_scale, magnify, middle_distance
 
 
 @pytest.fixture

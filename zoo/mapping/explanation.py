@@ -1,13 +1,11 @@
-"""What a model's answer becomes when a channel, or a square of ground, is replaced by what it usually is.
-
-Occlusion (Zeiler & Fergus 2014 [S]): nothing is assumed about the model but that it can be run.
-"""
+"""Which channels and which ground a prediction depends on."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,8 +14,17 @@ from torch import Tensor
 
 from zoo.deploy.attention_maps import AttentionMap, record_attention
 from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.mapping.scene import Scene
+from zoo.mapping.tiling import Reach
 from zoo.physics import Band
+from zoo.rasters.inventory import Bounds, window_bounds
+from zoo.rasters.layers import crs_name, crs_unit
+from zoo.rasters.reading import window_of
 from zoo.training.predictor import Predictor
+
+if TYPE_CHECKING:
+    from rasterio.windows import Window
+
 
 BATCH = 4
 """Images that are run at a time."""
@@ -279,3 +286,202 @@ def _mean(values: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
 def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     total = int(one.sum()) + int(other.sum())
     return 2 * int((one & other).sum()) / total if total else 1.0
+
+
+SLIGHT = 0.01
+"""Changes of the mean probability below this are not worth a word."""
+
+
+def to_record(found: Explanation, threshold: float) -> dict[str, Any]:
+    """Give plain JSON values; the ground by squares, line by line, None where nothing is known."""
+    cell = found.cell
+    return {
+        "threshold": threshold,
+        "target": "landslide" if found.landslide else "window",
+        "target_pixels": int(found.target.sum()),
+        "window_pixels": int(found.target.size),
+        "known_pixels": int(np.isfinite(found.probability).sum()),
+        "context_pixels": dict(zip(("above", "below", "left", "right"), found.context, strict=True)),
+        "probability": found.base.probability,
+        "dice": found.base.dice,
+        "channels": [_occluded(one) for one in found.channels],
+        "together": [_occluded(one) for one in found.together],
+        "ground": {
+            "square_pixels": cell,
+            "change_of_probability": _square_values(found.ground, cell),
+            "change_of_probability_around": _square_values(found.around, cell),
+        },
+        "attention": [
+            {
+                "name": one.name,
+                "block": one.block,
+                "fusion": one.fusion,
+                "channel_weights": None if one.channel is None else [round(float(value), 5) for value in one.channel],
+                "spatial_weights": None if one.spatial is None else _spread(one.spatial),
+            }
+            for one in found.attention
+        ],
+    }
+
+
+def to_sentences(found: Explanation, threshold: float) -> list[str]:
+    """Say in words what the numbers say."""
+    pixels, known = int(found.target.sum()), int(np.isfinite(found.probability).sum())
+    if found.landslide:
+        called = (
+            f"The model calls {pixels:,} of {known:,} pixels a landslide (p >= {threshold:.3g}); "
+            f"their mean probability is {found.base.probability:.2f}"
+        )
+    else:
+        called = (
+            f"The model calls no pixel of the window a landslide (p >= {threshold:.3g}); the mean probability of its "
+            f"{known:,} pixels is {found.base.probability:.2f}"
+        )
+    sentences = [called]
+    ranked = sorted(found.channels, key=lambda one: one.change)
+    spoken_for = [one for one in ranked if one.change <= -SLIGHT]
+    against = [one for one in reversed(ranked) if one.change >= SLIGHT]
+    if spoken_for:
+        words = ", ".join(f"{_name(one)} ({one.probability:.2f} without it)" for one in spoken_for[:3])
+        sentences.append(f"It rests most on {words}")
+    if against:
+        words = ", ".join(f"{_name(one)} ({one.probability:.2f} without it)" for one in against[:3])
+        sentences.append(f"Speaking against it: {words}")
+    if not spoken_for and not against:
+        sentences.append(
+            "No single channel changes it by 0.01 or more: channels that repeat each other hide each other (--together)"
+        )
+    return sentences
+
+
+def _name(one: Occluded) -> str:
+    return " and ".join(one.names)
+
+
+def _occluded(one: Occluded) -> dict[str, Any]:
+    return {
+        "names": list(one.names),
+        "units": list(one.units),
+        "replaced_by": list(one.means),
+        "probability": one.probability,
+        "change_of_probability": one.change,
+        "change_of_log_odds": one.logit_change if math.isfinite(one.logit_change) else None,
+        "dice_with_unchanged_mask": one.kept,
+        "dice": one.dice,
+    }
+
+
+def _square_values(values: NDArray[np.float32], cell: int) -> list[list[float | None]]:
+    rows, columns = (-(-side // cell) for side in values.shape)
+    grid: list[list[float | None]] = []
+    for row in range(rows):
+        line: list[float | None] = []
+        for column in range(columns):
+            part = values[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell]
+            finite = part[np.isfinite(part)]
+            line.append(round(float(finite[0]), 6) if finite.size else None)
+        grid.append(line)
+    return grid
+
+
+def _spread(values: NDArray[np.float32]) -> dict[str, float]:
+    return {"least": float(values.min()), "mean": float(values.mean()), "most": float(values.max())}
+
+
+LARGEST = 1024
+"""Pixels along a side: the model runs some 150 times on the window."""
+
+
+@dataclass(frozen=True)
+class AskedWindow:
+    """A window and the ground around it.
+
+    Attributes:
+        rows, columns: of the scene that are asked about.
+        seen_rows, seen_columns: of the scene that the model sees, the ground around included.
+    """
+
+    rows: Reach
+    columns: Reach
+    seen_rows: Reach
+    seen_columns: Reach
+
+    @property
+    def crop(self) -> Crop:
+        """The window in what the model sees."""
+        return self.rows.within(self.seen_rows), self.columns.within(self.seen_columns)
+
+    @property
+    def place(self) -> Window:
+        """The window as rasters know it."""
+        return window_of((self.rows.start, self.rows.stop), (self.columns.start, self.columns.stop))
+
+    def bounds(self, scene: Scene) -> Bounds:
+        """(left, bottom, right, top) of the window in the scene's coordinates."""
+        place = scene.mosaic.transform
+        x0, y0 = place * (self.columns.start, self.rows.start)
+        x1, y1 = place * (self.columns.stop, self.rows.stop)
+        return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+def ask_window(scene: Scene, column: int, row: int, width: int, height: int, context: int) -> AskedWindow:
+    """A window by its upper left pixel and size, as in GDAL's ``-srcwin``.
+
+    Args:
+        scene: in which it lies.
+        column, row: of its upper left pixel, from 0.
+        width, height: in pixels.
+        context: pixels around it that the model sees too, where the scene has them.
+
+    Raises:
+        ConfigError: if it reaches beyond the scene, is empty or too large.
+    """
+    rows, columns = scene.shape
+    inside = f"The scene has {columns} columns and {rows} rows"
+    if width < 1 or height < 1:
+        raise ConfigError(f"a window of {width} x {height} pixels", hint="Give COL,ROW,WIDTH,HEIGHT in pixels")
+    if max(width, height) > LARGEST:
+        raise ConfigError(
+            f"a window of {width} x {height} pixels is too large to explain",
+            hint=f"Ask about {LARGEST} x {LARGEST} pixels at most: the model runs on it some 150 times",
+        )
+    if column < 0 or row < 0 or column + width > columns or row + height > rows:
+        raise ConfigError(
+            f"the window of columns {column} to {column + width - 1} and rows {row} to {row + height - 1} reaches "
+            "beyond the scene",
+            where=scene.mosaic.paths[0],
+            hint=inside,
+        )
+    return AskedWindow(
+        Reach(row, row + height),
+        Reach(column, column + width),
+        Reach(max(0, row - context), min(rows, row + height + context)),
+        Reach(max(0, column - context), min(columns, column + width + context)),
+    )
+
+
+def ask_place(scene: Scene, x: float, y: float, size: int, context: int) -> AskedWindow:
+    """A square window around a place in the scene's coordinates, moved inwards at the scene's edges.
+
+    Raises:
+        ConfigError: if the place lies outside the scene, or as :func:`ask_window`.
+    """
+    rows, columns = scene.shape
+    column, row = (math.floor(one) for one in ~scene.mosaic.transform * (x, y))
+    if not (0 <= column < columns and 0 <= row < rows):
+        left, bottom, right, top = window_bounds(scene.mosaic.transform, scene.shape)
+        raise ConfigError(
+            f"the place {x:g}, {y:g} lies outside the scene",
+            where=scene.mosaic.paths[0],
+            hint=f"In {crs_name(scene.mosaic.crs)} [{crs_unit(scene.mosaic.crs)}] the scene spans x {left:.10g} to "
+            f"{right:.10g} and y {bottom:.10g} to {top:.10g}",
+        )
+    width, height = min(size, columns), min(size, rows)
+    return ask_window(
+        scene,
+        min(max(column - width // 2, 0), columns - width),
+        min(max(row - height // 2, 0), rows - height),
+        width,
+        height,
+        context,
+    )

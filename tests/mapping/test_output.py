@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from tests.mapping.conftest import WriteScene, make_image
 from zoo.cli import run
-from zoo.mapping.made import MadeMap
-from zoo.mapping.picture import find_peaks, read_ground
+from zoo.mapping.map_picture import find_peaks, read_ground
+from zoo.mapping.output import MadeMap
 from zoo.mapping.scene import Scene
 from zoo.physics.bands import Band
 
