@@ -21,10 +21,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from zoo.datasets.synthetic.config import REGIONS, SceneConfig
-from zoo.datasets.synthetic.failures import landslide_areas
-from zoo.datasets.synthetic.optics import NIR, RED, SWIR
-from zoo.datasets.synthetic.scene import Scene, generate_scene
+from zoo.datasets.synthetic.land_cover import NIR, RED, SWIR
+from zoo.datasets.synthetic.landslides import landslide_areas
+from zoo.datasets.synthetic.scene import REGIONS, Scene, SceneConfig, generate_scene
 from zoo.datasets.synthetic.terrain import make_terrain
 from zoo.physics import horn_gradient, slope_degrees
 from zoo.physics.flow import route

@@ -266,7 +266,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(monkeypatch: pytest.Monk
     def refuse(*_: object) -> None:
         raise ZooError("cannot write here")
 
-    monkeypatch.setattr("zoo.datasets.audit.remembered.write_json_atomic", refuse)
+    monkeypatch.setattr("zoo.datasets.audit.leakage.write_json_atomic", refuse)
     splits = {"train": Held([ground(5, size=32)]), "test": Held([ground(6, size=32)])}
     assert not verdict(splits, {"train": "unwritable", "test": ""}).leaks
 

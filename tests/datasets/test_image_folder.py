@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from zoo.datasets import Folder
-from zoo.datasets.folder.images import ImageFolder
+from zoo.datasets.folder.folder_dataset import ImageFolder
 from zoo.errors import DataError, UnknownNameError
 
 

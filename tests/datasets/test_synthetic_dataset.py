@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 
 from zoo.datasets import PatchDataset, Synthetic
-from zoo.datasets.synthetic.dataset import split_scenes
+from zoo.datasets.synthetic.synthetic_dataset import split_scenes
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.physics import PAPER_CHANNELS
 
@@ -90,7 +90,9 @@ def test_scenes_are_split_6_2_2(scenes, sizes):
 
 def test_every_region_is_in_every_split_of_all(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr("zoo.datasets.synthetic.dataset.obtain_scenes", lambda root, jobs, *rest: asked.extend(jobs))
+    monkeypatch.setattr(
+        "zoo.datasets.synthetic.synthetic_dataset.obtain_scenes", lambda root, jobs, *rest: asked.extend(jobs)
+    )
     for split in ("train", "val", "test"):
         asked.clear()
         Synthetic(tmp_path, split, scenes=20, region="all")
@@ -99,7 +101,9 @@ def test_every_region_is_in_every_split_of_all(monkeypatch, tmp_path):
 
 def test_the_cache_folder_comes_from_the_environment(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr("zoo.datasets.synthetic.dataset.obtain_scenes", lambda root, *rest: asked.append(root))
+    monkeypatch.setattr(
+        "zoo.datasets.synthetic.synthetic_dataset.obtain_scenes", lambda root, *rest: asked.append(root)
+    )
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     Synthetic()
     assert asked == [tmp_path / "synthetic"]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from zoo.datasets.synthetic.failures import AREA_LIMITS, MALAMUD, landslide_areas, make_landslides, shifted
-from zoo.datasets.synthetic.noise import stream
+from zoo.datasets.synthetic.landslides import AREA_LIMITS, MALAMUD, landslide_areas, make_landslides, shifted
+from zoo.datasets.synthetic.random_fields import stream
 from zoo.physics.flow import route
 
 

@@ -8,10 +8,9 @@ import pytest
 from scipy import ndimage
 
 from zoo.datasets.synthetic import SceneConfig, generate_scene
-from zoo.datasets.synthetic.config import DIFFICULTIES, REGIONS
-from zoo.datasets.synthetic.landcover import Cover
-from zoo.datasets.synthetic.noise import fractal, smooth, stream
-from zoo.datasets.synthetic.optics import NIR, RED, Spectra, ground_reflectance
+from zoo.datasets.synthetic.land_cover import NIR, RED, Cover, Spectra, ground_reflectance
+from zoo.datasets.synthetic.random_fields import fractal, smooth, stream
+from zoo.datasets.synthetic.scene import DIFFICULTIES, REGIONS
 from zoo.datasets.synthetic.terrain import TerrainConfig, make_terrain
 from zoo.errors import ConfigError, UnknownNameError, ZooError
 from zoo.physics import PAPER_CHANNELS, ndvi, slope_degrees
@@ -195,7 +194,7 @@ def test_the_key_holds_all_that_decides_the_bytes(monkeypatch):
     keys = {SceneConfig(phase=phase, difficulty=level).key() for phase in ("pre", "post") for level in DIFFICULTIES}
     assert len(keys) == 6
     before = SceneConfig().key()
-    monkeypatch.setattr("zoo.datasets.synthetic.config.GENERATOR_VERSION", 999)
+    monkeypatch.setattr("zoo.datasets.synthetic.scene.GENERATOR_VERSION", 999)
     assert SceneConfig().key() != before
 
 

@@ -12,8 +12,14 @@ import pytest
 
 from tests.conftest import PATIENCE_S
 from zoo.datasets.synthetic import SceneConfig, generate_scene
-from zoo.datasets.synthetic.store import load_scene, remove_leftovers, save_scene, scene_path
-from zoo.datasets.synthetic.workshop import CacheWarning, obtain_scenes
+from zoo.datasets.synthetic.scene_store import (
+    CacheWarning,
+    load_scene,
+    obtain_scenes,
+    remove_leftovers,
+    save_scene,
+    scene_path,
+)
 from zoo.errors import DataError, ZooError
 
 SMALL = SceneConfig(size=128, margin=32)
@@ -23,7 +29,7 @@ OBTAIN = """
 import sys
 from pathlib import Path
 from zoo.datasets.synthetic import SceneConfig
-from zoo.datasets.synthetic.workshop import obtain_scenes
+from zoo.datasets.synthetic.scene_store import obtain_scenes
 small = SceneConfig(size=128, margin=32)
 scenes = obtain_scenes(Path(sys.argv[1]), [(seed, small) for seed in range(int(sys.argv[2]))], workers=2)
 print(" ".join(scene.digest for scene in scenes))
@@ -117,7 +123,7 @@ def test_whole_scenes_are_read_from_a_folder_that_cannot_be_written_to(tmp_path,
     def refuse(folder):
         raise ZooError("cannot write here", where=folder)
 
-    monkeypatch.setattr("zoo.datasets.synthetic.workshop.check_writable_folder", refuse)
+    monkeypatch.setattr("zoo.datasets.synthetic.scene_store.check_writable_folder", refuse)
     assert len(obtain_scenes(tmp_path, JOBS[:1])) == 1
 
 
@@ -132,13 +138,16 @@ def test_leftovers_of_killed_processes_go_after_a_while(tmp_path):
 
 
 def test_a_worker_that_dies_is_an_error_not_a_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.datasets.synthetic.workshop.sys.executable", "/bin/false")
+    monkeypatch.setattr("zoo.datasets.synthetic.scene_store.sys.executable", "/bin/false")
     with pytest.raises(ZooError, match="ended with exit code 1"):
         obtain_scenes(tmp_path, JOBS[:2], workers=2)
 
 
 def test_workers_import_no_torch():
-    code = "import sys, zoo.datasets.synthetic.worker; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    code = (
+        "import sys, zoo.datasets.synthetic.scene_store\n"
+        "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

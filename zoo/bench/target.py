@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.bench.config import SPLITS, DataSource
 from zoo.datasets.base import Patch, PatchDataset
-from zoo.datasets.folder.images import ImageFolder
+from zoo.datasets.folder.folder_dataset import ImageFolder
 from zoo.errors import ConfigError, UnknownNameError, ZooError
 from zoo.training.bundle import Bundle
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from zoo.datasets.audit.remembered import verdict
-from zoo.datasets.audit.report import KINDS, Audit, AuditSummary, SharedScene, Touch
-from zoo.datasets.audit.run import audit
+from zoo.datasets.audit.leakage import KINDS, Audit, AuditSummary, SharedScene, TouchingPair, audit, verdict
 
-__all__ = ["KINDS", "Audit", "AuditSummary", "SharedScene", "Touch", "audit", "verdict"]
+__all__ = ["KINDS", "Audit", "AuditSummary", "SharedScene", "TouchingPair", "audit", "verdict"]

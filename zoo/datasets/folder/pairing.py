@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.datasets.folder.files import SUFFIXES
+from zoo.datasets.folder.decoding import SUFFIXES
 from zoo.errors import DataError, suggestion
 
 FOLDER_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (

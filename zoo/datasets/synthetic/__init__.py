@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.datasets.synthetic.config import SceneConfig
-    from zoo.datasets.synthetic.dataset import Synthetic
-    from zoo.datasets.synthetic.scene import Scene, generate_scene
+    from zoo.datasets.synthetic.scene import Scene, SceneConfig, generate_scene
+    from zoo.datasets.synthetic.synthetic_dataset import Synthetic
 
 __all__ = ["Scene", "SceneConfig", "Synthetic", "generate_scene"]
 
-_HOMES = {"Scene": "scene", "generate_scene": "scene", "SceneConfig": "config", "Synthetic": "dataset"}
+_HOMES = {"Scene": "scene", "generate_scene": "scene", "SceneConfig": "scene", "Synthetic": "synthetic_dataset"}
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from zoo.datasets.synthetic.noise import Field, Mask, fractal, smooth, stream
+from zoo.datasets.synthetic.random_fields import Field, Mask, fractal, smooth, stream
 from zoo.physics import slope_degrees
 from zoo.physics.flow import NEIGHBOURS, Flow, route
 

@@ -1,19 +1,20 @@
-"""What lies on the ground: forest, grass, fields, rock, rivers, towns and roads."""
+"""Land cover of a scene: forest, fields, rock, rivers, towns and roads, and its reflectance as a satellite sees it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 from scipy.special import expit
 
-from zoo.datasets.synthetic.noise import Field, Mask, smooth, stream
-from zoo.datasets.synthetic.roads import Roads, make_roads
+from zoo.datasets.synthetic.random_fields import Field, Mask, smooth, stream
 from zoo.datasets.synthetic.terrain import Terrain
+from zoo.physics import horn_gradient
 
 _RIVER_AREA = 1.0e6  # m2 of upslope area at which a stream is wide enough to be seen at 10 m
 _FLOOR_AREA = 2.0e6  # m2 at which a valley has a floor
@@ -264,3 +265,204 @@ def _fields(
     _lay(shares, Cover.SOIL, soil)
     vigour[fields] *= growth[parcel]
     return np.asarray(fields)
+
+
+_STEP = 4  # road graph nodes lie four pixels apart
+
+
+@dataclass(frozen=True)
+class Roads:
+    """Roads of a scene.
+
+    Args:
+        share: (n, n) share of each pixel that is road or the bare cut beside it.
+        lines: polylines of (row, column) in pixels.
+    """
+
+    share: Field
+    lines: tuple[Field, ...]
+
+
+def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple[int, int]], cell: float) -> Roads:
+    """Return roads between towns, out of the valley, and tracks up the hillsides.
+
+    A metre of road costs more the steeper it climbs (so it follows contours and turns back on itself), the steeper
+    the ground it is cut into, and much more over water.
+
+    Args:
+        seed: number of the scene.
+        z: elevation, metres, (n, n), n a multiple of 4.
+        slope: degrees, (n, n).
+        river: where water is.
+        towns: (row, column) of each; the first is the largest.
+        cell: metres between cell centres.
+    """
+    rng = stream(seed, "roads")
+    n = z.shape[0]
+    m = n // _STEP
+    height = z.reshape(m, _STEP, m, _STEP).mean(axis=(1, 3))
+    steep = slope.reshape(m, _STEP, m, _STEP).mean(axis=(1, 3))
+    wet = river.reshape(m, _STEP, m, _STEP).mean(axis=(1, 3)) > 0.15
+    graph = _graph(height, steep, wet, cell * _STEP)
+    nodes = [(y // _STEP) * m + x // _STEP for y, x in towns]
+    cost, before = csgraph.dijkstra(graph, indices=nodes[0], return_predecessors=True)
+    goals = [(node, 7.0) for node in nodes[1:]]
+    for edge in (np.arange(m), np.arange(m) * m, np.arange(m) * m + m - 1, np.arange(m) + (m - 1) * m):
+        goals.append((int(edge[np.argmin(cost[edge])]), 8.0))
+    # Two or three of the four ways out are roads; the most expensive lead over passes and are left.
+    ways_out = sorted(goals[len(nodes) - 1 :], key=lambda goal: cost[goal[0]])[: int(rng.integers(2, 4))]
+    tracks = [(int(node), 4.5) for node in rng.choice(m * m, size=int(rng.integers(3, 7)), replace=False)]
+    share = np.zeros((n, n))
+    lines = []
+    for goal, width in goals[: len(nodes) - 1] + ways_out + tracks:
+        line = _line(goal, nodes[0], before, m)
+        if len(line) > 2:
+            lines.append(line)
+            share = np.maximum(share, _painted(line, width, n, cell))
+    return Roads(share, tuple(lines))
+
+
+def _graph(height: Field, steep: Field, wet: Mask, step: float) -> sparse.csr_array:
+    m = height.shape[0]
+    node = np.arange(m * m).reshape(m, m)
+    rows, columns, costs = [], [], []
+    # Knight's moves as well: with eight directions alone roads would zigzag at 45 degrees.
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1)):
+        a = (slice(0, m - dy), slice(max(0, -dx), m - max(0, dx)))
+        b = (slice(dy, m), slice(max(0, dx), m + min(0, dx)))
+        length = step * float(np.hypot(dy, dx))
+        grade = np.abs(height[a] - height[b]) / length
+        ground = 1.0 + (np.maximum(steep[a], steep[b]) / 25.0) ** 2
+        cost = length * (1.0 + (grade / 0.06) ** 2) * ground + 250.0 * (wet[a] | wet[b])
+        rows.append(node[a].ravel())
+        columns.append(node[b].ravel())
+        costs.append(cost.ravel())
+    upper = sparse.csr_array(
+        (np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=(m * m, m * m)
+    )
+    return sparse.csr_array(upper + upper.T)
+
+
+def _line(goal: int, start: int, before: npt.NDArray[np.int32], m: int) -> Field:
+    path = [goal]
+    while path[-1] != start and before[path[-1]] >= 0:
+        path.append(int(before[path[-1]]))
+    nodes = np.array(path)
+    points = np.column_stack(np.divmod(nodes, m)) * float(_STEP) + (_STEP - 1) / 2
+    if len(points) < 4:
+        return points
+    return np.asarray(ndimage.gaussian_filter1d(points, 0.8, axis=0, mode="nearest"))
+
+
+def _painted(line: Field, width: float, n: int, cell: float) -> Field:
+    """Return the share of each pixel under a line of ``width`` metres: points a tenth of a pixel apart, splatted."""
+    reach = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+    at = np.arange(0.0, reach[-1], 0.1)
+    y, x = np.interp(at, reach, line[:, 0]), np.interp(at, reach, line[:, 1])
+    share = np.zeros((n + 2, n + 2))
+    y0, x0 = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
+    fy, fx = y - y0, x - x0
+    part = 0.1 * width / cell
+    for dy, wy in ((0, 1 - fy), (1, fy)):
+        for dx, wx in ((0, 1 - fx), (1, fx)):
+            np.add.at(share, (np.clip(y0 + dy, 0, n), np.clip(x0 + dx, 0, n)), part * wy * wx)
+    return np.clip(share[:n, :n], 0.0, 0.9)
+
+
+Spectrum = tuple[float, float, float, float]
+
+GREEN, RED, NIR, SWIR = range(4)
+
+SENSOR_NOISE = 0.012
+"""Standard deviation of reflectance noise in the noisiest band, NIR [O, risk.md]."""
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Reflectance of each kind of ground in green, red, near infrared and short-wave infrared.
+
+    In the order of :class:`zoo.datasets.synthetic.land_cover.Cover`, then the fresh scar. Typical values of Sentinel-2
+    surface reflectance [O].
+    """
+
+    forest: Spectrum = (0.045, 0.030, 0.300, 0.130)
+    grass: Spectrum = (0.080, 0.070, 0.300, 0.220)
+    crop: Spectrum = (0.075, 0.065, 0.340, 0.220)
+    soil: Spectrum = (0.120, 0.150, 0.230, 0.310)
+    rock: Spectrum = (0.140, 0.160, 0.210, 0.250)
+    water: Spectrum = (0.060, 0.040, 0.020, 0.010)
+    built: Spectrum = (0.130, 0.140, 0.210, 0.240)
+    scar: Spectrum = (0.115, 0.145, 0.225, 0.285)
+
+    def table(self) -> Field:
+        """Return (8, 4): kinds of ground by bands."""
+        return np.asarray([getattr(self, field.name) for field in fields(self)], dtype=np.float64)
+
+
+def ground_reflectance(shares: Field, vigour: Field, spectra: Spectra) -> Field:
+    """Return (4, n, n) reflectance of mixed ground: bands add by area, greenness scales NIR and darkens red."""
+    table = spectra.table()[: shares.shape[0]]
+    mixed: Field = np.einsum("kb,kyx->byx", table, shares, optimize=False)
+    green = shares[:3].sum(axis=0)
+    change = (vigour - 1.0) * green
+    mixed[NIR] *= 1.0 + change
+    mixed[RED] *= 1.0 - 0.8 * change
+    return mixed
+
+
+def observe(
+    seed: int,
+    ground: Field,
+    soil: Field,
+    bare: Field,
+    wetness: Field,
+    elevation: Field,
+    cell: float,
+    spectra: Spectra,
+    haze_share: float,
+) -> Field:
+    """Return (4, n, n) reflectance as the sensor records it, within [0.001, 1].
+
+    Args:
+        seed: number of the scene.
+        ground: (4, n, n) reflectance of the ground without scars.
+        soil: (n, n) share of each pixel that is bare for other reasons.
+        bare: (n, n) share of each pixel that a landslide has laid bare.
+        wetness: (n, n), [0, 1]; wet soil is darker in SWIR.
+        elevation: metres, for illumination.
+        cell: metres between cell centres.
+        spectra: of the region.
+        haze_share: share of scenes with haze.
+    """
+    rng = stream(seed, "optics")
+    n = elevation.shape[0]
+    seen = ground * (1.0 + 0.10 * smooth(n, 2, rng))
+    scar = np.array(spectra.scar)[:, None, None] * (1.0 + 0.15 * smooth(n, 1.2, rng))
+    seen = (1.0 - bare) * seen + bare * scar
+    # Soils differ from place to place and darken in SWIR when wet, on scars and off them: colour alone does not
+    # tell a landslide from other bare ground.
+    exposed = (1.0 - bare) * soil + bare
+    seen *= 1.0 + 0.10 * smooth(n, 10, rng) * exposed
+    seen[SWIR] *= (1.0 - 0.3 * wetness * exposed) * (1.0 + 0.12 * smooth(n, 7, rng) * exposed)
+    seen[RED] *= 1.0 + 0.06 * smooth(n, 7, rng) * exposed
+    seen *= _illumination(elevation, cell, rng)
+    seen = np.stack([ndimage.gaussian_filter(band, 0.6) for band in seen])
+    # SWIR comes at 20 m.
+    coarse = seen[SWIR].reshape(n // 2, 2, n // 2, 2).mean(axis=(1, 3))
+    seen[SWIR] = np.repeat(np.repeat(coarse, 2, axis=0), 2, axis=1)
+    noise = np.array([0.5, 0.5, 1.0, 0.8])[:, None, None] * SENSOR_NOISE
+    seen = seen + noise * rng.standard_normal(seen.shape)
+    haze = np.clip(smooth(n, 25, rng) - 1.2, 0.0, None)
+    if rng.uniform() < haze_share:
+        seen = seen + 0.12 * haze * np.array([1.0, 0.95, 0.8, 0.5])[:, None, None]
+    return np.asarray(np.clip(seen, 0.001, 1.0))
+
+
+def _illumination(elevation: Field, cell: float, rng: np.random.Generator) -> Field:
+    """Return what is left of the sun's angle on the slope after a terrain correction: around 1."""
+    azimuth = np.radians(rng.uniform(120.0, 160.0))
+    zenith = np.radians(rng.uniform(30.0, 50.0))
+    south, east = horn_gradient(elevation, cell)
+    upright = np.sqrt(1.0 + south**2 + east**2)
+    cosine = (np.cos(zenith) + np.sin(zenith) * (south * np.cos(azimuth) - east * np.sin(azimuth))) / upright
+    return np.asarray(np.clip(0.55 + 0.6 * cosine, 0.35, 1.5))

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.datasets.base import SPLITS, Patch, PatchDataset, Sample, Transform
-from zoo.datasets.synthetic.config import REGIONS, SceneConfig
-from zoo.datasets.synthetic.ground import Rain
-from zoo.datasets.synthetic.store import StoredScene
-from zoo.datasets.synthetic.workshop import Progress, obtain_scenes
+from zoo.datasets.synthetic.landslides import Rain
+from zoo.datasets.synthetic.scene import REGIONS, SceneConfig
+from zoo.datasets.synthetic.scene_store import Progress, StoredScene, obtain_scenes
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.files import cache_folder
 from zoo.physics import PAPER_CHANNELS, hillshade

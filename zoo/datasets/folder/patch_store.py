@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from zoo.datasets.base import IGNORE
 from zoo.datasets.cache import PatchCache, digest_files, open_cache
-from zoo.datasets.folder.files import Decoded, channels_first, read_file
-from zoo.datasets.folder.masks import NAN, Encoding, find_encoding, flatten_mask
+from zoo.datasets.folder.decoding import NAN, Decoded, Encoding, channels_first, find_encoding, flatten_mask, read_file
 from zoo.datasets.folder.pairing import Pair
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.reading import plain_patches

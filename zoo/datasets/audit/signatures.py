@@ -1,17 +1,91 @@
-"""What an audit keeps of each patch: a digest, a small grey picture that brightness does not change, its outlines."""
+"""What the audit keeps of each patch: a digest, a small grey picture, and the outlines of its landslides."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from zoo.datasets.audit.outlines import Outline, find_outlines
 from zoo.datasets.base import IGNORE, Patch, PatchDataset
+
+SMALLEST = 60
+"""Pixels below which an outline is too common to name a landslide [O]."""
+
+CORNERS = 30
+"""Corners below which an outline is too plain to name a landslide: rectangles have 4 [O]."""
+
+_EIGHT = np.ones((3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One landslide that lies whole inside its patch.
+
+    Attributes:
+        key: digest of its shape; the same after a shift, a turn by 90 degrees or a reflection.
+        pixels: its size.
+    """
+
+    key: bytes
+    pixels: int
+
+
+def find_outlines(landslide: NDArray[np.bool_]) -> Iterator[Outline]:
+    """Give the landslides of a mask that can be recognised: whole, of 60 pixels and 30 corners or more.
+
+    Two landslides of that size and shape do not agree in every pixel by chance; small squares and drawn discs do.
+
+    Args:
+        landslide: bool (H, W); landslides are 8-connected.
+    """
+    labels, count = ndimage.label(landslide, structure=_EIGHT)
+    if not count:
+        return
+    height, width = landslide.shape
+    sizes = np.bincount(labels.ravel())
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        rows, columns = place
+        touches = rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width
+        if touches or sizes[number] < SMALLEST:
+            continue
+        shape = labels[place] == number
+        if corners(shape) >= CORNERS:
+            yield Outline(_key(shape), int(sizes[number]))
+
+
+def corners(shape: NDArray[np.bool_]) -> int:
+    """Count the corners of the outline of a shape: places where one or three of the four pixels around are inside.
+
+    Args:
+        shape: bool (H, W).
+
+    Returns:
+        The number of corners, those of holes included; two where pixels touch by their corners alone.
+    """
+    padded = np.pad(shape, 1).astype(np.int8)
+    around = padded[:-1, :-1] + padded[:-1, 1:] + padded[1:, :-1] + padded[1:, 1:]
+    crossed = (around == 2) & (padded[:-1, :-1] == padded[1:, 1:])
+    return int(((around == 1) | (around == 3)).sum() + 2 * crossed.sum())
+
+
+def _key(shape: NDArray[np.bool_]) -> bytes:
+    return min(
+        hashlib.blake2b(repr(turned.shape).encode() + np.packbits(turned).tobytes(), digest_size=16).digest()
+        for turned in turns(shape)
+    )
+
+
+def turns(image: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Give an image (H, W) turned by 0, 90, 180 and 270 degrees, then the same of its reflection left to right."""
+    for start in (image, image[:, ::-1]):
+        for quarter in range(4):
+            yield np.rot90(start, quarter)
+
 
 SIDE = 64
 """Longest side of a grey picture: larger patches are averaged down to it [O]."""
@@ -22,7 +96,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Looks:
+class PatchSignatures:
     """What is compared of the patches of all splits together.
 
     Attributes:
@@ -54,7 +128,7 @@ class Looks:
         return flat.reshape(height, width).astype(bool)
 
 
-def look_at(splits: Mapping[str, PatchDataset], progress: Progress | None = None) -> Looks:
+def compute_signatures(splits: Mapping[str, PatchDataset], progress: Progress | None = None) -> PatchSignatures:
     """Read every patch of every split once, and keep what the comparisons need.
 
     The grey picture is the first principal component of the bands, so that any number of bands gives one picture: each
@@ -91,7 +165,9 @@ def look_at(splits: Mapping[str, PatchDataset], progress: Progress | None = None
         if progress is not None:
             progress(position + 1, len(sources))
     patches = tuple(patch for dataset in splits.values() for patch in dataset.patches)
-    return Looks(ranges, patches, tuple(digests), blank, grey, factor, (height, width), masks, tuple(outlines))
+    return PatchSignatures(
+        ranges, patches, tuple(digests), blank, grey, factor, (height, width), masks, tuple(outlines)
+    )
 
 
 def _of(sources: Sequence[tuple[PatchDataset, int]], position: int) -> NDArray[np.float32]:
