@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from zoo.errors import ZooError
 
@@ -79,6 +80,63 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
 def write_json_atomic(path: str | os.PathLike[str], value: object) -> None:
     """Write ``value`` as indented JSON, whole or not at all; NaN and infinities are refused, as JSON has none."""
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def open_own_file(path: str | os.PathLike[str], mode: Literal["write", "append", "keep"] = "write") -> int:
+    """Open a file that belongs to zoo, such as a log or a lock, and return its descriptor.
+
+    A symbolic link is refused: its target belongs to somebody else and must not be written.
+
+    Args:
+        path: the file; it is created if it does not exist.
+        mode: ``write`` empties the file, ``append`` writes at its end, ``keep`` opens it for reading and writing.
+
+    Raises:
+        ZooError: if the path is a symbolic link or cannot be written.
+    """
+    path = Path(path)
+    flags = {"write": os.O_WRONLY | os.O_TRUNC, "append": os.O_WRONLY | os.O_APPEND, "keep": os.O_RDWR}[mode]
+    try:
+        return os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    except OSError as error:
+        if path.is_symlink():
+            raise ZooError(
+                "is a symbolic link, which zoo does not write through", where=path, hint="Remove the link"
+            ) from None
+        raise unwritable(path, error) from error
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], busy: ZooError) -> Iterator[None]:
+    """Hold a lock file until the block or the process ends.
+
+    Args:
+        path: the lock file; it is created and stays.
+        busy: the error to raise when another process holds the lock.
+
+    Raises:
+        ZooError: ``busy``, or that the file is a symbolic link or cannot be written.
+    """
+    handle = open_own_file(path, "keep")
+    try:
+        _lock(handle, busy)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, busy: ZooError) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise busy from None
+    except OSError:
+        # Some network file systems have no locks; that is no reason to refuse work there.
+        return
 
 
 def check_writable_folder(folder: str | os.PathLike[str]) -> Path:

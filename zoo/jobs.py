@@ -1,34 +1,560 @@
-"""Work that takes long: how its progress is reported, and connections to Ray clusters. Ray is imported on first use."""
+"""Run work in child processes, on this machine or on a Ray cluster.
+
+A :class:`Job` names a function by its import path and gives it one argument. The function runs in a process of its
+own, so that a crash, a hang or a lack of memory ends that process and nothing else. It is called as
+``function(argument, work)`` and reports through the :class:`Work`; what it returns is the value of the
+:class:`Outcome`.
+
+>>> job = Job("zoo.somewhere:compute", argument)                        # doctest: +SKIP
+>>> outcome = run_job(job, lambda stage, done, total: print(stage, done, total))  # doctest: +SKIP
+>>> outcome.unwrap()                                                    # doctest: +SKIP
+
+An :class:`Executor` runs many jobs: :class:`LocalExecutor` a few at a time on this machine, :class:`RayExecutor` on
+the nodes of a cluster. Ray is imported on first use.
+
+Processes are copies of a server process that has imported the heavy libraries once and started no thread, so that a
+job starts in a fraction of a second; see :func:`prepare`. Where there is no fork, each process imports them again.
+The caller's main script is never run in a child process, so scripts and notebooks need no ``if __name__`` guard.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
+import math
+import multiprocessing
+import os
+import shutil
+import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, ZooError
+from zoo.files import atomic_path, open_own_file
 
+T = TypeVar("T")
 ProgressCallback: TypeAlias = Callable[[int, int], None]
 """Called with the number of items done and the number of all items."""
+StageCallback: TypeAlias = Callable[[str, int, int], None]
+"""Called with the name of a stage, the number of its items done and the number of all its items."""
+Status = Literal["ok", "failed", "out-of-memory"]
 
+POLL_S = 1.0
+"""Longest time in seconds that :meth:`Executor.poll` waits."""
 REACH_S = 5.0
-"""Seconds in which a cluster's head has to answer: Ray itself would try for minutes."""
+"""Time limit in seconds for a cluster's head to answer; Ray itself would try for minutes."""
+NODE_RETRIES = 3
+"""How often a job runs again because its cluster node died."""
+
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_Files: TypeAlias = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """One call of a function in a child process.
+
+    Attributes:
+        function: import path of the function, ``package.module:name``.
+        argument: its first argument; it must be picklable.
+        name: name for messages and progress, unique among the jobs that run at the same time.
+        reads: folders that the function reads, by the name under which :attr:`Work.folders` gives them. On a cluster
+            their files are sent to the node.
+        writes: folders that the function writes. On a cluster their files are brought back.
+        scratch: folders for private state, which stay on the machine that runs the job.
+        log: file for what the process prints; ``None`` discards it. A symbolic link is refused.
+        append_log: append to the log; without it the log starts empty.
+        time_limit: seconds for all attempts together; ``None`` for no limit.
+        threads: threads of the numerical libraries; ``None`` for their own choice.
+        gpus: number of GPUs that the job uses, 0 or 1.
+        environment: environment variables that are set in the process first.
+        fresh: start a new interpreter in place of a copy of the server process; for work that needs few imports.
+        retry: called when an attempt ran out of memory, with the job and its outcome. It returns the job to try next,
+            or ``None`` to give up.
+    """
+
+    function: str
+    argument: Any = None
+    name: str = ""
+    reads: Mapping[str, Path] = field(default_factory=dict)
+    writes: Mapping[str, Path] = field(default_factory=dict)
+    scratch: Mapping[str, Path] = field(default_factory=dict)
+    log: Path | None = None
+    append_log: bool = False
+    time_limit: float | None = None
+    threads: int | None = None
+    gpus: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
+    retry: Callable[[Job[T], Outcome[T]], Job[T] | None] | None = None
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """All folders by name."""
+        return {**self.reads, **self.writes, **self.scratch}
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """How a job ended.
+
+    Attributes:
+        status: ``ok``; ``out-of-memory``, also when the system killed the process; or ``failed``.
+        value: what the function returned. After a failure, the last value that it kept with :meth:`Work.keep`.
+        error: the reason in one line; empty when the status is ``ok``.
+        exception: the error that the function raised, if it was a :class:`~zoo.errors.ZooError`.
+        argument: the argument of the last attempt, which differs from the job's after a retry.
+    """
+
+    status: Status
+    value: T | None = None
+    error: str = ""
+    exception: ZooError | None = None
+    argument: Any = None
+
+    def unwrap(self) -> T:
+        """Return the value.
+
+        Raises:
+            ZooError: if the job failed; the function's own error where there is one.
+        """
+        if self.status != "ok":
+            raise self.exception or ZooError(self.error)
+        return self.value  # type: ignore[return-value]
+
+
+class Work:
+    """What a function in a child process uses to report.
+
+    Args:
+        folders: the folders of the job by name.
+        send: sends a message to the parent process; ``None`` when the function is called directly.
+
+    Attributes:
+        folders: the folders of the job by name. On a cluster they differ from those of the job.
+    """
+
+    def __init__(
+        self, folders: Mapping[str, Path] | None = None, send: Callable[[tuple[Any, ...]], None] | None = None
+    ) -> None:
+        self.folders = dict(folders or {})
+        self._send = send or (lambda _message: None)
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Report progress: ``done`` of ``total`` items of a stage."""
+        self._send(("stage", stage, done, total))
+
+    def keep(self, value: object) -> None:
+        """Send an intermediate value, which becomes the outcome's value if the process dies."""
+        self._send(("kept", value))
+
+
+def describe_failure(error: BaseException) -> tuple[Status, str]:
+    """Return the status and the one-line reason that an exception stands for."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    # By name: torch, whose OutOfMemoryError this is, must not be imported here.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return "out-of-memory", first or "out of memory"
+    if isinstance(error, ZooError):
+        return "failed", text
+    return "failed", f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def prepare(*modules: str) -> None:
+    """Start the server process that jobs are copied from, and import modules there in the background.
+
+    Call it early: the imports take seconds. Later calls have no effect, because the server is already running.
+
+    Args:
+        modules: modules to import in the server; they must not start threads.
+    """
+    context = _context(fresh=False)
+    if isinstance(context, ForkServerContext):
+        context.set_forkserver_preload(list(modules))
+        # The tracker unblocks signals when it starts, so it has to start first.
+        resource_tracker.ensure_running()
+        with _start_protected():
+            forkserver.ensure_running()
+
+
+def run_job(job: Job[T], progress: StageCallback | None = None) -> Outcome[T]:
+    """Run one job on this machine and wait for it.
+
+    Args:
+        job: the job.
+        progress: called with stage, done and total.
+
+    Raises:
+        KeyboardInterrupt: if the user interrupts; the process is stopped first.
+    """
+    told = progress or (lambda stage, done, total: None)
+    executor: LocalExecutor[T] = LocalExecutor(1, lambda _job, stage, done, total: told(stage, done, total))
+    with executor:
+        executor.submit(job)
+        while not (ended := executor.poll()):
+            pass
+        return ended[0][1]
+
+
+def run_jobs(jobs: Iterable[Job[T]], slots: int) -> Iterator[tuple[Job[T], Outcome[T]]]:
+    """Run jobs on this machine, several at a time, and yield each with its outcome as it ends.
+
+    Args:
+        jobs: the jobs.
+        slots: number of jobs that run at the same time.
+    """
+    waiting = list(reversed(list(jobs)))
+    running = 0
+    executor: LocalExecutor[T] = LocalExecutor(slots)
+    with executor:
+        while waiting or running:
+            while waiting and executor.free:
+                executor.submit(waiting.pop())
+                running += 1
+            for ended in executor.poll():
+                running -= 1
+                yield ended
+
+
+JobProgress: TypeAlias = Callable[[Job[Any], str, int, int], None]
+"""Called with a running job, the name of its stage, the number of items done and the number of all items."""
+
+
+class Executor(Protocol[T]):
+    """Runs jobs. A context manager: on exit it stops the jobs that still run."""
+
+    def __enter__(self) -> Self:
+        """Start the executor."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the jobs that still run."""
+
+    @property
+    def free(self) -> bool:
+        """Whether another job may be submitted."""
+
+    def submit(self, job: Job[T]) -> None:
+        """Start a job."""
+
+    def poll(self) -> list[tuple[Job[T], Outcome[T]]]:
+        """Wait until a job reports or :data:`POLL_S` has passed; return the jobs that ended, as they were submitted."""
+
+
+class LocalExecutor(Generic[T]):
+    """Runs a number of jobs at a time on this machine.
+
+    Args:
+        slots: number of jobs that run at the same time.
+        progress: called when a job reports progress.
+        threads: threads to divide among the slots; ``None`` leaves the number to each job.
+        gpus: identifiers of GPUs, as ``CUDA_VISIBLE_DEVICES`` takes them, to divide among jobs that use one.
+
+    Raises:
+        ConfigError: if ``slots`` is less than 1.
+    """
+
+    def __init__(
+        self,
+        slots: int = 1,
+        progress: JobProgress | None = None,
+        *,
+        threads: int | None = None,
+        gpus: Sequence[str] = (),
+    ) -> None:
+        _check_slots(slots)
+        self.slots = slots
+        self._progress = progress
+        self._threads = threads
+        self._gpus = list(gpus)
+        self._running: dict[int, _Running[T]] = {}
+
+    def __enter__(self) -> Self:
+        """Start the executor."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Kill the processes that still run."""
+        with _signals_blocked():
+            for one in self._running.values():
+                one.stop()
+            self._running.clear()
+
+    @property
+    def free(self) -> bool:
+        """Whether fewer jobs run than there are slots."""
+        return len(self._running) < self.slots
+
+    def submit(self, job: Job[T]) -> None:
+        """Start the process of a job.
+
+        Raises:
+            ZooError: if the log cannot be written.
+        """
+        slot = next(number for number in range(self.slots) if number not in self._running)
+        # A signal between the start of the process and its registration would leave the process behind.
+        with _signals_blocked():
+            self._running[slot] = _Running(job, self.place(job, slot), self._progress)
+
+    def poll(self) -> list[tuple[Job[T], Outcome[T]]]:
+        """Wait until a process reports, or at most a second; return the jobs that ended."""
+        limits = [one.seconds_left for one in self._running.values() if one.seconds_left is not None]
+        wait([one.connection for one in self._running.values()], timeout=min([POLL_S, *limits]))
+        ended = []
+        for slot, one in list(self._running.items()):
+            one.advance()
+            if one.outcome is not None:
+                one.stop()
+                del self._running[slot]
+                ended.append((one.submitted, one.outcome))
+        return ended
+
+    def place(self, job: Job[T], slot: int) -> Job[T]:
+        """Return the job with its share of the machine: threads, and where there are several GPUs, one of them."""
+        if self.slots == 1:
+            return job
+        environment = dict(job.environment)
+        if job.gpus and len(self._gpus) > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        threads = job.threads if self._threads is None else max(1, self._threads // self.slots)
+        return replace(job, threads=threads, environment=environment)
+
+
+class _Running(Generic[T]):
+    """A job in its process, and in another process after a retry.
+
+    Attributes:
+        submitted: the job as the caller knows it.
+        connection: readable when :meth:`advance` has something to do.
+        outcome: ``None`` while the job runs.
+    """
+
+    def __init__(self, submitted: Job[T], placed: Job[T], progress: JobProgress | None) -> None:
+        self.submitted = submitted
+        self.outcome: Outcome[T] | None = None
+        self._job = placed
+        self._progress = progress
+        self._deadline = None if placed.time_limit is None else time.monotonic() + placed.time_limit
+        if placed.log is not None:
+            placed.log.parent.mkdir(parents=True, exist_ok=True)
+            os.close(open_own_file(placed.log, "append" if placed.append_log else "write"))
+        self._stage = ("start", 0, 1)
+        self._kept: T | None = None
+        self.connection: Connection
+        self._process: BaseProcess
+        self._start()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the time limit; ``None`` without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def advance(self) -> None:
+        """Read the messages that have arrived and check the time limit, without waiting."""
+        while self.outcome is None and self.connection.poll():
+            try:
+                message = self.connection.recv()
+            except EOFError:
+                self._process.join()
+                status, error = _explain_exit(self._process.exitcode, self._stage[0], self._job.log)
+                self._end(Outcome(status, self._kept, error))
+                continue
+            if message[0] == "stage":
+                self._stage = message[1:]
+                if self._progress is not None:
+                    self._progress(self.submitted, *self._stage)
+            elif message[0] == "kept":
+                self._kept = message[1]
+            else:
+                self._end(message[1] if message[1].status == "ok" else replace(message[1], value=self._kept))
+        if self.outcome is None and self.seconds_left == 0:
+            stage, done, total = self._stage
+            error = f"time limit of {self._job.time_limit:g} s reached in stage {stage!r}, {done} of {total} done"
+            self.outcome = Outcome("failed", self._kept, error, argument=self._job.argument)
+
+    def stop(self) -> None:
+        """End the process: at once while the job runs, else within a second."""
+        self.connection.close()
+        _end_process(self._process, patience=0.0 if self.outcome is None else 1.0)
+
+    def _start(self) -> None:
+        self._stage, self._kept = ("start", 0, 1), None
+        context = _context(fresh=self._job.fresh)
+        if not self._job.fresh:
+            prepare(self._job.function.partition(":")[0])
+        receiver, sender = context.Pipe(duplex=False)
+        self.connection = receiver
+        # The retry hook is the parent's and need not be picklable.
+        self._process = context.Process(target=_child, args=(sender, replace(self._job, retry=None)))
+        with _start_protected(), _without_main_script():
+            self._process.start()
+        sender.close()
+
+    def _end(self, outcome: Outcome[T]) -> None:
+        outcome = replace(outcome, argument=self._job.argument)
+        retry = self._job.retry
+        following = retry(self._job, outcome) if outcome.status == "out-of-memory" and retry is not None else None
+        if following is None:
+            self.outcome = outcome
+            return
+        self.stop()
+        self._job = replace(following, append_log=True)
+        self._start()
+
+
+def _child(sender: Connection, job: Job[Any]) -> None:
+    """Run a job; the whole life of a child process."""
+    # The parent decides what Ctrl-C means: it stops running jobs and keeps finished ones.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(job.environment)
+    if job.threads is not None:
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(job.threads)))
+    handle = os.open(os.devnull, os.O_WRONLY) if job.log is None else open_own_file(job.log, "append")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    try:
+        function = _resolve(job.function)
+        if job.threads is not None and "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(job.threads)
+        outcome: Outcome[Any] = Outcome("ok", function(job.argument, Work(job.folders, sender.send)))
+        sender.send(("end", outcome))
+    except BaseException as error:
+        if not isinstance(error, ZooError):
+            traceback.print_exc()
+            with suppress(OSError, ValueError, AttributeError):
+                sys.stderr.flush()
+        status, reason = describe_failure(error)
+        sender.send(("end", Outcome(status, None, reason, error if isinstance(error, ZooError) else None)))
+    sender.close()
+
+
+def _resolve(path: str) -> Callable[[Any, Work], Any]:
+    module, _, name = path.partition(":")
+    function: Callable[[Any, Work], Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _context(*, fresh: bool) -> ForkServerContext | SpawnContext:
+    if fresh or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    return multiprocessing.get_context("forkserver")
+
+
+@contextmanager
+def _start_protected() -> Iterator[None]:
+    """Let a process that starts here ignore Ctrl-C from its first instruction on, while it still imports."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Deliver Ctrl-C and SIGTERM after the block, so that they cannot interrupt a clean-up."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main_script() -> Iterator[None]:
+    """Hide the main script from multiprocessing, which would run it again in the child process."""
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    main.__spec__ = None
+    with suppress(AttributeError):
+        del main.__file__
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
+
+
+def _end_process(process: BaseProcess, patience: float) -> None:
+    """Wait ``patience`` seconds for a process to end, then kill it."""
+    if process.is_alive():
+        process.join(timeout=patience)
+    if process.is_alive():
+        process.kill()
+    process.join()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone; runs in a thread."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _explain_exit(exit_code: int | None, stage: str, log: Path | None) -> tuple[Status, str]:
+    """Return the status and the reason for a process that ended without an outcome."""
+    see = "" if log is None else f"; see {log.name}"
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        if name == "SIGKILL":
+            return "out-of-memory", f"killed by the system in stage {stage!r}, most likely for lack of memory"
+        return "failed", f"the process died of {name} in stage {stage!r}{see}"
+    return "failed", f"the process ended with exit code {exit_code} in stage {stage!r}{see}"
+
+
+def _check_slots(slots: int) -> None:
+    if slots < 1:
+        raise ConfigError(f"the number of jobs must be at least 1, not {slots}", where="--jobs")
+
+
+# Ray
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Connect to the Ray cluster at ``address`` and give the module ``ray``; disconnect in the end.
+    """Connect to a Ray cluster and yield the module ``ray``; disconnect at the end.
 
-    Where this process is connected already, that connection is used and kept.
+    If this process is connected already, that connection is used and kept.
 
     Args:
-        address: ``HOST:PORT`` of the head, ``auto`` for the cluster that this machine belongs to, or ``local`` for one
-            that is made here and goes in the end.
+        address: ``HOST:PORT`` of the head, ``auto`` for the cluster that this machine belongs to, or ``local`` for a
+            cluster that is started here and stopped at the end.
 
     Raises:
-        ConfigError: if Ray is not installed, the address is none, or nobody answers there.
+        ConfigError: if Ray is not installed, the address is not valid, or the cluster does not answer.
     """
     try:
         import ray
@@ -45,7 +571,7 @@ def connected(address: str) -> Iterator[Any]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(
-            f"no Ray cluster can be used at {address!r} ({lines[0].rstrip('.')})", where="--ray", hint=_HINT
+            f"cannot use a Ray cluster at {address!r} ({lines[0].rstrip('.')})", where="--ray", hint=_RAY_HINT
         ) from error
     try:
         yield ray
@@ -53,7 +579,7 @@ def connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-_HINT = "Start one with 'ray start --head' and pass the HOST:PORT that it prints, or auto on a node of the cluster"
+_RAY_HINT = "Start one with 'ray start --head' and pass the HOST:PORT that it prints, or auto on a node of the cluster"
 
 
 def _reach(address: str) -> None:
@@ -61,9 +587,164 @@ def _reach(address: str) -> None:
         return
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{address!r} is no address of a cluster", where="--ray", hint=f"Write HOST:PORT. {_HINT}")
+        raise ConfigError(
+            f"{address!r} is not the address of a cluster", where="--ray", hint=f"Write HOST:PORT. {_RAY_HINT}"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
     except OSError as error:
         reason = (error.strerror or str(error) or "no answer").lower()
-        raise ConfigError(f"nobody answers at {address!r} ({reason})", where="--ray", hint=_HINT) from error
+        raise ConfigError(f"no answer from {address!r} ({reason})", where="--ray", hint=_RAY_HINT) from error
+
+
+def smallest_node(ray: Any) -> int:
+    """Return the number of processors of the smallest node that has any.
+
+    Raises:
+        ConfigError: if no node has a processor.
+    """
+    counts = [float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]]
+    if not any(counts):
+        raise ConfigError("no node of the cluster has a processor", where="--ray", hint="Add nodes with ray start")
+    return max(1, math.floor(min(count for count in counts if count > 0)))
+
+
+class RayExecutor(Generic[T]):
+    """Runs jobs on the nodes of a Ray cluster, each in a child process of the Ray worker.
+
+    Data that a job reads by path must have the same path on every node. The folders and the log of a job travel: see
+    :class:`Job`. A job whose node dies starts again on another one, from its beginning.
+
+    Args:
+        address: address of the cluster, see :func:`connected`.
+        slots: number of jobs at a time on the smallest node; a job takes that part of its processors.
+        progress: called when a job reports progress.
+
+    Raises:
+        ConfigError: if ``slots`` is less than 1; on entering as :func:`connected`.
+    """
+
+    def __init__(self, address: str, slots: int = 1, progress: JobProgress | None = None) -> None:
+        _check_slots(slots)
+        self.address = address
+        self.slots = slots
+        self._progress = progress
+        self._stack = ExitStack()
+        self._tasks: dict[Any, Job[T]] = {}
+
+    def __enter__(self) -> Self:
+        """Connect to the cluster."""
+        ray = self._ray = self._stack.enter_context(connected(self.address))
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._cpus = max(1, smallest_node(ray) // self.slots)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancel the tasks that still run, and disconnect."""
+        for reference in self._tasks:
+            self._ray.cancel(reference, force=True)
+        self._tasks.clear()
+        self._stack.close()
+
+    @property
+    def free(self) -> bool:
+        """Always true: the cluster queues jobs that it has no room for."""
+        return True
+
+    def submit(self, job: Job[T]) -> None:
+        """Hand a job to the cluster."""
+        sent = {name: _read_files(folder) for name, folder in job.reads.items()}
+        task = self._ray.remote(_run_on_node).options(
+            num_cpus=self._cpus, num_gpus=job.gpus, max_retries=NODE_RETRIES, name=job.name
+        )
+        self._tasks[task.remote(replace(job, threads=self._cpus), sent, self._board)] = job
+
+    def poll(self) -> list[tuple[Job[T], Outcome[T]]]:
+        """Wait until a task ends, or at most a second; return the jobs that ended."""
+        ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=POLL_S)
+        self._pass_on_progress()
+        return [(self._tasks[one], self._collect(one, self._tasks.pop(one))) for one in ready]
+
+    def _pass_on_progress(self) -> None:
+        if self._progress is None:
+            return
+        by_name = {job.name: job for job in self._tasks.values()}
+        try:
+            news = self._ray.get(self._board.take.remote(), timeout=10)
+        except self._ray.exceptions.RayError:
+            return
+        for name, stage in news.items():
+            if name in by_name:
+                self._progress(by_name[name], *stage)
+
+    def _collect(self, reference: Any, job: Job[T]) -> Outcome[T]:
+        try:
+            outcome, written, log = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return Outcome("failed", None, f"the cluster lost the job: {lines[0]}", argument=job.argument)
+        if job.log is not None:
+            _write_files(job.log.parent, {job.log.name: log})
+        for name, files in written.items():
+            _write_files(job.writes[name], files)
+        found: Outcome[T] = outcome
+        return found
+
+
+class _Board:
+    """A Ray actor on which tasks note their progress and from which the head reads it."""
+
+    def __init__(self) -> None:
+        self._news: dict[str, tuple[str, int, int]] = {}
+
+    def note(self, name: str, stage: str, done: int, total: int) -> None:
+        """Note the progress of a job."""
+        self._news[name] = (stage, done, total)
+
+    def take(self) -> dict[str, tuple[str, int, int]]:
+        """Return what is new since the last call."""
+        news, self._news = self._news, {}
+        return news
+
+
+def _run_on_node(
+    job: Job[Any], sent: Mapping[str, _Files], board: Any
+) -> tuple[Outcome[Any], dict[str, _Files], bytes]:
+    """Run a job on a node; return its outcome, the files it wrote by folder, and its log."""
+    root = Path(tempfile.mkdtemp(prefix="zoo-job-"))
+    try:
+        folders = {name: root / "folders" / name for name in job.folders}
+        for name, files in sent.items():
+            _write_files(folders[name], files)
+        log = None if job.log is None else root / job.log.name
+        local = replace(
+            job,
+            reads={name: folders[name] for name in job.reads},
+            writes={name: folders[name] for name in job.writes},
+            scratch={name: folders[name] for name in job.scratch},
+            log=log,
+        )
+        outcome = run_job(local, lambda stage, done, total: board.note.remote(job.name, stage, done, total))
+        written = {name: _read_files(folders[name]) for name in job.writes}
+        return outcome, written, log.read_bytes() if log is not None and log.is_file() else b""
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _read_files(folder: Path) -> _Files:
+    """The files under a folder by relative path; none where there is no folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def _write_files(folder: Path, files: _Files) -> None:
+    """Write files, each whole or not at all; the description of a bundle last, because it makes the bundle whole."""
+    for name in sorted(files, key=lambda name: name.endswith("bundle.json")):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(files[name])

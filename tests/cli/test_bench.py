@@ -252,8 +252,8 @@ def config(tmp_path: Path, patches: Path) -> Path:
         (["--config", "{config}", "--test-groups", "s0"], "group 's0' is named for train and for test"),
         (["--config", "{config}", "--out", "{other}"], "holds the results of 'another'"),
         (["--config", "{config}", "--jobs", "0"], "0 is not in the range x>=1"),
-        (["--config", "{config}", "--ray", "127.0.0.1:1"], "nobody answers at '127.0.0.1:1'"),
-        (["--config", "{config}", "--ray", "cluster"], "is no address of a cluster"),
+        (["--config", "{config}", "--ray", "127.0.0.1:1"], "no answer from '127.0.0.1:1'"),
+        (["--config", "{config}", "--ray", "cluster"], "is not the address of a cluster"),
     ],
 )
 def test_a_benchmark_that_cannot_run_is_refused_before_it_does(

@@ -52,6 +52,6 @@ def test_no_cluster_is_told(bundle: Path, write_scene: WriteScene, tmp_path) -> 
     predictor = Bundle.load(bundle).predictor()
     with Scene([write_scene(make_image(40, 40))], BANDS) as scene:
         runner = cluster_runner("127.0.0.1:1", predictor, PLAIN, scene, MapOptions())
-        with pytest.raises(ConfigError, match="nobody answers"):
+        with pytest.raises(ConfigError, match="no answer from"):
             map_scene(predictor, scene, tmp_path / "out" / "prob.tif", MapOptions(), runner=runner)
     assert list((tmp_path / "out").iterdir()) == []
