@@ -58,7 +58,7 @@ MAP = """
 import sys, time
 from pathlib import Path
 from zoo.physics import FeatureRange, IndexParameters, PAPER_WEIGHTS, RAIN_PRESETS
-from zoo.rasters.map_writer import gdal_threads
+from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import Stack
 from zoo.risk.apply import IndexSurface, Rain, map_risk
 from zoo.risk.classes import ClassBreaks

@@ -223,7 +223,7 @@ def run_zoo(scene: Path, bundle: Path, out: Path, precision: str, a: argparse.Na
     from zoo.mapping import MapOptions, Scene, map_scene
     from zoo.mapping.inference import TileForward, fastest
     from zoo.mapping.tiling import Plan
-    from zoo.rasters.map_writer import gdal_threads
+    from zoo.rasters.reading import gdal_threads
     from zoo.training.bundle import Bundle
 
     raise_allocator_thresholds()

@@ -30,9 +30,9 @@ LEVELS = {"green": 600, "red": 500, "nir": 3000, "swir": 1800, "swir2": 1100}
 CHILD = """
 import json, sys
 from pathlib import Path
-from zoo.rasters.sources import BandFile, Sources
-from zoo.rasters.stacking.options import StackOptions
-from zoo.rasters.stacking.build import build_stack
+from zoo.rasters.layers import BandFile, Sources
+from zoo.rasters.stacking import StackOptions
+from zoo.rasters.stacking import build_stack
 folder = Path(sys.argv[1])
 files = {
     role: BandFile(str(folder / f"{role}.tif"), offset=-1000.0, scale=1e-4)

@@ -14,7 +14,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from zoo.cli import run
-from zoo.rasters.sources import BandFile, Sources
+from zoo.rasters.layers import BandFile, Sources
 from zoo.rasters.stacks import Stack
 
 Files = dict[str, Path]
@@ -151,7 +151,7 @@ def test_a_product_and_files_are_merged(
             found, scene="T43SCT", date="2024-06-11", baseline="05.10", notes=("a product of baseline 05.10",)
         )
 
-    monkeypatch.setattr("zoo.rasters.products.safe.open_safe", open_safe)
+    monkeypatch.setattr("zoo.rasters.safe.open_safe", open_safe)
     code, _, noted = stack("dem", tmp_path / "S2.SAFE", "--moisture", "optram", "--scene", "Kashmir")
     assert code == 0, noted
     assert "a product of baseline 05.10" in noted
@@ -169,7 +169,7 @@ def test_a_catalogue_is_asked_for_its_bands(
         found = {role: BandFile(str(files[role]), offset=None, scale=1e-4) for role in ("green", "red", "nir", "swir")}
         return Sources(found, date="2024-06-11")
 
-    monkeypatch.setattr("zoo.rasters.products.stac.fetch_sources", fetch)
+    monkeypatch.setattr("zoo.rasters.stac.fetch_sources", fetch)
     place = ("--from-stac", "73.4,34.1,73.6,34.3", "2024-06-01/2024-06-30")
     code, _, noted = stack("dem", *place, "--stac-url", "catalog.json", "--max-cloud", "5", "--moisture", "ndmi")
     assert code == 0, noted

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from zoo.diagnostics.collinearity import collinearity, variance_inflation
+from zoo.diagnostics.description import collinearity, variance_inflation
 
 
 def channels(seed: int = 0) -> np.ndarray:

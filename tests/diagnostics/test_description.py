@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from zoo.diagnostics.description import Describer
-from zoo.diagnostics.picture import draw_description
-from zoo.diagnostics.sizes import Sizes
+from zoo.diagnostics.description import Describer, Sizes
+from zoo.diagnostics.drawing import draw_description
 from zoo.errors import DataError
 from zoo.physics.bands import Band
 

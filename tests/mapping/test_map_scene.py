@@ -18,7 +18,7 @@ from tests.mapping.test_exactness import whole_image
 from zoo.errors import ConfigError, DataError
 from zoo.mapping import MapOptions, MapReport, ProbabilityClasses, Scene, map_scene
 from zoo.physics.bands import Band
-from zoo.rasters.areas import Area
+from zoo.rasters.vectors import Area
 from zoo.training.predictor import Predictor
 
 SMALL = {"tile": 128, "overlap": 32}

@@ -17,7 +17,7 @@ import pytest
 from tests.mapping.conftest import BANDS, WriteScene, make_image, read
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
-from zoo.rasters.map_writer import MapWriter
+from zoo.rasters.cog import MapWriter
 from zoo.training.predictor import Predictor
 
 PROGRAM = """

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine, from_origin
 
-from zoo.rasters.sources import BandFile, Sources
+from zoo.rasters.layers import BandFile, Sources
 
 WriteRaster = Callable[..., Path]
 

@@ -15,8 +15,8 @@ from rasterio.transform import from_origin
 from shapely.geometry import LineString, Point, Polygon, box
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.rasters.dates import parse_day, parse_period
-from zoo.rasters.inventory import read_inventory, window_bounds
+from zoo.rasters.ground import window_bounds
+from zoo.rasters.inventory import parse_day, parse_period, read_inventory
 
 UTM = CRS.from_epsg(32643)
 TRANSFORM = from_origin(400000, 3900000, 10, 10)

@@ -7,7 +7,8 @@ import pytest
 from rasterio.crs import CRS
 
 from zoo.errors import ConfigError
-from zoo.rasters.map_frame import check_picture, framed_map, ground_size, round_length, save_picture, width_on_ground
+from zoo.rasters.ground import ground_size, width_on_ground
+from zoo.rasters.map_frame import check_picture, framed_map, round_length, save_picture
 
 UTM, DEGREES, MERCATOR = (CRS.from_epsg(code) for code in (32643, 4326, 3857))
 

@@ -23,9 +23,8 @@ from zoo.datasets.audit import audit
 from zoo.datasets.base import SPLITS
 from zoo.datasets.splits import LeakageWarning
 from zoo.errors import ConfigError, DataError, ZooError
+from zoo.rasters.patch_files import Coverage, PatchGrid, whole_folder
 from zoo.rasters.patches import CutOptions, cut_patches
-from zoo.rasters.patches.folder import whole_folder
-from zoo.rasters.patches.grid import Coverage, Grid
 from zoo.rasters.stacks import Stack
 from zoo.registry import create_dataset
 
@@ -267,7 +266,7 @@ def test_overlapping_patches_count_each_pixel_once(tmp_path: Path, slides: Path,
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.data())
 def test_a_grid_covers_every_pixel_and_at_stride_size_once(rows: int, columns: int, size: int, data: Any) -> None:
     stride = data.draw(st.integers(1, size))
-    grid = Grid((rows, columns), size, stride)
+    grid = PatchGrid((rows, columns), size, stride)
     times = np.zeros((rows, columns), int)
     for place in grid:
         window = grid.window(*place)
@@ -281,7 +280,7 @@ def test_a_grid_covers_every_pixel_and_at_stride_size_once(rows: int, columns: i
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 15), st.data())
 def test_coverage_counts_what_a_bitmap_counts(rows: int, columns: int, size: int, data: Any) -> None:
-    grid = Grid((rows, columns), size, data.draw(st.integers(1, size)))
+    grid = PatchGrid((rows, columns), size, data.draw(st.integers(1, size)))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     pixels, kept = rng.random((rows, columns)) < 0.3, np.zeros((rows, columns), bool)
     coverage = Coverage(grid)
@@ -298,7 +297,7 @@ def test_coverage_counts_what_a_bitmap_counts(rows: int, columns: int, size: int
 @pytest.mark.parametrize(("size", "stride"), [(0, 1), (32, 33), (32, 0)])
 def test_grids_out_of_range(size: int, stride: int) -> None:
     with pytest.raises(ConfigError, match=r"a patch of|a stride of"):
-        Grid((10, 10), size, stride)
+        PatchGrid((10, 10), size, stride)
 
 
 @pytest.mark.parametrize(

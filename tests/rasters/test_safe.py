@@ -12,7 +12,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from zoo.errors import DataError
-from zoo.rasters.products.safe import open_safe
+from zoo.rasters.safe import open_safe
 
 PRODUCT = "S2B_MSIL2A_20240830T100559_N0511_R022_T32TPS_20240830T134009.SAFE"
 GRANULE = "L2A_T32TPS_A038765_20240830T100558"
@@ -301,6 +301,6 @@ def test_a_zip_that_climbs_out_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_zip_with_gigabytes_of_xml_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.rasters.products.safe._XML_LIMIT", 100)
+    monkeypatch.setattr("zoo.rasters.safe._XML_LIMIT", 100)
     with pytest.raises(DataError, match="of XML, which no product has"):
         open_safe(zipped(write_safe(tmp_path), tmp_path / "x.zip"))

@@ -20,9 +20,8 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.rasters.products import stac
-from zoo.rasters.products.stac import check_bbox, fetch_sources, parse_dates
-from zoo.rasters.products.stac_items import choose_day, offset_of, tile_of
+from zoo.rasters import stac
+from zoo.rasters.stac import check_bbox, choose_day, fetch_sources, offset_of, parse_dates, tile_of
 
 LEFT, TOP = 399960.0, 4000020.0
 SIZE = 40

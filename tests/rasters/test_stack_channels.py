@@ -12,10 +12,9 @@ from scipy.special import expit
 from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, slope_degrees
 from zoo.physics.slope_safety import Soil, safety_channels
-from zoo.rasters.sources import BandFile, Sources
-from zoo.rasters.stacking import build as stacking
-from zoo.rasters.stacking.build import build_stack
-from zoo.rasters.stacking.options import StackOptions, StackReport
+from zoo.rasters import stacking
+from zoo.rasters.layers import BandFile, Sources
+from zoo.rasters.stacking import StackOptions, StackReport, build_stack
 from zoo.rasters.stacks import Stack
 
 NAMES = ["SMI", "NDBI", "NDVI", "NDWI", "slope", "DEM", "LSI"]

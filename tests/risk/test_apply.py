@@ -10,8 +10,8 @@ from rasterio.transform import from_origin
 
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, RainParameters, landslide_index, rainfall_factor
-from zoo.rasters.map_writer import MapWriter
-from zoo.rasters.rain_layers import RainLayers
+from zoo.rasters.alignment import RainLayers
+from zoo.rasters.cog import MapWriter
 from zoo.rasters.stacks import Stack
 from zoo.risk.apply import IndexSurface, Rain, map_risk
 from zoo.risk.classes import ClassBreaks

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from zoo.bench.config import DataSource
-    from zoo.diagnostics.collinearity import Collinearity
-    from zoo.diagnostics.description import Description
+    from zoo.diagnostics.description import Collinearity, Description
     from zoo.physics.bands import Band
 
 RASTERS = (".tif", ".tiff", ".vrt")
@@ -82,7 +81,7 @@ def describe(
         write_json_atomic(json_file, {"data": data, "split": None if is_raster else split, **found.to_dict()})
         note(f"the figures are in {relative(json_file)}")
     if picture is not None:
-        from zoo.diagnostics.picture import draw_description
+        from zoo.diagnostics.drawing import draw_description
         from zoo.files import atomic_path
 
         with atomic_path(picture) as temporary:

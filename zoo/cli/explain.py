@@ -52,8 +52,8 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) ->
     """
     from zoo.mapping.explanation import explain_window
     from zoo.mapping.scene import Scene
+    from zoo.rasters.cog import check_output
     from zoo.rasters.map_frame import check_picture
-    from zoo.rasters.map_writer import check_output
     from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device
 
@@ -82,7 +82,7 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) ->
         image = opened.read(asked.seen_rows, asked.seen_columns)
         truth = None
         if given["truth"] is not None:
-            from zoo.rasters.truth import read_truth
+            from zoo.rasters.inventory import read_truth
 
             truth = read_truth(given["truth"], opened.mosaic, asked.place)
         try:
@@ -144,7 +144,7 @@ def _write(
     from zoo.files import write_json_atomic
     from zoo.mapping.explanation import to_record
     from zoo.mapping.explanation_picture import draw_explanation
-    from zoo.rasters.layers import crs_name
+    from zoo.rasters.ground import crs_name
     from zoo.rasters.map_frame import save_picture
 
     bounds = asked.bounds(scene)

@@ -87,7 +87,7 @@ def export(
     from zoo.deploy.export.run import export as write
     from zoo.deploy.export.subject import find_subject
     from zoo.deploy.onnx_graph import check_opset
-    from zoo.rasters.map_writer import check_output
+    from zoo.rasters.cog import check_output
 
     check_format(to, out, precision)
     check_opset(opset)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from zoo.mapping import MapOptions, MapReport, ProbabilityClasses, Scene
     from zoo.mapping.inference import MapPrecision
-    from zoo.rasters.areas import Area
+    from zoo.rasters.vectors import Area
     from zoo.training.bundle import Bundle
 
 
@@ -86,9 +86,9 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
     from zoo.deploy import raise_allocator_thresholds
     from zoo.mapping import MapOptions, Scene
     from zoo.mapping.journal import half_published
-    from zoo.rasters.areas import Area
-    from zoo.rasters.map_writer import check_output, gdal_threads
-    from zoo.rasters.remote import check_remote_output, is_remote, upload
+    from zoo.rasters.cog import check_output
+    from zoo.rasters.reading import check_remote_output, gdal_threads, is_remote, upload
+    from zoo.rasters.vectors import Area
     from zoo.training.compute import resolve_device
 
     # On a cluster it is the workers that need the device, not this machine.
@@ -263,8 +263,7 @@ def _classes(given: dict[str, Any], threshold: float) -> ProbabilityClasses | No
 
 def _outputs(out: str, given: dict[str, Any], with_classes: bool) -> dict[Path, str]:
     """Where each file is made, and where it belongs: what belongs to an address is made in the working folder."""
-    from zoo.rasters.layers import file_label
-    from zoo.rasters.remote import is_remote
+    from zoo.rasters.reading import file_label, is_remote
 
     stem, dot, suffix = out.rpartition(".")
     classes_out = given["classes_out"] or (f"{stem}-classes.{suffix}" if dot else f"{out}-classes")

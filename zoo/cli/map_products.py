@@ -44,10 +44,10 @@ def check_products(given: dict[str, Any], inputs: Sequence[Path], taken: Iterabl
     Raises:
         ConfigError: saying what to name otherwise.
     """
+    from zoo.rasters.cog import check_output
     from zoo.rasters.map_frame import check_picture
-    from zoo.rasters.map_writer import check_output
     from zoo.rasters.polygons import check_polygons
-    from zoo.rasters.remote import is_remote
+    from zoo.rasters.reading import is_remote
 
     if given["least_area"] is not None and given["polygons"] is None:
         raise ConfigError("--least-area is for --polygons", hint="Name the file with --polygons slides.gpkg")

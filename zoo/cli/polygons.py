@@ -32,7 +32,7 @@ def polygons(probability: Path, target: Path, **given: Any) -> None:
     from zoo.errors import DataError
     from zoo.mapping.output import MadeMap, map_polygons
     from zoo.mapping.scene import Scene
-    from zoo.rasters.map_writer import check_output
+    from zoo.rasters.cog import check_output
     from zoo.rasters.polygons import check_polygons
 
     check_polygons(target)

@@ -15,8 +15,8 @@ from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from zoo.physics.slope_safety import Soil
-    from zoo.rasters.sources import Sources
-    from zoo.rasters.stacking.options import StackOptions, StackReport
+    from zoo.rasters.layers import Sources
+    from zoo.rasters.stacking import StackOptions, StackReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -93,7 +93,7 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
     made of what is given is left out, and said so. Without --baseline or --offset, dark pixels tell whether the
     offset of Sentinel-2 is in the numbers still. docs/stack.md says what is in the file.
     """
-    from zoo.rasters.stacking.build import build_stack
+    from zoo.rasters.stacking import build_stack
 
     with stoppable():
         options = _options(given)
@@ -105,7 +105,7 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
 
 def _options(given: dict[str, Any]) -> StackOptions:
     from zoo.physics import IndexParameters
-    from zoo.rasters.stacking.options import StackOptions
+    from zoo.rasters.stacking import StackOptions
 
     moisture = given["moisture"]
     bounds = _numbers(given["bounds"], "--bounds", "left,bottom,right,top", 4)
@@ -144,7 +144,7 @@ def _soil(text: str | None) -> Soil:
 
 
 def _sources(safe: Path | None, target: Path, given: dict[str, Any], moisture: str | None) -> Sources:
-    from zoo.rasters.sources import Sources
+    from zoo.rasters.layers import Sources
 
     files = {}
     for name in _BANDS:
@@ -155,7 +155,7 @@ def _sources(safe: Path | None, target: Path, given: dict[str, Any], moisture: s
         files["moisture"] = _band_file(given["moisture"], optical=False)
     found = Sources({})
     if safe is not None:
-        from zoo.rasters.products.safe import open_safe
+        from zoo.rasters.safe import open_safe
 
         found = open_safe(safe)
     if given["from_stac"] is not None:
@@ -165,7 +165,7 @@ def _sources(safe: Path | None, target: Path, given: dict[str, Any], moisture: s
 
 
 def _fetch(given: dict[str, Any], target: Path) -> Sources:
-    from zoo.rasters.products.stac import fetch_sources
+    from zoo.rasters.stac import fetch_sources
 
     box, dates = given["from_stac"]
     bounds = _numbers(box, "--from-stac", "73.4,34.1,73.6,34.3", 4)
@@ -187,7 +187,7 @@ def _fetch(given: dict[str, Any], target: Path) -> Sources:
 
 def _band_file(text: str, *, optical: bool) -> Any:
     """``FILE`` or ``FILE:BAND``; scale and offset of optical files are not known yet."""
-    from zoo.rasters.sources import BandFile
+    from zoo.rasters.layers import BandFile
 
     path, colon, band = text.rpartition(":")
     if not colon or not band.isdigit() or not path or Path(text).exists():

@@ -1,20 +1,198 @@
-"""Everything that is known of a data set or a stack of channels, gathered image by image."""
+"""Describe a data set or a stack: statistics, classes, landslide sizes, collinearity."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from zoo.diagnostics.collinearity import Collinearity, collinearity
-from zoo.diagnostics.moments import ChannelStatistics, Moments
-from zoo.diagnostics.sizes import SMALL, Sizes
 from zoo.errors import DataError
 from zoo.physics.bands import Band
+from zoo.physics.running import ChannelStatistics, Moments
+
+CONSTANT = 1e-12
+"""Variance, as a share of the squared mean, below which a channel is constant [O]."""
+
+COLLINEAR = 1e-9
+"""Share of a channel's variance that the others leave unexplained, below which it repeats them [O]."""
+
+
+@dataclass(frozen=True)
+class Collinearity:
+    """How channels depend on each other.
+
+    Attributes:
+        names: of the channels.
+        constant: bool (C,), channels that do not vary; they are in nothing below.
+        correlation: Pearson's, float64 (C, C); NaN for constant channels.
+        vif: variance inflation factors, float64 (C,): 1 for a channel that no other explains, infinite for one that
+            others determine; NaN for constant channels.
+        explained: share of the standardised variance that each principal component explains, float64 (K,), falling.
+        loadings: float64 (K, C): each row a component of length 1, the largest entry positive; 0 for constant channels.
+    """
+
+    names: tuple[str, ...]
+    constant: NDArray[np.bool_]
+    correlation: NDArray[np.float64]
+    vif: NDArray[np.float64]
+    explained: NDArray[np.float64]
+    loadings: NDArray[np.float64]
+
+    def strongest(self) -> tuple[int, int, float] | None:
+        """Give the two channels of the largest absolute correlation, and it; None with fewer than two that vary."""
+        upper = np.triu(np.ones_like(self.correlation, dtype=bool), 1) & np.isfinite(self.correlation)
+        if not upper.any():
+            return None
+        best = int(np.argmax(np.where(upper, np.abs(self.correlation), -1)))
+        one, other = divmod(best, len(self.names))
+        return one, other, float(self.correlation[one, other])
+
+
+def collinearity(
+    names: tuple[str, ...], covariance: NDArray[np.float64], means: NDArray[np.float64] | None = None
+) -> Collinearity:
+    """Compute correlation, VIF and principal components.
+
+    Components are those of the correlation matrix: channels in metres, degrees and shares have no common scale.
+    A VIF is 1 / (1 - R2) of the regression of a channel on all others, [S] Belsley, Kuh and Welsch (1980), Regression
+    Diagnostics; above 5 or 10 it is usually called high.
+
+    Args:
+        names: of the channels.
+        covariance: float64 (C, C), symmetric, NaN nowhere but when nothing was measured.
+        means: of the channels, float64 (C,), to tell a constant of 3,000 from one that varies by little; None for 0.
+
+    Returns:
+        All of it; without components and all NaN when the covariance is NaN.
+    """
+    variance = np.diag(covariance)
+    scale = np.square(means) if means is not None else np.zeros(len(names))
+    varies = variance > np.maximum(CONSTANT * scale, np.finfo(np.float64).tiny)
+    correlation = np.full(covariance.shape, np.nan)
+    vif = np.full(len(names), np.nan)
+    kept = np.flatnonzero(varies)
+    deviations = np.sqrt(variance[kept])
+    inner = covariance[np.ix_(kept, kept)] / np.outer(deviations, deviations)
+    inner = np.clip(inner, -1, 1)
+    np.fill_diagonal(inner, 1)
+    correlation[np.ix_(kept, kept)] = inner
+    vif[kept] = variance_inflation(inner)
+    values, vectors = np.linalg.eigh(inner)
+    order = np.argsort(-values)
+    loadings = np.zeros((len(kept), len(names)))
+    for row, column in enumerate(order):
+        vector = vectors[:, column]
+        loadings[row, kept] = vector * np.sign(vector[np.argmax(np.abs(vector))])
+    explained = np.maximum(values[order], 0)
+    return Collinearity(
+        names=tuple(names),
+        constant=~varies,
+        correlation=correlation,
+        vif=vif,
+        explained=explained / explained.sum() if len(kept) else explained,
+        loadings=loadings,
+    )
+
+
+def variance_inflation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the variance inflation factors of a correlation matrix.
+
+    Args:
+        correlation: float64 (C, C), without constant channels.
+
+    Returns:
+        float64 (C,), at least 1, infinite for a channel that the others determine.
+    """
+    count = len(correlation)
+    out = np.ones(count)
+    for channel in range(count if count > 1 else 0):
+        others = np.delete(np.arange(count), channel)
+        towards = correlation[others, channel]
+        # The others may repeat each other; a pseudo-inverse regresses on what they span.
+        inverse = np.linalg.pinv(correlation[np.ix_(others, others)], rcond=COLLINEAR, hermitian=True)
+        unexplained = 1 - float(towards @ inverse @ towards)
+        out[channel] = np.inf if unexplained < COLLINEAR else max(1.0, 1 / unexplained)
+    return out
+
+
+SMALL = 1600.0
+"""Square metres below which a landslide is small [P]."""
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+_EIGHT = np.ones((3, 3), dtype=bool)
+
+
+@dataclass
+class Sizes:
+    """Landslides of masks that were added one by one.
+
+    A landslide is a set of landslide pixels that touch by sides or corners. One that touches the border of its mask
+    may go on outside, so its size is a lower bound; those are counted.
+
+    Attributes:
+        pixel_size: side of a pixel in metres; None when unknown, and sizes are in pixels.
+        pixels: size of each landslide in pixels.
+        border: whether each touches the border of its mask.
+        masks: masks added.
+        masks_with: masks that hold a landslide.
+    """
+
+    pixel_size: float | None = None
+    pixels: list[int] = field(default_factory=list)
+    border: list[bool] = field(default_factory=list)
+    masks: int = 0
+    masks_with: int = 0
+
+    def add(self, landslide: NDArray[np.bool_]) -> None:
+        """Count the landslides of a mask.
+
+        Args:
+            landslide: bool (H, W).
+        """
+        self.masks += 1
+        labels, count = ndimage.label(landslide, structure=_EIGHT)
+        if not count:
+            return
+        self.masks_with += 1
+        self.pixels += np.bincount(labels.ravel())[1:].tolist()
+        edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        touching = np.zeros(count + 1, dtype=bool)
+        touching[edge] = True
+        self.border += touching[1:].tolist()
+
+    @property
+    def unit(self) -> str:
+        """Unit of :attr:`areas`: "m2", or "px" when the size of a pixel is unknown."""
+        return "px" if self.pixel_size is None else "m2"
+
+    @property
+    def areas(self) -> NDArray[np.float64]:
+        """Areas of all landslides, float64 (N,), in :attr:`unit`."""
+        return np.array(self.pixels, dtype=np.float64) * (1 if self.pixel_size is None else self.pixel_size**2)
+
+    def quantiles(self) -> dict[float, float]:
+        """Give the 5th, 25th, 50th, 75th and 95th percentile of :attr:`areas`; empty without landslides."""
+        if not self.pixels:
+            return {}
+        return dict(zip(QUANTILES, np.quantile(self.areas, QUANTILES).tolist(), strict=True))
+
+    @property
+    def small(self) -> float | None:
+        """Share of landslides below 1,600 m2, 0..1; None without landslides or when the size of a pixel is unknown."""
+        if self.pixel_size is None or not self.pixels:
+            return None
+        return float((self.areas < SMALL).mean())
+
+    @property
+    def at_border(self) -> int:
+        """Landslides that touch the border of their mask."""
+        return sum(self.border)
 
 
 @dataclass(frozen=True)

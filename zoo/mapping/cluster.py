@@ -20,8 +20,8 @@ from zoo.mapping.pipeline import MapOptions
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, BlockResult, Plan
 from zoo.physics.bands import Band
-from zoo.rasters.areas import Area
-from zoo.rasters.map_writer import gdal_threads
+from zoo.rasters.reading import gdal_threads
+from zoo.rasters.vectors import Area
 from zoo.training.predictor import Predictor
 
 QUEUED = 2

@@ -17,8 +17,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Reach
 from zoo.physics import Band
-from zoo.rasters.inventory import Bounds, window_bounds
-from zoo.rasters.layers import crs_name, crs_unit
+from zoo.rasters.ground import Bounds, crs_name, crs_unit, window_bounds
 from zoo.rasters.reading import window_of
 from zoo.training.predictor import Predictor
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from zoo.mapping.explanation import Explanation, Occluded
 from zoo.mapping.map_picture import ground_bands, paint_ground
 from zoo.physics import Band
-from zoo.rasters.inventory import Bounds
-from zoo.rasters.map_frame import add_scale_bar, ground_size
+from zoo.rasters.ground import Bounds, ground_size
+from zoo.rasters.map_frame import add_scale_bar
 
 FOR, AGAINST = "#b2182b", "#2166ac"
 _TARGET, _TRUTH = "#00e5ff", "#f7f72a"

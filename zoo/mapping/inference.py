@@ -21,8 +21,8 @@ from zoo.deploy.remembered import recall, remember, signature
 from zoo.errors import ZooError
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import PROBABILITY_STEPS, Block, BlockResult, Canvas, Plan, Reach
-from zoo.rasters.areas import Area
 from zoo.rasters.reading import window_of
+from zoo.rasters.vectors import Area
 from zoo.training.predictor import Predictor
 
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from zoo.mapping.scene import Scene
 from zoo.physics import Band, hillshade
 from zoo.physics.bands import colour_bands
-from zoo.rasters.inventory import Bounds, window_bounds
-from zoo.rasters.map_frame import NOTHING, framed_map, ground_size, legend_patch
-from zoo.rasters.preview import reduced, stretch
+from zoo.rasters.ground import Bounds, ground_size, window_bounds
+from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, reduced, stretch
 
 if TYPE_CHECKING:
     from rasterio.windows import Window

@@ -18,7 +18,8 @@ from zoo.mapping.probability import ProbabilityClasses, probability_colours
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import UINT8_NODATA, UINT8_STEPS, Plan, first_step, is_missing, join
 from zoo.physics.bands import Band
-from zoo.rasters.map_writer import Grid, MapWriter
+from zoo.rasters.cog import MapWriter
+from zoo.rasters.grid import Grid
 from zoo.rasters.polygons import PolygonOptions, PolygonReport, write_polygons
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import Stack

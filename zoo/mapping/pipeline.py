@@ -22,9 +22,8 @@ from zoo.mapping.output import MapReport, write_map
 from zoo.mapping.probability import ProbabilityClasses
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, Plan, Reach, check_tiling
-from zoo.rasters.areas import Area
-from zoo.rasters.map_writer import COMPRESSIONS, check_output
-from zoo.rasters.writing import check_room
+from zoo.rasters.cog import COMPRESSIONS, check_output, check_room
+from zoo.rasters.vectors import Area
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
 from zoo.training.compute import describe_environment
@@ -94,7 +93,7 @@ class MapOptions:
             half.
         tta: average over the eight flips and rotations of each tile.
         dtype: "uint8", steps of 0.004 with 255 for nodata, or "float32" with NaN.
-        compress: one of :data:`zoo.rasters.map_writer.COMPRESSIONS`.
+        compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
         threads: tiles computed at the same time; None for as many as torch has threads (one on a GPU).
         batch: tiles read and ready for a free thread.
         device: where the predictor runs.

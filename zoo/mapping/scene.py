@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from zoo.errors import DataError, suggestion
 from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
-from zoo.rasters.mosaic import Mosaic
 from zoo.rasters.reading import window_of
+from zoo.rasters.stacks import Mosaic
 
 UNKNOWN = "unknown"
 """Unit of a band whose file does not say it."""
@@ -32,7 +32,7 @@ class Scene:
 
     Args:
         paths: one raster or VRT, or several that lie side by side or hold different bands; see
-            :class:`zoo.rasters.mosaic.Mosaic`.
+            :class:`zoo.rasters.stacks.Mosaic`.
         bands: that the model takes, in its order.
         names: of the rasters' bands, in the order of the first file and then of what the others add, where the files
             do not say them. Their units are then those of ``bands``.

@@ -1,4 +1,4 @@
-"""The one grid of a stack: whose pixels, in which projection, over which ground."""
+"""Choose the grid of a stack."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import math
 import os
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Protocol
 
 from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
-from zoo.rasters.layers import (
+from zoo.rasters.ground import (
     METRES_PER_DEGREE,
+    MOST_STRETCH,
     Bounds,
-    Layer,
     crs_name,
     linear_metres,
     metres_on_ground,
-    open_layer,
     utm_code,
 )
-from zoo.rasters.sources import BandFile
+from zoo.rasters.layers import BandFile, Layer, open_layer
 
 MOST_PIXELS = 4_000_000_000
 """A grid beyond this (some forty Sentinel-2 tiles) is a slip in --resolution or --bounds."""
-
-MOST_STRETCH = 0.05
-"""UTM stays within 0.001 inside its zone, national grids within 0.01 [O]."""
 
 _FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",))
 
@@ -236,3 +234,32 @@ def _empty(box: Bounds) -> bool:
 
 def _words(box: Bounds) -> str:
     return "(" + ", ".join(f"{value:.6g}" if abs(value) < 1000 else f"{value:.0f}" for value in box) + ")"
+
+
+def windows(grid: GeoBox, size: int) -> list[Window]:
+    """Windows of at most ``size`` x ``size`` pixels that cover each pixel of a grid once, line by line."""
+    rows, columns = grid.shape
+    return [
+        Window(column, row, min(size, columns - column), min(size, rows - row))
+        for row in range(0, rows, size)
+        for column in range(0, columns, size)
+    ]
+
+
+class Grid(Protocol):
+    """Where pixels lie, as every open raster has it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        ...
+
+    @property
+    def crs(self) -> CRS:
+        """Coordinate reference system."""
+        ...
+
+    @property
+    def transform(self) -> Affine:
+        """From (column, row) to coordinates."""
+        ...

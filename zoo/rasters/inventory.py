@@ -1,12 +1,14 @@
-"""An inventory of landslides: any vector file, brought onto a raster's coordinates, repaired and dated."""
+"""Read a landslide inventory: reproject, repair, date and draw it on a raster."""
 
 from __future__ import annotations
 
+import calendar
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import geopandas
 import numpy as np
@@ -17,14 +19,67 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.rasters.dates import Period, parse_period
+from zoo.rasters.grid import Grid
+from zoo.rasters.ground import Bounds, bounds_text, crs_name, window_bounds
+from zoo.rasters.stacks import Stack
+
+Period: TypeAlias = tuple[date, date]
+"""First and last day of the time in which something happened."""
+
+_WRITTEN = re.compile(r"(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2})(?:[T ].*)?)?)?$")
+
+
+def parse_period(value: Any) -> Period | None:
+    """Read a day, a month ("2010-07") or a year (2010, "2010") as the days that it may mean.
+
+    Args:
+        value: a text, a number, a date or a time, as a column of a vector file holds it.
+
+    Returns:
+        First and last day; None for what is no date: nothing, NaN, 0, "unknown".
+    """
+    if isinstance(value, np.datetime64):
+        value = None if np.isnat(value) else value.astype("datetime64[s]").item()
+    if isinstance(value, datetime):
+        # pandas' NaT is a datetime, and not equal to itself.
+        return (value.date(), value.date()) if value == value else None
+    if isinstance(value, date):
+        return value, value
+    if isinstance(value, (float, np.floating)):
+        if not float(value).is_integer():
+            return None
+        value = int(value)
+    match = _WRITTEN.match(str(value).strip())
+    if match is None:
+        return None
+    year, month, day = (int(part) if part else None for part in match.groups())
+    try:
+        if year is None or month is None:
+            return date(year or 0, 1, 1), date(year or 0, 12, 31)
+        if day is None:
+            return date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1])
+        return date(year, month, day), date(year, month, day)
+    except ValueError:
+        return None
+
+
+def parse_day(text: str, where: str) -> date:
+    """Read an ISO date, the time of day left out.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    period = parse_period(text)
+    if period is None or period[0] != period[1]:
+        raise ConfigError(f"{text!r} is no date", where=where, hint="Write year-month-day, such as 2024-06-15")
+    return period[0]
+
 
 PHASES: tuple[str, ...] = ("pre", "post")
 """Whether an image shows the ground before the landslides of its mask, or after them."""
-
-Bounds = tuple[float, float, float, float]
 
 _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
 
@@ -39,7 +94,7 @@ class Inventory:
         shapes: polygons and multipolygons, object (N,), valid, each with an area, each touching the raster's extent.
         known: bool (N,): true where the landslide belongs to the mask; false where its date does not tell, so that
             its pixels have to be ignored.
-        notes: what was dropped, repaired, reprojected or left out, in words.
+        notes: what was dropped, repaired, reprojected or left out, in bounds_text.
     """
 
     path: Path
@@ -139,7 +194,7 @@ def read_inventory(
         notes.append(f"{nothing.sum()} without a geometry were dropped")
     frame = frame[~nothing]
     if CRS.from_user_input(frame.crs) != crs:
-        notes.append(f"reprojected from {name_of(frame.crs)} to {name_of(crs)}")
+        notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
     shapes, placed = _reproject(frame, crs, path, notes)
     frame = frame[placed]
     shapes = _with_area(shapes, crs, buffer, path, notes)
@@ -147,8 +202,8 @@ def read_inventory(
     inside = shapely.intersects(shapely.box(*extent), shapes)
     if not inside.any():
         raise DataError(
-            f"no landslide lies in the scene: they extend over {_words(shapely.total_bounds(shapes))}, the scene over "
-            f"{_words(extent)} ({name_of(crs)})",
+            f"no landslide lies in the scene: they extend over {bounds_text(shapely.total_bounds(shapes))}, "
+            f"the scene over {bounds_text(extent)} ({crs_name(crs)})",
             where=path,
             hint="Is it the inventory of another place, or are its coordinates labelled with a wrong system?",
         )
@@ -161,21 +216,6 @@ def read_inventory(
         wanted, known = _dated(periods, image_date, str(phase), date_column, path, notes)
         shapes, known = shapes[wanted], known[wanted]
     return Inventory(path, crs, shapes, known, tuple(notes))
-
-
-def window_bounds(transform: Affine, shape: tuple[int, int]) -> Bounds:
-    """(left, bottom, right, top) of a north-up or south-up grid of ``shape`` (rows, columns)."""
-    (x0, y0), (x1, y1) = transform * (0, 0), transform * (shape[1], shape[0])
-    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-
-
-def name_of(crs: Any) -> str:
-    """The short name of a coordinate reference system: "EPSG:32643", or what it calls itself."""
-    authority = crs.to_authority()
-    if authority:
-        return ":".join(authority)
-    text = str(getattr(crs, "name", "") or crs.to_wkt())
-    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def _read(path: Path, layer: str | None, where: str | None, date_column: str | None) -> Any:
@@ -236,12 +276,12 @@ def _reproject(frame: Any, crs: CRS, path: Path, notes: list[str]) -> tuple[NDAr
     placed: NDArray[np.bool_] = np.isfinite(shapely.bounds(shapes)).all(axis=1)
     if not placed.any():
         raise DataError(
-            f"has coordinates that do not exist in {name_of(frame.crs)} or in the scene's {name_of(crs)}",
+            f"has coordinates that do not exist in {crs_name(frame.crs)} or in the scene's {crs_name(crs)}",
             where=path,
             hint="Are its coordinates labelled with a wrong system?",
         )
     if not placed.all():
-        notes.append(f"{(~placed).sum()} lie where {name_of(crs)} has no coordinates, far outside the scene")
+        notes.append(f"{(~placed).sum()} lie where {crs_name(crs)} has no coordinates, far outside the scene")
     return shapes[placed], placed
 
 
@@ -260,7 +300,7 @@ def _with_area(
         )
     if not crs.is_projected:
         raise ConfigError(
-            f"metres cannot be measured in {name_of(crs)}",
+            f"metres cannot be measured in {crs_name(crs)}",
             where="option buffer",
             hint="Warp the stack to a projected system (UTM) first",
         )
@@ -323,7 +363,35 @@ def _dated(
     return ~excluded, certain
 
 
-def _words(bounds: Sequence[float]) -> str:
-    digits = 4 if max(abs(float(bound)) for bound in bounds) <= 360 else 0
-    left, bottom, right, top = (f"{float(bound):.{digits}f}" for bound in bounds)
-    return f"x {left} to {right}, y {bottom} to {top}"
+IGNORED = 255
+"""In masks of ``zoo patches``: not known."""
+
+
+def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
+    """Draw the landslides of a window.
+
+    Args:
+        path: GeoTIFF mask on the pixels of ``grid``, 0 for none and 255 for unknown; or any vector file of polygons.
+        grid: of the scene.
+        window: within it.
+
+    Returns:
+        bool (rows, columns) of the window.
+
+    Raises:
+        DataError: if the file is missing or damaged, lies elsewhere, or is a mask of other pixels.
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with Stack(path) as mask:
+            if mask.shape != grid.shape or mask.crs != grid.crs or not mask.transform.almost_equals(grid.transform):
+                raise DataError(
+                    "the mask does not lie on the pixels of the scene",
+                    where=path,
+                    hint="Make it with gdal_rasterize on the scene's grid, or name the vector file",
+                )
+            values = mask.read(window, [0])[0]
+        drawn: NDArray[np.bool_] = (values > 0) & (values != IGNORED)
+        return drawn
+    inventory = read_inventory(path, grid.crs, window_bounds(grid.transform, grid.shape))
+    place = grid.transform * Affine.translation(window.col_off, window.row_off)
+    return inventory.burn(place, (int(window.height), int(window.width))) > 0

@@ -1,17 +1,12 @@
-"""One band of one file before it is put on any grid: where it lies and what its numbers are."""
+"""The input bands of a stack: which file holds which quantity, and what its header says."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
-import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
@@ -19,12 +14,78 @@ from rasterio.transform import Affine, array_bounds
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
-from zoo.errors import DataError
-from zoo.rasters.reading import first_line
-from zoo.rasters.sources import OPTICAL, BandFile
+from zoo.errors import ConfigError, DataError
+from zoo.rasters.ground import METRES_PER_DEGREE, Bounds, crs_name, linear_metres
+from zoo.rasters.reading import file_label, first_line, opened
 
-Bounds = tuple[float, float, float, float]
-METRES_PER_DEGREE = 111_320.0
+OPTICAL: tuple[str, ...] = ("green", "red", "nir", "swir", "swir2")
+"""Reflectances; Sentinel-2: B03, B04, B08, B11, B12."""
+
+ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", "rain_duration")
+"""``scl`` is the scene classification of Sentinel-2 level 2A; ``moisture`` a coarse soil-moisture product in m3/m3 or
+0-1; rain in mm/h and days."""
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """One band of one file.
+
+    Physical value = (number in the file + ``offset``) * ``scale``, Sentinel-2's order: BOA_ADD_OFFSET is added to the
+    digital number before it is divided by the quantification value.
+
+    Attributes:
+        path: anything GDAL opens, ``/vsizip/`` and ``/vsicurl/`` too.
+        band: number of the band in the file, from 1.
+        offset: added to the numbers, -1000 for Sentinel-2 since processing baseline 04.00; None when it is not known
+            and has to be told by a look at dark pixels.
+        scale: multiplied afterwards, 1e-4 for Sentinel-2 reflectance; None when it is not known and has to be told by
+            the kind and size of the numbers.
+        nodata: number that means nothing; None for what the file says.
+    """
+
+    path: str
+    band: int = 1
+    offset: float | None = 0.0
+    scale: float | None = 1.0
+    nodata: float | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files by the quantity they hold.
+
+    Attributes:
+        files: by role, one of :data:`ROLES`.
+        scene: name of the scene or tile, "" when unknown.
+        date: ISO date of the optical image, "" when unknown.
+        baseline: processing baseline of Sentinel-2, such as "05.09", "" when unknown.
+        notes: what was found and decided on the way, in words; printed and kept in the stack's tags.
+
+    Raises:
+        ConfigError: for a role that does not exist.
+    """
+
+    files: dict[str, BandFile]
+    scene: str = ""
+    date: str = ""
+    baseline: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.files) - set(ROLES))
+        if unknown:
+            raise ConfigError(f"unknown role {unknown[0]!r} of a raster", hint=f"There are: {', '.join(ROLES)}")
+
+    def merged(self, other: Sources) -> Sources:
+        """These files and those of ``other``, which win where both have a role."""
+        return replace(
+            self,
+            files={**self.files, **other.files},
+            scene=other.scene or self.scene,
+            date=other.date or self.date,
+            baseline=other.baseline or self.baseline,
+            notes=(*self.notes, *other.notes),
+        )
 
 
 @dataclass(frozen=True)
@@ -32,7 +93,7 @@ class Layer:
     """What a band's file says about itself, read without its pixels.
 
     Attributes:
-        role: one of :data:`zoo.rasters.sources.ROLES`.
+        role: one of :data:`zoo.rasters.layers.ROLES`.
         file: the file and band.
         crs: coordinate reference system.
         transform: from (column, row) to coordinates.
@@ -139,76 +200,3 @@ def open_layer(role: str, file: BandFile) -> Layer:
             unit=source.units[index] or "",
             tagged=(float(source.scales[index]), float(source.offsets[index])),
         )
-
-
-@contextmanager
-def opened(path: str) -> Iterator[Any]:
-    """An open rasterio dataset; what goes wrong while it is open is told as a :class:`DataError` with its name.
-
-    Raises:
-        DataError: if the file is missing, truncated or no raster.
-    """
-    with readable(path):
-        if not path.startswith("/vsi") and "://" not in path and not Path(path).exists():
-            raise DataError("there is no such file", where=path)
-        with rasterio.open(path) as source:
-            yield source
-
-
-@contextmanager
-def readable(path: str) -> Iterator[None]:
-    """Turn what GDAL says about ``path`` in the block into a :class:`DataError`."""
-    try:
-        yield
-    except (RasterioError, OSError) as error:
-        raise DataError(
-            "cannot be read as a raster: it is truncated or not what its name says",
-            where=path,
-            hint=f"Copy it again ({first_line(error)})",
-        ) from error
-
-
-def file_label(path: str) -> str:
-    """The last part of a path or address, without the query that may hold a token."""
-    plain = urlsplit(path).path if "://" in path else path
-    return plain.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-
-
-def crs_name(crs: CRS) -> str:
-    """``EPSG:32643``, or the name that the definition gives itself."""
-    code = crs.to_epsg()
-    if code is not None:
-        return f"EPSG:{code}"
-    text = crs.to_wkt()
-    return text.split('"')[1] if '"' in text else str(crs.to_string())
-
-
-def crs_unit(crs: CRS) -> str:
-    """ "m", "degree", or what the system calls its unit."""
-    if crs.is_geographic:
-        return "degree"
-    return "m" if linear_metres(crs) == 1 else str(crs.linear_units)
-
-
-def linear_metres(crs: CRS) -> float:
-    """Metres in a unit of a projected system."""
-    return float(crs.linear_units_factor[1])
-
-
-def metres_on_ground(crs: CRS, centre: tuple[float, float]) -> float:
-    """Metres on the ground of a metre of a projected system, near ``centre``; 1 for a true scale."""
-    step = 1000.0 / linear_metres(crs)
-    x, y = centre
-    east, north = transform_points(crs, CRS.from_epsg(4326), [x, x + step, x], [y, y, y + step])
-    metres = [
-        math.hypot((east[i] - east[0]) * math.cos(math.radians(north[0])), north[i] - north[0]) * METRES_PER_DEGREE
-        for i in (1, 2)
-    ]
-    return math.sqrt(metres[0] * metres[1]) / 1000.0
-
-
-def utm_code(bounds: Bounds, crs: CRS) -> str:
-    """``EPSG:32643``: the UTM zone in whose middle strip the centre of ``bounds`` lies."""
-    west, south, east, north = transform_bounds(crs, CRS.from_epsg(4326), *bounds)
-    zone = min(int(((west + east) / 2 + 180) // 6) + 1, 60)
-    return f"EPSG:{32600 + zone if south + north >= 0 else 32700 + zone}"

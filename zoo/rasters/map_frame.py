@@ -1,25 +1,25 @@
-"""What every printed map has around it: title, coordinates, legend, scale bar, north arrow, where it comes from."""
+"""Reduce rasters to pictures and draw the frame of a printed map."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pyproj
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.windows import Window
 
 from zoo.errors import ConfigError
 from zoo.files import atomic_path
-from zoo.rasters.layers import Bounds, crs_name
+from zoo.rasters.ground import Bounds, crs_name, page_aspect, width_on_ground
 
 NOTHING = "#e5e7eb"
 """Where there is no data."""
@@ -54,7 +54,7 @@ def framed_map(
     """
     bounds = pictures[0][1]
     left, bottom, right, top = bounds
-    aspect = _aspect(crs, bounds)
+    aspect = page_aspect(crs, bounds)
     # Long strips would leave no room for letters.
     shape = min(max((top - bottom) / (right - left) * aspect, 0.35), 2.5)
     across, down = (_LONGEST, _LONGEST * shape) if shape <= 1 else (_LONGEST / shape, _LONGEST)
@@ -101,36 +101,6 @@ def framed_map(
 def legend_patch(colour: Any, label: str) -> Patch:
     """A square of one colour and what it stands for."""
     return Patch(facecolor=colour, edgecolor=EDGE, linewidth=0.5, label=label)
-
-
-def width_on_ground(crs: CRS, bounds: Bounds) -> float:
-    """Metres on the ground from the left to the right of ``bounds``, half-way up, on the ellipsoid of ``crs``."""
-    left, bottom, right, top = bounds
-    # A short way in the middle, scaled: the shortest way across a whole hemisphere would cut its corner.
-    middle, step = (left + right) / 2, (right - left) / 200
-    xs, ys = [middle - step, middle + step], [(bottom + top) / 2] * 2
-    system = pyproj.CRS.from_user_input(crs.to_wkt())
-    geographic, ellipsoid = system.geodetic_crs, system.get_geod()
-    if geographic is None or ellipsoid is None:
-        return (right - left) * float(crs.linear_units_factor[1])
-    if not system.is_geographic:
-        xs, ys = pyproj.Transformer.from_crs(system, geographic, always_xy=True).transform(xs, ys)
-    return 100 * float(ellipsoid.inv(xs[0], ys[0], xs[1], ys[1])[2])
-
-
-def ground_size(crs: CRS, bounds: Bounds, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Metres on the ground (down, across) of a pixel of a picture, (rows, columns), that fills ``bounds``."""
-    left, bottom, right, top = bounds
-    width = width_on_ground(crs, bounds)
-    height = width / (right - left) * (top - bottom) * _aspect(crs, bounds)
-    return height / shape[0], width / shape[1]
-
-
-def _aspect(crs: CRS, bounds: Bounds) -> float:
-    """Height of a unit on the page by its width: degrees of longitude are narrower than those of latitude."""
-    if not crs.is_geographic:
-        return 1.0
-    return 1 / max(math.cos(math.radians((bounds[1] + bounds[3]) / 2)), 0.05)
 
 
 def add_scale_bar(ax: Axes, crs: CRS, bounds: Bounds) -> None:
@@ -210,4 +180,76 @@ def shaded(colours: NDArray[np.floating[Any]], light: NDArray[np.floating[Any]])
     """
     shown = np.array(colours, np.float64)
     shown[..., :3] *= np.where(np.isnan(light), 1.0, 0.55 + 0.45 * np.nan_to_num(light))[..., None]
+    return shown
+
+
+_SIDE = 1024
+
+
+def reduced(
+    shape: tuple[int, int],
+    read: Callable[[Window], NDArray[np.float32]],
+    longest: int,
+    how: Literal["mean", "max"],
+) -> tuple[NDArray[np.float32], int]:
+    """Make one value of each square of pixels, reading window by window.
+
+    Args:
+        shape: (rows, columns) of the raster.
+        read: gives float32 (C, rows, columns) of a window, NaN where there is nothing.
+        longest: values along the longer side, at most.
+        how: "mean" of what is known in a square, or "max", by which a single pixel is still seen.
+
+    Returns:
+        float32 (C, rows, columns), NaN where nothing in a square is known; and the pixels along a square's side. The
+        last squares may reach beyond the raster.
+    """
+    step = max(1, -(-max(shape) // longest))
+    size = step * max(1, _SIDE // step)
+    whole: NDArray[np.float32] | None = None
+    for row in range(0, shape[0], size):
+        for column in range(0, shape[1], size):
+            part = read(Window(column, row, min(size, shape[1] - column), min(size, shape[0] - row)))
+            if whole is None:
+                whole = np.full((len(part), -(-shape[0] // step), -(-shape[1] // step)), np.nan, np.float32)
+            found = _squares(part, step, how)
+            top, left = row // step, column // step
+            whole[:, top : top + found.shape[1], left : left + found.shape[2]] = found
+    assert whole is not None  # no raster is empty
+    return whole, step
+
+
+def _squares(part: NDArray[np.float32], step: int, how: Literal["mean", "max"]) -> NDArray[np.float32]:
+    if step == 1:
+        return part
+    rows, columns = -(-part.shape[1] // step), -(-part.shape[2] // step)
+    filled = np.full((len(part), rows * step, columns * step), np.nan, np.float32)
+    filled[:, : part.shape[1], : part.shape[2]] = part
+    squares = filled.reshape(len(part), rows, step, columns, step)
+    if how == "max":
+        highest: NDArray[np.float32] = np.fmax.reduce(squares, axis=(2, 4))
+        return highest
+    known = np.isfinite(squares)
+    count = known.sum(axis=(2, 4))
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = np.where(known, squares, 0).sum(axis=(2, 4), dtype=np.float64) / count
+    return mean.astype(np.float32)
+
+
+def stretch(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Stretch each band between its 2nd and 98th percentile.
+
+    Args:
+        image: (C, H, W), NaN where there is nothing.
+
+    Returns:
+        float32 (H, W, C) in 0..1: white where nothing is known, grey where a band is flat.
+    """
+    shown = np.ones((*image.shape[1:], len(image)), np.float32)
+    for band, values in enumerate(image):
+        known = np.isfinite(values)
+        if known.any():
+            low, high = np.percentile(values[known], (2, 98))
+            scaled = (values - low) / (high - low) if high > low else np.full(values.shape, 0.5)
+            shown[..., band] = np.where(known, np.clip(scaled, 0, 1), 1)
     return shown

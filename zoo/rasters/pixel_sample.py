@@ -1,4 +1,4 @@
-"""Pixels of a stack with and without a landslide, drawn at random in one pass whose memory does not grow."""
+"""Draw random pixels with and without a landslide from a stack."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from zoo.errors import DataError
-from zoo.rasters.inventory import Bounds, Inventory, window_bounds
-from zoo.rasters.layers import METRES_PER_DEGREE, linear_metres
+from zoo.rasters.ground import METRES_PER_DEGREE, Bounds, linear_metres, window_bounds
+from zoo.rasters.inventory import Inventory
 from zoo.rasters.stacks import Stack
 
 MOST = 200_000

@@ -1,23 +1,27 @@
-"""Small rasters read whole: the pixels and what the file says about them."""
+"""Open rasters with errors that a user understands, and read small ones whole."""
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError, ZooError
+from zoo.rasters.ground import metres_per_pixel
 
 CACHE_MEGABYTES = 128
 
@@ -92,16 +96,6 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
         ) from error
 
 
-def metres_per_pixel(source: Any) -> float | None:
-    """Side of a pixel of an open raster in metres; None unless it is projected, with square pixels."""
-    transform = source.transform
-    if source.crs is None or not source.crs.is_projected or transform.is_identity:
-        return None
-    _, metres = source.crs.linear_units_factor
-    across, down = math.hypot(transform.a, transform.d) * metres, math.hypot(transform.b, transform.e) * metres
-    return across if math.isclose(across, down, rel_tol=1e-3) else None
-
-
 def first_line(error: Exception) -> str:
     """The first line of what GDAL said."""
     # rasterio keeps GDAL's own words in the cause and says only "Read failed" itself.
@@ -112,3 +106,89 @@ def first_line(error: Exception) -> str:
 def window_of(rows: tuple[int, int], columns: tuple[int, int]) -> Window:
     """The window from the first row and column to before the last, for rooms that do not know rasterio."""
     return Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+
+
+def is_remote(path: str) -> bool:
+    """Whether GDAL, and not the system, knows where ``path`` is: ``/vsis3/bucket/a.tif``, ``s3://bucket/a.tif``."""
+    return path.startswith("/vsi") or "://" in path
+
+
+def check_remote_output(path: str, *, overwrite: bool) -> None:
+    """Refuse to replace a raster.
+
+    Raises:
+        ConfigError: if there is one, and it is not to be replaced.
+    """
+    if overwrite:
+        return
+    try:
+        rasterio.open(path).close()
+    except (RasterioError, OSError):
+        return
+    raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+
+
+def upload(local: Path, path: str) -> None:
+    """Copy a finished raster byte by byte to where it belongs, and remove it here.
+
+    Raises:
+        ZooError: if it cannot be copied; it stays here then.
+    """
+    try:
+        rasterio.shutil.copyfiles(str(local), path)
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise ZooError(
+            f"cannot be written ({first_line(error)})",
+            where=path,
+            hint=f"It is whole in {local}: copy it yourself, or see GDAL's page on this file system for credentials",
+        ) from error
+    local.unlink()
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """An open rasterio dataset; what goes wrong while it is open is told as a :class:`DataError` with its name.
+
+    Raises:
+        DataError: if the file is missing, truncated or no raster.
+    """
+    with readable(path):
+        if not path.startswith("/vsi") and "://" not in path and not Path(path).exists():
+            raise DataError("there is no such file", where=path)
+        with rasterio.open(path) as source:
+            yield source
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Turn what GDAL says about ``path`` in the block into a :class:`DataError`."""
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            "cannot be read as a raster: it is truncated or not what its name says",
+            where=path,
+            hint=f"Copy it again ({first_line(error)})",
+        ) from error
+
+
+def file_label(path: str) -> str:
+    """The last part of a path or address, without the query that may hold a token."""
+    plain = urlsplit(path).path if "://" in path else path
+    return plain.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def gdal_threads(path: str | os.PathLike[str]) -> AbstractContextManager[object]:
+    """How GDAL best reads ``path``: compressed tiles on all cores, others on one, with a small cache of tiles.
+
+    Handing tiles that need no work to threads costs half as much again as reading them.
+    """
+    try:
+        with rasterio.open(path) as source:
+            packed = source.compression is not None
+    except (RasterioError, OSError):
+        # Whoever opens the file next says what is wrong with it.
+        packed = False
+    options = {"GDAL_NUM_THREADS": "ALL_CPUS"} if packed else {}
+    env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, **options)
+    return env

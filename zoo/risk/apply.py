@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from zoo.errors import DataError
 from zoo.physics import Band, RainParameters, rainfall_factor
-from zoo.rasters.map_writer import MapWriter
-from zoo.rasters.rain_layers import RainLayers
+from zoo.rasters.alignment import RainLayers
+from zoo.rasters.cog import MapWriter
 from zoo.rasters.stacks import Stack
 from zoo.risk.classes import CLASS_COLOURS, CLASS_NAMES, ClassBreaks
 from zoo.risk.index import LEAST_FACTOR, RiskIndex
@@ -241,7 +241,7 @@ def map_risk(
         out: float32 risk, a cloud-optimised GeoTIFF.
         classes_out: uint8 classes 1 low, 2 medium, 3 high, 0 nodata, with colours; None for none.
         tags: of both files.
-        compress: one of :data:`zoo.rasters.map_writer.COMPRESSIONS`.
+        compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
         progress: called with (windows done, all windows).
 
     Raises:

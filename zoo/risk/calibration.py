@@ -15,10 +15,10 @@ import zoo
 from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_WEIGHTS, RAIN_PRESETS, FeatureRange, IndexParameters, RainParameters, rainfall_factor
 from zoo.physics.index_parameters import FEATURES, RAIN_CLIP
+from zoo.rasters.alignment import RainLayers
+from zoo.rasters.ground import crs_name
 from zoo.rasters.inventory import read_inventory
-from zoo.rasters.layers import crs_name
 from zoo.rasters.pixel_sample import MOST, PixelSample, Reader, extent_of, sample_pixels
-from zoo.rasters.rain_layers import RainLayers
 from zoo.rasters.stacks import Stack
 from zoo.risk import rain_fit
 from zoo.risk.blocks import square_blocks

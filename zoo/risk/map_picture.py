@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zoo.physics import hillshade
-from zoo.rasters.layers import Bounds
+from zoo.rasters.ground import Bounds
 from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, shaded
 from zoo.risk.classes import CLASS_COLOURS, CLASS_NAMES, ClassBreaks
 

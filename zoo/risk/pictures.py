@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from zoo.diagnostics.collinearity import Collinearity, collinearity
+from zoo.diagnostics.description import Collinearity, collinearity
 from zoo.files import atomic_path
 from zoo.risk.compare import OK, Comparison, Outcome
 from zoo.risk.curves import rate_curve, reliability, roc_curve

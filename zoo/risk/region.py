@@ -13,10 +13,10 @@ import numpy as np
 import zoo
 from zoo.errors import DataError, ZooError
 from zoo.physics import PAPER_WEIGHTS, IndexParameters
+from zoo.rasters.ground import crs_name
 from zoo.rasters.inventory import read_inventory
-from zoo.rasters.layers import crs_name
 from zoo.rasters.pixel_sample import extent_of, sample_pixels
-from zoo.rasters.stacking.tags import TAG_INDEX
+from zoo.rasters.stacking import TAG_INDEX
 from zoo.rasters.stacks import Stack
 from zoo.risk.apply import IndexSurface, Surface
 from zoo.risk.calibration import index_features

@@ -159,7 +159,7 @@ def _read_text(path: Path) -> pd.DataFrame:
 
 
 def _load_vector(path: Path) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
-    from zoo.rasters.tables import read_features
+    from zoo.rasters.vectors import read_features
 
     return read_features(path)
 

@@ -92,7 +92,8 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
     another region needs, and `zoo stack --weights` reads it too. Prints weights with 95 % intervals over spatial
     blocks, AUC in blocks not fitted on, and what each class holds. Exit code 0: done; 2: bad input.
     """
-    from zoo.rasters.map_writer import check_output, gdal_threads
+    from zoo.rasters.cog import check_output
+    from zoo.rasters.reading import gdal_threads
     from zoo.rasters.stacks import Stack
     from zoo.risk.calibration import calibrate as run
 

@@ -82,7 +82,7 @@ def compare(
     figures, or needed rain that the table does not have; 1: a model failed; 2: bad input.
     """
     from zoo.files import check_could_write, write_json_atomic
-    from zoo.rasters.map_writer import check_output
+    from zoo.rasters.cog import check_output
     from zoo.risk.models import require_risk, select_risk_models
 
     rain = _pair(rain_columns, "rain-columns")

@@ -74,8 +74,9 @@ def map_command(stack: Path, target: Path, **given: Any) -> None:
     Files appear when they are whole. docs/risk/map.md says what is in them. Exit code 0: done; 2: bad input.
     """
     from zoo.physics.slope_safety import Soil
+    from zoo.rasters.cog import check_output
     from zoo.rasters.map_frame import check_picture
-    from zoo.rasters.map_writer import check_output, gdal_threads
+    from zoo.rasters.reading import gdal_threads
     from zoo.rasters.stacks import Stack
 
     outputs = [one for one in (target, given["classes_out"], given["picture"], given["safety"]) if one is not None]
@@ -153,7 +154,7 @@ def _rain(
     duration: float | None,
 ) -> Rain:
     from zoo.physics import RAIN_PRESETS
-    from zoo.rasters.rain_layers import RainLayers
+    from zoo.rasters.alignment import RainLayers
     from zoo.risk.apply import Rain
 
     if index is None:

@@ -1,0 +1,171 @@
+"""What cannot become a stack: told by name, with something to do, and without a file left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.transform import Affine
+
+from zoo.errors import ConfigError, DataError, ZooError
+from zoo.physics import IndexParameters
+from zoo.rasters.layers import BandFile, Sources
+from zoo.rasters.stacking import StackOptions, build_stack
+from zoo.rasters.stacks import Stack
+
+WriteRaster = Callable[..., Path]
+
+
+@pytest.fixture
+def refuse(tmp_path: Path) -> Callable[..., ZooError]:
+    """Build a stack that must be refused; nothing may be left of it."""
+
+    def run(sources: Sources, **options: object) -> ZooError:
+        folder = tmp_path / "out"
+        with pytest.raises(ZooError) as caught:
+            build_stack(sources, folder / "stack.tif", StackOptions(**options))  # type: ignore[arg-type]
+        assert not folder.exists() or list(folder.iterdir()) == []
+        return caught.value
+
+    return run
+
+
+Refuse = Callable[..., ZooError]
+
+
+def dem(path: Path, **file: object) -> Sources:
+    return Sources({"dem": BandFile(str(path), **file)})  # type: ignore[arg-type]
+
+
+def plane(rows: int = 60, columns: int = 50) -> np.ndarray:
+    return np.add.outer(np.arange(rows), np.arange(columns)).astype(np.float32)
+
+
+def test_files_that_are_none(write_raster: WriteRaster, tmp_path: Path, refuse: Refuse) -> None:
+    assert "no such file" in str(refuse(dem(tmp_path / "absent.tif")))
+    (tmp_path / "empty.tif").touch()
+    assert "empty.tif: cannot be read" in str(refuse(dem(tmp_path / "empty.tif")))
+    (tmp_path / "text.tif").write_text("elevation")
+    assert "text.tif: cannot be read" in str(refuse(dem(tmp_path / "text.tif")))
+    assert "cannot be read" in str(refuse(dem(tmp_path)))
+    good = write_raster("dem.tif", plane())
+    assert "there is no band 2" in str(refuse(dem(good, band=2)))
+
+
+@pytest.mark.parametrize("resolution", [None, 17.0], ids=["read as it is", "warped"])
+def test_truncated_files(resolution: float | None, write_raster: WriteRaster, tmp_path: Path, refuse: Refuse) -> None:
+    rng = np.random.default_rng(0)
+    path = write_raster("dem.tif", rng.random((600, 500)).astype(np.float32), compress="deflate", tiled=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    error = refuse(dem(path), resolution=resolution)
+    assert isinstance(error, DataError)
+    assert error.where == str(path)
+    assert "truncated" in error.problem
+
+
+def test_no_place_on_earth(write_raster: WriteRaster, refuse: Refuse) -> None:
+    assert "no coordinate reference system" in str(refuse(dem(write_raster("bare.tif", plane(), crs=None))))
+    nowhere = write_raster("nowhere.tif", plane(), transform=Affine.identity())
+    assert "no georeference" in str(refuse(dem(nowhere)))
+
+
+def test_nothing_in_it(write_raster: WriteRaster, one_grid: Sources, refuse: Refuse) -> None:
+    empty = write_raster("empty.tif", np.full((240, 200), -9999, dtype=np.float32), nodata=-9999.0)
+    assert "empty.tif: is nodata all over" in str(refuse(dem(empty)))
+    assert "is nodata all over" in str(refuse(one_grid.merged(dem(empty))))
+    nan = write_raster("nan.tif", np.full((240, 200), np.nan, dtype=np.float32))
+    assert "nan.tif: is nodata all over" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(nan))}))))
+    clouds = write_raster("scl.tif", np.full((240, 200), 9, dtype=np.uint8))
+    assert "clouds" in str(refuse(one_grid.merged(Sources({"scl": BandFile(str(clouds))}))))
+
+
+def test_elevation_that_is_none(write_raster: WriteRaster, tmp_path: Path, refuse: Refuse) -> None:
+    feet = write_raster("feet.tif", plane(), unit="ft")
+    assert "elevation in ft" in str(refuse(dem(feet)))
+    assert "at least 2x2" in str(refuse(dem(write_raster("one.tif", plane(1, 1)))))
+    wild = plane()
+    wild[:10] = 32767.0
+    wild[20, 20] = np.inf
+    report = build_stack(dem(write_raster("wild.tif", wild)), tmp_path / "stack.tif")
+    assert any("DEM: 16.7%" in text for text in report.warnings)
+    with Stack(report.path) as stack:
+        image = stack.read()
+    assert np.isnan(image[1, :10]).all()
+    assert np.isnan(image[1, 20, 20])
+    assert np.isfinite(image[:, 30:]).all()
+
+
+def test_web_mercator_is_no_grid_for_slopes(write_raster: WriteRaster, refuse: Refuse) -> None:
+    path = write_raster("web.tif", plane(), crs="EPSG:3857", origin=(8_170_000.0, 4_060_000.0), pixel=30.0)
+    error = refuse(dem(path))
+    assert "on the ground" in error.problem
+    assert "EPSG:32643" in (error.hint or "")
+
+
+def test_moisture_is_chosen_not_guessed(one_grid: Sources, write_raster: WriteRaster, refuse: Refuse) -> None:
+    files = {role: one_grid.files[role] for role in ("green", "red", "nir", "swir", "dem")}
+    error = refuse(Sources(files))
+    assert isinstance(error, ConfigError)
+    for choice in ("--moisture FILE", "--optram", "ndmi"):
+        assert choice in (error.hint or "")
+    assert "needs swir2" in str(refuse(Sources(files), moisture="optram"))
+    wet = write_raster("mm.tif", np.full((240, 200), 23.0, dtype=np.float32), unit="mm")
+    assert "in 'mm'" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(wet))}))))
+    percent = write_raster("percent.tif", np.full((240, 200), 23.0, dtype=np.float32))
+    assert "--moisture-range" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(percent))}))))
+
+
+def test_an_index_that_cannot_be(one_grid: Sources, write_raster: WriteRaster, refuse: Refuse) -> None:
+    flat = write_raster("flat.tif", np.full((240, 200), 7.0, dtype=np.float32))
+    assert "all over the scene" in str(error := refuse(one_grid.merged(dem(flat))))
+    assert "--moisture none leaves SMI and LSI out" in str(error)
+    rain = {"rain_intensity": BandFile(str(flat))}
+    assert "companion" in str(refuse(one_grid.merged(Sources(rain))))
+    assert "negative" in str(refuse(one_grid, rain=(-1.0, 2.0))) or "rain intensity" in str(
+        refuse(one_grid, rain=(-1.0, 2.0))
+    )
+    both = {**rain, "rain_duration": BandFile(str(flat))}
+    assert "both as numbers" in str(refuse(one_grid.merged(Sources(both)), rain=(1.0, 2.0)))
+
+
+def test_options_that_are_none() -> None:
+    with pytest.raises(ConfigError, match="phase"):
+        StackOptions(phase="during")
+    with pytest.raises(ConfigError, match="moisture"):
+        StackOptions(moisture="guess")  # type: ignore[arg-type]
+
+
+def test_nothing_to_make(one_grid: Sources, refuse: Refuse) -> None:
+    assert "no channel" in str(refuse(Sources({})))
+    assert "no channel" in str(refuse(Sources({"red": one_grid.files["red"]})))
+    assert "no grid" in str(refuse(Sources({"moisture": one_grid.files["moisture"]})))
+
+
+def test_outputs_that_are_in_the_way(one_grid: Sources, tmp_path: Path) -> None:
+    terrain = replace(one_grid, files={"dem": one_grid.files["dem"]})
+    source = Path(one_grid.files["dem"].path)
+    with pytest.raises(ConfigError, match="one of the inputs"):
+        build_stack(terrain, source, StackOptions(overwrite=True))
+    with pytest.raises(ConfigError, match="is a folder"):
+        build_stack(terrain, tmp_path)
+    out = tmp_path / "stack.tif"
+    out.write_text("old")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        build_stack(terrain, out)
+    assert out.read_text() == "old"
+    build_stack(terrain, out, StackOptions(overwrite=True))
+    with Stack(out) as stack:
+        assert len(stack.bands) == 2
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ZooError, match="cannot write"):
+        build_stack(terrain, tmp_path / "file" / "stack.tif")
+
+
+def test_weights_of_what_is_not_there_leave_the_index_out(one_grid: Sources, tmp_path: Path) -> None:
+    terrain = replace(one_grid, files={"dem": one_grid.files["dem"]})
+    index = IndexParameters({"slope": 1.0, "DEM": 0.5})
+    report = build_stack(terrain, tmp_path / "stack.tif", StackOptions(index=index))
+    assert list(report.statistics) == ["slope", "DEM", "LSI"]

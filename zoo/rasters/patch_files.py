@@ -1,0 +1,483 @@
+"""Scenes, files and folders of patches."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from zoo.errors import ConfigError, DataError, ZooError
+from zoo.files import file_name, unwritable
+from zoo.physics.bands import Band
+from zoo.rasters.ground import crs_name
+from zoo.rasters.inventory import PHASES, parse_day
+from zoo.rasters.reading import first_line
+from zoo.rasters.stacks import TAG_DATE, TAG_PHASE, TAG_SCENE, Stack
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One stack that is to be cut.
+
+    Attributes:
+        path: its file.
+        name: name of the scene, unique among those of one folder.
+        slug: the same in characters that any file system takes, unique too.
+        date: ISO date of the image, "" when unknown.
+        phase: "pre" or "post".
+        bands: of the stack.
+        crs: short name of its coordinate reference system.
+        pixel_size: metres, None for degrees.
+        shape: (rows, columns).
+        notes: what is doubtful, in words.
+    """
+
+    path: Path
+    name: str
+    slug: str
+    date: str
+    phase: str
+    bands: tuple[Band, ...]
+    crs: str
+    pixel_size: float | None
+    shape: tuple[int, int]
+    notes: tuple[str, ...]
+
+
+def look_at_scenes(
+    paths: Sequence[Path], *, scene: str | None = None, date: str | None = None, phase: str | None = None
+) -> list[Scene]:
+    """Open every stack once and settle what is known about it.
+
+    Args:
+        paths: the stacks.
+        scene: name of the only scene; None for the stack's tag, else the name of its file.
+        date: ISO date of the images; None for the stacks' tags, else unknown.
+        phase: "pre" or "post"; None for the stacks' tags.
+
+    Raises:
+        ConfigError: if the phase is unknown or not the same of all, an option contradicts a tag, or two scenes share a
+            name.
+        DataError: if a stack cannot be read, or stacks differ in bands, units or pixel size.
+    """
+    if scene is not None and len(paths) > 1:
+        raise ConfigError(f"one scene's name for {len(paths)} stacks", where="option scene")
+    if scene is not None and not scene.strip():
+        raise ConfigError("an empty name", where="option scene")
+    if phase is not None and phase not in PHASES:
+        raise ConfigError(f"{phase!r} is no phase", where="option phase", hint="Write pre or post")
+    if date is not None:
+        date = parse_day(date, "option date").isoformat()
+    scenes: list[Scene] = []
+    for path in paths:
+        with Stack(path) as stack:
+            found = _look(stack, scene, date, phase)
+        for other in scenes:
+            if found.slug.casefold() == other.slug.casefold():
+                raise ConfigError(
+                    f"{other.path} and {path} are both scene {found.name!r}",
+                    hint="Cut them into two folders, or give each its SCENE tag",
+                )
+        if scenes:
+            _agree(scenes[0], found)
+        scenes.append(found)
+    return scenes
+
+
+def _look(stack: Stack, scene: str | None, date: str | None, phase: str | None) -> Scene:
+    name = scene or stack.tags.get(TAG_SCENE, "").strip() or stack.path.stem
+    notes = []
+    written = stack.tags.get(TAG_DATE, "").strip()
+    day = _settled(
+        stack, TAG_DATE, parse_day(written, f"{stack.path}, tag {TAG_DATE}").isoformat() if written else "", date
+    )
+    if not day:
+        notes.append("the date of the image is unknown: --date")
+    side = _settled(stack, TAG_PHASE, stack.tags.get(TAG_PHASE, "").strip(), phase)
+    if side not in PHASES:
+        raise ConfigError(
+            f"is of an unknown phase{f' ({side})' if side else ''}, and a mask means another thing in each",
+            where=stack.path,
+            hint="--phase post: the image shows these landslides; --phase pre: it was taken before they happened",
+        )
+    return Scene(
+        path=stack.path,
+        name=name,
+        slug=file_name(name),
+        date=day,
+        phase=side,
+        bands=stack.bands,
+        crs=crs_name(stack.crs),
+        pixel_size=stack.pixel_size,
+        shape=stack.shape,
+        notes=tuple(notes),
+    )
+
+
+def _settled(stack: Stack, tag: str, written: str, given: str | None) -> str:
+    if given is not None and written and written != given:
+        raise ConfigError(
+            f"its tag {tag} says {written}, the option says {given}",
+            where=stack.path,
+            hint=f"Leave the option out, or correct the tag: gdal_edit.py -mo {tag}={given} FILE",
+        )
+    return given or written
+
+
+def _agree(first: Scene, other: Scene) -> None:
+    if first.phase != other.phase:
+        raise ConfigError(
+            f"is of phase {other.phase}, {first.path} of phase {first.phase}, and a mask means another thing in each",
+            where=other.path,
+            hint="Cut them into two folders",
+        )
+    for what, ours, theirs in (
+        ("bands", [band.name for band in first.bands], [band.name for band in other.bands]),
+        ("units", [band.unit for band in first.bands], [band.unit for band in other.bands]),
+    ):
+        if ours != theirs:
+            raise DataError(
+                f"its {what} are {', '.join(theirs)}, those of {first.path} {', '.join(ours)}",
+                where=other.path,
+                hint="The patches of one folder have the same bands in the same order",
+            )
+    sizes = first.pixel_size, other.pixel_size
+    if sizes[0] is None or sizes[1] is None:
+        same = sizes[0] is sizes[1]
+    else:
+        same = math.isclose(sizes[0], sizes[1], rel_tol=0.01)
+    if not same:
+        raise DataError(
+            f"its pixels are {_metres(sizes[1])}, those of {first.path} {_metres(sizes[0])}",
+            where=other.path,
+            hint="Warp one to the other's resolution first: gdalwarp -tr",
+        )
+
+
+def _metres(size: float | None) -> str:
+    return "not in metres" if size is None else f"{size:g} m"
+
+
+MARK = "patches.json"
+"""The file by which a folder is known as ours, so that no other is ever replaced."""
+
+
+@contextmanager
+def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; rename it into place when the block ends without an error.
+
+    On an error, Ctrl-C included, the temporary folder is removed and ``path`` is untouched.
+
+    Args:
+        path: the folder to make; an empty one may exist.
+        overwrite: replace a folder that this function's caller made before, told by :data:`MARK`.
+
+    Raises:
+        ConfigError: if ``path`` exists and may not be replaced.
+        ZooError: if the folder cannot be written, or the disk is full.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link that is to be replaced
+    check_free(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        _put(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something, before hours of work are spent on it.
+
+    Raises:
+        ConfigError: if ``path`` exists and may not be replaced.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError("is a file, and a folder is to be written", where=path)
+    if not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise ConfigError("exists already", where=path, hint="Name another folder, or replace it with --overwrite")
+    if not (path / MARK).is_file():
+        raise ConfigError(
+            f"was not made by zoo patches (it has no {MARK}), so it is not replaced",
+            where=path,
+            hint="Name another folder, or remove it yourself",
+        )
+
+
+def _put(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        temporary.rename(path)
+        return
+    old = temporary.with_name(f"{temporary.name}-old")
+    path.rename(old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+IGNORE = 255
+"""Mask value of pixels that count nowhere: nodata, beyond the raster, or a landslide of which the date is unknown."""
+
+TABLE = "tiles.csv"
+COLUMNS = ("tile", "scene", "row", "col", "date", "phase", "landslide_pixels", "valid_share", "x", "y")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One place on a scene, cut.
+
+    Attributes:
+        row: line in patches, from 0.
+        column: column in patches, from 0.
+        image: float32 (C, size, size), NaN where missing.
+        mask: uint8 (size, size): 0, 1, and :data:`IGNORE`.
+        valid_share: pixels at which every band is known, over size x size.
+        landslide_pixels: pixels of the mask that are 1.
+        origin: coordinates of the upper left corner.
+    """
+
+    row: int
+    column: int
+    image: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    valid_share: float
+    landslide_pixels: int
+    origin: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PatchFiles:
+    """Writes the patches of one scene.
+
+    Args:
+        folder: holds ``images`` and ``masks``.
+        stack: what is cut; its names, units, valid ranges and tags go with every patch.
+        scene: name of the scene.
+        slug: begins the name of each file.
+        date: ISO date, "" when unknown.
+        phase: "pre" or "post".
+        digits: of rows and columns in file names.
+    """
+
+    folder: Path
+    stack: Stack
+    scene: str
+    slug: str
+    date: str
+    phase: str
+    digits: int
+
+    def write(self, patch: Patch) -> tuple[str | int | float, ...]:
+        """Write image and mask.
+
+        Returns:
+            The row of the table, in the order of :data:`COLUMNS`.
+
+        Raises:
+            ZooError: if a file cannot be written.
+        """
+        name = f"{self.slug}_{patch.row:0{self.digits}}_{patch.column:0{self.digits}}.tif"
+        ours = self.stack.transform
+        x, y = patch.origin
+        transform = Affine(ours.a, 0.0, x, 0.0, ours.e, y)
+        about = {TAG_SCENE: self.scene, TAG_DATE: self.date, TAG_PHASE: self.phase}
+        place = {"PATCH_ROW": str(patch.row), "PATCH_COL": str(patch.column)}
+        tags = {**self._kept(self.stack.tags), **{key: text for key, text in about.items() if text}, **place}
+        try:
+            with _create(self.folder / "images" / name, patch.image, self.stack.crs, transform, np.nan) as image:
+                image.write(patch.image)
+                image.update_tags(**tags)
+                image.units = ["" if band.unit == "unknown" else band.unit for band in self.stack.bands]
+                for index, band in enumerate(self.stack.bands):
+                    image.set_band_description(index + 1, band.name)
+                    image.update_tags(index + 1, **self._kept(self.stack.band_tags(index)))
+            with _create(self.folder / "masks" / name, patch.mask[None], self.stack.crs, transform, IGNORE) as mask:
+                mask.write(patch.mask, 1)
+                mask.set_band_description(1, "landslide")
+                mask.update_tags(**{key: text for key, text in about.items() if text}, **place)
+        except (RasterioError, OSError) as error:
+            raise ZooError(
+                f"cannot write a patch ({first_line(error)})", where=self.folder, hint="Is the disk full?"
+            ) from error
+        return (
+            name,
+            self.scene,
+            patch.row,
+            patch.column,
+            self.date,
+            self.phase,
+            patch.landslide_pixels,
+            round(patch.valid_share, 4),
+            x,
+            y,
+        )
+
+    @staticmethod
+    def _kept(tags: Any) -> dict[str, str]:
+        """Tags that are as true of a part as of the whole."""
+        return {key: text for key, text in tags.items() if not key.startswith(("STATISTICS_", "AREA_OR_POINT", "OVR_"))}
+
+
+def _create(path: Path, values: NDArray[Any], crs: CRS, transform: Affine, nodata: float) -> Any:
+    return rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=values.shape[0],
+        height=values.shape[1],
+        width=values.shape[2],
+        dtype=values.dtype,
+        crs=crs,
+        transform=transform,
+        nodata=nodata,
+        compress="deflate",
+        predictor=3 if values.dtype.kind == "f" else 1,
+        photometric="MINISBLACK",
+    )
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Square patches laid over a raster from its upper left corner.
+
+    The last row and column may reach beyond the raster, so that no ground at its edges is lost; what is beyond is
+    nodata in the image and ignored in the mask [O].
+
+    Args:
+        shape: (rows, columns) of the raster in pixels.
+        size: side of a patch in pixels.
+        stride: pixels from one patch to the next, at most ``size``; equal to it, each pixel is in one patch.
+
+    Raises:
+        ConfigError: if size or stride are out of range.
+    """
+
+    shape: tuple[int, int]
+    size: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError(f"a patch of {self.size} pixels", where="option size")
+        if not 1 <= self.stride <= self.size:
+            raise ConfigError(
+                f"a stride of {self.stride} with patches of {self.size} pixels",
+                where="option stride",
+                hint="From 1 to the size of a patch: more would skip ground, and landslides with it",
+            )
+
+    @property
+    def rows(self) -> int:
+        """Patches from top to bottom."""
+        return self._count(self.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """Patches from left to right."""
+        return self._count(self.shape[1])
+
+    def __len__(self) -> int:
+        return self.rows * self.columns
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(row, column) of each patch, in patches, line by line."""
+        return ((row, column) for row in range(self.rows) for column in range(self.columns))
+
+    def window(self, row: int, column: int) -> Window:
+        """The part of a patch that lies on the raster, in pixels; it begins at the patch's upper left corner."""
+        top, left = row * self.stride, column * self.stride
+        return Window(left, top, min(self.size, self.shape[1] - left), min(self.size, self.shape[0] - top))
+
+    def _count(self, length: int) -> int:
+        return 1 + max(0, -(-(length - self.size) // self.stride))
+
+
+class Coverage:
+    """Counts pixels once, though patches overlap.
+
+    The edges of all patches divide the raster into cells, and a patch covers whole cells. A count per cell is all
+    that has to be remembered, however large the raster.
+
+    Args:
+        grid: the patches.
+    """
+
+    def __init__(self, grid: PatchGrid) -> None:
+        self._edges = tuple(
+            np.unique(
+                [
+                    min(length, edge)
+                    for index in range(count)
+                    for edge in (index * grid.stride, index * grid.stride + grid.size)
+                ]
+            )
+            for length, count in zip(grid.shape, (grid.rows, grid.columns), strict=True)
+        )
+        cells = (len(self._edges[0]) - 1, len(self._edges[1]) - 1)
+        self._counts = np.zeros(cells, np.int64)
+        self._kept = np.zeros(cells, bool)
+
+    def count(self, window: Window, pixels: NDArray[np.bool_]) -> None:
+        """Note which pixels of a patch matter; what an overlapping patch has said of them is said again.
+
+        Args:
+            window: the patch's part of the raster.
+            pixels: bool, of the window's shape.
+        """
+        rows, columns, starts = self._cells(window)
+        sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), starts[0], axis=0), starts[1], axis=1)
+        self._counts[rows, columns] = sums
+
+    def keep(self, window: Window) -> None:
+        """Note that a patch is kept."""
+        rows, columns, _ = self._cells(window)
+        self._kept[rows, columns] = True
+
+    @property
+    def total(self) -> int:
+        """Pixels that matter, each counted once."""
+        return int(self._counts.sum())
+
+    @property
+    def kept(self) -> int:
+        """Those of them that are in at least one patch that was kept."""
+        return int(self._counts[self._kept].sum())
+
+    def _cells(self, window: Window) -> tuple[slice, slice, tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        slices, starts = [], []
+        spans = ((window.row_off, window.height), (window.col_off, window.width))
+        for edges, (offset, length) in zip(self._edges, spans, strict=True):
+            first, last = np.searchsorted(edges, (offset, offset + length))
+            slices.append(slice(int(first), int(last)))
+            starts.append(edges[first:last] - offset)
+        return slices[0], slices[1], (starts[0], starts[1])

@@ -1,0 +1,160 @@
+"""Draw one picture of the scenes, patches and landslides of a folder of patches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import shapely
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine
+
+from zoo.errors import DataError
+from zoo.physics.bands import Band
+from zoo.physics.slope import hillshade
+from zoo.rasters.ground import window_bounds
+from zoo.rasters.inventory import Inventory
+from zoo.rasters.map_frame import stretch
+from zoo.rasters.patch_files import PatchGrid, Scene
+from zoo.rasters.reading import first_line
+
+OVERVIEW = "overview.png"
+
+_PIXELS = 900
+_COLOURS = {"with a landslide": "#f3a712", "without": "#5b8dd9", "too empty": "#9aa0a6"}
+_LANDSLIDE, _DOUBTFUL = "#e4002b", "#a63ad6"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn of one scene.
+
+    Attributes:
+        scene: the stack.
+        inventory: its landslides.
+        grid: its patches.
+        kept: place of each patch that was written, and whether it holds a landslide.
+        too_empty: places that were left out because too little of them is valid.
+    """
+
+    scene: Scene
+    inventory: Inventory
+    grid: PatchGrid
+    kept: Mapping[tuple[int, int], bool]
+    too_empty: Sequence[tuple[int, int]]
+
+
+def draw_overview(scenes: Sequence[Drawn], path: Path) -> None:
+    """Write the picture as PNG: hillshade where there is a DEM, else the first band, and outlines over it.
+
+    Args:
+        scenes: one panel each, four in a row.
+        path: the PNG file.
+
+    Raises:
+        DataError: if a stack cannot be read again.
+    """
+    across = min(4, len(scenes))
+    down = math.ceil(len(scenes) / across)
+    tallest = max(one.grid.rows / one.grid.columns for one in scenes)
+    width = 9.0 if across == 1 else 5.0
+    figure = Figure(
+        figsize=(width * across, down * min(1.6 * width, max(4.0, width * tallest)) + 0.9), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel in panels[len(scenes) :]:
+        panel.set_axis_off()
+    for panel, one in zip(panels, scenes, strict=False):
+        _draw(panel, one)
+    handles = [Line2D([], [], color=colour, lw=2, label=f"patch {name}") for name, colour in _COLOURS.items()]
+    handles.append(Line2D([], [], color=_LANDSLIDE, lw=2, label="landslide"))
+    if not all(one.inventory.known.all() for one in scenes):
+        handles.append(Line2D([], [], color=_DOUBTFUL, lw=2, label="landslide of unclear date, ignored"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=9, frameon=False)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def _draw(panel: Axes, one: Drawn) -> None:
+    with rasterio.open(one.scene.path) as source:
+        left, bottom, right, top = window_bounds(source.transform, source.shape)
+        transform = source.transform
+    picture, what = _background(one.scene)
+    panel.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(left, right, bottom, top), interpolation="nearest")
+    places = {
+        "too empty": one.too_empty,
+        "without": [place for place, positive in one.kept.items() if not positive],
+        "with a landslide": [place for place, positive in one.kept.items() if positive],
+    }
+    for name, chosen in places.items():
+        squares = [_square(transform, one.grid, place) for place in chosen]
+        panel.add_collection(
+            PolyCollection(
+                squares,
+                facecolors="none",
+                edgecolors=_COLOURS[name],
+                linewidths=1.4 if len(one.grid) < 400 else 0.5,
+                linestyles=":" if name == "too empty" else "-",
+            )
+        )
+    for known, colour in ((False, _DOUBTFUL), (True, _LANDSLIDE)):
+        parts = shapely.get_parts(one.inventory.shapes[one.inventory.known == known])
+        # A vertex finer than a pixel of the picture is seen by nobody, and a national inventory has millions.
+        parts = shapely.simplify(parts, (right - left) / (2 * _PIXELS))
+        rings = [shapely.get_coordinates(ring) for ring in shapely.get_exterior_ring(parts) if ring is not None]
+        panel.add_collection(PolyCollection(rings, facecolors=colour, edgecolors=colour, linewidths=0.4, alpha=0.8))
+    last = one.grid.window(one.grid.rows - 1, one.grid.columns - 1)
+    outer = _square(transform, one.grid, (one.grid.rows - 1, one.grid.columns - 1))
+    xs, ys = [left, right, *outer[:, 0]], [bottom, top, *outer[:, 1]]
+    margin = 0.01 * max(max(xs) - min(xs), max(ys) - min(ys), abs(transform.a) * last.width)
+    panel.set_xlim(min(xs) - margin, max(xs) + margin)
+    panel.set_ylim(min(ys) - margin, max(ys) + margin)
+    positives = sum(one.kept.values())
+    phase = f"{one.scene.phase}-event" + (f", {one.scene.date}" if one.scene.date else "")
+    panel.set_title(f"{one.scene.name} ({phase}): {len(one.kept)} patches, {positives} with a landslide", fontsize=10)
+    panel.set_xlabel(f"{what}; {one.scene.crs}", fontsize=8)
+    panel.tick_params(labelsize=7)
+    panel.ticklabel_format(useOffset=False, style="plain")
+
+
+def _square(transform: Affine, grid: PatchGrid, place: tuple[int, int]) -> NDArray[np.float64]:
+    top, left = place[0] * grid.stride, place[1] * grid.stride
+    corners = ((left, top), (left + grid.size, top), (left + grid.size, top + grid.size), (left, top + grid.size))
+    return np.array([transform * corner for corner in corners])
+
+
+def _background(scene: Scene) -> tuple[NDArray[np.float32], str]:
+    names = [band.name.casefold() for band in scene.bands]
+    band = names.index("dem") if "dem" in names else 0
+    factor = max(1.0, max(scene.shape) / _PIXELS)
+    shape = max(1, round(scene.shape[0] / factor)), max(1, round(scene.shape[1] / factor))
+    try:
+        with rasterio.open(scene.path) as source:
+            read = source.read(
+                band + 1, out_shape=shape, masked=True, resampling=Resampling.average, out_dtype=np.float32
+            ) * np.float32(source.scales[band]) + np.float32(source.offsets[band])
+    except (RasterioError, OSError) as error:
+        raise DataError("cannot be read again", where=scene.path, hint=first_line(error)) from error
+    values: NDArray[np.float32] = np.ma.filled(read, np.nan)
+    values[~np.isfinite(values)] = np.nan
+    if "dem" in names and scene.pixel_size is not None and min(shape) >= 2:
+        # White where nothing is known.
+        return np.nan_to_num(hillshade(values, scene.pixel_size * factor), nan=1.0), "hillshade of the DEM"
+    return stretch(values[None])[..., 0], _words(scene.bands[band])
+
+
+def _words(band: Band) -> str:
+    known: Any = band.unit not in ("1", "unknown")
+    return f"{band.name} [{band.unit}]" if known else band.name

@@ -1,0 +1,380 @@
+"""Cut stacks and an inventory into patches and masks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+
+from zoo.errors import ConfigError, DataError
+from zoo.files import write_json_atomic
+from zoo.rasters.ground import window_bounds
+from zoo.rasters.inventory import Inventory, read_inventory
+from zoo.rasters.patch_files import (
+    COLUMNS,
+    IGNORE,
+    MARK,
+    TABLE,
+    Coverage,
+    Patch,
+    PatchFiles,
+    PatchGrid,
+    Scene,
+    check_free,
+    look_at_scenes,
+    whole_folder,
+)
+from zoo.rasters.patch_overview import OVERVIEW, Drawn, draw_overview
+from zoo.rasters.reading import small_cache
+from zoo.rasters.stacks import Stack
+
+SELECTIONS: tuple[str, ...] = ("all", "positives", "sampled")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CutOptions:
+    """How stacks are cut.
+
+    Attributes:
+        size: side of a patch in pixels; 128 as Landslide4Sense [S].
+        stride: pixels from one patch to the next; None for ``size``.
+        select: "all" patches; "positives", those with a landslide; "sampled", those and ``negatives`` times as many
+            others, drawn at random.
+        negatives: patches without a landslide for each one with, when ``select`` is "sampled".
+        seed: of that draw.
+        min_valid: least share of a patch at which every band is known, 0 to 1.
+        all_touched: a landslide takes every pixel it touches, not those whose centre it covers.
+        scene: name of the only scene; None for tag or file name.
+        date: ISO date of the images; None for the tags.
+        phase: "pre" or "post"; None for the tags.
+        layer: of the inventory.
+        where: SQL condition on the inventory.
+        buffer: metres by which points and lines become areas; None to refuse them.
+        date_column: of the inventory; landslides that the image cannot show are left out.
+
+    Raises:
+        ConfigError: for an option out of range.
+    """
+
+    size: int = 128
+    stride: int | None = None
+    select: str = "all"
+    negatives: float = 1.0
+    seed: int = 0
+    min_valid: float = 0.5
+    all_touched: bool = False
+    scene: str | None = None
+    date: str | None = None
+    phase: str | None = None
+    layer: str | None = None
+    where: str | None = None
+    buffer: float | None = None
+    date_column: str | None = None
+
+    def __post_init__(self) -> None:
+        PatchGrid((1, 1), self.size, self.step)
+        if self.select not in SELECTIONS:
+            raise ConfigError(f"{self.select!r} is no selection", hint=f"There are: {', '.join(SELECTIONS)}")
+        if not 0 <= self.min_valid <= 1:
+            raise ConfigError(f"{self.min_valid} is no share", where="option min_valid", hint="From 0 to 1")
+        if not (self.negatives >= 0 and np.isfinite(self.negatives)):
+            raise ConfigError(f"{self.negatives} is no number of patches", where="option negatives_per_positive")
+
+    @property
+    def step(self) -> int:
+        """The stride that applies."""
+        return self.size if self.stride is None else self.stride
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What became of one scene.
+
+    Attributes:
+        scene: its name.
+        stack: its file.
+        date: ISO date, "" when unknown.
+        phase: "pre" or "post".
+        grid: (rows, columns) of patches.
+        patches: patches written.
+        positives: those with a landslide.
+        too_empty: places left out because too little of them is valid.
+        unselected: places left out by the selection.
+        landslides: landslides of the inventory in the scene.
+        drawn: those that cover at least one pixel that no later one covers.
+        landslide_pixels: valid pixels of the scene under a landslide, each counted once.
+        kept_pixels: those of them in the patches, each counted once.
+        valid_pixels: valid pixels of the patches, as often as a patch holds them.
+        mask_pixels: pixels of value 1 in the masks, as often as a patch holds them.
+        areas: smallest, median and largest landslide in m2; None when coordinates are in degrees.
+        notes: what happened to the inventory and what is doubtful, in words.
+    """
+
+    scene: str
+    stack: str
+    date: str
+    phase: str
+    grid: tuple[int, int]
+    patches: int
+    positives: int
+    too_empty: int
+    unselected: int
+    landslides: int
+    drawn: int
+    landslide_pixels: int
+    kept_pixels: int
+    valid_pixels: int
+    mask_pixels: int
+    areas: tuple[float, float, float] | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is in a folder of patches.
+
+    Attributes:
+        folder: where it is.
+        size: side of a patch in pixels.
+        stride: pixels from one patch to the next.
+        pixel_size: metres, None for degrees.
+        bands: names and units.
+        inventory: the file of the landslides.
+        scenes: one entry a stack.
+    """
+
+    folder: Path
+    size: int
+    stride: int
+    pixel_size: float | None
+    bands: tuple[tuple[str, str], ...]
+    inventory: str
+    scenes: tuple[SceneReport, ...]
+
+
+def cut_patches(
+    stacks: Sequence[Path],
+    inventory: Path,
+    folder: Path,
+    options: CutOptions | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Cut stacks and the landslides on them into patches and masks, in a folder that is whole or absent.
+
+    The folder holds ``images/`` and ``masks/`` (GeoTIFF of equal names), ``tiles.csv`` with the columns
+    :data:`~zoo.rasters.patch_files.COLUMNS`, ``overview.png`` and ``patches.json``. Images are float32 in the
+    stack's units, NaN where the stack has nothing; masks are uint8: 0, 1, and 255 where a band is missing, beyond the
+    raster's edge, or on a landslide of which the date tells too little.
+
+    Args:
+        stacks: one raster a scene, all with the same bands.
+        inventory: vector file of landslides.
+        folder: to be made.
+        options: how; None for the defaults, which need the phase in the stacks' tags.
+        overwrite: replace a folder of patches that is there.
+        progress: called with the scene, and with the number of places looked at and of all.
+
+    Raises:
+        DataError: if a stack or the inventory cannot be read or used, or no patch with a landslide is left.
+        ConfigError: if options or existing files forbid it.
+        ZooError: if the folder cannot be written.
+    """
+    options = options or CutOptions()
+    if not stacks:
+        raise ConfigError("no stack is given")
+    check_free(folder, overwrite=overwrite)
+    scenes = look_at_scenes(stacks, scene=options.scene, date=options.date, phase=options.phase)
+    landslides = [_landslides_of(scene, inventory, options) for scene in scenes]
+    reports, pictures = [], []
+    with small_cache(), whole_folder(folder, overwrite=overwrite) as temporary:
+        for name in ("images", "masks"):
+            (temporary / name).mkdir()
+        with (temporary / TABLE).open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(COLUMNS)
+            for scene, shapes in zip(scenes, landslides, strict=True):
+                with Stack(scene.path) as stack:
+                    cut = _Cut(scene, stack, shapes, options, temporary, progress)
+                    for row in cut.run():
+                        table.writerow(row)
+                reports.append(cut.report())
+                pictures.append(Drawn(scene, shapes, cut.grid, cut.kept, cut.too_empty))
+        if not any(report.patches for report in reports) and all(report.too_empty for report in reports):
+            raise DataError(
+                f"no patch of {options.size} pixels is at least {options.min_valid:.0%} valid",
+                where=scenes[0].path,
+                hint="Cut smaller patches (--size), or keep emptier ones (--min-valid)",
+            )
+        if not any(report.positives for report in reports):
+            raise DataError(
+                "no landslide lies on valid pixels of a patch that is kept",
+                where=inventory,
+                hint="Landslides smaller than a pixel are drawn with --all-touched; --min-valid keeps emptier patches",
+            )
+        draw_overview(pictures, temporary / OVERVIEW)
+        first = scenes[0]
+        report = Report(
+            folder=folder,
+            size=options.size,
+            stride=options.step,
+            pixel_size=first.pixel_size,
+            bands=tuple((band.name, band.unit) for band in first.bands),
+            inventory=str(inventory),
+            scenes=tuple(reports),
+        )
+        write_json_atomic(temporary / MARK, {"options": asdict(options), **_as_json(report)})
+    return report
+
+
+def _landslides_of(scene: Scene, inventory: Path, options: CutOptions) -> Inventory:
+    with Stack(scene.path) as stack:
+        crs, extent = stack.crs, window_bounds(stack.transform, stack.shape)
+    if options.date_column is not None and not scene.date:
+        raise ConfigError(
+            "the date of the image is unknown, so the dates of landslides tell nothing",
+            where=scene.path,
+            hint="Give it with --date",
+        )
+    return read_inventory(
+        inventory,
+        crs,
+        extent,
+        layer=options.layer,
+        where=options.where,
+        buffer=options.buffer,
+        date_column=options.date_column,
+        image_date=date.fromisoformat(scene.date) if scene.date else None,
+        phase=scene.phase,
+    )
+
+
+class _Cut:
+    """One scene on its way into files."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        stack: Stack,
+        inventory: Inventory,
+        options: CutOptions,
+        folder: Path,
+        progress: Progress | None,
+    ) -> None:
+        self.scene, self.stack, self.inventory, self.options, self.progress = scene, stack, inventory, options, progress
+        self.grid = PatchGrid(stack.shape, options.size, options.step)
+        digits = max(3, len(str(max(self.grid.rows, self.grid.columns) - 1)))
+        self.files = PatchFiles(folder, stack, scene.name, scene.slug, scene.date, scene.phase, digits)
+        self.kept: dict[tuple[int, int], bool] = {}
+        self.too_empty: list[tuple[int, int]] = []
+        self._coverage = Coverage(self.grid)
+        self._drawn: set[int] = set()
+        self._unselected = self._valid = self._mask_pixels = 0
+
+    def run(self) -> Iterator[tuple[Any, ...]]:
+        """Write the patches; yield their rows of the table, line by line, and drawn negatives at the end.
+
+        Raises:
+            DataError: if the stack is all nodata, or truncated.
+        """
+        negatives = []
+        seen = False
+        for done, place in enumerate(self.grid, start=1):
+            patch = self._cut(*place)
+            seen = seen or patch.valid_share > 0
+            if patch.valid_share < self.options.min_valid or patch.valid_share == 0:
+                self.too_empty.append(place)
+            elif patch.landslide_pixels or self.options.select == "all":
+                yield self._write(patch)
+            elif self.options.select == "sampled":
+                negatives.append(place)
+            else:
+                self._unselected += 1
+            if self.progress is not None:
+                self.progress(self.scene.name, done, len(self.grid))
+        if not seen:
+            raise DataError(
+                "has no pixel at which every band is known",
+                where=self.scene.path,
+                hint="Is a band all nodata? zoo describe shows how much of each is valid",
+            )
+        wanted = min(len(negatives), round(self.options.negatives * len(self.kept)))
+        rng = np.random.default_rng(self.options.seed)
+        for index in sorted(rng.choice(len(negatives), wanted, replace=False)) if wanted else ():
+            yield self._write(self._cut(*negatives[index]))
+        self._unselected += len(negatives) - wanted
+
+    def report(self) -> SceneReport:
+        """What became of the scene, after :meth:`run`."""
+        notes = [*self.scene.notes, *self.inventory.notes]
+        areas = self.inventory.areas()
+        missing = len(self.inventory.shapes) - len(self._drawn)
+        if missing and not self.options.all_touched:
+            notes.append(
+                f"{missing} landslides cover the centre of no pixel, or none that another does not cover: --all-touched"
+            )
+        lost = self._coverage.total - self._coverage.kept
+        if lost:
+            notes.append(
+                f"{lost} of {self._coverage.total} landslide pixels are in no patch: those patches are less than "
+                f"{self.options.min_valid:.0%} valid (--min-valid)"
+            )
+        return SceneReport(
+            scene=self.scene.name,
+            stack=str(self.scene.path),
+            date=self.scene.date,
+            phase=self.scene.phase,
+            grid=(self.grid.rows, self.grid.columns),
+            patches=len(self.kept),
+            positives=sum(self.kept.values()),
+            too_empty=len(self.too_empty),
+            unselected=self._unselected,
+            landslides=len(self.inventory.shapes),
+            drawn=len(self._drawn),
+            landslide_pixels=self._coverage.total,
+            kept_pixels=self._coverage.kept,
+            valid_pixels=self._valid,
+            mask_pixels=self._mask_pixels,
+            areas=None if areas is None else (float(areas.min()), float(np.median(areas)), float(areas.max())),
+            notes=tuple(notes),
+        )
+
+    def _cut(self, row: int, column: int) -> Patch:
+        size = self.options.size
+        window = self.grid.window(row, column)
+        pixels = self.stack.read(window)
+        valid = np.isfinite(pixels).all(axis=0)
+        x, y = self.stack.transform * (window.col_off, window.row_off)
+        transform = self.stack.transform * Affine.translation(window.col_off, window.row_off)
+        numbers = self.inventory.burn(transform, valid.shape, all_touched=self.options.all_touched)
+        self._drawn.update(np.unique(np.abs(numbers[numbers != 0])).tolist())
+        landslide = (numbers > 0) & valid
+        self._coverage.count(window, landslide)
+        image: NDArray[np.float32] = np.full((len(pixels), size, size), np.nan, np.float32)
+        image[:, : window.height, : window.width] = np.where(np.isfinite(pixels), pixels, np.nan)
+        mask = np.full((size, size), IGNORE, np.uint8)
+        mask[: window.height, : window.width] = np.where(valid & (numbers >= 0), landslide, IGNORE)
+        return Patch(row, column, image, mask, float(valid.sum()) / size**2, int(landslide.sum()), (x, y))
+
+    def _write(self, patch: Patch) -> tuple[Any, ...]:
+        self.kept[patch.row, patch.column] = patch.landslide_pixels > 0
+        self._coverage.keep(self.grid.window(patch.row, patch.column))
+        self._valid += round(patch.valid_share * self.options.size**2)
+        self._mask_pixels += patch.landslide_pixels
+        return self.files.write(patch)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    values = asdict(replace(report, folder=Path()))
+    del values["folder"]
+    return values

@@ -1,0 +1,422 @@
+"""Compute the channels of a stack from aligned bands."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from zoo.errors import ConfigError, DataError
+from zoo.physics import (
+    PAPER_CHANNELS,
+    FeatureRange,
+    IndexParameters,
+    OptramEdges,
+    landslide_index,
+    ndbi,
+    ndmi,
+    ndvi,
+    ndwi,
+    rainfall_factor,
+    scale_moisture,
+    slope_degrees,
+    transformed_swir,
+)
+from zoo.physics.arrays import FloatArray
+from zoo.physics.lsi import NegativeIndexWarning
+from zoo.physics.running import RunningStatistics
+from zoo.physics.slope_safety import SAFETY_CHANNELS, Soil, safety_channels
+from zoo.rasters.alignment import AlignedBand, Values, physical
+from zoo.rasters.cog import StackWriter
+from zoo.rasters.grid import grid_crs
+from zoo.rasters.ground import linear_metres
+from zoo.rasters.layers import OPTICAL, Layer
+from zoo.rasters.optical import Calibration, clouded
+
+Moisture = Literal["product", "optram", "ndmi", "none"]
+
+MOISTURE_SOURCES: tuple[Moisture, ...] = ("product", "optram", "ndmi", "none")
+STR = "STR"
+"""Transformed SWIR, computed instead of SMI on the way to OPTRAM."""
+
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "NDBI": ("swir", "nir"),
+    "NDVI": ("nir", "red"),
+    "NDWI": ("green", "nir"),
+    "slope": ("dem",),
+    "DEM": ("dem",),
+}
+_SMI_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "product": ("moisture",),
+    "optram": ("swir2", "nir", "red"),
+    "ndmi": ("nir", "swir"),
+}
+VALID_RANGES = {band.name: (band.valid_min or 0.0, band.valid_max or 0.0) for band in PAPER_CHANNELS}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which channels are made.
+
+    Attributes:
+        channels: names, in the paper's order.
+        missing: why the others are not made.
+        moisture: source of the SMI; "none" when there is no SMI.
+    """
+
+    channels: tuple[str, ...]
+    missing: Mapping[str, str]
+    moisture: Moisture
+
+
+def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Collection[str]) -> Plan:
+    """Decide which of the seven channels the given files allow.
+
+    Args:
+        roles: of the files that are given.
+        moisture: source of the SMI; None for the product where one is given.
+        weights: channels that the risk index is made of.
+
+    Raises:
+        ConfigError: if the source of the SMI needs a file that is not given, or all but it is given and no source is
+            named.
+        DataError: if no channel can be made.
+    """
+    missing = {}
+    for name, needed in _NEEDS.items():
+        absent = [role for role in needed if role not in roles]
+        if absent:
+            missing[name] = f"no {' and no '.join(absent)}"
+    if moisture is None and "moisture" in roles:
+        moisture = "product"
+    if moisture is None or moisture == "none":
+        if moisture is None and not missing:
+            raise ConfigError(
+                "no source of soil moisture is chosen, and there are three",
+                where="SMI",
+                hint="--moisture FILE (a coarse product: SMAP, ERA5-Land), --optram B12.tif, or --moisture ndmi (which "
+                "is -NDBI over again); --moisture none leaves SMI and LSI out",
+            )
+        missing["SMI"] = "no source of soil moisture"
+    else:
+        absent = [role for role in _SMI_NEEDS[moisture] if role not in roles]
+        if absent:
+            raise ConfigError(f"SMI by {moisture} needs {' and '.join(absent)}", where="SMI", hint="Give the file")
+    features = [name for name in weights if name in missing]
+    if features:
+        missing["LSI"] = f"no {', no '.join(features)}"
+    channels = tuple(band.name for band in PAPER_CHANNELS if band.name not in missing)
+    if not channels:
+        raise DataError(
+            "no channel can be made of " + (", ".join(sorted(roles)) or "nothing"),
+            hint="The fewest are a DEM (slope, DEM), or red and NIR (NDVI)",
+        )
+    ordered = {band.name: missing[band.name] for band in PAPER_CHANNELS if band.name in missing}
+    return Plan(channels, ordered, "none" if moisture is None else moisture)
+
+
+class ChannelMaker:
+    """Computes a window's channels, all but those that need the whole scene first (SMI by OPTRAM, LSI).
+
+    Args:
+        plan: what is to be made.
+        bands: by role, on one grid.
+        calibrations: of the optical bands, by role.
+        moisture_range: dry and saturated value of the moisture product.
+
+    Attributes:
+        outside: pixels by channel that were outside the channel's valid range and became nodata.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        bands: Mapping[str, AlignedBand],
+        calibrations: Mapping[str, Calibration],
+        moisture_range: tuple[float, float],
+    ) -> None:
+        self._plan, self._bands, self._calibrations = plan, bands, calibrations
+        self._moisture_range = moisture_range
+        self.outside: dict[str, int] = {}
+
+    def make(self, window: Window) -> dict[str, Values]:
+        """Give the channels of a window by name, float32, NaN where there is nothing; ``STR`` for SMI by OPTRAM.
+
+        Raises:
+            DataError: if a file is truncated there.
+        """
+        wanted = set(self._plan.channels)
+        made: dict[str, Values] = {}
+        if "DEM" in wanted:
+            made["slope"], made["DEM"] = self._terrain(window)
+        optical = {role: self._reflectance(role, window) for role in OPTICAL if role in self._bands}
+        if "NDBI" in wanted:
+            made["NDBI"] = _single(ndbi(optical["swir"], optical["nir"]))
+        if "NDVI" in wanted:
+            made["NDVI"] = _single(ndvi(optical["nir"], optical["red"]))
+        if "NDWI" in wanted:
+            made["NDWI"] = _single(ndwi(optical["green"], optical["nir"]))
+        if self._plan.moisture == "optram":
+            made[STR] = _single(transformed_swir(optical["swir2"]))
+        elif self._plan.moisture == "ndmi":
+            # The index lies in [-1, 1], and the channel in [0, 1].
+            made["SMI"] = (_single(ndmi(optical["nir"], optical["swir"])) + np.float32(1)) / np.float32(2)
+        elif self._plan.moisture == "product":
+            made["SMI"] = _single(scale_moisture(physical(self._bands["moisture"], window), *self._moisture_range))
+        for name, values in made.items():
+            if name in VALID_RANGES:
+                self.outside[name] = self.outside.get(name, 0) + clear_outside(values, name)
+        return made
+
+    def _reflectance(self, role: str, window: Window) -> Values:
+        values = self._calibrations[role].apply(self._bands[role].read(window))
+        if "scl" in self._bands:
+            values[clouded(self._bands["scl"].read(window))] = np.nan
+        return values
+
+    def _terrain(self, window: Window) -> tuple[Values, Values]:
+        """Slope and elevation; Horn's window reaches one pixel beyond, where the grid goes on."""
+        band = self._bands["dem"]
+        rows, columns = band.grid.shape
+        top, left = min(window.row_off, 1), min(window.col_off, 1)
+        bottom = min(rows - window.row_off - window.height, 1)
+        right = min(columns - window.col_off - window.width, 1)
+        wide = Window(
+            window.col_off - left, window.row_off - top, window.width + left + right, window.height + top + bottom
+        )
+        inner = (slice(top, top + window.height), slice(left, left + window.width))
+        elevation = physical(band, wide)
+        # Counted before the rim is cleared too: a rim is another window's.
+        self.outside["DEM"] = self.outside.get("DEM", 0) + clear_outside(elevation[inner], "DEM")
+        clear_outside(elevation, "DEM")
+        metres = linear_metres(grid_crs(band.grid))
+        transform = band.grid.transform
+        slope = _single(slope_degrees(elevation, (-transform.e * metres, transform.a * metres)))
+        return slope[inner].copy(), elevation[inner].copy()
+
+
+def clear_outside(values: Values, channel: str) -> int:
+    """Turn what the channel cannot hold into NaN, in place, and count it."""
+    low, high = VALID_RANGES[channel]
+    with np.errstate(invalid="ignore"):
+        outside = (values < low) | (values > high)
+    count = int(outside.sum())
+    if count:
+        values[outside] = np.nan
+    return count
+
+
+def _single(values: FloatArray) -> Values:
+    return values.astype(np.float32, copy=False)
+
+
+VOLUMETRIC = (0.0, 0.5)
+"""m3/m3 from dry to saturated: half the volume of a loam is pores [O]."""
+
+_UNITS = {
+    "m3/m3": VOLUMETRIC,
+    "m3 m-3": VOLUMETRIC,
+    "m**3 m**-3": VOLUMETRIC,
+    "m^3/m^3": VOLUMETRIC,
+    "cm3/cm3": VOLUMETRIC,
+    "cm3 cm-3": VOLUMETRIC,
+    "1": (0.0, 1.0),
+    "%": (0.0, 100.0),
+    "percent": (0.0, 100.0),
+}
+
+
+def moisture_range(layer: Layer, numbers: NDArray[np.float32]) -> tuple[tuple[float, float], str]:
+    """Settle dry and saturated value by the file's unit, or by its numbers when it has none.
+
+    Args:
+        layer: of role ``moisture``.
+        numbers: physical values of some of its pixels.
+
+    Returns:
+        (dry, saturated), and a sentence that says who decided.
+
+    Raises:
+        DataError: if the unit is another one, or the numbers are neither m3/m3 nor a share.
+    """
+    if layer.unit:
+        unit = layer.unit.strip().lower()
+        if unit not in _UNITS:
+            raise DataError(
+                f"soil moisture in {layer.unit!r}",
+                where=layer.path,
+                hint="Say which values are dry and saturated: --moisture-range LOW,HIGH",
+            )
+        low, high = _UNITS[unit]
+        return (low, high), f"{layer.label}: {layer.unit}, {low:g} counts as dry and {high:g} as saturated"
+    known = numbers[np.isfinite(numbers)]
+    if not known.size:
+        return VOLUMETRIC, f"{layer.label}: no pixel within the stack"
+    least, most = float(known.min()), float(known.max())
+    if least < 0 or most > 1:
+        raise DataError(
+            f"soil moisture from {least:.3g} to {most:.3g}, without a unit",
+            where=layer.path,
+            hint="Say which values are dry and saturated: --moisture-range LOW,HIGH (per cent: 0,100)",
+        )
+    low, high = VOLUMETRIC if most <= 0.6 else (0.0, 1.0)
+    kind = "m3/m3" if most <= 0.6 else "a share of saturation"
+    return (low, high), (
+        f"{layer.label}: says no unit; {least:.3g} to {most:.3g} was read as {kind}, {low:g} dry and {high:g} "
+        "saturated. --moisture-range LOW,HIGH says it for certain"
+    )
+
+
+OWN_PERCENTILES = (0.5, 99.5)
+
+
+def finish_optram(
+    writer: StackWriter, edges: OptramEdges, statistics: RunningStatistics, steps: Iterator[Window]
+) -> None:
+    """Turn STR in the band SMI into soil moisture, window by window.
+
+    Args:
+        writer: with STR in the band SMI, and NDVI.
+        edges: of this scene.
+        statistics: of SMI, which is filled.
+        steps: windows that cover the grid once.
+    """
+    for window in steps:
+        values = edges.moisture(writer.read("NDVI", window), writer.read("SMI", window)).astype(np.float32)
+        statistics.add(values)
+        writer.write("SMI", values, window)
+
+
+def settle_ranges(index: IndexParameters, statistics: Mapping[str, RunningStatistics], scene: str) -> IndexParameters:
+    """Give the parameters with ranges: their own, or the 0.5-99.5 percentiles of this scene.
+
+    Args:
+        index: with or without ranges.
+        statistics: of every weighted channel.
+        scene: what this scene is called in the parameters' source.
+
+    Raises:
+        DataError: if a weighted channel is the same all over the scene.
+    """
+    if index.ranges:
+        return index if index.source else replace(index, source="the weights file")
+    ranges = {}
+    for name in index.weights:
+        low, high = (statistics[name].percentile(percent) for percent in OWN_PERCENTILES)
+        if not low < high:
+            raise DataError(
+                f"{name} is {low:.6g} all over the scene, and the index needs a range to scale it with",
+                hint="--weights FILE brings the ranges of another scene; --moisture none leaves SMI and LSI out",
+            )
+        ranges[name] = FeatureRange(low, high)
+    return replace(
+        index, ranges=ranges, source=f"{scene}, its own {OWN_PERCENTILES[0]}-{OWN_PERCENTILES[1]} percentiles"
+    )
+
+
+def rain_factor(
+    index: IndexParameters, rain: tuple[float, float] | None, bands: Mapping[str, AlignedBand]
+) -> tuple[Callable[[Window], FloatArray | float], str]:
+    """Give R_m by window, and the sentence that says where it comes from.
+
+    Args:
+        index: reference rain, exponents and clip.
+        rain: (mm/h, days) for the whole scene.
+        bands: aligned ones; ``rain_intensity`` and ``rain_duration`` among them or not.
+
+    Raises:
+        ConfigError: if rain is given twice, or one of the two rasters alone.
+    """
+    given = [role for role in ("rain_intensity", "rain_duration") if role in bands]
+    clip = index.rain_clip
+    bounds = "not clipped" if clip is None else f"clipped to {clip[0]:g}-{clip[1]:g}"
+    if rain is not None:
+        if given:
+            raise ConfigError("rain is given both as numbers and as a raster")
+        free = float(rainfall_factor(*rain, index.rain_parameters))
+        factor = float(rainfall_factor(*rain, index.rain_parameters, clip))
+        cut = "" if factor == free else f" (clipped from {free:.3g})"
+        return lambda window: factor, f"rain {rain[0]:g} mm/h over {rain[1]:g} days: R_m = {factor:.3g}{cut}"
+    if not given:
+        return lambda window: 1.0, "no rain is given: R_m = 1, the reference rain"
+    if len(given) == 1:
+        raise ConfigError(f"{given[0].replace('_', ' ')} is given without its companion", hint="Give both rasters")
+
+    def by_window(window: Window) -> FloatArray:
+        intensity, duration = (physical(bands[role], window) for role in ("rain_intensity", "rain_duration"))
+        return rainfall_factor(intensity, duration, index.rain_parameters, clip)
+
+    return by_window, f"rain from rasters; R_m {bounds}"
+
+
+def finish_index(
+    writer: StackWriter,
+    index: IndexParameters,
+    factor: Callable[[Window], FloatArray | float],
+    statistics: RunningStatistics,
+    steps: Iterator[Window],
+) -> float:
+    """Write the band LSI, window by window.
+
+    Args:
+        writer: with all weighted channels.
+        index: with ranges.
+        factor: R_m of a window.
+        statistics: of LSI, which is filled.
+        steps: windows that cover the grid once.
+
+    Returns:
+        share of the valid pixels where the weighted sum is negative: more rain lowers the index there.
+    """
+    negative = 0
+    for window in steps:
+        features = {name: writer.read(name, window) for name in index.weights}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NegativeIndexWarning)
+            values = landslide_index(features, index.ranges, factor(window), index.weights).astype(np.float32)
+        negative += int((values < 0.5).sum())
+        statistics.add(values)
+        writer.write("LSI", values, window)
+    return negative / statistics.valid if statistics.valid else 0.0
+
+
+def finish_safety(
+    writer: StackWriter,
+    pixel_metres: float,
+    rain: tuple[float, float],
+    soil: Soil,
+    statistics: Mapping[str, RunningStatistics],
+    steps: Iterator[Window],
+) -> float:
+    """Write the bands wetness and factor_of_safety.
+
+    Args:
+        writer: with slope and DEM, of a size that :func:`zoo.physics.slope_safety.check_size` lets pass.
+        pixel_metres: side of a pixel.
+        rain: intensity in mm/h, duration in days.
+        soil: of the whole scene.
+        statistics: of both bands, which are filled.
+        steps: windows that cover the grid once.
+
+    Returns:
+        share of the known pixels whose factor of safety is below 1.
+
+    Raises:
+        DataError: if the rain is negative or not finite.
+    """
+    rows, columns = writer.grid.shape
+    whole = Window(0, 0, columns, rows)
+    made = safety_channels(writer.read("DEM", whole), writer.read("slope", whole), pixel_metres, rain, soil)
+    for window in steps:
+        part = window.toslices()
+        for band, values in zip(SAFETY_CHANNELS, made, strict=True):
+            cut = np.ascontiguousarray(values[part])
+            statistics[band.name].add(cut)
+            writer.write(band.name, cut, window)
+    known = np.isfinite(made[1])
+    return float(np.mean(made[1][known] < 1)) if known.any() else 0.0

@@ -1,0 +1,559 @@
+"""Build a stack: the paper's seven channels on one grid in one file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+import zoo
+from zoo.errors import ConfigError, DataError
+from zoo.physics import PAPER_CHANNELS, Band, IndexParameters, OptramEdges, OptramFit
+from zoo.physics.running import RunningStatistics
+from zoo.physics.slope_safety import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size
+from zoo.rasters.alignment import AlignedBand, in_unit
+from zoo.rasters.cog import StackWriter
+from zoo.rasters.grid import choose_grid, grid_crs, require_metres, windows
+from zoo.rasters.ground import Bounds, crs_name, crs_unit, linear_metres, utm_code
+from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
+from zoo.rasters.optical import Calibration, Samples, calibrate, check_reflectance, check_swapped, clouded, sample
+from zoo.rasters.stack_channels import (
+    MOISTURE_SOURCES,
+    STR,
+    VOLUMETRIC,
+    ChannelMaker,
+    Moisture,
+    Plan,
+    finish_index,
+    finish_optram,
+    finish_safety,
+    moisture_range,
+    plan_channels,
+    rain_factor,
+    settle_ranges,
+)
+from zoo.rasters.stacks import (
+    FORMAT_VERSION,
+    TAG_DATE,
+    TAG_FORMAT,
+    TAG_PHASE,
+    TAG_RAIN,
+    TAG_SCENE,
+    TAG_SOURCE,
+    TAG_VALID,
+)
+
+PHASES = ("", "pre", "post")
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """How a stack is made; each default is what the paper or the files say.
+
+    Attributes:
+        moisture: source of the SMI: "product", "optram", "ndmi", or "none" to go without SMI and LSI; None for the
+            product where one is given.
+        moisture_range: dry and saturated value of the product, in its unit; None to go by unit and numbers.
+        rain: (intensity in mm/h, duration in days) of the rainfall factor; None for rasters of rain, or a factor of 1.
+        index: weights, ranges and rain parameters of the LSI; ranges from the scene itself where it has none.
+        soil: adds the channels wetness and factor_of_safety of this soil under ``rain``; None to leave them out.
+        save_weights: file that gets the index parameters with the ranges that were used.
+        like: raster whose grid is taken; see :func:`zoo.rasters.grid.choose_grid` for this and the next three.
+        crs, resolution, bounds: another grid.
+        baseline, offset, scale: what the user says of the optical numbers; see
+            :func:`zoo.rasters.optical.calibrate`.
+        phase: "pre" or "post" failure, "" when unknown.
+        force: take bands that look swapped as they are.
+        overwrite: replace a file that is there.
+
+    Raises:
+        ConfigError: for an unknown phase or source of moisture, or a soil without rain.
+    """
+
+    moisture: Moisture | None = None
+    moisture_range: tuple[float, float] | None = None
+    rain: tuple[float, float] | None = None
+    index: IndexParameters = field(default_factory=IndexParameters)
+    soil: Soil | None = None
+    save_weights: Path | None = None
+    like: str | os.PathLike[str] | None = None
+    crs: str | None = None
+    resolution: float | None = None
+    bounds: Bounds | None = None
+    baseline: str | None = None
+    offset: float | None = None
+    scale: float | None = None
+    phase: str = ""
+    force: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.phase not in PHASES:
+            raise ConfigError(f"phase {self.phase!r}", hint="It is pre or post: before or after the landslides")
+        if self.moisture is not None and self.moisture not in MOISTURE_SOURCES:
+            raise ConfigError(f"source of moisture {self.moisture!r}", hint=f"One of: {', '.join(MOISTURE_SOURCES)}")
+        if self.soil is not None and self.rain is None:
+            raise ConfigError(
+                "wetness and factor of safety need the rain as two numbers", hint="Such as --rain 12,2 (mm/h, days)"
+            )
+
+
+@dataclass(frozen=True)
+class StackReport:
+    """What became of a stack.
+
+    Attributes:
+        path: the file.
+        shape: (rows, columns).
+        crs: such as "EPSG:32643".
+        resolution: side of a pixel.
+        unit: of ``resolution``: "m", "degree" or what ``crs`` counts in.
+        statistics: by channel, in the order of the bands.
+        sources: what each channel was made of, in words.
+        missing: channels that were not made, and why.
+        index: parameters of the LSI with the ranges that were used; None without LSI.
+        notes: what was found and decided on the way.
+        warnings: what may spoil the stack.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    crs: str
+    resolution: float
+    unit: str
+    statistics: Mapping[str, RunningStatistics]
+    sources: Mapping[str, str]
+    missing: Mapping[str, str]
+    index: IndexParameters | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+TAG_SOURCES = "SOURCES"
+"""JSON: by role the file's name, band, grid, resampling, offset and scale."""
+
+TAG_INDEX = "LSI_PARAMETERS"
+"""JSON as :class:`zoo.physics.IndexParameters` writes it."""
+
+TAG_NOTES = "NOTES"
+"""JSON: sentences that were told to the user."""
+
+TAG_SOFTWARE = "TIFFTAG_SOFTWARE"
+
+_FORMULAS = {
+    "NDBI": ("(SWIR - NIR) / (SWIR + NIR)", ("swir", "nir")),
+    "NDVI": ("(NIR - Red) / (NIR + Red)", ("nir", "red")),
+    "NDWI": ("(Green - NIR) / (Green + NIR)", ("green", "nir")),
+    "slope": ("Horn (1981)", ("dem",)),
+    "DEM": ("elevation", ("dem",)),
+}
+
+
+def band_sources(
+    plan: Plan,
+    bands: Mapping[str, AlignedBand],
+    calibrations: Mapping[str, Calibration],
+    moisture_range: tuple[float, float],
+    edges: OptramEdges | None,
+    index: IndexParameters | None,
+    soil: Soil | None,
+) -> dict[str, str]:
+    """What each channel was made of and how, in words, by channel."""
+
+    def files(*roles: str) -> str:
+        told = []
+        for role in roles:
+            band = bands[role]
+            how = "" if band.resampling == "none" else f" [{band.resampling}]"
+            told.append(f"{band.layer.label}{how}")
+        return ", ".join(dict.fromkeys(told))
+
+    def optics(*roles: str) -> str:
+        told = dict.fromkeys(calibrations[role].how for role in roles if role in calibrations)
+        mask = f"; masked by {files('scl')}" if "scl" in bands and told else ""
+        return f"; {'; '.join(told)}{mask}" if told else ""
+
+    words = {}
+    for name in plan.channels:
+        if name in _FORMULAS:
+            formula, roles = _FORMULAS[name]
+            words[name] = f"{formula} of {files(*roles)}{optics(*roles)}"
+        elif name == "SMI" and plan.moisture == "product":
+            low, high = moisture_range
+            words[name] = f"coarse product {files('moisture')}, {low:g} to {high:g} scaled to 0-1"
+        elif name == "SMI" and plan.moisture == "ndmi":
+            words[name] = f"(NDMI + 1) / 2 of {files('nir', 'swir')}: -NDBI over again{optics('nir', 'swir')}"
+        elif name == "SMI" and edges is not None:
+            words[name] = (
+                f"OPTRAM (Sadeghi et al. 2017) of {files('swir2', 'nir', 'red')}; STR dry {edges.dry_intercept:.4g} + "
+                f"{edges.dry_slope:.4g} NDVI, wet {edges.wet_intercept:.4g} + {edges.wet_slope:.4g} NDVI"
+                f"{optics('swir2', 'nir', 'red')}"
+            )
+        elif name == "LSI" and index is not None:
+            terms = " ".join(f"{weight:+g} {channel}" for channel, weight in index.weights.items())
+            words[name] = f"sigmoid(R_m ({terms})), channels scaled to 0-1 with the ranges of {index.source}"
+    if soil is not None:
+        words |= {name: f"{source}; one soil everywhere: {soil}" for name, source in SAFETY_SOURCES.items()}
+    return words
+
+
+def band_tags(band: Band, source: str, statistics: RunningStatistics) -> dict[str, str]:
+    """Tags of one band: source, valid range, statistics."""
+    bounds = {name: f"{bound:g}" for name, bound in zip(TAG_VALID, (band.valid_min, band.valid_max), strict=True)}
+    return {TAG_SOURCE: source, "LONG_NAME": band.description, **bounds, **statistics.tags()}
+
+
+def file_tags(
+    sources: Sources,
+    options: StackOptions,
+    bands: Mapping[str, AlignedBand],
+    calibrations: Mapping[str, Calibration],
+    index: IndexParameters | None,
+    notes: Sequence[str],
+) -> dict[str, str]:
+    """Tags of the file; those of which nothing is known are left out."""
+    tags = {
+        TAG_FORMAT: FORMAT_VERSION,
+        TAG_SCENE: sources.scene,
+        TAG_DATE: sources.date,
+        TAG_PHASE: options.phase,
+        TAG_RAIN: "" if options.rain is None else f"{options.rain[0]:g},{options.rain[1]:g}",
+        "SOIL": "" if options.soil is None else str(options.soil),
+        TAG_SOURCES: _json({role: _entry(band, calibrations.get(role)) for role, band in bands.items()}),
+        TAG_INDEX: "" if index is None else _json(index.to_dict()),
+        TAG_NOTES: _json(list(notes)) if notes else "",
+        "BASELINE": options.baseline or sources.baseline,
+        TAG_SOFTWARE: f"landslide-zoo {zoo.__version__}",
+    }
+    return {name: text for name, text in tags.items() if text}
+
+
+def _entry(band: AlignedBand, calibration: Calibration | None) -> dict[str, object]:
+    layer = band.layer
+    entry: dict[str, object] = {
+        "file": layer.label,
+        "band": layer.file.band,
+        "crs": crs_name(layer.crs),
+        "pixel_m": round(layer.pixel_metres, 3),
+        "resampling": band.resampling,
+    }
+    if calibration is not None:
+        entry |= {"offset": calibration.offset, "scale": calibration.scale, "calibration": calibration.how}
+    return entry
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+WINDOW = 1024
+"""Side of the squares that are worked on: ten bands of 4 MB at a time."""
+
+_FEET = frozenset({"ft", "foot", "feet", "us-ft", "us survey foot", "ftus"})
+_USED_BY = {
+    "NDBI": {"swir", "nir"},
+    "NDVI": {"nir", "red"},
+    "NDWI": {"green", "nir"},
+    "slope": {"dem"},
+    "DEM": {"dem"},
+    "LSI": {"rain_intensity", "rain_duration"},
+}
+_SMI_USES = {"product": {"moisture"}, "optram": {"swir2", "nir", "red"}, "ndmi": {"nir", "swir"}, "none": set[str]()}
+
+
+def build_stack(
+    sources: Sources,
+    out: str | os.PathLike[str],
+    options: StackOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> StackReport:
+    """Make a stack: the same as the command ``zoo stack``.
+
+    Memory stays the same for any size of scene. ``out`` appears when it is whole.
+
+    Args:
+        sources: files by role.
+        out: a GeoTIFF; :class:`zoo.rasters.stacks.Stack` reads it.
+        options: all others; see :class:`StackOptions`.
+        progress: called with (windows done, all windows).
+
+    Returns:
+        what was made, of what, and what is doubtful about it. No Python warning is issued: read ``warnings``.
+
+    Raises:
+        ZooError: if a file is missing, damaged, without CRS or all nodata, inputs do not overlap, the grid is in
+            degrees and a slope is wanted, options contradict each other, bands look swapped, or the disk is full.
+    """
+    options = options or StackOptions()
+    path = Path(out)
+    _check_output(path, sources, options)
+    plan = plan_channels(sources.files, options.moisture, options.index.weights)
+    used = _used_roles(plan, sources)
+    layers = {role: open_layer(role, sources.files[role]) for role in used}
+    grid = choose_grid(
+        list(layers.values()),
+        like=options.like,
+        crs=options.crs,
+        resolution=options.resolution,
+        bounds=options.bounds,
+    )
+    _check_terrain(plan, layers, grid)
+    if options.soil is not None:
+        _check_flow(plan, grid)
+    with ExitStack() as exits:
+        bands = {role: exits.enter_context(AlignedBand(layer, grid)) for role, layer in layers.items()}
+        scene = _Scene(sources, options, plan, bands, path.name)
+        writer = exits.enter_context(StackWriter(path, grid, scene.output))
+        scene.fill(writer, progress)
+        return scene.publish(writer)
+
+
+class _Scene:
+    """A stack while it is made."""
+
+    def __init__(
+        self, sources: Sources, options: StackOptions, plan: Plan, bands: Mapping[str, AlignedBand], name: str
+    ) -> None:
+        self._sources, self._options, self._bands, self._name = sources, options, bands, name
+        self._layers = {role: band.layer for role, band in bands.items()}
+        self._grid: GeoBox = next(iter(bands.values())).grid
+        self._notes: list[str] = list(sources.notes)
+        self._warnings: list[str] = []
+        self._plan = plan
+        self._index: IndexParameters | None = None
+        self._edges: OptramEdges | None = None
+        samples = sample(bands)
+        for role, values in samples.items():
+            if not np.isfinite(values).any():
+                raise DataError("is nodata all over the stack's grid", where=self._layers[role].path)
+        self._calibrations = self._settle_optics(samples)
+        self._moisture_range = self._settle_moisture(samples)
+        self._factor, rain_note = rain_factor(options.index, options.rain, bands)
+        if "LSI" in plan.channels:
+            self._notes.append(rain_note)
+        self._tell_grid()
+        self.output: tuple[Band, ...] = tuple(band for band in PAPER_CHANNELS if band.name in plan.channels)
+        if options.soil is not None:
+            self.output += SAFETY_CHANNELS
+        self._statistics = {band.name: RunningStatistics(band) for band in self.output}
+
+    def _settle_optics(self, samples: Samples) -> dict[str, Calibration]:
+        optical = {role: layer for role, layer in self._layers.items() if role in OPTICAL}
+        if not optical:
+            return {}
+        options = self._options
+        calibrations, notes = calibrate(
+            optical,
+            samples,
+            found_baseline=self._sources.baseline,
+            baseline=options.baseline,
+            offset=options.offset,
+            scale=options.scale,
+        )
+        self._notes += notes
+        reflectances = {role: calibrations[role].apply(samples[role]) for role in optical}
+        if "scl" in samples:
+            for values in reflectances.values():
+                values[clouded(samples["scl"])] = np.nan
+        self._warnings += check_reflectance(reflectances, calibrations)
+        if "nir" in optical:
+            try:
+                check_swapped(reflectances, self._layers["nir"].path)
+            except DataError as error:
+                if not options.force:
+                    raise
+                self._warnings.append(f"{error.problem} Taken as they are, as told")
+        return calibrations
+
+    def _settle_moisture(self, samples: Samples) -> tuple[float, float]:
+        if self._plan.moisture == "ndmi":
+            self._warnings.append(
+                "SMI is NDMI, which is -NDBI: the channel adds no information, and weights on both cancel"
+            )
+        if self._plan.moisture == "optram":
+            self._notes.append("SMI by OPTRAM is modelled from B12 and NDVI; no radiometer sees soil moisture at 10 m")
+        if self._plan.moisture != "product":
+            return VOLUMETRIC
+        layer = self._layers["moisture"]
+        if layer.pixel_metres > 2 * abs(self._grid.resolution.x):
+            self._notes.append(
+                f"{layer.label}: pixels of {layer.pixel_metres:.0f} m were interpolated; SMI tells regions apart, "
+                "not slopes"
+            )
+        if self._options.moisture_range is not None:
+            return self._options.moisture_range
+        found, note = moisture_range(layer, in_unit(layer, samples["moisture"]))
+        self._notes.append(note)
+        return found
+
+    def _tell_grid(self) -> None:
+        crs = grid_crs(self._grid)
+        for layer in self._layers.values():
+            if layer.crs != crs:
+                how = self._bands[layer.role].resampling
+                told = f"{layer.label}: reprojected from {crs_name(layer.crs)} to {crs_name(crs)} ({how})"
+                if told not in self._notes:
+                    self._notes.append(told)
+        if crs.is_geographic:
+            box = self._grid.boundingbox
+            zone = utm_code((box.left, box.bottom, box.right, box.top), crs)
+            self._warnings.append(
+                f"the grid is in degrees: its pixels are not square on the ground, and landslides are measured in "
+                f"metres. --crs {zone} projects it"
+            )
+
+    def fill(self, writer: StackWriter, progress: Callable[[int, int], None] | None) -> None:
+        """Write every channel, in one pass over the inputs and up to three over what was written."""
+        squares = windows(self._grid, WINDOW)
+        later = (self._plan.moisture == "optram", "LSI" in self._plan.channels, self._options.soil is not None)
+        passes = 1 + sum(later)
+        done = 0
+
+        def steps() -> Iterator[Window]:
+            nonlocal done
+            for window in squares:
+                yield window
+                done += 1
+                if progress is not None:
+                    progress(done, passes * len(squares))
+
+        maker = ChannelMaker(self._plan, self._bands, self._calibrations, self._moisture_range)
+        fit = OptramFit()
+        for window in steps():
+            made = maker.make(window)
+            if STR in made:
+                fit.add(made["NDVI"], made[STR])
+                writer.write("SMI", made.pop(STR), window)
+            for name in self._statistics.keys() & made.keys():
+                self._statistics[name].add(made[name])
+                writer.write(name, made[name], window)
+        self._check_filled(maker)
+        if self._plan.moisture == "optram":
+            self._edges = fit.edges()
+            finish_optram(writer, self._edges, self._statistics["SMI"], steps())
+        if "LSI" in self._plan.channels:
+            self._fill_index(writer, steps())
+        self._fill_safety(writer, steps())
+
+    def _fill_safety(self, writer: StackWriter, steps: Iterator[Window]) -> None:
+        options = self._options
+        if options.soil is None or options.rain is None:
+            return
+        unstable = finish_safety(writer, _metres(self._grid), options.rain, options.soil, self._statistics, steps)
+        self._notes.append(f"factor of safety below 1 on {unstable:.1%} of the area, with one soil everywhere")
+
+    def _fill_index(self, writer: StackWriter, steps: Iterator[Window]) -> None:
+        self._index = settle_ranges(self._options.index, self._statistics, self._sources.scene or self._name)
+        if not self._options.index.ranges:
+            self._notes.append(
+                "LSI is scaled with this scene's own 0.5-99.5 percentiles, so it compares slopes within it alone: "
+                "--save-weights FILE stores them, and --weights FILE scales the next scene with them"
+            )
+        negative = finish_index(writer, self._index, self._factor, self._statistics["LSI"], steps)
+        rain = self._options.rain is not None or "rain_intensity" in self._bands
+        if negative > 0.001 and rain:
+            self._warnings.append(
+                f"the weighted sum of the LSI is negative in {negative:.1%} of the pixels: more rain lowers the "
+                "index there"
+            )
+        if self._statistics["LSI"].valid == 0:
+            raise DataError("no pixel has all the channels that the LSI is made of")
+
+    def _check_filled(self, maker: ChannelMaker) -> None:
+        pixels = math.prod(self._grid.shape)
+        for name, count in maker.outside.items():
+            if count > 0.001 * pixels:
+                band = next(band for band in PAPER_CHANNELS if band.name == name)
+                self._warnings.append(
+                    f"{name}: {count / pixels:.1%} of the pixels were outside {band.valid_min:g} to {band.valid_max:g}"
+                    f"{'' if band.unit == '1' else ' ' + band.unit} and became nodata"
+                )
+        for name, statistics in self._statistics.items():
+            later = name not in self._plan.channels or name == "LSI"
+            later = later or (name == "SMI" and self._plan.moisture == "optram")
+            if not later and statistics.valid == 0:
+                raise DataError("not one pixel has a value: clouds, nodata or the wrong scale everywhere", where=name)
+
+    def publish(self, writer: StackWriter) -> StackReport:
+        """Put everything into its tags, give the file its name, and report."""
+        options = self._options
+        words = band_sources(
+            self._plan, self._bands, self._calibrations, self._moisture_range, self._edges, self._index, options.soil
+        )
+        tags = file_tags(
+            self._sources, options, self._bands, self._calibrations, self._index, (*self._warnings, *self._notes)
+        )
+        writer.publish(
+            tags, {band.name: band_tags(band, words[band.name], self._statistics[band.name]) for band in self.output}
+        )
+        if options.save_weights is not None and self._index is not None:
+            self._index.save(options.save_weights)
+        return StackReport(
+            path=writer.path,
+            shape=(self._grid.shape[0], self._grid.shape[1]),
+            crs=crs_name(grid_crs(self._grid)),
+            resolution=float(self._grid.resolution.x),
+            unit=crs_unit(grid_crs(self._grid)),
+            statistics=self._statistics,
+            sources=words,
+            missing=self._plan.missing,
+            index=self._index,
+            notes=tuple(self._notes),
+            warnings=tuple(self._warnings),
+        )
+
+
+def _check_output(path: Path, sources: Sources, options: StackOptions) -> None:
+    if path.is_dir():
+        raise ConfigError("is a folder", where=path, hint="Name a file, such as stack.tif")
+    if path.exists():
+        if any(Path(file.path).exists() and path.samefile(file.path) for file in sources.files.values()):
+            raise ConfigError("is one of the inputs", where=path, hint="Name another file for the stack")
+        if not options.overwrite:
+            raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+
+
+def _used_roles(plan: Plan, sources: Sources) -> list[str]:
+    used = set(_SMI_USES[plan.moisture])
+    for name in plan.channels:
+        used |= _USED_BY.get(name, set())
+    if used & set(OPTICAL):
+        used.add("scl")
+    return [role for role in sources.files if role in used]
+
+
+def _check_flow(plan: Plan, grid: GeoBox) -> None:
+    if "DEM" not in plan.channels:
+        raise ConfigError("wetness and factor of safety need an elevation", hint="Give it with --dem FILE")
+    if not math.isclose(abs(grid.resolution.x), abs(grid.resolution.y), rel_tol=1e-6):
+        raise DataError(
+            f"flow of water needs square pixels, and these are {abs(grid.resolution.x):g} x {abs(grid.resolution.y):g}",
+            hint="Give the grid one side with --resolution",
+        )
+    check_size((grid.shape[0], grid.shape[1]))
+
+
+def _metres(grid: GeoBox) -> float:
+    """Side of a pixel in metres."""
+    return abs(float(grid.resolution.x)) * linear_metres(grid_crs(grid))
+
+
+def _check_terrain(plan: Plan, layers: Mapping[str, Layer], grid: GeoBox) -> None:
+    if "slope" not in plan.channels:
+        return
+    require_metres(grid)
+    unit = layers["dem"].unit
+    if unit.strip().lower() in _FEET:
+        raise DataError(
+            f"elevation in {unit}",
+            where=layers["dem"].path,
+            hint="Turn it into metres: gdal_calc.py -A DEM --calc=A*0.3048 --outfile=OUT",
+        )
