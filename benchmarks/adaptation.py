@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from zoo.bench.config import DataSource
+from zoo.datasets.source import DataSource
 from zoo.mapping.inference import TileForward
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle

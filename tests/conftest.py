@@ -134,9 +134,11 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bundle of a small U-Net that finds the ellipses of ``patches``; tests copy it to change it."""
-    from zoo.bench.config import SPLITS, DataSource, TrialConfig
+    from zoo.bench.config import TrialConfig
     from zoo.bench.trial import run_trial
     from zoo.bench.worker import TrialJob
+    from zoo.datasets.base import SPLITS
+    from zoo.datasets.source import DataSource
     from zoo.training.recipes import get_recipe
 
     folder = tmp_path_factory.mktemp("trained")

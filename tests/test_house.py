@@ -69,6 +69,7 @@ TORCH_FREE = (
     "datasets/builtin.py",
     "datasets/download.py",
     "datasets/archives.py",
+    "datasets/source.py",
     "datasets/sen12landslides/__init__.py",
     "evaluation/specs.py",
     "training/specs.py",

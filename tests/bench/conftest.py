@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from zoo import registry
-from zoo.bench.config import SPLITS, DataSource, TrialConfig
+from zoo.bench.config import TrialConfig
 from zoo.bench.results import TrialResult
+from zoo.datasets.base import SPLITS
+from zoo.datasets.source import DataSource
 from zoo.training.recipes import get_recipe
 
 IMAGES = 60

@@ -9,8 +9,9 @@ import pytest
 
 from zoo.bench.benchmark import Benchmark, Entry, Setting, settings_of
 from zoo.bench.benchmark_file import load_benchmark
-from zoo.bench.config import Adapting, DataSource, TrialConfig
+from zoo.bench.config import Adapting, TrialConfig
 from zoo.bench.paper import TABLES, paper_row
+from zoo.datasets.source import DataSource
 from zoo.errors import ZooError
 
 FILES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.toml"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.bench.config import DataSource, TrialConfig, select_models
+from zoo.bench.config import TrialConfig, select_models
+from zoo.datasets.source import DataSource
 from zoo.errors import DataError, UnknownNameError, ZooError
 from zoo.training.recipes import get_recipe
 

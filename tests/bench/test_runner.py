@@ -17,12 +17,14 @@ import pytest
 from torch.utils.data import DataLoader
 
 from tests.conftest import PATIENCE_S
-from zoo.bench.config import SPLITS, Adapting, DataSource, TrialConfig
+from zoo.bench.config import Adapting, TrialConfig
 from zoo.bench.executors import LocalExecutor, on_slot
 from zoo.bench.results import TrialResult, load_results, result_path
 from zoo.bench.runner import Runner
 from zoo.bench.worker import TrialJob
 from zoo.datasets.audit import AuditSummary
+from zoo.datasets.base import SPLITS
+from zoo.datasets.source import DataSource
 from zoo.errors import ResultError, ZooError
 from zoo.training.bundle import Bundle
 from zoo.training.evaluate import evaluate

@@ -190,7 +190,7 @@ def test_rounds_begin_with_another_model_and_are_pooled(monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_models_are_timed_in_processes_of_their_own(patches: Path) -> None:
-    from zoo.bench.config import DataSource
+    from zoo.datasets.source import DataSource
 
     data = DataSource("folder", {"root": str(patches), "group_column": "scene"})
     small = {"widths": [4, 8, 8, 8, 8]}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.bench.config import DataSource
 from zoo.cli import run
+from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import compute_statistics
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle

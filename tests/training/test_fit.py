@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.bench.config import DataSource
 from zoo.datasets.augmentation import TrainingAugmentation
 from zoo.datasets.datamodule import PatchDataModule
+from zoo.datasets.source import DataSource
 from zoo.errors import ResultError
 from zoo.registry import create_model
 from zoo.training.evaluate import evaluate

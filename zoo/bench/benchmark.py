@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from zoo.bench.config import Adapting, DataSource, TrialConfig
+from zoo.bench.config import Adapting, TrialConfig
+from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, UnknownNameError, ZooError, suggestion
 from zoo.registry import catalogue
 from zoo.training.recipes import Recipe, get_recipe

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from zoo.bench.benchmark import Benchmark, Entry
-from zoo.bench.config import ADAPTED_BY, Adapting, DataSource
+from zoo.bench.config import ADAPTED_BY, Adapting
 from zoo.bench.paper import TABLES
+from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, UnknownNameError, ZooError, suggestion
 from zoo.registry import catalogue, check_options, list_datasets
 from zoo.training.recipes import Recipe, get_recipe

@@ -4,74 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from zoo.errors import DataError, UnknownNameError, ZooError, suggestion
-from zoo.registry import catalogue, create_dataset, list_datasets, list_models
+from zoo.datasets.source import DataSource
+from zoo.errors import UnknownNameError, ZooError, suggestion
+from zoo.registry import list_models
 from zoo.training.recipes import Recipe
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.datasets.base import PatchDataset
-
-SPLITS = ("train", "val", "test")
 AdaptedBy = Literal["split", "group"]
 ADAPTED_BY: tuple[AdaptedBy, ...] = get_args(AdaptedBy)
 _NAMING = ("title", "benchmark", "setting", "paper", "baseline")
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """A registered data set with its options; JSON can hold it.
-
-    Attributes:
-        name: registered name.
-        options: keyword arguments, ``root`` among them where there is one.
-    """
-
-    name: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str, options: dict[str, Any] | None = None) -> DataSource:
-        """A data set by its registered name, or the ``folder`` data set on a path.
-
-        Raises:
-            ZooError: if it is neither, with the nearest names.
-        """
-        options = dict(options or {})
-        if text in catalogue().datasets:
-            return cls(text, options)
-        path = Path(text)
-        if path.is_dir():
-            return cls("folder", {"root": str(path.resolve()), **options})
-        if path.exists():
-            raise DataError("is a file", where=text, hint="Name the folder that holds images and masks")
-        if path.parent != Path() or text.startswith((".", "~")):
-            raise DataError("there is no such folder", where=text)
-        raise UnknownNameError("data set or folder", text, list_datasets())
-
-    def open(self, split: str, progress: Callable[[int, int], None] | None = None) -> PatchDataset:
-        """One split.
-
-        Raises:
-            ZooError: if the data are absent or not what they should be.
-        """
-        extra = {} if progress is None else {"progress": progress}
-        return create_dataset(self.name, split, **self.options, **extra)
-
-    @property
-    def label(self) -> str:
-        """For headings: the name, or the last part of the folder's path."""
-        return Path(self.options["root"]).name if self.name == "folder" and "root" in self.options else self.name
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"name": self.name, "options": self.options}
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from zoo.bench.config import DataSource
 from zoo.bench.speed import Measurement, SpeedSample, measure, measure_end_to_end
 from zoo.bench.worker import TrialContext, end_process, end_with_parent, trial_context
+from zoo.datasets.source import DataSource
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zoo.bench.config import SPLITS, TrialConfig
+from zoo.bench.config import TrialConfig
 from zoo.datasets.augmentation import TrainingAugmentation
-from zoo.datasets.base import PatchDataset
+from zoo.datasets.base import SPLITS, PatchDataset
 from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ZooError
 

@@ -93,15 +93,15 @@ def adapt(
     Weights and threshold stay. Figures on the very images that were adapted to are transductive: say so beside them.
     docs/adapt.md says when adapting helps and when it does not.
     """
-    from zoo.bench.config import DataSource
-    from zoo.bench.target import open_target
     from zoo.cli.opening import open_split
+    from zoo.datasets.source import DataSource
     from zoo.errors import ConfigError
     from zoo.files import check_writable_folder
     from zoo.training.adaptation import PIXELS
     from zoo.training.adaptation import adapt as adapt_bundle
     from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device
+    from zoo.training.target import open_target
 
     if data is None:
         raise ConfigError("no target is named", where="--data", hint="Name a folder with images of the new region")

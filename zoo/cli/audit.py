@@ -40,7 +40,7 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
     one outline, neighbours on the ground, and scenes on both sides. Prints who touches whom. Exit code 0: no leak
     was found; 1: there is one; 2: bad input.
     """
-    from zoo.bench.config import DataSource
+    from zoo.datasets.source import DataSource
     from zoo.files import check_writable_folder, write_json_atomic
 
     source = DataSource.parse(data, collect(data_options, **_merged(split, given)))

@@ -130,7 +130,8 @@ def _benchmark(config_file: Path | None, overriding: set[str], given: dict[str, 
 
     from zoo.bench.benchmark import Benchmark, Entry
     from zoo.bench.benchmark_file import load_benchmark
-    from zoo.bench.config import DataSource, select_models
+    from zoo.bench.config import select_models
+    from zoo.datasets.source import DataSource
     from zoo.errors import ConfigError
     from zoo.registry import catalogue, check_options
 

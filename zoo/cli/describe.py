@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from zoo.bench.config import DataSource
+    from zoo.datasets.source import DataSource
     from zoo.diagnostics.description import Collinearity, Description
     from zoo.physics.bands import Band
 
@@ -68,7 +68,7 @@ def describe(
     if is_raster:
         found = _of_stack(data, wanted)
     else:
-        from zoo.bench.config import DataSource
+        from zoo.datasets.source import DataSource
 
         found = _of_split(DataSource.parse(data, options), split, wanted)
     console = out()

@@ -40,13 +40,13 @@ def evaluate(
     """
     from torch.utils.data import DataLoader
 
-    from zoo.bench.config import DataSource
-    from zoo.bench.target import seen_when_adapted
     from zoo.cli.opening import open_split
+    from zoo.datasets.source import DataSource
     from zoo.evaluation.summary import summarise
     from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device
     from zoo.training.evaluate import evaluate as measure
+    from zoo.training.target import seen_when_adapted
 
     loaded = Bundle.load(bundle)
     options = collect(data_options, **given)

@@ -122,8 +122,8 @@ def _patches(
     found: Subject, data: str | None, options: dict[str, Any], precision: str
 ) -> dict[str, PatchDataset] | None:
     """Real patches: of --data, else the bundle's own where they are, else None."""
-    from zoo.bench.config import DataSource
     from zoo.cli.opening import open_split
+    from zoo.datasets.source import DataSource
 
     if data is not None:
         source = DataSource.parse(data, options)

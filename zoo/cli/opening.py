@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from zoo.cli.console import err, note, warn
 
 if TYPE_CHECKING:
-    from zoo.bench.config import DataSource
     from zoo.datasets.base import PatchDataset
+    from zoo.datasets.source import DataSource
 
 
 def open_splits(source: DataSource) -> dict[str, PatchDataset]:
@@ -22,7 +22,7 @@ def open_splits(source: DataSource) -> dict[str, PatchDataset]:
     Raises:
         ZooError: if the data are absent or not what they should be, or a split has no patch.
     """
-    from zoo.bench.config import SPLITS
+    from zoo.datasets.base import SPLITS
 
     splits = _open(source, SPLITS)
     train = splits["train"]

@@ -64,7 +64,8 @@ def speed(
     with --data also the throughput from reading patches to the mask, and parameters, GMAC, peak memory and energy where
     the machine counts it. Measure on a machine that does nothing else.
     """
-    from zoo.bench.config import DataSource, select_models
+    from zoo.bench.config import select_models
+    from zoo.datasets.source import DataSource
     from zoo.registry import catalogue, check_options
 
     names = select_models(models)

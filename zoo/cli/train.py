@@ -49,7 +49,7 @@ def train(
     OUT holds model.safetensors and bundle.json (the bundle), trials/ (the result, for zoo report), loss_curve.png
     and predictions.png. After Ctrl-C or a crash, --resume goes on from the last resume state.
     """
-    from zoo.bench.config import DataSource
+    from zoo.datasets.source import DataSource
     from zoo.errors import ConfigError
     from zoo.files import check_writable_folder
     from zoo.registry import catalogue, check_options

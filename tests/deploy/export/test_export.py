@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from zoo.bench.config import SPLITS, DataSource
+from zoo.datasets.base import SPLITS
+from zoo.datasets.source import DataSource
 from zoo.deploy.export import run
 from zoo.deploy.export.files import open_exported, staged
 from zoo.deploy.export.run import Wish, export

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.bench.config import DataSource
 from zoo.bench.page.data import Setting
 from zoo.bench.page.markup import Child, Element, table, tag
 from zoo.bench.results import FOLDER, TrialResult
 from zoo.bench.runner import BUNDLES
 from zoo.datasets.audit import KINDS
+from zoo.datasets.source import DataSource
 from zoo.training.recipes import RECIPES, Recipe
 
 GROUPS = ("train_groups", "val_groups", "test_groups")

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.bench.config import SPLITS, DataSource
-from zoo.datasets.base import Patch, PatchDataset
+from zoo.datasets.base import SPLITS, Patch, PatchDataset
 from zoo.datasets.folder.folder_dataset import ImageFolder
+from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, UnknownNameError, ZooError
 from zoo.training.bundle import Bundle
 

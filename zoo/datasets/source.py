@@ -1,0 +1,64 @@
+"""Name a data set and its options in one value that JSON can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError, UnknownNameError
+from zoo.jobs import ProgressCallback
+from zoo.registry import catalogue, create_dataset, list_datasets
+
+if TYPE_CHECKING:
+    from zoo.datasets.base import PatchDataset
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A registered data set with its options.
+
+    Attributes:
+        name: registered name.
+        options: keyword arguments of the data set, ``root`` among them where it has one.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, options: dict[str, Any] | None = None) -> DataSource:
+        """Return the data set with a registered name, or the ``folder`` data set for a path.
+
+        Raises:
+            ZooError: if the text is neither a name nor a folder.
+        """
+        options = dict(options or {})
+        if text in catalogue().datasets:
+            return cls(text, options)
+        path = Path(text)
+        if path.is_dir():
+            return cls("folder", {"root": str(path.resolve()), **options})
+        if path.exists():
+            raise DataError("is a file", where=text, hint="Name the folder that holds images and masks")
+        if path.parent != Path() or text.startswith((".", "~")):
+            raise DataError("there is no such folder", where=text)
+        raise UnknownNameError("data set or folder", text, list_datasets())
+
+    def open(self, split: str, progress: ProgressCallback | None = None) -> PatchDataset:
+        """Open one split.
+
+        Raises:
+            ZooError: if the data are missing or damaged.
+        """
+        extra = {} if progress is None else {"progress": progress}
+        return create_dataset(self.name, split, **self.options, **extra)
+
+    @property
+    def label(self) -> str:
+        """Name for headings: the last part of a folder's path, else the registered name."""
+        return Path(self.options["root"]).name if self.name == "folder" and "root" in self.options else self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {"name": self.name, "options": self.options}
