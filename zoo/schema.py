@@ -101,6 +101,8 @@ def decode_json(
         return msgspec.json.decode(content, type=kind, dec_hook=_decode_special)
     except msgspec.ValidationError as reason:
         raise error(f"not a valid {what}: {_describe(reason)}", where=where, hint=hint) from reason
+    except ZooError as reason:
+        raise error(f"not a valid {what}: {reason.problem}", where=where, hint=hint or reason.hint) from reason
     except (msgspec.DecodeError, RecursionError, UnicodeError) as reason:
         raise error("not valid JSON; was the file cut short?", where=where, hint=hint) from reason
 
@@ -123,6 +125,8 @@ def from_plain(
         return msgspec.convert(value, kind, dec_hook=_decode_special)
     except msgspec.ValidationError as reason:
         raise error(f"not a valid {what}: {_describe(reason)}", where=where, hint=hint) from reason
+    except ZooError as reason:
+        raise error(f"not a valid {what}: {reason.problem}", where=where, hint=hint or reason.hint) from reason
     except RecursionError as reason:
         raise error(f"not a valid {what}: nested too deeply", where=where, hint=hint) from reason
 

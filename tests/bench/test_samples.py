@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,7 @@ def test_masks_survive_json_whatever_their_shape() -> None:
     assert again.indices == (2, 0)
     assert (again.mask(0, (5, 7)) == masks[2]).all()
     assert (again.mask(1, (5, 7)) == masks[0]).all()
-    with pytest.raises(ResultError, match="none of 9 x 9 pixels"):
+    with pytest.raises(ResultError, match="does not hold 9 x 9 pixels"):
         again.mask(0, (9, 9))
 
 
@@ -55,19 +58,43 @@ def test_predictions_that_were_not_counted_are_refused() -> None:
     kept, masks = samples()
     predicted = masks.sum(axis=(1, 2))
     counts = Counts(predicted, 0 * predicted, 0 * predicted, 35 - predicted)
-    kept.check(counts)
+    kept.check(counts, (5, 7))
     with pytest.raises(ResultError, match=r"patch 2 does not add up: \d+ pixels of landslide, \d+ counted"):
-        kept.check(Counts(predicted + 1, 0 * predicted, 0 * predicted, 34 - predicted))
+        kept.check(Counts(predicted + 1, 0 * predicted, 0 * predicted, 34 - predicted), (5, 7))
     with pytest.raises(ResultError, match="shows patch 2 of a test split of 2"):
-        kept.check(counts.select([0, 1]))
+        kept.check(counts.select([0, 1]), (5, 7))
 
 
 @pytest.mark.parametrize("text", ["", "no base64!", "AAAA", 5])
 def test_damaged_masks_are_refused(text: object) -> None:
-    with pytest.raises((ResultError, TypeError)):
-        Samples.from_dict({"indices": [0], "masks": [text]})
+    with pytest.raises(ResultError):
+        Samples.from_dict({"indices": [0], "masks": [text]}).mask(0, (5, 7))
     with pytest.raises(ResultError):
         Samples.from_dict({"indices": [0, 1], "masks": samples()[0].to_dict()["masks"][:1]})
+
+
+def test_a_mask_never_unpacks_to_more_than_its_patch() -> None:
+    bomb = zlib.compress(bytes(200_000_000), 9)
+    kept = Samples((0,), (bomb,))
+    tracemalloc.start()
+    with pytest.raises(ResultError, match="does not hold 128 x 128 pixels"):
+        kept.mask(0, (128, 128))
+    with pytest.raises(ResultError, match="too large"):
+        kept.mask(0, (1 << 20, 1 << 20))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_000_000
+
+
+@pytest.mark.parametrize("name", ["../../../etc/secret", "/etc/secret", "..", "a" * 300, "b\x00c"])
+def test_pictures_stay_inside_their_folder_whatever_the_data_are_called(
+    name: str, tmp_path: Path, trial: Make, measured: Measured
+) -> None:
+    config = trial("unet")
+    path = pictures_path(tmp_path, replace(config, data=replace(config.data, name=name)))
+    assert path.parent == tmp_path / "pictures"
+    assert "/" not in path.name
+    assert len(path.name) < 200
 
 
 def test_pictures_are_kept_once_beside_the_results(
@@ -86,7 +113,7 @@ def test_pictures_are_kept_once_beside_the_results(
     assert stored is not None
     assert stored.names == (tested.patches[1].name, tested.patches[0].name)
     mask = tested[1]["mask"].numpy()
-    assert (stored.truths[0] == ((mask != 0) & (mask != IGNORE))).all()
+    assert (stored.truth(0) == ((mask != 0) & (mask != IGNORE))).all()
     assert stored.images[0].startswith(b"\xff\xd8")
     results, problems = load_results(tmp_path)
     assert not problems
@@ -113,9 +140,9 @@ def test_a_trial_keeps_what_it_counted(tmp_path: Path, trial: Make) -> None:
     assert result.samples is not None
     assert result.samples.indices == pictures.indices == tuple(choose_patches(result.counts.tp + result.counts.fn))
     for place, index in enumerate(pictures.indices):
-        predicted, truth = result.samples.mask(place, pictures.shape), pictures.truths[place]
+        predicted, truth = result.samples.mask(place, pictures.shape), pictures.truth(place)
         assert (predicted & truth).sum() == result.counts.tp[index]
-        assert (predicted & ~truth & ~pictures.ignored[place]).sum() == result.counts.fp[index]
+        assert (predicted & ~truth & ~pictures.ignored_pixels(place)).sum() == result.counts.fp[index]
         assert (truth & ~predicted).sum() == result.counts.fn[index]
 
 

@@ -1,14 +1,19 @@
-"""Counts add up, and agree with scikit-learn."""
+"""Counts of pixels, landslides and boundaries agree with scikit-learn and with plain Python."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from sklearn.metrics import confusion_matrix
 
 from zoo.errors import ResultError
-from zoo.evaluation.counts import Counts
+from zoo.evaluation.counts import DISTANCES, SIZE_BINS, SIZE_EDGES, BoundaryCounts, Counts, ObjectCounts, size_names
+from zoo.schema import decode_json, encode_json
 
 masks = st.integers(0, 2**32 - 1).map(
     lambda seed: (
@@ -66,3 +71,195 @@ def test_counts_that_cannot_be_are_refused(values: dict[str, list[int]], reason:
 def test_masks_of_another_shape_are_refused() -> None:
     with pytest.raises(ResultError, match="differ in shape"):
         Counts.from_masks(torch.zeros(1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 3))
+
+
+Pixels = set[tuple[int, int]]
+
+
+def components(mask: NDArray[np.bool_]) -> list[Pixels]:
+    left = {(int(row), int(col)) for row, col in zip(*np.nonzero(mask), strict=True)}
+    found = []
+    while left:
+        front = [left.pop()]
+        component = set(front)
+        while front:
+            row, col = front.pop()
+            for step in [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]:
+                near = (row + step[0], col + step[1])
+                if near in left:
+                    left.remove(near)
+                    component.add(near)
+                    front.append(near)
+        found.append(component)
+    return found
+
+
+def by_hand(predicted: NDArray[np.bool_], truth: NDArray[np.int64]) -> dict[str, object]:
+    called = {(int(r), int(c)) for r, c in zip(*np.nonzero(predicted & (truth != 255)), strict=True)}
+    slides = components((truth != 0) & (truth != 255))
+    counts = {name: [0] * SIZE_BINS for name in ("total", "touched", "found")}
+    for slide in slides:
+        size = sum(len(slide) >= edge for edge in SIZE_EDGES)
+        hit = len(slide & called)
+        counts["total"][size] += 1
+        counts["touched"][size] += hit > 0
+        counts["found"][size] += 2 * hit >= len(slide)
+    guesses = components(predicted & (truth != 255))
+    real = set().union(*slides) if slides else set()
+    return {**counts, "predicted": len(guesses), "false_alarms": sum(not guess & real for guess in guesses)}
+
+
+@given(st.integers(0, 2**31), st.integers(0, 3))
+def test_counts_are_those_of_a_flood_fill(seed: int, images: int) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((images, 5, 5)) < 0.35
+    truth = np.kron(coarse, np.ones((1, 4, 4), bool)).astype(np.int64)
+    truth[rng.random(truth.shape) < 0.05] = 255
+    predicted = rng.random(truth.shape) < 0.3
+    counts = ObjectCounts.from_masks(predicted, truth)
+    expected = [by_hand(predicted[image], truth[image]) for image in range(images)]
+    for name, values in counts.to_dict().items():
+        assert values == [one[name] for one in expected], name
+
+
+def test_sizes_fall_into_their_bins() -> None:
+    truth = np.zeros((1, 64, 64), np.int64)
+    for place, pixels in enumerate((15, 16, 63, 64, 255, 256)):
+        truth[0, 4 * place : 4 * place + 4].reshape(-1)[:pixels] = 1
+        truth[0, 4 * place + 3 :] = 0
+    areas = [len(component) for component in components(truth[0] == 1)]
+    counts = ObjectCounts.from_masks(truth == 1, truth)
+    assert counts.total[0].tolist() == np.bincount(np.digitize(areas, SIZE_EDGES), minlength=SIZE_BINS).tolist()
+    assert (counts.found == counts.total).all()
+
+
+def test_half_of_the_pixels_finds_a_landslide_and_one_touches_it() -> None:
+    truth = np.zeros((2, 4, 10), np.int64)
+    truth[:, 1, :10] = 1
+    predicted = np.zeros(truth.shape, bool)
+    predicted[0, 1, :5] = True
+    predicted[1, 1, :4] = True
+    counts = ObjectCounts.from_masks(predicted, truth)
+    assert counts.found.sum(axis=1).tolist() == [1, 0]
+    assert counts.touched.sum(axis=1).tolist() == [1, 1]
+
+
+def test_images_of_a_batch_are_not_one_volume() -> None:
+    truth = np.ones((3, 2, 2), np.int64)
+    assert ObjectCounts.from_masks(truth == 1, truth).total.sum(axis=1).tolist() == [1, 1, 1]
+
+
+def test_object_counts_survive_a_result_file_and_edits_are_seen() -> None:
+    truth = np.ones((2, 5, 5), np.int64)
+    counts = ObjectCounts.from_masks(truth == 1, truth)
+    values = counts.to_dict()
+    assert ObjectCounts.from_dict(values).to_dict() == values
+    empty = ObjectCounts.from_masks(np.zeros((0, 5, 5), bool), np.zeros((0, 5, 5), np.int64))
+    assert ObjectCounts.from_dict(empty.to_dict()).to_dict() == empty.to_dict()
+    assert ObjectCounts.concatenate([counts, empty, counts]).total.shape == (4, SIZE_BINS)
+    with pytest.raises(ResultError, match="found than there are"):
+        ObjectCounts.from_dict({**values, "found": [[0, 9, 0, 0], [0, 1, 0, 0]]})
+    with pytest.raises(ResultError, match="lack touched"):
+        ObjectCounts.from_dict({name: value for name, value in values.items() if name != "touched"})
+    with pytest.raises(ResultError, match="false_alarms are not"):
+        ObjectCounts.from_dict({**values, "false_alarms": [0.5, 0]})
+
+
+def test_bins_are_named_in_square_metres_where_pixels_have_a_size() -> None:
+    assert size_names(10.0) == ("< 1,600 m2", "1,600-6,400 m2", "6,400-25,600 m2", ">= 25,600 m2")
+    assert size_names(None)[0] == "< 16 px"
+
+
+def boundary(mask: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> NDArray[np.int64]:
+    rows, columns = mask.shape
+    found = []
+    for row, col in np.argwhere(mask):
+        near = [(row + a, col + b) for a, b in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+        inside = [(r, c) for r, c in near if 0 <= r < rows and 0 <= c < columns]
+        if any(not mask[place] and not unknown[place] for place in inside):
+            found.append((row, col))
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**31))
+def test_counts_are_those_of_all_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = np.kron(rng.random((2, 4, 4)) < 0.4, np.ones((1, 4, 4), bool)).astype(np.int64)
+    truth[rng.random(truth.shape) < 0.04] = 255
+    predicted = np.kron(rng.random((2, 8, 8)) < 0.3, np.ones((1, 2, 2), bool))
+    counts = BoundaryCounts.from_masks(predicted, truth)
+    for image in range(2):
+        unknown = truth[image] == 255
+        called = boundary(predicted[image] & ~unknown, unknown)
+        real = boundary((truth[image] == 1), unknown)
+        assert counts.predicted[image] == len(called)
+        assert counts.truth[image] == len(real)
+        if len(called) and len(real):
+            distances = cdist(called, real)
+            assert counts.predicted_near[image].tolist() == [(distances.min(1) <= d).sum() for d in DISTANCES]
+            assert counts.truth_near[image].tolist() == [(distances.min(0) <= d).sum() for d in DISTANCES]
+        else:
+            assert not counts.predicted_near[image].any()
+            assert not counts.truth_near[image].any()
+
+
+def test_a_shift_of_two_pixels_is_forgiven_at_two_and_not_at_one() -> None:
+    truth = np.zeros((1, 32, 32), np.int64)
+    truth[0, 8:20, 8:20] = 1
+    exact = BoundaryCounts.from_masks(truth == 1, truth).f1()
+    shifted = BoundaryCounts.from_masks(np.roll(truth == 1, 2, axis=2), truth).f1()
+    assert exact.tolist() == [1, 1, 1]
+    assert shifted[0] < 0.75 < shifted[1] == shifted[2] == 1
+
+
+def test_nothing_predicted_is_zero_and_nothing_at_all_is_undefined() -> None:
+    truth = np.zeros((1, 8, 8), np.int64)
+    assert np.isnan(BoundaryCounts.from_masks(truth == 1, truth).f1()).all()
+    truth[0, 2:5, 2:5] = 1
+    assert BoundaryCounts.from_masks(np.zeros(truth.shape, bool), truth).f1().tolist() == [0, 0, 0]
+
+
+def test_boundary_counts_survive_a_result_file_and_edits_are_seen() -> None:
+    truth = np.zeros((2, 8, 8), np.int64)
+    truth[:, 2:5, 2:5] = 1
+    counts = BoundaryCounts.from_masks(truth == 1, truth)
+    values = counts.to_dict()
+    assert BoundaryCounts.from_dict(values).to_dict() == values
+    assert BoundaryCounts.concatenate([counts, counts]).truth_near.shape == (4, 3)
+    assert BoundaryCounts.from_dict(BoundaryCounts.concatenate([]).to_dict()).truth.shape == (0,)
+    with pytest.raises(ResultError, match="near than there are"):
+        BoundaryCounts.from_dict({**values, "truth": [1, 1]})
+    with pytest.raises(ResultError, match="lack predicted_near, truth"):
+        BoundaryCounts.from_dict({"predicted": []})
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        Counts(*np.ones((4, 3), np.int64)),
+        Counts.concatenate([]),
+        ObjectCounts.concatenate([]),
+        ObjectCounts.from_masks(np.eye(8, dtype=bool)[None], np.eye(8, dtype=np.int64)[None]),
+        BoundaryCounts.concatenate([]),
+        BoundaryCounts.from_masks(np.eye(8, dtype=bool)[None], np.eye(8, dtype=np.int64)[None]),
+    ],
+    ids=lambda counts: f"{type(counts).__name__}-{len(counts)}",
+)
+def test_counts_are_decoded_by_the_schema(counts: Counts | ObjectCounts | BoundaryCounts) -> None:
+    text = encode_json(counts)
+    again = decode_json(text, type(counts))
+    assert encode_json(again) == text
+    assert again.to_dict() == counts.to_dict()
+
+
+@pytest.mark.parametrize("values", [5, {"tp": 1}, {"tp": [1.5], "fp": [0], "fn": [0], "tn": [0]}, {"tp": [[1]]}])
+def test_counts_of_another_shape_name_the_field(values: object) -> None:
+    with pytest.raises(ResultError, match=r"not a valid result file: (field|Object|object|Expected|expected)"):
+        decode_json(json.dumps(values), Counts, what="result file")
+
+
+def test_counts_that_do_not_fit_name_what_is_wrong() -> None:
+    values = {"tp": [1, 2], "fp": [0], "fn": [0, 0], "tn": [0, 0]}
+    with pytest.raises(ResultError, match="not a valid result file: counts differ in shape: fp has 1 values"):
+        decode_json(json.dumps(values), Counts, what="result file")

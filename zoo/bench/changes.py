@@ -12,9 +12,9 @@ import numpy as np
 from zoo.bench.leaderboard import Row, make_rows
 from zoo.bench.results import TrialResult
 from zoo.errors import ResultError
-from zoo.evaluation.bootstrap import LEVEL, Resampling, interval
-from zoo.evaluation.comparison import adjusted_p_values
-from zoo.evaluation.metrics import FloatArray, dice
+from zoo.evaluation.comparison import LEVEL, Resampling, adjusted_p_values, interval
+from zoo.evaluation.counts import FloatArray
+from zoo.evaluation.metrics import dice
 
 Setting = tuple[str, str]
 

@@ -12,12 +12,9 @@ from zoo.bench.config import TrialConfig
 from zoo.bench.samples import Samples, keep_pictures
 from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError, ZooError
-from zoo.evaluation.boundaries import BoundaryCounts
-from zoo.evaluation.calibration import LogitHistogram
-from zoo.evaluation.counts import Counts
-from zoo.evaluation.objects import ObjectCounts
-from zoo.evaluation.summary import Evaluated
-from zoo.evaluation.threshold import ProbabilityHistogram
+from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
+from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram
+from zoo.evaluation.summary import SplitCounts
 from zoo.files import write_json_atomic
 
 SCHEMA = 2
@@ -54,17 +51,17 @@ class TrialResult:
         return Counts.from_dict(self.measured["test"]["counts"])
 
     @property
-    def evaluated(self) -> Evaluated:
+    def evaluated(self) -> SplitCounts:
         """All that was counted of the test split; what an older file lacks is None."""
         test, val = self.measured["test"], self.measured["val"]
-        return Evaluated(
+        return SplitCounts(
             counts=self.counts,
             groups=tuple(test["groups"]),
             histogram=ProbabilityHistogram.from_dict(test["histogram"]),
             objects=ObjectCounts.from_dict(test["objects"]) if "objects" in test else None,
             boundaries=BoundaryCounts.from_dict(test["boundaries"]) if "boundaries" in test else None,
-            odds=LogitHistogram.from_dict(test["odds"]) if "odds" in test else None,
-            validation_odds=LogitHistogram.from_dict(val["odds"]) if "odds" in val else None,
+            logit_histogram=LogitHistogram.from_dict(test["odds"]) if "odds" in test else None,
+            validation_logit_histogram=LogitHistogram.from_dict(val["odds"]) if "odds" in val else None,
         )
 
     @property
@@ -164,12 +161,13 @@ def _check_sums(result: TrialResult) -> None:
         if length != images:
             raise ResultError(f"has {name} of {length} images, and names of {images}")
     if result.samples is not None:
-        result.samples.check(evaluated.counts)
+        _, height, width = result.measured["data"]["patch"]
+        result.samples.check(evaluated.counts, (int(height), int(width)))
     if "audit" in result.measured:
         AuditSummary.from_dict(result.measured["audit"])
     pooled = evaluated.counts.pooled()
     truth = {"landslide": int(pooled.tp[0] + pooled.fn[0]), "background": int(pooled.fp[0] + pooled.tn[0])}
-    for name, histogram in (("probabilities", evaluated.histogram), ("log odds", evaluated.odds)):
+    for name, histogram in (("probabilities", evaluated.histogram), ("log odds", evaluated.logit_histogram)):
         if histogram is None:
             continue
         sums = {"landslide": int(histogram.positive.sum()), "background": int(histogram.negative.sum())}

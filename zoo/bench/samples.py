@@ -1,16 +1,13 @@
-"""Six test patches to look at: what each model predicts there, and once for all models the image and the truth.
+"""Six test patches for the report: each model's predictions there, and once for all models the image and the truth.
 
-The patches are chosen by the area of their landslides alone, so that no model chooses its own. Predictions are a bit a
-pixel in the result file of the trial; image and truth are in ``pictures/``, one file for all trials on the same test
-split.
+The patches are chosen by the area of their landslides alone, so no model influences the choice. Predictions are stored
+in the result file of the trial with one bit per pixel. Images and truth are in ``pictures/``, one file for all trials
+with the same test split.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +19,8 @@ from numpy.typing import NDArray
 from zoo.bench.config import TrialConfig
 from zoo.errors import ResultError
 from zoo.evaluation.counts import Counts, IntArray
-from zoo.files import write_json_atomic
+from zoo.files import file_name
+from zoo.schema import from_plain, read_json, to_plain, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,20 +30,24 @@ if TYPE_CHECKING:
 FOLDER = "pictures"
 SCHEMA = 1
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Of landslide area over the test patches that have one; the sixth patch has none, to show false alarms [O]."""
+"""Quantiles of landslide area over the test patches with a landslide. The sixth patch has none, to show false alarms
+[O]."""
 PATCHES = len(QUANTILES) + 1
 LARGEST_EDGE = 512
-"""Pixels of an image that is shown; larger ones are halved until they fit. Masks keep every pixel."""
+"""Longest edge of a shown image in pixels; larger images are halved until they fit. Masks keep every pixel."""
+LARGEST_MASK = 1 << 26
+"""Most pixels of a mask: 8,192 x 8,192. A larger one is refused before it is unpacked."""
+HINT = "Delete it; the next trial on these patches writes it again"
 
 
 def choose_patches(landslide_pixels: IntArray) -> list[int]:
-    """Choose patches by landslide area: the quantiles of those with a landslide, and the middle one of those without.
+    """Choose patches by landslide area: quantiles of those with a landslide, and the middle one of those without.
 
     Args:
-        landslide_pixels: of every test patch, int64 ``(N,)``; equal areas stay in the order of the split.
+        landslide_pixels: landslide pixels of every test patch, int64 ``(N,)``; equal areas keep the order of the split.
 
     Returns:
-        At most six indices, each once, the largest landslide area last.
+        At most six indices without repetition, the largest landslide area last.
     """
     order = np.argsort(landslide_pixels, kind="stable")
     empty, filled = order[landslide_pixels[order] == 0], order[landslide_pixels[order] > 0]
@@ -57,59 +59,74 @@ def choose_patches(landslide_pixels: IntArray) -> list[int]:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a model predicts on the chosen patches.
+    """The predictions of a model on the chosen patches.
 
     Attributes:
-        indices: of the patches in the test split.
-        masks: predicted landslide among the pixels that count, as packed bits, uint8 ``(patches, H * W / 8)``.
+        indices: indices of the patches in the test split.
+        masks: predicted landslides among the pixels that count, as zlib-compressed bits.
+
+    Raises:
+        ResultError: if there are not as many masks as patches, or more than six.
     """
 
     indices: tuple[int, ...]
-    masks: NDArray[np.uint8]
+    masks: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.masks) != len(self.indices) or len(self.masks) > PATCHES:
+            raise ResultError("its sample predictions do not fit its sample patches")
 
     @classmethod
     def take(cls, chosen: Sequence[int], masks: NDArray[np.uint8]) -> Samples:
-        """The chosen of the masks of a whole test split."""
-        return cls(tuple(chosen), masks[list(chosen)])
+        """Take the chosen patches from the masks of a whole test split.
+
+        Args:
+            chosen: indices of patches.
+            masks: masks as packed bits, uint8 ``(N, ceil(H * W / 8))``.
+        """
+        return cls(tuple(chosen), tuple(zlib.compress(masks[index].tobytes(), 9) for index in chosen))
 
     def mask(self, place: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """The prediction on the patch at ``indices[place]``, bool ``(H, W)``."""
-        return _unpacked(self.masks[place].tobytes(), shape)
-
-    def check(self, counts: Counts) -> None:
-        """Refuse predictions that are not those that were counted.
+        """Return the prediction on the patch at ``indices[place]``, bool ``(H, W)``.
 
         Raises:
-            ResultError: if a patch is none of the test split's, or has more or fewer predicted pixels than its counts.
+            ResultError: if it cannot be unpacked to that shape.
         """
-        for index, mask in zip(self.indices, self.masks, strict=True):
+        return _unpack(self.masks[place], shape)
+
+    def check(self, counts: Counts, shape: tuple[int, int]) -> None:
+        """Refuse predictions that differ from those that were counted.
+
+        Args:
+            counts: counts of every test patch.
+            shape: height and width of the patches.
+
+        Raises:
+            ResultError: if an index is outside the test split, or a patch has more or fewer predicted pixels than its
+                counts.
+        """
+        for place, index in enumerate(self.indices):
             if not 0 <= index < len(counts):
                 raise ResultError(f"shows patch {index} of a test split of {len(counts)}")
-            counted, shown = int(counts.tp[index] + counts.fp[index]), int(np.unpackbits(mask).sum())
+            counted, shown = int(counts.tp[index] + counts.fp[index]), int(self.mask(place, shape).sum())
             if counted != shown:
                 raise ResultError(
                     f"its prediction on patch {index} does not add up: {shown} pixels of landslide, {counted} counted"
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: masks as base64 of zlib of their bits."""
-        return {
-            "indices": list(self.indices),
-            "masks": [_text(zlib.compress(mask.tobytes(), 9)) for mask in self.masks],
-        }
+        """Return plain JSON values: the masks as base64."""
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Samples:
-        """The inverse of :meth:`to_dict`.
+        """Return the inverse of :meth:`to_dict`.
 
         Raises:
-            ResultError: if a mask cannot be unpacked, or there is not one for each patch.
+            ResultError: if a field is missing or of another type.
         """
-        masks = [_inflated(text) for text in values["masks"]]
-        if len(masks) != len(values["indices"]) or len({len(mask) for mask in masks}) > 1:
-            raise ResultError("its sample predictions do not fit its sample patches")
-        packed = np.array([list(mask) for mask in masks], dtype=np.uint8)
-        return cls(tuple(map(int, values["indices"])), packed)
+        return from_plain(values, cls, what="set of sample predictions")
 
 
 @dataclass(frozen=True)
@@ -117,13 +134,17 @@ class Pictures:
     """The chosen patches themselves.
 
     Attributes:
-        indices: of the patches in the test split.
-        names: of the patches.
-        bands: names of the bands that are shown: three, or one.
+        indices: indices of the patches in the test split.
+        names: names of the patches.
+        bands: names of the shown bands: three, or one.
         shape: height and width of the masks in pixels.
-        images: JPEG files, stretched between the 2nd and 98th percentile of each patch, for display alone.
-        truths: landslide, bool ``(H, W)`` each.
-        ignored: pixels that count nowhere, likewise.
+        images: JPEG files for display, each patch stretched between its 2nd and 98th percentile.
+        truths: landslides, as zlib-compressed bits.
+        ignored: ignored pixels, as zlib-compressed bits.
+        schema: version of the layout.
+
+    Raises:
+        ResultError: if the lists differ in length, or the layout is of another version.
     """
 
     indices: tuple[int, ...]
@@ -131,8 +152,16 @@ class Pictures:
     bands: tuple[str, ...]
     shape: tuple[int, int]
     images: tuple[bytes, ...]
-    truths: tuple[NDArray[np.bool_], ...]
-    ignored: tuple[NDArray[np.bool_], ...]
+    truths: tuple[bytes, ...]
+    ignored: tuple[bytes, ...]
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ResultError(f"has schema {self.schema!r}; this version reads schema {SCHEMA}")
+        lengths = {len(one) for one in (self.indices, self.names, self.images, self.truths, self.ignored)}
+        if len(lengths) != 1 or lengths.pop() > PATCHES:
+            raise ResultError("its lists differ in length, or hold more than six patches")
 
     @classmethod
     def take(cls, chosen: Sequence[int], dataset: PatchDataset) -> Pictures:
@@ -149,58 +178,47 @@ class Pictures:
             bands=tuple(dataset.bands[band].name for band in shown),
             shape=(masks[0].shape[0], masks[0].shape[1]) if masks else (0, 0),
             images=tuple(jpeg(stretch(np.asarray(sample["image"])[list(shown)])) for sample in samples),
-            truths=tuple((mask != 0) & (mask != IGNORE) for mask in masks),
-            ignored=tuple(mask == IGNORE for mask in masks),
+            truths=tuple(pack((mask != 0) & (mask != IGNORE)) for mask in masks),
+            ignored=tuple(pack(mask == IGNORE) for mask in masks),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "indices": list(self.indices),
-            "names": list(self.names),
-            "bands": list(self.bands),
-            "shape": list(self.shape),
-            "images": [_text(image) for image in self.images],
-            "truths": [_packed(truth) for truth in self.truths],
-            "ignored": [_packed(ignored) for ignored in self.ignored],
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Pictures:
-        """The inverse of :meth:`to_dict`.
+    def truth(self, place: int) -> NDArray[np.bool_]:
+        """Return the landslides of the patch at ``indices[place]``, bool ``(H, W)``.
 
         Raises:
-            ResultError: if lists differ in length, or something cannot be unpacked.
+            ResultError: if they cannot be unpacked.
         """
-        height, width = (int(edge) for edge in values["shape"])
-        lists = [values[name] for name in ("indices", "names", "images", "truths", "ignored")]
-        if len({len(one) for one in lists}) != 1:
-            raise ResultError("its lists differ in length")
-        return cls(
-            indices=tuple(map(int, values["indices"])),
-            names=tuple(map(str, values["names"])),
-            bands=tuple(map(str, values["bands"])),
-            shape=(height, width),
-            images=tuple(_bytes(text) for text in values["images"]),
-            truths=tuple(_unpacked(_inflated(text), (height, width)) for text in values["truths"]),
-            ignored=tuple(_unpacked(_inflated(text), (height, width)) for text in values["ignored"]),
-        )
+        return _unpack(self.truths[place], self.shape)
+
+    def ignored_pixels(self, place: int) -> NDArray[np.bool_]:
+        """Return the ignored pixels of the patch at ``indices[place]``, bool ``(H, W)``.
+
+        Raises:
+            ResultError: if they cannot be unpacked.
+        """
+        return _unpack(self.ignored[place], self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values: images and masks as base64."""
+        values: dict[str, Any] = to_plain(self)
+        return values
 
 
 def pictures_path(folder: Path, config: TrialConfig) -> Path:
-    """Where the pictures of a trial's test split are kept."""
-    return folder / FOLDER / f"{config.data.name}-{config.fingerprints.get('test', '')[:16]}.json"
+    """Return the file with the pictures of a trial's test split; it is always directly inside ``pictures/``."""
+    digest = config.fingerprints.get("test", "")[:16]
+    return folder / FOLDER / f"{file_name(config.data.name)[:100]}-{file_name(digest)}.json"
 
 
-def keep_pictures(folder: Path, config: TrialConfig, pictures: dict[str, Any]) -> None:
-    """Write pictures as :meth:`Pictures.to_dict` gives them, unless an earlier trial on the same patches did.
+def keep_pictures(folder: Path, config: TrialConfig, pictures: Pictures | dict[str, Any]) -> None:
+    """Write pictures, unless an earlier trial with the same patches did.
 
     Raises:
         ZooError: if the folder cannot be written to.
     """
     path = pictures_path(folder, config)
     if not path.exists():
-        write_json_atomic(path, {"schema": SCHEMA, **pictures})
+        write_json(path, pictures)
 
 
 def load_pictures(folder: Path, config: TrialConfig) -> Pictures | None:
@@ -211,21 +229,19 @@ def load_pictures(folder: Path, config: TrialConfig) -> Pictures | None:
     """
     path = pictures_path(folder, config)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["schema"] != SCHEMA:
-            raise ResultError(f"has schema {values['schema']!r}, and this version reads schema {SCHEMA}")
-        return Pictures.from_dict(values)
+        pictures = read_json(path, Pictures, what="picture file", hint=HINT)
+        for place in range(len(pictures.indices)):
+            pictures.truth(place)
+            pictures.ignored_pixels(place)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, ResultError) as error:
-        problem = error.problem if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
-        raise ResultError(
-            f"is damaged: {problem}", where=path, hint="Delete it; the next trial on these patches writes it again"
-        ) from error
+    except ResultError as error:
+        raise ResultError(error.problem, where=path, hint=HINT) from error
+    return pictures
 
 
 def jpeg(values: NDArray[np.float32]) -> bytes:
-    """An image in [0, 1], float32 ``(H, W)`` or ``(H, W, 3)``, as a JPEG file."""
+    """Return an image in [0, 1], float32 ``(H, W)`` or ``(H, W, 3)``, as a JPEG file."""
     from PIL import Image
 
     image = Image.fromarray(np.round(255 * values).astype(np.uint8))
@@ -236,39 +252,23 @@ def jpeg(values: NDArray[np.float32]) -> bytes:
     return stream.getvalue()
 
 
-def _packed(mask: NDArray[np.bool_]) -> str:
-    return _text(zlib.compress(np.packbits(mask).tobytes(), 9))
+def pack(mask: NDArray[np.bool_]) -> bytes:
+    """Return a mask as zlib-compressed bits."""
+    return zlib.compress(np.packbits(mask).tobytes(), 9)
 
 
-def _unpacked(packed: bytes, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8))
-    pixels = shape[0] * shape[1]
-    if not pixels <= len(bits) < pixels + 8:
-        raise ResultError(f"a mask of {len(bits)} bits is none of {shape[0]} x {shape[1]} pixels")
-    return bits[:pixels].reshape(shape).astype(bool)
-
-
-def _text(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
-
-
-def _bytes(text: str) -> bytes:
+def _unpack(packed: bytes, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Unpack a mask; a file can ask for no more memory than its patch size, whatever its compressed bits say."""
+    height, width = shape
+    pixels = height * width
+    if height < 0 or width < 0 or pixels > LARGEST_MASK:
+        raise ResultError(f"a mask of {height} x {width} pixels is too large")
+    expected = (pixels + 7) // 8
+    unpacker = zlib.decompressobj()
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ResultError("a picture is no base64") from None
-
-
-LARGEST_MASK = 1 << 26
-"""Bytes that a mask may unpack to: 23,000 pixels square."""
-
-
-def _inflated(text: str) -> bytes:
-    unpack = zlib.decompressobj()
-    try:
-        content = unpack.decompress(_bytes(text), LARGEST_MASK)
+        content = unpacker.decompress(packed, expected + 1)
     except zlib.error:
         raise ResultError("a mask cannot be unpacked") from None
-    if not unpack.eof:
-        raise ResultError("a mask is cut short, or too large")
-    return content
+    if len(content) != expected or not unpacker.eof:
+        raise ResultError(f"a mask does not hold {height} x {width} pixels")
+    return np.unpackbits(np.frombuffer(content, np.uint8), count=pixels).reshape(shape).astype(bool)

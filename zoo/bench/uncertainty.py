@@ -17,10 +17,9 @@ import numpy as np
 from zoo.bench.leaderboard import Row
 from zoo.bench.results import TrialResult
 from zoo.errors import ResultError, UnknownNameError
-from zoo.evaluation.bootstrap import LEVEL, Resampling, interval
-from zoo.evaluation.comparison import adjusted_p_values, letters
-from zoo.evaluation.counts import Counts
-from zoo.evaluation.metrics import FloatArray, dice
+from zoo.evaluation.comparison import LEVEL, Resampling, adjusted_p_values, interval, letters
+from zoo.evaluation.counts import Counts, FloatArray
+from zoo.evaluation.metrics import dice
 from zoo.registry import catalogue
 
 BASELINE = "unet"

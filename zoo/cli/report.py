@@ -127,7 +127,7 @@ def _print_tables(results: Sequence[TrialResult], form: str, baseline: str | Non
 
 def _print_changes(changes: Sequence[Change], folder: Path, other: Path) -> None:
     from zoo.cli.console import make_table, note, out
-    from zoo.evaluation.comparison import written_p
+    from zoo.evaluation.comparison import format_p
 
     def text(value: float | None, pattern: str = "{:.3f}") -> str:
         return "-" if value is None else pattern.format(value)
@@ -141,7 +141,7 @@ def _print_changes(changes: Sequence[Change], folder: Path, other: Path) -> None
             text(change.now),
             text(change.difference, "{:+.3f}"),
             "-" if change.low is None else f"[{change.low:+.3f} {change.high:+.3f}]",
-            "-" if change.p is None else written_p(change.p),
+            "-" if change.p is None else format_p(change.p),
             text(change.speed, "x {:.2f}"),
             change.verdict,
         )

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zoo.errors import ConfigError
 from zoo.evaluation.counts import Counts
+from zoo.evaluation.histograms import is_landslide
 from zoo.evaluation.metrics import dice
-from zoo.evaluation.threshold import above
 from zoo.training.evaluate import IGNORE_INDEX
 from zoo.training.predictor import landslide_probability
 
@@ -112,7 +112,7 @@ def compare(
         finite = finite and bool(new.isfinite().all())
         old, new = landslide_probability(old), landslide_probability(torch.nan_to_num(new))
         known = torch.ones_like(old, dtype=torch.bool) if truth is None else truth.cpu() != IGNORE_INDEX
-        masks = above(old, threshold), above(new, threshold)
+        masks = is_landslide(old, threshold), is_landslide(new, threshold)
         patches += len(image)
         pixels += int(known.sum())
         flips += int(((masks[0] != masks[1]) & known).sum())

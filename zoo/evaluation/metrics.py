@@ -1,53 +1,59 @@
-"""Metrics as functions of the four counts. Each takes int64 arrays and returns float64, NaN where undefined.
+"""Metrics as functions of the four counts. Each takes int64 arrays and returns float64, NaN where it is undefined.
 
-The formulas are the paper's eqs. 16, 17 and 19 and their textbook neighbours; they are tested against
-scikit-learn. Averaging is done by whoever calls them: pooled counts give pooled metrics, counts of single images
-give per-image metrics.
+The formulas are the paper's eqs. 16, 17 and 19 and common ones beside them, tested against scikit-learn. The caller
+averages: pooled counts give pooled metrics, the counts of single images give metrics per image.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zoo.evaluation.counts import Counts, IntArray
-
-FloatArray = NDArray[np.float64]
+from zoo.evaluation.counts import Counts, FloatArray, IntArray
 
 
-def _ratio(numerator: NDArray[np.float64] | IntArray, denominator: NDArray[np.float64] | IntArray) -> FloatArray:
+def _ratio(numerator: FloatArray | IntArray, denominator: FloatArray | IntArray) -> FloatArray:
     top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
     ratio: FloatArray = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
     return ratio
 
 
 def dice(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
-    """2TP / (2TP + FP + FN) (eq. 19), which is the F1 score of the landslide class."""
+    """Return 2TP / (2TP + FP + FN) (eq. 19), the F1 score of the landslide class."""
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def iou(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
-    """TP / (TP + FP + FN), the Jaccard index of the landslide class."""
+    """Return TP / (TP + FP + FN), the Jaccard index of the landslide class."""
     return _ratio(tp, tp + fp + fn)
 
 
 def precision(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
-    """TP / (TP + FP); undefined when nothing is predicted."""
+    """Return TP / (TP + FP); undefined when nothing is predicted."""
     return _ratio(tp, tp + fp)
 
 
 def recall(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
-    """TP / (TP + FN) (eq. 16); undefined without a landslide."""
+    """Return TP / (TP + FN) (eq. 16); undefined without a landslide."""
     return _ratio(tp, tp + fn)
 
 
 def accuracy(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
-    """(TP + TN) / all. With 2-6 % landslide pixels it says little; it is here because the paper prints it."""
+    """Return (TP + TN) / all. It is near the base rate where landslides are rare; the paper prints it."""
     return _ratio(tp + tn, tp + fp + fn + tn)
 
 
+def base_rate(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
+    """Return the accuracy of predicting the more frequent class everywhere."""
+    return _ratio(np.maximum(tp + fn, fp + tn), tp + fp + fn + tn)
+
+
+def balanced_accuracy(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
+    """Return the mean of the recall of both classes; undefined when one is absent."""
+    return (_ratio(tp, tp + fn) + _ratio(tn, tn + fp)) / 2
+
+
 def mcc(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
-    """Matthews correlation coefficient in [-1, 1]; undefined when a margin of the table is empty."""
+    """Return the Matthews correlation coefficient in [-1, 1]; undefined when a margin of the table is empty."""
     # int64 would overflow: four margins of a large test set multiply to more than 2**63.
     a, b, c, d = (np.asarray(cell, np.float64) for cell in (tp, fp, fn, tn))
     margins = np.sqrt(a + b) * np.sqrt(a + c) * np.sqrt(d + b) * np.sqrt(d + c)
@@ -55,10 +61,10 @@ def mcc(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
 
 
 def false_positive_rate_per_km2(counts: Counts, pixel_size: float) -> float:
-    """Falsely predicted pixels per square kilometre over the images without a landslide; NaN without any.
+    """Return falsely predicted pixels per km2 over the images without a landslide; NaN without such an image.
 
     Args:
-        counts: of single images.
+        counts: counts of single images.
         pixel_size: edge of a pixel in metres.
     """
     empty = counts.select(~counts.has_landslide)
@@ -66,7 +72,12 @@ def false_positive_rate_per_km2(counts: Counts, pixel_size: float) -> float:
     return float(empty.fp.sum()) / area_km2 if area_km2 > 0 else float("nan")
 
 
+def image_dice(counts: Counts) -> FloatArray:
+    """Return the Dice of each image, float64 ``(N,)``; NaN without a landslide, where it is undefined."""
+    return np.where(counts.has_landslide, dice(*counts.cells), np.nan)
+
+
 def dice_per_image(counts: Counts) -> float:
-    """Mean over images of each one's Dice; images without a landslide are left out, for there it is undefined."""
-    chosen = counts.select(counts.has_landslide)
-    return float(dice(chosen.tp, chosen.fp, chosen.fn, chosen.tn).mean()) if len(chosen) else float("nan")
+    """Return the mean Dice of the images with a landslide; NaN without such an image."""
+    values = image_dice(counts)[counts.has_landslide]
+    return float(values.mean()) if len(values) else float("nan")

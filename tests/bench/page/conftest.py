@@ -19,7 +19,7 @@ from tests.conftest import PATIENCE_S
 from zoo.bench.config import TrialConfig
 from zoo.bench.page.document import render_page
 from zoo.bench.results import TrialResult, load_results
-from zoo.bench.samples import Pictures, Samples, jpeg
+from zoo.bench.samples import Pictures, Samples, jpeg, pack
 
 EVIL = "<script>window.hacked = 1</script>\"'><img src=x onerror='window.hacked = 2'>"
 SHAPE = (10, 10)
@@ -37,10 +37,11 @@ def with_samples(values: dict[str, Any], tp: int) -> dict[str, Any]:
     truth[0].reshape(-1)[:40] = True
     predicted = np.zeros((2, *SHAPE), bool)
     predicted[0].reshape(-1)[40 - tp : 50] = True
-    values["samples"] = Samples((1, 0), np.packbits(predicted[::-1].reshape(2, -1), axis=1)).to_dict()
+    values["samples"] = Samples((1, 0), tuple(map(pack, predicted[::-1]))).to_dict()
     image = np.random.default_rng(0).random((*SHAPE, 3)).astype(np.float32)
     names, bands, ignored = ("b", EVIL), ("red", "green", EVIL), np.zeros(SHAPE, bool)
-    pictures = Pictures((1, 0), names, bands, SHAPE, (jpeg(image),) * 2, tuple(truth[::-1]), (ignored,) * 2)
+    truths = tuple(map(pack, truth[::-1]))
+    pictures = Pictures((1, 0), names, bands, SHAPE, (jpeg(image),) * 2, truths, (pack(ignored),) * 2)
     values["pictures"] = pictures.to_dict()
     return values
 

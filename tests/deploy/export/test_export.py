@@ -20,8 +20,8 @@ from zoo.deploy.export.run import Wish, export
 from zoo.deploy.export.subject import Subject, find_subject
 from zoo.errors import ConfigError, ModelError, ResultError
 from zoo.evaluation.counts import Counts
+from zoo.evaluation.histograms import is_landslide
 from zoo.evaluation.summary import summarise
-from zoo.evaluation.threshold import above
 from zoo.training.evaluate import evaluate
 from zoo.training.predictor import landslide_probability
 
@@ -45,7 +45,7 @@ def dice(module: nn.Module, splits: Mapping[str, object], threshold: float) -> f
     parts = []
     for batch in DataLoader(splits["test"], batch_size=4):  # type: ignore[arg-type]
         probability = landslide_probability(module(batch["image"]))
-        parts.append(Counts.from_masks(above(probability, threshold), batch["mask"]))
+        parts.append(Counts.from_masks(is_landslide(probability, threshold), batch["mask"]))
     return float(summarise(Counts.concatenate(parts), None)["dice"])  # type: ignore[arg-type]
 
 
@@ -198,7 +198,7 @@ def test_deepness_draws_the_mask_of_the_bundle(subject: Subject, splits: Mapping
     image[2, 3:6, 7] = float("nan")
     with torch.inference_mode():
         probability = landslide_probability(subject.predictor(image[None]))
-    mask = above(probability, subject.description.threshold).numpy()
+    mask = is_landslide(probability, subject.description.threshold).numpy()
     drawn = like_deepness(path, image.permute(1, 2, 0)[None].numpy())
     assert 0 < drawn.sum() < drawn.size
     assert (drawn != mask).mean() < 1e-3

@@ -17,11 +17,9 @@ from zoo.bench.results import TrialResult, group_by_setting
 from zoo.bench.samples import Pictures, load_pictures
 from zoo.bench.uncertainty import Draws, add_uncertainty
 from zoo.errors import ResultError
-from zoo.evaluation.bootstrap import interval
-from zoo.evaluation.calibration import RELIABILITY_BINS
-from zoo.evaluation.curves import ThresholdCurve
-from zoo.evaluation.objects import size_names
-from zoo.evaluation.threshold import ProbabilityHistogram
+from zoo.evaluation.comparison import interval
+from zoo.evaluation.counts import size_names
+from zoo.evaluation.histograms import RELIABILITY_BINS, ProbabilityHistogram, ThresholdCurve
 
 CURVE_POINTS = 120
 """Of a training curve that is drawn; a longer one is averaged."""
@@ -135,10 +133,11 @@ def reliability_points(trials: Sequence[TrialResult], *, scaled: bool) -> list[t
     sums = np.zeros((3, RELIABILITY_BINS))
     for trial in trials:
         evaluated = trial.evaluated
-        if evaluated.odds is None or (scaled and evaluated.validation_odds is None):
+        validation = evaluated.validation_logit_histogram
+        if evaluated.logit_histogram is None or (scaled and validation is None):
             return None
-        temperature = evaluated.validation_odds.best_temperature() if scaled and evaluated.validation_odds else 1.0
-        curve = evaluated.odds.reliability(temperature)
+        temperature = validation.best_temperature() if scaled and validation else 1.0
+        curve = evaluated.logit_histogram.reliability(temperature)
         sums += np.nan_to_num(np.stack([curve.predicted * curve.pixels, curve.observed * curve.pixels, curve.pixels]))
     return [(float(p / n), float(o / n), int(n)) for p, o, n in sums.T if n]
 

@@ -11,7 +11,7 @@ from zoo.bench.page.markup import Child, Element, breakable, captioned, scrollin
 from zoo.bench.paper import paper_table
 from zoo.bench.render import PAPER_NOTE
 from zoo.bench.uncertainty import describe_draws
-from zoo.evaluation.comparison import written_p
+from zoo.evaluation.comparison import format_p
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def _difference(row: Row, baseline: str) -> Element:
         return tag(
             "td", "baseline" if row.model == baseline else UNDEFINED, data_value=0 if row.model == baseline else None
         )
-    p = "" if math.isnan(found.p) else f", p {written_p(found.p)}"
+    p = "" if math.isnan(found.p) else f", p {format_p(found.p)}"
     small = None if math.isnan(found.low) else tag("small", f"[{found.low:+.3f} {found.high:+.3f}]{p}")
     return tag("td", f"{found.mean:+.3f}", small, data_value=found.mean)
 

@@ -34,7 +34,7 @@ def panels(setting: Setting) -> Element:
     seeds = sorted({setting.trials[label][0].config.seed for label in shown})
     body = tag("tbody")
     for place, name in enumerate(pictures.names):
-        truth, ignored = pictures.truths[place], pictures.ignored[place]
+        truth, ignored = pictures.truth(place), pictures.ignored_pixels(place)
         pixels = int(truth.sum())
         image = base64.b64encode(pictures.images[place]).decode("ascii")
         described = f"{name}: {', '.join(pictures.bands)}"
