@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from zoo.datasets.base import Patch, PatchDataset
-from zoo.datasets.statistics import BandStatistics, Statistics, compute_statistics, normalise
+from zoo.datasets.statistics import BandStatistics, Statistics, compute_statistics, normalisation_scale, normalise
 from zoo.errors import ConfigError, DataError
 from zoo.physics.bands import Band
+from zoo.training.predictor import Predictor
 
 
 class Memory(PatchDataset):
@@ -103,14 +104,14 @@ def test_percentiles_of_a_band_with_few_valid_pixels(monkeypatch):
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_only_the_training_split_has_statistics(split):
-    with pytest.raises(ConfigError, match=rf"statistics come from the training split, and this is '{split}'"):
+    with pytest.raises(ConfigError, match=rf"statistics need the training split, but this is the '{split}' split"):
         compute_statistics(Memory(np.ones((1, 1, 2, 2)), split=split))
 
 
 def test_infinities_and_empty_splits_are_refused():
     images = np.ones((2, 1, 4, 4))
     images[1, 0, 0, 0] = np.inf
-    with pytest.raises(DataError, match=r"band 'b0' of p1: holds an infinity"):
+    with pytest.raises(DataError, match=r"band 'b0' of p1: contains an infinite value"):
         compute_statistics(Memory(images))
     with pytest.raises(DataError, match=r"the training split is empty"):
         compute_statistics(Memory(np.ones((0, 1, 4, 4))))
@@ -130,13 +131,13 @@ def test_statistics_survive_json(nodata):
         lambda band: band.pop("mean"),
         lambda band: band.update(std=math.inf),
         lambda band: band.update(mean="five"),
-        lambda band: band.update(colour="red"),
+        lambda band: band.update(count=None),
     ],
 )
 def test_broken_statistics_are_refused(change):
     values = compute_statistics(Memory(np.random.default_rng(0).random((3, 2, 4, 4)))).to_dict()
     change(values["bands"][1])
-    with pytest.raises(DataError, match=r"no statistics"):
+    with pytest.raises(DataError, match=r"not a valid set of band statistics"):
         Statistics.from_dict(values)
 
 
@@ -175,6 +176,29 @@ def test_normalise_only_centres_a_constant_band():
     assert statistics((0.0, 0.0, None), (5.0, 1e-12, None), (5.0, 2.0, None)).scale.tolist() == [1.0, 1.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "scale"),
+    [
+        (0.0, 0.0, 1.0),
+        (5.0, 0.0, 1.0),
+        (1000.0, 1e-5, 1.0),
+        (-1000.0, 1e-5, 1.0),
+        (1000.0, 1e-3, 1e-3),
+        (0.0, 1e-12, 1e-12),
+        (5.0, 2.0, 2.0),
+    ],
+)
+def test_a_band_is_constant_when_float32_cannot_hold_its_differences(mean, std, scale):
+    assert normalisation_scale([mean], [std]).tolist() == [scale]
+
+
+@pytest.mark.parametrize("std", [0.0, 1e-12, 1e-5, 1e-3, 250.0])
+def test_the_predictor_and_the_data_set_normalise_alike(std):
+    image = torch.tensor([999.5, 1000.0, 1001.0, math.nan]).reshape(1, 1, 2, 2)
+    predictor = Predictor(torch.nn.Identity(), [1000.0], [std])
+    assert torch.equal(predictor.normalise(image), normalise(image, statistics((1000.0, std, None))))
+
+
 def test_normalise_takes_integers_and_keeps_precision():
     one = statistics((1.0, 2.0, None))
     assert normalise(torch.ones(1, 2, 2, dtype=torch.uint8), one).dtype == torch.float32
@@ -183,5 +207,5 @@ def test_normalise_takes_integers_and_keeps_precision():
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (2, 3, 4, 4), (4, 4)])
 def test_normalise_refuses_another_number_of_bands(shape):
-    with pytest.raises(DataError, match=r"the image has \d bands, and the statistics have 2"):
+    with pytest.raises(DataError, match=r"the image has \d bands, but the statistics have 2"):
         normalise(torch.zeros(shape), statistics((0.0, 1.0, None), (0.0, 1.0, None)))

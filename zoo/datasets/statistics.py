@@ -1,39 +1,54 @@
-"""Band statistics of the training split, and the normalisation made of them."""
+"""Band statistics of the training split, and the one normalisation that uses them.
+
+Training, evaluation, adaptation and mapping all normalise through :func:`normalise_bands`, with the scale of
+:func:`normalisation_scale`. A band is normalised as ``(value - mean) / scale``; a missing value becomes 0, the mean.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.datasets.base import PatchDataset
 from zoo.errors import ConfigError, DataError
+from zoo.jobs import ProgressCallback
 from zoo.physics.running import RunningMoments
+from zoo.schema import Number, from_plain, parse_numbers, to_plain
+
+if TYPE_CHECKING:
+    from zoo.datasets.base import PatchDataset
 
 PERCENTILES = (0.5, 99.5)
+
+CONSTANT = 1e-7
+"""A band is constant if its standard deviation is at most this part of its mean: float32 holds no finer difference."""
+
 _SAMPLED = 2_000_000
 
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """Statistics of one band over the pixels that are not missing.
+    """Statistics of one band over its valid pixels.
 
     Attributes:
-        name: of the band.
-        mean: in the band's unit.
+        name: name of the band.
+        mean: mean, in the band's unit.
         std: population standard deviation, in the band's unit.
         minimum: smallest value.
         maximum: largest value.
         low: 0.5th percentile.
         high: 99.5th percentile.
-        count: pixels that are not missing.
-        nodata: value that counts as missing beside NaN; None without one.
+        count: number of valid pixels.
+        nodata: value that marks a missing pixel, in addition to NaN; None if there is none.
+
+    Raises:
+        ValueError: if a statistic is not a finite number.
     """
 
     name: str
@@ -44,7 +59,13 @@ class BandStatistics:
     low: float
     high: float
     count: int
-    nodata: float | None = None
+    nodata: Number | None = None
+
+    def __post_init__(self) -> None:
+        parse_numbers(self, "nodata")
+        for name in ("mean", "std", "minimum", "maximum", "low", "high"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} of band {self.name!r} is not a finite number")
 
 
 @dataclass(frozen=True)
@@ -52,8 +73,8 @@ class Statistics:
     """Statistics of all bands of a training split.
 
     Attributes:
-        bands: one entry a band, in order.
-        patches: number of patches they were computed over.
+        bands: statistics of each band, in order.
+        patches: number of patches in the split.
         source: fingerprint of the split.
     """
 
@@ -63,90 +84,82 @@ class Statistics:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Means, float64 (C,)."""
+        """Return the means, float64 (C,)."""
         return np.array([band.mean for band in self.bands])
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """Standard deviations, float64 (C,)."""
+        """Return the standard deviations, float64 (C,)."""
         return np.array([band.std for band in self.bands])
 
     @property
     def scale(self) -> NDArray[np.float64]:
-        """What normalisation divides by, float64 (C,): the standard deviation, 1 for a constant band."""
-        # Rounding makes a constant band's deviation a few units in the last place, not always 0.
-        return np.where(self.std > 1e-7 * np.abs(self.mean), self.std, 1.0)
+        """Return the divisors of the normalisation, float64 (C,); see :func:`normalisation_scale`."""
+        return normalisation_scale(self.mean, self.std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON values; a NaN nodata value, which JSON has not, is the string "nan"."""
-        values = asdict(self)
-        values["bands"] = [dict(band) for band in values["bands"]]
-        for band in values["bands"]:
-            if band["nodata"] is not None and math.isnan(band["nodata"]):
-                band["nodata"] = "nan"
-        return values
+        """Return plain JSON values; a NaN nodata value becomes the string ``"nan"``."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
-        """Read what :meth:`to_dict` gave.
+        """Return the statistics that :meth:`to_dict` wrote.
 
         Raises:
-            DataError: if a field is missing, unknown or no finite number.
+            DataError: if a field is missing or is not a finite number.
         """
-        try:
-            bands = tuple(_band_from_dict(band) for band in values["bands"])
-            return cls(bands, int(values["patches"]), str(values.get("source", "")))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"no statistics ({error!r})", hint="Compute them again") from error
+        return from_plain(values, cls, what="set of band statistics", hint="Compute them again", error=DataError)
 
 
-def compute_statistics(dataset: PatchDataset, progress: Callable[[int, int], None] | None = None) -> Statistics:
-    """Compute the statistics of a training split in one pass.
+def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None = None) -> Statistics:
+    """Compute the statistics of a training split in one pass over its patches.
 
-    Moments are accumulated in float64, patch by patch (:class:`zoo.physics.running.RunningMoments`).
-    Percentiles come from at most two million pixels a band, every k-th at a start that moves from patch to patch [O];
-    up to that size they are exact, above it their rank is off by less than 0.02 %.
+    Moments are accumulated in float64, patch by patch (:class:`zoo.physics.running.RunningMoments`). Percentiles use
+    at most two million pixels per band, every k-th pixel with a start that moves from patch to patch [O]: they are
+    exact up to that size, and their rank is off by less than 0.02 % above it.
 
     Args:
         dataset: a training split; its transforms are not applied.
-        progress: called with the number of patches done and of all.
+        progress: called with the number of patches done and the number of all patches.
 
     Returns:
-        Statistics without the pixels that are NaN or hold a band's nodata value.
+        Statistics of the pixels that are neither NaN nor the band's nodata value.
 
     Raises:
-        ConfigError: if the split is not "train": statistics of other splits leak into the model.
-        DataError: if the split is empty, a band has no valid pixel or holds an infinity.
+        ConfigError: if the split is not "train": statistics of another split would leak into the model.
+        DataError: if the split is empty, or a band has no valid pixel or contains an infinite value.
     """
     if dataset.split != "train":
         raise ConfigError(
-            f"statistics come from the training split, and this is {dataset.split!r}",
+            f"statistics need the training split, but this is the {dataset.split!r} split",
             hint="Open the data set with split='train'",
         )
     if not len(dataset):
         raise DataError("the training split is empty, so it has no statistics")
-    nodata = [band.nodata for band in dataset.bands]
-    moments = [_Moments() for _ in nodata]
+    moments = [_SampledMoments() for _ in dataset.bands]
     step = 1
     for index in range(len(dataset)):
         image, _ = dataset.read(index)
         if index == 0:
             step = max(1, math.ceil(len(dataset) * image[0].size / _SAMPLED))
-        for band, moment, values, hidden in zip(dataset.bands, moments, image, nodata, strict=True):
-            present = _present(values, hidden)
-            if np.isinf(present).any():
+        for band, moment, values in zip(dataset.bands, moments, image, strict=True):
+            valid = _valid_values(values, band.nodata)
+            if np.isinf(valid).any():
                 raise DataError(
-                    "holds an infinity",
+                    "contains an infinite value",
                     where=f"band {band.name!r} of {dataset.patches[index].name}",
                     hint="Mark such pixels with a nodata value",
                 )
-            moment.sample(present, step, start=index)
+            moment.add_and_sample(valid, step, start=index)
         if progress is not None:
             progress(index + 1, len(dataset))
     bands = []
     for band, moment in zip(dataset.bands, moments, strict=True):
         if moment.count == 0:
-            raise DataError(f"band {band.name!r} has no valid pixel in the training split", hint="Leave it out")
+            raise DataError(
+                f"band {band.name!r} has no valid pixel in the training split", hint="Leave the band out with bands="
+            )
         low, high = np.percentile(np.concatenate(moment.sampled), PERCENTILES)
         bands.append(
             BandStatistics(
@@ -164,17 +177,47 @@ def compute_statistics(dataset: PatchDataset, progress: Callable[[int, int], Non
     return Statistics(tuple(bands), len(dataset), dataset.fingerprint())
 
 
-def normalise(image: Tensor, statistics: Statistics) -> Tensor:
-    """Bring every band to mean 0 and standard deviation 1; what is missing becomes 0, the mean.
+def normalisation_scale(
+    mean: Sequence[float] | NDArray[np.float64], std: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what each band is divided by: its standard deviation, or 1 if the band is constant.
 
-    A band that is constant in training is only centred.
+    A band whose standard deviation is at most 1e-7 of the absolute value of its mean is constant: float32 cannot
+    represent such differences, so they are rounding errors, and dividing by them would turn any other value into a
+    huge number. A constant band is only centred.
 
     Args:
-        image: (..., C, H, W), in the units of the bands, NaN or the nodata value where missing.
-        statistics: of the training split.
+        mean: mean of each band, (C,).
+        std: standard deviation of each band, (C,).
 
     Returns:
-        float32, or the floating type of ``image``, of the same shape, finite wherever the input is finite or missing.
+        float64 (C,), all above 0.
+    """
+    deviations = np.asarray(std, dtype=np.float64)
+    return np.where(deviations > CONSTANT * np.abs(np.asarray(mean, dtype=np.float64)), deviations, 1.0)
+
+
+def normalise_bands(image: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Return ``(image - mean) / scale`` with 0, the mean, in the place of NaN.
+
+    Args:
+        image: (..., C, H, W), floating point, in the units of the bands, NaN where missing.
+        mean: (C, 1, 1).
+        scale: (C, 1, 1), from :func:`normalisation_scale`.
+    """
+    return torch.nan_to_num((image - mean) / scale, nan=0.0)
+
+
+def normalise(image: Tensor, statistics: Statistics) -> Tensor:
+    """Normalise an image with the statistics of a training split.
+
+    Args:
+        image: (..., C, H, W), in the units of the bands, NaN or the band's nodata value where missing.
+        statistics: statistics of the training split.
+
+    Returns:
+        The same shape, in float32 or the floating type of ``image``: each band with mean 0 and standard deviation 1
+        over the training split (a constant band is only centred), 0 where the image is missing.
 
     Raises:
         DataError: if the image has another number of bands.
@@ -182,51 +225,34 @@ def normalise(image: Tensor, statistics: Statistics) -> Tensor:
     bands = statistics.bands
     if image.ndim < 3 or image.shape[-3] != len(bands):
         found = image.shape[-3] if image.ndim >= 3 else 0
-        raise DataError(f"the image has {found} bands, and the statistics have {len(bands)}")
+        raise DataError(f"the image has {found} bands, but the statistics have {len(bands)}")
     values = image if image.is_floating_point() else image.float()
-    mean = values.new_tensor([band.mean for band in bands])[:, None, None]
-    std = values.new_tensor(statistics.scale.tolist())[:, None, None]
-    out = (values - mean) / std
-    missing = torch.isnan(values)
     if any(band.nodata is not None for band in bands):
-        # NaN equals nothing, so a band without a nodata value compares false everywhere.
+        # NaN equals nothing, so a band without a nodata value has no match.
         nodata = values.new_tensor([math.nan if band.nodata is None else band.nodata for band in bands])
-        missing |= values == nodata[:, None, None]
-    return out.masked_fill(missing, 0.0)
+        values = values.masked_fill(values == nodata[:, None, None], math.nan)
+    mean = values.new_tensor(statistics.mean.tolist())[:, None, None]
+    scale = values.new_tensor(statistics.scale.tolist())[:, None, None]
+    return normalise_bands(values, mean, scale)
 
 
-class _Moments(RunningMoments):
-    """Running moments of one band, and every k-th value of it."""
+class _SampledMoments(RunningMoments):
+    """Running moments of one band, with every k-th value kept for percentiles."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sampled: list[NDArray[np.float32]] = []
 
-    def sample(self, values: NDArray[np.float32], step: int, start: int) -> None:
+    def add_and_sample(self, values: NDArray[np.float32], step: int, start: int) -> None:
         if values.size:
             self.add(values)
             self.sampled.append(values[start % min(step, values.size) :: step].copy())
 
 
-def _present(values: NDArray[np.float32], nodata: float | None) -> NDArray[np.float32]:
+def _valid_values(values: NDArray[np.float32], nodata: float | None) -> NDArray[np.float32]:
+    """Return the values that are neither NaN nor nodata, flattened."""
     flat = values.ravel()
-    present = ~np.isnan(flat)
+    valid = ~np.isnan(flat)
     if nodata is not None:
-        present &= flat != np.float32(nodata)
-    return flat if present.all() else flat[present]
-
-
-def _band_from_dict(values: Mapping[str, Any]) -> BandStatistics:
-    unknown: Sequence[str] = sorted(set(values) - {entry.name for entry in fields(BandStatistics)})
-    if unknown:
-        raise KeyError(unknown[0])
-    numbers = {name: float(values[name]) for name in ("mean", "std", "minimum", "maximum", "low", "high")}
-    if not all(math.isfinite(number) for number in numbers.values()):
-        raise ValueError(f"a value of band {values['name']!r} is not finite")
-    nodata = values.get("nodata")
-    return BandStatistics(
-        name=str(values["name"]),
-        count=int(values["count"]),
-        nodata=None if nodata is None else float(nodata),
-        **numbers,
-    )
+        valid &= flat != np.float32(nodata)
+    return flat if valid.all() else flat[valid]

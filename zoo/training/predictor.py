@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.datasets.statistics import normalisation_scale, normalise_bands
 from zoo.errors import ConfigError, ResultError
 from zoo.training.running_statistics import tracked_layers
 
@@ -19,7 +20,8 @@ class Predictor(nn.Module):
     Args:
         model: maps normalised float32 ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
         mean: of each band over the training split, in the band's unit.
-        std: of each band over the training split, in the band's unit; a constant band's 0 is taken as 1.
+        std: of each band over the training split, in the band's unit; a constant band is only centred
+            (:func:`zoo.datasets.statistics.normalisation_scale`).
 
     Raises:
         ConfigError: if mean and std differ in length.
@@ -33,9 +35,9 @@ class Predictor(nn.Module):
         if len(mean) != len(std):
             raise ConfigError(f"{len(mean)} band means but {len(std)} band standard deviations")
         self.model = model
-        scale = torch.tensor(std, dtype=torch.float32)
+        scale = normalisation_scale(mean, std).tolist()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.where(scale > 0, scale, 1.0)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(scale, dtype=torch.float32)[:, None, None], persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(B, K, H, W)`` for float32 ``(B, C, H, W)`` in units; a missing value (NaN) counts as the mean."""
@@ -44,7 +46,7 @@ class Predictor(nn.Module):
 
     def normalise(self, image: Tensor) -> Tensor:
         """What the model is given for ``image``: float32 ``(B, C, H, W)`` of mean 0 and deviation 1, no NaN."""
-        return torch.nan_to_num((image - self.mean) / self.std, nan=0.0)
+        return normalise_bands(image, self.mean, self.std)
 
     def landslide_probability(self, logits: Tensor) -> Tensor:
         """:func:`landslide_probability` of logits of this model."""
