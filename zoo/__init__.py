@@ -15,19 +15,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.registry import create_dataset, create_model, list_datasets, list_models
+    from zoo.registry import (
+        create_dataset,
+        create_loss,
+        create_model,
+        list_datasets,
+        list_losses,
+        list_metrics,
+        list_models,
+        list_plugins,
+    )
 
 __version__ = "0.1.0"
 
 # lazy_loader would do the same, but `from zoo.blocks import MCSA` promises to need torch and nothing else.
 _HOMES = {
     "create_dataset": "zoo.registry",
+    "create_loss": "zoo.registry",
     "create_model": "zoo.registry",
     "list_datasets": "zoo.registry",
+    "list_losses": "zoo.registry",
+    "list_metrics": "zoo.registry",
     "list_models": "zoo.registry",
+    "list_plugins": "zoo.registry",
 }
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
-__all__ = ["__version__", "create_dataset", "create_model", "list_datasets", "list_models"]
+__all__ = [
+    "__version__",
+    "create_dataset",
+    "create_loss",
+    "create_model",
+    "list_datasets",
+    "list_losses",
+    "list_metrics",
+    "list_models",
+    "list_plugins",
+]
 
 
 def __getattr__(name: str) -> object:

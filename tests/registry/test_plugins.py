@@ -118,7 +118,7 @@ def test_a_plugin_adds_metrics_and_losses(install: Installer) -> None:
             def zoo_register_losses(register):
                 register(LossSpec(name="Bad Name", target="json:loads", summary="s"))
             """,
-            "no name for a loss",
+            "not a valid name for a loss",
         ),
     ],
 )

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from zoo.errors import PluginError, UnknownNameError, ZooError
-from zoo.registry import Choice, Flag, ModelSpec, Option, check_options
+from zoo.errors import ConfigError, PluginError, UnknownNameError
+from zoo.registry import Flag, ModelSpec, check_options
 
 
 def spec(**changes: object) -> ModelSpec:
@@ -20,7 +20,7 @@ def test_specs_are_frozen() -> None:
 
 @pytest.mark.parametrize("name", ["", "U-Net", "a b", "-a", "a/b"])
 def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(PluginError, match="no name for a model"):
+    with pytest.raises(PluginError, match="not a valid name for a model"):
         spec(name=name)
 
 
@@ -41,18 +41,31 @@ def test_targets_are_resolved_late_and_errors_name_the_model() -> None:
         spec(target="json:__name__").resolve()
 
 
-def test_options_are_checked_against_the_spec() -> None:
-    declared = spec(options=(Option("mode", "a", "h", ("a", "b")), Option("widths", (1, 2), "h")))
-    check_options(declared, {"mode": "b", "widths": [3, 4]})
+def test_options_are_checked_against_the_target() -> None:
+    unet = ModelSpec(name="unet", target="zoo.models.unet:UNet", summary="s")
+    assert check_options(unet, {"mode": "split", "widths": [3, 4]}) == {"mode": "split", "widths": [3, 4]}
+    assert check_options(unet, {"widths": "(8, 16)", "reduction": "8"}) == {"widths": (8, 16), "reduction": 8}
     with pytest.raises(UnknownNameError, match="Did you mean 'mode'"):
-        check_options(declared, {"mod": "a"})
-    with pytest.raises(ZooError, match="Choose one of 'a', 'b'"):
-        check_options(declared, {"mode": "c"})
+        check_options(unet, {"mod": "split"})
+    with pytest.raises(UnknownNameError, match="unknown option 'in_channels'"):
+        check_options(unet, {"in_channels": 3})
+    with pytest.raises(ConfigError, match="Choose one of 'shared', 'split', 'partial', 'separate'"):
+        check_options(unet, {"mode": "c"})
+    with pytest.raises(ConfigError, match=r"option 'widths' cannot be 3.*Give a list of integers"):
+        check_options(unet, {"widths": 3})
 
 
 def test_a_spec_is_plain_json() -> None:
-    values = spec(
-        flags=frozenset({Flag.NEEDS_RAIN, Flag.EXPORTABLE}), provenance=(Choice("P", "x", "eq. 1"),)
-    ).to_dict()
+    values = spec(flags=frozenset({Flag.NEEDS_RAIN, "exportable"})).to_dict()
     assert values["flags"] == ["exportable", "needs_rain"]
-    assert values["provenance"] == [{"mark": "P", "what": "x", "source": "eq. 1"}]
+
+
+def test_unknown_flags_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown flag 'exportible'. Did you mean 'exportable'"):
+        spec(flags=frozenset({"exportible"}))
+
+
+@pytest.mark.parametrize("field", ["name", "target", "summary"])
+def test_texts_are_required(field: str) -> None:
+    with pytest.raises(PluginError, match=f"{field} of model .* must be text, not None"):
+        spec(**{field: None})

@@ -132,7 +132,7 @@ def _entry(table: _Table) -> Entry:
     title = table.text("label", "")
     table.close()
     with _at(table.where):
-        check_options(catalogue().models.get(name), options)
+        options = check_options(catalogue().models.get(name), options)
     return Entry(name, options, title)
 
 

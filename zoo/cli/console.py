@@ -61,9 +61,13 @@ def print_options(console: Console, options: Sequence[Option], usage: str) -> No
     """Print the options of a model or data set and how to set them; nothing when it has none."""
     if not options:
         return
-    rows = [(one.name, repr(one.default), " | ".join(map(str, one.choices)), one.help) for one in options]
+    rows = [(one.name, _default(one), " | ".join(map(str, one.choices)) or one.kind, one.help) for one in options]
     console.print(f"\n[bold]options[/bold]  ({usage})")
-    console.print(make_table(("name", "default", "choices", "what it changes"), rows))
+    console.print(make_table(("name", "default", "values", "description"), rows))
+
+
+def _default(option: Option) -> str:
+    return "required" if option.default is ... else str(option.default)
 
 
 def print_json(value: object) -> None:

@@ -7,6 +7,7 @@ import click
 from zoo.cli.columns import print_columns
 from zoo.cli.console import make_table, out, print_json, print_options
 from zoo.registry import catalogue
+from zoo.registry.specs import plain
 
 
 @click.command(short_help="List data sets, or show one.")
@@ -35,7 +36,8 @@ def datasets(words: tuple[str, ...], as_json: bool) -> None:
 def _show(name: str, as_json: bool) -> None:
     spec = catalogue().datasets.get(name)
     if as_json:
-        print_json({**spec.to_dict(), "provider": catalogue().datasets.provider(name)})
+        provider = catalogue().datasets.provider(name)
+        print_json({**spec.to_dict(), "options": plain(spec.options), "provider": provider})
         return
     console = out()
     console.print(f"[bold]{spec.name}[/bold]  {spec.summary}", soft_wrap=True)

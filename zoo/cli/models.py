@@ -7,6 +7,7 @@ import click
 from zoo.cli.columns import print_columns
 from zoo.cli.console import make_table, out, print_json, print_options
 from zoo.registry import ModelSpec, catalogue
+from zoo.registry.specs import plain
 
 
 @click.command(short_help="List models, or show one.")
@@ -42,7 +43,9 @@ def _show(name: str, as_json: bool) -> None:
     spec = catalogue().models.get(name)
     counted = _count_parameters(spec)
     if as_json:
-        print_json({**spec.to_dict(), "provider": catalogue().models.provider(name), "parameters_counted": counted})
+        beside = {"options": plain(spec.options), "provenance": plain(spec.provenance)}
+        provider = catalogue().models.provider(name)
+        print_json({**spec.to_dict(), **beside, "provider": provider, "parameters_counted": counted})
         return
     console = out()
     console.print(f"[bold]{spec.name}[/bold]  {spec.summary}", soft_wrap=True)

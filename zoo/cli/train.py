@@ -56,8 +56,7 @@ def train(
 
     overrides = {name: given.pop(name) for name in OVERRIDES}
     chosen = chosen_recipe(recipe, overrides)
-    model_options = parse_assignments(options, "--option")
-    check_options(catalogue().models.get(model), model_options)
+    model_options = check_options(catalogue().models.get(model), parse_assignments(options, "--option"))
     source = DataSource.parse(data, collect(data_options, **given))
     check_writable_folder(folder)
     if (folder / "bundle.json").exists() and not resume:

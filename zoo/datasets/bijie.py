@@ -307,11 +307,11 @@ class Bijie(StoredPatchDataset):
             root: folder that holds landslide and non-landslide; None for zoo's cache folder.
             split: "train", "val" or "test".
             transforms: applied to every sample.
-            size: side of a patch in pixels, 16 to 4096.
-            negatives: with the images without a landslide.
-            include_dem: with the DEM as a fourth band.
-            fractions: shares of train, val and test.
-            seed: of the split.
+            size: side of a patch in pixels, 16 to 4096; smaller images are padded, larger ones give several patches.
+            negatives: include the images without a landslide.
+            include_dem: add the DEM, in grey values of unknown unit, as a fourth band.
+            fractions: shares of train, val and test, by image.
+            seed: seed of the split.
             cache: keep decoded patches on disk.
             progress: called with the number of patches decoded and of all.
 

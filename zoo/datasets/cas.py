@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,8 +232,8 @@ class CAS(StoredPatchDataset):
         transforms: Transform | None = None,
         *,
         subsets: Names = "all",
-        platform: str = "all",
-        split_by: str | None = None,
+        platform: Literal["all", "uav", "satellite"] = "all",
+        split_by: Literal["group", "random"] | None = None,
         train_groups: Names = None,
         val_groups: Names = None,
         test_groups: Names = None,
@@ -248,12 +248,12 @@ class CAS(StoredPatchDataset):
             split: "train", "val" or "test".
             transforms: applied to every sample.
             subsets: names of sub-datasets ("palu,lombok"), or "all" that are there.
-            platform: "uav", "satellite" or "all".
+            platform: images taken by drones ("uav"), by satellites, or by both ("all").
             split_by: "group" for whole regions, "random"; None for regions where there are at least three.
             train_groups: regions of the training split.
-            val_groups: regions of the validation split.
-            test_groups: regions of the test split.
-            seed: of the split.
+            val_groups: regions of the validation split; None to take them from the training regions.
+            test_groups: regions of the test split; None for those that remain.
+            seed: seed of the split.
             cache: keep decoded patches on disk.
             progress: called with the number of patches decoded and of all.
 

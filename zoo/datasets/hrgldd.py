@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -134,7 +134,7 @@ class HRGLDD(StoredPatchDataset):
         transforms: Transform | None = None,
         *,
         bands: str | Sequence[str] = "all",
-        order: str = "rgbn",
+        order: Literal["rgbn", "bgrn"] = "rgbn",
         download: bool = False,
         checksum: bool = False,
         cache: bool = True,
@@ -147,9 +147,9 @@ class HRGLDD(StoredPatchDataset):
             split: "train", "val" or "test".
             transforms: applied to every sample.
             bands: "all", or names in any order ("red,green,blue").
-            order: "rgbn" or "bgrn", order of the bands in the arrays.
-            download: fetch what is missing.
-            checksum: hold the files against their published checksum.
+            order: order of the bands in the arrays, which the authors do not state.
+            download: fetch missing files from Zenodo (576 MB).
+            checksum: compare the files with their published checksum.
             cache: keep decoded patches in the cache folder; else decode at every reading.
             progress: called with what is done and all there is: mebibytes of a download, then patches decoded.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import h5py
 import numpy as np
@@ -484,9 +484,9 @@ class Landslide4Sense(StoredPatchDataset):
         transforms: Transform | None = None,
         *,
         bands: str | Sequence[str] = "all",
-        units: str = "published",
-        labels: str = "required",
-        split_by: str | None = None,
+        units: Literal["published", "physical"] = "published",
+        labels: Literal["required", "optional"] = "required",
+        split_by: Literal["official", "group", "block", "column", "random"] | None = None,
         train_groups: Names = None,
         val_groups: Names = None,
         test_groups: Names = None,
@@ -518,9 +518,9 @@ class Landslide4Sense(StoredPatchDataset):
             fractions: shares of train, val and test where scenes do not decide.
             block: side of a block, or columns of a strip, in patches; None to choose it.
             guard: distance in patches within which patches of different splits may not lie.
-            seed: of everything random in the split.
-            download: fetch and unpack what is missing.
-            checksum: hold the archives in ``root`` against their published checksum.
+            seed: seed of the split.
+            download: fetch and unpack missing files from Zenodo (3.1 GB, 9 GB unpacked).
+            checksum: compare the archives in ``root`` with their published checksum.
             cache: keep decoded patches in the cache folder; else decode at every reading.
             progress: called with what is done and all there is: mebibytes of a download, then patches decoded.
 

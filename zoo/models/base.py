@@ -1,4 +1,4 @@
-"""What every architecture here has in common: the interface, and clear words for input that breaks it."""
+"""The interface that every architecture here shares, with clear errors for input that does not fit it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ from torch import Tensor, nn
 from zoo.blocks.checks import check_positive
 from zoo.blocks.padding import crop, pad_to_multiple
 from zoo.errors import ModelError
+from zoo.registry import Choice
+
+PADDED = Choice(
+    "O",
+    "Any height and width: images are mirrored at the bottom and right to the next multiple of the stride, and the "
+    "logits are cropped.",
+    "Ronneberger et al. 2015, Figure 2, mirror too; zeros would be sea level in the elevation band",
+)
+"""The design choice that all models share."""
 
 
 class SegmentationModel(nn.Module):
-    """Maps images to logits of the same height and width.
+    """A model that maps images to logits of the same height and width.
 
-    A subclass writes :meth:`segment` for sizes that are multiples of its stride; this class checks the input, pads
-    it at the bottom and right by mirroring, and crops the logits.
+    A subclass implements :meth:`segment` for sizes that are multiples of its stride. This class checks the input,
+    pads it at the bottom and right by mirroring, and crops the logits.
 
     Args:
         in_channels: bands of the input, 1 or more.
-        classes: channels of the logits, 1 or more. 1 is a single logit for a sigmoid, 2 or more are for a softmax.
-        stride: what the network needs height and width to be divisible by.
-        minimum_size: smallest height and width. Twice the stride leaves the deepest map 2x2 pixels, so that its
-            batch normalisation has more than one value even for a batch of one.
+        classes: channels of the logits, 1 or more: 1 is a single logit for a sigmoid, 2 or more are for a softmax.
+        stride: number by which the network needs height and width to be divisible.
+        minimum_size: smallest height and width in pixels. With twice the stride, the deepest map has 2x2 pixels, so
+            its batch normalisation has more than one value even for a batch of one.
 
     Shape:
-        float32 ``(B, in_channels, H, W)`` -> logits ``(B, classes, H, W)`` for any H and W from ``minimum_size``;
-        the same tensor type in training and evaluation. Under autocast the logits have its type.
+        float32 ``(B, in_channels, H, W)`` -> logits ``(B, classes, H, W)`` for any H and W from ``minimum_size``,
+        in training and in evaluation. Under autocast the logits have its dtype.
     """
 
     def __init__(self, in_channels: int, classes: int, *, stride: int, minimum_size: int) -> None:
@@ -37,21 +46,21 @@ class SegmentationModel(nn.Module):
         self.minimum_size = minimum_size
 
     def segment(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, H, W)`` -> ``(B, classes, H, W)`` for H and W divisible by the stride."""
+        """Map ``(B, in_channels, H, W)`` to ``(B, classes, H, W)`` for H and W divisible by the stride."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of ``x``.
+        """Return the logits of ``x``.
 
         Raises:
-            ModelError: if the rank, the channels, the type or the size is wrong, naming what was expected.
+            ModelError: if the rank, the number of channels, the dtype or the size is wrong.
         """
         self.check_input(x)
         height, width = x.shape[-2:]
         return crop(self.segment(pad_to_multiple(x, self.stride)), height, width)
 
     def check_input(self, x: Tensor) -> None:
-        """Refuse what :meth:`segment` would fail on with an obscure message, or silently misread.
+        """Check that :meth:`segment` can take ``x``, and would not misread it.
 
         Raises:
             ModelError: naming what was expected.
@@ -81,7 +90,7 @@ class SegmentationModel(nn.Module):
         weights = next(self.parameters()).dtype
         if x.dtype != weights and not _autocasts(x):
             raise ModelError(
-                f"expected {_name(weights)} as its weights are, got {_name(x.dtype)}",
+                f"expected {_name(weights)}, the dtype of its weights, got {_name(x.dtype)}",
                 where=where,
                 hint=f"Convert with x.to(torch.{_name(weights)})",
             )

@@ -1,8 +1,9 @@
-"""DeepLabV3+ (Chen et al. 2018) on ResNet-101, and the head that it shares with MobileNetV2."""
+"""DeepLabV3+ (Chen et al. 2018) on ResNet-101, and the base class that it shares with MobileNetV2."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,21 +13,54 @@ from zoo.blocks import ASPP
 from zoo.blocks.aspp import ConvBNReLU
 from zoo.blocks.checks import check_positive
 from zoo.errors import ConfigError
-from zoo.models.base import SegmentationModel
-from zoo.models.encoders import RESNET101, timm_encoder
+from zoo.models.base import PADDED, SegmentationModel
+from zoo.models.encoders import RESNET101, WIDENED, PretrainedEncoder, timm_encoder
+from zoo.registry import Choice
 
-OUTPUT_STRIDES = (8, 16, 32)
+OutputStride = Literal[8, 16, 32]
+
+ASPP_CHOICES = (
+    Choice(
+        "S",
+        "ASPP-256 of a 1x1 convolution, three 3x3 convolutions at rates 6, 12 and 18, and image pooling; dropout 0.1 "
+        "after its projection.",
+        "Chen et al. 2017 and 2018, section 3.1; dropout from their code",
+    ),
+    Choice(
+        "O",
+        "At 128 pixels and output stride 16 the deepest map is 8x8 and rates 12 and 18 reach only their centre tap; "
+        "output_stride=8 gives 16x16 with the same parameters. The rates are the same at every output stride.",
+        "doubling them at stride 8, as the source does for 513 pixels, would reduce them to the centre tap again",
+    ),
+    Choice("O", "No training on a batch of one: the image pooling is normalised over the batch.", "drop_last"),
+)
+
+PROVENANCE = (
+    Choice(
+        "O",
+        "ResNet-101 and one 3x3 decoder convolution: 58.76 M floors to the paper's 58 M. The source prefers two, "
+        "decoder_convs=2 (59.35 M).",
+        "Table 6; Chen et al. 2018, section 4.1",
+    ),
+    Choice(
+        "S", "Low-level map of layer1 narrowed to 48, concatenated, 3x3 to 256, 1x1, bilinear.", "sections 3.1, 4.1"
+    ),
+    *ASPP_CHOICES,
+    Choice("S", "Encoder from timm, which keeps the dilation of a stage's first unit at that of its input."),
+    WIDENED,
+    PADDED,
+)
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """ASPP on the deep map, concatenated with a narrow view of a shallow one.
+    """ASPP on the deep map, concatenated with a narrowed shallow map.
 
     Args:
-        low_channels: of the shallow map, at a quarter of the image's size.
-        high_channels: of the deep map.
+        low_channels: channels of the shallow map, at a quarter of the image's size.
+        high_channels: channels of the deep map.
         classes: channels of the logits.
-        decoder_convs: 3x3 convolutions after the concatenation.
-        rates: of the ASPP.
+        decoder_convs: number of 3x3 convolutions after the concatenation.
+        rates: dilations of the ASPP.
 
     Shape:
         ``(B, low_channels, H / 4, W / 4)`` and ``(B, high_channels, H / s, W / s)`` -> logits
@@ -34,13 +68,7 @@ class DeepLabV3PlusHead(nn.Module):
     """
 
     def __init__(
-        self,
-        low_channels: int,
-        high_channels: int,
-        classes: int,
-        *,
-        decoder_convs: int,
-        rates: Sequence[int],
+        self, low_channels: int, high_channels: int, classes: int, *, decoder_convs: int, rates: Sequence[int]
     ) -> None:
         super().__init__()
         check_positive(self, decoder_convs=decoder_convs)
@@ -58,24 +86,71 @@ class DeepLabV3PlusHead(nn.Module):
         return logits
 
 
-class DeepLabV3Plus(SegmentationModel):
-    """ResNet-101, full ASPP-256 and a decoder of one 3x3 convolution.
+class DeepLabV3PlusModel(SegmentationModel):
+    """An encoder of timm with the DeepLabV3+ head; subclasses say which maps of the encoder the head takes.
 
-    The encoder is timm's, its first convolution made for ``in_channels``. Strides beyond the output stride become
+    Args:
+        in_channels: bands of the input.
+        classes: channels of the logits.
+        encoder: the encoder.
+        low_channels: channels of its shallow map.
+        high_channels: channels of its deep map.
+        output_stride: size of the image divided by the size of the deepest map.
+        decoder_convs: number of 3x3 convolutions of the decoder.
+        aspp_rates: dilations of the ASPP.
+        encoder_weights: ``None``, ``"imagenet"``, or the path of a state dict.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        encoder: PretrainedEncoder,
+        *,
+        low_channels: int,
+        high_channels: int,
+        output_stride: int,
+        decoder_convs: int,
+        aspp_rates: Sequence[int],
+        encoder_weights: str | None,
+    ) -> None:
+        if output_stride not in get_args(OutputStride):
+            raise ConfigError(f"output_stride must be 8, 16 or 32, not {output_stride!r}", where=type(self).__name__)
+        super().__init__(in_channels, classes, stride=output_stride, minimum_size=32)
+        self.encoder = timm_encoder(encoder, in_channels, encoder_weights, output_stride)
+        self.head = DeepLabV3PlusHead(
+            low_channels, high_channels, classes, decoder_convs=decoder_convs, rates=aspp_rates
+        )
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the shallow map, at a quarter of the image's size, and the deep map."""
+        raise NotImplementedError
+
+    def segment(self, x: Tensor) -> Tensor:
+        low, high = self.encode(x)
+        return _resize(self.head(low, high), (x.shape[2], x.shape[3]))
+
+
+class DeepLabV3Plus(DeepLabV3PlusModel):
+    """DeepLabV3+ on ResNet-101 with full ASPP-256 and a decoder of one 3x3 convolution.
+
+    The encoder is timm's, with a first convolution for ``in_channels``. Strides beyond the output stride become
     dilations.
 
     Args:
         in_channels: bands of the input.
         classes: channels of the logits.
-        output_stride: 8, 16 or 32. On 128-pixel images 16 leaves 8x8 pixels, on which ASPP's rates 12 and 18
-            touch nothing but their centre; 8 leaves 16x16 with the same parameters and three times the arithmetic.
-        decoder_convs: 3x3 convolutions of the decoder.
-        aspp_rates: dilations of ASPP.
-        encoder_weights: ``None``, ``"imagenet"``, or the path of a ResNet-101 state dict.
+        output_stride: size of the image divided by the size of the deepest map. On 128-pixel images 16 leaves 8x8
+            pixels, where the rates 12 and 18 of the ASPP reach only their centre; 8 leaves 16x16 with the same
+            parameters and three times the arithmetic.
+        decoder_convs: number of 3x3 convolutions of the decoder; 2 gives 59.35 M parameters.
+        aspp_rates: dilations of the ASPP.
+        encoder_weights: None for random weights, "imagenet" to download them, or the path of a ResNet-101 state
+            dict. The first convolution is widened to the bands.
 
     Raises:
         ConfigError: if an option is out of range.
-        ModelError: if weights were asked for and cannot be had; on a batch of one in training.
+        ModelError: if the encoder weights cannot be loaded; on a batch of one in training.
     """
 
     def __init__(
@@ -83,31 +158,27 @@ class DeepLabV3Plus(SegmentationModel):
         in_channels: int = 7,
         classes: int = 2,
         *,
-        output_stride: int = 16,
+        output_stride: OutputStride = 16,
         decoder_convs: int = 1,
         aspp_rates: Sequence[int] = (6, 12, 18),
         encoder_weights: str | None = None,
     ) -> None:
-        check_output_stride("DeepLabV3Plus", output_stride)
-        super().__init__(in_channels, classes, stride=output_stride, minimum_size=32)
-        self.encoder = timm_encoder(RESNET101, in_channels, encoder_weights, output_stride)
-        self.head = DeepLabV3PlusHead(256, 2048, classes, decoder_convs=decoder_convs, rates=aspp_rates)
+        super().__init__(
+            in_channels,
+            classes,
+            RESNET101,
+            low_channels=256,
+            high_channels=2048,
+            output_stride=output_stride,
+            decoder_convs=decoder_convs,
+            aspp_rates=aspp_rates,
+            encoder_weights=encoder_weights,
+        )
 
-    def segment(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         encoder = self.encoder
         low = encoder.layer1(encoder.maxpool(encoder.act1(encoder.bn1(encoder.conv1(x)))))
-        high = encoder.layer4(encoder.layer3(encoder.layer2(low)))
-        return _resize(self.head(low, high), (x.shape[2], x.shape[3]))
-
-
-def check_output_stride(where: str, output_stride: int) -> None:
-    """Refuse output strides that the encoders cannot be dilated to.
-
-    Raises:
-        ConfigError: naming those that they can.
-    """
-    if output_stride not in OUTPUT_STRIDES:
-        raise ConfigError(f"output_stride must be 8, 16 or 32, not {output_stride!r}", where=where)
+        return low, encoder.layer4(encoder.layer3(encoder.layer2(low)))
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,21 +10,41 @@ from torch import Tensor, nn
 from zoo.blocks import DoubleConv, ResidualShrinkage
 from zoo.blocks.checks import check_positive
 from zoo.errors import ConfigError
-from zoo.models.base import SegmentationModel
+from zoo.models.base import PADDED, SegmentationModel
+from zoo.registry import Choice
+
+PROVENANCE = (
+    Choice("S", "DRs is deep residual shrinkage: encoder units with learned soft thresholds.", "abstract"),
+    Choice(
+        "S",
+        "BN-ReLU-3x3-BN-ReLU-3x3, threshold alpha * mean|z| a channel, alpha from FC-BN-ReLU-FC-sigmoid; the identity "
+        "is subsampled by a 1x1 average pool and gets half of the new zero channels on each side.",
+        "Zhao et al. 2020, 10.1109/TII.2019.2943898, and their TFLearn code",
+    ),
+    Choice(
+        "O",
+        "Widths 64 to 1024, 2-2-3-3-1 units, 3x3 stem, decoder of transposed convolutions and DoubleConvs, no biases "
+        "beside BN: 47.4 M floors to the paper's 47 M.",
+        "Table 6",
+    ),
+    Choice("O", "No training on a batch of one: thresholds are normalised over the batch.", "drop_last"),
+    PADDED,
+)
 
 
 class DRsUNet(SegmentationModel):
     """Deep residual shrinkage U-Net; "DRs" is not "dense residual" [S: abstract of 10.3390/rs14081848].
 
-    A 3x3 stem without bias, five levels of :class:`zoo.blocks.ResidualShrinkage` units, the first unit of levels 2
-    to 5 with stride 2, and a U-Net decoder: transposed convolution that halves the channels, concatenation
-    [skip, up], DoubleConv without biases. Widths and depths are ours [O: they give the paper's 47 M].
+    A 3x3 stem without bias; five levels of :class:`zoo.blocks.ResidualShrinkage` units, where the first unit of
+    levels 2 to 5 has stride 2; and a U-Net decoder of a transposed convolution that halves the channels,
+    concatenation [skip, up] and a DoubleConv without biases. Widths and depths are ours [O: they give the paper's
+    47 M parameters].
 
     Args:
         in_channels: bands of the input.
         classes: channels of the logits.
-        widths: channels of each level, each at least those of the level before.
-        depths: units of each level.
+        widths: channels of each level, none below the level before it.
+        depths: residual shrinkage units of each level.
 
     Raises:
         ConfigError: if widths and depths differ in length or a number is out of range.

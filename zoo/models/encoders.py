@@ -1,7 +1,7 @@
-"""Encoders from timm, and ImageNet weights for those who ask for them by name.
+"""Encoders from timm and their ImageNet weights.
 
-Nothing is downloaded unless ``encoder_weights="imagenet"`` is given. A file that was fetched elsewhere can be given
-instead of the name, for machines without a network.
+Nothing is downloaded unless ``encoder_weights="imagenet"`` is given. On a machine without a network, give the path
+of a downloaded file instead.
 """
 
 from __future__ import annotations
@@ -15,16 +15,24 @@ from timm.models import adapt_input_conv, load_state_dict, load_state_dict_from_
 from torch import Tensor, nn
 
 from zoo.errors import ModelError
+from zoo.registry import Choice
+
+WIDENED = Choice(
+    "S",
+    "ImageNet's three colour kernels are repeated over the bands and scaled by 3 / bands (summed for one band).",
+    "timm and segmentation_models.pytorch",
+)
+"""How the models here fit ImageNet weights to any number of bands."""
 
 
 @dataclass(frozen=True)
 class PretrainedEncoder:
-    """Where the ImageNet weights of an encoder are published, and how their state dict is laid out.
+    """An encoder with published ImageNet weights, and the layout of their state dict.
 
     Attributes:
-        repository: on the Hugging Face hub.
-        stem: key of the first convolution, which sees the bands.
-        classifier: prefixes of the keys that a segmentation model has no use for.
+        repository: name of the weights on the Hugging Face hub.
+        stem: key of the first convolution, which reads the bands.
+        classifier: prefixes of the keys that a segmentation model does not use.
     """
 
     repository: str
@@ -32,17 +40,17 @@ class PretrainedEncoder:
     classifier: tuple[str, ...]
 
 
-# The plain torchvision recipe for ResNet and VGG: what DeepLabV3+ and SegNet started from.
+# ResNet and VGG weights of the plain torchvision recipe, as DeepLabV3+ and SegNet used.
 RESNET101 = PretrainedEncoder("timm/resnet101.tv_in1k", "conv1.weight", ("fc.",))
 VGG16_BN = PretrainedEncoder("timm/vgg16_bn.tv_in1k", "features.0.weight", ("pre_logits.", "head.", "classifier."))
 MOBILENETV2 = PretrainedEncoder("timm/mobilenetv2_100.ra_in1k", "conv_stem.weight", ("classifier.",))
 
 
 def timm_encoder(source: PretrainedEncoder, in_channels: int, weights: str | None, output_stride: int) -> Any:
-    """timm's classifier without its last layer, made for ``in_channels`` and dilated to ``output_stride``.
+    """Create timm's classifier without its last layer, for ``in_channels`` bands and dilated to ``output_stride``.
 
     Raises:
-        ModelError: if weights were asked for and cannot be had.
+        ModelError: if the weights cannot be loaded.
     """
     name = source.repository.removeprefix("timm/")
     encoder = timm.create_model(name, num_classes=0, in_chans=in_channels, output_stride=output_stride)
@@ -52,18 +60,18 @@ def timm_encoder(source: PretrainedEncoder, in_channels: int, weights: str | Non
 
 
 def pretrained_state(source: PretrainedEncoder, weights: str, in_channels: int) -> dict[str, Tensor]:
-    """Weights of the encoder, their first convolution widened to ``in_channels``.
+    """Return the weights of an encoder, with the first convolution widened to ``in_channels``.
 
-    It is widened as timm and smp do: the three colour kernels are repeated over the bands and scaled by
-    3 / ``in_channels``, or summed for a single band, so that activations keep their size.
+    timm and smp widen it the same way: the three colour kernels are repeated over the bands and scaled by
+    3 / ``in_channels``, or summed for a single band, so that activations keep their magnitude.
 
     Args:
         source: the encoder.
-        weights: ``"imagenet"``, which downloads or takes what an earlier download left, or the path of a file.
+        weights: ``"imagenet"``, which downloads the weights or reads an earlier download, or the path of a file.
         in_channels: bands of the input.
 
     Raises:
-        ModelError: saying what to do without a network.
+        ModelError: if the weights cannot be downloaded or read, or do not have the layout of the encoder.
     """
     if weights == "imagenet":
         try:
@@ -80,20 +88,20 @@ def pretrained_state(source: PretrainedEncoder, weights: str, in_channels: int) 
             state = load_state_dict(weights, use_ema=False)
         except Exception as error:  # safetensors, pickle and zip errors share no base class
             raise ModelError(
-                f"{weights} holds no state dict ({type(error).__name__})",
+                f"{weights} does not hold a state dict ({type(error).__name__})",
                 where="encoder_weights",
                 hint="Give a .safetensors file, or a .pth file that torch.load reads with weights_only=True",
             ) from error
     else:
         raise ModelError(
-            f"{weights!r} is neither a name nor a file",
+            f"{weights!r} is neither the name of weights nor a file",
             where="encoder_weights",
             hint="Give 'imagenet' or the path of a state dict",
         )
     state = {key: value for key, value in state.items() if not key.startswith(source.classifier)}
     if source.stem not in state or state[source.stem].ndim != 4 or state[source.stem].shape[1] != 3:
         raise ModelError(
-            f"no three-band first convolution {source.stem!r} in the weights",
+            f"the weights have no first convolution {source.stem!r} for three bands",
             where=f"encoder_weights={weights}",
             hint=f"Expected the layout of {source.repository}",
         )
@@ -102,10 +110,10 @@ def pretrained_state(source: PretrainedEncoder, weights: str, in_channels: int) 
 
 
 def load_encoder(encoder: nn.Module, state: dict[str, Tensor], weights: str) -> None:
-    """Load weights, all of them and no others.
+    """Load a complete state dict into an encoder.
 
     Raises:
-        ModelError: naming keys that are missing or left over.
+        ModelError: naming keys that are missing or unknown.
     """
     try:
         encoder.load_state_dict(state)

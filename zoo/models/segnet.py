@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.blocks.checks import check_choice
-from zoo.models.base import SegmentationModel
-from zoo.models.encoders import VGG16_BN, load_encoder, pretrained_state
+from zoo.models.base import PADDED, SegmentationModel
+from zoo.models.encoders import VGG16_BN, WIDENED, load_encoder, pretrained_state
+from zoo.registry import Choice
 
 WIDTHS = (64, 128, 256, 512, 512)
 ENCODER = (2, 2, 3, 3, 3)
 DECODERS = {"full": (3, 3, 3, 2, 2), "lite": (2, 2, 2, 2, 2)}
 
+PROVENANCE = (
+    Choice("S", "VGG16's 2-2-3-3-3 convolutions, mirrored in the decoder, BN and ReLU after each.", "section 3"),
+    Choice("S", "The last convolution gives the logits without BN or ReLU.", "section 3"),
+    Choice("O", "29.4 M parameters: no SegNet of the literature has the paper's 24 M.", "Table 6"),
+    Choice(
+        "O",
+        "decoder='lite' has two convolutions a stage: 24.1 M, as many parameters as the paper's, without a published "
+        "source.",
+        "Table 6",
+    ),
+    WIDENED,
+    PADDED,
+)
+
 
 class SegNet(SegmentationModel):
-    """VGG16's thirteen convolutions, pooled and unpooled at the same places.
+    """VGG16's thirteen convolutions with pooling, and a decoder that unpools at the same places.
 
-    Each max pool hands the places of its maxima to the unpooling of the same level. The last convolution of a
-    decoder stage narrows to the width of the next, and the very last gives the logits without BN or ReLU [S:
-    10.1109/TPAMI.2016.2644615, section 3].
+    Each max pooling passes the positions of its maxima to the unpooling of the same level. The last convolution of a
+    decoder stage narrows to the width of the next stage, and the last one of all gives the logits without BN or ReLU
+    [S: 10.1109/TPAMI.2016.2644615, section 3].
 
     Args:
         in_channels: bands of the input.
         classes: channels of the logits.
-        decoder: ``full`` mirrors the encoder; ``lite`` has two convolutions a stage, which matches the paper's
-            24 M parameters and has no published source.
-        encoder_weights: ``None``, ``"imagenet"``, or the path of a VGG16-BN state dict in torchvision's layout.
+        decoder: "full" mirrors the encoder; "lite" has two convolutions a stage, which matches the paper's 24 M
+            parameters and has no published source.
+        encoder_weights: None for random weights, "imagenet" to download them, or the path of a VGG16-BN state dict
+            in torchvision's layout. The first convolution is widened to the bands.
 
     Raises:
-        ModelError: if weights were asked for and cannot be had.
+        ModelError: if the encoder weights cannot be loaded.
     """
 
     def __init__(
@@ -39,7 +56,7 @@ class SegNet(SegmentationModel):
         in_channels: int = 7,
         classes: int = 2,
         *,
-        decoder: str = "full",
+        decoder: Literal["full", "lite"] = "full",
         encoder_weights: str | None = None,
     ) -> None:
         check_choice("SegNet", "decoder", decoder, DECODERS)
@@ -63,7 +80,7 @@ class SegNet(SegmentationModel):
         load_encoder(self._vgg_features(), state, weights)
 
     def _vgg_features(self) -> nn.Module:
-        # Our own layers under the keys that VGG has for them: its pools are entries of one flat list.
+        # VGG's state dict numbers convolutions and pools in one flat list.
         layers: list[nn.Module] = []
         for stage in self.encoder:
             layers += [*stage.children(), nn.MaxPool2d(2)]

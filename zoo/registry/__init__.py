@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError
 from zoo.registry.catalogue import Catalogue
 from zoo.registry.hookspecs import CommandGroup, hookimpl
+from zoo.registry.options import Option, forwards_options, takes
 from zoo.registry.plugins import PluginLoader, PluginReport
 from zoo.registry.specs import (
     Choice,
@@ -23,13 +25,12 @@ from zoo.registry.specs import (
     LossSpec,
     MetricSpec,
     ModelSpec,
-    Option,
     RiskModelSpec,
     check_options,
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from zoo.datasets.base import PatchDataset
 
@@ -48,10 +49,15 @@ __all__ = [
     "catalogue",
     "check_options",
     "create_dataset",
+    "create_loss",
     "create_model",
+    "forwards_options",
     "hookimpl",
     "list_datasets",
+    "list_losses",
+    "list_metrics",
     "list_models",
+    "list_plugins",
     "plugin_reports",
     "register_commands",
     "reload",
@@ -97,38 +103,55 @@ def reload() -> None:
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """Names of the registered models that match a shell pattern such as ``*unet*``, sorted."""
+    """Return the names of the registered models that match a shell pattern such as ``*unet*``, sorted."""
     return [spec.name for spec in catalogue().models.match(pattern)]
 
 
 def list_datasets(pattern: str | None = None) -> list[str]:
-    """Names of the registered data sets that match a shell pattern, sorted."""
+    """Return the names of the registered data sets that match a shell pattern, sorted."""
     return [spec.name for spec in catalogue().datasets.match(pattern)]
 
 
+def list_losses(pattern: str | None = None) -> list[str]:
+    """Return the names of the registered losses that match a shell pattern, sorted."""
+    return [spec.name for spec in catalogue().losses.match(pattern)]
+
+
+def list_metrics(pattern: str | None = None) -> list[str]:
+    """Return the names of the registered metrics that match a shell pattern, sorted."""
+    return [spec.name for spec in catalogue().metrics.match(pattern)]
+
+
+def list_plugins() -> list[PluginReport]:
+    """Return one report for every installed plugin: what it provides, or why it failed."""
+    return plugin_reports()
+
+
 def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: Any) -> nn.Module:
-    """Make a registered model with fresh weights.
+    """Create a registered model with random weights.
 
     Args:
-        name: as ``zoo models`` lists it.
+        name: name of the model, as ``zoo models`` lists it.
         in_channels: bands of the input; 7 is the paper's stack with the LSI.
         classes: channels of the logits; 2 is background and landslide.
-        options: what ``zoo models show NAME`` lists.
+        options: options of the model, as ``zoo models show NAME`` lists them.
 
     Returns:
         A module that maps float32 ``(B, in_channels, H, W)`` to logits ``(B, classes, H, W)``.
 
     Raises:
         UnknownNameError: for a name or an option that does not exist.
-        ConfigError: if a count is not a positive integer.
+        ConfigError: if a count is not a positive integer, or the value of an option does not fit.
         PluginError: if the target cannot be imported.
+
+    >>> model = create_model("unet", in_channels=4, widths=(8, 16, 32))
     """
     spec = catalogue().models.get(name)
     for label, count in (("in_channels", in_channels), ("classes", classes)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ConfigError(f"{label} must be a positive integer, not {count!r}", where=f"model {name!r}")
-    check_options(spec, options)
-    model: nn.Module = spec.resolve()(in_channels=in_channels, classes=classes, **options)
+            raise ConfigError(f"{label} must be a positive integer, not {count!r}", where=spec.label)
+    checked = check_options(spec, options)
+    model: nn.Module = spec.resolve()(in_channels=in_channels, classes=classes, **checked)
     return model
 
 
@@ -136,19 +159,45 @@ def create_dataset(name: str, split: str = "train", **options: Any) -> PatchData
     """Open one split of a registered data set.
 
     Args:
-        name: as ``zoo datasets`` lists it.
+        name: name of the data set, as ``zoo datasets`` lists it.
         split: ``train``, ``val`` or ``test``.
-        options: ``root``, ``transforms``, and what ``zoo datasets show NAME`` lists.
+        options: ``root``, ``transforms``, ``progress``, and what ``zoo datasets show NAME`` lists.
 
     Raises:
         UnknownNameError: for a name or an option that does not exist.
-        ConfigError: for a split that does not exist.
+        ConfigError: for a split that does not exist, or a value of an option that does not fit.
         DataError: if the data are absent or not what they should be.
     """
     spec = catalogue().datasets.get(name)
     if split not in ("train", "val", "test"):
-        raise ConfigError(f"split must be train, val or test, not {split!r}", where=f"data set {name!r}")
-    common = ("root", "transforms", "progress")
-    check_options(spec, {option: value for option, value in options.items() if option not in common})
-    dataset: PatchDataset = spec.resolve()(split=split, **options)
+        raise ConfigError(f"split must be train, val or test, not {split!r}", where=spec.label)
+    common = {option: options[option] for option in ("root", "transforms", "progress") if option in options}
+    checked = check_options(spec, {option: value for option, value in options.items() if option not in common})
+    target = spec.resolve()
+    if "progress" in common and not takes(target, "progress"):
+        del common["progress"]
+    dataset: PatchDataset = target(split=split, **common, **checked)
     return dataset
+
+
+def create_loss(name: str, ignore_index: int = 255, **options: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Create a registered loss.
+
+    Args:
+        name: name of the loss, as ``zoo.list_losses()`` lists it.
+        ignore_index: mask value of pixels that are left out.
+        options: options of the loss, such as ``gamma`` of the focal loss.
+
+    Returns:
+        A callable that maps logits ``(B, K, H, W)`` and a mask ``(B, H, W)`` of int64 to a scalar tensor; a module
+        if the loss is one.
+
+    Raises:
+        UnknownNameError: for a name or an option that does not exist.
+        ConfigError: if the value of an option does not fit.
+        PluginError: if the target cannot be imported.
+    """
+    spec = catalogue().losses.get(name)
+    checked = check_options(spec, options)
+    loss: Callable[[Tensor, Tensor], Tensor] = spec.resolve()(ignore_index=ignore_index, **checked)
+    return loss

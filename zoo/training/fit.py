@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ResultError, ZooError
 from zoo.files import atomic_path
-from zoo.registry import catalogue
+from zoo.registry import create_loss
 from zoo.training.compute import ComputeFormat, choose_format
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe
@@ -76,7 +76,7 @@ class SegmentationTask(pl.LightningModule):
         self.recipe = recipe
         self.total_steps = total_steps
         self.batches_a_pass = batches_a_pass
-        self.loss = catalogue().losses.get(recipe.loss).resolve()(ignore_index=ignore_index)
+        self.loss = create_loss(recipe.loss, ignore_index)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The recipe's loss on one batch.

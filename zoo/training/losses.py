@@ -71,7 +71,7 @@ class Focal(nn.Module):
 
     Args:
         ignore_index: mask value of pixels that count nowhere.
-        gamma: how fast the weight falls.
+        gamma: how fast the weight of an easy pixel falls; 0 is cross-entropy.
     """
 
     def __init__(self, ignore_index: int = 255, gamma: float = 2.0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.registry import LossSpec, Option, hookimpl
+from zoo.registry import LossSpec, hookimpl
 from zoo.registry.hookspecs import RegisterLoss
 
 
@@ -18,6 +18,5 @@ def zoo_register_losses(register: RegisterLoss) -> None:
             name="focal",
             target=f"{losses}:Focal",
             summary="focal loss",
-            options=(Option("gamma", 2.0, "how fast the weight of easy pixels falls"),),
         )
     )

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,9 +73,9 @@ class Folder(PatchDataset):
         pixel_size: float | str | None = None,
         image_key: str | None = None,
         mask_key: str | None = None,
-        layout: str = "auto",
+        layout: Literal["auto", "CHW", "HWC"] = "auto",
         nodata: float | str | None = None,
-        nodata_rule: str = "any",
+        nodata_rule: Literal["any", "all"] = "any",
         mask_values: str | Sequence[int] | Mapping[int, int] | None = None,
         ignore_value: float | str | None = None,
         table: str | None = None,
@@ -87,7 +87,7 @@ class Folder(PatchDataset):
         train_groups: Names = None,
         val_groups: Names = None,
         test_groups: Names = None,
-        split_by: str | None = None,
+        split_by: Literal["group", "block", "column", "random"] | None = None,
         fractions: str | Sequence[float] = FRACTIONS,
         block: int | str | None = None,
         guard: int | str | None = None,
@@ -128,7 +128,7 @@ class Folder(PatchDataset):
             block: side of a spatial block, or columns of a strip, in patches; None to choose it.
             guard: distance in patches within which patches of different splits may not lie; None for ``reach``, which
                 is 1, and more where ``zoo patches`` cut with a stride below the size.
-            seed: of everything random in the split.
+            seed: seed of the split.
             memory_limit: bytes that decoded images may take before they are mapped from a cache on disk; None for
                 half of the machine's memory.
             progress: called with the number of patches read and of all.

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,14 +79,14 @@ class Sen12Landslides(StoredPatchDataset):
         split: str = "train",
         transforms: Transform | None = None,
         *,
-        sensor: str = "s2",
-        dates: str = "post",
+        sensor: Literal["s2", "s1asc", "s1dsc"] = "s2",
+        dates: Literal["post", "pre", "pre_post", "all"] = "post",
         bands: Names = "all",
         max_cloud: float | str = 0.2,
-        clouds: str = "keep",
-        edition: str | None = None,
-        task: str = "S12LS-LD",
-        split_by: str | None = None,
+        clouds: Literal["keep", "mask"] = "keep",
+        edition: Literal["harmonized", "raw"] | None = None,
+        task: Literal["S12LS-LD", "S12LS-AD"] = "S12LS-LD",
+        split_by: Literal["official", "group"] | None = None,
         train_groups: Names = None,
         val_groups: Names = None,
         test_groups: Names = None,
@@ -101,20 +101,20 @@ class Sen12Landslides(StoredPatchDataset):
             root: folder that holds data_harmonized or data_raw; None for zoo's cache folder.
             split: "train", "val" or "test".
             transforms: applied to every sample.
-            sensor: "s2", "s1asc" or "s1dsc".
-            dates: "post", "pre", "pre_post" or "all".
+            sensor: Sentinel-2, or Sentinel-1 on ascending or descending orbits.
+            dates: the first clear image after the event, the last one before it, both, or all as channels.
             bands: names ("B02,B03,B04"), or "all" for every measured band and the DEM; SCL by name only.
             max_cloud: hidden share, 0..1, up to which an image is taken; where none is that clear, the clearest is.
             clouds: "keep" them, or "mask": make what SCL calls cloud, cloud shadow, snow or defective missing.
             edition: "harmonized" or "raw"; None for what is there, harmonized first.
-            task: "S12LS-LD" or "S12LS-AD", whose official split is used.
+            task: landslide or anomaly detection, whose official split is used.
             split_by: "official", or "group" for whole regions; None for the official one if its file is there and no
                 region is named.
             train_groups: regions of the training split.
             val_groups: regions of the validation split.
             test_groups: regions of the test split.
-            seed: of a split by region.
-            download: fetch what is missing.
+            seed: seed of a split by region.
+            download: fetch missing files (Sentinel-2: about 39 GB, twice that unpacked).
             cache: keep decoded patches on disk.
             progress: called with the number of files or patches done and of all.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -69,10 +69,10 @@ class Synthetic(PatchDataset):
         *,
         scenes: int = 20,
         seed: int = 0,
-        phase: str = "post",
-        region: str = "subtropical",
-        test_region: str | None = None,
-        difficulty: str = "default",
+        phase: Literal["post", "pre"] = "post",
+        region: Literal["subtropical", "tropical", "dryland", "alpine", "all"] = "subtropical",
+        test_region: Literal["subtropical", "tropical", "dryland", "alpine"] | None = None,
+        difficulty: Literal["easy", "default", "hard"] = "default",
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -85,9 +85,9 @@ class Synthetic(PatchDataset):
             scenes: number of scenes of all splits together, 3 to 10,000.
             seed: the same seed gives the same bytes; scenes of different seeds share nothing.
             phase: "post" shows the ground after failure, "pre" before it. Results of the two do not compare.
-            region: "subtropical", "tropical", "dryland", "alpine", or "all" for each in turn.
+            region: climate and relief; "all" gives each in turn.
             test_region: with region "all": the test split shows this region alone, and train and val the others.
-            difficulty: "easy", "default" or "hard".
+            difficulty: how well landslides stand out.
             workers: processes to make scenes with; None for one a core.
             progress: called as ``progress(done, total)`` while scenes are made.
 

@@ -8,10 +8,46 @@ from torch import Tensor
 
 from zoo.errors import ConfigError, ModelError
 from zoo.models.base import SegmentationModel
+from zoo.registry import Choice
 from zoo_mondini.network import RainHistory, SlopeMask, log_product
 
 PAPER_SLOPE = 4
-"""Place of the slope among the paper's SMI, NDBI, NDVI, NDWI, slope, DEM, LSI."""
+"""Index of the slope among the paper's SMI, NDBI, NDVI, NDWI, slope, DEM, LSI."""
+
+SUMMARY_OF_PAPER = "summary of 10.1038/s41467-023-38135-y at researchbunny.com"
+
+PROVENANCE = (
+    Choice(
+        "P",
+        "Supervised binary classification by a deep network of what does and does not trigger shallow landslides.",
+        "section 3.5.3",
+    ),
+    Choice("S", "The network sees hourly rainfall histories and nothing else.", SUMMARY_OF_PAPER),
+    Choice("S", "P(F | R, S) = P(F | R) c, where c leaves out places where no landslide can occur.", SUMMARY_OF_PAPER),
+    Choice(
+        "O",
+        "c is a sigmoid of the slope with a learned threshold and width, never falling with the slope. The estimator "
+        "takes a threshold in degrees as well, below which c is 0.",
+        "what [54] masks with was not at hand",
+    ),
+    Choice(
+        "O",
+        "72 hours of history, latest first.",
+        "the length in [54] was not at hand",
+    ),
+    Choice(
+        "O",
+        "Two series enter: rain of each hour, and depth from that hour until now, both as ln(1 + mm). The second is "
+        "the axis of a depth-duration threshold.",
+        "own design",
+    ),
+    Choice(
+        "O",
+        "Three convolutions along time (kernel 5, stride 2; 8, 16, 16 maps), then 32 units, ReLU between them.",
+        "the layers of [54] were not at hand",
+    ),
+    Choice("O", "Two-class logits are ln(1 - p) and ln p, so that a softmax gives back p exactly.", "own design"),
+)
 
 
 class MondiniRain(SegmentationModel):
@@ -24,9 +60,9 @@ class MondiniRain(SegmentationModel):
     Args:
         in_channels: bands of the image.
         classes: 1 for a single logit, 2 for logits of no landslide and landslide.
-        hours: length of the rainfall history.
-        width: maps of the first convolution along time.
-        slope_band: index of the slope among the bands; None for band 4 of seven, or the only one.
+        hours: length of the rainfall history in hours.
+        width: maps of the first convolution along time; the others scale with it.
+        slope_band: index of the slope among the bands; None for band 4 of the paper's seven, or the only band.
 
     Shape:
         image float32 ``(B, in_channels, H, W)`` and rain float32 ``(B, hours)``, or ``(B, hours, h, w)`` on a
