@@ -268,8 +268,13 @@ class RiskModelSpec(Spec):
     source: str = ""
 
 
-def check_options(spec: Spec, options: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(spec: Spec, options: Mapping[str, Any], target: Callable[..., Any] | None = None) -> dict[str, Any]:
     """Return the options as the types that the target declares; text from a command line is parsed.
+
+    Args:
+        spec: spec of the model, data set or loss.
+        options: option values by name.
+        target: class or function whose options these are; the target of the spec if not given.
 
     Raises:
         UnknownNameError: for an option that the target does not take, with the nearest names.
@@ -278,7 +283,7 @@ def check_options(spec: Spec, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not options:
         return {}
-    target = spec.resolve()
+    target = spec.resolve() if target is None else target
     known = {option.name: option for option in options_of(target, spec.FIXED)}
     checked: dict[str, Any] = {}
     for name, value in options.items():

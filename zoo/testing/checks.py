@@ -279,16 +279,20 @@ def check_needs_rain(subject: Subject) -> None:
 
 
 def check_options(subject: Subject) -> None:
-    """Every declared option is taken, and its declared default is what happens without it."""
-    declared: dict[str, Any] = {
-        option.name: option.default for option in subject.spec.options if option.name not in subject.options
-    }
-    if not declared:
-        raise NotApplicable("declares no options")
-    require(
-        _same_state(subject.make(), subject.make(**declared)),
-        f"the declared defaults of {', '.join(declared)} give another model than no options",
-    )
+    """The docstring describes every option, and every choice of an option makes a model."""
+    options = subject.declared_options
+    if not options:
+        raise NotApplicable("has no options")
+    silent = [option.name for option in options if not option.help]
+    require(not silent, f"the docstring does not describe {_few(silent)}; add it to the section 'Args:'")
+    for option in options:
+        for choice in option.choices:
+            chosen: dict[str, Any] = {option.name: choice}
+            try:
+                with torch.device("meta"):
+                    subject.make(**chosen)
+            except Exception as error:
+                require(False, f"{option.name}={choice!r} makes no model: {type(error).__name__}: {error}")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.registry import Flag, ModelSpec
+from zoo.registry import Flag, ModelSpec, Option
+from zoo.registry.options import options_of
 from zoo.registry.specs import check_options
 
 CHANNELS = 7
@@ -51,6 +52,16 @@ class Subject:
         self._initial: dict[str, Tensor] = {}
 
     @property
+    def factory(self) -> Callable[..., nn.Module]:
+        """What makes the model."""
+        return self._factory or self.spec.resolve()
+
+    @property
+    def declared_options(self) -> tuple[Option, ...]:
+        """The options of the model."""
+        return options_of(self.factory, self.spec.FIXED)
+
+    @property
     def size(self) -> int:
         """Side of the images that the checks use, in pixels: small, for speed, but never under the minimum."""
         return max(32, self.spec.minimum_size)
@@ -61,12 +72,10 @@ class Subject:
 
     def make(self, in_channels: int = CHANNELS, classes: int = CLASSES, seed: int = 0, **more: Any) -> nn.Module:
         """A new model in training mode, its weights drawn from ``seed``; the global generator is left as it was."""
-        options = self.options | more
-        check_options(self.spec, options)
-        factory = self._factory or self.spec.resolve()
+        options = check_options(self.spec, self.options | more, self.factory)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return factory(in_channels=in_channels, classes=classes, **options).train()
+            return self.factory(in_channels=in_channels, classes=classes, **options).train()
 
     def model(self) -> nn.Module:
         """The model of 7 channels, 2 classes and seed 0 in eval mode, as it was when it was new.
