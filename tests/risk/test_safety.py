@@ -5,8 +5,7 @@ from rasterio.transform import from_origin
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import slope_degrees
-from zoo.physics.slope_safety import MOST_SAFETY, Soil, safety_channels
-from zoo.physics.wetness import storm_recharge
+from zoo.physics.stability import MOST_SAFETY, Soil, safety_channels, storm_recharge
 from zoo.rasters.stacks import Stack
 from zoo.risk.safety import map_safety
 
@@ -69,7 +68,7 @@ def test_a_short_rain_wets_less_than_a_long_one():
 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
-    monkeypatch.setattr("zoo.physics.slope_safety.MOST_PIXELS", 100)
+    monkeypatch.setattr("zoo.physics.stability.MOST_PIXELS", 100)
     with pytest.raises(DataError, match="in memory"):
         safety_channels(valley(), valley(), 10.0, (4.0, 1.0))
 

@@ -14,7 +14,7 @@ from zoo.cli.progress import progress, stoppable
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.physics.slope_safety import Soil
+    from zoo.physics.stability import Soil
     from zoo.rasters.layers import Sources
     from zoo.rasters.stacking import StackOptions, StackReport
 
@@ -138,7 +138,7 @@ def _options(given: dict[str, Any]) -> StackOptions:
 
 
 def _soil(text: str | None) -> Soil:
-    from zoo.physics.slope_safety import Soil
+    from zoo.physics.stability import Soil
 
     return Soil() if text is None else Soil.from_text(text)
 

@@ -26,9 +26,8 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.files import cache_folder
 from zoo.physics.arrays import FloatArray
 from zoo.physics.bands import PAPER_CHANNELS, Band
-from zoo.physics.indices import ndbi, ndvi, ndwi
+from zoo.physics.indices import OptramEdges, OptramFit, ndbi, ndvi, ndwi, transformed_swir
 from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, weighted_sum
-from zoo.physics.moisture import OptramEdges, OptramFit, transformed_swir
 
 DIVISORS = MappingProxyType(
     {

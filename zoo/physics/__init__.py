@@ -4,15 +4,22 @@ numpy and scipy alone, so that rasters, tables and the synthetic scenes compute 
 """
 
 from zoo.physics.bands import PAPER_CHANNELS, Band
-from zoo.physics.index_parameters import IndexParameters
-from zoo.physics.indices import ndbi, ndvi, ndwi, normalized_difference
-from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, landslide_index, weighted_sum
-from zoo.physics.moisture import OptramEdges, OptramFit, ndmi, scale_moisture, transformed_swir
+from zoo.physics.indices import (
+    OptramEdges,
+    OptramFit,
+    ndbi,
+    ndmi,
+    ndvi,
+    ndwi,
+    normalized_difference,
+    scale_moisture,
+    transformed_swir,
+)
+from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, IndexParameters, landslide_index, weighted_sum
 from zoo.physics.rain import RAIN_PRESETS, RainParameters, rainfall_factor
 from zoo.physics.sentinel2 import DarkPixels, baseline_offset, dark_pixels, guess_offset, harmonize
 from zoo.physics.slope import hillshade, horn_gradient, slope_degrees
-from zoo.physics.stability import factor_of_safety
-from zoo.physics.wetness import steady_wetness
+from zoo.physics.stability import factor_of_safety, steady_wetness
 
 __all__ = [
     "PAPER_CHANNELS",

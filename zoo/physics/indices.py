@@ -1,11 +1,15 @@
-"""Normalised differences of two reflectances."""
+"""Spectral indices, and the soil moisture index (SMI, 0 dry to 1 saturated) from three sources."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError
 from zoo.physics.arrays import FloatArray, as_float
 
 
@@ -62,3 +66,145 @@ def ndbi(swir: npt.ArrayLike, nir: npt.ArrayLike) -> FloatArray:
     Sentinel-2: B11 (20 m, resampled), B08.
     """
     return normalized_difference(swir, nir)
+
+
+def scale_moisture(values: npt.ArrayLike, low: float, high: float) -> FloatArray:
+    """Return (values - low) / (high - low), clipped to [0, 1]: a soil-moisture product as an index.
+
+    Args:
+        values: soil moisture in the unit of ``low`` and ``high``, such as m3/m3; NaN stays NaN.
+        low: value that counts as dry.
+        high: value that counts as saturated.
+
+    Raises:
+        ConfigError: unless low < high, both finite.
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"moisture range {low:g} to {high:g}", hint="Give the dry value, then the saturated one")
+    return np.asarray(np.clip((as_float(values) - low) / (high - low), 0.0, 1.0))
+
+
+def ndmi(nir: npt.ArrayLike, swir: npt.ArrayLike) -> FloatArray:
+    """Return (NIR - SWIR) / (NIR + SWIR): Gao (1996) [S]; water in leaves, and exactly -NDBI.
+
+    As one more channel beside NDBI it adds no information. Arguments, result and errors as
+    :func:`zoo.physics.indices.normalized_difference`.
+    """
+    return normalized_difference(nir, swir)
+
+
+def transformed_swir(swir: npt.ArrayLike) -> FloatArray:
+    """Return STR = (1 - R)^2 / (2 R), linear in soil moisture; Sadeghi et al. (2017), RSE 198, 52-68 [S].
+
+    Args:
+        swir: reflectance R of the band at 2.2 micrometres (Sentinel-2: B12), any shape.
+
+    Returns:
+        dimensionless, >= 0; NaN where R is not inside (0, 1), for which the transform means nothing.
+    """
+    reflectance = as_float(swir)
+    one = reflectance.dtype.type(1)
+    inside = np.where((reflectance > 0) & (reflectance < 1), reflectance, np.nan).astype(reflectance.dtype)
+    return np.asarray((one - inside) ** 2 / (2 * inside))
+
+
+@dataclass(frozen=True)
+class OptramEdges:
+    """The trapezoid of STR over NDVI: dry edge below, wet edge above, both straight lines.
+
+    Attributes:
+        dry_intercept, dry_slope: STR of dry soil = intercept + slope * NDVI.
+        wet_intercept, wet_slope: STR of saturated soil.
+
+    Raises:
+        ConfigError: if a number is not finite.
+    """
+
+    dry_intercept: float
+    dry_slope: float
+    wet_intercept: float
+    wet_slope: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in asdict(self).values()):
+            raise ConfigError(f"OPTRAM edges that are not finite: {asdict(self)}")
+
+    def moisture(self, ndvi: npt.ArrayLike, swir_transformed: npt.ArrayLike) -> FloatArray:
+        """Return (STR - dry) / (wet - dry), clipped to [0, 1]; NaN where the edges cross or an input is NaN."""
+        vegetation, value = as_float(ndvi), as_float(swir_transformed)
+        dry = self.dry_intercept + self.dry_slope * vegetation
+        wet = self.wet_intercept + self.wet_slope * vegetation
+        return np.asarray(np.clip((value - dry) / np.where(wet > dry, wet - dry, np.nan), 0.0, 1.0))
+
+    def to_dict(self) -> dict[str, float]:
+        """The four numbers by name."""
+        return asdict(self)
+
+
+class OptramFit:
+    """Fits the edges to as many pixels as one likes, a part at a time, in constant memory.
+
+    Per NDVI bin the dry edge passes through the 5th and the wet edge through the 95th percentile of STR, and a
+    least-squares line goes through the bins. Pixels with NDVI below 0 (water, snow) are left out: open water would
+    set the wet edge [O]. Percentiles come from a histogram of log STR and are within 0.5 %.
+
+    Args:
+        bins: NDVI bins between 0 and 1.
+        share: share of a bin's pixels beyond each edge.
+        least: pixels that a bin must have to count.
+    """
+
+    _LOG_LOW, _LOG_HIGH, _STEPS = -4.0, 4.0, 4096
+
+    def __init__(self, bins: int = 50, share: float = 0.05, least: int = 100) -> None:
+        if bins < 2 or not 0 < share < 0.5 or least < 1:
+            raise ConfigError(f"OPTRAM fit with {bins} bins, share {share}, at least {least} pixels")
+        self._bins, self._share, self._least = bins, share, least
+        self._counts: npt.NDArray[np.int64] = np.zeros((bins, self._STEPS), dtype=np.int64)
+
+    def add(self, ndvi: npt.ArrayLike, swir_transformed: npt.ArrayLike) -> None:
+        """Count pixels: NDVI and STR of one shape; those with a NaN are skipped."""
+        vegetation, value = as_float(ndvi), as_float(swir_transformed)
+        with np.errstate(invalid="ignore"):
+            kept = (vegetation >= 0) & (vegetation <= 1) & (value > 0)
+        row = np.minimum((vegetation[kept] * self._bins).astype(np.int64), self._bins - 1)
+        place = (np.log10(value[kept]) - self._LOG_LOW) / (self._LOG_HIGH - self._LOG_LOW) * self._STEPS
+        column = np.clip(place.astype(np.int64), 0, self._STEPS - 1)
+        flat = np.bincount(row * self._STEPS + column, minlength=self._counts.size)
+        self._counts += flat.reshape(self._counts.shape)
+
+    def edges(self) -> OptramEdges:
+        """Fit both lines.
+
+        Raises:
+            DataError: if fewer than three NDVI bins hold enough pixels, or the edges are not apart.
+        """
+        enough = np.flatnonzero(self._counts.sum(axis=1) >= self._least)
+        if enough.size < 3:
+            raise DataError(
+                f"OPTRAM needs at least 3 of {self._bins} NDVI bins with {self._least} pixels, this scene has "
+                f"{enough.size}",
+                hint="Take a larger or more varied scene, or another source of soil moisture",
+            )
+        centres = (enough + 0.5) / self._bins
+        low = np.array([self._quantile(row, self._share) for row in enough])
+        high = np.array([self._quantile(row, 1 - self._share) for row in enough])
+        dry_slope, dry_intercept = np.polyfit(centres, low, 1)
+        wet_slope, wet_intercept = np.polyfit(centres, high, 1)
+        edges = OptramEdges(float(dry_intercept), float(dry_slope), float(wet_intercept), float(wet_slope))
+        wet = wet_intercept + wet_slope * centres
+        # Closer than a few steps of the histogram is not apart.
+        if not np.all(wet - (dry_intercept + dry_slope * centres) > 0.02 * np.abs(wet)):
+            raise DataError(
+                "the wet and the dry edge of OPTRAM touch or cross within this scene",
+                hint="Take a larger or more varied scene, or another source of soil moisture",
+            )
+        return edges
+
+    def _quantile(self, row: Any, share: float) -> float:
+        total = np.cumsum(self._counts[row])
+        wanted = share * total[-1]
+        step = int(np.searchsorted(total, wanted))
+        before = total[step - 1] if step else 0
+        part = (wanted - before) / max(int(self._counts[row, step]), 1)
+        return float(10 ** (self._LOG_LOW + (step + part) * (self._LOG_HIGH - self._LOG_LOW) / self._STEPS))

@@ -1,18 +1,108 @@
-"""Stability of a shallow soil on a long slope."""
+"""Wetness and factor of safety of shallow soil on a slope under rain: two channels beside the paper's seven."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
+from scipy import ndimage
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics.arrays import FloatArray, as_float
+from zoo.physics.bands import Band
+from zoo.physics.flow import dispersed_area, route
 
 SOIL_UNIT_WEIGHT = 18.0
 """Unit weight of moist soil, kN/m3 [O, risk.md]."""
 
 WATER_UNIT_WEIGHT = 9.81
 """Unit weight of water, kN/m3."""
+
+INFILTRATION = 0.7
+"""Share of the rain that does not run off at once [O]."""
+
+RESPONSE = 0.7
+"""Days of rain after which the soil is at 63 % of its steady wetness [O]."""
+
+MOST_PIXELS = 9_000_000
+"""Water comes from anywhere upslope, so the whole elevation lies in memory, with some 550 bytes a pixel while its way
+is found: 5 GB for this many."""
+
+MOST_SAFETY = 10.0
+"""Largest factor of safety that is written [O]: level ground is infinitely safe, which no raster shows well."""
+
+SAFETY_CHANNELS: tuple[Band, ...] = (
+    Band("wetness", "1", 0.0, 1.0, description="saturated share of the soil, Montgomery & Dietrich (1994)"),
+    Band("factor_of_safety", "1", 0.0, MOST_SAFETY, description="infinite slope; below 1 it cannot stand"),
+)
+
+SAFETY_SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "wetness": "steady wetness (Montgomery & Dietrich 1994), water shared among lower neighbours",
+        "factor_of_safety": f"infinite slope, at most {MOST_SAFETY:g}",
+    }
+)
+"""What the channels are made of, in words, by name."""
+
+
+def storm_recharge(intensity: float, duration: float) -> float:
+    """Return the steady recharge, m/day, that wets the soil as much as a rain that ends [O].
+
+    Steady wetness is the end of a long rain; a short one gets only part of the way: 1 - exp(-D / 0.7 days).
+
+    Args:
+        intensity: P, mm/h.
+        duration: D, days.
+
+    Raises:
+        DataError: if either is negative or not finite.
+    """
+    for what, value, unit in (("intensity", intensity, "mm/h"), ("duration", duration, "days")):
+        if not (math.isfinite(value) and value >= 0):
+            raise DataError(f"rain {what} of {value:g} {unit}")
+    reached = 1.0 - float(np.exp(-duration / RESPONSE))
+    return intensity * 24.0 / 1000.0 * INFILTRATION * reached
+
+
+def steady_wetness(
+    recharge: npt.ArrayLike, specific_area: npt.ArrayLike, transmissivity: npt.ArrayLike, slope: npt.ArrayLike
+) -> FloatArray:
+    """Return m = min(1, R a / (T sin theta)): Montgomery & Dietrich (1994), Water Resources Research 30, 1153 [S].
+
+    Subsurface flow parallel to the slope in balance with steady rain; what the soil cannot carry runs off.
+
+    Args:
+        recharge: rain that enters the soil, R, m/day.
+        specific_area: upslope area per metre of contour, a, m.
+        transmissivity: of the saturated soil, T = Ks z, m2/day.
+        slope: theta, degrees. Level ground carries nothing away: m is 1 there, or 0 without recharge.
+
+    Returns:
+        dimensionless, [0, 1], the broadcast shape; NaN where an input is NaN.
+
+    Raises:
+        DataError: if recharge or area is negative, transmissivity is not positive, or slope is outside [0, 90].
+    """
+    r, a, t, theta = (as_float(values) for values in (recharge, specific_area, transmissivity, slope))
+    if np.any(r < 0) or np.any(a < 0):
+        raise DataError("negative recharge or upslope area")
+    if np.any(t <= 0):
+        raise DataError("transmissivity that is not positive", hint="Soil depth and conductivity must be above 0")
+    if np.any(theta < 0) or np.any(theta > 90):
+        raise DataError("slope outside 0-90 degrees")
+    supply = r * a
+    capacity = t * np.sin(np.radians(theta))
+    # 0 / 0 (no rain on level ground) is dry; the comparison avoids dividing by a capacity that underflows.
+    saturated = supply >= capacity
+    share = supply / np.where(saturated, 1.0, capacity)
+    wetness = np.where(saturated & (supply > 0), 1.0, np.where(supply > 0, share, 0.0))
+    unknown = np.isnan(supply) | np.isnan(capacity)
+    return np.asarray(np.where(unknown, np.nan, wetness))
 
 
 def factor_of_safety(
@@ -59,3 +149,125 @@ def factor_of_safety(
     level = driving == 0
     safety = np.where(level, np.inf, resisting / np.where(level, 1.0, driving))
     return np.asarray(np.where(np.isnan(resisting), np.nan, safety))
+
+
+@dataclass(frozen=True)
+class Soil:
+    """One soil for the whole stack; the middle of what the synthetic scenes draw from [O, risk.md].
+
+    Attributes:
+        cohesion: of soil and roots, kPa.
+        friction: angle, degrees.
+        depth: on level ground, m; it thins with slope as exp(-0.6 tan theta), within 0.3-3 m.
+        conductivity: saturated, m/day.
+
+    Raises:
+        ConfigError: for a number out of range.
+    """
+
+    cohesion: float = 5.0
+    friction: float = 33.0
+    depth: float = 1.7
+    conductivity: float = 12.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least_open = field.name != "cohesion"
+            if not math.isfinite(value) or value < 0 or (least_open and value == 0):
+                raise ConfigError(f"{field.name} {value:g} of the soil", hint="Give a positive number")
+        if self.friction >= 90:
+            raise ConfigError(f"friction {self.friction:g} of the soil", hint="Degrees below 90")
+
+    def __str__(self) -> str:
+        return ", ".join(f"{field.name} {getattr(self, field.name):g}" for field in fields(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Soil:
+        """Read "cohesion=4,friction=30"; what is not named keeps its default.
+
+        Raises:
+            ConfigError: if it is not written so.
+            UnknownNameError: for a name that there is not.
+        """
+        given: dict[str, float] = {}
+        for part in filter(None, (one.strip() for one in text.split(","))):
+            name, equals, value = part.partition("=")
+            if name not in {field.name for field in fields(cls)}:
+                raise UnknownNameError("property of the soil", name, [field.name for field in fields(cls)])
+            try:
+                given[name] = float(value) if equals else math.nan
+            except ValueError:
+                given[name] = math.nan
+            if math.isnan(given[name]):
+                raise ConfigError(f"{part!r} is no property of a soil", hint="Write it like cohesion=4,friction=30")
+        return cls(**given)
+
+
+def check_size(shape: tuple[int, ...], where: object = None) -> None:
+    """Refuse a terrain before it is read.
+
+    Args:
+        shape: (rows, columns).
+        where: the file.
+
+    Raises:
+        DataError: if it has more pixels than :data:`MOST_PIXELS`.
+    """
+    pixels = math.prod(shape)
+    if pixels > MOST_PIXELS:
+        raise DataError(
+            f"upslope area needs the whole elevation in memory, and {pixels:,} pixels are more than {MOST_PIXELS:,}",
+            where=where,
+            hint="Cut a catchment out of it, or make it coarser: gdalwarp -te ... or -tr ...",
+        )
+
+
+def safety_channels(
+    elevation: NDArray[np.float32],
+    slope: NDArray[np.float32],
+    pixel_size: float,
+    rain: tuple[float, float],
+    soil: Soil | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give wetness and factor of safety under a rain.
+
+    Upslope area is shared among all lower neighbours (:func:`zoo.physics.flow.dispersed_area`) after closed basins are
+    filled, as the synthetic scenes do; water from beyond the edge is not known, so edges are too dry.
+
+    Args:
+        elevation: metres, (H, W), NaN where unknown.
+        slope: degrees, (H, W), NaN where unknown.
+        pixel_size: metres.
+        rain: intensity in mm/h, duration in days.
+        soil: of the whole area; the default one where None.
+
+    Returns:
+        wetness and factor of safety, float32 (H, W), NaN where elevation or slope is; the latter at most 10.
+
+    Raises:
+        DataError: if the area is larger than :data:`MOST_PIXELS`, elevation is unknown everywhere, or rain is negative.
+    """
+    soil = soil or Soil()
+    check_size(elevation.shape)
+    recharge = storm_recharge(*rain)
+    unknown = np.isnan(elevation)
+    if unknown.all():
+        raise DataError("elevation is unknown everywhere")
+    # Where nothing is known water leaves: as low as anything, and an outlet.
+    ground = np.where(unknown, np.nanmin(elevation), elevation).astype(np.float64)
+    outlets = np.zeros(ground.shape, dtype=np.bool_)
+    outlets[[0, -1]] = outlets[:, [0, -1]] = True
+    outlets |= ndimage.binary_dilation(unknown, np.ones((3, 3), dtype=bool))
+    filled = route(ground, pixel_size, outlets).filled(ground)
+    area = dispersed_area(filled, pixel_size, np.zeros(filled.shape)) / pixel_size
+    # Rounding of single precision must not turn 0 degrees into less.
+    steep = np.clip(np.where(np.isnan(slope), np.nan, slope.astype(np.float64)), 0.0, 89.9)
+    depth = np.clip(soil.depth * np.exp(-0.6 * np.tan(np.radians(steep))), 0.3, 3.0)
+    wetness = steady_wetness(recharge, area, soil.conductivity * depth, steep)
+    safety = np.minimum(factor_of_safety(steep, wetness, soil.cohesion, soil.friction, depth), MOST_SAFETY)
+    blank = unknown | np.isnan(steep)
+    return (
+        np.where(blank, np.nan, wetness).astype(np.float32),
+        np.where(blank, np.nan, safety).astype(np.float32),
+    )

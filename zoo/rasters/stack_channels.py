@@ -30,7 +30,7 @@ from zoo.physics import (
 from zoo.physics.arrays import FloatArray
 from zoo.physics.lsi import NegativeIndexWarning
 from zoo.physics.running import RunningStatistics
-from zoo.physics.slope_safety import SAFETY_CHANNELS, Soil, safety_channels
+from zoo.physics.stability import SAFETY_CHANNELS, Soil, safety_channels
 from zoo.rasters.alignment import AlignedBand, Values, physical
 from zoo.rasters.cog import StackWriter
 from zoo.rasters.grid import grid_crs
@@ -396,7 +396,7 @@ def finish_safety(
     """Write the bands wetness and factor_of_safety.
 
     Args:
-        writer: with slope and DEM, of a size that :func:`zoo.physics.slope_safety.check_size` lets pass.
+        writer: with slope and DEM, of a size that :func:`zoo.physics.stability.check_size` lets pass.
         pixel_metres: side of a pixel.
         rain: intensity in mm/h, duration in days.
         soil: of the whole scene.

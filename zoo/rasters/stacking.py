@@ -18,7 +18,7 @@ import zoo
 from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_CHANNELS, Band, IndexParameters, OptramEdges, OptramFit
 from zoo.physics.running import RunningStatistics
-from zoo.physics.slope_safety import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size
+from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size
 from zoo.rasters.alignment import AlignedBand, in_unit
 from zoo.rasters.cog import StackWriter
 from zoo.rasters.grid import choose_grid, grid_crs, require_metres, windows

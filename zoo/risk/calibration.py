@@ -14,7 +14,7 @@ from scipy.special import expit
 import zoo
 from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_WEIGHTS, RAIN_PRESETS, FeatureRange, IndexParameters, RainParameters, rainfall_factor
-from zoo.physics.index_parameters import FEATURES, RAIN_CLIP
+from zoo.physics.lsi import FEATURES, RAIN_CLIP
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.ground import crs_name
 from zoo.rasters.inventory import read_inventory

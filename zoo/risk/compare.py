@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.physics import rainfall_factor
-from zoo.physics.index_parameters import RAIN_CLIP
+from zoo.physics.lsi import RAIN_CLIP
 from zoo.risk.folds import Fold
 from zoo.risk.models import create_risk_model, require_risk, risk_models, unsupported_reason
 from zoo.risk.resampling import REPEATS, Judgement, intervals

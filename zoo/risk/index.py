@@ -19,7 +19,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
 from zoo.files import write_text_atomic
 from zoo.physics import Band, IndexParameters, weighted_sum
 from zoo.physics.arrays import FloatArray, as_float
-from zoo.physics.index_parameters import FEATURES
+from zoo.physics.lsi import FEATURES
 from zoo.risk.classes import ClassBreaks
 
 FORMS: tuple[str, ...] = ("multiplicative", "log-additive")

@@ -10,7 +10,7 @@ import numpy as np
 
 import zoo
 from zoo.errors import DataError, UnknownNameError
-from zoo.physics.slope_safety import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
+from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
 from zoo.rasters.cog import stack_writer
 from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack
 

@@ -14,7 +14,7 @@ from zoo.cli.risk.options import numbers, rain_option
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.physics.slope_safety import Soil
+    from zoo.physics.stability import Soil
     from zoo.rasters.stacks import Stack
     from zoo.risk.apply import MapReport, Rain
     from zoo.risk.index import RiskIndex
@@ -73,7 +73,7 @@ def map_command(stack: Path, target: Path, **given: Any) -> None:
     Without --weights, Table 1 is scaled with the ranges of this scene, which compares slopes within it alone.
     Files appear when they are whole. docs/risk/map.md says what is in them. Exit code 0: done; 2: bad input.
     """
-    from zoo.physics.slope_safety import Soil
+    from zoo.physics.stability import Soil
     from zoo.rasters.cog import check_output
     from zoo.rasters.map_frame import check_picture
     from zoo.rasters.reading import gdal_threads

@@ -13,7 +13,7 @@ from zoo.datasets.synthetic.random_fields import Field, Mask, smooth, stream
 from zoo.datasets.synthetic.terrain import Terrain
 from zoo.physics import factor_of_safety, steady_wetness
 from zoo.physics.flow import Flow, dispersed_area
-from zoo.physics.wetness import storm_recharge
+from zoo.physics.stability import storm_recharge
 
 
 @dataclass(frozen=True)

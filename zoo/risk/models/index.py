@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, rainfall_factor
-from zoo.physics.index_parameters import RAIN_CLIP
+from zoo.physics.lsi import RAIN_CLIP
 from zoo.risk.folds import Fold
 from zoo.risk.index import FORMS, LEAST_FACTOR
 from zoo.risk.logistic import fit_logistic
