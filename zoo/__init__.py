@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zoo.api.audit import audit
     from zoo.registry import (
         create_dataset,
         create_loss,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 # lazy_loader would do the same, but `from zoo.blocks import MCSA` promises to need torch and nothing else.
 _HOMES = {
+    "audit": "zoo.api.audit",
     "create_dataset": "zoo.registry",
     "create_loss": "zoo.registry",
     "create_model": "zoo.registry",
@@ -42,6 +44,7 @@ _HOMES = {
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
 __all__ = [
     "__version__",
+    "audit",
     "create_dataset",
     "create_loss",
     "create_model",

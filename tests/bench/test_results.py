@@ -14,7 +14,7 @@ from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import STANDARD, make_rows
 from zoo.bench.render import as_json, comma_separated, describe_setting, markdown, markdown_tables, terminal_table
 from zoo.bench.results import TrialResult, group_by_setting, load_results
-from zoo.datasets.audit import AuditSummary
+from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import ResultError
 
 Make = Callable[..., TrialConfig]
@@ -85,7 +85,8 @@ def test_damaged_files_are_named_and_the_others_are_read(
     assert "zoo bench" in (problem.hint or "") or "pip install" in (problem.hint or "")
 
 
-FOUND = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", (("train", "test", "exact", 1),))
+TOUCHED = (TouchedPatches("train", "test", "exact", 1),)
+FOUND = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", TOUCHED)
 
 
 def test_the_audit_stands_in_the_file_and_below_the_table(tmp_path: Path, trial: Make, measured: Measured) -> None:

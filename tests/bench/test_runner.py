@@ -22,7 +22,7 @@ from zoo.bench.executors import LocalExecutor, on_slot
 from zoo.bench.results import TrialResult, load_results, result_path
 from zoo.bench.runner import Runner
 from zoo.bench.worker import TrialJob
-from zoo.datasets.audit import AuditSummary
+from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.datasets.base import SPLITS
 from zoo.datasets.source import DataSource
 from zoo.errors import ResultError, ZooError
@@ -256,7 +256,7 @@ def test_results_say_what_the_audit_found_also_those_of_an_earlier_version(
     trials = [trial(), trial(seed=1)]
     TrialResult(trials[0], "ok", "", measured()).save(tmp_path)
     clean = AuditSummary(False, "no leak found between 5/1/2 patches (0.1 s)")
-    leaky = AuditSummary(True, "LEAK", (("train", "test", "exact", 1),))
+    leaky = AuditSummary(True, "LEAK", (TouchedPatches("train", "test", "exact", 1),))
     for found in (clean, replace(clean, verdict="no leak found between 5/1/2 patches (0.2 s)"), leaky):
         Runner(tmp_path, lambda told: Done(measured()), {"": found}).run(trials, Quiet())
         kept = leaky if found.leaks else clean

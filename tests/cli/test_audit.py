@@ -19,7 +19,7 @@ def test_scenes_do_not_leak(patches: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(["audit", str(patches), *SCENES]) == 0
     printed = capsys.readouterr()
     assert "audit: no leak found between 8/8/8 patches" in printed.out
-    assert "what leaks" not in printed.out
+    assert "leakage" not in printed.out
 
 
 def test_a_random_split_leaks_and_the_json_names_every_pair(
@@ -30,7 +30,7 @@ def test_a_random_split_leaks_and_the_json_names_every_pair(
     printed = capsys.readouterr().out
     assert "audit: LEAK" in printed
     assert "side by side on the ground" in printed
-    assert "more (all are in what --json FILE writes)" in printed
+    assert "more (--json FILE writes all)" in printed
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found["leaks"]
     assert found["data"]["options"]["split_by"] == "random"
@@ -60,7 +60,7 @@ def test_a_copy_in_another_scene_is_shown(patches: Path, tmp_path: Path, capsys:
         (["nowhere"], "unknown data set or folder 'nowhere'"),
         (["no/folder"], "no such folder"),
         (["DATA", "--split", "sideways"], "sideways"),
-        (["DATA", "--split", "column", "--split-by", "random"], "Give one of them"),
+        (["DATA", "--split", "column", "--split-by", "random"], "Give one of the two"),
         (["DATA", "--group-column", "sceen"], "scene"),
         (["synthetic", "--split", "random"], "unknown option 'split_by'"),
         ([], "Missing argument"),
@@ -100,7 +100,7 @@ def test_the_benchmark_tells_the_verdict_and_never_fails_by_it(
     def fail(*_: object) -> None:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr("zoo.datasets.audit.verdict", fail)
+    monkeypatch.setattr("zoo.datasets.audit.cached_summary", fail)
     print_verdict(splits, prints)
     assert "audit: not done (no such thing)" in capsys.readouterr().err
 

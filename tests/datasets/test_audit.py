@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from zoo.datasets.audit import audit, verdict
+import zoo
+from zoo.datasets.audit import TouchedPatches, audit_splits, cached_summary
 from zoo.datasets.base import Patch, PatchDataset
 from zoo.datasets.folder import Folder
 from zoo.errors import DataError, ZooError
@@ -63,9 +64,9 @@ def ground(seed: int, bands: int = 3, size: int = SIZE, roughness: float = 2.0) 
 def kinds(train: Sequence[NDArray[Any]], test: Sequence[NDArray[Any]], **options: Any) -> list[tuple[str, int, int]]:
     """Kind, position in train and position in test of everything found."""
     one, other = Held(train), Held(test)
-    found = audit({"train": one, "test": other}, **options)
+    found = audit_splits({"train": one, "test": other}, **options)
     ours, theirs = ([patch.name for patch in held.patches] for held in (one, other))
-    return [(touch.kind, ours.index(touch.one), theirs.index(touch.other)) for touch in found.touches]
+    return [(touch.kind, ours.index(touch.patches[0]), theirs.index(touch.patches[1])) for touch in found.pairs]
 
 
 def as_jpeg(image: NDArray[np.float32], quality: int = 75) -> NDArray[np.float32]:
@@ -115,14 +116,14 @@ def test_an_overlap_is_found_at_its_shift_with_its_landslides(shift: tuple[int, 
     cut = [np.s_[70 : 70 + SIZE, 60 : 60 + SIZE], np.s_[row : row + SIZE, col : col + SIZE]]
     train = Held([ground(2, bands), scene[:, *cut[0]]], [np.zeros((SIZE, SIZE), np.uint8), landslide[cut[0]]])
     test = Held([1.2 * scene[:, *cut[1]] + 5, ground(3, bands)], [landslide[cut[1]], np.zeros((SIZE, SIZE), np.uint8)])
-    found = audit({"train": train, "test": test})
-    (touch,) = found.touches
-    assert (touch.kind, touch.one, touch.other) == ("overlap", train.patches[1].name, test.patches[0].name)
+    found = audit_splits({"train": train, "test": test})
+    (touch,) = found.pairs
+    assert (touch.kind, *touch.patches) == ("overlap", train.patches[1].name, test.patches[0].name)
     both = landslide[max(70, row) : min(70, row) + SIZE, max(60, col) : min(60, col) + SIZE].sum()
     assert touch.landslide_pixels == pytest.approx(both, abs=0.3 * both)
     numbers = [int(word) for word in touch.detail.split() if word.isdigit()]
     assert numbers == pytest.approx([abs(step) for step in shift if step], abs=2)
-    assert audit({"train": train, "test": test}, overlaps=False).touches == ()
+    assert audit_splits({"train": train, "test": test}, overlaps=False).pairs == ()
 
 
 @settings(max_examples=15)
@@ -151,8 +152,8 @@ def test_what_shows_nothing_matches_nothing() -> None:
         ]
 
     train, test = Held(bland(1)), Held(bland(2))
-    found = audit({"train": train, "test": test})
-    assert [touch.kind for touch in found.touches] == []
+    found = audit_splits({"train": train, "test": test})
+    assert [touch.kind for touch in found.pairs] == []
     assert not found.leaks
     assert any("4 blank patches" in text for text in found.notes)
 
@@ -173,9 +174,9 @@ def test_a_landslide_is_known_again_by_its_outline_at_another_date_and_place() -
     masks[3][:12, :12] = 1
     train = Held([ground(1), ground(2)], masks[:2])
     test = Held([ground(3), ground(4)], masks[2:])
-    (touch,) = audit({"train": train, "test": test}).touches
+    (touch,) = audit_splits({"train": train, "test": test}).pairs
     assert (touch.kind, touch.measure, touch.value) == ("landslide", "pixels", blob(1).sum())
-    assert (touch.one, touch.other) == (train.patches[0].name, test.patches[0].name)
+    assert touch.patches == (train.patches[0].name, test.patches[0].name)
 
 
 def test_plain_or_small_or_cut_outlines_name_no_landslide() -> None:
@@ -186,7 +187,7 @@ def test_plain_or_small_or_cut_outlines_name_no_landslide() -> None:
         mask[np.hypot(y - 90, x - 30) < 5] = 1
         mask[:40, 88:] = blob(3)
         mask[0, 88:] = 1
-    assert audit({"train": Held([ground(1)], masks[:1]), "test": Held([ground(2)], masks[1:])}).touches == ()
+    assert audit_splits({"train": Held([ground(1)], masks[:1]), "test": Held([ground(2)], masks[1:])}).pairs == ()
 
 
 def placed(names: str, group: str, cells: list[tuple[int | None, int | None]]) -> list[Patch]:
@@ -198,14 +199,12 @@ def test_neighbours_are_counted_and_a_guarded_scene_is_only_told() -> None:
     train = Held(images[:2], patches=placed("a", "S", [(0, 0), (0, 1)]))
     near = Held(images[2:4], patches=placed("b", "S", [(1, 2), (5, 5)]))
     far = Held(images[4:], patches=placed("c", "S", [(0, 3), (9, 9)]))
-    found = audit({"test": near, "train": train})
-    assert [(touch.kind, touch.one, touch.other, touch.value) for touch in found.touches] == [
-        ("neighbour", "a1", "b0", 1.0)
-    ]
+    found = audit_splits({"test": near, "train": train})
+    assert [(touch.kind, *touch.patches, touch.distance) for touch in found.pairs] == [("neighbour", "a1", "b0", 1)]
     assert found.verdict() == "LEAK 1 of 2 test patches touch training patches"
-    clean = audit({"train": train, "test": far})
+    clean = audit_splits({"train": train, "test": far})
     (scene,) = clean.scenes
-    assert (scene.group, scene.counts, scene.distance, scene.leaks) == ("S", (2, 2), 2, False)
+    assert (scene.scene, scene.patches, scene.distance, scene.leaks) == ("S", (2, 2), 2, False)
     assert not clean.leaks
     assert clean.verdict().startswith("no leak found between 2/2 patches (")
 
@@ -214,10 +213,10 @@ def test_a_shared_scene_without_places_leaks_unless_nobody_knows_scenes() -> Non
     images = [ground(seed, size=32) for seed in range(5)]
     train = Held(images[:2], patches=placed("a", "S", [(0, 0), (None, None)]))
     test = Held(images[2:], patches=[*placed("b", "S", [(9, 9), (8, 8)]), Patch("t", "T")])
-    found = audit({"train": train, "test": test})
+    found = audit_splits({"train": train, "test": test})
     assert found.scenes[0].leaks
-    assert found.touched["train", "test"] == {"scene": 2, "": 2}
-    unknown = audit({"train": Held(images[:2]), "test": Held(images[2:])})
+    assert found.touched == (TouchedPatches("train", "test", "scene", 2), TouchedPatches("train", "test", "", 2))
+    unknown = audit_splits({"train": Held(images[:2]), "test": Held(images[2:])})
     assert not unknown.leaks
     assert any("scenes are not known" in text for text in unknown.notes)
     assert any("no patch has a known place" in text for text in unknown.notes)
@@ -226,7 +225,7 @@ def test_a_shared_scene_without_places_leaks_unless_nobody_knows_scenes() -> Non
 def test_everything_goes_into_plain_json() -> None:
     image = ground(1)
     splits = {"train": Held([image]), "val": Held([ground(2)]), "test": Held([image, as_jpeg(image)])}
-    values = json.loads(json.dumps(audit(splits).to_dict(), allow_nan=False))
+    values = json.loads(json.dumps(audit_splits(splits).to_json(), allow_nan=False))
     assert values["leaks"]
     assert values["patches"] == {"train": 1, "val": 1, "test": 2}
     assert [(pair["kind"], pair["splits"]) for pair in values["pairs"]] == [
@@ -238,10 +237,10 @@ def test_everything_goes_into_plain_json() -> None:
 
 def test_splits_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(DataError, match="nothing to audit"):
-        audit({"train": Held([])})
-    with pytest.raises(DataError, match="different bands and sizes"):
-        audit({"train": Held([ground(1)]), "test": Held([ground(1, bands=2)])})
-    assert not audit({"train": Held([ground(1)]), "test": Held([])}).leaks
+        audit_splits({"train": Held([])})
+    with pytest.raises(DataError, match="different bands or sizes"):
+        audit_splits({"train": Held([ground(1)]), "test": Held([ground(1, bands=2)])})
+    assert not audit_splits({"train": Held([ground(1)]), "test": Held([])}).leaks
 
 
 def test_a_verdict_is_remembered_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -249,26 +248,46 @@ def test_a_verdict_is_remembered_by_content(monkeypatch: pytest.MonkeyPatch, tmp
     image = ground(1, size=32)
     splits = {"train": Held([image]), "test": Held([image])}
     prints = {"train": "one", "test": "two"}
-    first = verdict(splits, prints)
+    first = cached_summary(splits, prints)
     assert first.leaks
     assert first.verdict.startswith("LEAK 1 of 1 test patches")
-    assert ("train", "test", "exact", 1) in first.touched
+    assert TouchedPatches("train", "test", "exact", 1) in first.touched
     reads = splits["train"].reads
-    assert verdict(splits, prints) == first
+    assert cached_summary(splits, prints) == first
     assert splits["train"].reads == reads
-    assert not verdict({"train": Held([image]), "test": Held([ground(2, size=32)])}, {**prints, "test": "three"}).leaks
+    others = {"train": Held([image]), "test": Held([ground(2, size=32)])}
+    assert not cached_summary(others, {**prints, "test": "three"}).leaks
     for kept in (tmp_path / "audits").iterdir():
         kept.write_text("{")
-    assert verdict(splits, prints) == first
+    assert cached_summary(splits, prints) == first
 
 
 def test_a_cache_that_cannot_be_written_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ZooError("cannot write here")
 
-    monkeypatch.setattr("zoo.datasets.audit.leakage.write_json_atomic", refuse)
+    monkeypatch.setattr("zoo.datasets.audit.leakage.write_json", refuse)
     splits = {"train": Held([ground(5, size=32)]), "test": Held([ground(6, size=32)])}
-    assert not verdict(splits, {"train": "unwritable", "test": ""}).leaks
+    assert not cached_summary(splits, {"train": "unwritable", "test": ""}).leaks
+
+
+def test_the_audit_is_one_call_of_the_public_api(tmp_path: Path) -> None:
+    image = np.moveaxis(ground(1, size=32), 0, -1).clip(0, 255).astype(np.uint8)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for name in range(6):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[name : name + 4, 5:9] = 1
+        Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+    found = zoo.audit(tmp_path, split_by="random")
+    assert found.leaks
+    assert repr(found) == f"<Audit: {found.verdict()}>"
+    assert "exact: 1 of 1 test patches, against train (equal pixels)" in str(found)
+    table = found.to_pandas()
+    assert len(table) == len(found.pairs)
+    assert set(table.kind) == {"exact"}
+    assert zoo.audit({"train": Held([ground(1)])}).pairs == ()
 
 
 REAL_SPLITS = {
@@ -284,9 +303,9 @@ REAL_SPLITS = {
 def test_the_real_tiles_leak_at_random_and_not_in_scenes_or_guarded_columns(
     real_rgb: Path, options: dict[str, str], leaks: bool
 ) -> None:
-    found = audit({split: Folder(real_rgb, split, **options) for split in ("train", "val", "test")})
+    found = audit_splits({split: Folder(real_rgb, split, **options) for split in ("train", "val", "test")})
     assert found.leaks is leaks
-    assert {touch.kind for touch in found.touches} == ({"neighbour"} if leaks else set())
+    assert {touch.kind for touch in found.pairs} == ({"neighbour"} if leaks else set())
     if leaks:
-        assert found.touched["train", "test"] == {"neighbour": 379, "": 379}
+        assert TouchedPatches("train", "test", "neighbour", 379) in found.touched
         assert found.verdict().startswith("LEAK 379 of 396 test patches touch training patches")

@@ -19,7 +19,7 @@ from rasterio.transform import from_origin
 from shapely.geometry import Point, box
 
 from zoo.datasets import Folder
-from zoo.datasets.audit import audit
+from zoo.datasets.audit import audit_splits
 from zoo.datasets.base import SPLITS
 from zoo.datasets.splits import LeakageWarning
 from zoo.errors import ConfigError, DataError, ZooError
@@ -244,10 +244,10 @@ def test_splits_of_overlapping_patches_are_kept_apart_and_audited_by_their_groun
     }
     assert min(distances) == 3  # 24 pixels between corners: 8 of them in neither patch
     kind = "neighbour"
-    assert not audit(guarded, overlaps=False).of_kind(kind)
+    assert not audit_splits(guarded, overlaps=False).of_kind(kind)
     with pytest.warns(LeakageWarning, match="lie within 2 of a train patch"):
         careless = opened(block=5, guard=1)
-    assert {touch.value for touch in audit(careless, overlaps=False).of_kind(kind)} == {2.0}
+    assert {touch.value for touch in audit_splits(careless, overlaps=False).of_kind(kind)} == {2.0}
 
 
 @pytest.mark.parametrize("stride", [32, 20, 16, 7])

@@ -1,8 +1,9 @@
-"""``zoo audit``: what the splits of a data set know of each other."""
+"""``zoo audit``: find leakage between the splits of a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,52 +19,55 @@ if TYPE_CHECKING:
 
     from zoo.datasets.audit import Audit, AuditSummary, SharedScene
     from zoo.datasets.base import PatchDataset
+    from zoo.jobs import StageCallback
 
 SHOWN = 10
-"""Pairs of each kind that are printed; all are in the JSON."""
+"""Number of pairs of each kind that are printed; the JSON file has all."""
 
 
 @click.command(short_help="Find leakage between the splits of a data set.")
 @click.argument("data", metavar="DATA")
-@click.option("--split", metavar="group|block|column|random", help="How to split a folder; the same as --split-by.")
+@click.option("--split", metavar="group|block|column|random", help="How to split a folder; same as --split-by.")
 @split_options
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything found to this file.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all findings to this file.")
 def audit(data: str, split: str | None, json_file: Path | None, data_options: tuple[str, ...], **given: Any) -> None:
-    """Find what train, val and test of DATA share: a registered data set, or a folder of images and masks.
+    """Find what the train, val and test splits of DATA share. DATA is a registered data set, or a folder of images
+    and masks.
 
     \b
     zoo audit synthetic
-    zoo audit patches --split random
-    zoo audit patches --group-column scene --train-groups S1 --test-groups S2,S3 --json audit.json
+    zoo audit patches/ --split random
+    zoo audit patches/ --group-column scene --train-groups S1 --test-groups S2,S3 --json audit.json
 
-    Looks for equal images, copies that were turned, brightened or compressed, patches that overlap, landslides of
-    one outline, neighbours on the ground, and scenes on both sides. Prints who touches whom. Exit code 0: no leak
-    was found; 1: there is one; 2: bad input.
+    The audit searches for equal images, copies that were rotated, brightened or compressed, patches that overlap,
+    landslides with the same outline, neighbours on the ground, and scenes in two splits. Exit code 0: no leak was
+    found; 1: there is a leak; 2: the input is wrong.
     """
+    from zoo.api.audit import audit as audit_data
+    from zoo.cli.opening import open_splits
     from zoo.datasets.source import DataSource
     from zoo.files import check_writable_folder, write_json_atomic
 
-    source = DataSource.parse(data, collect(data_options, **_merged(split, given)))
+    source = DataSource.parse(data, collect(data_options, **_with_split(split, given)))
     if json_file is not None:
         check_writable_folder(json_file.parent)
-
-    from zoo.cli.opening import open_splits
-
-    found = _audited(open_splits(source))
+    splits = open_splits(source)
+    with _progress_bar() as show:
+        found = audit_data(splits, progress=show)
     _print(found, out())
     if json_file is not None:
-        write_json_atomic(json_file, {"data": source.to_dict(), **found.to_dict()})
-        note(f"everything is in {relative(json_file)}")
+        write_json_atomic(json_file, {"data": source.to_dict(), **found.to_json()})
+        note(f"wrote all findings to {relative(json_file)}")
     if found.leaks:
         click.get_current_context().exit(EXIT_LEAK)
 
 
 def print_verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
-    """Tell in one line on standard error whether splits leak; whatever goes wrong, the work goes on."""
-    from zoo.datasets.audit import AuditSummary, verdict
+    """Print in one line on standard error whether splits leak; an audit that fails does not stop the command."""
+    from zoo.datasets.audit import AuditSummary, cached_summary
 
     try:
-        found = verdict(splits, fingerprints)
+        found = cached_summary(splits, fingerprints)
     except Exception as error:
         found = AuditSummary(None, f"not done ({error})")
     if found.leaks:
@@ -75,56 +79,60 @@ def print_verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str,
     return found
 
 
-def _merged(split: str | None, given: dict[str, Any]) -> dict[str, Any]:
+def _with_split(split: str | None, given: dict[str, Any]) -> dict[str, Any]:
     if split is None:
         return given
     if given["split_by"] not in (None, split):
-        raise ConfigError(f"--split says {split} and --split-by says {given['split_by']}", hint="Give one of them")
+        raise ConfigError(
+            f"--split is {split!r} but --split-by is {given['split_by']!r}", hint="Give one of the two options"
+        )
     return {**given, "split_by": split}
 
 
-def _audited(splits: dict[str, PatchDataset]) -> Audit:
+@contextmanager
+def _progress_bar() -> Iterator[StageCallback]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from zoo.datasets.audit import audit as find_leaks
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("audit", total=None)
-        return find_leaks(
-            splits,
-            progress=lambda text, done, total: bar.update(task, description=text, completed=done, total=total),
-        )
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
 
 
 def _print(found: Audit, console: Console) -> None:
     from zoo.datasets.audit import KINDS
 
-    if found.leaks:
-        summary = [
-            (kind, f"{pair[0]} - {pair[1]}", _pairs(found, kind, pair), f"{count} of {found.sizes[pair[1]]}", meaning)
-            for kind, meaning in KINDS.items()
-            for pair, counts in found.touched.items()
-            if (count := counts.get(kind, 0))
-        ]
-        console.print("\n[bold]what leaks[/bold]")
-        headings = ("kind", "splits", "pairs", "patches of the second", "what it means")
-        console.print(make_table(headings, summary, right=headings[2:4]))
+    rows = [
+        (
+            entry.kind,
+            f"{entry.first} - {entry.second}",
+            _pair_count(found, entry.kind, (entry.first, entry.second)),
+            f"{entry.patches} of {found.sizes[entry.second]}",
+            meaning,
+        )
+        for kind, meaning in KINDS.items()
+        for entry in found.touched
+        if entry.kind == kind
+    ]
+    if rows:
+        headings = ("kind", "splits", "pairs", "patches of the second", "meaning")
+        console.print("\n[bold]leakage[/bold]")
+        console.print(make_table(headings, rows, right=headings[2:4]))
     for kind in KINDS:
         _print_pairs(found, kind, console)
     if found.scenes:
-        rows = [
+        scenes = [
             (
-                scene.group or "(one scene)",
+                scene.scene or "(one scene)",
                 f"{scene.splits[0]} - {scene.splits[1]}",
-                " and ".join(map(str, scene.counts)),
-                _apart(scene),
+                " and ".join(map(str, scene.patches)),
+                _distance_words(scene),
             )
             for scene in found.scenes
         ]
         console.print("\n[bold]shared scenes[/bold]")
-        console.print(make_table(("scene", "splits", "patches", "how far apart"), rows))
+        console.print(make_table(("scene", "splits", "patches", "distance"), scenes))
     console.print()
     for text in found.notes:
         note(f"note: {text}")
@@ -132,40 +140,39 @@ def _print(found: Audit, console: Console) -> None:
 
 
 def _print_pairs(found: Audit, kind: str, console: Console) -> None:
-    touches = found.of_kind(kind)
-    if not touches:
+    pairs = found.of_kind(kind)
+    if not pairs:
         return
-    measure = touches[0].measure
+    measure = pairs[0].measure
     rows = [
         (
-            f"{touch.splits[0]} - {touch.splits[1]}",
-            touch.one,
-            touch.other,
-            f"{touch.value:.3f}" if measure == "correlation" else f"{touch.value:g}",
-            "" if touch.landslide_pixels is None else str(touch.landslide_pixels),
-            touch.detail,
+            f"{pair.splits[0]} - {pair.splits[1]}",
+            *pair.patches,
+            f"{pair.value:.3f}" if measure == "correlation" else f"{pair.value:g}",
+            "" if pair.landslide_pixels is None else str(pair.landslide_pixels),
+            pair.detail,
         )
-        for touch in touches[:SHOWN]
+        for pair in pairs[:SHOWN]
     ]
     used = [column for column in range(6) if column < 4 or any(row[column] for row in rows)]
-    headings = ("splits", "patch", "touches", measure, "landslide px in both", "the second lies")
+    headings = ("splits", "patch", "touches", measure, "landslide px in both", "position of the second")
     console.print(f"\n[bold]{kind}[/bold]")
     shown = [headings[column] for column in used]
     console.print(make_table(shown, [[row[column] for column in used] for row in rows], right=headings[3:5]))
-    if len(touches) > SHOWN:
-        console.print(f"and {len(touches) - SHOWN} more (all are in what --json FILE writes)")
+    if len(pairs) > SHOWN:
+        console.print(f"and {len(pairs) - SHOWN} more (--json FILE writes all)")
 
 
-def _pairs(found: Audit, kind: str, pair: tuple[str, str]) -> str:
-    count = sum(touch.splits == pair for touch in found.of_kind(kind))
+def _pair_count(found: Audit, kind: str, splits: tuple[str, str]) -> str:
+    count = sum(pair.splits == splits for pair in found.of_kind(kind))
     return str(count) if count else ""
 
 
-def _apart(scene: SharedScene) -> str:
+def _distance_words(scene: SharedScene) -> str:
     if scene.distance is None:
-        return "not known: counted as a leak"
+        return "unknown: counted as a leak"
     if scene.distance > scene.reach:
-        return f"{scene.distance} patches at the nearest: guarded"
+        return f"{scene.distance} patches at least: guarded"
     if scene.distance == 0:
         return "the same place: see neighbour"
     return f"{'side by side' if scene.distance == scene.reach else 'overlapping'}: see neighbour"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,28 @@ class DataSource:
         """
         extra = {} if progress is None else {"progress": progress}
         return create_dataset(self.name, split, **self.options, **extra)
+
+    def open_splits(
+        self, splits: Sequence[str] = ("train", "val", "test"), progress: ProgressCallback | None = None
+    ) -> dict[str, PatchDataset]:
+        """Open several splits at once: a data set that can share its files between splits reads them only once.
+
+        A data set shares them by a method ``with_split(split)`` that returns another split of the same files, such as
+        :meth:`zoo.datasets.folder.Folder.with_split`. Other data sets are opened once per split.
+
+        Args:
+            splits: names of the splits, in the order of the result.
+            progress: called while patches are read.
+
+        Raises:
+            ZooError: if the data are missing or damaged.
+        """
+        first = self.open(splits[0], progress)
+        share = getattr(first, "with_split", None)
+        return {
+            split: first if split == splits[0] else self.open(split, progress) if share is None else share(split)
+            for split in splits
+        }
 
     @property
     def label(self) -> str:

@@ -22,7 +22,7 @@ from zoo.bench.page.markup import html, tag
 from zoo.bench.page.provenance import bench_command
 from zoo.bench.results import TrialResult, load_results
 from zoo.cli import run
-from zoo.datasets.audit import AuditSummary
+from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import UnknownNameError
 
 Make = Callable[..., TrialConfig]
@@ -170,14 +170,15 @@ def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
 
 
 def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp_path: Path) -> None:
-    leak = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", (("train", "test", "exact", 1),))
+    touched = (TouchedPatches("train", "test", "exact", 1),)
+    leak = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", touched)
     page = render_page([TrialResult(trial("unet"), "ok", "", {**measured(), "audit": leak.to_dict()})], tmp_path)
     parsed = parse(page)
     assert [text for text in parsed.text("p") if text.startswith("Caution")] == [
         f"Caution: audit of the splits: {leak.verdict}."
     ]
     assert leak.verdict in parsed.text("dd")
-    assert "1 test patches: the same pixels as in train (exact)" in parsed.text("dd")
+    assert "1 test patches touch train: equal pixels (exact)" in parsed.text("dd")
     without = parse(render_page([TrialResult(trial("unet"), "ok", "", measured())], tmp_path))
     assert any("not in these result files" in text for text in without.text("dd"))
 

@@ -120,9 +120,9 @@ def _audit(results: Sequence[TrialResult]) -> list[tuple[str, Child]]:
     else:
         terms.append(("audit of the splits", found.verdict))
         touching = [
-            f"{patches:,} {second} patches: {KINDS.get(kind, kind)} as in {first} ({kind})"
-            for first, second, kind, patches in found.touched
-            if kind
+            f"{entry.patches:,} {entry.second} patches touch {entry.first}: {KINDS[entry.kind]} ({entry.kind})"
+            for entry in found.touched
+            if entry.kind in KINDS
         ]
         if touching:
             terms.append(("what leaks", "; ".join(touching)))

@@ -1,7 +1,35 @@
-"""Leakage between the splits of a data set: who shares pixels, places, landslides or scenes with whom."""
+"""Audit of the splits of a data set: which patches of different splits show the same or neighbouring ground.
+
+Importing this package imports no torch; a name is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
-from zoo.datasets.audit.leakage import KINDS, Audit, AuditSummary, SharedScene, TouchingPair, audit, verdict
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["KINDS", "Audit", "AuditSummary", "SharedScene", "TouchingPair", "audit", "verdict"]
+if TYPE_CHECKING:
+    from zoo.datasets.audit.findings import KINDS, Audit, AuditSummary, SharedScene, TouchedPatches, TouchingPair
+    from zoo.datasets.audit.leakage import audit_splits, cached_summary
+
+__all__ = [
+    "KINDS",
+    "Audit",
+    "AuditSummary",
+    "SharedScene",
+    "TouchedPatches",
+    "TouchingPair",
+    "audit_splits",
+    "cached_summary",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "leakage" if name in ("audit_splits", "cached_summary") else "findings"
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
