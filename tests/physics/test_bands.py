@@ -4,6 +4,7 @@ import pytest
 
 from zoo.errors import DataError
 from zoo.physics import PAPER_CHANNELS, Band
+from zoo.schema import decode_json, encode_json
 
 
 def test_the_channels_are_the_papers_in_its_order():
@@ -24,17 +25,24 @@ def test_nan_nodata_survives_a_dictionary_that_json_can_hold():
     assert math.isnan(read.nodata)
 
 
+def test_a_band_is_read_from_json():
+    read = decode_json('{"name": "DEM", "unit": "m", "nodata": "nan", "valid_max": 9000}', Band)
+    assert math.isnan(read.nodata)
+    assert read.valid_max == 9000.0
+    assert decode_json(encode_json(PAPER_CHANNELS), tuple[Band, ...]) == PAPER_CHANNELS
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"name": "", "unit": "1"}, "without a name"),
-        ({"name": "DEM", "unit": ""}, "without a unit"),
-        ({"name": "DEM", "unit": "m", "valid_min": 2.0, "valid_max": 2.0}, "empty valid range"),
+        ({"name": "", "unit": "1"}, "has no name"),
+        ({"name": "DEM", "unit": ""}, "has no unit"),
+        ({"name": "DEM", "unit": "m", "valid_min": 2.0, "valid_max": 2.0}, "valid range .* is empty"),
         ({"name": "DEM", "unit": "m", "valid_max": math.inf}, "ends at inf"),
         ({"name": "DEM", "unit": "m", "colour": "red"}, "unknown field 'colour'"),
-        ({"name": "DEM", "unit": "m", "valid_min": "0"}, "not a number"),
-        ({"name": "DEM", "unit": "m", "nodata": True}, "not a number"),
-        ({"name": "DEM"}, "not a text"),
+        ({"name": "DEM", "unit": "m", "valid_min": "0"}, "'valid_min': expected `?float"),
+        ({"name": "DEM", "unit": "m", "nodata": True}, "'nodata': expected"),
+        ({"name": "DEM"}, "missing required field"),
     ],
 )
 def test_a_band_that_makes_no_sense_is_refused(fields, problem):

@@ -138,7 +138,7 @@ def test_two_bands_of_one_name_are_refused():
         (("weights", "slope"), "steep", "slope"),
         (("weights",), {"slop": 1.0}, "slope"),
         (("features", "DEM", "unit"), "ft", "DEM"),
-        (("features", "DEM", "low"), None, "DEM low"),
+        (("features", "DEM", "low"), None, "range of DEM: field 'low'"),
         (("features", "DEM"), {"low": 3, "high": 3, "unit": "m"}, "empty"),
         (("rain", "units", "intensity"), "mm/day", "mm/day"),
         (("rain", "clip"), [3, 1], "clip"),

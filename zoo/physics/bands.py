@@ -1,24 +1,26 @@
-"""What a channel is: its name, unit, valid range and nodata value."""
+"""Bands: name, unit, valid range and nodata value of a channel."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from typing import Any
 
 from zoo.errors import DataError
+from zoo.schema import Number, from_plain, parse_numbers, to_plain
 
 
 @dataclass(frozen=True)
 class Band:
-    """One channel of an image.
+    """One channel of an image. :mod:`zoo.schema` writes and reads it as JSON; a NaN nodata value is written "nan".
 
     Args:
-        name: name as the data set writes it, "NDVI".
-        unit: unit of the values; "1" when they have none.
-        valid_min: smallest value that can be true, in ``unit``; None if there is no bound.
-        valid_max: largest value that can be true, in ``unit``; None if there is no bound.
-        nodata: value that stands for "not measured"; None if there is none. NaN is always not measured.
+        name: name of the channel as the data set writes it, such as "NDVI".
+        unit: unit of the values; "1" when they are dimensionless.
+        valid_min: smallest possible value, in ``unit``; None if there is no bound.
+        valid_max: largest possible value, in ``unit``; None if there is no bound.
+        nodata: value that marks a missing measurement; None if there is none. NaN is always missing.
         description: one line for people.
 
     Raises:
@@ -29,26 +31,24 @@ class Band:
     unit: str
     valid_min: float | None = None
     valid_max: float | None = None
-    nodata: float | None = None
+    nodata: Number | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
+        parse_numbers(self, "nodata")
         if not self.name:
-            raise DataError("a band without a name", hint="Give it one, such as 'NDVI'")
+            raise DataError("a band has no name", hint="Give it one, such as 'NDVI'")
         if not self.unit:
-            raise DataError("a band without a unit", where=self.name, hint="Write '1' when it is dimensionless")
+            raise DataError("the band has no unit", where=self.name, hint="Write '1' when it is dimensionless")
         for bound in (self.valid_min, self.valid_max):
             if bound is not None and not math.isfinite(bound):
-                raise DataError(f"valid range ends at {bound}", where=self.name, hint="Write None for no bound")
+                raise DataError(f"the valid range ends at {bound}", where=self.name, hint="Write None for no bound")
         if self.valid_min is not None and self.valid_max is not None and self.valid_min >= self.valid_max:
-            raise DataError(f"empty valid range [{self.valid_min}, {self.valid_max}]", where=self.name)
+            raise DataError(f"the valid range [{self.valid_min}, {self.valid_max}] is empty", where=self.name)
 
-    def to_dict(self) -> dict[str, str | float | None]:
-        """Return the fields as JSON can hold them; a NaN nodata value is written as the string "nan"."""
-        values: dict[str, str | float | None] = asdict(self)
-        if self.nodata is not None and math.isnan(self.nodata):
-            values["nodata"] = "nan"
-        return values
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return dict(to_plain(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Band:
@@ -57,34 +57,10 @@ class Band:
         Raises:
             DataError: if a field is missing, unknown or of another type.
         """
-        where = f"band {values.get('name', '?')}"
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise DataError(f"unknown field {unknown[0]!r}", where=where)
-        return cls(
-            name=_text(values, "name", where),
-            unit=_text(values, "unit", where),
-            valid_min=_number(values, "valid_min", where),
-            valid_max=_number(values, "valid_max", where),
-            nodata=_number(values, "nodata", where),
-            description=_text(values, "description", where, default=""),
-        )
-
-
-def _text(values: Mapping[str, object], key: str, where: str, default: str | None = None) -> str:
-    value = values.get(key, default)
-    if not isinstance(value, str):
-        raise DataError(f"field {key!r} is {value!r}, not a text", where=where)
-    return value
-
-
-def _number(values: Mapping[str, object], key: str, where: str) -> float | None:
-    value = values.get(key)
-    if value == "nan":
-        return math.nan
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise DataError(f"field {key!r} is {value!r}, not a number", where=where)
+            raise DataError(f"unknown field {unknown[0]!r}", where=f"band {values.get('name', '?')}")
+        return from_plain(values, cls, what="band", where=values.get("name"), error=DataError)
 
 
 PAPER_CHANNELS: tuple[Band, ...] = (
@@ -97,17 +73,17 @@ PAPER_CHANNELS: tuple[Band, ...] = (
     Band("DEM", "m", -450.0, 8900.0, description="elevation above sea level"),
     Band("LSI", "1", 0.0, 1.0, description="landslide risk index, equation 4"),
 )
-"""The seven channels of the paper, in its order [P]; valid ranges are those that the quantities can take [O]."""
+"""The seven channels of the paper, in its order [P]; a valid range holds every possible value of the quantity [O]."""
 
 _COLOURS = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
 
 
 def display_bands(bands: Sequence[Band]) -> tuple[int, ...]:
-    """Choose the bands a person looks at: red, green, blue by name, else the first three, else the first alone.
+    """Return the bands for a picture: red, green and blue by name, or the first three, or the first alone.
 
     Args:
-        bands: the bands of an image, in order. Colours are called "red", or "B4" or "B04" as Sentinel-2's are; of
-            several dates, told by a suffix ("B04_post"), the last is shown.
+        bands: the bands of an image, in order. Colours are called "red", or "B4" or "B04" as in Sentinel-2. Where
+            suffixes name several dates ("B04_post"), the last date is chosen.
 
     Returns:
         Three indices, or one.
@@ -116,7 +92,7 @@ def display_bands(bands: Sequence[Band]) -> tuple[int, ...]:
 
 
 def colour_bands(bands: Sequence[Band]) -> tuple[int, int, int] | None:
-    """Red, green and blue by name, as :func:`display_bands` tells them; None without them."""
+    """Return red, green and blue by name, as :func:`display_bands` does; None if the bands have no such names."""
     names = [band.name.lower() for band in bands]
     for colours in _COLOURS:
         for name in reversed(names):

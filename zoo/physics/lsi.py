@@ -1,13 +1,12 @@
-"""Landslide risk index (LSI), and the file of its weights, ranges and rain parameters."""
+"""Landslide risk index (LSI, equation 4), and the file of its weights, ranges and rain parameters."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +20,7 @@ from zoo.files import write_json_atomic
 from zoo.physics.arrays import FloatArray, as_float
 from zoo.physics.bands import PAPER_CHANNELS
 from zoo.physics.rain import RAIN_PRESETS, RainParameters
+from zoo.schema import from_plain, read_json
 
 PAPER_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {"slope": 0.25, "DEM": 0.15, "NDVI": -0.2, "NDWI": 0.2, "SMI": 0.1, "NDBI": 0.1}
@@ -31,23 +31,23 @@ FORMAT = "zoo-index"
 FORMAT_VERSION = 1
 
 FEATURES: Mapping[str, str] = {band.name: band.unit for band in PAPER_CHANNELS if band.name != "LSI"}
-"""Unit of each channel that the index may be made of."""
+"""Unit of each channel that the index can use."""
 
 EQUATION_4 = "multiplicative"
-"""Form of the index of the paper, as files name it."""
+"""Name of the paper's form of the index in files."""
 
 RAIN_CLIP = (0.0, 5.0)
-"""Bounds of the rainfall factor [O]: the weighted sum reaches 0.8, and beyond sigmoid(5 * 0.8) = 0.98 the index no
-longer tells one slope from another."""
+"""Bounds of the rainfall factor [O]. The weighted sum reaches 0.8; beyond sigmoid(5 * 0.8) = 0.98 the index no longer
+separates slopes."""
 
 
 class NegativeIndexWarning(UserWarning):
-    """Rain lowers the index where the weighted sum is negative."""
+    """The weighted sum is negative somewhere, so more rain lowers the index there."""
 
 
 @dataclass(frozen=True)
 class FeatureRange:
-    """Smallest and largest value of a feature where the weights were made; both scale every other region.
+    """Smallest and largest value of a feature in the region of the weights; other regions are scaled with them.
 
     Raises:
         ConfigError: if the range is empty or not finite.
@@ -61,7 +61,7 @@ class FeatureRange:
             raise ConfigError(f"feature range [{self.low}, {self.high}] is empty")
 
     def scale(self, values: npt.ArrayLike) -> FloatArray:
-        """Return (values - low) / (high - low), clipped to [0, 1]: a new region may leave the range."""
+        """Return (values - low) / (high - low), clipped to [0, 1], because a new region may exceed the range."""
         return np.asarray(np.clip((as_float(values) - self.low) / (self.high - self.low), 0.0, 1.0))
 
 
@@ -70,33 +70,33 @@ def weighted_sum(
     ranges: Mapping[str, FeatureRange],
     weights: Mapping[str, float] = PAPER_WEIGHTS,
 ) -> FloatArray:
-    """Return the sum of w_i times feature i scaled to [0, 1] with stored statistics.
+    """Return the sum of w_i times feature i, each feature scaled to [0, 1] with its stored range.
 
-    Equation 4 prints three terms a second time, as a denominator; the text says "weighted summation" and the two
-    other equations of the kind have none, so it is read as a slip of typesetting [O].
+    Equation 4 repeats three terms as a denominator. The text says "weighted summation", and the two other equations
+    of this kind have no denominator, so it is treated as a typesetting error [O].
 
     Args:
         features: arrays of one shape by name, in the unit of ``ranges``.
-        ranges: statistics of the region where the weights were made, by the same names.
+        ranges: value range of each feature in the region of the weights, by the same names.
         weights: weight by name; a feature without a weight is not used.
 
     Returns:
-        dimensionless, between the sum of the negative and the sum of the positive weights; NaN where a feature is.
+        dimensionless, from the sum of the negative weights to the sum of the positive ones; NaN where a feature is.
 
     Raises:
         DataError: if a weighted feature or its range is missing, or shapes differ.
         ConfigError: if there is no weight.
     """
     if not weights:
-        raise ConfigError("no weights")
+        raise ConfigError("the index has no weights")
     for name in weights:
         if name not in features:
             raise DataError("the index needs this feature", where=name, hint=f"Given: {', '.join(features)}")
         if name not in ranges:
-            raise DataError("no stored range to scale this feature with", where=name)
+            raise DataError("this feature has no stored range to scale it with", where=name)
     shapes = {np.shape(features[name]) for name in weights}
     if len(shapes) > 1:
-        raise DataError(f"features of {len(shapes)} different shapes: {sorted(shapes)}")
+        raise DataError(f"the features have {len(shapes)} different shapes: {sorted(shapes)}")
     total: FloatArray = np.zeros(shapes.pop())
     for name, weight in weights.items():
         total = total + weight * ranges[name].scale(features[name])
@@ -114,7 +114,7 @@ def landslide_index(
     Args:
         features: see :func:`weighted_sum`.
         ranges: see :func:`weighted_sum`.
-        rain_factor: R_m of :func:`zoo.physics.rain.rainfall_factor`, >= 0, one number or the features' shape.
+        rain_factor: R_m of :func:`zoo.physics.rain.rainfall_factor`, >= 0, one number or of the features' shape.
         weights: see :func:`weighted_sum`; Table 1 by default.
 
     Returns:
@@ -124,11 +124,11 @@ def landslide_index(
         DataError: as :func:`weighted_sum`, or if a rain factor is negative.
 
     Warns:
-        NegativeIndexWarning: if the weighted sum is negative somewhere: more rain then LOWERS the index there.
+        NegativeIndexWarning: if the weighted sum is negative somewhere, because more rain lowers the index there.
     """
     factor = as_float(rain_factor)
     if np.any(factor < 0):
-        raise DataError("negative rainfall factor")
+        raise DataError("the rainfall factor is negative")
     total = weighted_sum(features, ranges, weights)
     negative = float(np.mean(total < 0)) if total.size else 0.0
     if negative > 0:
@@ -146,15 +146,15 @@ class IndexParameters:
     """Weights, ranges and rain parameters of the landslide risk index.
 
     Attributes:
-        weights: by channel, of SMI, NDBI, NDVI, NDWI, slope and DEM; Table 1 by default.
-        ranges: by channel, in the channel's unit; empty, or one for every weighted channel.
+        weights: weight of each channel, from SMI, NDBI, NDVI, NDWI, slope and DEM; Table 1 by default.
+        ranges: range of each channel, in the channel's unit; empty, or one for every weighted channel.
         rain: reference rain and exponents, or the name of a preset of :data:`zoo.physics.rain.RAIN_PRESETS`.
         rain_clip: smallest and largest rainfall factor; None for no bound.
-        source: in words, where the numbers come from.
+        source: where the numbers come from, in words.
 
     Raises:
-        ConfigError: if a weight is not finite, all are 0, a preset does not exist, or the clip is not 0 <= low <= high.
-        UnknownNameError: if a weight or range names no channel.
+        ConfigError: if a weight is not finite, all weights are 0, or the clip is not 0 <= low <= high.
+        UnknownNameError: if a channel or preset does not exist.
         DataError: if only some of the weighted channels have a range.
     """
 
@@ -165,119 +165,82 @@ class IndexParameters:
     source: str = ""
 
     def __post_init__(self) -> None:
+        where = "weights of the index"
         for name in (*self.weights, *self.ranges):
             if name not in FEATURES:
-                raise UnknownNameError("channel", name, FEATURES, where="weights of the index")
+                raise UnknownNameError("channel", name, FEATURES, where=where)
         if not any(self.weights.values()) or not all(abs(weight) < 1e6 for weight in self.weights.values()):
-            raise ConfigError(f"weights {dict(self.weights)}", hint="At least one is not 0, and all are finite")
+            raise ConfigError(
+                f"the weights are {dict(self.weights)}", hint="Give finite weights, at least one of which is not 0"
+            )
         if isinstance(self.rain, str) and self.rain not in RAIN_PRESETS:
-            raise UnknownNameError("rain preset", self.rain, RAIN_PRESETS, where="weights of the index")
+            raise UnknownNameError("rain preset", self.rain, RAIN_PRESETS, where=where)
         if self.rain_clip is not None and not 0 <= self.rain_clip[0] <= self.rain_clip[1]:
-            raise ConfigError(f"clip of the rainfall factor {self.rain_clip}", hint="Give 0 <= low <= high")
+            raise ConfigError(f"the clip of the rainfall factor is {self.rain_clip}", hint="Give 0 <= low <= high")
         without = [name for name in self.weights if name not in self.ranges]
         if self.ranges and without:
             raise DataError(
                 f"there is no range for {', '.join(without)}",
-                where="weights of the index",
+                where=where,
                 hint="Give one for every weighted channel, or none at all",
             )
 
     @property
     def rain_parameters(self) -> RainParameters:
-        """The reference rain, looked up when it is a preset."""
+        """The reference rain and exponents; those of the preset if ``rain`` names one."""
         return RAIN_PRESETS[self.rain] if isinstance(self.rain, str) else self.rain
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it; the unit stands beside each number that has one."""
-        rain: dict[str, Any]
-        if isinstance(self.rain, str):
-            rain = {"preset": self.rain}
-        else:
-            rain = {
-                "intensity": self.rain.intensity,
-                "duration": self.rain.duration,
-                "alpha": self.rain.alpha,
-                "beta": self.rain.beta,
-            }
+        """Return plain JSON values; every number that has a unit has it beside it."""
+        rain: dict[str, Any] = {"preset": self.rain} if isinstance(self.rain, str) else asdict(self.rain)
         rain["units"] = {"intensity": "mm/h", "duration": "day"}
         rain["clip"] = None if self.rain_clip is None else list(self.rain_clip)
+        ranges = {name: {"low": one.low, "high": one.high, "unit": FEATURES[name]} for name, one in self.ranges.items()}
         return {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "source": self.source,
             "weights": dict(self.weights),
-            "features": {
-                name: {"low": span.low, "high": span.high, "unit": FEATURES[name]} for name, span in self.ranges.items()
-            },
+            "features": ranges,
             "rain": rain,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: object = None) -> IndexParameters:
-        """Return what :meth:`to_dict` wrote, or a person: weights alone will do. Unknown fields are left alone.
+        """Return the parameters that :meth:`to_dict` or a person wrote; weights alone are enough.
+
+        Unknown fields are ignored.
 
         Raises:
             ZooError: as the constructor, or if the format, a type or a unit is wrong.
         """
-        kind = values.get("format", FORMAT)
-        if kind != FORMAT:
-            raise DataError(f"its format is {kind!r}, not {FORMAT!r}", where=where)
-        if values.get("version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise DataError(f"version {values['version']!r} of the format is not known here", where=where)
-        if "weights" not in values:
-            raise DataError("there are no weights", where=where, hint='It needs {"weights": {"slope": 0.25, ...}}')
-        weights = {str(name): _number(value, name, where) for name, value in _table(values, "weights", where).items()}
-        ranges = {}
-        for name, entry in _table(values, "features", where).items():
-            if name not in FEATURES:
-                raise UnknownNameError("channel", str(name), FEATURES, where=where)
-            if not isinstance(entry, Mapping):
-                raise DataError(f"the range of {name} is {entry!r}", where=where, hint='Write {"low": 0, "high": 60}')
-            unit = entry.get("unit", FEATURES[name])
-            if unit != FEATURES[name]:
-                raise DataError(f"{name} is in {FEATURES[name]!r} here, the file says {unit!r}", where=where)
-            low, high = (_number(entry.get(end), f"{name} {end}", where) for end in ("low", "high"))
-            try:
-                ranges[name] = FeatureRange(low, high)
-            except ConfigError as error:
-                raise ConfigError(f"{name}: {error.problem}", hint="Low is below high") from error
-        rain = _table(values, "rain", where)
-        _check_rain_units(_table(rain, "units", where), where)
-        return cls(weights, ranges, _rain(rain, where), _clip(rain, where), str(values.get("source", "")))
+        return from_plain(values, _IndexFile, what=_WHAT, where=where, hint=_HINT, error=DataError).parameters(where)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, any_form: bool = False) -> IndexParameters:
         """Read a file.
 
         Args:
-            path: of the JSON.
-            any_form: take the weights of an index of another form too; an LSI channel is equation 4's.
+            path: the JSON file.
+            any_form: also accept the weights of an index of another form; an LSI channel is equation 4.
 
         Raises:
-            DataError: if the file is missing, is no JSON, holds an index of another form (``zoo risk calibrate
-                --form log-additive``), or :meth:`from_dict` refuses it; with the file's name.
+            DataError: if the file is missing, is not valid JSON, holds an index of another form (``zoo risk calibrate
+                --form log-additive``), or :meth:`from_dict` would reject it; the message names the file.
         """
         path = Path(path)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, _IndexFile, what=_WHAT, hint=_HINT, error=DataError)
         except FileNotFoundError:
             raise DataError("there is no such file", where=path) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot be read ({error})", where=path) from error
-        except json.JSONDecodeError as error:
-            raise DataError(f"is no JSON: {error}", where=path) from error
-        if not isinstance(values, dict):
-            raise DataError("holds no table of weights", where=path)
-        risk = values.get("risk")
-        form = risk.get("form", EQUATION_4) if isinstance(risk, Mapping) else EQUATION_4
-        if form != EQUATION_4 and not any_form:
+        if content.risk.form != EQUATION_4 and not any_form:
             raise DataError(
-                f"holds the weights of a {form} index, and the LSI channel is equation 4",
+                f"holds the weights of a {content.risk.form} index, and the LSI channel is equation 4",
                 where=path,
                 hint="Calibrate with --form multiplicative, or map it with: zoo risk map",
             )
         try:
-            return cls.from_dict(values, path)
+            return content.parameters(path)
         except ZooError as error:
             if error.where == str(path):
                 raise
@@ -288,40 +251,79 @@ class IndexParameters:
         write_json_atomic(path, self.to_dict())
 
 
-def _table(values: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:
-    table = values.get(key, {})
-    if not isinstance(table, Mapping):
-        raise DataError(f"{key!r} is {table!r}, not a table of names", where=where)
-    return table
+_WHAT = "file of index weights"
+_HINT = 'It needs {"weights": {"slope": 0.25, ...}}'
 
 
-def _number(value: object, name: object, where: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise DataError(f"{name} is {value!r}, not a number", where=where)
-    return float(value)
+@dataclass(frozen=True)
+class _Range:
+    low: float
+    high: float
+    unit: str | None = None
 
 
-def _check_rain_units(units: Mapping[str, Any], where: object) -> None:
-    for name, unit in (("intensity", "mm/h"), ("duration", "day")):
-        if units.get(name, unit) != unit:
-            raise DataError(f"rain {name} is in {unit!r} here, the file says {units[name]!r}", where=where)
+@dataclass(frozen=True)
+class _Rain:
+    preset: str | None = None
+    intensity: float | None = None
+    duration: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    clip: tuple[float, float] | None = RAIN_CLIP
+
+    def parameters(self, where: object) -> RainParameters | str:
+        for name, unit in (("intensity", "mm/h"), ("duration", "day")):
+            if self.units.get(name, unit) != unit:
+                raise DataError(f"the unit of rain {name} is {self.units[name]!r}, expected {unit!r}", where=where)
+        names = ("intensity", "duration", "alpha", "beta")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if not given:
+            return "paper" if self.preset is None else self.preset
+        if self.preset is not None:
+            raise DataError("rain has both a preset and numbers of its own", where=where)
+        if self.intensity is None:
+            raise DataError("rain has no reference intensity", where=where)
+        return RainParameters(**given)
 
 
-def _rain(rain: Mapping[str, Any], where: object) -> RainParameters | str:
-    names = [name for name in ("intensity", "duration", "alpha", "beta") if name in rain]
-    if not names:
-        return str(rain.get("preset", "paper"))
-    if "preset" in rain:
-        raise DataError("rain has both a preset and numbers of its own", where=where)
-    if "intensity" not in rain:
-        raise DataError("rain has no reference intensity", where=where)
-    return RainParameters(**{name: _number(rain[name], f"rain {name}", where) for name in names})
+@dataclass(frozen=True)
+class _Risk:
+    form: str = EQUATION_4
 
 
-def _clip(rain: Mapping[str, Any], where: object) -> tuple[float, float] | None:
-    clip = rain.get("clip", list(RAIN_CLIP))
-    if clip is None:
-        return None
-    if not isinstance(clip, list) or len(clip) != 2:
-        raise DataError(f"clip of the rainfall factor is {clip!r}, not [low, high]", where=where)
-    return _number(clip[0], "clip", where), _number(clip[1], "clip", where)
+@dataclass(frozen=True)
+class _IndexFile:
+    """Layout of the file. ``zoo risk calibrate`` writes more into ``risk``, which :mod:`zoo.risk.index` reads."""
+
+    weights: dict[str, Any]
+    format: str = FORMAT
+    version: int = FORMAT_VERSION
+    source: str = ""
+    features: dict[str, Any] = field(default_factory=dict)
+    rain: _Rain = field(default_factory=_Rain)
+    risk: _Risk = field(default_factory=_Risk)
+
+    def parameters(self, where: object) -> IndexParameters:
+        if self.format != FORMAT:
+            raise DataError(f"the format is {self.format!r}, expected {FORMAT!r}", where=where)
+        if self.version != FORMAT_VERSION:
+            raise DataError(f"version {self.version} of the format is unknown", where=where)
+        # Values are decoded one by one, so that a message names the channel.
+        weights = {
+            name: from_plain(weight, float, what=f"weight of {name}", where=where, error=DataError)
+            for name, weight in self.weights.items()
+        }
+        ranges = {}
+        for name, entry in self.features.items():
+            if name not in FEATURES:
+                raise UnknownNameError("channel", name, FEATURES, where=where)
+            hint = 'Write {"low": 0, "high": 60}'
+            one = from_plain(entry, _Range, what=f"range of {name}", where=where, hint=hint, error=DataError)
+            if one.unit not in (None, FEATURES[name]):
+                raise DataError(f"the unit of {name} is {one.unit!r}, expected {FEATURES[name]!r}", where=where)
+            try:
+                ranges[name] = FeatureRange(one.low, one.high)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error.problem}", hint="Low must be below high") from error
+        return IndexParameters(weights, ranges, self.rain.parameters(where), self.rain.clip, self.source)
