@@ -73,7 +73,7 @@ def test_what_cannot_be_computed_is_refused():
         weighted_sum(FEATURES, {})
     with pytest.raises(DataError, match="different shapes"):
         weighted_sum(FEATURES | {"slope": np.zeros(3)}, UNIT)
-    with pytest.raises(DataError, match="negative rainfall factor"):
+    with pytest.raises(DataError, match="rainfall factor is negative"):
         landslide_index(FEATURES, UNIT, -1.0)
     with pytest.raises(ConfigError, match="no weights"):
         weighted_sum(FEATURES, UNIT, {})
@@ -127,11 +127,11 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(weights={"slope": 0.0}), ConfigError, "not 0"),
         (changed(weights={"slope": float("nan")}), ConfigError, "finite"),
         (changed(weights=[1, 2]), DataError, "field 'weights': expected object"),
-        (changed(features={"slope": {"low": 0, "high": 60, "unit": "radian"}}), DataError, "'radian', expected 'degree'"),
+        (changed(features={"slope": {"low": 0, "high": 60, "unit": "radian"}}), DataError, "expected 'degree'"),
         (changed(features={"DEM": {"low": 0, "high": 60, "unit": "ft"}}), DataError, "'ft'"),
         (changed(features={"slope": {"low": 0, "high": 60}}), DataError, "no range for DEM"),
         (changed(features={"slope": {"low": 60, "high": 0}}), ConfigError, "empty"),
-        (changed(features={"slope": [0, 60]}), DataError, "range of slope: expected object"),
+        (changed(features={"slope": [0, 60]}), DataError, "range of slope"),
         (changed(features={"rain": {"low": 0, "high": 60}}), UnknownNameError, "rain"),
         (changed(rain={"preset": "monsoon"}), UnknownNameError, "caine"),
         (changed(rain={"preset": "caine", "intensity": 3.0}), DataError, "both"),
