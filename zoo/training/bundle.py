@@ -3,27 +3,235 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import Statistics
-from zoo.errors import ConfigError, DataError, ResultError, ZooError
-from zoo.files import atomic_path, write_json_atomic
+from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError
+from zoo.files import atomic_path
 from zoo.physics.bands import Band
-from zoo.registry import create_model
-from zoo.training.compute import ComputeFormat
-from zoo.training.predictor import AS_IT_IS, Predictor, check_scales, weights_alone, with_scales
+from zoo.registry import Flag, catalogue, create_model
+from zoo.schema import from_plain, read_json, to_plain, write_json
+from zoo.training.compute import ComputeFormat, Environment
+from zoo.training.predictor import ORIGINAL_SCALE, Predictor, check_scales, first_scale_state, with_scales
+from zoo.training.recipes import Recipe
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
+_COPY_AGAIN = "Copy the bundle again or train it again"
+_DOWNLOADS = ("encoder_weights", "backbone_weights", "pretrained", "pretrained_weights")
+"""Model options that may download weights."""
+
+AdaptedStatistics = Literal["layers", "bands", "both"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data that a model was trained on. Every field may be unknown, as in a bundle that a person wrote.
+
+    Attributes:
+        name: registered name of the data set; empty if unknown.
+        options: options of the data set, ``root`` among them for a folder.
+        fingerprints: sha256 of the content of each split, by split.
+        other: further entries of the file, kept as they are.
+    """
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    other: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> DataSource | None:
+        """Data set that can be opened again; ``None`` if the bundle does not name one."""
+        if not self.name or (self.name == "folder" and "root" not in self.options):
+            return None
+        return DataSource(self.name, self.options)
+
+
+@dataclass(frozen=True)
+class AdaptationTarget:
+    """The region that a bundle was adapted to.
+
+    Attributes:
+        name: registered name of the data set; empty for a scene.
+        options: options of the data set.
+        split: split that was used, or ``all``.
+        groups: scenes or events that were chosen; ``None`` for all.
+        group: the one scene or event, where each was adapted to by itself.
+        scene: raster file, where the target is the scene that is mapped.
+        fingerprint: sha256 of the images.
+        patches: number of patches in the target.
+        blank: number of those without a valid pixel, which were left out.
+        used: number of those that the statistics were computed on.
+    """
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    split: str | None = None
+    groups: tuple[str, ...] | None = None
+    group: str | None = None
+    scene: str | None = None
+    fingerprint: str | None = None
+    patches: int = 0
+    blank: int = 0
+    used: int = 0
+
+
+@dataclass(frozen=True)
+class LayerShift:
+    """Shift of one layer, or of the bands, between the training data and the target.
+
+    Attributes:
+        layer: name of the layer, or ``bands``.
+        scale: magnification at which it was measured.
+        distance: distance between the statistics, in standard deviations of the source.
+        chance: distance that the choice of images alone explains; ``None`` if it is unknown.
+        share: weight of the target in the adapted statistics, in [0, 1].
+    """
+
+    layer: str
+    scale: float
+    distance: float
+    chance: float | None
+    share: float
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """Predictions of a model on the target.
+
+    Attributes:
+        called_landslide: share of the pixels at or above the threshold.
+        entropy: mean entropy of a pixel's prediction, in nats.
+    """
+
+    called_landslide: float
+    entropy: float
+
+
+@dataclass(frozen=True)
+class AdaptedPredictions:
+    """Predictions on the target before and after the adaptation."""
+
+    plain: PredictionSummary
+    adapted: PredictionSummary
+
+
+@dataclass(frozen=True)
+class AdaptationSource:
+    """The bundle that an adaptation started from.
+
+    Attributes:
+        weights_sha256: sha256 of its weights.
+        adaptation: how it had been adapted itself; ``None`` if it had not.
+    """
+
+    weights_sha256: str = ""
+    adaptation: Adaptation | None = None
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How a bundle was adapted to a region without labels (:mod:`zoo.training.adaptation`).
+
+    Attributes:
+        source: the bundle before.
+        target: the region.
+        statistics: which statistics were re-estimated.
+        scales: magnifications at which the adapted bundle sees every image.
+        scale_distances: distance of the middle layers by magnification, where one was chosen.
+        criterion: how the share was chosen.
+        share: weight of the target in the statistics: the mean over layers, weighted by their distance.
+        shifts: shift of each layer.
+        predictions: predictions on the target; ``None`` in bundles of older versions.
+        transductive: what a reader of figures on the target's own images must know.
+    """
+
+    source: AdaptationSource
+    target: AdaptationTarget
+    statistics: AdaptedStatistics
+    share: float
+    shifts: tuple[LayerShift, ...]
+    scales: tuple[float, ...] = ORIGINAL_SCALE
+    scale_distances: dict[str, float] = field(default_factory=dict)
+    criterion: str = ""
+    predictions: AdaptedPredictions | None = None
+    transductive: str = ""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The distribution that provides the architecture.
+
+    Attributes:
+        distribution: name for ``pip install``.
+        version: its version when the bundle was saved.
+    """
+
+    distribution: str
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class _ModelEntry:
+    name: str
+    options: dict[str, Any]
+    in_channels: int | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class _WeightsEntry:
+    sha256: str
+    file: str = WEIGHTS
+
+
+@dataclass(frozen=True)
+class _FormatEntry:
+    format: Any = None
+
+
+@dataclass(frozen=True)
+class _BundleFile:
+    """Layout of ``bundle.json``."""
+
+    model: _ModelEntry
+    bands: tuple[dict[str, Any], ...]
+    statistics: Statistics
+    compute_format: ComputeFormat
+    class_names: tuple[str, ...]
+    threshold: float
+    weights: _WeightsEntry
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    data: dict[str, Any] | None = None
+    recipe: dict[str, Any] | None = None
+    seed: int | None = None
+    environment: Environment = field(default_factory=Environment)
+    adaptation: Adaptation | None = None
+    scales: tuple[float, ...] = ORIGINAL_SCALE
+    pixel_size: float | None = None
+    provider: Provider | None = None
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold!r}, expected a number from 0 to 1")
+        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
+            raise ValueError(f"pixel_size is {self.pixel_size!r}, expected a length in metres")
+        if not self.bands or not self.class_names:
+            raise ValueError("a bundle needs at least one band and one class")
+        if len(self.statistics.bands) != len(self.bands):
+            raise ValueError(f"statistics of {len(self.statistics.bands)} bands for {len(self.bands)} bands")
 
 
 @dataclass(frozen=True)
@@ -32,22 +240,23 @@ class Bundle:
 
     Attributes:
         model: registered name of the architecture.
-        options: keyword arguments it was made with.
-        bands: of the input, in order, with units.
-        statistics: of each band over the training split, in the band's unit; the input is normalised with them.
+        options: keyword arguments of the architecture.
+        bands: bands of the input, in order, with units.
+        statistics: statistics of each band over the training split, in the band's unit; they normalise the input.
         compute_format: number format and memory layout of training and evaluation.
-        class_names: of the logits' channels.
-        threshold: landslide probability, chosen on the validation split.
-        metrics: of the test split, by name; ``None`` where undefined.
-        data: name, options and fingerprints of the splits.
-        recipe: how it was trained.
-        seed: of the weights, the order of the patches and the augmentation.
-        environment: machine and versions.
-        weights_sha256: of ``model.safetensors``; empty before saving.
-        adaptation: how it was adapted to a region without labels (:mod:`zoo.training.adaptation`); ``None`` if it
-            was not.
-        scales: magnifications at which every image is seen (:mod:`zoo.training.predictor`).
-        state: the weights, by parameter name; and the normalisation statistics of further scales.
+        class_names: names of the classes, in the order of the logits' channels.
+        threshold: landslide probability from which a pixel is called landslide, chosen on the validation split.
+        metrics: figures of the test split, by name; ``None`` where undefined.
+        data: the training data.
+        recipe: how it was trained; ``None`` if unknown.
+        seed: seed of the weights, the order of the patches and the augmentation; ``None`` if unknown.
+        environment: machine and versions of the training.
+        state: weights by parameter name, and the normalisation statistics of further scales.
+        weights_sha256: sha256 of ``model.safetensors``; empty before saving.
+        adaptation: how it was adapted to a region without labels; ``None`` if it was not.
+        scales: magnifications at which every image is seen (:class:`zoo.training.predictor.MeanOfScales`).
+        pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
+        provider: the distribution that provides the architecture; ``None`` if unknown.
     """
 
     model: str
@@ -58,135 +267,167 @@ class Bundle:
     class_names: tuple[str, ...]
     threshold: float
     metrics: dict[str, float | None]
-    data: dict[str, Any]
-    recipe: dict[str, Any]
-    seed: int
-    environment: dict[str, Any]
+    data: TrainingData
+    recipe: Recipe | None
+    seed: int | None
+    environment: Environment
     state: dict[str, torch.Tensor] = field(repr=False)
     weights_sha256: str = ""
-    adaptation: dict[str, Any] | None = None
-    scales: tuple[float, ...] = AS_IT_IS
+    adaptation: Adaptation | None = None
+    scales: tuple[float, ...] = ORIGINAL_SCALE
+    pixel_size: float | None = None
+    provider: Provider | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Number of patches per batch in training, which evaluation uses too."""
+        return 16 if self.recipe is None else self.recipe.batch_size
 
     def save(self, folder: Path) -> str:
-        """Write both files, the description last: a folder without it holds no bundle.
+        """Write both files; the description comes last, so a folder without it holds no bundle.
 
         Returns:
             The sha256 of the weights.
 
         Raises:
+            ResultError: if a weight is NaN or infinite.
             ZooError: if the folder cannot be written to.
         """
+        _check_finite(self.state, folder)
         with atomic_path(folder / WEIGHTS) as temporary:
             try:
-                # A clone each: safetensors refuses tensors that share memory, as tied weights do.
+                # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
                 tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
                 save_file(tensors, temporary)
             except SafetensorError as error:
                 raise OSError(str(error)) from error
             digest = sha256_of(temporary)
-        description = {
-            "format": FORMAT,
-            "model": {
-                "name": self.model,
-                "options": self.options,
-                "in_channels": len(self.bands),
-                "classes": len(self.class_names),
-            },
-            "bands": [band.to_dict() for band in self.bands],
-            "statistics": self.statistics.to_dict(),
-            "compute_format": self.compute_format.to_dict(),
-            "class_names": list(self.class_names),
-            "threshold": self.threshold,
-            "metrics": self.metrics,
-            "data": self.data,
-            "recipe": self.recipe,
-            "seed": self.seed,
-            "environment": self.environment,
-            "weights": {"file": WEIGHTS, "sha256": digest},
-        }
-        if self.adaptation is not None:
-            description["adaptation"] = self.adaptation
-        if self.scales != AS_IT_IS:
-            description["scales"] = list(self.scales)
-        write_json_atomic(folder / DESCRIPTION, description)
+        write_json(folder / DESCRIPTION, self._description(digest))
         return digest
+
+    def _description(self, digest: str) -> dict[str, Any]:
+        content = _BundleFile(
+            model=_ModelEntry(self.model, self.options, len(self.bands), len(self.class_names)),
+            bands=tuple(band.to_dict() for band in self.bands),
+            statistics=self.statistics,
+            compute_format=self.compute_format,
+            class_names=self.class_names,
+            threshold=self.threshold,
+            weights=_WeightsEntry(digest),
+            metrics=self.metrics,
+            recipe=None if self.recipe is None else self.recipe.to_dict(),
+            seed=self.seed,
+            environment=self.environment,
+            adaptation=self.adaptation,
+            scales=self.scales,
+            pixel_size=self.pixel_size,
+            provider=self.provider,
+        )
+        data = {"name": self.data.name, "options": self.data.options, "fingerprints": self.data.fingerprints}
+        values: dict[str, Any] = {"format": FORMAT, **to_plain(content), "data": {**self.data.other, **data}}
+        optional = {"adaptation": None, "pixel_size": None, "provider": None, "scales": list(ORIGINAL_SCALE)}
+        return {name: value for name, value in values.items() if name not in optional or value != optional[name]}
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Bundle:
-        """Read a bundle and check that its weights are those that were saved.
+        """Read a bundle and check that its weights are those that were saved. Nothing is downloaded or executed.
 
         Raises:
-            ResultError: if a file is missing, cut short, of another format or altered.
+            ResultError: if a file is missing, cut short, of another format or altered, a field has another type, or
+                a weight is NaN or infinite. The message names the file and the field.
         """
         folder = Path(folder)
-        description = _read_description(folder)
-        weights = folder / WEIGHTS
+        path, weights = folder / DESCRIPTION, folder / WEIGHTS
         try:
-            digest = sha256_of(weights)
-            expected = description["weights"]["sha256"]
-            if digest != expected:
+            kind = read_json(path, _FormatEntry, what="bundle", hint=_COPY_AGAIN)
+            if kind.format != FORMAT:
                 raise ResultError(
-                    "the weights are not those that were saved (sha256 differs)",
-                    where=weights,
-                    hint="Copy the bundle again or train it again",
+                    f"does not have bundle format {FORMAT}",
+                    where=path,
+                    hint="It was written by another version of landslide-zoo",
                 )
-            return cls(
-                model=description["model"]["name"],
-                options=description["model"]["options"],
-                bands=tuple(Band.from_dict(band) for band in description["bands"]),
-                statistics=Statistics.from_dict(description["statistics"]),
-                compute_format=ComputeFormat(**description["compute_format"]),
-                class_names=tuple(description["class_names"]),
-                threshold=float(description["threshold"]),
-                metrics=description["metrics"],
-                data=description["data"],
-                recipe=description["recipe"],
-                seed=description["seed"],
-                environment=description["environment"],
-                state=load_file(weights),
-                weights_sha256=digest,
-                adaptation=description.get("adaptation"),
-                scales=check_scales(description.get("scales", AS_IT_IS)),
-            )
+            found = read_json(path, _BundleFile, what="bundle", hint=_COPY_AGAIN)
+        except FileNotFoundError:
+            raise ResultError(
+                f"there is no {DESCRIPTION} in this folder",
+                where=folder,
+                hint="A bundle is a folder that zoo train or zoo bench wrote",
+            ) from None
+        try:
+            if sha256_of(weights) != found.weights.sha256:
+                raise ResultError(
+                    "the weights are not those that were saved (sha256 differs)", where=weights, hint=_COPY_AGAIN
+                )
+            state = load_file(weights)
         except FileNotFoundError:
             raise ResultError("the bundle has no weights", where=weights, hint="Copy the whole folder") from None
-        except (KeyError, TypeError, ValueError, ConfigError, SafetensorError) as error:
-            raise ResultError(
-                f"the bundle is damaged ({type(error).__name__}: {error})",
-                where=folder,
-                hint="Copy the bundle again or train it again",
-            ) from error
+        except (OSError, SafetensorError) as error:
+            raise ResultError(f"the weights cannot be read ({error})", where=weights, hint=_COPY_AGAIN) from error
+        _check_finite(state, weights)
+        try:
+            bands = tuple(Band.from_dict(band) for band in found.bands)
+            scales = check_scales(found.scales)
+        except (ConfigError, DataError) as error:
+            raise ResultError(f"not a valid bundle: {error}", where=path, hint=_COPY_AGAIN) from error
+        return cls(
+            model=found.model.name,
+            options=found.model.options,
+            bands=bands,
+            statistics=found.statistics,
+            compute_format=found.compute_format,
+            class_names=found.class_names,
+            threshold=found.threshold,
+            metrics=found.metrics,
+            data=_training_data(found.data, path),
+            recipe=_recipe(found.recipe, path),
+            seed=found.seed,
+            environment=found.environment,
+            state=state,
+            weights_sha256=found.weights.sha256,
+            adaptation=found.adaptation,
+            scales=scales,
+            pixel_size=found.pixel_size,
+            provider=found.provider,
+        )
 
     def check_bands(self, bands: tuple[Band, ...], where: str) -> None:
-        """Refuse data whose bands are not those of the bundle, in name, unit and order.
+        """Check that the bands of data are those of the bundle, in name, unit and order.
 
         Raises:
-            DataError: naming the first band that differs.
+            DataError: if a band differs; the message names the first one.
         """
         expected = [f"{band.name} [{band.unit}]" for band in self.bands]
         found = [f"{band.name} [{band.unit}]" for band in bands]
         if expected == found:
             return
         if len(expected) != len(found):
-            problem = f"has {len(found)} bands, and the bundle takes {len(expected)}"
+            problem = f"has {len(found)} bands, but the bundle takes {len(expected)}"
         else:
             place = next(index for index in range(len(found)) if expected[index] != found[index])
-            problem = f"band {place + 1} is {found[place]}, and the bundle takes {expected[place]} there"
+            problem = f"band {place + 1} is {found[place]}, but the bundle takes {expected[place]} there"
         raise DataError(problem, where=where, hint="The bundle takes " + ", ".join(expected))
 
-    def at_scale_one(self) -> Bundle:
-        """The bundle seeing every image as it is, with the statistics of its first scale."""
-        return replace(self, scales=AS_IT_IS, state=weights_alone(self.scales, self.state))
+    def at_original_scale(self) -> Bundle:
+        """Return the bundle with every image at its own size, with the statistics of its first scale."""
+        return replace(self, scales=ORIGINAL_SCALE, state=first_scale_state(self.scales, self.state))
 
     def predictor(self) -> Predictor:
-        """The model with its weights and normalisation, in eval mode on the CPU.
+        """Return the model with its weights and normalisation, in eval mode on the CPU. Nothing is downloaded.
 
         Raises:
             ZooError: if the architecture is not registered here, or takes other weights.
         """
-        model = create_model(self.model, len(self.bands), len(self.class_names), **self.options)
         try:
-            model.load_state_dict(weights_alone(self.scales, self.state))
+            options = _without_downloads(self.model, self.options)
+            model = create_model(self.model, len(self.bands), len(self.class_names), **options)
+        except UnknownNameError as error:
+            if self.provider is None or error.hint is None or self.provider.distribution == "landslide-zoo":
+                raise
+            wanted = self.provider.distribution + (f"=={self.provider.version}" if self.provider.version else "")
+            error.hint = f"The bundle was made with {wanted}: pip install '{wanted}'. {error.hint}"
+            raise
+        try:
+            model.load_state_dict(first_scale_state(self.scales, self.state))
         except RuntimeError as error:
             raise ResultError(
                 f"the weights do not fit model {self.model!r} of this version",
@@ -196,26 +437,48 @@ class Bundle:
         return Predictor(model, self.statistics.mean.tolist(), self.statistics.std.tolist()).eval()
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ResultError(
-            f"holds no {DESCRIPTION}", where=folder, hint="A bundle is a folder that zoo train or zoo bench wrote"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ResultError("is no JSON; was it cut short?", where=path, hint="Copy the bundle again") from error
-    except OSError as error:
-        raise ZooError(f"cannot be read ({error.strerror})", where=path) from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ResultError(
-            f"is not of bundle format {FORMAT}", where=path, hint="It was written by another version of landslide-zoo"
-        )
-    return description
-
-
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hex, read in pieces."""
+    """Return the sha256 of a file in hex; the file is read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ResultError(
+                f"the weights {name!r} contain NaN or infinity, so the model cannot predict",
+                where=where,
+                hint="Train it again, with a lower learning rate (--lr) or --precision fp32",
+            )
+
+
+def _training_data(values: dict[str, Any] | None, path: Path) -> TrainingData:
+    known = ("name", "options", "fingerprints")
+    values = values or {}
+    found = from_plain(
+        {name: values[name] for name in known if values.get(name) is not None},
+        TrainingData,
+        what="bundle (field 'data')",
+        where=path,
+        hint="Delete the field if you do not know it",
+    )
+    return replace(found, other={name: value for name, value in values.items() if name not in known})
+
+
+def _recipe(values: dict[str, Any] | None, path: Path) -> Recipe | None:
+    if not values:
+        return None
+    try:
+        return from_plain(values, Recipe, what="bundle (field 'recipe')", where=path, hint=_COPY_AGAIN)
+    except (ConfigError, UnknownNameError) as error:
+        raise ResultError(f"not a valid bundle (field 'recipe'): {error}", where=path, hint=_COPY_AGAIN) from error
+
+
+def _without_downloads(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without pretrained weights, which the bundle's own weights would replace anyway."""
+    downloads = _DOWNLOADS
+    if model in catalogue().models and Flag.PRETRAINED_ENCODER in catalogue().models.get(model).flags:
+        downloads = (*downloads, "weights")
+    replaced = {name: None if isinstance(options[name], str) else False for name in downloads if options.get(name)}
+    return {**options, **replaced}

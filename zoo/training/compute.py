@@ -1,4 +1,4 @@
-"""Devices, number formats and the description of the machine."""
+"""Devices, the number format of training, and a description of the machine and its software."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -23,11 +23,53 @@ from zoo.training.recipes import Precision
 PACKAGES = ("torch", "torchgeo", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "scipy")
 
 
+@dataclass(frozen=True)
+class Environment:
+    """Machine and software of a computation. What is unknown is empty or ``None``.
+
+    Attributes:
+        platform: operating system, release and architecture.
+        processor: name of the processor.
+        cores: number of logical cores.
+        threads: number of threads that torch uses.
+        device: device of the computation, such as ``cpu`` or ``cuda:0``.
+        device_name: name of the processor or of the GPU.
+        versions: versions of the packages that matter, by name.
+    """
+
+    platform: str = ""
+    processor: str = ""
+    cores: int | None = None
+    threads: int | None = None
+    device: str = ""
+    device_name: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def describe_environment(device: torch.device) -> Environment:
+    """Return the machine and the software that compute on ``device``."""
+    versions = {"landslide-zoo": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return Environment(
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        versions=versions,
+    )
+
+
 def resolve_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is the first GPU there is, else the CPU.
+    """Return the device called ``name``; ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises:
-        ConfigError: if the name is no device, or this machine has none such.
+        ConfigError: if there is no device of that name, or this machine does not have it.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -36,52 +78,23 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"{name!r} is no device", hint="Use auto, cpu, cuda, cuda:1 or mps") from None
-    there = {
+        raise ConfigError(f"unknown device {name!r}", hint="Use auto, cpu, cuda, cuda:1 or mps") from None
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, False):
+    if not available.get(device.type, False):
         raise ConfigError(f"this machine has no device {name!r}", hint="Use --device auto or --device cpu")
     return device
 
 
-def describe_environment(device: torch.device) -> dict[str, object]:
-    """Versions, processor, threads and device as plain JSON values."""
-    versions = {"landslide-zoo": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "versions": versions,
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 @dataclass(frozen=True)
 class ComputeFormat:
-    """How the arithmetic of training is done.
+    """Number format and memory layout of training and evaluation.
 
     Attributes:
-        precision: ``fp32``, or ``bf16`` mixed precision (weights stay fp32).
+        precision: ``fp32``, or ``bf16`` for mixed precision (the weights stay in float32).
         channels_last: memory layout NHWC instead of NCHW.
     """
 
@@ -89,51 +102,51 @@ class ComputeFormat:
     channels_last: bool
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """The context in which a model computes in this format."""
+        """Return the context in which a model computes in this format."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout as torch names it."""
+        """Memory layout under the name that torch gives it."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
-
-    def to_dict(self) -> dict[str, str | bool]:
-        """Plain JSON values."""
-        return asdict(self)
 
     @property
     def lightning_name(self) -> Literal["32-true", "bf16-mixed"]:
-        """The name that Lightning's Trainer knows it by."""
+        """Precision under the name that Lightning's Trainer gives it."""
         return "bf16-mixed" if self.precision == "bf16" else "32-true"
+
+    def to_dict(self) -> dict[str, str | bool]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
 
     def __str__(self) -> str:
         return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
-    """Whether the device has bfloat16 instructions; emulated bfloat16 is slower than float32."""
+    """Return whether the device has bfloat16 instructions; emulated bfloat16 is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, trials: int = 1) -> ComputeFormat:
-    """The format that ``precision`` names, or for ``auto`` the fastest, by timing a few training steps of each.
+    """Return the format called ``precision``; for ``auto``, time a few training steps and return the fastest format.
 
-    A named precision is taken with channels last and without timing, so that the same command gives the same weights
-    on the same machine; ``auto`` may choose another format on another day, and results say which.
-
-    The model, its batch-norm statistics and the random number generators are left as they were.
+    A named precision is used with channels last and without timing, so the same command gives the same weights on the
+    same machine. ``auto`` may choose another format on another day; results record which one was used. The model, its
+    batch-norm statistics and the random number generators are left unchanged.
 
     Args:
-        model: maps ``batch`` to logits, on the device to train on.
-        batch: float32 ``(B, C, H, W)``, as training will see it: with fewer images another format may win.
+        model: maps ``batch`` to logits, on the training device.
+        batch: float32 ``(B, C, H, W)``, of the size used in training: another size may favour another format.
         precision: ``fp32``, ``bf16`` or ``auto``.
-        trials: steps to time, after one that is not; a format whose first step takes twice the best is given up.
+        trials: number of steps to time after one warm-up step; a format whose first step takes twice the best time
+            is dropped.
     """
     if precision != "auto":
         return ComputeFormat(precision, channels_last=True)
-    # bf16 is not tried with channels first: oneDNN reorders every tensor there, and a step takes many times longer.
+    # bf16 with channels first is left out: oneDNN reorders every tensor there, and a step takes many times longer.
     bf16, fp32 = ComputeFormat("bf16", channels_last=True), ComputeFormat("fp32", channels_last=True)
     seconds = {}
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
@@ -141,9 +154,11 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
             seconds[bf16] = _step_seconds(model, batch, bf16, trials, give_up=math.inf)
         seconds[fp32] = _step_seconds(model, batch, fp32, trials, give_up=2 * seconds.get(bf16, math.inf))
         if math.isfinite(seconds[fp32]):
-            # The layouts differ by tens of percent: where float32 takes twice as long, the other one need not be tried.
-            first = ComputeFormat("fp32", channels_last=False)
-            seconds[first] = _step_seconds(model, batch, first, trials, give_up=2 * min(seconds.values()))
+            # The layouts differ by tens of percent, so the other one cannot win where float32 takes twice as long.
+            channels_first = ComputeFormat("fp32", channels_last=False)
+            seconds[channels_first] = _step_seconds(
+                model, batch, channels_first, trials, give_up=2 * min(seconds.values())
+            )
     return min(seconds, key=seconds.__getitem__)
 
 
@@ -165,3 +180,13 @@ def _step_seconds(model: nn.Module, batch: Tensor, candidate: ComputeFormat, tri
         if trial:
             best = min(best, seconds)
     return best
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Running a predictor over a split and counting."""
+"""Evaluation of a predictor on a split: every count that the figures are computed from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
-from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram, is_landslide
+from zoo.evaluation.boundaries import BoundaryCounts
+from zoo.evaluation.calibration import LogitHistogram
+from zoo.evaluation.counts import Counts
+from zoo.evaluation.objects import ObjectCounts
+from zoo.evaluation.threshold import ProbabilityHistogram, above
 from zoo.training.compute import ComputeFormat
 from zoo.training.losses import CrossEntropy
 from zoo.training.predictor import Predictor
@@ -21,17 +24,17 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split gives.
+    """Counts of one pass over a split.
 
     Attributes:
-        threshold: probability from which a pixel is called landslide.
-        counts: of every image, in the order of the split.
+        threshold: landslide probability from which a pixel is called landslide.
+        counts: counts of every image, in the order of the split.
         objects: landslides found and missed in every image.
         boundaries: boundary pixels near and far in every image.
         histogram: pixels by probability and truth, pooled.
-        odds: pixels by log odds and truth, pooled.
-        loss: mean cross-entropy over the pixels that count.
-        masks: what is predicted as landslide among the pixels that count, a bit a pixel, uint8 ``(N, H * W / 8)``.
+        logit_histogram: pixels by log odds and truth, pooled.
+        loss: mean cross-entropy over the valid pixels.
+        masks: predicted landslides among the valid pixels, one bit per pixel, uint8 ``(N, H * W / 8)``.
     """
 
     threshold: float
@@ -39,24 +42,24 @@ class Evaluation:
     objects: ObjectCounts
     boundaries: BoundaryCounts
     histogram: ProbabilityHistogram
-    odds: LogitHistogram
+    logit_histogram: LogitHistogram
     loss: float
     masks: NDArray[np.uint8]
 
     def __len__(self) -> int:
-        """Images."""
+        """Return the number of images."""
         return len(self.counts)
 
     @classmethod
-    def joined(cls, parts: Sequence[Evaluation], places: Sequence[Sequence[int]]) -> Evaluation:
-        """Evaluations of parts of a split as one of the whole.
+    def concatenate(cls, parts: Sequence[Evaluation], places: Sequence[Sequence[int]]) -> Evaluation:
+        """Combine evaluations of parts of a split into one of the whole.
 
         Args:
-            parts: one or more, at one threshold.
-            places: of each part's images in the split; together every index once.
+            parts: one or more evaluations, at one threshold.
+            places: index in the split of each image of each part; together, every index once.
         """
         order = np.argsort(np.concatenate([np.asarray(one, np.int64) for one in places]))
-        known = np.array([part.counts.pixels.sum() for part in parts])
+        valid = np.array([part.counts.pixels.sum() for part in parts])
         losses = np.array([part.loss for part in parts])
         return cls(
             threshold=parts[0].threshold,
@@ -64,14 +67,14 @@ class Evaluation:
             objects=ObjectCounts.concatenate([part.objects for part in parts]).select(order),
             boundaries=BoundaryCounts.concatenate([part.boundaries for part in parts]).select(order),
             histogram=ProbabilityHistogram.joined(part.histogram for part in parts),
-            odds=LogitHistogram.joined(part.odds for part in parts),
-            loss=float((losses * known)[known > 0].sum() / known.sum()) if known.any() else float("nan"),
+            logit_histogram=LogitHistogram.joined(part.logit_histogram for part in parts),
+            loss=float((losses * valid)[valid > 0].sum() / valid.sum()) if valid.any() else float("nan"),
             masks=np.concatenate([part.masks for part in parts])[order],
         )
 
 
-class _Tally:
-    """What is counted of masks, batch by batch."""
+class _MaskCounts:
+    """Counts of predicted masks, gathered batch by batch."""
 
     def __init__(self) -> None:
         self.counts: list[Counts] = []
@@ -95,13 +98,13 @@ def evaluate(
     threshold: float | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Count a split in the format that the model was trained in, which its bundle remembers.
+    """Count the predictions on a split, in the format that the model was trained in.
 
     Args:
-        predictor: on the device to compute on; its training mode is restored afterwards.
-        compute_format: number format and memory layout; probabilities are float32 in any.
-        batches: of ``image`` and ``mask``, every patch once.
-        threshold: frozen, from a validation split; ``None`` chooses the one with the highest pooled Dice here.
+        predictor: on the device of the computation; its training mode is restored afterwards.
+        compute_format: number format and memory layout; probabilities are float32 in any format.
+        batches: batches of ``image`` and ``mask``, every patch once.
+        threshold: threshold from a validation split; ``None`` chooses the one with the highest pooled Dice here.
         on_batch: called with the number of images done.
 
     Raises:
@@ -110,7 +113,7 @@ def evaluate(
     was_training = predictor.training
     predictor.eval()
     device = predictor.mean.device
-    histogram, odds, tally = ProbabilityHistogram.empty(), LogitHistogram.empty(), _Tally()
+    histogram, logit_histogram, tally = ProbabilityHistogram.empty(), LogitHistogram.empty(), _MaskCounts()
     cross_entropy = CrossEntropy(IGNORE_INDEX)
     kept: list[tuple[Tensor, Tensor]] = []
     loss, pixels, done = 0.0, 0, 0
@@ -120,22 +123,22 @@ def evaluate(
             logits = predictor(batch["image"].to(device, memory_format=compute_format.memory_format))
         probability = predictor.landslide_probability(logits)
         histogram.update(probability, mask, IGNORE_INDEX)
-        odds.update(probability, mask, IGNORE_INDEX)
-        known = int((mask != IGNORE_INDEX).sum())
-        loss += float(cross_entropy(logits, mask)) * known
-        pixels += known
+        logit_histogram.update(probability, mask, IGNORE_INDEX)
+        valid = int((mask != IGNORE_INDEX).sum())
+        loss += float(cross_entropy(logits, mask)) * valid
+        pixels += valid
         if threshold is None:
-            # Float16 would move pixels across a threshold; memory is one float a pixel of the validation split.
+            # Float16 would move pixels across a threshold; the cost is one float per pixel of the validation split.
             kept.append((probability.cpu(), mask.cpu()))
         else:
-            tally.add(is_landslide(probability, threshold), mask)
+            tally.add(above(probability, threshold), mask)
         done += len(mask)
         if on_batch is not None:
             on_batch(done)
     if threshold is None:
         threshold = histogram.best_threshold()
         for probability, mask in kept:
-            tally.add(is_landslide(probability, threshold), mask)
+            tally.add(above(probability, threshold), mask)
     predictor.train(was_training)
     return Evaluation(
         threshold=threshold,
@@ -143,7 +146,7 @@ def evaluate(
         objects=ObjectCounts.concatenate(tally.objects),
         boundaries=BoundaryCounts.concatenate(tally.boundaries),
         histogram=histogram,
-        odds=odds,
+        logit_histogram=logit_histogram,
         loss=loss / pixels if pixels else float("nan"),
         masks=np.concatenate(tally.masks) if tally.masks else np.zeros((0, 0), np.uint8),
     )

@@ -1,4 +1,4 @@
-"""Training of one model by one recipe."""
+"""Training of one model by one recipe, through Lightning."""
 
 from __future__ import annotations
 
@@ -28,131 +28,29 @@ from zoo.training.compute import ComputeFormat, choose_format
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe
 
-
-def warmup_cosine(total_steps: int, warmup: float, *, decay: bool = True) -> Callable[[int], float]:
-    """Linear rise from 1/100 to 1, then half a cosine down to 0 [S: Loshchilov & Hutter 2017].
-
-    Args:
-        total_steps: steps of the whole run.
-        warmup: share of them in which the rate rises, in [0, 1).
-        decay: fall after the rise; otherwise stay at 1.
-
-    Returns:
-        A function from the step, counted from 0, to a factor in [0, 1].
-    """
-    rising = math.ceil(warmup * total_steps)
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return 0.01 + 0.99 * (step + 1) / rising
-        if not decay:
-            return 1.0
-        share = (step - rising) / max(1, total_steps - rising)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-    return factor
+StepCallback = Callable[[int, int, float], None]
+"""Called with the number of steps done, the number of all steps, and the loss."""
+LAST_CHECKPOINT = "last.ckpt"
+CURVE_POINTS = 500
+SAVING_SHARE = 0.05
+"""Largest share of the time spent on writing the resume state, which is three times as large as the model [O]."""
 
 
 class DivergedError(ZooError):
     """The loss is no longer a finite number."""
 
 
-class SegmentationTask(pl.LightningModule):
-    """Trains a :class:`Predictor` by a :class:`Recipe`.
-
-    Args:
-        predictor: the model with its normalisation.
-        recipe: optimiser, schedule and loss.
-        total_steps: optimiser steps of the whole run, for the schedule.
-        batches_a_pass: training batches between two validations, for the plateau schedule.
-        ignore_index: mask value of pixels that count nowhere.
-    """
-
-    def __init__(
-        self, predictor: Predictor, recipe: Recipe, total_steps: int, batches_a_pass: int = 1, ignore_index: int = 255
-    ) -> None:
-        super().__init__()
-        self.predictor = predictor
-        self.recipe = recipe
-        self.total_steps = total_steps
-        self.batches_a_pass = batches_a_pass
-        self.loss = create_loss(recipe.loss, ignore_index)
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """The recipe's loss on one batch.
-
-        Raises:
-            DivergedError: if the loss is NaN or infinite, with the step at which it happened.
-        """
-        loss: Tensor = self.loss(self.predictor(batch["image"]), batch["mask"])
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"the loss became {loss.item()} at step {self.global_step + 1} of {self.total_steps}",
-                hint="Try a lower learning rate (--lr) or --precision fp32",
-            )
-        return loss
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the recipe's loss on one validation batch; the plateau schedule watches it."""
-        loss = self.loss(self.predictor(batch["image"]), batch["mask"])
-        self.log("val_loss", loss, batch_size=len(batch["mask"]))
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Limit the norm of the gradient to the recipe's ``clip``.
-
-        Lightning's own clipping refuses fused optimisers, for the sake of float16 scaling, which no recipe uses.
-        """
-        if self.recipe.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), self.recipe.clip)
-
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimiser and schedule, in Lightning's form."""
-        recipe, parameters = self.recipe, self.predictor.parameters()
-        optimiser: torch.optim.Optimizer
-        if recipe.optimiser == "rmsprop":
-            optimiser = torch.optim.RMSprop(
-                parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, foreach=True
-            )
-        else:
-            optimiser = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-        schedule: LRScheduler | ReduceLROnPlateau
-        if recipe.schedule == "plateau":
-            schedule = ReduceLROnPlateau(optimiser, "min", patience=5)
-            watched = {
-                "scheduler": schedule,
-                "monitor": "val_loss",
-                "interval": "step",
-                "frequency": self.batches_a_pass,
-            }
-            return {"optimizer": optimiser, "lr_scheduler": watched}
-        factor = warmup_cosine(self.total_steps, recipe.warmup, decay=recipe.schedule == "cosine")
-        schedule = LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-StepReport = Callable[[int, int, float], None]
-LAST_CHECKPOINT = "last.ckpt"
-CURVE_POINTS = 500
-SAVING_SHARE = 0.05
-"""Part of the time that may go into writing the resume state: it is three times as large as the model [O]."""
-
-
 @dataclass(frozen=True)
 class Fitted:
-    """A trained predictor and how it got there.
+    """A trained predictor and how it was trained.
 
     Attributes:
-        predictor: in eval mode, on the device.
-        steps: optimiser steps done, those before a resume included.
-        seconds: of training in this process, the choice of the format left out.
+        predictor: in eval mode, on the training device.
+        steps: number of optimiser steps, including those before a resume.
+        seconds: training time in this process, without the choice of the number format.
         compute_format: number format and memory layout.
-        curve: step and training loss, averaged over as many steps as keep it under 500 points.
-        resumed_from: step that this process went on from; ``None`` if it began at the beginning.
+        curve: step and training loss, averaged over enough steps to keep it under 500 points.
+        resumed_from: step that this process resumed from; ``None`` if it started at the beginning.
     """
 
     predictor: Predictor
@@ -170,28 +68,28 @@ def fit(
     *,
     seed: int,
     device: torch.device,
-    on_step: StepReport | None = None,
+    on_step: StepCallback | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
 ) -> Fitted:
     """Train ``model`` on ``data`` by ``recipe``.
 
-    Everything random depends on the seed and the number of the batch alone, so that a training that was stopped and
-    taken up again ends with the same weights, to the bit, where the precision is named.
+    Every random number depends only on the seed and the number of the batch. A run that was interrupted and resumed
+    therefore ends with the same weights, bit by bit, if the precision is named.
 
-    Where ``data.accumulate`` is more than one, gradients of that many parts of a batch are averaged before a step.
-    The patches and the number of steps stay as they are. What changes is what looks at a whole batch: BatchNorm
-    normalises with the statistics of a part, and a Dice loss is that of a part.
+    With ``data.accumulate`` above one, the gradients of that many parts of a batch are averaged before a step. The
+    patches and the number of steps do not change. What looks at a whole batch does: BatchNorm normalises with the
+    statistics of a part, and a Dice loss is computed on a part.
 
     Args:
-        model: with fresh or pretrained weights; trained in place.
-        data: its train loader gives the recipe's number of batches.
+        model: model with random or pretrained weights; trained in place.
+        data: its training loader gives the recipe's number of batches.
         recipe: everything else about training.
-        seed: for dropout and whatever else the model draws.
-        device: to train on.
-        on_step: called with step, total steps and loss, at most a few hundred times.
+        seed: seed of dropout and of whatever else the model draws.
+        device: device to train on.
+        on_step: called with step, total steps and loss, at most five times a second.
         checkpoints: folder for the private resume state; ``None`` for none.
-        resume: go on from the state in ``checkpoints``, if there is one.
+        resume: resume from the state in ``checkpoints``, if there is one.
 
     Raises:
         DivergedError: if the loss is no longer finite.
@@ -208,10 +106,10 @@ def fit(
     else:
         data.first_step, compute_format = resumed
     predictor.to(memory_format=compute_format.memory_format)
-    recorder = _Recorder(total, data.accumulate, compute_format, on_step)
-    callbacks: list[Callback] = [_Dice(seed, data.first_step * data.accumulate), recorder]
+    recorder = _LossRecorder(total, data.accumulate, compute_format, on_step)
+    callbacks: list[Callback] = [_ReseedPerBatch(seed, data.first_step * data.accumulate), recorder]
     if recipe.ema is not None:
-        # A decay that looks back over more than a tenth of a short run would still hold its random start [O].
+        # A decay that looks back over more than a tenth of a short run would still contain the random start [O].
         callbacks.append(EMAWeightAveraging(decay=min(recipe.ema, max(0.0, 1 - 10 / total))))
     if state is not None:
         callbacks.append(_ResumeState(state, every=max(1, min(200, total // 10))))
@@ -220,7 +118,7 @@ def fit(
     validates = recipe.schedule == "plateau"
     task = SegmentationTask(predictor, recipe, total, steps_a_pass * data.accumulate)
     start = time.perf_counter()
-    with _quiet():
+    with _quiet_lightning():
         trainer = pl.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -256,8 +154,110 @@ def seed_everything(seed: int) -> None:
     pl.seed_everything(seed, workers=True, verbose=False)
 
 
-class _Dice(Callback):
-    """Throws the dice of each batch anew, by its number: dropout after a resume is what it would have been."""
+class SegmentationTask(pl.LightningModule):
+    """Training and validation step of a :class:`Predictor`, with the recipe's optimiser and schedule.
+
+    Args:
+        predictor: the model with its normalisation.
+        recipe: optimiser, schedule and loss.
+        total_steps: number of optimiser steps of the whole run, for the schedule.
+        batches_a_pass: number of training batches between two validations, for the plateau schedule.
+        ignore_index: mask value of ignored pixels.
+    """
+
+    def __init__(
+        self, predictor: Predictor, recipe: Recipe, total_steps: int, batches_a_pass: int = 1, ignore_index: int = 255
+    ) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.recipe = recipe
+        self.total_steps = total_steps
+        self.batches_a_pass = batches_a_pass
+        self.loss = create_loss(recipe.loss, ignore_index, **recipe.loss_options)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the recipe's loss on one batch.
+
+        Raises:
+            DivergedError: if the loss is NaN or infinite; the message names the step.
+        """
+        loss: Tensor = self.loss(self.predictor(batch["image"]), batch["mask"])
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"the loss became {loss.item()} at step {self.global_step + 1} of {self.total_steps}",
+                hint="Try a lower learning rate (--lr) or --precision fp32",
+            )
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log the recipe's loss on one validation batch, for the plateau schedule."""
+        loss = self.loss(self.predictor(batch["image"]), batch["mask"])
+        self.log("val_loss", loss, batch_size=len(batch["mask"]))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the norm of the gradient to the recipe's ``clip``.
+
+        Lightning's own clipping refuses fused optimisers because of float16 scaling, which no recipe uses.
+        """
+        if self.recipe.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.predictor.parameters(), self.recipe.clip)
+
+    def configure_optimizers(self) -> Any:
+        """Return the recipe's optimiser and schedule in Lightning's form."""
+        recipe, parameters = self.recipe, self.predictor.parameters()
+        optimiser: torch.optim.Optimizer
+        if recipe.optimiser == "rmsprop":
+            optimiser = torch.optim.RMSprop(
+                parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum, foreach=True
+            )
+        else:
+            optimiser = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        schedule: LRScheduler | ReduceLROnPlateau
+        if recipe.schedule == "plateau":
+            schedule = ReduceLROnPlateau(optimiser, "min", patience=5)
+            watched = {
+                "scheduler": schedule,
+                "monitor": "val_loss",
+                "interval": "step",
+                "frequency": self.batches_a_pass,
+            }
+            return {"optimizer": optimiser, "lr_scheduler": watched}
+        factor = warmup_cosine(self.total_steps, recipe.warmup, decay=recipe.schedule == "cosine")
+        schedule = LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def warmup_cosine(total_steps: int, warmup: float, *, decay: bool = True) -> Callable[[int], float]:
+    """Return a schedule with a linear rise from 1/100 to 1 and half a cosine down to 0 [S: Loshchilov & Hutter 2017].
+
+    Args:
+        total_steps: number of steps of the whole run.
+        warmup: share of the steps in which the rate rises, in [0, 1).
+        decay: whether the rate falls after the rise; otherwise it stays at 1.
+
+    Returns:
+        A function from the step, counted from 0, to a factor of the peak rate in [0, 1].
+    """
+    rising = math.ceil(warmup * total_steps)
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return 0.01 + 0.99 * (step + 1) / rising
+        if not decay:
+            return 1.0
+        share = (step - rising) / max(1, total_steps - rising)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+    return factor
+
+
+class _ReseedPerBatch(Callback):
+    """Reseeds the random generators for each batch, so that a resumed run draws the same dropout."""
 
     def __init__(self, seed: int, first_batch: int) -> None:
         self.seed = seed
@@ -271,7 +271,7 @@ class _Dice(Callback):
 
 
 class _ResumeState(Checkpoint):
-    """Writes the resume state every so many steps, and less often where that takes long."""
+    """Writes the resume state every ``every`` steps, and less often where writing takes long."""
 
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
@@ -285,10 +285,10 @@ class _ResumeState(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Only where this batch completed a step: amid one, the gradients of its parts would be lost.
+        # Only after a batch that completed a step: within a step, the gradients of its parts would be lost.
         completed, self._step = trainer.global_step > self._step, trainer.global_step
         begun = time.perf_counter()
-        # The last step needs no resume state: what follows it takes seconds.
+        # The last step needs no resume state: what follows takes seconds.
         due = self._step % self.every == 0 and self._step < trainer.max_steps
         if not (completed and due) or begun < self._not_before:
             return
@@ -297,22 +297,24 @@ class _ResumeState(Checkpoint):
         self._not_before = ended + (ended - begun) * (1 - SAVING_SHARE) / SAVING_SHARE
 
 
-class _Recorder(Callback):
-    """Keeps the loss of every step, tells whoever listens, and travels in the checkpoint."""
+class _LossRecorder(Callback):
+    """Records the loss of every step, reports it, and is saved in the resume state."""
 
-    def __init__(self, total: int, accumulate: int, compute_format: ComputeFormat, on_step: StepReport | None) -> None:
+    def __init__(
+        self, total: int, accumulate: int, compute_format: ComputeFormat, on_step: StepCallback | None
+    ) -> None:
         self.total = total
         self.accumulate = accumulate
         self.compute_format = compute_format
         self.on_step = on_step
         self.curve: list[tuple[int, float]] = []
         self._parts: list[float] = []
-        self._told = 0.0
+        self._reported = 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Lightning has divided the loss of a part by their number.
+        # Lightning has divided the loss of each part by the number of parts.
         self._parts.append(float(outputs["loss"]))
         if len(self._parts) < self.accumulate:
             return
@@ -320,8 +322,8 @@ class _Recorder(Callback):
         self._parts = []
         self.curve.append((trainer.global_step, loss))
         now = time.perf_counter()
-        if self.on_step is not None and (now - self._told > 0.2 or trainer.global_step == self.total):
-            self._told = now
+        if self.on_step is not None and (now - self._reported > 0.2 or trainer.global_step == self.total):
+            self._reported = now
             self.on_step(trainer.global_step, self.total, loss)
 
     def state_dict(self) -> dict[str, Any]:
@@ -337,7 +339,7 @@ class _Recorder(Callback):
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that a kill in the middle of writing leaves as they were."""
+    """Writes checkpoints whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with atomic_path(path) as temporary:
@@ -345,7 +347,7 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 
 def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
-    """Steps done and the format they were done in: another one would give other weights."""
+    """Return the number of steps done and their number format: another format would give other weights."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         recorder = next(callback for callback in state["callbacks"].values() if "curve" in callback)
@@ -359,8 +361,8 @@ def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's greetings: what a user should know is told by whoever called :func:`fit`."""
+def _quiet_lightning() -> Iterator[None]:
+    """Suppress Lightning's messages; the caller of :func:`fit` reports progress."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Losses on logits and masks. All leave out pixels to ignore, and are zero when there is no other pixel."""
+"""Losses on logits and masks. Ignored pixels do not count; a mask without other pixels gives a loss of zero."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 
 class CrossEntropy(nn.Module):
-    """Mean cross-entropy over the pixels that count; the likeliest loss of the paper's Loss column [O].
+    """Mean cross-entropy over the valid pixels; the likeliest meaning of the paper's Loss column [O].
 
     Args:
-        ignore_index: mask value of pixels that count nowhere.
+        ignore_index: mask value of ignored pixels.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:
@@ -20,19 +20,19 @@ class CrossEntropy(nn.Module):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """``(B, K, H, W)`` float and ``(B, H, W)`` int64 to a scalar."""
-        # In half precision the sum over a batch of pixels would lose its last digits.
+        """Return the loss, a scalar, of logits ``(B, K, H, W)`` and an int64 mask ``(B, H, W)``."""
+        # In half precision, the sum over a batch of pixels would lose its last digits.
         total = F.cross_entropy(logits.float(), mask, ignore_index=self.ignore_index, reduction="sum")
         return total / (mask != self.ignore_index).sum().clamp(min=1)
 
 
 class LandslideDice(nn.Module):
-    """One minus the soft Dice of the classes above background, over the whole batch [S: Milletari et al. 2016].
+    """One minus the soft Dice of the classes above the background, over the whole batch [S: Milletari et al. 2016].
 
-    With one class of logits there is no background to leave out, and that class is used.
+    A single logit has no background class; then that class is used.
 
     Args:
-        ignore_index: mask value of pixels that count nowhere.
+        ignore_index: mask value of ignored pixels.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:
@@ -40,7 +40,7 @@ class LandslideDice(nn.Module):
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """``(B, K, H, W)`` float and ``(B, H, W)`` int64 to a scalar in [0, 1]."""
+        """Return the loss, a scalar in [0, 1], of logits ``(B, K, H, W)`` and an int64 mask ``(B, H, W)``."""
         classes = list(range(1, logits.shape[1])) or None
         dice = smp.losses.DiceLoss("multiclass", classes=classes, ignore_index=self.ignore_index)
         loss: Tensor = dice(logits.float(), mask)
@@ -48,11 +48,11 @@ class LandslideDice(nn.Module):
 
 
 class CrossEntropyDice(nn.Module):
-    """Cross-entropy plus :class:`LandslideDice`: the first gives gradients everywhere, the second resists the
-    rarity of landslides (2-6 % of the pixels) [O].
+    """Sum of :class:`CrossEntropy`, which has gradients everywhere, and :class:`LandslideDice`, which is robust
+    against rare landslides (2-6 % of the pixels) [O].
 
     Args:
-        ignore_index: mask value of pixels that count nowhere.
+        ignore_index: mask value of ignored pixels.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:
@@ -61,17 +61,17 @@ class CrossEntropyDice(nn.Module):
         self.dice = LandslideDice(ignore_index)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """``(B, K, H, W)`` float and ``(B, H, W)`` int64 to a scalar."""
+        """Return the loss, a scalar, of logits ``(B, K, H, W)`` and an int64 mask ``(B, H, W)``."""
         total: Tensor = self.cross_entropy(logits, mask) + self.dice(logits, mask)
         return total
 
 
 class Focal(nn.Module):
-    """Focal loss with gamma 2: pixels already right weigh less [S: Lin et al. 2017, 10.1109/ICCV.2017.324].
+    """Focal loss: pixels that are already right get a lower weight [S: Lin et al. 2017, 10.1109/ICCV.2017.324].
 
     Args:
-        ignore_index: mask value of pixels that count nowhere.
-        gamma: how fast the weight of an easy pixel falls; 0 is cross-entropy.
+        ignore_index: mask value of ignored pixels.
+        gamma: exponent of the weight; 0 gives the cross-entropy, a larger value lowers the weight of easy pixels.
     """
 
     def __init__(self, ignore_index: int = 255, gamma: float = 2.0) -> None:
@@ -80,7 +80,7 @@ class Focal(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """``(B, K, H, W)`` float and ``(B, H, W)`` int64 to a scalar."""
-        surprise = F.cross_entropy(logits.float(), mask, ignore_index=self.ignore_index, reduction="none")
-        weighted = (1 - torch.exp(-surprise)) ** self.gamma * surprise
+        """Return the loss, a scalar, of logits ``(B, K, H, W)`` and an int64 mask ``(B, H, W)``."""
+        entropy = F.cross_entropy(logits.float(), mask, ignore_index=self.ignore_index, reduction="none")
+        weighted = (1 - torch.exp(-entropy)) ** self.gamma * entropy
         return weighted.sum() / (mask != self.ignore_index).sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Pictures of a training: the loss curve, and what the model sees in a few test patches."""
+"""Pictures of a training run: the loss curve, and predictions on a few test patches."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from zoo.datasets.base import IGNORE, PatchDataset, stretch
 from zoo.files import atomic_path
@@ -15,16 +16,18 @@ from zoo.physics.bands import display_bands
 from zoo.training.compute import ComputeFormat
 from zoo.training.predictor import Predictor
 
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (0.30, 0.75, 0.40), (0.95, 0.65, 0.15), (0.85, 0.20, 0.30)
+FOUND, FALSE_ALARM, MISSED = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.80, 0.47, 0.65)
+"""Colours of Okabe and Ito (2008), which colour-blind readers can tell apart."""
+IGNORED = (0.5, 0.5, 0.5)
 
 
 def save_loss_curve(curve: Sequence[Sequence[float]], path: Path, title: str) -> None:
-    """Write the training loss over the steps as a picture.
+    """Draw the training loss over the steps.
 
     Args:
         curve: pairs of step and loss.
-        path: PNG to write, whole or not at all.
-        title: of the figure.
+        path: PNG file to write.
+        title: title of the figure.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -51,17 +54,17 @@ def save_predictions(
     *,
     count: int = 4,
 ) -> None:
-    """Write image, mask, probability and agreement of a few patches as a picture.
+    """Draw image, mask, probability and agreement of a few patches.
 
-    The patches are spread over those with a landslide, from the one that holds most to the one that holds least.
+    The patches are spread over those with a landslide, from the largest landslide area to the smallest.
 
     Args:
         predictor: in eval mode.
-        compute_format: of the model.
+        compute_format: number format and memory layout of the model.
         dataset: a test split.
-        threshold: landslide probability from which a pixel is called one.
-        path: PNG to write, whole or not at all.
-        count: patches to show.
+        threshold: landslide probability from which a pixel is called landslide.
+        path: PNG file to write.
+        count: number of patches to show.
     """
     chosen = _spread(dataset, count)
     figure = Figure(figsize=(13, 3.2 * len(chosen)), layout="constrained")
@@ -77,19 +80,28 @@ def save_predictions(
         axes[0].imshow(stretch(sample["image"].numpy()[list(shown)]), cmap="gray")
         axes[0].set_ylabel(dataset.patches[index].name, fontsize=9)
         axes[1].imshow((mask > 0) & (mask != IGNORE), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes[2].imshow(probability, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+        shaded = axes[2].imshow(probability, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
         axes[3].imshow(_agreement(probability >= threshold, mask), interpolation="nearest")
         for axis in axes:
             axis.set(xticks=[], yticks=[])
-    figure.suptitle(f"landslide from a probability of {threshold:g}", fontsize=10)
+    figure.suptitle(f"called landslide at a probability of {threshold:g} or more", fontsize=10)
     titles = (
         ", ".join(dataset.bands[band].name for band in dict.fromkeys(shown)),
         "mask",
-        "landslide probability, 0 to 1",
-        "found green, missed red, false orange",
+        "landslide probability",
+        "agreement with the mask",
     )
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
+    figure.colorbar(shaded, ax=list(grid[:, 2]), shrink=0.8, label="probability")
+    named = {"found": FOUND, "missed": MISSED, "false alarm": FALSE_ALARM, "ignored": IGNORED}
+    figure.legend(
+        handles=[Patch(facecolor=colour, label=name) for name, colour in named.items()],
+        loc="outside lower right",
+        ncols=len(named),
+        frameon=False,
+        fontsize=9,
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100)
 
@@ -105,9 +117,9 @@ def _spread(dataset: PatchDataset, count: int) -> list[int]:
 def _agreement(predicted: np.ndarray, mask: np.ndarray) -> np.ndarray:
     truth = (mask > 0) & (mask != IGNORE)
     picture = np.full((*mask.shape, 3), 0.12)
-    picture[mask == IGNORE] = 0.5
+    picture[mask == IGNORE] = IGNORED
     known = mask != IGNORE
-    picture[predicted & truth] = TRUE_POSITIVE
-    picture[predicted & ~truth & known] = FALSE_POSITIVE
-    picture[~predicted & truth] = FALSE_NEGATIVE
+    picture[predicted & truth] = FOUND
+    picture[predicted & ~truth & known] = FALSE_ALARM
+    picture[~predicted & truth] = MISSED
     return picture

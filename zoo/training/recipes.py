@@ -1,8 +1,10 @@
-"""Recipes: everything about training but the model and the data, under three names."""
+"""Training recipes: everything about training except the model and the data, under three names."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from zoo.errors import ConfigError, UnknownNameError
@@ -11,31 +13,41 @@ Optimiser = Literal["adamw", "rmsprop"]
 Schedule = Literal["cosine", "plateau", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
+MOST_STEPS = 10**9
+"""Largest number of steps, epochs or patches per batch: more is a typing error."""
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained.
 
     Attributes:
-        name: ``quick``, ``modern``, ``paper``, or one of them followed by what was changed.
-        summary: one line for people.
-        steps: optimiser steps; when ``None``, ``epochs`` passes over the training split.
-        epochs: passes over the training split, used when ``steps`` is ``None``.
-        batch_size: patches a step.
-        crop: edge in pixels of the random training crops; ``None`` for whole patches.
+        name: ``quick``, ``modern`` or ``paper``, followed by the fields that were changed.
+        summary: description in one line.
+        steps: number of optimiser steps; ``None`` to train for ``epochs``.
+        epochs: number of passes over the training split, if ``steps`` is ``None``.
+        batch_size: number of patches per step.
+        crop: edge of the random training crops in pixels; ``None`` for whole patches.
         optimiser: ``adamw`` or ``rmsprop``.
         lr: peak learning rate.
-        weight_decay: as the optimiser takes it.
-        momentum: of RMSprop.
-        schedule: ``cosine`` (to zero), ``plateau`` (a tenth when validation loss stops falling) or ``constant``.
-        warmup: share of the steps in which the rate rises from a hundredth to its peak.
+        weight_decay: weight decay, as the optimiser defines it.
+        momentum: momentum of RMSprop.
+        schedule: ``cosine`` (down to zero), ``plateau`` (a tenth when the validation loss stops falling) or
+            ``constant``.
+        warmup: share of the steps in which the rate rises from a hundredth of its peak to its peak.
         loss: name of a registered loss.
-        ema: decay of the exponential moving average of the weights that is kept in the end; ``None`` for none.
+        ema: decay of the exponential moving average of the weights, which replaces the weights at the end; ``None``
+            for no average.
         clip: largest norm of the gradient; ``None`` for no limit.
-        augment: random flips and rotations (the eight of the square) or none.
-        precision: ``fp32``, ``bf16`` (mixed), or ``auto``: whichever takes a step faster here.
-            A named one gives the same weights again; ``auto`` may choose differently on another day.
-        time_limit: seconds that one trial may take, training and evaluation together; ``None`` for no limit.
+        augment: whether patches are flipped and rotated at random (the eight symmetries of the square).
+        precision: ``fp32``, ``bf16`` (mixed), or ``auto`` for the format with the faster step on this machine.
+            A named format gives the same weights again; ``auto`` may choose differently on another day.
+        time_limit: largest number of seconds for one trial, training and evaluation together; ``None`` for no limit.
+        loss_options: keyword arguments of the loss, such as ``{"gamma": 3.0}`` for ``focal``.
+
+    Raises:
+        ConfigError: if a field is out of range, or steps and epochs are both given or both missing.
+        UnknownNameError: if the optimiser, schedule or precision does not exist.
     """
 
     name: str
@@ -56,29 +68,34 @@ class Recipe:
     augment: bool = True
     precision: Precision = "auto"
     time_limit: float | None = None
+    loss_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        where = f"recipe {self.name!r}"
         if (self.steps is None) == (self.epochs is None):
-            raise ConfigError("needs either steps or epochs, not both", where=f"recipe {self.name!r}")
-        positive = ("steps", "epochs", "batch_size", "crop", "lr", "clip", "time_limit")
-        for label in positive:
+            raise ConfigError("needs either steps or epochs, not both", where=where)
+        for label in ("steps", "epochs", "batch_size", "crop", "lr", "clip", "time_limit"):
             value = getattr(self, label)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{label} must be positive, not {value!r}", where=f"recipe {self.name!r}")
+            if value is not None and not (value > 0 and value < math.inf):
+                raise ConfigError(f"{label} must be a positive number, not {value!r}", where=where)
+        for label in ("steps", "epochs", "batch_size", "crop"):
+            value = getattr(self, label)
+            if value is not None and value > MOST_STEPS:
+                raise ConfigError(f"{label} must be at most {MOST_STEPS:,}, not {value}", where=where)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"weight_decay must be 0 or more, not {self.weight_decay!r}", where=where)
         for label, choices in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
             if getattr(self, label) not in get_args(choices):
-                raise UnknownNameError(
-                    label, str(getattr(self, label)), get_args(choices), where=f"recipe {self.name!r}"
-                )
-        for label, upper in (("warmup", 1.0), ("ema", 1.0), ("momentum", 1.0)):
+                raise UnknownNameError(label, str(getattr(self, label)), get_args(choices), where=where)
+        for label in ("warmup", "ema", "momentum"):
             value = getattr(self, label)
-            if value is not None and not 0 <= value < upper:
-                raise ConfigError(f"{label} must be in [0, {upper:g}), not {value!r}", where=f"recipe {self.name!r}")
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"{label} must be in [0, 1), not {value!r}", where=where)
 
     def total_steps(self, patches: int) -> int:
-        """Optimiser steps on a training split of ``patches``: the same for every model.
+        """Return the number of optimiser steps on a training split of ``patches``; it is the same for every model.
 
-        A pass leaves out the last, incomplete batch; a split smaller than one batch still gives one step.
+        A pass leaves out the last, incomplete batch. A split smaller than one batch gives one step.
         """
         if self.steps is not None:
             return self.steps
@@ -86,19 +103,25 @@ class Recipe:
         return self.epochs * self.steps_a_pass(patches)
 
     def steps_a_pass(self, patches: int) -> int:
-        """Full batches in one pass over ``patches``, at least one."""
+        """Return the number of full batches in one pass over ``patches``, at least one."""
         return max(1, patches // self.batch_size)
 
     def changed(self, **overrides: Any) -> Recipe:
-        """A recipe with some fields replaced and a name that says so; ``None`` leaves a field as it is, and a crop
-        of 0 stands for whole patches."""
-        known = {field.name for field in fields(self)} - {"name", "summary"}
+        """Return a recipe with some fields replaced and a name that lists them.
+
+        Args:
+            overrides: new values by field name. ``None`` keeps the field; a crop of 0 stands for whole patches.
+
+        Raises:
+            UnknownNameError: if there is no such field.
+            ConfigError: if a value is out of range.
+        """
+        known = {one.name for one in fields(self)} - {"name", "summary"}
         for label in overrides:
             if label not in known:
                 raise UnknownNameError("recipe field", label, known, where=f"recipe {self.name!r}")
-        changes = {
-            label: value for label, value in overrides.items() if value is not None and value != getattr(self, label)
-        }
+        given = {label for label, value in overrides.items() if value is not None}
+        changes = {label: overrides[label] for label in given if overrides[label] != getattr(self, label)}
         if not changes:
             return self
         if changes.get("crop") == 0:
@@ -107,24 +130,36 @@ class Recipe:
             changes["epochs"] = None
         elif "epochs" in changes:
             changes["steps"] = None
-        named = sorted(set(changes) & {label for label, value in overrides.items() if value is not None})
-        shown = ",".join(f"{label}={changes[label]}" for label in named)
+        named = {label: changes[label] for label in sorted(given & set(changes)) if label != "loss_options"}
+        named |= changes.get("loss_options", {})
+        shown = ",".join(f"{label}={value}" for label, value in named.items())
         return replace(self, **changes, name=f"{self.name}[{shown}]")
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values.
+
+        Keys of trials are computed from these values, so ``loss_options``, which older versions did not have, is left
+        out where it is empty.
+        """
+        values = asdict(self)
+        if not self.loss_options:
+            del values["loss_options"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """The inverse of :meth:`to_dict`; fields of another version of zoo are refused by name."""
-        known = {field.name for field in fields(cls)}
+        """Return the recipe that :meth:`to_dict` wrote; unknown fields are refused by name."""
+        known = {one.name for one in fields(cls)}
         for label in values:
             if label not in known:
                 raise UnknownNameError("recipe field", label, known)
         return cls(**values)
 
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True, default=str))
 
+
+# Keys of trials are computed from the summaries too: a changed summary makes a finished benchmark train again.
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -159,10 +194,10 @@ RECIPES = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe called ``name``.
+    """Return the recipe called ``name``.
 
     Raises:
-        UnknownNameError: with the names there are.
+        UnknownNameError: if there is no such recipe; the message lists all of them.
     """
     if name not in RECIPES:
         raise UnknownNameError("recipe", name, RECIPES)

@@ -1,13 +1,13 @@
-"""Running statistics of normalisation layers, computed anew over unlabelled images, exactly and at any batch size.
+"""Exact re-estimation of the running statistics of normalisation layers on unlabelled images, at any batch size.
 
-In training mode a batch-norm layer normalises by its batch, so what reaches the layer behind it depends on which
-images share a batch. Here layers are taken one by one, in the order in which images reach them: the moments of a
-layer's input are gathered over all images, while the layers before it normalise by the statistics that they have
-already been given. That is what one batch of all images would give, in the memory of a small one; it takes as many
-passes as there are layers, each as far as its layer.
+In training mode a batch-norm layer normalises by its batch, so the input of the next layer depends on how images are
+batched. Here, layers are processed one by one in the order in which an image reaches them: the moments of a layer's
+input are gathered over all images, while the layers before it already normalise by their new statistics. The result
+equals that of one batch of all images, in the memory of a small batch. It takes one pass per layer, and each pass
+stops at its layer.
 
-Replacing all layers after each pass until nothing moves, which needs no order, does not work: an error in one layer
-grows on its way through the next ones.
+Replacing all layers after each pass until nothing changes would need no order, but it does not converge: an error in
+one layer grows through the next ones.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Moments:
     Attributes:
         mean: float64 ``(C,)``.
         var: population variance, float64 ``(C,)``.
-        mean_error: variance of ``mean`` had other images of the same region been drawn, float64 ``(C,)``; ``None``
-            where it cannot be told: of one image, or of statistics that were stored.
-        var_error: the same of ``var``.
+        mean_error: sampling variance of ``mean`` over the choice of images, float64 ``(C,)``; ``None`` if it is
+            unknown, as for a single image or for stored statistics.
+        var_error: sampling variance of ``var``, likewise.
     """
 
     mean: Tensor
@@ -45,12 +45,12 @@ class Moments:
 
 @dataclass(frozen=True)
 class Shift:
-    """How far one layer's statistics lie from those of the source, in squared standard deviations of its channels.
+    """Distance of one layer's statistics from those of the source, in squared standard deviations of its channels.
 
     Attributes:
         distance: mean over channels of ``((m1 - m0) / s0)^2 + (ln s1 / s0)^2`` [O].
-        error: what ``distance`` would be on average by the choice of images alone; infinite where it cannot be told.
-        share: of the target in the statistics that the layer was given.
+        error: expected ``distance`` due to the choice of images alone; infinite if it is unknown.
+        share: weight of the target in the statistics that the layer was given.
     """
 
     distance: float
@@ -62,11 +62,11 @@ State = dict[str, Moments]
 
 
 def tracked_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that normalise by running statistics, by name: batch norm of any kind, of any library.
+    """Return the layers that normalise by running statistics, by name: batch norm of any kind and any library.
 
-    A layer is known by its buffers ``running_mean`` and ``running_var``, so that ``BatchNorm1d`` to ``3d``,
-    ``SyncBatchNorm``, and the frozen and fused variants of other libraries are all found. A batch norm that tracks
-    nothing is none, nor is an instance norm, whose statistics are not those of all images together.
+    A layer is recognised by its buffers ``running_mean`` and ``running_var``. This finds ``BatchNorm1d`` to ``3d``,
+    ``SyncBatchNorm``, and the frozen and fused variants of other libraries. A batch norm without running statistics
+    is left out, and so is an instance norm, whose statistics are not those of all images together.
     """
     found = {}
     for name, module in model.named_modules():
@@ -81,10 +81,10 @@ def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def stored(model: nn.Module) -> State:
-    """The running statistics that the layers of ``model`` hold now.
+    """Return the running statistics that the layers of ``model`` hold.
 
     Raises:
-        ResultError: naming the layer that holds a NaN, an infinity or a negative variance.
+        ResultError: if a layer holds a NaN, an infinity or a negative variance; the message names the layer.
     """
     state = {}
     for name, layer in tracked_layers(model).items():
@@ -99,7 +99,7 @@ def stored(model: nn.Module) -> State:
 
 
 def store(model: nn.Module, state: State) -> None:
-    """Put ``state`` into the layers of ``model``."""
+    """Copy ``state`` into the layers of ``model``."""
     layers = tracked_layers(model)
     for name, moments in state.items():
         mean, var = _buffers(layers[name])
@@ -108,13 +108,13 @@ def store(model: nn.Module, state: State) -> None:
 
 
 def measure_shift(source: Moments, target: Moments) -> Shift:
-    """Compare what a layer gets from a region with what it got in training, and with what chance would explain.
+    """Return the distance between the statistics of training and of a region, and how much of it chance explains.
 
     The share is that of the positive-part James-Stein estimator [S: Efron and Morris 1973, J. Am. Stat. Assoc. 68,
-    117-130]: ``max(0, 1 - error / distance)``. Few images, or images that differ much among themselves, leave the
-    source's statistics nearly as they are; a shift far beyond chance replaces them.
+    117-130]: ``max(0, 1 - error / distance)``. With few or very different images, the statistics of the source are
+    nearly kept; a shift far beyond chance replaces them.
     """
-    # A dead channel has no spread to measure by.
+    # A dead channel has no standard deviation to divide by.
     floor = 1e-5 * source.var.mean() + 1e-12
     before, after = source.var + floor, target.var + floor
     moved = (target.mean - source.mean).square() / before + (0.5 * (after / before).log()).square()
@@ -134,28 +134,28 @@ def replace_statistics(
     on_layer: Callable[[int], None] | None = None,
     uses: Mapping[str, int] | None = None,
 ) -> dict[str, Shift]:
-    """Move layers of ``model`` to the statistics of their input over the images, wholly or in part.
+    """Move the statistics of layers, fully or in part, to those of their input over the images.
 
-    A layer that no image reaches, or only a single value, keeps what it has. A layer that is used several times gets
+    A layer that receives no image, or a single value, keeps its statistics. A layer that is used several times gets
     the moments of all its uses together.
 
     Args:
         model: in eval mode; changed in place.
-        run: gives a batch to the model.
-        batches: gives the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. A missing place
-            weighs nothing.
-        share: of the images in mean and variance, in [0, 1]; ``None`` for the share of :func:`measure_shift`, a layer
-            its own.
+        run: passes a batch through the model.
+        batches: returns the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. A missing place
+            has no weight.
+        share: weight of the images in mean and variance, in [0, 1]; ``None`` for a share per layer, by
+            :func:`measure_shift`.
         on_layer: called with the number of layers done.
-        uses: which layers, and how often an image reaches each, in their order (:func:`order_of_use`); those before
-            them must be done. ``None`` for all.
+        uses: layers to process, in their order, with the number of times an image reaches each
+            (:func:`order_of_use`); the layers before them must be done. ``None`` for all layers.
 
     Returns:
-        How far each layer lay from the source, by name, in the order in which images reach them.
+        The shift of each layer by name, in the order in which an image reaches them.
 
     Raises:
         ModelError: if the model has no layer with running statistics.
-        ResultError: naming the layer whose stored statistics or input are not finite.
+        ResultError: if the stored statistics or the input of a layer are not finite; the message names the layer.
     """
     layers = tracked_layers(model)
     if not layers:
@@ -171,13 +171,13 @@ def replace_statistics(
         if found is not None:
             if not (torch.isfinite(found.mean).all() and torch.isfinite(found.var).all()):
                 raise ResultError(
-                    f"what reaches layer {name!r} is not finite",
+                    f"the input of layer {name!r} is not finite",
                     hint="Look for infinities or a wrong unit in the target's bands (zoo describe)",
                 )
             shift = measure_shift(source[name], found)
             shifts[name] = shift if share is None else replace(shift, share=share)
-            part = shifts[name].share
-            mean, var = (torch.lerp(getattr(source[name], one), getattr(found, one), part) for one in ("mean", "var"))
+            weight = shifts[name].share
+            mean, var = (torch.lerp(getattr(source[name], one), getattr(found, one), weight) for one in ("mean", "var"))
             store(model, {name: Moments(mean, var)})
         if on_layer is not None:
             on_layer(number + 1)
@@ -187,20 +187,19 @@ def replace_statistics(
 def order_of_use(
     model: nn.Module, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
 ) -> dict[str, int]:
-    """How often one image reaches each layer with running statistics, in the order in which it first does.
+    """Return how often one image reaches each layer with running statistics, in the order of the first use.
 
     Args:
         model: in eval mode.
-        run: gives a batch to the model.
-        batches: gives batches; one image is looked at.
+        run: passes a batch through the model.
+        batches: returns batches, of which one image is used.
     """
-    layers = tracked_layers(model)
     uses: dict[str, int] = {}
 
     def count(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _layer, _inputs: uses.update({name: uses.get(name, 0) + 1})
 
-    handles = [layer.register_forward_pre_hook(count(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_pre_hook(count(name)) for name, layer in tracked_layers(model).items()]
     try:
         run(next(iter(batches()))[:1])
     finally:
@@ -210,13 +209,13 @@ def order_of_use(
 
 
 class _ReachedError(Exception):
-    """What lies behind a layer is not needed."""
+    """Stops a pass at the layer whose input was wanted."""
 
 
 def _moments(
     layer: nn.Module, uses: int, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
 ) -> Moments | None:
-    """Moments of what reaches one layer; ``None`` if that is a single value or nothing."""
+    """Return the moments of one layer's input; ``None`` if it receives a single value or nothing."""
     sums = MomentSums()
     valid: Tensor | None = None
     seen = 0
@@ -242,7 +241,7 @@ def _moments(
 
 
 class MomentSums:
-    """Moments of one layer's input, image by image: one at a time stays in the processor's cache."""
+    """Moments of one layer's input, gathered image by image, which keeps each image in the processor's cache."""
 
     def __init__(self) -> None:
         self.weights: list[float] = []
@@ -250,10 +249,10 @@ class MomentSums:
         self.variances: list[Tensor] = []
 
     def add(self, inputs: Tensor, valid: Tensor | None) -> None:
-        """Add a layer's input, ``(B, C, ...)``, with the valid places of the images, ``(B, 1, H, W)``."""
-        weights = _weights(inputs, valid)
+        """Add a layer's input ``(B, C, ...)`` with the valid places of the images ``(B, 1, H, W)``."""
+        weights = _place_weights(inputs, valid)
         for number, image in enumerate(inputs.detach()):
-            # Channels last, whatever the layout: a view where the layout is that, else a copy.
+            # Channels last is a view in that memory layout, and a copy in the other one.
             values = image.movedim(0, -1).reshape(-1, len(image)).float()
             if weights is None:
                 weight, mean = float(len(values)), values.mean(0)
@@ -267,13 +266,13 @@ class MomentSums:
                 self.add_image(weight, mean.double().cpu(), squares.double().cpu() / weight)
 
     def add_image(self, weight: float, mean: Tensor, var: Tensor) -> None:
-        """Add one image by its weight and by the mean and variance of its channels, float64 ``(C,)``."""
+        """Add one image by its weight and the mean and variance of its channels, float64 ``(C,)``."""
         self.weights.append(weight)
         self.means.append(mean)
         self.variances.append(var)
 
     def moments(self) -> Moments | None:
-        """What was added together; ``None`` if that is a single value or nothing."""
+        """Return the moments of everything added; ``None`` for a single value or nothing."""
         if sum(self.weights) <= 1:
             return None
         weights = torch.tensor(self.weights, dtype=torch.float64)[:, None]
@@ -291,8 +290,8 @@ class MomentSums:
         return Moments(mean, var, *errors)
 
 
-def _weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:
-    """The valid share of every place of a layer's input, ``(B, H * W)``; ``None`` where all places count alike."""
+def _place_weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:
+    """Return the valid share of each place of a layer's input, ``(B, H * W)``; ``None`` for equal weights."""
     if valid is None or inputs.ndim != 4 or len(inputs) != len(valid):
         return None
     return F.adaptive_avg_pool2d(valid, (inputs.shape[2], inputs.shape[3])).flatten(1)

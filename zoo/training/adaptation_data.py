@@ -1,0 +1,283 @@
+"""Unlabelled patches that a bundle is adapted to: where they come from, and a sample that fits into memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zoo.datasets.base import SPLITS, Patch, PatchDataset
+from zoo.datasets.folder.folder_dataset import ImageFolder
+from zoo.datasets.source import DataSource
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.jobs import ProgressCallback
+from zoo.training.bundle import AdaptationTarget, Bundle
+
+FEWEST_PATCHES = 16
+"""Statistics of fewer patches are unreliable [O]."""
+BATCH = 16
+_IMAGE_OPTIONS = (
+    "images",
+    "bands",
+    "image_key",
+    "layout",
+    "nodata",
+    "table",
+    "group_column",
+    "group_pattern",
+    "file_column",
+)
+_SPLIT_OPTIONS = {"train_groups", "val_groups", "test_groups", "split_by", "fractions", "block", "guard", "seed"}
+
+
+@dataclass(frozen=True)
+class TargetPatches:
+    """Images of a region, without their masks.
+
+    Attributes:
+        patches: name, scene and place of each patch.
+        read: returns image ``index``, float32 ``(C, H, W)``, in units, NaN where missing.
+        record: what an adapted bundle records about the region.
+        warnings: reasons why the result may be unreliable, in sentences.
+    """
+
+    patches: tuple[Patch, ...]
+    read: Callable[[int], NDArray[np.float32]]
+    record: AdaptationTarget
+    warnings: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of patches."""
+        return len(self.patches)
+
+    def batches(self) -> Iterator[Tensor]:
+        """Yield all images once, in batches of float32 ``(B, C, H, W)``."""
+        for first in range(0, len(self), BATCH):
+            images = [self.read(index) for index in range(first, min(first + BATCH, len(self)))]
+            yield torch.from_numpy(np.stack(images))
+
+
+def open_target(
+    bundle: Bundle,
+    source: DataSource,
+    split: str = "all",
+    groups: Sequence[str] | None = None,
+    progress: ProgressCallback | None = None,
+) -> TargetPatches:
+    """Open the patches that a bundle is adapted to, and compare them with those it was trained on.
+
+    Args:
+        bundle: a trained model; the data must have its bands.
+        source: data set of the patches.
+        split: ``train``, ``val``, ``test`` or ``all``. ``all`` takes every image of a folder without opening its
+            masks, and the three splits of another data set.
+        groups: scenes or events to use; ``None`` for all.
+        progress: called with the number of patches read and the number of all patches.
+
+    Raises:
+        ZooError: if the data are missing or damaged, have other bands, or no patch is left.
+    """
+    names = None if groups is None else tuple(groups)
+    if source.name == "folder" and split == "all":
+        patches, read, fingerprint = _all_images(bundle, source, names, progress)
+    else:
+        splits = SPLITS if split == "all" else (split,)
+        patches, read, fingerprint = _images_of_splits(bundle, source, splits, names, progress)
+    record = AdaptationTarget(source.name, source.options, split, names, fingerprint=fingerprint)
+    warnings = []
+    if len(patches) < FEWEST_PATCHES:
+        warnings.append(f"the target has {len(patches)} patches; use {FEWEST_PATCHES} or more for reliable statistics")
+    warnings += _trained_on(bundle, source, patches)
+    return TargetPatches(patches, read, record, tuple(warnings))
+
+
+def count_adapted_patches(bundle: Bundle, source: DataSource, dataset: PatchDataset) -> int | None:
+    """Return how many patches of a data set are among the images that a bundle was adapted to.
+
+    Args:
+        bundle: an adapted bundle.
+        source: where the data set comes from.
+        dataset: one of its splits.
+
+    Returns:
+        A number of patches; ``None`` if it is unknown, because the images were moved or have changed.
+    """
+    target = AdaptationTarget() if bundle.adaptation is None else bundle.adaptation.target
+    if target.fingerprint is not None and target.fingerprint == dataset.fingerprint():
+        return len(dataset)
+    same_place = (target.name, target.options.get("root")) == (source.name, source.options.get("root"))
+    if target.fingerprint is None or not same_place:
+        return None
+    try:
+        patches = _recorded_patches(bundle, target)
+    except ZooError:
+        return None
+    if patches is None:
+        return None
+    # An image of a folder has one name, whatever the options say about its scene.
+    by_name = target.name == "folder"
+    adapted = {("" if by_name else patch.group, patch.name) for patch in patches}
+    return sum(("" if by_name else patch.group, patch.name) in adapted for patch in dataset.patches)
+
+
+def _recorded_patches(bundle: Bundle, target: AdaptationTarget) -> Sequence[Patch] | None:
+    """Open a recorded target again and return its patches; ``None`` if they have changed."""
+    own, split = DataSource(target.name, target.options), target.split or "all"
+    opened = open_target(bundle, own, split, target.groups)
+    if opened.record.fingerprint == target.fingerprint:
+        return opened.patches
+    if split in SPLITS and (dataset := own.open(split)).fingerprint() == target.fingerprint:
+        return dataset.patches
+    return None
+
+
+_Opened = tuple[tuple[Patch, ...], Callable[[int], NDArray[np.float32]], str]
+
+
+def _all_images(
+    bundle: Bundle, source: DataSource, groups: Sequence[str] | None, progress: ProgressCallback | None
+) -> _Opened:
+    options = {name: value for name, value in source.options.items() if name in _IMAGE_OPTIONS}
+    unfit = sorted(set(source.options) & _SPLIT_OPTIONS)
+    if unfit and groups is None:
+        raise ConfigError(
+            f"{unfit[0]} chooses a split, but every patch of the folder is used",
+            where=source.label,
+            hint="Add --split test (or train, val), or choose scenes with --groups",
+        )
+    folder = ImageFolder(
+        source.options["root"], channels=len(bundle.bands), groups=groups, progress=progress, **options
+    )
+    bundle.check_bands(folder.bands, source.label)
+    return folder.patches, folder.read, folder.fingerprint()
+
+
+def _images_of_splits(
+    bundle: Bundle,
+    source: DataSource,
+    splits: Sequence[str],
+    groups: Sequence[str] | None,
+    progress: ProgressCallback | None,
+) -> _Opened:
+    opened = [source.open(split, progress) for split in splits]
+    for dataset in opened:
+        bundle.check_bands(dataset.bands, source.label)
+    known = {patch.group for dataset in opened for patch in dataset.patches}
+    for group in groups or ():
+        if group not in known:
+            raise UnknownNameError("group", group, known, where="option groups")
+    places: list[tuple[PatchDataset, int]] = [
+        (dataset, index)
+        for dataset in opened
+        for index, patch in enumerate(dataset.patches)
+        if groups is None or patch.group in groups
+    ]
+    content = "".join(dataset.fingerprint() for dataset in opened) + repr(groups)
+
+    def read(index: int) -> NDArray[np.float32]:
+        dataset, place = places[index]
+        return dataset.read(place)[0]
+
+    patches = tuple(dataset.patches[index] for dataset, index in places)
+    return patches, read, hashlib.sha256(content.encode()).hexdigest()
+
+
+def _trained_on(bundle: Bundle, source: DataSource, patches: Sequence[Patch]) -> list[str]:
+    """Return a warning if the bundle was trained on patches of the target; nothing if that is unknown."""
+    training = bundle.data.source
+    if training is None or training.name != source.name or training.options.get("root") != source.options.get("root"):
+        return []
+    try:
+        train = training.open("train")
+    except ZooError:
+        return []
+    if train.fingerprint() != bundle.data.fingerprints.get("train"):
+        return []
+    own = {(patch.group, patch.name) for patch in train.patches}
+    shared = sum((patch.group, patch.name) in own for patch in patches)
+    return [f"the model was trained on {shared} of the {len(patches)} patches of the target"] if shared else []
+
+
+@dataclass(frozen=True)
+class PatchSample:
+    """A random sample of patches, held in memory.
+
+    Attributes:
+        images: float32 ``(N, C, H, W)``, NaN where missing.
+        seen: number of patches in the stream.
+        blank: number of those without a valid pixel, which are not in the sample.
+    """
+
+    images: Tensor
+    seen: int
+    blank: int
+
+    def __len__(self) -> int:
+        """Return the number of patches in the sample."""
+        return len(self.images)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield the patches in batches of ``size``; the last batch may be smaller."""
+        for first in range(0, len(self), size):
+            yield self.images[first : first + size]
+
+    @classmethod
+    def draw(cls, batches: Iterable[Tensor], names: Sequence[str], *, pixels: int, seed: int) -> PatchSample:
+        """Draw at most ``pixels`` pixels of patches, every patch with the same chance (reservoir sampling).
+
+        Args:
+            batches: float32 ``(B, C, H, W)``, all patches of one size. The batch size does not change the sample.
+            names: names of the bands, for errors.
+            pixels: largest number of pixels in the sample, which holds at least one patch.
+            seed: seed of the draw.
+
+        Raises:
+            DataError: if a batch has another shape or contains an infinity, or no patch has a valid pixel.
+        """
+        rng = np.random.default_rng(seed)
+        held: list[tuple[int, Tensor]] = []
+        room = seen = blank = 0
+        for batch in batches:
+            _check_batch(batch, names, held[0][1] if held else None)
+            room = room or max(1, pixels // (batch.shape[-2] * batch.shape[-1]))
+            for patch in batch:
+                seen += 1
+                if bool(torch.isnan(patch).any(0).all()):
+                    blank += 1
+                    continue
+                number = seen - blank - 1
+                place = number if number < room else int(rng.integers(number + 1))
+                if number < room:
+                    held.append((number, _copy(patch)))
+                elif place < room:
+                    held[place] = (number, _copy(patch))
+        if not held:
+            problem = "there is no patch" if not seen else f"all {seen} patches are nodata in a band at every pixel"
+            raise DataError(f"there is nothing to adapt to: {problem}", hint="Name a target that holds images")
+        return cls(torch.stack([patch for _, patch in sorted(held, key=lambda one: one[0])]), seen, blank)
+
+
+def _copy(patch: Tensor) -> Tensor:
+    # A view would keep its whole batch in memory.
+    return patch.detach().to("cpu", torch.float32, copy=True)
+
+
+def _check_batch(batch: Tensor, names: Sequence[str], first: Tensor | None) -> None:
+    if batch.ndim != 4 or batch.shape[1] != len(names):
+        raise DataError(
+            f"expected batches of shape (B, {len(names)}, H, W), got {tuple(batch.shape)}",
+            hint="The bundle takes " + ", ".join(names),
+        )
+    if first is not None and batch.shape[1:] != first.shape:
+        raise DataError(f"patches of shape {tuple(batch.shape[1:])} follow patches of shape {tuple(first.shape)}")
+    infinite = torch.isinf(batch)
+    if bool(infinite.any()):
+        band = int(infinite.any(0).flatten(1).any(1).nonzero()[0])
+        raise DataError(
+            "contains an infinity", where=f"band {names[band]!r} of the target", hint="Mark such pixels as nodata"
+        )
