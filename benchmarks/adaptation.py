@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Subset
 
 from zoo.datasets.source import DataSource
 from zoo.mapping.inference import TileForward
+from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
 
@@ -120,15 +121,15 @@ def rows_of(path: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any
             for name, share, scales in ways(arguments.scales):
                 images = (patches[index]["image"][None] for index in chosen)
                 bundle = plain if name == PLAIN else adapt(plain, images, share=share, scales=scales)
-                shifts = [] if bundle.adaptation is None else bundle.adaptation["shifts"]
+                adaptation = {} if bundle.adaptation is None else to_plain(bundle.adaptation)
                 yield {
                     **about,
                     "images": count,
                     "statistics": name,
                     "scales": bundle.scales,
-                    "scale_distances": (bundle.adaptation or {}).get("scale_distances"),
+                    "scale_distances": adaptation.get("scale_distances"),
                     **measure(bundle, patches, arguments.views, arguments.d4),
-                    "shifts": shifts,
+                    "shifts": adaptation.get("shifts", []),
                 }
 
 

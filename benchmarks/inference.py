@@ -261,6 +261,7 @@ def main() -> None:
         machine = kept["machine"]
         print(f"\n{machine['processor']}, {machine['cores']} cores, torch {machine['versions']['torch']}")
         return
+    from zoo.schema import to_plain
     from zoo.training.compute import describe_environment
 
     rows: list[dict[str, Any]] = []
@@ -270,7 +271,7 @@ def main() -> None:
         import torch
 
         os.environ["ZOO_CACHE"] = cache
-        machine = describe_environment(torch.device("cpu"))
+        machine = to_plain(describe_environment(torch.device("cpu")))
         for name in arguments.models.split(","):
             for batch in map(int, arguments.batches.split(",")):
                 rows += measure(name, batch, arguments)

@@ -91,11 +91,6 @@ def write_bundle(folder: Path) -> None:
         compute_format=ComputeFormat("fp32", channels_last=True),
         class_names=("background", "landslide"),
         threshold=0.5,
-        metrics={},
-        data={},
-        recipe={},
-        seed=0,
-        environment={},
         state=model.state_dict(),
     ).save(folder)
 

@@ -31,6 +31,7 @@ from zoo.blocks import HybridConv2d
 from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import raise_allocator_thresholds
 from zoo.registry import catalogue, create_model
+from zoo.schema import to_plain
 from zoo.training.compute import ComputeFormat, describe_environment
 from zoo.training.recipes import get_recipe
 
@@ -206,7 +207,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    machine = describe_environment(torch.device("cpu"))
+    machine = to_plain(describe_environment(torch.device("cpu")))
     rows: dict[str, list[dict[str, Any]]] = {"speed": [], "losses": []}
     for name in arguments.models.split(","):
         rows["speed"] += show_speed(speed(name, arguments))

@@ -26,6 +26,7 @@ from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.datasets.base import SPLITS
 from zoo.datasets.source import DataSource
 from zoo.errors import ResultError, ZooError
+from zoo.schema import to_plain
 from zoo.training.bundle import Bundle
 from zoo.training.evaluate import evaluate
 from zoo.training.recipes import get_recipe
@@ -182,7 +183,7 @@ def test_scenes_are_adapted_to_one_by_one_and_measured_together(tmp_path: Path, 
     # A bundle measured by itself on its scene gives the figures of that scene.
     for number, name in enumerate(("s1", "s2")):
         bundle = Bundle.load(tmp_path / "bundles" / apart.config.file_stem / f"{number}-{name}")
-        assert bundle.adaptation == records[name]
+        assert to_plain(bundle.adaptation) == records[name]
         loader = DataLoader(DataSource("folder", {**source.options, "test_groups": [name]}).open("test"), batch_size=4)
         alone = evaluate(bundle.predictor(), bundle.compute_format, loader, bundle.threshold)
         chosen = apart.counts.select([group == name for group in groups])

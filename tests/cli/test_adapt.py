@@ -16,8 +16,9 @@ from zoo.cli import run
 from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import compute_statistics
 from zoo.registry import create_model
-from zoo.training.bundle import Bundle
+from zoo.training.bundle import Bundle, TrainingData
 from zoo.training.compute import ComputeFormat
+from zoo.training.recipes import get_recipe
 
 OPTIONS = {"widths": [4, 4, 4]}
 
@@ -38,10 +39,9 @@ def bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         class_names=train.class_names,
         threshold=0.5,
         metrics={"dice": 0.5},
-        data={**source.to_dict(), "fingerprints": {"train": train.fingerprint()}},
-        recipe={"name": "quick", "batch_size": 4},
+        data=TrainingData(source.name, source.options, {"train": train.fingerprint()}),
+        recipe=get_recipe("quick").changed(batch_size=4),
         seed=0,
-        environment={},
         state=create_model("unet", 3, 2, **OPTIONS).state_dict(),
     ).save(folder)
     return folder
@@ -60,8 +60,8 @@ def test_images_alone_are_enough(
     assert "trained on" not in printed.err
     adaptation = Bundle.load(new).adaptation
     assert adaptation is not None
-    assert adaptation["source"]["weights_sha256"] == Bundle.load(bundle).weights_sha256
-    assert adaptation["target"]["used"] == 20
+    assert adaptation.source.weights_sha256 == Bundle.load(bundle).weights_sha256
+    assert adaptation.target.used == 20
 
 
 def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
@@ -98,8 +98,8 @@ def test_the_patches_that_a_model_was_trained_on_are_recognised(
     bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["adapt", str(bundle), "--data", str(patches), "--out", str(tmp_path / "new")]) == 0
-    trained = len(DataSource("folder", Bundle.load(bundle).data["options"]).open("train"))
-    assert f"{trained} of 24 patches of the target are those that the model was trained on" in capsys.readouterr().err
+    trained = len(DataSource("folder", Bundle.load(bundle).data.options).open("train"))
+    assert f"the model was trained on {trained} of the 24 patches of the target" in capsys.readouterr().err
 
 
 def test_evaluate_says_to_what_a_bundle_is_adapted_and_what_is_transductive(
@@ -225,14 +225,14 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
     [
         (no_data, "no target is named"),
         (blank, "nothing to adapt to: all 1 patches are nodata"),
-        (two_bands, "has 2 bands, and the bundle takes 3"),
-        (other_names, "band 1 is red [unknown], and the bundle takes band_1"),
+        (two_bands, "has 2 bands, but the bundle takes 3"),
+        (other_names, "band 1 is red [unknown], but the bundle takes band_1"),
         (empty, "holds no images"),
         (no_such_scene, "unknown group 's9'"),
         (a_split_of_everything, "test_groups chooses a split"),
         (no_number, "'half' is no share"),
         (no_numbers, "'1,large' are no magnifications"),
-        (too_large, "different numbers from 1 to 4"),
+        (too_large, "must be different numbers from 1 to 4"),
         (cut_bundle, "sha256 differs"),
         (no_labels_to_measure_with, "holds no folder of images with a folder of masks"),
         (out_is_a_bundle, "holds a bundle already"),

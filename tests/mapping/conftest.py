@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import create_model
-from zoo.training.bundle import Bundle
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle import Bundle, TrainingData
+from zoo.training.compute import ComputeFormat, Environment
 from zoo.training.predictor import Predictor
+from zoo.training.recipes import get_recipe
 
 BANDS = (Band("NDVI", "1"), Band("slope", "degree"))
 PIXEL = 10.0
@@ -121,10 +122,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         class_names=("background", "landslide"),
         threshold=0.4,
         metrics={"dice": 0.5},
-        data={"name": "folder", "options": {"root": "data"}, "fingerprints": {"test": "abc"}},
-        recipe={"name": "quick"},
+        data=TrainingData("folder", {"root": "data"}, {"test": "abc"}),
+        recipe=get_recipe("quick"),
         seed=1,
-        environment={"cores": 2},
+        environment=Environment(cores=2),
         state=model.state_dict(),
     )
     folder = tmp_path_factory.mktemp("bündel")

@@ -7,8 +7,9 @@ import torch
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import create_model
-from zoo.training.bundle import Bundle
+from zoo.training.bundle import Bundle, TrainingData
 from zoo.training.compute import ComputeFormat
+from zoo.training.recipes import get_recipe
 
 OPTIONS = {"widths": [4, 4, 4]}
 BANDS = (Band("NDVI", "1"), Band("slope", "degree"))
@@ -31,10 +32,9 @@ def make_bundle(model: str = "unet", options: dict[str, object] | None = None) -
         class_names=("background", "landslide"),
         threshold=0.4,
         metrics={"dice": 0.5},
-        data={"name": "folder", "options": {}, "fingerprints": {}},
-        recipe={"batch_size": 4},
+        data=TrainingData("folder"),
+        recipe=get_recipe("quick").changed(batch_size=4),
         seed=0,
-        environment={},
         state=create_model(model, 2, 2, **options).state_dict(),
         weights_sha256="ab" * 32,
     )

@@ -15,8 +15,10 @@ from torch import Tensor
 from tests.training.bundles import make_bundle
 from zoo import registry
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
-from zoo.training.adaptation import PatchSample, adapt
-from zoo.training.bundle import DESCRIPTION, Bundle
+from zoo.schema import to_plain
+from zoo.training.adaptation import adapt
+from zoo.training.adaptation_data import PatchSample
+from zoo.training.bundle import DESCRIPTION, AdaptationTarget, Bundle
 from zoo.training.running_statistics import State, measure_shift, stored
 
 
@@ -59,9 +61,9 @@ def test_a_shift_is_followed_and_chance_is_not() -> None:
     same, moved = (adapt(trained, [target]).adaptation for target in (own[32:], own[32:] * 1.5 + 5))
     assert same is not None
     assert moved is not None
-    assert moved["share"] > 0.95
-    assert same["shifts"][0]["share"] < 0.6 < 0.95 < moved["shifts"][0]["share"]
-    assert same["shifts"][0]["distance"] < moved["shifts"][0]["distance"] / 4
+    assert moved.share > 0.95
+    assert same.shifts[0].share < 0.6 < 0.95 < moved.shifts[0].share
+    assert same.shifts[0].distance < moved.shifts[0].distance / 4
 
 
 def test_bands_follow_the_target_whatever_their_units(images: Tensor) -> None:
@@ -72,22 +74,23 @@ def test_bands_follow_the_target_whatever_their_units(images: Tensor) -> None:
     assert all(torch.equal(tensor, bundle.state[name]) for name, tensor in adapted.state.items())
     both = adapt(bundle, [images], share=1.0, which="both")
     assert both.adaptation is not None
-    assert [shift["layer"] for shift in both.adaptation["shifts"]][:2] == ["bands", "encoder.0.1"]
+    assert [shift.layer for shift in both.adaptation.shifts][:2] == ["bands", "encoder.0.1"]
 
 
 def test_the_record_survives_the_disk_and_the_source_is_named(images: Tensor, tmp_path: Path) -> None:
     bundle = make_bundle()
-    adapted = adapt(bundle, [images, torch.full((1, 2, 16, 16), math.nan)], target={"name": "Übung"})
+    adapted = adapt(bundle, [images, torch.full((1, 2, 16, 16), math.nan)], target=AdaptationTarget("Übung"))
     digest = adapted.save(tmp_path)
     back = Bundle.load(tmp_path)
-    assert back.adaptation == json.loads((tmp_path / DESCRIPTION).read_text())["adaptation"] == adapted.adaptation
-    assert back.adaptation["source"]["weights_sha256"] == bundle.weights_sha256 != digest
-    assert back.adaptation["target"] == {"name": "Übung", "patches": 8, "blank": 1, "used": 7}
+    assert back.adaptation == adapted.adaptation
+    assert json.loads((tmp_path / DESCRIPTION).read_text())["adaptation"] == to_plain(adapted.adaptation)
+    assert back.adaptation.source.weights_sha256 == bundle.weights_sha256 != digest
+    assert back.adaptation.target == AdaptationTarget("Übung", patches=8, blank=1, used=7)
     assert back.metrics == {}
     assert back.threshold == bundle.threshold
     again = adapt(back, [images])
     assert again.adaptation is not None
-    assert again.adaptation["source"]["adaptation"] == back.adaptation
+    assert again.adaptation.source.adaptation == back.adaptation
 
 
 def test_weights_are_not_trained(images: Tensor) -> None:
@@ -141,11 +144,11 @@ def two_sizes(images: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [
-        (no_patch, "nothing to adapt to: no patch"),
+        (no_patch, "nothing to adapt to: there is no patch"),
         (only_nodata, "all 7 patches are nodata"),
         (other_bands, "The bundle takes NDVI, slope"),
         (an_infinity, "band 'slope' of the target"),
-        (two_sizes, "follow patches of"),
+        (two_sizes, "follow patches of shape"),
     ],
 )
 def test_a_target_that_cannot_be_used_is_refused(
@@ -159,8 +162,8 @@ def test_one_patch_changes_nothing_unless_it_is_told_to(images: Tensor) -> None:
     bundle = make_bundle()
     auto = adapt(bundle, [images[:1]])
     assert auto.adaptation is not None
-    assert auto.adaptation["share"] == 0
-    assert auto.adaptation["shifts"][0]["chance"] is None
+    assert auto.adaptation.share == 0
+    assert auto.adaptation.shifts[0].chance is None
     assert all(torch.equal(tensor, bundle.state[name]) for name, tensor in auto.state.items())
     adapted = adapt(bundle, [images[:1]], share=1.0)
     with torch.inference_mode():

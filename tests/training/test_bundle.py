@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.errors import DataError, ResultError, UnknownNameError, ZooError
 from zoo.physics.bands import Band
 from zoo.registry import create_model
-from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, Provider, TrainingData, sha256_of
+from zoo.training.compute import ComputeFormat, Environment
+from zoo.training.recipes import Recipe, get_recipe
 
 OPTIONS = {"widths": [4, 4, 4, 4, 4]}
 BANDS = (Band("NDVI", "1", -1.0, 1.0), Band("slope", "degree", 0.0, 90.0))
@@ -39,10 +42,10 @@ def bundle() -> Bundle:
         class_names=("background", "landslide"),
         threshold=0.4,
         metrics={"dice": 0.5, "precision": None},
-        data={"name": "folder", "options": {"root": "/data/Übung"}, "fingerprints": {"test": "abc"}},
-        recipe={"name": "quick"},
+        data=TrainingData("folder", {"root": "/data/Übung"}, {"test": "abc"}),
+        recipe=get_recipe("quick"),
         seed=1,
-        environment={"cores": 2},
+        environment=Environment(cores=2),
         state=create_model("unet", 2, 2, **OPTIONS).state_dict(),
     )
 
@@ -52,6 +55,8 @@ def test_a_bundle_predicts_the_same_after_the_disk(bundle: Bundle, tmp_path: Pat
     back = Bundle.load(str(tmp_path / "b"))
     assert back.weights_sha256 == digest
     for name in ("model", "options", "bands", "statistics", "compute_format", "class_names", "threshold", "metrics"):
+        assert getattr(back, name) == getattr(bundle, name), name
+    for name in ("data", "recipe", "environment", "seed"):
         assert getattr(back, name) == getattr(bundle, name), name
     image = torch.rand(1, 2, 32, 32) * 30
     with torch.inference_mode():
@@ -65,6 +70,11 @@ def test_the_description_is_plain_json_that_others_can_read(bundle: Bundle, tmp_
     assert description["model"] == {"name": "unet", "options": OPTIONS, "in_channels": 2, "classes": 2}
     assert [band["unit"] for band in description["bands"]] == ["1", "degree"]
     assert description["data"]["options"]["root"] == "/data/Übung"
+
+
+def change(folder: Path, **entries: object) -> None:
+    values = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")) | entries
+    (folder / DESCRIPTION).write_text(json.dumps(values), encoding="utf-8")
 
 
 def cut(path: Path) -> None:
@@ -84,13 +94,21 @@ def flip(path: Path) -> None:
         (lambda b: flip(b / WEIGHTS), "sha256 differs"),
         (lambda b: (b / WEIGHTS).unlink(), "has no weights"),
         (lambda b: cut(b / DESCRIPTION), "cut short"),
-        (lambda b: (b / DESCRIPTION).unlink(), "holds no bundle.json"),
+        (lambda b: (b / DESCRIPTION).unlink(), "there is no bundle.json"),
         (lambda b: (b / DESCRIPTION).write_text('{"format": 99}'), "bundle format"),
-        (lambda b: (b / DESCRIPTION).write_text('{"format": 1, "weights": {"sha256": ""}}'), "sha256 differs"),
-        (lambda b: (b / DESCRIPTION).write_text('{"format": 1}'), "damaged"),
+        (lambda b: (b / DESCRIPTION).write_text('{"format": 1}'), "missing required field model"),
+        (lambda b: change(b, weights={"sha256": ""}), "sha256 differs"),
+        (lambda b: change(b, threshold="high"), "field 'threshold'"),
+        (lambda b: change(b, threshold=1.5), "threshold is 1.5"),
+        (lambda b: change(b, bands=[{"name": "NDVI", "unit": 3}]), "statistics of 2 bands for 1 bands"),
+        (lambda b: change(b, recipe={"name": "quick", "summary": "", "steps": "many"}), r"recipe.*'steps'"),
+        (lambda b: change(b, recipe={"name": "quick", "summary": ""}), "needs either steps or epochs"),
+        (lambda b: change(b, data={"fingerprints": ["abc"]}), r"'data'.*'fingerprints'"),
+        (lambda b: change(b, model={"name": "unet", "options": {}, "in_channels": []}), "field 'model.in_channels'"),
+        (lambda b: (b / DESCRIPTION).write_text("[" * 100_000), "not a valid bundle"),
     ],
 )
-def test_damage_is_named(bundle: Bundle, tmp_path: Path, damage: object, reason: str) -> None:
+def test_damage_is_named_with_its_field(bundle: Bundle, tmp_path: Path, damage: object, reason: str) -> None:
     bundle.save(tmp_path)
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(ResultError, match=reason):
@@ -116,7 +134,7 @@ def test_weights_of_another_architecture_are_refused(bundle: Bundle, tmp_path: P
 @pytest.mark.parametrize(
     ("bands", "reason"),
     [
-        (BANDS[:1], "has 1 bands, and the bundle takes 2"),
+        (BANDS[:1], "has 1 bands, but the bundle takes 2"),
         (BANDS[::-1], r"band 1 is slope \[degree\]"),
         ((BANDS[0], Band("slope", "percent")), r"band 2 is slope \[percent\]"),
     ],
@@ -131,3 +149,61 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(bundle: Bundle, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(ZooError, match="cannot write here"):
         bundle.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(bundle: Bundle, tmp_path: Path, value: float) -> None:
+    """A map of a model with one NaN weight was 0 everywhere, without a word."""
+    bundle.save(tmp_path)
+    state = load_file(tmp_path / WEIGHTS)
+    state["head.bias"][0] = value
+    save_file(state, tmp_path / WEIGHTS)
+    change(tmp_path, weights={"file": WEIGHTS, "sha256": sha256_of(tmp_path / WEIGHTS)})
+    with pytest.raises(ResultError, match=r"'head\.bias' contain NaN or infinity"):
+        Bundle.load(tmp_path)
+    with pytest.raises(ResultError, match="contain NaN or infinity"):
+        replace(bundle, state=state).save(tmp_path / "new")
+
+
+def test_a_bundle_of_an_older_version_and_one_filled_by_a_person_are_read(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.save(tmp_path)
+    note = {"source": "our own field campaign", "years": [2019, 2020]}
+    change(tmp_path, data=note, recipe={}, environment={"cores": 2, "gpu_serial": "12"}, colour="red")
+    back = Bundle.load(tmp_path)
+    assert back.data == TrainingData(other=note)
+    assert back.data.source is None
+    assert back.recipe is None
+    assert back.environment == Environment(cores=2)
+    assert back.pixel_size is None
+    back.save(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / DESCRIPTION).read_text())["data"]["source"] == note["source"]
+    values = json.loads((tmp_path / DESCRIPTION).read_text())
+    for name in ("data", "recipe", "environment", "seed", "metrics"):
+        del values[name]
+    (tmp_path / DESCRIPTION).write_text(json.dumps(values))
+    assert Bundle.load(tmp_path).data == TrainingData()
+
+
+def test_new_fields_survive_the_disk(bundle: Bundle, tmp_path: Path) -> None:
+    recipe = Recipe("own", "", steps=3, loss="focal", loss_options={"gamma": 3.0})
+    changed = replace(bundle, pixel_size=10.0, provider=Provider("zoo-example", "1.2"), recipe=recipe)
+    changed.save(tmp_path)
+    back = Bundle.load(tmp_path)
+    assert (back.pixel_size, back.provider, back.recipe) == (10.0, Provider("zoo-example", "1.2"), recipe)
+
+
+def test_a_missing_plugin_is_named(bundle: Bundle) -> None:
+    other = replace(bundle, model="glacier_net", provider=Provider("zoo-glaciers", "2.0"))
+    with pytest.raises(UnknownNameError, match=r"pip install 'zoo-glaciers==2\.0'"):
+        other.predictor()
+
+
+def test_opening_a_bundle_downloads_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr("zoo.models.encoders.pretrained_state", refuse)
+    state = create_model("segnet", 2, 2).state_dict()
+    options = {"encoder_weights": "imagenet"}
+    predictor = replace(bundle, model="segnet", options=options, state=state).predictor()
+    assert torch.equal(next(predictor.parameters()), next(iter(state.values())))

@@ -40,7 +40,7 @@ def measured(images: Tensor, masks: Tensor) -> Evaluation:
 def test_parts_join_to_the_whole(split: tuple[Tensor, Tensor], places: list[list[int]]) -> None:
     images, masks = split
     whole = measured(images, masks)
-    joined = Evaluation.joined([measured(images[one], masks[one]) for one in places], places)
+    joined = Evaluation.concatenate([measured(images[one], masks[one]) for one in places], places)
     assert len(joined) == 6
     assert joined.threshold == whole.threshold
     assert joined.loss == pytest.approx(whole.loss)
@@ -51,4 +51,4 @@ def test_parts_join_to_the_whole(split: tuple[Tensor, Tensor], places: list[list
 
 def test_parts_that_know_nothing_have_no_loss(split: tuple[Tensor, Tensor]) -> None:
     images, masks = split
-    assert np.isnan(Evaluation.joined([measured(images[4:5], masks[4:5])], [[0]]).loss)
+    assert np.isnan(Evaluation.concatenate([measured(images[4:5], masks[4:5])], [[0]]).loss)

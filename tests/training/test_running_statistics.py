@@ -174,7 +174,7 @@ def test_a_model_without_running_statistics_is_refused() -> None:
 
 def test_statistics_and_activations_that_are_not_finite_are_named() -> None:
     model = nn.Sequential(nn.BatchNorm2d(2)).eval()
-    with pytest.raises(ResultError, match="what reaches layer '0' is not finite"):
+    with pytest.raises(ResultError, match="the input of layer '0' is not finite"):
         statistics_of(model, torch.ones(1, 2, 4, 4), 1, lambda batch: model(batch / 0))
     model[0].running_var[1] = math.nan
     with pytest.raises(ResultError, match="layer '0' are not finite"):

@@ -20,8 +20,9 @@ from zoo.datasets.base import PatchDataset
 from zoo.errors import ZooError
 from zoo.evaluation.summary import summarise
 from zoo.files import file_name
+from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
-from zoo.training.bundle import Bundle
+from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
 from zoo.training.evaluate import Evaluation, evaluate
 
@@ -59,14 +60,14 @@ def run_adapted(job: TrialJob, report: Progress) -> dict[str, Any]:
         # Regions may be seen at different magnifications; a patch costs what it costs on average.
         gmac += count_gmac(predictor.model, shape, device) * len(region.places) / len(test)
         bundles.append(bundle)
-    whole = Evaluation.joined(parts, [region.places for region in regions])
+    whole = Evaluation.concatenate(parts, [region.places for region in regions])
     evaluated = time.perf_counter()
 
     digests = [
         replace(bundle, metrics=summarise(part.counts, test.pixel_size)).save(job.bundle / region.folder)
         for bundle, part, region in zip(bundles, parts, regions, strict=True)
     ]
-    records = {region.name: bundle.adaptation for region, bundle in zip(regions, bundles, strict=True)}
+    records = {region.name: to_plain(bundle.adaptation) for region, bundle in zip(regions, bundles, strict=True)}
     return {
         **describe_test(config, splits, whole, source.threshold),
         # The threshold is the trained model's; nothing is validated again.
@@ -75,7 +76,7 @@ def run_adapted(job: TrialJob, report: Progress) -> dict[str, Any]:
         "parameters": count_parameters(source.predictor().model),
         "gmac": gmac,
         "seconds": {"data": opened - begun, "adapt": adapting, "evaluate": evaluated - opened - adapting},
-        "environment": describe_environment(device),
+        "environment": to_plain(describe_environment(device)),
         "weights_sha256": digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
     }
 
@@ -104,7 +105,13 @@ def _regions(config: TrialConfig, test: PatchDataset) -> list[_Region]:
 
 
 def _adapt(source: Bundle, region: _Region, config: TrialConfig, device: torch.device, told: partial[None]) -> Bundle:
-    target = {**config.data.to_dict(), "split": "test", "fingerprint": config.fingerprints["test"]}
+    target = AdaptationTarget(
+        config.data.name,
+        config.data.options,
+        "test",
+        group=region.name,
+        fingerprint=config.fingerprints["test"],
+    )
     try:
         return adapt(
             source,
@@ -112,7 +119,7 @@ def _adapt(source: Bundle, region: _Region, config: TrialConfig, device: torch.d
             scales=config.adapting.scales,
             device=device,
             seed=config.seed,
-            target=target if region.name is None else {**target, "group": region.name},
+            target=target,
             progress=told,
         )
     except ZooError as error:

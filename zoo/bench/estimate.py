@@ -65,9 +65,9 @@ def _looks(adapting: Adapting) -> float:
     """How many times an adapted trial goes through the pixels of the test split: to adapt, and to measure."""
     if adapting.scales != "auto":
         return 2 * sum(scale**2 for scale in adapting.scales)
-    from zoo.training.predictor import CANDIDATES
+    from zoo.training.predictor import SCALE_CANDIDATES
 
-    areas = [scale**2 for scale in CANDIDATES]
+    areas = [scale**2 for scale in SCALE_CANDIDATES]
     return sum(areas) + sum(areas) / len(areas)
 
 

@@ -43,7 +43,7 @@ def describe_test(
             "objects": test.objects.to_dict(),
             "boundaries": test.boundaries.to_dict(),
             "histogram": test.histogram.to_dict(),
-            "odds": test.odds.to_dict(),
+            "odds": test.logit_histogram.to_dict(),
             "loss": finite(test.loss),
         },
         "samples": Samples.take(chosen, test.masks).to_dict(),

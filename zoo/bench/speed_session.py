@@ -287,7 +287,7 @@ def _measure_all(sender: Connection, order: _Order) -> None:
     device = torch.device(subject.device)
     described = describe_environment(device)
     kept = ("device", "device_name", "threads", "platform")
-    sender.send({**{name: described[name] for name in kept}, "torch": str(torch.__version__)})
+    sender.send({**{name: getattr(described, name) for name in kept}, "torch": str(torch.__version__)})
     torch.manual_seed(0)
     made: list[torch.nn.Module] = []
 

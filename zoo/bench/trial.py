@@ -21,8 +21,9 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.summary import summarise
 from zoo.registry import Flag, catalogue, create_model
-from zoo.training.bundle import Bundle
-from zoo.training.compute import describe_environment
+from zoo.schema import to_plain
+from zoo.training.bundle import Bundle, TrainingData
+from zoo.training.compute import Environment, describe_environment
 from zoo.training.evaluate import evaluate
 from zoo.training.fit import Fitted, fit, seed_everything
 
@@ -115,7 +116,11 @@ def _trained(job: TrialJob, report: Progress, accumulate: int) -> dict[str, Any]
     digest = _keep_bundle(config, splits, data, fitted, chosen.threshold, metrics, environment, job.bundle)
     return {
         **describe_test(config, splits, test, chosen.threshold),
-        "val": {"loss": finite(chosen.loss), "histogram": chosen.histogram.to_dict(), "odds": chosen.odds.to_dict()},
+        "val": {
+            "loss": finite(chosen.loss),
+            "histogram": chosen.histogram.to_dict(),
+            "odds": chosen.logit_histogram.to_dict(),
+        },
         "training": {
             "steps": fitted.steps,
             "seconds": fitted.seconds,
@@ -132,7 +137,7 @@ def _trained(job: TrialJob, report: Progress, accumulate: int) -> dict[str, Any]
             "train": trained - opened,
             "evaluate": evaluated - trained,
         },
-        "environment": environment,
+        "environment": to_plain(environment),
         "weights_sha256": digest,
     }
 
@@ -144,7 +149,7 @@ def _keep_bundle(
     fitted: Fitted,
     threshold: float,
     metrics: dict[str, float | None],
-    environment: dict[str, object],
+    environment: Environment,
     folder: Path,
 ) -> str:
     train = splits["train"]
@@ -160,11 +165,12 @@ def _keep_bundle(
         class_names=train.class_names,
         threshold=threshold,
         metrics=metrics,
-        data={**config.data.to_dict(), "fingerprints": config.fingerprints},
-        recipe=config.recipe.to_dict(),
+        data=TrainingData(config.data.name, config.data.options, config.fingerprints),
+        recipe=config.recipe,
         seed=config.seed,
         environment=environment,
         state=model.state_dict(),
+        pixel_size=train.pixel_size,
     )
     return bundle.save(folder)
 

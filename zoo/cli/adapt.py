@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
-from zoo.cli.data_options import collect, data_options
+from zoo.cli.data_options import collect, data_options, parse_names
 from zoo.cli.progress import progress, stoppable
 from zoo.cli.scales import parse_scales
+from zoo.schema import to_plain
 
 if TYPE_CHECKING:
     import torch
@@ -97,11 +98,11 @@ def adapt(
     from zoo.datasets.source import DataSource
     from zoo.errors import ConfigError
     from zoo.files import check_writable_folder
-    from zoo.training.adaptation import PIXELS
+    from zoo.training.adaptation import MOST_PIXELS
     from zoo.training.adaptation import adapt as adapt_bundle
+    from zoo.training.adaptation_data import open_target
     from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device
-    from zoo.training.target import open_target
 
     if data is None:
         raise ConfigError("no target is named", where="--data", hint="Name a folder with images of the new region")
@@ -113,9 +114,9 @@ def adapt(
     check_writable_folder(folder)
     place = resolve_device(device)
     with stoppable(), progress("reading the target") as show:
-        target = open_target(loaded, source, split, groups, show)
+        target = open_target(loaded, source, split, parse_names(groups), show)
     labelled = None if measured is None else open_split(source, measured)
-    for text in target.doubts:
+    for text in target.warnings:
         warn(text)
     note(f"target {source.label}: {len(target)} patches, no label is read")
     with stoppable(), progress("adapting") as show:
@@ -126,18 +127,18 @@ def adapt(
             which=which,
             scales=magnifications,
             device=place,
-            pixels=PIXELS if limit is None else limit * target.read(0)[0].size,
+            pixels=MOST_PIXELS if limit is None else limit * target.read(0)[0].size,
             seed=seed,
-            target=target.about,
+            target=target.record,
             progress=show,
         )
     adapted.save(folder)
     figures = {} if labelled is None else _measure(loaded, adapted, labelled, place)
     assert adapted.adaptation is not None
     if as_json:
-        print_json({"bundle": str(folder), **adapted.adaptation, "evaluation": figures})
+        print_json({"bundle": str(folder), **to_plain(adapted.adaptation), "evaluation": figures})
     else:
-        _show(adapted.adaptation, figures)
+        _show(to_plain(adapted.adaptation), figures)
         note(f"bundle in {relative(folder)}; measure it: zoo evaluate {relative(folder)} --data ...")
 
 
@@ -162,7 +163,7 @@ def _measure(plain: Bundle, adapted: Bundle, dataset: PatchDataset, device: torc
     plain.check_bands(dataset.bands, "the patches with labels")
     figures = {}
     for name, one in (("plain", plain), ("adapted", adapted)):
-        loader = DataLoader(dataset, batch_size=plain.recipe["batch_size"])
+        loader = DataLoader(dataset, batch_size=plain.batch_size)
         found = evaluate(one.predictor().to(device), one.compute_format, loader, one.threshold)
         figures[name] = summarise(found.counts, dataset.pixel_size)
     return figures

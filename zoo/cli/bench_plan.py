@@ -183,7 +183,7 @@ def _costs(planned: Planned, folder: Path, jobs: int) -> dict[str, Cost]:
     if device.type == "cuda" and not torch.cuda.is_available():
         return dict.fromkeys(models, Cost(source=NOT_HERE))
     described = describe_environment(device)
-    earlier = earlier_costs(folder, threads, str(described["device_name"]))
+    earlier = earlier_costs(folder, threads, described.device_name)
     costs: dict[str, Cost] = {}
     context = trial_context()
     with progress("measuring") as bar:

@@ -75,9 +75,9 @@ def collect(
         "group_column": group_column,
         "group_pattern": group_pattern,
         "split_by": split_by,
-        "train_groups": _names(train_groups),
-        "val_groups": _names(val_groups),
-        "test_groups": _names(test_groups),
+        "train_groups": parse_names(train_groups),
+        "val_groups": parse_names(val_groups),
+        "test_groups": parse_names(test_groups),
     }
     chosen = {name: value for name, value in named.items() if value is not None}
     return {**chosen, **parse_assignments(data_options, "--data-option")}
@@ -101,5 +101,5 @@ def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, Any]:
     return values
 
 
-def _names(text: str | None) -> list[str] | None:
+def parse_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli.console import make_table, note, out, print_json, warn
 from zoo.cli.data_options import collect, data_options
+from zoo.errors import ConfigError
+from zoo.schema import to_plain
+
+if TYPE_CHECKING:
+    from zoo.training.bundle import Adaptation
 
 TOLERANCE = 1e-3
 """Largest difference of a figure that another machine's rounding explains."""
@@ -43,15 +48,20 @@ def evaluate(
     from zoo.cli.opening import open_split
     from zoo.datasets.source import DataSource
     from zoo.evaluation.summary import summarise
+    from zoo.training.adaptation_data import count_adapted_patches
     from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device
     from zoo.training.evaluate import evaluate as measure
-    from zoo.training.target import seen_when_adapted
 
     loaded = Bundle.load(bundle)
     options = collect(data_options, **given)
     if data is None:
-        source = DataSource(loaded.data["name"], {**loaded.data["options"], **options})
+        known = loaded.data.source
+        if known is None:
+            raise ConfigError(
+                "the bundle does not say which data it was trained on", where=bundle, hint="Name it: --data FOLDER"
+            )
+        source = DataSource(known.name, {**known.options, **options})
     else:
         source = DataSource.parse(data, options)
     place = resolve_device(device)
@@ -61,12 +71,12 @@ def evaluate(
     found = measure(
         predictor,
         loaded.compute_format,
-        DataLoader(dataset, batch_size=loaded.recipe["batch_size"]),
+        DataLoader(dataset, batch_size=loaded.batch_size),
         loaded.threshold if threshold is None else threshold,
     )
     figures: dict[str, Any] = {**summarise(found.counts, dataset.pixel_size), "loss": found.loss}
-    same = dataset.fingerprint() == loaded.data["fingerprints"].get(split)
-    seen = seen_when_adapted(loaded, source, dataset) if loaded.adaptation else None
+    same = dataset.fingerprint() == loaded.data.fingerprints.get(split)
+    seen = count_adapted_patches(loaded, source, dataset) if loaded.adaptation else None
     if as_json:
         about = {"bundle": str(bundle), "data": source.to_dict(), "split": split, "patches": len(dataset)}
         if loaded.adaptation:
@@ -87,21 +97,21 @@ def evaluate(
             warn(f"{', '.join(moved)} differ from the bundle's by more than {TOLERANCE:g}")
 
 
-def _adaptation(adaptation: dict[str, Any], seen: int | None) -> dict[str, Any]:
-    about = {name: adaptation.get(name) for name in ("target", "statistics", "share")}
-    return {**about, "patches_seen": seen}
+def _adaptation(adaptation: Adaptation, seen: int | None) -> dict[str, Any]:
+    about: dict[str, Any] = to_plain(adaptation)
+    return {**{name: about[name] for name in ("target", "statistics", "share")}, "patches_seen": seen}
 
 
-def _tell_adaptation(adaptation: dict[str, Any], seen: int | None, patches: int) -> None:
-    """To what the bundle was adapted, and whether the figures are of those very images."""
-    target = adaptation.get("target", {})
-    place = target.get("options", {}).get("root") or target.get("name") or target.get("scene") or "an unnamed target"
-    parts = [f"{target['split']} split" if target.get("split") not in (None, "all") else ""]
-    parts += [f"scenes {', '.join(target['groups'])}" if target.get("groups") else ""]
+def _tell_adaptation(adaptation: Adaptation, seen: int | None, patches: int) -> None:
+    """Say to what the bundle was adapted, and whether the figures are of those images."""
+    target = adaptation.target
+    place = target.options.get("root") or target.name or target.scene or "an unnamed target"
+    parts = [f"{target.split} split" if target.split not in (None, "all") else ""]
+    parts += [f"scenes {', '.join(target.groups)}" if target.groups else ""]
     which = f" ({', '.join(filter(None, parts))})" if any(parts) else ""
     note(
-        f"this bundle is adapted to {target.get('used', 'some')} images of {place}{which}, whose labels were not read: "
-        f"share of the target {adaptation.get('share', float('nan')):.2f}"
+        f"this bundle is adapted to {target.used} images of {place}{which}, whose labels were not read: "
+        f"share of the target {adaptation.share:.2f}"
     )
     if seen is None:
         note("whether the patches measured here are among those images cannot be told")

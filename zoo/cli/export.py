@@ -127,9 +127,8 @@ def _patches(
 
     if data is not None:
         source = DataSource.parse(data, options)
-    elif found.bundle is not None:
-        own = found.bundle.data
-        source = DataSource(own["name"], {**own["options"], **options})
+    elif found.bundle is not None and (own := found.bundle.data.source) is not None:
+        source = DataSource(own.name, {**own.options, **options})
     else:
         return None
     try:

@@ -200,15 +200,15 @@ class _Command:
 
     def _adapted(self, scales: Scales, device: torch.device, tags: dict[str, str]) -> Bundle:
         from zoo.mapping.pipeline import adapt_to_scene
-        from zoo.training.predictor import AS_IT_IS
+        from zoo.training.predictor import ORIGINAL_SCALE
 
         with progress("adapting to the scene") as show:
             adapted = adapt_to_scene(self.bundle, self.scene, device, show, scales=scales)
         assert adapted.adaptation is not None
-        share = adapted.adaptation["share"]
+        share = adapted.adaptation.share
         note(f"  adapted to the scene: its share in the normalisation statistics is {share:g}")
         tags["ADAPTED_SHARE"] = f"{share:g}"
-        if adapted.scales != AS_IT_IS:
+        if adapted.scales != ORIGINAL_SCALE:
             tags["SCALES"] = ",".join(f"{scale:g}" for scale in adapted.scales)
             note(f"  seen at these magnifications: {tags['SCALES']}")
         return adapted

@@ -45,8 +45,8 @@ def signature(model: nn.Module, example: Tensor, precision: str) -> dict[str, An
         "zoo": __version__,
         "machine": {
             "name": platform.node(),
-            "processor": environment["processor"],
-            "device": environment["device_name"],
+            "processor": environment.processor,
+            "device": environment.device_name,
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "allocator": thresholds_are_raised(),

@@ -25,9 +25,9 @@ from zoo.mapping.tiling import Block, Plan, Reach, check_tiling
 from zoo.rasters.cog import COMPRESSIONS, check_output, check_room
 from zoo.rasters.vectors import Area
 from zoo.training.adaptation import adapt
-from zoo.training.bundle import Bundle
+from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
-from zoo.training.predictor import AS_IT_IS, Predictor
+from zoo.training.predictor import ORIGINAL_SCALE, Predictor
 
 WINDOWS, SIDE = 128, 128
 """Windows that are looked at, spread over the scene, and pixels along their sides [O]."""
@@ -39,7 +39,7 @@ def adapt_to_scene(
     device: torch.device,
     progress: ProgressCallback | None = None,
     *,
-    scales: Sequence[float] | Literal["auto"] = AS_IT_IS,
+    scales: Sequence[float] | Literal["auto"] = ORIGINAL_SCALE,
 ) -> Bundle:
     """Re-estimate the normalisation statistics of a bundle on the scene.
 
@@ -51,7 +51,7 @@ def adapt_to_scene(
         ZooError: if the model has no running statistics, or no window has a pixel with all bands.
     """
     with single_threaded_passes():
-        target = {"scene": scene.mosaic.paths[0]}
+        target = AdaptationTarget(scene=scene.mosaic.paths[0])
         return adapt(bundle, _windows(scene), scales=scales, device=device, target=target, progress=progress)
 
 
@@ -208,7 +208,7 @@ def map_scene(
         "classes": None if classes is None else asdict(classes),
         "classes_out": None if classes_out is None else str(classes_out),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "device": describe_environment(options.device)["device_name"] if runner is None else options.device.type,
+        "device": describe_environment(options.device).device_name if runner is None else options.device.type,
         **(identity or {}),
     }
     with Journal(out, key) as journal:

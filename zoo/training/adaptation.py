@@ -120,6 +120,7 @@ def adapt(
             where=f"model {bundle.model!r}",
             hint="Adapt the band statistics alone (--statistics bands)",
         )
+    trained = stored(worker.model)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
     uses = {} if which == "bands" else order_of_use(worker.model, worker.logits, lambda: worker.batches(sample))
     counter = _Counter(progress, _count_steps(len(uses), len(tried), choose=scales == "auto"))
@@ -131,7 +132,7 @@ def adapt(
         shift, statistics = _adapt_bands(bundle, sample, share)
         shifts.append((1.0, "bands", shift))
         worker.normalise_with(statistics)
-    layers = _adapt_layers(worker, sample, uses, tried, share, counter, choose=scales == "auto")
+    layers = _adapt_layers(worker, sample, trained, uses, tried, share, counter, choose=scales == "auto")
     shifts += [(scale, name, shift) for scale in layers.scales for name, shift in layers.shifts[scale].items()]
     adapted = replace(
         bundle,
@@ -239,6 +240,7 @@ class _AdaptedLayers:
 def _adapt_layers(
     worker: _Worker,
     sample: PatchSample,
+    trained: State,
     uses: Mapping[str, int],
     tried: Sequence[float],
     share: float | None,
@@ -248,7 +250,6 @@ def _adapt_layers(
 ) -> _AdaptedLayers:
     """Adapt the layers at each scale; where a scale is chosen, finish only the one that is nearest to the source."""
     model = worker.model
-    trained = stored(model)
     # The first half of the layers decides on a scale, so the others wait until it is chosen.
     half = middle(len(uses)).stop if choose else len(uses)
     first, rest = dict(list(uses.items())[:half]), dict(list(uses.items())[half:])

@@ -234,7 +234,7 @@ class _BundleFile:
             raise ValueError(f"statistics of {len(self.statistics.bands)} bands for {len(self.bands)} bands")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A trained model and everything that is needed to use it again.
 
@@ -266,12 +266,12 @@ class Bundle:
     compute_format: ComputeFormat
     class_names: tuple[str, ...]
     threshold: float
-    metrics: dict[str, float | None]
-    data: TrainingData
-    recipe: Recipe | None
-    seed: int | None
-    environment: Environment
     state: dict[str, torch.Tensor] = field(repr=False)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    data: TrainingData = field(default_factory=TrainingData)
+    recipe: Recipe | None = None
+    seed: int | None = None
+    environment: Environment = field(default_factory=Environment)
     weights_sha256: str = ""
     adaptation: Adaptation | None = None
     scales: tuple[float, ...] = ORIGINAL_SCALE
@@ -477,7 +477,7 @@ def _recipe(values: dict[str, Any] | None, path: Path) -> Recipe | None:
 
 def _without_downloads(model: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options without pretrained weights, which the bundle's own weights would replace anyway."""
-    downloads = _DOWNLOADS
+    downloads: tuple[str, ...] = _DOWNLOADS
     if model in catalogue().models and Flag.PRETRAINED_ENCODER in catalogue().models.get(model).flags:
         downloads = (*downloads, "weights")
     replaced = {name: None if isinstance(options[name], str) else False for name in downloads if options.get(name)}

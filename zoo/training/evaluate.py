@@ -10,11 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.evaluation.boundaries import BoundaryCounts
-from zoo.evaluation.calibration import LogitHistogram
-from zoo.evaluation.counts import Counts
-from zoo.evaluation.objects import ObjectCounts
-from zoo.evaluation.threshold import ProbabilityHistogram, above
+from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
+from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram, is_landslide
 from zoo.training.compute import ComputeFormat
 from zoo.training.losses import CrossEntropy
 from zoo.training.predictor import Predictor
@@ -131,14 +128,14 @@ def evaluate(
             # Float16 would move pixels across a threshold; the cost is one float per pixel of the validation split.
             kept.append((probability.cpu(), mask.cpu()))
         else:
-            tally.add(above(probability, threshold), mask)
+            tally.add(is_landslide(probability, threshold), mask)
         done += len(mask)
         if on_batch is not None:
             on_batch(done)
     if threshold is None:
         threshold = histogram.best_threshold()
         for probability, mask in kept:
-            tally.add(above(probability, threshold), mask)
+            tally.add(is_landslide(probability, threshold), mask)
     predictor.train(was_training)
     return Evaluation(
         threshold=threshold,
