@@ -44,7 +44,7 @@ def test_parts_join_to_the_whole(split: tuple[Tensor, Tensor], places: list[list
     assert len(joined) == 6
     assert joined.threshold == whole.threshold
     assert joined.loss == pytest.approx(whole.loss)
-    for name in ("counts", "objects", "boundaries", "histogram", "odds"):
+    for name in ("counts", "objects", "boundaries", "histogram", "logit_histogram"):
         assert getattr(joined, name).to_dict() == getattr(whole, name).to_dict(), name
     np.testing.assert_array_equal(joined.masks, whole.masks)
 
