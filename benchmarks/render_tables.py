@@ -21,8 +21,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.bench.render import markdown_tables
 from zoo.bench.results import FOLDER, load_results
+from zoo.bench.tables import markdown_tables
 from zoo.errors import ResultError, ZooError
 from zoo.files import write_text_atomic
 

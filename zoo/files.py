@@ -22,6 +22,17 @@ def file_name(text: str, also: str = "") -> str:
     return re.sub(rf"[^\w.{re.escape(also)}-]+", "-", text)
 
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    """Return text on one line without characters that steer a terminal or reverse the reading direction.
+
+    White space becomes a space; every other control character and every lone surrogate becomes U+FFFD.
+    """
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"[\t\n\r\f\v]+", " ", text))
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.

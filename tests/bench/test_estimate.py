@@ -12,7 +12,6 @@ import pytest
 
 from zoo.bench.config import Adapting, TrialConfig
 from zoo.bench.estimate import START_S, Cost, earlier_costs, makespan, measure_cost
-from zoo.bench.fairness import doubts, unequal_formats, unequal_seeds, unequal_steps
 from zoo.bench.folder import check_folder, claimed
 from zoo.bench.results import TrialResult
 from zoo.bench.worker import trial_context
@@ -89,43 +88,6 @@ def test_a_few_steps_say_what_a_trial_takes_or_why_it_cannot_run(trial: Make) ->
     assert 0 < cost.step_s < math.inf
     assert "no such luck" in measure_cost(trial("raises"), 1, context).error
     assert "is there enough memory?" in measure_cost(trial("dies"), 1, context).error
-
-
-def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make, timed: Callable[..., dict[str, Any]]) -> None:
-    results = [TrialResult(trial("unet", seed=seed), "ok", "", timed()) for seed in range(3)]
-    assert unequal_steps(results) == []
-    odd = TrialResult(trial("segnet"), "ok", "", timed(90))
-    failed = TrialResult(trial("drs_unet"), "failed", "why", {})
-    (told,) = unequal_steps([*results, odd, failed])
-    assert told.startswith("segnet, seed 0: 90 optimiser steps, and the others took 100")
-
-
-def test_a_trial_in_another_number_format_than_the_rest_is_flagged(
-    trial: Make, timed: Callable[..., dict[str, Any]]
-) -> None:
-    def trained(seed: int, precision: str) -> TrialResult:
-        values = timed()
-        values["training"]["format"] = {"precision": precision, "channels_last": True}
-        return TrialResult(trial("unet", seed=seed), "ok", "", values)
-
-    alike = [trained(0, "bf16"), trained(1, "bf16"), TrialResult(trial("segnet"), "ok", "", timed())]
-    assert unequal_formats(alike) == []
-    (told,) = doubts([*alike, trained(2, "fp32")])[:1]
-    assert told == "unet, seed 2: trained in fp32, and the others in bf16; --precision bf16 trains all alike"
-
-
-def test_means_over_other_seeds_are_flagged(trial: Make, timed: Callable[..., dict[str, Any]]) -> None:
-    results = [
-        TrialResult(trial(model, seed=seed), "ok", "", timed()) for model in ("unet", "segnet") for seed in (0, 1)
-    ]
-    assert unequal_seeds(results) == []
-    results += [
-        TrialResult(trial("drs_unet"), "ok", "", timed()),
-        TrialResult(trial("drs_unet", seed=1), "failed", "why", {}),
-        TrialResult(trial("mobilenetv2", seed=1), "failed", "why", {}),
-    ]
-    (told,) = doubts(results)
-    assert "(unet, segnet: seeds 0, 1; drs_unet: seed 0)" in told
 
 
 def test_a_folder_belongs_to_one_benchmark_and_one_process(tmp_path: Path, trial: Make) -> None:

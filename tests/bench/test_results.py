@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,9 @@ from typing import Any
 import pytest
 
 from zoo.bench.config import TrialConfig
-from zoo.bench.leaderboard import STANDARD, make_rows
-from zoo.bench.render import as_json, comma_separated, describe_setting, markdown, markdown_tables, terminal_table
-from zoo.bench.results import TrialResult, group_by_setting, load_results
+from zoo.bench.leaderboard import make_rows
+from zoo.bench.results import TrialResult, load_results
+from zoo.bench.tables import markdown_tables
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import ResultError
 
@@ -119,17 +117,7 @@ def test_a_file_of_schema_1_is_read_and_what_it_lacks_is_undefined(
     assert not problems
     (row,) = make_rows([result])
     assert row.figures["dice"] == pytest.approx(0.75)
-    assert "detection" not in row.figures
-
-
-def test_figures_beyond_pixels_are_in_the_row(trial: Make, measured: Measured) -> None:
-    (row,) = make_rows([TrialResult(trial("unet"), "ok", "", measured())])
-    assert row.figures["detection"] == 0.5
-    assert row.figures["pr_auc"] == 1.0
-    assert row.figures["dice_per_event"] == row.figures["dice"]
-    # Precision 6/10 and recall 6/10 at two pixels.
-    assert row.figures["boundary_f1_2px"] == pytest.approx(0.6)
-    assert row.figures["ece"] == pytest.approx(0, abs=1e-4)
+    assert row.figures["detection"] is None
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
@@ -140,71 +128,3 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResultError, match="is a file"):
         load_results(tmp_path / "file")
-
-
-def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make, measured: Measured) -> None:
-    results = [
-        TrialResult(trial("segnet"), "failed", "no luck", {}),
-        TrialResult(trial("unet", seed=0), "ok", "", measured(20)),
-        TrialResult(trial("unet", seed=1), "ok", "", measured(30)),
-        TrialResult(trial("drs_unet"), "ok", "", measured(39)),
-    ]
-    rows = make_rows(results)
-    assert [row.model for row in rows] == ["drs_unet", "unet", "segnet"]
-    unet = rows[1].to_dict()
-    assert unet["dice"] == pytest.approx((40 / 70 + 60 / 80) / 2)
-    assert unet["dice_per_image"] == pytest.approx(unet["dice"])
-    assert (unet["fps"], unet["fps_batch"], unet["best_batch"]) == (50.0, 100.0, 8)
-    assert (unet["parameters"], unet["seeds"]) == (1_500_000, 2)
-    assert rows[2].to_dict()["status"] == "failed"
-    assert rows[2].to_dict()["dice"] is None
-
-
-def test_a_seed_without_figures_shows_in_the_row(trial: Make, measured: Measured) -> None:
-    results = [
-        TrialResult(trial("unet", seed=0), "ok", "", measured()),
-        TrialResult(trial("unet", seed=1), "out-of-memory", "no memory", {}),
-    ]
-    (row,) = make_rows(results)
-    assert (row.status, row.error, row.seeds) == ("out-of-memory", "no memory", 1)
-
-
-def test_json_rows_have_the_promised_keys(trial: Make, measured: Measured) -> None:
-    rows = json.loads(as_json(make_rows([TrialResult(trial("unet"), "ok", "", measured())])))
-    promised = ("model", "status", "error", *STANDARD)
-    assert tuple(rows[0])[: len(promised)] == promised
-
-
-def test_renders_show_the_same_numbers(trial: Make, measured: Measured) -> None:
-    from rich.console import Console
-
-    results = [
-        TrialResult(trial("unet"), "ok", "", measured()),
-        TrialResult(trial("segnet"), "failed", "a | b [red]", {}),
-    ]
-    rows = make_rows(results)
-    for width, beside in ((170, True), (110, False)):
-        console = Console(width=width, record=True, file=io.StringIO())
-        console.print(terminal_table(rows, width))
-        text = console.export_text()
-        assert "0.750" in text
-        assert "segnet: failed: a | b [red]" in text
-        assert ("│ U-net" in text) is beside
-        assert "0.623" in text
-        assert max(map(len, text.splitlines())) <= width
-    assert "| `unet` | 0.750 |" in markdown(rows)
-    assert "a \\| b" in markdown(rows)
-    assert "unet,ok,,0.75," in comma_separated(rows)
-    assert "5/1/2 patches of 3x10x10" in describe_setting(results)
-
-
-def test_the_papers_figures_stand_beside_its_own_configuration_alone(trial: Make, measured: Measured) -> None:
-    rows = make_rows([TrialResult(trial("unet", options={"widths": [1]}), "ok", "", measured())])
-    assert "0.623" not in markdown(rows)
-
-
-def test_other_data_or_recipes_get_a_table_of_their_own(trial: Make, measured: Measured) -> None:
-    base = TrialResult(trial("unet"), "ok", "", measured())
-    other = TrialResult(trial("unet", fingerprints={"train": "x"}), "ok", "", measured())
-    slow = TrialResult(trial("unet", device="cuda"), "ok", "", measured())
-    assert [len(group) for group in group_by_setting([base, other, slow, base])] == [2, 1, 1]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as judge
 
 from zoo.evaluation import metrics
+from zoo.evaluation.columns import summarise
 from zoo.evaluation.counts import Counts
-from zoo.evaluation.summary import summarise
 
 cells = st.tuples(*[st.integers(0, 30)] * 4)
 JUDGES = {

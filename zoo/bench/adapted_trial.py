@@ -18,7 +18,7 @@ from zoo.bench.trial_data import open_splits_of
 from zoo.bench.worker import Progress, TrialJob
 from zoo.datasets.base import PatchDataset
 from zoo.errors import ZooError
-from zoo.evaluation.summary import summarise
+from zoo.evaluation.columns import summarise
 from zoo.files import file_name
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt

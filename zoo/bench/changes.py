@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from zoo.errors import ResultError
 from zoo.evaluation.comparison import LEVEL, Resampling, adjusted_p_values, interval
 from zoo.evaluation.counts import FloatArray
 from zoo.evaluation.metrics import dice
+from zoo.schema import encode_json
 
 Setting = tuple[str, str]
 
@@ -26,13 +25,13 @@ class Change:
     Attributes:
         data: label of the data.
         model: label of the model.
-        before: pooled Dice, mean over seeds; None where the model has no figures.
-        now: likewise.
-        difference: now minus before, on the same test images; None where one is missing.
-        low: lower end of its paired bootstrap interval; None likewise.
-        high: upper end; None likewise.
-        p: that nothing changed, corrected for all models (Romano-Wolf); None likewise.
-        speed: frames a second now by those before, batch 1; None where unknown.
+        before: pooled Dice, mean over seeds; ``None`` where the model has no figures.
+        now: pooled Dice, mean over seeds; ``None`` where the model has no figures.
+        difference: now minus before, on the same test images; ``None`` where one is missing.
+        low: lower end of its paired bootstrap interval.
+        high: upper end of its paired bootstrap interval.
+        p: p-value that nothing changed, corrected for all models (Romano-Wolf).
+        speed: frames per second now divided by those before, at batch 1; ``None`` where unknown.
         verdict: ``better``, ``worse``, ``within noise``, ``the same``, ``new``, ``gone`` or ``no figures``.
     """
 
@@ -47,23 +46,19 @@ class Change:
     speed: float | None
     verdict: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -> list[Change]:
     """Compare two folders of results, model by model.
 
-    Models are paired where the test images are the same; recipes may differ, for that is what one may want to compare.
-    A noise of seeds is in the intervals as far as there are seeds.
+    Models are paired where the test images are the same. Recipes may differ: their effect may be the question. The
+    intervals include the variation between seeds as far as there are several.
 
     Args:
-        now: of this folder.
-        before: of the other one.
+        now: results of this folder.
+        before: results of the other folder.
 
     Returns:
-        A change a model and setting, in the order of the tables of ``now``; models that are gone last.
+        One change per model and setting, in the order of the tables of ``now``; models that are gone come last.
 
     Raises:
         ResultError: if the folders share no test split.
@@ -72,7 +67,7 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
     shared = [setting for setting in ours if setting in theirs]
     if not shared:
         raise ResultError(
-            "the two folders share no test images, so that nothing can be compared",
+            "the two folders share no test images, so there is nothing to compare",
             hint="Run zoo bench on the same data and split; zoo report FOLDER names them",
         )
     pending: list[tuple[Change, FloatArray | None]] = []
@@ -84,8 +79,8 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
 
 
 def changes_as_json(changes: Sequence[Change]) -> str:
-    """A list of changes."""
-    return json.dumps([change.to_dict() for change in changes], indent=2, ensure_ascii=False) + "\n"
+    """Return a JSON list of changes."""
+    return encode_json(list(changes), indent=2) + "\n"
 
 
 def _settings(results: Sequence[TrialResult]) -> dict[Setting, list[TrialResult]]:
@@ -99,12 +94,14 @@ def _changes(now: list[TrialResult], before: list[TrialResult]) -> list[tuple[Ch
     rows = {row.model: row for row in make_rows(now)}
     old = {row.model: row for row in make_rows(before)}
     label = now[0].config.data.label
-    found = []
-    for model in [*rows, *(name for name in old if name not in rows)]:
-        after, earlier = rows.get(model), old.get(model)
-        drawn = _difference(_good(now, model), _good(before, model))
-        found.append((_undecided(label, model, after, earlier), drawn))
-    return found
+    models = [*rows, *(name for name in old if name not in rows)]
+    return [
+        (
+            _undecided(label, model, rows.get(model), old.get(model)),
+            _difference(_good(now, model), _good(before, model)),
+        )
+        for model in models
+    ]
 
 
 def _good(results: Sequence[TrialResult], model: str) -> list[TrialResult]:
@@ -114,7 +111,7 @@ def _good(results: Sequence[TrialResult], model: str) -> list[TrialResult]:
 def _difference(now: list[TrialResult], before: list[TrialResult]) -> FloatArray | None:
     if not now or not before:
         return None
-    resampling = Resampling.draw(now[0].measured["test"]["groups"])
+    resampling = Resampling.draw(now[0].evaluated.groups)
     sides = [
         resampling.over_seeds([resampling.pooled(trial.counts, dice) for trial in trials]) for trials in (now, before)
     ]
@@ -126,22 +123,17 @@ def _undecided(label: str, model: str, after: Row | None, earlier: Row | None) -
     before = None if earlier is None else earlier.figures.get("dice")
     fps = [None if row is None else row.figures.get("fps") for row in (after, earlier)]
     speed = fps[0] / fps[1] if fps[0] and fps[1] else None
-    if earlier is None:
-        verdict = "new"
-    elif after is None:
-        verdict = "gone"
-    else:
-        verdict = "no figures"
+    verdict = "new" if earlier is None else "gone" if after is None else "no figures"
     return Change(label, model, before, now, None, None, None, None, speed, verdict)
 
 
 def _judged(change: Change, drawn: FloatArray, p: float) -> Change:
-    assert change.now is not None
-    assert change.before is not None
+    if change.now is None or change.before is None:
+        return change
     difference = change.now - change.before
     low, high = interval(drawn)
     if not drawn.any():
         verdict = "the same"
     else:
         verdict = "within noise" if not p < 1 - LEVEL else "better" if difference > 0 else "worse"
-    return Change(change.data, change.model, change.before, change.now, difference, low, high, p, change.speed, verdict)
+    return replace(change, difference=difference, low=low, high=high, p=p, verdict=verdict)

@@ -1,31 +1,71 @@
-"""From result files to rows: one a model, means over its seeds."""
+"""From result files to a leaderboard: one row per model with means over seeds, intervals, differences and groups.
+
+All models of a setting are tested on the same images, so the images are drawn once for all of them and differences are
+paired. Where every model has the same seeds, those are drawn together too.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from zoo.bench.paper import PaperRow, paper_row
-from zoo.bench.results import TrialResult
-from zoo.evaluation.summary import summarise_trial
+import numpy as np
 
-if TYPE_CHECKING:
-    from zoo.bench.uncertainty import Difference
+from zoo.bench.comparability import audit_note, comparability_warnings
+from zoo.bench.paper import PaperRow, paper_row, paper_table
+from zoo.bench.results import TrialResult, group_by_setting
+from zoo.errors import ResultError, UnknownNameError
+from zoo.evaluation.columns import UNDEFINED, Column, Measurements, Value, best_batch, dice_of, figure_columns
+from zoo.evaluation.comparison import LEVEL, Resampling, adjusted_p_values, format_p, interval, letters
+from zoo.evaluation.counts import FloatArray
+from zoo.evaluation.metrics import dice, image_dice
 
-STANDARD = (
-    "dice",
-    "dice_per_image",
-    "precision",
-    "recall",
-    "accuracy",
-    "loss",
-    "parameters",
-    "gmac",
-    "fps",
-    "fps_batch",
+BASELINE = "unet"
+"""The model that others are compared with by default [O: the paper's own baseline]."""
+FIRST_KEYS = (
+    "dice", "dice_per_image", "precision", "recall", "accuracy", "loss", "parameters", "gmac", "fps", "fps_batch",
+)  # fmt: skip
+"""Figures that come first in CSV and JSON; the others follow the seeds."""
+PAPER_NOTE = "paper: {} of Zheng et al. 2025, with other data and another machine; neither a target nor a claim."
+FOOTNOTE = (
+    "Dice, precision, recall, accuracy: pooled over all test pixels, at the threshold with the best pooled Dice on "
+    "the validation split. Base rate: accuracy of predicting the more frequent class everywhere. Dice/img: mean over "
+    "the test images with a landslide. Loss: cross-entropy per pixel. GMAC: one test patch. FPS: model alone, eager, "
+    "float32; b1 with one image at a time, best at the fastest batch size."
 )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of one model from the baseline in pooled Dice.
+
+    Attributes:
+        baseline: label of the baseline.
+        mean: model minus baseline.
+        low: lower end of the paired interval.
+        high: upper end of the paired interval.
+        p: two-sided p-value that there is no difference, corrected for all models of the table (Romano-Wolf).
+    """
+
+    baseline: str
+    mean: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the models differ significantly at the table's level."""
+        return self.p < 1 - LEVEL
+
+    @property
+    def interval_text(self) -> str:
+        """Interval and p-value, such as ``[-0.012 +0.034], p 0.321``; empty where they are undefined."""
+        p = "" if math.isnan(self.p) else f", p {format_p(self.p)}"
+        return "" if math.isnan(self.low) else f"[{self.low:+.3f} {self.high:+.3f}]{p}"
 
 
 @dataclass(frozen=True)
@@ -36,15 +76,14 @@ class Row:
         model: registered name, with options where they were set.
         name: registered name alone.
         status: ``ok``, or the first status that is not.
-        error: the first reason, empty when all is well.
-        seeds: trials with figures.
-        figures: the keys of :data:`STANDARD` and every other registered metric; ``None`` where undefined.
+        error: the first reason; empty when all trials are ``ok``.
+        seeds: number of trials with figures.
+        figures: means over seeds by key of :func:`zoo.evaluation.columns.figure_columns`; ``None`` where undefined.
         best_batch: batch size of ``fps_batch``; ``None`` where the speed was not measured.
-        paper: the paper's row, where it has one.
-        intervals: lower and upper end by figure, NaN where undefined; empty before
-            :func:`zoo.bench.uncertainty.add_uncertainty`.
-        difference: from the baseline in Dice; ``None`` for the baseline itself.
-        group: letters; rows that share one cannot be told apart.
+        paper: row of the paper's table, if it has one.
+        intervals: lower and upper end by key, NaN where undefined; empty before :func:`add_uncertainty`.
+        difference: difference from the baseline in Dice; ``None`` for the baseline itself.
+        group: letters; rows that share one do not differ significantly.
     """
 
     model: str
@@ -52,99 +91,341 @@ class Row:
     status: str
     error: str
     seeds: int
-    figures: dict[str, float | None]
+    figures: dict[str, float | int | None]
     best_batch: int | None
     paper: PaperRow | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     difference: Difference | None = None
     group: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The row as ``--json`` writes it."""
-        standard = {name: self.figures.get(name) for name in STANDARD}
-        others = {name: value for name, value in self.figures.items() if name not in STANDARD}
+    def value(self, key: str) -> Value:
+        """Return the value of a column; ``None`` where it is undefined."""
+        if key == "dice_interval":
+            return self.interval_text("dice")
+        if key == "difference":
+            return None if self.difference is None else self.difference.mean
+        others: dict[str, Value] = {"group": self.group, "seeds": self.seeds, "status": self.status}
+        return others[key] if key in others else self.figures.get(key)
+
+    def text(self, column: Column) -> str:
+        """Return the cell of a column as tables show it."""
+        return column.text(self.value(column.key))
+
+    def interval_text(self, key: str) -> str:
+        """Return the interval of a figure, such as ``[.410 .480]``; ``-`` where it is undefined."""
+        low, high = self.intervals.get(key, (math.nan, math.nan))
+        return UNDEFINED if math.isnan(low) else f"[{low:.3f} {high:.3f}]".replace("0.", ".")
+
+    def to_dict(self) -> dict[str, Value]:
+        """Return every value by key, as CSV and JSON hold them."""
+        difference = self.difference
+        compared: dict[str, Value] = dict.fromkeys(
+            ("baseline", "difference", "difference_low", "difference_high", "difference_p")
+        )
+        if difference is not None:
+            compared = {
+                "baseline": difference.baseline,
+                "difference": difference.mean,
+                "difference_low": _known(difference.low),
+                "difference_high": _known(difference.high),
+                "difference_p": _known(difference.p),
+            }
         return {
             "model": self.model,
             "status": self.status,
             "error": self.error,
-            **standard,
+            **{key: self.figures.get(key) for key in FIRST_KEYS},
             "seeds": self.seeds,
             "best_batch": self.best_batch,
-            **others,
-            **{f"{name}_low": _known(low) for name, (low, _) in self.intervals.items()},
-            **{f"{name}_high": _known(high) for name, (_, high) in self.intervals.items()},
+            **{key: value for key, value in self.figures.items() if key not in FIRST_KEYS},
+            **{f"{key}_low": _known(low) for key, (low, _) in self.intervals.items()},
+            **{f"{key}_high": _known(high) for key, (_, high) in self.intervals.items()},
             "group": self.group,
-            **self._compared(),
-        }
-
-    def _compared(self) -> dict[str, Any]:
-        if self.difference is None:
-            return dict.fromkeys(("baseline", "difference", "difference_low", "difference_high", "difference_p"))
-        found = self.difference
-        return {
-            "baseline": found.baseline,
-            "difference": found.mean,
-            "difference_low": _known(found.low),
-            "difference_high": _known(found.high),
-            "difference_p": _known(found.p),
+            **compared,
         }
 
 
 def make_rows(results: Sequence[TrialResult]) -> list[Row]:
-    """One row a model, the highest Dice first and models without figures last.
+    """Return one row per model, the highest Dice first and models without figures last.
 
     Args:
-        results: of one setting: same patches, same recipe, same device.
+        results: results of one setting: same patches, same recipe, same device.
     """
+    columns = figure_columns()
     by_model: dict[str, list[TrialResult]] = {}
     for result in results:
         by_model.setdefault(result.config.label, []).append(result)
-    rows = [_make_row(label, trials) for label, trials in by_model.items()]
+    rows = [_make_row(label, trials, columns) for label, trials in by_model.items()]
     return sorted(rows, key=lambda row: (row.figures.get("dice") is None, -(row.figures.get("dice") or 0), row.model))
 
 
-def _make_row(label: str, trials: list[TrialResult]) -> Row:
+def _make_row(label: str, trials: Sequence[TrialResult], columns: Sequence[Column]) -> Row:
     good = [trial for trial in trials if trial.ok]
     bad = next((trial for trial in trials if not trial.ok), None)
-    each = [_figures(trial) for trial in good]
-    names = list(dict.fromkeys(name for figures in each for name in figures))
-    samples: list[dict[str, Any]] = next((trial.measured["speed"] for trial in good if trial.measured.get("speed")), [])
+    found = [measurements(trial) for trial in good]
     return Row(
         model=label,
         name=trials[0].config.model,
         status="ok" if bad is None else bad.status,
         error="" if bad is None else bad.error,
         seeds=len(good),
-        figures={name: _mean([figures.get(name) for figures in each]) for name in names},
-        best_batch=max(samples, key=_images_per_second)["batch"] if samples else None,
+        figures={column.key: _mean([column.of(one) for one in found]) for column in columns} if good else {},
+        best_batch=next((batch for one in found if (batch := best_batch(one)) is not None), None),
         paper=paper_row(trials[0].config),
     )
 
 
-def _figures(trial: TrialResult) -> dict[str, float | None]:
+def measurements(trial: TrialResult) -> Measurements:
+    """Return what the figures of a trial are computed from."""
     measured = trial.measured
-    speed = measured.get("speed") or []
-    rates = [_images_per_second(sample) for sample in speed]
-    return {
-        **summarise_trial(trial.evaluated, measured["data"]["pixel_size"]),
-        "loss": measured["test"]["loss"],
-        "parameters": measured["parameters"],
-        "gmac": measured["gmac"],
-        "fps": next((rate for sample, rate in zip(speed, rates, strict=True) if sample["batch"] == 1), None),
-        "fps_batch": max(rates, default=None),
-    }
+    return Measurements(
+        split=trial.evaluated,
+        pixel_size=measured["data"]["pixel_size"],
+        loss=measured["test"]["loss"],
+        parameters=measured["parameters"],
+        gmac=measured["gmac"],
+        seconds={sample["batch"]: sample["median_s"] for sample in measured.get("speed") or ()},
+    )
 
 
-def _images_per_second(sample: dict[str, Any]) -> float:
-    return float(sample["batch"] / sample["median_s"])
+@dataclass(frozen=True)
+class Draws:
+    """The trials of one setting under one resampling of the test images.
+
+    Attributes:
+        trials: trials with figures, by label.
+        resampling: the resampling that all of them share.
+    """
+
+    trials: Mapping[str, Sequence[TrialResult]]
+    resampling: Resampling
+
+    @classmethod
+    def of(cls, results: Iterable[TrialResult]) -> Draws | None:
+        """Draw for the trials with figures; ``None`` when there are none.
+
+        Raises:
+            ResultError: if the trials were not tested on the same images.
+        """
+        good = sorted((result for result in results if result.ok), key=lambda result: result.config.seed)
+        if not good:
+            return None
+        trials: dict[str, list[TrialResult]] = {}
+        for result in good:
+            if result.measured["test"]["names"] != good[0].measured["test"]["names"]:
+                raise ResultError(
+                    f"{result.config.label} and {good[0].config.label} were not tested on the same images",
+                    hint="Keep the results of different data sets in different folders",
+                )
+            trials.setdefault(result.config.label, []).append(result)
+        return cls(trials, Resampling.draw(good[0].measured["test"]["groups"]))
+
+    @cached_property
+    def headline(self) -> dict[str, FloatArray]:
+        """Replicates of the pooled Dice, means over seeds, by label."""
+        return {
+            label: self.resampling.over_seeds([self.resampling.pooled(trial.counts, dice) for trial in trials])
+            for label, trials in self.trials.items()
+        }
+
+    def intervals(self, label: str, columns: Sequence[Column]) -> dict[str, tuple[float, float]]:
+        """Return the intervals of every figure of pooled counts and of the Dice per image, by key."""
+        counts = [trial.counts for trial in self.trials[label]]
+        drawn = {
+            column.key: self.resampling.over_seeds([self.resampling.pooled(one, column.metric) for one in counts])
+            for column in columns
+            if column.metric is not None and column.key != "base_rate"
+        }
+        drawn["dice_per_image"] = self.resampling.over_seeds(
+            [self.resampling.per_image(image_dice(one)) for one in counts]
+        )
+        return {key: interval(values) for key, values in drawn.items()}
+
+
+def add_uncertainty(rows: Sequence[Row], results: Sequence[TrialResult], baseline: str | None = None) -> list[Row]:
+    """Return the rows of one table with intervals, differences and groups, in the same order.
+
+    Args:
+        rows: rows of :func:`make_rows`.
+        results: results that they were made from.
+        baseline: label of the model that others are compared with; by default that of the configuration, else ``unet``
+            if present, else the best.
+
+    Raises:
+        UnknownNameError: if no row is called ``baseline``.
+        ResultError: if the trials were not tested on the same images.
+    """
+    draws = Draws.of(results)
+    if draws is None:
+        return list(rows)
+    labels = [row.model for row in rows if row.model in draws.trials]
+    if baseline is not None and baseline not in labels:
+        raise UnknownNameError("model with figures", baseline, labels)
+    named = next((name for name in (results[0].config.baseline, BASELINE) if name in labels), labels[0])
+    differences = _differences(draws, labels, baseline or named)
+    groups = _groups(draws, labels)
+    columns = figure_columns()
+    return [
+        replace(
+            row,
+            intervals=draws.intervals(row.model, columns),
+            difference=differences.get(row.model),
+            group=groups.get(row.model, ""),
+        )
+        if row.model in draws.trials
+        else row
+        for row in rows
+    ]
+
+
+def _differences(draws: Draws, labels: Sequence[str], baseline: str) -> dict[str, Difference]:
+    others = [label for label in labels if label != baseline]
+    drawn = {label: draws.headline[label] - draws.headline[baseline] for label in others}
+    if not others:
+        return {}
+    adjusted = adjusted_p_values(np.stack([drawn[label] for label in others], axis=1))
+    found = {}
+    for label, p in zip(others, adjusted, strict=True):
+        low, high = interval(drawn[label])
+        mean = _mean_dice(draws.trials[label]) - _mean_dice(draws.trials[baseline])
+        found[label] = Difference(baseline, mean, low, high, float(p))
+    return found
+
+
+def _groups(draws: Draws, labels: Sequence[str]) -> dict[str, str]:
+    pairs = list(itertools.combinations(labels, 2))
+    if not pairs:
+        return letters(labels, {})
+    adjusted = adjusted_p_values(
+        np.stack([draws.headline[first] - draws.headline[second] for first, second in pairs], axis=1)
+    )
+    return letters(labels, {pair: bool(p < 1 - LEVEL) for pair, p in zip(pairs, adjusted, strict=True)})
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The table of one setting: trials with the same patches, recipe and device.
+
+    Attributes:
+        results: all its trials.
+        rows: one row per model, the best first.
+    """
+
+    results: Sequence[TrialResult]
+    rows: Sequence[Row]
+
+    @classmethod
+    def of(cls, results: Sequence[TrialResult], baseline: str | None = None) -> Leaderboard:
+        """Return the leaderboard of one setting; see :func:`add_uncertainty`."""
+        return cls(results, add_uncertainty(make_rows(results), results, baseline))
+
+    @property
+    def heading(self) -> str:
+        """Name of the configuration and region, else of the data and recipe."""
+        config = self.results[0].config
+        named = [config.benchmark, config.setting] if config.benchmark else [config.data.label, config.recipe.name]
+        return ", ".join(part for part in named if part)
+
+    @property
+    def description(self) -> str:
+        """One line with what the rows share: data, split, recipe, seeds and machine."""
+        return describe_setting(self.results)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader should know before comparing rows; a leak of the splits among them."""
+        leaks, audit = audit_note(self.results)
+        return [*comparability_warnings(self.results), *([audit] if leaks else [])]
+
+    @property
+    def notes(self) -> list[str]:
+        """How the figures were averaged, what intervals and groups mean, and where the paper's figures come from."""
+        leaks, audit = audit_note(self.results)
+        paper = self.paper_note if any(row.paper for row in self.rows) else ""
+        return [text for text in (describe_draws(self.results), paper, "" if leaks else audit) if text]
+
+    @property
+    def paper_note(self) -> str:
+        """The source of the paper's figures, for under every table that shows them."""
+        return PAPER_NOTE.format(paper_table(self.results[0].config))
+
+    @cached_property
+    def trials(self) -> dict[str, list[TrialResult]]:
+        """Trials with figures by label, in the order of the rows; the seeds of each model in order."""
+        good = sorted((result for result in self.results if result.ok), key=lambda result: result.config.seed)
+        grouped = {row.model: [one for one in good if one.config.label == row.model] for row in self.rows}
+        return {label: found for label, found in grouped.items() if found}
+
+
+def make_leaderboards(results: Iterable[TrialResult], baseline: str | None = None) -> list[Leaderboard]:
+    """Return a leaderboard for each setting: trials of different data, recipes or devices are never mixed.
+
+    Raises:
+        UnknownNameError: if no setting has a model called ``baseline``.
+    """
+    groups = group_by_setting(results)
+    labels = {result.config.label for group in groups for result in group if result.ok}
+    if baseline is not None and baseline not in labels:
+        raise UnknownNameError("model with figures", baseline, labels)
+    return [Leaderboard.of(group, baseline if _has(group, baseline) else None) for group in groups]
+
+
+def _has(results: Iterable[TrialResult], label: str | None) -> bool:
+    return any(result.ok and result.config.label == label for result in results)
+
+
+def describe_setting(results: Sequence[TrialResult]) -> str:
+    """Return one line with what the rows of a table share: data, split, recipe, seeds and machine."""
+    config = results[0].config
+    seeds = sorted({result.config.seed for result in results})
+    named = [part for part in (config.benchmark, config.setting) if part]
+    parts = [
+        f"data {config.data.label}",
+        f"recipe {config.recipe.name}",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+    ]
+    adapting = next((str(result.config.adapting) for result in results if result.config.adapted), "")
+    if adapting:
+        parts.append(f"adapted {adapting}")
+    measured = next((result.measured for result in results if result.ok), None)
+    if measured is not None:
+        patches = measured["data"]["patches"]
+        size = "x".join(map(str, measured["data"]["patch"]))
+        parts.insert(1, f"{patches['train']}/{patches['val']}/{patches['test']} patches of {size}")
+        environment = measured["environment"]
+        threads = environment["threads"]
+        several = "" if threads == 1 else "s"
+        parts.append(
+            f"{environment['device_name']}, {threads} thread{several}, torch {environment['versions']['torch']}"
+        )
+    return "; ".join([*named, *parts])
+
+
+def describe_draws(results: Sequence[TrialResult]) -> str:
+    """Return one sentence on what intervals and groups mean, for under a table; empty without figures."""
+    draws = Draws.of(results)
+    if draws is None:
+        return ""
+    drawn = draws.resampling
+    seeds = min(len(trials) for trials in draws.trials.values())
+    over = f"{drawn.units} {drawn.unit}s" + (f" and {seeds} seeds" if seeds > 1 else "")
+    caution = "" if seeds > 1 else "; with one seed, they do not show what another seed would change"
+    return (
+        f"95 %: bootstrap intervals over {over}{caution}. Group: models that share a letter do not differ "
+        "significantly in Dice (paired differences, Romano-Wolf correction for all pairs)."
+    )
+
+
+def _mean_dice(trials: Sequence[TrialResult]) -> float:
+    return math.fsum(dice_of(trial.counts) for trial in trials) / len(trials)
 
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _mean(values: list[float | None]) -> float | None:
-    """The mean, or ``None`` when a seed leaves it undefined: a mean over fewer seeds would flatter the model."""
+def _mean(values: Sequence[float | int | None]) -> float | int | None:
+    """Return the mean; ``None`` when it is undefined for a seed, because a mean over fewer seeds would flatter."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None

@@ -12,9 +12,9 @@ from zoo.bench.config import TrialConfig
 from zoo.bench.samples import Samples, keep_pictures
 from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError, ZooError
+from zoo.evaluation.columns import SplitCounts
 from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
 from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram
-from zoo.evaluation.summary import SplitCounts
 from zoo.files import write_json_atomic
 
 SCHEMA = 2

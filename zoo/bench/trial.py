@@ -19,7 +19,7 @@ from zoo.bench.worker import Progress, TrialJob
 from zoo.datasets.base import PatchDataset
 from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ResultError, ZooError
-from zoo.evaluation.summary import summarise
+from zoo.evaluation.columns import summarise
 from zoo.registry import Flag, catalogue, create_model
 from zoo.schema import to_plain
 from zoo.training.bundle import Bundle, TrainingData

@@ -157,7 +157,7 @@ def _measure(plain: Bundle, adapted: Bundle, dataset: PatchDataset, device: torc
     """Figures of both bundles on patches with labels, at the frozen threshold."""
     from torch.utils.data import DataLoader
 
-    from zoo.evaluation.summary import summarise
+    from zoo.evaluation.columns import summarise
     from zoo.training.evaluate import evaluate
 
     plain.check_bands(dataset.bands, "the patches with labels")

@@ -217,21 +217,18 @@ def _time(results: Sequence[TrialResult], folder: Path, address: str | None) -> 
 def _report(
     results: Sequence[TrialResult], trials: Sequence[TrialConfig], folder: Path, json_file: Path | None
 ) -> None:
-    from zoo.bench.leaderboard import make_rows
-    from zoo.bench.render import as_json
-    from zoo.bench.results import FOLDER, group_by_setting
-    from zoo.bench.uncertainty import add_uncertainty
+    from zoo.bench.leaderboard import make_leaderboards
+    from zoo.bench.results import FOLDER
+    from zoo.bench.tables import as_json
     from zoo.cli.tables import print_leaderboard
     from zoo.files import write_text_atomic
 
-    rows = []
-    for group in group_by_setting(results):
-        found = add_uncertainty(make_rows(group), group)
-        print_leaderboard(group, found, out())
-        rows += found
+    boards = make_leaderboards(results)
+    for board in boards:
+        print_leaderboard(board, out())
     others = len({path.stem for path in (folder / FOLDER).glob("*.json")} - {config.file_stem for config in trials})
     if others and trials[0].benchmark:
         note(f"{relative(folder)} holds {others} more results, of an earlier form of this configuration")
     note(f"results, weights and logs are in {relative(folder)}; print the table again: zoo report {relative(folder)}")
     if json_file is not None:
-        write_text_atomic(json_file, as_json(rows))
+        write_text_atomic(json_file, as_json(row for board in boards for row in board.rows))

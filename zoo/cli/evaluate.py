@@ -47,7 +47,7 @@ def evaluate(
 
     from zoo.cli.opening import open_split
     from zoo.datasets.source import DataSource
-    from zoo.evaluation.summary import summarise
+    from zoo.evaluation.columns import summarise
     from zoo.training.adaptation_data import count_adapted_patches
     from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device

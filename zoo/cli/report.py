@@ -102,27 +102,24 @@ def _write_page(
 
 
 def _print_tables(results: Sequence[TrialResult], form: str, baseline: str | None, folder: Path) -> None:
-    from zoo.bench.leaderboard import make_rows
-    from zoo.bench.render import as_json as render_json
-    from zoo.bench.render import comma_separated, markdown_tables
-    from zoo.bench.results import group_by_setting
-    from zoo.bench.uncertainty import add_uncertainty
+    from zoo.bench.leaderboard import make_leaderboards
+    from zoo.bench.tables import as_json as render_json
+    from zoo.bench.tables import comma_separated, markdown_tables
     from zoo.cli.console import note, out
     from zoo.cli.tables import print_leaderboard
 
     if form == "markdown":
         click.echo(markdown_tables(results, baseline), nl=False)
         return
-    groups = group_by_setting(results)
-    tables = [(group, add_uncertainty(make_rows(group), group, baseline)) for group in groups]
+    boards = make_leaderboards(results, baseline)
     if form in ("json", "csv"):
-        rows = [row for _, found in tables for row in found]
-        if len(groups) > 1:
-            note(f"{len(groups)} settings are mixed in {folder}; the rows follow each other")
+        rows = [row for board in boards for row in board.rows]
+        if len(boards) > 1:
+            note(f"{len(boards)} settings are mixed in {folder}; the rows follow each other")
         click.echo(render_json(rows) if form == "json" else comma_separated(rows), nl=False)
     else:
-        for group, rows in tables:
-            print_leaderboard(group, rows, out())
+        for board in boards:
+            print_leaderboard(board, out())
 
 
 def _print_changes(changes: Sequence[Change], folder: Path, other: Path) -> None:

@@ -1,35 +1,41 @@
-"""Leaderboards on the terminal."""
+"""Print leaderboards on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.text import Text
 
-from zoo.bench.fairness import doubts
-from zoo.bench.leaderboard import Row
-from zoo.bench.render import FOOTNOTE, audit_note, describe_setting, paper_note, terminal_table
-from zoo.bench.results import TrialResult
-from zoo.bench.uncertainty import describe_draws
+from zoo.bench.leaderboard import FOOTNOTE, Leaderboard
+from zoo.bench.tables import terminal_table
 from zoo.cli.console import warn
+from zoo.evaluation.columns import MetricWarning
+from zoo.files import printable
 
 
-def print_leaderboard(results: Sequence[TrialResult], rows: Sequence[Row], console: Console) -> None:
-    """Print what the trials share, the table, and how its figures were averaged."""
+def print_leaderboard(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> None:
+    """Print what the trials share, the table, its warnings, and how its figures were averaged."""
     console.print()
-    console.print(Text(describe_setting(results), style="bold"))
-    console.print(terminal_table(rows, console.width))
-    for text in doubts(results):
-        warn(text)
-    leaks, audit = audit_note(results)
-    if leaks:
-        warn(audit)
+    console.print(Text(printable(board.description), style="bold"))
+    console.print(terminal_table(board, console.width, columns))
+    for text in board.warnings:
+        warn(printable(text))
     console.print()
-    console.print(Text(FOOTNOTE, style="dim"))
-    if any(row.intervals for row in rows):
-        console.print(Text(describe_draws(results), style="dim"))
-    if any(row.paper for row in rows):
-        console.print(Text(paper_note(results), style="dim"))
-    if audit and not leaks:
-        console.print(Text(audit, style="dim"))
+    for text in (FOOTNOTE, *board.notes):
+        console.print(Text(printable(text), style="dim"))
+
+
+@contextmanager
+def metric_warnings() -> Iterator[None]:
+    """Print each warning about a failed metric once, when the block ends."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MetricWarning)
+        try:
+            yield
+        finally:
+            texts = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, MetricWarning))
+    for text in texts:
+        warn(printable(text))

@@ -67,7 +67,7 @@ def train(
     context = trial_context()
 
     from zoo.bench.config import TrialConfig
-    from zoo.bench.leaderboard import make_rows
+    from zoo.bench.leaderboard import Leaderboard, make_rows
     from zoo.bench.speed_session import time_models
     from zoo.bench.timing import time_results
     from zoo.cli.audit import print_verdict
@@ -100,7 +100,7 @@ def train(
     result.save(folder)
     view.finished(config, result)
     (result,) = time_results([result], folder, partial(time_models, rounds=1))
-    print_leaderboard([result], make_rows([result]), out())
+    print_leaderboard(Leaderboard([result], make_rows([result])), out())
     if not result.ok:
         click.get_current_context().exit(1)
     bundle = Bundle.load(folder)

@@ -11,12 +11,13 @@ METRICS = {
     "precision": "TP / (TP + FP)",
     "recall": "TP / (TP + FN), eq. 16",
     "accuracy": "(TP + TN) / all pixels",
+    "balanced_accuracy": "mean of the recall of both classes",
     "mcc": "Matthews correlation coefficient",
 }
 
 
 @hookimpl
 def zoo_register_metrics(register: RegisterMetric) -> None:
-    """Register every function of :mod:`zoo.evaluation.metrics` that maps the four counts to a number."""
+    """Register the built-in metrics of :mod:`zoo.evaluation.metrics`."""
     for name, summary in METRICS.items():
         register(MetricSpec(name=name, target=f"zoo.evaluation.metrics:{name}", summary=summary))

@@ -19,9 +19,9 @@ from zoo.deploy.export.files import open_exported, staged
 from zoo.deploy.export.run import Wish, export
 from zoo.deploy.export.subject import Subject, find_subject
 from zoo.errors import ConfigError, ModelError, ResultError
+from zoo.evaluation.columns import summarise
 from zoo.evaluation.counts import Counts
 from zoo.evaluation.histograms import is_landslide
-from zoo.evaluation.summary import summarise
 from zoo.training.evaluate import evaluate
 from zoo.training.predictor import landslide_probability
 

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.bench.fairness import doubts
-from zoo.bench.leaderboard import Row, make_rows
-from zoo.bench.render import audit_note, describe_setting
+from zoo.bench.comparability import audit_note, comparability_warnings
+from zoo.bench.leaderboard import Draws, Row, add_uncertainty, describe_setting, make_rows
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.bench.samples import Pictures, load_pictures
-from zoo.bench.uncertainty import Draws, add_uncertainty
 from zoo.errors import ResultError
 from zoo.evaluation.comparison import interval
 from zoo.evaluation.counts import size_names
@@ -107,7 +105,7 @@ def make_settings(
             pictures = None
             problems.append(error)
         leaks, audit = audit_note(group)
-        cautions = [*doubts(group), *([audit] if leaks else [])]
+        cautions = [*comparability_warnings(group), *([audit] if leaks else [])]
         settings.append(Setting(number, group, rows, pictures, cautions))
     return settings, problems
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from zoo.bench.leaderboard import Row
+from zoo.bench.leaderboard import PAPER_NOTE, Row, describe_draws
 from zoo.bench.page.data import Setting
 from zoo.bench.page.markup import Child, Element, breakable, captioned, scrolling, table, tag
 from zoo.bench.paper import paper_table
-from zoo.bench.render import PAPER_NOTE
-from zoo.bench.uncertainty import describe_draws
 from zoo.evaluation.comparison import format_p
 
 

@@ -1,4 +1,4 @@
-"""Rows get intervals, differences and letters, and say what they are made of."""
+"""Rows are means over seeds with intervals, differences and groups, and say what they are computed from."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from zoo.bench.config import TrialConfig
-from zoo.bench.leaderboard import make_rows
-from zoo.bench.render import markdown
-from zoo.bench.results import TrialResult
-from zoo.bench.uncertainty import add_uncertainty, describe_draws
+from zoo.bench.leaderboard import Leaderboard, add_uncertainty, describe_draws, make_rows
+from zoo.bench.results import TrialResult, group_by_setting
+from zoo.bench.tables import markdown
 from zoo.errors import ResultError, UnknownNameError
 
 Make = Callable[..., TrialConfig]
+Measured = Callable[..., dict[str, Any]]
 Trial = Callable[..., TrialResult]
 IMAGES = 60  # as many as the fixture ``result`` makes
 
@@ -43,8 +43,8 @@ def test_models_that_differ_are_told_apart_and_twins_are_not(trial: Make, result
     assert rows["unet"].group == rows["segnet"].group == "b"
     low, high = rows["unet"].intervals["dice"]
     assert low < rows["unet"].figures["dice"] < high
-    assert "| `drs_unet` |" in markdown(list(rows.values()))
-    assert "| a |" in markdown(list(rows.values()))
+    assert "| `drs_unet` |" in markdown(Leaderboard(results, list(rows.values())))
+    assert "| a |" in markdown(Leaderboard(results, list(rows.values())))
     assert "60 tiles and 3 seeds" in describe_draws(results)
 
 
@@ -82,3 +82,47 @@ def test_a_model_that_predicts_nothing_has_an_interval_of_zero(trial: Make, resu
 def test_two_data_sets_are_not_compared(trial: Make, result: Trial) -> None:
     with pytest.raises(ResultError, match="not tested on the same images"):
         table([result(trial("unet"), 0.7), result(trial("segnet"), 0.7, names="other")])
+
+
+def test_figures_beyond_pixels_are_in_the_row(trial: Make, measured: Measured) -> None:
+    (row,) = make_rows([TrialResult(trial("unet"), "ok", "", measured())])
+    assert row.figures["detection"] == 0.5
+    assert row.figures["pr_auc"] == 1.0
+    assert row.figures["dice_per_event"] == row.figures["dice"]
+    # Precision 6/10 and recall 6/10 at two pixels.
+    assert row.figures["boundary_f1_2px"] == pytest.approx(0.6)
+    assert row.figures["ece"] == pytest.approx(0, abs=1e-4)
+
+
+def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make, measured: Measured) -> None:
+    results = [
+        TrialResult(trial("segnet"), "failed", "no luck", {}),
+        TrialResult(trial("unet", seed=0), "ok", "", measured(20)),
+        TrialResult(trial("unet", seed=1), "ok", "", measured(30)),
+        TrialResult(trial("drs_unet"), "ok", "", measured(39)),
+    ]
+    rows = make_rows(results)
+    assert [row.model for row in rows] == ["drs_unet", "unet", "segnet"]
+    unet = rows[1].to_dict()
+    assert unet["dice"] == pytest.approx((40 / 70 + 60 / 80) / 2)
+    assert unet["dice_per_image"] == pytest.approx(unet["dice"])
+    assert (unet["fps"], unet["fps_batch"], unet["best_batch"]) == (50.0, 100.0, 8)
+    assert (unet["parameters"], unet["seeds"]) == (1_500_000, 2)
+    assert rows[2].to_dict()["status"] == "failed"
+    assert rows[2].to_dict()["dice"] is None
+
+
+def test_a_seed_without_figures_shows_in_the_row(trial: Make, measured: Measured) -> None:
+    results = [
+        TrialResult(trial("unet", seed=0), "ok", "", measured()),
+        TrialResult(trial("unet", seed=1), "out-of-memory", "no memory", {}),
+    ]
+    (row,) = make_rows(results)
+    assert (row.status, row.error, row.seeds) == ("out-of-memory", "no memory", 1)
+
+
+def test_other_data_or_recipes_get_a_table_of_their_own(trial: Make, measured: Measured) -> None:
+    base = TrialResult(trial("unet"), "ok", "", measured())
+    other = TrialResult(trial("unet", fingerprints={"train": "x"}), "ok", "", measured())
+    slow = TrialResult(trial("unet", device="cuda"), "ok", "", measured())
+    assert [len(group) for group in group_by_setting([base, other, slow, base])] == [2, 1, 1]

@@ -1,4 +1,4 @@
-"""Whether the rows of a table were trained alike."""
+"""Warnings about the rows of a table: what keeps them from being compared."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ from typing import Any
 from zoo.bench.results import TrialResult
 
 
-def doubts(results: Sequence[TrialResult]) -> list[str]:
-    """All that keeps the rows of a table from being compared, in words.
-
-    Args:
-        results: of one setting.
-    """
+def comparability_warnings(results: Sequence[TrialResult]) -> list[str]:
+    """Return a warning for each difference in steps, number format and seeds between the trials of one setting."""
     return [*unequal_steps(results), *unequal_formats(results), *unequal_seeds(results)]
 
 
 def unequal_seeds(results: Sequence[TrialResult]) -> list[str]:
-    """One sentence where models have figures of different seeds: a mean over one seed is no mean over three.
-
-    Args:
-        results: of one setting. Models without any figures are left out.
-    """
+    """Return one warning where models have figures of different seeds. Models without figures are left out."""
     seeds: dict[str, set[int]] = {}
     for result in results:
         if result.ok:
@@ -41,11 +33,7 @@ def unequal_seeds(results: Sequence[TrialResult]) -> list[str]:
 
 
 def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
-    """Trials whose optimiser steps differ from those of most others, in words; none when all took as many.
-
-    Args:
-        results: of one setting. Adapted trials are not trained and are left out.
-    """
+    """Return a warning for each trial with other optimiser steps than most trials. Adapted trials are left out."""
     return [
         f"{result.config.label}, seed {result.config.seed}: {steps} optimiser steps, and the others took {usual}: "
         "its figures do not compare"
@@ -54,12 +42,9 @@ def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
 
 
 def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
-    """Trials that were trained in another number format than most others, in words.
+    """Return a warning for each trial with another number format than most trials. Adapted trials are left out.
 
-    ``auto`` chooses by time, and what is nearly as fast may win on another day.
-
-    Args:
-        results: of one setting. Adapted trials are not trained and are left out.
+    ``--precision auto`` chooses by time, so formats of nearly the same speed may alternate.
     """
     return [
         f"{result.config.label}, seed {result.config.seed}: trained in {found}, and the others in {usual}; "
@@ -68,10 +53,16 @@ def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
     ]
 
 
+def audit_note(results: Sequence[TrialResult]) -> tuple[bool, str]:
+    """Return whether the splits leak, and one line on what the audit found; empty where no result file has it."""
+    found = next((audit for result in results if (audit := result.audit) is not None), None)
+    return (False, "") if found is None else (bool(found.leaks), f"audit of the splits: {found.verdict}")
+
+
 def _unusual(
     results: Sequence[TrialResult], value_of: Callable[[dict[str, Any]], Any]
 ) -> Iterator[tuple[TrialResult, Any, Any]]:
-    """Trained trials of which a value is known and differs from that of most others; the value, and that of most."""
+    """Yield trained trials whose value differs from that of most trials, with both values."""
     trained = [(result, value_of(result.measured["training"])) for result in results if "training" in result.measured]
     known = [(result, value) for result, value in trained if result.ok and value is not None]
     if not known:

@@ -1,0 +1,54 @@
+"""Trials that were trained differently from the rest of a table are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zoo.bench.comparability import comparability_warnings, unequal_formats, unequal_seeds, unequal_steps
+from zoo.bench.config import TrialConfig
+from zoo.bench.results import TrialResult
+
+Make = Callable[..., TrialConfig]
+Measured = Callable[..., dict[str, Any]]
+
+
+def trained_for(measured: Measured, steps: int) -> dict[str, Any]:
+    values = measured()
+    values["training"]["steps"] = steps
+    return values
+
+
+def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make, measured: Measured) -> None:
+    results = [TrialResult(trial("unet", seed=seed), "ok", "", measured()) for seed in range(3)]
+    assert unequal_steps(results) == []
+    odd = TrialResult(trial("segnet"), "ok", "", trained_for(measured, 90))
+    failed = TrialResult(trial("drs_unet"), "failed", "why", {})
+    (text,) = unequal_steps([*results, odd, failed])
+    assert text.startswith("segnet, seed 0: 90 optimiser steps, and the others took 2")
+
+
+def test_a_trial_in_another_number_format_than_the_rest_is_flagged(trial: Make, measured: Measured) -> None:
+    def trained(seed: int, precision: str) -> TrialResult:
+        values = measured()
+        values["training"]["format"] = {"precision": precision, "channels_last": True}
+        return TrialResult(trial("unet", seed=seed), "ok", "", values)
+
+    alike = [trained(0, "bf16"), trained(1, "bf16"), TrialResult(trial("segnet"), "ok", "", measured())]
+    assert unequal_formats(alike) == []
+    (text,) = comparability_warnings([*alike, trained(2, "fp32")])[:1]
+    assert text == "unet, seed 2: trained in fp32, and the others in bf16; --precision bf16 trains all alike"
+
+
+def test_means_over_other_seeds_are_flagged(trial: Make, measured: Measured) -> None:
+    results = [
+        TrialResult(trial(model, seed=seed), "ok", "", measured()) for model in ("unet", "segnet") for seed in (0, 1)
+    ]
+    assert unequal_seeds(results) == []
+    results += [
+        TrialResult(trial("drs_unet"), "ok", "", measured()),
+        TrialResult(trial("drs_unet", seed=1), "failed", "why", {}),
+        TrialResult(trial("mobilenetv2", seed=1), "failed", "why", {}),
+    ]
+    (text,) = comparability_warnings(results)
+    assert "(unet, segnet: seeds 0, 1; drs_unet: seed 0)" in text

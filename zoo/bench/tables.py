@@ -1,0 +1,241 @@
+"""A leaderboard as terminal table, Markdown, CSV or JSON. All of them read the table of columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from zoo.bench.leaderboard import Leaderboard, Row, make_leaderboards
+from zoo.bench.results import TrialResult
+from zoo.evaluation.columns import BUILT_IN, UNDEFINED, Column, Value, choose_columns
+from zoo.files import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+PAPER_COLUMNS = (
+    ("dice", "Dice", "{:.3f}"),
+    ("precision", "Precision", "{:.2f}"),
+    ("recall", "Recall", "{:.2f}"),
+    ("loss", "Loss", "{:.3f}"),
+    ("fps", "FPS", "{:.1f}"),
+    ("parameters_m", "Params (M)", "{}"),
+)
+"""The figures of the paper's tables: attribute of :class:`zoo.bench.paper.PaperRow`, heading, format."""
+LEFT_OUT_FIRST = (
+    "fps_batch", "gmac", "base_rate", "balanced_accuracy", "accuracy", "loss", "mcc", "parameters", "dice_per_image",
+    "precision", "recall", "fps", "dice_interval",
+)  # fmt: skip
+"""Default columns that are left out of a narrow terminal, the least important first."""
+LONGEST_NAME = 40
+GAP = 2
+
+
+def shown_columns(rows: Sequence[Row], keys: Sequence[str] | None = None) -> tuple[Column, ...]:
+    """Return the columns of a table.
+
+    Args:
+        rows: rows of the table.
+        keys: keys that were asked for; ``None`` chooses the default columns without those of comparisons where the
+            rows are not compared, and metrics of plugins that have a value.
+
+    Raises:
+        UnknownNameError: if there is no such column.
+    """
+    columns = choose_columns(keys)
+    if keys is not None:
+        return columns
+    compared = any(row.intervals for row in rows)
+    return tuple(
+        column
+        for column in columns
+        if (compared or column.key not in ("dice_interval", "group"))
+        and (column.key in BUILT_IN or any(row.value(column.key) is not None for row in rows))
+    )
+
+
+def terminal_table(board: Leaderboard, width: int, keys: Sequence[str] | None = None) -> RenderableType:
+    """Return our figures with the paper's beside them, or below them when they do not fit.
+
+    Args:
+        board: the leaderboard.
+        width: columns of the terminal; default columns that do not fit are left out and named.
+        keys: keys of the columns to show; ``None`` for the default ones.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    columns, needed = _fitting(board.rows, shown_columns(board.rows, keys), width if keys is None else 10**6)
+    left_out = [one.heading for one in shown_columns(board.rows, keys) if one not in columns]
+    with_paper = [row for row in board.rows if row.paper is not None]
+    beside = bool(with_paper) and needed + _paper_width(with_paper) <= width
+    ours, paper = _rich_table("model", columns), _rich_table("paper", ())
+    for table, heading in ((ours, "│ paper:"),) if beside else ((paper, "name in the paper"),):
+        table.add_column(heading, overflow="fold")
+        for _, figure, _ in PAPER_COLUMNS:
+            table.add_column(figure, justify="right", no_wrap=True, style="dim")
+    for row in board.rows:
+        name = Text(printable(row.model))
+        label = "" if row.paper is None else row.paper.label
+        printed = [Text(f"│ {label}" if beside else label), *map(Text, _paper_cells(row))]
+        ours.add_row(name, *(Text(printable(row.text(column))) for column in columns), *(printed if beside else ()))
+        if label:
+            paper.add_row(name, *printed)
+    parts: list[RenderableType] = [ours]
+    if left_out:
+        parts.append(Text(f"left out to fit {width} characters: {', '.join(left_out)} (--columns chooses)", "dim"))
+    if with_paper and not beside:
+        parts += ["", paper]
+    failures = [
+        Text.assemble((f"{printable(row.model)}: {printable(row.status)}: ", "red"), printable(row.error))
+        for row in board.rows
+        if row.error
+    ]
+    if failures:
+        parts += ["", *failures]
+    return Group(*parts)
+
+
+def markdown(board: Leaderboard, keys: Sequence[str] | None = None) -> str:
+    """Return a GitHub table, with the paper's Dice, FPS and parameters in the last columns where it has them.
+
+    Args:
+        board: the leaderboard.
+        keys: keys of the columns to show; ``None`` for the default ones.
+    """
+    columns = shown_columns(board.rows, keys)
+    paper = ["dice", "fps", "parameters_m"] if keys is None else []
+    names = {name: heading for name, heading, _ in PAPER_COLUMNS}
+    headings = [column.heading for column in columns]
+    headings += [f"paper: {names[name]}" if place == 0 else names[name] for place, name in enumerate(paper)]
+    lines = [f"| model | {' | '.join([*headings, 'status'])} |", "|---" + "|---:" * len(headings) + "|---|"]
+    for row in board.rows:
+        figures = dict(zip(names, _paper_cells(row), strict=True))
+        cells = [row.text(column) for column in columns]
+        cells += [figures[name] or UNDEFINED for name in paper]
+        status = row.status if not row.error else f"{row.status}: {row.error}"
+        lines.append("| " + " | ".join([_markdown_code(row.model), *map(markdown_text, [*cells, status])]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_tables(
+    results: Sequence[TrialResult], baseline: str | None = None, keys: Sequence[str] | None = None
+) -> str:
+    """Return the Markdown tables of all settings, each with its description, warnings and notes.
+
+    Args:
+        results: results of a folder.
+        baseline: label of the model that others are compared with; by default that of the configuration, else ``unet``.
+        keys: keys of the columns to show; ``None`` for the default ones.
+    """
+    return "\n".join(markdown_section(board, keys) for board in make_leaderboards(results, baseline))
+
+
+def markdown_section(board: Leaderboard, keys: Sequence[str] | None = None) -> str:
+    """Return a Markdown table with its description above, and its warnings and notes below."""
+    notes = [note for note in board.notes if note != board.paper_note]
+    below = "\n\n".join(markdown_text(text) for text in (*board.warnings, *notes))
+    return f"{markdown_text(board.description)}\n\n{markdown(board, keys)}\n{below}\n"
+
+
+def records(rows: Iterable[Row], keys: Sequence[str] | None = None) -> list[dict[str, Value]]:
+    """Return every row as a dictionary of unrounded values; of all columns, or of the chosen ones."""
+    found = [row.to_dict() for row in rows]
+    if keys is None:
+        return found
+    chosen = [column.key for column in choose_columns(keys)]
+    return [
+        {
+            "model": record["model"],
+            "status": record["status"],
+            "error": record["error"],
+            **{key: value for one in chosen for key, value in _with_ends(record, one).items()},
+        }
+        for record in found
+    ]
+
+
+def comma_separated(rows: Iterable[Row], keys: Sequence[str] | None = None) -> str:
+    """Return CSV with a heading, unrounded numbers and empty cells where a figure is undefined.
+
+    Texts that a spreadsheet would take for a formula begin with an apostrophe.
+    """
+    found = records(rows, keys)
+    names = list(dict.fromkeys(name for record in found for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _csv_cell(value) for name, value in record.items()} for record in found)
+    return text.getvalue()
+
+
+def as_json(rows: Iterable[Row], keys: Sequence[str] | None = None) -> str:
+    """Return a JSON list of rows."""
+    return json.dumps(records(rows, keys), indent=2, ensure_ascii=False) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Return text in which Markdown finds no markup: no HTML, links, images, code, emphasis or table cells."""
+    text = printable(text)
+    text = re.sub(r"([\\`*|~])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    return re.sub(r"\[(?=[^\]]*\]\s*[(\[:])", r"\\[", text)
+
+
+def _markdown_code(text: str) -> str:
+    """Return text as code within a table; a backtick inside would end it and becomes an apostrophe."""
+    return "`" + printable(text).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def _csv_cell(value: Value) -> Value:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+
+
+def _with_ends(record: dict[str, Value], key: str) -> dict[str, Value]:
+    """Return the value of a column, or the two ends of an interval."""
+    if key == "dice_interval":
+        return {name: record.get(name) for name in ("dice_low", "dice_high")}
+    if key == "difference":
+        names = ("baseline", "difference", "difference_low", "difference_high", "difference_p")
+        return {name: record.get(name) for name in names}
+    return {key: record.get(key)}
+
+
+def _rich_table(first: str, columns: Iterable[Column]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    return table
+
+
+def _fitting(rows: Sequence[Row], columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
+    """Return the columns that fit a terminal, and the width of the table with them."""
+    kept = {column.key: max(len(column.heading), *(len(row.text(column)) for row in rows)) + GAP for column in columns}
+    names = min(LONGEST_NAME, max(len(row.model) for row in rows))
+    for key in LEFT_OUT_FIRST:
+        if names + sum(kept.values()) > width:
+            kept.pop(key, None)
+    return [column for column in columns if column.key in kept], names + sum(kept.values())
+
+
+def _paper_width(rows: Sequence[Row]) -> int:
+    labels = [len(row.paper.label) + 2 for row in rows if row.paper is not None]
+    return max(8, *labels) + GAP + sum(max(6, len(heading)) + GAP for _, heading, _ in PAPER_COLUMNS)
+
+
+def _paper_cells(row: Row) -> list[str]:
+    if row.paper is None:
+        return [""] * len(PAPER_COLUMNS)
+    values = [(getattr(row.paper, name), pattern) for name, _, pattern in PAPER_COLUMNS]
+    return ["" if value is None else pattern.format(value) for value, pattern in values]
