@@ -8,35 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from zoo.blocks.checks import check_positive
+from zoo.blocks.convolution import ConvBNReLU
 from zoo.errors import ModelError
 
 
-class ConvBNReLU(nn.Sequential):
-    """Convolution without bias, batch normalisation, ReLU; keeps height and width."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                padding=dilation * (kernel_size - 1) // 2,
-                dilation=dilation,
-                bias=False,
-            ),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
-
-
 class ImagePooling(nn.Module):
-    """The mean of the whole image at every pixel, projected; the global branch of ASPP.
+    """The global branch of ASPP: the mean of the whole image, projected and repeated at every pixel.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
 
     Shape:
         ``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``.
 
     Raises:
-        ModelError: for a batch of one in training, when its batch normalisation would have one value a channel.
+        ModelError: for a batch of one in training, where its batch normalisation would have one value a channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -56,18 +43,18 @@ class ImagePooling(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Five views of one map, from a pixel to the whole image, concatenated and projected.
+    """Parallel convolutions with several receptive fields, from a pixel to the whole image.
 
-    A 1x1 convolution, one 3x3 convolution a rate, and image pooling, each to ``out_channels`` with BN and ReLU,
-    then a 1x1 projection with BN, ReLU and dropout [S: Chen et al. 2018, arXiv 1802.02611, section 3.1]. On a map
-    smaller than a rate only the centre tap of that 3x3 touches data: 8x8 maps, which 128-pixel images give at
-    output stride 16, make rates 12 and 18 into 1x1 convolutions.
+    A 1x1 convolution, one 3x3 convolution for each rate, and image pooling, each to ``out_channels`` with BN and
+    ReLU, are concatenated; a 1x1 projection with BN, ReLU and dropout follows [S: Chen et al. 2018, arXiv 1802.02611,
+    section 3.1]. On a map smaller than a rate, only the centre tap of that 3x3 convolution reads data. 128-pixel
+    images at output stride 16 give 8x8 maps, where the rates 12 and 18 are therefore 1x1 convolutions.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of each view and of the output.
+        out_channels: channels of each parallel convolution and of the output.
         rates: dilations of the 3x3 convolutions.
-        dropout: probability, after the projection.
+        dropout: probability of the dropout after the projection.
 
     Shape:
         ``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``.

@@ -1,4 +1,4 @@
-"""Checks of constructor arguments that the layers share."""
+"""Checks of constructor arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoo.errors import ConfigError, UnknownNameError
 
 
 def check_positive(where: object, **values: int) -> None:
-    """Refuse anything but positive integers.
+    """Check that every value is a positive integer.
 
     Raises:
         ConfigError: naming the argument.
@@ -19,7 +19,7 @@ def check_positive(where: object, **values: int) -> None:
 
 
 def check_odd(where: object, **values: int) -> None:
-    """Refuse kernel sizes that have no centre.
+    """Check that every kernel size is odd, so that it has a centre.
 
     Raises:
         ConfigError: naming the argument.
@@ -31,7 +31,7 @@ def check_odd(where: object, **values: int) -> None:
 
 
 def check_choice(where: object, name: str, value: str, choices: Iterable[str]) -> None:
-    """Refuse a word that is not among the choices.
+    """Check that a value is one of the choices.
 
     Raises:
         UnknownNameError: with the nearest choices.

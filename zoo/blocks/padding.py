@@ -1,4 +1,4 @@
-"""Making any image fit a network that halves it several times."""
+"""Padding of images to the sizes that a network with strides needs, and the crop that undoes it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from torch import Tensor
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Grow height and width to the next multiple, at the bottom and the right.
+    """Pad height and width to the next multiple, at the bottom and the right.
 
-    The image is mirrored, as U-Net's authors do at borders [S: Ronneberger et al. 2015, Figure 2]: zeros would be
-    sea level and bare rock in the channels used here, and a flat continuation would be a terrace. The top left
-    corner stays where it is, so that a pixel meets the same pooling window whatever the size of its image [O].
+    The image is mirrored, as U-Net's authors do at borders [S: Ronneberger et al. 2015, Figure 2]. In the channels
+    used here, zeros would be sea level and bare rock, and a constant continuation would be a terrace. The top left
+    corner keeps its place, so a pixel is in the same pooling window for every image size [O].
 
     Args:
         x: ``(B, C, H, W)``.
-        multiple: what height and width shall be divisible by.
+        multiple: number that height and width must be divisible by.
 
     Returns:
-        ``(B, C, H', W')``, ``x`` itself if it already fits. A side shorter than its padding cannot be mirrored and
-        repeats its border instead.
+        ``(B, C, H', W')``; ``x`` itself if it already fits. A side shorter than its padding cannot be mirrored, so
+        its border is repeated.
     """
     height, width = x.shape[-2:]
-    # Sizes that are symbols, in an export, fit or do not fit only later: what comes of them must hold for both. In
-    # this form their sum with the padding is seen to be a multiple, so that halving and doubling it gives it back;
-    # and no negative number is divided, which ONNX rounds the other way.
+    # An export has symbolic sizes, so the result must hold whether they fit or not. In this form torch can prove that
+    # size plus padding is a multiple, so halving and doubling it returns the same size. No negative number is
+    # divided, because ONNX rounds negative quotients the other way.
     bottom, right = ((side + multiple - 1) // multiple * multiple - side for side in (height, width))
     if isinstance(bottom, int) and isinstance(right, int) and bottom == 0 and right == 0:
         return x
@@ -34,10 +34,10 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def crop(x: Tensor, height: int, width: int) -> Tensor:
-    """The top left ``(B, C, height, width)`` of ``(B, C, H, W)``: what :func:`pad_to_multiple` added is gone.
+    """Return the top left ``(B, C, height, width)`` of ``(B, C, H, W)``, without what :func:`pad_to_multiple` added.
 
-    A view, but where sizes are symbols, in an export: whether a slice is contiguous depends on whether it cuts
-    anything, and torch would let the program take only sizes of which the answer is that of the example.
+    The result is a view, except for the symbolic sizes of an export. There, whether a slice is contiguous depends on
+    whether it removes anything, and torch would restrict the program to sizes with the same answer as the example.
     """
     sides: tuple[object, ...] = (height, width)
     if any(isinstance(side, torch.SymInt) for side in sides):

@@ -1,4 +1,4 @@
-"""Residual shrinkage with soft thresholds that the network learns (DRSN, Zhao et al. 2020)."""
+"""Residual shrinkage with learned soft thresholds (DRSN, Zhao et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from zoo.errors import ConfigError, ModelError
 
 
 def soft_threshold(x: Tensor, threshold: Tensor) -> Tensor:
-    """``sign(x) * max(|x| - threshold, 0)``, with ``threshold`` of at least 0 broadcast to ``x``.
+    """Return ``sign(x) * max(|x| - threshold, 0)``, with ``threshold`` of at least 0 broadcast to ``x``.
 
-    Written with two ReLUs, which is the same number: clamping to a tensor is slower in training, since its
-    gradient compares every element with both bounds again.
+    Two ReLUs give the same numbers as clamping to a tensor. Clamping is slower in training, because its gradient
+    compares every element with both bounds again.
     """
     return F.relu(x - threshold) - F.relu(-x - threshold)
 
@@ -29,14 +29,14 @@ class ResidualShrinkage(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output, at least as many.
-        stride: of the first convolution and of the identity.
+        stride: stride of the first convolution and of the identity.
 
     Shape:
         ``(B, in_channels, H, W)`` -> ``(B, out_channels, ceil(H / stride), ceil(W / stride))``.
 
     Raises:
         ConfigError: for channels that shrink.
-        ModelError: for a batch of one in training, when the batch normalisation of the threshold path would have
+        ModelError: for a batch of one in training, where the batch normalisation of the threshold path would have
             one value a channel.
     """
 
@@ -63,7 +63,7 @@ class ResidualShrinkage(nn.Module):
         self.expand = nn.Linear(out_channels, out_channels)
 
     def threshold(self, z: Tensor) -> Tensor:
-        """tau, ``(B, C, 1, 1)``, between 0 and the mean of ``|z|`` in its channel."""
+        """Return tau, ``(B, C, 1, 1)``, from 0 to the mean of ``|z|`` in its channel."""
         if self.norm.training and z.shape[0] == 1:
             raise ModelError(
                 "residual shrinkage cannot train on a batch of one: its thresholds are normalised over the batch",

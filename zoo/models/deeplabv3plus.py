@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.blocks import ASPP
-from zoo.blocks.aspp import ConvBNReLU
+from zoo.blocks import ASPP, ConvBNReLU
 from zoo.blocks.checks import check_positive
 from zoo.errors import ConfigError
 from zoo.models.base import PADDED, SegmentationModel

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zoo.blocks import MCSA, ChannelAttention, DoubleConv, HybridConv2d, SpatialAttention
 from zoo.blocks.checks import check_choice, check_positive
-from zoo.blocks.double_conv import Convolution
+from zoo.blocks.convolution import Convolution
 from zoo.errors import ConfigError
 from zoo.models.base import PADDED, SegmentationModel
 from zoo.registry import Choice, forwards_options

@@ -12,7 +12,7 @@ from scipy.signal import correlate2d
 from torch import Tensor, nn
 
 from zoo.blocks import HybridConv2d
-from zoo.blocks.hybrid_conv import CONVOLUTIONS
+from zoo.blocks.convolution import CONVOLUTIONS
 from zoo.errors import ConfigError, UnknownNameError
 
 PAIRS = [name for name in CONVOLUTIONS if "+" in name]
@@ -231,7 +231,7 @@ def test_the_same_under_autocast_and_in_channels_last() -> None:
         ({"in_channels": 0}, "in_channels"),
         ({"branch_weights": (1.0,)}, "two finite numbers"),
         ({"branch_weights": (float("nan"), 0.5)}, "two finite numbers"),
-        ({"convolution": "grouped", "in_channels": 7}, "7 input channels cannot be divided into 4 groups"),
+        ({"convolution": "grouped", "in_channels": 7}, "7 input channels are not divisible by 4 groups"),
         ({"convolution": "standard+grouped", "out_channels": 6}, "6 output channels"),
     ],
 )
