@@ -70,7 +70,6 @@ TORCH_FREE = (
     "datasets/download.py",
     "datasets/archives.py",
     "datasets/source.py",
-    "datasets/sen12landslides/__init__.py",
     "evaluation/specs.py",
     "training/specs.py",
 )

@@ -1,8 +1,9 @@
-"""What every data set of the zoo is: patches of one size, with bands that have units and a place they come from."""
+"""The interface of every data set: patches of one size, with bands that have units and a known origin."""
 
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,13 +19,13 @@ from torchgeo.datasets import NonGeoDataset
 from zoo.physics.bands import Band, display_bands
 
 IGNORE = 255
-"""Mask value of the pixels that count nowhere: no loss, no metric, no statistic (nodata, padding)."""
+"""Mask value of ignored pixels (nodata, padding): they enter no loss, no metric and no statistic."""
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 
 class DataWarning(UserWarning):
-    """Something about the data that makes a result doubtful without making it impossible."""
+    """A property of the data that makes a result doubtful without making it impossible."""
 
 
 Sample = dict[str, Any]
@@ -33,13 +34,13 @@ Transform = Callable[[Sample], Sample]
 
 @dataclass(frozen=True)
 class Patch:
-    """Where one patch comes from.
+    """Name and place of one patch.
 
     Args:
-        name: what a user recognises it by, unique in its data set (a file name without its suffix).
+        name: name that a user recognises, unique in its data set (a file name without its suffix).
         group: scene, event or region; patches of one group may show the same ground.
-        row: line of the patch in its group's grid, in patch units: patches whose row and column differ by one
-            at most are neighbours on the ground (see ``PatchDataset.reach``). None when unknown.
+        row: row of the patch in the grid of its group, in patch units; None when unknown. Patches whose row and column
+            differ by at most one are neighbours on the ground (see ``PatchDataset.reach``).
         col: column, likewise.
     """
 
@@ -50,24 +51,59 @@ class Patch:
 
 
 class PatchDataset(NonGeoDataset, abc.ABC):
-    """Base class of the zoo's data sets: segmentation patches that know their bands and their origin.
+    """Base class of the data sets: patches for segmentation that know their bands and their origin.
 
-    A subclass sets ``bands``, ``split``, ``patches`` and, where they are known, ``pixel_size`` and ``class_names``,
-    and writes :meth:`read`, :meth:`_verify` and :meth:`fingerprint`.
+    A data set is one split. Its constructor is called as ``target(root=..., split=..., transforms=..., **options)``:
+
+    * ``root``: the folder with the files, or None for a default
+    * ``split``: "train", "val" or "test"
+    * ``transforms``: function that is applied to every sample, or None
+    * ``progress``: passed only if the constructor takes an argument of this name; called as ``progress(done, total)``
+    * all other keyword arguments are the options of the data set; ``zoo datasets show NAME`` lists them with the
+      defaults of the signature and the descriptions of the docstring
+
+    The constructor must set these attributes:
+
+    * ``bands``: tuple of :class:`zoo.physics.bands.Band`, one for each channel of an image, in order
+    * ``split``: the name of the split
+    * ``patches``: tuple of :class:`Patch`, one for each patch of the split, in order
+    * ``transforms``: the argument
+
+    It may set ``class_names``, ``pixel_size`` (metres), ``reach`` and ``split_notes`` (sentences about the split, shown
+    with results). A subclass must implement :meth:`read`. It may override :meth:`_verify`, which its constructor calls
+    to check the files, and :meth:`fingerprint`, which reads every patch unless there is a faster way.
 
     Dataset format:
 
     * a sample is ``{"image": float32 (C, H, W), "mask": int64 (H, W)}``
-    * the image carries the units of ``bands`` and is not normalised: normalisation needs the training split's
-      statistics (:mod:`zoo.datasets.statistics`) and belongs to the model bundle
-    * NaN in an image is a missing value (nodata); :func:`zoo.datasets.statistics.normalise` turns it into 0, the mean
-    * a mask holds class indices 0..K-1, and :data:`IGNORE` where nothing is known
+    * an image is in the units of ``bands``; it is not normalised, because normalisation needs the statistics of the
+      training split (:mod:`zoo.datasets.statistics`) and belongs to the model bundle
+    * NaN in an image is a missing value (nodata); normalisation turns it into 0, the mean
+    * a mask holds class indices 0..K-1, and :data:`IGNORE` for ignored pixels
     * all patches of a data set have one height and one width
+
+    >>> import numpy as np
+    >>> from zoo.datasets import Patch, PatchDataset
+    >>> from zoo.physics.bands import Band
+    >>> class Stripes(PatchDataset):
+    ...     def __init__(self, root=None, split="train", transforms=None, *, size: int = 64):
+    ...         self.split, self.transforms, self.size = split, transforms, size
+    ...         self.bands = (Band("red", "1"), Band("nir", "1"))
+    ...         self.patches = (Patch("north", group="valley"), Patch("south", group="valley"))
+    ...
+    ...     def read(self, index):
+    ...         mask = np.zeros((self.size, self.size), np.uint8)
+    ...         mask[index::8] = 1
+    ...         return np.stack([mask, 1 - mask]).astype(np.float32), mask
+    >>> data = Stripes(split="test")
+    >>> len(data), data[0]["image"].shape
+    (2, torch.Size([2, 64, 64]))
     """
 
     bands: tuple[Band, ...]
     class_names: tuple[str, ...] = ("background", "landslide")
     pixel_size: float | None = None
+    """Side of a pixel in metres; None when it is unknown or differs between patches."""
     reach: int = 1
     """Distance on the grid, in patch units, up to which two patches touch: 1 side by side, more where they overlap."""
     split: str
@@ -79,7 +115,7 @@ class PatchDataset(NonGeoDataset, abc.ABC):
 
     @abc.abstractmethod
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
-        """Give one patch as arrays, before any transform.
+        """Return one patch as arrays, before any transform.
 
         Args:
             index: 0 <= index < len(self).
@@ -89,33 +125,37 @@ class PatchDataset(NonGeoDataset, abc.ABC):
             may write into both.
         """
 
-    @abc.abstractmethod
-    def _verify(self) -> None:
-        """Check that the data are there and whole.
+    def _verify(self) -> None:  # noqa: B027 - a data set without files has nothing to check
+        """Check that the files are there and complete. The constructor of a data set calls it.
 
         Raises:
-            ZooError: one clear sentence naming the file at fault.
+            ZooError: naming the file that is missing or damaged.
         """
 
-    @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Give the sha256, in hex, of what this split contains, so that a result can name its data."""
+        """Return the sha256, in hex, of the content of this split, so that a result can name its data."""
+        total = hashlib.sha256(repr((self.split, self.bands, self.class_names, self.patches)).encode())
+        for index in range(len(self)):
+            for values in self.read(index):
+                total.update(repr((values.shape, str(values.dtype))).encode())
+                total.update(np.ascontiguousarray(values).data)
+        return total.hexdigest()
 
     def __len__(self) -> int:
-        """Give the number of patches in the split."""
+        """Return the number of patches in the split."""
         return len(self.patches)
 
     def __getitem__(self, index: int) -> Sample:
-        """Give one sample.
+        """Return one sample.
 
         Args:
             index: position in ``patches``; a negative one counts from the end.
 
         Returns:
-            ``{"image": float32 (C, H, W), "mask": int64 (H, W)}``, after ``transforms`` when there are any.
+            ``{"image": float32 (C, H, W), "mask": int64 (H, W)}``, after ``transforms`` if there are any.
 
         Raises:
-            IndexError: the index is outside the split.
+            IndexError: if the index is outside the split.
         """
         length = len(self)
         if not -length <= index < length:
@@ -128,15 +168,15 @@ class PatchDataset(NonGeoDataset, abc.ABC):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw a sample: the image, its mask and, when the sample holds one, the "prediction".
+        """Draw a sample: the image, its mask and, if the sample holds one, the "prediction".
 
         Args:
-            sample: what ``__getitem__`` gives, optionally with "prediction", integer (H, W).
-            show_titles: write a title over each panel.
+            sample: a sample of ``__getitem__``, optionally with "prediction", integer (H, W).
+            show_titles: write a title above each panel.
             suptitle: title of the whole figure.
 
         Returns:
-            A matplotlib figure that pyplot does not hold, so that drawing thousands leaks nothing.
+            A matplotlib figure that pyplot does not hold, so that drawing thousands leaks no memory.
         """
         panels: list[tuple[str, Tensor]] = [("mask", sample["mask"])]
         if "prediction" in sample:
@@ -173,7 +213,7 @@ def stretch(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         image: (C, H, W) with C 1 or 3, any unit, NaN where missing.
 
     Returns:
-        float32 (H, W) or (H, W, 3) in 0..1; a missing value is 0, a flat band 0.5.
+        float32 (H, W) or (H, W, 3) in 0..1; missing values are 0, a constant band is 0.5.
     """
     out = np.zeros(image.shape, dtype=np.float32)
     for band, values in enumerate(image):
@@ -186,7 +226,12 @@ def stretch(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return out[0] if len(out) == 1 else np.moveaxis(out, 0, -1)
 
 
+def shape_text(shape: tuple[int | None, ...] | None) -> str:
+    """Return a shape in words: "5 x 128 x 128", with N for a length that may be any."""
+    return " x ".join("N" if length is None else str(length) for length in shape or ()) or "a single value"
+
+
 def _class_colours(classes: int) -> ListedColormap:
-    """Background dark, landslide orange-red, further classes told apart, IGNORE grey at the end."""
+    """Return a dark background, orange-red landslides, distinct further classes, and grey for IGNORE at the end."""
     named = ["#1b1f24", "#e4572e", "#f3a712", "#4c9f70", "#5b8dd9", "#a05bb5", "#c2c95b", "#7bd1c9"]
     return ListedColormap([named[index % len(named)] for index in range(classes)] + ["#9aa0a6"])

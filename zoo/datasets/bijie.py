@@ -1,48 +1,182 @@
-"""Bijie landslide data set (Ji et al. 2020): RGB images of many sizes, as patches of one size."""
+"""Bijie landslide data set (Ji et al. 2020): RGB images of many sizes, cut into patches of one size."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from zoo.datasets.arguments import fractions_of, whole_of
+from zoo.datasets.arguments import fractions_of
 from zoo.datasets.base import IGNORE, SPLITS, Patch, Transform
 from zoo.datasets.builtin import BIJIE
 from zoo.datasets.download import absent
 from zoo.datasets.splits import FRACTIONS, random_split
-from zoo.datasets.stored import Origin, Progress, StoredPatchDataset
-from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.files import cache_folder
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, checked_options
+from zoo.errors import ConfigError, DataError
+from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
-from zoo.registry.specs import check_options
 
 SOURCE = "http://gpcv.whu.edu.cn/data/Bijie_pages.html"
 KINDS: tuple[str, ...] = ("landslide", "non-landslide")
+MAX_PIXELS = 64 * 2**20
+"""Largest image that is read, in pixels [O]; the published ones stay below one million."""
+_DECODING = 1
+_SIZES = (16, 4096)
 _AGAIN = "Unpack the data set again"
-_FLAT = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "LA": "L"}
+_GREY = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "LA": "L"}
+"""Modes of grey pictures that are converted before they are read, so that a palette gives the values that are seen."""
+
+
+class Bijie(StoredPatchDataset):
+    """RGB images of Bijie, Guizhou, China, taken by TripleSat from May to August 2018, with pixels of 0.8 m.
+
+    Dataset features:
+
+    * 770 images with a landslide (rock falls, rock slides, a few debris slides) and 2,003 without, of many sizes
+    * masks by geologists, checked in the field; a DEM for each image
+
+    Dataset format:
+
+    * ``landslide/{image,mask,dem,polygon_coordinate}`` and ``non-landslide/{image,dem}``, PNG files of one name
+    * image: RGB; mask: 0 background, 255 landslide; dem: grey values, whose unit and scale are not published
+    * polygon_coordinate: outlines in pixels of the image. They give no place on the ground and are not read
+
+    All patches have one size [O]. An image that is smaller lies in the middle of its patch; the padding is NaN in the
+    image and ignored in the mask. A larger image is covered by as few patches as possible, all inside the image. Where
+    patches overlap, a pixel counts in one of them and is ignored in the other, so every pixel counts exactly once.
+    Nothing is rescaled. The patches of one image are a group and stay in one split.
+
+    There is no official split. This one is random by image, separately for images with and without a landslide. Leaks
+    cannot be excluded: the places of the images are not published, and images without a landslide may show the ground
+    around one.
+
+    If you use this dataset, cite Ji, S., Yu, D., Shen, C., Li, W. & Xu, Q. (2020), "Landslide detection from an open
+    satellite imagery and digital elevation model dataset using attention boosted convolutional neural networks",
+    Landslides 17, 1337-1352, https://doi.org/10.1007/s10346-020-01353-2. Licence: none is stated, so zoo does not
+    download the data. Get them from http://gpcv.whu.edu.cn/data/Bijie_pages.html.
+
+    Published (abstract of the paper): F1 96.62 for telling images with a landslide from images without, with 2/3 of
+    the images for training. That is not a segmentation and cannot be compared with a Dice.
+
+    Args:
+        root: folder that holds landslide and non-landslide; None for ``datasets/bijie`` in the cache folder.
+        split: "train", "val" or "test".
+        transforms: function that is applied to every sample.
+        size: side of a patch in pixels, 16 to 4096; smaller images are padded, larger ones give several patches.
+        negatives: include the images without a landslide.
+        include_dem: add the DEM, in grey values of unknown unit, as a fourth band.
+        fractions: shares of train, val and test, by image.
+        seed: random seed of the split.
+        cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
+        progress: called with the number of patches decoded and of all patches.
+
+    Raises:
+        DataError: if files are missing, damaged or not as published.
+        ConfigError: if an option is out of range.
+        UnknownNameError: if there is no such split.
+
+    >>> data = Bijie("Bijie-landslide-dataset", "train", size=256)  # doctest: +SKIP
+    """
+
+    name = "bijie"
+    citation: ClassVar[str] = BIJIE.citation
+    licence = BIJIE.licence
+    pixel_size = 0.8
+
+    @checked_options
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str = "train",
+        transforms: Transform | None = None,
+        *,
+        size: int = 256,
+        negatives: bool = True,
+        include_dem: bool = False,
+        fractions: str | Sequence[float] = FRACTIONS,
+        seed: int = 0,
+        cache: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        self._begin(root, split, transforms, progress)
+        if not _SIZES[0] <= size <= _SIZES[1]:
+            raise ConfigError(
+                f"{size} is out of range", where="option size", hint=f"Give {_SIZES[0]} to {_SIZES[1]} pixels"
+            )
+        self.size = size
+        self.bands = tuple(Band(name, "DN", 0.0, 255.0) for name in ("red", "green", "blue"))
+        if include_dem:
+            self.bands += (Band("DEM", "unknown", description="grey value; its unit and scale are not published"),)
+        scenes = find_scenes(self.root, negatives=negatives, include_dem=include_dem)
+        chosen, notes = _split(scenes, split, fractions_of(fractions), seed)
+        self._tiles: list[tuple[Scene, Span, Span]] = []
+        patches = []
+        for scene in chosen:
+            rows, cols = spans(scene.height, size), spans(scene.width, size)
+            single = len(rows) == len(cols) == 1
+            for row, down in enumerate(rows):
+                for col, across in enumerate(cols):
+                    name = scene.name if single else f"{scene.name}_r{row}c{col}"
+                    patches.append(Patch(name, scene.name, row, col))
+                    self._tiles.append((scene, down, across))
+        self.patches = tuple(patches)
+        self.split_notes = (*notes, *self._notes(chosen))
+        self._verify()
+        self._store(
+            [Origin(scene.files) for scene, _, _ in self._tiles],
+            {"decoding": _DECODING, "size": size, "tiles": [patch.name for patch in patches]},
+            cache=cache,
+        )
+
+    def decode(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
+        scene, row, col = self._tiles[index]
+        image, missing = _read_image(scene)
+        mask = _read_mask(scene)
+        mask[missing] = IGNORE
+        return (
+            cut(image, row, col, self.size, np.nan, counting=False),
+            cut(mask, row, col, self.size, IGNORE, counting=True),
+        )
+
+    def _verify(self) -> None:
+        """Check that the split holds patches. The content of the files is checked when they are decoded."""
+        if not self.patches:
+            raise DataError(
+                f"the {self.split} split is empty", where=self.root, hint="Change the fractions, or unpack all images"
+            )
+
+    def _notes(self, scenes: Sequence[Scene]) -> tuple[str, ...]:
+        padded = sum(min(scene.height, scene.width) < self.size for scene in scenes)
+        several = sum(max(scene.height, scene.width) > self.size for scene in scenes)
+        return (
+            f"patches: {len(self.patches)} of {self.size} x {self.size} pixels from {len(scenes)} images; {padded} are "
+            f"padded, {several} give more than one patch; every pixel counts once",
+        )
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and what belongs to it.
+    """One image and the files that belong to it.
 
     Attributes:
-        name: "landslide/df001".
-        image: RGB.
-        mask: None for an image without a landslide.
-        dem: None when it was not asked for.
-        height: of the image in pixels.
-        width: likewise.
+        name: name such as "landslide/df001".
+        image: RGB picture.
+        mask: picture of the mask; None for an image without a landslide.
+        dem: picture of the DEM; None when it is not used.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
     """
 
     name: str
@@ -54,38 +188,37 @@ class Scene:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Give image, mask and DEM, those that there are."""
+        """Image, mask and DEM, as far as there are."""
         return tuple(path for path in (self.image, self.mask, self.dem) if path is not None)
 
 
 def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene]:
-    """Find the images, with their sizes.
+    """Find the images and their sizes.
 
     Args:
         root: folder that holds landslide and non-landslide, or Bijie-landslide-dataset with these.
-        negatives: with the images of non-landslide.
-        include_dem: with their DEMs.
+        negatives: include the images of non-landslide.
+        include_dem: include the DEMs.
 
     Returns:
-        In the order of names.
+        The images, sorted by name.
 
     Raises:
-        DataError: if folders are missing, saying where to get them and where to put them; if an image has no mask or
-            DEM, or its size cannot be read.
+        DataError: if a folder, a mask or a DEM is missing, or the size of an image cannot be read.
     """
     folders = (root, root / "Bijie-landslide-dataset", root / "Bijie_landslide_dataset" / "Bijie-landslide-dataset")
     base = next((folder for folder in folders if (folder / "landslide" / "image").is_dir()), root)
     kinds = KINDS if negatives else KINDS[:1]
-    wanted = [f"{kind}/image" for kind in kinds] + ["landslide/mask"]
-    wanted += [f"{kind}/dem" for kind in kinds] if include_dem else []
-    for name in wanted:
+    required = [f"{kind}/image" for kind in kinds] + ["landslide/mask"]
+    required += [f"{kind}/dem" for kind in kinds] if include_dem else []
+    for name in required:
         if not (base / name).is_dir():
             raise absent(
                 "bijie",
                 base,
                 expected=name,
-                source=f"{SOURCE} (no licence is stated, so zoo does not fetch it)",
-                how="unpack it there: that folder then holds landslide/image, landslide/mask and non-landslide/image",
+                source=f"{SOURCE} (no licence is stated, so zoo does not download it)",
+                how="unpack it there: the folder then holds landslide/image, landslide/mask and non-landslide/image",
             )
     scenes = []
     for kind in kinds:
@@ -95,97 +228,9 @@ def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene
         for image in images:
             mask = _beside(image, base / kind / "mask") if kind == "landslide" else None
             dem = _beside(image, base / kind / "dem") if include_dem else None
-            height, width = _size(image)
-            scenes.append(Scene(f"{kind}/{image.stem}", image, mask, dem, height, width))
+            with _open_png(image) as picture:
+                scenes.append(Scene(f"{kind}/{image.stem}", image, mask, dem, picture.height, picture.width))
     return scenes
-
-
-def read_image(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Read an image, and its DEM when it was asked for.
-
-    Returns:
-        float32 (3 or 4, H, W), NaN where alpha is 0; bool (H, W), true there.
-
-    Raises:
-        DataError: if a file is damaged, not RGB, or the DEM has another size.
-    """
-    values, mode = _read(scene.image)
-    if mode not in ("RGB", "RGBA"):
-        raise DataError(
-            f"is a picture of kind {mode}, and as published RGB", where=scene.image, hint=f"{_AGAIN}, or convert it"
-        )
-    image = np.moveaxis(values[..., :3], -1, 0).astype(np.float32)
-    missing = values[..., 3] == 0 if mode == "RGBA" else np.zeros(values.shape[:2], dtype=np.bool_)
-    image[:, missing] = np.nan
-    if scene.dem is None:
-        return image, missing
-    grey = _plane(scene.dem, scene)
-    return np.concatenate([image, grey[None].astype(np.float32)]), missing
-
-
-def read_mask(scene: Scene) -> NDArray[np.uint8]:
-    """Read a mask; it is 0 everywhere for an image without a landslide.
-
-    Returns:
-        uint8 (H, W) of 0 and 1.
-
-    Raises:
-        DataError: if the file is damaged, has another size or other values than 0 and 255, or 0 and 1.
-    """
-    if scene.mask is None:
-        return np.zeros((scene.height, scene.width), dtype=np.uint8)
-    plane = _plane(scene.mask, scene)
-    values = set(np.unique(plane).tolist())
-    if not (values <= {0, 255} or values <= {0, 1}):
-        odd = sorted(values - {0, 255})
-        raise DataError(
-            f"the mask holds {odd[0]}, and not only 0 and 255, or 0 and 1",
-            where=scene.mask,
-            hint=f"{_AGAIN}; a mask that was resized or saved as JPEG holds values in between",
-        )
-    return np.asarray(plane > 0).astype(np.uint8)
-
-
-def _beside(image: Path, folder: Path) -> Path:
-    path = folder / image.name
-    if not path.is_file():
-        raise DataError(f"there is no {folder.name} of this image", where=image, hint=f"{_AGAIN}; it is {path}")
-    return path
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise DataError("cannot be read as a PNG", where=path, hint=_AGAIN) from error
-
-
-def _read(path: Path, flat: Mapping[str, str] = MappingProxyType({})) -> tuple[NDArray[Any], str]:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            mode = picture.mode
-            return np.asarray(picture.convert(flat[mode]) if mode in flat else picture), mode
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise DataError("cannot be read as a PNG: it is truncated", where=path, hint=_AGAIN) from error
-
-
-def _plane(path: Path, scene: Scene) -> NDArray[Any]:
-    values, _ = _read(path, _FLAT)
-    values = values.astype(np.uint8) if values.dtype == np.bool_ else values
-    if values.ndim == 3:
-        # Grey pictures are sometimes saved with three equal bands.
-        if any(not np.array_equal(values[..., 0], values[..., band]) for band in (1, 2)):
-            raise DataError("is a coloured picture, and as published a grey one", where=path, hint=_AGAIN)
-        values = values[..., 0]
-    if values.shape != (scene.height, scene.width):
-        raise DataError(
-            f"is {values.shape[0]} x {values.shape[1]} pixels, and its image {scene.height} x {scene.width}",
-            where=path,
-            hint=f"{_AGAIN}; zoo does not resample one to the other",
-        )
-    return values
 
 
 @dataclass(frozen=True)
@@ -204,18 +249,18 @@ class Span:
 
 
 def spans(length: int, size: int) -> tuple[Span, ...]:
-    """Cut one axis.
+    """Divide one axis of an image into patches.
 
-    An axis that is not longer than a patch gives one, with the image in its middle. A longer one gives as few patches
-    as cover it, evenly spaced and all inside the image; where two overlap, each counts up to the middle of the overlap,
-    and shows the rest as surroundings.
+    An axis that is not longer than a patch gives one, with the image in its middle. A longer one is covered by as few
+    patches as possible, evenly spaced and inside the image. Where two overlap, each counts up to the middle of the
+    overlap and shows the rest as context.
 
     Args:
-        length: of the axis in pixels, at least 1.
-        size: of a patch in pixels, at least 1.
+        length: length of the axis in pixels, at least 1.
+        size: side of a patch in pixels, at least 1.
 
     Returns:
-        The patches in order; their parts that count are disjoint and cover the axis.
+        The patches in order; their counting parts are disjoint and cover the axis.
     """
     if length <= size:
         return (Span(-((size - length) // 2), 0, length),)
@@ -226,15 +271,15 @@ def spans(length: int, size: int) -> tuple[Span, ...]:
 
 
 def cut(values: NDArray[Any], row: Span, col: Span, size: int, fill: float, *, counting: bool) -> NDArray[Any]:
-    """Cut one patch.
+    """Cut one patch out of an image.
 
     Args:
         values: (..., H, W).
-        row: along H.
-        col: along W.
-        size: of the patch.
-        fill: what the padding holds.
-        counting: also fill what the patch shows and does not count.
+        row: the patch along H.
+        col: the patch along W.
+        size: side of the patch.
+        fill: value of the padding.
+        counting: fill also the pixels that do not count in this patch.
 
     Returns:
         (..., size, size), dtype of ``values``.
@@ -248,137 +293,76 @@ def cut(values: NDArray[Any], row: Span, col: Span, size: int, fill: float, *, c
     return patch
 
 
-_DECODING = 1
-_LEAST, _MOST = 16, 4096
-
-
-class Bijie(StoredPatchDataset):
-    """RGB images of Bijie, Guizhou, China, taken by TripleSat from May to August 2018, 0.8 m.
-
-    Dataset features:
-
-    * 770 images with a landslide (rock falls, rock slides, a few debris slides) and 2,003 without, of many sizes
-    * masks by geologists, checked in the field; a DEM for each image
-
-    Dataset format:
-
-    * ``landslide/{image,mask,dem,polygon_coordinate}`` and ``non-landslide/{image,dem}``, PNG files of one name
-    * image: RGB; mask: 0 background, 255 landslide; dem: grey values, whose unit and scale are not published
-    * polygon_coordinate: outlines in pixels of the image. They give no place on the ground, so they are not read
-
-    Patches have one size [O]. A smaller image lies in the middle of its patch; the padding is NaN in the image and
-    ignored in the mask. A larger one gives as few patches as cover it, all inside the image; where they overlap, each
-    pixel counts in one of them and is ignored in the other, so that every pixel counts exactly once. Nothing is
-    rescaled. Patches of one image are a group and stay in one split.
-
-    There is no official split. Ours is random by image, landslides and others apart, and leaks cannot be ruled out:
-    nobody knows which images are neighbours, and images without a landslide may show the ground around one.
-
-    If you use this dataset, cite Ji, S., Yu, D., Shen, C., Li, W. & Xu, Q. (2020), "Landslide detection from an open
-    satellite imagery and digital elevation model dataset using attention boosted convolutional neural networks",
-    Landslides 17, 1337-1352, https://doi.org/10.1007/s10346-020-01353-2. Licence: none is stated; zoo does not fetch
-    it. Get it from http://gpcv.whu.edu.cn/data/Bijie_pages.html.
-
-    Published (abstract of the paper): F1 96.62 of telling images with a landslide from images without, with 2/3 of them
-    for training. That is not a segmentation, and not to be put beside a Dice.
-    """
-
-    citation: ClassVar[str] = BIJIE.citation
-    licence = BIJIE.licence
-    pixel_size = 0.8
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        split: str = "train",
-        transforms: Transform | None = None,
-        *,
-        size: int | str = 256,
-        negatives: bool = True,
-        include_dem: bool = False,
-        fractions: str | Sequence[float] = FRACTIONS,
-        seed: int | str = 0,
-        cache: bool = True,
-        progress: Progress | None = None,
-    ) -> None:
-        """Open one split.
-
-        Args:
-            root: folder that holds landslide and non-landslide; None for zoo's cache folder.
-            split: "train", "val" or "test".
-            transforms: applied to every sample.
-            size: side of a patch in pixels, 16 to 4096; smaller images are padded, larger ones give several patches.
-            negatives: include the images without a landslide.
-            include_dem: add the DEM, in grey values of unknown unit, as a fourth band.
-            fractions: shares of train, val and test, by image.
-            seed: seed of the split.
-            cache: keep decoded patches on disk.
-            progress: called with the number of patches decoded and of all.
-
-        Raises:
-            DataError: if files are missing, damaged or not as published.
-            ConfigError: if options are out of range.
-            UnknownNameError: for a split that does not exist.
-        """
-        check_options(BIJIE, {"negatives": negatives, "include_dem": include_dem})
-        if split not in SPLITS:
-            raise UnknownNameError("split", split, SPLITS)
-        self.size = whole_of(size, "size")
-        if not _LEAST <= self.size <= _MOST:
-            raise ConfigError(f"a patch of {self.size} pixels is not possible", where="option size", hint="Choose 256")
-        self.root = cache_folder("datasets") / "bijie" if root is None else Path(root)
-        self.split = split
-        self.transforms = transforms
-        self.bands = tuple(Band(name, "DN", 0.0, 255.0) for name in ("red", "green", "blue"))
-        if include_dem:
-            self.bands += (Band("DEM", "unknown", description="grey value; its unit and scale are not published"),)
-        scenes = find_scenes(self.root, negatives=negatives, include_dem=include_dem)
-        chosen, notes = _split(scenes, split, fractions_of(fractions), whole_of(seed, "seed"))
-        self._tiles: list[tuple[Scene, Span, Span]] = []
-        patches = []
-        for scene in chosen:
-            rows, cols = spans(scene.height, self.size), spans(scene.width, self.size)
-            single = len(rows) == len(cols) == 1
-            for row, down in enumerate(rows):
-                for col, across in enumerate(cols):
-                    name = scene.name if single else f"{scene.name}_r{row}c{col}"
-                    patches.append(Patch(name, scene.name, row, col))
-                    self._tiles.append((scene, down, across))
-        self.patches = tuple(patches)
-        self.split_notes = (*notes, *self._notes(chosen))
-        self._verify()
-        self._store(
-            [Origin(scene.files) for scene, _, _ in self._tiles],
-            {"decoding": _DECODING, "size": self.size, "tiles": [patch.name for patch in patches]},
-            cache=cache,
-            progress=progress,
-        )
-
-    def decode(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
-        scene, row, col = self._tiles[index]
-        image, missing = read_image(scene)
-        mask = read_mask(scene)
-        mask[missing] = IGNORE
-        return (
-            cut(image, row, col, self.size, np.nan, counting=False),
-            cut(mask, row, col, self.size, IGNORE, counting=True),
-        )
-
-    def _verify(self) -> None:
-        """Check that the split holds patches. What is in the files is checked when they are decoded."""
-        if not self.patches:
+def _read_image(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the image, float32 (3 or 4, H, W), NaN where alpha is 0; and bool (H, W), true there."""
+    with _open_png(scene.image) as picture:
+        if picture.mode not in ("RGB", "RGBA"):
             raise DataError(
-                f"the {self.split} split is empty", where=self.root, hint="Change the fractions, or unpack all images"
+                f"has the mode {picture.mode}, but RGB as published", where=scene.image, hint=f"{_AGAIN}, or convert it"
             )
+        values = np.asarray(picture)
+    if values.shape[:2] != (scene.height, scene.width):
+        raise DataError("has changed since it was first opened", where=scene.image, hint="Open the data set again")
+    image = np.moveaxis(values[..., :3], -1, 0).astype(np.float32)
+    missing = values[..., 3] == 0 if values.shape[-1] == 4 else np.zeros(values.shape[:2], dtype=np.bool_)
+    image[:, missing] = np.nan
+    if scene.dem is None:
+        return image, missing
+    return np.concatenate([image, _read_grey(scene.dem, scene)[None].astype(np.float32)]), missing
 
-    def _notes(self, scenes: Sequence[Scene]) -> tuple[str, ...]:
-        padded = sum(min(scene.height, scene.width) < self.size for scene in scenes)
-        several = sum(max(scene.height, scene.width) > self.size for scene in scenes)
-        return (
-            f"patches: {len(self.patches)} of {self.size} x {self.size} pixels from {len(scenes)} images; {padded} are "
-            f"padded, {several} give more than one patch; every pixel counts once",
+
+def _read_mask(scene: Scene) -> NDArray[np.uint8]:
+    """Return a mask, uint8 (H, W) of 0 and 1; 0 everywhere for an image without a landslide."""
+    if scene.mask is None:
+        return np.zeros((scene.height, scene.width), dtype=np.uint8)
+    return binary_mask(
+        _read_grey(scene.mask, scene),
+        scene.mask,
+        landslide=(255, 1),
+        hint=f"{_AGAIN}; a mask that was resized or saved as JPEG holds values in between",
+    )
+
+
+def _read_grey(path: Path, scene: Scene) -> NDArray[Any]:
+    with _open_png(path) as picture:
+        values = np.asarray(picture.convert(_GREY[picture.mode]) if picture.mode in _GREY else picture)
+    values = values.astype(np.uint8) if values.dtype == np.bool_ else values
+    if values.ndim == 3:
+        # Grey pictures are sometimes saved with three equal bands.
+        if any(not np.array_equal(values[..., 0], values[..., band]) for band in (1, 2)):
+            raise DataError("is a coloured picture, but grey as published", where=path, hint=_AGAIN)
+        values = values[..., 0]
+    if values.shape != (scene.height, scene.width):
+        raise DataError(
+            f"is {values.shape[0]} x {values.shape[1]} pixels, but its image is {scene.height} x {scene.width}",
+            where=path,
+            hint=f"{_AGAIN}; zoo does not resample one to the other",
         )
+    return values
+
+
+def _beside(image: Path, folder: Path) -> Path:
+    path = folder / image.name
+    if not path.is_file():
+        raise DataError(f"this image has no {folder.name}", where=image, hint=f"{_AGAIN}; expected {path}")
+    return path
+
+
+@contextmanager
+def _open_png(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG. Another format under this name is refused, because some of Pillow's readers run programs."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.height * picture.width > MAX_PIXELS:
+                raise DataError(
+                    f"is {picture.height} x {picture.width} pixels, far more than published", where=path, hint=_AGAIN
+                )
+            yield picture
+    # What Pillow raises for a damaged file depends on where the damage is.
+    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, zlib.error, struct.error) as error:
+        raise DataError("cannot be read as a PNG: it is truncated or damaged", where=path, hint=_AGAIN) from error
+    except Image.DecompressionBombError as error:
+        raise DataError("has far more pixels than published", where=path, hint=_AGAIN) from error
 
 
 def _split(
@@ -395,5 +379,5 @@ def _split(
     ratio = ":".join(f"{value:g}" for value in fractions)
     return sorted(chosen, key=lambda scene: scene.name), (
         f"split: images shuffled at random (seed {seed}) {ratio}, {', '.join(sizes)}",
-        "leak: places on the ground are not published, so neighbours may be in different splits",
+        "leak: the places of the images are not published, so neighbours may be in different splits",
     )

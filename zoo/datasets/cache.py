@@ -1,9 +1,8 @@
-"""Decoded patches kept on disk and mapped into memory, keyed by the content of the files they come from."""
+"""Decoded patches on disk, mapped into memory, and keyed by the content of the files that they come from."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -13,44 +12,50 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets.base import DataWarning
+from zoo.datasets.base import DataWarning, shape_text
 from zoo.errors import DataError, ZooError
 from zoo.files import cache_folder, write_text_atomic
+from zoo.jobs import ProgressCallback
+from zoo.schema import encode_json, read_json
 
+Decode = Callable[[int], tuple[NDArray[Any], NDArray[np.uint8]]]
 _Stamp: TypeAlias = tuple[int, int, int, int]
 
 _SETTLED_NS = 2 * 10**9
-"""A file that changed within this time of being read may change again without a new time stamp: the coarsest file
-systems count in two seconds. Git calls such an entry racy, and does not trust it either."""
+"""A file that changed less than this time before it was read may change again without a new time stamp: the coarsest
+file systems count in two seconds. Git calls such an entry racy and does not trust it either."""
+_IMAGES, _MASKS, _ABOUT = "images.npy", "masks.npy", "about.json"
 
 
-def digest_files(paths: Iterable[Path], progress: Callable[[int, int], None] | None = None) -> dict[Path, str]:
-    """Give the sha256 of the bytes of each file.
+def digest_files(paths: Iterable[Path], progress: ProgressCallback | None = None) -> dict[Path, str]:
+    """Return the sha256 of the bytes of each file.
 
-    A digest is remembered with the file's size, inode, and times of change of content and of status; the last is set by
-    the kernel alone, so that a file written anew in place, even with its old times put back, is read again.
+    Digests are stored with size, inode, modification time and status time of the file, and reused while all four are
+    the same. The kernel alone sets the status time, so a file that is rewritten in place with its old modification time
+    is read again.
 
     Args:
-        paths: files; one that occurs twice is read once.
-        progress: called with the number of files done and of all.
+        paths: the files; one that occurs twice is read once.
+        progress: called with the number of files done and of all files.
 
     Returns:
         Hexadecimal digests by path.
 
     Raises:
-        DataError: for a file that cannot be read.
+        DataError: if a file cannot be read.
     """
     wanted = list(dict.fromkeys(paths))
     if not wanted:
         return {}
-    memory = _memory_file(wanted)
-    known = _recall(memory)
+    store = _digest_store(wanted)
+    known = _stored_digests(store)
     digests: dict[Path, str] = {}
     unknown: list[Path] = []
     for path in wanted:
@@ -73,8 +78,109 @@ def digest_files(paths: Iterable[Path], progress: Callable[[int, int], None] | N
             if max(stamp[1], stamp[2]) < began - _SETTLED_NS and stamp == _stamp(path)
         }
         if settled:
-            _remember(memory, {**known, **settled})
+            # A cache folder that cannot be written costs time at the next opening, and nothing else.
+            with suppress(ZooError):
+                write_text_atomic(store, encode_json({**known, **settled}))
     return {path: digests[path] for path in wanted}
+
+
+class PatchCache:
+    """Decoded patches, mapped into memory: reading one is a copy out of the page cache.
+
+    Args:
+        folder: folder of a complete cache.
+
+    Raises:
+        OSError, ValueError, EOFError: if its files are missing or incomplete.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._images: NDArray[Any] = np.load(folder / _IMAGES, mmap_mode="r")
+        self._masks: NDArray[np.uint8] = np.load(folder / _MASKS, mmap_mode="r")
+        if len(self._images) != len(self._masks):
+            raise ValueError("images and masks differ in number")
+
+    def __len__(self) -> int:
+        """Return the number of patches."""
+        return len(self._images)
+
+    def __reduce__(self) -> tuple[Callable[[Path], PatchCache], tuple[Path]]:
+        # A worker process maps the files again; pickling a map would copy all of its content.
+        return PatchCache, (self._folder,)
+
+    @property
+    def images(self) -> NDArray[Any]:
+        """All images, (N, C, H, W), in the dtype that they were decoded to; read-only."""
+        return self._images
+
+    @property
+    def masks(self) -> NDArray[np.uint8]:
+        """All masks, uint8 (N, H, W); read-only."""
+        return self._masks
+
+    def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return one patch, float32 (C, H, W) and uint8 (H, W), as copies."""
+        return np.array(self._images[index], dtype=np.float32), np.array(self._masks[index])
+
+
+def open_cache(
+    key: str,
+    count: int,
+    decode: Decode,
+    *,
+    slot: str,
+    progress: ProgressCallback | None = None,
+) -> PatchCache | None:
+    """Open the cache ``key``; decode all patches into it first if it does not exist.
+
+    The cache appears under its name when it is complete. The folder that a killed process leaves is removed by the next
+    one.
+
+    Args:
+        key: hexadecimal digest of everything that decides the content of the patches.
+        count: number of patches, at least 1.
+        decode: returns image (C, H, W) and mask uint8 (H, W) for an index; one shape and one dtype for all. Called from
+            several threads.
+        slot: identity of the patches, whatever their content; an older cache of the same slot is removed.
+        progress: called with the number of patches decoded and of all patches.
+
+    Returns:
+        The cache; None, with a :class:`DataWarning`, if it cannot be written. Patches are then decoded when they are
+        read.
+
+    Raises:
+        DataError: if patches differ in shape or dtype, and whatever ``decode`` raises.
+    """
+    home = cache_folder("patches")
+    final = home / key
+    with suppress(OSError, ValueError, EOFError):
+        return PatchCache(final)
+    try:
+        with _new_folder(home, final) as folder:
+            _write_patches(folder, count, decode, progress)
+            (folder / _ABOUT).write_text(encode_json(_About(slot, count)), encoding="utf-8")
+        cache = PatchCache(final)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        warnings.warn(
+            DataWarning(
+                f"{home}: decoded patches cannot be stored here ({reason}), so each is decoded whenever it is read. "
+                "Free some space, or set ZOO_CACHE to another folder"
+            ),
+            stacklevel=4,
+        )
+        return None
+    _remove_older(home, final, slot)
+    return cache
+
+
+@dataclass(frozen=True)
+class _About:
+    """Description of a cache, kept beside its arrays."""
+
+    slot: str = ""
+    patches: int = 0
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -93,131 +199,24 @@ def _sha256(path: Path) -> str:
         raise _unreadable(path, error) from error
 
 
-def _memory_file(paths: list[Path]) -> Path:
+def _digest_store(paths: list[Path]) -> Path:
     folder = os.path.commonpath([path.resolve().parent for path in paths])
-    return cache_folder("digests") / f"{hashlib.sha256(folder.encode()).hexdigest()[:16]}.json"
+    name = hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return cache_folder("digests") / f"{name}.json"
 
 
-def _recall(memory: Path) -> dict[str, tuple[_Stamp, str]]:
+def _stored_digests(store: Path) -> dict[str, tuple[_Stamp, str]]:
     try:
-        entries = json.loads(memory.read_text(encoding="utf-8"))
-        return {path: (_as_stamp(stamp), str(digest)) for path, (stamp, digest) in entries.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        # What was remembered is only a saving of time.
+        return read_json(store, dict[str, tuple[_Stamp, str]])
+    except (FileNotFoundError, ZooError):
         return {}
-
-
-def _as_stamp(values: list[int]) -> _Stamp:
-    size, modified, changed, inode = values
-    return int(size), int(modified), int(changed), int(inode)
-
-
-def _remember(memory: Path, entries: dict[str, tuple[_Stamp, str]]) -> None:
-    try:
-        write_text_atomic(memory, json.dumps(entries))
-    except ZooError:
-        # A cache folder that cannot be written to costs time at the next opening, and nothing else.
-        return
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=path)
 
 
-Decode = Callable[[int], tuple[NDArray[Any], NDArray[np.uint8]]]
-
-_IMAGES, _MASKS, _ABOUT = "images.npy", "masks.npy", "about.json"
-
-
-class PatchCache:
-    """Decoded patches, mapped into memory: reading one is a copy out of the page cache.
-
-    Args:
-        folder: of a finished cache.
-
-    Raises:
-        OSError, ValueError: if its files are missing or not whole.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._images: NDArray[Any] = np.load(folder / _IMAGES, mmap_mode="r")
-        self._masks: NDArray[np.uint8] = np.load(folder / _MASKS, mmap_mode="r")
-        if len(self._images) != len(self._masks):
-            raise ValueError("images and masks differ in number")
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __reduce__(self) -> tuple[Callable[[Path], PatchCache], tuple[Path]]:
-        # A worker process maps the files again; pickling a map would copy all that it shows.
-        return PatchCache, (self._folder,)
-
-    @property
-    def images(self) -> NDArray[Any]:
-        """All images, (N, C, H, W), in the dtype that :func:`open_cache` was given; read-only."""
-        return self._images
-
-    @property
-    def masks(self) -> NDArray[np.uint8]:
-        """All masks, uint8 (N, H, W); read-only."""
-        return self._masks
-
-    def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Give one patch, float32 (C, H, W) and uint8 (H, W); the caller owns both."""
-        return np.array(self._images[index], dtype=np.float32), np.array(self._masks[index])
-
-
-def open_cache(
-    key: str,
-    count: int,
-    decode: Decode,
-    *,
-    slot: str,
-    progress: Callable[[int, int], None] | None = None,
-) -> PatchCache | None:
-    """Give the cache ``key``; decode all patches into it first where there is none.
-
-    It appears under its name when it is whole: a run that is killed leaves a folder that the next one clears away.
-
-    Args:
-        key: hexadecimal digest of everything that decides what the patches are.
-        count: number of patches, at least 1.
-        decode: gives image (C, H, W) and mask uint8 (H, W) by index; one shape and one dtype for all. Called from
-            several threads.
-        slot: what the patches are, whatever their content; an older cache of the same slot is removed.
-        progress: called with the number of patches decoded and of all.
-
-    Returns:
-        The cache; None, with a :class:`DataWarning`, where it cannot be written: patches are then decoded when read.
-
-    Raises:
-        DataError: if patches differ in shape or dtype, or whatever ``decode`` raises.
-    """
-    home = cache_folder("patches")
-    final = home / key
-    with suppress(OSError, ValueError):
-        return PatchCache(final)
-    try:
-        with _workplace(home, final) as folder:
-            _write(folder, count, decode, progress)
-            (folder / _ABOUT).write_text(json.dumps({"slot": slot, "patches": count}), encoding="utf-8")
-        cache = PatchCache(final)
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        warnings.warn(
-            DataWarning(
-                f"{home}: decoded patches cannot be kept here ({reason}), so they are decoded at every reading. "
-                "Free some space, or set ZOO_CACHE to another folder"
-            ),
-            stacklevel=4,
-        )
-        return None
-    _remove_older(home, final, slot)
-    return cache
-
-
-def _write(folder: Path, count: int, decode: Decode, progress: Callable[[int, int], None] | None) -> None:
+def _write_patches(folder: Path, count: int, decode: Decode, progress: ProgressCallback | None) -> None:
     # Written in order and not through a map: on a full disk a map ends the process with a signal, a file with an error.
     with (folder / _IMAGES).open("wb") as images, (folder / _MASKS).open("wb") as masks:
         first: tuple[NDArray[Any], NDArray[np.uint8]] | None = None
@@ -229,7 +228,7 @@ def _write(folder: Path, count: int, decode: Decode, progress: Callable[[int, in
             for what, one, other in (("image", image, first[0]), ("mask", mask, first[1])):
                 if one.shape != other.shape or one.dtype != other.dtype:
                     raise DataError(
-                        f"the {what} of patch {done - 1} is {_words(one)}, and that of patch 0 is {_words(other)}",
+                        f"the {what} of patch {done - 1} is {_describe(one)}, but that of patch 0 is {_describe(other)}",
                         hint="All patches of a data set have one size and one dtype",
                     )
             images.write(np.ascontiguousarray(image).data)
@@ -245,27 +244,28 @@ def _decoded(count: int, decode: Decode) -> Iterator[tuple[NDArray[Any], NDArray
     workers = min(8, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:
         try:
-            # In slices, so that what waits to be written never holds more than a few patches.
+            # In slices, so that only a few decoded patches wait to be written.
             for start in range(0, count, 4 * workers):
                 yield from pool.map(decode, range(start, min(count, start + 4 * workers)))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _write_header(file: Any, one: NDArray[Any], count: int) -> None:
+def _write_header(file: IO[bytes], one: NDArray[Any], count: int) -> None:
     header = {"descr": np.lib.format.dtype_to_descr(one.dtype), "fortran_order": False, "shape": (count, *one.shape)}
     np.lib.format.write_array_header_2_0(file, header)
 
 
 @contextmanager
-def _workplace(home: Path, final: Path) -> Iterator[Path]:
+def _new_folder(home: Path, final: Path) -> Iterator[Path]:
+    """Create a temporary folder and rename it to ``final`` when the block ends without an error."""
     home.mkdir(parents=True, exist_ok=True)
-    _clear_away(home)
+    _remove_abandoned(home)
     folder = Path(tempfile.mkdtemp(dir=home, prefix=f".{socket.gethostname()}-{os.getpid()}-"))
     try:
         yield folder
         with suppress(OSError):
-            # There only when it is damaged: a whole one would have been taken.
+            # It exists only if it is damaged: a complete one would have been opened.
             shutil.rmtree(final)
         try:
             folder.rename(final)
@@ -277,18 +277,19 @@ def _workplace(home: Path, final: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _clear_away(home: Path) -> None:
-    """Remove what processes of this machine left that are no longer there."""
-    for folder in home.glob(f".{socket.gethostname()}-*"):
-        process = folder.name.removeprefix(f".{socket.gethostname()}-").partition("-")[0]
-        if process.isdigit() and not _runs(int(process)):
+def _remove_abandoned(home: Path) -> None:
+    """Remove the temporary folders of processes of this machine that have ended."""
+    prefix = f".{socket.gethostname()}-"
+    for folder in home.glob(f"{prefix}*"):
+        process = folder.name.removeprefix(prefix).partition("-")[0]
+        if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True
@@ -299,10 +300,10 @@ def _remove_older(home: Path, final: Path, slot: str) -> None:
     for about in home.glob(f"*/{_ABOUT}"):
         if about.parent == final:
             continue
-        with suppress(OSError, ValueError, AttributeError):
-            if json.loads(about.read_text(encoding="utf-8")).get("slot") == slot:
+        with suppress(OSError, ZooError):
+            if read_json(about, _About).slot == slot:
                 shutil.rmtree(about.parent, ignore_errors=True)
 
 
-def _words(values: NDArray[Any]) -> str:
-    return f"{' x '.join(map(str, values.shape))} {values.dtype}"
+def _describe(values: NDArray[Any]) -> str:
+    return f"{shape_text(values.shape)} {values.dtype}"

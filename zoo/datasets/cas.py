@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,19 +13,21 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets.arguments import Names, names_of, whole_of
+from zoo.datasets.arguments import Names, names_of
 from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.builtin import CAS as SPEC
 from zoo.datasets.download import absent
 from zoo.datasets.splits import Partition, by_group, random_split
-from zoo.datasets.stored import Origin, Progress, StoredPatchDataset
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, checked_options
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.files import cache_folder
+from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
 from zoo.rasters.reading import Raster, plain_patches, read_raster
-from zoo.registry.specs import check_options
 
 SOURCE = "https://doi.org/10.5281/zenodo.10294997"
+SIZE = 512
+_DECODING = 1
+_AGAIN = "Unpack the archive again"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ class Subset:
     """One archive of the data set.
 
     Attributes:
-        name: what users type.
-        folder: the archive's name without .zip; parentheses are full-width in some of them.
-        region: of the nine; images of one region may show the same ground.
+        name: name that users type.
+        folder: name of the archive without .zip; parentheses are full-width in some of them.
+        region: one of nine regions; images of one region may show the same ground.
         platform: "uav" or "satellite".
         pixel_size: side of a pixel in metres.
-        images: how many were published.
+        images: number of published images.
     """
 
     name: str
@@ -71,160 +73,62 @@ SUBSETS: tuple[Subset, ...] = (
 _BY_NAME = {subset.name: subset for subset in SUBSETS}
 
 
-def named(folder: str) -> Subset | None:
-    """Give the sub-dataset that a folder is called after, whatever its case and parentheses; None for another name."""
-    words = _words(folder)
-    fitting = [subset for subset in SUBSETS if _words(subset.name) <= words]
-    return max(fitting, key=lambda subset: len(_words(subset.name)), default=None)
-
-
-def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> dict[Subset, Path]:
-    """Find the folders that hold img and mask.
-
-    Args:
-        root: folder of the data set, with one folder a sub-dataset, or one of these folders itself.
-        wanted: names of sub-datasets; None for all that are there.
-        platform: "uav", "satellite" or "all".
-
-    Returns:
-        Folder of each sub-dataset, in the order of :data:`SUBSETS`.
-
-    Raises:
-        UnknownNameError: for a name that is none of the sixteen.
-        DataError: if none is there, or one that is wanted is not, saying where to get it and where to put it; if a
-            folder is called after none, or two after one.
-    """
-    for name in wanted or ():
-        if name not in _BY_NAME:
-            raise UnknownNameError("sub-dataset", name, _BY_NAME, where="option subsets")
-    found: dict[Subset, Path] = {}
-    for folder in _pairs(root, 3) if root.is_dir() else ():
-        subset = _subset_of(folder, root)
-        if subset in found:
-            raise DataError(
-                f"two folders are sub-dataset {subset.name!r}",
-                where=folder,
-                hint=f"The other is {found[subset]}; take one out",
-            )
-        found[subset] = folder
-    missing = [_BY_NAME[name] for name in wanted or () if _BY_NAME[name] not in found]
-    if missing or not found:
-        first = missing[0] if missing else SUBSETS[0]
-        raise absent(
-            "cas",
-            root,
-            expected=f"{first.folder}/img and {first.folder}/mask",
-            source=f"{SOURCE} (16 archives, non-commercial licence CC BY-NC 4.0: read it, zoo does not fetch them)",
-            how=f"unpack each archive into a folder of its name: unzip '{first.folder}.zip' -d '{first.folder}'",
-        )
-    chosen = {
-        subset: found[subset]
-        for subset in SUBSETS
-        if subset in found and (wanted is None or subset.name in wanted) and platform in ("all", subset.platform)
-    }
-    if not chosen:
-        raise DataError(
-            f"none of the sub-datasets is by {platform}", where=root, hint="Choose another platform or other subsets"
-        )
-    return chosen
-
-
-def pair_images(folder: Path) -> list[tuple[str, Path, Path]]:
-    """Give name, image and mask of each patch of a sub-dataset, in the order of names.
-
-    Raises:
-        DataError: if there are no images, or one has no mask.
-    """
-    images = {path.stem: path for path in _tiffs(_inside(folder, "img"))}
-    masks = {_plain(path.stem): path for path in _tiffs(_inside(folder, "mask"))}
-    if not images:
-        raise DataError("holds no TIFF", where=folder / "img", hint="Unpack the archive again")
-    without = [image for name, image in images.items() if _plain(name) not in masks]
-    if without:
-        raise DataError(
-            f"has no mask of its name ({len(without)} of {len(images)} images have none)",
-            where=without[0],
-            hint=f"Unpack the archive again; masks lie in {folder / 'mask'}",
-        )
-    return [(name, images[name], masks[_plain(name)]) for name in sorted(images)]
-
-
-def _words(text: str) -> frozenset[str]:
-    plain = text.casefold().replace("satellite", "sat").replace("_", " ")
-    return frozenset(re.findall(r"[a-z]+|\d+(?:\.\d+)?", plain))
-
-
-def _plain(stem: str) -> str:
-    return re.sub(r"[-_ ]?mask$", "", stem.casefold())
-
-
-def _pairs(folder: Path, depth: int) -> Iterator[Path]:
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if {"img", "mask"} <= {path.name.casefold() for path in below}:
-        yield folder
-    elif depth:
-        for path in below:
-            yield from _pairs(path, depth - 1)
-
-
-def _subset_of(folder: Path, root: Path) -> Subset:
-    inside = folder.relative_to(root).parts
-    for name in reversed(inside or (root.resolve().name,)):
-        if (subset := named(name)) is not None:
-            return subset
-    raise DataError(
-        "holds img and mask, and is called after none of the sixteen sub-datasets",
-        where=folder,
-        hint="Give it the name of its archive, such as " + ", ".join(repr(subset.folder) for subset in SUBSETS[:3]),
-    )
-
-
-def _inside(folder: Path, name: str) -> Path:
-    return next(path for path in folder.iterdir() if path.name.casefold() == name)
-
-
-def _tiffs(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.casefold() in (".tif", ".tiff"))
-
-
-SIZE = 512
-_DECODING = 1
-_AGAIN = "Unpack the archive again"
-
-
 class CAS(StoredPatchDataset):
     """RGB images of 512 x 512 pixels, by satellites and drones, of landslides in nine regions.
 
     Dataset features:
 
     * 20,865 images in 16 sub-datasets: 7,422 by satellites (0.5 to 5 m), 13,443 by drones (0.2 to 1 m)
-    * groups are the nine regions. Sub-datasets of one region are never parted: Moxitaidi and Moxi town are one town
-      seen in the same weeks, by drones at 0.2, 0.6 and 1 m and from a satellite, and the Longxi river, the Jiuzhai
-      valley and the Tiburon peninsula were seen twice each
+    * the group of a patch is its region, so that sub-datasets of one region stay in one split: Moxitaidi and Moxi town
+      are one town seen in the same weeks, by drones at 0.2, 0.6 and 1 m and from a satellite, and the Longxi river, the
+      Jiuzhai valley and the Tiburon peninsula were each seen twice
 
     Dataset format:
 
     * 16 archives, one folder each (``palu``, ``Moxi town (UAV-0.2m)``), with the folders img, label and mask
     * img: RGB TIFF; mask: TIFF of the same name, 0 background, 1 landslide; label (pictures of the masks) is not read
 
-    A mask of 0 and 255 is read as one of 0 and 1 [O]; other values are refused. Patches have no known place within
-    their region. There is no official split; ours keeps regions whole, and splits at random only where fewer than three
-    regions are there, which leaks: neighbouring images show the same landslides.
+    A mask of 0 and 255 is read like one of 0 and 1 [O]; other values are refused. The place of a patch within its
+    region is not known. There is no official split. This one keeps regions whole; with fewer than three regions it is
+    random, which leaks, because neighbouring images show the same landslides.
 
     If you use this dataset, cite Xu, Y., Ouyang, C., Xu, Q., Wang, D., Zhao, B. & Luo, Y. (2024), "CAS Landslide
     Dataset: a large-scale and multisensor dataset for deep learning-based landslide detection", Scientific Data 11, 12,
-    https://doi.org/10.1038/s41597-023-02847-z. Licence: CC BY-NC 4.0, and the terms of the providers of the images; for
-    this reason zoo does not fetch it. Get it from https://doi.org/10.5281/zenodo.10294997.
+    https://doi.org/10.1038/s41597-023-02847-z. Licence: CC BY-NC 4.0, and the terms of the providers of the images, so
+    zoo does not download the data. Get them from https://doi.org/10.5281/zenodo.10294997.
 
-    Published (README of the authors' repository HydroPML/Dataset4LandslideNets), as F1, UAV and satellite together:
-    MFFENet 93.608, DeepLabv3+ 93.563, FCN 85.864, U-Net 85.311. These are macro averages over landslide and background.
-    They must not stand beside an F1 (Dice) of the landslide class, which follows from the IoU printed with them:
-    88.94, 88.97, 76.36 and 75.09.
+    Published F1 (README of the authors' repository HydroPML/Dataset4LandslideNets), UAV and satellite together:
+    MFFENet 93.608, DeepLabv3+ 93.563, FCN 85.864, U-Net 85.311. These are macro averages over landslide and background
+    and cannot be compared with an F1 (Dice) of the landslide class. The IoU printed with them gives that F1: 88.94,
+    88.97, 76.36 and 75.09.
+
+    Args:
+        root: folder with the unpacked archives; None for ``datasets/cas`` in the cache folder.
+        split: "train", "val" or "test".
+        transforms: function that is applied to every sample.
+        subsets: names of sub-datasets ("palu,lombok"), or "all" for every one in ``root``.
+        platform: use only the images of this platform.
+        split_by: keep regions whole, or split at random; by default whole regions if there are at least three.
+        train_groups: regions of the training split ("palu,lombok").
+        val_groups: regions of the validation split; without them it is carved from training.
+        test_groups: regions of the test split; without them the regions that are left over.
+        seed: random seed of the split.
+        cache: keep decoded patches in the cache folder (21 GB for all); if false, decode them whenever they are read.
+        progress: called with the number of patches decoded and of all patches.
+
+    Raises:
+        DataError: if files are missing, damaged or not as published.
+        ConfigError: if options contradict each other.
+        UnknownNameError: if there is no such sub-dataset, region or split.
+
+    >>> data = CAS("CAS", "train", platform="uav", test_groups="jiuzhai")  # doctest: +SKIP
     """
 
+    name = "cas"
     citation: ClassVar[str] = SPEC.citation
     licence = SPEC.licence
 
+    @checked_options
     def __init__(
         self,
         root: str | os.PathLike[str] | None = None,
@@ -237,75 +141,50 @@ class CAS(StoredPatchDataset):
         train_groups: Names = None,
         val_groups: Names = None,
         test_groups: Names = None,
-        seed: int | str = 0,
+        seed: int = 0,
         cache: bool = True,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
-        """Open one split.
-
-        Args:
-            root: folder with the unpacked archives; None for zoo's cache folder.
-            split: "train", "val" or "test".
-            transforms: applied to every sample.
-            subsets: names of sub-datasets ("palu,lombok"), or "all" that are there.
-            platform: images taken by drones ("uav"), by satellites, or by both ("all").
-            split_by: "group" for whole regions, "random"; None for regions where there are at least three.
-            train_groups: regions of the training split.
-            val_groups: regions of the validation split; None to take them from the training regions.
-            test_groups: regions of the test split; None for those that remain.
-            seed: seed of the split.
-            cache: keep decoded patches on disk.
-            progress: called with the number of patches decoded and of all.
-
-        Raises:
-            DataError: if files are missing, damaged or not as published.
-            ConfigError: if options contradict each other.
-            UnknownNameError: for a sub-dataset, region or split that does not exist.
-        """
-        check_options(SPEC, {"platform": platform, "split_by": split_by})
-        if split not in SPLITS:
-            raise UnknownNameError("split", split, SPLITS)
-        self.root = cache_folder("datasets") / "cas" if root is None else Path(root)
-        self.split = split
-        self.transforms = transforms
+        self._begin(root, split, transforms, progress)
         self.bands = tuple(
             Band(name, "DN", description=f"{name}, as the provider scaled it") for name in ("red", "green", "blue")
         )
         wanted = names_of(subsets)
-        self._subsets = find_subsets(self.root, None if wanted in (None, ("all",)) else wanted, platform)
+        found = find_subsets(self.root, None if wanted in (None, ("all",)) else wanted, platform)
         files: dict[str, tuple[Path, Path]] = {}
         patches = []
         counts: dict[Subset, int] = {}
-        for subset, folder in self._subsets.items():
+        for subset, folder in found.items():
             pairs = pair_images(folder)
             counts[subset] = len(pairs)
             for stem, image, mask in pairs:
                 name = f"{subset.name}/{stem}"
                 files[name] = (image, mask)
                 patches.append(Patch(name, subset.region))
-        sizes = {subset.pixel_size for subset in self._subsets}
+        sizes = {subset.pixel_size for subset in found}
         self.pixel_size = sizes.pop() if len(sizes) == 1 else None
         named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
-        self.partition = _partition(patches, split_by, named, whole_of(seed, "seed"))
+        self.partition = _partition(patches, split_by, named, seed)
         self.patches = tuple(patches[index] for index in self.partition.of(split))
         self._files = [files[patch.name] for patch in self.patches]
         self.split_notes = (*self.partition.notes, *_notes(counts))
         self._verify()
         self._warn_of_missing(counts)
         with plain_patches():
-            self._store([Origin(pair) for pair in self._files], {"decoding": _DECODING}, cache=cache, progress=progress)
+            self._store([Origin(pair) for pair in self._files], {"decoding": _DECODING}, cache=cache)
 
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`.
 
-        The image keeps the dtype of its file, a quarter of float32 in the cache; :meth:`read` marks what is missing.
+        The image keeps the dtype of its file, which takes a quarter of float32 in the cache. :meth:`read` sets missing
+        pixels to NaN.
         """
         image_path, mask_path = self._files[index]
         raster = read_raster(image_path)
         if raster.image.shape != (3, SIZE, SIZE):
             bands, height, width = raster.image.shape
             raise DataError(
-                f"has {bands} bands of {height} x {width} pixels, as published 3 of {SIZE} x {SIZE}",
+                f"has {bands} bands of {height} x {width} pixels instead of 3 of {SIZE} x {SIZE}",
                 where=image_path,
                 hint=_AGAIN,
             )
@@ -320,78 +199,186 @@ class CAS(StoredPatchDataset):
         return image, mask
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
-        """Give one patch; see :meth:`zoo.datasets.base.PatchDataset.read`."""
+        """Return one patch; see :meth:`zoo.datasets.base.PatchDataset.read`."""
         with plain_patches():
             image, mask = super().read(index)
         image[:, mask == IGNORE] = np.nan
         return image, mask
 
     def _verify(self) -> None:
-        """Check that the split holds patches. What is in the files is checked when they are decoded."""
+        """Check that the split holds patches. The content of the files is checked when they are decoded."""
         if not self.patches:
             sizes = ", ".join(f"{name} {len(self.partition.of(name))}" for name in SPLITS)
             raise DataError(
                 f"the {self.split} split is empty ({sizes})", where=self.root, hint="Name other regions or subsets"
             )
 
-    def _warn_of_missing(self, counts: dict[Subset, int]) -> None:
+    def _warn_of_missing(self, counts: Mapping[Subset, int]) -> None:
         short = [
             f"{subset.name} {count} of {subset.images}" for subset, count in counts.items() if count < subset.images
         ]
         if short:
             warnings.warn(
                 DataWarning(
-                    f"{self.root}: fewer images than were published: {', '.join(short)}; results do not compare"
+                    f"{self.root}: fewer images than were published ({', '.join(short)}), so results cannot be "
+                    "compared with published figures"
                 ),
-                stacklevel=3,
+                stacklevel=4,
             )
+
+
+def named(folder: str) -> Subset | None:
+    """Return the sub-dataset that a folder is named after, in any case and with any parentheses; None otherwise."""
+    words = _words(folder)
+    fitting = [subset for subset in SUBSETS if _words(subset.name) <= words]
+    return max(fitting, key=lambda subset: len(_words(subset.name)), default=None)
+
+
+def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> dict[Subset, Path]:
+    """Find the folders that hold img and mask.
+
+    Args:
+        root: folder of the data set, with one folder for each sub-dataset, or one of these folders itself.
+        wanted: names of sub-datasets; None for all in ``root``.
+        platform: "uav", "satellite" or "all".
+
+    Returns:
+        Folder of each sub-dataset, in the order of :data:`SUBSETS`.
+
+    Raises:
+        UnknownNameError: if there is no sub-dataset of a name.
+        DataError: if none is found, a wanted one is missing, or a folder belongs to no sub-dataset or to one that has
+            a folder already.
+    """
+    for name in wanted or ():
+        if name not in _BY_NAME:
+            raise UnknownNameError("sub-dataset", name, _BY_NAME, where="option subsets")
+    found: dict[Subset, Path] = {}
+    for folder in _image_folders(root, 3) if root.is_dir() else ():
+        subset = _subset_of(folder, root)
+        if subset in found:
+            raise DataError(
+                f"two folders are named after the sub-dataset {subset.name!r}",
+                where=folder,
+                hint=f"The other is {found[subset]}; remove one of them",
+            )
+        found[subset] = folder
+    missing = [_BY_NAME[name] for name in wanted or () if _BY_NAME[name] not in found]
+    if missing or not found:
+        first = missing[0] if missing else SUBSETS[0]
+        raise absent(
+            "cas",
+            root,
+            expected=f"{first.folder}/img and {first.folder}/mask",
+            source=f"{SOURCE} (16 archives; the licence CC BY-NC 4.0 is non-commercial, so zoo does not download them)",
+            how=f"unpack each archive into a folder of its name: unzip '{first.folder}.zip' -d '{first.folder}'",
+        )
+    chosen = {
+        subset: found[subset]
+        for subset in SUBSETS
+        if subset in found and (wanted is None or subset.name in wanted) and platform in ("all", subset.platform)
+    }
+    if not chosen:
+        raise DataError(
+            f"no sub-dataset of platform {platform!r}", where=root, hint="Choose another platform or other subsets"
+        )
+    return chosen
+
+
+def pair_images(folder: Path) -> list[tuple[str, Path, Path]]:
+    """Return name, image and mask of each patch of a sub-dataset, sorted by name.
+
+    Raises:
+        DataError: if there are no images, or one has no mask.
+    """
+    images = {path.stem: path for path in _tiffs(folder, "img")}
+    masks = {_plain(path.stem): path for path in _tiffs(folder, "mask")}
+    if not images:
+        raise DataError("holds no TIFF", where=folder / "img", hint=_AGAIN)
+    without = [image for name, image in images.items() if _plain(name) not in masks]
+    if without:
+        raise DataError(
+            f"no mask of this name ({len(without)} of {len(images)} images have none)",
+            where=without[0],
+            hint=f"{_AGAIN}; the masks belong in {folder / 'mask'}",
+        )
+    return [(name, images[name], masks[_plain(name)]) for name in sorted(images)]
 
 
 def _mask(raster: Raster, path: Path) -> NDArray[np.uint8]:
     if raster.image.shape[1:] != (SIZE, SIZE):
         height, width = raster.image.shape[1:]
-        raise DataError(f"the mask is {height} x {width} pixels, as published {SIZE} x {SIZE}", where=path, hint=_AGAIN)
+        raise DataError(f"the mask is {height} x {width} pixels instead of {SIZE} x {SIZE}", where=path, hint=_AGAIN)
     first = raster.image[0]
     if any(not np.array_equal(first, band) for band in raster.image[1:]):
         raise DataError(
             "the mask is a coloured picture",
             where=path,
-            hint="The folders label and mask are mixed up; masks hold 0 and 1",
+            hint="Are the folders label and mask exchanged? Masks hold 0 and 1",
         )
-    values = set(np.unique(first).tolist())
-    if not (values <= {0, 1} or values <= {0, 255}):
-        odd = sorted(values - {0, 1})
-        raise DataError(
-            f"the mask holds {odd[0]:g}, and not only 0 and 1",
-            where=path,
-            hint=f"{_AGAIN}, or read it as a folder data set with mask_values",
-        )
-    return np.asarray(first > 0).astype(np.uint8)
+    hint = f"{_AGAIN}, or open it as a folder data set with mask_values"
+    return binary_mask(first, path, landslide=(1, 255), hint=hint)
 
 
 def _partition(
-    patches: list[Patch], split_by: str | None, named: dict[str, tuple[str, ...] | None], seed: int
+    patches: Sequence[Patch], split_by: str | None, named: Mapping[str, tuple[str, ...] | None], seed: int
 ) -> Partition:
     some = any(names is not None for names in named.values())
     if some and split_by == "random":
-        raise ConfigError("regions are named, and the split is random", hint="Leave one of the two out")
+        raise ConfigError("regions are named, but the split is random", hint="Give one of the two")
     regions = {patch.group for patch in patches}
     if some or split_by == "group" or (split_by is None and len(regions) >= 3):
         return by_group(patches, train=named["train"], val=named["val"], test=named["test"], seed=seed)
     return random_split(patches, seed=seed)
 
 
-def _notes(counts: dict[Subset, int]) -> tuple[str, ...]:
+def _notes(counts: Mapping[Subset, int]) -> tuple[str, ...]:
     by_region: dict[str, int] = {}
     for subset, count in counts.items():
         by_region[subset.region] = by_region.get(subset.region, 0) + count
     notes = [
-        f"images: {len(counts)} of {len(SUBSETS)} sub-datasets, by region "
+        f"images: {len(counts)} of {len(SUBSETS)} sub-datasets; by region: "
         + ", ".join(f"{region} {count}" for region, count in by_region.items())
     ]
     sizes = sorted({subset.pixel_size for subset in counts})
     if len(sizes) > 1:
-        notes.append("pixels: of " + ", ".join(f"{size:g}" for size in sizes) + " m, not brought to one size")
+        notes.append("pixels: of " + ", ".join(f"{size:g}" for size in sizes) + " m, not resampled to one size")
     if {"wenchuan", "longxi"} <= set(by_region):
         notes.append("leak: the Longxi river lies in the area of the Wenchuan earthquake, so the two may overlap")
     return tuple(notes)
+
+
+def _words(text: str) -> frozenset[str]:
+    plain = text.casefold().replace("satellite", "sat").replace("_", " ")
+    return frozenset(re.findall(r"[a-z]+|\d+(?:\.\d+)?", plain))
+
+
+def _plain(stem: str) -> str:
+    return re.sub(r"[-_ ]?mask$", "", stem.casefold())
+
+
+def _image_folders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders that hold img and mask."""
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if {"img", "mask"} <= {path.name.casefold() for path in below}:
+        yield folder
+    elif depth:
+        for path in below:
+            yield from _image_folders(path, depth - 1)
+
+
+def _subset_of(folder: Path, root: Path) -> Subset:
+    inside = folder.relative_to(root).parts
+    for name in reversed(inside or (root.resolve().name,)):
+        if (subset := named(name)) is not None:
+            return subset
+    raise DataError(
+        "holds img and mask, but is not named after one of the sixteen sub-datasets",
+        where=folder,
+        hint="Give it the name of its archive, such as " + ", ".join(repr(subset.folder) for subset in SUBSETS[:3]),
+    )
+
+
+def _tiffs(folder: Path, name: str) -> list[Path]:
+    inside = next(path for path in folder.iterdir() if path.name.casefold() == name)
+    return sorted(path for path in inside.iterdir() if path.suffix.casefold() in (".tif", ".tiff"))

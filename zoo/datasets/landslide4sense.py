@@ -11,23 +11,49 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from zoo.datasets.archives import unpack
-from zoo.datasets.arguments import Names, fractions_of, names_of, whole_of
-from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
+from zoo.datasets.arguments import Names, fractions_of, names_of
+from zoo.datasets.base import IGNORE, DataWarning, Patch, Transform
+from zoo.datasets.builtin import LANDSLIDE4SENSE
 from zoo.datasets.download import RemoteFile, absent, check_file, fetch
+from zoo.datasets.hdf5 import read_array
 from zoo.datasets.splits import FRACTIONS, Partition, by_block, by_group, random_split
-from zoo.datasets.stored import Origin, Progress, StoredPatchDataset
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite, checked_options
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.files import cache_folder
+from zoo.jobs import ProgressCallback
 from zoo.physics.arrays import FloatArray
 from zoo.physics.bands import PAPER_CHANNELS, Band
-from zoo.physics.indices import OptramEdges, OptramFit, ndbi, ndvi, ndwi, transformed_swir
+from zoo.physics.indices import ndbi, ndvi, ndwi
 from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, weighted_sum
+from zoo.physics.moisture import OptramEdges, OptramFit, transformed_swir
+
+SIZE = 128
+SOURCE = "https://zenodo.org/records/10463239"
+PUBLISHED = {"train": 3799, "val": 245, "test": 800}
+"""Patches of each official split [S]."""
+FOLDERS = {"train": "TrainData", "val": "ValidData", "test": "TestData"}
+ARCHIVES = {
+    # The record's page gives an MD5 for each file; only that of the training archive could be looked up.
+    split: RemoteFile(
+        f"{SOURCE}/files/{folder}.zip",
+        f"{folder}.zip",
+        md5="408f09247e3dd256458bc2f6e9edbffb" if split == "train" else None,
+    )
+    for split, folder in FOLDERS.items()
+}
+UNPACKED = {split: int(1.05 * count * (1_837_056 + 18_432)) + (1 << 20) for split, count in PUBLISHED.items()}
+"""Largest unpacked size of an archive in bytes: the size of the published files, plus 5 % and 1 MiB [O]."""
+
+SCENES: tuple[tuple[str, int, int], ...] = (("S1", 1, 41), ("S2", 3035, 15), ("S3", 3185, 11), ("S4", 3306, 26))
+"""Name, first number and number of columns of each scene of the training split [S].
+
+The release names no scenes. The patches are numbered in scan order, and the edges of neighbouring patches match on a
+grid with this number of columns: found from the DEM seams of all 3,799 patches, and confirmed by 1,980 known rows and
+columns in the tests. It is not known which scene is which area."""
 
 DIVISORS = MappingProxyType(
     {
@@ -47,19 +73,18 @@ DIVISORS = MappingProxyType(
         "DEM": 772.83144788,
     }
 )
-"""What each band was divided by, in digital numbers, degrees and metres [O].
+"""Divisor of each band, in digital numbers, degrees and metres [O].
 
 The authors publish no constants. In each of 14 genuine files every value times its divisor is a whole number to within
-1e-12, neighbouring values differ by one, and the divisor has eight decimals: it is what they divided by, most likely
-the band's mean over their scenes. :func:`to_physical` proves it anew on every patch that it converts."""
-
+1e-12, neighbouring values differ by one, and the divisor has eight decimals. So these are the divisors that the authors
+used, most likely the mean of each band over their scenes. :func:`to_physical` checks this on every patch that it
+converts."""
 NAMES: tuple[str, ...] = tuple(DIVISORS)
 
 REFLECTANCE = 10_000.0
 """Digital numbers of reflectance 1 in Sentinel-2 products before processing baseline 04.00 [S]. The images were taken
-before it, so there is no offset; B10 exists in level-1C products alone, so it is reflectance at the top of the
-atmosphere."""
-
+before it, so they have no offset. B10 exists only in level-1C products, so the values are reflectances at the top of
+the atmosphere."""
 _WAVELENGTHS = {
     "B1": "coastal aerosol, 443 nm",
     "B2": "blue, 490 nm",
@@ -77,7 +102,330 @@ _WAVELENGTHS = {
     "DEM": "ALOS PALSAR elevation",
 }
 _TOLERANCE = 0.02
-"""How far from a whole number a value may be [O]: float32 files differ by 0.003, other scalings by up to 0.5."""
+"""Largest distance of a value from a whole number [O]: float32 files differ by 0.003, other scalings by up to 0.5."""
+
+SAMPLED = 200
+"""Number of training patches, evenly spaced, that the calibration reads [O]."""
+_STEP = 4
+"""Every fourth row and column of them enters the ranges [O]."""
+_DARK = 0.1
+"""Near infrared reflectance below which a pixel is water or shadow and is left out of OPTRAM [O]: with such pixels the
+wet edge of genuine patches lies ten times too high and crosses the dry one."""
+_PERCENTILES = (0.5, 99.5)
+_USED: tuple[str, ...] = ("B3", "B4", "B8", "B11", "B12", "slope", "DEM")
+_MIRROR = {"train": "train", "val": "validation", "test": "test"}
+_IMAGE = re.compile(r"image_([0-9]{1,9})\.h5")
+
+Features = dict[str, FloatArray]
+
+
+class Landslide4Sense(StoredPatchDataset):
+    """Landslide4Sense: landslides of four areas in Sentinel-2 images, slope and elevation.
+
+    Dataset features:
+
+    * 3,799 training, 245 validation and 800 test patches of 128 x 128 pixels at about 10 m, from 2015 to 2021
+    * 14 bands: Sentinel-2 B1 to B12 (level 1C, top of the atmosphere), slope and DEM from ALOS PALSAR
+    * there is no B8A: the tenth band is B10, cirrus
+    * every band is divided by a constant; ``units="physical"`` gives reflectance, degrees and metres
+    * 2.3 % of the training pixels are landslide, in 58.7 % of the patches
+    * 114 training patches, all without a landslide, have a constant DEM and a slope of 0
+
+    Dataset format:
+
+    * one HDF5 file for each image (key "img", float64 128 x 128 x 14) and each mask (key "mask", uint8 128 x 128, 0 or
+      1)
+    * ``TrainData/{img,mask}``, ``ValidData/...``, ``TestData/...`` as in the competition and on Zenodo, or
+      ``images/{train,validation,test}`` and ``annotations/...`` as in the Hugging Face mirror
+    * the competition published masks of the training split only
+
+    Dataset source: https://zenodo.org/records/10463239 (CC BY 4.0)
+
+    Published figures: U-Net baseline on the validation split, precision 51.75, recall 65.50, F1 57.82 % (README of
+    https://github.com/iarai/Landslide4Sense-2022).
+
+    If you use this dataset, please cite https://doi.org/10.1109/TGRS.2022.3215209.
+
+    Args:
+        root: folder that holds ``TrainData`` and the others, or ``images`` and ``annotations``; None for
+            ``datasets/landslide4sense`` in the cache folder.
+        split: "train", "val" or "test".
+        transforms: function that is applied to every sample.
+        bands: "all", names ("B4,B3,B2,slope"), or "paper" for the seven channels SMI (OPTRAM), NDBI, NDVI, NDWI, slope,
+            DEM and LSI (without rain), calibrated on the training patches.
+        units: "published" for the values of the files, "physical" for reflectance, degrees and metres.
+        labels: "required" refuses a split without masks, "optional" opens it with masks that are ignored everywhere.
+        split_by: use the official splits, or divide the 3,799 training patches, whose scenes and places are known; by
+            default "group" if scenes are named, else "official".
+        train_groups: scenes of the training split ("S1,S2").
+        val_groups: scenes of the validation split; without them it is carved from the training scenes.
+        test_groups: scenes of the test split; without them the scenes that are left over.
+        fractions: shares of train, val and test where scenes do not decide.
+        block: side of a block, or number of columns of a strip, in patches; by default chosen from the data.
+        guard: distance in patches that the splits keep from each other.
+        seed: random seed of the split.
+        download: download and unpack missing files from Zenodo (3.1 GB, 9 GB unpacked).
+        checksum: compare the archives in ``root`` with their published checksums.
+        cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
+        progress: called with the number of items done and of all: mebibytes of a download, then patches decoded.
+
+    Raises:
+        DataError: if files are missing, damaged or not as published.
+        ConfigError: if options are out of range or contradict each other.
+        UnknownNameError: if there is no such band, scene or split.
+
+    >>> data = Landslide4Sense("L4S", "train", bands="B4,B3,B2", units="physical")  # doctest: +SKIP
+    """
+
+    name = "landslide4sense"
+    citation: ClassVar[str] = (
+        "Ghorbanzadeh, O., Xu, Y., Ghamisi, P., Kopp, M., Kreil, D. (2022). Landslide4Sense: Reference Benchmark Data "
+        "and Deep Learning Models for Landslide Detection. IEEE TGRS 60, 1-17, doi:10.1109/TGRS.2022.3215209"
+    )
+    licence = LANDSLIDE4SENSE.licence
+    pixel_size = 10.0
+
+    @checked_options
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str = "train",
+        transforms: Transform | None = None,
+        *,
+        bands: str | Sequence[str] = "all",
+        units: Literal["published", "physical"] = "published",
+        labels: Literal["required", "optional"] = "required",
+        split_by: Literal["official", "group", "block", "column", "random"] | None = None,
+        train_groups: Names = None,
+        val_groups: Names = None,
+        test_groups: Names = None,
+        fractions: str | Sequence[float] = FRACTIONS,
+        block: int | None = None,
+        guard: int = 1,
+        seed: int = 0,
+        download: bool = False,
+        checksum: bool = False,
+        cache: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        self._begin(root, split, transforms, progress)
+        self._names = parse_bands(bands)
+        self._units = units
+        self._labels = labels
+        self._download = download
+        self._checksum = checksum
+        self.bands = _describe_bands(self._names, units)
+        named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
+        manner = _choose_manner(split_by, named)
+        self._source = split if manner == "official" else "train"
+        self._verify()
+        files = self._find()
+        patches = [_patch(self._source, number) for number in files.numbers]
+        if manner == "official":
+            indices: Sequence[int] = range(len(patches))
+            training: Sequence[int] = ()
+            notes: tuple[str, ...] = ("split: as published",)
+            if split != "train":
+                notes += ("leak: the scenes of this split are not published, so it may touch training patches",)
+        else:
+            partition = _divide(patches, manner, named, fractions_of(fractions), block, guard, seed)
+            indices, training, notes = partition.of(split), partition.train, partition.notes
+        if not indices:
+            raise DataError(
+                f"the {split} split is empty", where=self.root, hint="Name other scenes, or use smaller blocks"
+            )
+        self._calibration: Calibration | None = None
+        if self._names is None:
+            images = files.images if self._source == "train" else find_split(self.root, "train").images
+            self._calibration = calibrate([images[index] for index in training] if training else images)
+        self._images = tuple(files.images[index] for index in indices)
+        self._masks = None if files.masks is None else tuple(files.masks[index] for index in indices)
+        self.patches = tuple(patches[index] for index in indices)
+        self.split_notes = (*self._describe(files), *notes)
+        pairs = [(image,) for image in self._images] if self._masks is None else zip(self._images, self._masks)
+        settings = {
+            "decoding": 1,
+            "bands": None if self._names is None else list(self._names),
+            "units": units,
+            "calibration": None if self._calibration is None else self._calibration.to_dict(),
+        }
+        self._store([Origin(tuple(pair)) for pair in pairs], settings, cache=cache)
+        self._look_for_landslides()
+
+    def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
+        path = self._images[index]
+        published = read_image(path)
+        image: NDArray[Any]
+        if self._calibration is not None:
+            image = paper_channels(published, self._calibration, path)
+        else:
+            assert self._names is not None
+            image = published if self._names == NAMES else published[[NAMES.index(name) for name in self._names]]
+            if self._units == "physical":
+                image = to_physical(image, self._names, path)
+        if self._masks is None:
+            mask = np.full(published.shape[1:], IGNORE, np.uint8)
+        else:
+            mask = binary_mask(read_array(self._masks[index], "mask", (SIZE, SIZE)), self._masks[index])
+        return np.ascontiguousarray(image, dtype=np.float32), mask
+
+    def _verify(self) -> None:
+        """Check that the needed splits are there; unpack or download them if that was asked for.
+
+        Raises:
+            DataError: if a split is missing, or an archive is not the published one.
+        """
+        needed = {self._source, "train"} if self._names is None else {self._source}
+        for split in sorted(needed):
+            archive = self.root / ARCHIVES[split].name
+            if self._checksum:
+                self._check_archive(split, archive)
+            if any(images.is_dir() for _, images, _ in _places(self.root, split)):
+                continue
+            if not archive.is_file():
+                if not self._download:
+                    find_split(self.root, split)
+                fetch(ARCHIVES[split], self.root, self._show_bytes)
+            unpack(
+                archive,
+                self.root / FOLDERS[split],
+                strip_top=FOLDERS[split],
+                progress=self._show_bytes,
+                max_bytes=UNPACKED[split],
+            )
+
+    def _check_archive(self, split: str, archive: Path) -> None:
+        if ARCHIVES[split].digest is None:
+            warnings.warn(
+                DataWarning(f"{archive.name}: its published checksum is not known here, so it was not checked"),
+                stacklevel=5,
+            )
+        elif archive.is_file():
+            check_file(ARCHIVES[split], archive)
+        elif not self._download:
+            warnings.warn(
+                DataWarning(f"{archive}: the archive is missing, so its checksum was not checked"), stacklevel=5
+            )
+
+    def _find(self) -> SplitFiles:
+        split = self._source
+        files = find_split(self.root, split)
+        if files.masks is None and self._labels == "required":
+            others = "" if split == "train" else ", or split_by=group to divide the training patches"
+            raise DataError(
+                f"the {split} split has no masks here, so it cannot be used for training or evaluation",
+                where=files.folder,
+                hint=f"Get {FOLDERS[split]}.zip from {SOURCE}, pass labels=optional to read images alone{others}",
+            )
+        if len(files.images) != PUBLISHED[split]:
+            warnings.warn(
+                DataWarning(
+                    f"{files.folder}: {len(files.images)} of the {PUBLISHED[split]} published {split} patches are here,"
+                    " so results cannot be compared with published figures"
+                ),
+                stacklevel=4,
+            )
+        return files
+
+    def _describe(self, files: SplitFiles) -> tuple[str, ...]:
+        notes = [f"files: {len(files.images)} of {PUBLISHED[self._source]} patches, layout of the {files.layout}"]
+        if files.masks is None:
+            notes.append("masks: there are none; every pixel is ignored")
+        elif files.layout == "mirror" and self._source != "train":
+            notes.append("masks: the mirror does not state the source of the masks of this split")
+        if self._names is None:
+            notes.append("bands: SMI is OPTRAM of B12, LSI has no rain; both are calibrated on training patches")
+        return tuple(notes)
+
+    def _look_for_landslides(self) -> None:
+        if self._masks is None or self._has_landslides():
+            return
+        problem = f"no mask of the {self.split} split ({len(self)} patches) holds a landslide"
+        if self.split == "train":
+            raise DataError(problem, where=self._masks[0].parent, hint="A model cannot learn from it; use more patches")
+        warnings.warn(DataWarning(f"{self._masks[0].parent}: {problem}; Dice is not defined there"), stacklevel=4)
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of one official split.
+
+    Attributes:
+        layout: "competition" or "mirror".
+        folder: folder of the images.
+        numbers: number of each patch in its file name, ascending.
+        images: images in the order of ``numbers``.
+        masks: masks in the order of ``numbers``; None if the split has none.
+    """
+
+    layout: str
+    folder: Path
+    numbers: tuple[int, ...]
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...] | None
+
+
+def find_split(root: Path, split: str) -> SplitFiles:
+    """Find the files of one official split; the layout of the competition is preferred to that of the mirror.
+
+    Args:
+        root: folder that holds ``TrainData`` and the others, or ``images`` and ``annotations``.
+        split: "train", "val" or "test".
+
+    Raises:
+        DataError: if there is no such split, it is empty, or some of its images have a mask and others have none.
+    """
+    for layout, folder, mask_folder in _places(root, split):
+        if not folder.is_dir():
+            continue
+        again = f"Unpack {FOLDERS[split]}.zip of {SOURCE} again"
+        found = sorted((int(name[1]), path) for path in folder.iterdir() if (name := _IMAGE.fullmatch(path.name)))
+        if not found:
+            raise DataError("there is no image_1.h5 or other image", where=folder, hint=again)
+        numbers = tuple(number for number, _ in found)
+        if len(set(numbers)) < len(numbers):
+            raise DataError(f"two images have the number {max(numbers, key=numbers.count)}", where=folder)
+        # By name: the mirror's annotations/train holds five image files among its masks.
+        masks = tuple(mask_folder / path.name.replace("image_", "mask_") for _, path in found)
+        missing = [mask for mask in masks if not mask.is_file()]
+        if missing and len(missing) < len(masks):
+            raise DataError(
+                f"{len(missing)} of {len(masks)} masks are missing; the first is {missing[0].name}",
+                where=mask_folder,
+                hint=again,
+            )
+        return SplitFiles(layout, folder, numbers, tuple(path for _, path in found), None if missing else masks)
+    raise absent(
+        "landslide4sense",
+        root,
+        expected=f"{FOLDERS[split]}/img and no images/{_MIRROR[split]}",
+        source=SOURCE,
+        how=f"put {FOLDERS[split]}.zip into this folder, or add --data-option download=true; see "
+        "docs/datasets/landslide4sense.md",
+    )
+
+
+def place_of(number: int) -> tuple[str, int, int]:
+    """Return scene, row and column of a training patch."""
+    scene, first, columns = max((entry for entry in SCENES if entry[1] <= number), key=lambda entry: entry[1])
+    return scene, (number - first) // columns, (number - first) % columns
+
+
+def read_image(path: Path) -> NDArray[np.float64]:
+    """Read one image.
+
+    Returns:
+        float64 (14, 128, 128), values as published.
+
+    Raises:
+        DataError: if the file is damaged or not as published.
+    """
+    image = np.moveaxis(read_array(path, "img", (SIZE, SIZE, len(NAMES))), -1, 0).astype(np.float64, copy=False)
+    check_finite(
+        image, NAMES, path, hint="The published images have no missing values; unpack the archive again"
+    )
+    return image
 
 
 def parse_bands(bands: str | Sequence[str]) -> tuple[str, ...] | None:
@@ -87,11 +435,11 @@ def parse_bands(bands: str | Sequence[str]) -> tuple[str, ...] | None:
         bands: "all", "paper", "B4,B3,B2", or a sequence of names.
 
     Returns:
-        Names in the order asked for; None for the paper's channels.
+        Names in the given order; None for the channels of the paper.
 
     Raises:
-        UnknownNameError: for a band that does not exist.
-        ConfigError: for none at all, one named twice, or B8A.
+        UnknownNameError: if there is no such band.
+        ConfigError: if there are no names, one occurs twice, or one is B8A.
     """
     if isinstance(bands, str):
         if bands.strip().lower() == "paper":
@@ -119,31 +467,20 @@ def parse_bands(bands: str | Sequence[str]) -> tuple[str, ...] | None:
     return tuple(chosen)
 
 
-def describe_bands(names: Sequence[str] | None, units: str) -> tuple[Band, ...]:
-    """Give the bands of an image with honest units.
-
-    Args:
-        names: as :func:`parse_bands` gives them.
-        units: "published" or "physical"; the paper's channels have their own.
-    """
-    if names is None:
-        return PAPER_CHANNELS
-    return tuple(_physical(name) if units == "physical" else _published(name) for name in names)
-
-
 def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object) -> NDArray[np.float64]:
     """Undo the scaling of some bands.
 
     Args:
         image: (C, H, W) as published, the bands of ``names`` in that order.
-        names: of the bands.
+        names: names of the bands.
         where: the file, for errors.
 
     Returns:
-        float64 (C, H, W): reflectance at the top of the atmosphere, 1; slope, degrees; elevation, m.
+        float64 (C, H, W): reflectance at the top of the atmosphere (0 to about 1), slope in degrees, elevation in
+        metres.
 
     Raises:
-        DataError: if the values are not whole numbers over the divisors, so that their scaling is not known.
+        DataError: if the values are not whole numbers over the divisors, so that their scaling is unknown.
     """
     divisors = np.array([DIVISORS[name] for name in names])[:, None, None]
     numbers = image * divisors
@@ -151,7 +488,7 @@ def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object)
     wrong = np.abs(numbers - whole).max(axis=(1, 2)) > _TOLERANCE
     if wrong.any():
         raise DataError(
-            f"band {names[int(np.argmax(wrong))]} is not scaled as in the published files, so its unit is not known",
+            f"band {names[int(np.argmax(wrong))]} is not scaled as in the published files, so its unit is unknown",
             where=where,
             hint="Use units=published, or the files as they were published",
         )
@@ -159,223 +496,26 @@ def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object)
     return np.asarray(whole / counts, dtype=np.float64)
 
 
-def _published(name: str) -> Band:
-    unit = {"slope": "degree", "DEM": "m"}.get(name, "DN")
-    # A value of 1 is so many digital numbers: that is its unit, and no reflectance.
-    return Band(name, f"{DIVISORS[name]:g} {unit}", description=f"{_WAVELENGTHS[name]}, divided by {DIVISORS[name]}")
-
-
-def _physical(name: str) -> Band:
-    if name == "slope":
-        return Band(name, "degree", 0.0, 90.0, description=_WAVELENGTHS[name])
-    if name == "DEM":
-        return Band(name, "m", -450.0, 8900.0, description=_WAVELENGTHS[name])
-    return Band(name, "1", valid_min=0.0, description=f"{_WAVELENGTHS[name]}, reflectance at the top of the atmosphere")
-
-
-SIZE = 128
-PUBLISHED = {"train": 3799, "val": 245, "test": 800}
-"""Patches of each official split [S]."""
-FOLDERS = {"train": "TrainData", "val": "ValidData", "test": "TestData"}
-_MIRROR = {"train": "train", "val": "validation", "test": "test"}
-SOURCE = "https://zenodo.org/records/10463239"
-ARCHIVES = {
-    # The record's page gives an MD5 for each file; only that of the training archive could be looked up.
-    split: RemoteFile(
-        f"{SOURCE}/files/{folder}.zip",
-        f"{folder}.zip",
-        md5="408f09247e3dd256458bc2f6e9edbffb" if split == "train" else None,
-    )
-    for split, folder in FOLDERS.items()
-}
-UNPACKED = {split: int(1.05 * count * (1_837_056 + 18_432)) + (1 << 20) for split, count in PUBLISHED.items()}
-"""Bytes that an archive may unpack to: those of the published files, and 5 % and a mebibyte more [O]."""
-
-SCENES: tuple[tuple[str, int, int], ...] = (("S1", 1, 41), ("S2", 3035, 15), ("S3", 3185, 11), ("S4", 3306, 26))
-"""Name, first number and columns of each scene of the training split [S].
-
-The release names no scenes. The patches are numbered in scan order, and the edges of neighbouring patches match on a
-grid of so many columns: found from the DEM seams of all 3,799 patches, and confirmed by the 1,980 rows and columns that
-the tests hold it against. Which scene is which area is not known."""
-
-_IMAGE = re.compile(r"image_(\d+)\.h5")
-
-
-@dataclass(frozen=True)
-class SplitFiles:
-    """The files of one official split.
-
-    Attributes:
-        layout: "competition" or "mirror".
-        folder: of the images.
-        numbers: of the patches, as their files are named, ascending.
-        images: in the order of ``numbers``.
-        masks: likewise; None where the split comes without.
-    """
-
-    layout: str
-    folder: Path
-    numbers: tuple[int, ...]
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...] | None
-
-
-def is_there(root: Path, split: str) -> bool:
-    """Say whether the images of an official split are below ``root``, in either layout."""
-    return any(images.is_dir() for _, images, _ in _places(root, split))
-
-
-def find_split(root: Path, split: str) -> SplitFiles:
-    """Find the files of one official split; the competition's layout goes before the mirror's.
-
-    Args:
-        root: folder that holds ``TrainData`` and its like, or ``images`` and ``annotations``.
-        split: "train", "val" or "test".
-
-    Raises:
-        DataError: if there is no such split, it is empty, or some of its images have a mask and others none.
-    """
-    for layout, folder, mask_folder in _places(root, split):
-        if not folder.is_dir():
-            continue
-        found = sorted((int(name[1]), path) for path in folder.iterdir() if (name := _IMAGE.fullmatch(path.name)))
-        if not found:
-            raise DataError(
-                "no file is called image_1.h5 or the like",
-                where=folder,
-                hint=f"Unpack {FOLDERS[split]}.zip of {SOURCE} anew",
-            )
-        numbers = tuple(number for number, _ in found)
-        if len(set(numbers)) < len(numbers):
-            raise DataError(f"two images have the number {max(numbers, key=numbers.count)}", where=folder)
-        # By name: the mirror's annotations/train holds five image files among its masks.
-        masks = tuple(mask_folder / path.name.replace("image_", "mask_") for _, path in found)
-        missing = [mask for mask in masks if not mask.is_file()]
-        if missing and len(missing) < len(masks):
-            raise DataError(
-                f"{len(missing)} of {len(masks)} masks are missing; the first is {missing[0].name}",
-                where=mask_folder,
-                hint=f"Unpack {FOLDERS[split]}.zip of {SOURCE} anew",
-            )
-        return SplitFiles(layout, folder, numbers, tuple(path for _, path in found), None if missing else masks)
-    raise absent(
-        "landslide4sense",
-        root,
-        expected=f"{FOLDERS[split]}/img and no images/{_MIRROR[split]}",
-        source=SOURCE,
-        how=f"put {FOLDERS[split]}.zip into this folder, or add --data-option download=true; see "
-        "docs/datasets/landslide4sense.md",
-    )
-
-
-def place_of(number: int) -> tuple[str, int, int]:
-    """Give scene, row and column of a training patch by its number."""
-    scene, first, columns = max((entry for entry in SCENES if entry[1] <= number), key=lambda entry: entry[1])
-    return scene, (number - first) // columns, (number - first) % columns
-
-
-def read_image(path: Path) -> NDArray[np.float64]:
-    """Read one image.
-
-    Returns:
-        float64 (14, 128, 128), values as published.
-
-    Raises:
-        DataError: if the file is damaged or not as published.
-    """
-    values = _read(path, "img", (SIZE, SIZE, len(NAMES)))
-    if values.dtype.kind not in "fiu":
-        raise DataError(f"the image holds {values.dtype}, not numbers", where=path)
-    if not np.isfinite(values).all():
-        row, column, band = (int(place) for place in np.argwhere(~np.isfinite(values))[0])
-        raise DataError(
-            f"band {NAMES[band]} is not finite at row {row}, column {column}",
-            where=path,
-            hint="The published images have no missing values; unpack the archive anew",
-        )
-    return np.moveaxis(values, -1, 0).astype(np.float64, copy=False)
-
-
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Read one mask.
-
-    Returns:
-        uint8 (128, 128), 0 background, 1 landslide.
-
-    Raises:
-        DataError: if the file is damaged or not as published.
-    """
-    values = _read(path, "mask", (SIZE, SIZE))
-    wrong = ~np.isin(values, (0, 1))
-    if wrong.any():
-        row, column = (int(place) for place in np.argwhere(wrong)[0])
-        raise DataError(
-            f"the mask holds {values[row, column]} at row {row}, column {column}; a mask holds 0 and 1", where=path
-        )
-    return values.astype(np.uint8)
-
-
-def _places(root: Path, split: str) -> tuple[tuple[str, Path, Path], ...]:
-    competition, mirror = root / FOLDERS[split], _MIRROR[split]
-    return (
-        ("competition", competition / "img", competition / "mask"),
-        ("mirror", root / "images" / mirror, root / "annotations" / mirror),
-    )
-
-
-def _read(path: Path, key: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        with h5py.File(path, "r") as file:
-            if key not in file or not isinstance(file[key], h5py.Dataset):
-                keys = ", ".join(sorted(file)) or "nothing"
-                raise DataError(f"there is no array {key!r} in this file; it holds {keys}", where=path)
-            if file[key].shape != shape:
-                raise DataError(f"array {key!r} is {_words(file[key].shape)} instead of {_words(shape)}", where=path)
-            values: NDArray[Any] = file[key][...]
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            "this is no whole HDF5 file", where=path, hint="It was cut or damaged; unpack the archive anew"
-        ) from error
-    return values
-
-
-def _words(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape)) or "a single value"
-
-
-SAMPLED = 200
-"""Training patches, evenly spaced, that the calibration reads [O]."""
-_STEP = 4
-"""Every so many rows and columns of them count towards the ranges [O]."""
-_DARK = 0.1
-"""Near infrared reflectance below which a pixel is water or shadow and says nothing of soil [O]: in genuine patches the
-wet edge lies ten times too high with them, and crosses the dry one."""
-_PERCENTILES = (0.5, 99.5)
-_USED: tuple[str, ...] = ("B3", "B4", "B8", "B11", "B12", "slope", "DEM")
-
-Features = dict[str, FloatArray]
-
-
 @dataclass(frozen=True)
 class Calibration:
-    """What SMI and LSI need to know of a whole region, taken from training patches alone.
+    """Regional constants of SMI and LSI, from training patches alone.
 
     Attributes:
         edges: dry and wet edge of OPTRAM.
-        ranges: of the features of LSI, from the 0.5th to the 99.5th percentile.
+        ranges: range of each feature of the LSI, from the 0.5th to the 99.5th percentile.
     """
 
     edges: OptramEdges
     ranges: Mapping[str, FeatureRange]
 
     def to_dict(self) -> dict[str, object]:
-        """Give the numbers as JSON can hold them."""
+        """Return the numbers as JSON values, for the fingerprint."""
         ranges = {name: [feature.low, feature.high] for name, feature in self.ranges.items()}
         return {"edges": self.edges.to_dict(), "ranges": ranges}
 
 
 def calibrate(images: Sequence[Path]) -> Calibration:
-    """Fit the edges of OPTRAM and the ranges of the LSI's features.
+    """Fit the edges of OPTRAM and the ranges of the features of the LSI.
 
     Args:
         images: files of the training patches.
@@ -397,7 +537,7 @@ def calibrate(images: Sequence[Path]) -> Calibration:
     for name in PAPER_WEIGHTS:
         low, high = np.nanpercentile(np.concatenate([features[name].ravel() for features, _ in kept]), _PERCENTILES)
         if not low < high:
-            raise DataError(f"{name} is the same everywhere in the training patches, so LSI cannot be scaled")
+            raise DataError(f"{name} is constant over the training patches, so LSI cannot be scaled")
         ranges[name] = FeatureRange(float(low), float(high))
     return Calibration(edges, ranges)
 
@@ -405,16 +545,16 @@ def calibrate(images: Sequence[Path]) -> Calibration:
 def paper_channels(image: NDArray[np.float64], calibration: Calibration, where: object) -> NDArray[np.float32]:
     """Compute SMI, NDBI, NDVI, NDWI, slope, DEM and LSI.
 
-    SMI is OPTRAM (B12 over NDVI), as NDMI would be NDBI with the other sign. LSI has no rainfall, which the data set
-    lacks: equation 4 with R_m = 1.
+    SMI is OPTRAM (B12 over NDVI), because NDMI would be NDBI with the other sign. The data set has no rainfall, so LSI
+    is equation 4 with R_m = 1.
 
     Args:
         image: (14, H, W), as published.
-        calibration: of the training patches.
+        calibration: constants from the training patches.
         where: the file, for errors.
 
     Returns:
-        float32 (7, H, W) in the units of :data:`zoo.physics.bands.PAPER_CHANNELS`; NaN where a quotient means nothing.
+        float32 (7, H, W) in the units of :data:`zoo.physics.bands.PAPER_CHANNELS`; NaN where a quotient is undefined.
 
     Raises:
         DataError: if the values are not scaled as in the published files.
@@ -426,7 +566,7 @@ def paper_channels(image: NDArray[np.float64], calibration: Calibration, where: 
 
 
 def _features(image: NDArray[np.float64], where: object) -> tuple[Features, FloatArray, FloatArray]:
-    """Give all features but SMI, the transformed B12 that it is made from, and the near infrared."""
+    """Return all features but SMI, the transformed B12 that SMI is made from, and the near infrared."""
     physical = to_physical(image[[NAMES.index(name) for name in _USED]], _USED, where)
     green, red, nir, swir, far_swir, slope, dem = physical
     features: Features = {
@@ -439,256 +579,33 @@ def _features(image: NDArray[np.float64], where: object) -> tuple[Features, Floa
     return features, transformed_swir(far_swir), nir
 
 
-_SPLIT_BY = ("official", "group", "block", "column", "random")
+def _describe_bands(names: Sequence[str] | None, units: str) -> tuple[Band, ...]:
+    if names is None:
+        return PAPER_CHANNELS
+    return tuple(_physical(name) if units == "physical" else _published(name) for name in names)
 
 
-class Landslide4Sense(StoredPatchDataset):
-    """Landslide4Sense: landslides of four areas in Sentinel-2, slope and elevation.
+def _published(name: str) -> Band:
+    unit = {"slope": "degree", "DEM": "m"}.get(name, "DN")
+    # A value of 1 stands for so many digital numbers, degrees or metres: the divisor is part of the unit.
+    return Band(name, f"{DIVISORS[name]:g} {unit}", description=f"{_WAVELENGTHS[name]}, divided by {DIVISORS[name]}")
 
-    Dataset features:
 
-    * 3,799 training, 245 validation and 800 test patches of 128 x 128 pixels at about 10 m, from 2015 to 2021
-    * 14 bands: Sentinel-2 B1 to B12 (level 1C, top of the atmosphere), slope and DEM from ALOS PALSAR
-    * there is no B8A: the tenth band is B10, cirrus
-    * every band is divided by a constant; ``units="physical"`` gives reflectance, degrees and metres
-    * 2.3 % of the training pixels are landslide, in 58.7 % of the patches
-    * 114 training patches, all without a landslide, have a constant DEM and a slope of 0
+def _physical(name: str) -> Band:
+    if name == "slope":
+        return Band(name, "degree", 0.0, 90.0, description=_WAVELENGTHS[name])
+    if name == "DEM":
+        return Band(name, "m", -450.0, 8900.0, description=_WAVELENGTHS[name])
+    return Band(name, "1", valid_min=0.0, description=f"{_WAVELENGTHS[name]}, reflectance at the top of the atmosphere")
 
-    Dataset format:
 
-    * one HDF5 file an image (key "img", float64 128 x 128 x 14) and a mask (key "mask", uint8 128 x 128, 0 or 1)
-    * ``TrainData/{img,mask}``, ``ValidData/...``, ``TestData/...`` as the competition and Zenodo have it, or
-      ``images/{train,validation,test}`` and ``annotations/...`` as the Hugging Face mirror has it
-    * the competition gave masks of the training split alone
-
-    Dataset source: https://zenodo.org/records/10463239 (CC BY 4.0)
-
-    Published figures: U-Net baseline on the validation split, precision 51.75, recall 65.50, F1 57.82 % (README of
-    https://github.com/iarai/Landslide4Sense-2022).
-
-    If you use this dataset, please cite https://doi.org/10.1109/TGRS.2022.3215209.
-    """
-
-    citation: ClassVar[str] = (
-        "Ghorbanzadeh, O., Xu, Y., Ghamisi, P., Kopp, M., Kreil, D. (2022). Landslide4Sense: Reference Benchmark Data "
-        "and Deep Learning Models for Landslide Detection. IEEE TGRS 60, 1-17, doi:10.1109/TGRS.2022.3215209"
+def _places(root: Path, split: str) -> tuple[tuple[str, Path, Path], ...]:
+    """Return layout, folder of images and folder of masks, for both layouts."""
+    competition, mirror = root / FOLDERS[split], _MIRROR[split]
+    return (
+        ("competition", competition / "img", competition / "mask"),
+        ("mirror", root / "images" / mirror, root / "annotations" / mirror),
     )
-    licence = "CC-BY-4.0"
-    pixel_size = 10.0
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        split: str = "train",
-        transforms: Transform | None = None,
-        *,
-        bands: str | Sequence[str] = "all",
-        units: Literal["published", "physical"] = "published",
-        labels: Literal["required", "optional"] = "required",
-        split_by: Literal["official", "group", "block", "column", "random"] | None = None,
-        train_groups: Names = None,
-        val_groups: Names = None,
-        test_groups: Names = None,
-        fractions: str | Sequence[float] = FRACTIONS,
-        block: int | str | None = None,
-        guard: int | str = 1,
-        seed: int | str = 0,
-        download: bool = False,
-        checksum: bool = False,
-        cache: bool = True,
-        progress: Progress | None = None,
-    ) -> None:
-        """Open one split.
-
-        Args:
-            root: folder that holds ``TrainData`` and its like, or ``images`` and ``annotations``; None for
-                ``datasets/landslide4sense`` in the cache folder.
-            split: "train", "val" or "test".
-            transforms: applied to every sample.
-            bands: "all", names ("B4,B3,B2,slope"), or "paper": SMI (OPTRAM), NDBI, NDVI, NDWI, slope, DEM and LSI
-                (without rain), calibrated on the training patches.
-            units: "published": each band over its constant; "physical": reflectance, degrees, metres.
-            labels: "required": a split without masks is refused; "optional": its masks are IGNORE everywhere.
-            split_by: "official"; or "group", "block", "column" or "random": all three splits are made from the 3,799
-                training patches, whose scenes and places are known. None for "group" when groups are named.
-            train_groups: scenes of the training split ("S1,S2").
-            val_groups: scenes of the validation split; None to carve it from the training scenes.
-            test_groups: scenes of the test split; None for those left over.
-            fractions: shares of train, val and test where scenes do not decide.
-            block: side of a block, or columns of a strip, in patches; None to choose it.
-            guard: distance in patches within which patches of different splits may not lie.
-            seed: seed of the split.
-            download: fetch and unpack missing files from Zenodo (3.1 GB, 9 GB unpacked).
-            checksum: compare the archives in ``root`` with their published checksum.
-            cache: keep decoded patches in the cache folder; else decode at every reading.
-            progress: called with what is done and all there is: mebibytes of a download, then patches decoded.
-
-        Raises:
-            DataError: if files are missing, damaged, or not as published.
-            ConfigError: if options are out of range or contradict each other.
-            UnknownNameError: for a band, group or split that does not exist.
-        """
-        if split not in SPLITS:
-            raise UnknownNameError("split", split, SPLITS)
-        _choice("units", units, ("published", "physical"))
-        _choice("labels", labels, ("required", "optional"))
-        self.root = cache_folder("datasets") / "landslide4sense" if root is None else Path(root)
-        self.split = split
-        self.transforms = transforms
-        self._names = parse_bands(bands)
-        self._units = units
-        self._labels = labels
-        self._download = download
-        self._checksum = checksum
-        self._progress = progress
-        self.bands = describe_bands(self._names, units)
-        named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
-        manner = _manner(split_by, named)
-        self._source = split if manner == "official" else "train"
-        self._verify()
-        files = self._find()
-        places = [_patch(self._source, number) for number in files.numbers]
-        if manner == "official":
-            indices: Sequence[int] = range(len(places))
-            learnt: Sequence[int] = ()
-            notes: tuple[str, ...] = ("split: as published",)
-            if split != "train":
-                notes += ("leak: the scenes of this split are not published, so it may touch training patches",)
-        else:
-            partition = _divide(
-                places,
-                manner,
-                named,
-                fractions=fractions_of(fractions),
-                block=None if block is None else whole_of(block, "block"),
-                guard=whole_of(guard, "guard"),
-                seed=whole_of(seed, "seed"),
-            )
-            indices, learnt, notes = partition.of(split), partition.train, partition.notes
-        if not indices:
-            raise DataError(
-                f"the {split} split is empty", where=self.root, hint="Name other scenes, or use smaller blocks"
-            )
-        self._calibration: Calibration | None = None
-        if self._names is None:
-            training = files.images if self._source == "train" else find_split(self.root, "train").images
-            self._calibration = calibrate([training[index] for index in learnt] if learnt else training)
-        self._images = tuple(files.images[index] for index in indices)
-        self._masks = None if files.masks is None else tuple(files.masks[index] for index in indices)
-        self.patches = tuple(places[index] for index in indices)
-        self.split_notes = (*self._describe(files), *notes)
-        self._store(
-            [
-                Origin((image,) if self._masks is None else (image, self._masks[index]))
-                for index, image in enumerate(self._images)
-            ],
-            {
-                "decoding": 1,
-                "bands": None if self._names is None else list(self._names),
-                "units": units,
-                "calibration": None if self._calibration is None else self._calibration.to_dict(),
-            },
-            cache=cache,
-            progress=progress,
-        )
-        self._look_for_landslides()
-
-    def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
-        path = self._images[index]
-        published = read_image(path)
-        image: NDArray[Any]
-        if self._calibration is not None:
-            image = paper_channels(published, self._calibration, path)
-        else:
-            assert self._names is not None
-            image = published if self._names == NAMES else published[[NAMES.index(name) for name in self._names]]
-            if self._units == "physical":
-                image = to_physical(image, self._names, path)
-        if self._masks is None:
-            mask = np.full(published.shape[1:], IGNORE, np.uint8)
-        else:
-            mask = read_mask(self._masks[index])
-        return np.ascontiguousarray(image, dtype=np.float32), mask
-
-    def _verify(self) -> None:
-        """Check that the splits that are needed are there; unpack or fetch them where that was asked for.
-
-        Raises:
-            DataError: saying where to get the data and where to put them; or an archive is not the published one.
-        """
-        needed = {self._source, "train"} if self._names is None else {self._source}
-        for split in sorted(needed):
-            archive = self.root / ARCHIVES[split].name
-            if self._checksum:
-                self._check(split, archive)
-            if is_there(self.root, split):
-                continue
-            if not archive.is_file():
-                if not self._download:
-                    find_split(self.root, split)
-                fetch(ARCHIVES[split], self.root, self._show_bytes)
-            unpack(
-                archive,
-                self.root / FOLDERS[split],
-                strip_top=FOLDERS[split],
-                progress=self._show_bytes,
-                max_bytes=UNPACKED[split],
-            )
-
-    def _check(self, split: str, archive: Path) -> None:
-        if ARCHIVES[split].digest is None:
-            warnings.warn(
-                DataWarning(f"{archive.name}: no checksum of it is known here, so it was not checked"), stacklevel=4
-            )
-        elif archive.is_file():
-            check_file(ARCHIVES[split], archive)
-        elif not self._download:
-            warnings.warn(
-                DataWarning(f"{archive}: the archive is not here, so there is nothing to check"), stacklevel=4
-            )
-
-    def _find(self) -> SplitFiles:
-        split = self._source
-        files = find_split(self.root, split)
-        if files.masks is None and self._labels == "required":
-            others = "" if split == "train" else ", or split_by=group to make all splits from the training patches"
-            raise DataError(
-                f"the {split} split has no masks here, so nothing can be learnt from it or measured on it",
-                where=files.folder,
-                hint=f"Get {FOLDERS[split]}.zip from {SOURCE}, pass labels=optional to read images alone{others}",
-            )
-        if len(files.images) != PUBLISHED[split]:
-            warnings.warn(
-                DataWarning(
-                    f"{files.folder}: {len(files.images)} of the {PUBLISHED[split]} published {split} patches are here,"
-                    " so results on them compare with no published figure"
-                ),
-                stacklevel=3,
-            )
-        return files
-
-    def _describe(self, files: SplitFiles) -> tuple[str, ...]:
-        notes = [f"files: {len(files.images)} of {PUBLISHED[self._source]} patches in the {files.layout}'s layout"]
-        if files.masks is None:
-            notes.append("masks: there are none; every pixel is ignored")
-        elif files.layout == "mirror" and self._source != "train":
-            notes.append("masks: the mirror does not say where those of this split come from")
-        if self._names is None:
-            notes.append("bands: SMI is OPTRAM of B12, LSI has no rain; both are calibrated on training patches")
-        return tuple(notes)
-
-    def _look_for_landslides(self) -> None:
-        if self._masks is None or any((self.read(index)[1] == 1).any() for index in range(len(self))):
-            return
-        problem = f"no mask of the {self.split} split ({len(self)} patches) holds a landslide"
-        if self.split == "train":
-            raise DataError(problem, where=self._masks[0].parent, hint="There is nothing to learn from; take more")
-        warnings.warn(DataWarning(f"{self._masks[0].parent}: {problem}; Dice is not defined there"), stacklevel=3)
-
-    def _show_bytes(self, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(done >> 20, max(total >> 20, 1))
 
 
 def _patch(split: str, number: int) -> Patch:
@@ -697,20 +614,17 @@ def _patch(split: str, number: int) -> Patch:
     return Patch(f"{split}/image_{number}", *place_of(number))
 
 
-def _manner(split_by: str | None, named: dict[str, tuple[str, ...] | None]) -> str:
-    """Read how the splits are made."""
-    _choice("split_by", split_by, (None, *_SPLIT_BY))
+def _choose_manner(split_by: str | None, named: Mapping[str, tuple[str, ...] | None]) -> str:
     some = any(names is not None for names in named.values())
     if some and split_by not in (None, "group"):
-        raise ConfigError(f"scenes are named, and the split is {split_by}", hint="Leave one of the two out")
+        raise ConfigError(f"scenes are named, but split_by is {split_by}", hint="Give one of the two")
     return split_by or ("group" if some else "official")
 
 
 def _divide(
     patches: Sequence[Patch],
     manner: str,
-    named: dict[str, tuple[str, ...] | None],
-    *,
+    named: Mapping[str, tuple[str, ...] | None],
     fractions: Sequence[float],
     block: int | None,
     guard: int,
@@ -719,22 +633,6 @@ def _divide(
     if manner == "random":
         return random_split(patches, fractions=fractions, seed=seed)
     if manner == "group":
-        return by_group(
-            patches,
-            train=named["train"],
-            val=named["val"],
-            test=named["test"],
-            fractions=fractions,
-            seed=seed,
-            guard=guard,
-        )
+        train, val, test = named["train"], named["val"], named["test"]
+        return by_group(patches, train=train, val=val, test=test, fractions=fractions, seed=seed, guard=guard)
     return by_block(patches, fractions=fractions, seed=seed, block=block, guard=guard, columns=manner == "column")
-
-
-def _choice(option: str, value: str | None, choices: Sequence[str | None]) -> None:
-    if value not in choices:
-        raise ConfigError(
-            f"{value!r} is no choice",
-            where=f"option {option}",
-            hint="Choose " + ", ".join(choice for choice in choices if choice is not None),
-        )

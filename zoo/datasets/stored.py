@@ -3,28 +3,68 @@
 from __future__ import annotations
 
 import abc
+import functools
 import hashlib
+import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets.base import PatchDataset
+from zoo.datasets.base import SPLITS, PatchDataset, Transform
 from zoo.datasets.cache import PatchCache, digest_files, open_cache
+from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.files import cache_folder
+from zoo.jobs import ProgressCallback
+from zoo.registry.options import options_of
 
-Progress = Callable[[int, int], None]
+P = ParamSpec("P")
+COMMON = ("root", "split", "transforms", "progress")
+"""Arguments that every data set takes; the others are its options."""
 
 _FORMAT = 1
-"""Raised when the same files and settings would give another cache."""
+"""Increased when the same files and settings would give another cache."""
+
+
+def checked_options(init: Callable[P, None]) -> Callable[P, None]:
+    """Check the arguments of a data set's ``__init__`` against its annotations, and convert them.
+
+    A value may be text, as a command line gives it: ``"256"`` becomes 256 where the annotation is ``int``.
+
+    Raises:
+        UnknownNameError: from the decorated function, for a split that does not exist.
+        ConfigError: from the decorated function, if the value of an option does not fit.
+    """
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        bound = inspect.signature(init).bind(*args, **kwargs)
+        split = bound.arguments.get("split", "train")
+        if split not in SPLITS:
+            raise UnknownNameError("split", str(split), SPLITS)
+        for option in options_of(init, COMMON):
+            if option.name not in bound.arguments:
+                continue
+            value = bound.arguments[option.name]
+            try:
+                bound.arguments[option.name] = option.convert(value)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{str(value)[:80]!r} is not valid", where=f"option {option.name}", hint=str(error)
+                ) from None
+        init(*bound.args, **bound.kwargs)
+
+    return checked
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The files that one patch is decoded from, its mask's included; several patches may share a file."""
+    """The files that one patch is decoded from, including its mask; several patches may share a file."""
 
     files: tuple[Path, ...]
 
@@ -32,13 +72,17 @@ class Origin:
 class StoredPatchDataset(PatchDataset, abc.ABC):
     """Base class of data sets whose patches lie in the files that their authors published.
 
-    A subclass finds its files, sets what :class:`PatchDataset` asks for (``bands``, ``split``, ``patches``, ...), then
-    calls :meth:`_store` once with the files of each patch, in the order of ``patches``, as the last thing its
-    ``__init__`` does. It writes :meth:`decode` and :meth:`_verify`. The first opening decodes every patch, and checks
-    it on the way; later ones read the cache, which is keyed by the content of the files.
+    A subclass decorates ``__init__`` with :func:`checked_options`. There it calls :meth:`_begin`, finds its files, sets
+    what :class:`PatchDataset` requires (``bands``, ``patches``, ...), and at the end calls :meth:`_store` with the files
+    of each patch. It implements :meth:`decode`. The first opening decodes and checks every patch; later ones read the
+    cache, which is keyed by the content of the files.
     """
 
+    name: ClassVar[str]
+    """Name of the data set, and of its default folder below ``datasets`` in the cache folder."""
+    root: Path
     _cache: PatchCache | None = None
+    _progress: ProgressCallback | None = None
 
     @abc.abstractmethod
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
@@ -48,40 +92,45 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
             index: position in ``patches``.
 
         Returns:
-            Image (C, H, W), in the units of ``bands``: float32, NaN where missing, or an integer type that has no
-            missing values and takes less room in the cache; mask, uint8 (H, W), classes and IGNORE. The same height,
-            width and dtype for every patch.
+            Image (C, H, W) in the units of ``bands``: float32 with NaN where missing, or an integer type that has no
+            missing values and takes less space in the cache. Mask, uint8 (H, W), with class indices and IGNORE. Height,
+            width and dtype are the same for every patch.
 
         Raises:
             DataError: naming the file that is damaged or not as published.
         """
 
-    def _store(
+    def _begin(
         self,
-        origins: Sequence[Origin],
-        settings: Mapping[str, Any],
-        *,
-        cache: bool = True,
-        progress: Progress | None = None,
+        root: str | os.PathLike[str] | None,
+        split: str,
+        transforms: Transform | None,
+        progress: ProgressCallback | None = None,
     ) -> None:
+        """Set the attributes that all data sets share; without ``root``, take the default folder."""
+        self.root = cache_folder("datasets") / self.name if root is None else Path(root)
+        self.split = split
+        self.transforms = transforms
+        self._progress = progress
+
+    def _store(self, origins: Sequence[Origin], settings: Mapping[str, Any], *, cache: bool = True) -> None:
         """Make the patches readable.
 
         Args:
-            origins: of each patch, in the order of ``patches``.
-            settings: JSON values of everything beside the files that decides what :meth:`decode` gives (bands, version
-                of the decoding).
-            cache: decode all patches now into the cache, or take them from it; else decode at every reading.
-            progress: called with the number of patches decoded and of all.
+            origins: files of each patch, in the order of ``patches``.
+            settings: JSON values of everything besides the files that decides what :meth:`decode` returns (bands,
+                version of the decoding).
+            cache: decode all patches now into the cache, or reuse it; if false, decode whenever a patch is read.
 
         Raises:
-            DataError: as :meth:`decode`, or for a file that cannot be read.
+            DataError: as :meth:`decode`, or if a file cannot be read.
         """
         digests = digest_files([path for origin in origins for path in origin.files])
-        bands = [band.to_dict() for band in self.bands]
         decoding = {
             "format": _FORMAT,
-            "data set": f"{type(self).__module__}:{type(self).__qualname__}",
-            "bands": bands,
+            # Where the classes were once defined: fingerprints and caches of earlier versions stay valid.
+            "data set": f"zoo.datasets.{self.name}.dataset:{type(self).__qualname__}",
+            "bands": [band.to_dict() for band in self.bands],
             "settings": dict(settings),
         }
         content = [[digests[path] for path in origin.files] for origin in origins]
@@ -94,19 +143,71 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
                 len(origins),
                 self.decode,
                 slot=_digest([self.split, decoding, places, folders]),
-                progress=progress,
+                progress=self._progress,
             )
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
-        """Give one patch; see :meth:`zoo.datasets.base.PatchDataset.read`."""
+        """Return one patch; see :meth:`zoo.datasets.base.PatchDataset.read`."""
         if self._cache is not None:
             return self._cache.read(index)
         image, mask = self.decode(index)
         return np.asarray(image, dtype=np.float32), mask
 
     def fingerprint(self) -> str:
-        """Give the sha256, in hex, of the split: its patches, the bytes of their files, and how they are decoded."""
+        """Return the sha256, in hex, of the patches of the split, the bytes of their files and the decoding."""
         return self._fingerprint
+
+    def _show_bytes(self, done: int, total: int) -> None:
+        """Report the progress of a download in mebibytes."""
+        if self._progress is not None:
+            self._progress(done >> 20, max(total >> 20, 1))
+
+    def _has_landslides(self) -> bool:
+        return any((self.read(index)[1] == 1).any() for index in range(len(self)))
+
+
+def binary_mask(
+    values: NDArray[Any], where: Path, *, landslide: tuple[int, ...] = (1,), hint: str | None = None, patch: str = ""
+) -> NDArray[np.uint8]:
+    """Return a mask of 0 and 1.
+
+    Args:
+        values: numbers, (H, W): 0 for the background and one other value for landslides.
+        where: the file, for the error.
+        landslide: values that landslides may have; a mask holds one of them.
+        hint: what to do about another value.
+        patch: name of the patch within the file, for the error.
+
+    Raises:
+        DataError: if the mask holds another value, naming its row and column.
+    """
+    for value in landslide:
+        if np.isin(values, (0, value)).all():
+            return np.asarray(values == value).astype(np.uint8)
+    row, column = (int(place) for place in np.argwhere(~np.isin(values, (0, landslide[0])))[0])
+    allowed = ", or ".join(f"0 and {value}" for value in landslide)
+    found = f"{values[row, column]:g} at row {row}, column {column}"
+    raise DataError(
+        f"{patch and patch + ': '}the mask holds {found}; expected {allowed}",
+        where=where,
+        hint=hint,
+    )
+
+
+def check_finite(image: NDArray[Any], names: Sequence[str], where: Path, *, hint: str, patch: str = "") -> None:
+    """Refuse an image, (C, H, W), that holds NaN or infinities although its data set has no missing values.
+
+    Raises:
+        DataError: naming band, row and column.
+    """
+    wrong = ~np.isfinite(image)
+    if wrong.any():
+        band, row, column = (int(place) for place in np.argwhere(wrong)[0])
+        raise DataError(
+            f"{patch and patch + ': '}band {names[band]} is not finite at row {row}, column {column}",
+            where=where,
+            hint=hint,
+        )
 
 
 def _digest(value: object) -> str:

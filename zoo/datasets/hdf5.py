@@ -1,0 +1,103 @@
+"""Read arrays from HDF5 and NetCDF-4 files of unknown origin: bounded in size, and from the file itself alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.datasets.base import shape_text
+from zoo.errors import DataError, ZooError
+
+AGAIN = "Copy or unpack it again"
+MAX_BYTES = 2**31
+"""Largest array that is read, in bytes [O]; the largest published one, 15 dates of one band, takes 0.5 MB."""
+_DAMAGED = (
+    *(OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError),
+    *(ArithmeticError, EOFError, MemoryError, NotImplementedError),
+)
+"""What h5py raises for damaged files; which of them depends on the place of the damage."""
+
+
+@contextmanager
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Open an HDF5 or NetCDF-4 file for reading.
+
+    Raises:
+        DataError: if the file is missing, truncated, damaged or of another format; also when that shows while it is
+            read within the block.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("the file is missing", where=path, hint=AGAIN)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except ZooError:
+        raise
+    except _DAMAGED as error:
+        raise DataError(
+            "cannot be read as HDF5: the file is truncated, damaged or of another format", where=path, hint=AGAIN
+        ) from error
+
+
+def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Dataset:
+    """Return an array of a file without reading it.
+
+    HDF5 can take the content of an array from any other file. Such arrays are refused, because the file would not hold
+    what it seems to hold.
+
+    Args:
+        file: the open file.
+        key: name of the array.
+        what: "array" or "variable", for messages.
+
+    Raises:
+        DataError: if there is no such array, it lies in another file, or it holds no numbers or too many.
+    """
+    place: Any = file
+    for part in key.strip("/").split("/"):
+        if not isinstance(place, h5py.Group):
+            break
+        if isinstance(place.get(part, getlink=True), h5py.ExternalLink):
+            raise _refuse_other_file(file, key, what)
+        place = place.get(part)
+    if not isinstance(place, h5py.Dataset):
+        names = ", ".join(sorted(file)[:20]) or "nothing"
+        raise DataError(f"has no {what} {key!r}", where=file.filename, hint=f"It holds {names}")
+    if place.is_virtual or place.external or place.file.filename != file.filename:
+        raise _refuse_other_file(file, key, what)
+    if place.dtype.kind not in "biuf":
+        raise DataError(f"{what} {key!r} holds {place.dtype} values, not numbers", where=file.filename)
+    size = max(math.prod(place.shape or ()), math.prod(place.chunks or ())) * place.dtype.itemsize
+    if size > MAX_BYTES:
+        raise DataError(f"{what} {key!r} claims {size / 2**30:.3g} GiB, too much for a patch", where=file.filename)
+    return place
+
+
+def read_array(path: Path, key: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read an array that must have the given shape.
+
+    Raises:
+        DataError: as :func:`open_hdf5` and :func:`find_array`, or if the shape differs.
+    """
+    with open_hdf5(path) as file:
+        array = find_array(file, key)
+        if array.shape != shape:
+            raise DataError(f"array {key!r} is {shape_text(array.shape)} instead of {shape_text(shape)}", where=path)
+        return np.asarray(array[...])
+
+
+def _refuse_other_file(file: h5py.File, key: str, what: str) -> DataError:
+    return DataError(
+        f"{what} {key!r} points to another file, which is not followed",
+        where=file.filename,
+        hint="Write the values into the file itself",
+    )
