@@ -194,7 +194,7 @@ class TestSplits:
 
     def test_notes_say_that_leaks_cannot_be_ruled_out(self, tmp_path):
         notes = Bijie(write_set(tmp_path), size=64, cache=False).split_notes
-        assert any(note.startswith("leak: places on the ground are not published") for note in notes)
+        assert any(note.startswith("leak: the places of the images are not published") for note in notes)
         assert any("24 of 64 x 64 pixels from 12 images; 12 are padded, 12 give more" in note for note in notes)
 
 
@@ -213,9 +213,9 @@ class TestBadInput:
 
     def test_folders_that_are_missing(self, tmp_path):
         write_scene(tmp_path, "df000", 20, 20, dem=False)
-        with pytest.raises(DataError, match="holds no non-landslide/image"):
+        with pytest.raises(DataError, match="has no non-landslide/image"):
             Bijie(tmp_path)
-        with pytest.raises(DataError, match="holds no landslide/dem"):
+        with pytest.raises(DataError, match="has no landslide/dem"):
             Bijie(tmp_path, negatives=False, include_dem=True)
         (tmp_path / "non-landslide/image").mkdir(parents=True)
         with pytest.raises(DataError, match="holds no PNG"):
@@ -225,7 +225,7 @@ class TestBadInput:
     def test_image_without_its_mask_or_dem(self, tmp_path, folder):
         write_set(tmp_path)
         (tmp_path / "landslide" / folder / "df003.png").unlink()
-        with pytest.raises(DataError, match=rf"df003\.png: there is no {folder} of this image"):
+        with pytest.raises(DataError, match=rf"df003\.png: this image has no {folder}"):
             Bijie(tmp_path, include_dem=True, cache=False)
 
     @pytest.mark.parametrize("folder", ["image", "mask", "dem"])
@@ -241,10 +241,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("folder", "values", "problem"),
         [
-            ("image", np.zeros((60, 80), np.uint8), "of kind L, and as published RGB"),
+            ("image", np.zeros((60, 80), np.uint8), "has the mode L, but RGB as published"),
             ("mask", np.full((60, 80), 128, np.uint8), "the mask holds 128"),
             ("mask", np.arange(4800, dtype=np.uint8).reshape(60, 80) % 2 + 254, "the mask holds 254"),
-            ("mask", np.zeros((60, 79), np.uint8), "60 x 79 pixels, and its image 60 x 80"),
+            ("mask", np.zeros((60, 79), np.uint8), "60 x 79 pixels, but its image is 60 x 80"),
             ("mask", np.zeros((60, 80, 3), np.uint8) + np.array([255, 0, 0], np.uint8), "coloured"),
             ("dem", np.zeros((30, 40), np.uint8), "30 x 40 pixels.*does not resample"),
         ],

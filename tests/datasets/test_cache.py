@@ -29,10 +29,11 @@ from zoo.physics.bands import Band
 class Arrays(StoredPatchDataset):
     """One npy file a patch, the mask made from it."""
 
+    name = "arrays"
     decoded = 0
 
     def __init__(self, root: Path, *, cache: bool = True, scale: float = 1.0) -> None:
-        self.split = "train"
+        self._begin(root, "train", None)
         self.files = sorted(root.glob("*.npy"))
         self.bands = (Band("a", "1"), Band("b", "1"))
         self.patches = tuple(Patch(path.stem, "g") for path in self.files)
@@ -137,7 +138,7 @@ def test_a_damaged_cache_is_made_again(tmp_path):
 def test_patches_of_other_sizes_are_refused_and_leave_nothing(tmp_path):
     root = write(tmp_path / "data")
     np.save(root / "p3.npy", np.zeros((2, 8, 10), np.float32))
-    with pytest.raises(DataError, match="patch 3 is 2 x 8 x 10 float32"):
+    with pytest.raises(DataError, match="patch 3 is 2 x 8 x 10 float32, that of patch 0 is 2 x 8 x 9 float32"):
         Arrays(root)
     assert list((tmp_path / "cache" / "patches").iterdir()) == []
 
@@ -230,7 +231,7 @@ def test_without_room_patches_are_decoded_when_read(tmp_path):
 def test_a_cache_folder_that_is_a_file_only_costs_time(tmp_path, monkeypatch):
     (tmp_path / "taken").touch()
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "taken"))
-    with pytest.warns(DataWarning, match="decoded at every reading"):
+    with pytest.warns(DataWarning, match="decoded whenever it is read"):
         dataset = Arrays(write(tmp_path / "data"))
     assert np.array_equal(dataset.read(3)[0], np.load(dataset.files[3]))
 

@@ -149,7 +149,7 @@ class TestChoosing:
         assert {patch.group for patch in drones.patches} <= {"moxi", "longxi"}
         some = CAS(tmp_path, "train", subsets="palu, longxi-uav", split_by="random", cache=False)
         assert {patch.group for patch in some.patches} <= {"palu", "longxi"}
-        with pytest.raises(DataError, match="none of the sub-datasets is by satellite"):
+        with pytest.raises(DataError, match="no sub-dataset of platform 'satellite'"):
             CAS(tmp_path, subsets=["longxi-uav"], platform="satellite")
 
     def test_whole_regions_where_there_are_three(self, tmp_path, write):
@@ -200,17 +200,17 @@ class TestBadInput:
 
     def test_folder_of_another_name_and_two_of_one(self, tmp_path, write):
         write(tmp_path, "my slides")
-        with pytest.raises(DataError, match="my slides: holds img and mask, and is called after none"):
+        with pytest.raises(DataError, match="my slides: holds img and mask, but is not named after one"):
             CAS(tmp_path)
         (tmp_path / "my slides").rename(tmp_path / "Palu")
         write(tmp_path, "palu (2)")
-        with pytest.raises(DataError, match="two folders are sub-dataset 'palu'"):
+        with pytest.raises(DataError, match="two folders are named after the sub-dataset 'palu'"):
             CAS(tmp_path)
 
     def test_missing_mask_and_no_images(self, tmp_path, write):
         write.whole(tmp_path)
         (tmp_path / "palu/mask/Palu0002.tif").unlink()
-        with pytest.raises(DataError, match=r"Palu0002\.tif: has no mask of its name \(1 of 3"):
+        with pytest.raises(DataError, match=r"Palu0002\.tif: no mask of this name \(1 of 3"):
             CAS(tmp_path)
         for path in (tmp_path / "palu/img").iterdir():
             path.unlink()

@@ -81,8 +81,8 @@ def test_bands_and_their_order(root):
     ("options", "error", "words"),
     [
         ({"bands": "swir"}, UnknownNameError, "unknown band 'swir'"),
-        ({"bands": "red,red"}, ConfigError, "each band once"),
-        ({"bands": []}, ConfigError, "each band once"),
+        ({"bands": "red,red"}, ConfigError, "name each band once"),
+        ({"bands": []}, ConfigError, "name each band once"),
         ({"order": "rgb"}, ConfigError, "option order"),
         ({"split": "valid"}, UnknownNameError, "Did you mean 'val'"),
     ],
@@ -93,14 +93,14 @@ def test_options_that_make_no_sense(root, options, error, words):
 
 
 def test_what_is_absent_says_where_to_get_it_and_where_to_put_it(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"hrgldd is not here: this holds no trainX\.npy.*zenodo.org/records/7189381"):
+    with pytest.raises(DataError, match=r"hrgldd was not found: this folder has no trainX\.npy.*zenodo.org/records/7189381"):
         HRGLDD(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     with pytest.raises(DataError) as caught:
         HRGLDD()
     assert caught.value.where == str(tmp_path / "cache" / "datasets" / "hrgldd")
     np.save(tmp_path / "trainX.npy", arrays()[0])
-    with pytest.raises(DataError, match=r"holds no trainY\.npy"):
+    with pytest.raises(DataError, match=r"has no trainY\.npy"):
         HRGLDD(tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_pickled_objects_are_never_loaded(tmp_path, monkeypatch):
         with pytest.raises(DataError, match="holds Python objects, which are never loaded"):
             HRGLDD(tmp_path)
         (tmp_path / name).write_bytes(pickle.dumps(Evil()))
-        with pytest.raises(DataError, match="this is no npy file"):
+        with pytest.raises(DataError, match="not an npy file"):
             HRGLDD(tmp_path)
         (tmp_path / name).write_bytes(kept)
     assert not (tmp_path / "evil").exists()
@@ -157,23 +157,23 @@ def change(root: Path, name: str, how: str) -> None:
 @pytest.mark.parametrize(
     ("name", "how", "words"),
     [
-        ("trainX.npy", "empty", "this is no npy file"),
-        ("trainX.npy", "head", "this is no npy file"),
-        ("trainX.npy", "text", "this is no npy file"),
+        ("trainX.npy", "empty", "not an npy file"),
+        ("trainX.npy", "head", "not an npy file"),
+        ("trainX.npy", "text", "not an npy file"),
         ("trainX.npy", "truncated", "the file ends early: 1310847 of 1310848 bytes"),
         ("trainX.npy", "none", "5 masks"),
-        ("trainX.npy", "short", r"4 images in trainX\.npy and 5 masks in trainY\.npy"),
+        ("trainX.npy", "short", r"trainX\.npy holds 4 images, but trainY\.npy holds 5 masks"),
         ("trainX.npy", "bands", "5 x 128 x 128 x 3 instead of N x 128 x 128 x 4"),
         ("trainX.npy", "size", "5 x 64 x 128 x 4 instead of"),
         ("trainX.npy", "axes", "5 x 4 x 128 x 128 instead of"),
         ("trainX.npy", "flat", "327680 instead of"),
         ("trainX.npy", "words", "not numbers"),
         ("trainX.npy", "complex", "not numbers"),
-        ("trainX.npy", "nan", "patch 2: green is not finite at row 7, column 9"),
-        ("trainX.npy", "inf", "patch 2: green is not finite at row 7, column 9"),
+        ("trainX.npy", "nan", "patch 2: band green is not finite at row 7, column 9"),
+        ("trainX.npy", "inf", "patch 2: band green is not finite at row 7, column 9"),
         ("trainY.npy", "truncated", "the file ends early"),
         ("trainY.npy", "short", "5 images"),
-        ("trainY.npy", "255", "the mask holds 255 at row 30, column 40; a mask holds 0 and 1"),
+        ("trainY.npy", "255", "the mask holds 255 at row 30, column 40; expected 0 and 1"),
         ("trainY.npy", "half", "the mask holds 0.5"),
         ("trainY.npy", "nan", "patch 2: the mask holds nan at row 7, column 9"),
         ("trainY.npy", "zero", "no mask holds a landslide"),
@@ -233,7 +233,7 @@ def test_plot_shows_true_colours(root):
 
 
 def test_fewer_patches_than_published_are_warned_of(root):
-    with pytest.warns(DataWarning, match=r"5 patches, and 1119 were published"):
+    with pytest.warns(DataWarning, match=r"5 patches, but 1119 were published"):
         HRGLDD(root)
 
 
@@ -244,7 +244,7 @@ def test_download_from_a_mirror(root, tmp_path, monkeypatch):
     data = HRGLDD(tmp_path / "root", "val", download=True)
     assert data.fingerprint() == HRGLDD(root, "val").fingerprint()
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["valX.npy", "valY.npy"]
-    with pytest.warns(DataWarning, match="no checksum of it is known here"):
+    with pytest.warns(DataWarning, match="its published checksum is not known"):
         HRGLDD(tmp_path / "root", "val", checksum=True)
 
 

@@ -181,13 +181,13 @@ def test_statistics_come_from_the_training_split(root):
         ({"bands": ""}, UnknownNameError, "unknown band ''"),
         ({"bands": []}, ConfigError, "no bands"),
         ({"bands": "B4,B4"}, ConfigError, "B4 is named twice"),
-        ({"units": "reflectance"}, ConfigError, "option units: 'reflectance' is no choice"),
+        ({"units": "reflectance"}, ConfigError, "option units: 'reflectance' is not valid. Choose one of 'published', 'physical'"),
         ({"labels": "maybe"}, ConfigError, "option labels"),
         ({"split_by": "scene"}, ConfigError, "option split_by"),
         ({"split_by": "official", "train_groups": "S1"}, ConfigError, "scenes are named"),
         ({"train_groups": "S9", "test_groups": "S1"}, UnknownNameError, "unknown group 'S9'"),
         ({"split": "valid"}, UnknownNameError, r"unknown split 'valid'. Did you mean 'val'"),
-        ({"split_by": "group", "guard": "x"}, ConfigError, "no whole number"),
+        ({"split_by": "group", "guard": "x"}, ConfigError, "option guard: 'x' is not valid. Give an integer"),
     ],
 )
 def test_options_that_make_no_sense(root, options, error, words):
@@ -196,10 +196,10 @@ def test_options_that_make_no_sense(root, options, error, words):
 
 
 def test_what_is_absent_says_where_to_get_it_and_where_to_put_it(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"landslide4sense is not here.*no TrainData/img.*zenodo.org/records/10463239"):
+    with pytest.raises(DataError, match=r"landslide4sense was not found.*no TrainData/img.*zenodo.org/records/10463239"):
         Landslide4Sense(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(DataError, match="landslide4sense is not here") as caught:
+    with pytest.raises(DataError, match="landslide4sense was not found") as caught:
         Landslide4Sense()
     assert caught.value.where == str(tmp_path / "cache" / "datasets" / "landslide4sense")
 
@@ -243,21 +243,21 @@ def damage(path: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "how", "words"),
     [
-        ("img", "empty", "no whole HDF5 file"),
-        ("img", "truncated", "no whole HDF5 file"),
-        ("img", "text", "no whole HDF5 file"),
-        ("img", "key", "no array 'img' in this file; it holds data"),
-        ("img", "group", "no array 'img' in this file"),
+        ("img", "empty", "cannot be read as HDF5"),
+        ("img", "truncated", "cannot be read as HDF5"),
+        ("img", "text", "cannot be read as HDF5"),
+        ("img", "key", "has no array 'img'. It holds data"),
+        ("img", "group", "'img' is a group"),
         ("img", "bands", "128 x 128 x 13 instead of 128 x 128 x 14"),
         ("img", "axes", "14 x 128 x 128 instead of 128 x 128 x 14"),
         ("img", "size", "64 x 128 x 14 instead of"),
         ("img", "nan", "band B10 is not finite at row 3, column 5"),
         ("img", "words", "not numbers"),
-        ("mask", "empty", "no whole HDF5 file"),
-        ("mask", "truncated", "no whole HDF5 file"),
-        ("mask", "key", "no array 'mask' in this file; it holds data"),
+        ("mask", "empty", "cannot be read as HDF5"),
+        ("mask", "truncated", "cannot be read as HDF5"),
+        ("mask", "key", "has no array 'mask'. It holds data"),
         ("mask", "size", "64 x 128 instead of 128 x 128"),
-        ("mask", "255", "the mask holds 255 at row 11, column 20; a mask holds 0 and 1"),
+        ("mask", "255", "the mask holds 255 at row 11, column 20; expected 0 and 1"),
     ],
 )
 def test_damaged_files_are_named(copy, kind, how, words):
@@ -277,7 +277,7 @@ def test_one_missing_mask_is_an_error_whatever_the_labels(copy):
 def test_a_folder_without_images(copy):
     for path in (copy / "TrainData" / "img").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=r"no file is called image_1\.h5"):
+    with pytest.raises(DataError, match=r"there is no image_1\.h5"):
         Landslide4Sense(copy)
 
 
@@ -450,7 +450,7 @@ def test_download_from_a_mirror(tmp_path, monkeypatch, top):
     assert seen[-1] == (4, 4)
     monkeypatch.delenv("ZOO_MIRROR")
     assert len(Landslide4Sense(tmp_path / "root", "val", download=True)) == 4
-    with pytest.warns(DataWarning, match="no checksum of it is known here"):
+    with pytest.warns(DataWarning, match="its published checksum is not known"):
         Landslide4Sense(tmp_path / "root", "val", checksum=True)
 
 

@@ -17,7 +17,7 @@ import xarray as xr
 from zoo.datasets.base import IGNORE, DataWarning
 from zoo.datasets.builtin import SEN12LANDSLIDES
 from zoo.datasets.sen12landslides import Sen12Landslides
-from zoo.datasets.sen12landslides.remote import REPOSITORY, REVISION, SPLITS_REVISION
+from zoo.datasets.sen12landslides import REPOSITORY, REVISION, SPLITS_REVISION
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.registry.specs import check_options
 
@@ -416,8 +416,8 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
-            ("{", "cannot be read"),
-            ('{"train": []}', "no lists"),
+            ("{", "not valid JSON"),
+            ('{"train": []}', "not a valid official split: object missing required field val"),
             ('{"train": [{"s1asc": "a.nc"}], "val": [], "test": []}', "names no file of s2"),
             ('{"train": ["italy_s2_0.nc"], "val": ["italy_s2_0.nc"], "test": []}', "is in train and in val"),
         ],
@@ -467,9 +467,9 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "problem"),
         [
-            ({"drop": ["B05"]}, "holds no variable 'B05'.*It holds"),
-            ({"drop": ["MASK"]}, "holds no variable 'MASK'"),
-            ({"drop": ["SCL"]}, "holds no variable 'SCL'"),
+            ({"drop": ["B05"]}, "has no variable 'B05'.*It holds"),
+            ({"drop": ["MASK"]}, "has no variable 'MASK'"),
+            ({"drop": ["SCL"]}, "has no variable 'SCL'"),
             ({"size": 64}, "64 x 64 pixels.*128 x 128"),
             ({"mask": np.full((128, 128), 255, np.uint8)}, "the mask holds 255"),
             (
@@ -498,7 +498,7 @@ class TestBadInput:
             one(tmp_path)
         with h5py.File(tmp_path / PATCH, "w") as file:
             file["time"] = np.arange(4)
-        with pytest.raises(DataError, match="times are no dates"):
+        with pytest.raises(DataError, match="the variable time holds no dates"):
             one(tmp_path)
 
     def test_link_to_nothing(self, tmp_path):
@@ -513,14 +513,14 @@ class TestBadInput:
             flat = file["B02"][0]
             del file["B02"]
             file["B02"] = flat
-        with pytest.raises(DataError, match=r"lies on \(unnamed, unnamed\)"):
+        with pytest.raises(DataError, match=r"has the dimensions \(unnamed, unnamed\)"):
             one(tmp_path)[0]
 
     def test_dates_that_differ_in_number_are_not_stacked(self, tmp_path):
         write_patch(tmp_path / PATCH)
         write_patch(tmp_path / "data_harmonized/s2/italy_s2_2.nc")
         write_patch(tmp_path / "data_harmonized/s2/italy_s2_3.nc", dates=DATES[:3])
-        with pytest.raises(DataError, match="italy_s2_3: has 3 dates, and most patches have 4"):
+        with pytest.raises(DataError, match="italy_s2_3: has 3 dates, but most patches have 4"):
             one(tmp_path, dates="all")
         assert len(one(tmp_path)) == 3
 

@@ -125,7 +125,7 @@ class PatchDataset(NonGeoDataset, abc.ABC):
             may write into both.
         """
 
-    def _verify(self) -> None:  # noqa: B027 - a data set without files has nothing to check
+    def _verify(self) -> None:
         """Check that the files are there and complete. The constructor of a data set calls it.
 
         Raises:

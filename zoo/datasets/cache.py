@@ -228,7 +228,7 @@ def _write_patches(folder: Path, count: int, decode: Decode, progress: ProgressC
             for what, one, other in (("image", image, first[0]), ("mask", mask, first[1])):
                 if one.shape != other.shape or one.dtype != other.dtype:
                     raise DataError(
-                        f"the {what} of patch {done - 1} is {_describe(one)}, but that of patch 0 is {_describe(other)}",
+                        f"the {what} of patch {done - 1} is {_describe(one)}, that of patch 0 is {_describe(other)}",
                         hint="All patches of a data set have one size and one dtype",
                     )
             images.write(np.ascontiguousarray(image).data)

@@ -65,11 +65,14 @@ def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Datase
     place: Any = file
     for part in key.strip("/").split("/"):
         if not isinstance(place, h5py.Group):
+            place = None
             break
         if isinstance(place.get(part, getlink=True), h5py.ExternalLink):
             raise _refuse_other_file(file, key, what)
         place = place.get(part)
     if not isinstance(place, h5py.Dataset):
+        if place is not None:
+            raise DataError(f"{key!r} is a group, not a list of numbers", where=file.filename, hint=AGAIN)
         names = ", ".join(sorted(file)[:20]) or "nothing"
         raise DataError(f"has no {what} {key!r}", where=file.filename, hint=f"It holds {names}")
     if place.is_virtual or place.external or place.file.filename != file.filename:

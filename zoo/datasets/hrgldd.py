@@ -77,11 +77,7 @@ class HRGLDD(StoredPatchDataset):
     """
 
     name = "hrgldd"
-    citation: ClassVar[str] = (
-        "Meena, S. R., Nava, L., Bhuyan, K., Puliero, S., Soares, L. P., Dias, H. C., Floris, M., Catani, F. (2023). "
-        "HR-GLDD: a globally distributed dataset using generalized deep learning (DL) for rapid landslide mapping on "
-        "high-resolution (HR) satellite imagery. Earth System Science Data 15, 3283-3298, doi:10.5194/essd-15-3283-2023"
-    )
+    citation: ClassVar[str] = SPEC.citation
     licence = SPEC.licence
     pixel_size = 3.0
 

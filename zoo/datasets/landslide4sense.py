@@ -27,9 +27,9 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.arrays import FloatArray
 from zoo.physics.bands import PAPER_CHANNELS, Band
-from zoo.physics.indices import ndbi, ndvi, ndwi
+from zoo.physics.indices import OptramEdges, OptramFit, ndbi, ndvi, ndwi, transformed_swir
 from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, weighted_sum
-from zoo.physics.moisture import OptramEdges, OptramFit, transformed_swir
+from zoo.schema import to_plain
 
 SIZE = 128
 SOURCE = "https://zenodo.org/records/10463239"
@@ -178,10 +178,7 @@ class Landslide4Sense(StoredPatchDataset):
     """
 
     name = "landslide4sense"
-    citation: ClassVar[str] = (
-        "Ghorbanzadeh, O., Xu, Y., Ghamisi, P., Kopp, M., Kreil, D. (2022). Landslide4Sense: Reference Benchmark Data "
-        "and Deep Learning Models for Landslide Detection. IEEE TGRS 60, 1-17, doi:10.1109/TGRS.2022.3215209"
-    )
+    citation: ClassVar[str] = LANDSLIDE4SENSE.citation
     licence = LANDSLIDE4SENSE.licence
     pixel_size = 10.0
 
@@ -242,12 +239,12 @@ class Landslide4Sense(StoredPatchDataset):
         self._masks = None if files.masks is None else tuple(files.masks[index] for index in indices)
         self.patches = tuple(patches[index] for index in indices)
         self.split_notes = (*self._describe(files), *notes)
-        pairs = [(image,) for image in self._images] if self._masks is None else zip(self._images, self._masks)
+        pairs = zip(self._images, *(() if self._masks is None else (self._masks,)), strict=True)
         settings = {
             "decoding": 1,
             "bands": None if self._names is None else list(self._names),
             "units": units,
-            "calibration": None if self._calibration is None else self._calibration.to_dict(),
+            "calibration": None if self._calibration is None else self._calibration.to_settings(),
         }
         self._store([Origin(tuple(pair)) for pair in pairs], settings, cache=cache)
         self._look_for_landslides()
@@ -422,9 +419,7 @@ def read_image(path: Path) -> NDArray[np.float64]:
         DataError: if the file is damaged or not as published.
     """
     image = np.moveaxis(read_array(path, "img", (SIZE, SIZE, len(NAMES))), -1, 0).astype(np.float64, copy=False)
-    check_finite(
-        image, NAMES, path, hint="The published images have no missing values; unpack the archive again"
-    )
+    check_finite(image, NAMES, path, hint="The published images have no missing values; unpack the archive again")
     return image
 
 
@@ -508,10 +503,10 @@ class Calibration:
     edges: OptramEdges
     ranges: Mapping[str, FeatureRange]
 
-    def to_dict(self) -> dict[str, object]:
+    def to_settings(self) -> dict[str, object]:
         """Return the numbers as JSON values, for the fingerprint."""
         ranges = {name: [feature.low, feature.high] for name, feature in self.ranges.items()}
-        return {"edges": self.edges.to_dict(), "ranges": ranges}
+        return {"edges": to_plain(self.edges), "ranges": ranges}
 
 
 def calibrate(images: Sequence[Path]) -> Calibration:

@@ -524,7 +524,7 @@ def _times(file: h5py.File) -> NDArray[np.datetime64]:
         )
     clock = [int(part) for part in (found[3] or "0:0").split(":")]
     try:
-        start = datetime(*(int(part) for part in found[2].split("-")), *clock)  # type: ignore[arg-type, misc]
+        start = datetime(*(int(part) for part in found[2].split("-")), *clock)  # type: ignore[arg-type]
     except ValueError as error:
         raise DataError(f"the variable time has the units {units!r}", where=file.filename, hint=AGAIN) from error
     seconds = np.round(np.asarray(variable[:], dtype=np.float64) * _UNITS[found[1]])

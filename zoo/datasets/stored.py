@@ -22,6 +22,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.files import cache_folder
 from zoo.jobs import ProgressCallback
 from zoo.registry.options import options_of
+from zoo.schema import to_plain
 
 P = ParamSpec("P")
 COMMON = ("root", "split", "transforms", "progress")
@@ -73,9 +74,9 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
     """Base class of data sets whose patches lie in the files that their authors published.
 
     A subclass decorates ``__init__`` with :func:`checked_options`. There it calls :meth:`_begin`, finds its files, sets
-    what :class:`PatchDataset` requires (``bands``, ``patches``, ...), and at the end calls :meth:`_store` with the files
-    of each patch. It implements :meth:`decode`. The first opening decodes and checks every patch; later ones read the
-    cache, which is keyed by the content of the files.
+    what :class:`PatchDataset` requires (``bands``, ``patches``, ...), and at the end calls :meth:`_store` with the
+    files of each patch. It implements :meth:`decode`. The first opening decodes and checks every patch; later ones read
+    the cache, which is keyed by the content of the files.
     """
 
     name: ClassVar[str]
@@ -130,7 +131,7 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
             "format": _FORMAT,
             # Where the classes were once defined: fingerprints and caches of earlier versions stay valid.
             "data set": f"zoo.datasets.{self.name}.dataset:{type(self).__qualname__}",
-            "bands": [band.to_dict() for band in self.bands],
+            "bands": to_plain(self.bands),
             "settings": dict(settings),
         }
         content = [[digests[path] for path in origin.files] for origin in origins]
