@@ -262,7 +262,8 @@ def test_absent_says_where_to_get_it_and_where_to_put_it(tmp_path):
     how = "unpack it here"
     error = absent("bijie", tmp_path, expected="landslide", source="https://x.org", how=how)
     assert (
-        str(error) == f"{tmp_path}: bijie was not found: this folder has no landslide. Get it from https://x.org, then {how}"
+        str(error)
+        == f"{tmp_path}: bijie was not found: this folder has no landslide. Get it from https://x.org, then {how}"
     )
     error = absent("bijie", tmp_path / "none", expected="landslide", source="https://x.org", how=how)
     assert "this folder does not exist, so there is no landslide" in str(error)

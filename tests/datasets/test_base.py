@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from typing import Any
@@ -105,6 +106,29 @@ def test_stretch_runs_between_percentiles_and_survives_nan():
     assert out[0, 50, 0] == pytest.approx(0.5)
     assert (out[..., 1] == 0.5).all()
     assert (out[..., 2] == 0).all()
+
+
+def test_the_example_in_the_docstring_runs():
+    found = doctest.DocTestFinder(recurse=False).find(PatchDataset, "PatchDataset", globs={})
+    assert sum(len(test.examples) for test in found) >= 6
+    for test in found:
+        assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_read_is_all_that_a_data_set_must_implement():
+    assert PatchDataset.__abstractmethods__ == {"read"}
+
+    class Plain(Memory):
+        fingerprint = PatchDataset.fingerprint
+        _verify = PatchDataset._verify
+
+    dataset = Plain()
+    dataset._verify()
+    assert dataset.fingerprint() == Plain().fingerprint()
+    assert len(dataset.fingerprint()) == 64
+    changed = Plain()
+    changed.read = lambda index: (Plain().read(index)[0] + 1, Plain().read(index)[1])
+    assert changed.fingerprint() != dataset.fingerprint()
 
 
 def test_lazy_names_lead_home():

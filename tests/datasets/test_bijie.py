@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,9 +10,7 @@ from PIL import Image
 
 from zoo.datasets.base import IGNORE
 from zoo.datasets.bijie import Bijie, cut, spans
-from zoo.datasets.builtin import BIJIE
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.registry.specs import check_options
 
 
 def save(path, values, **options):
@@ -282,12 +278,3 @@ class TestBadInput:
 def test_picture(tmp_path):
     data = Bijie(write_set(tmp_path), cache=False)
     assert data.plot(data[0]).axes[0].get_title() == "red, green, blue"
-
-
-def test_options_of_the_catalogue_are_the_arguments_of_the_class():
-    arguments = inspect.signature(BIJIE.resolve().__init__).parameters
-    common = {"self", "root", "split", "transforms", "progress"}
-    expected = {name: argument.default for name, argument in arguments.items() if name not in common}
-    declared = {option.name: option.default for option in BIJIE.options}
-    assert declared == expected
-    check_options(BIJIE, declared)

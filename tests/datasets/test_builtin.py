@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from zoo.datasets.builtin import SYNTHETIC, zoo_register_datasets
-from zoo.errors import UnknownNameError
+from zoo.errors import ConfigError, UnknownNameError, ZooError
 from zoo.physics.bands import PAPER_CHANNELS
 from zoo.registry import create_dataset
 
@@ -31,6 +31,32 @@ def test_options_are_the_arguments_of_the_class(spec):
     declared = {option.name: option.default for option in spec.options}
     assert declared == expected
     assert all(option.help for option in spec.options)
+
+
+@pytest.mark.parametrize("spec", registered(), ids=lambda spec: spec.name)
+def test_the_class_has_the_licence_and_the_citation_of_its_entry(spec):
+    assert spec.resolve().citation == spec.citation or spec.name == "folder"
+    assert spec.resolve().licence == spec.licence or spec.name == "folder"
+
+
+PUBLISHED = [spec for spec in registered() if spec.name not in ("synthetic", "folder")]
+
+
+@pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
+def test_a_direct_call_refuses_bad_options_in_words(spec, tmp_path):
+    dataset = spec.resolve()
+    for option in spec.options:
+        if option.choices or option.annotation in (int, bool, float):
+            with pytest.raises(ConfigError, match=rf"option {option.name}: .* is not valid\. (Choose one of|Give) "):
+                dataset(tmp_path, **{option.name: [object()]})
+    for split in ("all", None, 3, ["train"]):
+        with pytest.raises(UnknownNameError, match="unknown split"):
+            dataset(tmp_path, split)
+    # Text is converted, as a command line gives it: the call gets as far as the missing files.
+    for option in spec.options:
+        with pytest.raises(ZooError) as caught:
+            dataset(tmp_path, **{option.name: str(option.default)})
+        assert not str(caught.value).startswith("option "), caught.value
 
 
 def test_all_are_registered():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 
 import numpy as np
@@ -12,7 +11,6 @@ from zoo.datasets.base import IGNORE, DataWarning
 from zoo.datasets.builtin import CAS as SPEC
 from zoo.datasets.cas import CAS, SUBSETS, named
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.registry.specs import check_options
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fewer images than were published")
 
@@ -262,12 +260,3 @@ class TestBadInput:
 
 def test_zoo_does_not_fetch_it():
     assert "download" not in [option.name for option in SPEC.options]
-
-
-def test_options_of_the_catalogue_are_the_arguments_of_the_class():
-    arguments = inspect.signature(SPEC.resolve().__init__).parameters
-    common = {"self", "root", "split", "transforms", "progress"}
-    expected = {name: argument.default for name, argument in arguments.items() if name not in common}
-    declared = {option.name: option.default for option in SPEC.options}
-    assert declared == expected
-    check_options(SPEC, declared)

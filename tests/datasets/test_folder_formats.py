@@ -347,7 +347,7 @@ def test_images_beyond_the_memory_limit_come_from_disk_and_are_the_same(disk, tm
     (tmp_path / "taken").touch()
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "taken"))
     del lean
-    with pytest.warns(DataWarning, match="decoded at every reading"):
+    with pytest.warns(DataWarning, match="decoded whenever it is read"):
         uncached = opened(root, nodata=-1, memory_limit=0)
     torch.testing.assert_close(kept[2], uncached[2], rtol=0, atol=0, equal_nan=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import tarfile
 import warnings
@@ -15,11 +14,8 @@ import pytest
 import xarray as xr
 
 from zoo.datasets.base import IGNORE, DataWarning
-from zoo.datasets.builtin import SEN12LANDSLIDES
-from zoo.datasets.sen12landslides import Sen12Landslides
-from zoo.datasets.sen12landslides import REPOSITORY, REVISION, SPLITS_REVISION
+from zoo.datasets.sen12landslides import REPOSITORY, REVISION, SPLITS_REVISION, Sen12Landslides
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.registry.specs import check_options
 
 S2 = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 DATES = ("2023-05-01", "2023-05-11", "2023-05-21", "2023-06-10")
@@ -575,15 +571,6 @@ def test_picture_is_in_natural_colours(tmp_path):
     assert both.plot(both[0]).axes[0].get_title() == "B04_post, B03_post, B02_post"
     radar = one(tmp_path, bands="B08,DEM")
     assert radar.plot(radar[0]).axes[0].get_title() == "B08"
-
-
-def test_options_of_the_catalogue_are_the_arguments_of_the_class():
-    arguments = inspect.signature(SEN12LANDSLIDES.resolve().__init__).parameters
-    common = {"self", "root", "split", "transforms", "progress"}
-    expected = {name: argument.default for name, argument in arguments.items() if name not in common}
-    declared = {option.name: option.default for option in SEN12LANDSLIDES.options}
-    assert declared == expected
-    check_options(SEN12LANDSLIDES, declared)
 
 
 def mirror(place: Path, archives: dict[str, bytes]) -> None:

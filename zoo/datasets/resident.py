@@ -1,4 +1,4 @@
-"""Batches that are made where the model is: patches kept in the memory of a device, and augmented there."""
+"""Batches made on the device of the model: patches kept in its memory, or read as needed, and augmented there."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from zoo.datasets.base import PatchDataset, Sample
 from zoo.datasets.device_augmentation import DeviceAugmentation
 
 SHARE = 0.5
-"""Part of a GPU's free memory that a split may take; the rest is for the model and its activations [O]."""
+"""Share of a GPU's free memory that a split may take; the rest is for the model and its activations [O]."""
 
 Key = tuple[int, int]
+"""Number of the draw and index of the patch."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ResidentPatches:
     Attributes:
         images: float32 (N, C, H, W), in the units of the bands, NaN where missing.
         masks: uint8 (N, H, W) on the same device.
-        classes: the masks once more, in host memory.
+        classes: copy of the masks in host memory.
     """
 
     images: Tensor
@@ -48,7 +49,7 @@ class ResidentPatches:
 
 
 def fits(dataset: PatchDataset, device: torch.device) -> bool:
-    """Tell whether a split may be kept on ``device``: a GPU with room for it, and no transforms to be run before."""
+    """Return whether a split can be kept on ``device``: a GPU with enough free memory, and no transforms to run."""
     if device.type != "cuda" or dataset.transforms is not None or not len(dataset):
         return False
     image, mask = dataset.read(0)
@@ -57,17 +58,18 @@ def fits(dataset: PatchDataset, device: torch.device) -> bool:
 
 
 class DeviceBatches(Iterable[Sample]):
-    """Batches on a device, from patches that are kept there or come through a loader; the same for both.
+    """Batches on a device, from patches that are kept there or come through a loader; both give the same batches.
 
     Args:
         dataset: the split.
-        device: where batches are made.
-        batch_size: samples of a batch; the last may be smaller.
-        draws: gives (number of the draw, index of the patch), anew at each iteration; None for every patch in order.
-        length: samples of one iteration; None for the number of patches.
-        augmentation: of each patch; None for none.
-        resident: the split on the device; None to read patches as they are needed.
-        num_workers: processes that read patches where they are not resident.
+        device: device of the batches.
+        batch_size: number of samples in a batch; the last batch may be smaller.
+        draws: yields (number of the draw, index of the patch), from the start at each iteration; None for every patch
+            in order.
+        length: number of samples of one iteration; None for the number of patches.
+        augmentation: augmentation of each patch; None for none.
+        resident: the split on the device; None to read patches when they are needed.
+        num_workers: number of processes that read patches that are not resident.
     """
 
     def __init__(
@@ -92,11 +94,11 @@ class DeviceBatches(Iterable[Sample]):
         self.num_workers = num_workers
 
     def __len__(self) -> int:
-        """Give the number of batches."""
+        """Return the number of batches."""
         return -(-self.samples // self.batch_size)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Give ``{"image": float32 (B, C, H, W), "mask": int64 (B, H, W)}`` on the device."""
+        """Yield ``{"image": float32 (B, C, H, W), "mask": int64 (B, H, W)}`` on the device."""
         keys = enumerate(range(len(self.dataset))) if self.draws is None else iter(self.draws)
         source = self._stream(keys) if self.resident is None else _take(self.resident, keys)
         images: list[Tensor] = []
@@ -127,6 +129,8 @@ class DeviceBatches(Iterable[Sample]):
 
 
 class _Drawn(Dataset[Sample]):
+    """Samples that carry the number of their draw, by which the augmentation seeds itself."""
+
     def __init__(self, dataset: PatchDataset) -> None:
         self.dataset = dataset
 
