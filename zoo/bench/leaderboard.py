@@ -347,7 +347,12 @@ class Leaderboard:
     @property
     def paper_note(self) -> str:
         """The source of the paper's figures, for under every table that shows them."""
-        return PAPER_NOTE.format(paper_table(self.results[0].config))
+        return PAPER_NOTE.format(self.paper_table)
+
+    @property
+    def paper_table(self) -> str:
+        """The table of the paper whose rows stand beside ours, such as ``Table 6``."""
+        return paper_table(self.results[0].config)
 
     @cached_property
     def trials(self) -> dict[str, list[TrialResult]]:

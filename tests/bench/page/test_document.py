@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from zoo.bench.config import TrialConfig
-from zoo.bench.page.charts import Axis
-from zoo.bench.page.data import Setting, pareto_front, training_curve
+from zoo.bench.leaderboard import Leaderboard
 from zoo.bench.page.document import render_page
-from zoo.bench.page.labels import Box, place_labels
-from zoo.bench.page.markup import html, tag
+from zoo.bench.page.figures import pareto_front, training_curve
 from zoo.bench.page.provenance import bench_command
+from zoo.bench.page.svg import Axis, Series, draw
 from zoo.bench.results import TrialResult, load_results
 from zoo.cli import run
 from zoo.datasets.audit import AuditSummary, TouchedPatches
@@ -75,11 +74,14 @@ def test_nothing_from_a_file_becomes_markup(page: str) -> None:
     assert handlers == []
     assert "<script>window.hacked" not in page
     assert page.count("&lt;script&gt;window.hacked = 1&lt;/script&gt;") > 5
-    assert "default-src 'none'" in page
+    policies = [one["content"] for one in parsed.named("meta") if one.get("http-equiv") == "Content-Security-Policy"]
+    assert [(policy or "")[:18] for policy in policies] == ["default-src 'none'"]
 
 
-def test_characters_that_no_page_may_hold_are_replaced() -> None:
-    assert html(tag("p", "a\ud800b\x1bc", title="\x00")) == '<p title="\ufffd">a\ufffdb\ufffdc</p>'
+def test_control_characters_are_replaced(tmp_path: Path, trial: Make) -> None:
+    page = render_page([TrialResult(trial("unet"), "failed", "a\ud800b\x1bc\x00\u202ed", {})], tmp_path)
+    assert "a\ufffdb\ufffdc\ufffd\ufffdd" in page
+    assert not {"\ud800", "\x1b", "\x00", "\u202e"} & set(page)
 
 
 def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
@@ -132,7 +134,7 @@ def test_the_figures_are_those_of_the_leaderboard(page: str) -> None:
     ):
         assert shown in text
     assert "no pictures of these test patches" in text, "the setting whose trial kept none says so"
-    assert "Without predictions in their files: segnet" in text
+    assert "Without predictions in their result files: segnet" in text
     assert "30 of 40 landslide pixels found, 10 false" in page
     assert "These results hold no counts of landslides" in text
 
@@ -214,17 +216,26 @@ def test_training_curves_are_means_over_seeds_with_the_same_steps(trial: Make, m
     assert training_curve([trained([])]) == []
 
 
-def test_names_keep_off_names_markers_and_the_frame() -> None:
-    points = [(60.0, 50.0), (63.0, 52.0), (63.0, 70.0), (430.0, 100.0)]
-    markers = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-    frame = Box(52, 12, 440, 276)
-    placed = place_labels(
-        [(f"model number {place}", x, y) for place, (x, y) in enumerate(points)], frame, markers=markers
-    )
-    boxes = [label.box for label in placed]
-    assert not any(one.meets(other) for place, one in enumerate(boxes) for other in [*boxes[:place], *markers])
-    assert all(frame.holds(box) for box in boxes)
-    assert placed[-1].anchor == "end"
+def test_a_chart_takes_its_colours_from_the_page_and_says_nothing_of_its_own(page: str) -> None:
+    charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(charts) > 20
+    for chart in charts:
+        assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", chart)) <= {
+            "none", *(f"var(--{name})" for name in ("ink", "quiet", "rule", "frame", "paper")),
+            *(f"var(--c{number})" for number in range(8)),
+        }  # fmt: skip
+        assert not re.search(r"<style|<metadata|url\(|<!--", chart)
+        assert "font-family" not in chart
+
+
+def test_a_drawing_is_the_same_every_time_and_its_text_is_text() -> None:
+    axis = Axis("recall", 0, 1)
+    series = [Series("<b>", 9, [(0.1, 0.2), (0.5, 0.6)], markers=True, whiskers=[(0.1, 0.3), (0.5, 0.7)])]
+    one, two = (draw("a", "<title>", "described & escaped", axis, axis, series) for _ in range(2))
+    assert one == two
+    assert "recall</text>" in one
+    assert "&lt;title&gt;" in one
+    assert one.count('class="series" data-series="9"') == 4, "a line, two whiskers and markers"
 
 
 def test_a_short_logarithmic_axis_has_ticks_enough() -> None:
@@ -254,7 +265,7 @@ def test_the_command_that_reproduces_a_table_is_one_that_parses(trial: Make, mea
 
 
 def test_colours_have_the_contrast_that_readers_need() -> None:
-    style = files("zoo.bench.page").joinpath("page.css").read_text(encoding="utf-8")
+    style = files("zoo.bench.page").joinpath("templates", "page.css").read_text(encoding="utf-8")
     schemes = [dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in style.split("@media", 2)[:2]]
     assert len(schemes) == 2
     for colours in schemes:
@@ -300,4 +311,4 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(
 
 def test_a_setting_says_what_it_is(trial: Make, measured: Measured) -> None:
     config = trial("unet", benchmark="leave_one_region_out", setting="S2")
-    assert Setting(1, [TrialResult(config, "ok", "", measured())], [], None, []).heading == "leave_one_region_out, S2"
+    assert Leaderboard([TrialResult(config, "ok", "", measured())], []).heading == "leave_one_region_out, S2"

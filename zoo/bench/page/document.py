@@ -1,24 +1,74 @@
-"""The page as a whole."""
+"""A results folder as one HTML page that needs no other file and no network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
 
 from zoo import __version__
-from zoo.bench.page import figures
-from zoo.bench.page.data import Setting, make_settings
-from zoo.bench.page.leaderboard import beside_the_paper, leaderboard, meanings
-from zoo.bench.page.markup import Element, html, tag
-from zoo.bench.page.panels import panels
-from zoo.bench.page.provenance import provenance
+from zoo.bench.leaderboard import Leaderboard, Row, make_leaderboards
+from zoo.bench.page.figures import Figure, make_figures
+from zoo.bench.page.panels import LEGEND, Panels, make_panels
+from zoo.bench.page.provenance import TRIAL_HEADINGS, Provenance, make_provenance
 from zoo.bench.results import TrialResult
+from zoo.bench.samples import load_pictures
 from zoo.errors import ZooError
+from zoo.evaluation.columns import COMPARISONS, UNDEFINED, Column, figure_columns
+from zoo.evaluation.comparison import REPLICATES
+from zoo.files import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 PAPER = "https://doi.org/10.4236/jcc.2025.138004"
+PRINTED = frozenset(
+    ("dice", "dice_per_image", "precision", "recall", "mcc", "detection", "loss", "parameters", "gmac", "fps")
+)
+"""Columns that fit on paper; the others are on the screen alone."""
+PAPER_FIGURES = (
+    ("dice", "dice", "{:.3f}"),
+    ("precision", "precision", "{:.2f}"),
+    ("recall", "recall", "{:.2f}"),
+    ("accuracy", "accuracy", "{:.3f}"),
+    ("loss", "loss", "{:.3f}"),
+    ("parameters", "parameters_m", "{:.0f}"),
+    ("fps", "fps", "{:.1f}"),
+)
+"""Figures that the paper prints: our key, the paper's attribute, format."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one setting.
+
+    Attributes:
+        number: number of the setting, from 1.
+        board: its leaderboard.
+        columns: columns of the leaderboard that have a value.
+        baseline: label of the baseline; empty for none.
+        paper: headings and rows of our figures beside the paper's; ``None`` where there are none.
+        figures: figures under their headings.
+        panels: pictures; ``None`` where the folder has none.
+        provenance: where the figures come from.
+    """
+
+    number: int
+    board: Leaderboard
+    columns: Sequence[Column]
+    baseline: str
+    paper: tuple[Sequence[str], Sequence[Sequence[str]]] | None
+    figures: Sequence[tuple[str, Sequence[Figure]]]
+    panels: Panels | None
+    provenance: Provenance
 
 
 def render_page(
@@ -27,124 +77,120 @@ def render_page(
     problems: Sequence[ZooError] = (),
     baseline: str | None = None,
 ) -> str:
-    """One HTML document that shows a results folder and loads nothing.
+    """Return one HTML document that shows a results folder and loads nothing.
 
     Args:
-        results: of :func:`zoo.bench.results.load_results`.
-        folder: that they were read from; pictures are read from there too.
-        problems: with result files that could not be used; the page names them.
-        baseline: label of the model that others are compared with; by default the configuration's, else ``unet``.
-
-    Returns:
-        HTML with inline style, script, charts and images.
+        results: results of :func:`zoo.bench.results.load_results`.
+        folder: folder that they were read from; pictures are read from there too.
+        problems: errors of result files that could not be used; the page names them.
+        baseline: label of the model that others are compared with; by default that of the configuration, else ``unet``.
 
     Raises:
         UnknownNameError: if no row is called ``baseline``.
     """
-    settings, damaged = make_settings(results, folder, baseline)
-    script, style = _file("page.js"), _file("page.css")
-    heading = "Landslide segmentation benchmark"
-    found = {setting.heading for setting in settings}
-    title = f"{next(iter(found))}: {heading}" if len(found) == 1 else heading
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="generator", content=f"landslide-zoo {__version__}"),
-        tag("title", title),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", style),
+    sections, damaged = [], []
+    for number, board in enumerate(make_leaderboards(results, baseline), start=1):
+        try:
+            pictures = load_pictures(folder, board.results[0].config)
+        except ZooError as error:
+            pictures = None
+            damaged.append(error)
+        sections.append(
+            Section(
+                number=number,
+                board=board,
+                columns=[one for one in figure_columns() if any(row.value(one.key) is not None for row in board.rows)],
+                baseline=next((row.difference.baseline for row in board.rows if row.difference is not None), ""),
+                paper=_beside_the_paper(board),
+                figures=make_figures(board, number),
+                panels=make_panels(board, pictures),
+                provenance=make_provenance(board.results, folder),
+            )
+        )
+    headings = {section.board.heading for section in sections}
+    script = _file("page.js")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=f"{headings.pop()}: " if len(headings) == 1 else "",
+            folder=folder.name or ".",
+            sections=sections,
+            problems=[str(problem) for problem in (*problems, *damaged)],
+            trials=len(results),
+            failed=sum(result.status in ("failed", "out-of-memory") for result in results),
+            columns=[*figure_columns(), *COMPARISONS],
+            script=Markup(script),
+            style=Markup(_file("page.css")),
+            policy=_policy(script),
+            trial_headings=TRIAL_HEADINGS,
+            picture_legend=LEGEND,
+            printed=PRINTED,
+            replicates=REPLICATES,
+            undefined=UNDEFINED,
+            paper_address=PAPER,
+            version=__version__,
+        )
     )
-    body = tag(
-        "body",
-        tag("a", "Skip to the results", href="#results", class_="skip"),
-        tag("header", tag("h1", heading), _summary(settings, folder), _contents(settings)),
-        tag(
-            "main",
-            _problems([*problems, *damaged]),
-            *(_section(setting, folder) for setting in settings),
-            tag(
-                "section",
-                tag("h2", "What the figures mean", id="meanings-heading"),
-                meanings(),
-                id="meanings",
-                aria_labelledby="meanings-heading",
-            ),
-            id="results",
-        ),
-        tag(
-            "footer",
-            tag("p", f"Made by landslide-zoo {__version__} from the result files of ", tag("code", folder.name), "."),
-            tag("p", "The paper: ", tag("a", "Zheng et al. 2025", href=PAPER), "."),
-        ),
-        tag("script", script),
+
+
+def render_table(board: Leaderboard, columns: Sequence[Column]) -> str:
+    """Return a leaderboard as an HTML table alone, for notebooks."""
+    return _environment().get_template("notebook.html").render(board=board, columns=columns)
+
+
+@cache
+def _environment() -> Environment:
+    """Return the templates: all text is escaped, and control characters in it become U+FFFD."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("zoo.bench.page", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return "<!DOCTYPE html>\n" + html(tag("html", head, body, lang="en")) + "\n"
+    environment.filters |= {"breakable": _breakable}
+    environment.tests["known"] = lambda value: value is not None and not math.isnan(value)
+    return environment
 
 
-def _summary(settings: Sequence[Setting], folder: Path) -> Element:
-    trials = [result for setting in settings for result in setting.results]
-    failed = sum(result.status in ("failed", "out-of-memory") for result in trials)
-    without = f"; {failed} of them failed" if failed else ""
-    many = "one setting" if len(settings) == 1 else f"{len(settings)} settings"
-    return tag("p", f"{len(trials)} trials in {many}, from ", tag("code", folder.name or "."), without + ".")
+def _finalize(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _contents(settings: Sequence[Setting]) -> Element:
-    links = [tag("li", tag("a", one.heading, href=f"#setting-{one.number}")) for one in settings]
-    links.append(tag("li", tag("a", "What the figures mean", href="#meanings")))
-    return tag("nav", tag("ul", *links), aria_label="Contents")
+def _breakable(name: str) -> Markup:
+    """Return a name that may be broken after its underscores and hyphens where the page is narrow."""
+    text = printable(name)
+    return Markup("").join(
+        Markup("{}<wbr>").format(one) if one in "_-" and place < len(text) - 1 else escape(one)
+        for place, one in enumerate(text)
+    )
 
 
-def _problems(problems: Sequence[ZooError]) -> Element | None:
-    if not problems:
+def _beside_the_paper(board: Leaderboard) -> tuple[list[str], list[list[str]]] | None:
+    """Return headings and rows of our figures beside those of the paper's table; ``None`` where no row has any."""
+    rows = [row for row in board.rows if row.paper is not None]
+    if not rows:
         return None
-    return tag(
-        "section",
-        tag("h2", "Files that could not be used", id="problems"),
-        tag("ul", *(tag("li", str(problem)) for problem in problems)),
-        class_="doubt",
-        aria_labelledby="problems",
-    )
+    columns = {column.key: column for column in figure_columns()}
+    headings = [f"{columns[key].heading}, {who}" for key, _, _ in PAPER_FIGURES for who in ("here", "paper")]
+    return ["model", "name in the paper", *headings], [_paper_cells(row, columns) for row in rows]
 
 
-def _section(setting: Setting, folder: Path) -> Element:
-    identity = f"setting-{setting.number}"
-    section = tag(
-        "section",
-        tag("h2", setting.heading, id=f"{identity}-heading"),
-        tag("h3", "Leaderboard"),
-        *leaderboard(setting),
-        id=identity,
-        class_="setting",
-        aria_labelledby=f"{identity}-heading",
-    )
-    paper = beside_the_paper(setting)
-    if paper is not None:
-        section.append(paper)
-    if setting.trials:
-        charts = (
-            ("Quality against speed and size", [
-                figures.trade_off(setting, "fps", "frames a second at batch 1", "fps", smaller=False),
-                figures.trade_off(setting, "parameters", "parameters in millions", "size", smaller=True, scale=1e6),
-            ]),
-            ("Thresholds and sizes", [figures.precision_recall(setting), figures.recall_of_sizes(setting)]),
-            ("Calibration", [figures.reliability(setting, scaled=False), figures.reliability(setting, scaled=True)]),
-            ("Training curves", [figures.training(setting)]),
-        )  # fmt: skip
-        for heading, drawn in charts:
-            section.append(tag("h3", heading))
-            section.append(tag("div", *drawn, class_="charts"))
-        section.append(tag("h3", "Image, truth and predictions"))
-        section.append(panels(setting))
-    section.extend(provenance(setting, folder))
-    return section
+def _paper_cells(row: Row, columns: dict[str, Column]) -> list[str]:
+    cells = [row.model, "" if row.paper is None else row.paper.label]
+    for key, attribute, pattern in PAPER_FIGURES:
+        ours, theirs = row.figures.get(key), getattr(row.paper, attribute)
+        cells.append(UNDEFINED if ours is None else pattern.format(ours / columns[key].scale))
+        cells.append(UNDEFINED if theirs is None else pattern.format(theirs))
+    return cells
 
 
 def _policy(script: str) -> str:
-    """Nothing is loaded, and no script runs but the page's own: a label that holds one stays text."""
+    """Return a policy by which nothing is loaded and no script runs except the page's own."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'"
@@ -152,4 +198,4 @@ def _policy(script: str) -> str:
 
 
 def _file(name: str) -> str:
-    return files("zoo.bench.page").joinpath(name).read_text(encoding="utf-8")
+    return files("zoo.bench.page").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,110 +1,169 @@
-"""The figures of a setting: a chart, its legend, what it means, and the numbers behind it as a table."""
+"""The figures of a setting: each is a chart with its legend, its caption and the numbers behind it as a table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from markupsafe import Markup
 
-from zoo.bench.page.charts import Axis, Chart, Series, draw, swatch
-from zoo.bench.page.data import (
-    Setting,
-    pareto_front,
-    recall_by_size,
-    reliability_points,
-    sizes_of,
-    threshold_curve,
-    training_curve,
-)
-from zoo.bench.page.markup import Element, table, tag
+from zoo.bench.leaderboard import Draws, Leaderboard
+from zoo.bench.page.svg import Axis, Series, draw, swatch
+from zoo.bench.results import TrialResult
+from zoo.evaluation.columns import UNDEFINED
+from zoo.evaluation.comparison import interval
+from zoo.evaluation.counts import size_names
+from zoo.evaluation.histograms import RELIABILITY_BINS, ProbabilityHistogram, ThresholdCurve
 
 TABLE_THRESHOLDS = range(10, 200, 20)
-"""Of 200: the rows of the table behind a precision-recall curve."""
+"""Thresholds, in 1/200, of the table behind a precision-recall curve."""
 TABLE_STEPS = 12
+CURVE_POINTS = 120
+"""Most points of a drawn training curve; a longer one is averaged piece by piece."""
 
 
-def styles_of(setting: Setting) -> dict[str, int]:
-    """A number for colour, marker and dashes of each model, the same in all figures of a setting."""
-    return {label: place for place, label in enumerate(setting.trials)}
+@dataclass(frozen=True)
+class Figure:
+    """A chart, or the reason why there is none.
+
+    Attributes:
+        title: title of the figure.
+        identity: name that is unique on the page.
+        chart: the SVG element; ``None`` where the results lack the data.
+        caption: what the chart shows, or why there is none.
+        headings: headings of the table with the numbers.
+        rows: cells of the table with the numbers.
+        legend: number, picture and name of each series.
+    """
+
+    title: str
+    identity: str
+    chart: Markup | None
+    caption: str
+    headings: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    legend: Sequence[tuple[int, Markup, str]] = ()
 
 
-def trade_off(setting: Setting, figure: str, axis: str, name: str, *, smaller: bool, scale: float = 1.0) -> Element:
-    """Pooled Dice against a cost or a speed, with the Pareto front.
+@dataclass(frozen=True)
+class SizeRecall:
+    """The share of landslides that are found, by their size.
+
+    Attributes:
+        share: share found of each size bin, mean over seeds; NaN where there is no landslide.
+        intervals: interval of each share; NaN where undefined.
+    """
+
+    share: list[float]
+    intervals: list[tuple[float, float]]
+
+
+def make_figures(board: Leaderboard, number: int) -> list[tuple[str, list[Figure]]]:
+    """Return the figures of a setting under their headings.
 
     Args:
-        setting: to draw.
-        figure: of the rows, such as ``fps``.
-        axis: its name with the unit.
-        name: of the chart, unique in the setting.
-        smaller: whether less of it is better.
-        scale: that values are divided by.
+        board: the leaderboard of the setting; one without any figure gives none.
+        number: number of the setting on the page.
     """
-    styles = styles_of(setting)
-    rows = [row for row in setting.rows if row.model in styles]
+    if not board.trials:
+        return []
+    speed, size = "frames per second at batch 1", "parameters in millions"
+    return [
+        (
+            "Quality against speed and size",
+            [
+                trade_off(board, f"setting-{number}-fps", "fps", speed, smaller=False),
+                trade_off(board, f"setting-{number}-size", "parameters", size, smaller=True, scale=1e6),
+            ],
+        ),
+        (
+            "Thresholds and sizes",
+            [
+                precision_recall(board, f"setting-{number}-precision-recall"),
+                recall_of_sizes(board, f"setting-{number}-sizes"),
+            ],
+        ),
+        (
+            "Calibration",
+            [
+                reliability(board, f"setting-{number}-reliability", scaled=False),
+                reliability(board, f"setting-{number}-reliability-scaled", scaled=True),
+            ],
+        ),
+        ("Training curves", [training(board, f"setting-{number}-training")]),
+    ]
+
+
+def styles_of(board: Leaderboard) -> dict[str, int]:
+    """Return the number for colour, marker and dashes of each model, the same in all figures of a setting."""
+    return {label: place for place, label in enumerate(board.trials)}
+
+
+def trade_off(board: Leaderboard, identity: str, key: str, name: str, *, smaller: bool, scale: float = 1.0) -> Figure:
+    """Draw the pooled Dice against a cost or a speed, with the Pareto front.
+
+    Args:
+        board: the leaderboard.
+        identity: name that is unique on the page.
+        key: key of a figure, such as ``fps``.
+        name: its name with the unit.
+        smaller: whether smaller values are better.
+        scale: number that values are divided by.
+    """
+    styles = styles_of(board)
+    rows = [row for row in board.rows if row.model in styles]
     points = {
         row.model: (x / scale, y)
         for row in rows
-        if (x := row.figures.get(figure)) and (y := row.figures.get("dice")) is not None
+        if (x := row.figures.get(key)) and (y := row.figures.get("dice")) is not None
     }
-    title = f"Dice against {axis}"
+    title = f"Dice against {name}"
     if not points:
-        return _absent(title, f"No result file of this table has {axis}.")
+        return Figure(title, identity, None, f"No result file of this table has {name}.")
     front = pareto_front(points, smaller=smaller)
     intervals = {row.model: row.intervals.get("dice", (math.nan, math.nan)) for row in rows}
     ends = [end for label in points for end in (*intervals[label], points[label][1]) if not math.isnan(end)]
     series = [
         Series(
-            label,
-            styles[label],
-            [point],
-            line=False,
-            markers=True,
-            whiskers=[intervals[label]],
-            label=label,
+            label, styles[label], [point], line=False, markers=True, whiskers=[intervals[label]],
             hollow=label not in front,
         )
         for label, point in points.items()
-    ]
-    better = "less is better" if smaller else "more is better"
-    described = (
-        f"{len(points)} models. On the Pareto front, where no other model is better in one and at least as good in the "
-        f"other: {', '.join(front)}."
-    )
-    chart = Chart(
-        f"setting-{setting.number}-{name}",
+    ]  # fmt: skip
+    chart = draw(
+        identity,
         title,
-        described,
-        Axis.around(f"{axis}, log scale; {better}", [x for x, _ in points.values()], log=True),
+        f"{len(points)} models. On the Pareto front, where no other model is better in one and at least as good in the "
+        f"other: {', '.join(front)}.",
+        Axis.around(
+            f"{name}, log scale; {'less' if smaller else 'more'} is better",
+            [x for x, _ in points.values()],
+            log=True,
+        ),
         Axis.around("pooled Dice", ends),
         series,
         guide=_stairs([points[label] for label in front], smaller=smaller),
     )
     cells = [
         (
-            row.model,
-            f"{points[row.model][0]:,.6g}",
-            f"{points[row.model][1]:.3f}",
-            _range(intervals[row.model]),
-            "yes" if row.model in front else "no",
+            label, f"{x:,.6g}", f"{y:.3f}", _range(intervals[label]), "yes" if label in front else "no",
         )
-        for row in rows
-        if row.model in points
-    ]
-    return _figure(
-        chart,
-        "Filled markers and the dashed line: the Pareto front. Whiskers: 95 % intervals of Dice.",
-        table(title, ("model", axis, "Dice", "95 %", "on the front"), cells),
-    )
+        for label, (x, y) in points.items()
+    ]  # fmt: skip
+    caption = "Filled markers and the dashed line: the Pareto front. Whiskers: 95 % intervals of Dice."
+    return Figure(title, identity, chart, caption, ("model", name, "Dice", "95 %", "on the front"), cells,
+                  _legend(series, line=False))  # fmt: skip
 
 
-def precision_recall(setting: Setting) -> Element:
-    """Precision against recall over all thresholds, with the threshold that validation chose."""
-    styles = styles_of(setting)
-    rows = {row.model: row for row in setting.rows}
+def precision_recall(board: Leaderboard, identity: str) -> Figure:
+    """Draw precision against recall over all thresholds, with the threshold that was chosen on validation."""
+    styles, title = styles_of(board), "Precision and recall at every threshold"
+    rows = {row.model: row for row in board.rows}
     series, cells = [], []
-    for label, trials in setting.trials.items():
+    for label, trials in board.trials.items():
         curve = threshold_curve(trials)
         known = ~np.isnan(curve.precision) & ~np.isnan(curve.recall)
         points = list(zip(curve.recall[known].tolist(), curve.precision[known].tolist(), strict=True))
@@ -115,90 +174,78 @@ def precision_recall(setting: Setting) -> Element:
             (label, f"{curve.threshold[place]:g}", _three(curve.precision[place]), _three(curve.recall[place]))
             for place in TABLE_THRESHOLDS
         ]
-    areas = [f"{label} {_three(rows[label].figures.get('pr_auc'))}" for label in setting.trials]
-    chart = Chart(
-        f"setting-{setting.number}-precision-recall",
-        "Precision and recall at every threshold",
-        f"Area under the curve: {', '.join(areas)}.",
-        Axis("recall", 0, 1),
-        Axis("precision", 0, 1.02),
-        series,
+    areas = ", ".join(f"{label} {_three(rows[label].figures.get('pr_auc'))}" for label in board.trials)
+    chart = draw(
+        identity, title, f"Area under the curve: {areas}.", Axis("recall", 0, 1), Axis("precision", 0, 1.02), series
     )
     caption = (
-        "Pixels of the test split, all seeds together. Marker: the threshold that validation chose, mean over seeds."
+        "Pixels of the test split, all seeds together. Marker: the threshold that was chosen on validation, mean over "
+        "seeds."
     )
     headings = ("model", "threshold", "precision", "recall")
-    return _figure(chart, caption, table(chart.title, headings, cells), _legend(series))
+    return Figure(title, identity, chart, caption, headings, cells, _legend(series))
 
 
-def reliability(setting: Setting, *, scaled: bool) -> Element:
-    """Predicted probability against the share of landslide, before or after temperature scaling."""
-    styles = styles_of(setting)
+def reliability(board: Leaderboard, identity: str, *, scaled: bool) -> Figure:
+    """Draw the predicted probability against the share of landslide, before or after temperature scaling."""
+    styles = styles_of(board)
     title = "Reliability " + ("after temperature scaling" if scaled else "as trained")
     series, cells = [], []
-    for label, trials in setting.trials.items():
+    for label, trials in board.trials.items():
         found = reliability_points(trials, scaled=scaled)
         if found is not None:
             points = [(predicted, observed) for predicted, observed, _ in found]
             series.append(Series(label, styles[label], points, markers=True))
             cells += [(label, _three(p), _three(o), f"{pixels:,}") for p, o, pixels in found]
     if not series:
-        why = "no log odds of a validation split" if scaled else "no log odds"
-        return _absent(title, f"These results hold {why}.")
-    left_out = [label for label in setting.trials if label not in {one.name for one in series}]
-    without = f" Without the counts for it, and left out: {', '.join(left_out)}." if left_out else ""
-    rows = {row.model: row for row in setting.rows}
-    errors = [f"{one.name} {_three(rows[one.name].figures.get('ece_scaled' if scaled else 'ece'))}" for one in series]
-    chart = Chart(
-        f"setting-{setting.number}-reliability{'-scaled' if scaled else ''}",
+        missing = "no log odds of a validation split" if scaled else "no log odds"
+        return Figure(title, identity, None, f"These results hold {missing}.")
+    left_out = [label for label in board.trials if label not in {one.name for one in series}]
+    without = f" Left out, because their result files lack the counts: {', '.join(left_out)}." if left_out else ""
+    rows = {row.model: row for row in board.rows}
+    key = "ece_scaled" if scaled else "ece"
+    errors = ", ".join(f"{one.name} {_three(rows[one.name].figures.get(key))}" for one in series)
+    chart = draw(
+        identity,
         title,
-        f"Expected calibration error: {', '.join(errors)}.{without}",
+        f"Expected calibration error: {errors}.{without}",
         Axis("predicted probability of a landslide", 0, 1),
         Axis("share of landslide pixels", 0, 1.02),
         series,
         guide=[(0, 0), (1, 1)],
     )
-    caption = (
-        "Dashed: probabilities that mean what they say. 15 bins of equal width; a bin may hold few pixels." + without
-    )
+    caption = f"Dashed: perfect calibration. {RELIABILITY_BINS} bins of equal width; a bin may hold few pixels."
     if scaled:
         caption += " The temperature of each seed was fitted on the validation split."
     headings = ("model", "predicted", "observed", "pixels")
-    return _figure(chart, caption, table(title, headings, cells), _legend(series))
+    return Figure(title, identity, chart, caption + without, headings, cells, _legend(series))
 
 
-def recall_of_sizes(setting: Setting) -> Element:
-    """Share of landslides found, by their area."""
-    styles, names, found = styles_of(setting), sizes_of(setting), recall_by_size(setting)
+def recall_of_sizes(board: Leaderboard, identity: str) -> Figure:
+    """Draw the share of landslides that are found, by their area."""
+    styles, names, found = styles_of(board), sizes_of(board), recall_by_size(board)
     title = "Landslides found, by size"
     if not found:
-        return _absent(title, "These results hold no counts of landslides.")
+        return Figure(title, identity, None, "These results hold no counts of landslides.")
     series, cells = [], []
     for place, (label, shares) in enumerate(found.items()):
         shift = 0.6 * ((place + 0.5) / len(found) - 0.5)
         known = [size for size, share in enumerate(shares.share) if not math.isnan(share)]
-        series.append(
-            Series(
-                label,
-                styles[label],
-                [(size + shift, shares.share[size]) for size in known],
-                line=False,
-                markers=True,
-                whiskers=[shares.intervals[size] for size in known],
-            )
-        )
-        for size, (name, total) in enumerate(names):
-            cells.append((label, name, f"{total:,}", _three(shares.share[size]), _range(shares.intervals[size])))
-    best = ", ".join(
-        f"{label} {_three(shares.share[0])} to {_three(shares.share[-1])}" for label, shares in found.items()
-    )
+        points = [(size + shift, shares.share[size]) for size in known]
+        whiskers = [shares.intervals[size] for size in known]
+        series.append(Series(label, styles[label], points, line=False, markers=True, whiskers=whiskers))
+        cells += [
+            (label, name, f"{total:,}", _three(shares.share[size]), _range(shares.intervals[size]))
+            for size, (name, total) in enumerate(names)
+        ]
+    ends = ", ".join(f"{label} {_three(one.share[0])} to {_three(one.share[-1])}" for label, one in found.items())
     unit = names[0][0].rpartition(" ")[2]
-    chart = Chart(
-        f"setting-{setting.number}-sizes",
+    chart = draw(
+        identity,
         title,
-        f"Share found among the smallest and among the largest landslides: {best}.",
+        f"Share found among the smallest and among the largest landslides: {ends}.",
         Axis(
-            f"area of the landslide in {unit.replace('m2', 'm²')}, and how many there are",
+            f"area of the landslide in {unit.replace('m2', 'm²')}, and number of landslides",
             -0.5,
             len(names) - 0.5,
             names=[f"{name.removesuffix(f' {unit}')}\n{total:,}" for name, total in names],
@@ -211,66 +258,129 @@ def recall_of_sizes(setting: Setting) -> Element:
         "over seeds; whiskers: 95 % intervals."
     )
     headings = ("model", "area", "landslides", "found", "95 %")
-    return _figure(chart, caption, table(title, headings, cells), _legend(series, line=False))
+    return Figure(title, identity, chart, caption, headings, cells, _legend(series, line=False))
 
 
-def training(setting: Setting) -> Element:
-    """Training loss over the optimiser steps."""
-    styles, series, cells = styles_of(setting), [], []
-    for label, trials in setting.trials.items():
+def training(board: Leaderboard, identity: str) -> Figure:
+    """Draw the training loss over the optimiser steps."""
+    styles, title = styles_of(board), "Training loss"
+    series, cells = [], []
+    for label, trials in board.trials.items():
         points = training_curve(trials)
         if points:
             series.append(Series(label, styles[label], points))
             shown = np.unique(np.linspace(0, len(points) - 1, TABLE_STEPS).round().astype(int))
             cells += [(label, f"{points[place][0]:.0f}", f"{points[place][1]:.4f}") for place in shown]
-    title = "Training loss"
     if not series:
-        return _absent(title, "No trial of this table was trained here.")
+        return Figure(title, identity, None, "No trial of this table was trained here.")
     losses = [loss for one in series for _, loss in one.points]
     steps = [step for one in series for step, _ in one.points]
-    last = [f"{one.name} {one.points[-1][1]:.3f}" for one in series]
-    chart = Chart(
-        f"setting-{setting.number}-training",
+    last = ", ".join(f"{one.name} {one.points[-1][1]:.3f}" for one in series)
+    chart = draw(
+        identity,
         title,
-        f"Loss at the end: {', '.join(last)}.",
+        f"Loss at the end: {last}.",
         Axis("optimiser step", 0, max(steps)),
         Axis("training loss", min(0.0, *losses), max(losses) * 1.05 or 1.0),
         series,
     )
-    caption = f"The recipe's loss ({setting.results[0].config.recipe.loss}) on training batches, mean over seeds."
-    return _figure(chart, caption, table(title, ("model", "step", "loss"), cells), _legend(series))
+    caption = f"The recipe's loss ({board.results[0].config.recipe.loss}) on training batches, mean over seeds."
+    return Figure(title, identity, chart, caption, ("model", "step", "loss"), cells, _legend(series))
 
 
-def _figure(chart: Chart, caption: str, numbers: Element, legend: Element | None = None) -> Element:
-    heading = f"{chart.identity}-heading"
-    if legend is not None:
-        legend.set("aria-label", f"Hide and show series of: {chart.title}")
-    summary = tag("summary", "The numbers", tag("span", f" behind: {chart.title}", class_="unseen"))
-    return tag(
-        "figure",
-        tag("h4", chart.title, id=heading),
-        draw(chart),
-        legend,
-        tag("figcaption", caption),
-        tag("details", summary, numbers, class_="numbers"),
-        aria_labelledby=heading,
-    )
+def threshold_curve(trials: Iterable[TrialResult]) -> ThresholdCurve:
+    """Return the figures at every threshold, the pixels of all seeds together."""
+    return ThresholdCurve.from_histogram(ProbabilityHistogram.joined(trial.evaluated.histogram for trial in trials))
 
 
-def _absent(title: str, why: str) -> Element:
-    return tag("div", tag("h4", title), tag("p", why, class_="absent"))
+def reliability_points(trials: Sequence[TrialResult], *, scaled: bool) -> list[tuple[float, float, int]] | None:
+    """Return mean probability, share of landslide and pixels of every filled bin, the pixels of all seeds together.
+
+    Args:
+        trials: trials of one model.
+        scaled: whether to use each seed's temperature, fitted on validation.
+
+    Returns:
+        A triple per bin; ``None`` where logits were not counted.
+    """
+    sums = np.zeros((3, RELIABILITY_BINS))
+    for trial in trials:
+        found = trial.evaluated
+        temperature = found.temperature if scaled else 1.0
+        if found.logit_histogram is None or math.isnan(temperature):
+            return None
+        curve = found.logit_histogram.reliability(temperature)
+        sums += np.nan_to_num(np.stack([curve.predicted * curve.pixels, curve.observed * curve.pixels, curve.pixels]))
+    return [(float(p / n), float(o / n), int(n)) for p, o, n in sums.T if n]
 
 
-def _legend(series: Iterable[Series], *, line: bool = True) -> Element:
-    keys = [
-        tag("li", tag("span", swatch(one.style, line=line), one.name, class_="key", data_series=one.style))
-        for one in series
-    ]
-    return tag("ul", *keys, class_="legend")
+def sizes_of(board: Leaderboard) -> list[tuple[str, int]]:
+    """Return the names of the size bins and the landslides of the test split in each; empty where not counted."""
+    for trials in board.trials.values():
+        objects = trials[0].evaluated.objects
+        if objects is not None:
+            names = size_names(trials[0].measured["data"]["pixel_size"])
+            return [(name, int(total)) for name, total in zip(names, objects.total.sum(axis=0), strict=True)]
+    return []
+
+
+def recall_by_size(board: Leaderboard) -> dict[str, SizeRecall]:
+    """Return the share of landslides of each size with at least half of their pixels predicted, by label."""
+    draws = Draws.of(board.results)
+    found: dict[str, SizeRecall] = {}
+    if draws is None:
+        return found
+    weights = draws.resampling.weights
+    for label, trials in board.trials.items():
+        objects = [one for one in (trial.evaluated.objects for trial in trials) if one is not None]
+        if len(objects) < len(trials):
+            continue
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = np.mean([one.found.sum(axis=0) / one.total.sum(axis=0) for one in objects], axis=0)
+            drawn = [(weights @ one.found) / (weights @ one.total) for one in objects]
+        bounds = [interval(draws.resampling.over_seeds([one[:, size] for one in drawn])) for size in range(len(shares))]
+        found[label] = SizeRecall([float(share) for share in shares], bounds)
+    return found
+
+
+def training_curve(trials: Sequence[TrialResult]) -> list[tuple[float, float]]:
+    """Return the training loss over optimiser steps: the mean over seeds with the same steps, long curves averaged."""
+    curves = [np.asarray(trial.measured.get("training", {}).get("curve") or [], dtype=float) for trial in trials]
+    curves = [curve for curve in curves if curve.ndim == 2 and curve.shape[1] >= 2]
+    if not curves:
+        return []
+    alike = [curve for curve in curves if len(curve) == len(curves[0]) and (curve[:, 0] == curves[0][:, 0]).all()]
+    steps, losses = curves[0][:, 0], np.mean([curve[:, 1] for curve in alike], axis=0)
+    parts = np.array_split(np.arange(len(steps)), min(len(steps), CURVE_POINTS))
+    points = [(float(steps[part].mean()), float(losses[part].mean())) for part in parts]
+    return [(step, loss) for step, loss in points if math.isfinite(loss)]
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]], *, smaller: bool) -> list[str]:
+    """Return the labels that no other point beats in one direction without losing in the other, by rising x.
+
+    Args:
+        points: cost or speed, and quality, by label; a higher quality is better.
+        smaller: whether a smaller first coordinate is better.
+    """
+    sign = -1.0 if smaller else 1.0
+
+    def beaten(label: str) -> bool:
+        x, y = points[label]
+        return any(
+            sign * other_x >= sign * x and other_y >= y and (other_x, other_y) != (x, y)
+            for other_x, other_y in points.values()
+        )
+
+    return sorted((label for label in points if not beaten(label)), key=lambda label: points[label])
+
+
+def _legend(series: Iterable[Series], *, line: bool = True) -> list[tuple[int, Markup, str]]:
+    return [(one.style, swatch(one.style, line=line, hollow=one.hollow), one.name) for one in series]
 
 
 def _stairs(points: Sequence[tuple[float, float]], *, smaller: bool) -> list[tuple[float, float]]:
-    """A front as the border of what it beats."""
+    """Return a front as the border of the area that it beats."""
     if not points:
         return []
     corners = [points[0]]
@@ -280,8 +390,8 @@ def _stairs(points: Sequence[tuple[float, float]], *, smaller: bool) -> list[tup
 
 
 def _three(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+    return UNDEFINED if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _range(ends: tuple[float, float]) -> str:
-    return "-" if math.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"
+    return UNDEFINED if math.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"

@@ -1,48 +1,94 @@
-"""Where the figures come from: data, recipe, machine, every trial, and the commands that give them again."""
+"""The origin of the figures: data, recipe, machine, every trial, and the commands that reproduce them."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.bench.page.data import Setting
-from zoo.bench.page.markup import Child, Element, table, tag
 from zoo.bench.results import FOLDER, TrialResult
 from zoo.bench.runner import BUNDLES
 from zoo.datasets.audit import KINDS
 from zoo.datasets.source import DataSource
+from zoo.evaluation.columns import UNDEFINED
 from zoo.training.recipes import RECIPES, Recipe
 
 GROUPS = ("train_groups", "val_groups", "test_groups")
 TEXTS = ("group_column", "group_pattern", "split_by")
 FIELDS = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "precision", "time_limit")
+LONGEST_VALUE = 200
+"""Longest value of the speed protocol that is shown, in characters."""
 
 
-def provenance(setting: Setting, folder: Path) -> list[Element]:
-    """Sections on data, training, machine, reproduction and trials."""
-    config = setting.results[0].config
-    return [
-        tag("h3", "Data and split"),
-        _data(setting.results),
-        tag("h3", "Training"),
-        tag("dl", *_terms(_recipe(config.recipe))),
-        tag("h3", "Machine and software"),
-        *_machines(setting.results),
-        tag("h3", "How to get every number again"),
-        *_commands(setting, folder),
-        tag("details", tag("summary", "Every trial"), _trials(setting.results)),
-    ]
+@dataclass(frozen=True)
+class Term:
+    """A name with its value.
+
+    Attributes:
+        name: the name.
+        value: the value as text.
+        code: whether the value is code.
+    """
+
+    name: str
+    value: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the figures of a setting come from.
+
+    Attributes:
+        data: what is known of data and split.
+        recipe: how the models were trained.
+        machines: what is known of each machine.
+        speed: how speed was measured; empty where it was not.
+        commands: a comment and a command that reproduces something.
+        trials: cells of each trial, in the order of :data:`TRIAL_HEADINGS`.
+    """
+
+    data: Sequence[Term]
+    recipe: Sequence[Term]
+    machines: Sequence[Sequence[Term]]
+    speed: Sequence[Term]
+    commands: Sequence[tuple[str, str]]
+    trials: Sequence[Sequence[str]]
+
+
+TRIAL_HEADINGS = (
+    "model", "seed", "status", "steps", "patches at a time", "threshold", "seconds", "started", "result file",
+    "sha256 of the weights, first 16 digits",
+)  # fmt: skip
+
+
+def make_provenance(results: Sequence[TrialResult], folder: Path) -> Provenance:
+    """Return where the figures of one setting come from.
+
+    Args:
+        results: results of the setting.
+        folder: folder that they were read from.
+    """
+    protocol = next((found for one in results if (found := one.measured.get("speed_protocol"))), {})
+    return Provenance(
+        data=_data(results),
+        recipe=_recipe(results[0].config.recipe),
+        machines=_machines(results),
+        speed=[Term(name.replace("_", " "), _plain(value)) for name, value in protocol.items() if _is_short(value)],
+        commands=_commands(results, folder),
+        trials=[_trial(result) for result in results],
+    )
 
 
 def bench_command(results: Sequence[TrialResult], folder: str) -> str:
-    """The ``zoo bench`` that runs the trials of a setting again.
+    """Return the ``zoo bench`` command that runs the trials of a setting again.
 
     Args:
-        results: of one setting.
-        folder: for ``--out``.
+        results: results of one setting.
+        folder: value of ``--out``.
     """
     config = results[0].config
     words = ["zoo", "bench"]
@@ -53,7 +99,7 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
         words += _data_words(config.data)
         words += _recipe_words(config.recipe)
     seeds = {result.config.seed for result in results}
-    # A configuration may list seeds of its own, which no flag can name.
+    # The seeds of a configuration may be a list that no option can give.
     if not config.benchmark or seeds == set(range(len(seeds))):
         words += ["--seeds", str(max(seeds) + 1)]
     return shlex.join([*words, "--device", config.device, "--out", folder])
@@ -87,155 +133,122 @@ def _recipe_words(recipe: Recipe) -> list[str]:
     return words
 
 
-def _data(results: Sequence[TrialResult]) -> Element:
+def _data(results: Sequence[TrialResult]) -> list[Term]:
     config, measured = results[0].config, next((result.measured for result in results if result.ok), None)
-    terms: list[tuple[str, Child]] = [("data set", config.data.label)]
-    terms += [(f"option {name}", json.dumps(value)) for name, value in config.data.options.items() if name != "root"]
+    terms = [Term("data set", config.data.label)]
+    options = {name: value for name, value in config.data.options.items() if name != "root"}
+    terms += [Term(f"option {name}", json.dumps(value)) for name, value in options.items()]
     if config.setting:
-        terms.append(("held out", config.setting))
+        terms.append(Term("held out", config.setting))
     if measured is not None:
         data, names = measured["data"], measured["test"]["groups"]
         patches = data["patches"]
         terms += [
-            ("patches", f"{patches['train']} to train, {patches['val']} to validate, {patches['test']} to test"),
-            ("scenes or events tested", ", ".join(dict.fromkeys(map(str, names)))),
-            ("patch", " x ".join(map(str, data["patch"])) + " (channels, height, width)"),
-            ("pixel", "unknown" if data["pixel_size"] is None else f"{data['pixel_size']:g} m"),
-            ("channels", ", ".join(f"{band['name']} ({band['unit']})" for band in data["bands"])),
-            ("classes", ", ".join(map(str, data["class_names"]))),
+            Term("patches", f"{patches['train']} to train, {patches['val']} to validate, {patches['test']} to test"),
+            Term("scenes or events tested", ", ".join(dict.fromkeys(map(str, names)))),
+            Term("patch", " x ".join(map(str, data["patch"])) + " (channels, height, width)"),
+            Term("pixel", "unknown" if data["pixel_size"] is None else f"{data['pixel_size']:g} m"),
+            Term("channels", ", ".join(f"{band['name']} ({band['unit']})" for band in data["bands"])),
+            Term("classes", ", ".join(map(str, data["class_names"]))),
+            Term("notes on the split", "; ".join(map(str, data["split_notes"])) or "none"),
         ]
-        notes = data["split_notes"] or ["none: loading the splits raised no doubt"]
-        terms.append(("notes on the split", "; ".join(map(str, notes))))
-    terms += [(f"sha256 of {split}", tag("code", value)) for split, value in config.fingerprints.items()]
-    terms += _audit(results)
-    return tag("dl", *_terms(terms))
+    terms += [Term(f"sha256 of {split}", value, code=True) for split, value in config.fingerprints.items()]
+    return [*terms, *_audit(results)]
 
 
-def _audit(results: Sequence[TrialResult]) -> list[tuple[str, Child]]:
-    """The verdict, who touches whom, and the command that names every pair."""
+def _audit(results: Sequence[TrialResult]) -> list[Term]:
     found = next((audit for result in results if (audit := result.audit) is not None), None)
-    terms: list[tuple[str, Child]] = []
     if found is None:
-        terms.append(("audit of the splits", "not in these result files, which an earlier version wrote"))
+        terms = [Term("audit of the splits", "not in these result files, which an earlier version wrote")]
     else:
-        terms.append(("audit of the splits", found.verdict))
+        terms = [Term("audit of the splits", found.verdict)]
         touching = [
             f"{entry.patches:,} {entry.second} patches touch {entry.first}: {KINDS[entry.kind]} ({entry.kind})"
             for entry in found.touched
             if entry.kind in KINDS
         ]
         if touching:
-            terms.append(("what leaks", "; ".join(touching)))
+            terms.append(Term("what leaks", "; ".join(touching)))
     command = shlex.join(["zoo", "audit", *_data_words(results[0].config.data)[1:]])
-    return [*terms, ("every pair that touches", tag("code", command))]
+    return [*terms, Term("every pair that touches", command, code=True)]
 
 
-def _recipe(recipe: Recipe) -> list[tuple[str, Child]]:
+def _recipe(recipe: Recipe) -> list[Term]:
     values = recipe.to_dict()
     summary = "" if "[" in recipe.name else f": {recipe.summary}"
     if recipe.time_limit is not None:
-        values["time_limit"] = f"{recipe.time_limit:g} s a trial"
-    rest = {name: value for name, value in values.items() if name not in ("name", "summary") and value is not None}
+        values["time_limit"] = f"{recipe.time_limit:g} s per trial"
     return [
-        ("recipe", f"{recipe.name}{summary}"),
-        *((name.replace("_", " "), _said(value)) for name, value in rest.items()),
+        Term("recipe", f"{recipe.name}{summary}"),
+        *(
+            Term(name.replace("_", " "), _in_words(value))
+            for name, value in values.items()
+            if name not in ("name", "summary") and value is not None
+        ),
     ]
 
 
-def _machines(results: Sequence[TrialResult]) -> list[Element]:
+def _machines(results: Sequence[TrialResult]) -> list[list[Term]]:
     environments: dict[str, list[str]] = {}
     for result in results:
         if result.ok:
             text = json.dumps(result.measured["environment"], sort_keys=True)
             environments.setdefault(text, []).append(f"{result.config.label} #{result.config.seed}")
-    parts: list[Element] = []
+    machines = []
     for text, trials in environments.items():
         environment = json.loads(text)
         versions = environment.pop("versions", {})
-        terms = [(name.replace("_", " "), str(value)) for name, value in environment.items()]
-        terms.append(("software", ", ".join(f"{name} {version}" for name, version in versions.items())))
-        if len(environments) > 1:
-            terms.insert(0, ("trials", ", ".join(trials)))
-        parts.append(tag("dl", *_terms(terms)))
-    protocol = next((found for one in results if (found := one.measured.get("speed_protocol"))), None)
-    if protocol is not None:
-        told = [(name.replace("_", " "), _plain(value)) for name, value in protocol.items() if _is_short(value)]
-        parts.append(tag("details", tag("summary", "How speed was measured"), tag("dl", *_terms(told))))
-    return parts or [tag("p", "No trial of this table has figures.")]
+        terms = [Term(name.replace("_", " "), str(value)) for name, value in environment.items()]
+        terms.append(Term("software", ", ".join(f"{name} {version}" for name, version in versions.items())))
+        machines.append([Term("trials", ", ".join(trials)), *terms] if len(environments) > 1 else terms)
+    return machines
 
 
-def _commands(setting: Setting, folder: Path) -> list[Element]:
-    good = next((result for result in setting.results if result.ok and not result.config.adapted), None)
+def _commands(results: Sequence[TrialResult], folder: Path) -> list[tuple[str, str]]:
     place = folder.name or "results"
-    lines = [
-        ("train, measure and time all models again", bench_command(setting.results, place)),
+    commands = [
+        ("train, measure and time all models again", bench_command(results, place)),
         (
             "the table from the result files, every figure unrounded",
             shlex.join(["zoo", "report", place, "--format", "csv"]),
         ),
-        ("this page", shlex.join(["zoo", "report", place, "--html", "report.html"])),
     ]
-    if good is not None:
-        bundle = f"{place}/{BUNDLES}/{good.config.file_stem}"
-        lines.insert(2, ("one model's figures from its weights", shlex.join(["zoo", "evaluate", bundle])))
-    if not setting.results[0].config.benchmark:
-        lines.insert(3, ("speed alone", shlex.join(["zoo", "speed", ",".join(_models(setting.results))])))
-    text = "\n".join(f"# {what}\n{command}" for what, command in lines)
-    note = (
-        "With the same data (sha256), seeds and number format, figures are the same on the same kind of machine; "
-        "another one may round differently. Times are those of this machine and hour."
-    )
+    trained = next((result.config for result in results if result.ok and not result.config.adapted), None)
+    if trained is not None:
+        bundle = f"{place}/{BUNDLES}/{trained.file_stem}"
+        commands.append(("one model's figures from its weights", shlex.join(["zoo", "evaluate", bundle])))
+    if not results[0].config.benchmark:
+        models = ",".join(dict.fromkeys(result.config.model for result in results))
+        commands.append(("speed alone", shlex.join(["zoo", "speed", models])))
+    return [*commands, ("this page", shlex.join(["zoo", "report", place, "--html", "report.html"]))]
+
+
+def _trial(result: TrialResult) -> list[str]:
+    measured = result.measured
+    trained = measured.get("training", {})
+    threshold = measured.get("threshold")
     return [
-        tag("pre", tag("code", text), tabindex="0"),
-        tag("p", note, class_="note"),
+        result.config.label,
+        str(result.config.seed),
+        result.status,
+        str(trained.get("steps", UNDEFINED)),
+        str(trained.get("micro_batch", UNDEFINED)),
+        UNDEFINED if threshold is None else f"{threshold:g}",
+        f"{sum(measured.get('seconds', {}).values()):.0f}",
+        str(measured.get("started", UNDEFINED)),
+        f"{FOLDER}/{result.config.file_stem}.json",
+        measured.get("weights_sha256", "")[:16] or UNDEFINED,
     ]
-
-
-def _models(results: Iterable[TrialResult]) -> list[str]:
-    return list(dict.fromkeys(result.config.model for result in results))
-
-
-def _trials(results: Sequence[TrialResult]) -> Element:
-    cells: list[list[Child]] = []
-    for result in results:
-        measured = result.measured
-        trained = measured.get("training", {})
-        cells.append(
-            [
-                result.config.label,
-                str(result.config.seed),
-                result.status,
-                str(trained.get("steps", "–")),
-                str(trained.get("micro_batch", "–")),
-                "–" if measured.get("threshold") is None else f"{measured['threshold']:g}",
-                f"{sum(measured.get('seconds', {}).values()):.0f}",
-                str(measured.get("started", "–")),
-                tag("code", f"{FOLDER}/{result.config.file_stem}.json"),
-                tag("code", measured.get("weights_sha256", "")[:16] or "–"),
-            ]
-        )
-    headings = (
-        "model", "seed", "status", "steps", "patches at a time", "threshold", "seconds", "started", "result file",
-        "sha256 of the weights, first 16 digits",
-    )  # fmt: skip
-    return table("Every trial of this table", headings, cells)
-
-
-def _terms(terms: Iterable[tuple[str, Child]]) -> Iterable[Element]:
-    for name, value in terms:
-        yield tag("dt", name)
-        yield tag("dd", value)
 
 
 def _is_short(value: Any) -> bool:
-    return value not in (None, "", []) and len(_plain(value)) < 200
+    return value not in (None, "", []) and len(_plain(value)) < LONGEST_VALUE
 
 
-def _said(value: Any) -> str:
-    """Of a recipe, in words."""
+def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else _plain(value)
 
 
 def _plain(value: Any) -> str:

@@ -2,7 +2,7 @@
 (() => {
   const number = (cell) => (cell.dataset.value === undefined ? NaN : Number(cell.dataset.value));
 
-  // The first click on a heading puts the best first; the next one turns the order. What is undefined stays last.
+  // The first click on a heading puts the best first; the next one reverses the order. Undefined values stay last.
   const sort = (table, heading, kind) => {
     const place = heading.cellIndex;
     const before = heading.getAttribute("aria-sort");
@@ -51,6 +51,22 @@
     input.addEventListener("input", () => filter(table, input.value, told));
   }
 
+  // A table that is wider than the screen says so, and has a shadow at its end until it is scrolled there.
+  const boxes = [...document.querySelectorAll(".scroll")];
+  const mark = (box) => {
+    const hidden = box.scrollWidth - box.clientWidth;
+    box.classList.toggle("more", hidden - box.scrollLeft > 2);
+    const hint = box.previousElementSibling;
+    if (hint !== null && hint.classList.contains("scrolls")) {
+      hint.hidden = hidden <= 2;
+    }
+  };
+  const markAll = () => boxes.forEach(mark);
+  boxes.forEach((box) => box.addEventListener("scroll", () => mark(box), { passive: true }));
+  window.addEventListener("resize", markAll);
+  document.addEventListener("toggle", markAll, true);
+  markAll();
+
   // Names in a legend hide and show their series.
   for (const key of document.querySelectorAll(".legend .key")) {
     const button = document.createElement("button");
@@ -60,11 +76,11 @@
     button.append(...key.childNodes);
     key.replaceWith(button);
     const figure = button.closest("figure");
-    const series = figure.querySelector(`.series[data-series="${key.dataset.series}"]`);
+    const series = figure.querySelectorAll(`.series[data-series="${key.dataset.series}"]`);
     button.addEventListener("click", () => {
       const shown = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", String(shown));
-      series.classList.toggle("away", !shown);
+      series.forEach((one) => one.classList.toggle("away", !shown));
     });
   }
 })();

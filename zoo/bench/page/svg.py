@@ -1,0 +1,277 @@
+"""Charts as SVG, drawn by matplotlib for a page with a light and a dark scheme.
+
+Text stays text. Colours are placeholders while matplotlib draws and become variables of the page's style sheet
+afterwards, so one drawing serves both schemes. Every series differs in colour, marker and dashes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT = 440, 330
+"""Size of a chart in its own units; it scales with the page."""
+COLOURS = 8
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.6)), (0, (5, 1.4, 1.2, 1.4)), (0, (7, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "p")
+"""Seven markers beside eight colours, so that the first 56 series all differ."""
+INK, QUIET, RULE, FRAME, PAPER = "#00b000", "#00b001", "#00b002", "#00b003", "#00b004"
+VARIABLES = {
+    INK: "var(--ink)",
+    QUIET: "var(--quiet)",
+    RULE: "var(--rule)",
+    FRAME: "var(--frame)",
+    PAPER: "var(--paper)",
+    **{f"#00a00{number}": f"var(--c{number})" for number in range(COLOURS)},
+}
+"""Placeholder colours, and the variables of the style sheet that replace them."""
+NEAREST_TICKS = 0.11
+"""Smallest distance of two ticks as a share of the axis; nearer ones would print over each other."""
+FEWEST_TICKS = 4
+LOG_TICKS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
+"""Ticks of a decade; the finer ones where the coarser are fewer than :data:`FEWEST_TICKS`."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a chart.
+
+    Attributes:
+        label: name with the unit.
+        low: first value.
+        high: last value.
+        log: whether it is logarithmic.
+        names: names of the places 0, 1, ... instead of numbers; each has one line or two.
+    """
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+    names: Sequence[str] = ()
+
+    @classmethod
+    def around(cls, label: str, values: Sequence[float], *, log: bool = False, margin: float = 0.08) -> Axis:
+        """Return an axis that holds all values with some margin."""
+        low, high = min(values), max(values)
+        if log:
+            factor = max((high / low) ** margin, 1.25)
+            return cls(label, low / factor, high * factor, log=True)
+        room = margin * (high - low) or 0.05 * abs(high) or 1.0
+        return cls(label, low - room, high + room)
+
+    def place(self, value: float) -> float:
+        """Return where a value lies, from 0 at the beginning to 1 at the end."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return ticks with their texts, far enough apart to be read."""
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
+        if self.names:
+            return [(float(place), name) for place, name in enumerate(self.names)]
+        locators = [LogLocator(subs=subs, numticks=12) for subs in LOG_TICKS] if self.log else []
+        shown: list[float] = []
+        for locator in (*locators, MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])):
+            found = self._apart(map(float, locator.tick_values(self.low, self.high)))
+            shown = max(shown, found, key=len)
+            if len(shown) >= FEWEST_TICKS:
+                break
+        return [(value, f"{value:,.6g}") for value in shown]
+
+    def _apart(self, values: Iterable[float]) -> list[float]:
+        shown: list[float] = []
+        for value in values:
+            inside = self.low <= value <= self.high
+            if inside and (not shown or self.place(value) - self.place(shown[-1]) > NEAREST_TICKS):
+                shown.append(value)
+        return shown
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one model.
+
+    Attributes:
+        name: label of the model.
+        style: number that chooses colour, marker and dashes.
+        points: x and y of each point.
+        line: whether the points are joined.
+        markers: whether each point has a marker.
+        marked: further points with a marker.
+        whiskers: lower and upper end in y of each point; NaN for none.
+        hollow: whether the markers are empty.
+    """
+
+    name: str
+    style: int
+    points: Sequence[tuple[float, float]]
+    line: bool = True
+    markers: bool = False
+    marked: Sequence[tuple[float, float]] = ()
+    whiskers: Sequence[tuple[float, float]] = ()
+    hollow: bool = False
+
+
+def draw(
+    identity: str,
+    title: str,
+    description: str,
+    x: Axis,
+    y: Axis,
+    series: Sequence[Series],
+    guide: Sequence[tuple[float, float]] = (),
+) -> Markup:
+    """Return a chart as an SVG element.
+
+    Args:
+        identity: name that is unique on the page.
+        title: title of the chart, for readers who do not see it.
+        description: what it shows, in words.
+        x: horizontal axis.
+        y: vertical axis.
+        series: drawn in this order.
+        guide: points of a dashed line that belongs to no series.
+    """
+    with _axes(identity, WIDTH, HEIGHT) as (axes, finish):
+        axes.set_position((52 / WIDTH, 54 / HEIGHT, (WIDTH - 66) / WIDTH, (HEIGHT - 66) / HEIGHT))
+        _frame(axes, x, y)
+        if guide:
+            axes.plot(*zip(*guide, strict=True), color=FRAME, linewidth=1.3, linestyle=(0, (3, 3)), clip_on=False)
+        for one in series:
+            _draw_series(axes, one)
+        body = finish()
+    return Markup(
+        '<svg class="chart" role="img" viewBox="0 0 {} {}" aria-labelledby="{id}-title" aria-describedby="{id}-text">'
+        '<title id="{id}-title">{}</title><desc id="{id}-text">{}</desc><g aria-hidden="true">{}</g></svg>'
+    ).format(WIDTH, HEIGHT, title, description, body, id=escape(identity))
+
+
+@cache
+def swatch(style: int, *, line: bool = True, hollow: bool = False) -> Markup:
+    """Return the line and marker of a series as a small SVG element, for a legend."""
+    with _axes(f"swatch-{style}-{line}-{hollow}", 32, 16) as (axes, finish):
+        axes.set_position((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set(xlim=(0, 32), ylim=(0, 16))
+        if line:
+            dashes = DASHES[style % len(DASHES)]
+            axes.plot([1, 31], [8, 8], color=_colour(style), linewidth=2, linestyle=dashes, clip_on=False)
+        axes.plot([16], [8], **_marker(style, hollow=hollow))
+        body = finish(shared=False)
+    return Markup('<svg class="swatch" viewBox="0 0 32 16" aria-hidden="true">{}</svg>').format(body)
+
+
+@contextmanager
+def _axes(identity: str, width: int, height: int) -> Iterator[tuple[Axes, Any]]:
+    """Yield axes in an empty figure, and a function that returns the drawn SVG without its outer element."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": identity, "font.size": 12.5, "path.simplify": False}):
+        figure = Figure(figsize=(width / 72, height / 72), frameon=False)
+        axes = figure.add_axes((0, 0, 1, 1), frameon=False)
+
+        def finish(*, shared: bool = True) -> Markup:
+            stream = io.StringIO()
+            figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+            return _inline(stream.getvalue(), identity if shared else "")
+
+        yield axes, finish
+
+
+def _inline(document: str, identity: str) -> Markup:
+    """Return the content of an SVG document so that it can stand within a page.
+
+    Elements keep only the ids that are referred to; those of series become classes that the page's script finds.
+    """
+    body = document[document.index(">", document.index("<svg")) + 1 : document.rindex("</svg>")]
+    body = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="series-(\d+)"', r'<g class="series" data-series="\1"', body)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    body = re.sub(r"\s*\n\s*", " ", body)
+    body = body.replace("xlink:href", "href")
+    if not identity:
+        # A swatch stands on the page many times, and ids have to be unique.
+        body = _without_references(body)
+    return Markup(re.sub("|".join(VARIABLES), lambda found: VARIABLES[found.group()], body))
+
+
+def _without_references(body: str) -> str:
+    """Return an SVG body in which each ``<use>`` of a shape is replaced by the shape."""
+    shapes = dict(re.findall(r'<path id="(\w+)"( d="[^"]*")', body))
+    body = re.sub(r"<defs>.*?</defs>", "", body)
+    return re.sub(
+        r'<use href="#(\w+)" x="([\d.]+)" y="([\d.]+)"([^>]*)/>',
+        lambda one: f'<path{shapes[one[1]]} transform="translate({one[2]} {one[3]})"{one[4]}/>',
+        body,
+    )
+
+
+def _frame(axes: Axes, x: Axis, y: Axis) -> None:
+    for axis, kind in ((x, axes.xaxis), (y, axes.yaxis)):
+        if axis.log:
+            (axes.set_xscale if kind is axes.xaxis else axes.set_yscale)("log")
+        places, texts = zip(*axis.ticks(), strict=True) if axis.ticks() else ((), ())
+        kind.set_ticks(places, labels=texts)
+        kind.set_minor_locator(_no_ticks())
+        kind.set_label_text(axis.label, color=QUIET)
+    axes.set(xlim=(x.low, x.high), ylim=(y.low, y.high))
+    axes.tick_params(length=0, pad=5, labelcolor=INK)
+    axes.xaxis.labelpad = 6
+    axes.yaxis.set_label_coords(-36 / (WIDTH - 66), 0.5)
+    axes.grid(axis="y" if x.names else "both", color=RULE, linewidth=1, clip_on=False)
+    axes.plot(
+        [0, 0, 1], [1, 0, 0], transform=axes.transAxes, color=FRAME, linewidth=1.2, clip_on=False, scalex=False,
+        scaley=False,
+    )  # fmt: skip
+
+
+def _draw_series(axes: Axes, series: Series) -> None:
+    colour, group = _colour(series.style), f"series-{series.style}"
+    if series.line and len(series.points) > 1:
+        dashes = DASHES[series.style % len(DASHES)]
+        axes.plot(
+            *zip(*series.points, strict=True), color=colour, linewidth=2, linestyle=dashes, clip_on=False, gid=group
+        )
+    for (place, _), (low, high) in zip(series.points, series.whiskers, strict=False):
+        if not math.isnan(low):
+            axes.plot([place, place], [low, high], color=colour, linewidth=1.4, clip_on=False, gid=group)
+    points = [*(series.points if series.markers else ()), *series.marked]
+    if points:
+        axes.plot(*zip(*points, strict=True), **_marker(series.style, hollow=series.hollow), gid=group)
+
+
+def _marker(style: int, *, hollow: bool) -> dict[str, Any]:
+    colour = _colour(style)
+    return {
+        "linestyle": "none", "marker": MARKERS[style % len(MARKERS)], "markersize": 8.5, "clip_on": False,
+        "markerfacecolor": PAPER if hollow else colour, "markeredgecolor": colour if hollow else PAPER,
+        "markeredgewidth": 1.8 if hollow else 0.8,
+    }  # fmt: skip
+
+
+def _colour(style: int) -> str:
+    return f"#00a00{style % COLOURS}"
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
