@@ -72,7 +72,7 @@ def make_provenance(results: Sequence[TrialResult], folder: Path) -> Provenance:
         results: results of the setting.
         folder: folder that they were read from.
     """
-    protocol = next((found for one in results if (found := one.measured.get("speed_protocol"))), {})
+    protocol: dict[str, Any] = next((found for one in results if (found := one.measured.get("speed_protocol"))), {})
     return Provenance(
         data=_data(results),
         recipe=_recipe(results[0].config.recipe),
