@@ -40,8 +40,8 @@ def test_wrong_input_is_refused_in_words(spec: ModelSpec) -> None:
         (good[:, :3], "made for 7 channels, got 3.*in_channels=3"),
         (good[..., 1:], f"at least {size}x{size} pixels, got {size}x{size - 1}"),
         (good[..., 1:, :], f"at least {size}x{size} pixels, got {size - 1}x{size}"),
-        (good.double(), "expected float32 as its weights are, got float64"),
-        (good.to(torch.uint8), "expected float32 as its weights are, got uint8"),
+        (good.double(), "expected float32, the dtype of its weights, got float64"),
+        (good.to(torch.uint8), "expected float32, the dtype of its weights, got uint8"),
         (good.bfloat16(), "got bfloat16"),
         (np.zeros((1, 7, size, size)), "expected a torch.Tensor, got ndarray"),
     ]
@@ -114,8 +114,7 @@ def test_counts_must_be_positive_integers(name: str, wrong: dict[str, Any]) -> N
     [
         ("unet", {"widths": (64,)}, "two or more levels"),
         ("unet", {"widths": (64, 0)}, "width must be a positive integer"),
-        ("unet", {"attention_at": "encoder"}, "sequence of places"),
-        ("unet", {"convolution": "grouped", "widths": (6, 12)}, "cannot be divided into 4 groups"),
+        ("unet", {"convolution": "grouped", "widths": (6, 12)}, "not divisible by 4 groups"),
         ("drs_unet", {"depths": (1, 1)}, "same two or more levels"),
         ("drs_unet", {"widths": (8, 4), "depths": (1, 1)}, "cannot shrink 8 channels to 4"),
         ("deeplabv3plus", {"decoder_convs": 0}, "decoder_convs"),
