@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         list_metrics,
         list_models,
         list_plugins,
+        register_model,
     )
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _HOMES = {
     "list_metrics": "zoo.registry",
     "list_models": "zoo.registry",
     "list_plugins": "zoo.registry",
+    "register_model": "zoo.registry",
 }
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "list_metrics",
     "list_models",
     "list_plugins",
+    "register_model",
 ]
 
 

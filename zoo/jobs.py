@@ -64,6 +64,11 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _Files: TypeAlias = dict[str, bytes]
 
 
+def _own_variables() -> dict[str, str]:
+    names = ("ZOO_PLUGINS", "ZOO_STRICT_PLUGINS", "ZOO_SESSION_MODELS")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 @dataclass(frozen=True)
 class Job(Generic[T]):
     """One call of a function in a child process.
@@ -81,7 +86,8 @@ class Job(Generic[T]):
         time_limit: seconds for all attempts together; ``None`` for no limit.
         threads: threads of the numerical libraries; ``None`` for their own choice.
         gpus: number of GPUs that the job uses, 0 or 1.
-        environment: environment variables that are set in the process first.
+        environment: environment variables that are set in the process first; by default those that choose plugins
+            and models, because the server process has the values of its start.
         fresh: start a new interpreter in place of a copy of the server process; for work that needs few imports.
         retry: called when an attempt ran out of memory, with the job and its outcome. It returns the job to try next,
             or ``None`` to give up.
@@ -98,7 +104,7 @@ class Job(Generic[T]):
     time_limit: float | None = None
     threads: int | None = None
     gpus: int = 0
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=_own_variables)
     fresh: bool = False
     retry: Callable[[Job[T], Outcome[T]], Job[T] | None] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry import list_models
+from zoo.registry import Provider, list_models, provider_of, reload
 from zoo.registry.plugins import PluginLoader
 
 Installer = Callable[[str, str], None]
@@ -186,6 +187,147 @@ def test_commands_are_added_and_a_clash_is_taken_back(install: Installer) -> Non
     assert app.commands["bench"] is bench
     assert "command 'bench' is already there" in status(loader, "zoo-clash")[1]
     assert next(r for r in loader.reports if r.name == "zoo-cmd").provides["commands"] == ["fresh", "fresher"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("class Stop(BaseException): ...\nraise Stop('at import')", "Stop: at import"),
+        (
+            """
+            class Unprintable(Exception):
+                def __str__(self):
+                    raise ValueError
+            raise Unprintable
+            """,
+            "Unprintable: its message cannot be shown",
+        ),
+        ("def zoo_register_models(register): ...", "hook 'zoo_register_models' is not marked. Put @hookimpl"),
+        ("x = 1", "the module has no hook"),
+        (GOOD.replace('summary="s"', "summary=None"), "summary of model 'good_model' must be text, not None"),
+        (GOOD.replace('summary="s"', 'summary="s", flags={"exportible"}'), "Did you mean 'exportable'?"),
+        ("ZOO_API_VERSION = 2\n" + GOOD.replace("\n    ", "\n"), "needs interface version 2"),
+    ],
+)
+def test_every_way_to_fail_is_isolated(install: Installer, code: str, reason: str) -> None:
+    install("zoo-bad", code)
+    install("zoo-good", GOOD)
+    loader = loaded()
+    state, error = status(loader, "zoo-bad")
+    assert state == "failed"
+    assert reason in error
+    assert status(loader, "zoo-good")[0] == "loaded"
+
+
+@pytest.mark.parametrize(
+    "body", ["raise SystemExit(0)", "app.commands = None", "app.commands['x'] = 1", "app.commands.clear()"]
+)
+def test_a_command_hook_that_misbehaves_is_undone(install: Installer, body: str) -> None:
+    import click
+
+    install(
+        "zoo-cmd",
+        f"""
+        from zoo.registry import hookimpl
+
+        @hookimpl
+        def zoo_register_commands(app):
+            {body}
+        """,
+    )
+    loader = loaded()
+    bench = click.Command("bench")
+    app = click.Group(commands={"bench": bench})
+    loader.register_commands(app)
+    assert app.commands == {"bench": bench}
+    assert status(loader, "zoo-cmd")[0] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"[zoo]\nmain zoo_broken\n", "malformed at 'main zoo_broken'"),
+        (b"[zoo\nmain = zoo_broken\n", "malformed at '[zoo'"),
+        (b"[zoo]\nmain = zoo broken!\n", "malformed"),
+        (b"[zoo]\nmain = \xff\xfe\n", "cannot be read"),
+    ],
+)
+def test_malformed_entry_points_are_reported(install: Installer, tmp_path: Path, text: bytes, reason: str) -> None:
+    install("zoo-broken", "")
+    (tmp_path / "site" / "zoo_broken-1.0.dist-info" / "entry_points.txt").write_bytes(text)
+    install("zoo-good", GOOD)
+    loader = loaded()
+    state, error = status(loader, "zoo-broken")
+    assert state == "failed"
+    assert reason in error
+    assert status(loader, "zoo-good")[0] == "loaded"
+    assert status(loaded(frozenset()), "zoo-broken")[0] == "skipped"
+
+
+@pytest.mark.parametrize("metadata", [None, b"", b"\xff\xfe"])
+def test_a_plugin_without_metadata_is_named_by_its_folder(
+    install: Installer, tmp_path: Path, metadata: bytes | None
+) -> None:
+    install("zoo-good", GOOD)
+    path = tmp_path / "site" / "zoo_good-1.0.dist-info" / "METADATA"
+    path.unlink()
+    if metadata is not None:
+        path.write_bytes(metadata)
+    loader = loaded()
+    report = next(report for report in loader.reports if report.name == "zoo-good")
+    assert (report.status, report.version) == ("loaded", "1.0")
+
+
+def test_a_plugin_that_prints_does_not_reach_standard_output(
+    install: Installer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("zoo-loud", "print('at import')\n" + textwrap.dedent(GOOD))
+    assert status(loaded(), "zoo-loud")[0] == "loaded"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "at import" in captured.err
+
+
+def test_a_slow_plugin_is_named(
+    install: Installer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.registry.plugins.SLOW_S", 0.05)
+    install("zoo-slow", "import time; time.sleep(0.5)\n" + textwrap.dedent(GOOD))
+    install("zoo-fast", GOOD.replace("good_model", "fast_model"))
+    loaded()
+    text = capsys.readouterr().err
+    assert "plugin 'zoo-slow' is still loading" in text
+    assert "zoo-fast" not in text
+
+
+def test_a_slow_plugin_can_be_interrupted(install: Installer) -> None:
+    install("zoo-slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        loaded()
+
+
+def test_an_unknown_name_names_the_plugin_that_failed(install: Installer) -> None:
+    install("zoo-bad", "raise RuntimeError('boom')")
+    loader = loaded()
+    with pytest.raises(UnknownNameError, match="Plugin 'zoo-bad', which may provide it, failed: RuntimeError: boom"):
+        loader.catalogue.models.get("my_net")
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'unet'.*Plugin 'zoo-bad'"):
+        loader.catalogue.models.get("unett")
+    with pytest.raises(UnknownNameError, match="ZOO_PLUGINS leaves out zoo-bad"):
+        loaded(frozenset()).catalogue.models.get("my_net")
+
+
+def test_providers_have_a_distribution_and_a_version(install: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("zoo-good", GOOD)
+    reload()
+    try:
+        assert provider_of("model", "good_model") == Provider("zoo-good", "zoo-good", "1.0")
+        assert provider_of("loss", "focal").distribution == "landslide-zoo"
+        with pytest.raises(UnknownNameError, match="unknown data set"):
+            provider_of("dataset", "nowhere")
+    finally:
+        reload()
 
 
 def test_nothing_is_imported_from_the_working_directory(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The catalogue of models, data sets, losses, metrics and risk models, built-in and plugged in. Imports no torch.
+"""The catalogue of models, data sets, losses, metrics and risk models, built in and from plugins. Imports no torch.
 
 >>> from zoo.registry import create_model, list_models
 >>> list_models("*unet*")
@@ -9,15 +9,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zoo.errors import ConfigError
-from zoo.registry.catalogue import Catalogue
+from zoo.registry.catalogue import AnyTable, Catalogue, Provider
 from zoo.registry.hookspecs import CommandGroup, hookimpl
 from zoo.registry.options import Option, forwards_options, takes
 from zoo.registry.plugins import PluginLoader, PluginReport
+from zoo.registry.session import SESSION, remember, session_models, session_spec
 from zoo.registry.specs import (
     Choice,
     DatasetSpec,
@@ -45,6 +46,7 @@ __all__ = [
     "ModelSpec",
     "Option",
     "PluginReport",
+    "Provider",
     "RiskModelSpec",
     "catalogue",
     "check_options",
@@ -59,9 +61,15 @@ __all__ = [
     "list_models",
     "list_plugins",
     "plugin_reports",
+    "provider_of",
     "register_commands",
+    "register_model",
     "reload",
 ]
+
+
+Kind = Literal["model", "dataset", "loss", "metric", "risk_model"]
+Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 def __getattr__(name: str) -> Any:
@@ -79,17 +87,39 @@ def __getattr__(name: str) -> Any:
 def _loader() -> PluginLoader:
     loader = PluginLoader.from_environment()
     loader.load()
+    for spec in session_models():
+        loader.catalogue.models.add(spec, SESSION)
     return loader
 
 
 def catalogue() -> Catalogue:
-    """Everything that is registered; plugins are loaded at the first call."""
+    """Return everything that is registered; the first call loads the plugins."""
     return _loader().catalogue
 
 
 def plugin_reports() -> list[PluginReport]:
-    """What became of every installed plugin."""
+    """Return the state of every installed plugin."""
     return list(_loader().reports)
+
+
+def provider_of(kind: Kind, name: str) -> Provider:
+    """Return the plugin that registered a name, with its distribution and version.
+
+    Args:
+        kind: ``model``, ``dataset``, ``loss``, ``metric`` or ``risk_model``.
+        name: registered name.
+
+    Raises:
+        UnknownNameError: if there is no such name.
+    """
+    tables: dict[Kind, AnyTable] = {
+        "model": catalogue().models,
+        "dataset": catalogue().datasets,
+        "loss": catalogue().losses,
+        "metric": catalogue().metrics,
+        "risk_model": catalogue().risk_models,
+    }
+    return _loader().provider(tables[kind].provider(name))
 
 
 def register_commands(app: CommandGroup) -> None:
@@ -100,6 +130,67 @@ def register_commands(app: CommandGroup) -> None:
 def reload() -> None:
     """Forget the loaded plugins, so that the next call looks at the environment again."""
     _loader.cache_clear()
+
+
+def register_model(
+    name: str,
+    *,
+    summary: str = "",
+    minimum_size: int = 1,
+    flags: Iterable[Flag | str] = (),
+    parameters: int | None = None,
+    paper: str = "",
+    doi: str = "",
+    licence: str = "",
+    replace: bool = False,
+) -> Callable[[Target], Target]:
+    """Register a model for this session, as a decorator of its class or factory function.
+
+    The name then works in ``create_model``, ``list_models``, ``train`` and ``benchmark``. Benchmarks and training run
+    in child processes, which import the class by its module and name: there it must stand in a file that can be
+    imported. A class that is written in a notebook cell or in the main script works in this process alone.
+
+    Args:
+        name: lower-case name.
+        summary: one line for the listing; the first line of the docstring if empty.
+        minimum_size: smallest height and width in pixels.
+        flags: capabilities, see :class:`Flag`.
+        parameters: trainable parameters expected at 7 channels and 2 classes.
+        paper: citation of the architecture.
+        doi: its DOI.
+        licence: SPDX identifier of the code.
+        replace: replace a model that this session registered under the name before, as a notebook cell that runs
+            again does.
+
+    Raises:
+        PluginError: if the name is taken or not valid.
+        UnknownNameError: for a flag that does not exist.
+
+    >>> import zoo
+    >>> @zoo.register_model("my_net", minimum_size=16)
+    ... class MyNet(nn.Module): ...                                         # doctest: +SKIP
+    """
+
+    def decorate(target: Target) -> Target:
+        spec = session_spec(
+            target,
+            name=name,
+            summary=summary,
+            minimum_size=minimum_size,
+            flags=frozenset(flags),
+            parameters=parameters,
+            paper=paper,
+            doi=doi,
+            licence=licence,
+        )
+        models = catalogue().models
+        if replace and spec.name in models and models.provider(spec.name) == SESSION:
+            models.remove(spec.name)
+        models.add(spec, SESSION)
+        remember(spec)
+        return target
+
+    return decorate
 
 
 def list_models(pattern: str | None = None) -> list[str]:

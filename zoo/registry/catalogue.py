@@ -1,11 +1,11 @@
-"""Tables of what is registered: who provided it, and what a misspelt name probably meant."""
+"""Tables of everything that is registered, with the plugin that provides it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
 from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, Spec
@@ -13,12 +13,34 @@ from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, Ris
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
-class Table(Generic[SpecT]):
-    """Specs of one kind by name, each with the plugin that provided it."""
+@dataclass(frozen=True)
+class Provider:
+    """The plugin that registered something. Results and bundles record it, so that a reader knows what to install.
 
-    def __init__(self, kind: str, spec_type: type[SpecT]) -> None:
+    Attributes:
+        plugin: name of the plugin, as ``zoo plugins`` lists it.
+        distribution: name of its distribution; empty for what this session registered.
+        version: version of the distribution.
+    """
+
+    plugin: str
+    distribution: str = ""
+    version: str = ""
+
+
+class Table(Generic[SpecT]):
+    """Specs of one kind by name, each with the plugin that provides it.
+
+    Args:
+        kind: the kind in words, such as ``data set``.
+        spec_type: type of the specs.
+        explain_missing: returns why a name may be missing, or an empty string.
+    """
+
+    def __init__(self, kind: str, spec_type: type[SpecT], explain_missing: Callable[[], str] = str) -> None:
         self.kind = kind
         self.spec_type = spec_type
+        self._explain_missing = explain_missing
         self._specs: dict[str, SpecT] = {}
         self._providers: dict[str, str] = {}
 
@@ -44,35 +66,43 @@ class Table(Generic[SpecT]):
         self._providers[spec.name] = provider
 
     def get(self, name: str) -> SpecT:
-        """The spec called ``name``.
+        """Return the spec called ``name``.
 
         Raises:
-            UnknownNameError: with the nearest names.
+            UnknownNameError: with the nearest names, and the plugins that failed and may provide it.
         """
         try:
             return self._specs[name]
         except KeyError:
-            raise UnknownNameError(self.kind, name, self._specs) from None
+            error = UnknownNameError(self.kind, name, self._specs)
+            reason = self._explain_missing()
+            if reason:
+                error.hint = f"{error.hint} {reason}" if (error.hint or "").endswith("?") else reason
+            raise error from None
 
     def provider(self, name: str) -> str:
-        """The plugin that registered ``name``."""
+        """Return the name of the plugin that registered ``name``."""
         return self._providers[self.get(name).name]
 
     def match(self, pattern: str | None = None) -> list[SpecT]:
-        """All specs, or those whose name matches a shell pattern such as ``*unet*``, sorted by name."""
+        """Return all specs, or those whose name matches a shell pattern such as ``*unet*``, sorted by name."""
         names = sorted(self._specs)
         if pattern is not None:
             names = [name for name in names if fnmatchcase(name, pattern)]
         return [self._specs[name] for name in names]
 
     def of(self, provider: str) -> list[str]:
-        """Names that ``provider`` registered."""
+        """Return the names that ``provider`` registered."""
         return sorted(name for name, owner in self._providers.items() if owner == provider)
 
     def discard(self, provider: str) -> None:
-        """Forget all that ``provider`` registered."""
+        """Remove everything that ``provider`` registered."""
         for name in self.of(provider):
-            del self._specs[name], self._providers[name]
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Remove the spec called ``name``."""
+        del self._specs[name], self._providers[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._specs
@@ -84,20 +114,27 @@ class Table(Generic[SpecT]):
         return len(self._specs)
 
 
-@dataclass
+AnyTable: TypeAlias = (
+    "Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec]"
+)
+
+
 class Catalogue:
-    """Everything that the loaded plugins registered."""
+    """Everything that the loaded plugins registered.
 
-    models: Table[ModelSpec] = field(default_factory=lambda: Table("model", ModelSpec))
-    datasets: Table[DatasetSpec] = field(default_factory=lambda: Table("data set", DatasetSpec))
-    losses: Table[LossSpec] = field(default_factory=lambda: Table("loss", LossSpec))
-    metrics: Table[MetricSpec] = field(default_factory=lambda: Table("metric", MetricSpec))
-    risk_models: Table[RiskModelSpec] = field(default_factory=lambda: Table("risk model", RiskModelSpec))
+    Args:
+        explain_missing: returns why a name may be missing, or an empty string.
+    """
 
-    def tables(
-        self,
-    ) -> dict[str, Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec]]:
-        """The tables by the plural that hooks and listings use."""
+    def __init__(self, explain_missing: Callable[[], str] = str) -> None:
+        self.models = Table("model", ModelSpec, explain_missing)
+        self.datasets = Table("data set", DatasetSpec, explain_missing)
+        self.losses = Table("loss", LossSpec, explain_missing)
+        self.metrics = Table("metric", MetricSpec, explain_missing)
+        self.risk_models = Table("risk model", RiskModelSpec, explain_missing)
+
+    def tables(self) -> dict[str, AnyTable]:
+        """Return the tables by the plural that hooks and listings use."""
         return {
             "models": self.models,
             "datasets": self.datasets,
@@ -107,6 +144,6 @@ class Catalogue:
         }
 
     def discard(self, provider: str) -> None:
-        """Forget all that ``provider`` registered, of every kind."""
+        """Remove everything that ``provider`` registered, of every kind."""
         for table in self.tables().values():
             table.discard(provider)

@@ -1,7 +1,8 @@
-"""The six doors of the house. A plugin implements those that it needs.
+"""The hooks that a plugin may implement.
 
-Each hook gets a callback and registers through it, so that a plugin can add one thing or a hundred, and so that
-zoo knows which plugin added what. Built-in models and data sets come in by the same hooks.
+Each hook gets a callback and registers through it, so that a plugin can add one thing or a hundred, and zoo knows
+which plugin added what. Built-in models, data sets, losses, metrics and risk models use the same hooks.
+docs/plugins.md has an example of each hook.
 """
 
 from __future__ import annotations
@@ -14,69 +15,71 @@ import pluggy
 from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec
 
 PROJECT = "zoo"
+API_VERSION = 1
+"""Version of this interface. A module with ``ZOO_API_VERSION = 2`` asks for a newer one and is refused here."""
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class RegisterModel(Protocol):
-    """Adds one model."""
+    """Callback that adds one model."""
 
     def __call__(self, spec: ModelSpec, /) -> None: ...
 
 
 class RegisterDataset(Protocol):
-    """Adds one data set."""
+    """Callback that adds one data set."""
 
     def __call__(self, spec: DatasetSpec, /) -> None: ...
 
 
 class RegisterLoss(Protocol):
-    """Adds one loss."""
+    """Callback that adds one loss."""
 
     def __call__(self, spec: LossSpec, /) -> None: ...
 
 
 class RegisterMetric(Protocol):
-    """Adds one metric."""
+    """Callback that adds one metric."""
 
     def __call__(self, spec: MetricSpec, /) -> None: ...
 
 
 class RegisterRiskModel(Protocol):
-    """Adds one risk model."""
+    """Callback that adds one risk model."""
 
     def __call__(self, spec: RiskModelSpec, /) -> None: ...
 
 
 class CommandGroup(Protocol):
-    """What a ``click.Group`` offers, seen from a floor that does not know click."""
+    """The part of a ``click.Group`` that the hook needs; the registry does not import click."""
 
     commands: MutableMapping[str, Any]
 
 
 @hookspec
 def zoo_register_models(register: RegisterModel) -> None:
-    """Call ``register(ModelSpec(...))`` once a model."""
+    """Call ``register(ModelSpec(...))`` once for every model."""
 
 
 @hookspec
 def zoo_register_datasets(register: RegisterDataset) -> None:
-    """Call ``register(DatasetSpec(...))`` once a data set."""
+    """Call ``register(DatasetSpec(...))`` once for every data set."""
 
 
 @hookspec
 def zoo_register_losses(register: RegisterLoss) -> None:
-    """Call ``register(LossSpec(...))`` once a loss; recipes name it."""
+    """Call ``register(LossSpec(...))`` once for every loss; a recipe names it."""
 
 
 @hookspec
 def zoo_register_metrics(register: RegisterMetric) -> None:
-    """Call ``register(MetricSpec(...))`` once a metric; it appears in every result file."""
+    """Call ``register(MetricSpec(...))`` once for every metric; tables and result files have it."""
 
 
 @hookspec
 def zoo_register_risk_models(register: RegisterRiskModel) -> None:
-    """Call ``register(RiskModelSpec(...))`` once a risk model; ``zoo risk compare`` and ``zoo risk map`` name it."""
+    """Call ``register(RiskModelSpec(...))`` once for every risk model of ``zoo risk compare`` and ``zoo risk map``."""
 
 
 @hookspec(

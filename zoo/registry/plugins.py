@@ -1,39 +1,54 @@
-"""Finding and loading plugins, one at a time, so that a broken one hurts nobody but itself.
+"""Loading of plugins, one at a time, so that a broken one affects nothing else.
 
 pluggy's own ``load_setuptools_entrypoints`` stops at the first plugin that raises, and one raising hook
-implementation aborts the call for all of them. Here every entry point is imported in its own ``try``, every hook
-is called for one plugin alone, and whatever a failing plugin had registered is taken back.
+implementation aborts the call for all of them. Here every distribution is read, every entry point is imported and
+every hook is called in a ``try`` of its own, and whatever a failing plugin had registered is removed again.
+
+A plugin is still code of this process: one that ends the process, crashes it or holds the interpreter cannot be
+isolated. ``ZOO_PLUGINS=none`` leaves all plugins out.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import sys
+import threading
 import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint, entry_points
-from itertools import groupby
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 
 import pluggy
 
-from zoo.errors import PluginError, UnknownNameError
+from zoo.errors import PluginError, UnknownNameError, suggestion
 from zoo.registry import hookspecs
-from zoo.registry.catalogue import Catalogue
+from zoo.registry.catalogue import Catalogue, Provider
 
 OWN_DISTRIBUTION = "landslide-zoo"
+SLOW_S = 2.0
+"""Seconds after which a plugin that is still loading is named on standard error."""
+
+_HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("zoo_register_"))
+_MARK = f"{hookspecs.PROJECT}_impl"
+_ENTRY = re.compile(r"\s*([^=\s][^=]*?)\s*=\s*([A-Za-z_][\w.]*(?:\s*:\s*[A-Za-z_][\w.]*)?)\s*(?:\[[^\]]*\])?\s*")
 
 
 @dataclass(frozen=True)
 class PluginReport:
-    """What became of one plugin.
+    """The state of one plugin.
 
     Attributes:
         name: distribution and entry point, such as ``zoo-example`` or ``zoo-example/extras``.
-        version: of the distribution.
-        module: what the entry point imports.
+        version: version of the distribution.
+        module: module that the entry point imports.
         status: ``loaded``, ``failed`` or ``skipped`` (left out by ``ZOO_PLUGINS``).
-        error: one line for the listing, empty unless it failed.
-        trace: the whole traceback of a failure, for the author.
-        provides: names registered, by kind.
+        error: why it failed, in one line; empty unless it failed.
+        trace: traceback of the failure, for the author.
+        provides: registered names by kind.
+        distribution: name of the distribution.
     """
 
     name: str
@@ -43,14 +58,25 @@ class PluginReport:
     error: str = ""
     trace: str = ""
     provides: dict[str, list[str]] = field(default_factory=dict)
+    distribution: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """The report as plain JSON values."""
+        """Return the report as plain JSON values."""
         return dict(vars(self))
 
 
+@dataclass(frozen=True)
+class _Installed:
+    """A distribution with entry points for zoo; ``error`` says why they cannot be read."""
+
+    name: str
+    version: str
+    points: tuple[EntryPoint, ...] = ()
+    error: str = ""
+
+
 class PluginLoader:
-    """Loads every entry point of the group ``zoo`` once and keeps the catalogue and the reports.
+    """Loads every entry point of the group ``zoo`` once, and keeps the catalogue and the reports.
 
     Args:
         selected: plugins to load beside the built-in ones, by distribution or entry-point name; ``None`` for all.
@@ -58,7 +84,7 @@ class PluginLoader:
     """
 
     def __init__(self, selected: frozenset[str] | None = None, *, strict: bool = False) -> None:
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(self.explain_missing)
         self.reports: list[PluginReport] = []
         self._selected = selected
         self._strict = strict
@@ -68,7 +94,7 @@ class PluginLoader:
 
     @classmethod
     def from_environment(cls) -> PluginLoader:
-        """A loader as ``ZOO_PLUGINS`` (``a,b`` or ``none``) and ``ZOO_STRICT_PLUGINS`` (``1``) ask for."""
+        """Return a loader set up by ``ZOO_PLUGINS`` (``a,b`` or ``none``) and ``ZOO_STRICT_PLUGINS`` (``1``)."""
         chosen = os.environ.get("ZOO_PLUGINS")
         selected = None
         if chosen is not None and chosen.strip():
@@ -83,45 +109,81 @@ class PluginLoader:
             PluginError: in strict mode, for the first plugin that fails.
             UnknownNameError: if ``ZOO_PLUGINS`` names a plugin that is not installed.
         """
-        found = sorted(entry_points(group=hookspecs.PROJECT), key=_load_order)
+        found = sorted(_installed(), key=lambda one: (one.name != OWN_DISTRIBUTION, one.name))
         seen: set[str] = set()
-        for distribution, points in groupby(found, key=_distribution):
-            several = list(points)
-            for point in several:
-                own = distribution == OWN_DISTRIBUTION
-                name = f"{distribution}/{point.name}" if own or len(several) > 1 else distribution
-                seen |= {name, distribution, point.name}
-                if own or self._selected is None or self._selected & {name, distribution, point.name}:
-                    self._load_one(name, point)
+        for installed in found:
+            own = installed.name == OWN_DISTRIBUTION
+            seen.add(installed.name)
+            if installed.error:
+                self._report(installed, installed.name, "")
+                if self._is_selected(installed.name):
+                    self._fail(installed.name, PluginError(installed.error))
                 else:
-                    self.reports.append(_report(name, point, "skipped"))
+                    self._amend(installed.name, status="skipped")
+            for point in installed.points:
+                several = own or len(installed.points) > 1
+                name = f"{installed.name}/{point.name}" if several else installed.name
+                seen |= {name, point.name}
+                self._report(installed, name, point.value)
+                if own or self._is_selected(name, installed.name, point.name):
+                    with _watched(name, quiet=own):
+                        self._load_one(name, point)
+                else:
+                    self._amend(name, status="skipped")
         for name in sorted((self._selected or frozenset()) - seen):
-            installed = {_distribution(point) for point in found} - {OWN_DISTRIBUTION}
-            raise UnknownNameError("plugin", name, installed, where="ZOO_PLUGINS")
+            names = {installed.name for installed in found} - {OWN_DISTRIBUTION}
+            raise UnknownNameError("plugin", name, names, where="ZOO_PLUGINS")
 
     def register_commands(self, app: hookspecs.CommandGroup) -> None:
         """Let every loaded plugin add its commands to ``app``; a plugin that fails leaves ``app`` as it was."""
         for name, module in list(self._modules.items()):
-            before = dict(app.commands)
+            commands = app.commands
+            before = dict(commands)
             try:
-                self._call("zoo_register_commands", module, app=app)
+                with _watched(name, quiet=name.startswith(f"{OWN_DISTRIBUTION}/")):
+                    self._call("zoo_register_commands", module, app=app)
                 taken = [command for command in before if app.commands.get(command) is not before[command]]
                 if taken:
                     raise PluginError(f"command {taken[0]!r} is already there", where=name)
-            except Exception as error:
-                app.commands.clear()
-                app.commands.update(before)
+                wrong = [command for command, value in app.commands.items() if not hasattr(value, "make_context")]
+                if wrong:
+                    raise PluginError(f"{wrong[0]!r} is not a click command", where=name)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                app.commands = commands
+                commands.clear()
+                commands.update(before)
                 self._fail(name, error)
             else:
                 added = sorted(set(app.commands) - set(before))
                 if added:
                     self._amend(name, provides={**self._report_of(name).provides, "commands": added})
 
+    def provider(self, plugin: str) -> Provider:
+        """Return the distribution and version of a plugin."""
+        for report in self.reports:
+            if report.name == plugin:
+                return Provider(plugin, report.distribution, report.version)
+        return Provider(plugin)
+
+    def explain_missing(self) -> str:
+        """Return why a name may be missing: plugins that failed or were left out. Empty if there are none."""
+        failed = [report for report in self.reports if report.status == "failed"]
+        if failed:
+            which = f"Plugin {failed[0].name!r}, which may provide it, failed: {failed[0].error}"
+            return which if len(failed) == 1 else f"{which} ({len(failed) - 1} more failed: zoo plugins)"
+        skipped = [report.name for report in self.reports if report.status == "skipped"]
+        return f"ZOO_PLUGINS leaves out {', '.join(skipped)}" if skipped else ""
+
+    def _is_selected(self, *names: str) -> bool:
+        return self._selected is None or bool(self._selected.intersection(names))
+
     def _load_one(self, name: str, point: EntryPoint) -> None:
-        self.reports.append(_report(name, point, "loaded"))
         module: object | None = None
         try:
             module = point.load()
+            _check_hooks(module)
             self._manager.register(module, name)
             self._manager.check_pending()
             for plural, table in self.catalogue.tables().items():
@@ -129,7 +191,10 @@ class PluginLoader:
             self._call(
                 "zoo_register_comparators", module, register=lambda spec: self.catalogue.risk_models.add(spec, name)
             )
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            sys.stderr.write(f"\ninterrupted while loading plugin {name!r}\n")
+            raise
+        except BaseException as error:
             self.catalogue.discard(name)
             if module is not None and self._manager.is_registered(module):
                 self._manager.unregister(module)
@@ -145,9 +210,12 @@ class PluginLoader:
 
     def _fail(self, name: str, error: BaseException) -> None:
         if self._strict:
-            raise PluginError(f"plugin failed: {_one_line(error)}", where=name) from error
+            raise PluginError(f"plugin failed: {one_line(error)}", where=name) from error
         trace = "".join(traceback.format_exception(error))
-        self._amend(name, status="failed", error=_one_line(error), trace=trace, provides={})
+        self._amend(name, status="failed", error=one_line(error), trace=trace, provides={})
+
+    def _report(self, installed: _Installed, name: str, module: str) -> None:
+        self.reports.append(PluginReport(name, installed.version, module, "loaded", distribution=installed.name))
 
     def _report_of(self, name: str) -> PluginReport:
         return next(report for report in self.reports if report.name == name)
@@ -157,22 +225,134 @@ class PluginLoader:
         self.reports[index] = replace(self.reports[index], **changes)  # type: ignore[arg-type]
 
 
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else point.module
-
-
-def _load_order(point: EntryPoint) -> tuple[bool, str, str]:
-    distribution = _distribution(point)
-    return distribution != OWN_DISTRIBUTION, distribution, point.name
-
-
-def _report(name: str, point: EntryPoint, status: str) -> PluginReport:
-    version = point.dist.version if point.dist is not None else ""
-    return PluginReport(name=name, version=version, module=point.value, status=status)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def one_line(error: BaseException) -> str:
+    """Return the type and message of an error in one line, also when its ``__str__`` raises."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "its message cannot be shown"
     if isinstance(error, PluginError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _check_hooks(module: object) -> None:
+    """Check that a plugin's hooks are marked, have known names, and that its interface version is ours or older.
+
+    Raises:
+        PluginError: naming the hook.
+    """
+    wanted = getattr(module, "ZOO_API_VERSION", hookspecs.API_VERSION)
+    if not isinstance(wanted, int) or wanted > hookspecs.API_VERSION:
+        raise PluginError(
+            f"the plugin needs interface version {wanted}, and this zoo has version {hookspecs.API_VERSION}",
+            hint="Upgrade landslide-zoo",
+        )
+    values = {name: getattr(module, name, None) for name in dir(module)}
+    hooks = [name for name, value in values.items() if name.startswith("zoo_register_") and callable(value)]
+    for name in hooks:
+        if name not in _HOOKS:
+            raise PluginError(f"unknown hook {name!r}", hint=suggestion(name, _HOOKS))
+        if not hasattr(values[name], _MARK):
+            raise PluginError(f"hook {name!r} is not marked", hint="Put @hookimpl of zoo.registry above it")
+    if not hooks and not any(hasattr(value, _MARK) for value in values.values()):
+        raise PluginError("the module has no hook", hint="Write zoo_register_models, or see docs/plugins.md")
+
+
+@contextmanager
+def _watched(name: str, *, quiet: bool) -> Iterator[None]:
+    """Send what a plugin prints to standard error, and name the plugin there when it takes long."""
+    if quiet:
+        yield
+        return
+    notice = f"plugin {name!r} is still loading after {SLOW_S:g} s; Ctrl-C stops, ZOO_PLUGINS=none leaves it out\n"
+    timer = threading.Timer(SLOW_S, sys.stderr.write, [notice])
+    timer.daemon = True
+    timer.start()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        timer.cancel()
+
+
+def _installed() -> Iterator[_Installed]:
+    """Every distribution with entry points for zoo; the first of a name counts, as in ``importlib.metadata``."""
+    seen: set[str] = set()
+    for distribution in distributions():
+        error = ""
+        text = ""
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+        except Exception as reason:  # not UTF-8, a broken archive, a finder of somebody else
+            error = f"entry_points.txt cannot be read ({one_line(reason)})"
+            text = _raw_entry_points(distribution)
+        if "[zoo" not in text:
+            continue
+        name, version = _name_and_version(distribution)
+        key = re.sub(r"[-_.]+", "-", name).casefold()
+        if key in seen:
+            continue
+        seen.add(key)
+        points: tuple[EntryPoint, ...] = ()
+        if not error:
+            try:
+                points = tuple(_parse(text.splitlines(), distribution))
+            except PluginError as reason:
+                error = str(reason)
+        yield _Installed(name, version, tuple(sorted(points, key=lambda point: point.name)), error)
+
+
+def _parse(lines: Iterable[str], distribution: Distribution) -> Iterator[EntryPoint]:
+    """The entry points of the group ``zoo``.
+
+    Raises:
+        PluginError: for a line that is not one.
+    """
+    section = ""
+    for line in lines:
+        text = line.strip()
+        if not text or text.startswith(("#", ";")):
+            continue
+        if text.startswith("["):
+            if not text.endswith("]"):
+                raise PluginError(f"entry_points.txt is malformed at {text[:80]!r}", hint="Reinstall the plugin")
+            section = text[1:-1].strip()
+        elif section == hookspecs.PROJECT:
+            found = _ENTRY.fullmatch(text)
+            if found is None:
+                raise PluginError(f"entry_points.txt is malformed at {text[:80]!r}", hint="Reinstall the plugin")
+            point = EntryPoint(found.group(1), found.group(2), hookspecs.PROJECT)
+            yield _with_distribution(point, distribution)
+
+
+def _with_distribution(point: EntryPoint, distribution: Distribution) -> EntryPoint:
+    vars(point).update(dist=distribution)
+    return point
+
+
+def _raw_entry_points(distribution: Distribution) -> str:
+    try:
+        content: bytes = distribution._path.joinpath("entry_points.txt").read_bytes()  # type: ignore[attr-defined]
+    except Exception:
+        return ""
+    return content.decode("latin-1")
+
+
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    """Name and version; those of the folder where METADATA is missing or damaged."""
+    name = version = None
+    try:
+        metadata = distribution.metadata
+        name, version = metadata["Name"], metadata["Version"]
+    except Exception:  # METADATA is missing, empty or not UTF-8
+        pass
+    found = re.match(r"(.+?)-([^-]+)(?:-.*)?\.(?:dist|egg)-info$", _folder(distribution))
+    if found is not None:
+        name, version = name or found.group(1).replace("_", "-"), version or found.group(2)
+    return str(name or "unknown"), str(version or "")
+
+
+def _folder(distribution: Distribution) -> str:
+    path: object = getattr(distribution, "_path", "")
+    return Path(str(path)).name
