@@ -1,10 +1,6 @@
-"""The fastest exact form of a model on this machine: folding, layout, precision, backends, export.
+"""The fastest exact form of a model on this machine, and export to other formats.
 
-    >>> from zoo.deploy import optimize
-    >>> fast = optimize(model, example)                              # same interface, same logits
-    >>> print(fast.report)
-
-Importing this imports no torch; what is named here is loaded when it is used.
+Importing this package imports no torch; its names are loaded on first use. See :func:`zoo.deploy.search.optimize`.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.deploy.folding import fold
     from zoo.deploy.search import optimize
 
-_PLACES = {
+_HOMES = {
     "fold": "zoo.deploy.folding",
     "optimize": "zoo.deploy.search",
     "raise_allocator_thresholds": "zoo.deploy.allocator",
@@ -27,6 +23,6 @@ __all__ = ["fold", "optimize", "raise_allocator_thresholds"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""What the attention blocks of a model say about one image: which of their channels, and which pixels."""
+"""Record the attention that the blocks of a model pay to their channels and pixels for one image."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class AttentionMap:
     """The attention of one block.
 
     Attributes:
-        name: of the block in the model, such as "encoder_attention.0".
+        name: name of the block in the model, such as "encoder_attention.0".
         block: "MCSA", "ChannelAttention" or "SpatialAttention".
-        channel: weight of each of the block's own channels in (0, 1), float32 (C,); these are features that the
-            model made, not bands. None for a spatial block.
-        spatial: weight of each of its pixels in (0, 1), float32 (h, w); None for a channel block.
-        fusion: how MCSA puts the maps on its input, "add", "mul" or "residual"; "mul" for the other blocks.
+        channel: weight of each channel of the block in (0, 1), float32 (C,); the channels are features of the model,
+            not bands. None for a spatial block.
+        spatial: weight of each pixel in (0, 1), float32 (h, w); None for a channel block.
+        fusion: how MCSA combines attention and input, "add", "mul" or "residual"; "mul" for the other blocks.
     """
 
     name: str
@@ -37,18 +37,18 @@ class AttentionMap:
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[list[AttentionMap]]:
-    """Record the attention of every block of ``model`` that sees an image inside the ``with`` block.
+    """Record the attention of every block of ``model`` that runs inside the ``with`` block.
 
-    The model gives what it gives without; the hooks are gone afterwards. Of a batch the first image is recorded.
+    The output of the model does not change, and the hooks are removed at the end. The first image of a batch is recorded.
 
     Yields:
-        A list to which each block's map is added when the block runs; it stays empty for a model without attention.
+        A list to which each block adds its map when it runs; it stays empty for a model without attention.
     """
     found: list[AttentionMap] = []
     handles = [
         module.register_forward_pre_hook(partial(_record, found, name))
         for name, module in model.named_modules()
-        # The two halves of an MCSA never run by themselves, so their hooks never fire.
+        # The two halves of an MCSA are never called on their own, so their hooks never fire.
         if isinstance(module, (MCSA, ChannelAttention, SpatialAttention))
     ]
     try:

@@ -1,30 +1,297 @@
-"""A model run by ONNX Runtime or OpenVINO behind the interface of the model: a float32 tensor in, logits out."""
+"""A model as an ONNX graph, run by ONNX Runtime or OpenVINO behind the interface of the model."""
 
 from __future__ import annotations
 
+import io
+import logging
+import re
 import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.deploy.extra import require
-from zoo.deploy.onnx_graph import export_onnx, reference_logits
+from zoo.deploy.parity import difference
 from zoo.errors import ConfigError, ModelError, ResultError, ZooError
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT = "image"
+OUTPUT = "logits"
+OPSET = 18
+"""Default opset. ONNX Runtime reads it since 1.14, OpenVINO since 2023.0; torch's newer exporter writes none below."""
+OPSETS = range(13, 21)
+"""From the first opset with per-channel quantisation to the last that torch's faster exporter writes."""
 
 BackendPrecision = Literal["fp32", "bf16"]
 
 
-class BackendModule(nn.Module):
-    """What both backends have in common: they compute on the CPU, give no gradients and hold no parameters.
+def require(module: str, purpose: str) -> Any:
+    """Import a module of the extra ``export``.
 
     Args:
-        in_channels: bands of the input.
-        classes: channels of the logits.
-        minimum_size: smallest height and width; a graph computes something of smaller images too, which is no
-            prediction.
+        module: full name, such as ``onnxruntime.quantization``.
+        purpose: what needs the module, for the message.
+
+    Raises:
+        ZooError: naming the extra to install.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing = (error.name or module).partition(".")[0]
+        raise ZooError(
+            f"{purpose} needs {missing}, which is not installed", hint="Run: pip install 'landslide-zoo[export]'"
+        ) from error
+
+
+# The ONNX graph.
+
+
+def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynamic: bool = True) -> onnx.ModelProto:
+    """Return the model as an ONNX graph with one input, ``image``, and one output, ``logits``.
+
+    torch's exporters follow the example: a model that pads to a multiple of its stride, traced at such a multiple, gives
+    a graph without padding, which is wrong or fails at every other size. So a model that takes any size is traced at
+    odd sides, and the graph is run with ONNX Runtime at further sizes and compared with the model. torch's older
+    exporter is tried first, because it takes a tenth of the time; the newer one writes what the older cannot, such as
+    SegNet's unpooling.
+
+    Args:
+        model: a model in eval mode that maps float32 ``(B, C, H, W)`` to one tensor of logits ``(B, K, H, W)``.
+        example: float32 ``(B, C, H, W)`` on the model's device, with values as the model will see them.
+        opset: one of :data:`OPSETS`.
+        dynamic: leave batch, height and width free. ``False`` fixes height and width to the example's, which lets a
+            backend plan its memory.
+
+    Returns:
+        A graph with float32 weights that agrees with the model at every size that was tried.
+
+    Raises:
+        ZooError: if the extra ``export`` is not installed.
+        ConfigError: for an opset outside :data:`OPSETS`.
+        ModelError: if the model is in training mode or does not map an image to a tensor, if an operation has no ONNX
+            form, or if no graph agrees with the model.
+    """
+    onnx_module = require("onnx", "an ONNX graph")
+    require("onnxruntime", "checking an ONNX graph")
+    check_opset(opset)
+    logits = reference_logits(model, example)
+    sample = any_size_sample(model, example) if dynamic else example
+    reasons = []
+    for exporter in (_trace, _capture):
+        try:
+            with quiet():
+                graph = exporter(model, sample, opset, dynamic)
+        except Exception as error:  # exporters raise whatever the library below them raises
+            reasons.append(_export_failure(error))
+            continue
+        _name_dimensions(graph, logits.shape[1], None if dynamic else (example.shape[2], example.shape[3]))
+        onnx_module.checker.check_model(graph)
+        problem = _disagreement(graph, model, example, dynamic)
+        if problem is None:
+            return graph
+        reasons.append(problem)
+    raise ModelError(
+        f"cannot be written as an ONNX graph of opset {opset}: {'; '.join(dict.fromkeys(reasons))}",
+        where=type(model).__name__,
+        hint="Replace the operation that is named, or export with --to torch-export",
+    )
+
+
+def check_opset(opset: int) -> None:
+    """Check that an opset can be written.
+
+    Raises:
+        ConfigError: naming those that can.
+    """
+    if opset not in OPSETS:
+        word = "low" if opset < OPSETS.start else "high"
+        raise ConfigError(
+            f"opset {opset} is too {word}",
+            hint=f"Choose one from {OPSETS.start} to {OPSETS.stop - 1}; {OPSET} is usual",
+        )
+
+
+def reference_logits(model: nn.Module, example: Tensor) -> Tensor:
+    """Return the logits of ``example`` after checking that the model can be exported.
+
+    Raises:
+        ModelError: if it is in training mode, or does not map the example to a tensor ``(B, K, H, W)``.
+    """
+    where = type(model).__name__
+    if model.training:
+        raise ModelError(
+            "is in training mode, where dropout is random and batch normalisation depends on the batch",
+            where=where,
+            hint="Call model.eval() first",
+        )
+    if example.ndim != 4 or example.dtype != torch.float32:
+        raise ModelError(
+            f"the example must be float32 of shape (batch, channels, height, width), not "
+            f"{str(example.dtype).removeprefix('torch.')} of shape {tuple(example.shape)}",
+            where=where,
+        )
+    with torch.inference_mode():
+        logits = model(example)
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"returns {type(logits).__name__}, not a tensor of logits",
+            where=where,
+            hint="Wrap it in a module that returns only the logits",
+        )
+    if logits.ndim != 4 or logits.shape[0] != example.shape[0] or logits.shape[2:] != example.shape[2:]:
+        raise ModelError(
+            f"returns logits of shape {tuple(logits.shape)} for images {tuple(example.shape)}; height and width "
+            "must stay the same",
+            where=where,
+        )
+    return logits
+
+
+def any_size_sample(model: nn.Module, example: Tensor) -> Tensor:
+    """Return two images to trace a model of any size with, enlarged to odd sides where the model takes them."""
+    images = example[:2] if len(example) > 1 else example.expand(2, -1, -1, -1)
+    height, width = example.shape[2:]
+    odd = F.pad(images, (0, 3 - width % 2, 0, 1 + height % 2), mode="replicate")
+    return odd if _accepts(model, odd) else images.contiguous()
+
+
+def _accepts(model: nn.Module, images: Tensor) -> bool:
+    try:
+        with torch.inference_mode():
+            model(images)
+    except Exception:  # a model may refuse a size with any error
+        return False
+    return True
+
+
+def _trace(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.ModelProto:
+    import onnx
+
+    free = {0: "batch", 2: "height", 3: "width"} if dynamic else {0: "batch"}
+    written: Any = io.BytesIO()  # torch's stubs accept only paths
+    torch.onnx.export(
+        model,
+        (sample,),
+        written,
+        dynamo=False,
+        opset_version=opset,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes={INPUT: free, OUTPUT: free},
+    )
+    return onnx.load_from_string(written.getvalue())
+
+
+def _capture(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.ModelProto:
+    free = torch.export.Dim.AUTO
+    program = torch.onnx.export(
+        model,
+        (sample,),
+        dynamo=True,
+        opset_version=opset,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: free, 2: free, 3: free} if dynamic else {0: free},),
+        verbose=False,
+    )
+    assert program is not None
+    graph: onnx.ModelProto = program.model_proto
+    written = {entry.domain: entry.version for entry in graph.opset_import}.get("", 0)
+    if written != opset:
+        raise ModelError(f"opset {opset} is too low for this model; the lowest is {written}")
+    return graph
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide what exporters print for developers; their results are checked afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _export_failure(error: Exception) -> str:
+    text = str(error)
+    # Both exporters hide the name of the operation in paragraphs of text.
+    operation = re.search(r"(?:aten|torchvision|prims|zoo\w*)::?[\w.]*\w", text) or re.search(r"aten\.\w+", text)
+    if (operation is not None and "nsupported" in text + type(error).__name__) or "No ONNX function" in text:
+        return f"operation {operation.group() if operation else 'unknown'} is not supported"
+    line = first_line(error, default="")
+    return line if isinstance(error, ModelError) else f"{type(error).__name__}: {line[:200]}"
+
+
+def _name_dimensions(graph: onnx.ModelProto, classes: int, size: tuple[int, int] | None) -> None:
+    (image,), (logits,) = graph.graph.input, graph.graph.output
+    for value, channels in ((image, None), (logits, classes)):
+        dimensions = value.type.tensor_type.shape.dim
+        dimensions[0].dim_param = "batch"
+        if channels is not None:
+            dimensions[1].dim_value = channels
+        for place, name, pixels in ((2, "height", 0), (3, "width", 1)):
+            if size is None:
+                dimensions[place].dim_param = name
+            else:
+                dimensions[place].dim_value = size[pixels]
+
+
+def _disagreement(graph: onnx.ModelProto, model: nn.Module, example: Tensor, dynamic: bool) -> str | None:
+    """Return how the graph differs from the model; ``None`` if they agree at every size that is tried."""
+    session = open_session(graph.SerializeToString(), threads=torch.get_num_threads())
+    generator = torch.Generator().manual_seed(0)
+    spread, centre = torch.std_mean(torch.nan_to_num(example).cpu(), dim=(0, 2, 3), keepdim=True, correction=0)
+    for batch, height, width in _sizes_to_compare(model, example) if dynamic else [(1, *example.shape[2:])]:
+        shape = (batch, example.shape[1], height, width)
+        images = centre + spread * torch.randn(shape, generator=generator)
+        with torch.inference_mode():
+            expected = model(images.to(example.device)).cpu()
+        try:
+            (written,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        except Exception as error:  # ONNX Runtime's errors have no public base class
+            return f"the graph fails at {height}x{width} pixels ({str(error).splitlines()[0][:200]})"
+        logits = torch.from_numpy(written)
+        if logits.shape != expected.shape:
+            return f"the graph returns {tuple(logits.shape)}, not {tuple(expected.shape)}, at {height}x{width} pixels"
+        found = difference(logits, expected, "fp32")
+        if not found.passed:
+            return f"the graph differs by {found.largest:.2g} of the largest logit at {height}x{width} pixels"
+    return None
+
+
+def _sizes_to_compare(model: nn.Module, example: Tensor) -> list[tuple[int, int, int]]:
+    """Return batches, heights and widths, from the smallest size that the model takes: even, odd and long ones."""
+    accepts: Callable[..., bool] = lambda *size: _accepts(model, example.new_zeros(1, example.shape[1], *size))  # noqa: E731
+    side = next((side for side in (32, 64, 128) if accepts(side, side)), None)
+    if side is None:
+        return [(1, example.shape[2], example.shape[3])]
+    sizes = [(1, side, side), (3, 2 * side, side), (1, side + 1, side + 29), (2, 2 * side + 3, side)]
+    return [size for size in sizes if accepts(*size[1:])]
+
+
+# Running a graph.
+
+
+class BackendModule(nn.Module):
+    """Base class of the backends: they compute on the CPU, return no gradients and hold no parameters.
+
+    Args:
+        in_channels: number of bands.
+        classes: number of channels of the logits.
+        minimum_size: smallest height and width; a graph also computes smaller images, but the result is no prediction.
 
     Shape:
         float32 ``(B, in_channels, H, W)`` on the CPU -> float32 logits ``(B, classes, H, W)``, for any B.
@@ -40,15 +307,15 @@ class BackendModule(nn.Module):
         self.eval()
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
-        """Fill ``logits`` from ``images``, both contiguous."""
+        """Compute ``images`` into ``logits``; both are contiguous."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of ``x``, without a gradient; a contiguous tensor is read where it lies.
+        """Return the logits of ``x`` without a gradient; a contiguous tensor is not copied.
 
         Raises:
-            ModelError: for input that the model was not made for, in training mode, or if the backend fails, which
-                it does for a size that the model does not take.
+            ModelError: for input that the model was not made for, in training mode, or if the backend fails, as it does
+                for a size that the model does not take.
         """
         if self.training:
             raise ModelError(f"{self.name} cannot train", where=type(self).__name__, hint="Call eval() first")
@@ -69,10 +336,9 @@ class BackendModule(nn.Module):
         if x.shape[0]:
             try:
                 self.compute(x.detach().contiguous(), logits)
-            except Exception as error:  # the errors of the backends share no public base class
-                reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+            except Exception as error:  # the errors of the backends have no public base class
                 raise ModelError(
-                    f"{self.name} cannot compute images of {x.shape[2]}x{x.shape[3]} pixels ({reason[:200]})",
+                    f"{self.name} cannot compute images of {x.shape[2]}x{x.shape[3]} pixels ({first_line(error)})",
                     where=type(self).__name__,
                     hint="Use a size that the model takes",
                 ) from error
@@ -80,16 +346,16 @@ class BackendModule(nn.Module):
 
 
 class OnnxRuntimeModule(BackendModule):
-    """A model run by ONNX Runtime on the CPU, with as many threads as torch has.
+    """A model run by ONNX Runtime on the CPU, with as many threads as torch uses.
 
-    Input and output are bound to the tensors' own memory: nothing is copied but input that is not contiguous.
+    Input and output share the memory of the tensors.
 
     Args:
-        model: in eval mode; see :func:`zoo.deploy.onnx_graph.export_onnx`.
+        model: a model in eval mode; see :func:`export_onnx`.
         example: float32 ``(B, C, H, W)``.
-        precision: fp32; ONNX Runtime has no bfloat16 convolutions on the CPU.
-        dynamic: any size; False takes images of the example's height and width alone.
-        graph: the model's graph where it is known already.
+        precision: ``fp32``; ONNX Runtime has no bfloat16 convolutions on the CPU.
+        dynamic: accept any size; ``False`` accepts only the height and width of the example.
+        graph: the model's graph, if it exists already.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
@@ -111,13 +377,13 @@ class OnnxRuntimeModule(BackendModule):
         if precision != "fp32":
             raise ConfigError(f"ONNX Runtime computes in fp32 on the CPU, not in {precision}")
         require("onnxruntime", self.name)
-        super().__init__(example.shape[1], reference_logits(model, example[:1]).shape[1], smallest_side(model))
+        super().__init__(example.shape[1], reference_logits(model, example[:1]).shape[1], minimum_size_of(model))
         graph = export_onnx(model, example, dynamic=dynamic) if graph is None else graph
         self._session = open_session(graph.SerializeToString(), threads=torch.get_num_threads())
 
     @classmethod
     def from_file(cls, path: Path, *, minimum_size: int = 1) -> OnnxRuntimeModule:
-        """The model of an ONNX file with one input ``(B, C, H, W)`` and one output ``(B, K, H, W)``.
+        """Open an ONNX file with one input ``(B, C, H, W)`` and one output ``(B, K, H, W)``.
 
         Raises:
             ZooError: if the extra ``export`` is not installed.
@@ -128,7 +394,7 @@ class OnnxRuntimeModule(BackendModule):
             session = open_session(path.read_bytes(), threads=torch.get_num_threads())
         except ZooError:
             raise
-        except Exception as error:  # ONNX Runtime's errors share no public base class
+        except Exception as error:  # ONNX Runtime's errors have no public base class
             raise unreadable(path, error) from error
         BackendModule.__init__(
             module, session.get_inputs()[0].shape[1], session.get_outputs()[0].shape[1], minimum_size
@@ -145,21 +411,21 @@ class OnnxRuntimeModule(BackendModule):
         self._session.run_with_iobinding(binding)
 
     def metadata(self) -> dict[str, str]:
-        """The texts that the graph carries, by key."""
+        """Return the metadata of the graph by key."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
 
 class OpenVinoModule(BackendModule):
-    """A model run by OpenVINO on the CPU, with as many threads as torch has.
+    """A model run by OpenVINO on the CPU, with as many threads as torch uses.
 
-    Input and output are bound to the tensors' own memory: nothing is copied but input that is not contiguous.
+    Input and output share the memory of the tensors.
 
     Args:
-        model: in eval mode; see :func:`zoo.deploy.onnx_graph.export_onnx`.
+        model: a model in eval mode; see :func:`export_onnx`.
         example: float32 ``(B, C, H, W)``.
-        precision: fp32, or bf16 where the processor has it; the logits are float32 in either.
-        dynamic: any size; False takes images of the example's height and width alone.
-        graph: the model's graph where it is known already.
+        precision: ``fp32``, or ``bf16`` where the processor has it; the logits are float32 in either case.
+        dynamic: accept any size; ``False`` accepts only the height and width of the example.
+        graph: the model's graph, if it exists already.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
@@ -179,13 +445,13 @@ class OpenVinoModule(BackendModule):
         graph: Any = None,
     ) -> None:
         openvino = require("openvino", self.name)
-        super().__init__(example.shape[1], reference_logits(model, example[:1]).shape[1], smallest_side(model))
+        super().__init__(example.shape[1], reference_logits(model, example[:1]).shape[1], minimum_size_of(model))
         graph = export_onnx(model, example, dynamic=dynamic) if graph is None else graph
         core = openvino.Core()
         self._compile(core, core.read_model(graph.SerializeToString()), precision)
 
     def _compile(self, core: Any, network: Any, precision: BackendPrecision) -> None:
-        options = openvino_options(precision, torch.get_num_threads())
+        options = _openvino_options(precision, torch.get_num_threads())
         self._compiled = partial(core.compile_model, network, "CPU", options)
         self._threads = threading.local()
         self._threads.request = self._compiled().create_infer_request()
@@ -193,7 +459,7 @@ class OpenVinoModule(BackendModule):
 
     @classmethod
     def from_file(cls, path: Path, *, precision: BackendPrecision = "fp32", minimum_size: int = 1) -> OpenVinoModule:
-        """The model of an OpenVINO ``.xml``, whose ``.bin`` lies beside it, with one input and one output.
+        """Open an OpenVINO ``.xml`` file, with its ``.bin`` beside it, with one input and one output.
 
         Raises:
             ZooError: if the extra ``export`` is not installed.
@@ -204,7 +470,7 @@ class OpenVinoModule(BackendModule):
         core = openvino.Core()
         try:
             network = core.read_model(str(path))
-        except Exception as error:  # OpenVINO's errors share no public base class
+        except Exception as error:  # OpenVINO's errors have no public base class
             raise unreadable(path, error) from error
         channels = network.input(0).get_partial_shape()[1].get_length()
         classes = network.output(0).get_partial_shape()[1].get_length()
@@ -213,7 +479,7 @@ class OpenVinoModule(BackendModule):
         return module
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
-        # A request serves one thread, and those of one compiled model wait for each other.
+        # A request serves one thread, and the requests of one compiled model wait for each other.
         request = getattr(self._threads, "request", None)
         if request is None:
             request = self._threads.request = self._compiled().create_infer_request()
@@ -222,36 +488,40 @@ class OpenVinoModule(BackendModule):
         request.infer()
 
 
-def smallest_side(model: nn.Module) -> int:
-    """Smallest height and width that a model of the zoo takes, itself or inside a wrapper; 1 where none says so."""
+def minimum_size_of(model: nn.Module) -> int:
+    """Return the smallest height and width that a zoo model takes, itself or inside a wrapper; 1 if none says so."""
     return max((int(getattr(part, "minimum_size", 1)) for part in model.modules()), default=1)
 
 
 def unreadable(path: Path, error: Exception) -> ResultError:
-    """The error for an exported file that its library cannot read."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-    return ResultError(f"cannot be read ({reason[:200]})", where=path, hint="Was it cut short? Export it again")
+    """Return the error for an exported file that its library cannot read."""
+    return ResultError(f"cannot be read ({first_line(error)})", where=path, hint="Was it cut short? Export it again")
+
+
+def first_line(error: Exception, default: str = "no reason given") -> str:
+    """Return the first line of an error's text that is not empty, at most 200 characters."""
+    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), default)
 
 
 def open_session(graph: bytes, *, threads: int) -> Any:
-    """An ONNX Runtime session on the CPU.
+    """Open an ONNX Runtime session on the CPU.
 
     Args:
         graph: a serialised model.
-        threads: of one operation; operations run one after another.
+        threads: threads of one operation; operations run one after another.
     """
     onnxruntime = require("onnxruntime", "ONNX Runtime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # a refused size is raised; printing it too would be the second time
+    options.log_severity_level = 4  # a refused size raises an error; printing it too would repeat it
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def openvino_options(precision: BackendPrecision, threads: int) -> dict[str, object]:
-    """Options of a compiled model on the CPU.
+def _openvino_options(precision: BackendPrecision, threads: int) -> dict[str, object]:
+    """Return the options of a compiled model.
 
-    The precision is always named: OpenVINO takes bf16 by itself on processors that have it.
+    The precision is always named, because OpenVINO uses bf16 by default on processors that have it.
 
     Raises:
         ConfigError: for another precision than fp32 and bf16.
@@ -264,6 +534,6 @@ def openvino_options(precision: BackendPrecision, threads: int) -> dict[str, obj
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        # Models that run beside each other would be pinned to the same core.
+        # Models that run side by side would be pinned to the same core.
         "ENABLE_CPU_PINNING": False,
     }

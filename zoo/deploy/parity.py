@@ -1,23 +1,32 @@
-"""Whether a form computes what its model computes."""
+"""Whether another form of a model computes the same: logits to rounding (parity), masks and Dice for bf16 (gate)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
-CLOSE = {"fp32": 1e-4, "bf16": 0.1}
-"""Largest difference of a logit, relative to the largest logit, that is taken for rounding. Whole networks amplify what
-rounding does in a layer. What bf16 does to masks is for the gate to judge; here is found what is wrong."""
-STRAY = 1e-3
-"""Share of logits that may differ by more: where two neighbours are equal but for rounding, an unpooling puts a value
-elsewhere."""
+from zoo.errors import ConfigError
+from zoo.evaluation.counts import Counts
+from zoo.evaluation.metrics import dice
+from zoo.evaluation.histograms import is_landslide
+from zoo.training.evaluate import IGNORE_INDEX
+from zoo.training.predictor import landslide_probability
 
+CLOSE = {"fp32": 1e-4, "bf16": 0.1}
+"""Largest difference of a logit, relative to the largest logit, that counts as rounding. Whole networks amplify the
+rounding of a layer. What bf16 does to masks is judged by the gate; parity finds forms that are wrong."""
+STRAY_SHARE = 1e-3
+"""Share of logits that may differ by more: where two neighbours are equal up to rounding, unpooling moves a value."""
 ROUNDING = 1 + 2**-22
-"""By what images are multiplied to see how a model takes rounding."""
+"""Factor applied to images to see how a model reacts to rounding."""
+MAX_FLIPS_PPM = 500.0
+"""Pixels in a million that may cross the threshold."""
+MAX_DICE_CHANGE = 1e-3
+"""Largest change of the pooled Dice, in either direction."""
 
 
 @dataclass(frozen=True)
@@ -25,28 +34,28 @@ class Difference:
     """How far logits are from those of the model.
 
     Attributes:
-        largest: difference of a logit, relative to the largest logit.
+        largest: largest difference of a logit, relative to the largest logit.
         strays: share of logits that differ by more than the precision allows.
-        allowed: such share.
+        allowed: largest share that is accepted.
     """
 
     largest: float
     strays: float
-    allowed: float = STRAY
+    allowed: float = STRAY_SHARE
 
     @property
     def passed(self) -> bool:
-        """Whether this is rounding."""
+        """Return whether the difference is rounding."""
         return self.strays <= self.allowed
 
 
 def difference(found: Tensor, expected: Tensor, precision: str) -> Difference:
-    """Compare logits; those that are not finite or of another shape or type are infinitely far away.
+    """Compare logits. Logits that are not finite, or of another shape or dtype, are infinitely far away.
 
     Args:
-        found: of the form.
-        expected: of the model.
-        precision: of the form, a key of :data:`CLOSE`.
+        found: logits of the form.
+        expected: logits of the model.
+        precision: precision of the form, a key of :data:`CLOSE`.
     """
     if found.shape != expected.shape or found.dtype != expected.dtype or not bool(found.isfinite().all()):
         return Difference(float("inf"), 1.0)
@@ -55,12 +64,12 @@ def difference(found: Tensor, expected: Tensor, precision: str) -> Difference:
 
 
 class Parity:
-    """The logits of a model on the example, on noise of its spread, and on both at another size.
+    """The logits of a model on an example, on noise of its spread, and on both at another size.
 
-    The other size is one row higher and twice as wide: what a form does at the example's size alone shows there.
+    The other size is one row higher and twice as wide; it reveals forms that are right only at the example's size.
 
     Args:
-        model: in eval mode, float32.
+        model: a float32 model in eval mode.
         example: float32 ``(B, C, H, W)``.
     """
 
@@ -74,25 +83,134 @@ class Parity:
         wide = torch.cat([self.images[1][:1], self.images[0][:1]], dim=3)
         other = torch.cat([wide, wide[:, :, -1:]], dim=2)
         self._pairs: list[tuple[Tensor, Tensor]] = []
-        self._elsewhere: list[tuple[Tensor, Tensor]] = []
+        self._other_size: list[tuple[Tensor, Tensor]] = []
         with torch.inference_mode():
             self._pairs += [(images, model(images)) for images in self.images]
-            # A model may be made for one size, and refuse others in any way it likes.
+            # A model may be made for one size, and refuse others with any error.
             with suppress(Exception):
-                self._elsewhere.append((other, model(other)))
-            # How many go astray by rounding depends on the model: what it does to itself is no fault of a form.
+                self._other_size.append((other, model(other)))
+            # How many logits stray by rounding depends on the model: that is not the form's fault.
             own = [difference(model(ROUNDING * images), logits, "fp32").strays for images, logits in self._pairs]
-        self._allowed = max(STRAY, 2 * max(own))
+        self._allowed = max(STRAY_SHARE, 2 * max(own))
 
     @torch.inference_mode()
     def difference(self, form: nn.Module, precision: str, *, any_size: bool = True) -> Difference:
-        """Compare ``form`` by :func:`difference` on all images: the largest of each number.
+        """Compare ``form`` with the model on all images and return the largest of each number.
 
         Args:
-            form: to compare.
+            form: the form to compare.
             precision: ``fp32`` or ``bf16``.
-            any_size: whether it has to be right at other sizes too, where the model takes them.
+            any_size: also compare at the other size, where the model takes it.
         """
-        pairs = [*self._pairs, *(self._elsewhere if any_size else [])]
+        pairs = [*self._pairs, *(self._other_size if any_size else [])]
         found = [difference(form(images), expected, precision) for images, expected in pairs]
         return Difference(max(one.largest for one in found), max(one.strays for one in found), self._allowed)
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """How far the masks of a faster form are from those of its model.
+
+    Attributes:
+        patches: number of patches compared.
+        pixels: number of pixels compared, without ignored pixels.
+        flips: pixels whose mask changed.
+        largest: largest difference of a landslide probability.
+        dice_before: pooled Dice of the model; NaN without masks, or without a landslide in truth and prediction.
+        dice_after: pooled Dice of the faster form.
+        finite: whether all logits of the faster form are finite.
+    """
+
+    patches: int
+    pixels: int
+    flips: int
+    largest: float
+    dice_before: float
+    dice_after: float
+    finite: bool
+
+    @property
+    def flips_ppm(self) -> float:
+        """Return the number of changed pixels in a million."""
+        return 1e6 * self.flips / self.pixels if self.pixels else float("nan")
+
+    @property
+    def dice_change(self) -> float:
+        """Return Dice after minus Dice before; NaN where one is undefined."""
+        return self.dice_after - self.dice_before
+
+    @property
+    def passed(self) -> bool:
+        """Return whether :data:`MAX_FLIPS_PPM` and :data:`MAX_DICE_CHANGE` hold."""
+        both_undefined = self.dice_before != self.dice_before and self.dice_after != self.dice_after
+        return (
+            self.finite
+            and self.flips_ppm <= MAX_FLIPS_PPM
+            and (both_undefined or abs(self.dice_change) <= MAX_DICE_CHANGE)
+        )
+
+    def figures(self) -> dict[str, float | int | bool | None]:
+        """Return all figures by name; undefined figures are ``None``."""
+        values: dict[str, float | int | bool] = {
+            **asdict(self),
+            "flips_ppm": self.flips_ppm,
+            "dice_change": self.dice_change,
+            "passed": self.passed,
+        }
+        return {name: None if value != value else value for name, value in values.items()}
+
+    def __str__(self) -> str:
+        if not self.finite:
+            return f"logits that are not finite, on {self.patches} patches"
+        undefined = self.dice_change != self.dice_change
+        change = "Dice undefined" if undefined else f"Dice {self.dice_before:.4f} -> {self.dice_after:.4f}"
+        return (
+            f"{self.flips_ppm:.0f} ppm of the pixels changed (limit {MAX_FLIPS_PPM:.0f}), {change} "
+            f"(limit {MAX_DICE_CHANGE:g}), largest change of a probability {self.largest:.2g}, {self.patches} patches"
+        )
+
+
+@torch.inference_mode()
+def compare_masks(
+    model: nn.Module,
+    faster: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    threshold: float = 0.5,
+) -> GateReport:
+    """Run a model and its faster form on the same patches and compare their masks.
+
+    Args:
+        model: a float32 model in eval mode that maps images ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
+        faster: the faster form, with the same interface.
+        batches: batches of ``image``, as both models take it, and optionally ``mask``, int64 ``(B, H, W)``, in which 255
+            is ignored.
+        threshold: landslide probability at and above which a pixel is landslide.
+
+    Raises:
+        ConfigError: if there are no patches.
+    """
+    patches, pixels, flips, largest, finite = 0, 0, 0, 0.0, True
+    before: list[Counts] = []
+    after: list[Counts] = []
+    for batch in batches:
+        image, truth = batch["image"], batch.get("mask")
+        old, new = model(image).cpu(), faster(image).cpu()
+        finite = finite and bool(new.isfinite().all())
+        old, new = landslide_probability(old), landslide_probability(torch.nan_to_num(new))
+        known = torch.ones_like(old, dtype=torch.bool) if truth is None else truth.cpu() != IGNORE_INDEX
+        masks = is_landslide(old, threshold), is_landslide(new, threshold)
+        patches += len(image)
+        pixels += int(known.sum())
+        flips += int(((masks[0] != masks[1]) & known).sum())
+        largest = max(largest, float((old - new).abs().max()))
+        if truth is not None:
+            before.append(Counts.from_masks(masks[0], truth.cpu(), IGNORE_INDEX))
+            after.append(Counts.from_masks(masks[1], truth.cpu(), IGNORE_INDEX))
+    if not patches:
+        raise ConfigError("there are no patches to compare the model and its faster form on")
+    return GateReport(patches, pixels, flips, largest, _pooled_dice(before), _pooled_dice(after), finite)
+
+
+def _pooled_dice(parts: list[Counts]) -> float:
+    counts = Counts.concatenate(parts).pooled()
+    return float(dice(counts.tp, counts.fp, counts.fn, counts.tn)[0])

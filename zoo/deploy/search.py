@@ -1,8 +1,9 @@
-"""One call that finds the fastest form of a model on this machine, proves it, and remembers the choice."""
+"""Find the fastest form of a model on this machine, prove that it computes the same, and remember the choice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -10,37 +11,113 @@ import torch
 from torch import Tensor, nn
 
 from zoo.blocks.checks import check_choice
-from zoo.deploy.candidates import AS_IT_WAS, Candidate, candidates_for
-from zoo.deploy.folding import check_evaluates, fold
-from zoo.deploy.gate import compare
-from zoo.deploy.parity import Parity
-from zoo.deploy.remembered import recall, remember, signature
-from zoo.deploy.report import CHOSEN, OptimizationReport, Trial
-from zoo.deploy.timing import KEEP_WITHIN, time_interleaved
-from zoo.deploy.torch_form import Precision, TorchOptions, choose_hybrid_forms, make_torch_form
+from zoo.deploy.folding import check_eval_mode, fold
+from zoo.deploy.forms import (
+    KEEP_WITHIN,
+    UNCHANGED,
+    Candidate,
+    Precision,
+    TorchOptions,
+    candidates_for,
+    choose_hybrid_forms,
+    make_torch_form,
+    time_interleaved,
+)
+from zoo.deploy.fused import HybridForm
+from zoo.deploy.parity import GateReport, Parity, compare_masks
+from zoo.deploy.tuning_cache import TunedChoice, cache_key, load_choice, store_choice
 from zoo.errors import ModelError, ZooError
 from zoo.training.predictor import Predictor
 
 PRECISIONS: dict[str, tuple[Precision, ...]] = {"fp32": ("fp32",), "bf16": ("bf16",), "auto": ("fp32", "bf16")}
-"""What may be chosen, by what is asked for."""
+"""Number formats that may be chosen, by the precision asked for."""
 PASS_SECONDS = 1.0
-"""Larger examples are timed on as many images as fit into this, or finding the fastest form of a tile takes minutes."""
+"""A larger example is timed on as many of its images as take this long; otherwise tuning a tile takes minutes."""
+CHOSEN = "chosen"
 
-BATCHES = Iterable[Mapping[str, Tensor]]
+Batches = Iterable[Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class FormTrial:
+    """One form that was tried.
+
+    Attributes:
+        name: the form in words.
+        seconds: shortest time of a pass over the example; ``None`` if it was not timed.
+        difference: largest difference of a logit, relative to the largest logit; ``None`` if it never ran.
+        verdict: ``chosen``, or why it was not chosen.
+    """
+
+    name: str
+    seconds: float | None = None
+    difference: float | None = None
+    verdict: str = "slower"
+
+
+@dataclass
+class OptimizationReport:
+    """What :func:`zoo.deploy.optimize` tried and found.
+
+    Attributes:
+        model: class of the model.
+        shape: shape of the example.
+        device: device that was measured.
+        precision: precision that was asked for.
+        chosen: name of the chosen form.
+        trials: all forms, including those that cannot be used here.
+        folds: number of folds of each kind.
+        hybrids: form of each hybrid convolution, by its name.
+        from_cache: whether the choice comes from an earlier measurement.
+        gate: what the chosen bf16 form does to the masks; ``None`` for fp32.
+        messages: further notes for the user.
+    """
+
+    model: str
+    shape: tuple[int, ...]
+    device: str
+    precision: str
+    chosen: str = ""
+    trials: list[FormTrial] = field(default_factory=list)
+    folds: dict[str, int] = field(default_factory=dict)
+    hybrids: dict[str, HybridForm] = field(default_factory=dict)
+    from_cache: bool = False
+    gate: GateReport | None = None
+    messages: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        size = "x".join(map(str, self.shape))
+        origin = "measured earlier" if self.from_cache else "measured now"
+        lines = [f"{self.model} on {size}, {self.device}: {self.chosen} ({origin})"]
+        folded = ", ".join(f"{count} {what}" for what, count in self.folds.items() if count)
+        if folded:
+            lines.append(f"folded: {folded}")
+        if self.hybrids:
+            forms = list(self.hybrids.values())
+            counts = ", ".join(f"{forms.count(form)} {form}" for form in dict.fromkeys(forms))
+            lines.append(f"hybrid convolutions: {counts}")
+        for trial in sorted(self.trials, key=lambda trial: trial.seconds or float("inf")):
+            time = "" if trial.seconds is None else f"{1000 * trial.seconds:.1f} ms, "
+            lines.append(f"  {trial.name}: {time}{trial.verdict}")
+        return lines + self.messages
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
 
 
 class OptimizedModel(nn.Module):
     """A model in the form that was chosen for it.
 
     Args:
-        form: that was chosen.
-        fallback: makes a form for other sizes when one is first met; ``None`` if ``form`` takes any.
+        form: the chosen form.
+        fallback: makes a form for other sizes when one first occurs; ``None`` if ``form`` takes any size.
         size: height and width of the example.
-        check: of the model, what it refuses; ``None`` if it has none.
-        report: of what was tried.
+        check: the model's own input check; ``None`` if it has none.
+        report: what was tried.
 
     Shape:
-        float32 ``(B, C, H, W)`` -> float32 logits, as the model, without a gradient; any batch and any size that the
+        float32 ``(B, C, H, W)`` -> float32 logits as the model's, without a gradient; any batch, and any size that the
         model takes.
     """
 
@@ -65,21 +142,21 @@ class OptimizedModel(nn.Module):
         """Stay in eval mode.
 
         Raises:
-            ModelError: for ``mode=True``: what was folded cannot be trained.
+            ModelError: for ``mode=True``: a folded model cannot be trained.
         """
         if mode:
             raise ModelError(
-                "an optimised model cannot be trained", where="OptimizedModel", hint="Train the model it was made of"
+                "an optimised model cannot be trained", where="OptimizedModel", hint="Train the original model"
             )
         super().train(False)
         return self
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of ``x``.
+        """Return the logits of ``x``.
 
         Raises:
-            ModelError: for what the model itself refuses.
+            ModelError: for input that the model itself refuses.
         """
         if self._check is not None:
             self._check(x)
@@ -94,7 +171,7 @@ class OptimizedModel(nn.Module):
             if self.fallback is None:
                 self.fallback = self._make_fallback()
             form = self.fallback
-        # The form has its own number format, whatever its surroundings compute in.
+        # The form has its own number format, whatever autocast is active outside.
         with torch.autocast(x.device.type, enabled=False):
             logits: Tensor = form(x)
         return logits
@@ -105,7 +182,7 @@ class OptimizedPredictor(Predictor):
 
     @property
     def report(self) -> OptimizationReport:
-        """Of the model."""
+        """Return the report of the model."""
         assert isinstance(self.model, OptimizedModel)
         return self.model.report
 
@@ -115,28 +192,29 @@ def optimize(
     example: Tensor,
     precision: Literal["fp32", "bf16", "auto"] = "fp32",
     *,
-    calibration: BATCHES | None = None,
+    calibration: Batches | None = None,
     threshold: float = 0.5,
     gate: bool = True,
-    remembering: bool = True,
+    use_cache: bool = True,
 ) -> OptimizedModel | OptimizedPredictor:
-    """The fastest form of a model on this machine that computes the same.
+    """Return the fastest form of a model on this machine that computes the same.
 
-    Batch normalisation and dead taps are folded, then layout, fused operators, images at once and backends are timed
-    side by side on the example, and the fastest is kept for which parity holds. The choice is remembered for this
-    machine, its software, the structure of the model and the shape of the example; parity and gate are proven anew
-    every time. The model is not changed.
+    Batch normalisation and dead taps are folded. Then layouts, fused layers, numbers of images at once, ONNX Runtime
+    and OpenVINO are timed side by side on the example, and the fastest form whose logits agree with the model's is
+    kept. The choice is stored for this machine, its software, the structure of the model and the shape of the example;
+    parity and gate are checked every time. The model is not changed.
 
     Args:
-        model: in eval mode, float32; a :class:`Predictor` gives a predictor again.
-        example: float32 ``(B, C, H, W)`` on the model's device, such as will be seen: its shape decides what is fast.
-        precision: ``fp32`` is exact but for rounding; ``bf16`` is taken if it passes the gate, and ``auto`` if it
-            passes and is faster. Otherwise fp32 is, with a message.
-        calibration: batches of ``image``, as the model takes it, and where it is known ``mask``, for the gate.
-            Without it the gate looks at the example and at noise, and knows no Dice.
-        threshold: landslide probability of the mask, for the gate.
-        gate: False takes bf16 whatever it does to the masks, for measurements of speed.
-        remembering: whether to look up and keep what was measured.
+        model: a float32 model in eval mode; a :class:`~zoo.training.predictor.Predictor` returns a predictor.
+        example: float32 ``(B, C, H, W)`` on the model's device. Its shape decides which form is fastest, so it should
+            be the shape that will occur.
+        precision: ``fp32`` is exact up to rounding. ``bf16`` is used if it passes the gate; ``auto`` uses it if it
+            passes and is faster. Otherwise fp32 is used, and the report says so.
+        calibration: batches of ``image``, as the model takes it, and optionally ``mask``, for the gate. Without them
+            the gate sees only the example and noise, and no Dice.
+        threshold: landslide probability at and above which a pixel is landslide, for the gate.
+        gate: ``False`` uses bf16 whatever it does to the masks, for measurements of speed.
+        use_cache: read and write stored choices.
 
     Returns:
         A module with the interface of the model and a ``report``.
@@ -144,36 +222,45 @@ def optimize(
     Raises:
         ModelError: if the model is in training mode or cannot run on the example.
         UnknownNameError: for another precision.
+
+    Example:
+        >>> import torch
+        >>> from zoo.deploy import optimize
+        >>> from zoo.registry import create_model
+        >>> model = create_model("unet", widths=(8, 16)).eval()
+        >>> fast = optimize(model, torch.randn(1, 7, 64, 64))
+        >>> fast(torch.randn(1, 7, 64, 64)).shape
+        torch.Size([1, 2, 64, 64])
     """
     check_choice("optimize", "precision", precision, PRECISIONS)
     if isinstance(model, Predictor):
-        check_evaluates(model)
-        batches = None if calibration is None else [_normalised(model, batch) for batch in calibration]
+        check_eval_mode(model)
+        batches = None if calibration is None else [_normalise_batch(model, batch) for batch in calibration]
         inner = optimize(
             model.model,
-            model.normalise(_checked(model, example)),
+            model.normalise(_checked_example(model, example)),
             precision,
             calibration=batches,
             threshold=threshold,
             gate=gate,
-            remembering=remembering,
+            use_cache=use_cache,
         )
         predictor = OptimizedPredictor(inner, model.mean.flatten().tolist(), model.std.flatten().tolist())
         return predictor.to(model.mean.device).eval()
-    check_evaluates(model)
-    search = _Search(model, _checked(model, example), precision, calibration, threshold if gate else None)
-    return search.run(remembering=remembering)
+    check_eval_mode(model)
+    search = _Search(model, _checked_example(model, example), precision, calibration, threshold if gate else None)
+    return search.run(use_cache=use_cache)
 
 
-def _normalised(predictor: Predictor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _normalise_batch(predictor: Predictor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**batch, "image": predictor.normalise(batch["image"].to(predictor.mean.device))}
 
 
-def _checked(model: nn.Module, example: Tensor) -> Tensor:
-    """The example, if the model runs on it.
+def _checked_example(model: nn.Module, example: Tensor) -> Tensor:
+    """Return the example if the model runs on it.
 
     Raises:
-        ModelError: otherwise, in the model's own words where it has some.
+        ModelError: otherwise; with the model's own message if it has one.
     """
     where = type(model).__name__
     if not isinstance(example, Tensor) or example.ndim != 4 or example.dtype != torch.float32 or not len(example):
@@ -185,7 +272,7 @@ def _checked(model: nn.Module, example: Tensor) -> Tensor:
             logits = model(example[:1])
     except ZooError:
         raise
-    except Exception as error:  # a model may fail on wrong input in any way it likes
+    except Exception as error:  # a model may fail on wrong input with any error
         reason = next(iter(str(error).splitlines()), "")
         raise ModelError(
             f"cannot run on the example of shape {tuple(example.shape)} ({type(error).__name__}: {reason[:200]})",
@@ -195,20 +282,20 @@ def _checked(model: nn.Module, example: Tensor) -> Tensor:
         raise ModelError(
             f"returns {type(logits).__name__}, not one tensor of logits (batch, classes, height, width)",
             where=where,
-            hint="Wrap it in a module that returns the logits alone",
+            hint="Wrap it in a module that returns only the logits",
         )
     return example.detach()
 
 
 class _Search:
-    """The steps of :func:`optimize`, and what they share."""
+    """The steps of :func:`optimize` and their shared state."""
 
     def __init__(
         self,
         model: nn.Module,
         example: Tensor,
         precision: str,
-        calibration: BATCHES | None,
+        calibration: Batches | None,
         threshold: float | None,
     ) -> None:
         self.model = model
@@ -216,43 +303,47 @@ class _Search:
         self.precision = precision
         self.threshold = threshold
         self.parity = Parity(model, example)
-        self.calibration: BATCHES
+        self.calibration: Batches
         if calibration is None:
             self.calibration = [{"image": images} for images in self.parity.images]
         else:
-            # A generator could be read once, and more than one form may have to pass.
+            # A generator can be read only once, and several forms may need the batches.
             self.calibration = list(calibration)
-        self.knows_patches = calibration is not None
+        self.has_patches = calibration is not None
         self.report = OptimizationReport(type(model).__name__, tuple(example.shape), str(example.device), precision)
         self.precisions = PRECISIONS[precision]
         self.folded = self._fold()
         self.built: dict[str, nn.Module] = {}
-        self.trials: dict[str, Trial] = {}
-        self.gated: list[str] = []
+        self.trials: dict[str, FormTrial] = {}
+        self.gate_messages: list[str] = []
 
-    def run(self, *, remembering: bool) -> OptimizedModel:
-        key = signature(self.model, self.example, self.precision)
-        kept = recall(key) if remembering else None
-        hybrids = self._hybrids(kept)
+    def run(self, *, use_cache: bool) -> OptimizedModel:
+        key = cache_key(self.model, self.example, self.precision)
+        stored = load_choice(key) if use_cache else None
+        hybrids = self._hybrid_forms() if stored is None else stored.hybrids
         candidates = {
-            one.name: one for one in candidates_for(self.model, self.folded, self.example, self.precisions, hybrids)
+            one.name: one
+            for one in candidates_for(
+                self.model, self.folded, self.example, self.precisions, {one: hybrids.get(one, {}) for one in PRECISIONS["auto"]}
+            )
         }
-        ranking = self._ranking_kept(kept, candidates)
-        if ranking is None:
-            ranking = self._measure(candidates)
-            if remembering:
-                problem = remember(key, {"ranking": ranking, "hybrids": hybrids})
-                if problem is not None:
-                    self.report.messages.append(f"the choice is not remembered: {problem}")
+        if stored is not None and all(name in candidates for name, _ in stored.ranking):
+            ranking: Sequence[tuple[str, float]] = stored.ranking
+            self.trials |= {name: FormTrial(name, seconds) for name, seconds in ranking}
+            self.report.from_cache = True
         else:
-            self.report.remembered = True
+            ranking = self._measure(candidates)
+            if use_cache:
+                problem = store_choice(key, TunedChoice(tuple(ranking), hybrids))
+                if problem is not None:
+                    self.report.messages.append(f"the choice was not stored: {problem}")
         chosen = self._choose(ranking, candidates)
         if chosen is None:
-            return self._in_fp32(remembering=remembering)
+            return self._run_in_fp32(use_cache=use_cache)
         self.report.chosen = chosen.name
         self.trials[chosen.name] = self._trial(chosen.name, verdict=CHOSEN)
         self.report.trials = list(self.trials.values())
-        self.report.messages += self.gated
+        self.report.messages += self.gate_messages
         self.report.hybrids = dict(hybrids.get(chosen.precision, {})) if "fused" in chosen.name else {}
         fallback = None
         if not chosen.any_size:
@@ -270,7 +361,7 @@ class _Search:
         try:
             folded = fold(self.model, self.example)
             difference = self.parity.difference(folded.model, "fp32")
-        except Exception as error:  # a model may rely on a layer that a fold took away in any way it likes
+        except Exception as error:  # a model may depend on a layer that a fold removed, and fail with any error
             self.report.messages.append(f"nothing is folded: {type(error).__name__}: {error}")
             return self.model
         if not difference.passed:
@@ -283,34 +374,17 @@ class _Search:
         self.report.messages += [f"warning: {text}" for text in folded.warnings]
         return folded.model
 
-    def _hybrids(self, kept: Mapping[str, Any] | None) -> Any:
-        if kept is not None and isinstance(kept.get("hybrids"), dict):
-            return kept["hybrids"]
+    def _hybrid_forms(self) -> dict[str, dict[str, HybridForm]]:
         return {one: choose_hybrid_forms(self.folded, self.example, one) for one in self.precisions}
 
-    def _ranking_kept(
-        self, kept: Mapping[str, Any] | None, candidates: Mapping[str, Candidate]
-    ) -> list[tuple[str, float]] | None:
-        if kept is None:
-            return None
-        ranking = kept.get("ranking")
-        if not isinstance(ranking, list):
-            return None
-        pairs = [(str(name), float(seconds)) for name, seconds in ranking if name in candidates]
-        if len(pairs) != len(ranking):
-            return None
-        for name, seconds in pairs:
-            self.trials[name] = Trial(name, seconds)
-        return pairs
-
     def _prepare(self, candidate: Candidate) -> bool:
-        """Build a form and prove it; False, with the reason among the trials, if it cannot be used."""
+        """Build a form and compare its logits; return whether it can be used and note the reason if not."""
         if candidate.name in self.built:
             return True
         try:
             form = candidate.build()
             difference = self.parity.difference(form, candidate.precision, any_size=candidate.any_size)
-        except Exception as error:  # whatever a library below raises is the reason that its form cannot be used
+        except Exception as error:  # whatever a library raises is the reason why its form cannot be used
             words = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
             reason = next(iter(words.splitlines()), "")
             self.trials[candidate.name] = self._trial(candidate.name, verdict=f"skipped: {reason[:300]}")
@@ -323,13 +397,13 @@ class _Search:
             self.built[candidate.name] = form
         return difference.passed
 
-    def _trial(self, name: str, verdict: str, difference: float | None = None) -> Trial:
-        before = self.trials.get(name, Trial(name))
-        return Trial(name, before.seconds, before.difference if difference is None else difference, verdict)
+    def _trial(self, name: str, verdict: str, difference: float | None = None) -> FormTrial:
+        before = self.trials.get(name, FormTrial(name))
+        return FormTrial(name, before.seconds, before.difference if difference is None else difference, verdict)
 
     @torch.inference_mode()
     def _measure(self, candidates: Mapping[str, Candidate]) -> list[tuple[str, float]]:
-        images = self._few_images()
+        images = self._images_to_time()
         seconds: dict[str, float] = {}
 
         def run(names: Iterable[str]) -> dict[str, float]:
@@ -338,50 +412,50 @@ class _Search:
         for candidate in candidates.values():
             if self._prepare(candidate):
                 seconds |= run([candidate.name])
-                # Each form holds weights of its own: those that are far behind go at once.
+                # Each form has its own copy of the weights: drop those that are far behind at once.
                 for name in [name for name in self.built if seconds[name] > KEEP_WITHIN * min(seconds.values())]:
                     del self.built[name]
         seconds |= run(list(self.built))
         for name in seconds:
             seconds[name] *= len(self.example) / len(images)
-            self.trials[name] = Trial(name, seconds[name], self.trials[name].difference)
+            self.trials[name] = FormTrial(name, seconds[name], self.trials[name].difference)
         return sorted(seconds.items(), key=lambda pair: pair[1])
 
-    def _few_images(self) -> Tensor:
-        """As many images of the example as the folded model computes in :data:`PASS_SECONDS`, one at least."""
+    def _images_to_time(self) -> Tensor:
+        """Return as many images of the example as the folded model computes in :data:`PASS_SECONDS`, at least one."""
         seconds = time_interleaved({"one": partial(self.folded, self.example[:1])}, self.example.device)["one"]
         return self.example[: max(1, int(PASS_SECONDS / seconds))]
 
     def _choose(self, ranking: Sequence[tuple[str, float]], candidates: Mapping[str, Candidate]) -> Candidate | None:
-        """The fastest form that is right; ``None`` if bf16 was asked for and no form of it is."""
+        """Return the fastest correct form; ``None`` if bf16 was asked for and no form of it is correct."""
         for candidate in (candidates[name] for name, _ in ranking):
             if self._prepare(candidate) and (candidate.precision == "fp32" or self._passes_gate(candidate)):
                 return candidate
         if "fp32" not in self.precisions:
             return None
-        # A ranking that was remembered holds what was right then; the model as it was always is.
-        candidate = candidates[AS_IT_WAS]
+        # A stored choice can be stale: fall back to the original model.
+        candidate = candidates[UNCHANGED]
         assert self._prepare(candidate)
         return candidate
 
-    def _in_fp32(self, *, remembering: bool) -> OptimizedModel:
-        """The search in float32, when bf16 was asked for in vain; its report says so."""
+    def _run_in_fp32(self, *, use_cache: bool) -> OptimizedModel:
+        """Search in fp32 after no bf16 form could be used; the report says so."""
         search = _Search(self.model, self.example, "fp32", self.calibration, self.threshold)
-        found = search.run(remembering=remembering)
+        found = search.run(use_cache=use_cache)
         found.report.precision = self.precision
-        found.report.messages[:0] = [*self.gated, "computing in fp32: no bf16 form can be used here"]
+        found.report.messages[:0] = [*self.gate_messages, "computing in fp32: no bf16 form can be used here"]
         found.report.trials += self.trials.values()
         return found
 
     def _passes_gate(self, candidate: Candidate) -> bool:
         if self.threshold is None:
             return True
-        found = compare(self.model, self.built[candidate.name], self.calibration, self.threshold)
-        where = "" if self.knows_patches else "; without calibration patches it was judged on the example and on noise"
+        found = compare_masks(self.model, self.built[candidate.name], self.calibration, self.threshold)
+        where = "" if self.has_patches else "; judged on the example and on noise, since no patches were given"
         if found.passed:
-            self.report.gate = found.to_dict()
-            self.gated.append(f"bf16 passes the gate: {found}{where}")
+            self.report.gate = found
+            self.gate_messages.append(f"bf16 passes the gate: {found}{where}")
             return True
         self.trials[candidate.name] = self._trial(candidate.name, "skipped: does not pass the gate")
-        self.gated.append(f"{candidate.name} does not pass the gate: {found}{where}")
+        self.gate_messages.append(f"{candidate.name} does not pass the gate: {found}{where}")
         return False

@@ -1,7 +1,7 @@
 """The averaged form of a hybrid convolution on a GPU: the two inputs of a tap are combined while they are loaded.
 
-No columns are written: a tile of output pixels and channels walks over taps and input channels, combines
-``x(p + t) + ratio * x(p + r t)`` in registers and multiplies it with the kernel of the tap.
+No columns are written. Each program computes a tile of output pixels and channels: it loops over taps and input
+channels, combines ``x(p + t) + ratio * x(p + r t)`` in registers and multiplies it with the kernel of the tap.
 """
 
 from __future__ import annotations
@@ -70,16 +70,16 @@ def _kernel(  # type: ignore[no-untyped-def]
 def averaged_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, rates: tuple[int, int], taps: int, ratio: float, relu: bool
 ) -> Tensor:
-    """``sum_t W_t (x(p + near t) + ratio x(p + far t)) + b``, then ReLU where asked for.
+    """Return ``sum_t W_t (x(p + near t) + ratio x(p + far t)) + b``, optionally followed by ReLU.
 
     Args:
-        x: ``(B, C, H, W)``, float32 or bfloat16; its layout becomes channels last.
-        weight: ``(O, taps * taps * C)``, tap after tap, with the scale of the first operation in it.
+        x: ``(B, C, H, W)``, float32 or bfloat16; converted to channels last.
+        weight: ``(O, taps * taps * C)``, tap after tap, with the scale of the first operation included.
         bias: ``(O,)`` or ``None``.
         rates: dilations of the two operations, near and far.
         taps: edge of the kernel.
-        ratio: scale of the second operation over that of the first.
-        relu: whether to apply it.
+        ratio: scale of the second operation divided by that of the first.
+        relu: apply ReLU to the output.
 
     Returns:
         ``(B, O, H, W)``, channels last.

@@ -1,9 +1,9 @@
-"""Eight-bit convolutions: ONNX Runtime's static quantisation, calibrated on patches, with float32 where it hurts most.
+"""Eight-bit and half-precision graphs: ONNX Runtime's static quantisation, with float32 where int8 harms most.
 
-Weights become int8 a channel, inputs and outputs of convolutions uint8 by the range that the patches show; without the
-outputs ONNX Runtime has no eight-bit kernels, and OpenVINO computed a trained DRs-UNet wrongly. The graph stays float32
-outside: its normalisation, additions, concatenations and attention lose nothing. ONNX Runtime and OpenVINO both run
-such a graph with eight-bit kernels, so one quantiser serves both formats.
+Weights become int8 for each output channel; inputs and outputs of convolutions become uint8 in the range that the
+calibration patches show. Without quantised outputs ONNX Runtime has no eight-bit kernels, and OpenVINO computed a
+trained DRs-UNet wrongly. Everything else stays float32: normalisation, additions, concatenations and attention. ONNX
+Runtime and OpenVINO both run such a graph with eight-bit kernels, so one quantiser serves both formats.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zoo.deploy.backends import open_session
-from zoo.deploy.extra import require
-from zoo.deploy.onnx_graph import INPUT, quiet
+from zoo.deploy.backends import INPUT, open_session, quiet, require
 from zoo.errors import ConfigError
 from zoo.training.predictor import landslide_probability
 
@@ -28,20 +26,18 @@ if TYPE_CHECKING:
     import onnx
 
 QUANTISED = ("Conv",)
-
-
-HARM_PATCHES = 4
-"""Patches on which each convolution is tried by itself, to see which of them loses most."""
-SPARED_SHARES = (1 / 8, 1 / 4, 1 / 2)
-"""Of the convolutions, left in float32 one after the other; with more than half of them there is little to gain."""
+RANKING_PATCHES = 4
+"""Patches on which each convolution is tried on its own, to see which ones lose most."""
+FLOAT_SHARES = (1 / 8, 1 / 4, 1 / 2)
+"""Shares of the convolutions that are left in float32, tried in order; beyond half there is little to gain."""
 
 
 def eight_bit_graphs(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Ever more exact graphs of eight-bit convolutions, each made when it is asked for, and what stays in float32.
+    """Yield graphs with fewer and fewer eight-bit convolutions, each with a remark on what stays in float32.
 
     Args:
-        graph: float32, with one input and one output, logits or a probability.
-        patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size.
+        graph: a float32 graph with one input and one output, logits or a probability.
+        patches: float32 ``(C, H, W)`` in the units of the graph's input, all of one size.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
@@ -49,22 +45,22 @@ def eight_bit_graphs(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> Itera
     """
     whole = quantise(graph, patches)
     yield "", whole
-    order = _most_harmful_first(whole, graph, patches[:HARM_PATCHES])
-    for share in SPARED_SHARES:
+    order = _by_loss(whole, graph, patches[:RANKING_PATCHES])
+    for share in FLOAT_SHARES:
         count = math.ceil(share * len(order))
-        kept = f"the {count} of {len(order)} convolutions that lose most stay in float32"
-        yield kept, spare(whole, graph, order[:count])
+        kept = f"the {count} of {len(order)} convolutions with the largest loss stay in float32"
+        yield kept, keep_in_float(whole, graph, order[:count])
 
 
 def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> onnx.ModelProto:
-    """The graph with eight-bit convolutions.
+    """Return the graph with eight-bit convolutions.
 
     Args:
-        graph: float32, with one input.
-        patches: float32 ``(C, H, W)`` in the units of the graph's input, of one size; the ranges are taken from them.
+        graph: a float32 graph with one input.
+        patches: float32 ``(C, H, W)`` in the units of the graph's input, all of one size; they give the ranges.
 
     Returns:
-        Another graph of the same input and output; metadata are not copied.
+        A new graph with the same input and output; metadata are not copied.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
@@ -73,12 +69,12 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> onnx.ModelPro
     quantization = require("onnxruntime.quantization", "int8")
     onnx_module = require("onnx", "int8")
     if not patches:
-        raise ConfigError("int8 needs patches to calibrate on", hint="Name some with --data")
+        raise ConfigError("int8 needs patches for calibration", hint="Name some with --data")
     if not _convolutions(graph):
         raise ConfigError("the model has no convolutions that could be int8", hint="Choose --precision fp32")
     with tempfile.TemporaryDirectory() as folder, quiet():
         given, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        # As a file: a graph in memory is saved by the quantiser in pieces that it cannot always find again.
+        # As a file: the quantiser saves a graph in memory in pieces that it cannot always find again.
         onnx_module.save(graph, given)
         quantization.quantize_static(
             given,
@@ -95,38 +91,38 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> onnx.ModelPro
     return quantised
 
 
-def spare(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """The quantised graph with some convolutions in float32 again.
+def keep_in_float(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """Return the quantised graph with some convolutions back in float32.
 
     Args:
-        quantised: from :func:`quantise`.
-        graph: that it was made of.
-        names: of the convolutions' nodes.
+        quantised: a graph from :func:`quantise`.
+        graph: the float32 graph that it was made of.
+        names: node names of the convolutions.
     """
-    spared = copy.deepcopy(quantised)
+    mixed = copy.deepcopy(quantised)
     weights = {one.name: one for one in graph.graph.initializer}
     inputs = {node.name: node.input for node in graph.graph.node if node.name in names}
     added: set[str] = set()
-    for node in spared.graph.node:
+    for node in mixed.graph.node:
         for place, name in enumerate(inputs.get(node.name, ())):
-            # What dequantises a bias gives it the name that the bias had.
+            # The node that dequantises a bias outputs it under the bias's name.
             node.input[place] = f"{name}_float" if name in weights else name
             if name in weights and name not in added:
                 added.add(name)
-                again = spared.graph.initializer.add()
+                again = mixed.graph.initializer.add()
                 again.CopyFrom(weights[name])
                 again.name = f"{name}_float"
-    _read_directly(spared, names)
-    _drop_unused(spared)
-    return spared
+    _read_directly(mixed, names)
+    _drop_unused(mixed)
+    return mixed
 
 
 def _read_directly(graph: onnx.ModelProto, names: Collection[str]) -> None:
-    """Take what the named convolutions give as they give it, not after eight bits, where it goes to no other one."""
+    """Read the outputs of the named convolutions without rounding, except where another convolution reads them."""
     body = graph.graph
     given = {node.output[0]: node for node in body.node if node.name in names}
     rounded = {node.output[0]: node.input[0] for node in body.node if node.op_type == "QuantizeLinear"}
-    # An output of the graph keeps its name, so it is the convolution that takes it over.
+    # An output of the graph keeps its name, so the convolution takes over that name.
     for restored in [node for node in body.node if node.op_type == "DequantizeLinear"]:
         source = rounded.get(restored.input[0], "")
         if source in given and restored.output[0] in {value.name for value in body.output}:
@@ -147,8 +143,8 @@ def _convolutions(graph: onnx.ModelProto) -> list[str]:
     return [node.name for node in graph.graph.node if node.op_type in QUANTISED]
 
 
-def _most_harmful_first(quantised: onnx.ModelProto, graph: onnx.ModelProto, patches: Sequence[Tensor]) -> list[str]:
-    """The convolutions by how much the probability changes when they alone compute in eight bits."""
+def _by_loss(quantised: onnx.ModelProto, graph: onnx.ModelProto, patches: Sequence[Tensor]) -> list[str]:
+    """Return the convolutions by how much the probability changes when only they compute in eight bits."""
     images = torch.stack(list(patches)).numpy()
     names = _convolutions(graph)
 
@@ -159,14 +155,14 @@ def _most_harmful_first(quantised: onnx.ModelProto, graph: onnx.ModelProto, patc
         )
 
     expected = probability(graph)
-    harm = {
-        name: float((probability(spare(quantised, graph, {*names} - {name})) - expected).abs().mean()) for name in names
+    loss = {
+        name: float((probability(keep_in_float(quantised, graph, {*names} - {name})) - expected).abs().mean()) for name in names
     }
-    return sorted(names, key=harm.__getitem__, reverse=True)
+    return sorted(names, key=loss.__getitem__, reverse=True)
 
 
 def _drop_unused(graph: onnx.ModelProto) -> None:
-    """Leave out nodes and weights whose result nobody takes."""
+    """Remove nodes and weights whose results are not used."""
     body = graph.graph
     needed = {value.name for value in body.output}
     for node in reversed(body.node):
@@ -179,20 +175,20 @@ def _drop_unused(graph: onnx.ModelProto) -> None:
 
 
 class _Patches:
-    """What ONNX Runtime asks for patches, one at a time."""
+    """The calibration data reader of ONNX Runtime: one patch at a time."""
 
     def __init__(self, patches: Sequence[Tensor]) -> None:
-        self._left = iter(patches)
+        self._remaining = iter(patches)
 
     def get_next(self) -> dict[str, Any] | None:
-        patch = next(self._left, None)
+        patch = next(self._remaining, None)
         return None if patch is None else {INPUT: patch[None].numpy()}
 
 
 def half_precision(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with float16 weights and arithmetic; input, output and normalisation stay float32.
+    """Return the graph with float16 weights and arithmetic; input, output and normalisation stay float32.
 
-    In float16 an elevation of 3,000 m would be known to 2 m alone.
+    In float16 an elevation of 3,000 m would be rounded to 2 m.
     """
     float16 = require("onnxruntime.transformers.float16", "fp16")
     nodes = list(graph.graph.node)
@@ -205,7 +201,7 @@ def half_precision(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _drop_round_trips(graph: onnx.ModelProto) -> None:
-    """Read float32 values where they are, not after the converter's way to float16 and back."""
+    """Remove pairs of casts from float32 to float16 and back, which the converter inserts."""
     from onnx import TensorProto
     from onnx.helper import get_node_attr_value
 

@@ -1,4 +1,4 @@
-"""Writing a model in each format, and opening it again as its users would."""
+"""Write a model in each export format, and open it again as its users would."""
 
 from __future__ import annotations
 
@@ -9,44 +9,113 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.deploy.backends import BackendModule, OnnxRuntimeModule, OpenVinoModule, unreadable
-from zoo.deploy.export.description import KEYS, read_facts
-from zoo.deploy.extra import require
+from zoo import __version__
+from zoo.deploy.backends import BackendModule, OnnxRuntimeModule, OpenVinoModule, first_line, require, unreadable
 from zoo.errors import ConfigError, ModelError, ResultError
 from zoo.files import unwritable
+from zoo.physics.bands import Band
+from zoo.schema import encode_json, from_plain
 
 if TYPE_CHECKING:
     import onnx
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
-"""Of the file that is named; OpenVINO keeps its weights in a ``.bin`` beside it."""
+"""Suffix of each format; OpenVINO keeps its weights in a ``.bin`` beside the ``.xml``."""
 PRECISIONS = {
     "onnx": ("fp32", "fp16", "int8"),
     "openvino": ("fp32", "fp16", "bf16", "int8"),
     "torch-export": ("fp32", "bf16"),
 }
-_FACTS = "zoo.json"
+_METADATA_FILE = "zoo.json"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the graph does to its input.
+
+    Attributes:
+        mean: subtracted from each band.
+        std: divides each band.
+        missing: how missing values are treated.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    missing: str = "NaN counts as the mean of its band"
+
+
+@dataclass(frozen=True)
+class ExportMetadata:
+    """What an exported file says about itself, each field as JSON text under its name, in every format.
+
+    Attributes:
+        producer: program and version that wrote the file.
+        model: registered name of the architecture.
+        options: keyword arguments of the architecture.
+        bands: bands of the input, in order, with units.
+        normalisation: what the graph does to its input.
+        class_names: names of the logits' channels, by index; QGIS Deepness reads the same form.
+        threshold: landslide probability at and above which a pixel is landslide.
+        trained: ``False`` for weights fresh from their seed.
+        weights_sha256: sha256 of the bundle's ``model.safetensors``; empty for fresh weights.
+        minimum_size: smallest height and width in pixels.
+        precision: precision of the file: fp32, fp16, bf16 or int8.
+        output: what the output is.
+    """
+
+    model: str
+    options: dict[str, Any]
+    bands: tuple[Band, ...]
+    normalisation: Normalisation
+    class_names: dict[str, str]
+    threshold: float
+    trained: bool
+    weights_sha256: str
+    minimum_size: int
+    precision: str = "fp32"
+    output: str = "logits"
+    producer: str = f"landslide-zoo {__version__}"
+
+    def texts(self) -> dict[str, str]:
+        """Return every field as JSON text by name."""
+        return {name: encode_json(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str], where: object) -> ExportMetadata:
+        """Read the metadata of a file; keys of other programs are ignored.
+
+        Raises:
+            ResultError: if the file was not written by ``zoo export``.
+        """
+        values = {}
+        for key, text in texts.items():
+            with suppress(ValueError):
+                values[key] = json.loads(text)
+        if not str(values.get("producer", "")).startswith("landslide-zoo"):
+            raise ResultError("was not written by zoo export", where=where, hint="Export the bundle again")
+        return from_plain(values, cls, what="exported file", where=where, hint="Export the bundle again")
 
 
 def check_format(to: str, path: Path, precision: str) -> None:
-    """Refuse a format that does not exist, a file that is not called as it should be, or a precision that it lacks.
+    """Check that the format exists, that the file has its suffix, and that the format has the precision.
 
     Raises:
-        ConfigError: naming what there is.
+        ConfigError: naming the possible values.
     """
     if to not in SUFFIXES:
         raise ConfigError(f"unknown format {to!r}", hint="Choose one of " + ", ".join(SUFFIXES))
     if path.suffix != SUFFIXES[to]:
-        raise ConfigError(f"a file of format {to} ends in {SUFFIXES[to]}", where=path, hint="Name it so")
+        raise ConfigError(f"the name of a file in format {to} must end in {SUFFIXES[to]}", where=path)
     if precision not in PRECISIONS[to]:
         raise ConfigError(
-            f"{precision} is not to be had in format {to}", hint="Choose one of " + ", ".join(PRECISIONS[to])
+            f"format {to} has no precision {precision}", hint="Choose one of " + ", ".join(PRECISIONS[to])
         )
 
 
@@ -54,7 +123,7 @@ def check_format(to: str, path: Path, precision: str) -> None:
 def staged(path: Path) -> Iterator[Path]:
     """Yield a path of the same name in a hidden folder beside ``path``; publish what was written there at the end.
 
-    On an error, Ctrl-C included, nothing of it stays, and ``path`` is as it was.
+    On an error, Ctrl-C included, the draft is removed and ``path`` is unchanged.
 
     Raises:
         ZooError: if the folder cannot be written to, or the disk is full.
@@ -99,7 +168,7 @@ def write_onnx(graph: onnx.ModelProto, texts: Mapping[str, str], path: Path) -> 
 
 
 def write_openvino(graph: onnx.ModelProto, texts: Mapping[str, str], path: Path, *, half: bool) -> None:
-    """Write OpenVINO's ``.xml`` and ``.bin``, the metadata in the former's ``rt_info`` under ``zoo``."""
+    """Write OpenVINO's ``.xml`` and ``.bin``; the metadata are in the ``rt_info`` of the ``.xml`` under ``zoo``."""
     openvino = require("openvino", "an OpenVINO file")
     network = openvino.Core().read_model(graph.SerializeToString())
     for key, text in texts.items():
@@ -120,14 +189,13 @@ def write_torch_export(module: nn.Module, sample: Tensor, texts: Mapping[str, st
             program = torch.export.export(
                 module, (sample,), dynamic_shapes=({0: free, 2: free, 3: free},), strict=False
             )
-    except Exception as error:  # torch.export raises whatever it stumbles over
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+    except Exception as error:  # torch.export raises errors of many kinds
         raise ModelError(
-            f"cannot be captured by torch.export ({type(error).__name__}: {reason[:200]})",
+            f"cannot be captured by torch.export ({type(error).__name__}: {first_line(error)})",
             where=type(module).__name__,
             hint="Its forward may depend on values or sizes; try --to onnx",
         ) from error
-    torch.export.save(program, path, extra_files={_FACTS: json.dumps(dict(texts))})
+    torch.export.save(program, path, extra_files={_METADATA_FILE: json.dumps(dict(texts))})
 
 
 class TorchProgram(BackendModule):
@@ -136,17 +204,16 @@ class TorchProgram(BackendModule):
     name = "torch.export"
 
     def __init__(self, path: Path) -> None:
-        facts = {_FACTS: ""}
+        extra = {_METADATA_FILE: ""}
         try:
-            program = torch.export.load(path, extra_files=facts)
-            texts = json.loads(facts[_FACTS] or "{}")
-        except Exception as error:  # zip, JSON and torch errors share no base class
+            program = torch.export.load(path, extra_files=extra)
+            texts = json.loads(extra[_METADATA_FILE] or "{}")
+        except Exception as error:  # zip, JSON and torch errors have no common base class
             raise unreadable(path, error) from error
-        known = read_facts(texts, path)
+        self.metadata = ExportMetadata.from_texts(texts, path)
         (output,) = program.graph_signature.user_outputs
         shape = next(node for node in program.graph.nodes if node.name == output).meta["val"].shape
-        super().__init__(len(known["bands"]), int(shape[1]), known["minimum_size"])
-        self.texts: dict[str, str] = texts
+        super().__init__(len(self.metadata.bands), int(shape[1]), self.metadata.minimum_size)
         # Not a child: the module of a program refuses eval() and train().
         self._program = (program.module(),)
 
@@ -155,16 +222,16 @@ class TorchProgram(BackendModule):
             logits.copy_(self._program[0](images))
 
 
-def open_exported(path: Path | str) -> tuple[BackendModule, dict[str, Any]]:
-    """A file that ``zoo export`` wrote, as a module, and what it says about itself.
+def open_exported(path: Path | str) -> tuple[BackendModule, ExportMetadata]:
+    """Open a file that ``zoo export`` wrote.
 
-    An OpenVINO file made for bf16 is computed in it.
+    An OpenVINO file made for bf16 is computed in bf16.
 
     Args:
-        path: of the ``.onnx``, ``.xml`` or ``.pt2``.
+        path: the ``.onnx``, ``.xml`` or ``.pt2`` file.
 
     Returns:
-        A module that maps float32 images ``(B, C, H, W)`` in units to the file's output, and the facts by key.
+        A module that maps float32 images ``(B, C, H, W)`` in the bands' units to the file's output, and the metadata.
 
     Raises:
         ResultError: if the file cannot be read, or was not written by ``zoo export``.
@@ -175,27 +242,27 @@ def open_exported(path: Path | str) -> tuple[BackendModule, dict[str, Any]]:
         raise ResultError("there is no such file", where=path)
     module: BackendModule
     if path.suffix == ".pt2":
-        module = TorchProgram(path)
-        return module, read_facts(module.texts, path)
+        program = TorchProgram(path)
+        return program, program.metadata
     if path.suffix == ".onnx":
-        module = OnnxRuntimeModule.from_file(path)
-        facts = read_facts(module.metadata(), path)
+        session = OnnxRuntimeModule.from_file(path)
+        module, metadata = session, ExportMetadata.from_texts(session.metadata(), path)
     elif path.suffix == ".xml":
-        facts = read_facts(_openvino_texts(path), path)
-        module = OpenVinoModule.from_file(path, precision="bf16" if facts["precision"] == "bf16" else "fp32")
+        metadata = ExportMetadata.from_texts(_openvino_texts(path), path)
+        module = OpenVinoModule.from_file(path, precision="bf16" if metadata.precision == "bf16" else "fp32")
     else:
-        raise ResultError("is no exported file", where=path, hint="They end in " + ", ".join(SUFFIXES.values()))
-    module.minimum_size = facts["minimum_size"]
-    return module, facts
+        raise ResultError("is not an exported file", where=path, hint="They end in " + ", ".join(SUFFIXES.values()))
+    module.minimum_size = metadata.minimum_size
+    return module, metadata
 
 
 def _openvino_texts(path: Path) -> dict[str, str]:
     openvino = require("openvino", "an OpenVINO file")
     try:
         network = openvino.Core().read_model(str(path))
-    except Exception as error:  # OpenVINO's errors share no public base class
+    except Exception as error:  # OpenVINO's errors have no public base class
         raise unreadable(path, error) from error
-    places = {key: ["zoo", key] for key in KEYS}
+    places = {key: ["zoo", key] for key in ExportMetadata.__dataclass_fields__}
     return {key: network.get_rt_info(place).astype(str) for key, place in places.items() if network.has_rt_info(place)}
 
 
