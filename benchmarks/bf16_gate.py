@@ -17,8 +17,8 @@ import torch
 from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import fold
 from zoo.deploy.backends import OpenVinoModule
-from zoo.deploy.gate import MAX_DICE_CHANGE, MAX_FLIPS_PPM, compare
-from zoo.deploy.torch_form import TorchOptions, choose_hybrid_forms, make_torch_form
+from zoo.deploy.forms import TorchOptions, choose_hybrid_forms, make_torch_form
+from zoo.deploy.parity import MAX_DICE_CHANGE, MAX_FLIPS_PPM, compare_masks
 from zoo.training.bundle import DESCRIPTION, Bundle
 
 
@@ -39,7 +39,7 @@ def judge(folder: Path, images: torch.Tensor, masks: torch.Tensor) -> list[dict[
         "OpenVINO": lambda: OpenVinoModule(folded, example, precision="bf16", dynamic=False),
     }
     return [
-        {"model": bundle.model, "form": name, **compare(model, build(), batches, bundle.threshold).to_dict()}
+        {"model": bundle.model, "form": name, **compare_masks(model, build(), batches, bundle.threshold).to_dict()}
         for name, build in forms.items()
     ]
 

@@ -91,8 +91,8 @@ def worker(pipe: Connection, name: str, batch: int, options: argparse.Namespace,
         return OpenVinoModule(model, images, dynamic=False, graph=graph)
 
     def eight_bits() -> Any:
-        from zoo.deploy.export.quantise import quantise
-        from zoo.deploy.onnx_graph import export_onnx
+        from zoo.deploy.backends import export_onnx
+        from zoo.deploy.quantise import quantise
 
         return quantise(export_onnx(model, images, dynamic=False), list(images[:2]))
 

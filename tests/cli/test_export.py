@@ -39,7 +39,7 @@ def test_a_trained_bundle_goes_to_deepness(
     assert run(line) == 0
     printed = capsys.readouterr()
     assert "trained unet, onnx fp32" in printed.err
-    assert "test split: 0 ppm of the mask changed" in printed.err
+    assert "test split: 0 ppm of the pixels changed" in printed.err
     assert "tiles of 32 px" in printed.err
     assert printed.out == ""
     assert out.is_file()
@@ -58,11 +58,11 @@ def test_a_bundle_without_its_data_is_compared_on_random_images(
     no_data(bundle)
     line = ["export", str(bundle), "--to", "openvino", "--out", str(tmp_path / "m.xml")]
     assert run(line) == 0
-    assert "compared on random images alone" in capsys.readouterr().err
+    assert "compared on random images only" in capsys.readouterr().err
     assert run([*line, "--overwrite", "--precision", "fp16"]) == 2
     assert "gone" in capsys.readouterr().err
     assert run([*line, "--overwrite", "--seed", "3"]) == 2
-    assert "A bundle knows its own" in capsys.readouterr().err
+    assert "A bundle records its own" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.xml", "moved"]
 
 
@@ -132,11 +132,11 @@ def test_a_model_that_declares_itself_unable_is_refused_with_the_reason(
         (["./nowhere", "--to", "onnx", "--out", "m.onnx"], "there is no such folder"),
         ([".", "--to", "onnx", "--out", "m.onnx"], "holds no bundle.json"),
         (["unet", "--to", "tflite", "--out", "m.tflite"], "'tflite' is not one of"),
-        (["unet", "--to", "onnx", "--out", "m.pt2"], "ends in .onnx"),
+        (["unet", "--to", "onnx", "--out", "m.pt2"], "must end in .onnx"),
         (["unet", "--to", "onnx", "--opset", "9", "--out", "m.onnx"], "opset 9 is too low"),
-        (["unet", "--to", "onnx", "--precision", "bf16", "--out", "m.onnx"], "bf16 is not to be had in format onnx"),
+        (["unet", "--to", "onnx", "--precision", "bf16", "--out", "m.onnx"], "format onnx has no precision bf16"),
         (["unet", *SMALL, "--to", "onnx", "--precision", "int8", "--out", "m.onnx"], "there are none"),
-        (["unet", "--to", "onnx", "--tile-size", "64", "--out", "m.onnx"], "for --for deepness alone"),
+        (["unet", "--to", "onnx", "--tile-size", "64", "--out", "m.onnx"], "need --for deepness"),
         (
             ["unet", *SMALL, "--to", "onnx", "--for", "deepness", "--tile-size", "16", "--out", "m.onnx"],
             "tiles of 16 pixels are too small",

@@ -39,7 +39,8 @@ class AttentionMap:
 def record_attention(model: nn.Module) -> Iterator[list[AttentionMap]]:
     """Record the attention of every block of ``model`` that runs inside the ``with`` block.
 
-    The output of the model does not change, and the hooks are removed at the end. The first image of a batch is recorded.
+    The output of the model does not change, and the hooks are removed at the end. Only the first image of a batch is
+    recorded.
 
     Yields:
         A list to which each block adds its map when it runs; it stays empty for a model without attention.

@@ -59,9 +59,9 @@ def require(module: str, purpose: str) -> Any:
 def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynamic: bool = True) -> onnx.ModelProto:
     """Return the model as an ONNX graph with one input, ``image``, and one output, ``logits``.
 
-    torch's exporters follow the example: a model that pads to a multiple of its stride, traced at such a multiple, gives
-    a graph without padding, which is wrong or fails at every other size. So a model that takes any size is traced at
-    odd sides, and the graph is run with ONNX Runtime at further sizes and compared with the model. torch's older
+    torch's exporters follow the example: a model that pads to a multiple of its stride, traced at such a multiple,
+    gives a graph without padding, which is wrong or fails at every other size. So a model that takes any size is traced
+    at odd sides, and the graph is run with ONNX Runtime at further sizes and compared with the model. torch's older
     exporter is tried first, because it takes a tenth of the time; the newer one writes what the older cannot, such as
     SegNet's unpooling.
 

@@ -339,7 +339,7 @@ def candidates_for(
     folded: nn.Module,
     example: Tensor,
     precisions: tuple[Precision, ...],
-    hybrids: Mapping[Precision, Mapping[str, HybridForm]],
+    hybrids: Mapping[str, Mapping[str, HybridForm]],
 ) -> list[Candidate]:
     """Return all forms for the example's device, including the unchanged model.
 

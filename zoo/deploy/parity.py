@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from zoo.errors import ConfigError
 from zoo.evaluation.counts import Counts
-from zoo.evaluation.metrics import dice
 from zoo.evaluation.histograms import is_landslide
+from zoo.evaluation.metrics import dice
 from zoo.training.evaluate import IGNORE_INDEX
 from zoo.training.predictor import landslide_probability
 
@@ -182,8 +182,8 @@ def compare_masks(
     Args:
         model: a float32 model in eval mode that maps images ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
         faster: the faster form, with the same interface.
-        batches: batches of ``image``, as both models take it, and optionally ``mask``, int64 ``(B, H, W)``, in which 255
-            is ignored.
+        batches: batches of ``image``, as both models take it, and optionally ``mask``, int64 ``(B, H, W)``, in which
+            255 is ignored.
         threshold: landslide probability at and above which a pixel is landslide.
 
     Raises:

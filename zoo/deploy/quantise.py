@@ -156,7 +156,8 @@ def _by_loss(quantised: onnx.ModelProto, graph: onnx.ModelProto, patches: Sequen
 
     expected = probability(graph)
     loss = {
-        name: float((probability(keep_in_float(quantised, graph, {*names} - {name})) - expected).abs().mean()) for name in names
+        name: float((probability(keep_in_float(quantised, graph, {*names} - {name})) - expected).abs().mean())
+        for name in names
     }
     return sorted(names, key=loss.__getitem__, reverse=True)
 

@@ -322,10 +322,7 @@ class _Search:
         stored = load_choice(key) if use_cache else None
         hybrids = self._hybrid_forms() if stored is None else stored.hybrids
         candidates = {
-            one.name: one
-            for one in candidates_for(
-                self.model, self.folded, self.example, self.precisions, {one: hybrids.get(one, {}) for one in PRECISIONS["auto"]}
-            )
+            one.name: one for one in candidates_for(self.model, self.folded, self.example, self.precisions, hybrids)
         }
         if stored is not None and all(name in candidates for name, _ in stored.ranking):
             ranking: Sequence[tuple[str, float]] = stored.ranking

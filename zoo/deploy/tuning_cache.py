@@ -97,8 +97,8 @@ def cache_key(model: nn.Module, example: Tensor, precision: str) -> CacheKey:
         structure.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
     machine = MachineKey(
         name=platform.node(),
-        processor=str(environment["processor"]),
-        device=str(environment["device_name"]),
+        processor=environment.processor,
+        device=environment.device_name,
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         allocator=thresholds_are_raised(),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.deploy import optimize
-from zoo.deploy.remembered import recall, remember, signature
+from zoo.deploy.tuning_cache import TunedChoice, cache_key, load_choice, store_choice
 from zoo.errors import ZooError
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import PROBABILITY_STEPS, Block, BlockResult, Canvas, Plan, Reach
@@ -255,7 +255,7 @@ class Form:
     name: str
     precision: MapPrecision
     example: NDArray[np.float32] | None
-    choice: dict[str, Any] | None
+    choice: TunedChoice | None
     threshold: float
 
 
@@ -283,7 +283,7 @@ def fastest(
     with single_threaded_passes():
         example = torch.from_numpy(image)[None].to(device)
         found = _optimized(predictor, example, precision, threshold)
-        choice = recall(signature(predictor.model, predictor.normalise(example), precision))
+        choice = load_choice(cache_key(predictor.model, predictor.normalise(example), precision))
     report: Any = found.model.report
     return found, Form(str(report.chosen), precision, image, choice, threshold), tuple(report.messages)
 
@@ -330,7 +330,7 @@ class ForwardMaker:
             os.environ["ZOO_CACHE"] = folder
             try:
                 if form.choice is not None:
-                    remember(signature(predictor.model, predictor.normalise(example), form.precision), form.choice)
+                    store_choice(cache_key(predictor.model, predictor.normalise(example), form.precision), form.choice)
                 found = _optimized(predictor, example, form.precision, form.threshold)
             finally:
                 os.environ.pop("ZOO_CACHE")

@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.deploy import allocator, candidates, gate, optimize, remembered, search
-from zoo.deploy.candidates import Candidate
-from zoo.deploy.report import CHOSEN
-from zoo.deploy.torch_form import TorchForm
+from zoo.deploy import allocator, forms, optimize, parity, search, tuning_cache
+from zoo.deploy.forms import Candidate, TorchForm
+from zoo.deploy.search import CHOSEN
 from zoo.errors import ModelError, UnknownNameError
+from zoo.schema import to_plain
 from zoo.training.predictor import Predictor, landslide_probability
 
 Trained = Callable[[str], nn.Module]
@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Building graphs takes seconds, and most tests are about something else."""
-    monkeypatch.setattr(candidates, "_backends", lambda *args: [])
+    monkeypatch.setattr(forms, "_backends", lambda *args: [])
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("measured although the choice was remembered")
 
     monkeypatch.setattr(search, "time_interleaved", refuse)
-    monkeypatch.setattr("zoo.deploy.torch_form.time_interleaved", refuse)
+    monkeypatch.setattr("zoo.deploy.forms.time_interleaved", refuse)
 
 
 def close(found: Tensor, expected: Tensor, limit: float = 1e-4) -> bool:
@@ -57,10 +57,10 @@ def close(found: Tensor, expected: Tensor, limit: float = 1e-4) -> bool:
 def test_all_forms_are_measured_and_the_fastest_is_taken(trained: Trained) -> None:
     model = trained("enhanced_unet")
     before = copy.deepcopy(model.state_dict())
-    fast = optimize(model, EXAMPLE, remembering=False)
+    fast = optimize(model, EXAMPLE, use_cache=False)
     report = fast.report
     measured = {trial.name: trial.seconds for trial in report.trials if trial.seconds is not None}
-    assert {"as it was", "ONNX Runtime, fp32", "OpenVINO, fp32"} <= set(measured)
+    assert {"unchanged", "ONNX Runtime, fp32", "OpenVINO, fp32"} <= set(measured)
     assert report.chosen == min(measured, key=lambda name: measured[name] or 0)
     assert [trial.name for trial in report.trials if trial.verdict == CHOSEN] == [report.chosen]
     assert report.folds["batch normalisations"] == 10
@@ -68,24 +68,24 @@ def test_all_forms_are_measured_and_the_fastest_is_taken(trained: Trained) -> No
         images = torch.randn(batch, 7, height, width)
         assert close(fast(images), model(images))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert json.loads(json.dumps(report.to_dict()))["chosen"] == report.chosen
+    assert to_plain(report)["chosen"] == report.chosen
     assert report.chosen in str(report)
 
 
 @pytest.mark.usefixtures("no_backends")
 def test_the_choice_is_remembered(trained: Trained, request: pytest.FixtureRequest, cache: Path) -> None:
     first = optimize(trained("unet"), EXAMPLE)
-    assert not first.report.remembered
+    assert not first.report.from_cache
     assert len(list(cache.iterdir())) == 1
     request.getfixturevalue("no_timing")
     again = optimize(trained("unet"), EXAMPLE)
-    assert again.report.remembered
+    assert again.report.from_cache
     assert again.report.chosen == first.report.chosen
-    assert "as measured before" in str(again.report)
+    assert "measured earlier" in str(again.report)
     # Other weights of the same structure are as fast.
     other = copy.deepcopy(trained("unet"))
     nn.init.normal_(other.head.weight)
-    assert optimize(other, EXAMPLE).report.remembered
+    assert optimize(other, EXAMPLE).report.from_cache
 
 
 @pytest.mark.usefixtures("no_backends")
@@ -93,13 +93,13 @@ def test_another_machine_version_or_shape_is_another_choice(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     model = trained("unet")
-    key = remembered.signature(model, EXAMPLE, "fp32")
-    assert remembered.signature(model, EXAMPLE[:1], "fp32") != key
-    assert remembered.signature(model, EXAMPLE, "auto") != key
-    assert remembered.signature(trained("enhanced_unet"), EXAMPLE, "fp32") != key
+    key = tuning_cache.cache_key(model, EXAMPLE, "fp32")
+    assert tuning_cache.cache_key(model, EXAMPLE[:1], "fp32") != key
+    assert tuning_cache.cache_key(model, EXAMPLE, "auto") != key
+    assert tuning_cache.cache_key(trained("enhanced_unet"), EXAMPLE, "fp32") != key
     optimize(model, EXAMPLE)
-    monkeypatch.setattr(remembered, "_version", lambda package: "0.1")
-    assert not optimize(model, EXAMPLE).report.remembered
+    monkeypatch.setattr(tuning_cache, "_version", lambda package: "0.1")
+    assert not optimize(model, EXAMPLE).report.from_cache
     monkeypatch.undo()
     monkeypatch.setenv("ZOO_CACHE", str(cache.parent))
     # A file that was copied here under our name says whose it is.
@@ -107,7 +107,7 @@ def test_another_machine_version_or_shape_is_another_choice(
         kept = json.loads(file.read_text())
         kept["key"]["machine"]["processor"] = "another"
         file.write_text(json.dumps(kept))
-    assert remembered.recall(key) is None
+    assert tuning_cache.load_choice(key) is None
 
 
 @pytest.mark.usefixtures("no_backends")
@@ -117,7 +117,7 @@ def test_another_machine_version_or_shape_is_another_choice(
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
         lambda text: text.replace('"ranking"', '"rank"'),
-        lambda text: text.replace("as it was", "as it will be"),
+        lambda text: text.replace("unchanged", "as it will be"),
     ],
 )
 def test_a_damaged_choice_is_made_again(damage: Callable[[str], str], trained: Trained, cache: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_choice_is_made_again(damage: Callable[[str], str], trained: T
     (file,) = cache.iterdir()
     whole = file.read_text()
     file.write_text(damage(whole))
-    assert not optimize(trained("unet"), EXAMPLE).report.remembered
+    assert not optimize(trained("unet"), EXAMPLE).report.from_cache
     assert json.loads(file.read_text())["key"] == json.loads(whole)["key"]
 
 
@@ -136,16 +136,16 @@ def test_a_cache_that_cannot_be_written_is_no_failure(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
     report = optimize(trained("unet"), EXAMPLE).report
-    assert any(message.startswith("the choice is not remembered: ") for message in report.messages)
+    assert any(message.startswith("the choice was not stored: ") for message in report.messages)
 
 
 def with_one_more(
     monkeypatch: pytest.MonkeyPatch, build: Callable[[nn.Module], nn.Module], precision: Any = "fp32"
 ) -> None:
-    def backends(folded: nn.Module, example: Tensor, precisions: tuple[str, ...]) -> list[Candidate]:
-        return [Candidate("mine", precision, lambda: build(folded))] if precision in precisions else []
+    def backends(folded: nn.Module, example: Tensor) -> list[Candidate]:
+        return [Candidate("mine", precision, lambda: build(folded))]
 
-    monkeypatch.setattr(candidates, "_backends", backends)
+    monkeypatch.setattr(forms, "_backends", backends)
     monkeypatch.setattr(
         search, "time_interleaved", lambda runs, device: {name: 0.0 if name == "mine" else 1.0 for name in runs}
     )
@@ -163,10 +163,10 @@ class Off(nn.Module):
 
 def test_a_form_that_computes_something_else_is_not_used(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     with_one_more(monkeypatch, lambda folded: Off(folded, 0.0))
-    assert optimize(trained("unet"), EXAMPLE, remembering=False).report.chosen == "mine"
+    assert optimize(trained("unet"), EXAMPLE, use_cache=False).report.chosen == "mine"
     for wrong in (0.1, float("nan")):
         with_one_more(monkeypatch, lambda folded, wrong=wrong: Off(folded, wrong))  # type: ignore[misc]
-        report = optimize(trained("unet"), EXAMPLE, remembering=False).report
+        report = optimize(trained("unet"), EXAMPLE, use_cache=False).report
         (trial,) = (trial for trial in report.trials if trial.name == "mine")
         assert report.chosen != "mine"
         assert trial.verdict.startswith("skipped: differs by ")
@@ -184,7 +184,7 @@ def test_a_form_that_is_wrong_at_another_size_is_not_used(trained: Trained, monk
             return logits if x.shape[-2:] == EXAMPLE.shape[-2:] else logits.relu()
 
     with_one_more(monkeypatch, OnlyHere)
-    report = optimize(trained("unet"), EXAMPLE, remembering=False).report
+    report = optimize(trained("unet"), EXAMPLE, use_cache=False).report
     assert report.chosen != "mine"
     assert any(trial.name == "mine" and "differs by" in trial.verdict for trial in report.trials)
 
@@ -194,22 +194,22 @@ def test_a_remembered_form_is_proven_again(trained: Trained, monkeypatch: pytest
     assert optimize(trained("unet"), EXAMPLE).report.chosen == "mine"
     with_one_more(monkeypatch, lambda folded: Off(folded, 1.0))
     again = optimize(trained("unet"), EXAMPLE).report
-    assert again.remembered
+    assert again.from_cache
     assert again.chosen != "mine"
 
 
 def test_a_fold_that_goes_wrong_is_not_used(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     with_one_more(monkeypatch, lambda folded: folded)
-    monkeypatch.setattr("zoo.deploy.batch_norm._scale_and_shift", lambda norm: (norm.running_var.double(), 0.0))
+    monkeypatch.setattr("zoo.deploy.folding._scale_and_shift", lambda norm: (norm.running_var.double(), 0.0))
     model = trained("unet")
-    fast = optimize(model, EXAMPLE, remembering=False)
+    fast = optimize(model, EXAMPLE, use_cache=False)
     assert any("nothing is folded: the folded model differs" in message for message in fast.report.messages)
     with torch.no_grad():
         assert close(fast(EXAMPLE), model(EXAMPLE))
 
 
 def test_bf16_has_to_pass_the_gate(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "bf16_in_hardware", lambda device: False)
+    monkeypatch.setattr(forms, "bf16_in_hardware", lambda device: False)
     with_one_more(monkeypatch, lambda folded: Off(folded, 1e-3), "bf16")
     model, images = trained("unet"), torch.randn(4, 7, 32, 32)
     with torch.no_grad():
@@ -222,21 +222,19 @@ def test_bf16_has_to_pass_the_gate(trained: Trained, monkeypatch: pytest.MonkeyP
         yield {"image": images[2:], "mask": mask[2:]}
 
     for precision in ("bf16", "auto"):
-        report = optimize(
-            model, EXAMPLE, precision, calibration=patches(), threshold=threshold, remembering=False
-        ).report
+        report = optimize(model, EXAMPLE, precision, calibration=patches(), threshold=threshold, use_cache=False).report
         assert report.chosen == "mine"
         assert report.gate is not None
-        assert report.gate["dice_before"] > 0.999
+        assert report.gate.dice_before > 0.999
         assert any("bf16 passes the gate" in message for message in report.messages)
-    monkeypatch.setattr(gate, "MAX_FLIPS_PPM", -1.0)
-    report = optimize(model, EXAMPLE, "bf16", remembering=False).report
+    monkeypatch.setattr(parity, "MAX_FLIPS_PPM", -1.0)
+    report = optimize(model, EXAMPLE, "bf16", use_cache=False).report
     assert report.chosen != "mine"
     assert report.gate is None
     assert any(message.startswith("mine does not pass the gate: ") for message in report.messages)
-    assert any("without calibration patches" in message for message in report.messages)
+    assert any("no patches were given" in message for message in report.messages)
     assert "computing in fp32: no bf16 form can be used here" in report.messages
-    assert optimize(model, EXAMPLE, "bf16", gate=False, remembering=False).report.chosen == "mine"
+    assert optimize(model, EXAMPLE, "bf16", gate=False, use_cache=False).report.chosen == "mine"
 
 
 @pytest.mark.usefixtures("no_backends")
@@ -304,16 +302,16 @@ class Strange(nn.Module):
 
 @pytest.mark.slow
 def test_an_operation_without_onnx_form_skips_the_backends_with_the_reason() -> None:
-    report = optimize(Strange().eval(), EXAMPLE, remembering=False).report
+    report = optimize(Strange().eval(), EXAMPLE, use_cache=False).report
     verdicts = {trial.name: trial.verdict for trial in report.trials}
     assert "bessel_j0" in verdicts["ONNX Runtime, fp32"]
-    assert report.chosen.startswith(("torch", "as it was"))
+    assert report.chosen.startswith(("torch", "unchanged"))
 
 
 def test_a_missing_extra_says_what_to_install(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("onnx", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, library, None)
-    report = optimize(trained("unet"), EXAMPLE, remembering=False).report
+    report = optimize(trained("unet"), EXAMPLE, use_cache=False).report
     verdicts = {trial.name: trial.verdict for trial in report.trials}
     for name in ("ONNX Runtime, fp32", "OpenVINO, fp32"):
         assert verdicts[name].startswith("skipped: ")
@@ -335,9 +333,9 @@ def test_a_form_for_one_size_hands_over_at_others(trained: Trained, monkeypatch:
         return [Candidate("mine", "fp32", lambda: OneSize(folded), any_size=False)]
 
     with_one_more(monkeypatch, OneSize)
-    monkeypatch.setattr(candidates, "_backends", backends)
+    monkeypatch.setattr(forms, "_backends", backends)
     model = trained("unet")
-    fast = optimize(model, EXAMPLE, remembering=False)
+    fast = optimize(model, EXAMPLE, use_cache=False)
     assert fast.report.chosen == "mine"
     assert fast.fallback is None
     images = torch.randn(3, 7, 48, 33)
@@ -379,15 +377,15 @@ def test_streams_are_tried_where_there_are_threads_and_images_for_them(trained: 
     model, images = trained("unet"), torch.randn(4, 7, 32, 32)
     torch.set_num_threads(2)
     try:
-        offered = candidates.candidates_for(model, model, images, ("fp32",), {})
-        one = candidates.candidates_for(model, model, images[:1], ("fp32",), {})
+        offered = forms.candidates_for(model, model, images, ("fp32",), {})
+        one = forms.candidates_for(model, model, images[:1], ("fp32",), {})
         streams = {candidate.name: candidate for candidate in offered if "streams" in candidate.name}
         assert list(streams) == [f"2 streams of {count}, torch, fp32, channels last, fused" for count in (1, 2)]
         assert close(next(iter(streams.values())).build()(images), model(images))
         assert not [candidate for candidate in one if "streams" in candidate.name or "at once" in candidate.name]
     finally:
         torch.set_num_threads(1)
-    alone = [candidate.name for candidate in candidates.candidates_for(model, model, images, ("fp32",), {})]
+    alone = [candidate.name for candidate in forms.candidates_for(model, model, images, ("fp32",), {})]
     assert [name for name in alone if "at once" in name] == [
         f"torch, fp32, channels last, fused, {count} at once" for count in (1, 2)
     ]

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.deploy.backends import open_session
-from zoo.deploy.export.quantise import eight_bit_graphs, half_precision, quantise, spare
-from zoo.deploy.onnx_graph import INPUT, OUTPUT, export_onnx
+from zoo.deploy.backends import INPUT, OUTPUT, export_onnx, open_session
+from zoo.deploy.quantise import eight_bit_graphs, half_precision, keep_in_float, quantise
 from zoo.errors import ConfigError
 from zoo.training.predictor import Predictor
 
@@ -50,11 +49,13 @@ def test_eight_bits_follow_the_ranges_of_the_patches(high_ground: Predictor) -> 
     graph = export_onnx(high_ground, images(2))
     quantised = quantise(graph, list(images(8)))
     names = [node.name for node in graph.graph.node if node.op_type == "Conv"]
-    both, last, none = (difference(spare(quantised, graph, names[2 - count :]), high_ground) for count in (0, 1, 2))
+    both, last, none = (
+        difference(keep_in_float(quantised, graph, names[2 - count :]), high_ground) for count in (0, 1, 2)
+    )
     assert 1e-4 < both < 0.05
     assert last < both
     assert none < 1e-5
-    kept = {one.name for one in spare(quantised, graph, names).graph.initializer}
+    kept = {one.name for one in keep_in_float(quantised, graph, names).graph.initializer}
     assert kept == {one.name + "_float" * (one.name in weights_of(graph)) for one in graph.graph.initializer}, "no more"
 
 
@@ -68,7 +69,7 @@ def test_what_loses_most_stays_in_float32_first(high_ground: Predictor) -> None:
     graph = export_onnx(high_ground, images(2))
     found = list(eight_bit_graphs(graph, list(images(8))))
     assert found[0][0] == ""
-    assert {what for what, _ in found[1:]} == {"the 1 of 2 convolutions that lose most stay in float32"}
+    assert {what for what, _ in found[1:]} == {"the 1 of 2 convolutions with the largest loss stay in float32"}
     floats = {name for node in found[1][1].graph.node if node.op_type == "Conv" for name in node.input[1:2]}
     assert [name for name in floats if name.endswith("_float")] == ["model.2.weight_float"]
 

@@ -14,10 +14,9 @@ from torch.utils.data import DataLoader
 
 from zoo.datasets.base import SPLITS
 from zoo.datasets.source import DataSource
-from zoo.deploy.export import run
-from zoo.deploy.export.files import open_exported, staged
-from zoo.deploy.export.run import Wish, export
-from zoo.deploy.export.subject import Subject, find_subject
+from zoo.deploy.backends import OnnxRuntimeModule
+from zoo.deploy.export import ExportConfig, ExportSubject, export_model, find_subject
+from zoo.deploy.exported_files import ExportMetadata, open_exported, staged
 from zoo.errors import ConfigError, ModelError, ResultError
 from zoo.evaluation.columns import summarise
 from zoo.evaluation.counts import Counts
@@ -29,12 +28,12 @@ NAMES = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.p
 
 
 @pytest.fixture(scope="module")
-def subject(trained_bundle: Path) -> Subject:
+def subject(trained_bundle: Path) -> ExportSubject:
     return find_subject(str(trained_bundle))
 
 
 @pytest.fixture(scope="module")
-def splits(subject: Subject) -> Mapping[str, object]:
+def splits(subject: ExportSubject) -> Mapping[str, object]:
     assert subject.bundle is not None
     source = DataSource(subject.bundle.data["name"], subject.bundle.data["options"])
     return {split: source.open(split) for split in SPLITS}
@@ -50,7 +49,7 @@ def dice(module: nn.Module, splits: Mapping[str, object], threshold: float) -> f
 
 
 @pytest.fixture(scope="module")
-def expected(subject: Subject, splits: Mapping[str, object]) -> float:
+def expected(subject: ExportSubject, splits: Mapping[str, object]) -> float:
     assert subject.bundle is not None
     loader = DataLoader(splits["test"], batch_size=4)  # type: ignore[arg-type]
     found = evaluate(subject.predictor, subject.bundle.compute_format, loader, subject.bundle.threshold)
@@ -74,7 +73,7 @@ def expected(subject: Subject, splits: Mapping[str, object]) -> float:
     ],
 )
 def test_every_format_has_the_dice_of_its_bundle(
-    subject: Subject,
+    subject: ExportSubject,
     splits: Mapping[str, object],
     expected: float,
     tmp_path: Path,
@@ -84,34 +83,34 @@ def test_every_format_has_the_dice_of_its_bundle(
     tolerance: float,
 ) -> None:
     # The toy's probabilities crowd around its threshold; what the gate lets pass has tests of its own.
-    monkeypatch.setattr("zoo.deploy.gate.MAX_FLIPS_PPM", 5000.0)
-    monkeypatch.setattr("zoo.deploy.gate.MAX_DICE_CHANGE", 5e-3)
+    monkeypatch.setattr("zoo.deploy.parity.MAX_FLIPS_PPM", 5000.0)
+    monkeypatch.setattr("zoo.deploy.parity.MAX_DICE_CHANGE", 5e-3)
     path = tmp_path / NAMES[to]
-    report = export(subject, Wish(to, path, precision), splits)  # type: ignore[arg-type]
+    report = export_model(subject, ExportConfig(to, path, precision), splits)  # type: ignore[arg-type]
     assert report.real is not None
     assert report.real.patches == len(splits["test" if precision == "fp32" else "val"])  # type: ignore[arg-type]
     assert {one.name for one in tmp_path.iterdir()} == {path.name} | ({"model.bin"} if to == "openvino" else set())
     module, facts = open_exported(path)
-    assert dice(module, splits, facts["threshold"]) == pytest.approx(expected, abs=tolerance)
-    assert facts["precision"] == precision
+    assert dice(module, splits, facts.threshold) == pytest.approx(expected, abs=tolerance)
+    assert facts.precision == precision
     check_facts(facts, subject)
     if precision == "fp32":
         check_sizes_and_missing_values(module, subject)
 
 
-def check_facts(facts: dict[str, object], subject: Subject) -> None:
+def check_facts(facts: ExportMetadata, subject: ExportSubject) -> None:
     bundle = subject.bundle
     assert bundle is not None
-    assert facts["model"] == "unet"
-    assert facts["trained"] is True
-    assert facts["weights_sha256"] == bundle.weights_sha256
-    assert facts["threshold"] == bundle.threshold
-    assert facts["class_names"] == {"0": "background", "1": "landslide"}
-    assert facts["bands"] == [band.to_dict() for band in bundle.bands]
-    assert facts["normalisation"]["mean"] == pytest.approx(bundle.statistics.mean.tolist())  # type: ignore[index]
+    assert facts.model == "unet"
+    assert facts.trained is True
+    assert facts.weights_sha256 == bundle.weights_sha256
+    assert facts.threshold == bundle.threshold
+    assert facts.class_names == {"0": "background", "1": "landslide"}
+    assert facts.bands == bundle.bands
+    assert facts.normalisation.mean == pytest.approx(bundle.statistics.mean.tolist())  # type: ignore[index]
 
 
-def check_sizes_and_missing_values(module: nn.Module, subject: Subject) -> None:
+def check_sizes_and_missing_values(module: nn.Module, subject: ExportSubject) -> None:
     for shape in ((1, 3, 32, 32), (3, 3, 45, 61), (2, 3, 33, 96)):
         images = torch.randn(shape) * 3
         images[0, 1, 4:9, 5] = float("nan")
@@ -124,23 +123,23 @@ def check_sizes_and_missing_values(module: nn.Module, subject: Subject) -> None:
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_int8_is_calibrated_and_judged(
-    subject: Subject, splits: Mapping[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+    subject: ExportSubject, splits: Mapping[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr("zoo.deploy.gate.MAX_FLIPS_PPM", -1.0)
-    wish = Wish(to, tmp_path / NAMES[to], "int8")
-    with pytest.raises(ModelError, match=r"too far from the model: \d+ ppm of the mask changed"):
-        export(subject, wish, splits, told.append)  # type: ignore[arg-type]
+    monkeypatch.setattr("zoo.deploy.parity.MAX_FLIPS_PPM", -1.0)
+    config = ExportConfig(to, tmp_path / NAMES[to], "int8")
+    with pytest.raises(ModelError, match=r"too far from the model: \d+ ppm of the pixels changed"):
+        export_model(subject, config, splits, told.append)  # type: ignore[arg-type]
     kept = [text.split("trying again: ")[1] for text in told]
     assert [text.split()[1] for text in kept] == ["3", "5", "10"]
-    assert all("that lose most stay in float32" in text for text in kept)
+    assert all("with the largest loss stay in float32" in text for text in kept)
     assert list(tmp_path.iterdir()) == [], "no file, no draft"
 
-    monkeypatch.setattr("zoo.deploy.gate.MAX_FLIPS_PPM", 50_000.0)
-    monkeypatch.setattr("zoo.deploy.gate.MAX_DICE_CHANGE", 0.05)
-    export(subject, wish, splits)  # type: ignore[arg-type]
-    module, facts = open_exported(wish.path)
-    assert facts["precision"] == "int8"
+    monkeypatch.setattr("zoo.deploy.parity.MAX_FLIPS_PPM", 50_000.0)
+    monkeypatch.setattr("zoo.deploy.parity.MAX_DICE_CHANGE", 0.05)
+    export_model(subject, config, splits)  # type: ignore[arg-type]
+    module, facts = open_exported(config.path)
+    assert facts.precision == "int8"
     images = torch.randn(1, 3, 40, 52)
     with torch.inference_mode():
         logits = subject.predictor(images)
@@ -149,7 +148,7 @@ def test_int8_is_calibrated_and_judged(
     if to == "onnx":
         import onnx
 
-        convolutions = [node for node in onnx.load(wish.path).graph.node if node.op_type == "Conv"]
+        convolutions = [node for node in onnx.load(config.path).graph.node if node.op_type == "Conv"]
         assert all("DequantizeLinear" in node.input[1] for node in convolutions)
 
 
@@ -190,39 +189,42 @@ def like_deepness(path: Path, tile: np.ndarray) -> np.ndarray:
     return (result != 0).astype(int)[:, 0]
 
 
-def test_deepness_draws_the_mask_of_the_bundle(subject: Subject, splits: Mapping[str, object], tmp_path: Path) -> None:
+def test_deepness_predicts_the_mask_of_the_bundle(
+    subject: ExportSubject, splits: Mapping[str, object], tmp_path: Path
+) -> None:
     path = tmp_path / "qgis.onnx"
-    wish = Wish("onnx", path, tile_size=32, pixel_size=10.0)
-    export(subject, wish, splits)  # type: ignore[arg-type]
+    config = ExportConfig("onnx", path, tile_size=32, pixel_size=10.0)
+    export_model(subject, config, splits)  # type: ignore[arg-type]
     image: Tensor = splits["test"][1]["image"].clone()  # type: ignore[index]
     image[2, 3:6, 7] = float("nan")
     with torch.inference_mode():
         probability = landslide_probability(subject.predictor(image[None]))
-    mask = is_landslide(probability, subject.description.threshold).numpy()
+    mask = is_landslide(probability, subject.metadata.threshold).numpy()
     drawn = like_deepness(path, image.permute(1, 2, 0)[None].numpy())
     assert 0 < drawn.sum() < drawn.size
     assert (drawn != mask).mean() < 1e-3
-    _, facts = open_exported(path)
-    assert facts["resolution"] == 1000, "centimetres"
-    assert facts["output"] == "landslide probability"
-    assert facts["class_names"] == {"0": "landslide"}
+    module, facts = open_exported(path)
+    assert isinstance(module, OnnxRuntimeModule)
+    assert module.metadata()["resolution"] == "1000.0", "centimetres"
+    assert facts.output == "landslide probability"
+    assert facts.class_names == {"0": "landslide"}
 
 
 def test_a_deepness_tile_of_another_size_than_the_patches(
-    subject: Subject, splits: Mapping[str, object], tmp_path: Path
+    subject: ExportSubject, splits: Mapping[str, object], tmp_path: Path
 ) -> None:
-    report = export(subject, Wish("onnx", tmp_path / "q.onnx", tile_size=48), splits)  # type: ignore[arg-type]
+    report = export_model(subject, ExportConfig("onnx", tmp_path / "q.onnx", tile_size=48), splits)  # type: ignore[arg-type]
     assert report.real is not None
     assert report.real.pixels == report.real.patches * 32 * 32
     with pytest.raises(ConfigError, match="tiles of 16 pixels are too small"):
-        export(subject, Wish("onnx", tmp_path / "r.onnx", tile_size=16), splits)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="ONNX alone"):
-        export(subject, Wish("openvino", tmp_path / "r.xml", tile_size=64), splits)  # type: ignore[arg-type]
+        export_model(subject, ExportConfig("onnx", tmp_path / "r.onnx", tile_size=16), splits)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="only ONNX"):
+        export_model(subject, ExportConfig("openvino", tmp_path / "r.xml", tile_size=64), splits)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_a_file_that_computes_something_else_is_not_kept(
-    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+    subject: ExportSubject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     class Other(nn.Module):
         def __init__(self, module: nn.Module) -> None:
@@ -234,9 +236,9 @@ def test_a_file_that_computes_something_else_is_not_kept(
 
     path = tmp_path / NAMES[to]
     path.write_text("the old file")
-    monkeypatch.setattr(run, "open_exported", lambda path: (Other(open_exported(path)[0]), {}))
+    monkeypatch.setattr("zoo.deploy.export.open_exported", lambda path: (Other(open_exported(path)[0]), {}))
     with pytest.raises(ModelError, match=r"differ by up to 0\.01 of the largest, on random images.*not kept"):
-        export(subject, Wish(to, path), None)
+        export_model(subject, ExportConfig(to, path), None)
     assert path.read_text() == "the old file"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -257,7 +259,7 @@ def test_ctrl_c_leaves_the_old_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", list(NAMES))
-def test_a_damaged_or_foreign_file_is_named(subject: Subject, tmp_path: Path, to: str) -> None:
+def test_a_damaged_or_foreign_file_is_named(subject: ExportSubject, tmp_path: Path, to: str) -> None:
     path = tmp_path / NAMES[to]
     path.write_bytes(b"\x00\x01 no model at all")
     with pytest.raises(ResultError, match=r"cannot be read"):
@@ -270,10 +272,10 @@ def test_a_model_by_name_has_fresh_weights_and_says_so(tmp_path: Path) -> None:
     options = {"widths": [4, 4, 4, 4, 4]}
     first, again = (find_subject("unet", in_channels=2, options=options, seed=5) for _ in range(2))
     assert torch.equal(first.predictor.model.head.weight, again.predictor.model.head.weight)
-    report = export(first, Wish("onnx", tmp_path / "m.onnx"), None)
+    report = export_model(first, ExportConfig("onnx", tmp_path / "m.onnx"), None)
     assert report.real is None
     _, facts = open_exported(tmp_path / "m.onnx")
-    assert facts["trained"] is False
-    assert facts["weights_sha256"] == ""
+    assert facts.trained is False
+    assert facts.weights_sha256 == ""
     with pytest.raises(ConfigError, match="judged on real patches"):
-        export(first, Wish("onnx", tmp_path / "n.onnx", "int8"), None)
+        export_model(first, ExportConfig("onnx", tmp_path / "n.onnx", "int8"), None)

@@ -1,0 +1,202 @@
+"""Export a model to a file that other programs read: ``zoo.export`` and ``zoo export``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo.errors import ConfigError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.datasets.base import PatchDataset
+    from zoo.datasets.source import DataSource
+    from zoo.deploy.export import ExportConfig, ExportReport, ExportSubject
+
+ExportFormat = Literal["onnx", "openvino", "torch-export"]
+ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
+Message = Callable[[str], None]
+
+DEEPNESS_TILE = 256
+"""Tile size of QGIS Deepness in pixels where there are no patches to take it from."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file.
+
+    Attributes:
+        subject: the model and what the file says about it.
+        config: how it was exported.
+        report: size of the file and how close it is to the model.
+    """
+
+    subject: ExportSubject
+    config: ExportConfig
+    report: ExportReport
+
+    @property
+    def path(self) -> Path:
+        """Return the path of the file."""
+        return self.config.path
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Return what was written, as lines of text."""
+        metadata, config, report = self.subject.metadata, self.config, self.report
+        kind = "trained" if metadata.trained else "untrained"
+        opset = f", opset {config.opset}" if config.to == "onnx" else ""
+        sizes = ", ".join(f"{height}x{width}" for height, width in report.sizes)
+        form = f"{config.to} {config.precision}{opset}"
+        lines = [
+            f"{config.path}: {kind} {metadata.model}, {form}, {report.bytes / 1e6:.1f} MB",
+            f"  random images of {sizes}: outputs agree within {report.random:.1e} of the largest",
+        ]
+        if report.real is not None:
+            lines.append(f"  {report.split} split: {report.real}")
+        if report.note:
+            lines.append(f"  {report.note}")
+        if config.tile_size is not None:
+            lines.append(f"  for QGIS Deepness: tiles of {config.tile_size} px, threshold {metadata.threshold:g}")
+        if self.subject.bundle is not None:
+            lines.append(f"  bands in order: {', '.join(f'{band.name} [{band.unit}]' for band in metadata.bands)}")
+        return lines
+
+
+def export(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    to: ExportFormat,
+    precision: ExportPrecision = "fp32",
+    opset: int = 18,
+    reader: Literal["deepness"] | None = None,
+    tile_size: int | None = None,
+    pixel_size: float | None = None,
+    overwrite: bool = False,
+    options: Mapping[str, Any] | None = None,
+    in_channels: int | None = None,
+    classes: int | None = None,
+    seed: int | None = None,
+    data: DataSource | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    open_splits: Callable[[DataSource, Sequence[str]], dict[str, PatchDataset]] | None = None,
+    note: Message = lambda text: None,
+    warn: Message = lambda text: None,
+) -> Exported:
+    """Write a trained bundle, or a model with fresh weights, as one file for programs without zoo.
+
+    The file takes images in the units of its bands and normalises them inside. It is opened again and compared with the
+    model, on random images and on real patches, before it gets its name.
+
+    Args:
+        source: the folder of a bundle, or the name of a registered model.
+        out: the file; it must end in ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
+        to: format of the file.
+        precision: a precision below ``fp32`` is kept only if it predicts the same masks on real patches.
+        opset: ONNX opset, 13 to 20.
+        reader: ``"deepness"`` writes the ONNX file that the QGIS plugin Deepness reads.
+        tile_size: height and width of a Deepness tile in pixels; by default those of a patch.
+        pixel_size: pixel size in metres for Deepness; by default that of the data.
+        overwrite: replace an existing file.
+        options: options of an untrained model.
+        in_channels: bands of an untrained model; 7 by default.
+        classes: classes of an untrained model; 2 by default.
+        seed: random seed of an untrained model's weights; 0 by default.
+        data: patches to compare on; by default those that the bundle was trained on, if they are present.
+        data_options: options that replace those of the bundle's own data.
+        open_splits: opens splits of the data, for callers that show progress.
+        note: called with remarks while the export runs.
+        warn: called with warnings.
+
+    Raises:
+        ConfigError: for options that contradict each other or a format that lacks the precision.
+        ModelError: if the model cannot be exported, or the file would be too far from it; no file is left then.
+        ZooError: if the bundle or the data are damaged, the extra ``export`` is missing, or the file cannot be written.
+
+    Example:
+        >>> import zoo
+        >>> done = zoo.export("unet", "unet.onnx", to="onnx", options={"widths": (8, 16)})  # doctest: +SKIP
+        >>> print(done)  # doctest: +SKIP
+        unet.onnx: untrained unet, onnx fp32, opset 18, 0.0 MB
+    """
+    from zoo.deploy.backends import check_opset
+    from zoo.deploy.export import ExportConfig, check_config, export_model, find_subject
+    from zoo.deploy.exported_files import check_format
+    from zoo.rasters.cog import check_output
+
+    out = Path(out)
+    check_format(to, out, precision)
+    check_opset(opset)
+    if reader is None and (tile_size, pixel_size) != (None, None):
+        raise ConfigError("--tile-size and --pixel-size need --for deepness")
+    check_output(out, [], overwrite=overwrite)
+    fresh = {"in_channels": in_channels, "classes": classes, "seed": seed}
+    chosen = {name: value for name, value in fresh.items() if value is not None}
+    subject = find_subject(os.fspath(source), options=dict(options or {}), **chosen)
+    if subject.bundle is not None and (chosen or options):
+        raise ConfigError(
+            "--option, --in-channels, --classes and --seed are only for an untrained model",
+            where=source,
+            hint="A bundle records its own",
+        )
+    if subject.bundle is None:
+        warn(f"{source} has no trained weights: use the file to test speed and shapes; its masks are meaningless")
+    splits = _patches(subject, data, dict(data_options or {}), precision, open_splits or _open_quietly, warn)
+    if reader is not None:
+        tile_size = tile_size or (splits["test"][0]["mask"].shape[0] if splits else DEEPNESS_TILE)
+        pixel_size = pixel_size or (splits["test"].pixel_size if splits else None)
+    config = ExportConfig(to, out, precision, opset, tile_size, pixel_size)
+    check_config(subject, config, splits)
+    done = Exported(subject, config, export_model(subject, config, splits, note))
+    threshold = subject.metadata.threshold
+    if reader is not None and pixel_size is None:
+        warn("the pixel size is unknown: set the resolution in Deepness, or give --pixel-size")
+    if reader is not None and round(threshold, 2) != threshold:
+        warn(f"Deepness shows two decimals and may round the threshold {threshold:g}")
+    return done
+
+
+def _open_quietly(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
+    return source.open_splits(splits)
+
+
+def _patches(
+    subject: ExportSubject,
+    data: DataSource | None,
+    options: dict[str, Any],
+    precision: str,
+    open_splits: Callable[[DataSource, Sequence[str]], dict[str, PatchDataset]],
+    warn: Message,
+) -> dict[str, PatchDataset] | None:
+    """Return real patches: those of ``data``, else the bundle's own if they are present, else ``None``."""
+    from zoo.datasets.source import DataSource
+
+    if data is not None:
+        source = data
+    elif subject.bundle is not None and (own := subject.bundle.data.source) is not None:
+        source = DataSource(own.name, {**own.options, **options})
+    else:
+        return None
+    needed = {"fp32": ("test",), "int8": ("test", "val", "train")}.get(precision, ("test", "val"))
+    try:
+        splits = open_splits(source, needed)
+    except ZooError as error:
+        if data is not None or precision != "fp32":
+            raise
+        warn(f"the bundle's own data cannot be opened ({error}); the file is compared on random images only")
+        return None
+    if subject.bundle is not None:
+        for dataset in splits.values():
+            subject.bundle.check_bands(dataset.bands, source.label)
+    elif len(splits["test"].bands) != len(subject.metadata.bands):
+        raise ConfigError(
+            f"the data have {len(splits['test'].bands)} bands, and the model takes {len(subject.metadata.bands)}",
+            where=source.label,
+            hint=f"Add --in-channels {len(splits['test'].bands)}",
+        )
+    return splits
