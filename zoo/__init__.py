@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zoo.api.audit import audit
+    from zoo.api.export import export
     from zoo.registry import (
         create_dataset,
         create_loss,
