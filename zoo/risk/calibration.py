@@ -1,11 +1,13 @@
-"""From a stack and an inventory to a calibrated index, and what it is worth in places that it has not seen."""
+"""Calibration: from a stack and an inventory of landslides to a risk index and its scores in unseen blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,52 +15,43 @@ from scipy.special import expit
 
 import zoo
 from zoo.errors import ConfigError, DataError
+from zoo.jobs import ProgressCallback
 from zoo.physics import PAPER_WEIGHTS, RAIN_PRESETS, FeatureRange, IndexParameters, RainParameters, rainfall_factor
 from zoo.physics.lsi import FEATURES, RAIN_CLIP
 from zoo.rasters.alignment import RainLayers
-from zoo.rasters.ground import crs_name
+from zoo.rasters.ground import crs_name, metres_on_ground, planar
 from zoo.rasters.inventory import read_inventory
 from zoo.rasters.pixel_sample import MOST, PixelSample, Reader, extent_of, sample_pixels
+from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import Stack
-from zoo.risk import rain_fit
-from zoo.risk.blocks import square_blocks
-from zoo.risk.classes import ClassBreaks, ClassShare, class_shares, fit_breaks, success_rate
-from zoo.risk.folds import block_folds
-from zoo.risk.index import FORMS, RiskIndex
-from zoo.risk.resampling import Judgement, intervals
-from zoo.risk.scores import auc
-from zoo.risk.weights import PAPER_SIGNS, FittedWeights, Scaler, fit_weights, ranges_of
-
-_JUDGED = 20_000
-"""Rows of each kind that the AUC under spatial blocks is measured on [O]: its interval comes from the blocks."""
+from zoo.risk.index import (
+    FORMS,
+    ClassBreaks,
+    ClassShare,
+    IndexEvaluation,
+    Provenance,
+    RiskIndex,
+    TrainingRegion,
+    class_shares,
+    fit_breaks,
+    success_rate,
+)
+from zoo.risk.scores import Judgement, auc, intervals
+from zoo.risk.splits import block_folds, square_blocks
+from zoo.risk.weights import METHODS, PAPER_SIGNS, FittedWeights, RainFit, Scaler, fit_rain, fit_ranges, fit_weights
 
 FOLDS = 5
+
+_EVALUATED_ROWS = 20_000
+"""Rows of each kind for the AUC of held-out blocks [O]: its interval comes from the blocks, not from their rows."""
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How an index is calibrated.
-
-    Attributes:
-        method: "logistic", "spearman" or "expert".
-        form: one of :data:`zoo.risk.index.FORMS`.
-        signs: direction by feature that weights may not contradict; None to let the data speak.
-        scaler: "percentiles" (0.5 and 99.5) or "minmax".
-        classes: "jenks", "quantile", or the two breaks.
-        preset: rain parameters by name or themselves, unless rain is a raster and they are fitted.
-        rain: (mm/h, days) for the whole region; None for the reference rain, or a raster.
-        rain_file: raster of the rain that came before the landslides; alpha, beta and P0 are fitted to it.
-        rain_duration: days, when the raster holds the intensity alone.
-        clip: bounds of R_m.
-        most: pixels of each kind to draw.
-        block: side of the blocks of the bootstrap and the folds in metres; None for a tenth of the region in the
-            bootstrap and a fifth in the folds.
-        repeats: draws of the bootstrap.
-        seed: of every draw.
-        layer, where, buffer: of the inventory; see :func:`zoo.rasters.inventory.read_inventory`.
+    """Options of :func:`calibrate`, which documents them.
 
     Raises:
-        ConfigError: for options that contradict each other or do not exist.
+        ConfigError: if options contradict each other or do not exist.
     """
 
     method: str = "logistic"
@@ -67,11 +60,10 @@ class CalibrationOptions:
     scaler: Scaler = "percentiles"
     classes: str | tuple[float, float] = "jenks"
     preset: str | RainParameters = "paper"
-    rain: tuple[float, float] | None = None
-    rain_file: Path | None = None
-    rain_duration: float | None = None
+    rain: tuple[float, float] | Path | None = None
+    duration: float | None = None
     clip: tuple[float, float] | None = RAIN_CLIP
-    most: int = MOST
+    samples: int = MOST
     block: float | None = None
     repeats: int = 200
     seed: int = 0
@@ -80,43 +72,157 @@ class CalibrationOptions:
     buffer: float | None = None
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ConfigError(f"form {self.form!r}", hint=f"One of: {', '.join(FORMS)}")
+        for what, value, known in (
+            ("form", self.form, FORMS),
+            ("method", self.method, METHODS),
+            ("scaler", self.scaler, get_args(Scaler)),
+        ):
+            if value not in known:
+                raise ConfigError(f"unknown {what} {value!r}", hint=f"Choose from: {', '.join(known)}")
         if isinstance(self.preset, str) and self.preset not in RAIN_PRESETS:
-            raise ConfigError(f"rain preset {self.preset!r}", hint=f"One of: {', '.join(RAIN_PRESETS)}")
-        if self.rain is not None and self.rain_file is not None:
-            raise ConfigError("rain is given both as numbers and as a raster")
-        if self.most < 10:
-            raise ConfigError(f"{self.most} pixels of each kind are too few", hint="At least 10")
+            raise ConfigError(f"unknown rain preset {self.preset!r}", hint=f"Choose from: {', '.join(RAIN_PRESETS)}")
+        if self.duration is not None and not isinstance(self.rain, Path):
+            raise ConfigError(
+                "a duration goes with a rain raster", where="--duration", hint="Write numbers as --rain 12,2 (mm/h, days)"
+            )
+        if self.samples < 10:
+            raise ConfigError(f"{self.samples} pixels of each kind are too few", hint="Draw at least 10")
+        if self.repeats < 0:
+            raise ConfigError(f"{self.repeats} draws of the bootstrap", hint="Give 0 or more")
+
+    @property
+    def rain_numbers(self) -> tuple[float, float] | None:
+        """Intensity (mm/h) and duration (days) of the whole region; None for a raster or the reference rain."""
+        return self.rain if isinstance(self.rain, tuple) else None
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibrated index and what it is worth.
+    """A calibrated index with its scores.
 
     Attributes:
-        index: to save.
-        fitted: weights with intervals and what the data say against signs.
-        sample: pixels that it was calibrated on.
-        auc: on the pixels fitted on; in blocks not fitted on, and its interval, None where blocks cannot be cut.
-        shares: area and landslides by class.
+        index: the index; :meth:`save` writes it.
+        fitted: weights with intervals.
+        sample: pixels of the calibration.
+        auc_training: AUC of the pixels that were fitted to.
+        auc_blocks: AUC of held-out blocks; None if there are too few blocks.
+        auc_interval: 95 % interval of ``auc_blocks``.
+        shares: shares of area and landslides by class.
         curve: success rate: share of the area, share of the landslides.
-        notes: what was found and decided on the way.
-        warnings: what may spoil the index.
+        notes: what was found and decided, as sentences.
+        warnings: problems that affect the quality of the index.
     """
 
     index: RiskIndex
     fitted: FittedWeights
     sample: PixelSample
-    auc: tuple[float, float | None, tuple[float, float] | None]
+    auc_training: float
+    auc_blocks: float | None
+    auc_interval: tuple[float, float] | None
     shares: tuple[ClassShare, ...]
     curve: tuple[NDArray[np.float64], NDArray[np.float64]]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index as JSON, whole or not at all; ``zoo.risk.map(..., weights=path)`` reads it."""
+        self.index.save(path)
+
+    def auc_text(self) -> str:
+        """Return the AUC of training pixels and held-out blocks as a phrase."""
+        text = f"AUC {self.auc_training:.3f} (training)"
+        if self.auc_blocks is not None and self.auc_interval is not None:
+            low, high = self.auc_interval
+            text += f", {self.auc_blocks:.3f} [{low:.3f}, {high:.3f}] (held-out blocks)"
+        return text
+
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{name} {weight:+.3f}" for name, weight in self.index.index.weights.items())
+        return f"Calibration({self.index.form}; {weights}; {self.auc_text()})"
+
+
+def calibrate(
+    stack: str | os.PathLike[str],
+    inventory: str | os.PathLike[str],
+    *,
+    method: Literal["logistic", "spearman", "expert"] = "logistic",
+    form: Literal["multiplicative", "log-additive"] = "multiplicative",
+    signs: Mapping[str, int] | None = PAPER_SIGNS,
+    scaler: Scaler = "percentiles",
+    classes: str | tuple[float, float] = "jenks",
+    preset: str | RainParameters = "paper",
+    rain: tuple[float, float] | str | os.PathLike[str] | None = None,
+    duration: float | None = None,
+    clip: tuple[float, float] | None = RAIN_CLIP,
+    samples: int = MOST,
+    block: float | None = None,
+    repeats: int = 200,
+    seed: int = 0,
+    layer: str | None = None,
+    where: str | None = None,
+    buffer: float | None = None,
+    progress: ProgressCallback | None = None,
+) -> Calibration:
+    """Fit weights, scaling, rain and classes of the landslide risk index. The command is ``zoo risk calibrate``.
+
+    Args:
+        stack: raster with bands named after features of the index: SMI, NDBI, NDVI, NDWI, slope (degree), DEM (m).
+        inventory: polygons of landslides: GeoPackage, Shapefile or GeoJSON.
+        method: origin of the weights: "logistic" regression, "spearman" rank correlation, or "expert" (Table 1).
+        form: "multiplicative", sigmoid(R_m S), or "log-additive", sigmoid(a + b S + g ln R_m).
+        signs: direction by feature, -1 or 1, that weights must keep; Table 1 by default, None for free signs.
+        scaler: "percentiles" scales features with their 0.5 and 99.5 percentiles, "minmax" with their extremes.
+        classes: "jenks", "quantile", or the two class breaks.
+        preset: rain parameters, or the name of a preset: "paper", "caine" or "guzzetti-global". A rain raster replaces
+            them by fitted ones.
+        rain: rain before the landslides: (mm/h, days) for the whole region, or a raster to which alpha, beta and P0 are
+            fitted; None for the reference rain.
+        duration: days, if the raster holds the intensity only.
+        clip: smallest and largest R_m; None for no bounds.
+        samples: pixels of each kind to draw.
+        block: side of spatial blocks in metres on the ground; None for a tenth of the region in the bootstrap and a
+            fifth in the folds.
+        repeats: draws of the bootstrap; 0 for no intervals.
+        seed: seed of every draw.
+        layer, where, buffer: layer, SQL condition, and buffer in metres of the inventory.
+        progress: called with (windows done, all windows) while pixels are drawn.
+
+    Returns:
+        The calibrated index with its scores; ``save`` writes it.
+
+    Raises:
+        ZooError: if files are missing, damaged or do not overlap, options contradict each other, or no feature is
+            related to landslides.
+
+    Example:
+        >>> import zoo
+        >>> found = zoo.risk.calibrate("stack.tif", "landslides.gpkg", form="log-additive")  # doctest: +SKIP
+        >>> found.save("weights.json")  # doctest: +SKIP
+    """
+    options = CalibrationOptions(
+        method=method,
+        form=form,
+        signs=signs,
+        scaler=scaler,
+        classes=classes,
+        preset=preset,
+        rain=rain if rain is None or isinstance(rain, tuple) else Path(rain),
+        duration=duration,
+        clip=clip,
+        samples=samples,
+        block=block,
+        repeats=repeats,
+        seed=seed,
+        layer=layer,
+        where=where,
+        buffer=buffer,
+    )
+    with gdal_threads(stack), Stack(stack) as opened:
+        return calibrate_stack(opened, Path(inventory), options, progress)
+
 
 def index_features(stack: Stack) -> tuple[list[str], list[str]]:
-    """Bands of a stack that the index may be made of, in the order of Table 1, and notes on those that are not there.
+    """Return the bands of a stack that the index can use, in the order of Table 1, and notes on missing ones.
 
     Raises:
         DataError: if there is none, or one is in another unit.
@@ -125,58 +231,55 @@ def index_features(stack: Stack) -> tuple[list[str], list[str]]:
     names = [name for name in PAPER_WEIGHTS if name in bands]
     if not names:
         raise DataError(
-            f"no band is named after a feature of the index; there are: {', '.join(bands)}",
+            f"no band is named after a feature of the index; the bands are {', '.join(bands)}",
             where=stack.path,
-            hint=f"The index is made of {', '.join(PAPER_WEIGHTS)}; zoo stack names them so",
+            hint=f"The index uses {', '.join(PAPER_WEIGHTS)}; zoo stack names its bands so",
         )
     notes = []
     for name in names:
         if bands[name].unit not in (FEATURES[name], "unknown"):
             raise DataError(
-                f"{name} is in {bands[name].unit!r}, the index takes it in {FEATURES[name]!r}",
+                f"{name} is in {bands[name].unit!r}, but the index needs {FEATURES[name]!r}",
                 where=stack.path,
-                hint="Convert the band, or put its unit right",
+                hint="Convert the band, or correct its unit",
             )
         if bands[name].unit == "unknown":
-            notes.append(f"{name}: the stack does not say its unit; taken to be {FEATURES[name]}")
+            notes.append(f"{name}: the stack does not state the unit; {FEATURES[name]} is assumed")
     missing = [name for name in PAPER_WEIGHTS if name not in bands]
     if missing:
-        notes.append(f"the stack has no {', '.join(missing)}: the index is made of {', '.join(names)} alone")
+        notes.append(f"the stack has no {', '.join(missing)}, so the index uses {', '.join(names)} only")
     return names, notes
 
 
-def calibrate(
-    stack: Stack,
-    inventory: Path,
-    options: CalibrationOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
+def calibrate_stack(
+    stack: Stack, inventory: Path, options: CalibrationOptions, progress: ProgressCallback | None = None
 ) -> Calibration:
-    """Calibrate the index of a region: the same as the command ``zoo risk calibrate``.
-
-    Args:
-        stack: an open one, with bands named after features of the index.
-        inventory: polygons of landslides.
-        options: all others.
-        progress: called with (windows done, all windows) while pixels are drawn.
-
-    Raises:
-        ZooError: if files are missing or damaged or lie elsewhere, or nothing can be learnt from them.
-    """
-    options = options or CalibrationOptions()
+    """Calibrate the index on an open stack; see :func:`calibrate`."""
     names, notes = index_features(stack)
     slides = read_inventory(
         inventory, stack.crs, extent_of(stack), layer=options.layer, where=options.where, buffer=options.buffer
     )
     notes += [f"{inventory.name}: {text}" for text in slides.notes]
-    with _rain_layers(options, stack) as layers:
+    with ExitStack() as exits:
         readers: dict[str, Reader] = {}
-        if layers is not None:
+        if isinstance(options.rain, Path):
+            layers = exits.enter_context(RainLayers(options.rain, stack, options.duration))
             readers = {"rain intensity": layers.intensity, "rain duration": layers.duration}
         sample = sample_pixels(
-            stack, names, slides, layers=readers, most=options.most, seed=options.seed, progress=progress
+            stack, names, slides, layers=readers, most=options.samples, seed=options.seed, progress=progress
         )
-    notes.append(_tell_sample(sample))
+    sample = _in_true_metres(stack, sample)
+    notes.append(_describe_sample(sample))
     return _fit(stack, inventory, options, names, sample, notes)
+
+
+def _in_true_metres(stack: Stack, sample: PixelSample) -> PixelSample:
+    """Scale the coordinates of projections such as Web Mercator, whose metres are not metres on the ground."""
+    left, bottom, right, top = extent_of(stack)
+    if stack.crs.is_geographic or planar(stack.crs, (left, bottom, right, top)):
+        return sample
+    scale = metres_on_ground(stack.crs, ((left + right) / 2, (bottom + top) / 2))
+    return replace(sample, coordinates=sample.coordinates * scale)
 
 
 def _fit(
@@ -185,115 +288,102 @@ def _fit(
     warnings: list[str] = []
     region = {name: sample.region[:, column] for column, name in enumerate(sample.names)}
     features = {name: sample.column(name) for name in names}
-    ranges = ranges_of({name: region[name] for name in names}, options.scaler)
-    blocks = square_blocks(sample.coordinates, options.block)
-    usable = None if blocks.max() < 1 else blocks
-    if usable is None:
-        warnings.append("all pixels lie in one block: intervals take pixels for independent, and are too narrow")
+    ranges = fit_ranges({name: region[name] for name in names}, options.scaler)
+    blocks: NDArray[np.int64] | None = square_blocks(sample.coordinates, options.block)
+    if blocks is not None and blocks.max() < 1:
+        blocks = None
+        warnings.append("all pixels lie in one block, so intervals treat pixels as independent and are too narrow")
     fitted = fit_weights(
         options.method,
         features,
         sample.labels,
         ranges,
         signs=options.signs,
-        blocks=usable,
+        blocks=blocks,
         repeats=options.repeats,
         seed=options.seed,
     )
-    warnings += _against(fitted, options)
-    rain, rain_result = _rain(options, sample, fitted, usable, notes)
+    warnings += _contradictions(fitted, options.method)
+    parameters, rain = _fit_rain(options, sample, fitted, blocks, notes)
     index = RiskIndex(
-        IndexParameters(fitted.weights, ranges, rain, options.clip, source=f"{stack.path.name}, {options.method}"),
+        IndexParameters(fitted.weights, ranges, parameters, options.clip, source=f"{stack.path.name}, {options.method}"),
         form=options.form,
-        # Landslides were drawn more often than they are: King & Zeng (2001), Political Analysis 9, 137-163 [S].
-        intercept=(fitted.intercept if rain_result is None else rain_result.intercept) + _prior_shift(sample),
-        slope=fitted.slope if rain_result is None else rain_result.slope,
+        # Landslides were drawn more often than they occur: King & Zeng (2001), Political Analysis 9, 137-163 [S].
+        intercept=(fitted.intercept if rain is None else rain.intercept) + _prior_shift(sample),
+        slope=fitted.slope if rain is None else rain.slope,
         method=options.method,
-        intervals={**fitted.intervals, **({} if rain_result is None else rain_result.intervals)},
+        intervals={**fitted.intervals, **({} if rain is None else rain.intervals)},
     )
+    on_landslides = sample.labels == 1
+    rows = {name: sample.features[:, column] for column, name in enumerate(sample.names)}
     region_index = index.evaluate(region, _factor(options, index, region))
-    slide_rows = sample.labels == 1
-    sampled = {name: sample.features[:, column] for column, name in enumerate(sample.names)}
-    row_index = index.evaluate(sampled, _factor(options, index, sampled))
-    breaks = _breaks(options, region_index)
-    shares = class_shares(breaks, region_index, row_index[slide_rows])
+    row_index = index.evaluate(rows, _factor(options, index, rows))
+    if isinstance(options.classes, tuple):
+        breaks = ClassBreaks(*options.classes)
+    else:
+        breaks = fit_breaks(region_index, options.classes)
+    shares = class_shares(breaks, region_index, row_index[on_landslides])
     if any(share.area == 0 for share in shares):
-        warnings.append("a class is empty: the breaks do not fit the index of this region")
+        warnings.append("a class is empty, because the breaks do not fit the index of this region")
+    training = auc(sample.labels, row_index.astype(np.float64))
     blocked = _blocked_auc(options, features, sample, ranges, notes)
-    whole = auc(sample.labels, row_index.astype(np.float64))
+    held_out, interval = (None, None) if blocked is None else blocked
     index = replace(
         index,
         classes=breaks,
-        region={
-            "crs": crs_name(stack.crs),
-            "bounds": list(extent_of(stack)),
-            "pixel_size_m": stack.pixel_size,
-            "landslide_share": sample.landslide_share,
-        },
-        evaluation={
-            "auc_fitted": whole,
-            "auc_blocks": None if blocked is None else blocked[0],
-            "auc_blocks_interval": None if blocked is None else list(blocked[1]),
-            "classes": {share.name: {"area": share.area, "landslides": share.landslides} for share in shares},
-        },
-        provenance={
-            "software": f"landslide-zoo {zoo.__version__}",
-            "stack": stack.path.name,
-            "inventory": inventory.name,
-            "landslide_pixels": int(slide_rows.sum()),
-            "other_pixels": int((~slide_rows).sum()),
-            "scaler": options.scaler,
-            "signs": None if options.signs is None else {name: options.signs.get(name, 0) for name in names},
-            "seed": options.seed,
-        },
+        region=TrainingRegion(crs_name(stack.crs), extent_of(stack), stack.pixel_size, sample.landslide_share),
+        evaluation=IndexEvaluation(
+            auc_fitted=training,
+            auc_blocks=held_out,
+            auc_blocks_interval=interval,
+            classes={share.name: {"area": share.area, "landslides": share.landslides} for share in shares},
+        ),
+        provenance=Provenance(
+            software=f"landslide-zoo {zoo.__version__}",
+            stack=stack.path.name,
+            inventory=inventory.name,
+            landslide_pixels=int(on_landslides.sum()),
+            other_pixels=int((~on_landslides).sum()),
+            scaler=options.scaler,
+            signs=None if options.signs is None else {name: options.signs.get(name, 0) for name in names},
+            seed=options.seed,
+        ),
     )
     return Calibration(
         index,
         fitted,
         sample,
-        (whole, None, None) if blocked is None else (whole, *blocked),
+        training,
+        held_out,
+        interval,
         shares,
-        success_rate(region_index, row_index[slide_rows]),
+        success_rate(region_index, row_index[on_landslides]),
         tuple(notes),
         tuple(warnings),
     )
 
 
-class _NoRain:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-def _rain_layers(options: CalibrationOptions, stack: Stack) -> RainLayers | _NoRain:
-    if options.rain_file is None:
-        return _NoRain()
-    return RainLayers(options.rain_file, stack, options.rain_duration)
-
-
-def _rain(
+def _fit_rain(
     options: CalibrationOptions,
     sample: PixelSample,
     fitted: FittedWeights,
     blocks: NDArray[np.int64] | None,
     notes: list[str],
-) -> tuple[RainParameters | str, rain_fit.RainFit | None]:
-    if options.rain_file is None:
+) -> tuple[RainParameters | str, RainFit | None]:
+    if not isinstance(options.rain, Path):
         return options.preset, None
     wet = (sample.column("rain intensity") > 0) & (sample.column("rain duration") > 0)
     if not wet.all():
         notes.append(f"{np.count_nonzero(~wet):,} pixels without rain were left out of the fit of alpha, beta and P0")
     names = [name for name in sample.names if not name.startswith("rain ")]
-    total = fitted.sum_of({name: sample.column(name) for name in names})
-    found = rain_fit.fit(
+    total = fitted.weighted_sum({name: sample.column(name) for name in names})
+    found = fit_rain(
         sample.column("rain intensity")[wet],
         sample.column("rain duration")[wet],
         total[wet],
         sample.labels[wet],
         blocks=None if blocks is None else blocks[wet],
-        # Rows beside each other repeat each other, so a short bootstrap over blocks tells as much.
+        # Neighbouring rows repeat each other, so few draws of blocks are enough.
         repeats=min(options.repeats, 50),
         seed=options.seed,
     )
@@ -305,15 +395,9 @@ def _rain(
 
 def _factor(options: CalibrationOptions, index: RiskIndex, columns: Mapping[str, NDArray[Any]]) -> Any:
     parameters = index.index.rain_parameters
-    if options.rain_file is not None:
+    if isinstance(options.rain, Path):
         return rainfall_factor(columns["rain intensity"], columns["rain duration"], parameters)
     return 1.0 if options.rain is None else rainfall_factor(*options.rain, parameters)
-
-
-def _breaks(options: CalibrationOptions, region_index: NDArray[Any]) -> ClassBreaks:
-    if isinstance(options.classes, tuple):
-        return ClassBreaks(*options.classes)
-    return fit_breaks(region_index, options.classes)
 
 
 def _prior_shift(sample: PixelSample) -> float:
@@ -321,11 +405,12 @@ def _prior_shift(sample: PixelSample) -> float:
     return float(np.log(share / (1 - share)) - np.log(drawn / (1 - drawn)))
 
 
-def _against(fitted: FittedWeights, options: CalibrationOptions) -> list[str]:
-    what = "rank correlation" if options.method == "spearman" else "coefficient"
+def _contradictions(fitted: FittedWeights, method: str) -> list[str]:
+    what = "rank correlation" if method == "spearman" else "coefficient"
     return [
-        f"{name}: the data say the opposite of Table 1 ({what} {value:+.3g}), so it weighs 0; --signs free lets it go"
-        for name, value in fitted.against.items()
+        f"{name}: the data contradict the sign of Table 1 ({what} {value:+.3g}), so its weight is 0. "
+        "--signs free allows any sign"
+        for name, value in fitted.contradicted.items()
     ]
 
 
@@ -336,44 +421,38 @@ def _blocked_auc(
     ranges: Mapping[str, FeatureRange],
     notes: list[str],
 ) -> tuple[float, tuple[float, float]] | None:
-    """AUC in blocks that the weights were not fitted on, pooled over folds; None where folds cannot be cut."""
+    """Return the AUC of held-out blocks, pooled over folds, with its interval; None if there are too few blocks."""
     rng = np.random.default_rng(options.seed)
+    most = min(_EVALUATED_ROWS, options.samples)
     rows = np.sort(
-        np.concatenate(
-            [rng.permutation(np.flatnonzero(sample.labels == label))[: min(_JUDGED, options.most)] for label in (0, 1)]
-        )
+        np.concatenate([rng.permutation(np.flatnonzero(sample.labels == label))[:most] for label in (0, 1)])
     )
     labels, coordinates = sample.labels[rows], sample.coordinates[rows]
     part = {name: values[rows] for name, values in features.items()}
-    try:
-        folds = block_folds(labels, coordinates, folds=FOLDS, side=options.block, seed=options.seed)
-    except (ConfigError, DataError) as error:
-        notes.append(f"no AUC under spatial blocks: {error.problem}")
-        return None
     probability = np.zeros(len(rows))
-    for fold in folds:
-        train = {name: values[fold.train] for name, values in part.items()}
-        test = {name: values[fold.test] for name, values in part.items()}
-        try:
+    try:
+        for fold in block_folds(labels, coordinates, folds=FOLDS, side=options.block, seed=options.seed):
+            train = {name: values[fold.train] for name, values in part.items()}
             fitted = fit_weights(options.method, train, labels[fold.train], ranges, signs=options.signs, repeats=0)
-        except DataError as error:
-            notes.append(f"no AUC under spatial blocks: in one fold {error.problem}")
-            return None
-        total = fitted.sum_of(test)
-        # An expert's weights are the same in every fold; others need their line, or folds could not be pooled.
-        expert = options.method == "expert"
-        probability[fold.test] = expit(total if expert else fitted.intercept + fitted.slope * total)
-    blocks = square_blocks(coordinates, options.block)
-    # One fold: the weights of all folds are of one index, so its values rank against each other.
-    judged = Judgement(labels, probability, np.zeros(len(labels), dtype=np.int64))
-    found = intervals(judged, blocks, repeats=min(options.repeats, 200) or 1, seed=options.seed)
+            total = fitted.weighted_sum({name: values[fold.test] for name, values in part.items()})
+            # Expert weights are the same in every fold; other weights need their line before folds are pooled.
+            expert = options.method == "expert"
+            probability[fold.test] = expit(total if expert else fitted.intercept + fitted.slope * total)
+    except (ConfigError, DataError) as error:
+        notes.append(f"no AUC of held-out blocks: {error.problem}")
+        return None
+    # One fold, because the weights of all folds form one index, whose values rank against each other.
+    judged = Judgement(labels, probability)
+    found = intervals(
+        judged, square_blocks(coordinates, options.block), repeats=min(options.repeats, 200) or 1, seed=options.seed
+    )
     return judged.scores()["auc"], found["auc"]
 
 
-def _tell_sample(sample: PixelSample) -> str:
+def _describe_sample(sample: PixelSample) -> str:
     slides = int(sample.labels.sum())
     return (
-        f"{slides:,} of {sample.landslide_pixels:,} landslide pixels and {len(sample.labels) - slides:,} others were "
-        f"drawn; landslides cover {sample.landslide_share:.2%} of {sample.known_pixels:,} pixels; "
-        f"{sample.border_pixels:,} beside an outline were left out"
+        f"{slides:,} of {sample.landslide_pixels:,} landslide pixels and {len(sample.labels) - slides:,} other pixels "
+        f"were drawn; landslides cover {sample.landslide_share:.2%} of {sample.known_pixels:,} pixels; "
+        f"{sample.border_pixels:,} pixels next to an outline were left out"
     )

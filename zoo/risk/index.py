@@ -1,54 +1,198 @@
-"""A calibrated risk index as one file: weights, scaling, rain, form, class breaks, and where they come from."""
+"""The calibrated risk index as one JSON file, and its classes low, medium and high."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
 from scipy.special import expit
 
-from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError, suggestion
 from zoo.files import write_text_atomic
 from zoo.physics import Band, IndexParameters, weighted_sum
 from zoo.physics.arrays import FloatArray, as_float
 from zoo.physics.lsi import FEATURES
-from zoo.risk.classes import ClassBreaks
+from zoo.schema import encode_json, read_json, to_plain
 
 FORMS: tuple[str, ...] = ("multiplicative", "log-additive")
 """sigmoid(R_m S), equation 4 [P]; sigmoid(a + b S + g ln R_m) [O], in which more rain never lowers the index."""
 
-SECTION = "risk"
 SCHEMA = 1
 
-LEAST_FACTOR = 1e-3
-"""Smallest R_m that a logarithm is taken of [O]: no rain is far below the reference, and not infinitely far."""
+MIN_FACTOR = 1e-3
+"""Smallest R_m whose logarithm is taken [O]: no rain is far below the reference, but not infinitely far."""
+
+CLASS_NAMES: tuple[str, ...] = ("low", "medium", "high")
+"""Classes 1, 2 and 3 of Figure 8 [P]; 0 is nodata."""
+
+CLASS_COLOURS = MappingProxyType({1: (44, 123, 182), 2: (255, 225, 120), 3: (202, 0, 32)})
+"""Colours by class, which colour-blind readers can distinguish too [O]."""
+
+CLASS_METHODS: tuple[str, ...] = ("jenks", "quantile")
+
+_JENKS_POINTS = 1000
+"""Points that Jenks works on, evenly spaced in the ranking of the sample: its time grows with their square."""
+
+
+@dataclass(frozen=True)
+class ClassBreaks:
+    """Upper bounds of the classes low and medium.
+
+    Attributes:
+        low: largest index that is low.
+        high: largest index that is medium.
+        method: "jenks", "quantile" or "fixed".
+
+    Raises:
+        ConfigError: if the breaks are not finite and rising, or the method does not exist.
+    """
+
+    low: float
+    high: float
+    method: str = "fixed"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ConfigError(
+                f"class breaks {self.low:g} and {self.high:g} do not rise", hint="Give two rising numbers"
+            )
+        if self.method not in (*CLASS_METHODS, "fixed"):
+            raise ConfigError(
+                f"unknown method of class breaks {self.method!r}", hint=f"Choose from: {', '.join(CLASS_METHODS)}"
+            )
+
+    def classify(self, index: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+        """Return 1 low, 2 medium, 3 high, and 0 where the index is NaN; the shape of ``index``."""
+        # Breaks in the precision of the index: a float32 equal to a break is not above it.
+        low, high = index.dtype.type(self.low), index.dtype.type(self.high)
+        with np.errstate(invalid="ignore"):
+            classes = (index > low).view(np.uint8) + (index > high).view(np.uint8)
+            # NaN is above nothing and unequal to itself, so it stays 0.
+            classes += (index == index).view(np.uint8)
+        return classes
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """Shares of one class.
+
+    Attributes:
+        name: "low", "medium" or "high".
+        area: share of the area, 0..1.
+        landslides: share of the landslide area, 0..1.
+    """
+
+    name: str
+    area: float
+    landslides: float
+
+    @property
+    def ratio(self) -> float:
+        """Landslide density of the class divided by that of the region; NaN for a class without area."""
+        return self.landslides / self.area if self.area else math.nan
+
+
+@dataclass(frozen=True)
+class TrainingRegion:
+    """Region that an index was calibrated on.
+
+    Attributes:
+        crs: name of the coordinate reference system.
+        bounds: (left, bottom, right, top) in its units.
+        pixel_size_m: side of a pixel in metres.
+        landslide_share: share of the area on a landslide.
+    """
+
+    crs: str | None = None
+    bounds: tuple[float, ...] | None = None
+    pixel_size_m: float | None = None
+    landslide_share: float | None = None
+
+
+@dataclass(frozen=True)
+class IndexEvaluation:
+    """Scores of a calibration.
+
+    Attributes:
+        auc_fitted: AUC of the training pixels.
+        auc_blocks: AUC of held-out blocks; None if there were too few blocks.
+        auc_blocks_interval: its 95 % interval.
+        classes: by class, its shares of "area" and "landslides".
+    """
+
+    auc_fitted: float | None = None
+    auc_blocks: float | None = None
+    auc_blocks_interval: tuple[float, float] | None = None
+    classes: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origin of an index: version, files, counts and settings."""
+
+    software: str = ""
+    stack: str = ""
+    inventory: str = ""
+    landslide_pixels: int | None = None
+    other_pixels: int | None = None
+    scaler: str = ""
+    signs: dict[str, int] | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class _Coefficients:
+    intercept: float
+    slope: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class _Section:
+    """Layout of the key "risk" of the file, which ``zoo stack`` ignores."""
+
+    version: int
+    form: str
+    coefficients: _Coefficients
+    method: str
+    intervals: dict[str, tuple[float, float]]
+    classes: ClassBreaks | None
+    region: TrainingRegion
+    evaluation: IndexEvaluation
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class _File:
+    risk: _Section | None = None
 
 
 @dataclass(frozen=True)
 class RiskIndex:
-    """The index of one region, ready for another.
+    """The risk index of one region, ready for another.
 
     Attributes:
         index: weights, ranges, rain parameters and clip, as ``zoo stack --weights`` reads them.
         form: one of :data:`FORMS`.
         intercept, slope, gain: a, b and g of the log-additive form; the other form does not use them.
-        classes: where low and medium end; None when not fitted.
-        method: how the weights were found: "logistic", "spearman", "expert" or "".
-        intervals: 95 % interval of a weight by feature, and of rain parameters under "alpha", "beta" and "intensity".
-        region: CRS, bounds and name of the training region.
-        evaluation: figures of merit from the calibration.
-        provenance: stack, inventory, counts, seed and version.
+        classes: class breaks; None if not fitted.
+        method: method of the weights: "logistic", "spearman", "expert" or "".
+        intervals: 95 % interval of each weight by feature, and of rain parameters as "alpha", "beta" and "intensity".
+        region: training region.
+        evaluation: scores of the calibration.
+        provenance: files, counts, seed and version.
 
     Raises:
-        ConfigError: for an unknown form, a coefficient that is not finite, or a negative gain or slope.
+        UnknownNameError: if the form does not exist.
+        ConfigError: if a coefficient is not finite, or gain or slope is negative.
     """
 
     index: IndexParameters
@@ -59,9 +203,9 @@ class RiskIndex:
     classes: ClassBreaks | None = None
     method: str = ""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    region: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    region: TrainingRegion = field(default_factory=TrainingRegion)
+    evaluation: IndexEvaluation = field(default_factory=IndexEvaluation)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -69,7 +213,9 @@ class RiskIndex:
         for name in ("intercept", "slope", "gain"):
             value = getattr(self, name)
             if not math.isfinite(value) or (name != "intercept" and value < 0):
-                raise ConfigError(f"{name} {value} of the risk index", hint="Finite; slope and gain are not negative")
+                raise ConfigError(
+                    f"{name} {value} of the risk index", hint="It must be finite; slope and gain at least 0"
+                )
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -77,42 +223,41 @@ class RiskIndex:
         return tuple(name for name, weight in self.index.weights.items() if weight)
 
     def evaluate(self, features: Mapping[str, npt.ArrayLike], rain_factor: npt.ArrayLike = 1.0) -> FloatArray:
-        """Give the index of rows or pixels.
+        """Return the index of rows or pixels.
 
         Args:
-            features: by name, in the units of the stored ranges, of one shape.
-            rain_factor: R_m, >= 0, one number or the features' shape; it is clipped as the file says.
+            features: values by name, in the units of the stored ranges, all of one shape.
+            rain_factor: R_m >= 0, one number or the shape of the features; it is clipped to the stored bounds.
 
         Returns:
-            (0, 1), NaN where a feature or the rain is.
+            (0, 1), NaN where a feature or the rain is NaN.
 
         Raises:
             DataError: if a feature or range is missing, or a rain factor is negative.
         """
         factor = as_float(rain_factor)
         if np.any(factor < 0):
-            raise DataError("negative rainfall factor")
+            raise DataError("a rainfall factor is negative")
         if self.index.rain_clip is not None:
             factor = np.clip(factor, *self.index.rain_clip)
         total = weighted_sum(features, self.index.ranges, {name: self.index.weights[name] for name in self.features})
         if self.form == "multiplicative":
             return np.asarray(expit(factor * total))
-        rain = np.log(np.maximum(factor, LEAST_FACTOR))
+        rain = np.log(np.maximum(factor, MIN_FACTOR))
         return np.asarray(expit(self.intercept + self.slope * total + self.gain * rain))
 
     def check_bands(self, bands: Sequence[Band], where: object = None) -> list[str]:
-        """Refuse a stack that the index does not fit.
+        """Check that a stack has the bands of the index, in the right units.
 
         Args:
-            bands: of the stack.
-            where: the stack.
+            bands: bands of the stack.
+            where: the stack, for messages.
 
         Returns:
-            notes on bands whose unit is not known.
+            Notes on bands of unknown unit.
 
         Raises:
-            DataError: for a weighted feature that no band is named after, a band in another unit than the stored range,
-                or a name that two bands have.
+            DataError: if a weighted band is missing, in another unit than the stored range, or there twice.
         """
         by_name: dict[str, Band] = {}
         for band in bands:
@@ -123,127 +268,163 @@ class RiskIndex:
         for name in self.features:
             if name not in by_name:
                 raise DataError(
-                    f"has no band {name!r}, which the weights name", where=where, hint=suggestion(name, by_name)
+                    f"has no band {name!r}, which the weights need", where=where, hint=suggestion(name, by_name)
                 )
             unit = by_name[name].unit
             if unit == "unknown":
-                notes.append(f"{name}: the stack does not say its unit; taken to be {FEATURES[name]}")
+                notes.append(f"{name}: the stack does not state the unit; {FEATURES[name]} is assumed")
             elif unit != FEATURES[name]:
                 raise DataError(
-                    f"{name} is in {unit!r}, the weights scale it in {FEATURES[name]!r}",
+                    f"{name} is in {unit!r}, but the weights need {FEATURES[name]!r}",
                     where=where,
-                    hint="Convert the band, or put its unit right",
+                    hint="Convert the band, or correct its unit",
                 )
         return notes
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: what ``zoo stack`` reads, and a section of our own that it leaves alone."""
-        classes = self.classes
-        return {
-            **self.index.to_dict(),
-            SECTION: {
-                "version": SCHEMA,
-                "form": self.form,
-                "coefficients": {"intercept": self.intercept, "slope": self.slope, "gain": self.gain},
-                "method": self.method,
-                "intervals": {name: list(ends) for name, ends in self.intervals.items()},
-                "classes": None
-                if classes is None
-                else {"method": classes.method, "low": classes.low, "high": classes.high},
-                "region": dict(self.region),
-                "evaluation": dict(self.evaluation),
-                "provenance": dict(self.provenance),
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: object = None) -> RiskIndex:
-        """Return what :meth:`to_dict` wrote; a file of ``zoo stack --save-weights`` or by hand will do.
-
-        Raises:
-            ZooError: as :class:`zoo.physics.IndexParameters`, or if our section is damaged; the message names the key.
-        """
-        index = IndexParameters.from_dict(values, where)
-        section = values.get(SECTION)
-        if section is None:
-            return cls(index)
-        section = _table(values, SECTION, where)
-        if section.get("version") != SCHEMA:
-            raise DataError(f"version {section.get('version')!r} of {SECTION!r} is not known here", where=where)
-        coefficients = _table(section, "coefficients", where)
-        try:
-            return cls(
-                index=index,
-                form=_text(section, "form", where),
-                intercept=_number(coefficients, "intercept", where),
-                slope=_number(coefficients, "slope", where),
-                gain=_number(coefficients, "gain", where),
-                classes=_classes(section, where),
-                method=_text(section, "method", where),
-                intervals={
-                    str(name): _pair(ends, f"intervals.{name}", where)
-                    for name, ends in _table(section, "intervals", where).items()
-                },
-                region=_table(section, "region", where),
-                evaluation=_table(section, "evaluation", where),
-                provenance=_table(section, "provenance", where),
-            )
-        except (ConfigError, UnknownNameError) as error:
-            raise DataError(error.problem, where=where, hint=error.hint) from error
-
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RiskIndex:
-        """Read a file.
+        """Read a file of :meth:`save`, of ``zoo stack --save-weights``, or written by hand.
 
         Raises:
-            DataError: if the file is missing, is no JSON, or :meth:`from_dict` refuses it; with the file's name.
+            DataError: if the file is missing, not valid JSON, or a field is missing or wrong; the message names the
+                file and the field.
         """
-        IndexParameters.load(path, any_form=True)
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")), path)
+        index = IndexParameters.load(path, any_form=True)
+        try:
+            section = read_json(path, _File, what="weights file", error=DataError).risk
+            if section is None:
+                return cls(index)
+            if section.version != SCHEMA:
+                raise DataError(
+                    f"has version {section.version} of the section 'risk'; this version of zoo reads {SCHEMA}",
+                    hint="Update zoo, or calibrate again",
+                )
+            return cls(
+                index=index,
+                form=section.form,
+                intercept=section.coefficients.intercept,
+                slope=section.coefficients.slope,
+                gain=section.coefficients.gain,
+                classes=section.classes,
+                method=section.method,
+                intervals=section.intervals,
+                region=section.region,
+                evaluation=section.evaluation,
+                provenance=section.provenance,
+            )
+        except ZooError as error:
+            raise DataError(error.problem, where=path, hint=error.hint) from error
 
     def to_json(self) -> str:
-        """The text of the file."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Return the text of the file."""
+        section = _Section(
+            version=SCHEMA,
+            form=self.form,
+            coefficients=_Coefficients(self.intercept, self.slope, self.gain),
+            method=self.method,
+            intervals={name: tuple(ends) for name, ends in self.intervals.items()},
+            classes=self.classes,
+            region=self.region,
+            evaluation=self.evaluation,
+            provenance=self.provenance,
+        )
+        return encode_json({**self.index.to_dict(), "risk": to_plain(section)}, indent=2) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all."""
+        """Write the JSON file, whole or not at all; ``zoo risk map --weights`` and ``zoo stack --weights`` read it."""
         write_text_atomic(path, self.to_json())
 
     def digest(self) -> str:
-        """sha256 of the file that :meth:`save` writes, hex."""
+        """Return the sha256 of the file that :meth:`save` writes, as hex digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def _table(values: Mapping[str, Any], key: str, where: object) -> Mapping[str, Any]:
-    table = values.get(key)
-    if not isinstance(table, Mapping):
-        raise DataError(f"{key!r} is {table!r}, not a table of names", where=where)
-    return table
+def fit_breaks(index: NDArray[np.floating[Any]], method: str = "jenks") -> ClassBreaks:
+    """Fit the breaks of three classes to the index of a region.
+
+    Args:
+        index: index of pixels drawn from the whole region, (N,); NaN is left out.
+        method: "jenks" for natural breaks (Fisher-Jenks: least variance within classes), "quantile" for equal areas.
+
+    Raises:
+        DataError: if the index has fewer than three values.
+        ConfigError: if the method does not exist, or Jenks is wanted and mapclassify is not installed.
+    """
+    values = np.sort(np.asarray(index, dtype=np.float64))
+    values = values[np.isfinite(values)]
+    if len(np.unique(values)) < 3:
+        raise DataError("the index has fewer than three values, too few for three classes")
+    if method == "quantile":
+        low, high = np.quantile(values, (1 / 3, 2 / 3))
+    elif method == "jenks":
+        low, high = _jenks(values)
+    else:
+        raise ConfigError(
+            f"unknown method of class breaks {method!r}", hint="Use jenks, quantile, or two numbers such as 0.5,0.6"
+        )
+    if not low < high:
+        raise DataError(
+            f"{method} puts both class breaks at {low:.6g}, because most pixels have the same index",
+            hint="Give the breaks: --classes 0.5,0.6",
+        )
+    return ClassBreaks(float(low), float(high), method)
 
 
-def _text(values: Mapping[str, Any], key: str, where: object) -> str:
-    value = values.get(key)
-    if not isinstance(value, str):
-        raise DataError(f"{key!r} is {value!r}, not a text", where=where)
-    return value
+def _jenks(values: NDArray[np.float64]) -> tuple[float, float]:
+    try:
+        from mapclassify import FisherJenks
+    except ImportError as error:
+        raise ConfigError(
+            "natural breaks (Jenks) need mapclassify, which is not installed",
+            hint="pip install 'landslide-zoo[risk]', or use --classes quantile",
+        ) from error
+    if len(values) > _JENKS_POINTS:
+        # Each quantile stands for equally many pixels; the extremes stay in.
+        values = np.quantile(values, np.linspace(0, 1, _JENKS_POINTS))
+    if len(np.unique(values)) < 3:
+        raise DataError("nearly all pixels have the same index", hint="Give the breaks: --classes 0.5,0.6")
+    bins = FisherJenks(values, k=3).bins
+    return float(bins[0]), float(bins[1])
 
 
-def _number(values: Mapping[str, Any], key: str, where: object) -> float:
-    value = values.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise DataError(f"{key!r} is {value!r}, not a number", where=where)
-    return float(value)
+def class_shares(
+    breaks: ClassBreaks, region: NDArray[np.floating[Any]], landslides: NDArray[np.floating[Any]]
+) -> tuple[ClassShare, ...]:
+    """Return the shares of area and of landslides by class.
+
+    Args:
+        breaks: breaks of the index.
+        region: index of pixels drawn from the whole region, (N,).
+        landslides: index of pixels drawn from the landslides, (M,).
+    """
+    shares = []
+    for values in (region, landslides):
+        counts = np.bincount(breaks.classify(values).ravel(), minlength=4)[1:4]
+        shares.append(counts / max(int(counts.sum()), 1))
+    return tuple(
+        ClassShare(name, float(area), float(found))
+        for name, area, found in zip(CLASS_NAMES, shares[0], shares[1], strict=True)
+    )
 
 
-def _pair(ends: object, key: str, where: object) -> tuple[float, float]:
-    if not isinstance(ends, list) or len(ends) != 2:
-        raise DataError(f"{key!r} is {ends!r}, not [low, high]", where=where)
-    low, high = (_number({key: end}, key, where) for end in ends)
-    return low, high
+def success_rate(
+    region: NDArray[np.floating[Any]], landslides: NDArray[np.floating[Any]], points: int = 101
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the success-rate curve: share of landslides in the share of area with the highest index (Chung & Fabbri
+    2003 [S]).
 
+    Args:
+        region: index of pixels drawn from the whole region, (N,).
+        landslides: index of pixels drawn from the landslides, (M,).
+        points: number of points, evenly spaced in area.
 
-def _classes(section: Mapping[str, Any], where: object) -> ClassBreaks | None:
-    if section.get("classes") is None:
-        return None
-    classes = _table(section, "classes", where)
-    return ClassBreaks(_number(classes, "low", where), _number(classes, "high", where), _text(classes, "method", where))
+    Returns:
+        (share of the area, share of the landslides), float64 (points,) each, from 0 to 1.
+    """
+    area = np.linspace(0, 1, points)
+    ranked = np.sort(np.asarray(region, dtype=np.float64))
+    found = np.sort(np.asarray(landslides, dtype=np.float64))
+    limits = np.quantile(ranked, 1 - area)
+    caught = 1 - np.searchsorted(found, limits, side="left") / len(found)
+    caught[0], caught[-1] = 0.0, 1.0
+    return area, caught

@@ -1,85 +1,147 @@
-"""Pictures of a comparison: ROC, success and prediction rate, reliability, correlation and VIF of the features."""
+"""Pictures: curves and collinearity of a comparison, and the map of risk classes (Figure 8)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from zoo.diagnostics.description import Collinearity, collinearity
 from zoo.files import atomic_path
-from zoo.risk.compare import OK, Comparison, Outcome
-from zoo.risk.curves import rate_curve, reliability, roc_curve
+from zoo.physics import hillshade
+from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, shaded
+from zoo.rasters.pixel_sample import extent_of
+from zoo.rasters.stacks import Stack
+from zoo.risk.comparison import OK, Comparison, Outcome
+from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES
 from zoo.risk.models import risk_models
+from zoo.risk.scores import rate_curve, reliability
 from zoo.risk.tables import RiskTable
+
+if TYPE_CHECKING:
+    from zoo.risk.mapping import MapReport
+    from zoo.risk.surfaces import Prepared
 
 HIGH_VIF = 10.0
 _COLOURS = ("#3b6ea5", "#2a9d5c", "#d1495b", "#8a5ca8", "#c98a1b", "#111827", "#0f9fb0", "#b5548b", "#6b7280")
 _QUIET = "#6b7280"
 
+Draw = Callable[[Axes, Outcome, str], None]
+
+
+def draw_comparison(comparison: Comparison) -> dict[str, Figure]:
+    """Return the figures "roc", "rates" and "reliability" by name, a panel per cross-validation."""
+    if not any(outcome.status == OK for outcome in comparison.outcomes):
+        return {}
+    return {
+        "roc": draw_roc(comparison),
+        "rates": draw_rates(comparison),
+        "reliability": draw_reliability(comparison),
+    }
+
 
 def draw_roc(comparison: Comparison) -> Figure:
-    """ROC of each model over all held-out rows, a panel a cross-validation; the legend has the mean AUC of folds."""
+    """Draw the ROC of each model over all held-out rows; the legend shows the mean AUC of the folds."""
+    from sklearn.metrics import roc_curve
 
     def draw(ax: Axes, outcome: Outcome, colour: str) -> None:
-        assert outcome.probability is not None
-        x, y = roc_curve(comparison.table.labels, outcome.probability)
-        ax.plot(x, y, color=colour, label=f"{_title(outcome)}  {outcome.scores['auc']:.3f}", linewidth=1.5)
+        false, true, _ = roc_curve(comparison.data.labels, outcome.probability)
+        ax.plot(false, true, color=colour, label=f"{_title(outcome)}  {outcome.scores['auc']:.3f}", linewidth=1.5)
 
-    figure, axes = _panels(comparison, "ROC of held-out places (legend: mean AUC over folds)")
-    for kind, ax in axes.items():
-        ax.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", linewidth=1)
-        _each(comparison, kind, ax, draw)
-        _unit(ax, "false positive rate", "true positive rate", kind)
-    return figure
+    return _panels(
+        comparison,
+        "ROC of held-out places (legend: mean AUC over folds)",
+        ("false positive rate", "true positive rate"),
+        draw,
+        [([0, 1], [0, 1])],
+    )
 
 
 def draw_rates(comparison: Comparison) -> Figure:
-    """Success rate (training rows, dashed) and prediction rate (held-out rows), a panel a cross-validation."""
+    """Draw the success rate (training rows, dashed) and prediction rate (held-out rows)."""
 
     def draw(ax: Axes, outcome: Outcome, colour: str) -> None:
         assert outcome.probability is not None
-        x, y = rate_curve(comparison.table.labels, outcome.probability)
+        x, y = rate_curve(comparison.data.labels, outcome.probability)
         ax.plot(x, y, color=colour, label=_title(outcome), linewidth=1.5)
         if outcome.fitted is not None:
             x, y = rate_curve(*outcome.fitted)
             ax.plot(x, y, color=colour, linestyle="--", linewidth=1)
 
-    figure, axes = _panels(comparison, "Prediction rate (held-out places) and success rate (training places, dashed)")
-    share = float(comparison.table.labels.mean())
-    for kind, ax in axes.items():
-        ax.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", linewidth=1)
-        ax.plot([0, share, 1], [0, 1, 1], color=_QUIET, linestyle=":", linewidth=1)
-        _each(comparison, kind, ax, draw)
-        _unit(ax, "share of places, most dangerous first", "share of landslides in them", kind)
-    return figure
+    share = float(comparison.data.labels.mean())
+    return _panels(
+        comparison,
+        "Prediction rate (held-out places) and success rate (training places, dashed)",
+        ("share of places, highest risk first", "share of landslides in them"),
+        draw,
+        [([0, 1], [0, 1]), ([0, share, 1], [0, 1, 1])],
+    )
 
 
 def draw_reliability(comparison: Comparison) -> Figure:
-    """Share of landslides against mean probability in ten bins of held-out rows; big dots are bins of many rows."""
+    """Draw the share of landslides against the mean probability in ten bins; dot size shows the rows of a bin."""
 
     def draw(ax: Axes, outcome: Outcome, colour: str) -> None:
         assert outcome.probability is not None
-        bins = reliability(comparison.table.labels, outcome.probability)
+        bins = reliability(comparison.data.labels, outcome.probability)
         label = f"{_title(outcome)}  {outcome.scores['ece']:.3f}"
         ax.plot(bins.predicted, bins.observed, color=colour, label=label, linewidth=1.2)
         sizes = 4 + 60 * bins.rows / bins.rows.sum()
         ax.scatter(bins.predicted, bins.observed, s=sizes, color=colour, zorder=3)
 
-    figure, axes = _panels(comparison, "Reliability of held-out probabilities (legend: calibration error)")
-    for kind, ax in axes.items():
-        ax.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", linewidth=1)
-        _each(comparison, kind, ax, draw)
-        _unit(ax, "mean probability", "share of landslides", kind)
+    return _panels(
+        comparison,
+        "Reliability of held-out probabilities (legend: calibration error)",
+        ("mean probability", "share of landslides"),
+        draw,
+        [([0, 1], [0, 1])],
+    )
+
+
+def _panels(
+    comparison: Comparison,
+    title: str,
+    labels: tuple[str, str],
+    draw: Draw,
+    guides: list[tuple[list[float], list[float]]],
+) -> Figure:
+    """Draw a panel per cross-validation with the curves of all models, guide lines and a legend."""
+    kinds = list(comparison.splits)
+    figure = Figure(figsize=(5.4 * len(kinds) + 0.4, 5.8), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    order = list(risk_models())
+    for kind, ax in zip(kinds, np.atleast_1d(np.asarray(figure.subplots(1, len(kinds)), dtype=object)), strict=True):
+        for x, y in guides:
+            ax.plot(x, y, color=_QUIET, linestyle=":", linewidth=1)
+        for outcome in comparison.outcomes:
+            if outcome.cv == kind and outcome.status == OK:
+                draw(ax, outcome, _COLOURS[order.index(outcome.model) % len(_COLOURS)])
+        ax.legend(fontsize=8, loc="lower right", framealpha=0.9)
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1)
+        ax.set_aspect("equal")
+        ax.set_xlabel(labels[0])
+        ax.set_ylabel(labels[1])
+        ax.set_title(f"{kind} cross-validation", fontsize=10)
     return figure
 
 
+def _title(outcome: Outcome) -> str:
+    return risk_models()[outcome.model].title
+
+
 def feature_dependence(table: RiskTable) -> Collinearity | None:
-    """Correlation and VIF of the numbers of a table, missing ones replaced by the median; None with fewer than two."""
+    """Return correlation and VIF of the numeric features; None with fewer than two.
+
+    Missing values are replaced by the median.
+    """
     numbers = table.features.select_dtypes("number")
     if numbers.shape[1] < 2:
         return None
@@ -90,7 +152,7 @@ def feature_dependence(table: RiskTable) -> Collinearity | None:
 
 
 def draw_dependence(found: Collinearity) -> Figure:
-    """Correlation heat map and VIF bars of features."""
+    """Draw the correlation heat map and VIF bars of features."""
     count = len(found.names)
     figure = Figure(figsize=(2 * max(5.0, 0.5 * count + 2), max(4.5, 0.5 * count + 1.5)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -127,59 +189,72 @@ def write_pictures(comparison: Comparison, folder: Path) -> list[Path]:
     """Write roc.png, rates.png, reliability.png and features.png, and features.csv with VIF and correlations.
 
     Args:
-        comparison: what to draw.
-        folder: where; it exists.
+        comparison: results to draw.
+        folder: an existing folder.
 
     Returns:
-        the files.
+        The files.
     """
-    figures: dict[str, Figure] = {}
-    if any(outcome.status == OK for outcome in comparison.outcomes):
-        figures = {
-            "roc.png": draw_roc(comparison),
-            "rates.png": draw_rates(comparison),
-            "reliability.png": draw_reliability(comparison),
-        }
-    found = feature_dependence(comparison.table)
+    figures = draw_comparison(comparison)
+    found = feature_dependence(comparison.data)
     files = []
     if found is not None:
-        figures["features.png"] = draw_dependence(found)
+        figures["features"] = draw_dependence(found)
         numbers = pd.DataFrame(found.correlation, index=found.names, columns=found.names)
         numbers.insert(0, "vif", found.vif)
         with atomic_path(folder / "features.csv") as temporary:
             numbers.to_csv(temporary, index_label="feature", lineterminator="\n")
         files.append(folder / "features.csv")
     for name, figure in figures.items():
-        with atomic_path(folder / name) as temporary:
+        with atomic_path(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=130, format="png")
-        files.append(folder / name)
+        files.append(folder / f"{name}.png")
     return files
 
 
-def _panels(comparison: Comparison, title: str) -> tuple[Figure, dict[str, Axes]]:
-    kinds = list(comparison.splits)
-    figure = Figure(figsize=(5.4 * len(kinds) + 0.4, 5.8), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    axes = np.atleast_1d(np.asarray(figure.subplots(1, len(kinds)), dtype=object))
-    return figure, dict(zip(kinds, axes, strict=True))
+def draw_map(stack: Stack, prepared: Prepared, report: MapReport, title: str | None = None) -> Figure:
+    """Draw the class preview of a map over shaded relief, with legend, scale bar and north arrow.
+
+    Args:
+        stack: the mapped stack.
+        prepared: origin of the risk and class breaks.
+        report: report of the map, which holds the preview.
+        title: title; None for the name of the scene.
+    """
+    if title is None:
+        title = f"Landslide risk: {stack.tags.get('SCENE') or stack.path.stem}"
+    if prepared.index is not None and prepared.rain.given:
+        title += f"\n{prepared.rain.describe()}"
+    classes = report.preview
+    colours = ListedColormap([_colour(number) for number in (1, 2, 3)])
+    shown = colours(BoundaryNorm([0.5, 1.5, 2.5, 3.5], 3)(np.ma.masked_equal(classes, 0)))
+    if report.relief is not None and stack.pixel_size is not None and min(report.relief.shape) >= 2:
+        shown = shaded(shown, hillshade(report.relief, stack.pixel_size * report.step))
+    shown[classes == 0] = (0, 0, 0, 0)
+    figure, _ = framed_map(
+        [(shown, extent_of(stack))],
+        title=title,
+        crs=stack.crs,
+        legend=_legend(prepared, report),
+        legend_title="risk (share of area)" if report.dry is None else "risk (share of area; reference rain)",
+        footnote=prepared.source,
+    )
+    return figure
 
 
-def _each(comparison: Comparison, kind: str, ax: Axes, draw: Any) -> None:
-    for outcome in comparison.outcomes:
-        if outcome.cv == kind and outcome.status == OK:
-            place = list(risk_models()).index(outcome.model)
-            draw(ax, outcome, _COLOURS[place % len(_COLOURS)])
-    ax.legend(fontsize=8, loc="lower right" if ax.get_lines() else "best", framealpha=0.9)
+def _colour(number: int) -> tuple[float, float, float]:
+    red, green, blue = CLASS_COLOURS[number]
+    return red / 255, green / 255, blue / 255
 
 
-def _unit(ax: Axes, x: str, y: str, kind: str) -> None:
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 1)
-    ax.set_aspect("equal")
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    ax.set_title(f"{kind} cross-validation", fontsize=10)
-
-
-def _title(outcome: Outcome) -> str:
-    return risk_models()[outcome.model].title
+def _legend(prepared: Prepared, report: MapReport) -> list[Artist]:
+    breaks = prepared.breaks
+    spans = (f"≤ {breaks.low:.3g}", f"{breaks.low:.3g} - {breaks.high:.3g}", f"> {breaks.high:.3g}")
+    handles: list[Artist] = []
+    for number, (name, span, share) in enumerate(zip(CLASS_NAMES, spans, report.shares, strict=True), 1):
+        dry = "" if report.dry is None else f" ({report.dry[number - 1]:.1%})"
+        handles.append(legend_patch(_colour(number), f"{name}  ({span}): {share:.1%}{dry}"))
+    handles.reverse()
+    if report.pixels[0]:
+        handles.append(legend_patch(NOTHING, "no data"))
+    return handles

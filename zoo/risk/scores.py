@@ -1,27 +1,45 @@
-"""Figures of merit of probabilities against labels, of rows that a model has not seen."""
+"""Scores of held-out probabilities, their bootstrap intervals, and curves.
+
+AUC and PR-AUC are computed within each fold and averaged: each fold has its own model, and a probability of one model
+need not rank against that of another. The other scores use all held-out rows, as is usual for a mean of squares; the
+calibration error of a fold of seventy rows would be mostly noise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-Score: TypeAlias = Callable[[NDArray[Any], NDArray[np.float64]], float]
+from zoo.errors import ConfigError
 
 BINS = 10
+REPEATS = 300
+LEVEL = 0.95
 
-
-def accuracy(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Share of rows on the right side of a probability of 0.5."""
-    return float(np.mean((probability >= 0.5) == (labels == 1)))
+SCORES: Mapping[str, str] = MappingProxyType(
+    {
+        "accuracy": "accuracy",
+        "auc": "AUC",
+        "pr_auc": "PR-AUC",
+        "mse": "MSE",
+        "rmse": "RMSE",
+        "ece": "ECE",
+    }
+)
+"""Scores of Table 2 [P] and additional ones [O]: key in result files, and heading."""
 
 
 def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Area under the ROC curve: how often a landslide has the higher probability of a pair; ties count half."""
+    """Return the area under the ROC curve; ties count half.
+
+    Not scikit-learn's, because ``zoo risk calibrate`` works without it.
+    """
     truth = labels == 1
     positives = int(truth.sum())
     negatives = len(truth) - positives
@@ -31,37 +49,222 @@ def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def pr_auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Average precision: the sum of precision times the gain of recall down the ranking, ties taken together."""
-    truth = labels == 1
-    if not truth.any():
-        return float("nan")
-    order = np.argsort(-probability, kind="stable")
-    found = np.cumsum(truth[order])
-    last = np.flatnonzero(np.append(np.diff(probability[order]) != 0, True))
-    precision = found[last] / (last + 1)
-    recall = found[last] / found[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+class Judgement:
+    """Held-out probabilities of one model, sorted once, so that hundreds of bootstrap draws stay cheap.
+
+    Args:
+        labels: 0 and 1, (N,).
+        probability: 0..1, (N,), of models that were not fitted to the row.
+        fold: fold in which the row was held out, (N,); None for one fold.
+    """
+
+    def __init__(
+        self, labels: NDArray[np.int64], probability: NDArray[np.float64], fold: NDArray[np.int64] | None = None
+    ) -> None:
+        self.truth = (labels == 1).astype(np.float64)
+        self.probability = probability
+        self._right = ((probability >= 0.5) == (labels == 1)).astype(np.float64)
+        self._square = (probability - self.truth) ** 2
+        self._gap = self.truth - probability
+        self._bins = _bins(probability)
+        fold = np.zeros(len(labels), dtype=np.int64) if fold is None else fold
+        self._folds = []
+        for number in np.unique(fold):
+            rows = np.flatnonzero(fold == number)
+            rows = rows[np.argsort(probability[rows], kind="stable")]
+            tie = np.cumsum(np.append(0, np.diff(probability[rows]) > 0))
+            self._folds.append((rows, tie))
+
+    def fold_auc(self) -> list[float]:
+        """Return the AUC of each fold."""
+        ones = np.ones(len(self.truth))
+        return [self._ranking(rows, tie, ones)[0] for rows, tie in self._folds]
+
+    def scores(self, times: NDArray[np.float64] | None = None) -> dict[str, float]:
+        """Return the scores by the keys of :data:`SCORES`.
+
+        Args:
+            times: how often each row was drawn, (N,); None for once. Folds of which one label only was drawn are left
+                out of AUC and PR-AUC, which are NaN if no fold remains.
+        """
+        weight = np.ones(len(self.truth)) if times is None else times
+        total = float(weight.sum())
+        ranked = np.array([self._ranking(rows, tie, weight) for rows, tie in self._folds])
+        ranked = ranked[~np.isnan(ranked).any(axis=1)]
+        area, precision = ranked.mean(axis=0) if len(ranked) else (np.nan, np.nan)
+        square = float(weight @ self._square) / total
+        gaps = np.bincount(self._bins, weights=weight * self._gap, minlength=BINS)
+        return {
+            "accuracy": float(weight @ self._right) / total,
+            "auc": float(area),
+            "pr_auc": float(precision),
+            "mse": square,
+            "rmse": float(np.sqrt(square)),
+            "ece": float(np.abs(gaps).sum()) / total,
+        }
+
+    def _ranking(
+        self, rows: NDArray[np.int64], tie: NDArray[np.int64], weight: NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """Return AUC and average precision of one fold; ties are taken together."""
+        drawn = weight[rows]
+        positive = np.bincount(tie, weights=drawn * self.truth[rows])
+        negative = np.bincount(tie, weights=drawn) - positive
+        positives, negatives = float(positive.sum()), float(negative.sum())
+        if positives <= 0 or negatives <= 0:
+            return float("nan"), float("nan")
+        below = np.cumsum(negative) - negative / 2
+        found = np.cumsum(positive[::-1])
+        taken = found + np.cumsum(negative[::-1])
+        gained = positive[::-1]
+        used = gained > 0
+        precision = float(np.sum(gained[used] * found[used] / taken[used])) / positives
+        return float(positive @ below) / (positives * negatives), precision
 
 
-def mse(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Mean squared difference of probability and label: the Brier score."""
-    return float(np.mean((probability - (labels == 1)) ** 2))
+def block_bootstrap(
+    fit: Callable[[NDArray[np.float64]], Mapping[str, float] | None],
+    blocks: NDArray[Any] | None,
+    count: int,
+    *,
+    repeats: int,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Return percentile intervals of what ``fit`` returns, over draws of whole blocks with replacement.
+
+    Neighbouring rows repeat each other, so an interval over rows would be too narrow.
+
+    Args:
+        fit: maps how often each row was drawn, float64 (N,), to numbers by name; None for a draw that cannot be used.
+        blocks: block, region or event of each row, (N,); None to draw rows.
+        count: number of rows.
+        repeats: number of draws.
+        level: level of the interval.
+        seed: seed of the draws.
+
+    Returns:
+        (low, high) by name; empty if no draw could be used.
+
+    Raises:
+        ConfigError: if there are fewer than two blocks.
+    """
+    number = np.arange(count) if blocks is None else np.unique(blocks, return_inverse=True)[1].ravel()
+    total = int(number.max()) + 1
+    if total < 2:
+        raise ConfigError("one block has no bootstrap interval", hint="Use smaller blocks")
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        times = np.bincount(rng.integers(total, size=total), minlength=total).astype(np.float64)
+        for name, value in (fit(times[number]) or {}).items():
+            drawn.setdefault(name, []).append(value)
+    tail = (1 - level) / 2
+    return {
+        name: (float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))) for name, values in drawn.items()
+    }
 
 
-def rmse(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Square root of :func:`mse`."""
-    return float(np.sqrt(mse(labels, probability)))
+def intervals(
+    judged: Judgement, units: NDArray[Any] | None, *, repeats: int = REPEATS, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Return 95 % bootstrap intervals of every score.
+
+    Args:
+        judged: held-out probabilities of a model.
+        units: what is drawn, (N,), such as spatial blocks; None for rows.
+        repeats: number of draws.
+        seed: seed of the draws.
+
+    Returns:
+        (low, high) by score, widened to contain the score itself: draws repeat rows, which makes bins noisier, so a
+        calibration error near 0 lies below most of its draws.
+    """
+    drawn = block_bootstrap(
+        lambda times: _finite(judged.scores(times)), units, len(judged.truth), repeats=repeats, seed=seed
+    )
+    scores = judged.scores()
+    return {name: (min(low, scores[name]), max(high, scores[name])) for name, (low, high) in drawn.items()}
 
 
-def ece(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
-    """Expected calibration error over ten bins of equal width: mean |share of landslides - mean probability|."""
-    bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    gaps = np.bincount(bins, weights=(labels == 1) - probability, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+def paired_intervals(
+    one: Judgement, other: Judgement, units: NDArray[Any] | None, *, repeats: int = REPEATS, seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """Return the differences ``one - other`` of two models on the same rows and draws, with 95 % intervals.
+
+    Args:
+        one: a model.
+        other: the reference model.
+        units: see :func:`intervals`.
+        repeats: number of draws.
+        seed: seed of the draws.
+
+    Returns:
+        (difference, low, high) by score.
+    """
+
+    def difference(times: NDArray[np.float64] | None) -> Mapping[str, float]:
+        first, second = one.scores(times), other.scores(times)
+        return _finite({name: value - second[name] for name, value in first.items()})
+
+    spread = block_bootstrap(difference, units, len(one.truth), repeats=repeats, seed=seed)
+    return {name: (value, *spread[name]) for name, value in difference(None).items() if name in spread}
 
 
-SCORES: Mapping[str, Score] = MappingProxyType(
-    {"accuracy": accuracy, "auc": auc, "pr_auc": pr_auc, "mse": mse, "rmse": rmse, "ece": ece}
-)
-"""Figures of Table 2 [P] and those beside them [O], by the name in result files."""
+def rate_curve(
+    labels: NDArray[np.int64], probability: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the share of area, the highest risk first, and the share of landslides in it.
+
+    On training rows it is the success rate, on held-out rows the prediction rate (Chung and Fabbri 2003, Natural
+    Hazards 30, 451-472 [S]). All rows count as equal areas.
+
+    Args:
+        labels: 0 and 1, (N,), both present.
+        probability: (N,); equal ones are taken together.
+    """
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(labels, probability)
+    share = float(np.mean(labels == 1))
+    return np.asarray(false * (1 - share) + true * share), np.asarray(true)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Probabilities in ten bins of equal width, without the empty bins.
+
+    Attributes:
+        predicted: mean probability of each bin.
+        observed: share of landslides of each bin.
+        rows: number of rows of each bin.
+    """
+
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
+def reliability(labels: NDArray[np.int64], probability: NDArray[np.float64]) -> Reliability:
+    """Compare mean probability and share of landslides in the bins of the calibration error.
+
+    scikit-learn's ``calibration_curve`` does not return the number of rows and puts values on a bin edge elsewhere.
+
+    Args:
+        labels: 0 and 1, (N,).
+        probability: 0..1, (N,).
+    """
+    bins = _bins(probability)
+    rows = np.bincount(bins, minlength=BINS)
+    used = rows > 0
+    predicted = np.bincount(bins, weights=probability, minlength=BINS)[used] / rows[used]
+    observed = np.bincount(bins, weights=labels == 1, minlength=BINS)[used] / rows[used]
+    return Reliability(predicted, observed, rows[used])
+
+
+def _bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if np.isfinite(value)}

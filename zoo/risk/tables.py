@@ -1,32 +1,45 @@
-"""Tables of places with and without landslides: read, checked, and told what is doubtful about them."""
+"""Tables of places with and without landslides: reading, checks, and warnings about likely leakage."""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.risk.scores import auc
 
-MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0)
-"""Numbers that stand for "not measured" when no smaller number is near them; named whenever they are found."""
+MISSING_CODES: tuple[float, ...] = (-999.0, -9999.0, -99999.0, -32768.0, 999.0, 9999.0, 99999.0)
+"""Numbers that mean "not measured" where they are far from all other values; a note names each that is found."""
+
+FLOAT_NODATA = 1e30
+"""Larger absolute values are nodata of float rasters, such as -3.4e38 or 9.97e36 [O]."""
+
+MAX_XLSX_BYTES = 256 * 2**20
+"""Most bytes that an XLSX file may have unpacked; a million rows of ten columns have 200 MB."""
+
+MAX_XLSX_CELLS = 20_000_000
+MAX_EMPTY_ROWS = 10_000
+MAX_COLUMNS = 5_000
 
 _TRUE = {"1", "1.0", "true", "t", "yes", "y", "landslide", "presence"}
 _FALSE = {"0", "0.0", "false", "f", "no", "n", "none", "absence"}
-_FEW = 20
-"""A whole-number column with at most this many values, whose name says so, is a set of classes."""
+_MAX_CLASSES = 20
+"""A whole-number column with at most this many values and a name such as "litho" contains classes."""
 _HISTORY = re.compile(r"P_t-\d+")
 """Rain of so many steps ago; a step that was dry everywhere is still a step of the history."""
 _VECTOR = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
+_TEXT = {".csv", ".txt", ".tsv"}
 _CLASS_WORDS = (
     "litho",
     "geolog",
@@ -39,6 +52,11 @@ _CLASS_WORDS = (
     "class",
     "aspect_c",
 )
+_LATITUDE = re.compile(r"lat(itude)?|breite|.*[_ ]lat", re.IGNORECASE)
+_LONGITUDE = re.compile(r"lon(g|gitude)?|l[aä]nge|.*[_ ]lon", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+_PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -46,12 +64,12 @@ class RiskTable:
     """Places as rows, with features, a label and, where known, coordinates and groups.
 
     Attributes:
-        features: one column a feature; numbers are float64 with NaN where missing, classes are of category dtype.
+        features: one column per feature; numbers are float64 with NaN where missing, classes are of category dtype.
         labels: int64 (N,), 1 where there is a landslide.
-        coordinates: float64 (N, 2), x and y in metres; None when unknown.
-        groups: region or event of each row, (N,); None when unknown.
-        notes: what was found and decided while reading, in words.
-        doubts: what makes a result on this table doubtful, in words.
+        coordinates: float64 (N, 2), x and y in metres; None if unknown.
+        groups: region or event of each row, (N,); None if unknown.
+        notes: what was found and decided while reading, as sentences.
+        warnings: what makes results on this table doubtful, as sentences.
     """
 
     features: pd.DataFrame
@@ -59,7 +77,7 @@ class RiskTable:
     coordinates: NDArray[np.float64] | None = None
     groups: NDArray[Any] | None = None
     notes: tuple[str, ...] = field(default=())
-    doubts: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,113 +96,245 @@ def read_table(
     """Read a table of places.
 
     Args:
-        path: CSV, Parquet, XLSX, or any vector file of points or polygons (GeoPackage, Shapefile, GeoJSON).
+        path: CSV, Parquet, XLSX, or a vector file of points or polygons (GeoPackage, Shapefile, GeoJSON).
         label: column that says where a landslide is: 0 and 1, true and false, yes and no.
-        drop: columns that are no features.
-        coords: columns with x and y, metres or degrees; a vector file has them in its geometry.
+        drop: columns that are not features.
+        coords: columns with x and y (longitude and latitude), in metres or degrees; a vector file has its geometry.
         group: column with the region or event.
-        categorical: columns that hold classes; None for texts, and whole numbers under a name such as "litho".
-        missing: numbers that stand for a missing value.
+        categorical: columns with classes; None for texts, and for whole numbers under a name such as "litho".
+        missing: numbers that mean missing.
 
     Raises:
-        DataError: if the file is missing, damaged or empty, the label is not binary or has one class only, a column
-            holds infinities, or no feature is left.
-        UnknownNameError: for a column that does not exist, with the nearest names.
-        ConfigError: for a file of another kind.
+        DataError: if the file is missing, damaged or empty, the label is not binary or has one value only, a column
+            contains infinities or has the name of another, coordinates are swapped, or no feature is left.
+        UnknownNameError: if a column does not exist; the message has the nearest names.
+        ConfigError: if the file is of another kind.
     """
     path = Path(path)
-    frame, geometry = _load(path)
+    notes: list[str] = []
+    frame, geometry = _load(path, notes)
+    return make_table(
+        frame,
+        label,
+        drop=drop,
+        coords=coords,
+        group=group,
+        categorical=categorical,
+        missing=missing,
+        places=geometry,
+        where=path,
+        notes=notes,
+    )
+
+
+def make_table(
+    frame: pd.DataFrame,
+    label: str,
+    *,
+    drop: Sequence[str] = (),
+    coords: tuple[str, str] | None = None,
+    group: str | None = None,
+    categorical: Sequence[str] | None = None,
+    missing: Sequence[float] = MISSING_CODES,
+    places: NDArray[np.float64] | None = None,
+    where: object = "table",
+    notes: Sequence[str] = (),
+) -> RiskTable:
+    """Check a DataFrame and turn it into a table of places; see :func:`read_table`.
+
+    Args:
+        frame: one row per place.
+        label, drop, coords, group, categorical, missing: see :func:`read_table`.
+        places: x and y of each row in metres, (N, 2), if they are not columns.
+        where: file of the table, for messages.
+        notes: notes of the reader.
+    """
     if frame.empty:
-        raise DataError("holds no rows", where=path)
+        raise DataError("has no rows", where=where)
     columns = [str(column) for column in frame.columns]
-    frame.columns = pd.Index(columns)
-    repeated = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
-    if repeated:
-        raise DataError(f"two columns are named {repeated[0]!r}", where=path, hint="Rename one of them")
+    frame = frame.set_axis(pd.Index(columns), axis=1)
+    _check_names(columns, where)
     for name in (label, *drop, *(coords or ()), *([group] if group else ()), *(categorical or ())):
         if name not in columns:
-            raise UnknownNameError("column", name, columns, where=path)
-    notes: list[str] = []
-    labels, kept = _labels(frame[label], path, label, notes)
+            raise UnknownNameError("column", name, columns, where=where)
+    found = list(notes)
+    labels, kept = _labels(frame[label], where, label, found)
     frame = frame.loc[kept].reset_index(drop=True)
-    if geometry is not None:
-        geometry = geometry[kept]
-    coordinates = _coordinates(frame, coords, geometry, path, notes)
-    groups = None if group is None else _groups(frame[group], group, notes)
+    coordinates = None if places is None else places[kept]
+    if coords is not None:
+        coordinates = _coordinates(frame, coords, missing, where, found)
+    groups = None if group is None else _groups(frame[group], group, found)
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
-    features = _features(frame[[name for name in columns if name not in used]], categorical, missing, path, notes)
-    return RiskTable(features, labels, coordinates, groups, tuple(notes), tuple(_suspicious(features, labels)))
+    features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
+    return RiskTable(features, labels, coordinates, groups, tuple(found), tuple(_leakage_warnings(features, labels)))
 
 
-def _load(path: Path) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
+def _check_names(columns: Sequence[str], where: object) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise DataError(f"has {len(columns):,} columns, more than {MAX_COLUMNS:,}", where=where)
+    seen: dict[str, str] = {}
+    for name in columns:
+        if name.strip() in seen:
+            raise DataError(f"two columns are named {name.strip()!r}", where=where, hint="Rename one of them")
+        seen[name.strip()] = name
+
+
+def _load(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
     if not path.exists():
         raise DataError("there is no such file", where=path)
+    if path.is_dir():
+        raise DataError("is a folder, not a table", where=path)
     suffix = path.suffix.lower()
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": _read_text,
-        ".txt": _read_text,
-        ".parquet": pd.read_parquet,
-        ".xlsx": pd.read_excel,
-    }
-    if suffix not in readers and suffix not in _VECTOR:
-        raise ConfigError(
-            f"tables of kind {suffix or 'without a suffix'!r} cannot be read",
-            where=path,
-            hint="Use .csv, .parquet, .xlsx, .gpkg, .shp or .geojson",
-        )
     try:
-        return _load_vector(path) if suffix in _VECTOR else (readers[suffix](path), None)
+        if suffix in _TEXT:
+            return _read_text(path, notes), None
+        if suffix == ".parquet":
+            return pd.read_parquet(path), None
+        if suffix == ".xlsx":
+            return _read_xlsx(path), None
+        if suffix in _VECTOR:
+            from zoo.rasters.vectors import read_features
+
+            return read_features(path)
+    except ZooError:
+        raise
     except ImportError as error:
         raise ConfigError(
             f"reading it needs {error.name}", where=path, hint="Install it: pip install 'landslide-zoo[risk]'"
         ) from error
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except Exception as error:
+        # Readers of damaged files raise almost anything: KeyError, IndexError, csv.Error, errors of XML and of Arrow.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
             "cannot be read as a table: it is empty, truncated or not what its name says",
             where=path,
             hint=f"Save it again ({reason})",
         ) from error
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        head = file.readline()
-    # Excel writes semicolons wherever the comma is the decimal sign.
-    separator = max(",;\t|", key=head.count)
-    table: pd.DataFrame = pd.read_csv(
-        path, sep=separator, decimal="," if separator == ";" else ".", encoding="utf-8-sig"
+    raise ConfigError(
+        f"tables of type {suffix or 'without a suffix'!r} cannot be read",
+        where=path,
+        hint="Use .csv, .tsv, .parquet, .xlsx, .gpkg, .shp or .geojson",
     )
+
+
+def _read_text(path: Path, notes: list[str]) -> pd.DataFrame:
+    encoding = _encoding(path)
+    if encoding == "cp1252":
+        notes.append("the file is not UTF-8; it was read as Windows-1252 (Latin-1)")
+    with path.open(encoding=encoding, newline="", errors="replace") as file:
+        head = file.readline()
+        # Excel writes semicolons wherever the comma is the decimal sign.
+        separator = max(",;\t|", key=head.count)
+        file.seek(0)
+        # pandas renames a repeated column silently.
+        header = next(csv.reader(file, delimiter=separator), [])
+    _check_names([name for name in header if name.strip()], path)
+    table: pd.DataFrame = pd.read_csv(path, sep=separator, encoding=encoding, encoding_errors="replace")
+    return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
+
+
+def _encoding(path: Path) -> str:
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes: list[str]) -> pd.DataFrame:
+    converted = []
+    for name in table.columns:
+        texts = table[name].dropna()
+        if is_numeric_dtype(texts) or texts.empty:
+            continue
+        texts = texts.astype(str).str.strip()
+        commas = texts.str.fullmatch(_DECIMAL_COMMA)
+        if not commas.any() or (commas | texts.str.fullmatch(_PLAIN_NUMBER)).mean() < 0.5:
+            continue
+        # Excel writes semicolons where the comma is the decimal sign; other separators leave both meanings open.
+        if separator != ";" and texts[commas].str.fullmatch(_THOUSANDS).all():
+            raise DataError(
+                f"the comma in {texts[commas].iloc[0]!r} may be a decimal sign or group thousands",
+                where=f"{path}, column {str(name)!r}",
+                hint="Save the table with decimal points",
+            )
+        table[name] = table[name].astype(object).map(lambda text: str(text).strip().replace(",", "."), na_action="ignore")
+        converted.append(str(name))
+    if converted:
+        notes.append(f"commas were read as decimal signs in {', '.join(converted)}")
     return table
 
 
-def _load_vector(path: Path) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
-    from zoo.rasters.vectors import read_features
+def _read_xlsx(path: Path) -> pd.DataFrame:
+    """Read the first sheet; pandas would rename repeated columns, and unpack a bomb."""
+    from openpyxl import load_workbook
 
-    return read_features(path)
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(one.file_size for one in archive.infolist())
+    if unpacked > MAX_XLSX_BYTES:
+        raise DataError(
+            f"has {unpacked / 2**20:,.0f} MiB unpacked, more than {MAX_XLSX_BYTES // 2**20} MiB",
+            where=path,
+            hint="Save large tables as CSV or Parquet",
+        )
+    book = load_workbook(path, read_only=True, data_only=True)
+    try:
+        rows = list(_rows(book.worksheets[0], path))
+    finally:
+        book.close()
+    rows = [row for row in rows if any(cell is not None for cell in row)]
+    if not rows:
+        raise DataError("has no rows", where=path)
+    width = max(map(len, rows))
+    names = [
+        str(name) if name is not None else f"column {number}"
+        for number, name in enumerate([*rows[0], *[None] * (width - len(rows[0]))], 1)
+    ]
+    _check_names(names, path)
+    return pd.DataFrame([[*row, *[None] * (width - len(row))] for row in rows[1:]], columns=names)
 
 
-def _labels(values: pd.Series, path: Path, name: str, notes: list[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
+    # A sparse sheet of a few bytes can name its last row and column, and reading fills all cells before them.
+    sheet.reset_dimensions()
+    cells, empty = 0, 0
+    for row in sheet.iter_rows(values_only=True):
+        cells += len(row)
+        empty = 0 if any(cell is not None for cell in row) else empty + 1
+        if cells > MAX_XLSX_CELLS or empty > MAX_EMPTY_ROWS:
+            raise DataError(
+                f"has more than {MAX_XLSX_CELLS:,} cells or {MAX_EMPTY_ROWS:,} empty rows in a row",
+                where=path,
+                hint="Save large tables as CSV or Parquet",
+            )
+        yield row
+
+
+def _labels(
+    values: pd.Series, where: object, name: str, notes: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     words = values.astype(str).str.strip().str.lower()
     empty = (values.isna() | words.isin(["", "nan", "na"])).to_numpy()
     true, false = words.isin(_TRUE).to_numpy() & ~empty, words.isin(_FALSE).to_numpy() & ~empty
-    strange = ~(true | false | empty)
-    if strange.any():
-        row = int(np.flatnonzero(strange)[0])
+    other = ~(true | false | empty)
+    place = f"{where}, column {name!r}"
+    if other.any():
+        row = int(np.flatnonzero(other)[0])
         kinds = int(words[~empty].nunique())
         raise DataError(
             f"label {str(values.iloc[row])!r} in row {row + 1} is neither yes nor no; the column has {kinds} values",
-            where=f"{path}, column {name!r}",
+            where=place,
             hint="A label is 0 or 1, true or false, yes or no",
         )
     if empty.all():
-        raise DataError("no row has a label", where=f"{path}, column {name!r}", hint="A label is 0 or 1, yes or no")
+        raise DataError("no row has a label", where=place, hint="A label is 0 or 1, yes or no")
     if not true.any() or not false.any():
-        which = "landslide" if true.any() else "place without one"
+        which = "landslide" if true.any() else "place without a landslide"
         raise DataError(
-            f"every row is a {which}: nothing can be told apart",
-            where=f"{path}, column {name!r}",
-            hint="A table needs places with and without landslides",
+            f"every row is a {which}", where=place, hint="A table needs places with and places without landslides"
         )
     if empty.any():
         notes.append(f"{int(empty.sum())} rows without a label left out")
@@ -195,44 +345,59 @@ def _labels(values: pd.Series, path: Path, name: str, notes: list[str]) -> tuple
 def _groups(values: pd.Series, name: str, notes: list[str]) -> NDArray[Any]:
     unknown = int(values.isna().sum())
     if unknown:
-        notes.append(f"{unknown:,} rows without {name} are one group of their own")
+        notes.append(f"{unknown:,} rows without {name} form a group of their own")
     return np.asarray(values.astype(str))
 
 
 def _coordinates(
-    frame: pd.DataFrame,
-    coords: tuple[str, str] | None,
-    geometry: NDArray[np.float64] | None,
-    path: Path,
-    notes: list[str],
-) -> NDArray[np.float64] | None:
-    if coords is None:
-        return geometry
+    frame: pd.DataFrame, coords: tuple[str, str], missing: Sequence[float], where: object, notes: list[str]
+) -> NDArray[np.float64]:
     if coords[0] == coords[1]:
         raise ConfigError(f"x and y are both column {coords[0]!r}", where="option coords", hint="Write them as X,Y")
     columns = []
+    codes = [code for code in missing if abs(code) >= 9999 and code < 0]
     for name in coords:
         numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
-        bad = ~np.isfinite(numbers)
+        bad = ~np.isfinite(numbers) | np.isin(numbers, codes) | (np.abs(numbers) > FLOAT_NODATA)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise DataError(
-                f"coordinate {str(frame[name].iloc[row])!r} in row {row + 1} is no number",
-                where=f"{path}, column {name!r}",
-                hint="Leave such rows out, or give other columns with --coords",
+                f"coordinate {str(frame[name].iloc[row])!r} in row {row + 1} is not a number or means missing",
+                where=f"{where}, column {name!r}",
+                hint="Leave such rows out, or name other columns with --coords",
             )
         columns.append(numbers)
     x, y = columns
-    if np.abs(x).max() <= 180 and np.abs(y).max() <= 90:
-        # Equirectangular about the middle: within a region of some hundred kilometres it keeps distances to a percent.
-        notes.append(f"{coords[0]} and {coords[1]} are taken for degrees, and distances are computed in metres")
-        middle = np.radians((y.min() + y.max()) / 2)
-        x, y = np.radians(x) * np.cos(middle) * 6_371_009.0, np.radians(y) * 6_371_009.0
+    if max(np.abs(x).max(), np.abs(y).max()) > 180:
+        return np.column_stack([x, y])
+    named_swapped = bool(_LATITUDE.fullmatch(coords[0]) and _LONGITUDE.fullmatch(coords[1]))
+    if named_swapped or np.abs(y).max() > 90:
+        raise DataError(
+            f"{coords[0]} and {coords[1]} look like latitude and longitude, in this order",
+            where=where,
+            hint=f"Write longitude first: --coords {coords[1]},{coords[0]}",
+        )
+    notes.append(f"{coords[0]} and {coords[1]} are read as degrees; distances are in metres on the ground")
+    return metres_around(x, y)
+
+
+def metres_around(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return x and y in metres around the middle of places in degrees, float64 (N, 2).
+
+    The projection is azimuthal and equidistant (pyproj): distances within a region are true to a thousandth, also
+    across the antimeridian.
+    """
+    import pyproj
+
+    turned = np.exp(1j * np.radians(longitude)).mean()
+    middle = float(np.degrees(np.angle(turned))), float((latitude.min() + latitude.max()) / 2)
+    projection = pyproj.Proj(proj="aeqd", lon_0=middle[0], lat_0=middle[1], ellps="WGS84")
+    x, y = projection(longitude, latitude)
     return np.column_stack([x, y])
 
 
 def _features(
-    frame: pd.DataFrame, categorical: Sequence[str] | None, missing: Sequence[float], path: Path, notes: list[str]
+    frame: pd.DataFrame, categorical: Sequence[str] | None, missing: Sequence[float], where: object, notes: list[str]
 ) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name in frame.columns:
@@ -249,15 +414,15 @@ def _features(
         numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
         words = int((numbers.isna() & values.notna()).sum())
         if words:
-            notes.append(f"{name}: {words} values that are no numbers are missing ones")
-        numbers = _without_codes(name, numbers, missing, notes)
+            notes.append(f"{name}: {words} values that are not numbers were set to missing")
         infinite = np.isinf(numbers.to_numpy())
         if infinite.any():
             raise DataError(
-                f"holds an infinity in row {int(np.flatnonzero(infinite)[0]) + 1}",
-                where=f"{path}, column {name!r}",
-                hint="Mark missing values as empty, or leave the column out with --drop",
+                f"has an infinite value in row {int(np.flatnonzero(infinite)[0]) + 1}",
+                where=f"{where}, column {name!r}",
+                hint="Leave missing cells empty, or leave the column out with --drop",
             )
+        numbers = _without_codes(name, numbers, missing, notes)
         known = numbers.dropna()
         if known.empty or known.min() == known.max():
             if not known.empty and _HISTORY.fullmatch(name):
@@ -268,7 +433,7 @@ def _features(
             continue
         columns[name] = numbers
     if not columns:
-        raise DataError("no feature is left", where=path, hint="A feature is a column of numbers or classes that vary")
+        raise DataError("no feature is left", where=where, hint="A feature is a column of numbers or classes that vary")
     return pd.DataFrame(columns)
 
 
@@ -282,40 +447,76 @@ def _is_categorical(name: str, values: pd.Series, categorical: Sequence[str] | N
     known = values.dropna()
     whole = bool((known == known.round()).all())
     named = any(word in name.lower() for word in _CLASS_WORDS)
-    return whole and named and known.nunique() <= _FEW
+    return whole and named and known.nunique() <= _MAX_CLASSES
 
 
 def _classes(values: pd.Series, missing: Sequence[float]) -> Any:
     if is_numeric_dtype(values):
-        kept = values.where(~values.isin(list(missing)))
+        kept = values.where(~values.isin([code for code in missing if code < 0]))
         return kept.map(lambda value: f"{value:g}", na_action="ignore").astype("category")
     return values.map(lambda value: str(value).strip(), na_action="ignore").astype("category")
 
 
 def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], notes: list[str]) -> pd.Series:
-    for code in missing:
+    huge = numbers.abs() > FLOAT_NODATA
+    if huge.any():
+        notes.append(f"{name}: {int(huge.sum())} values of {numbers[huge].iloc[0]:.4g} (nodata) were set to missing")
+        numbers = numbers.where(~huge)
+    # The farthest code first: -999 is isolated only after -9999 is gone.
+    for code in sorted(missing, key=lambda value: -abs(value)):
         coded = numbers == code
         if not coded.any():
             continue
         others = numbers[~coded].dropna()
-        # A code is far from everything measured; -9999 among values down to -12,000 may be one of them.
-        if not others.empty and others.min() <= code <= others.max():
-            notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, since others lie on both sides")
+        if not others.empty and not _isolated(code, others):
+            if code < 0 and others.min() < code < others.max():
+                notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, because others lie on both sides")
             continue
-        notes.append(f"{name}: {int(coded.sum())} values of {code:g} are missing ones")
+        notes.append(f"{name}: {int(coded.sum())} values of {code:g} were set to missing")
         numbers = numbers.where(~coded)
     return numbers
 
 
-def _suspicious(features: pd.DataFrame, labels: NDArray[np.int64]) -> list[str]:
-    from zoo.risk.leakage import single_feature_auc
+def _isolated(code: float, others: pd.Series) -> bool:
+    """Whether a code lies outside the other values; a short or positive one must be farther away than their range."""
+    low, high = float(others.min()), float(others.max())
+    if low <= code <= high:
+        return False
+    if code <= -9999:
+        return True
+    return max(low - code, code - high) > high - low
 
-    doubts = []
+
+def single_feature_auc(values: pd.Series, labels: NDArray[Any]) -> float:
+    """Return the AUC of one feature alone, 0.5..1, whichever direction it points.
+
+    Classes are ranked by their own share of landslides, which favours classes with few rows; a column with as many
+    classes as rows therefore stands out too, as it should.
+
+    Args:
+        values: numbers or classes, (N,); missing ones form a class of their own, as their absence may reveal as much.
+        labels: 0 and 1, (N,), both present.
+    """
+    truth = np.asarray(labels) == 1
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        # Code -1 is a missing class.
+        codes = values.cat.codes.to_numpy().astype(np.int64) + 1
+        scores = np.bincount(codes, weights=truth)[codes] / np.bincount(codes)[codes]
+    else:
+        numbers = values.to_numpy(dtype=np.float64)
+        low = np.nanmin(numbers) if np.isfinite(numbers).any() else 0.0
+        scores = np.where(np.isnan(numbers), low - 1.0, numbers)
+    area = auc(truth.astype(np.int64), scores)
+    return max(area, 1 - area)
+
+
+def _leakage_warnings(features: pd.DataFrame, labels: NDArray[np.int64]) -> list[str]:
+    warnings = []
     for name in features.columns:
-        auc = single_feature_auc(features[name], labels)
-        if auc >= 0.98:
-            doubts.append(
-                f"{name} alone tells landslides from the rest (AUC {auc:.3f}): it may have been measured on them. "
-                f"Leave it out with --drop {name} unless it is known before a landslide"
+        area = single_feature_auc(features[name], labels)
+        if area >= 0.98:
+            warnings.append(
+                f"{name} alone separates landslides from other places (AUC {area:.3f}). It may have been measured on "
+                f"the landslides; leave it out with --drop {name} unless it is known before a landslide"
             )
-    return doubts
+    return warnings

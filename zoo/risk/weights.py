@@ -1,8 +1,8 @@
-"""Weights of the landslide risk index: of experts, of rank correlation, of logistic regression."""
+"""Parameters of the risk index fitted to landslides: weights of features, and exponents of the rainfall factor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.physics import PAPER_WEIGHTS, FeatureRange
-from zoo.risk.blocks import REPEATS, block_bootstrap
+from zoo.physics import PAPER_WEIGHTS, FeatureRange, RainParameters
 from zoo.risk.logistic import RIDGE, LogisticFit, fit_logistic
+from zoo.risk.scores import block_bootstrap
 
 Features = Mapping[str, npt.ArrayLike]
 Scaler = Literal["percentiles", "minmax"]
@@ -25,25 +25,31 @@ METHODS: tuple[str, ...] = ("logistic", "spearman", "expert")
 PAPER_SIGNS: Mapping[str, int] = MappingProxyType(
     {name: 1 if weight > 0 else -1 for name, weight in PAPER_WEIGHTS.items()}
 )
-"""Signs of Table 1 [P]: what experts know of the direction in which each feature works."""
+"""Signs of Table 1 [P]: the direction in which experts expect each feature to work."""
 
+REPEATS = 200
 BOOTSTRAP_ROWS = 20_000
-"""Rows that a bootstrap works on [O]: intervals come from how blocks differ, which more rows of it do not change."""
+"""Rows of the bootstrap [O]: intervals come from the differences between blocks, which more rows do not change."""
+
+REFERENCE_DURATION = 1.0
+"""Reference duration D0 in days, fixed [O]: data determine only P0^alpha D0^beta."""
+
+_NO_DIRECTION = "Allow free signs (--signs free), and check that inventory and stack belong together"
 
 
 @dataclass(frozen=True)
 class FittedWeights:
-    """Weights and how sure they are.
+    """Weights with their intervals.
 
     Attributes:
-        weights: by feature; the sum of their sizes is 1.
-        ranges: by feature, in its unit, with which features are scaled to 0-1.
+        weights: by feature; absolute values sum to 1.
+        ranges: by feature, in its unit; they scale features to 0-1.
         method: one of :data:`METHODS`.
-        intervals: 95 % block-bootstrap interval by feature; empty for an expert's weights.
-        intercept: a of logit = a + b S for the rows fitted on, S being the weighted sum.
+        intercept: a of logit = a + b S for the fitted rows, S being the weighted sum.
         slope: b of the same.
-        against: what the data say of features whose sign was held against them, by feature: rank correlation, or
-            coefficient of a regression without constraints.
+        intervals: 95 % block-bootstrap interval by feature; empty for expert weights.
+        contradicted: features whose sign contradicts the data and whose weight is therefore 0, with the rank
+            correlation, or the coefficient of an unconstrained regression.
     """
 
     weights: Mapping[str, float]
@@ -52,35 +58,56 @@ class FittedWeights:
     intercept: float
     slope: float
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    against: Mapping[str, float] = field(default_factory=dict)
+    contradicted: Mapping[str, float] = field(default_factory=dict)
 
-    def sum_of(self, features: Features) -> NDArray[np.float64]:
-        """The weighted sum S of rows, (N,)."""
+    def weighted_sum(self, features: Features) -> NDArray[np.float64]:
+        """Return the weighted sum S of rows, (N,)."""
         weights = np.array([self.weights[name] for name in self.ranges])
         return np.asarray(_scaled(features, self.ranges) @ weights)
 
 
-def ranges_of(features: Features, scaler: Scaler = "percentiles") -> dict[str, FeatureRange]:
-    """Give the range with which each feature is scaled.
+@dataclass(frozen=True)
+class RainFit:
+    """logit = ``intercept`` + ``slope`` S + ln R_m, and the parameters of R_m.
+
+    The gain g of ln R_m is 1, because alpha and beta already carry it.
+
+    Attributes:
+        parameters: P0, D0, alpha and beta.
+        intercept: log-odds at S = 0 under the reference rain, among the fitted rows.
+        slope: log-odds per unit of the weighted sum S, >= 0.
+        intervals: 95 % block-bootstrap intervals of "alpha", "beta" and "intensity".
+        notes: what the data do not determine, as sentences.
+    """
+
+    parameters: RainParameters
+    intercept: float
+    slope: float
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def fit_ranges(features: Features, scaler: Scaler = "percentiles") -> dict[str, FeatureRange]:
+    """Return the range that scales each feature to 0-1.
 
     Args:
         features: values by name, (N,) each, without NaN.
-        scaler: "percentiles" for the 0.5 and 99.5 percentile, which one wrong pixel does not move; "minmax".
+        scaler: "percentiles" for the 0.5 and 99.5 percentile, which a few wrong pixels do not move; "minmax".
 
     Raises:
-        DataError: for a feature that is the same in all rows, or has values that are not finite.
+        DataError: if a feature is constant, or has values that are not finite.
     """
     ranges = {}
     for name, values in features.items():
         array = np.asarray(values, dtype=np.float64)
         if not array.size or not np.isfinite(array).all():
-            raise DataError("has no value, or values that are not finite", where=name)
+            raise DataError("has no values, or values that are not finite", where=name)
         low, high = (
             (array.min(), array.max()) if scaler == "minmax" else np.percentile(array, (0.5, 99.5), method="linear")
         )
         if not low < high:
             raise DataError(
-                f"is {low:.6g} in (almost) every row, so it says nothing",
+                f"is {low:.6g} in (almost) every row, so it carries no information",
                 where=name,
                 hint="Leave it out of the table or stack",
             )
@@ -88,31 +115,31 @@ def ranges_of(features: Features, scaler: Scaler = "percentiles") -> dict[str, F
     return ranges
 
 
-def from_expert(
+def weights_from_expert(
     features: Features,
     labels: NDArray[np.int64],
     ranges: Mapping[str, FeatureRange],
     weights: Mapping[str, float] = PAPER_WEIGHTS,
 ) -> FittedWeights:
-    """Take an expert's weights for the features that there are, brought to a sum of sizes of 1.
+    """Return expert weights of the given features, scaled so that absolute values sum to 1.
 
     Args:
         features: values by name, (N,) each.
-        labels: 0 and 1, (N,), on which intercept and slope are fitted.
-        ranges: of every feature.
+        labels: 0 and 1, (N,), to which intercept and slope are fitted.
+        ranges: range of every feature.
         weights: by feature; Table 1 by default.
 
     Raises:
-        UnknownNameError: for a feature that the expert has no weight for.
+        UnknownNameError: if a feature has no expert weight.
     """
     for name in ranges:
         if name not in weights:
-            raise UnknownNameError("feature of an expert's weights", name, weights)
+            raise UnknownNameError("feature of the expert weights", name, weights)
     chosen = _normalised(np.array([weights[name] for name in ranges]))
-    return _finish(chosen, features, labels, ranges, "expert")
+    return _with_line(chosen, features, labels, ranges, "expert")
 
 
-def from_spearman(
+def weights_from_spearman(
     features: Features,
     labels: NDArray[np.int64],
     ranges: Mapping[str, FeatureRange],
@@ -122,16 +149,16 @@ def from_spearman(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> FittedWeights:
-    """Take weights in proportion to Spearman's rank correlation with the label (section 3.1 [P]).
+    """Return weights in proportion to Spearman's rank correlation with the label (section 3.1 [P]).
 
     Args:
         features: values by name, (N,) each.
         labels: 0 and 1, (N,).
-        ranges: of every feature.
-        signs: direction by feature; a correlation against it weighs 0. None to let the data speak.
+        ranges: range of every feature.
+        signs: direction by feature; a correlation against it gets weight 0. None for free signs.
         blocks: block of each row, for intervals; None for rows.
         repeats: draws of the bootstrap; 0 for no intervals.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         DataError: if all labels are the same, or no feature correlates in its direction.
@@ -143,11 +170,8 @@ def from_spearman(
     free = _rank_correlation(ranks, labels, np.ones(len(labels)))
     held = np.where(direction * free < 0, 0.0, free)
     if not held.any():
-        raise DataError(
-            "no feature goes with landslides in the direction that it should",
-            hint="Let the data speak with free signs, and look at whether inventory and stack belong together",
-        )
-    rows = _thinned(len(labels), seed)
+        raise DataError("no feature is related to landslides in its expected direction", hint=_NO_DIRECTION)
+    rows = _thin(len(labels), seed)
     part, part_labels = ranks[rows], labels[rows]
 
     def fit(times: NDArray[np.float64]) -> dict[str, float] | None:
@@ -157,12 +181,12 @@ def from_spearman(
         drawn = np.where(direction * drawn < 0, 0.0, drawn)
         return dict(zip(names, _normalised(drawn), strict=True)) if drawn.any() else None
 
+    contradicted = {name: float(value) for name, value, kept in zip(names, free, held, strict=True) if kept != value}
     intervals = _intervals(fit, blocks, rows, repeats, seed)
-    against = {name: float(value) for name, value, kept in zip(names, free, held, strict=True) if kept != value}
-    return _finish(_normalised(held), features, labels, ranges, "spearman", intervals, against)
+    return _with_line(_normalised(held), features, labels, ranges, "spearman", intervals, contradicted)
 
 
-def from_logistic(
+def weights_from_logistic(
     features: Features,
     labels: NDArray[np.int64],
     ranges: Mapping[str, FeatureRange],
@@ -173,23 +197,23 @@ def from_logistic(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> FittedWeights:
-    """Take weights in proportion to the coefficients of a logistic regression on features scaled to 0-1 [O].
+    """Return weights in proportion to the coefficients of a logistic regression on features scaled to 0-1 [O].
 
     Args:
         features: values by name, (N,) each.
         labels: 0 and 1, (N,).
-        ranges: of every feature.
-        signs: direction by feature, a bound on its coefficient; None to let the data speak.
+        ranges: range of every feature.
+        signs: direction by feature, which bounds its coefficient; None for free signs.
         blocks: block of each row, for intervals; None for rows.
         ridge: see :func:`zoo.risk.logistic.fit_logistic`.
         repeats: draws of the bootstrap; 0 for no intervals.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        weights with the sum of their sizes 1, ``slope`` being that sum before.
+        Weights whose absolute values sum to 1; ``slope`` is their sum before.
 
     Raises:
-        DataError: if all labels are the same, or every coefficient is held at 0.
+        DataError: if all labels are the same, or every coefficient is bounded to 0.
     """
     _check_labels(labels)
     names = list(ranges)
@@ -198,19 +222,16 @@ def from_logistic(
     found = fit_logistic(x, labels, signs=direction.tolist(), ridge=ridge)
     size = float(np.abs(found.coefficients).sum())
     if size < 1e-9:
-        raise DataError(
-            "no feature goes with landslides in the direction that it should",
-            hint="Let the data speak with free signs, and look at whether inventory and stack belong together",
-        )
-    against = {}
+        raise DataError("no feature is related to landslides in its expected direction", hint=_NO_DIRECTION)
+    contradicted = {}
     if direction.any():
         free = fit_logistic(x, labels, ridge=ridge, start=found)
-        against = {
+        contradicted = {
             name: float(value)
             for name, value, sign in zip(names, free.coefficients, direction, strict=True)
             if value * sign < 0
         }
-    rows = _thinned(len(labels), seed)
+    rows = _thin(len(labels), seed)
     part, part_labels = x[rows], labels[rows]
 
     def fit(times: NDArray[np.float64]) -> dict[str, float] | None:
@@ -229,7 +250,7 @@ def from_logistic(
         intercept=found.intercept,
         slope=size,
         intervals=_intervals(fit, blocks, rows, repeats, seed),
-        against=against,
+        contradicted=contradicted,
     )
 
 
@@ -244,30 +265,116 @@ def fit_weights(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> FittedWeights:
-    """Fit by the name of a method; see the functions above.
+    """Fit weights by the name of a method; see the functions above.
 
     Raises:
-        UnknownNameError: for a method that does not exist.
+        UnknownNameError: if the method does not exist.
     """
     if method == "expert":
-        return from_expert(features, labels, ranges)
+        return weights_from_expert(features, labels, ranges)
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
-    chosen = from_logistic if method == "logistic" else from_spearman
+    chosen = weights_from_logistic if method == "logistic" else weights_from_spearman
     return chosen(features, labels, ranges, signs=signs, blocks=blocks, repeats=repeats, seed=seed)
 
 
-def _finish(
+def fit_rain(
+    intensity: npt.ArrayLike,
+    duration: npt.ArrayLike,
+    weighted_sum: npt.ArrayLike,
+    labels: NDArray[np.int64],
+    *,
+    blocks: NDArray[Any] | None = None,
+    repeats: int = REPEATS,
+    ridge: float = RIDGE,
+    seed: int = 0,
+) -> RainFit:
+    """Fit alpha, beta and P0 by maximum likelihood of logit = a + b S + g ln R_m, with alpha, beta and b >= 0.
+
+    Written out, the logit is (a - g alpha ln P0 - g beta ln D0) + b S + g alpha ln P + g beta ln D. Data determine the
+    four numbers of that line and no more, so three conventions [O] are needed:
+
+    - g = 1: only g alpha and g beta are determined; alpha and beta are log-odds per unit of ln P and ln D.
+    - D0 = 1 day: P0 and D0 enter as one product.
+    - P0 is the intensity of a one-day rain at which a place with the average S of the rows has even odds (0.5) if
+      landslides and other places are equally many. R_m = 1 is then an intensity-duration threshold. P0 and the intercept
+      offset each other: another P0 changes neither the fit nor the map of a log-additive index.
+
+    Args:
+        intensity: P in mm/h, above 0, (N,).
+        duration: D in days, above 0, (N,).
+        weighted_sum: S of :meth:`FittedWeights.weighted_sum`, (N,).
+        labels: 0 and 1, (N,), under several rains.
+        blocks: event or spatial block of each row, for intervals; None for rows.
+        repeats: draws of the bootstrap; 0 for no intervals.
+        ridge: penalty; see :func:`zoo.risk.logistic.fit_logistic`.
+        seed: seed of the bootstrap.
+
+    Raises:
+        DataError: if rain is not positive and finite, is the same in all rows, is not related to landslides, or all
+            labels are the same.
+    """
+    p, d, s = (np.asarray(values, dtype=np.float64) for values in (intensity, duration, weighted_sum))
+    for what, values in (("intensity", p), ("duration", d)):
+        if not (np.isfinite(values).all() and (values > 0).all()):
+            raise DataError(f"rain {what} has values that are not positive numbers", hint="Leave dry rows out")
+    x = np.column_stack([s, np.log(p), np.log(d / REFERENCE_DURATION)])
+    if not np.ptp(x[:, 1:], axis=0).any():
+        raise DataError(
+            "the rain is the same in all rows, so its effect cannot be estimated",
+            hint="Give rows of several events, or keep a preset",
+        )
+    # A constant column would do the work of the intercept.
+    x[:, 1:][:, np.ptp(x[:, 1:], axis=0) == 0] = 0.0
+    found = fit_logistic(x, labels, signs=[1, 1, 1], ridge=ridge)
+    notes = []
+    for what, values, exponent in (("intensity", p, found.coefficients[1]), ("duration", d, found.coefficients[2])):
+        if not np.ptp(values):
+            notes.append(f"the {what} is the same in all rows, so its exponent is set to 0")
+        elif exponent <= 0:
+            notes.append(f"landslides do not increase with {what} here, so its exponent is set to 0")
+    if not found.coefficients[1] > 0:
+        raise DataError(
+            "landslides do not increase with rain intensity in these rows, so there is no reference intensity",
+            hint="Check units (mm/h, days) and dates, or keep a preset",
+        )
+    parameters, intercept = _rain_parameters(found, float(x[:, 0].mean()), float(np.mean(labels)))
+
+    def refit(times: NDArray[np.float64]) -> dict[str, float] | None:
+        try:
+            drawn = fit_logistic(x, labels, signs=[1, 1, 1], weight=times, ridge=ridge, start=found)
+        except DataError:
+            return None
+        if not drawn.coefficients[1] > 0:
+            return None
+        named, _ = _rain_parameters(drawn, float(times @ s / times.sum()), float(times @ labels / times.sum()))
+        return {"alpha": named.alpha, "beta": named.beta, "intensity": named.intensity}
+
+    intervals = block_bootstrap(refit, blocks, len(labels), repeats=repeats, seed=seed) if repeats else {}
+    return RainFit(parameters, intercept, float(found.coefficients[0]), intervals, tuple(notes))
+
+
+def _rain_parameters(found: LogisticFit, mean_sum: float, share: float) -> tuple[RainParameters, float]:
+    """Return the parameters and the intercept a by the conventions of :func:`fit_rain`."""
+    slope, alpha, beta = (float(value) for value in found.coefficients)
+    # Even odds in a balanced sample are the sample's own odds in an unbalanced one.
+    intercept = float(np.log(share / (1 - share))) - slope * mean_sum
+    # A reference beyond any rain on Earth means "not determined" and must not overflow.
+    logarithm = float(np.clip((intercept - found.intercept) / alpha, -50.0, 50.0))
+    return RainParameters(float(np.exp(logarithm)), REFERENCE_DURATION, alpha, beta), intercept
+
+
+def _with_line(
     weights: NDArray[np.float64],
     features: Features,
     labels: NDArray[np.int64],
     ranges: Mapping[str, FeatureRange],
     method: str,
     intervals: Mapping[str, tuple[float, float]] | None = None,
-    against: Mapping[str, float] | None = None,
+    contradicted: Mapping[str, float] | None = None,
 ) -> FittedWeights:
-    """With intercept and slope of a regression on the weighted sum alone."""
-    line: LogisticFit = fit_logistic((_scaled(features, ranges) @ weights)[:, None], labels, signs=[1])
+    """Add intercept and slope of a regression on the weighted sum alone."""
+    line = fit_logistic((_scaled(features, ranges) @ weights)[:, None], labels, signs=[1])
     return FittedWeights(
         weights=dict(zip(ranges, weights.tolist(), strict=True)),
         ranges=dict(ranges),
@@ -275,7 +382,7 @@ def _finish(
         intercept=line.intercept,
         slope=float(line.coefficients[0]),
         intervals=intervals or {},
-        against=against or {},
+        contradicted=contradicted or {},
     )
 
 
@@ -290,23 +397,27 @@ def _directions(names: list[str], signs: Mapping[str, int] | None) -> NDArray[np
     if signs is None:
         return np.zeros(len(names), dtype=np.int64)
     if any(sign not in (-1, 0, 1) for sign in signs.values()):
-        raise ConfigError(f"signs {dict(signs)}", hint="Each is -1, 0 (free) or 1")
+        raise ConfigError(f"signs {dict(signs)}", hint="Each sign is -1, 0 (free) or 1")
     return np.array([signs.get(name, 0) for name in names], dtype=np.int64)
 
 
 def _normalised(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Adding 0 turns the -0.0 of a coefficient held at its bound into 0.0.
+    # Adding 0 turns the -0.0 of a coefficient at its bound into 0.0.
     return np.asarray(weights / np.abs(weights).sum() + 0.0)
 
 
-def _thinned(count: int, seed: int) -> NDArray[np.int64]:
+def _thin(count: int, seed: int) -> NDArray[np.int64]:
     if count <= BOOTSTRAP_ROWS:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, BOOTSTRAP_ROWS, replace=False))
 
 
 def _intervals(
-    fit: Any, blocks: NDArray[Any] | None, rows: NDArray[np.int64], repeats: int, seed: int
+    fit: Callable[[NDArray[np.float64]], Mapping[str, float] | None],
+    blocks: NDArray[Any] | None,
+    rows: NDArray[np.int64],
+    repeats: int,
+    seed: int,
 ) -> dict[str, tuple[float, float]]:
     if not repeats:
         return {}
@@ -320,9 +431,10 @@ def _dense_ranks(columns: NDArray[np.float64]) -> NDArray[np.int64]:
 def _rank_correlation(
     ranks: NDArray[np.int64], labels: NDArray[np.int64], times: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Spearman's correlation of each column of dense ranks with a binary label, rows counting ``times``.
+    """Return Spearman's correlation of each column of dense ranks with a binary label, rows counting ``times``.
 
-    Ranks of a binary label are a linear function of it, so that they correlate alike.
+    The ranks of a binary label are a linear function of it, so both have the same correlation. scipy's ``spearmanr``
+    takes no weights.
     """
     total = times.sum()
     label = labels - times @ labels / total
@@ -338,4 +450,4 @@ def _rank_correlation(
 
 def _check_labels(labels: NDArray[np.int64]) -> None:
     if set(np.unique(labels)) != {0, 1}:
-        raise DataError("labels are not of two kinds, 0 and 1", hint="Places with and without landslides are needed")
+        raise DataError("all rows have the same label", hint="Places with and without landslides are needed")

@@ -9,12 +9,11 @@ import click
 
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import progress
-from zoo.cli.risk.options import numbers, rain_option
+from zoo.cli.risk import numbers, parse_breaks, parse_rain
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.physics import RainParameters
-    from zoo.risk.calibration import Calibration, CalibrationOptions
+    from zoo.risk import Calibration
 
 
 @click.command(short_help="Fit weights and classes of the index to a stack and an inventory.")
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
 @click.option(
     "--inventory", required=True, type=click.Path(path_type=Path), help="Landslides: GeoPackage, Shapefile, GeoJSON."
 )
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="The weights, a JSON file.")
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Weights, a JSON file.")
 @click.option(
     "--method",
     type=click.Choice(["logistic", "spearman", "expert"]),
     default="logistic",
     show_default=True,
-    help="Where the weights come from; expert is Table 1.",
+    help="Origin of the weights; expert is Table 1.",
 )
 @click.option(
     "--form",
@@ -42,14 +41,14 @@ if TYPE_CHECKING:
     type=click.Choice(["paper", "free"]),
     default="paper",
     show_default=True,
-    help="Keep the directions of Table 1, or let the data speak.",
+    help="Keep the signs of Table 1, or allow any sign.",
 )
 @click.option(
     "--rain",
     metavar="P,D|FILE",
-    help="Rain before the landslides: mm/h and days, or a raster to fit R_m to.",
+    help="Rain before the landslides: mm/h and days, or a raster to which R_m is fitted.",
 )
-@click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity alone.")
+@click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity only.")
 @click.option(
     "--preset",
     default="paper",
@@ -58,27 +57,27 @@ if TYPE_CHECKING:
     help="Rain parameters: paper, caine, guzzetti-global; or a threshold I = A D^-B of mm/h and hours.",
 )
 @click.option(
-    "--annual-rain", type=float, metavar="MM", help="Mean annual rain, for a threshold A,B that was normalised by it."
+    "--annual-rain", type=float, metavar="MM", help="Mean annual rain, for a threshold A,B that is normalised by it."
 )
-@click.option(
-    "--classes", default="jenks", show_default=True, metavar="jenks|quantile|A,B", help="Where low and medium end."
-)
+@click.option("--classes", default="jenks", show_default=True, metavar="jenks|quantile|A,B", help="Class breaks.")
 @click.option(
     "--scaler",
     type=click.Choice(["percentiles", "minmax"]),
     default="percentiles",
     show_default=True,
-    help="What scales features to 0-1: 0.5 and 99.5 percentiles, or the extremes.",
+    help="Scale features to 0-1 with their 0.5 and 99.5 percentiles, or their extremes.",
 )
-@click.option("--samples", "most", type=int, default=200_000, show_default=True, help="Pixels of each kind to draw.")
-@click.option("--block", type=float, metavar="METRES", help="Side of spatial blocks; else by the region's size.")
+@click.option("--samples", type=int, default=200_000, show_default=True, help="Pixels of each kind to draw.")
+@click.option(
+    "--block", type=float, metavar="METRES", help="Side of spatial blocks.  [default: a share of the region]"
+)
 @click.option("--repeats", type=click.IntRange(0), default=200, show_default=True, help="Draws of the bootstrap.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
-@click.option("--layer", metavar="NAME", help="Layer of the inventory, when it has several.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--layer", metavar="NAME", help="Layer of the inventory, if it has several.")
 @click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
-@click.option("--buffer", type=float, metavar="METRES", help="Radius by which points and lines become areas.")
+@click.option("--buffer", type=float, metavar="METRES", help="Radius that turns points and lines into areas.")
 @click.option("--curve", type=click.Path(path_type=Path), help="Write the success-rate curve to this CSV.")
-@click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, overwrite: bool, **given: Any) -> None:
     """Fit weights, scaling, rain and classes of the landslide risk index.
 
@@ -88,53 +87,39 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
     zoo risk calibrate stack.tif --inventory slides.gpkg --rain rain.tif --form log-additive --out weights.json
     zoo risk map stack.tif --weights weights.json --rain 12,2 --out risk.tif --classes-out classes.tif
 
-    Features are the bands SMI, NDBI, NDVI, NDWI, slope and DEM that the stack has. The JSON holds everything that
-    another region needs, and `zoo stack --weights` reads it too. Prints weights with 95 % intervals over spatial
-    blocks, AUC in blocks not fitted on, and what each class holds. Exit code 0: done; 2: bad input.
+    Features are the bands SMI, NDBI, NDVI, NDWI, slope and DEM of the stack. The JSON holds everything that another
+    region needs, and `zoo stack --weights` reads it too. Prints weights with 95 % intervals over spatial blocks, the
+    AUC of held-out blocks, and the shares of the classes. Exit code 0: done; 2: bad input.
     """
+    import zoo.risk
+    from zoo.physics.rain import threshold_rain
     from zoo.rasters.cog import check_output
-    from zoo.rasters.reading import gdal_threads
-    from zoo.rasters.stacks import Stack
-    from zoo.risk.calibration import calibrate as run
+    from zoo.risk.weights import PAPER_SIGNS
 
     check_output(target, (stack, inventory), overwrite=overwrite)
     if curve is not None:
         if curve.absolute() == target.absolute():
-            raise ConfigError("--curve and --out have one name", where=curve, hint="Name a file for each")
+            raise ConfigError("--curve and --out have the same name", where=curve, hint="Give each its own file")
         check_output(curve, (stack, inventory, target), overwrite=overwrite)
-    options = _options(given)
-    with gdal_threads(stack), Stack(stack) as opened, progress("drawing pixels") as show:
-        found = run(opened, inventory, options, show)
-    found.index.save(target)
-    if curve is not None:
-        _write_curve(found, curve)
-    _print(found, target)
-
-
-def _options(given: dict[str, Any]) -> CalibrationOptions:
-    from zoo.physics.rain import threshold_rain
-    from zoo.risk.calibration import CalibrationOptions
-    from zoo.risk.weights import PAPER_SIGNS
-
-    rain, rain_file = rain_option(given.pop("rain"))
-    duration = given.pop("duration")
-    if duration is not None and rain_file is None:
-        raise ConfigError("--duration goes with a raster of rain", hint="Write numbers as --rain 12,2 (mm/h, days)")
-    preset: str | RainParameters = given.pop("preset")
-    annual = given.pop("annual_rain")
-    if isinstance(preset, str) and "," in preset:
+    preset, annual = given.pop("preset"), given.pop("annual_rain")
+    if "," in preset:
         scale, exponent = numbers(preset, "--preset", "14.82,0.39", 2)
         preset = threshold_rain(scale, exponent, annual)
     elif annual is not None:
         raise ConfigError("--annual-rain goes with a threshold", hint="Write it as --preset A,B")
-    classes: str | tuple[float, float] = given.pop("classes")
-    if isinstance(classes, str) and classes not in ("jenks", "quantile"):
-        low, high = numbers(classes, "--classes", "jenks, quantile or 0.5,0.6", 2)
-        classes = (low, high)
-    signs = PAPER_SIGNS if given.pop("signs") == "paper" else None
-    return CalibrationOptions(
-        **given, preset=preset, classes=classes, signs=signs, rain=rain, rain_file=rain_file, rain_duration=duration
-    )
+    options = {
+        **given,
+        "preset": preset,
+        "rain": parse_rain(given["rain"]),
+        "classes": parse_breaks(given["classes"], ("jenks", "quantile")),
+        "signs": PAPER_SIGNS if given["signs"] == "paper" else None,
+    }
+    with progress("drawing pixels") as show:
+        found = zoo.risk.calibrate(stack, inventory, **options, progress=show)
+    found.save(target)
+    if curve is not None:
+        _write_curve(found, curve)
+    _print(found, target)
 
 
 def _print(found: Calibration, target: Path) -> None:
@@ -158,15 +143,13 @@ def _print(found: Calibration, target: Path) -> None:
     ]
     headings = ("class", "area", "landslides", "density")
     console.print(make_table(headings, shares, right=headings[1:]))
-    whole, blocked, interval_ = found.auc
-    told = f"AUC {whole:.3f} on the pixels fitted on"
-    if blocked is not None and interval_ is not None:
-        told += f"; {blocked:.3f} [{interval_[0]:.3f}, {interval_[1]:.3f}] in spatial blocks not fitted on"
-    console.print(f"\n{told}", markup=False)
+    console.print(f"\n{found.auc_text()}", markup=False)
     breaks = index.classes
     assert breaks is not None
     console.print(f"classes ({breaks.method}): low to {breaks.low:.4g}, medium to {breaks.high:.4g}, high above")
-    note(f"weights are in {relative(target)}; map with them: zoo risk map STACK --weights {relative(target)} --out ...")
+    note(
+        f"weights are in {relative(target)}; map them with: zoo risk map STACK --weights {relative(target)} --out ..."
+    )
 
 
 def _write_curve(found: Calibration, path: Path) -> None:

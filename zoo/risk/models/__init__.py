@@ -1,4 +1,4 @@
-"""The models of Table 2 and of section 3.5 behind one scikit-learn interface, by name."""
+"""The risk models of Table 2 and of section 3.5, by name, behind one scikit-learn interface."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.registry import RiskModelSpec, catalogue
-from zoo.risk.builtin import BESIDE, TABLE_2
+from zoo.risk.builtin import OTHERS, TABLE_2
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,23 +16,24 @@ if TYPE_CHECKING:
 
 
 def risk_models() -> dict[str, RiskModelSpec]:
-    """What can be compared by name: Table 2 in its order, what stands beside it, then what plugins brought."""
+    """Return the registered risk models by name: Table 2 in its order, the other built-in ones, then plugins."""
     table = catalogue().risk_models
-    first = [spec.name for spec in (*TABLE_2, *BESIDE)]
+    first = [spec.name for spec in (*TABLE_2, *OTHERS)]
     rest = [name for name in table if name not in first]
     return {name: table.get(name) for name in (*first, *rest) if name in table}
 
 
 def select_risk_models(names: str, rain: bool) -> list[str]:
-    """Turn ``all`` or names between commas into names.
+    """Expand ``all`` and split names at commas.
 
     Args:
-        names: ``all`` stands for the six of Table 2, those of plugins and, when rain is known, the two of section 3.5.
-        rain: true when the table has rain columns.
+        names: names separated by commas. ``all`` stands for the six models of Table 2, those of plugins and, if
+            ``rain`` is true, the two of section 3.5.
+        rain: whether the table has rain columns.
 
     Raises:
-        UnknownNameError: for a name that there is not.
-        ConfigError: if nothing is named.
+        UnknownNameError: if a name is not registered.
+        ConfigError: if ``names`` is empty.
     """
     known = risk_models()
     table = {spec.name for spec in TABLE_2}
@@ -47,33 +48,39 @@ def select_risk_models(names: str, rain: bool) -> list[str]:
         else:
             raise UnknownNameError("risk model", name, [*known, "all"], where="option models")
     if not chosen:
-        raise ConfigError("no risk model is named", where="option models", hint=f"There are: {', '.join(known)}")
+        raise ConfigError("no risk model is named", where="option models", hint=f"Choose from: {', '.join(known)}")
     return list(dict.fromkeys(chosen))
 
 
 def create_risk_model(name: str, **options: Any) -> RiskModel:
-    """Make an unfitted risk model.
+    """Create an unfitted risk model.
 
     Args:
-        name: one of :func:`risk models`.
-        options: of its constructor; a plain scikit-learn classifier of a plugin takes none.
+        name: one of :func:`risk_models`.
+        options: keyword arguments of its class.
 
     Raises:
-        UnknownNameError: for a name that there is not.
+        UnknownNameError: if the name is not registered.
         ConfigError: if the libraries of the extra ``risk`` are not installed.
+
+    Example:
+        >>> from zoo.risk.models import create_risk_model
+        >>> model = create_risk_model("gamm", smoothness=10.0)
+        >>> model.smoothness
+        10.0
     """
     spec = catalogue().risk_models.get(name)
     require_risk()
     if spec.plain:
-        from zoo.risk.models.plain import Plain
+        from zoo.risk.models.base import PlainClassifier
 
-        return Plain(spec.resolve()(), **options)
+        return PlainClassifier(classifier=spec.resolve()(), **options)
     made: RiskModel = spec.resolve()(**{**spec.settings, **options})
     return made
 
 
 def unsupported_reason(name: str, features: pd.DataFrame) -> str | None:
-    """Say in one sentence why a risk model cannot use these features; None when it can."""
+    """Return a sentence that says why a risk model cannot use these features, or None if it can."""
     spec = catalogue().risk_models.get(name)
     if not spec.unsupported_reason:
         return None
@@ -82,10 +89,10 @@ def unsupported_reason(name: str, features: pd.DataFrame) -> str | None:
 
 
 def require_risk() -> None:
-    """Say how to install what the risk models need.
+    """Check that the libraries of the extra ``risk`` are installed.
 
     Raises:
-        ConfigError: if scikit-learn or XGBoost is not installed.
+        ConfigError: if scikit-learn or XGBoost is not installed; the hint says how to install it.
     """
     for library in ("sklearn", "xgboost"):
         try:

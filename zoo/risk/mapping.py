@@ -1,0 +1,471 @@
+"""Risk maps: the risk and class of every pixel of a stack of any size, read, computed and written window by window."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import zoo
+from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.jobs import ProgressCallback
+from zoo.physics import Band
+from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
+from zoo.rasters.alignment import RainLayers
+from zoo.rasters.cog import MapWriter, check_output, stack_writer
+from zoo.rasters.pixel_sample import extent_of
+from zoo.rasters.reading import gdal_threads
+from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack
+from zoo.risk.calibration import Calibration
+from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES, ClassBreaks, RiskIndex
+from zoo.risk.surfaces import CHUNK, Breaks, Prepared, Rain, Surface, Values, input_path, prepare_index, prepare_model
+
+if TYPE_CHECKING:
+    from rasterio.windows import Window
+
+PREVIEW = 1200
+"""Longer side of the class preview that the picture is drawn from, in pixels."""
+
+MAX_SHARE = 0.8
+"""Share of the area in one class above which a map hardly distinguishes places [O]."""
+
+
+@dataclass
+class MapReport:
+    """Summary of a map.
+
+    Attributes:
+        pixels: number of pixels by class, (4,), nodata first.
+        pixel_area: area of a pixel in m2; None if the stack is not in metres.
+        preview: uint8, every ``step``-th class of every ``step``-th row.
+        relief: float32 elevation like ``preview``; None without DEM.
+        step: pixels from one pixel of the preview to the next.
+        negative: share of the known pixels where more rain lowers the index.
+        low, high: smallest and largest risk.
+        dry: shares of the area by class under the reference rain, estimated on the preview; None without rain.
+        safety: share of the area with a factor of safety below 1; None without ``--safety``.
+        files: the files written.
+        notes: what was found and decided, as sentences.
+        warnings: problems that affect the usefulness of the map.
+    """
+
+    pixels: NDArray[np.int64]
+    pixel_area: float | None
+    preview: NDArray[np.uint8]
+    relief: Values | None
+    step: int
+    negative: float = 0.0
+    low: float = float("inf")
+    high: float = float("-inf")
+    dry: tuple[float, float, float] | None = None
+    safety: float | None = None
+    files: tuple[Path, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def areas(self) -> tuple[float, ...] | None:
+        """km2 of low, medium and high; None if the stack is not in metres."""
+        if self.pixel_area is None:
+            return None
+        return tuple(float(count) * self.pixel_area / 1e6 for count in self.pixels[1:])
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares of low, medium and high in the area with data, 0..1."""
+        known = max(int(self.pixels[1:].sum()), 1)
+        return tuple(float(count) / known for count in self.pixels[1:])
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(CLASS_NAMES, self.shares, strict=True))
+        return f"MapReport({shares}; files: {', '.join(map(str, self.files))})"
+
+
+def map_risk(
+    stack: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    classes_out: str | os.PathLike[str] | None = None,
+    picture: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | RiskIndex | Calibration | None = None,
+    rain: tuple[float, float] | str | os.PathLike[str] | None = None,
+    duration: float | None = None,
+    classes: Breaks = None,
+    model: str | None = None,
+    inventory: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    where: str | None = None,
+    buffer: float | None = None,
+    safety: str | os.PathLike[str] | None = None,
+    soil: Soil | None = None,
+    title: str | None = None,
+    compress: str = "deflate",
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+) -> MapReport:
+    """Map the landslide risk of a stack. The command is ``zoo risk map``.
+
+    Memory does not grow with the stack. Each file appears when it is complete.
+
+    Args:
+        stack: raster with the bands of the index or of the risk model.
+        out: risk, float32, 0..1, NaN for nodata: a cloud-optimised GeoTIFF.
+        classes_out: classes, uint8, 1 low, 2 medium, 3 high, 0 nodata: a GeoTIFF with a colour table.
+        picture: picture of the classes, PNG, PDF or SVG.
+        weights: file of ``zoo risk calibrate``, or what :func:`zoo.risk.calibrate` returns; None for Table 1.
+        rain: (mm/h, days), or a raster with bands intensity and duration; None for the reference rain.
+        duration: days, if the raster holds the intensity only.
+        classes: "jenks", "quantile" or "scenario" (Jenks under ``rain``) fitted to this scene, or two breaks; None for
+            the breaks of the weights.
+        model: name of a risk model to map instead of the index; it is fitted to ``inventory``.
+        inventory: landslides for ``model``.
+        layer, where, buffer: layer, SQL condition, and buffer in metres of the inventory.
+        safety: wetness and factor of safety under ``rain``: a GeoTIFF.
+        soil: soil for ``safety``.
+        title: title of the picture.
+        compress: compression of the GeoTIFFs, one of :data:`zoo.rasters.cog.COMPRESSIONS`.
+        seed: seed of the pixels drawn and of the model.
+        overwrite: replace existing outputs.
+        progress: called with (windows done, all windows).
+
+    Returns:
+        Areas by class, notes and warnings.
+
+    Raises:
+        ZooError: if an input is missing, damaged or does not fit, options contradict each other, or an output exists
+            or cannot be written.
+
+    Example:
+        >>> import zoo
+        >>> report = zoo.risk.map("stack.tif", "risk.tif", weights="weights.json", rain=(12, 2))  # doctest: +SKIP
+        >>> report.shares  # doctest: +SKIP
+        (0.138, 0.399, 0.462)
+    """
+    rain_file = input_path(rain)
+    numbers = rain if isinstance(rain, tuple) else None
+    _check_options(model, inventory, layer, where, buffer, weights, numbers, rain_file, duration, safety, soil)
+    stack = Path(stack)
+    outputs = [Path(one) for one in (out, classes_out, picture, safety) if one is not None]
+    inputs = [path for path in map(input_path, (stack, weights, inventory, rain)) if path is not None]
+    if len({one.absolute() for one in outputs}) < len(outputs):
+        raise ConfigError("two outputs have the same name", hint="Give each output its own file")
+    for one in outputs:
+        check_output(one, inputs, overwrite=overwrite)
+    if picture is not None:
+        from zoo.rasters.map_frame import check_picture
+
+        check_picture(Path(picture))
+    with gdal_threads(stack), ExitStack() as exits:
+        opened = exits.enter_context(Stack(stack))
+        if model is None:
+            layers = None if rain_file is None else exits.enter_context(RainLayers(rain_file, opened, duration))
+            source = weights if isinstance(weights, (RiskIndex, Calibration)) else input_path(weights)
+            prepared = prepare_index(opened, source, rain=layers or numbers, classes=classes, seed=seed, progress=progress)
+        else:
+            assert inventory is not None
+            prepared = prepare_model(
+                opened, model, Path(inventory), classes=classes, seed=seed, layer=layer, where=where, buffer=buffer, progress=progress
+            )
+        unstable = None
+        if safety is not None and numbers is not None:
+            unstable = map_safety(opened, Path(safety), numbers, soil)
+        report = write_map(
+            opened,
+            prepared,
+            Path(out),
+            None if classes_out is None else Path(classes_out),
+            compress=compress,
+            progress=progress,
+        )
+        report.safety = unstable
+        if picture is not None:
+            from zoo.rasters.map_frame import save_picture
+            from zoo.risk.pictures import draw_map
+
+            save_picture(draw_map(opened, prepared, report, title), Path(picture))
+    report.files = tuple(outputs)
+    return report
+
+
+def _check_options(
+    model: str | None,
+    inventory: object,
+    layer: str | None,
+    where: str | None,
+    buffer: float | None,
+    weights: object,
+    numbers: tuple[float, float] | None,
+    rain_file: Path | None,
+    duration: float | None,
+    safety: object,
+    soil: Soil | None,
+) -> None:
+    if soil is not None and safety is None:
+        raise ConfigError("--soil goes with --safety", hint="Name the output with --safety FILE")
+    if duration is not None and rain_file is None:
+        raise ConfigError(
+            "a duration goes with a rain raster", where="--duration", hint="Write numbers as --rain 12,2 (mm/h, days)"
+        )
+    if safety is not None and numbers is None:
+        raise ConfigError("--safety needs rain as numbers", hint="For example --rain 12,2 (mm/h, days)")
+    if model is None:
+        for name, value in (("inventory", inventory), ("layer", layer), ("where", where), ("buffer", buffer)):
+            if value is not None:
+                raise ConfigError(f"--{name} goes with --model", hint="To fit the index, use zoo risk calibrate")
+        return
+    if inventory is None:
+        raise ConfigError("--model needs landslides", hint="Name them with --inventory")
+    if weights is not None or rain_file is not None:
+        raise ConfigError("--model uses neither --weights nor a rain raster", hint="Leave one of them out")
+    if numbers is not None and safety is None:
+        raise ConfigError("--model does not use rain", hint="Leave --rain out, or map the index")
+
+
+def write_map(
+    stack: Stack,
+    prepared: Prepared,
+    out: Path,
+    classes_out: Path | None = None,
+    *,
+    compress: str = "deflate",
+    progress: ProgressCallback | None = None,
+) -> MapReport:
+    """Write the risk of every pixel, and its class.
+
+    Args:
+        stack: an open one.
+        prepared: source of risk, class breaks, rain and tags.
+        out: see :func:`map_risk`.
+        classes_out: see :func:`map_risk`.
+        compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
+        progress: called with (windows done, all windows).
+
+    Raises:
+        ZooError: if a file is truncated, the disk is full, rain is negative, or no pixel has all the bands.
+    """
+    report = _empty_report(stack)
+    surface, breaks, rain = prepared.surface, prepared.breaks, prepared.rain
+    relief_band = next((number for number, band in enumerate(stack.bands) if band.name == "DEM"), None)
+    negative = 0
+    dry = np.zeros(4, dtype=np.int64)
+    with ExitStack() as exits:
+        risk_writer = exits.enter_context(MapWriter(out, stack, "float32", compress))
+        class_writer = None
+        if classes_out is not None:
+            class_writer = exits.enter_context(MapWriter(classes_out, stack, "uint8", compress))
+        writing: list[Future[None]] = []
+        writer = exits.enter_context(ThreadPoolExecutor(1))
+        windows = list(stack.windows())
+        for number, (window, image) in enumerate(_read_ahead(stack, windows)):
+            if relief_band is not None and report.relief is not None:
+                _pick(report.relief, image[relief_band], window, report.step)
+            if rain.given:
+                dry += _count(surface, breaks, _thinned(image, window, report.step))
+            risk, below = surface.evaluate(image, rain.factor(window))
+            classes = _classify(risk, breaks, report)
+            negative += below
+            _pick(report.preview, classes, window, report.step)
+            writing.append(writer.submit(_write, risk_writer, class_writer, risk, classes, window))
+            # One window on its way to the disk is enough; more would only fill the memory.
+            if len(writing) > 1:
+                writing.pop(0).result()
+            if progress is not None:
+                progress(number + 1, len(windows))
+        for one in writing:
+            one.result()
+        known = int(report.pixels[1:].sum())
+        if known == 0:
+            raise DataError("no pixel has a value in every band that the risk needs", where=stack.path)
+        report.negative = negative / known
+        if rain.given and dry[1:].sum():
+            low, medium, high = (float(count) for count in dry[1:] / dry[1:].sum())
+            report.dry = (low, medium, high)
+        tags = dict(prepared.tags)
+        if prepared.index is not None:
+            tags["RAIN_FACTOR"] = rain.describe()
+        _publish(risk_writer, class_writer, breaks, tags, report)
+    report.notes += [*prepared.notes, *([] if prepared.index is None else [rain.describe()])]
+    report.warnings += _map_warnings(report, prepared)
+    return report
+
+
+def _map_warnings(report: MapReport, prepared: Prepared) -> list[str]:
+    found = []
+    additive = "calibrate with --form log-additive, where rain shifts the index instead of multiplying it"
+    multiplicative = prepared.index is not None and prepared.index.form == "multiplicative"
+    if report.negative > 0 and prepared.rain.given:
+        found.append(
+            f"the weighted sum is negative in {report.negative:.1%} of the pixels, where more rain LOWERS the index. "
+            f"To avoid this, {additive}"
+        )
+    for name, share in zip(CLASS_NAMES, report.shares, strict=True):
+        if share > MAX_SHARE:
+            advice = "choose other breaks with --classes"
+            if prepared.rain.given:
+                advice = "fit the breaks to this rain with --classes scenario"
+                advice += f", or {additive}" if multiplicative else ""
+            found.append(f"{share:.1%} of the area is {name}, so the map hardly distinguishes places; {advice}")
+    return found
+
+
+def _empty_report(stack: Stack) -> MapReport:
+    step = max(1, -(-max(stack.shape) // PREVIEW))
+    small = tuple(-(-side // step) for side in stack.shape)
+    has_relief = any(band.name == "DEM" for band in stack.bands)
+    return MapReport(
+        pixels=np.zeros(4, dtype=np.int64),
+        pixel_area=None if stack.pixel_size is None else stack.pixel_size**2,
+        preview=np.zeros(small, dtype=np.uint8),
+        relief=np.full(small, np.nan, dtype=np.float32) if has_relief else None,
+        step=step,
+    )
+
+
+def _read_ahead(stack: Stack, windows: Sequence[Window]) -> Iterator[tuple[Window, Values]]:
+    """Yield each window and its pixels while the next one is being read."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(stack.read, windows[0])
+        for number, window in enumerate(windows):
+            image = coming.result()
+            if number + 1 < len(windows):
+                coming = reader.submit(stack.read, windows[number + 1])
+            yield window, image
+
+
+def _count(surface: Surface, breaks: ClassBreaks, image: Values) -> NDArray[np.int64]:
+    """Return the number of pixels by class under the reference rain, (4,), nodata first."""
+    risk, _ = surface.evaluate(image, 1.0)
+    return np.bincount(breaks.classify(risk).ravel(), minlength=4).astype(np.int64)
+
+
+def _classify(risk: Values, breaks: ClassBreaks, report: MapReport) -> NDArray[np.uint8]:
+    classes = np.empty(risk.shape, dtype=np.uint8)
+    flat, values = classes.reshape(-1), risk.reshape(-1)
+    for start in range(0, len(flat), CHUNK):
+        part = slice(start, start + CHUNK)
+        found = breaks.classify(values[part])
+        flat[part] = found
+        counts = [int(np.count_nonzero(found == number)) for number in (1, 2, 3)]
+        report.pixels += (len(found) - sum(counts), *counts)
+        if sum(counts):
+            report.low = min(report.low, float(np.fmin.reduce(values[part])))
+            report.high = max(report.high, float(np.fmax.reduce(values[part])))
+    return classes
+
+
+def _thinned(values: NDArray[Any], window: Window, step: int) -> NDArray[Any]:
+    """Return a copy of every ``step``-th pixel of a window, counted from the corner of the stack."""
+    return values[..., -window.row_off % step :: step, -window.col_off % step :: step].copy()
+
+
+def _pick(preview: NDArray[Any], values: NDArray[Any], window: Window, step: int) -> None:
+    picked = _thinned(values, window, step)
+    row, column = -(-window.row_off // step), -(-window.col_off // step)
+    preview[row : row + picked.shape[0], column : column + picked.shape[1]] = picked
+
+
+def _write(
+    risk_writer: MapWriter,
+    class_writer: MapWriter | None,
+    risk: Values,
+    classes: NDArray[np.uint8],
+    window: Window,
+) -> None:
+    risk_writer.write(risk, window)
+    if class_writer is not None:
+        class_writer.write(classes, window)
+
+
+def _publish(
+    risk_writer: MapWriter,
+    class_writer: MapWriter | None,
+    breaks: ClassBreaks,
+    tags: dict[str, str],
+    report: MapReport,
+) -> None:
+    tags = {**tags, "CLASS_BREAKS": f"{breaks.low:.9g},{breaks.high:.9g}", "CLASS_METHOD": breaks.method}
+    risk_writer.publish(
+        Band("risk", "1", 0.0, 1.0),
+        tags,
+        {"LONG_NAME": "landslide risk", "VALID_MIN": "0", "VALID_MAX": "1"},
+    )
+    if class_writer is None:
+        return
+    names = {f"CLASS_{number}": name for number, name in enumerate(CLASS_NAMES, 1)}
+    areas = report.areas
+    if areas is not None:
+        names |= {f"AREA_KM2_{number}": f"{area:.6g}" for number, area in enumerate(areas, 1)}
+    class_writer.publish(
+        Band("risk_class", "1"), tags, {"LONG_NAME": "landslide risk class", **names}, colours=CLASS_COLOURS
+    )
+
+
+def map_safety(stack: Stack, out: Path, rain: tuple[float, float], soil: Soil | None = None) -> float:
+    """Write wetness and factor of safety of a stack's slope and DEM as a cloud-optimised GeoTIFF of two bands.
+
+    Args:
+        stack: an open one with bands ``slope`` (degree) and ``DEM`` (m) and square pixels in metres.
+        out: the file.
+        rain: intensity in mm/h, duration in days.
+        soil: soil of the whole area.
+
+    Returns:
+        Share of the known pixels with a factor of safety below 1.
+
+    Raises:
+        DataError: if a band is missing or in another unit, pixels are not square metres, or the stack is too large.
+        ZooError: if the file cannot be written.
+    """
+    soil = soil or Soil()
+    bands = {band.name: (number, band.unit) for number, band in enumerate(stack.bands)}
+    for name, unit in (("slope", "degree"), ("DEM", "m")):
+        if name not in bands:
+            raise UnknownNameError("band", name, bands, where=stack.path)
+        if bands[name][1] not in (unit, "unknown"):
+            raise DataError(f"{name} is in {bands[name][1]!r}, but {unit!r} is needed", where=stack.path)
+    if stack.pixel_size is None:
+        raise DataError(
+            "the flow of water needs square pixels in metres", where=stack.path, hint="Warp the stack to its UTM zone"
+        )
+    check_size(stack.shape, stack.path)
+    terrain = np.empty((2, *stack.shape), dtype=np.float32)
+    for window in stack.windows():
+        terrain[:, *_slices(window)] = stack.read(window)[[bands["DEM"][0], bands["slope"][0]]]
+    made = safety_channels(terrain[0], terrain[1], stack.pixel_size, rain, soil)
+    band_tags = {
+        band.name: {
+            TAG_SOURCE: SAFETY_SOURCES[band.name],
+            "LONG_NAME": band.description,
+            **{name: f"{bound:g}" for name, bound in zip(TAG_VALID, (band.valid_min, band.valid_max), strict=True)},
+        }
+        for band in SAFETY_CHANNELS
+    }
+    tags = {
+        TAG_SOURCE: stack.path.name,
+        "TIFFTAG_SOFTWARE": f"landslide-zoo {zoo.__version__}",
+        "SOIL": str(soil),
+        TAG_RAIN: f"{rain[0]:g},{rain[1]:g}",
+    }
+    with stack_writer(out, stack, SAFETY_CHANNELS) as writer:
+        for window in stack.windows():
+            for band, values in zip(SAFETY_CHANNELS, made, strict=True):
+                writer.write(band.name, np.ascontiguousarray(values[_slices(window)]), window)
+        writer.publish(tags, band_tags)
+    known = np.isfinite(made[1])
+    return float(np.mean(made[1][known] < 1)) if known.any() else math.nan
+
+
+def _slices(window: Window) -> tuple[slice, slice]:
+    return (
+        slice(window.row_off, window.row_off + window.height),
+        slice(window.col_off, window.col_off + window.width),
+    )
