@@ -57,23 +57,22 @@ print(Path("/proc/self/status").read_text())
 MAP = """
 import sys, time
 from pathlib import Path
-from zoo.physics import FeatureRange, IndexParameters, PAPER_WEIGHTS, RAIN_PRESETS
+from zoo.physics import FeatureRange, IndexParameters, PAPER_WEIGHTS
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import Stack
-from zoo.risk.apply import IndexSurface, Rain, map_risk
-from zoo.risk.classes import ClassBreaks
 from zoo.risk.index import RiskIndex
+from zoo.risk.mapping import write_map
+from zoo.risk.surfaces import prepare_index
 source_path, target_path, compress, classes = sys.argv[1:5]
 ranges = {name: FeatureRange(0, 1) for name in PAPER_WEIGHTS} | {
     "slope": FeatureRange(0, 60), "DEM": FeatureRange(500, 3000)
 }
 index = RiskIndex(IndexParameters(ranges=ranges))
-rain = Rain(RAIN_PRESETS["paper"], (0.0, 5.0), 12.0, 2.0)
 begin, begin_cpu = time.perf_counter(), time.process_time()
 with gdal_threads(source_path), Stack(source_path) as stack:
-    surface = IndexSurface(index, stack.bands)
+    prepared = prepare_index(stack, index, rain=(12.0, 2.0), classes=(0.5, 0.6))
     where = Path(classes) if classes != "-" else None
-    map_risk(stack, surface, ClassBreaks(0.5, 0.6), rain, Path(target_path), where, compress=compress)
+    write_map(stack, prepared, Path(target_path), where, compress=compress)
 print(time.perf_counter() - begin, time.process_time() - begin_cpu)
 print(Path("/proc/self/status").read_text())
 """

@@ -24,9 +24,8 @@ import numpy as np
 import pandas as pd
 
 from zoo.errors import UnknownNameError
-from zoo.risk.compare import OK, CompareSettings, Comparison, compare
+from zoo.risk.comparison import OK, CompareSettings, Comparison, compare_table
 from zoo.risk.models import create_risk_model, risk_models, unsupported_reason
-from zoo.risk.report import differences, make_rows, optimism
 from zoo.risk.tables import RiskTable, read_table
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -89,7 +88,7 @@ def synthetic(rows: int, seed: int = 0) -> RiskTable:
 
 def report(name: str, comparison: Comparison) -> list[dict[str, Any]]:
     """Print one table, and give its rows."""
-    rows = make_rows(comparison)
+    rows: list[dict[str, Any]] = list(comparison.rows())
     for row in rows:
         row["data"] = name
         text = f"  {row['cv']:<7}{risk_models()[row['model']].title:<36}"
@@ -100,7 +99,7 @@ def report(name: str, comparison: Comparison) -> list[dict[str, Any]]:
         text += f"  accuracy {row['accuracy']:.3f}  MSE {row['mse']:.3f}  ECE {row['ece']:.3f}  {row['seconds']:6.1f} s"
         print(text)
     for cv in comparison.splits:
-        for model, figures in differences(comparison, FOREST, cv).items():
+        for model, figures in comparison.differences(FOREST, cv).items():
             value, low, high = figures["auc"]
             verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
             title = risk_models()[model].title
@@ -108,7 +107,7 @@ def report(name: str, comparison: Comparison) -> list[dict[str, Any]]:
             rows.append(
                 {"data": name, "cv": cv, "model": model, "less": FOREST, "auc": value, "auc_low": low, "auc_high": high}
             )
-    gain = optimism(comparison)
+    gain = comparison.optimism()
     if gain is not None:
         print(f"  {gain}")
     return rows
@@ -144,14 +143,14 @@ def over_seeds(name: str, aucs: dict[str, dict[str, list[float]]]) -> list[dict[
 def real(name: str, table: RiskTable, jobs: int, seeds: int) -> list[dict[str, Any]]:
     """Compare on a real table, and again on further seeds of folds."""
     models = (*TUNED, FOREST)
-    first = compare(table, CompareSettings(models=models, cv=("random", "block"), jobs=jobs))
+    first = compare_table(table, CompareSettings(models=models, cv=("random", "block"), jobs=jobs))
     rows = report(name, first)
     aucs: dict[str, dict[str, list[float]]] = {cv: {model: [] for model in models} for cv in ("random", "block")}
     for seed in range(seeds):
         again = first
         if seed:
             settings = CompareSettings(models=models, cv=("random", "block"), jobs=jobs, seed=seed, repeats=1)
-            again = compare(table, settings)
+            again = compare_table(table, settings)
         for outcome in again.outcomes:
             if outcome.status == OK:
                 aucs[outcome.cv][outcome.model].append(outcome.scores["auc"])
@@ -172,10 +171,10 @@ def ladder(rows: int, jobs: int) -> list[dict[str, Any]]:
         settings = CompareSettings(
             models=models, cv=("group",), rain=("P", "D"), rain_clip=SYNTHETIC_CLIP, jobs=jobs, weights=weights
         )
-        comparison = compare(table, settings)
+        comparison = compare_table(table, settings)
         print(f"  index with weights: {weights}")
         found += [{**row, "weights": weights} for row in report("synthetic", comparison)]
-        value, low, high = differences(comparison, "lsi_without_rain", "group")["lsi"]["auc"]
+        value, low, high = comparison.differences("lsi_without_rain", "group")["lsi"]["auc"]
         print(f"  LSI less LSI without rain: AUC {value:+.4f} [{low:+.4f}, {high:+.4f}]")
         found.append(
             {

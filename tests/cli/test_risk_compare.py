@@ -106,13 +106,13 @@ def test_without_places_and_rain_it_does_what_it_can_and_says_so(run: Run, place
         (("--label", "slide", "--cv", "group"), "no groups"),
         (("--label", "slide", "--cv", "bloc"), "Did you mean 'block'"),
         (("--label", "slide", "--rain-columns", "P,days"), "unknown column 'days'"),
-        (("--label", "slide", "--rain-columns", "P,litho"), "holds classes"),
-        (("--label", "slide", "--rain-clip", "2,1"), "no bounds"),
-        (("--label", "slide", "--missing", "none"), "are not numbers"),
+        (("--label", "slide", "--rain-columns", "P,litho"), "contains classes"),
+        (("--label", "slide", "--rain-clip", "2,1"), "of the rainfall factor"),
+        (("--label", "slide", "--missing", "none"), "is not numbers"),
         (("--label", "slide", "--folds", 200), "fewer than 200 folds"),
-        (("--label", "slide", "--coords", "X,Y", "--block-side", 20000), "cannot make 5 folds"),
-        (("--label", "slide", "--coords", "X,Y", "--buffer", -1), "not possible"),
-        (("--label", "slide", "--coords", "X,Y", "--block-side", "inf"), "not possible"),
+        (("--label", "slide", "--coords", "X,Y", "--block-side", 20000), "fewer than 5 folds"),
+        (("--label", "slide", "--coords", "X,Y", "--buffer", -1), "with a buffer of"),
+        (("--label", "slide", "--coords", "X,Y", "--block-side", "inf"), "with a buffer of"),
         (("--label", "slide", "--cv", "block", "--out", "new/results", "--json", "rows/r.json"), "no coordinates"),
         ((), "--label"),
     ],
@@ -155,7 +155,7 @@ def test_a_feature_that_leaks_is_warned_of(run: Run, places: Path) -> None:
     frame.assign(area=(frame["slide"] == "yes") * 100.0).to_csv(places, index=False)
     code, _, err = run(places, "--label", "slide", "--models", "lsi_without_rain", "--cv", "random", "--folds", 2)
     assert code == 0
-    assert "warning: area alone tells landslides" in err
+    assert "warning: area alone separates landslides" in err
     assert "--drop area" in err
 
 

@@ -7,7 +7,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import slope_degrees
 from zoo.physics.stability import MOST_SAFETY, Soil, safety_channels, storm_recharge
 from zoo.rasters.stacks import Stack
-from zoo.risk.safety import map_safety
+from zoo.risk.mapping import map_safety
 
 
 def valley(side=60, cell=10.0):

@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from zoo.risk.resampling import Judgement, intervals, paired_intervals
-from zoo.risk.scores import SCORES, accuracy, auc, ece, mse, pr_auc, rmse
+from zoo.risk.scores import (
+    Judgement,
+    auc,
+    base_rate,
+    block_bootstrap,
+    intervals,
+    paired_intervals,
+    rate_curve,
+    reliability,
+)
 
 
 @st.composite
@@ -24,22 +32,43 @@ def judged(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return labels, rng.integers(0, steps + 1, size) / steps
 
 
+def expected(labels: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """Scores by scikit-learn."""
+    called = probability >= 0.5
+    return {
+        "accuracy": metrics.accuracy_score(labels, called),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, called),
+        "mcc": metrics.matthews_corrcoef(labels, called),
+        "auc": metrics.roc_auc_score(labels, probability),
+        "pr_auc": metrics.average_precision_score(labels, probability),
+        "mse": metrics.brier_score_loss(labels, probability),
+        "rmse": metrics.root_mean_squared_error(labels, probability),
+    }
+
+
 @given(judged())
 @settings(max_examples=40)
 def test_scores_are_those_of_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
     labels, probability = data
     assert auc(labels, probability) == pytest.approx(metrics.roc_auc_score(labels, probability))
-    assert pr_auc(labels, probability) == pytest.approx(metrics.average_precision_score(labels, probability))
-    assert mse(labels, probability) == pytest.approx(metrics.brier_score_loss(labels, probability))
-    assert rmse(labels, probability) == pytest.approx(metrics.root_mean_squared_error(labels, probability))
-    assert accuracy(labels, probability) == pytest.approx(metrics.accuracy_score(labels, probability >= 0.5))
+    found = Judgement(labels, probability).scores()
+    for name, value in expected(labels, probability).items():
+        assert found[name] == pytest.approx(value), name
 
 
 def test_calibration_error_by_hand() -> None:
     labels = np.array([0, 1, 1, 1, 0])
     probability = np.array([0.05, 0.05, 0.95, 1.0, 0.51])
     # Bins: two rows with 0.5 against 0.05; two with 1 against 0.975; one with 0 against 0.51.
-    assert ece(labels, probability) == pytest.approx((2 * 0.45 + 2 * 0.025 + 0.51) / 5)
+    found = Judgement(labels, probability).scores()
+    assert found["ece"] == pytest.approx((2 * 0.45 + 2 * 0.025 + 0.51) / 5)
+
+
+def test_a_model_that_never_calls_a_landslide_has_the_base_rate_as_accuracy_and_no_skill() -> None:
+    labels = np.array([1] + [0] * 35)
+    found = Judgement(labels, np.full(36, 0.1)).scores()
+    assert found["accuracy"] == pytest.approx(base_rate(labels)) == pytest.approx(35 / 36)
+    assert (found["balanced_accuracy"], found["mcc"]) == (0.5, 0.0)
 
 
 @given(judged(), st.integers(0, 1000))
@@ -49,9 +78,9 @@ def test_weights_count_rows_as_drawing_them_does(data: tuple[np.ndarray, np.ndar
     times = np.random.default_rng(seed).integers(0, 4, len(labels)).astype(float)
     times[:2] = 1
     rows = np.repeat(np.arange(len(labels)), times.astype(int))
-    found = Judgement(labels, probability, np.zeros(len(labels), dtype=np.int64)).scores(times)
-    for name, score in SCORES.items():
-        assert found[name] == pytest.approx(score(labels[rows], probability[rows])), name
+    found = Judgement(labels, probability).scores(times)
+    for name, value in expected(labels[rows], probability[rows]).items():
+        assert found[name] == pytest.approx(value), name
 
 
 def test_ranking_is_within_folds_and_the_rest_over_all() -> None:
@@ -64,8 +93,7 @@ def test_ranking_is_within_folds_and_the_rest_over_all() -> None:
     assert found.fold_auc() == pytest.approx(each)
     assert found.scores()["auc"] == pytest.approx(np.mean(each))
     assert found.scores()["auc"] > auc(labels, probability)
-    assert found.scores()["mse"] == pytest.approx(mse(labels, probability))
-    assert found.scores()["rmse"] == pytest.approx(rmse(labels, probability))
+    assert found.scores()["mse"] == pytest.approx(metrics.brier_score_loss(labels, probability))
 
 
 def test_a_fold_of_one_label_is_left_out_of_ranking() -> None:
@@ -117,3 +145,31 @@ def test_a_pair_is_judged_on_the_same_draws() -> None:
     assert 0 < low <= value <= high
     # Alone, the two intervals overlap: only the pairing shows the difference.
     assert intervals(plain, None, repeats=100)["auc"][1] > intervals(better, None, repeats=100)["auc"][0]
+
+
+def test_the_bootstrap_draws_whole_blocks() -> None:
+    block = np.repeat([7, 8, 9], [1, 2, 3])
+    seen: list[np.ndarray] = []
+
+    def fit(times: np.ndarray) -> dict[str, float]:
+        seen.append(times)
+        return {"n": float(times.sum())}
+
+    block_bootstrap(fit, block, 6, repeats=30)
+    for times in seen:
+        assert len(set(times[1:3])) == len(set(times[3:])) == 1
+        assert times[[0, 1, 3]].sum() == 3
+
+
+def test_rate_curve_by_hand() -> None:
+    labels = np.array([1, 0, 1, 0, 0])
+    x, y = rate_curve(labels, np.array([0.9, 0.8, 0.8, 0.2, 0.1]))
+    at = np.array([0, 0.2, 0.6, 0.8, 1])
+    np.testing.assert_allclose(np.interp(at, x, y), [0, 0.5, 1, 1, 1])
+
+
+def test_reliability_by_hand() -> None:
+    bins = reliability(np.array([0, 1, 1]), np.array([0.02, 0.08, 1.0]))
+    np.testing.assert_allclose(bins.predicted, [0.05, 1.0])
+    np.testing.assert_allclose(bins.observed, [0.5, 1.0])
+    assert bins.rows.tolist() == [2, 1]

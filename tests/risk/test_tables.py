@@ -11,8 +11,7 @@ import pytest
 import shapely
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.risk.leakage import single_feature_auc
-from zoo.risk.tables import read_table
+from zoo.risk.tables import read_table, single_feature_auc
 
 
 def frame(rows: int = 40) -> pd.DataFrame:
@@ -96,7 +95,7 @@ def test_missing_codes_are_named_and_kept_where_they_may_be_values(tmp_path: Pat
     data.loc[7, "depth"] = -9999
     table = read_table(write(data, tmp_path / "a.csv"), "presence")
     assert table.features["slope"].isna().sum() == 2
-    assert "slope: 2 values of -9999 are missing ones" in table.notes
+    assert "slope: 2 values of -9999 were set to missing" in table.notes
     assert table.features["depth"].isna().sum() == 0
     assert any("depth: 1 values of -9999 are kept" in note for note in table.notes)
 
@@ -118,7 +117,7 @@ def test_words_among_numbers_are_counted(tmp_path: Path) -> None:
     data.loc[4, "slope"] = "steep"
     table = read_table(write(data, tmp_path / "a.csv"), "presence")
     assert table.features["slope"].isna().sum() == 1
-    assert "slope: 1 values that are no numbers are missing ones" in table.notes
+    assert "slope: 1 values that are not numbers were set to missing" in table.notes
 
 
 @pytest.mark.parametrize(("yes", "no"), [("TRUE", "FALSE"), ("yes", "no"), ("1.0", "0.0"), ("landslide", "none")])
@@ -136,8 +135,8 @@ def test_labels_may_be_words(tmp_path: Path, yes: str, no: str) -> None:
         ({"presence": [np.nan] * 40}, "no row has a label"),
         ({"presence": [3.0, 1.0] * 20}, "label '3.0' in row 1"),
         ({"Y": [np.nan, *range(39)]}, "coordinate 'nan' in row 1"),
-        ({"slope": [np.inf, *range(39)]}, "infinity in row 1"),
-        ({"X": ["here", *range(39)]}, "row 1 is no number"),
+        ({"slope": [np.inf, *range(39)]}, "infinite value in row 1"),
+        ({"X": ["here", *range(39)]}, "row 1 is not a number"),
         ({"slope": [1.0] * 40, "rock": [2.0] * 40}, "no feature is left"),
     ],
 )
@@ -156,7 +155,7 @@ def test_one_column_is_no_place(tmp_path: Path) -> None:
 def test_rows_without_a_group_are_told(tmp_path: Path) -> None:
     data = frame().assign(event=["a", "b", np.nan, "c"] * 10)
     table = read_table(write(data, tmp_path / "a.csv"), "presence", group="event")
-    assert "10 rows without event are one group of their own" in table.notes
+    assert "10 rows without event form a group of their own" in table.notes
     assert table.groups is not None
     assert len(set(table.groups)) == 4
 
@@ -212,17 +211,17 @@ def test_truncated_files_are_told(tmp_path: Path) -> None:
 def test_a_feature_that_gives_the_answer_away_is_doubted(tmp_path: Path) -> None:
     data = frame().assign(volume=lambda table: table["presence"] * 100.0 + np.arange(40) / 100)
     table = read_table(write(data, tmp_path / "a.csv"), "presence")
-    assert len(table.doubts) == 1
-    assert "--drop volume" in table.doubts[0]
+    assert len(table.warnings) == 1
+    assert "--drop volume" in table.warnings[0]
     assert single_feature_auc(-data["volume"], data["presence"].to_numpy()) == 1.0
 
 
 def test_wenchuan_leaks_when_nothing_is_dropped(shared_data: Path) -> None:
     path = shared_data / "wenchuan" / "slope_units.csv"
     leaky = read_table(path, "presence", coords=("POINT_X", "POINT_Y"))
-    assert [text.split()[0] for text in leaky.doubts] == ["area_slide", "count"]
+    assert [text.split()[0] for text in leaky.warnings] == ["area_slide", "count"]
     clean = read_table(path, "presence", coords=("POINT_X", "POINT_Y"), drop=("area_slide", "count"))
-    assert clean.doubts == ()
+    assert clean.warnings == ()
     assert (len(clean), int(clean.labels.sum()), clean.features.shape[1]) == (19_592, 14_291, 17)
     assert clean.coordinates is not None
     # 0.99 degrees of longitude at 31 degrees north, in metres.

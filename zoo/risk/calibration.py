@@ -83,7 +83,9 @@ class CalibrationOptions:
             raise ConfigError(f"unknown rain preset {self.preset!r}", hint=f"Choose from: {', '.join(RAIN_PRESETS)}")
         if self.duration is not None and not isinstance(self.rain, Path):
             raise ConfigError(
-                "a duration goes with a rain raster", where="--duration", hint="Write numbers as --rain 12,2 (mm/h, days)"
+                "a duration goes with a rain raster",
+                where="--duration",
+                hint="Write numbers as --rain 12,2 (mm/h, days)",
             )
         if self.samples < 10:
             raise ConfigError(f"{self.samples} pixels of each kind are too few", hint="Draw at least 10")
@@ -305,8 +307,9 @@ def _fit(
     )
     warnings += _contradictions(fitted, options.method)
     parameters, rain = _fit_rain(options, sample, fitted, blocks, notes)
+    origin = f"{stack.path.name}, {options.method}"
     index = RiskIndex(
-        IndexParameters(fitted.weights, ranges, parameters, options.clip, source=f"{stack.path.name}, {options.method}"),
+        IndexParameters(fitted.weights, ranges, parameters, options.clip, source=origin),
         form=options.form,
         # Landslides were drawn more often than they occur: King & Zeng (2001), Political Analysis 9, 137-163 [S].
         intercept=(fitted.intercept if rain is None else rain.intercept) + _prior_shift(sample),
@@ -424,9 +427,7 @@ def _blocked_auc(
     """Return the AUC of held-out blocks, pooled over folds, with its interval; None if there are too few blocks."""
     rng = np.random.default_rng(options.seed)
     most = min(_EVALUATED_ROWS, options.samples)
-    rows = np.sort(
-        np.concatenate([rng.permutation(np.flatnonzero(sample.labels == label))[:most] for label in (0, 1)])
-    )
+    rows = np.sort(np.concatenate([rng.permutation(np.flatnonzero(sample.labels == label))[:most] for label in (0, 1)]))
     labels, coordinates = sample.labels[rows], sample.coordinates[rows]
     part = {name: values[rows] for name, values in features.items()}
     probability = np.zeros(len(rows))

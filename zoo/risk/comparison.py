@@ -23,7 +23,7 @@ from zoo.jobs import ProgressCallback
 from zoo.physics import rainfall_factor
 from zoo.physics.lsi import RAIN_CLIP
 from zoo.risk.models import create_risk_model, require_risk, risk_models, select_risk_models, unsupported_reason
-from zoo.risk.scores import REPEATS, SCORES, Judgement, intervals, paired_intervals
+from zoo.risk.scores import PRINTED, REPEATS, SCORES, Judgement, base_rate, intervals, paired_intervals
 from zoo.risk.splits import CV_KINDS, Fold, Split, fold_numbers, make_split
 from zoo.risk.tables import MISSING_CODES, RiskTable, make_table, read_table
 from zoo.schema import write_json
@@ -174,6 +174,7 @@ class Comparison:
             row[f"{name}_low"], row[f"{name}_high"] = _rounded(low), _rounded(high)
         for name in ("auc", "pr_auc"):
             row[f"{name}_pooled"] = _rounded(outcome.pooled.get(name, math.nan))
+        row["base_rate"] = _rounded(base_rate(self.data.labels))
         row["n"] = len(self.data)
         row["landslides"] = int(self.data.labels.sum())
         row["folds"] = len(self.splits[outcome.cv].folds)
@@ -190,7 +191,8 @@ class Comparison:
         parts = []
         for kind, split in self.splits.items():
             shown = self._display().query("cv == @kind").drop(columns="cv")
-            parts.append(f"{kind} cross-validation, {len(split.folds)} folds, {len(self.data):,} rows")
+            rows = f"{len(split.folds)} folds, {len(self.data):,} rows, base rate {base_rate(self.data.labels):.3f}"
+            parts.append(f"{kind} cross-validation, {rows}")
             parts.append(shown.to_string(index=False))
         return "\n".join(parts)
 
@@ -201,8 +203,8 @@ class Comparison:
                     "cv": outcome.cv,
                     "model": risk_models()[outcome.model].title,
                     **{
-                        title: f"{outcome.scores[name]:.3f}" if name in outcome.scores else "-"
-                        for name, title in SCORES.items()
+                        SCORES[name]: f"{outcome.scores[name]:.3f}" if name in outcome.scores else "-"
+                        for name in PRINTED
                     },
                 }
                 for outcome in self.outcomes
@@ -214,7 +216,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{html.escape(text)}</li>" for text in self.notes)
-        return f"{self._display().to_html(index=False, escape=True)}<p>{AVERAGING}</p><ul>{notes}</ul>"
+        text = f"Base rate {base_rate(self.data.labels):.3f}. {AVERAGING}"
+        return f"{self._display().to_html(index=False, escape=True)}<p>{text}</p><ul>{notes}</ul>"
 
     def optimism(self) -> str | None:
         """Return a sentence on how much higher the AUC of random folds is; None unless both kinds have scores."""
@@ -435,9 +438,7 @@ class _Fit:
     problem: str = ""
 
 
-def compare_table(
-    table: RiskTable, settings: CompareSettings, progress: ProgressCallback | None = None
-) -> Comparison:
+def compare_table(table: RiskTable, settings: CompareSettings, progress: ProgressCallback | None = None) -> Comparison:
     """Fit every model on every fold and score it on the held-out rows; see :func:`compare`."""
     require_risk()
     _check(table, settings)

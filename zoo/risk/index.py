@@ -322,7 +322,7 @@ class RiskIndex:
             form=self.form,
             coefficients=_Coefficients(self.intercept, self.slope, self.gain),
             method=self.method,
-            intervals={name: tuple(ends) for name, ends in self.intervals.items()},
+            intervals=dict(self.intervals),
             classes=self.classes,
             region=self.region,
             evaluation=self.evaluation,

@@ -21,12 +21,11 @@ from zoo.physics import Band
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.cog import MapWriter, check_output, stack_writer
-from zoo.rasters.pixel_sample import extent_of
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack
 from zoo.risk.calibration import Calibration
 from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES, ClassBreaks, RiskIndex
-from zoo.risk.surfaces import CHUNK, Breaks, Prepared, Rain, Surface, Values, input_path, prepare_index, prepare_model
+from zoo.risk.surfaces import CHUNK, Breaks, Prepared, Surface, Values, input_path, prepare_index, prepare_model
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
@@ -169,11 +168,21 @@ def map_risk(
         if model is None:
             layers = None if rain_file is None else exits.enter_context(RainLayers(rain_file, opened, duration))
             source = weights if isinstance(weights, (RiskIndex, Calibration)) else input_path(weights)
-            prepared = prepare_index(opened, source, rain=layers or numbers, classes=classes, seed=seed, progress=progress)
+            prepared = prepare_index(
+                opened, source, rain=layers or numbers, classes=classes, seed=seed, progress=progress
+            )
         else:
             assert inventory is not None
             prepared = prepare_model(
-                opened, model, Path(inventory), classes=classes, seed=seed, layer=layer, where=where, buffer=buffer, progress=progress
+                opened,
+                model,
+                Path(inventory),
+                classes=classes,
+                seed=seed,
+                layer=layer,
+                where=where,
+                buffer=buffer,
+                progress=progress,
             )
         unstable = None
         if safety is not None and numbers is not None:

@@ -7,6 +7,7 @@ calibration error of a fold of seventy rows would be mostly noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,6 +26,8 @@ LEVEL = 0.95
 SCORES: Mapping[str, str] = MappingProxyType(
     {
         "accuracy": "accuracy",
+        "balanced_accuracy": "balanced acc.",
+        "mcc": "MCC",
         "auc": "AUC",
         "pr_auc": "PR-AUC",
         "mse": "MSE",
@@ -32,7 +35,20 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "ece": "ECE",
     }
 )
-"""Scores of Table 2 [P] and additional ones [O]: key in result files, and heading."""
+"""Scores of Table 2 [P] and additional ones [O]: key in result files, and heading.
+
+Accuracy, balanced accuracy (mean recall of both labels) and MCC (Matthews' correlation, 0 if one label is never or
+always predicted) call a probability of at least 0.5 a landslide. MSE is the Brier score. ECE has ten bins.
+"""
+
+PRINTED: tuple[str, ...] = tuple(name for name in SCORES if name != "rmse")
+"""Scores of the terminal and of notebooks; RMSE is the square root of MSE."""
+
+
+def base_rate(labels: NDArray[Any]) -> float:
+    """Return the accuracy of predicting the more frequent label everywhere."""
+    share = float(np.mean(np.asarray(labels) == 1))
+    return max(share, 1 - share)
 
 
 def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
@@ -63,7 +79,7 @@ class Judgement:
     ) -> None:
         self.truth = (labels == 1).astype(np.float64)
         self.probability = probability
-        self._right = ((probability >= 0.5) == (labels == 1)).astype(np.float64)
+        self._positive = (probability >= 0.5).astype(np.float64)
         self._square = (probability - self.truth) ** 2
         self._gap = self.truth - probability
         self._bins = _bins(probability)
@@ -94,8 +110,15 @@ class Judgement:
         area, precision = ranked.mean(axis=0) if len(ranked) else (np.nan, np.nan)
         square = float(weight @ self._square) / total
         gaps = np.bincount(self._bins, weights=weight * self._gap, minlength=BINS)
+        positives, called = float(weight @ self.truth), float(weight @ self._positive)
+        hits = float(weight @ (self._positive * self.truth))
+        rejections = total - called - positives + hits
+        recalls = (_ratio(hits, positives), _ratio(rejections, total - positives))
+        spread = positives * (total - positives) * called * (total - called)
         return {
-            "accuracy": float(weight @ self._right) / total,
+            "accuracy": (hits + rejections) / total,
+            "balanced_accuracy": sum(recalls) / 2,
+            "mcc": (hits * total - positives * called) / math.sqrt(spread) if spread > 0 else 0.0,
             "auc": float(area),
             "pr_auc": float(precision),
             "mse": square,
@@ -260,6 +283,10 @@ def reliability(labels: NDArray[np.int64], probability: NDArray[np.float64]) -> 
     predicted = np.bincount(bins, weights=probability, minlength=BINS)[used] / rows[used]
     observed = np.bincount(bins, weights=labels == 1, minlength=BINS)[used] / rows[used]
     return Reliability(predicted, observed, rows[used])
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan
 
 
 def _bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -368,7 +368,7 @@ def prepare_index(
         assert p is not None
         assert d is not None
         breaks = fit_breaks(index.evaluate(sample, rainfall_factor(p, d, on_stack.parameters)))
-        notes.append("class breaks (jenks) were fitted to this scene under the given rain: classes rank places within it")
+        notes.append("class breaks (jenks) were fitted to this scene under the given rain, so classes rank its places")
     else:
         breaks = fit_breaks(index.evaluate(sample), classes or "jenks")
         notes.append(f"class breaks ({breaks.method}) were fitted to this scene under the reference rain")

@@ -261,16 +261,20 @@ def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes:
                 where=f"{path}, column {str(name)!r}",
                 hint="Save the table with decimal points",
             )
-        table[name] = table[name].astype(object).map(lambda text: str(text).strip().replace(",", "."), na_action="ignore")
+        table[name] = table[name].astype(object).map(_with_point, na_action="ignore")
         converted.append(str(name))
     if converted:
         notes.append(f"commas were read as decimal signs in {', '.join(converted)}")
     return table
 
 
+def _with_point(text: object) -> str:
+    return str(text).strip().replace(",", ".")
+
+
 def _read_xlsx(path: Path) -> pd.DataFrame:
     """Read the first sheet; pandas would rename repeated columns, and unpack a bomb."""
-    from openpyxl import load_workbook
+    from openpyxl import load_workbook  # type: ignore[import-untyped]
 
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(one.file_size for one in archive.infolist())
@@ -470,7 +474,7 @@ def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], note
         others = numbers[~coded].dropna()
         if not others.empty and not _isolated(code, others):
             if code < 0 and others.min() < code < others.max():
-                notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, because others lie on both sides")
+                notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, as others lie on both sides")
             continue
         notes.append(f"{name}: {int(coded.sum())} values of {code:g} were set to missing")
         numbers = numbers.where(~coded)

@@ -297,8 +297,8 @@ def fit_rain(
     - g = 1: only g alpha and g beta are determined; alpha and beta are log-odds per unit of ln P and ln D.
     - D0 = 1 day: P0 and D0 enter as one product.
     - P0 is the intensity of a one-day rain at which a place with the average S of the rows has even odds (0.5) if
-      landslides and other places are equally many. R_m = 1 is then an intensity-duration threshold. P0 and the intercept
-      offset each other: another P0 changes neither the fit nor the map of a log-additive index.
+      landslides and other places are equally many. R_m = 1 is then an intensity-duration threshold. P0 and the
+      intercept offset each other: another P0 changes neither the fit nor the map of a log-additive index.
 
     Args:
         intensity: P in mm/h, above 0, (N,).

@@ -9,7 +9,7 @@ import numpy as np
 from zoo_mondini.estimator import MondiniClassifier
 from zoo_mondini.synthetic import make_histories
 
-from zoo.risk.scores import auc, mse
+from zoo.risk.scores import auc
 
 table = make_histories(rows=4000, seed=2)
 train, test = table[:3000], table[3000:]
@@ -32,5 +32,5 @@ for name, prediction in (
     ("rain of other places", model.predict_proba(elsewhere)[:, 1]),
     ("share of landslides", np.full(len(test), train["landslide"].mean())),
 ):
-    brier = f"{mse(truth, prediction):.4f}" if name != "slope alone" else "  -"
+    brier = f"{np.mean((prediction - truth) ** 2):.4f}" if name != "slope alone" else "  -"
     print(f"{name:<24}{auc(truth, prediction):6.3f}  {brier}")

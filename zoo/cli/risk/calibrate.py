@@ -68,9 +68,7 @@ if TYPE_CHECKING:
     help="Scale features to 0-1 with their 0.5 and 99.5 percentiles, or their extremes.",
 )
 @click.option("--samples", type=int, default=200_000, show_default=True, help="Pixels of each kind to draw.")
-@click.option(
-    "--block", type=float, metavar="METRES", help="Side of spatial blocks.  [default: a share of the region]"
-)
+@click.option("--block", type=float, metavar="METRES", help="Side of spatial blocks.  [default: a share of the region]")
 @click.option("--repeats", type=click.IntRange(0), default=200, show_default=True, help="Draws of the bootstrap.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @click.option("--layer", metavar="NAME", help="Layer of the inventory, if it has several.")
@@ -147,9 +145,7 @@ def _print(found: Calibration, target: Path) -> None:
     breaks = index.classes
     assert breaks is not None
     console.print(f"classes ({breaks.method}): low to {breaks.low:.4g}, medium to {breaks.high:.4g}, high above")
-    note(
-        f"weights are in {relative(target)}; map them with: zoo risk map STACK --weights {relative(target)} --out ..."
-    )
+    note(f"weights are in {relative(target)}; map them with: zoo risk map STACK --weights {relative(target)} --out ...")
 
 
 def _write_curve(found: Calibration, path: Path) -> None:

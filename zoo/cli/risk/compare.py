@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from zoo.cli.risk import name_pair, names, numbers
 from zoo.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
+    from zoo.jobs import ProgressCallback
     from zoo.risk import Comparison, RiskTable
     from zoo.risk.comparison import Row
 
@@ -161,42 +164,38 @@ def _kinds(cv: str | None, data: RiskTable) -> list[str] | None:
     return kinds
 
 
-class _fit_progress:
+@contextmanager
+def _fit_progress() -> Iterator[ProgressCallback]:
     """Show the number of fits: a bar on a terminal, five lines elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    def __enter__(self) -> Any:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    console = err()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("fits", total=None)
 
-        self._console = err()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        shown = self._console.is_terminal
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not shown)
-        self._bar.__enter__()
-        self._task = self._bar.add_task("fits", total=None)
-        return self._show
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and done and done % max(1, total // 5) == 0:
+                note(f"  {done} of {total} fits")
 
-    def __exit__(self, *error: Any) -> None:
-        self._bar.__exit__(*error)
-
-    def _show(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-        if not self._console.is_terminal and done and done % max(1, total // 5) == 0:
-            note(f"  {done} of {total} fits")
+        yield show
 
 
 def _print_scores(comparison: Comparison) -> None:
     from zoo.risk.comparison import AVERAGING, OK, PAPER_TABLE2
     from zoo.risk.models import risk_models
-    from zoo.risk.scores import SCORES
+    from zoo.risk.scores import PRINTED, SCORES, base_rate
 
     for text in comparison.notes:
         note(f"  {text}")
     console = out()
     paper = ("paper: acc", "AUC", "MSE")
-    headings = ("model", *SCORES.values(), *paper)
+    headings = ("model", *(SCORES[name] for name in PRINTED), *paper)
+    rate = f"base rate {base_rate(comparison.data.labels):.3f} (accuracy of the more frequent label everywhere)"
     for kind, split in comparison.splits.items():
         console.print(
-            f"\n[bold]{kind} cross-validation[/bold]  {len(split.folds)} folds, {len(comparison.data):,} rows"
+            f"\n[bold]{kind} cross-validation[/bold]  {len(split.folds)} folds, {len(comparison.data):,} rows, {rate}"
         )
         rows = [row for row in comparison.rows() if row["cv"] == kind]
         cells = []
@@ -204,7 +203,7 @@ def _print_scores(comparison: Comparison) -> None:
             published = PAPER_TABLE2.get(str(row["model"]), {})
             printed = [f"{published[name]:.3f}" if name in published else "" for name in ("accuracy", "auc", "mse")]
             title = risk_models()[str(row["model"])].title
-            cells.append([title, *(_score(row, name) for name in SCORES), *printed])
+            cells.append([title, *(_score(row, name) for name in PRINTED), *printed])
         console.print(make_table(headings, cells, right=headings[2:]))
         for row in rows:
             if row["status"] != OK:

@@ -9,11 +9,10 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.risk.folds import Fold, random_folds
 from zoo.risk.models import create_risk_model, risk_models, select_risk_models
-from zoo.risk.models.base import RiskModel, choose, thinned
-from zoo.risk.models.encoding import Encoder
+from zoo.risk.models.base import Encoder, RiskModel, choose, thin_folds
 from zoo.risk.models.svm import SupportVectors
+from zoo.risk.splits import Fold, random_folds
 
 
 def places(rows: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -70,7 +69,7 @@ def test_rows_of_a_new_class_and_with_gaps_are_predicted(name: str) -> None:
 def test_bad_input_is_told_in_words(name: str) -> None:
     features, labels = places(60)
     model = create_risk_model(name, rain=("P", "D"), **OPTIONS.get(name, {}))
-    with pytest.raises(DataError, match="one label only"):
+    with pytest.raises(DataError, match="same label"):
         model.fit(features, np.ones(60))
     with pytest.raises(DataError, match="not 0 and 1"):
         model.fit(features, labels + 1)
@@ -106,7 +105,11 @@ def test_scales_and_fillings_come_from_training_rows_alone() -> None:
 
 def test_a_column_without_spread_or_values_does_no_harm() -> None:
     frame = pd.DataFrame({"a": np.ones(20), "b": np.full(20, np.nan), "c": np.arange(20.0)})
-    assert np.isfinite(Encoder().fit_transform(frame)).all()
+    encoder = Encoder().fit(frame)
+    assert encoder.names == ["c"]
+    assert np.isfinite(encoder.transform(frame.assign(a=5.0, b=7.0))).all()
+    with pytest.raises(DataError, match="no feature is left"):
+        Encoder().fit(frame[["a", "b"]])
 
 
 def test_settings_are_chosen_on_held_out_rows() -> None:
@@ -125,22 +128,22 @@ def test_settings_are_chosen_on_held_out_rows() -> None:
 
 def test_a_grid_sees_a_part_of_a_big_table() -> None:
     folds = random_folds(np.array([0, 1] * 5000), 2)
-    for small, fold in zip(thinned(folds, 1000, 0), folds, strict=True):
+    for small, fold in zip(thin_folds(folds, 1000, 0), folds, strict=True):
         assert len(small.train) + len(small.test) == 1000
         assert set(small.train) <= set(fold.train)
         assert set(small.test) <= set(fold.test)
-    assert [len(fold.train) for fold in thinned(folds, 10**6, 0)] == [5000, 5000]
+    assert [len(fold.train) for fold in thin_folds(folds, 10**6, 0)] == [5000, 5000]
 
 
 def test_a_big_table_is_sampled_for_the_exact_kernel_and_a_note_says_so() -> None:
     features, labels = places(300)
-    model = SupportVectors(most_rows=100, tune=False).fit(features, labels)
-    assert model.notes_ == ["svm: fitted on 100 rows, drawn at random from more"]
+    model = SupportVectors(max_rows=100, tune=False).fit(features, labels)
+    assert model.notes_ == ["svm: fitted to 100 of 300 rows, drawn at random"]
     assert SupportVectors(tune=False).fit(features, labels).notes_ == []
-    every = SupportVectors(kernel="nystroem", most_rows=100, tune=False).fit(features[:200], labels[:200])
+    every = SupportVectors(kernel="nystroem", max_rows=100, tune=False).fit(features[:200], labels[:200])
     assert every.notes_ == []
     assert roc_auc_score(labels[200:], every.predict_proba(features[200:])[:, 1]) > 0.75
-    for options in ({"kernel": "cubic"}, {"most_rows": 30_000}):
+    for options in ({"kernel": "cubic"}, {"max_rows": 30_000}):
         with pytest.raises(ConfigError):
             SupportVectors(**options).fit(features, labels)  # type: ignore[arg-type]
 

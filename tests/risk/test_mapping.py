@@ -13,9 +13,9 @@ from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, RainParame
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.cog import MapWriter
 from zoo.rasters.stacks import Stack
-from zoo.risk.apply import IndexSurface, Rain, map_risk
-from zoo.risk.classes import ClassBreaks
-from zoo.risk.index import RiskIndex
+from zoo.risk.index import ClassBreaks, RiskIndex
+from zoo.risk.mapping import write_map
+from zoo.risk.surfaces import IndexSurface, Prepared, Rain
 
 UNITS = {"SMI": "1", "NDBI": "1", "NDVI": "1", "NDWI": "1", "slope": "degree", "DEM": "m", "LSI": "1"}
 RANGES = {
@@ -80,15 +80,10 @@ def judge(image, factor):
 
 def run(path, folder, index=INDEX, rain=None, **options):
     with Stack(path) as stack:
-        return map_risk(
-            stack,
-            IndexSurface(index, stack.bands, path),
-            BREAKS,
-            rain or Rain(RAIN, (0.0, 5.0)),
-            folder / "risk.tif",
-            folder / "classes.tif",
-            **options,
-        )
+        surface = IndexSurface(index, stack.bands, path)
+        tags = options.pop("tags", {})
+        prepared = Prepared(surface, BREAKS, rain or Rain(RAIN, (0.0, 5.0)), index, "here", tags)
+        return write_map(stack, prepared, folder / "risk.tif", folder / "classes.tif", **options)
 
 
 def read(path):
@@ -134,7 +129,7 @@ def test_the_files_say_what_they_are(scene, tmp_path):
 
 
 def test_the_preview_is_every_nth_pixel_of_the_classes(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.risk.apply.PREVIEW", 250)
+    monkeypatch.setattr("zoo.risk.mapping.PREVIEW", 250)
     report = run(scene.path, tmp_path)
     assert report.step == 5
     np.testing.assert_array_equal(report.preview, read(tmp_path / "classes.tif")[::5, ::5])

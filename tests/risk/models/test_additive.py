@@ -9,12 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from zoo.errors import ConfigError, DataError
-from zoo.risk.models import penalised
-from zoo.risk.models.gamm import AdditiveMixed
-from zoo.risk.models.penalised import fit_penalised
-from zoo.risk.models.smooths import Smooths, Spline
-from zoo.risk.models.spatial_meteo import SpatialMeteo
-from zoo.risk.models.thresholds import DynamicThresholds
+from zoo.risk import logistic
+from zoo.risk.logistic import fit_penalised
+from zoo.risk.models.additive import AdditiveMixed, DynamicThresholds, Smooths, SpatialMeteo, Spline
 
 
 def test_the_solver_agrees_with_scikit_learn() -> None:
@@ -82,11 +79,11 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pd.DataFrame({"x": rng.normal(size=300), "z": rng.normal(size=300)})
     y = (rng.uniform(size=300) < 1 / (1 + np.exp(-frame["x"]))).astype(int).to_numpy()
     whole = AdditiveMixed(smoothness=10.0).fit(frame, y).logit(frame)
-    monkeypatch.setattr("zoo.risk.models.gamm.BLOCK_ROWS", 70)
+    monkeypatch.setattr("zoo.risk.models.additive.BLOCK_ROWS", 70)
     for kept in (60_000_000, 1):
-        monkeypatch.setattr("zoo.risk.models.gamm._KEPT_NUMBERS", kept)
+        monkeypatch.setattr("zoo.risk.models.additive._CACHED_NUMBERS", kept)
         np.testing.assert_allclose(AdditiveMixed(smoothness=10.0).fit(frame, y).logit(frame), whole, atol=1e-6)
-    assert penalised.BLOCK_ROWS > 70
+    assert logistic.BLOCK_ROWS > 70
 
 
 def test_penalties_fit_the_design() -> None:
@@ -171,5 +168,5 @@ def test_the_two_models_need_their_columns() -> None:
         SpatialMeteo(combine="sum", rain=("P", "D")).fit(frame, labels)
     with pytest.raises(ConfigError, match="needs rain"):
         SpatialMeteo().fit(frame, labels)
-    with pytest.raises(DataError, match="rain alone"):
+    with pytest.raises(DataError, match="rain columns only"):
         SpatialMeteo(rain=("P", "D")).fit(frame[["P", "D"]], labels)

@@ -83,7 +83,7 @@ def test_more_rain_never_lowers_the_log_additive_index() -> None:
 def test_missing_rain_is_the_usual_rain_and_a_negative_sum_is_noted() -> None:
     frame, labels = channels()
     model = RainIndex(rain=("P", "D")).fit(frame, labels)
-    assert any("more rain lowers the index there" in note for note in model.notes_)
+    assert any("where more rain lowers the index" in note for note in model.notes_)
     gap, usual = frame[:1].assign(P=np.nan), frame[:1].assign(P=frame["P"].median())
     np.testing.assert_array_equal(model.predict_proba(gap), model.predict_proba(usual))
 
@@ -94,7 +94,7 @@ def test_what_is_no_index_is_told() -> None:
         RainIndex().fit(frame, labels)
     with pytest.raises(UnknownNameError, match="form"):
         RainIndex(form="sum", rain=("P", "D")).fit(frame, labels)
-    with pytest.raises(DataError, match="rain alone"):
+    with pytest.raises(DataError, match="rain columns only"):
         RainIndex(rain=("P", "D")).fit(frame[["P", "D"]], labels)
     with pytest.raises(DataError, match="-1"):
         RainIndex(rain=("P", "D")).fit(frame.assign(P=-1.0), labels)

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.risk import compare as module
-from zoo.risk.compare import OK, CompareSettings, Comparison, compare
-from zoo.risk.folds import Fold
+from zoo.risk import comparison as module
+from zoo.risk.comparison import OK, CompareSettings, Comparison, compare, compare_table
 from zoo.risk.models.base import RiskModel
-from zoo.risk.pictures import feature_dependence, write_pictures
-from zoo.risk.report import differences, make_rows, optimism, write_report
+from zoo.risk.pictures import feature_dependence
+from zoo.risk.splits import Fold
 from zoo.risk.tables import RiskTable
 
 FAST = ("gamm", "lsi_without_rain", "lsi")
@@ -40,7 +39,7 @@ def places(rows: int = 400) -> RiskTable:
 @pytest.fixture(scope="module")
 def done() -> Comparison:
     settings = CompareSettings(FAST, ("random", "block"), rain=("P", "D"), repeats=50, curves=True, folds=3)
-    return compare(places(), settings)
+    return compare_table(places(), settings)
 
 
 def test_figures_are_those_of_the_held_out_rows(done: Comparison) -> None:
@@ -50,19 +49,19 @@ def test_figures_are_those_of_the_held_out_rows(done: Comparison) -> None:
         assert outcome.probability is not None
         split = done.splits[outcome.cv]
         each = [
-            metrics.roc_auc_score(done.table.labels[fold.test], outcome.probability[fold.test]) for fold in split.folds
+            metrics.roc_auc_score(done.data.labels[fold.test], outcome.probability[fold.test]) for fold in split.folds
         ]
         assert outcome.scores["auc"] == pytest.approx(np.mean(each))
         assert outcome.fold_auc == pytest.approx(each)
-        pooled = metrics.roc_auc_score(done.table.labels, outcome.probability)
+        pooled = metrics.roc_auc_score(done.data.labels, outcome.probability)
         assert outcome.pooled["auc"] == pytest.approx(pooled)
-        assert outcome.scores["mse"] == pytest.approx(metrics.brier_score_loss(done.table.labels, outcome.probability))
+        assert outcome.scores["mse"] == pytest.approx(metrics.brier_score_loss(done.data.labels, outcome.probability))
         assert outcome.scores["auc"] > 0.6
 
 
 def test_rain_helps_the_index_where_rain_drives_landslides(done: Comparison) -> None:
     for cv in ("random", "block"):
-        assert differences(done, "lsi_without_rain", cv)["lsi"]["auc"][0] > 0.01
+        assert done.differences("lsi_without_rain", cv)["lsi"]["auc"][0] > 0.01
 
 
 class Remembering(RiskModel):
@@ -77,7 +76,7 @@ class Remembering(RiskModel):
 
 def test_no_test_row_is_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "create_risk_model", lambda name, **options: Remembering())
-    found = compare(places(200), CompareSettings(("gamm",), ("random", "block", "group"), folds=2, repeats=2))
+    found = compare_table(places(200), CompareSettings(("gamm",), ("random", "block", "group"), folds=2, repeats=2))
     for outcome in found.outcomes:
         assert outcome.scores["auc"] == 0.5
         assert outcome.probability == pytest.approx(np.full(200, 0.5))
@@ -86,15 +85,15 @@ def test_no_test_row_is_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_processes_change_nothing() -> None:
     settings = {"models": ("lsi_without_rain",), "cv": ("random",), "repeats": 5, "folds": 3}
-    alone = compare(places(200), CompareSettings(**settings))  # type: ignore[arg-type]
-    many = compare(places(200), CompareSettings(**settings, jobs=2))  # type: ignore[arg-type]
+    alone = compare_table(places(200), CompareSettings(**settings))  # type: ignore[arg-type]
+    many = compare_table(places(200), CompareSettings(**settings, jobs=2))  # type: ignore[arg-type]
     np.testing.assert_array_equal(alone.outcomes[0].probability, many.outcomes[0].probability)
     assert alone.outcomes[0].intervals == many.outcomes[0].intervals
 
 
 def test_what_needs_rain_is_skipped_without_it() -> None:
-    found = compare(places(200), CompareSettings(("lsi_without_rain", "lsi"), ("random",), repeats=2, folds=2))
-    rows = make_rows(found)
+    found = compare_table(places(200), CompareSettings(("lsi_without_rain", "lsi"), ("random",), repeats=2, folds=2))
+    rows = found.rows()
     assert [row["status"] for row in rows] == [OK, "skipped: needs rain (--rain-columns P,D)"]
     assert rows[1]["auc"] is None
     assert rows[1]["n"] == 200
@@ -110,9 +109,9 @@ def test_one_model_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         module, "create_risk_model", lambda name, **given: Broken() if name == "gamm" else real(name, **given)
     )
-    found = compare(places(200), CompareSettings(("gamm", "lsi_without_rain"), ("random",), repeats=2, folds=2))
+    found = compare_table(places(200), CompareSettings(("gamm", "lsi_without_rain"), ("random",), repeats=2, folds=2))
     assert [one.status for one in found.outcomes] == ["failed: LinAlgError: singular", OK]
-    assert any("gamm under random cross-validation failed" in note for note in found.notes)
+    assert any("gamm, random cross-validation: failed" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -135,18 +134,18 @@ def test_what_no_model_could_work_with_is_said_first(
     table.features["cold"] = -3.0
     settings = {"models": FAST, "cv": ("random",), "repeats": 2}
     with pytest.raises(error, match=problem):
-        compare(table, CompareSettings(**{**settings, **change}))  # type: ignore[arg-type]
+        compare_table(table, CompareSettings(**{**settings, **change}))  # type: ignore[arg-type]
 
 
 def test_rain_that_is_the_same_everywhere_is_told() -> None:
     table = places(200)
     dry = RiskTable(table.features.drop(columns="P"), table.labels, notes=("P: left out, it is 3 everywhere",))
     with pytest.raises(DataError, match="3 everywhere"):
-        compare(dry, CompareSettings(("lsi",), rain=("P", "D")))
+        compare_table(dry, CompareSettings(("lsi",), rain=("P", "D")))
 
 
 def test_rows_are_flat_and_their_intervals_hold_the_figures(done: Comparison) -> None:
-    rows = make_rows(done)
+    rows = done.rows()
     assert len(rows) == 6
     for row in rows:
         assert (row["n"], row["folds"], row["status"]) == (400, 3, OK)
@@ -158,7 +157,7 @@ def test_rows_are_flat_and_their_intervals_hold_the_figures(done: Comparison) ->
 
 
 def test_optimism_is_the_difference_that_it_says(done: Comparison) -> None:
-    text = optimism(done)
+    text = done.optimism()
     assert text is not None
     gains = []
     for name in FAST:
@@ -167,15 +166,15 @@ def test_optimism_is_the_difference_that_it_says(done: Comparison) -> None:
         assert block is not None
         gains.append(random.scores["auc"] - block.scores["auc"])
     mean = float(np.mean(gains))
-    assert f"look {abs(mean):.3f} {'better' if mean > 0 else 'worse'}" in text
-    alone = Comparison(done.table, done.settings, done.splits, done.outcomes[:3], ())
-    assert optimism(alone) is None
+    assert f"is {abs(mean):.3f} {'higher' if mean > 0 else 'lower'}" in text
+    alone = Comparison(done.data, done.settings, done.splits, done.outcomes[:3], ())
+    assert alone.optimism() is None
 
 
 def test_files_hold_everything(done: Comparison, tmp_path: Path) -> None:
     folder = tmp_path / "Ergebnisse ä"
     folder.mkdir()
-    files = [*write_report(done, folder, "places.csv"), *write_pictures(done, folder)]
+    files = done.write(folder, "places.csv")
     names = {file.name for file in files}
     assert names == {
         "results.json",
@@ -208,3 +207,21 @@ def test_features_are_judged_for_repeating_each_other() -> None:
     assert np.isinf(found.vif[list(found.names).index("twice")])
     assert found.correlation[0, -1] == pytest.approx(1)
     assert feature_dependence(RiskTable(table.features[["slope"]], table.labels)) is None
+
+
+def test_the_front_door_takes_a_frame_and_shows_a_table() -> None:
+    rows = places(200)
+    frame = rows.features.assign(landslide=np.where(rows.labels == 1, "yes", "no"))
+    found = compare(
+        frame, "landslide", coords=("x", "y"), rain_columns=("P", "D"), models=["lsi", "lsi_without_rain"], folds=2,
+        repeats=5,
+    )  # fmt: skip
+    assert list(found.splits) == ["random", "block"]
+    table = found.to_pandas()
+    assert len(table) == 4
+    assert table["base_rate"].iloc[0] == pytest.approx(max(rows.labels.mean(), 1 - rows.labels.mean()))
+    assert "LSI without Rainfall" in repr(found)
+    assert "base rate" in found.table()
+    assert "<table" in found._repr_html_()
+    with pytest.raises(ConfigError, match="label"):
+        compare(frame)

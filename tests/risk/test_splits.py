@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.risk.folds import Fold, block_folds, random_folds
-from zoo.risk.splits import group_folds, make_split
+from zoo.risk.splits import Fold, block_folds, group_folds, make_split, random_folds, square_blocks
 from zoo.risk.tables import RiskTable
 
 
@@ -85,12 +84,12 @@ def test_what_cannot_be_cut_is_said() -> None:
         random_folds(labels, 1)
     with pytest.raises(DataError, match="fewer than 11 folds"):
         random_folds(labels, 11)
-    with pytest.raises(DataError, match="cannot make 5 folds"):
+    with pytest.raises(DataError, match="fewer than 5 folds"):
         block_folds(labels, places, side=500)
     with pytest.raises(DataError, match="one label only"):
         block_folds((places[:, 0] > 50).astype(int), places, folds=4, side=10, buffer=80)
     for bad in ({"side": 0.0}, {"side": float("nan")}, {"buffer": -1.0}):
-        with pytest.raises(ConfigError, match="not possible"):
+        with pytest.raises(ConfigError, match="a buffer of"):
             block_folds(labels, places, **bad)
 
 
@@ -109,7 +108,7 @@ def test_inner_folds_are_of_the_same_kind_and_within_the_training_rows() -> None
     assert data.coordinates is not None
     split = make_split(data, "block", folds=4)
     assert split.units is not None
-    assert "squares of 998 m, 26 of them" in split.notes[0]
+    assert "26 squares of 998 m" in split.notes[0]
     for fold, inner in zip(split.folds, split.inner, strict=True):
         assert_a_partition(inner, len(fold.train))
         places = data.coordinates[fold.train]
@@ -147,3 +146,8 @@ def test_splits_that_cannot_be_are_said() -> None:
     here = RiskTable(pd.DataFrame({"x": np.arange(20.0)}), np.array([0, 1] * 10), np.ones((20, 2)))
     with pytest.raises(DataError, match="same coordinates"):
         make_split(here, "block")
+
+
+def test_blocks_are_squares_of_their_side():
+    coordinates = np.array([[0.0, 0.0], [999, 0], [1001, 0], [0, 1001], [5000, 5000]])
+    assert square_blocks(coordinates, 1000).tolist() == [0, 0, 2, 1, 3]

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from zoo.registry import catalogue, plugin_reports, reload
-from zoo.risk.builtin import BESIDE, TABLE_2
-from zoo.risk.compare import CompareSettings, compare
+from zoo.risk.builtin import OTHERS, TABLE_2
+from zoo.risk.comparison import CompareSettings, compare_table
 from zoo.risk.models import create_risk_model, risk_models, select_risk_models
 from zoo.risk.tables import RiskTable
 
@@ -45,7 +45,7 @@ def table(name: str) -> RiskTable:
 
 
 def test_the_built_in_risk_models_come_through_the_hook() -> None:
-    names = [spec.name for spec in (*TABLE_2, *BESIDE)]
+    names = [spec.name for spec in (*TABLE_2, *OTHERS)]
     assert list(risk_models())[: len(names)] == names
     assert all(catalogue().risk_models.provider(name).startswith("landslide-zoo/") for name in names)
 
@@ -55,11 +55,11 @@ def test_a_plain_classifier_is_compared_and_says_what_a_table_lacks(plugged: Non
     report = next(report for report in plugin_reports() if report.name == "zoo-bayes")
     assert report.provides == {"risk_models": ["naive_bayes"]}
     settings = CompareSettings(models=("naive_bayes", "lsi"), folds=3, repeats=5)
-    naive, index = compare(table("slope"), settings).outcomes
+    naive, index = compare_table(table("slope"), settings).outcomes
     assert naive.status == "ok"
     assert 0.75 < naive.scores["auc"] < 0.95
     assert index.status == "skipped: needs rain (--rain-columns P,D)"
-    (skipped, _) = compare(table("grade"), settings).outcomes
+    (skipped, _) = compare_table(table("grade"), settings).outcomes
     assert skipped.status == "skipped: needs a slope"
 
 
