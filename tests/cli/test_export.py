@@ -130,7 +130,7 @@ def test_a_model_that_declares_itself_unable_is_refused_with_the_reason(
     [
         (["unett", "--to", "onnx", "--out", "m.onnx"], "Did you mean 'unet'"),
         (["./nowhere", "--to", "onnx", "--out", "m.onnx"], "there is no such folder"),
-        ([".", "--to", "onnx", "--out", "m.onnx"], "holds no bundle.json"),
+        ([".", "--to", "onnx", "--out", "m.onnx"], "there is no bundle.json"),
         (["unet", "--to", "tflite", "--out", "m.tflite"], "'tflite' is not one of"),
         (["unet", "--to", "onnx", "--out", "m.pt2"], "must end in .onnx"),
         (["unet", "--to", "onnx", "--opset", "9", "--out", "m.onnx"], "opset 9 is too low"),

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from zoo.datasets.base import SPLITS
-from zoo.datasets.source import DataSource
 from zoo.deploy.backends import OnnxRuntimeModule
 from zoo.deploy.export import ExportConfig, ExportSubject, export_model, find_subject
 from zoo.deploy.exported_files import ExportMetadata, open_exported, staged
@@ -35,7 +34,8 @@ def subject(trained_bundle: Path) -> ExportSubject:
 @pytest.fixture(scope="module")
 def splits(subject: ExportSubject) -> Mapping[str, object]:
     assert subject.bundle is not None
-    source = DataSource(subject.bundle.data["name"], subject.bundle.data["options"])
+    source = subject.bundle.data.source
+    assert source is not None
     return {split: source.open(split) for split in SPLITS}
 
 

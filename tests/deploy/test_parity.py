@@ -84,7 +84,7 @@ def test_the_limit_of_flips_is_the_issue_s(flipped: int, passed: bool) -> None:
     report = compare_masks(model, faster, [{"image": batch["image"]}], 0.5)
     assert report.passed is passed
     assert report.figures()["dice_before"] is None
-    assert f"at most {MAX_FLIPS_PPM:.0f}" in str(report)
+    assert f"limit {MAX_FLIPS_PPM:.0f}" in str(report)
 
 
 def test_pixels_to_ignore_count_nowhere() -> None:
