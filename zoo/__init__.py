@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo.api.audit import audit
     from zoo.api.export import export
+    from zoo.api.results import Results, read_results
     from zoo.registry import (
         create_dataset,
         create_loss,
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 # lazy_loader would do the same, but `from zoo.blocks import MCSA` promises to need torch and nothing else.
 _HOMES = {
+    "Results": "zoo.api.results",
     "audit": "zoo.api.audit",
     "create_dataset": "zoo.registry",
     "create_loss": "zoo.registry",
@@ -43,10 +45,12 @@ _HOMES = {
     "list_metrics": "zoo.registry",
     "list_models": "zoo.registry",
     "list_plugins": "zoo.registry",
+    "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
 }
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
 __all__ = [
+    "Results",
     "__version__",
     "audit",
     "create_dataset",
@@ -58,6 +62,7 @@ __all__ = [
     "list_metrics",
     "list_models",
     "list_plugins",
+    "read_results",
     "register_model",
 ]
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from zoo.bench.leaderboard import Leaderboard, Row, make_leaderboards
+from zoo.bench.leaderboard import FOOTNOTE, Leaderboard, Row, make_leaderboards
 from zoo.bench.results import TrialResult
 from zoo.evaluation.columns import BUILT_IN, UNDEFINED, Column, Value, choose_columns
 from zoo.files import printable
@@ -99,6 +99,19 @@ def terminal_table(board: Leaderboard, width: int, keys: Sequence[str] | None = 
     if failures:
         parts += ["", *failures]
     return Group(*parts)
+
+
+def plain_section(board: Leaderboard, width: int, keys: Sequence[str] | None = None) -> str:
+    """Return a table as plain text with its description above, and its warnings and notes below."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
+    console.print(terminal_table(board, width, keys))
+    warnings = [f"warning: {text}" for text in board.warnings]
+    below = "\n".join(printable(text) for text in (*warnings, FOOTNOTE, *board.notes))
+    table = "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return f"{printable(board.description)}\n{table}\n\n{below}\n"
 
 
 def markdown(board: Leaderboard, keys: Sequence[str] | None = None) -> str:

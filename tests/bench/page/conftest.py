@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ import pytest
 
 from tests.conftest import PATIENCE_S
 from zoo.bench.config import TrialConfig
-from zoo.bench.page.document import render_page
+from zoo.bench.leaderboard import make_leaderboards
+from zoo.bench.page import document
 from zoo.bench.results import TrialResult, load_results
 from zoo.bench.samples import Pictures, Samples, jpeg, pack
+from zoo.errors import ZooError
 
 EVIL = "<script>window.hacked = 1</script>\"'><img src=x onerror='window.hacked = 2'>"
 SHAPE = (10, 10)
@@ -73,6 +75,13 @@ def page(results_folder: Path) -> str:
     results, problems = load_results(results_folder)
     assert not problems
     return render_page(results, results_folder)
+
+
+def render_page(
+    results: Sequence[TrialResult], folder: Path, problems: Sequence[ZooError] = (), baseline: str | None = None
+) -> str:
+    """Render the page of some results."""
+    return document.render_page(make_leaderboards(results, baseline), folder, problems)
 
 
 @dataclass

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.bench.page.conftest import render_page
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import Leaderboard
-from zoo.bench.page.document import render_page
 from zoo.bench.page.figures import pareto_front, training_curve
 from zoo.bench.page.provenance import bench_command
 from zoo.bench.page.svg import Axis, Series, draw

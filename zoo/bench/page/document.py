@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from zoo import __version__
-from zoo.bench.leaderboard import Leaderboard, Row, make_leaderboards
+from zoo.bench.leaderboard import Leaderboard, Row
 from zoo.bench.page.figures import Figure, make_figures
 from zoo.bench.page.panels import LEGEND, Panels, make_panels
 from zoo.bench.page.provenance import TRIAL_HEADINGS, Provenance, make_provenance
-from zoo.bench.results import TrialResult
 from zoo.bench.samples import load_pictures
+from zoo.bench.tables import shown_columns
 from zoo.errors import ZooError
 from zoo.evaluation.columns import COMPARISONS, UNDEFINED, Column, figure_columns
 from zoo.evaluation.comparison import REPLICATES
@@ -71,27 +71,20 @@ class Section:
     provenance: Provenance
 
 
-def render_page(
-    results: Sequence[TrialResult],
-    folder: Path,
-    problems: Sequence[ZooError] = (),
-    baseline: str | None = None,
-) -> str:
-    """Return one HTML document that shows a results folder and loads nothing.
+def render_page(boards: Sequence[Leaderboard], folder: Path | None, problems: Sequence[ZooError] = ()) -> str:
+    """Return one HTML document that shows leaderboards with their figures and loads nothing.
 
     Args:
-        results: results of :func:`zoo.bench.results.load_results`.
-        folder: folder that they were read from; pictures are read from there too.
+        boards: the leaderboards of all settings.
+        folder: folder that the results were read from; pictures are read from there. ``None`` for none.
         problems: errors of result files that could not be used; the page names them.
-        baseline: label of the model that others are compared with; by default that of the configuration, else ``unet``.
-
-    Raises:
-        UnknownNameError: if no row is called ``baseline``.
     """
+    results = [result for board in boards for result in board.results]
+    name = (None if folder is None else folder.name) or "results"
     sections, damaged = [], []
-    for number, board in enumerate(make_leaderboards(results, baseline), start=1):
+    for number, board in enumerate(boards, start=1):
         try:
-            pictures = load_pictures(folder, board.results[0].config)
+            pictures = None if folder is None else load_pictures(folder, board.results[0].config)
         except ZooError as error:
             pictures = None
             damaged.append(error)
@@ -104,7 +97,7 @@ def render_page(
                 paper=_beside_the_paper(board),
                 figures=make_figures(board, number),
                 panels=make_panels(board, pictures),
-                provenance=make_provenance(board.results, folder),
+                provenance=make_provenance(board.results, name),
             )
         )
     headings = {section.board.heading for section in sections}
@@ -114,7 +107,7 @@ def render_page(
         .get_template("page.html")
         .render(
             title=f"{headings.pop()}: " if len(headings) == 1 else "",
-            folder=folder.name or ".",
+            folder=name,
             sections=sections,
             problems=[str(problem) for problem in (*problems, *damaged)],
             trials=len(results),
@@ -134,8 +127,14 @@ def render_page(
     )
 
 
-def render_table(board: Leaderboard, columns: Sequence[Column]) -> str:
-    """Return a leaderboard as an HTML table alone, for notebooks."""
+def render_table(board: Leaderboard, keys: Sequence[str] | None = None) -> str:
+    """Return a leaderboard as an HTML table with its warnings, for notebooks.
+
+    Args:
+        board: the leaderboard.
+        keys: keys of the columns to show; ``None`` for the default ones.
+    """
+    columns = shown_columns(board.rows, keys)
     return _environment().get_template("notebook.html").render(board=board, columns=columns)
 
 

@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from zoo.bench.results import FOLDER, TrialResult
@@ -65,12 +64,12 @@ TRIAL_HEADINGS = (
 )  # fmt: skip
 
 
-def make_provenance(results: Sequence[TrialResult], folder: Path) -> Provenance:
+def make_provenance(results: Sequence[TrialResult], folder: str) -> Provenance:
     """Return where the figures of one setting come from.
 
     Args:
         results: results of the setting.
-        folder: folder that they were read from.
+        folder: name of the folder that they were read from.
     """
     protocol: dict[str, Any] = next((found for one in results if (found := one.measured.get("speed_protocol"))), {})
     return Provenance(
@@ -204,8 +203,7 @@ def _machines(results: Sequence[TrialResult]) -> list[list[Term]]:
     return machines
 
 
-def _commands(results: Sequence[TrialResult], folder: Path) -> list[tuple[str, str]]:
-    place = folder.name or "results"
+def _commands(results: Sequence[TrialResult], place: str) -> list[tuple[str, str]]:
     commands = [
         ("train, measure and time all models again", bench_command(results, place)),
         (

@@ -1,0 +1,121 @@
+"""The results of a benchmark from Python, and ``zoo report``, which prints the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo.cli import run
+from zoo.errors import ResultError, UnknownNameError
+
+REPOSITORY = Path(__file__).parents[2]
+FOLDER = REPOSITORY / "benchmarks" / "results" / "quick"
+
+
+@pytest.fixture(scope="module")
+def results() -> zoo.Results:
+    return zoo.read_results(FOLDER)
+
+
+def test_results_are_a_sequence_of_trials(results: zoo.Results) -> None:
+    assert len(results) == 7
+    assert {trial.config.model for trial in results} >= {"unet", "enhanced_unet"}
+    assert results[0] is next(iter(results))
+    assert len(results[1:3]) == 2
+    assert repr(results) == f"<Results: 7 trials of 7 models, from {FOLDER}>"
+    assert not results.problems
+
+
+def test_every_form_holds_the_same_figures(results: zoo.Results, tmp_path: Path) -> None:
+    frame = results.to_pandas()
+    assert list(frame["model"][:2]) == ["drs_unet", "unet"]
+    assert frame["dice"][0] == pytest.approx(0.449, abs=5e-4)
+    assert list(results.to_pandas(["dice"]).columns) == ["setting", "model", "status", "error", "dice"]
+    assert frame["dice"].tolist() == [row["dice"] for row in json.loads(results.json())]
+    for text in (results.table(), str(results), results.markdown(), results._repr_html_()):
+        assert "0.449" in text
+        assert "drs_unet" in text
+    page = results.html(tmp_path / "made" / "report.html")
+    assert "0.449" in page.read_text(encoding="utf-8")
+    with pytest.raises(UnknownNameError, match="unknown column"):
+        results.table(["dce"])
+
+
+def test_a_baseline_is_chosen_by_name(results: zoo.Results) -> None:
+    named = zoo.read_results(FOLDER, baseline="segnet")
+    assert set(named.to_pandas()["baseline"].dropna()) == {"segnet"}
+    with pytest.raises(UnknownNameError, match="'segnett'"):
+        zoo.read_results(FOLDER, baseline="segnett").table()
+
+
+def test_results_are_compared_with_others(results: zoo.Results) -> None:
+    changes = results.compare(results)
+    assert {change.verdict for change in changes} == {"the same"}
+
+
+def test_a_folder_of_results_folders_names_them() -> None:
+    with pytest.raises(ResultError, match=r"7 folders inside do: landslide4sense_quick, .*table5_quick") as caught:
+        zoo.read_results(FOLDER.parent)
+    assert "zoo report" in (caught.value.hint or "")
+    with pytest.raises(ResultError, match="no such folder"):
+        zoo.read_results(FOLDER / "absent")
+
+
+def test_the_command_prints_chosen_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(FOLDER), "--columns", "mcc, group", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "model,status,error,mcc,group"
+    assert run(["report", str(FOLDER), "--columns", "mmc"]) == 2
+    assert "Did you mean 'mcc'" in capsys.readouterr().err
+    assert run(["report", str(FOLDER)]) == 0
+    printed = capsys.readouterr()
+    assert "base rate" in printed.out.lower()
+    assert "0.449" in printed.out
+    assert run(["report", str(FOLDER), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["model"] == "drs_unet"
+    assert run(["report", str(FOLDER), "--compare", str(FOLDER)]) == 0
+    assert "the same" in capsys.readouterr().out
+    assert run(["report", str(FOLDER), "--compare", str(FOLDER), "--columns", "mcc"]) == 2
+
+
+METRICS = """
+    from zoo.registry import MetricSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_metrics(register):
+        register(MetricSpec(name="share", target="zoo_two_metrics_code:share", summary="share of landslide"))
+        register(MetricSpec(name="broken", target="zoo_two_metrics_code:broken", summary="fails"))
+"""
+CODE = """
+def share(tp, fp, fn, tn):
+    return (tp + fn) / (tp + fp + fn + tn)
+
+def broken(tp, fp, fn, tn):
+    return 0.5
+"""
+
+
+def test_a_metric_of_a_plugin_is_in_every_table_and_one_that_fails_costs_its_column_alone(
+    install: Callable[[str, str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("zoo-two-metrics", METRICS)
+    (tmp_path / "site" / "zoo_two_metrics_code.py").write_text(CODE)
+    zoo.registry.reload()
+    try:
+        page = tmp_path / "report.html"
+        assert run(["report", str(FOLDER), "--html", str(page)]) == 0
+        told = capsys.readouterr().err
+        assert told.count("metric 'broken' of plugin zoo-two-metrics failed (TypeError: returned a scalar") == 1
+        shown = {"html": page.read_text(encoding="utf-8")}
+        for form in ("terminal", "markdown", "csv", "json"):
+            assert run(["report", str(FOLDER), "--format", form]) == 0
+            shown[form] = capsys.readouterr().out
+        assert all("share" in text for text in shown.values())
+        assert all("0.027" in text for text in shown.values())
+        assert json.loads(shown["json"])[0]["broken"] is None
+        assert "broken" not in shown["terminal"] + shown["markdown"]
+    finally:
+        zoo.registry.reload()
