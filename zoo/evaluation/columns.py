@@ -423,8 +423,8 @@ def registered_metric(spec: MetricSpec) -> Metric:
             # Copies, because a metric may change its arguments.
             found = np.asarray(spec.resolve()(tp.copy(), fp.copy(), fn.copy(), tn.copy()))
             if found.shape != tp.shape or found.dtype.kind not in "iufb":
-                shape = "a scalar" if not found.shape else f"an array of shape {found.shape}"
-                raise TypeError(f"returned {shape} of {found.dtype}, expected float64 of shape {tp.shape}")
+                what = "a scalar" if not found.shape else f"an array of {found.dtype}"
+                raise TypeError(f"returned {what}, expected float64 in the shape of its arguments")
             return found.astype(np.float64)
         except (Exception, SystemExit) as error:
             provider = catalogue().metrics.provider(spec.name)
