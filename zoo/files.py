@@ -189,3 +189,19 @@ def unwritable(path: Path, reason: OSError | str) -> ZooError:
     return ZooError(
         f"cannot write here ({words})", where=path, hint="Free some space or name a folder that you may write to"
     )
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a folder; False also for a name that the system does not allow."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a file; False also for a name that the system does not allow."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False

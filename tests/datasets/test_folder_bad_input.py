@@ -35,16 +35,16 @@ def test_missing_folder_suggests_its_neighbour(good):
 
 
 def test_file_instead_of_folder(good):
-    refused(good / "images" / "tile_000.png", "is a file, and a data set is a folder")
+    refused(good / "images" / "tile_000.png", "is a file, but a data set is a folder")
 
 
 def test_empty_folder(tmp_path):
-    refused(tmp_path, "the folder is empty. It should hold images/ and masks/")
+    refused(tmp_path, "the folder is empty. It should contain images/ and masks/")
 
 
 def test_folder_without_pairs_of_folders(tmp_path):
     (tmp_path / "stuff").mkdir()
-    refused(tmp_path, "no folder of images with a folder of masks. It holds stuff")
+    refused(tmp_path, "no folder of images with a folder of masks. It contains stuff")
 
 
 def test_pair_of_folders_one_level_down_is_pointed_at(disk, tmp_path):
@@ -67,7 +67,7 @@ def test_folder_without_files(good, folder):
     for path in (good / folder).iterdir():
         path.unlink()
     (good / folder / "note.txt").write_text("x")
-    refused(good, rf"{folder}: holds no {folder} \(only 1 \.txt\)")
+    refused(good, rf"{folder}: contains no {folder} \(only 1 \.txt\)")
 
 
 def test_images_without_masks_are_named_and_counted(good):
@@ -101,7 +101,7 @@ def test_names_that_reduce_to_the_same(disk, tmp_path):
     root = disk.write_folder(
         tmp_path, *disk.make_patches(2), names=["img_1", "image_1"], mask_names=["mask_1", "label_1"]
     )
-    refused(root, "both reduce to '1', so their partners cannot be told apart")
+    refused(root, "both reduce to '1', so they would have the same partner")
 
 
 def test_images_of_another_size_are_named_with_theirs(disk, good):
@@ -154,7 +154,7 @@ def test_bands_in_another_order(disk, tmp_path):
     root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
     for index, names in enumerate([("NDVI", "DEM"), ("NDVI", "DEM"), ("DEM", "NDVI")]):
         disk.write_tiff(root / "images" / f"tile_00{index}.tif", images[index], names=names)
-    refused(root, r"tile_002\.tif: bands are DEM, NDVI, and in tile_000\.tif they are NDVI, DEM")
+    refused(root, r"tile_002\.tif: bands are DEM, NDVI, but in tile_000\.tif they are NDVI, DEM")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.3, 0.6, 0.9])
@@ -180,7 +180,7 @@ def test_compressed_truncated_tiff_is_named(disk, tmp_path):
 
 def test_file_of_another_kind_is_named(good):
     (good / "images" / "tile_001.png").write_text("<html>404</html>")
-    refused(good, r"tile_001\.png: is truncated or no picture")
+    refused(good, r"tile_001\.png: is truncated or not a picture")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -214,7 +214,7 @@ def test_training_without_a_landslide_is_refused_and_testing_is_warned_of(disk, 
     root = disk.write_folder(tmp_path / "train", images, masks, names=names)
     refused(
         root,
-        r"masks: no mask of the train split \(5 patches\) holds a landslide pixel \(1\)\. There is nothing to learn",
+        r"masks: no mask of the train split \(5 patches\) contains a landslide pixel \(1\)\. There is nothing to learn",
         train_groups="A",
         test_groups="B",
         **options,
@@ -250,12 +250,12 @@ def test_numbers_too_large_for_float32_are_refused(disk, tmp_path):
     [
         (np.full((16, 16), 0.3), r"mask value 0\.3 at row 0, column 0 is a fraction \(256 pixels\).*threshold"),
         (np.full((16, 16), np.nan), r"mask is NaN at row 0, column 0 \(256 pixels\)\. Pass ignore_value=nan"),
-        (np.full((16, 16), 1e6), r"mask value 1000000\.0 at row 0, column 0 is no class"),
+        (np.full((16, 16), 1e6), r"mask value 1000000\.0 at row 0, column 0 is not a class"),
         (np.full((16, 16), -1), r"mask value -1 \(256 pixels here\) is none of the classes 0, 1.*mask_values"),
         (np.full((16, 16), 7), r"mask value 7 \(256 pixels here\) is none of the classes 0, 1"),
         (np.stack([np.zeros((16, 16)), np.ones((16, 16))]), r"mask has 2 different channels"),
-        (np.zeros((2, 2, 16, 16)), r"has shape 2 x 2 x 16 x 16, and a patch has two or three axes"),
-        (np.full((16, 16), 1j), r"holds complex128 values, not real numbers"),
+        (np.zeros((2, 2, 16, 16)), r"has shape 2 x 2 x 16 x 16, but a patch has two or three axes"),
+        (np.full((16, 16), 1j), r"contains complex128 values, not real numbers"),
     ],
 )
 def test_masks_that_are_no_masks(disk, tmp_path, values, problem):
@@ -284,13 +284,13 @@ def test_class_without_a_name(disk, tmp_path):
 
 def test_jpeg_masks_are_refused(good):
     (good / "masks" / "tile_001.png").rename(good / "masks" / "tile_001.jpg")
-    refused(good, r"tile_001\.jpg: is a JPEG, which blurs classes")
+    refused(good, r"tile_001\.jpg: is a JPEG, whose compression mixes the classes")
 
 
 def test_pickled_arrays_are_not_loaded(disk, tmp_path):
     root = disk.write_folder(tmp_path, *disk.make_patches(3), suffix=".npy")
     np.save(root / "images" / "tile_001.npy", np.array([{"a": 1}], dtype=object))
-    refused(root, r"tile_001\.npy: holds Python objects \(pickle\), which are not loaded because they can run code")
+    refused(root, r"tile_001\.npy: contains Python objects \(pickle\), which are not loaded because they can run code")
 
 
 def test_hdf5_without_the_array(disk, tmp_path):
@@ -300,7 +300,7 @@ def test_hdf5_without_the_array(disk, tmp_path):
     path = root / "images" / "tile_001.h5"
     with h5py.File(path, "w") as file:
         file["one"], file["two"] = np.zeros((16, 16, 4)), np.zeros((16, 16, 4))
-    refused(root, r"tile_001\.h5: holds several arrays and none is called image: one, two\. .*image_key")
+    refused(root, r"tile_001\.h5: contains several arrays and none is called image: one, two\. .*image_key")
     refused(
         root,
         r"tile_000\.h5: has no image array 'images'\. Did you mean 'img'\? \(option image_key\)",
@@ -308,7 +308,7 @@ def test_hdf5_without_the_array(disk, tmp_path):
     )
     with h5py.File(path, "w") as file:
         file["scalar"] = 3.0
-    refused(root, r"tile_001\.h5: holds no array of two or three axes")
+    refused(root, r"tile_001\.h5: contains no array of two or three axes")
 
 
 def test_single_pixels_are_no_patches(disk, tmp_path):
@@ -326,23 +326,31 @@ def test_empty_split_says_why(disk, tmp_path):
     ("options", "kind", "pattern"),
     [
         ({"split": "valid"}, UnknownNameError, r"unknown split 'valid'"),
-        ({"layout": "NCHW"}, ConfigError, r"option layout: 'NCHW' is no choice\. Choose auto, CHW, HWC"),
-        ({"split_by": "scene"}, ConfigError, r"option split_by: 'scene' is no choice"),
+        ({"layout": "NCHW"}, ConfigError, r"option 'layout' cannot be 'NCHW'\. Choose one of 'auto', 'CHW', 'HWC'"),
+        ({"split_by": "scene"}, ConfigError, r"option 'split_by' cannot be 'scene'"),
         ({"fractions": "6,2"}, ConfigError, r"are not three shares"),
         ({"fractions": "a,b,c"}, ConfigError, r"are not fractions"),
-        ({"nodata": "none"}, ConfigError, r"option nodata: 'none' is not a number"),
+        ({"nodata": "water"}, ConfigError, r"option 'nodata' cannot be 'water'. Give a number or none"),
+        ({"nodata": "1e999"}, ConfigError, r"nodata must be a finite number or nan"),
+        ({"ignore_value": float("inf")}, ConfigError, r"ignore_value must be a finite number or nan"),
+        ({"seed": -1}, ConfigError, r"option seed: seed must be from 0"),
+        ({"guard": 10**9}, ConfigError, r"guard must be from 0 to 1000000, not 1000000000"),
+        ({"block": 0}, ConfigError, r"block must be from 1"),
+        ({"bands": [1]}, ConfigError, r"option 'bands' cannot be \[1\]"),
+        ({"images": "x" * 300}, DataError, r"no folder of images"),
+        ({"table": "x" * 300, "split_by": None}, DataError, r"no table"),
         ({"nodata": 0.5}, ConfigError, r"option nodata: no uint8 value can be 0\.5"),
         ({"pixel_size": 0}, ConfigError, r"option pixel_size: a pixel of 0 m is not possible"),
-        ({"seed": "x"}, ConfigError, r"option seed: 'x' is not an integer"),
+        ({"seed": "x"}, ConfigError, r"option 'seed' cannot be 'x'"),
         ({"nodata": -1}, ConfigError, r"option nodata: no uint8 value can be -1"),
-        ({"mask_values": "a"}, ConfigError, r"'a' are not mask values"),
-        ({"mask_values": "0,1", "ignore_value": 1}, ConfigError, r"1 is a class and ignored as well"),
+        ({"mask_values": "a"}, ConfigError, r"'a' is not a list of mask values"),
+        ({"mask_values": "0,1", "ignore_value": 1}, ConfigError, r"1 is a class and is ignored as well"),
         ({"mask_values": "0:0,1:5", "class_names": "a,b"}, ConfigError, r"class 5 has no name: 2 names"),
         ({"class_names": "one"}, ConfigError, r"at least two classes"),
         ({"split_by": "group"}, ConfigError, r"a split by group needs groups"),
-        ({"split_by": None, "train_groups": "A"}, ConfigError, r"nothing says which patch belongs to which"),
+        ({"split_by": None, "train_groups": "A"}, ConfigError, r"it is unknown which patch belongs to which"),
         ({"split_by": "block"}, DataError, r"patches have no row and column"),
-        ({"group_pattern": "(", "split_by": None}, ConfigError, r"is no regular expression"),
+        ({"group_pattern": "(", "split_by": None}, ConfigError, r"is not a regular expression"),
         ({"group_pattern": "tile", "split_by": None}, ConfigError, r"has no group in parentheses"),
         ({"group_pattern": "^(x)", "split_by": None}, DataError, r"does not match 'tile_000'"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from PIL import Image
 
 from zoo.datasets.base import IGNORE, DataWarning
 from zoo.datasets.folder import Folder
-from zoo.errors import ConfigError, DataError
+from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics.bands import Band
 
 EVERYTHING = {"fractions": (1, 0, 0), "split_by": "random"}
@@ -111,7 +113,7 @@ def test_transparent_pixels_are_missing(disk, tmp_path):
     assert sample["image"][:, :4].isnan().all()
     assert not sample["image"][:, 4:].isnan().any()
     assert (sample["mask"][:4] == IGNORE).all()
-    assert "images: 128 pixels are missing and count nowhere" in dataset.split_notes
+    assert "images: 128 pixels are missing and are ignored" in dataset.split_notes
 
 
 def test_tiff_says_names_units_nodata_and_pixel_size(disk, tmp_path):
@@ -244,13 +246,13 @@ def test_hidden_and_foreign_files_are_left_alone(disk, tmp_path):
         ([0, 255], {}, {0: 0, 255: 1}, "found: 0 and 255 alone"),
         ([255], {}, {255: 1}, "found: 0 and 255 alone"),
         ([0, 1, 255], {}, {0: 0, 1: 1, 255: IGNORE}, "255 = ignored"),
-        ([0, 1, 2, 3], {}, {0: 0, 1: 1, 2: 2, 3: 3}, "found: class ids 0 to 3"),
-        ([1, 2], {}, {1: 1, 2: 2}, "found: class ids 0 to 2"),
+        ([0, 1, 2, 3], {"landslide_class": "all"}, {0: 0, 1: 1, 2: 2, 3: 3}, "found: class ids 0 to 3"),
+        ([1, 2], {"landslide_class": "all"}, {1: 1, 2: 2}, "found: class ids 0 to 2"),
         ([0, 7], {"mask_values": "0,7"}, {0: 0, 7: 1}, "as given"),
         ([0, 1, 2], {"mask_values": "0:0,1:1,2:1"}, {0: 0, 1: 1, 2: 1}, "as given"),
         ([0, 1, 9], {"ignore_value": 9}, {0: 0, 1: 1, 9: IGNORE}, "9 = ignored"),
         ([0, 128, 255], {"ignore_value": 128}, {0: 0, 128: IGNORE, 255: 1}, "128 = ignored"),
-        ([0, 2], {"class_names": "none,old,new"}, {0: 0, 2: 2}, "2 = class 2"),
+        ([0, 2], {"class_names": "none,old,new", "landslide_class": "old,new"}, {0: 0, 2: 2}, "2 = class 2"),
     ],
 )
 def test_mask_values_are_found_over_the_whole_set_and_said(disk, tmp_path, raw, options, expected, note):
@@ -263,6 +265,129 @@ def test_mask_values_are_found_over_the_whole_set_and_said(disk, tmp_path, raw, 
     assert note in dataset.split_notes[0]
     classes = {value for value in expected.values() if value != IGNORE}
     assert len(dataset.class_names) == max(2, max(classes) + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "classes", "names", "note"),
+    [
+        (
+            {"class_names": "background,landslide,water"},
+            {0: 0, 1: 1, 2: 0},
+            ("background", "landslide"),
+            "landslide: landslide (class 1), by its name; counted as background: background, water",
+        ),
+        (
+            {"class_names": "water,debris flow,field,rock_fall"},
+            {0: 0, 1: 1, 2: 0, 3: 2},
+            ("background", "debris flow", "rock_fall"),
+            "landslide: debris flow (class 1), rock_fall (class 3), by their names; "
+            "counted as background: water, field",
+        ),
+        (
+            {"class_names": "field,waterfall,water", "landslide_class": "2"},
+            {0: 0, 1: 0, 2: 1},
+            ("background", "water"),
+            "landslide: water (class 2), as given; counted as background: field, waterfall",
+        ),
+        (
+            {"landslide_class": "class_2"},
+            {0: 0, 1: 0, 2: 1},
+            ("background", "class_2"),
+            "landslide: class_2 (class 2), as given; counted as background: background, class_1",
+        ),
+        ({"landslide_class": "all"}, {0: 0, 1: 1, 2: 2}, ("background", "class_1", "class_2"), ""),
+    ],
+)
+def test_the_landslide_class_is_chosen_and_said(disk, tmp_path, options, classes, names, note):
+    images, _ = disk.make_patches(4)
+    raw = np.stack([np.full((16, 16), value, np.uint8) for value in (0, 1, 2, max(classes))])
+    dataset = opened(disk.write_folder(tmp_path, images, raw), **options)
+    assert dataset.class_names == names
+    for index, value in enumerate((0, 1, 2, max(classes))):
+        assert (dataset[index]["mask"] == classes[value]).all()
+    assert dataset.split_notes[1] == note if note else dataset.split_notes[1].startswith("groups")
+
+
+@pytest.mark.parametrize("names", ["landslide,background", "landslide,non-landslide", "slide,other"])
+def test_a_landslide_that_is_named_first_becomes_class_1(disk, tmp_path, names):
+    images, masks = disk.make_patches(4)
+    plain = opened(disk.write_folder(tmp_path / "plain", images, masks))
+    turned = opened(disk.write_folder(tmp_path / "turned", images, 1 - masks), class_names=names)
+    assert turned.class_names[0] == names.split(",")[1]
+    assert turned.split_notes[-1] == plain.split_notes[-1]
+    for one, other in zip(plain, turned, strict=True):
+        assert torch.equal(one["mask"], other["mask"])
+
+
+def test_a_landslide_class_that_cannot_be_told_is_refused(disk, tmp_path):
+    images, _ = disk.make_patches(3)
+    raw = np.stack([np.full((16, 16), value, np.uint8) for value in (0, 1, 2)])
+    root = disk.write_folder(tmp_path, images, raw)
+    with pytest.raises(DataError, match=r"have 3 classes \(background, class_1, class_2\), and it is unknown.*=all"):
+        opened(root)
+    with pytest.raises(DataError, match=r"unknown which one is the landslide\. Say it: landslide_class=waterfall"):
+        opened(root, class_names="sea,waterfall,no landslide")
+    with pytest.raises(UnknownNameError, match=r"unknown class 'landslid'\. Did you mean 'landslide'"):
+        opened(root, class_names="sea,landslide,lake", landslide_class="landslid")
+    with pytest.raises(ConfigError, match="every class is a landslide"):
+        opened(root, landslide_class="0,1,2")
+
+
+def test_a_palette_that_draws_the_background_in_colour_is_refused(disk, tmp_path):
+    images, masks = disk.make_patches(3)
+    root = disk.write_folder(tmp_path, images, masks)
+    for index, path in enumerate(sorted((root / "masks").iterdir())):
+        picture = Image.fromarray(1 - masks[index], mode="P")
+        picture.putpalette([255, 0, 0, 0, 0, 0])
+        picture.save(path)
+    with pytest.raises(DataError, match=r"value 0 in the colour \(255, 0, 0\) and value 1 in black.*mask_values=1,0"):
+        opened(root)
+    np.testing.assert_array_equal(opened(root, mask_values="1,0")[1]["mask"].numpy(), masks[1])
+    np.testing.assert_array_equal(opened(root, mask_values="0,1")[1]["mask"].numpy(), 1 - masks[1])
+
+
+def test_names_pair_by_a_pattern(disk, tmp_path):
+    images, masks = disk.make_patches(12)
+    names = [f"ImageT_{index}" for index in range(12)]
+    root = disk.write_folder(tmp_path, images, masks, names=names, mask_names=[f"MaskT_{index}" for index in range(12)])
+    with pytest.raises(DataError, match=r"12 of 12 images have no mask: ImageT_0.*pair_pattern"):
+        opened(root)
+    dataset = opened(root, pair_pattern=r"T_(\d+)$")
+    for index, patch in enumerate(dataset.patches):
+        number = int(patch.name.removeprefix("ImageT_"))
+        np.testing.assert_array_equal(dataset[index]["mask"].numpy(), masks[number])
+    with pytest.raises(ConfigError, match="has no group in parentheses"):
+        opened(root, pair_pattern="T_")
+    with pytest.raises(DataError, match=r"does not match 'ImageT_0'"):
+        opened(root, pair_pattern=r"MaskT_(\d+)")
+    with pytest.raises(DataError, match=r"both reduce to '1'"):
+        opened(root, pair_pattern=r"T_(\d)")
+
+
+def test_three_bands_of_bytes_are_colours_and_three_of_numbers_are_not(disk, tmp_path):
+    colours = opened(disk.write_folder(tmp_path / "bytes", *disk.make_patches(2), suffix=".tif"))
+    assert [band.name for band in colours.bands] == ["red", "green", "blue"]
+    numbers = opened(disk.write_folder(tmp_path / "floats", *disk.make_patches(2, 3, dtype="float32"), suffix=".tif"))
+    assert [band.name for band in numbers.bands] == ["band_1", "band_2", "band_3"]
+
+
+def test_one_thread_at_a_time_parses_the_header_of_an_npy_file(disk, tmp_path, monkeypatch):
+    # numpy parses the header as Python text, which Python 3.11 cannot do in two threads at once.
+    root = disk.write_folder(tmp_path, *disk.make_patches(30), suffix=".npy")
+    load, running, most = np.load, [], []
+
+    def watched(*arguments, **options):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.002)
+        try:
+            return load(*arguments, **options)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(np, "load", watched)
+    assert len(opened(root)) == 30
+    assert max(most) == 1
 
 
 @pytest.mark.parametrize(
@@ -317,7 +442,7 @@ def test_bands_are_named_by_the_user(disk, tmp_path):
     assert {band.unit for band in dataset.bands} == {"unknown"}
     slope = Band("slope", "degree", 0.0, 90.0)
     assert opened(root, bands=["nir", "swir", slope], nodata=255).bands[2] == Band("slope", "degree", 0.0, 90.0, 255.0)
-    with pytest.raises(ConfigError, match=r"2 bands are named, and the images have 3"):
+    with pytest.raises(ConfigError, match=r"2 bands are named, but the images have 3"):
         opened(root, bands="a,b")
     with pytest.raises(ConfigError, match=r"two bands are called 'a'"):
         opened(root, bands="a,a,b")

@@ -13,6 +13,7 @@ import pytest
 
 from zoo.datasets.base import Patch
 from zoo.datasets.folder import Folder
+from zoo.datasets.source import DataSource
 from zoo.datasets.splits import LeakageWarning, neighbour_pairs
 from zoo.errors import ConfigError, DataError, UnknownNameError
 
@@ -84,7 +85,7 @@ def test_validation_is_carved_from_training_with_a_guard(tabled):
 def test_without_options_the_table_is_found_and_scenes_are_kept_apart(tabled):
     dataset = Folder(tabled)
     assert "group from column 'scene' (found by its name)" in dataset.split_notes[1]
-    assert "groups dealt by size" in dataset.split_notes[2]
+    assert "groups assigned by size" in dataset.split_notes[2]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,74 @@ def test_places_in_pixels_are_brought_to_patches_and_it_is_said(tiles):
     dataset = Folder(tiles, group_column="scene")
     assert max(patch.row for patch in dataset.patches) == 2
     assert "in pixels, so divided by 16 and 16" in dataset.split_notes[1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "latin-1"])
+def test_tables_of_other_encodings_are_read_and_it_is_said(tiles, encoding):
+    rows = [{**row, "scene": f"Val d'Hérens {row['scene']}"} for row in rows_for(NAMES)]
+    write_table(tiles / "tiles.csv", rows, encoding=encoding)
+    dataset = Folder(tiles, group_column="scene")
+    assert dataset.patches[0].group.startswith("Val d'Hérens S")
+    if encoding == "cp1252":
+        assert "tiles.csv: read as Windows-1252, because it is not UTF-8" in dataset.split_notes[1]
+
+
+def test_tabs_with_decimal_commas_are_read(tiles):
+    rows = [{**row, "row": f"{row['row']},0", "col": f"{row['col']},0"} for row in rows_for(NAMES)]
+    write_table(tiles / "tiles.csv", rows, delimiter="\t")
+    dataset = Folder(tiles, "test", group_column="scene", test_groups="S3")
+    assert dataset.patches[5] == Patch("S3_05", "S3", 1, 1)
+
+
+def test_overlapping_places_in_pixels_touch_further(tiles):
+    write_table(tiles / "tiles.csv", rows_for(NAMES, step=8))
+    dataset = Folder(tiles, group_column="scene")
+    assert dataset.reach == 2
+    assert max(patch.row for patch in dataset.patches) == 2
+    assert "in pixels, so divided by 8 and 8" in dataset.split_notes[1]
+
+
+def test_irregular_places_in_pixels_are_noticed(tiles):
+    rng = np.random.default_rng(0)
+    rows = [
+        {**row, "row": 97 * index + rng.integers(20), "col": 101 * index} for index, row in enumerate(rows_for(NAMES))
+    ]
+    write_table(tiles / "tiles.csv", rows)
+    assert Folder(tiles, group_column="scene", place_unit="patches").reach == 1
+    write_table(tiles / "tiles.csv", [{**row, "col": row["col"] + index % 3} for index, row in enumerate(rows)])
+    refused(tiles, "row and column look like pixels.*place_unit=pixels or place_unit=patches", group_column="scene")
+    dataset = Folder(tiles, group_column="scene", place_unit="pixels")
+    assert dataset.reach == 16
+    assert Folder(tiles, group_column="scene", place_unit="patches").reach == 1
+
+
+@pytest.mark.parametrize(
+    "about", ['{"size": 2147483648, "stride": 8}', '{"size": 16, "stride": 0}', '{"size": 16}', "{"]
+)
+def test_a_grid_file_that_does_not_fit_the_patches_is_refused(tabled, about):
+    (tabled / "patches.json").write_text(about)
+    refused(tabled, r"patches\.json: (says that patches have|not a valid file|not valid JSON)", group_column="scene")
+
+
+def test_a_grid_file_says_how_far_patches_overlap(tabled):
+    (tabled / "patches.json").write_text('{"size": 16, "stride": 4, "scenes": []}')
+    assert Folder(tabled, group_column="scene").reach == 4
+
+
+def test_other_splits_share_the_files_that_were_read(tabled, monkeypatch):
+    options = {"group_column": "scene", "train_groups": "S1", "val_groups": "S2"}
+    opened = DataSource("folder", {"root": str(tabled), **options}).open_splits()
+    assert list(opened) == ["train", "val", "test"]
+    for split, dataset in opened.items():
+        alone = Folder(tabled, split, **options)
+        assert dataset.split == split
+        assert dataset.patches == alone.patches
+        assert dataset.fingerprint() == alone.fingerprint()
+        assert dataset.split_notes == alone.split_notes
+    monkeypatch.setattr("zoo.datasets.folder.folder_dataset.find_folders", None)
+    assert opened["train"].with_split("test").patches == opened["test"].patches
+    with pytest.raises(UnknownNameError, match="unknown split 'all'"):
+        opened["train"].with_split("all")
 
 
 def test_group_and_place_come_from_the_file_names(disk, tmp_path):
@@ -191,7 +260,7 @@ def test_table_that_names_no_file(tiles):
     write_table(tiles / "tiles.csv", [{"who": "x", "scene": "S1"}])
     refused(
         tiles,
-        r"tiles\.csv: no column names the image files\. One should hold names such as 'S1_00'",
+        r"tiles\.csv: no column names the image files\. One should contain names such as 'S1_00'",
         group_column="scene",
     )
     assert Folder(tiles).patches[0].group == ""
@@ -211,17 +280,19 @@ def test_broken_tables(tiles):
     rows = rows_for(NAMES)
     table = tiles / "tiles.csv"
     write_table(table, [{**rows[0], "row": "north"}, *rows[1:]])
-    refused(tiles, r"line 2: 'north' in column 'row' is no whole number", group_column="scene")
+    refused(tiles, r"line 2: 'north' in column 'row' is not an integer", group_column="scene")
     write_table(table, [{**rows[0], "scene": ""}, *rows[1:]])
     refused(tiles, r"line 2: column 'scene' is empty", group_column="scene")
     table.write_text("tile,scene\nS1_00.png\n")
     refused(tiles, r"line 2 does not have 2 fields", group_column="scene")
     table.write_text("tile,scene\n")
-    refused(tiles, r"has a header and no rows", group_column="scene")
+    refused(tiles, r"has a header but no rows", group_column="scene")
     table.write_text("")
     refused(tiles, r"tiles\.csv: is empty", group_column="scene")
-    table.write_bytes(b"tile,scene\nS1_00.png,\xff\xfe\n")
-    refused(tiles, r"is not UTF-8", group_column="scene")
+    table.write_text("tile,scene,row,scene\nS1_00.png,A,1,B\n")
+    refused(tiles, r"has 2 columns called 'scene'\. Rename or remove", group_column="scene")
+    table.write_text("tile,scene\n" + "x" * 200_000 + ",A\n")
+    refused(tiles, r"line \d is not valid CSV \(field larger than field limit", group_column="scene")
 
 
 def test_several_tables_must_be_named(tabled):
@@ -233,7 +304,7 @@ def test_several_tables_must_be_named(tabled):
 
 def test_options_that_contradict_each_other(tabled):
     refused(tabled, "not from both", ConfigError, group_column="scene", group_pattern="^(S1)")
-    refused(tabled, "groups are named, and the split is by random", ConfigError, train_groups="S1", split_by="random")
+    refused(tabled, "groups are named, but the split is by random", ConfigError, train_groups="S1", split_by="random")
 
 
 def test_real_tiles_split_by_scene(real_rgb):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from zoo.datasets import Folder
-from zoo.datasets.folder.folder_dataset import ImageFolder
+from zoo.datasets.folder import ImageFolder
 from zoo.errors import DataError, UnknownNameError
 
 
@@ -53,7 +53,7 @@ def test_transparent_and_nodata_pixels_are_missing(tmp_path: Path) -> None:
     [
         (np.zeros((3, 8, 9), np.float32), "is 3 x 8 x 9"),
         (np.full((3, 8, 8), np.nan, np.float32), "nan in band 1 at row 0, column 0"),
-        (np.zeros((5, 8, 8), np.float32), "cannot be told which axis"),
+        (np.zeros((5, 8, 8), np.float32), "it is unknown which axis"),
     ],
 )
 def test_an_image_that_differs_or_is_damaged_is_named(tmp_path: Path, second: np.ndarray, complaint: str) -> None:
@@ -69,5 +69,5 @@ def test_what_is_not_there_is_named(patches: Path, tmp_path: Path) -> None:
         ImageFolder(patches, channels=3, groups="s9")
     with pytest.raises(DataError, match="no such folder"):
         ImageFolder(tmp_path / "gone", channels=3)
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         ImageFolder(tmp_path, channels=3)

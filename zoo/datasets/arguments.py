@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from zoo.errors import ConfigError
 from zoo.physics.bands import Band
+from zoo.registry.options import options_of
 
 Names = str | int | Sequence[str | int] | None
+
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def converts_options(init: Init) -> Init:
+    """Convert the keyword arguments of an ``__init__`` to the types of their annotations before it runs.
+
+    Text is parsed (``"3"``, ``"nan"``, ``"8,16"``, ``"none"``), and ``Literal`` annotations are checked, as they are
+    for options on a command line.
+
+    Raises:
+        ConfigError: from the decorated function, for a value that does not fit.
+    """
+    known = functools.cache(lambda: {option.name: option for option in options_of(init)})
+
+    @functools.wraps(init)
+    def convert_and_call(self: Any, *arguments: Any, **options: Any) -> None:
+        for name, value in options.items():
+            if name in known():
+                try:
+                    options[name] = known()[name].convert(value)
+                except ValueError as reason:
+                    raise ConfigError(f"option {name!r} cannot be {_short(value)}", hint=str(reason)) from None
+        init(self, *arguments, **options)
+
+    return cast(Init, convert_and_call)
 
 
 def names_of(value: Names) -> tuple[str, ...] | None:
@@ -72,31 +102,6 @@ def whole_of(value: int | str, option: str) -> int:
         return number
     except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"{_short(value)} is not an integer", where=f"option {option}") from error
-
-
-def mask_values_of(value: str | Sequence[int] | Mapping[int, int] | None) -> tuple[tuple[int, int], ...] | None:
-    """Read "0,255", "0:0,1:1,2:1", a sequence or a mapping as pairs of raw value and class.
-
-    Raises:
-        ConfigError: if it is none of these, or a raw value occurs twice.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, Mapping):
-            return tuple(sorted((int(raw), int(index)) for raw, index in value.items()))
-        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [str(part) for part in value]
-        pairs = [
-            (int(part.split(":")[0]), int(part.split(":")[1])) if ":" in part else (int(part), index)
-            for index, part in enumerate(parts)
-        ]
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{_short(value)} are not mask values", where="option mask_values", hint="Write 0,255 or 0:0,1:1,2:1"
-        ) from error
-    if len({raw for raw, _ in pairs}) < len(pairs):
-        raise ConfigError(f"{_short(value)} names a value twice", where="option mask_values")
-    return tuple(sorted(pairs))
 
 
 def fractions_of(value: str | Sequence[float]) -> tuple[float, ...]:

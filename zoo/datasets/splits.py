@@ -1,8 +1,11 @@
-"""Splits of patches that do not leak: by group, by spatial block with a guard distance, or at random.
+"""Splits of patches without leakage: by group, by spatial block with a guard distance, or at random.
 
 Neighbouring patches share texture, weather and often the same landslide, so a random split of a grid of patches
-measures memory. Pure functions on lists of :class:`~zoo.datasets.base.Patch`; the same seed gives the same split
-whatever the order of the list. [S] Roberts et al. (2017), Ecography 40, 913-929, on blocking with a guard.
+measures memory. The functions are pure functions on lists of :class:`~zoo.datasets.base.Patch`: the same seed gives the
+same split, whatever the order of the list. [S] Roberts et al. (2017), Ecography 40, 913-929, on blocks with a guard.
+
+scikit-learn's ``GroupKFold`` and ``GroupShuffleSplit`` do not serve here: they neither fill three splits of given
+shares nor leave a guard between them, and scikit-learn is an optional dependency.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from zoo.datasets.base import SPLITS, DataWarning, Patch
 from zoo.errors import ConfigError, DataError, UnknownNameError
@@ -20,20 +24,23 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 FRACTIONS: tuple[float, float, float] = (6.0, 2.0, 2.0)
 """Shares of training, validation and test [P]."""
 
+_GROUP_DISTANCE = 2.0**44
+"""Distance between patches of different groups in the search for neighbours; larger than any grid."""
+
 
 class LeakageWarning(DataWarning):
-    """Patches of different splits see the same ground or ground beside it, so the test result is too good."""
+    """Patches of different splits see the same or neighbouring ground, so the test result is too good."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Which patches, by index, are in which split; each tuple is sorted.
+    """Assignment of patches, by index, to splits; each tuple is sorted.
 
     Attributes:
         train: indices of the training split.
         val: indices of the validation split.
         test: indices of the test split.
-        guard: indices left out because they lie too near to another split.
+        guard: indices that are left out because they lie too near to another split.
         unused: indices of groups that no split names.
         notes: how the split was made, in words.
     """
@@ -46,7 +53,7 @@ class Partition:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def of(self, split: str) -> tuple[int, ...]:
-        """Give the indices of "train", "val" or "test"."""
+        """Return the indices of "train", "val" or "test"."""
         parts: dict[str, tuple[int, ...]] = {"train": self.train, "val": self.val, "test": self.test}
         if split not in parts:
             raise UnknownNameError("split", split, SPLITS)
@@ -54,18 +61,18 @@ class Partition:
 
 
 def random_split(patches: Sequence[Patch], *, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> Partition:
-    """Shuffle patches into splits, whoever their neighbours are.
+    """Shuffle patches into splits, regardless of neighbours.
 
     Args:
-        patches: what to split.
-        fractions: shares of train, val and test, of any scale.
-        seed: of the shuffle.
+        patches: patches to split.
+        fractions: shares of train, val and test, on any scale.
+        seed: random seed.
 
     Raises:
         ConfigError: if the fractions are not three non-negative numbers with a positive sum.
     """
     shares = _shares(fractions)
-    order = _shuffled(_canonical(patches), seed)
+    order = _shuffled(_canonical_order(patches), seed)
     ends = [round(len(order) * share) for share in np.cumsum(shares)]
     train, val, test = order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :]
     notes = [f"split: patches shuffled at random (seed {seed}) {_ratio(fractions)}"]
@@ -84,32 +91,30 @@ def by_group(
     seed: int = 0,
     guard: int = 1,
 ) -> Partition:
-    """Give whole groups (scenes, events, regions) to the splits.
+    """Assign whole groups (scenes, events, regions) to the splits.
 
-    When some of the three are named, the groups that nobody names go to the test split if ``test`` is None, else to
-    the training split if ``train`` is None, else to no split; a validation split that is not named is carved from the
-    training groups by :func:`carve`. When none is named, groups are dealt by their sizes, the largest first, each to
-    the split that lacks most.
+    If some of the three splits are named, the other groups go to the test split if ``test`` is None, else to the
+    training split if ``train`` is None, else to no split. A validation split that is not named is carved from the
+    training groups by :func:`carve`. If none is named, groups are assigned by size, the largest first, each to the
+    split that lacks most.
 
     Args:
-        patches: what to split.
+        patches: patches to split.
         train: names of the training groups.
         val: names of the validation groups.
         test: names of the test groups.
         fractions: shares of train, val and test; the share of a carved validation split is val / (train + val).
-        seed: of the carving and of the order of equal groups.
-        guard: distance that a carved validation split keeps from training, in patches.
+        seed: random seed of the carving and of the order of groups of equal size.
+        guard: distance in patches between a carved validation split and training.
 
     Raises:
         UnknownNameError: if a named group does not exist.
-        ConfigError: if a group is named twice, or nothing is left for training or test.
+        ConfigError: if a group is named twice, or no group remains for training or test.
     """
-    members: dict[str, list[int]] = {}
-    for index in _canonical(patches):
-        members.setdefault(patches[index].group, []).append(index)
+    members = _group_members(patches, _canonical_order(patches))
     if train is None and val is None and test is None:
         return _deal_groups(members, fractions, seed)
-    named = {"train": _names(train), "val": _names(val), "test": _names(test)}
+    named = {"train": _unique(train), "val": _unique(val), "test": _unique(test)}
     _check_groups(named, members)
     rest = [group for group in sorted(members) if not any(group in names for names in named.values() if names)]
     receiver = next((split for split in ("test", "train") if named[split] is None), None)
@@ -119,7 +124,7 @@ def by_group(
                 f"no group is left for the {receiver} split", hint=f"Name its groups with {receiver}_groups"
             )
         named[receiver], rest = rest, []
-    chosen = {split: _members(members, names or ()) for split, names in named.items()}
+    chosen = {split: _indices_of(members, names or ()) for split, names in named.items()}
     notes = ["split: by group, " + "; ".join(f"{split} {_join(names)}" for split, names in named.items() if names)]
     guarded: tuple[int, ...] = ()
     if named["val"] is None:
@@ -130,21 +135,21 @@ def by_group(
     if rest:
         notes.append(f"split: group {_join(rest)} is not used ({sum(len(members[group]) for group in rest)} patches)")
     return _partition(
-        chosen["train"], chosen["val"], chosen["test"], guard=guarded, unused=_members(members, rest), notes=notes
+        chosen["train"], chosen["val"], chosen["test"], guard=guarded, unused=_indices_of(members, rest), notes=notes
     )
 
 
 def carve(
     patches: Sequence[Patch], indices: Sequence[int], *, share: float, seed: int = 0, guard: int = 1
 ) -> Partition:
-    """Take a validation split out of training patches: in spatial blocks where places are known, else at random.
+    """Carve a validation split out of training patches: in spatial blocks if places are known, else at random.
 
     Args:
         patches: all patches.
-        indices: those of training.
-        share: part that validation gets, 0..1.
-        seed: of the choice.
-        guard: distance, in patches, within which training patches beside validation are left out.
+        indices: indices of the training patches.
+        share: share of the validation split, 0..1.
+        seed: random seed.
+        guard: distance in patches within which training patches beside validation are left out.
 
     Returns:
         A partition of ``indices`` into train, val and guard.
@@ -156,7 +161,7 @@ def carve(
         how = f"in spatial blocks (seed {seed}), {len(inner.guard)} training patches within {guard} of it left out"
     else:
         inner = random_split(chosen, fractions=fractions, seed=seed)
-        how = f"at random (seed {seed}), as their places on the ground are not known"
+        how = f"at random (seed {seed}), because their places on the ground are not known"
     return _partition(
         [indices[index] for index in inner.train],
         [indices[index] for index in inner.val],
@@ -175,20 +180,21 @@ def by_block(
     guard: int = 1,
     columns: bool = False,
 ) -> Partition:
-    """Cut each group's grid into square blocks, give whole blocks to the splits, and leave out what lies between.
+    """Cut the grid of each group into blocks, assign whole blocks to the splits, and leave out a guard between them.
 
-    Blocks come in a seeded order, each to the split that lacks most. Then a patch is left out when a patch of a split
-    that matters more lies within ``guard`` of it: test stays whole, validation gives way to test, training to both.
+    Blocks are taken in a seeded order, each for the split that lacks most. Then a patch is left out if a patch of a
+    more important split lies within ``guard`` of it: test stays complete, validation gives way to test, and training
+    gives way to both.
 
     Args:
-        patches: what to split; each with row and column.
+        patches: patches to split, each with row and column.
         fractions: shares of train, val and test, before the guard.
-        seed: of the order of the blocks and of where the grid of blocks starts.
-        block: side of a block in patches; None for about sixteen blocks a group (ten strips of columns), and at least
-            2 guard + 2.
-        guard: Chebyshev distance, in patches, up to which patches of different splits may not come; 0 for none.
-        columns: blocks are strips of ``block`` columns, from the first row to the last, instead of squares: fewer
-            borders, so fewer patches are left out, but fewer blocks to draw from.
+        seed: random seed of the order of the blocks and of the origin of the grid of blocks.
+        block: side of a block in patches; None for about sixteen blocks per group (ten strips of columns), and at
+            least 2 guard + 2.
+        guard: Chebyshev distance in patches that patches of different splits keep; 0 for none.
+        columns: cut strips of ``block`` columns, from the first row to the last, in the place of squares. Strips have
+            shorter borders, so fewer patches are left out, but there are fewer blocks to choose from.
 
     Raises:
         DataError: if a patch has no row or column.
@@ -197,32 +203,31 @@ def by_block(
     shares = _shares(fractions)
     if guard < 0 or (block is not None and block < 1):
         raise ConfigError(f"blocks of {block} patches with a guard of {guard} are not possible")
-    homeless = [patch.name for patch in patches if patch.row is None or patch.col is None]
-    if homeless:
+    unplaced = [patch.name for patch in patches if patch.row is None or patch.col is None]
+    if unplaced:
         raise DataError(
-            f"{len(homeless)} of {len(patches)} patches have no row and column, so blocks cannot be cut",
-            where=homeless[0],
+            f"{len(unplaced)} of {len(patches)} patches have no row and column, so blocks cannot be cut",
+            where=unplaced[0],
             hint="Give a CSV with columns row and col, or split by group or at random",
         )
-    order = _canonical(patches)
     rng = np.random.default_rng(seed)
     places = np.array([(patch.row, patch.col) for patch in patches], dtype=np.int64).reshape(-1, 2)
-    sizes = {}
+    sides = {}
     blocks: dict[tuple[str, int, int], list[int]] = {}
-    for group, members in _grouped(patches, order).items():
+    for group, members in _group_members(patches, _canonical_order(patches)).items():
         usual = np.ptp(places[members, 1]) / 10 if columns else math.sqrt(len(members) / 16)
         side = block or max(2 * guard + 2, math.ceil(usual))
-        sizes[group] = side
+        sides[group] = side
         shift = rng.integers(side, size=2)
         for index in members:
             row, col = places[index] + shift
             blocks.setdefault((group, 0 if columns else int(row) // side, int(col) // side), []).append(index)
-    parts = _deal([blocks[key] for key in sorted(blocks)], shares, rng)
-    train, val, test = parts
-    near_test = _touching(patches, train + val, test, guard)
-    near_val = _touching(patches, train, [index for index in val if index not in near_test], guard)
+    train, val, test = _deal([blocks[key] for key in sorted(blocks)], shares, rng)
+    near_test = _within(patches, train + val, test, guard)
+    near_val = _within(patches, train, [index for index in val if index not in near_test], guard)
     left_out = near_test | near_val
-    span = " to ".join(str(side) for side in sorted({min(sizes.values(), default=0), max(sizes.values(), default=0)}))
+    limits = sorted({min(sides.values(), default=0), max(sides.values(), default=0)})
+    span = " to ".join(str(side) for side in limits)
     shape = f"strips of {span} columns" if columns else f"spatial blocks of {span} patches a side"
     return _partition(
         [index for index in train if index not in left_out],
@@ -242,52 +247,74 @@ def neighbour_pairs(
     """Find the pairs of patches of one group that lie within a distance on their grid.
 
     Args:
-        patches: the one side.
-        others: the other side; None to look for pairs among ``patches`` themselves, each counted once.
-        guard: largest Chebyshev distance in patches: 0 the same place, 1 touching, corners included.
+        patches: the first patches.
+        others: the second patches; None to find pairs among ``patches``, each once.
+        guard: largest Chebyshev distance in patches: 0 the same place, 1 side by side, corners included.
 
     Returns:
-        int64 (M, 2): index into ``patches``, index into ``others`` (or into ``patches``, the larger one). Patches
-        without row and column are in no pair. Sorted.
+        int64 (M, 2), sorted: index into ``patches``, and index into ``others`` (or the larger index into ``patches``).
+        Patches without row and column are in no pair.
     """
-    count = len(patches)
-    everything = list(patches) if others is None else [*patches, *others]
-    placed = np.array(
-        [index for index, patch in enumerate(everything) if patch.row is not None and patch.col is not None],
-        dtype=np.int64,
-    )
-    if not len(placed):
+    second = patches if others is None else others
+    codes = _group_codes([*patches, *second])
+    (left, left_points), (right, right_points) = (_points(side, codes) for side in (patches, second))
+    if not len(left) or not len(right):
         return np.empty((0, 2), dtype=np.int64)
-    codes = {group: code for code, group in enumerate(sorted({patch.group for patch in everything}))}
-    groups = np.array([codes[everything[index].group] for index in placed], dtype=np.int64)
-    rows = np.array([everything[index].row for index in placed], dtype=np.int64)
-    cols = np.array([everything[index].col for index in placed], dtype=np.int64)
-    # An empty margin of `guard` beside every row and below every group keeps a shifted place from reaching the next.
-    rows, cols = rows - rows.min(), cols - cols.min()
-    height, width = int(rows.max()) + 1 + guard, int(cols.max()) + 1 + guard
-    keys = (groups * height + rows) * width + cols
-    right = np.arange(len(placed)) if others is None else np.flatnonzero(placed >= count)
-    left = np.arange(len(placed)) if others is None else np.flatnonzero(placed < count)
-    right = right[np.argsort(keys[right], kind="stable")]
-    sorted_keys = keys[right]
-    found = []
-    for down in range(-guard, guard + 1):
-        for across in range(-guard, guard + 1):
-            wanted = keys[left] + down * width + across
-            start = np.searchsorted(sorted_keys, wanted, side="left")
-            hits = np.searchsorted(sorted_keys, wanted, side="right") - start
-            ones = np.repeat(left, hits)
-            offsets = np.arange(len(ones)) - np.repeat(np.cumsum(hits) - hits, hits)
-            found.append(np.stack([placed[ones], placed[right[np.repeat(start, hits) + offsets]]], axis=1))
-    pairs = np.concatenate(found)
+    # Half a patch more than the distance, so that rounding never loses a pair.
+    found = cKDTree(left_points).query_ball_tree(cKDTree(right_points), guard + 0.5, p=np.inf)
+    counts = [len(hits) for hits in found]
+    flat = np.fromiter((hit for hits in found for hit in hits), dtype=np.int64, count=sum(counts))
+    pairs = np.stack([left[np.repeat(np.arange(len(left)), counts)], right[flat]], axis=1)
     if others is None:
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    else:
-        pairs[:, 1] -= count
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
-def _canonical(patches: Sequence[Patch]) -> list[int]:
+def nearest_patch(patches: Sequence[Patch], others: Sequence[Patch]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find for each patch the nearest other patch of its group.
+
+    Args:
+        patches: patches to search from.
+        others: patches to search.
+
+    Returns:
+        For each patch the index into ``others``, int64 (N,), and the Chebyshev distance in patches, float64 (N,);
+        -1 and infinity if there is none, or the place of the patch is not known.
+    """
+    nearest = np.full(len(patches), -1, dtype=np.int64)
+    distances = np.full(len(patches), np.inf)
+    codes = _group_codes([*patches, *others])
+    (left, left_points), (right, right_points) = (_points(side, codes) for side in (patches, others))
+    if len(left) and len(right):
+        found, index = (np.asarray(part) for part in cKDTree(right_points).query(left_points, p=np.inf))
+        same = found < _GROUP_DISTANCE / 2
+        nearest[left[same]], distances[left[same]] = right[index[same]], found[same]
+    return nearest, distances
+
+
+def _group_codes(patches: Sequence[Patch]) -> dict[str, int]:
+    return {group: code for code, group in enumerate(sorted({patch.group for patch in patches}))}
+
+
+def _points(patches: Sequence[Patch], codes: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the indices of patches with a place, and their group, row and column as points that a tree can search."""
+    placed = [index for index, patch in enumerate(patches) if patch.row is not None and patch.col is not None]
+    chosen = [patches[index] for index in placed]
+    points = [(codes[patch.group] * _GROUP_DISTANCE, patch.row, patch.col) for patch in chosen]
+    return np.array(placed, dtype=np.int64), np.array(points, dtype=np.float64).reshape(-1, 3)
+
+
+def _within(patches: Sequence[Patch], ours: Sequence[int], theirs: Sequence[int], guard: int) -> set[int]:
+    """Return which of our indices have one of theirs within the guard distance."""
+    if guard == 0 or not ours or not theirs:
+        return set()
+    _, distances = nearest_patch([patches[index] for index in ours], [patches[index] for index in theirs])
+    return {ours[position] for position in np.flatnonzero(distances <= guard).tolist()}
+
+
+def _canonical_order(patches: Sequence[Patch]) -> list[int]:
+    """Return the indices in an order that does not depend on the order of the list."""
+
     def place(index: int) -> tuple[str, str, int, int]:
         patch = patches[index]
         return patch.group, patch.name, -1 if patch.row is None else patch.row, -1 if patch.col is None else patch.col
@@ -300,6 +327,7 @@ def _shuffled(indices: Sequence[int], seed: int) -> list[int]:
 
 
 def _shares(fractions: Sequence[float]) -> tuple[float, float, float]:
+    """Return fractions scaled to a sum of 1."""
     total = math.fsum(fractions)
     if len(fractions) != 3 or any(not value >= 0 for value in fractions) or not 0 < total < math.inf:
         raise ConfigError(
@@ -309,7 +337,7 @@ def _shares(fractions: Sequence[float]) -> tuple[float, float, float]:
     return fractions[0] / total, fractions[1] / total, fractions[2] / total
 
 
-def _grouped(patches: Sequence[Patch], order: Sequence[int]) -> dict[str, list[int]]:
+def _group_members(patches: Sequence[Patch], order: Sequence[int]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for index in order:
         groups.setdefault(patches[index].group, []).append(index)
@@ -319,7 +347,7 @@ def _grouped(patches: Sequence[Patch], order: Sequence[int]) -> dict[str, list[i
 def _deal(
     lots: Sequence[list[int]], shares: Sequence[float], rng: np.random.Generator | None
 ) -> tuple[list[int], list[int], list[int]]:
-    """Give each lot, in random or given order, to the split that lacks most; none with a share stays empty."""
+    """Assign each lot, in random or given order, to the split that lacks most; no split with a share stays empty."""
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     total = sum(len(lot) for lot in lots)
     order = list(range(len(lots)) if rng is None else rng.permutation(len(lots)))
@@ -332,6 +360,7 @@ def _deal(
 
 
 def _deal_groups(members: dict[str, list[int]], fractions: Sequence[float], seed: int) -> Partition:
+    """Assign groups to splits by size, the largest first."""
     shares = _shares(fractions)
     needed = sum(share > 0 for share in shares)
     if len(members) < needed:
@@ -343,17 +372,10 @@ def _deal_groups(members: dict[str, list[int]], fractions: Sequence[float], seed
     parts = _deal([members[group] for group in largest_first], shares, None)
     names = [sorted(group for group in members if members[group][0] in set(part)) for part in parts]
     words = "; ".join(f"{split} {_join(groups)}" for split, groups in zip(SPLITS, names, strict=True) if groups)
-    return _partition(*parts, notes=[f"split: groups dealt by size {_ratio(fractions)}, {words}"])
+    return _partition(*parts, notes=[f"split: groups assigned by size {_ratio(fractions)}, {words}"])
 
 
-def _touching(patches: Sequence[Patch], ours: Sequence[int], theirs: Sequence[int], guard: int) -> set[int]:
-    if guard == 0 or not ours or not theirs:
-        return set()
-    pairs = neighbour_pairs([patches[index] for index in ours], [patches[index] for index in theirs], guard=guard)
-    return {ours[position] for position in np.unique(pairs[:, 0])}
-
-
-def _names(names: Iterable[str] | None) -> list[str] | None:
+def _unique(names: Iterable[str] | None) -> list[str] | None:
     return None if names is None else list(dict.fromkeys(names))
 
 
@@ -368,7 +390,7 @@ def _check_groups(named: dict[str, list[str] | None], members: dict[str, list[in
             taken[name] = split
 
 
-def _members(members: dict[str, list[int]], groups: Iterable[str]) -> list[int]:
+def _indices_of(members: dict[str, list[int]], groups: Iterable[str]) -> list[int]:
     return [index for group in groups for index in members[group]]
 
 

@@ -1,5 +1,5 @@
-"""Anyone's patches: a folder of images and a folder of masks."""
+"""Your own patches: a folder of images, with or without masks."""
 
-from zoo.datasets.folder.folder_dataset import Folder
+from zoo.datasets.folder.folder_dataset import Folder, ImageFolder
 
-__all__ = ["Folder"]
+__all__ = ["Folder", "ImageFolder"]

@@ -1,68 +1,82 @@
-"""Where a folder's patches come from: group, row and column from a CSV table or from the file names."""
+"""Find the group, row and column of every patch of a folder, from a CSV table or from the file names."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import json
+import io
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy.spatial import cKDTree
 
 from zoo.datasets.base import Patch
-from zoo.datasets.folder.pairing import key_of
+from zoo.datasets.folder.pairing import compile_pattern, key_of
 from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
+from zoo.files import is_file
+from zoo.schema import read_json
 
 GROUP_COLUMNS = ("scene", "event", "group", "region")
-"""Columns taken for the group when none is named, the first that is there."""
+"""Names of columns that are taken for the group if none is named; the first that exists is used."""
+
+PlaceUnit = Literal["auto", "patches", "pixels"]
 
 _ROW_COLUMNS = ("row", "tile_row", "grid_row")
 _COL_COLUMNS = ("col", "column", "tile_col", "grid_col")
-
-_CUT = "patches.json"
-"""What ``zoo patches`` writes beside its patches: size and stride in pixels, among others."""
+_GRID_FILE = "patches.json"
+_LARGEST_PLACE = 2**31
+_SPARSE = 8
+"""Distance between the nearest places from which they look like pixels: neighbours on a grid of patches are 1 apart."""
+_FEW_PLACES = 6
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with one row a patch.
+    """A CSV file with one row per patch.
 
     Attributes:
         path: the file.
-        columns: its header.
-        rows: its rows, each with its line in the file.
+        columns: names of its columns.
+        rows: its rows, each with its line number in the file.
+        note: what is unusual about the file, in words; "" if nothing is.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[int, Mapping[str, str]], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Origins:
-    """The patches of a folder and what is known about where they lie.
+    """The patches of a folder with their groups and places.
 
     Attributes:
-        patches: in the order of the names that were asked for.
-        grouped: a column or pattern told the groups.
-        note: how, in words.
+        patches: in the order of the given names.
+        grouped: whether groups are known.
+        reach: distance on the grid up to which patches touch.
+        note: where groups and places come from, in words.
     """
 
     patches: tuple[Patch, ...]
     grouped: bool
+    reach: int
     note: str
 
 
-def reach_of(root: Path) -> int:
-    """Grid distance up to which patches touch: 1, and more where ``zoo patches`` let them overlap.
+@dataclass(frozen=True)
+class _PatchGrid:
+    """What ``zoo patches`` writes into ``patches.json``, as far as it matters here; sizes in pixels."""
 
-    Rows and columns count strides there, so that patches of 64 pixels every 32 still touch at a distance of 2.
-    """
-    with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        about = json.loads((root / _CUT).read_text(encoding="utf-8"))
-        return max(1, -(-int(about["size"]) // int(about["stride"])))
-    return 1
+    size: int
+    stride: int
 
 
 def find_origins(
@@ -76,86 +90,65 @@ def find_origins(
     file_column: str | None = None,
     row_column: str | None = None,
     col_column: str | None = None,
+    place_unit: PlaceUnit = "auto",
 ) -> Origins:
-    """Find group, row and column of every patch.
+    """Find the group, row and column of every patch.
 
-    A pattern is a regular expression searched in the name; its group "group" (or its first group) is the patch's
-    group, its groups "row" and "col" its place. Without a pattern a CSV file in ``root`` is used, when there is one
-    that names the files.
+    A pattern is a regular expression that is searched in the names. Its group "group" (or its first group) is the
+    group of the patch, its groups "row" and "col" are the place. Without a pattern, a CSV file in ``root`` that names
+    the files is used, if there is one.
 
     Args:
         root: folder of the data set.
         names: names of the patches, unique.
-        size: height and width of a patch in pixels, to tell places in pixels from places in patches.
+        size: height and width of a patch in pixels.
         table: name of the CSV file; None to find it.
-        group_column: column of the group; None for the first of GROUP_COLUMNS.
+        group_column: column of the group; None for the first of :data:`GROUP_COLUMNS`.
         group_pattern: regular expression on the names.
-        file_column: column that names the file; None to find it.
+        file_column: column of the file name; None to find it.
         row_column: column of the row; None to find it.
         col_column: column of the column; None to find it.
+        place_unit: unit of rows and columns; "auto" recognises pixels.
 
     Raises:
-        ConfigError: if options contradict each other or the pattern is no regular expression.
+        ConfigError: if options contradict each other or the pattern is not a regular expression with a group.
         UnknownNameError: if a named column is not in the table.
-        DataError: if the table is missing, ambiguous, or does not agree with the files.
+        DataError: if the table is missing, ambiguous, or does not match the files, or the unit of the places cannot be
+            told.
     """
+    grid = _read_grid(root, size)
     if group_pattern is not None:
         if group_column is not None:
             raise ConfigError("groups come from a column or from a pattern, not from both")
-        return _from_pattern(names, group_pattern)
-    wanted = [name for name in (group_column, file_column, row_column, col_column) if name is not None]
-    found = _find_table(root, table, wanted)
-    if found is None:
-        return Origins(tuple(Patch(name, "") for name in names), False, "groups: none known")
-    for name in wanted:
-        if name not in found.columns:
-            raise UnknownNameError("column", name, found.columns, where=found.path)
-    column = file_column or _file_column(found, names)
-    if column is None:
-        if table is None and not wanted:
-            return Origins(tuple(Patch(name, "") for name in names), False, "groups: none known")
-        raise DataError(
-            "no column names the image files",
-            where=found.path,
-            hint=f"One should hold names such as {names[0]!r}; say which with the option file_column",
-        )
-    rows = _rows_of(found, column, names)
-    lower = {name.lower(): name for name in reversed(found.columns)}
-    group_name = group_column or next((lower[name] for name in GROUP_COLUMNS if name in lower), None)
-    row_name = row_column or next((lower[name] for name in _ROW_COLUMNS if name in lower), None)
-    col_name = col_column or next((lower[name] for name in _COL_COLUMNS if name in lower), None)
-    if row_name is None or col_name is None:
-        row_name = col_name = None
-    patches = []
-    for name, (line, row) in zip(names, rows, strict=True):
-        group = "" if group_name is None else row[group_name].strip()
-        if group_name is not None and not group:
-            raise DataError(f"line {line}: column {group_name!r} is empty", where=found.path)
-        place_row = _place(row, row_name, line, found.path)
-        place_col = _place(row, col_name, line, found.path)
-        patches.append(Patch(name, group, place_row, place_col))
-    parts = []
-    if group_name is not None:
-        parts.append(f"group from column {group_name!r}" + ("" if group_column else " (found by its name)"))
-    if row_name is not None:
-        parts.append(f"place from columns {row_name!r} and {col_name!r}")
-        patches, step = _in_patches(patches, size)
-        parts.append(step)
-    note = f"groups: {found.path.name}: " + (", ".join(part for part in parts if part) or "no group, no place")
-    return Origins(tuple(patches), group_name is not None, note)
+        patches, how = _from_pattern(names, group_pattern)
+        grouped = True
+    else:
+        columns = {"group": group_column, "file": file_column, "row": row_column, "col": col_column}
+        patches, grouped, how = _from_table(root, names, table, columns)
+    patches, reach, unit_note = _to_grid(patches, size, place_unit, grid)
+    return Origins(tuple(patches), grouped, reach, "groups: " + ", ".join(part for part in (how, unit_note) if part))
 
 
-def _from_pattern(names: Sequence[str], pattern: str) -> Origins:
+def _read_grid(root: Path, size: tuple[int, int]) -> _PatchGrid | None:
+    """Return the grid that ``zoo patches`` cut, or None for patches of another origin."""
+    path = root / _GRID_FILE
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"{pattern!r} is no regular expression ({error})", where="option group_pattern") from error
-    if compiled.groups == 0:
-        raise ConfigError(
-            f"{pattern!r} has no group in parentheses",
-            where="option group_pattern",
-            hint=r"Write for example '^(S\d+)_' or '^(?P<group>S\d+)_(?P<row>\d+)_(?P<col>\d+)'",
+        grid = read_json(path, _PatchGrid, what="file of zoo patches", error=DataError)
+    except FileNotFoundError:
+        return None
+    if (grid.size, grid.size) != size or not grid.stride >= 1:
+        raise DataError(
+            f"says that patches have {grid.size} pixels a side and a stride of {grid.stride}, but the images have "
+            f"{size[0]} x {size[1]} pixels",
+            where=path,
+            hint="Write the patches again with zoo patches, or remove the file if they come from elsewhere",
         )
+    return grid
+
+
+def _from_pattern(names: Sequence[str], pattern: str) -> tuple[list[Patch], str]:
+    example = r"'^(S\d+)_' or '^(?P<group>S\d+)_(?P<row>\d+)_(?P<col>\d+)'"
+    compiled = compile_pattern(pattern, "group_pattern", example)
     known = compiled.groupindex
     patches = []
     for name in names:
@@ -164,24 +157,69 @@ def _from_pattern(names: Sequence[str], pattern: str) -> Origins:
             raise DataError(
                 f"the pattern {pattern!r} does not match {name!r}",
                 where="option group_pattern",
-                hint="It is searched in the name of the image without its suffix",
+                hint="The pattern is searched in the name of the image without its suffix",
             )
         group = match["group"] if "group" in known else match[1]
         if not group:
             raise DataError(f"the pattern {pattern!r} gives {name!r} no group", where="option group_pattern")
-        places = [_whole(match[key]) if key in known else None for key in ("row", "col")]
-        patches.append(Patch(name, group, places[0], places[1]))
-    placed = "row" in known and "col" in known
-    if not placed:
-        patches = [replace(patch, row=None, col=None) for patch in patches]
-    words = "group, row and column" if placed else "group"
-    return Origins(tuple(patches), True, f"groups: {words} from the file names by {pattern!r}")
+        row, col = (_integer(match[key] or "") if key in known else None for key in ("row", "col"))
+        patches.append(Patch(name, group, row, col))
+    if "row" not in known or "col" not in known:
+        return [replace(patch, row=None, col=None) for patch in patches], f"group from the file names by {pattern!r}"
+    return patches, f"group, row and column from the file names by {pattern!r}"
+
+
+def _from_table(
+    root: Path, names: Sequence[str], table: str | None, wanted: Mapping[str, str | None]
+) -> tuple[list[Patch], bool, str]:
+    """Return the patches, whether groups are known, and where they come from in words."""
+    unknown = [Patch(name, "") for name in names], False, "none known"
+    named = [column for column in wanted.values() if column is not None]
+    found = _find_table(root, table, named)
+    if found is None:
+        return unknown
+    for column in named:
+        if column not in found.columns:
+            raise UnknownNameError("column", column, found.columns, where=found.path)
+    file_column = wanted["file"] or _file_column(found, names)
+    if file_column is None:
+        if table is None and not named:
+            return unknown
+        raise DataError(
+            "no column names the image files",
+            where=found.path,
+            hint=f"One should contain names such as {names[0]!r}; name it with the option file_column",
+        )
+    rows = _match_rows(found, file_column, names)
+    lower = {name.lower(): name for name in reversed(found.columns)}
+    group_column = wanted["group"] or _first_column(lower, GROUP_COLUMNS)
+    row_column = wanted["row"] or _first_column(lower, _ROW_COLUMNS)
+    col_column = wanted["col"] or _first_column(lower, _COL_COLUMNS)
+    if row_column is None or col_column is None:
+        row_column = col_column = None
+    patches = []
+    for name, (line, row) in zip(names, rows, strict=True):
+        group = "" if group_column is None else row[group_column].strip()
+        if group_column is not None and not group:
+            raise DataError(f"line {line}: column {group_column!r} is empty", where=found.path)
+        place = [_place(row, column, line, found.path) for column in (row_column, col_column)]
+        patches.append(Patch(name, group, *place))
+    parts = [found.note] if found.note else []
+    if group_column is not None:
+        parts.append(f"group from column {group_column!r}" + ("" if wanted["group"] else " (found by its name)"))
+    if row_column is not None:
+        parts.append(f"place from columns {row_column!r} and {col_column!r}")
+    return patches, group_column is not None, f"{found.path.name}: " + (", ".join(parts) or "no group, no place")
+
+
+def _first_column(lower: Mapping[str, str], names: Sequence[str]) -> str | None:
+    return next((lower[name] for name in names if name in lower), None)
 
 
 def _find_table(root: Path, table: str | None, wanted: Sequence[str]) -> Table | None:
     if table is not None:
         path = root / table
-        if not path.is_file():
+        if not is_file(path):
             there = [found.name for found in root.glob("*.csv")]
             raise DataError(f"no table {table!r}", where=root, hint=suggestion(table, there))
         return _read_table(path)
@@ -190,7 +228,7 @@ def _find_table(root: Path, table: str | None, wanted: Sequence[str]) -> Table |
     if wanted:
         if not tables:
             raise DataError(
-                f"no CSV file with a column {wanted[0]!r}", where=root, hint="Name one with the option table"
+                f"no CSV file with a column {wanted[0]!r}", where=root, hint="Name the file with the option table"
             )
         having = [found for found in tables if set(wanted) <= set(found.columns)]
         if not having:
@@ -211,44 +249,68 @@ def _find_table(root: Path, table: str | None, wanted: Sequence[str]) -> Table |
 
 
 def _read_table(path: Path) -> Table:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8", where=path, hint="Save it as UTF-8") from error
-    except OSError as error:
-        raise DataError("cannot be read", where=path, hint=error.strerror) from error
+    text, note = _read_text(path)
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    columns = tuple(name.strip() for name in reader.fieldnames or ())
-    if not columns:
-        raise DataError("is empty", where=path)
-    reader.fieldnames = list(columns)
-    rows = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise DataError(f"line {reader.line_num} does not have {len(columns)} fields", where=path)
-        rows.append((reader.line_num, row))
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows: list[tuple[int, Mapping[str, str]]] = []
+    try:
+        columns = tuple(name.strip() for name in reader.fieldnames or ())
+        if not columns:
+            raise DataError("is empty", where=path)
+        repeated = [name for name, count in Counter(columns).items() if count > 1 and name]
+        if repeated:
+            raise DataError(
+                f"has {Counter(columns)[repeated[0]]} columns called {repeated[0]!r}",
+                where=path,
+                hint="Rename or remove all but one of them",
+            )
+        reader.fieldnames = list(columns)
+        for row in reader:
+            if None in row or None in row.values():
+                raise DataError(f"line {reader.line_num} does not have {len(columns)} fields", where=path)
+            rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise DataError(f"line {reader.line_num} is not valid CSV ({error})", where=path) from error
     if not rows:
-        raise DataError("has a header and no rows", where=path)
-    return Table(path, columns, tuple(rows))
+        raise DataError("has a header but no rows", where=path)
+    return Table(path, columns, tuple(rows), note)
+
+
+def _read_text(path: Path) -> tuple[str, str]:
+    """Return the text of a table, and a note if it is not UTF-8."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError("cannot be read", where=path, hint=error.strerror) from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with suppress(UnicodeDecodeError):
+            return content.decode("utf-16"), "read as UTF-16"
+    with suppress(UnicodeDecodeError):
+        return content.decode("utf-8-sig"), ""
+    try:
+        return content.decode("cp1252"), "read as Windows-1252, because it is not UTF-8"
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), "read as Latin-1, because it is not UTF-8"
 
 
 def _file_column(table: Table, names: Sequence[str]) -> str | None:
+    """Return the column with the most names of images; None if no column has any."""
     known = _spellings(names)
     hits = {column: sum(_owner(row[column], known) is not None for _, row in table.rows) for column in table.columns}
     best = max(table.columns, key=lambda column: hits[column])
     return best if hits[best] > 0 else None
 
 
-def _rows_of(table: Table, column: str, names: Sequence[str]) -> list[tuple[int, Mapping[str, str]]]:
+def _match_rows(table: Table, column: str, names: Sequence[str]) -> list[tuple[int, Mapping[str, str]]]:
+    """Return the row of each image."""
     known = _spellings(names)
     found: dict[str, tuple[int, Mapping[str, str]]] = {}
-    strangers = []
+    foreign = []
     for line, row in table.rows:
         name = _owner(row[column], known)
         if name is None:
-            strangers.append((line, row[column]))
+            foreign.append((line, row[column]))
         elif name in found:
             raise DataError(f"lines {found[name][0]} and {line} both describe {name!r}", where=table.path)
         else:
@@ -261,10 +323,10 @@ def _rows_of(table: Table, column: str, names: Sequence[str]) -> list[tuple[int,
             where=table.path,
             hint=f"They are looked up in column {column!r} (option file_column)",
         )
-    if strangers:
-        line, value = strangers[0]
+    if foreign:
+        line, value = foreign[0]
         raise DataError(
-            f"{len(strangers)} of {len(table.rows)} rows name no image, the first at line {line}: {value!r}",
+            f"{len(foreign)} of {len(table.rows)} rows name no image, the first at line {line}: {value!r}",
             where=table.path,
             hint="Copy the missing images, or remove the rows",
         )
@@ -272,55 +334,101 @@ def _rows_of(table: Table, column: str, names: Sequence[str]) -> list[tuple[int,
 
 
 def _spellings(names: Sequence[str]) -> dict[str, str]:
-    """Every way in which a table may write a name, the exact ones winning over the shortened ones."""
+    """Return every way to write a name in a table; exact names have priority over shortened ones."""
     known: dict[str, str] = {}
     for shorten in (key_of, lambda name: name.rsplit("/", 1)[-1], str):
-        counted: dict[str, list[str]] = {}
+        owners: dict[str, list[str]] = {}
         for name in names:
-            counted.setdefault(shorten(name), []).append(name)
-        known.update({short: owners[0] for short, owners in counted.items() if len(owners) == 1})
+            owners.setdefault(shorten(name), []).append(name)
+        known.update({short: full[0] for short, full in owners.items() if len(full) == 1})
     return known
 
 
 def _owner(value: str, known: Mapping[str, str]) -> str | None:
-    spelling = _spelling(value)
-    return known.get(spelling) or known.get(key_of(spelling))
-
-
-def _spelling(value: str) -> str:
     text = value.strip().replace("\\", "/").removeprefix("./")
     path = re.sub(r"\.(png|jpe?g|tiff?|npy|h5|hdf5|he5)$", "", text, flags=re.IGNORECASE)
-    return path.split("/", 1)[1] if path.startswith(("images/", "image/", "img/")) else path
+    name = path.split("/", 1)[1] if path.startswith(("images/", "image/", "img/")) else path
+    return known.get(name) or known.get(key_of(name))
 
 
 def _place(row: Mapping[str, str], column: str | None, line: int, path: Path) -> int | None:
     if column is None or not row[column].strip():
         return None
-    place = _whole(row[column])
+    place = _integer(row[column])
     if place is None:
-        raise DataError(f"line {line}: {row[column]!r} in column {column!r} is no whole number", where=path)
+        raise DataError(f"line {line}: {row[column]!r} in column {column!r} is not an integer", where=path)
     return place
 
 
-def _whole(text: str) -> int | None:
+def _integer(text: str) -> int | None:
+    """Return an integer, also if it is written as ``1.0`` or with a decimal comma; None for anything else."""
     try:
-        number = float(text)
+        number = float(text.strip().replace(",", "."))
     except ValueError:
         return None
-    return int(number) if number.is_integer() else None
+    return int(number) if number.is_integer() and abs(number) < _LARGEST_PLACE else None
 
 
-def _in_patches(patches: list[Patch], size: tuple[int, int]) -> tuple[list[Patch], str]:
-    """Divide places that are given in pixels, all multiples of the patch size, by the patch size."""
-    placed = [(patch.row, patch.col) for patch in patches if patch.row is not None and patch.col is not None]
-    if not any(row or col for row, col in placed):
-        return patches, ""
-    height, width = size
-    if any(row % height or col % width for row, col in placed):
-        return patches, ""
-    return [
-        replace(patch, row=patch.row // height, col=patch.col // width)
+def _to_grid(
+    patches: list[Patch], size: tuple[int, int], unit: PlaceUnit, grid: _PatchGrid | None
+) -> tuple[list[Patch], int, str]:
+    """Bring places to a grid; return the patches, the distance up to which they touch, and a note.
+
+    Places in patches stay as they are. Places in pixels are divided by their common step, so that patches of 128
+    pixels every 64 touch up to a distance of 2.
+    """
+    if grid is not None and unit != "pixels":
+        # Rows and columns of zoo patches count strides.
+        return patches, max(1, -(-grid.size // grid.stride)), ""
+    placed = [patch for patch in patches if patch.row is not None and patch.col is not None]
+    steps = _common_steps(placed)
+    if unit == "patches" or not placed:
+        return patches, 1, ""
+    multiple = all((patch.row or 0) % size[0] == 0 and (patch.col or 0) % size[1] == 0 for patch in placed)
+    if unit == "auto" and not (multiple and any(patch.row or patch.col for patch in placed)):
+        if not _look_like_pixels(placed, size):
+            return patches, 1, ""
+        if max(steps) < _SPARSE:
+            raise DataError(
+                f"row and column look like pixels: the nearest of {len(placed)} patches are {_SPARSE} or more apart",
+                where="option place_unit",
+                hint="Say place_unit=pixels or place_unit=patches",
+            )
+    down, across = (length if multiple else step or length for length, step in zip(size, steps, strict=True))
+    first = (min(patch.row or 0 for patch in placed), min(patch.col or 0 for patch in placed))
+    start = (0, 0) if multiple else first
+    moved = [
+        replace(patch, row=(patch.row - start[0]) // down, col=(patch.col - start[1]) // across)
         if patch.row is not None and patch.col is not None
         else patch
         for patch in patches
-    ], f"in pixels, so divided by {height} and {width}"
+    ]
+    reach = max(1, -(-size[0] // down), -(-size[1] // across))
+    return moved, reach, f"in pixels, so divided by {down} and {across}"
+
+
+def _common_steps(placed: Sequence[Patch]) -> tuple[int, int]:
+    """Return the largest steps that divide all differences of rows, and of columns, within a group; 0 without any."""
+    first: dict[str, Patch] = {}
+    for patch in placed:
+        first.setdefault(patch.group, patch)
+    rows = ((patch.row or 0) - (first[patch.group].row or 0) for patch in placed)
+    cols = ((patch.col or 0) - (first[patch.group].col or 0) for patch in placed)
+    return math.gcd(*rows), math.gcd(*cols)
+
+
+def _look_like_pixels(placed: Sequence[Patch], size: tuple[int, int]) -> bool:
+    """Return whether places are so far apart, compared with a grid of patches, that they are most likely pixels."""
+    groups: dict[str, set[tuple[int, int]]] = {}
+    for patch in placed:
+        groups.setdefault(patch.group, set()).add((patch.row or 0, patch.col or 0))
+    if sum(len(places) for places in groups.values()) < _FEW_PLACES:
+        return False
+    nearest, extent = [], 0
+    for places in groups.values():
+        if len(places) > 1:
+            points = np.array(sorted(places), dtype=np.float64)
+            distances = np.asarray(cKDTree(points).query(points, k=2, p=np.inf)[0])
+            nearest.append(float(distances[:, 1].min()))
+            extent = max(extent, int(np.ptp(points, axis=0).max()))
+    return bool(nearest) and min(nearest) >= _SPARSE and extent >= min(size)

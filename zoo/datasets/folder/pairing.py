@@ -1,16 +1,17 @@
-"""Finding the images and masks of a folder, and which mask belongs to which image."""
+"""Find the images and masks of a folder, and which mask belongs to which image."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.datasets.folder.decoding import SUFFIXES
-from zoo.errors import DataError, suggestion
+from zoo.errors import ConfigError, DataError, suggestion
+from zoo.files import is_folder
 
 FOLDER_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("images", ("masks", "mask", "labels", "label", "annotations", "gt")),
@@ -18,7 +19,7 @@ FOLDER_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("img", ("mask", "masks", "label", "labels", "annotation", "annotations", "gt")),
     ("imgs", ("masks", "mask", "labels", "annotations")),
 )
-"""Names of image folders and of the mask folders that go with them, the most usual first."""
+"""Names of image folders, the most usual first, each with the names of mask folders that go with it."""
 
 _ROLE_WORDS = frozenset(
     {"image", "images", "img", "imgs", "mask", "masks", "msk", "label", "labels", "lbl", "annotation", "gt"}
@@ -28,7 +29,7 @@ _SEPARATORS = re.compile(r"[_\-. ]+")
 
 @dataclass(frozen=True)
 class Pair:
-    """One image file and its mask file.
+    """An image file and its mask file.
 
     Attributes:
         name: path of the image below its folder, without suffix, with "/" between folders.
@@ -42,25 +43,25 @@ class Pair:
 
 
 def find_folders(root: Path, images: str | None, masks: str | None) -> tuple[Path, Path]:
-    """Find the folder of images and the folder of masks below ``root``.
+    """Return the folder of images and the folder of masks below ``root``.
 
     Args:
         root: the folder that the user named.
-        images: name of the folder of images, None to find it.
-        masks: name of the folder of masks, None to find it.
+        images: name of the folder of images; None to find it.
+        masks: name of the folder of masks; None to find it.
 
     Raises:
         DataError: if ``root`` or a named folder is missing, or none or several pairs of folders are found.
     """
-    if not root.exists():
-        raise DataError("no such folder", where=root, hint=_nearest(root))
-    if not root.is_dir():
-        raise DataError("is a file, and a data set is a folder", where=root)
-    below = _folders(root)
+    if not os.path.lexists(root):
+        raise DataError("no such folder", where=root, hint=_suggest_neighbour(root))
+    if not is_folder(root):
+        raise DataError("is a file, but a data set is a folder", where=root)
+    below = _subfolders(root)
     if not any(True for _ in root.iterdir()):
-        raise DataError("the folder is empty", where=root, hint="It should hold images/ and masks/")
-    found_images = None if images is None else _named(root, images, "images", below)
-    found_masks = None if masks is None else _named(root, masks, "masks", below)
+        raise DataError("the folder is empty", where=root, hint="It should contain images/ and masks/")
+    found_images = None if images is None else _named_folder(root, images, "images", below)
+    found_masks = None if masks is None else _named_folder(root, masks, "masks", below)
     if found_images is not None and found_masks is not None:
         return found_images, found_masks
     lower = {name.lower(): name for name in below}
@@ -85,18 +86,43 @@ def find_folders(root: Path, images: str | None, masks: str | None) -> tuple[Pat
             where=root,
             hint="Name them with the options images and masks",
         )
-    raise DataError("holds no folder of images with a folder of masks", where=root, hint=_what_is_there(root, below))
+    raise DataError(
+        "contains no folder of images with a folder of masks", where=root, hint=_describe_folder(root, below)
+    )
+
+
+def find_image_folder(root: Path, images: str | None) -> Path:
+    """Return the folder of images below ``root``, or ``root`` itself if it contains the images.
+
+    Args:
+        root: the folder that the user named.
+        images: name of the folder of images; None to find it.
+
+    Raises:
+        DataError: if ``root`` or the named folder is missing.
+    """
+    if not is_folder(root):
+        raise DataError("no such folder", where=root, hint=_suggest_neighbour(root))
+    below = _subfolders(root)
+    if images is not None:
+        return _named_folder(root, images, "images", below)
+    lower = {name.lower(): name for name in below}
+    return next((root / lower[name] for name, _ in FOLDER_NAMES if name in lower), root)
 
 
 def list_files(folder: Path, role: str) -> list[Path]:
-    """List the readable files below a folder, sorted by path, hidden files left out.
+    """Return the readable files below a folder, sorted by path, without hidden files.
+
+    Args:
+        folder: the folder.
+        role: "image" or "mask", for messages.
 
     Raises:
         DataError: if there are none.
     """
     files: list[Path] = []
     others: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder, onerror=_refused):
+    for parent, folders, names in os.walk(folder, onerror=_refuse_unlistable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if name.startswith("."):
@@ -109,49 +135,59 @@ def list_files(folder: Path, role: str) -> list[Path]:
     if not files:
         seen = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in others.most_common(4))
         raise DataError(
-            f"holds no {role}s" + (f" (only {seen})" if seen else ""),
+            f"contains no {role}s" + (f" (only {seen})" if seen else ""),
             where=folder,
             hint="Images and masks are PNG, JPEG, TIFF, NPY or HDF5 files",
         )
     return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def pair_files(images: Path, masks: Path) -> list[Pair]:
+def pair_files(images: Path, masks: Path, pattern: str | None = None) -> list[Pair]:
     """Pair every image with its mask by name, sorted by name.
 
-    Equal names pair first ("a/12.tif" with "a/12.png"). What is left pairs by the name without the words that say
-    the role ("image_12" with "mask_12", "S1-7.img" with "S1-7_label").
+    Equal names pair first ("a/12.tif" with "a/12.png"). The others pair by the name without the words that say the
+    role ("image_12" with "mask_12", "S1-7.img" with "S1-7_label"). With a pattern, an image and a mask pair if the
+    groups of the pattern match the same text in both names.
+
+    Args:
+        images: folder of images.
+        masks: folder of masks.
+        pattern: regular expression with a group, searched in the names of images and masks without suffix, such as
+            ``T_(\\d+)`` for "ImageT_1" and "MaskT_1".
 
     Raises:
-        DataError: if an image has no mask, a mask no image, or two files claim one name.
+        ConfigError: if the pattern is not a regular expression with a group.
+        DataError: if an image has no mask, a mask has no image, or a name is ambiguous.
     """
     image_files = _by_name(images, list_files(images, "image"))
     mask_files = _by_name(masks, list_files(masks, "mask"))
-    pairs = {name: mask_files[name] for name in image_files if name in mask_files}
-    left_masks = _by_key(masks, [name for name in mask_files if name not in pairs])
-    left_images = _by_key(images, [name for name in image_files if name not in pairs])
-    for key, name in left_images.items():
-        if key in left_masks:
-            pairs[name] = mask_files[left_masks.pop(key)]
-    alone = [name for name in image_files if name not in pairs]
-    if alone:
+    key = key_of if pattern is None else _pattern_key(pattern)
+    pairs = {name: mask_files[name] for name in image_files if name in mask_files} if pattern is None else {}
+    left_masks = _by_key(masks, [name for name in mask_files if name not in pairs], key)
+    left_images = _by_key(images, [name for name in image_files if name not in pairs], key)
+    for text, name in left_images.items():
+        if text in left_masks:
+            pairs[name] = mask_files[left_masks.pop(text)]
+    unpaired = [name for name in image_files if name not in pairs]
+    how = "say with pair_pattern which part of the name they share"
+    if unpaired:
+        example = unpaired[0].rsplit("/", 1)[-1]
         raise DataError(
-            _count(alone, image_files, "image", "has no mask", "have no mask"),
+            _count(unpaired, image_files, "image", "has no mask", "have no mask"),
             where=images,
-            hint=f"A mask has the name of its image: {alone[0]} or mask_{alone[0].rsplit('/')[-1]} in {masks.name}/",
+            hint=f"A mask has the name of its image ({unpaired[0]} or mask_{example} in {masks.name}/), or {how}",
         )
     if left_masks:
-        orphans = sorted(left_masks.values())
         raise DataError(
-            _count(orphans, mask_files, "mask", "has no image", "have no image"),
+            _count(sorted(left_masks.values()), mask_files, "mask", "has no image", "have no image"),
             where=masks,
-            hint="Remove the masks that are not needed, or copy the images again",
+            hint=f"Remove the masks that are not needed, copy the images again, or {how}",
         )
     return [Pair(name, image_files[name], pairs[name]) for name in sorted(pairs)]
 
 
 def key_of(name: str) -> str:
-    """Give the name without the words that say whether it is an image or a mask.
+    """Return the name without the words that say whether it is an image or a mask.
 
     >>> key_of("a/image_12"), key_of("a/Mask-12"), key_of("S1.7.label")
     ('a/12', 'a/12', 's1_7')
@@ -159,6 +195,40 @@ def key_of(name: str) -> str:
     folder, _, stem = name.rpartition("/")
     words = [word for word in _SEPARATORS.split(stem.lower()) if word and word not in _ROLE_WORDS]
     return f"{folder}/{'_'.join(words)}" if folder else "_".join(words)
+
+
+def compile_pattern(pattern: str, option: str, example: str) -> re.Pattern[str]:
+    """Return a regular expression that has at least one group.
+
+    Args:
+        pattern: the expression.
+        option: option that gave it, for messages.
+        example: a pattern that would do, for messages.
+
+    Raises:
+        ConfigError: if it is not a regular expression or has no group.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(f"{pattern!r} is not a regular expression ({error})", where=f"option {option}") from error
+    if compiled.groups == 0:
+        raise ConfigError(
+            f"{pattern!r} has no group in parentheses", where=f"option {option}", hint=f"Write for example {example}"
+        )
+    return compiled
+
+
+def _pattern_key(pattern: str) -> Callable[[str], str]:
+    compiled = compile_pattern(pattern, "pair_pattern", r"'T_(\d+)' for ImageT_1 and MaskT_1")
+
+    def key(name: str) -> str:
+        match = compiled.search(name)
+        if match is None:
+            raise DataError(f"the pattern {pattern!r} does not match {name!r}", where="option pair_pattern")
+        return "\0".join(group or "" for group in match.groups())
+
+    return key
 
 
 def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
@@ -171,17 +241,18 @@ def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def _by_key(folder: Path, names: Sequence[str]) -> dict[str, str]:
+def _by_key(folder: Path, names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
     keyed: dict[str, str] = {}
     for name in names:
-        key = key_of(name)
-        if key in keyed:
+        text = key(name)
+        if text in keyed:
+            shown = text.replace("\0", ", ")
             raise DataError(
-                f"{keyed[key]} and {name} both reduce to {key!r}, so their partners cannot be told apart",
+                f"{keyed[text]} and {name} both reduce to {shown!r}, so they would have the same partner",
                 where=folder,
-                hint="Give each image and its mask one name",
+                hint="Give each image and its mask one name, or pair them with pair_pattern",
             )
-        keyed[key] = name
+        keyed[text] = name
     return keyed
 
 
@@ -190,35 +261,35 @@ def _count(names: Sequence[str], everything: dict[str, Path], noun: str, one: st
     return f"{len(names)} of {len(everything)} {noun}s {one if len(names) == 1 else many}: {shown}"
 
 
-def _folders(root: Path) -> list[str]:
+def _subfolders(root: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except PermissionError as error:
         raise DataError("may not be listed (permission denied)", where=root) from error
 
 
-def _named(root: Path, name: str, role: str, below: Sequence[str]) -> Path:
+def _named_folder(root: Path, name: str, role: str, below: Sequence[str]) -> Path:
     folder = root / name
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DataError(f"no folder of {role} {name!r}", where=root, hint=suggestion(name, below))
     return folder
 
 
-def _nearest(root: Path) -> str | None:
-    if not root.parent.is_dir():
+def _suggest_neighbour(root: Path) -> str | None:
+    if not is_folder(root.parent):
         return None
-    return suggestion(root.name, _folders(root.parent))
+    return suggestion(root.name, _subfolders(root.parent))
 
 
-def _what_is_there(root: Path, below: Sequence[str]) -> str:
+def _describe_folder(root: Path, below: Sequence[str]) -> str:
     lower_pairs = [(image, set(partners)) for image, partners in FOLDER_NAMES]
     for name in below:
-        inside = {inner.lower() for inner in _folders(root / name)}
+        inside = {inner.lower() for inner in _subfolders(root / name)}
         if any(image in inside and inside & partners for image, partners in lower_pairs):
             return f"Did you mean {root / name}?"
     there = ", ".join(below[:6]) if below else "only files"
-    return f"It holds {there}; name the folders with the options images and masks"
+    return f"It contains {there}; name the folders with the options images and masks"
 
 
-def _refused(error: OSError) -> None:
+def _refuse_unlistable(error: OSError) -> None:
     raise DataError("may not be listed", where=error.filename, hint=error.strerror) from error

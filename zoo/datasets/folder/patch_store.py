@@ -1,4 +1,4 @@
-"""The decoded patches of a folder: read once in a thread pool, checked against each other, shared by the splits."""
+"""The decoded patches of a folder: read once by a pool of threads, checked against each other, shared by the splits."""
 
 from __future__ import annotations
 
@@ -18,28 +18,36 @@ from numpy.typing import NDArray
 
 from zoo.datasets.base import IGNORE
 from zoo.datasets.cache import PatchCache, digest_files, open_cache
-from zoo.datasets.folder.decoding import NAN, Decoded, Encoding, channels_first, find_encoding, flatten_mask, read_file
+from zoo.datasets.folder.decoding import (
+    NAN,
+    Decoded,
+    MaskEncoding,
+    channels_first,
+    find_encoding,
+    flatten_mask,
+    read_file,
+)
 from zoo.datasets.folder.pairing import Pair
 from zoo.errors import ConfigError, DataError
+from zoo.jobs import ProgressCallback
 from zoo.rasters.reading import plain_patches
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the files of a folder are read; two data sets that agree in it share their patches.
+class ReadingOptions:
+    """How the files of a folder are read; data sets with equal options share their patches.
 
     Attributes:
-        image_key: name of the image array in HDF5 files, None to find it.
-        mask_key: name of the mask array in HDF5 files, None to find it.
+        image_key: name of the image array in HDF5 files; None to find it.
+        mask_key: name of the mask array in HDF5 files; None to find it.
         layout: "auto", "CHW" or "HWC", for NPY and HDF5.
-        nodata: image value that means "nothing here"; None for what the files say.
-        nodata_rule: "any": a pixel counts nowhere when one band is missing; "all": when every band is.
-        ignore_value: mask value that counts nowhere; None to find it.
-        mask_values: raw mask value and class, in pairs; None to find them.
-        classes: number of named classes; None for as many as there are.
-        band_names: for errors; empty when the user names none.
+        nodata: image value of missing pixels; None for what the files say.
+        nodata_rule: "any": a pixel is ignored if one band is missing; "all": if every band is.
+        ignore_value: mask value of ignored pixels; None to find it.
+        mask_values: pairs of raw mask value and class; None to find them.
+        class_names: names of the classes; None for as many as there are.
+        landslide_class: names or numbers of the classes that are landslides; None to find them.
+        band_names: names of the bands for messages; empty if the user names none.
     """
 
     image_key: str | None = None
@@ -49,13 +57,14 @@ class Reading:
     nodata_rule: str = "any"
     ignore_value: float | None = None
     mask_values: tuple[tuple[int, int], ...] | None = None
-    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    landslide_class: tuple[str, ...] | None = None
     band_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _One:
-    """One pair, read."""
+class _DecodedPair:
+    """A decoded image with its mask; ``values`` counts the pixels of each raw mask value."""
 
     image: NDArray[Any]
     missing: NDArray[np.bool_] | None
@@ -68,42 +77,53 @@ class _One:
     pixel_size: float | None
 
 
-class Store:
-    """All patches of a folder, whatever their split.
+class PatchStore:
+    """All patches of a folder, of all splits.
 
-    Images stay in the dtype of their files, at most float32; where all of them need more than ``memory_limit`` bytes
-    they are checked once and then mapped from the cache of decoded patches, or read again when asked for where that
-    cannot be written. Masks are kept, one byte a pixel.
+    Images stay in the dtype of their files, at most float32. If they need more than ``memory_limit`` bytes, they are
+    checked once and then mapped from the cache of decoded patches, or read again each time if the cache cannot be
+    written. Masks are kept in memory, one byte per pixel.
 
     Args:
         pairs: image and mask files.
-        reading: how to read them.
-        progress: called with the number of pairs done and the number of all.
+        options: how to read them.
+        progress: called with the number of pairs done and the number of all pairs.
         memory_limit: bytes that images may take; None for half of the machine's memory.
 
     Raises:
         DataError: naming the file that is damaged or differs from the others.
+
+    Attributes:
+        shape: bands, height and width of every image.
+        dtype: dtype of the images as they are kept.
+        names: names of the bands in the files.
+        units: units of the bands in the files.
+        nodata: image value of missing pixels.
+        pixel_size: side of a pixel in metres, if all files agree.
+        encoding: what the mask values mean.
+        missing_pixels: number of pixels that are ignored because the image is missing there.
+        class_pixels: int64 (N, K), number of pixels of each class in each mask.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
-        reading: Reading,
-        progress: Progress | None = None,
+        options: ReadingOptions,
+        progress: ProgressCallback | None = None,
         memory_limit: int | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
-        self.reading = reading
+        self.options = options
         self._digests: dict[int, bytes] = {}
         self._hidden: dict[int, NDArray[np.uint8]] = {}
         self._mapped: PatchCache | None = None
         with plain_patches():
             self._load(progress, memory_limit)
 
-    def _load(self, progress: Progress | None, memory_limit: int | None) -> None:
-        first = self._read_raw(self.pairs[0])
+    def _load(self, progress: ProgressCallback | None, memory_limit: int | None) -> None:
+        first = self._decode(self.pairs[0])
         self.shape = (len(first.image), *first.mask.shape)
-        self.dtype = _kept_dtype(first.image.dtype)
+        self.dtype = _stored_dtype(first.image.dtype)
         needed = len(self.pairs) * math.prod(self.shape) * self.dtype.itemsize
         self.in_memory = needed <= (_half_of_memory() if memory_limit is None else memory_limit)
         self._images: NDArray[Any] | None = (
@@ -117,10 +137,10 @@ class Store:
         mask_tags: set[int] = set()
         sizes: Counter[float | None] = Counter()
         self.names, self.units = first.names, first.units
-        for index, one in enumerate(self._read_all(progress)):
+        for index, one in enumerate(self._decode_all(progress)):
             pair = self.pairs[index]
             shapes.append(one.image.shape)
-            dtypes.append(_kept_dtype(one.image.dtype))
+            dtypes.append(_stored_dtype(one.image.dtype))
             if one.nodata is not None:
                 tags.setdefault("nan" if math.isnan(one.nodata) else one.nodata, pair.image)
             if one.mask_nodata is not None:
@@ -130,55 +150,42 @@ class Store:
                 continue
             if one.names != self.names:
                 raise DataError(
-                    f"bands are {_listed(one.names)}, and in {self.pairs[0].image.name} they are {_listed(self.names)}",
+                    f"bands are {_listed(one.names)}, but in {self.pairs[0].image.name} they are {_listed(self.names)}",
                     where=pair.image,
                 )
             for value, count in one.values.items():
-                before = values.get(value)
-                values[value] = (count, pair.mask) if before is None else before
+                values.setdefault(value, (count, pair.mask))
             raw_masks[index] = one.mask
             if one.missing is not None:
                 self._hidden[index] = np.packbits(one.missing)
             if self._images is not None:
                 self._images[index] = self._cast(one.image)
-        self._check_same(shapes, dtypes)
-        self.nodata = self._one_nodata(tags)
+        self._check_equal(shapes, dtypes)
+        self.nodata = self._find_nodata(tags)
         self.pixel_size = next(iter(sizes)) if len(sizes) == 1 else None
-        self.encoding: Encoding = find_encoding(
+        self.encoding: MaskEncoding = find_encoding(
             values,
-            mask_values=None if self.reading.mask_values is None else dict(self.reading.mask_values),
-            ignore=self.reading.ignore_value,
-            classes=self.reading.classes,
+            mask_values=None if self.options.mask_values is None else dict(self.options.mask_values),
+            ignore=self.options.ignore_value,
+            class_names=self.options.class_names,
+            landslide_class=self.options.landslide_class,
             tagged=frozenset(mask_tags),
         )
         self._masks = np.stack([self.encoding.apply(raw) for raw in raw_masks])
         del raw_masks
-        self.missing_pixels = self._hide_missing_and_check_numbers()
+        self.missing_pixels = self._ignore_missing_pixels()
         if not self.in_memory:
             self._map_images(progress)
-        self.class_pixels = np.stack(
-            [np.bincount(mask.ravel(), minlength=256)[: self.encoding.count] for mask in self._masks]
-        )
+        count = len(self.encoding.class_names)
+        self.class_pixels = np.stack([np.bincount(mask.ravel(), minlength=256)[:count] for mask in self._masks])
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the decoded images and masks take."""
+        """Return the bytes that the decoded images and masks take in memory."""
         return self._masks.nbytes + (0 if self._images is None else self._images.nbytes)
 
-    def _map_images(self, progress: Progress | None) -> None:
-        digests = digest_files(pair.image for pair in self.pairs)
-        reading = (self.reading.image_key, self.reading.layout, self.shape, str(self.dtype))
-        content = repr(([digests[pair.image] for pair in self.pairs], reading))
-        self._mapped = open_cache(
-            hashlib.sha256(content.encode()).hexdigest()[:32],
-            len(self.pairs),
-            lambda index: (self._cast(self._read_raw(self.pairs[index]).image), self._masks[index]),
-            slot=hashlib.sha256(repr(self.pairs).encode()).hexdigest(),
-            progress=progress,
-        )
-
     def image(self, index: int) -> NDArray[np.float32]:
-        """Give one image, float32 (C, H, W), NaN where missing; the caller owns it."""
+        """Return one image, float32 (C, H, W), NaN where missing; the caller owns it."""
         values = self._raw_image(index)
         image = values.astype(np.float32)
         missing = self._missing(index, values)
@@ -187,18 +194,30 @@ class Store:
         return image
 
     def mask(self, index: int) -> NDArray[np.uint8]:
-        """Give one mask, uint8 (H, W), classes and IGNORE; the caller owns it."""
+        """Return one mask, uint8 (H, W), classes and IGNORE; the caller owns it."""
         copy: NDArray[np.uint8] = self._masks[index].copy()
         return copy
 
     def digest(self, index: int) -> bytes:
-        """Give the sha256 of one image and mask as they are used, whatever the compression of their files."""
+        """Return the sha256 of one image and mask as they are used, independent of the compression of their files."""
         if index not in self._digests:
             hasher = hashlib.sha256(repr((self.shape, str(self.dtype), self.nodata)).encode())
             hasher.update(np.ascontiguousarray(self._raw_image(index)).data)
             hasher.update(self._masks[index].data)
             self._digests[index] = hasher.digest()
         return self._digests[index]
+
+    def _map_images(self, progress: ProgressCallback | None) -> None:
+        digests = digest_files(pair.image for pair in self.pairs)
+        reading = (self.options.image_key, self.options.layout, self.shape, str(self.dtype))
+        content = repr(([digests[pair.image] for pair in self.pairs], reading))
+        self._mapped = open_cache(
+            hashlib.sha256(content.encode()).hexdigest()[:32],
+            len(self.pairs),
+            lambda index: (self._cast(self._decode(self.pairs[index]).image), self._masks[index]),
+            slot=hashlib.sha256(repr(self.pairs).encode()).hexdigest(),
+            progress=progress,
+        )
 
     def _raw_image(self, index: int) -> NDArray[Any]:
         if self._images is not None:
@@ -207,18 +226,18 @@ class Store:
         if self._mapped is not None:
             return np.asarray(self._mapped.images[index])
         with plain_patches():
-            one = self._read_raw(self.pairs[index])
+            one = self._decode(self.pairs[index])
         if one.image.shape != self.shape:
             raise DataError("has changed since it was checked", where=self.pairs[index].image)
         return self._cast(one.image)
 
     def _cast(self, image: NDArray[Any]) -> NDArray[Any]:
-        # What float32 cannot hold becomes an infinity, which is refused with its place.
+        # A number that float32 cannot hold becomes infinite, and is then refused with its place.
         with np.errstate(over="ignore"):
             return image.astype(self.dtype, copy=False)
 
     def _missing(self, index: int, values: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Where values are missing, bool (C, H, W); None where nothing can be."""
+        """Return where values are missing, bool (C, H, W); None if nothing can be missing."""
         missing: NDArray[np.bool_] | None = None
         if self.nodata is not None:
             missing = np.isnan(values) if math.isnan(self.nodata) else values == self.dtype.type(self.nodata)
@@ -230,37 +249,39 @@ class Store:
             missing = np.broadcast_to(hidden, self.shape) if missing is None else missing | hidden
         return missing
 
-    def _read_all(self, progress: Progress | None) -> Iterator[_One]:
+    def _decode_all(self, progress: ProgressCallback | None) -> Iterator[_DecodedPair]:
         workers = min(8, 2 * (os.cpu_count() or 1))
         with ThreadPoolExecutor(workers) as pool:
             try:
-                # Submitted in slices, so that what waits to be checked never holds more than a few patches.
+                # Submitted in slices, so that only a few decoded patches wait to be checked.
                 step = 8 * workers
                 for start in range(0, len(self.pairs), step):
-                    for done, one in enumerate(pool.map(self._read_raw, self.pairs[start : start + step]), start + 1):
+                    for done, one in enumerate(pool.map(self._decode, self.pairs[start : start + step]), start + 1):
                         yield one
                         if progress is not None:
                             progress(done, len(self.pairs))
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _read_raw(self, pair: Pair) -> _One:
-        reading = self.reading
-        drawn = read_file(pair.mask, role="mask", key=reading.mask_key)
+    def _decode(self, pair: Pair) -> _DecodedPair:
+        options = self.options
+        drawn = read_file(pair.mask, role="mask", key=options.mask_key)
         tag = drawn.nodata
-        nan_is_tagged = reading.ignore_value is None and tag is not None and math.isnan(tag)
-        mask = flatten_mask(drawn, pair.mask, math.nan if nan_is_tagged else reading.ignore_value)
-        decoded: Decoded = read_file(pair.image, role="image", key=reading.image_key)
+        nan_is_tagged = options.ignore_value is None and tag is not None and math.isnan(tag)
+        mask = flatten_mask(drawn, pair.mask, math.nan if nan_is_tagged else options.ignore_value)
+        decoded = read_file(pair.image, role="image", key=options.image_key)
         height, width = mask.shape
-        image = channels_first(decoded, (height, width), reading.layout, pair.image)
+        image = channels_first(decoded, (height, width), options.layout, pair.image)
         if min(height, width) < 2:
             raise DataError(
-                f"is a patch of {height} x {width} pixels, and a segmentation needs a surrounding",
+                f"is a patch of {height} x {width} pixels, which is too small for a segmentation",
                 where=pair.image,
                 hint="Patches of 64 to 512 pixels a side are usual",
             )
         unique, counts = np.unique(mask, return_counts=True)
-        return _One(
+        if options.mask_values is None:
+            _check_palette(drawn, unique.tolist(), pair.mask)
+        return _DecodedPair(
             image=image,
             missing=decoded.missing,
             mask=mask,
@@ -272,17 +293,18 @@ class Store:
             pixel_size=decoded.pixel_size,
         )
 
-    def _check_same(self, shapes: Sequence[tuple[int, int, int]], dtypes: Sequence[np.dtype[Any]]) -> None:
+    def _check_equal(self, shapes: Sequence[tuple[int, int, int]], dtypes: Sequence[np.dtype[Any]]) -> None:
+        """Check that all images have the same bands, size and dtype."""
         bands = [shape[0] for shape in shapes]
-        self._refuse_odd(bands, lambda count: f"{count} band" + ("s" if count != 1 else ""), "")
-        self._refuse_odd(
+        self._refuse_differing(bands, lambda count: f"{count} band" + ("s" if count != 1 else ""), "")
+        self._refuse_differing(
             [shape[1:] for shape in shapes],
             lambda size: f"{size[0]} x {size[1]} pixels",
             "Cut or pad them to one size; training takes random crops itself",
         )
-        self._refuse_odd(dtypes, lambda dtype: f"{dtype} values", "Write them with one dtype and one scale")
+        self._refuse_differing(dtypes, lambda dtype: f"{dtype} values", "Write them with one dtype and one scale")
 
-    def _refuse_odd(self, values: Sequence[Any], words: Callable[[Any], str], hint: str) -> None:
+    def _refuse_differing(self, values: Sequence[Any], words: Callable[[Any], str], hint: str) -> None:
         counted = Counter(values)
         if len(counted) == 1:
             return
@@ -296,12 +318,17 @@ class Store:
             hint=hint or "All images of a data set must have the same bands",
         )
 
-    def _one_nodata(self, tags: Mapping[float | str, Path]) -> float | None:
-        nodata = self.reading.nodata
+    def _find_nodata(self, tags: Mapping[float | str, Path]) -> float | None:
+        """Return the value of missing pixels: the user's, or that of the files if they agree.
+
+        Args:
+            tags: each nodata tag that occurs, with a file that has it.
+        """
+        nodata = self.options.nodata
         if nodata is None and len(tags) > 1:
             (one, first), (other, second) = list(tags.items())[:2]
             raise DataError(
-                f"its nodata value is {other}, and in {first.name} it is {one}",
+                f"its nodata value is {other}, but in {first.name} it is {one}",
                 where=second,
                 hint="Say which with the option nodata",
             )
@@ -311,13 +338,17 @@ class Store:
             return nodata
         info = None if self.dtype.kind == "b" else np.iinfo(self.dtype)
         if info is None or math.isnan(nodata) or nodata != int(nodata) or not info.min <= nodata <= info.max:
-            if self.reading.nodata is not None:
+            if self.options.nodata is not None:
                 raise ConfigError(f"no {self.dtype} value can be {nodata:g}", where="option nodata")
             return None
         return nodata
 
-    def _hide_missing_and_check_numbers(self) -> int:
-        """Mask out the pixels that are missing in the image, and refuse NaN and infinities that are not."""
+    def _ignore_missing_pixels(self) -> int:
+        """Ignore the pixels that are missing in the image, and refuse NaN and infinite values that are not missing.
+
+        Returns:
+            The number of ignored pixels.
+        """
         if self.dtype.kind != "f" and self.nodata is None and not self._hidden:
             return 0
         pixels = 0
@@ -329,17 +360,17 @@ class Store:
                 if missing is not None:
                     strange &= ~missing
                 if strange.any():
-                    self._refuse_strange(values, strange, pair.image)
+                    self._refuse_not_finite(values, strange, pair.image)
             if missing is not None and missing.any():
-                gone = missing.any(axis=0) if self.reading.nodata_rule == "any" else missing.all(axis=0)
-                self._masks[index][gone] = IGNORE
-                pixels += int(gone.sum())
+                ignored = missing.any(axis=0) if self.options.nodata_rule == "any" else missing.all(axis=0)
+                self._masks[index][ignored] = IGNORE
+                pixels += int(ignored.sum())
         return pixels
 
-    def _refuse_strange(self, values: NDArray[Any], strange: NDArray[np.bool_], path: Path) -> None:
+    def _refuse_not_finite(self, values: NDArray[Any], strange: NDArray[np.bool_], path: Path) -> None:
         band, row, col = (int(place) for place in np.argwhere(strange)[0])
         value = values[band, row, col]
-        names = self.reading.band_names or self.names
+        names = self.options.band_names or self.names
         called = f" ({names[band]})" if len(names) == len(values) else ""
         raise DataError(
             f"{'NaN' if np.isnan(value) else value} in band {band + 1}{called} at row {row}, column {col}; "
@@ -351,33 +382,58 @@ class Store:
         )
 
 
-_STORES: WeakValueDictionary[tuple[object, ...], Store] = WeakValueDictionary()
+_STORES: WeakValueDictionary[tuple[object, ...], PatchStore] = WeakValueDictionary()
 
 
 def open_store(
-    pairs: Sequence[Pair], reading: Reading, progress: Progress | None = None, memory_limit: int | None = None
-) -> Store:
-    """Give the patches of these files, decoded once as long as a data set holds them and no file changes.
+    pairs: Sequence[Pair],
+    options: ReadingOptions,
+    progress: ProgressCallback | None = None,
+    memory_limit: int | None = None,
+) -> PatchStore:
+    """Return the patches of these files; they are decoded once, as long as a data set uses them and no file changes.
+
+    Args:
+        pairs: image and mask files.
+        options: how to read them.
+        progress: called with the number of pairs done and the number of all pairs.
+        memory_limit: bytes that images may take; None for half of the machine's memory.
 
     Raises:
-        DataError: as :class:`Store`.
+        DataError: as :class:`PatchStore`.
     """
     stamps = []
     for pair in pairs:
         for path in (pair.image, pair.mask):
             status = path.stat()
             stamps.append((str(path), status.st_size, status.st_mtime_ns))
-    key = (tuple(stamps), repr(reading), memory_limit)
+    key = (tuple(stamps), repr(options), memory_limit)
     store = _STORES.get(key)
     if store is None:
-        store = Store(pairs, reading, progress, memory_limit)
+        store = PatchStore(pairs, options, progress, memory_limit)
         _STORES[key] = store
     elif progress is not None:
         progress(len(pairs), len(pairs))
     return store
 
 
-def _kept_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _check_palette(mask: Decoded, present: Sequence[int], path: Path) -> None:
+    """Refuse a mask whose palette draws the background (0) in a colour and another class in black.
+
+    Such a mask most likely has its landslides in index 0.
+    """
+    colours = {value: mask.palette[value] for value in present if 0 <= value < len(mask.palette)}
+    black = [value for value, colour in colours.items() if value and colour == (0, 0, 0)]
+    first = mask.palette[0] if mask.palette else (0, 0, 0)
+    if black and first != (0, 0, 0):
+        raise DataError(
+            f"the palette draws value 0 in the colour {first} and value {black[0]} in black, so 0 may be the landslide",
+            where=path,
+            hint=f"Say which is class 0, the background: mask_values={black[0]},0 or mask_values=0,{black[0]}",
+        )
+
+
+def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind == "b":
         return np.dtype(np.uint8)
     return np.dtype(np.float32) if dtype.kind == "f" else dtype.newbyteorder("=")
