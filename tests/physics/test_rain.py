@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import ConfigError, DataError
 from zoo.physics import RAIN_PRESETS, RainParameters, rainfall_factor
-from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, threshold_intensity, threshold_rain
+from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, check_rain, threshold_intensity, threshold_rain
 
 
 def test_the_reference_rain_is_caines_threshold_at_one_day():
@@ -76,3 +76,29 @@ def test_bad_settings_are_refused():
         RainParameters(1.0, beta=-0.1)
     with pytest.raises(DataError, match="shapes"):
         rainfall_factor(np.ones(3), np.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("intensity", "duration", "problem"),
+    [
+        (144.0, 2.0, "6 mm/h"),  # mm/day
+        (288.0, 2.0, "6 mm/h"),  # the depth of two days in mm
+        (0.006, 2.0, "by 1000"),  # m/h
+        (6 / 3600, 2.0, "by 3600"),  # kg m-2 s-1
+        (6.0, 48.0, "48 hours are 2 days"),
+        (-1.0, 2.0, "-1 mm/h"),
+        (6.0, np.inf, "inf days"),
+        (9999.0, 1.0, "ever measured"),
+    ],
+)
+def test_rain_in_another_unit_is_refused(intensity: float, duration: float, problem: str) -> None:
+    with pytest.raises(DataError, match=problem) as caught:
+        check_rain(intensity, duration, "rain.tif")
+    assert caught.value.where == "rain.tif"
+
+
+def test_extreme_but_measured_rain_is_accepted() -> None:
+    check_rain(1825 / 24, 1.0)  # Foc-Foc 1966, the record of a day
+    check_rain(305 / 0.7, 0.7 / 24)  # Holt 1947, the record of 42 minutes
+    check_rain([0.0, np.nan, 6.0], [2.0, 2.0, 0.0])
+    check_rain(0.0, 1.0)

@@ -184,10 +184,13 @@ def test_rain_that_does_not_fit_is_refused(scene, tmp_path):
             RainLayers(write(np.ones((2, 20, 20)), units=units, crs="EPSG:32644", **names), stack)
         with pytest.raises(DataError, match="no such file"):
             RainLayers(tmp_path / "none.tif", stack)
-        with RainLayers(write(np.full((2, 20, 20), -1.0), units=units, **names), stack) as layers:
-            with pytest.raises(DataError, match="-1 mm/h") as caught:
-                run(scene.path, tmp_path, rain=Rain(RAIN, None, layers=layers))
+        for value, problem in ((-1.0, "-1 days"), (40.0, "Is the duration in hours"), (0.005, "Multiply metres")):
+            with pytest.raises(DataError, match=problem) as caught:
+                RainLayers(write(np.full((2, 20, 20), value), units=units, **names), stack)
             assert caught.value.where == str(tmp_path / "rain.tif")
+        depth = np.stack([np.full((20, 20), 144.0), np.full((20, 20), 2.0)])
+        with pytest.raises(DataError, match="6 mm/h"):
+            RainLayers(write(depth, units=units, **names), stack)
     assert not (tmp_path / "risk.tif").exists()
 
 

@@ -137,6 +137,64 @@ def rainfall_factor(
     return np.asarray(factor)
 
 
+RECORD_DEPTH = (422.0, 0.475)
+"""Largest rain depth measured on Earth, 422 D^0.475 mm, D in hours; envelope of Jennings (1950), Monthly Weather Review
+78, 4-5 [S]."""
+
+MAX_DAYS = 31.0
+"""Longest duration of one rain [O]; 48 is more likely to be hours."""
+
+MIN_INTENSITY = 0.01
+"""Smallest plausible largest intensity, mm/h [O]: a quarter of a millimetre a day triggers no landslide."""
+
+
+def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object = None) -> None:
+    """Refuse rain that no one has measured; the hint names the unit that it is probably in.
+
+    Args:
+        intensity: P in mm/h, any shape; NaN is ignored.
+        duration: D in days, of a shape that broadcasts with ``intensity``.
+        where: file, columns or option, for messages.
+
+    Raises:
+        DataError: if rain is negative, infinite, longer than :data:`MAX_DAYS`, more than the records of
+            :data:`RECORD_DEPTH`, or nowhere above :data:`MIN_INTENSITY` although there is some.
+    """
+    p, d = as_float(intensity), as_float(duration)
+    try:
+        _check(p, "rain intensity", "mm/h")
+        _check(d, "rain duration", "days")
+    except DataError as error:
+        raise DataError(error.problem, where=where, hint=error.hint) from None
+    p, d = np.broadcast_arrays(p, d)
+    known = np.isfinite(p) & np.isfinite(d)
+    p, d = p[known], d[known]
+    if d.size and d.max() > MAX_DAYS:
+        raise DataError(
+            f"rain of {d.max():g} days is longer than {MAX_DAYS:g} days",
+            where=where,
+            hint=f"Is the duration in hours? {d.max():g} hours are {d.max() / 24:.3g} days",
+        )
+    if not p.size:
+        return
+    if 0 < p.max() < MIN_INTENSITY:
+        raise DataError(
+            f"the largest rain intensity is {p.max():.3g} mm/h, too little for any landslide",
+            where=where,
+            hint="The unit is mm/h. Multiply metres per hour by 1000, and kg m-2 s-1 by 3600",
+        )
+    depth, record = 24 * p * d, RECORD_DEPTH[0] * (24 * d) ** RECORD_DEPTH[1]
+    if np.any(depth > record):
+        worst = int(np.argmax(depth - record))
+        raise DataError(
+            f"{p[worst]:.4g} mm/h over {d[worst]:.3g} days are {depth[worst]:,.0f} mm, more than was ever measured "
+            f"({record[worst]:,.0f} mm)",
+            where=where,
+            hint=f"The unit is mm/h. Is it mm/day ({p[worst] / 24:.3g} mm/h) or the depth in mm "
+            f"({p[worst] / (24 * d[worst]):.3g} mm/h)?",
+        )
+
+
 def _check(values: FloatArray, what: str, unit: str) -> None:
     if np.any(values < 0) or np.any(np.isinf(values)):
         worst = float(np.nanmin(values)) if np.any(values < 0) else math.inf

@@ -17,6 +17,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
+from zoo.physics.rain import check_rain
 from zoo.rasters.grid import grid_crs
 from zoo.rasters.ground import crs_name
 from zoo.rasters.layers import BandFile, Layer, open_layer
@@ -174,6 +175,18 @@ def _method(layer: Layer, grid: GeoBox) -> str:
 
 _INTENSITY_UNITS = frozenset({"", "unknown", "mm/h", "mm h-1", "mm/hr", "mm/hour", "mm h**-1"})
 _DURATION_UNITS = frozenset({"", "unknown", "day", "days", "d"})
+_TO_MM_PER_HOUR = {
+    **dict.fromkeys(("mm/day", "mm/d", "mm d-1", "mm day-1"), "divide by 24"),
+    **dict.fromkeys(("m", "m/h", "m h-1"), "multiply metres of each hour by 1000"),
+    **dict.fromkeys(("kg m-2 s-1", "kg/m2/s", "mm/s", "mm s-1"), "multiply by 3600"),
+    **dict.fromkeys(("m/s", "m s-1"), "multiply by 3,600,000"),
+    "mm": "divide the depth by its hours",
+}
+_TO_DAYS = {
+    **dict.fromkeys(("h", "hr", "hour", "hours"), "divide by 24"),
+    **dict.fromkeys(("min", "minutes"), "divide by 1440"),
+    **dict.fromkeys(("s", "sec", "seconds"), "divide by 86,400"),
+}
 
 
 class RainLayers:
@@ -219,9 +232,9 @@ class RainLayers:
         self._exits = ExitStack()
         self._bands: dict[str, AlignedBand] = {}
         try:
-            for role, band in bands.items():
-                layer = open_layer(role, BandFile(self.path, band))
-                _check_unit(layer)
+            layers = {role: open_layer(role, BandFile(self.path, band)) for role, band in bands.items()}
+            check_rain_layers(layers["rain_intensity"], layers.get("rain_duration", duration))
+            for role, layer in layers.items():
                 _check_place(layer, grid, like)
                 self._bands[role] = self._exits.enter_context(AlignedBand(layer, grid))
         except BaseException:
@@ -260,15 +273,56 @@ def _band(names: list[str], name: str, otherwise: int) -> int:
     return names.index(name) + 1 if name in names else otherwise
 
 
+def check_rain_layers(intensity: Layer, duration: Layer | float | None) -> None:
+    """Check the units and values of rain rasters before anything is computed from them.
+
+    Values are read at a low resolution, which is enough to recognise another unit.
+
+    Args:
+        intensity: raster in mm/h.
+        duration: raster in days, or days.
+
+    Raises:
+        DataError: if a file states another unit, or rain is implausible; see :func:`zoo.physics.rain.check_rain`.
+    """
+    _check_unit(intensity)
+    most = _overview(intensity)
+    days = np.zeros(0, np.float32)
+    if isinstance(duration, Layer):
+        _check_unit(duration)
+        days = _overview(duration)
+        check_rain(0.0, days, duration.path)
+    elif duration is not None:
+        days = np.full(1, duration, np.float32)
+    if most.size and days.size:
+        # The rasters may have different grids: the largest intensity is compared with the shortest duration, which
+        # allows the most.
+        positive = days[days > 0]
+        check_rain(most, positive.min() if positive.size else 0.0, intensity.path)
+
+
+def _overview(layer: Layer) -> Values:
+    """Return finite values of a band at a low resolution, (N,), in its unit."""
+    with opened(layer.path) as source:
+        shape = (min(source.height, 512), min(source.width, 512))
+        values = source.read(layer.file.band, out_shape=shape, masked=True)
+    found = in_unit(layer, values.compressed().astype(np.float32))
+    return np.asarray(found[np.isfinite(found)], np.float32)
+
+
 def _check_unit(layer: Layer) -> None:
     intensity = layer.role == "rain_intensity"
-    if layer.unit.strip().lower() not in (_INTENSITY_UNITS if intensity else _DURATION_UNITS):
-        what, unit = ("intensity", "mm/h") if intensity else ("duration", "days")
-        raise DataError(
-            f"band {layer.file.band} is in {layer.unit!r}, rain {what} is needed in {unit}",
-            where=layer.path,
-            hint="Convert it first, for instance with gdal_calc.py",
-        )
+    unit = layer.unit.strip().lower()
+    if unit in (_INTENSITY_UNITS if intensity else _DURATION_UNITS):
+        return
+    what, needed = ("intensity", "mm/h") if intensity else ("duration", "days")
+    factor = (_TO_MM_PER_HOUR if intensity else _TO_DAYS).get(unit)
+    hint = "Convert it first, for instance with gdal_calc.py"
+    raise DataError(
+        f"band {layer.file.band} is in {layer.unit!r}, but rain {what} is needed in {needed}",
+        where=layer.path,
+        hint=hint if factor is None else f"{hint}: {factor}",
+    )
 
 
 def _check_place(layer: Layer, grid: GeoBox, like: Stack) -> None:

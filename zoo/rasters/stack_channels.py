@@ -29,9 +29,10 @@ from zoo.physics import (
 )
 from zoo.physics.arrays import FloatArray
 from zoo.physics.lsi import NegativeIndexWarning
+from zoo.physics.rain import check_rain
 from zoo.physics.running import RunningStatistics
 from zoo.physics.stability import SAFETY_CHANNELS, Soil, safety_channels
-from zoo.rasters.alignment import AlignedBand, Values, physical
+from zoo.rasters.alignment import AlignedBand, Values, check_rain_layers, physical
 from zoo.rasters.cog import StackWriter
 from zoo.rasters.grid import grid_crs
 from zoo.rasters.ground import linear_metres
@@ -331,6 +332,7 @@ def rain_factor(
 
     Raises:
         ConfigError: if rain is given twice, or one of the two rasters alone.
+        DataError: if rain is in another unit or implausible.
     """
     given = [role for role in ("rain_intensity", "rain_duration") if role in bands]
     clip = index.rain_clip
@@ -338,6 +340,7 @@ def rain_factor(
     if rain is not None:
         if given:
             raise ConfigError("rain is given both as numbers and as a raster")
+        check_rain(*rain, where="--rain")
         free = float(rainfall_factor(*rain, index.rain_parameters))
         factor = float(rainfall_factor(*rain, index.rain_parameters, clip))
         cut = "" if factor == free else f" (clipped from {free:.3g})"
@@ -346,6 +349,7 @@ def rain_factor(
         return lambda window: 1.0, "no rain is given: R_m = 1, the reference rain"
     if len(given) == 1:
         raise ConfigError(f"{given[0].replace('_', ' ')} is given without its companion", hint="Give both rasters")
+    check_rain_layers(bands["rain_intensity"].layer, bands["rain_duration"].layer)
 
     def by_window(window: Window) -> FloatArray:
         intensity, duration = (physical(bands[role], window) for role in ("rain_intensity", "rain_duration"))

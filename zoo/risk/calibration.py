@@ -18,6 +18,7 @@ from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
 from zoo.physics import PAPER_WEIGHTS, RAIN_PRESETS, FeatureRange, IndexParameters, RainParameters, rainfall_factor
 from zoo.physics.lsi import FEATURES, RAIN_CLIP
+from zoo.physics.rain import check_rain
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.ground import crs_name, metres_on_ground, planar
 from zoo.rasters.inventory import read_inventory
@@ -87,6 +88,8 @@ class CalibrationOptions:
                 where="--duration",
                 hint="Write numbers as --rain 12,2 (mm/h, days)",
             )
+        if self.rain_numbers is not None:
+            check_rain(*self.rain_numbers, where="--rain")
         if self.samples < 10:
             raise ConfigError(f"{self.samples} pixels of each kind are too few", hint="Draw at least 10")
         if self.repeats < 0:

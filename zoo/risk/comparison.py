@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.files import write_text_atomic
 from zoo.jobs import ProgressCallback
-from zoo.physics import rainfall_factor
 from zoo.physics.lsi import RAIN_CLIP
+from zoo.physics.rain import check_rain
 from zoo.risk.models import create_risk_model, require_risk, risk_models, select_risk_models, unsupported_reason
 from zoo.risk.scores import PRINTED, REPEATS, SCORES, Judgement, base_rate, intervals, paired_intervals
 from zoo.risk.splits import CV_KINDS, Fold, Split, fold_numbers, make_split
@@ -506,7 +506,7 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
                 where=f"column {name!r}",
                 hint="Leave the cells empty, or name the code that means missing with --missing",
             )
-    rainfall_factor(columns[0], columns[1], clip=settings.rain_clip)
+    check_rain(columns[0], columns[1], where=f"columns {', '.join(settings.rain)}")
 
 
 def _skip_reason(name: str, table: RiskTable, settings: CompareSettings) -> str | None:

@@ -18,6 +18,7 @@ import zoo
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics import Band
+from zoo.physics.rain import check_rain
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.cog import MapWriter, check_output, stack_writer
@@ -152,6 +153,8 @@ def map_risk(
     rain_file = input_path(rain)
     numbers = rain if isinstance(rain, tuple) else None
     _check_options(model, inventory, layer, where, buffer, weights, numbers, rain_file, duration, safety, soil)
+    if numbers is not None:
+        check_rain(*numbers, where="--rain")
     stack = Path(stack)
     outputs = [Path(one) for one in (out, classes_out, picture, safety) if one is not None]
     inputs = [path for path in map(input_path, (stack, weights, inventory, rain)) if path is not None]
