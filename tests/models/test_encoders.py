@@ -19,7 +19,7 @@ from zoo.models import encoders
 from zoo.models.encoders import MOBILENETV2, RESNET101, VGG16_BN, PretrainedEncoder, pretrained_state
 from zoo.models.specs import MODELS
 from zoo.registry import Flag, create_model
-from zoo.testing.network import no_network
+from zoo.testing import no_network
 
 State = dict[str, Tensor]
 

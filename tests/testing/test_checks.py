@@ -19,13 +19,14 @@ from zoo.registry import Flag, ModelSpec, catalogue
 from zoo.testing import (
     CHECKS,
     ContractError,
-    Subject,
+    ModelUnderTest,
     check_model,
     model_contract,
+    no_network,
     run_checks,
 )
-from zoo.testing.network import NetworkRefusedError, no_network
-from zoo.testing.runner import name_of
+from zoo.testing.contract import name_of
+from zoo.testing.model_under_test import NetworkRefusedError
 
 
 class Sound(nn.Module):
@@ -164,6 +165,21 @@ class Deaf(Sound):
         return 1e-6 * super().forward(x)
 
 
+class AllNaN(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * float("nan")
+
+
+class ReturnsADict(Sound):
+    def forward(self, x: Tensor) -> Any:
+        return {"out": super().forward(x)}
+
+
+class Raises(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("no")
+
+
 class LooksAtTheData(Sound):
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
@@ -241,7 +257,7 @@ BROKEN: list[tuple[str, ModelSpec, type[nn.Module]]] = [
 
 
 def failures(spec: ModelSpec, model: type[nn.Module]) -> dict[str, str]:
-    results = run_checks(Subject(spec, factory=model))
+    results = run_checks(ModelUnderTest(spec, factory=model))
     assert [result.check for result in results] == [name_of(check) for check in CHECKS]
     return {result.check: result.message for result in results if result.status == "failed"}
 
@@ -268,13 +284,18 @@ def test_every_check_has_a_broken_model() -> None:
     ("model", "check", "word"),
     [
         (NoiseInEval, "modes", "two evaluations"),
-        (TwoHeadsInTraining, "modes", "tuple"),
+        (TwoHeadsInTraining, "modes", "forward returned a tuple in training mode; return logits of shape (B, K, H, W)"),
+        (WrongBelowItsMinimum, "output_shape", "raise `minimum_size` to 32"),
+        (ForgetsOddSizes, "output_shape", "return logits of shape (B, K, H, W), here (2, 2, 32, 33)"),
+        (AllNaN, "output_shape", "all logits are NaN or infinite with random weights"),
+        (ReturnsADict, "output_shape", "forward returned a dict"),
+        (Raises, "output_shape", "forward raised ValueError: no"),
         (InfiniteGradient, "gradients", "not finite"),
         (CountsItsCalls, "modes", "calls"),
         (UnusedParameter, "gradients", "head.unused"),
         (UnreachedParameter, "gradients", "last_bias"),
         (CallsHome, "no_download", "localhost"),
-        (WithGain, "options", "gain='two' makes no model"),
+        (WithGain, "options", "gain='two' raised ValueError: two is not implemented"),
         (WithoutHelp, "options", "does not describe gain"),
     ],
 )
@@ -283,7 +304,7 @@ def test_messages_name_the_culprit(model: type[nn.Module], check: str, word: str
 
 
 def test_numbers_that_a_spec_leaves_out_are_skipped_not_passed() -> None:
-    results = run_checks(Subject(replace(SOUND, parameters=None, gmac=None), factory=Sound))
+    results = run_checks(ModelUnderTest(replace(SOUND, parameters=None, gmac=None), factory=Sound))
     skipped = {result.check for result in results if result.status == "skipped"}
     assert skipped == {"parameters", "gmac", "needs_rain", "options"}
 
@@ -295,17 +316,32 @@ def test_rain_models_skip_what_needs_images() -> None:
                 raise ValueError("no rain")
             return super().forward(x)
 
-    results = run_checks(Subject(replace(SOUND, flags=SOUND.flags | {Flag.NEEDS_RAIN}), factory=Rain))
+    results = run_checks(ModelUnderTest(replace(SOUND, flags=SOUND.flags | {Flag.NEEDS_RAIN}), factory=Rain))
     assert {result.status for result in results} == {"passed", "skipped"}
     passed = {result.check for result in results if result.status == "passed"}
     assert passed == {"parameters", "no_download", "pretrained_encoder", "needs_rain"}
+
+
+@pytest.mark.parametrize("model", [AllNaN, ReturnsADict, Raises])
+def test_a_wrong_output_is_described_by_every_check(model: type[nn.Module]) -> None:
+    for message in failures(SOUND, model).values():
+        assert "object has no attribute" not in message
+        assert "must be" not in message
+
+
+def test_progress_names_every_check() -> None:
+    seen: list[tuple[str, int, int]] = []
+    run_checks(
+        ModelUnderTest(SOUND, factory=Sound), CHECKS[:2], lambda name, done, total: seen.append((name, done, total))
+    )
+    assert seen == [("output_shape", 0, 2), ("wrong_channels", 1, 2)]
 
 
 def test_check_model_reports_every_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = replace(SOUND, parameters=1, gmac=1.0)
     monkeypatch.setattr(type(catalogue().models), "get", lambda self, name: spec)
     monkeypatch.setattr(ModelSpec, "resolve", lambda self, target=None: Sound)
-    with pytest.raises(ContractError, match=r"breaks 2 of 17 checks: parameters: .*; gmac: ") as error:
+    with pytest.raises(ContractError, match=r"2 of 17 checks failed: parameters: .*; gmac: ") as error:
         check_model("sound")
     assert "model 'sound'" in str(error.value)
 
@@ -317,24 +353,24 @@ def test_unknown_models_get_a_suggestion() -> None:
         model_contract()
 
 
-def test_the_subject_is_restored_between_checks() -> None:
-    subject = Subject(SOUND, factory=Sound)
-    model = subject.model()
+def test_the_model_is_restored_between_checks() -> None:
+    tested = ModelUnderTest(SOUND, factory=Sound)
+    model = tested.model()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
         model.conv.weight.zero_()
-        model.train()(subject.images())
-    restored = subject.model()
+        model.train()(tested.images())
+    restored = tested.model()
     assert restored is model
     assert not restored.training
     assert all(torch.equal(value, before[key]) for key, value in restored.state_dict().items())
 
 
-def test_making_a_subject_leaves_the_global_generator_alone() -> None:
+def test_making_a_model_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    Subject(SOUND, factory=Sound).make()
+    ModelUnderTest(SOUND, factory=Sound).create()
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -1,4 +1,4 @@
-"""The contract that every model of the catalogue keeps, built in or plugged in.
+"""The contract suite that every model passes, built in or from a plugin.
 
 A plugin's test file needs two lines::
 
@@ -6,25 +6,25 @@ A plugin's test file needs two lines::
 
     test_contract = model_contract("my_model")
 
-and pytest runs every check as a test of its own. Without pytest, ``check_model("my_model")`` runs them all and
-raises with the list of those that failed. pytest is imported by :func:`model_contract` alone.
+pytest then runs every check as its own test. Without pytest, ``check_model("my_model")`` runs them all and raises an
+error that lists the failures; ``zoo check my_model`` does the same on the command line.
 """
 
 from __future__ import annotations
 
-from zoo.testing.checks import CHECKS, Check
-from zoo.testing.runner import CheckResult, ContractError, check_model, model_contract, run_checks
-from zoo.testing.subject import BrokenContractError, NotApplicable, Subject
+from zoo.testing.contract import CHECKS, Check, CheckResult, ContractError, check_model, model_contract, run_checks
+from zoo.testing.model_under_test import CheckFailedError, CheckSkipped, ModelUnderTest, no_network
 
 __all__ = [
     "CHECKS",
-    "BrokenContractError",
     "Check",
+    "CheckFailedError",
     "CheckResult",
+    "CheckSkipped",
     "ContractError",
-    "NotApplicable",
-    "Subject",
+    "ModelUnderTest",
     "check_model",
     "model_contract",
+    "no_network",
     "run_checks",
 ]

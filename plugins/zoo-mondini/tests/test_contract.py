@@ -12,8 +12,8 @@ from zoo_mondini import MONDINI_RAIN
 from zoo_mondini.model import MondiniRain
 
 from zoo.registry import Flag, catalogue
-from zoo.testing import CHECKS, Check, Subject, model_contract, run_checks
-from zoo.testing.runner import name_of
+from zoo.testing import CHECKS, Check, ModelUnderTest, model_contract, run_checks
+from zoo.testing.contract import name_of
 
 test_contract = model_contract("mondini_rain")
 
@@ -42,7 +42,7 @@ class UnderRain(nn.Module):
 @pytest.mark.parametrize("check", [c for c in CHECKS if name_of(c) not in ELSEWHERE], ids=name_of)
 def test_contract_under_rain(check: Check) -> None:
     spec = replace(MONDINI_RAIN, flags=MONDINI_RAIN.flags - {Flag.NEEDS_RAIN})
-    check(Subject(spec, factory=UnderRain))
+    check(ModelUnderTest(spec, factory=UnderRain))
 
 
 def test_the_contract_really_runs() -> None:
