@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,7 +48,7 @@ def test_models_are_listed_by_pattern_and_as_json(zoo: Zoo) -> None:
 
 def test_show_counts_the_parameters(zoo: Zoo) -> None:
     text = zoo("models", "show", "enhanced_unet", check=True).stdout
-    assert "15,142,727 expected, 15,142,727 counted" in text
+    assert "15,142,727 (7 channels, 2 classes)" in text
     assert "eq. 9" in text
     shown = json.loads(zoo("models", "show", "unet", "--json", check=True).stdout)
     assert shown["parameters_counted"] == shown["parameters"]
@@ -81,13 +82,13 @@ def test_plugins_are_listed(zoo: Zoo) -> None:
         (["bench", "--loss", "cee"], "unknown loss 'cee'"),
         (["bench", "--steps", "1", "--epochs", "1"], "exclude each other"),
         (["bench", "--seeds", "0"], "seeds"),
-        (["bench", "--device", "tpu9", "--models", "unet"], "is no device"),
+        (["bench", "--device", "tpu9", "--models", "unet"], "unknown device"),
         (["bench", "--data-option", "scenes"], "not of the form NAME=VALUE"),
         (["bench", "--data-option", "scens=3"], "Did you mean 'scenes'"),
         (["train", "unet", "--out", "x", "--option", "widht=3"], "unknown option 'widht'"),
         (["train", "unet"], "--out"),
         (["report", "absent"], "there is no such folder"),
-        (["evaluate", "absent"], "holds no bundle.json"),
+        (["evaluate", "absent"], "there is no bundle.json"),
     ],
 )
 def test_bad_words_get_a_clear_line_and_exit_code_2(zoo: Zoo, arguments: list[str], complaint: str) -> None:
@@ -143,3 +144,71 @@ def test_start_up_is_a_small_part_of_importing_torch() -> None:
 
     pairs = [(seconds("-m", "zoo", "models"), seconds("-c", "import torch")) for _ in range(3)]
     assert min(ours for ours, _ in pairs) < 0.3 * min(torch for _, torch in pairs)
+
+
+def test_a_loud_plugin_leaves_the_json_readable(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+    code = """
+        from zoo.registry import hookimpl
+        print("hello")
+
+        @hookimpl
+        def zoo_register_models(register):
+            print("again")
+    """
+    install("zoo-loud", code)
+    done = zoo("models", "--json", check=True)
+    assert json.loads(done.stdout)
+    assert "hello" in done.stderr
+
+
+def test_a_hanging_plugin_is_named_and_can_be_interrupted(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+    install("zoo-slow", "import time\ntime.sleep(600)\n")
+    command = [str(Path(sys.executable).with_name("zoo")), "--version"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "plugin 'zoo-slow' is still loading after 2 s" in first
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted while loading plugin 'zoo-slow'" in rest
+    assert "Traceback" not in rest
+
+
+def test_plugins_show_provider_and_version(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+    install("zoo-exits", "raise SystemExit(0)")
+    text = zoo("plugins", check=True).stdout
+    assert "landslide-zoo/models" in text
+    assert "1.0" in next(line for line in text.splitlines() if line.startswith("zoo-exits"))
+    assert "SystemExit: 0" in text
+    missing = zoo("models", "show", "my_net")
+    assert missing.returncode == 2
+    assert "Plugin 'zoo-exits', which may provide it, failed: SystemExit: 0" in missing.stderr
+
+
+@pytest.mark.slow
+def test_check_prints_one_line_a_property_and_fails_with_1(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+    code = """
+        from zoo.registry import ModelSpec, hookimpl
+
+        @hookimpl
+        def zoo_register_models(register):
+            register(ModelSpec(name="flat", target="zoo_flat:make", summary="returns a dict"))
+
+        def make(in_channels=7, classes=2):
+            from torch import nn
+
+            class Flat(nn.Conv2d):
+                def forward(self, x):
+                    return {"out": super().forward(x)}
+
+            return Flat(in_channels, classes, 1)
+    """
+    install("zoo-flat", code)
+    done = zoo("check", "flat")
+    assert done.returncode == 1
+    assert "forward returned a dict" in done.stdout
+    assert "return logits of shape (B, K, H, W)" in done.stdout
+    results = {one["check"]: one["status"] for one in json.loads(zoo("check", "flat", "--json").stdout)}
+    assert results["output_shape"] == "failed"
+    assert results["needs_rain"] == "skipped"

@@ -1,4 +1,4 @@
-"""The command ``zoo``. Commands are thin, and each imports what it needs when it runs."""
+"""The command ``zoo``. Each command is thin, and imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "adapt": "Adapt a bundle to a region without labels.",
     "audit": "Find leakage between the splits of a data set.",
+    "check": "Test whether a model keeps the contract.",
     "bench": "Compare models on one data set: Dice, precision, recall, parameters, FPS.",
     "datasets": "List data sets, or show one.",
     "describe": "Statistics, classes, landslide sizes and redundancy of a data set or a stack.",
@@ -31,7 +32,7 @@ COMMANDS = {
     "map": "Map the landslide probability of a scene of any size.",
     "models": "List models, or show one.",
     "patches": "Cut a stack and an inventory into patches and masks.",
-    "plugins": "List plugins and what became of them.",
+    "plugins": "List plugins: what they provide, or why they failed.",
     "polygons": "Outline the landslides of a map that zoo map made.",
     "report": "Print the table of a results folder again.",
     "risk": "Landslide risk: compare models on a table, calibrate the index, map it.",
@@ -40,24 +41,30 @@ COMMANDS = {
     "train": "Train one model and keep it as a bundle.",
 }
 
+_MODULES = dict.fromkeys(("check", "datasets", "models", "plugins"), "catalogue")
+"""Module of each command that does not have one of its own name."""
+
 
 def build_app() -> LazyGroup:
-    """The command group with the built-in commands, before plugins add theirs."""
+    """Return the command group with the built-in commands; plugins add theirs later."""
     app = LazyGroup(
         "zoo",
         help="landslide-zoo: segmentation models for landslides, measured by one harness.",
-        epilog="First steps:  zoo bench --models all   |   zoo models   |   zoo train enhanced_unet --out run",
+        epilog="First steps:  zoo bench --models all   |   zoo models   |   zoo train enhanced_unet --out runs/unet",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         no_args_is_help=True,
     )
     click.version_option(__version__, prog_name="landslide-zoo")(app)
     for name, summary in COMMANDS.items():
-        app.add_command(LazyCommand(name, f"zoo.cli.{name}:{name}", summary))
+        app.add_command(LazyCommand(name, f"zoo.cli.{_MODULES.get(name, name)}:{name}", summary))
     return app
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run ``zoo`` and exit: 0 done, 1 a trial failed or a leak was found, 2 bad input, 70 a bug, 130 interrupted."""
+    """Run ``zoo`` and exit.
+
+    Codes: 0 success, 1 a trial or check failed or leakage was found, 2 bad input, 70 a bug, 130 interrupted.
+    """
     sys.exit(run(arguments))
 
 

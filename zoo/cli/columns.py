@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import click
 
+from zoo.files import printable
+
 GAP = "  "
 NARROWEST = 20
 """Columns that a folded cell keeps, however narrow the terminal."""
@@ -22,6 +24,7 @@ def print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], *, rig
         rows: cells as text.
         right: headings of the columns that are aligned to the right.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     if sys.stdout.isatty():
         widest = widths.index(max(widths))

@@ -1,6 +1,6 @@
-"""What commands print: tables for people, JSON for programs. Standard output holds results and nothing else.
+"""Output of commands: tables for people, JSON for programs. Standard output holds only results.
 
-rich is imported by the functions that need it: `zoo models` does not.
+rich is imported by the functions that need it, because `zoo models` does not.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_WIDTH = 200
-"""Columns when the output is a file or a pipe, where nothing would be gained by folding a table."""
+"""Width of tables in a file or a pipe, where folding a table helps nobody."""
 
 
 def out() -> Console:
-    """Standard output; wide and without colours when it is no terminal."""
+    """Return the console of standard output; it is wide and without colours when it is not a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -31,17 +31,17 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Standard error: progress, notes and warnings."""
+    """Return the console of standard error, for progress, notes and warnings."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """A table without frames, numbers to the right.
+    """Return a table without frames.
 
     Args:
-        columns: headings.
+        columns: headings of the columns.
         rows: cells as text.
         right: headings of the columns that are aligned to the right.
     """
@@ -52,7 +52,7 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        # Text, not str: names and messages may hold square brackets, which rich would take for markup.
+        # Text instead of str: names and messages may hold square brackets, which rich would read as markup.
         table.add_row(*(Text(cell) for cell in row))
     return table
 
@@ -71,22 +71,22 @@ def _default(option: Option) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print ``value`` as JSON that other programs can read."""
+    """Print ``value`` as indented JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def note(text: str) -> None:
-    """Tell the user something that is no result."""
+    """Print a note on standard error."""
     click.echo(text, err=True)
 
 
 def warn(text: str) -> None:
-    """Tell the user something that may spoil a result."""
+    """Print a warning on standard error: something that may affect a result."""
     click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True)
 
 
 def relative(path: Path) -> str:
-    """``path`` as seen from here when that is shorter."""
+    """Return ``path`` relative to the working directory if it is inside it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they run, so that ``zoo --help`` imports none of them."""
+"""A click group that imports a command when it runs, so that ``zoo --help`` imports none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ def _warn_renamed(old: str, new: str) -> None:
 
 
 class LazyCommand(click.Command):
-    """A name, a summary and the ``module:attribute`` of the real command."""
+    """A command that is imported when it runs.
+
+    Args:
+        name: name of the command.
+        target: ``module:attribute`` of the real command.
+        summary: text for the list of commands.
+    """
 
     def __init__(self, name: str, target: str, summary: str) -> None:
         super().__init__(name, help=summary, short_help=summary)
@@ -51,7 +57,7 @@ class LazyCommand(click.Command):
 
 
 class LazyGroup(click.Group):
-    """Resolves :class:`LazyCommand` on use and suggests the nearest command for a misspelt one."""
+    """A group that imports a :class:`LazyCommand` on use, and suggests the nearest command for a misspelt one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,0 +1,242 @@
+"""``zoo models``, ``zoo datasets``, ``zoo plugins`` and ``zoo check``: what is registered, and whether it works."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from zoo.cli.columns import print_columns
+from zoo.cli.console import make_table, note, out, print_json, print_options
+from zoo.registry import catalogue, plugin_reports, provider_of
+from zoo.registry.specs import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zoo.registry import DatasetSpec, ModelSpec
+    from zoo.registry.catalogue import Table
+    from zoo.registry.specs import Spec
+
+    SpecT = TypeVar("SpecT", bound=Spec)
+
+EXIT_CHECKS_FAILED = 1
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+
+
+@click.command(short_help="List models, or show one.")
+@click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
+@_as_json
+def models(words: tuple[str, ...], as_json: bool) -> None:
+    """List the models whose name matches PATTERN (such as '*unet*'), or show everything about one model.
+
+    \b
+    zoo models
+    zoo models '*unet*'
+    zoo models show enhanced_unet
+    """
+    table = catalogue().models
+    shown = _shown(words, table, "zoo models show unet", "zoo models '*unet*'")
+    if shown is not None:
+        _show_model(shown, as_json)
+        return
+    specs = _matching(words, table)
+    if as_json:
+        print_json([{**spec.to_dict(), "provider": table.provider(spec.name)} for spec in specs])
+        return
+    rows = [
+        (spec.name, _millions(spec.parameters), _number(spec.gmac), spec.summary, table.provider(spec.name))
+        for spec in specs
+    ]
+    print_columns(("model", "params (M)", "GMAC", "summary", "provider"), rows, right=("params (M)", "GMAC"))
+
+
+@click.command(short_help="List data sets, or show one.")
+@click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
+@_as_json
+def datasets(words: tuple[str, ...], as_json: bool) -> None:
+    """List the data sets whose name matches PATTERN, or show everything about one data set.
+
+    \b
+    zoo datasets
+    zoo datasets show folder
+    """
+    table = catalogue().datasets
+    shown = _shown(words, table, "zoo datasets show synthetic", "zoo datasets '*land*'")
+    if shown is not None:
+        _show_dataset(shown, as_json)
+        return
+    specs = _matching(words, table)
+    if as_json:
+        print_json([{**spec.to_dict(), "provider": table.provider(spec.name)} for spec in specs])
+        return
+    rows = [(spec.name, ", ".join(spec.channels) or "as in the files", spec.summary, spec.licence) for spec in specs]
+    print_columns(("data set", "channels", "summary", "licence"), rows)
+
+
+@click.command(short_help="List plugins: what they provide, or why they failed.")
+@_as_json
+def plugins(as_json: bool) -> None:
+    """List every installed plugin with its distribution and version: loaded, failed, or skipped by ZOO_PLUGINS.
+
+    A plugin that fails is left out, and everything else works. ZOO_PLUGINS=a,b (or none) limits the plugins that are
+    loaded; ZOO_STRICT_PLUGINS=1 makes the first failure an error. --json includes the traceback of a failure.
+    """
+    reports = plugin_reports()
+    if as_json:
+        print_json([report.to_dict() for report in reports])
+        return
+    rows = []
+    for report in reports:
+        provides = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names)}" for kind, names in report.provides.items())
+        rows.append((report.name, report.version, report.status, report.error or provides or "nothing"))
+    print_columns(("plugin", "version", "status", "provides, or why it failed"), rows)
+
+
+@click.command(short_help="Test whether a model keeps the contract.")
+@click.argument("name", metavar="MODEL")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the model; may be repeated.")
+@_as_json
+def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
+    """Run the contract suite on a registered MODEL: one line for each property, with the reason when it fails.
+
+    \b
+    zoo check my_model
+    zoo check unet --option "widths=(8, 16)"
+
+    The exit code is 1 if a check fails. zoo.testing runs the same checks as tests of pytest.
+    """
+    from zoo.cli.data_options import parse_assignments
+    from zoo.registry import check_options
+
+    spec = catalogue().models.get(name)
+    chosen = check_options(spec, parse_assignments(options, "--option"))
+
+    from zoo.testing import ModelUnderTest, run_checks
+
+    terminal = sys.stderr.isatty()
+
+    def show_start(check_name: str, done: int, total: int) -> None:
+        if terminal:
+            click.echo(f"\r\x1b[K{done}/{total} {check_name}", err=True, nl=False)
+
+    results = run_checks(ModelUnderTest(spec, chosen), on_start=show_start)
+    if terminal:
+        click.echo("\r\x1b[K", err=True, nl=False)
+    failed = sum(result.status == "failed" for result in results)
+    if as_json:
+        print_json([dict(vars(result)) for result in results])
+    else:
+        rows = [(one.check, one.status, f"{one.seconds:.1f}", one.message) for one in results]
+        print_columns(("check", "status", "seconds", "reason"), rows, right=("seconds",))
+        note(f"{failed} of {len(results)} checks failed" if failed else f"{name} passes every check that applies")
+    if failed:
+        click.get_current_context().exit(EXIT_CHECKS_FAILED)
+
+
+def _shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) -> SpecT | None:
+    """The spec that ``show NAME`` asks for; ``None`` for a listing."""
+    if words and words[0] == "show":
+        if len(words) != 2:
+            raise click.UsageError(f"show takes one NAME, as in: {show}")
+        return table.get(words[1])
+    if len(words) > 1:
+        raise click.UsageError(f"give one PATTERN, in quotes, as in: {pattern}")
+    return None
+
+
+def _matching(words: Sequence[str], table: Table[SpecT]) -> list[SpecT]:
+    """The specs whose name matches the pattern.
+
+    Raises:
+        UnknownNameError: if there is none, with the nearest names.
+    """
+    specs = table.match(words[0] if words else None)
+    if not specs and words:
+        table.get(words[0])
+    return specs
+
+
+def _show_model(spec: ModelSpec, as_json: bool) -> None:
+    counted = _count_parameters(spec)
+    provider = provider_of("model", spec.name)
+    if as_json:
+        beside = {"options": plain(spec.options), "provenance": plain(spec.provenance)}
+        print_json({**spec.to_dict(), **beside, "provider": provider.plugin, "parameters_counted": counted})
+        return
+    console = out()
+    _print_title(console, spec)
+    facts = [
+        ("parameters", _parameters(spec.parameters, counted)),
+        ("GMAC", "not declared" if spec.gmac is None else f"{spec.gmac:.2f} (one 7x128x128 image)"),
+        ("minimum size", f"{spec.minimum_size} x {spec.minimum_size} px"),
+        ("capabilities", ", ".join(sorted(spec.flags)) or "none declared"),
+        ("encoder weights", ", ".join(spec.encoder_weights) or "none"),
+        ("paper", spec.paper or "none"),
+        ("DOI", spec.doi or "none"),
+        ("licence", spec.licence or "not stated"),
+        ("code", spec.target),
+        ("provider", f"{provider.plugin} {provider.version}".rstrip()),
+    ]
+    console.print(make_table(("", ""), facts))
+    print_options(console, spec.options, f"zoo train {spec.name} --option NAME=VALUE")
+    if spec.provenance:
+        console.print("\n[bold]sources of the design choices[/bold]  (P paper, S cited source, O our own choice)")
+        choices = [(one.mark, one.what, one.source) for one in spec.provenance]
+        console.print(make_table(("", "choice", "source"), choices))
+
+
+def _show_dataset(spec: DatasetSpec, as_json: bool) -> None:
+    provider = provider_of("dataset", spec.name)
+    if as_json:
+        print_json({**spec.to_dict(), "options": plain(spec.options), "provider": provider.plugin})
+        return
+    console = out()
+    _print_title(console, spec)
+    facts = [
+        ("channels", ", ".join(spec.channels) or "as in the files"),
+        ("licence", spec.licence or "not stated"),
+        ("citation", spec.citation or "not stated"),
+        ("DOI", spec.doi or "none"),
+        ("source", spec.url or "no download"),
+        ("code", spec.target),
+        ("provider", f"{provider.plugin} {provider.version}".rstrip()),
+    ]
+    console.print(make_table(("", ""), facts))
+    print_options(console, spec.options, "zoo bench --data-option NAME=VALUE")
+
+
+def _print_title(console: Console, spec: Spec) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((spec.name, "bold"), "  ", spec.summary), soft_wrap=True)
+
+
+def _parameters(declared: int | None, counted: int) -> str:
+    if declared is None or declared == counted:
+        return f"{counted:,}" + (" (none declared)" if declared is None else " (7 channels, 2 classes)")
+    return f"{counted:,}, but {declared:,} declared (7 channels, 2 classes)"
+
+
+def _count_parameters(spec: ModelSpec) -> int:
+    """Count the trainable parameters, without memory for the weights where the model allows it."""
+    import torch
+
+    from zoo.registry import create_model
+
+    try:
+        with torch.device("meta"):
+            model = create_model(spec.name)
+    except (NotImplementedError, RuntimeError):  # a model that computes with its weights while it is created
+        model = create_model(spec.name)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _millions(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
