@@ -36,7 +36,7 @@ MAY_IMPORT = {
     | {"deploy", "mapping"},
     "cli": BASE
     | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
-    | {"deploy", "mapping", "api"},
+    | {"deploy", "mapping", "api", "testing"},
 }
 ONLY_IN = {
     "torchgeo": {"datasets"},
