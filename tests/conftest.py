@@ -135,10 +135,11 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bundle of a small U-Net that finds the ellipses of ``patches``; tests copy it to change it."""
     from zoo.bench.config import TrialConfig
+    from zoo.bench.runner import TrialTask
     from zoo.bench.trial import run_trial
-    from zoo.bench.worker import TrialJob
     from zoo.datasets.base import SPLITS
     from zoo.datasets.source import DataSource
+    from zoo.jobs import Work
     from zoo.training.recipes import get_recipe
 
     folder = tmp_path_factory.mktemp("trained")
@@ -146,6 +147,5 @@ def trained_bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     fingerprints = {split: source.open(split).fingerprint() for split in SPLITS}
     recipe = get_recipe("quick").changed(steps=60, batch_size=8, crop=32, precision="fp32")
     config = TrialConfig("unet", {"widths": [8, 8, 8, 8, 8]}, source, fingerprints, recipe, 0, "cpu")
-    result = run_trial(TrialJob(config, folder, folder / "log"), lambda *_: None)
-    assert result.ok, result.error
+    run_trial(TrialTask(config), Work({"bundle": folder}))
     return folder

@@ -12,9 +12,11 @@ import pytest
 
 from zoo import registry
 from zoo.bench.config import TrialConfig
-from zoo.bench.results import TrialResult
+from zoo.bench.results import Attempt, TrialMeasurements, TrialResult
+from zoo.bench.samples import Pictures
 from zoo.datasets.base import SPLITS
 from zoo.datasets.source import DataSource
+from zoo.schema import from_plain
 from zoo.training.recipes import get_recipe
 
 IMAGES = 60
@@ -125,6 +127,19 @@ def measured() -> Callable[..., dict[str, Any]]:
     return measure
 
 
+def plain(result: TrialResult) -> dict[str, Any]:
+    """Return the sections of a result as plain values."""
+    return result.to_dict()
+
+
+def finished(config: TrialConfig, values: dict[str, Any]) -> TrialResult:
+    """Return the result of a trial that measured plain values, as :func:`measure` makes them."""
+    attempts = from_plain(values.get("attempts", []), tuple[Attempt, ...])
+    pictures = values.get("pictures")
+    result = TrialResult(config, "ok", "", from_plain(values, TrialMeasurements), attempts)
+    return result if pictures is None else replace(result, pictures=from_plain(pictures, Pictures))
+
+
 def measure(tp: int = 30, *, loss: float = 0.1, seconds: float = 0.02) -> dict[str, Any]:
     """What a trial of two test images measures."""
     histogram = {"positive": [0] * 199 + [40], "negative": [160] + [0] * 199}
@@ -148,7 +163,7 @@ def measure(tp: int = 30, *, loss: float = 0.1, seconds: float = 0.02) -> dict[s
             },
             "counts": {"tp": [tp, 0], "fp": [10, 0], "fn": [40 - tp, 0], "tn": [50, 100]},
         },
-        "training": {"steps": 2, "seconds": 1.0, "format": {}, "curve": [[1, 0.5], [2, 0.4]]},
+        "training": {"steps": 2, "seconds": 1.0, "curve": [[1, 0.5], [2, 0.4]]},
         "parameters": 1_500_000,
         "gmac": 1.25,
         "speed": [
@@ -184,4 +199,4 @@ def make_result(values: dict[str, Any], config: TrialConfig, quality: float, nam
     }
     for name in ("objects", "boundaries", "odds"):
         del values["test"][name]
-    return TrialResult(config, "ok", "", values)
+    return finished(config, values)

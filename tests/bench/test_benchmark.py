@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from zoo.bench.benchmark import Benchmark, Entry, Setting, settings_of
-from zoo.bench.benchmark_file import load_benchmark
-from zoo.bench.config import Adapting, TrialConfig
+from zoo.bench.benchmark import Benchmark, ModelEntry, Setting, load_benchmark, settings_of
+from zoo.bench.config import AdaptationSettings, TrialConfig
 from zoo.bench.paper import TABLES, paper_row
 from zoo.datasets.source import DataSource
 from zoo.errors import ZooError
+from zoo.schema import from_plain
 
 FILES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.toml"))
 
@@ -82,7 +82,7 @@ def test_the_papers_figures_are_those_it_prints() -> None:
 
 def test_a_file_says_models_data_recipe_and_seeds(write: Callable[[str], Path]) -> None:
     benchmark = load_benchmark(write(GOOD))
-    assert benchmark.models == (Entry("unet", {}, "plain"), Entry("enhanced_unet", {"fusion": "mul"}))
+    assert benchmark.models == (ModelEntry("unet", {}, "plain"), ModelEntry("enhanced_unet", {"fusion": "mul"}))
     assert benchmark.data == DataSource("synthetic", {"scenes": 3})
     assert (benchmark.recipe.steps, benchmark.seeds, benchmark.name) == (3, (0, 7), "mine")
     trials = benchmark.trials(*settings_of(benchmark), {"train": "f"}, "cpu")
@@ -93,7 +93,7 @@ def test_a_file_says_models_data_recipe_and_seeds(write: Callable[[str], Path]) 
 
 def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callable[[str], Path]) -> None:
     from_file = load_benchmark(write(GOOD)).trials(Setting("", DataSource("synthetic")), {}, "cpu")[0]
-    flags = Benchmark("", "", (Entry("unet"),), DataSource("synthetic"), "quick", {"steps": 3}, (0,))
+    flags = Benchmark("", "", (ModelEntry("unet"),), DataSource("synthetic"), "quick", {"steps": 3}, (0,))
     assert flags.trials(Setting("", DataSource("synthetic")), {}, "cpu")[0].key == from_file.key
 
 
@@ -101,37 +101,37 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
     ("change", "complaint"),
     [
         (("baseline", "base_line"), "unknown key 'base_line'"),
-        (("[0, 7]", '"many"'), "seeds must be a number or a list of numbers, not 'many'"),
-        (("[0, 7]", "[0, 0]"), "seeds must be their number, or different whole numbers"),
+        (("[0, 7]", '"many"'), "field 'seeds': expected int | array, got str"),
+        (("[0, 7]", "[0, 0]"), "seeds must be their number (1 to 1000), or different whole numbers"),
         (("[0, 7]", "0"), "seeds must be their number"),
-        (("[0, 7]", "true"), "not True"),
+        (("[0, 7]", "true"), "got bool"),
         (('baseline = "plain"', 'baseline = "plane"'), "unknown baseline 'plane'"),
-        (("steps = 3", 'steps = "three"'), "[recipe]: steps must be a whole number, not 'three'"),
+        (("steps = 3", 'steps = "three"'), "[recipe]: not a valid recipe: field 'steps': expected int | null, got str"),
         (("steps = 3", "stepz = 3"), "[recipe]: unknown key 'stepz'"),
         (("steps = 3", "steps = 3, epochs = 2"), "steps and epochs exclude each other"),
-        (("steps = 3", "lr = -1"), "lr must be positive"),
+        (("steps = 3", "lr = -1"), "lr must be a positive number"),
         (("steps = 3", 'optimiser = "adam"'), "unknown optimiser 'adam'"),
         (("steps = 3", 'loss = "cee"'), "unknown loss 'cee'"),
         (("quick", "quik"), "unknown recipe 'quik'"),
         (("scenes = 3", "scene = 3"), "[data]: data set 'synthetic': unknown option 'scene'"),
         (('"synthetic"', '"syntetic"'), "unknown data set or folder 'syntetic'"),
         (('"synthetic"', '"./nowhere"'), "there is no such folder"),
-        (("scenes = 3", "scenes = 2020-01-01"), "is neither text, number, true nor false"),
+        (("scenes = 3", "scenes = 2020-01-01"), "is neither a string, a number, true nor false"),
         (('model = "unet"', 'model = "unett"'), "[[models]] number 1: unknown model 'unett'"),
-        (('model = "unet"', ""), "[[models]] number 1: lacks the key model"),
+        (('model = "unet"', ""), "[[models]] number 1: not a valid table: object missing required field model"),
         (('fusion = "mul"', 'fusion = "sum"'), "[[models]] number 2: model 'enhanced_unet': option 'fusion' cannot be"),
         (('fusion = "mul"', 'fusoin = "mul"'), "unknown option 'fusoin'"),
         (('label = "plain"', 'labell = "plain"'), "unknown key 'labell'"),
         (('label = "plain"', 'label = "enhanced_unet"'), "two models are called 'enhanced_unet'"),
         (("seeds", 'paper = "table9"\nseeds'), "unknown table 'table9'"),
         (("seeds", 'hold_out = ["a", "a"]\nseeds'), "hold_out must be a list of different regions"),
-        (("seeds", "adapt = 1\nseeds"), "adapt must be true, false or a table, not 1"),
+        (("seeds", "adapt = 1\nseeds"), "field 'adapt': expected bool | object, got int"),
         (("seeds", 'adapt = { by = "scene" }\nseeds'), "[adapt]: by: unknown way to adapt 'scene'"),
         (("seeds", 'adapt = { bye = "group" }\nseeds'), "[adapt]: unknown key 'bye'"),
-        (("seeds", 'adapt = { scales = "1,2" }\nseeds'), '[adapt]: scales must be "auto" or a list of numbers'),
-        (("seeds", "adapt = { scales = [1, true] }\nseeds"), '[adapt]: scales must be "auto" or a list of numbers'),
-        (("seeds", "adapt = { scales = [0.5] }\nseeds"), "[adapt]: option scales: 0.5: magnifications are"),
-        (("seeds =", "seeds"), "is no TOML"),
+        (("seeds", 'adapt = { scales = "1,2" }\nseeds'), "field 'scales': invalid enum value '1,2'"),
+        (("seeds", "adapt = { scales = [1, true] }\nseeds"), "field 'scales[1]': expected float, got bool"),
+        (("seeds", "adapt = { scales = [0.5] }\nseeds"), "[adapt]: option scales: 0.5: magnifications"),
+        (("seeds =", "seeds"), "is not valid TOML"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -176,7 +176,8 @@ def test_flags_override_a_file(write: Callable[[str], Path]) -> None:
 
 def held_out(patches: Path, *names: str, **options: object) -> Benchmark:
     data = DataSource("folder", {"root": str(patches), "group_column": "scene", **options})
-    return Benchmark("loro", "", (Entry("unet"),), data, "quick", {}, (0,), hold_out=names, adapt=Adapting())
+    models = (ModelEntry("unet"),)
+    return Benchmark("loro", "", models, data, "quick", {}, (0,), hold_out=names, adapt=AdaptationSettings())
 
 
 def test_every_region_is_held_out_in_turn(patches: Path) -> None:
@@ -197,14 +198,14 @@ def test_how_models_are_adapted_is_part_of_what_a_trial_is(write: Callable[[str]
         benchmark = load_benchmark(write(GOOD.replace("seeds", f"{line}\nseeds", 1)))
         plain, found = benchmark.trials(Setting("", benchmark.data), {}, "cpu")[:2]
         assert found.plain == plain
-        assert TrialConfig.from_dict(found.to_dict()) == found
+        assert from_plain(found.to_dict(), TrialConfig) == found
         return found
 
     usual, by_group, larger = map(adapted, ("adapt = true", 'adapt = { by = "group" }', "adapt = { scales = [1, 2] }"))
-    assert usual.adapting == Adapting()
+    assert usual.adapting == AdaptationSettings()
     assert "adapting" not in usual.to_dict()
-    assert by_group.adapting == Adapting("group")
-    assert larger.adapting == Adapting("split", (1.0, 2.0))
+    assert by_group.adapting == AdaptationSettings("group")
+    assert larger.adapting == AdaptationSettings("split", (1.0, 2.0))
     assert list(map(str, (usual.adapting, by_group.adapting, larger.adapting))) == [
         "",
         "to each group",
@@ -220,14 +221,14 @@ def test_how_models_are_adapted_is_part_of_what_a_trial_is(write: Callable[[str]
 def test_regions_that_cannot_be_held_out_are_refused(patches: Path) -> None:
     with pytest.raises(ZooError, match="unknown region 's9'"):
         settings_of(held_out(patches, "s9"))
-    with pytest.raises(ZooError, match="both say what is tested"):
+    with pytest.raises(ZooError, match="both choose the test split"):
         settings_of(held_out(patches, "all", test_groups=["s1"]))
-    other = Benchmark("x", "", (Entry("unet"),), DataSource("hrgldd", {}), "quick", {}, (0,), hold_out=("all",))
+    other = Benchmark("x", "", (ModelEntry("unet"),), DataSource("hrgldd", {}), "quick", {}, (0,), hold_out=("all",))
     with pytest.raises(ZooError, match="has no regions that can be held out"):
         settings_of(other)
 
 
 def test_the_synthetic_regions_can_be_held_out() -> None:
     data = DataSource("synthetic", {"region": "all"})
-    benchmark = Benchmark("x", "", (Entry("unet"),), data, "quick", {}, (0,), hold_out=("alpine", "dryland"))
+    benchmark = Benchmark("x", "", (ModelEntry("unet"),), data, "quick", {}, (0,), hold_out=("alpine", "dryland"))
     assert [setting.data.options["test_region"] for setting in settings_of(benchmark)] == ["alpine", "dryland"]

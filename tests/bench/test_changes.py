@@ -38,7 +38,7 @@ def test_the_same_results_are_called_the_same(trial: Make, result: Trial) -> Non
 
 
 def test_a_model_that_failed_has_no_figures(trial: Make, result: Trial) -> None:
-    (change,) = compare_results([TrialResult(trial("unet"), "failed", "why", {})], [result(trial("unet"), 0.7)])
+    (change,) = compare_results([TrialResult(trial("unet"), "failed", "why")], [result(trial("unet"), 0.7)])
     assert (change.verdict, change.now) == ("no figures", None)
 
 
@@ -58,7 +58,7 @@ def test_the_command_prints_what_changed(tmp_path: Path, trial: Make, result: Tr
     damaged.write_text(damaged.read_text()[:100])
     alone = zoo("report", "now", "--compare", "before")
     assert alone.returncode == 2
-    assert "was it cut short" in alone.stderr
+    assert "was the file cut short" in alone.stderr
     missing = zoo("report", "now", "--compare", "nowhere")
     assert missing.returncode == 2
     assert "there is no such folder" in missing.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.bench.conftest import finished
 from zoo.bench.comparability import comparability_warnings, unequal_formats, unequal_seeds, unequal_steps
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import TrialResult
@@ -20,10 +21,10 @@ def trained_for(measured: Measured, steps: int) -> dict[str, Any]:
 
 
 def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make, measured: Measured) -> None:
-    results = [TrialResult(trial("unet", seed=seed), "ok", "", measured()) for seed in range(3)]
+    results = [finished(trial("unet", seed=seed), measured()) for seed in range(3)]
     assert unequal_steps(results) == []
-    odd = TrialResult(trial("segnet"), "ok", "", trained_for(measured, 90))
-    failed = TrialResult(trial("drs_unet"), "failed", "why", {})
+    odd = finished(trial("segnet"), trained_for(measured, 90))
+    failed = TrialResult(trial("drs_unet"), "failed", "why")
     (text,) = unequal_steps([*results, odd, failed])
     assert text.startswith("segnet, seed 0: 90 optimiser steps, and the others took 2")
 
@@ -32,23 +33,21 @@ def test_a_trial_in_another_number_format_than_the_rest_is_flagged(trial: Make, 
     def trained(seed: int, precision: str) -> TrialResult:
         values = measured()
         values["training"]["format"] = {"precision": precision, "channels_last": True}
-        return TrialResult(trial("unet", seed=seed), "ok", "", values)
+        return finished(trial("unet", seed=seed), values)
 
-    alike = [trained(0, "bf16"), trained(1, "bf16"), TrialResult(trial("segnet"), "ok", "", measured())]
+    alike = [trained(0, "bf16"), trained(1, "bf16"), finished(trial("segnet"), measured())]
     assert unequal_formats(alike) == []
     (text,) = comparability_warnings([*alike, trained(2, "fp32")])[:1]
     assert text == "unet, seed 2: trained in fp32, and the others in bf16; --precision bf16 trains all alike"
 
 
 def test_means_over_other_seeds_are_flagged(trial: Make, measured: Measured) -> None:
-    results = [
-        TrialResult(trial(model, seed=seed), "ok", "", measured()) for model in ("unet", "segnet") for seed in (0, 1)
-    ]
+    results = [finished(trial(model, seed=seed), measured()) for model in ("unet", "segnet") for seed in (0, 1)]
     assert unequal_seeds(results) == []
     results += [
-        TrialResult(trial("drs_unet"), "ok", "", measured()),
-        TrialResult(trial("drs_unet", seed=1), "failed", "why", {}),
-        TrialResult(trial("mobilenetv2", seed=1), "failed", "why", {}),
+        finished(trial("drs_unet"), measured()),
+        TrialResult(trial("drs_unet", seed=1), "failed", "why"),
+        TrialResult(trial("mobilenetv2", seed=1), "failed", "why"),
     ]
     (text,) = comparability_warnings(results)
     assert "(unet, segnet: seeds 0, 1; drs_unet: seed 0)" in text

@@ -9,6 +9,7 @@ import pytest
 from zoo.bench.config import TrialConfig, select_models
 from zoo.datasets.source import DataSource
 from zoo.errors import DataError, UnknownNameError, ZooError
+from zoo.schema import decode_json
 from zoo.training.recipes import get_recipe
 
 
@@ -63,7 +64,7 @@ def test_the_key_changes_with_what_matters_alone(trial: Callable[..., TrialConfi
 
 def test_a_trial_survives_json(trial: Callable[..., TrialConfig]) -> None:
     config = trial(options={"widths": [1, 2]})
-    back = TrialConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    back = decode_json(json.dumps(config.to_dict()), TrialConfig)
     assert back == config
     assert back.key == config.key
     assert config.label == "tiny(widths=[1, 2])"

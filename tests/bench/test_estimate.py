@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zoo.bench.config import Adapting, TrialConfig
-from zoo.bench.estimate import START_S, Cost, earlier_costs, makespan, measure_cost
-from zoo.bench.folder import check_folder, claimed
-from zoo.bench.results import TrialResult
-from zoo.bench.worker import trial_context
+from tests.bench.conftest import finished
+from zoo.bench.config import AdaptationSettings, TrialConfig
+from zoo.bench.plan import START_S, Cost, earlier_costs, makespan, measure_cost
+from zoo.bench.results import SplitSizes, TrialResult, check_folder, claimed
 from zoo.errors import ResultError
 
 Make = Callable[..., TrialConfig]
-SIZES = {"train": 40, "val": 10, "test": 20}
+SIZES = SplitSizes(train=40, val=10, test=20)
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def timed(measured: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, An
             "gmac": 0.5,
             "environment": {"threads": 2, "device_name": "chip"},
             "training": {"steps": steps, "seconds": 30.0, "resumed_from": resumed_from},
-            "data": {**values["data"], "patches": SIZES},
+            "data": {**values["data"], "patches": asdict(SIZES)},
             "seconds": {"evaluate": 3.0},
         }
 
@@ -47,12 +46,20 @@ def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:
     watched = replace(config, recipe=config.recipe.changed(schedule="plateau", epochs=3))
     # Forty patches are ten steps of four, and a validation after each of the three passes.
     assert cost.seconds(watched, SIZES) == pytest.approx(START_S + 30 * 0.5 + 30 * 0.1 + 3 * 10 * 0.1)
-    assert cost.seconds(replace(config, adapted=True), SIZES) == pytest.approx(START_S + 40 * 0.1)
-    twice = replace(config, adapted=True, adapting=Adapting(scales=(1.0, 2.0)))
-    assert cost.seconds(twice, SIZES) == pytest.approx(START_S + 5 * 40 * 0.1)
-    # Three magnifications are looked at, and one of them is measured.
-    chosen = replace(config, adapted=True, adapting=Adapting(scales="auto"))
-    assert cost.seconds(chosen, SIZES) == pytest.approx(START_S + 7.25 * 4 / 3 * 20 * 0.1)
+    # Adapting takes three passes and half a pass per layer, and measuring one.
+    adapted = replace(config, adapted=True)
+    layers = replace(cost, layers=10)
+    assert layers.seconds(adapted, SIZES) == pytest.approx(START_S + (3 + 5 + 1) * 20 * 0.1)
+    twice = replace(adapted, adapting=AdaptationSettings(scales=(1.0, 2.0)))
+    assert layers.seconds(twice, SIZES) == pytest.approx(START_S + (3 + 5 * 5 + 5) * 20 * 0.1)
+    # Three magnifications are tried with the first half of the layers, and one of them is measured.
+    chosen = replace(adapted, adapting=AdaptationSettings(scales="auto"))
+    mean = 7.25 / 3
+    expected = (3 + 7.25 * 10 / 8 + mean * 3 * 10 / 8 + mean) * 20 * 0.1
+    assert layers.seconds(chosen, SIZES) == pytest.approx(START_S + expected)
+    # Of many large patches, a sample is adapted to.
+    large = replace(layers, pixels=2**21)
+    assert large.seconds(adapted, SIZES) == pytest.approx(START_S + ((3 + 5) * 1 + 20) * 0.1)
 
 
 def test_jobs_share_the_trials() -> None:
@@ -64,12 +71,14 @@ def test_jobs_share_the_trials() -> None:
 def test_earlier_results_count_for_the_same_trial_on_the_same_machine(
     tmp_path: Path, trial: Make, timed: Callable[..., dict[str, Any]]
 ) -> None:
-    TrialResult(trial(), "ok", "", timed()).save(tmp_path)
-    TrialResult(trial("segnet"), "ok", "", timed(100, resumed_from=40)).save(tmp_path)
-    TrialResult(trial("unet"), "failed", "why", {}).save(tmp_path)
+    finished(trial(), timed()).save(tmp_path)
+    finished(trial("segnet"), timed(100, resumed_from=40)).save(tmp_path)
+    TrialResult(trial("unet"), "failed", "why").save(tmp_path)
     here = earlier_costs(tmp_path, 2, "chip")
     found = here(trial(seed=5))
-    assert found == Cost(7, 0.5, 0.3, 0.1, "earlier result")
+    assert found is not None
+    assert (found.parameters, found.gmac, found.step_s, found.patch_s) == (7, 0.5, 0.3, 0.1)
+    assert (found.layers, found.pixels, found.source) == (0, 100, "earlier result")
     resumed = here(trial("segnet"))
     assert resumed is not None
     assert resumed.step_s == pytest.approx(0.5)
@@ -82,18 +91,17 @@ def test_earlier_results_count_for_the_same_trial_on_the_same_machine(
 @pytest.mark.slow
 @pytest.mark.usefixtures("odd_models")
 def test_a_few_steps_say_what_a_trial_takes_or_why_it_cannot_run(trial: Make) -> None:
-    context = trial_context()
-    cost = measure_cost(trial(), 1, context)
+    cost = measure_cost(trial(), 1)
     assert (cost.error, cost.source, cost.parameters) == ("", "measured now", 3 * 2 * 9 + 2)
     assert 0 < cost.step_s < math.inf
-    assert "no such luck" in measure_cost(trial("raises"), 1, context).error
-    assert "is there enough memory?" in measure_cost(trial("dies"), 1, context).error
+    assert "no such luck" in measure_cost(trial("raises"), 1).error
+    assert "runs out of memory; the trial would halve the batch" in measure_cost(trial("dies"), 1).error
 
 
 def test_a_folder_belongs_to_one_benchmark_and_one_process(tmp_path: Path, trial: Make) -> None:
     with (
         claimed(tmp_path, {"name": "table3"}),
-        pytest.raises(ResultError, match="another zoo bench is at work"),
+        pytest.raises(ResultError, match="another zoo bench uses this folder"),
         claimed(tmp_path, {"name": "table3"}),
     ):
         pytest.fail("claimed twice")
@@ -104,7 +112,7 @@ def test_a_folder_belongs_to_one_benchmark_and_one_process(tmp_path: Path, trial
         check_folder(tmp_path, "")
     other = tmp_path / "other"
     check_folder(other, "table4")
-    TrialResult(trial(), "failed", "why", {}).save(other)
+    TrialResult(trial(), "failed", "why").save(other)
     check_folder(other, "")
     with pytest.raises(ResultError, match="without a configuration"):
         check_folder(other, "table4")

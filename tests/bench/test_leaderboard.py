@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import Leaderboard, add_uncertainty, describe_draws, make_rows
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.bench.tables import markdown
 from zoo.errors import ResultError, UnknownNameError
+from zoo.evaluation.counts import Counts
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -58,7 +61,7 @@ def test_a_baseline_is_named_or_the_unet_or_the_best(trial: Make, result: Trial)
 
 
 def test_failed_seeds_and_models_keep_their_rows(trial: Make, result: Trial) -> None:
-    failed = TrialResult(trial("drs_unet"), "failed", "why", {})
+    failed = TrialResult(trial("drs_unet"), "failed", "why")
     rows = table([result(trial("unet"), 0.7), failed])
     assert rows["drs_unet"].intervals == {}
     assert rows["unet"].group == "a"
@@ -68,10 +71,9 @@ def test_failed_seeds_and_models_keep_their_rows(trial: Make, result: Trial) -> 
 
 def test_a_model_that_predicts_nothing_has_an_interval_of_zero(trial: Make, result: Trial) -> None:
     nothing = result(trial("segnet"), 0.7)
-    cells = nothing.measured["test"]["counts"]
-    cells["fn"] = [a + b for a, b in zip(cells["fn"], cells["tp"], strict=True)]
-    cells["tn"] = [a + b for a, b in zip(cells["tn"], cells["fp"], strict=True)]
-    cells["tp"] = cells["fp"] = [0] * IMAGES
+    counts, zero = nothing.counts, np.zeros(IMAGES, np.int64)
+    missed = Counts(zero, zero, counts.fn + counts.tp, counts.tn + counts.fp)
+    nothing = nothing.with_measurements(test=replace(nothing.test, counts=missed))
     row = table([result(trial("unet"), 0.7), nothing])["segnet"]
     assert row.intervals["dice"] == (0, 0)
     assert np.isnan(row.intervals["precision"]).all()
@@ -85,7 +87,7 @@ def test_two_data_sets_are_not_compared(trial: Make, result: Trial) -> None:
 
 
 def test_figures_beyond_pixels_are_in_the_row(trial: Make, measured: Measured) -> None:
-    (row,) = make_rows([TrialResult(trial("unet"), "ok", "", measured())])
+    (row,) = make_rows([finished(trial("unet"), measured())])
     assert row.figures["detection"] == 0.5
     assert row.figures["pr_auc"] == 1.0
     assert row.figures["dice_per_event"] == row.figures["dice"]
@@ -96,10 +98,10 @@ def test_figures_beyond_pixels_are_in_the_row(trial: Make, measured: Measured) -
 
 def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make, measured: Measured) -> None:
     results = [
-        TrialResult(trial("segnet"), "failed", "no luck", {}),
-        TrialResult(trial("unet", seed=0), "ok", "", measured(20)),
-        TrialResult(trial("unet", seed=1), "ok", "", measured(30)),
-        TrialResult(trial("drs_unet"), "ok", "", measured(39)),
+        TrialResult(trial("segnet"), "failed", "no luck"),
+        finished(trial("unet", seed=0), measured(20)),
+        finished(trial("unet", seed=1), measured(30)),
+        finished(trial("drs_unet"), measured(39)),
     ]
     rows = make_rows(results)
     assert [row.model for row in rows] == ["drs_unet", "unet", "segnet"]
@@ -114,15 +116,15 @@ def test_rows_are_means_over_seeds_sorted_by_dice(trial: Make, measured: Measure
 
 def test_a_seed_without_figures_shows_in_the_row(trial: Make, measured: Measured) -> None:
     results = [
-        TrialResult(trial("unet", seed=0), "ok", "", measured()),
-        TrialResult(trial("unet", seed=1), "out-of-memory", "no memory", {}),
+        finished(trial("unet", seed=0), measured()),
+        TrialResult(trial("unet", seed=1), "out-of-memory", "no memory"),
     ]
     (row,) = make_rows(results)
     assert (row.status, row.error, row.seeds) == ("out-of-memory", "no memory", 1)
 
 
 def test_other_data_or_recipes_get_a_table_of_their_own(trial: Make, measured: Measured) -> None:
-    base = TrialResult(trial("unet"), "ok", "", measured())
-    other = TrialResult(trial("unet", fingerprints={"train": "x"}), "ok", "", measured())
-    slow = TrialResult(trial("unet", device="cuda"), "ok", "", measured())
+    base = finished(trial("unet"), measured())
+    other = finished(trial("unet", fingerprints={"train": "x"}), measured())
+    slow = finished(trial("unet", device="cuda"), measured())
     assert [len(group) for group in group_by_setting([base, other, slow, base])] == [2, 1, 1]

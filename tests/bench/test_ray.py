@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.bench.conftest import plain
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import TrialResult, load_results
 from zoo.bench.runner import Runner
@@ -49,8 +50,7 @@ def test_a_killed_nodes_trials_run_again_and_the_head_writes_the_same_files(
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    from zoo.bench.ray_executor import RayExecutor
-    from zoo.jobs import connected
+    from zoo.jobs import RayExecutor, connected
 
     normed = trial("normed", recipe=trial().recipe.changed(steps=150))
     trials = [normed, replace(normed, adapted=True), trial("raises")]
@@ -58,7 +58,7 @@ def test_a_killed_nodes_trials_run_again_and_the_head_writes_the_same_files(
     try:
         listener = KillsANode(cluster, cluster.add_node(num_cpus=2))
         with connected(cluster.address):
-            runner = Runner(tmp_path / "ray", lambda told: RayExecutor(cluster.address, 2, told))
+            runner = Runner(tmp_path / "ray", lambda told: RayExecutor[TrialResult](cluster.address, 2, told))
             results = runner.run(trials, listener)
     finally:
         cluster.shutdown()
@@ -77,5 +77,5 @@ def test_a_killed_nodes_trials_run_again_and_the_head_writes_the_same_files(
     assert len(loaded) == 3
     Bundle.load(tmp_path / "ray" / "bundles" / normed.file_stem)
     for there, here in zip(results[:2], local[:2], strict=True):
-        assert json.dumps(there.measured["test"]["counts"]) == json.dumps(here.measured["test"]["counts"])
-        assert set(there.measured) == set(here.measured)
+        assert json.dumps(plain(there)["test"]["counts"]) == json.dumps(plain(here)["test"]["counts"])
+        assert set(plain(there)) == set(plain(here))

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
-from zoo.bench.results import TrialResult
 
 REPOSITORY = Path(__file__).parents[2]
 LARGEST_TRIAL = 150_000
@@ -33,7 +33,7 @@ def script() -> ModuleType:
 def repository(tmp_path: Path, trial: Callable[..., TrialConfig], measured: Callable[..., dict[str, Any]]) -> Path:
     """A repository with one document and the results of two models."""
     for model, tp in (("unet", 30), ("segnet", 20)):
-        TrialResult(trial(model), "ok", "", measured(tp)).save(tmp_path / "benchmarks" / "results" / "tiny")
+        finished(trial(model), measured(tp)).save(tmp_path / "benchmarks" / "results" / "tiny")
     (tmp_path / "README.md").write_text(MARKED, encoding="utf-8")
     return tmp_path
 

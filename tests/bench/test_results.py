@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import make_rows
-from zoo.bench.results import TrialResult, load_results
+from zoo.bench.results import TrialResult, load_results, result_path
 from zoo.bench.tables import markdown_tables
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import ResultError
@@ -20,14 +22,28 @@ Measured = Callable[..., dict[str, Any]]
 
 
 def test_results_survive_the_disk(tmp_path: Path, trial: Make, measured: Measured) -> None:
-    TrialResult(trial("unet"), "ok", "", measured()).save(tmp_path)
-    TrialResult(trial("segnet"), "failed", "why", {}).save(tmp_path)
+    finished(trial("unet"), measured()).save(tmp_path)
+    TrialResult(trial("segnet"), "failed", "why").save(tmp_path)
     results, problems = load_results(tmp_path)
     assert not problems
     assert {(result.config.model, result.status, result.error) for result in results} == {
         ("unet", "ok", ""),
         ("segnet", "failed", "why"),
     }
+
+
+COMMITTED = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*/trials/*.json"))
+
+
+def test_committed_results_are_read_and_would_be_written_the_same() -> None:
+    assert len(COMMITTED) > 100
+    for path in COMMITTED:
+        result = TrialResult.load(path)
+        content = json.loads(path.read_text())
+        assert result_path(path.parents[1], result.config) == path
+        assert (result.config.key, result.config.to_dict()) == (content["key"], content["config"])
+        head = ("schema", "key", "status", "error", "config")
+        assert result.to_dict() == {name: value for name, value in content.items() if name not in head}
 
 
 def damage_cut(text: str) -> str:
@@ -57,22 +73,23 @@ def damage_config(text: str) -> str:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (damage_cut, "no whole JSON; was it cut short"),
+        (damage_cut, "not valid JSON; was the file cut short"),
         (damage_counts, "differ in shape"),
         (damage_schema, "has schema 99, and this version reads schemas 1 to 2: a newer landslide-zoo wrote it"),
         (damage_sums, "do not add up: 154 background pixels, and 160 in the histogram of probabilities"),
         (damage_objects, "more false alarms than predicted landslides"),
         (damage_config, "its key differs"),
-        (lambda text: "[]", "has schema None"),
+        (lambda text: "[]", "expected object, got array"),
+        (lambda text: "{}", "has schema None"),
         (lambda text: text.replace('"counts"', '"count"'), "is damaged"),
-        (lambda text: "\xff\x00", "no whole JSON"),
+        (lambda text: "\xff\x00", "not valid JSON"),
     ],
 )
 def test_damaged_files_are_named_and_the_others_are_read(
     tmp_path: Path, trial: Make, measured: Measured, damage: Callable[[str], str], reason: str
 ) -> None:
-    good = TrialResult(trial("unet"), "ok", "", measured()).save(tmp_path)
-    path = TrialResult(trial("segnet"), "ok", "", measured()).save(tmp_path)
+    good = finished(trial("unet"), measured()).save(tmp_path)
+    path = finished(trial("segnet"), measured()).save(tmp_path)
     before = path.read_text()
     path.write_text(damage(before), encoding="latin-1")
     assert path.read_bytes() != before.encode()
@@ -88,12 +105,12 @@ FOUND = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", TO
 
 
 def test_the_audit_stands_in_the_file_and_below_the_table(tmp_path: Path, trial: Make, measured: Measured) -> None:
-    path = TrialResult(trial("unet"), "ok", "", {**measured(), "audit": FOUND.to_dict()}).save(tmp_path)
+    path = finished(trial("unet"), {**measured(), "audit": FOUND.to_dict()}).save(tmp_path)
     (result,), problems = load_results(tmp_path)
     assert not problems
     assert result.audit == FOUND
     assert f"audit of the splits: {FOUND.verdict}" in markdown_tables([result])
-    without = TrialResult(trial("segnet"), "ok", "", measured())
+    without = finished(trial("segnet"), measured())
     assert without.audit is None
     assert "audit" not in markdown_tables([without])
     for before, after in (('"patches": 1', '"patches": "none"'), ('"leaks": true', '"leaks": false')):
@@ -111,7 +128,7 @@ def test_a_file_of_schema_1_is_read_and_what_it_lacks_is_undefined(
     for name in ("objects", "boundaries", "odds"):
         del values["test"][name]
     del values["val"]["odds"]
-    path = TrialResult(trial("unet"), "ok", "", values).save(tmp_path)
+    path = finished(trial("unet"), values).save(tmp_path)
     path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
     (result,), problems = load_results(tmp_path)
     assert not problems

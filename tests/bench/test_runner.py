@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
+from tests.bench.conftest import finished, plain
 from tests.conftest import PATIENCE_S
-from zoo.bench.config import Adapting, TrialConfig
-from zoo.bench.executors import LocalExecutor, on_slot
+from zoo.bench.config import AdaptationSettings, TrialConfig
 from zoo.bench.results import TrialResult, load_results, result_path
 from zoo.bench.runner import Runner
-from zoo.bench.worker import TrialJob
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.datasets.base import SPLITS
 from zoo.datasets.source import DataSource
 from zoo.errors import ResultError, ZooError
+from zoo.jobs import Job, LocalExecutor, Outcome
 from zoo.schema import to_plain
 from zoo.training.bundle import Bundle
 from zoo.training.evaluate import evaluate
@@ -58,7 +58,7 @@ class Quiet:
 
 def run(folder: Path, *trials: TrialConfig, jobs: int = 1) -> tuple[list[TrialResult], Quiet]:
     listener = Quiet()
-    return Runner(folder, lambda told: LocalExecutor(jobs, told)).run(trials, listener), listener
+    return Runner(folder, lambda progress: LocalExecutor[TrialResult](jobs, progress)).run(trials, listener), listener
 
 
 @pytest.mark.slow
@@ -70,16 +70,15 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
     (stored,), problems = load_results(tmp_path)
     assert not problems
     # Pictures are kept once for all trials on the same patches, beside the results.
-    measured = {name: value for name, value in result.measured.items() if name != "pictures"}
-    assert stored.measured == json.loads(json.dumps(measured))
+    assert plain(stored) == json.loads(json.dumps(plain(result)))
     assert list((tmp_path / "pictures").iterdir())
-    splits = result.measured["data"]["patches"]
+    splits = plain(result)["data"]["patches"]
     assert len(stored.counts) == splits["test"]
     assert set(stored.counts.pixels.tolist()) == {32 * 32}
     bundle = Bundle.load(tmp_path / "bundles" / result.config.file_stem)
-    assert bundle.weights_sha256 == result.measured["weights_sha256"]
-    assert bundle.threshold == result.measured["threshold"]
-    assert sum(result.measured["training"]["curve"][-1][:1]) == 2
+    assert bundle.weights_sha256 == plain(result)["weights_sha256"]
+    assert bundle.threshold == plain(result)["threshold"]
+    assert sum(plain(result)["training"]["curve"][-1][:1]) == 2
 
 
 @pytest.mark.slow
@@ -89,7 +88,7 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
         ("raises", "failed", "RuntimeError: no such luck"),
         ("tells", "failed", f"allocator thresholds raised: {sys.platform.startswith('linux')}"),
         ("diverges", "failed", "the loss became nan at step 1 of 2"),
-        ("dies", "out-of-memory", "killed by the system in stage 'train', most likely for want of memory (with 2 pat"),
+        ("dies", "out-of-memory", "killed by the system in stage 'train', most likely for lack of memory (with 2 pat"),
         ("hungry", "out-of-memory", "memory"),
         ("rainy", "skipped", "needs rainfall series"),
         ("no_such_model", "failed", "unknown model 'no_such_model'"),
@@ -109,16 +108,16 @@ def test_a_bad_trial_says_why_and_the_next_one_runs(
 def test_want_of_memory_halves_the_patches_at_a_time_and_says_so(tmp_path: Path, trial: Make) -> None:
     (greedy, tiny), _ = run(tmp_path, trial("greedy"), trial())
     assert greedy.ok, greedy.error
-    training = greedy.measured["training"]
+    training = plain(greedy)["training"]
     assert (training["batch"], training["micro_batch"], training["steps"]) == (4, 2, 2)
-    (attempt,) = greedy.measured["attempts"]
+    (attempt,) = plain(greedy)["attempts"]
     assert attempt == {
         "micro_batch": 4, "status": "out-of-memory", "error": "tried to allocate more than there is",
     }  # fmt: skip
-    assert TrialResult.load(result_path(tmp_path, greedy.config)).measured["attempts"] == [attempt]
+    assert plain(TrialResult.load(result_path(tmp_path, greedy.config)))["attempts"] == [attempt]
     # The same patches and steps: a network without batch normalisation ends where one with enough memory does.
-    assert "attempts" not in tiny.measured
-    curves = [result.measured["training"]["curve"] for result in (greedy, tiny)]
+    assert "attempts" not in plain(tiny)
+    curves = [plain(result)["training"]["curve"] for result in (greedy, tiny)]
     assert curves[0][0][1] == pytest.approx(curves[1][0][1], rel=0.1)
 
 
@@ -134,18 +133,7 @@ def test_several_trials_at_once_leave_the_same_files(tmp_path: Path, trial: Make
     )
     assert one_by_one == together
     for first, second in zip(one[:3], two[:3], strict=True):
-        assert first.measured["test"]["counts"] == second.measured["test"]["counts"]
-
-
-def test_threads_and_gpus_are_divided_among_jobs(tmp_path: Path, trial: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    job = TrialJob(trial(device="cuda"), tmp_path, tmp_path / "log")
-    assert on_slot(job, 0, 1) == job
-    placed = [on_slot(job, slot, 3) for slot in range(3)]
-    assert [one.threads for one in placed] == [2, 2, 2]
-    assert [one.environment["CUDA_VISIBLE_DEVICES"] for one in placed] == ["4", "6", "4"]
-    assert on_slot(replace(job, config=trial()), 1, 2).environment == {}
+        assert plain(first)["test"]["counts"] == plain(second)["test"]["counts"]
 
 
 @pytest.mark.slow
@@ -156,9 +144,9 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
     (adapted, trained, _, lost), _ = run(tmp_path, *trials, jobs=2)
     assert adapted.ok, adapted.error
     assert adapted.config.label == "normed (adapted)"
-    assert adapted.measured["threshold"] == trained.measured["threshold"]
-    assert "training" not in adapted.measured
-    assert adapted.measured["adaptation"]["source"]["weights_sha256"] == trained.measured["weights_sha256"]
+    assert plain(adapted)["threshold"] == plain(trained)["threshold"]
+    assert "training" not in plain(adapted)
+    assert plain(adapted)["adaptation"]["source"]["weights_sha256"] == plain(trained)["weights_sha256"]
     assert lost.status == "failed"
     assert "the trained model that it starts from is failed: RuntimeError: no such luck" in lost.error
 
@@ -167,19 +155,17 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
 def test_scenes_are_adapted_to_one_by_one_and_measured_together(tmp_path: Path, trial: Make) -> None:
     source = DataSource("folder", {**trial().data.options, "train_groups": ["s0"], "test_groups": ["s1", "s2"]})
     plain = trial("normed", data=source, fingerprints={name: source.open(name).fingerprint() for name in SPLITS})
-    trials = [plain, replace(plain, adapted=True), replace(plain, adapted=True, adapting=Adapting("group"))]
+    trials = [plain, replace(plain, adapted=True), replace(plain, adapted=True, adapting=AdaptationSettings("group"))]
     (_, together, apart), _ = run(tmp_path, *trials)
     assert apart.ok, apart.error
-    records = apart.measured["adaptation"]["groups"]
-    groups = apart.measured["test"]["groups"]
+    records = plain(apart)["adaptation"]["groups"]
+    groups = plain(apart)["test"]["groups"]
     assert [(name, record["target"]["patches"]) for name, record in records.items()] == [
         (name, groups.count(name)) for name in ("s1", "s2")
     ]
-    assert apart.measured["test"]["names"] == together.measured["test"]["names"]
-    assert apart.measured["parameters"] == together.measured["parameters"]
-    assert sum(apart.measured["test"]["histogram"]["negative"]) == sum(
-        together.measured["test"]["histogram"]["negative"]
-    )
+    assert plain(apart)["test"]["names"] == plain(together)["test"]["names"]
+    assert plain(apart)["parameters"] == plain(together)["parameters"]
+    assert sum(plain(apart)["test"]["histogram"]["negative"]) == sum(plain(together)["test"]["histogram"]["negative"])
     # A bundle measured by itself on its scene gives the figures of that scene.
     for number, name in enumerate(("s1", "s2")):
         bundle = Bundle.load(tmp_path / "bundles" / apart.config.file_stem / f"{number}-{name}")
@@ -193,7 +179,7 @@ def test_scenes_are_adapted_to_one_by_one_and_measured_together(tmp_path: Path, 
 @pytest.mark.slow
 def test_a_scene_that_cannot_be_adapted_to_is_named(tmp_path: Path, trial: Make) -> None:
     plain = trial()
-    (_, adapted), _ = run(tmp_path, plain, replace(plain, adapted=True, adapting=Adapting("group")))
+    (_, adapted), _ = run(tmp_path, plain, replace(plain, adapted=True, adapting=AdaptationSettings("group")))
     (group,) = {patch.group for patch in plain.data.open("test").patches}
     assert adapted.status == "failed"
     assert f"group {group!r}: model 'tiny': has no normalisation layer" in adapted.error
@@ -235,7 +221,7 @@ class Done:
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
-        self.jobs: list[TrialJob] = []
+        self.jobs: list[Job[TrialResult]] = []
 
     def __enter__(self) -> Done:
         return self
@@ -243,19 +229,19 @@ class Done:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def submit(self, job: TrialJob) -> None:
+    def submit(self, job: Job[TrialResult]) -> None:
         self.jobs.append(job)
 
-    def poll(self) -> list[tuple[TrialJob, TrialResult]]:
+    def poll(self) -> list[tuple[Job[TrialResult], Outcome[TrialResult]]]:
         jobs, self.jobs = self.jobs, []
-        return [(job, TrialResult(job.config, "ok", "", self.values)) for job in jobs]
+        return [(job, Outcome("ok", finished(job.argument.config, self.values))) for job in jobs]
 
 
 def test_results_say_what_the_audit_found_also_those_of_an_earlier_version(
     tmp_path: Path, trial: Make, measured: Callable[..., dict[str, Any]]
 ) -> None:
     trials = [trial(), trial(seed=1)]
-    TrialResult(trials[0], "ok", "", measured()).save(tmp_path)
+    finished(trials[0], measured()).save(tmp_path)
     clean = AuditSummary(False, "no leak found between 5/1/2 patches (0.1 s)")
     leaky = AuditSummary(True, "LEAK", (TouchedPatches("train", "test", "exact", 1),))
     for found in (clean, replace(clean, verdict="no leak found between 5/1/2 patches (0.2 s)"), leaky):
@@ -329,14 +315,14 @@ def test_kill_9_in_a_training_costs_no_step_twice_and_no_bit(tmp_path: Path, pat
     assert not list((tmp_path / "killed" / "trials").glob("*.json"))
     recipe = get_recipe("quick").changed(steps=120, batch_size=4, crop=32, precision="fp32")
     (resumed,), _ = run(tmp_path / "killed", trial("normed", recipe=recipe))
-    assert resumed.measured["training"]["resumed_from"] >= 12
-    assert resumed.measured["training"]["steps"] == 120
-    assert [step for step, _ in resumed.measured["training"]["curve"]] == list(range(1, 121))
+    assert plain(resumed)["training"]["resumed_from"] >= 12
+    assert plain(resumed)["training"]["steps"] == 120
+    assert [step for step, _ in plain(resumed)["training"]["curve"]] == list(range(1, 121))
     assert not (tmp_path / "killed" / "resume").exists()
     (whole,), _ = run(tmp_path / "whole", resumed.config)
-    assert whole.measured["training"]["resumed_from"] is None
-    assert whole.measured["weights_sha256"] == resumed.measured["weights_sha256"]
-    assert whole.measured["test"] == resumed.measured["test"]
+    assert plain(whole)["training"]["resumed_from"] is None
+    assert plain(whole)["weights_sha256"] == plain(resumed)["weights_sha256"]
+    assert plain(whole)["test"] == plain(resumed)["test"]
 
 
 @pytest.mark.slow

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.bench.conftest import finished, plain
 from zoo.bench.config import TrialConfig
-from zoo.bench.results import TrialResult, load_results
+from zoo.bench.results import load_results
 from zoo.bench.samples import Pictures, Samples, choose_patches, load_pictures, pictures_path
-from zoo.bench.worker import TrialJob
 from zoo.datasets.base import IGNORE
 from zoo.errors import ResultError
 from zoo.evaluation.counts import Counts
+from zoo.jobs import Work
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -105,7 +106,7 @@ def test_pictures_are_kept_once_beside_the_results(
     pictures = Pictures.take([1, 0], tested)
     path = pictures_path(tmp_path, config)
     for seed in (0, 1):
-        TrialResult(trial("unet", seed=seed), "ok", "", {**measured(), "pictures": pictures.to_dict()}).save(tmp_path)
+        finished(trial("unet", seed=seed), {**measured(), "pictures": pictures.to_dict()}).save(tmp_path)
         text = path.read_text()
         path.write_text(f"{text}\n")
     assert path.read_text().endswith("\n\n\n"), "the second trial left it as it was"
@@ -117,7 +118,7 @@ def test_pictures_are_kept_once_beside_the_results(
     assert stored.images[0].startswith(b"\xff\xd8")
     results, problems = load_results(tmp_path)
     assert not problems
-    assert all("pictures" not in result.measured for result in results)
+    assert all("pictures" not in plain(result) for result in results)
     assert load_pictures(tmp_path, trial("unet", fingerprints={"test": "another"})) is None
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 9'))
     with pytest.raises(ResultError, match="has schema 9"):
@@ -127,10 +128,11 @@ def test_pictures_are_kept_once_beside_the_results(
 @pytest.mark.slow
 @pytest.mark.usefixtures("odd_models")
 def test_a_trial_keeps_what_it_counted(tmp_path: Path, trial: Make) -> None:
+    from zoo.bench.runner import TrialTask
     from zoo.bench.trial import run_trial
 
     config = trial()
-    run = run_trial(TrialJob(config, tmp_path / "bundle", tmp_path / "log"), lambda *_: None)
+    run = run_trial(TrialTask(config), Work({"bundle": tmp_path / "bundle"}))
     assert run.ok, run.error
     run.save(tmp_path / "results")
     (result,), problems = load_results(tmp_path / "results")
@@ -150,6 +152,6 @@ def test_edited_predictions_are_found_when_a_result_is_read(tmp_path: Path, tria
     values = measured()
     masks = np.packbits(np.arange(200).reshape(2, 100) < 41, axis=1)
     values["samples"] = Samples.take([0, 1], masks).to_dict()
-    TrialResult(trial("unet"), "ok", "", values).save(tmp_path)
+    finished(trial("unet"), values).save(tmp_path)
     _, (problem,) = load_results(tmp_path)
     assert "41 pixels of landslide, 40 counted" in problem.problem

@@ -13,14 +13,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.bench.conftest import finished
 from zoo.bench import speed, speed_session
 from zoo.bench.config import TrialConfig
-from zoo.bench.energy import EnergyMeter
 from zoo.bench.results import TrialResult, load_results
-from zoo.bench.speed import Measurement, SpeedSample, measure, measure_end_to_end
-from zoo.bench.speed_session import SpeedReport, SpeedSession, SpeedSubject, time_models
-from zoo.bench.timing import time_results
-from zoo.bench.worker import trial_context
+from zoo.bench.speed import EnergyMeter, Measurement, SpeedProtocol, SpeedSample, measure, measure_end_to_end
+from zoo.bench.speed_session import SpeedReport, SpeedSettings, SpeedSubject, session_of, time_models, time_results
+from zoo.jobs import Outcome, prepare
 
 CPU = torch.device("cpu")
 
@@ -83,7 +82,7 @@ def test_the_search_ends_where_nothing_is_gained(clock: list[float]) -> None:
 def test_the_search_ends_where_memory_or_patience_does(clock: list[float]) -> None:
     told: list[int] = []
     found = measure(
-        lambda: Slow(clock, 0.0, limit=4), (1, 4, 4), CPU, told=lambda measured: told.append(len(measured.passes))
+        lambda: Slow(clock, 0.0, limit=4), (1, 4, 4), CPU, on_batch=lambda measured: told.append(len(measured.passes))
     )
     assert (sorted(found.passes), found.stopped) == ([1, 2, 4], "memory ran out at batch 8")
     assert told == [1, 2, 3]
@@ -96,10 +95,9 @@ def test_the_search_ends_where_memory_or_patience_does(clock: list[float]) -> No
 
 @pytest.mark.usefixtures("odd_models")
 def test_a_fresh_process_knows_what_a_model_adds_to_its_memory() -> None:
-    order = speed_session._Order(SpeedSubject("big", {}, 2, (1, 4, 4), "cpu"), [1, 4], 0.01, 1, False)
-    found, error = speed_session._in_process(trial_context(), order, {})
-    assert error == ""
-    assert found is not None
+    prepare("zoo.bench.trial")
+    order = speed_session._Order(SpeedSubject("big", {}, 2, (1, 4, 4), "cpu"), [1, 4], 0.01, False)
+    found = speed_session._measure_in_process(order, 1).unwrap()
     assert 24 * 2**20 < found.memory[1] < 100 * 2**20
     assert 110 * 2**20 < found.memory[4] < 250 * 2**20
 
@@ -143,12 +141,12 @@ def test_rapl_is_read_over_packages_and_wrap_around(tmp_path: Path) -> None:
 def test_a_machine_that_counts_no_energy_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = EnergyMeter.find(CPU, tmp_path / "absent")
     assert (none.source, none.joules()) == ("", None)
-    assert "no RAPL counter" in none.why_not
+    assert "no RAPL counter" in none.reason
     counters(tmp_path, 1)
     (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
-    assert "cannot be read" in EnergyMeter.find(CPU, tmp_path).why_not
+    assert "cannot be read" in EnergyMeter.find(CPU, tmp_path).reason
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert "pip install" in EnergyMeter.find(torch.device("cuda")).why_not
+    assert "pip install" in EnergyMeter.find(torch.device("cuda")).reason
 
 
 def test_nvml_counts_millijoules(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,23 +167,22 @@ def test_nvml_counts_millijoules(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rounds_begin_with_another_model_and_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[tuple[str, Any, bool]] = []
 
-    def process(context: object, order: Any, environment: dict[str, Any]) -> tuple[Measurement | None, str]:
+    def process(order: Any, threads: int | None) -> Outcome[Measurement]:
         orders.append((order.subject.model, order.batches, order.end_to_end))
         if order.subject.model == "c":
-            return None, "the process ended with exit code -9"
+            return Outcome("failed", None, "the process ended with exit code -9")
         batches = order.batches or [1, 2, 4]
-        return Measurement(passes={batch: [0.1, 0.1 + 0.01 * batch] for batch in batches}), ""
+        return Outcome("ok", Measurement(passes={batch: [0.1, 0.1 + 0.01 * batch] for batch in batches}))
 
-    monkeypatch.setattr(speed_session, "_in_process", process)
-    monkeypatch.setattr(speed_session, "trial_context", lambda: None)
-    session = time_models([SpeedSubject(name, {}, 2, (1, 4, 4), "cpu") for name in "abc"], rounds=3)
+    monkeypatch.setattr(speed_session, "_measure_in_process", process)
+    reports = time_models([SpeedSubject(name, {}, 2, (1, 4, 4), "cpu") for name in "abc"], SpeedSettings(rounds=3))
     assert [name for name, _, _ in orders] == ["a", "b", "c", "b", "a", "a", "b"]
     assert orders[0] == ("a", None, True)
     assert orders[3] == ("b", [1, 4], False)
-    first, _, lost = session.reports
+    first, _, lost = reports
     assert [(sample.batch, sample.passes) for sample in first.samples] == [(1, 6), (4, 6)]
-    assert lost.error == "the process ended with exit code -9"
-    assert session.record(2)["speed"] == []
+    assert lost.protocol.error == "the process ended with exit code -9"
+    assert lost.samples == ()
 
 
 @pytest.mark.slow
@@ -198,16 +195,15 @@ def test_models_are_timed_in_processes_of_their_own(patches: Path) -> None:
         SpeedSubject("unet", small, 2, (3, 32, 32), "cpu", data=data),
         SpeedSubject("unet", {"widths": [4]}, 2, (3, 32, 32), "cpu"),
     ]
-    session = time_models(subjects, rounds=2, seconds=0.05, threads=1)
-    good, bad = session.reports
-    assert good.error == ""
+    good, bad = time_models(subjects, SpeedSettings(rounds=2, seconds=0.05, threads=1))
+    assert good.protocol.error == ""
     assert good.samples[0].batch == 1
-    assert good.end_to_end is not None
+    assert good.protocol.end_to_end is not None
     assert good.best is not None
-    assert good.end_to_end.batch == good.facts["best_batch"]
-    assert good.facts["parameters"] > 0
-    assert session.protocol["threads"] == 1
-    assert "widths must name two or more levels" in bad.error
+    assert good.protocol.end_to_end.batch == good.protocol.best_batch
+    assert (good.protocol.parameters or 0) > 0
+    assert good.protocol.threads == 1
+    assert "widths must name two or more levels" in bad.protocol.error
 
 
 def test_results_are_timed_once_beside_each_other(
@@ -215,23 +211,25 @@ def test_results_are_timed_once_beside_each_other(
 ) -> None:
     values = {name: value for name, value in measured().items() if name != "speed"}
     configs = [trial("unet"), trial("unet", seed=1), trial("segnet"), trial("drs_unet")]
-    results = [TrialResult(config, "ok", "", values) for config in configs[:3]]
-    results.append(TrialResult(configs[3], "failed", "why", {}))
+    results = [finished(config, values) for config in configs[:3]]
+    results.append(TrialResult(configs[3], "failed", "why"))
     asked: list[list[str]] = []
 
-    def time_them(subjects: Any) -> SpeedSession:
+    def time_them(subjects: Any) -> list[SpeedReport]:
         asked.append([subject.model for subject in subjects])
-        reports = [SpeedReport(samples=[SpeedSample(1, 0.1 * len(subject.model), 0.0, 4)]) for subject in subjects]
-        return SpeedSession(reports, {"session": f"s{len(asked)}"})
+        protocol = SpeedProtocol(
+            session=f"s{len(asked)}", rounds=1, models=len(subjects), seconds_a_batch_size=0.5, dtype="", layout=""
+        )
+        return [SpeedReport((SpeedSample(1, 0.1 * len(subject.model), 0.0, 4),), protocol) for subject in subjects]
 
     timed = time_results(results, tmp_path, time_them)
     assert asked == [["unet", "segnet"]]
-    stored = {(one.config.model, one.config.seed): one.measured["speed"][0] for one in load_results(tmp_path)[0]}
+    stored = {(one.config.model, one.config.seed): one.speed[0] for one in load_results(tmp_path)[0]}
     assert stored["unet", 0] == stored["unet", 1] != stored["segnet", 0]
     assert time_results(timed, tmp_path, time_them) == timed
     assert len(asked) == 1
     # A model that comes later is timed beside the others, not alone.
-    more = TrialResult(trial("mobilenetv2"), "ok", "", values)
+    more = finished(trial("mobilenetv2"), values)
     again = time_results([*timed, more], tmp_path, time_them)
     assert asked[1] == ["unet", "segnet", "mobilenetv2"]
-    assert {one.measured["speed_protocol"]["session"] for one in again if one.ok} == {"s2"}
+    assert {session_of(one) for one in again if one.ok} == {"s2"}

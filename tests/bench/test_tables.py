@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import FIRST_KEYS, Leaderboard, make_rows
 from zoo.bench.results import TrialResult
@@ -22,7 +23,7 @@ Measured = Callable[..., dict[str, Any]]
 
 
 def test_json_rows_have_the_promised_keys(trial: Make, measured: Measured) -> None:
-    rows = json.loads(as_json(make_rows([TrialResult(trial("unet"), "ok", "", measured())])))
+    rows = json.loads(as_json(make_rows([finished(trial("unet"), measured())])))
     promised = ("model", "status", "error", *FIRST_KEYS)
     assert tuple(rows[0])[: len(promised)] == promised
 
@@ -31,8 +32,8 @@ def test_renders_show_the_same_numbers(trial: Make, measured: Measured) -> None:
     from rich.console import Console
 
     results = [
-        TrialResult(trial("unet"), "ok", "", measured()),
-        TrialResult(trial("segnet"), "failed", "a | b [red]", {}),
+        finished(trial("unet"), measured()),
+        TrialResult(trial("segnet"), "failed", "a | b [red]"),
     ]
     board = Leaderboard(results, make_rows(results))
     for width, beside in ((190, True), (110, False), (80, False)):
@@ -52,12 +53,12 @@ def test_renders_show_the_same_numbers(trial: Make, measured: Measured) -> None:
 
 
 def test_the_papers_figures_stand_beside_its_own_configuration_alone(trial: Make, measured: Measured) -> None:
-    results = [TrialResult(trial("unet", options={"widths": [1]}), "ok", "", measured())]
+    results = [finished(trial("unet", options={"widths": [1]}), measured())]
     assert "0.623" not in markdown(Leaderboard(results, make_rows(results)))
 
 
 def test_accuracy_stands_beside_its_base_rate(trial: Make, measured: Measured) -> None:
-    (row,) = make_rows([TrialResult(trial("unet"), "ok", "", measured(30))])
+    (row,) = make_rows([finished(trial("unet"), measured(30))])
     # 30 of 40 landslide pixels and 150 of 160 background pixels are right.
     assert row.figures["accuracy"] == pytest.approx(0.9)
     assert row.figures["base_rate"] == pytest.approx(0.8)
@@ -65,7 +66,7 @@ def test_accuracy_stands_beside_its_base_rate(trial: Make, measured: Measured) -
 
 
 def test_columns_are_chosen_by_their_keys(trial: Make, measured: Measured) -> None:
-    results = [TrialResult(trial("unet"), "ok", "", measured())]
+    results = [finished(trial("unet"), measured())]
     board = Leaderboard(results, make_rows(results))
     keys = ["mcc", "seeds", "dice_interval"]
     assert markdown(board, keys).splitlines()[0] == "| model | MCC | Seeds | 95 % | status |"
@@ -84,7 +85,7 @@ def test_texts_of_result_files_become_no_formula_no_markup_and_no_terminal_code(
     from rich.console import Console
 
     config = trial("unet", title=HOSTILE, benchmark="b", setting=HOSTILE)
-    results = [TrialResult(config, "ok", "", measured()), TrialResult(trial("segnet"), "failed", HOSTILE, {})]
+    results = [finished(config, measured()), TrialResult(trial("segnet"), "failed", HOSTILE)]
     board = Leaderboard(results, make_rows(results))
     assert board.rows[0].model == HOSTILE
     console = Console(width=190, record=True, file=io.StringIO())

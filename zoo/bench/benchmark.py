@@ -1,27 +1,35 @@
-"""A benchmark: which models with which options, on which data, by which recipe, compared with what."""
+"""Describe a benchmark: which models with which options, on which data, with which recipe; read it from a TOML file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from zoo.bench.config import Adapting, TrialConfig
+from zoo.bench.config import ADAPTED_BY, AdaptationSettings, TrialConfig
+from zoo.bench.paper import TABLES
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, UnknownNameError, ZooError, suggestion
-from zoo.registry import catalogue
+from zoo.registry import catalogue, check_options, list_datasets
+from zoo.schema import from_plain
 from zoo.training.recipes import Recipe, get_recipe
+
+MOST_SEEDS = 1000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """A model of a benchmark.
 
     Attributes:
         model: registered name.
-        options: of the model.
-        title: what tables call it; empty for the name and the options.
+        options: options of the model.
+        title: name of the row in tables; empty for the model's name and options.
     """
 
     model: str
@@ -35,28 +43,44 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """What ``zoo bench`` runs.
+class Setting:
+    """Trials that share their patches.
 
     Attributes:
-        name: of the configuration, its file's name without the suffix; empty when flags alone ask for it.
-        title: for people.
-        models: in the order of the table.
-        data: where the patches come from.
-        recipe_name: of a registered recipe.
-        recipe_changes: fields of it that are replaced.
-        seeds: one trial a model and seed.
+        name: name such as ``held out: S2``; empty when a benchmark has one setting.
+        data: the data set, with the options that make the splits.
+    """
+
+    name: str
+    data: DataSource
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The models, data and training that ``zoo bench`` compares.
+
+    Attributes:
+        name: name of the configuration, its file's name without the suffix; empty when options alone ask for it.
+        title: title for people.
+        models: the models in the order of the table.
+        data: the data set.
+        recipe_name: name of a registered recipe.
+        recipe_changes: fields of the recipe that are replaced.
+        seeds: seeds; there is one trial per model and seed.
         baseline: title of the row that the others are compared with; empty for none.
         paper: a key of :data:`zoo.bench.paper.TABLES`; empty for none.
-        hold_out: regions of which each in turn is the test split; ``("all",)`` for all there are, empty for none.
-        adapt: how every trained model is adapted to the images of the test split and measured a second time; ``None``
-            for no second time.
-        speed: measure speed after the training.
+        hold_out: regions of which each in turn is the test split; ``("all",)`` for every region, empty for none.
+        adapt: how every trained model is adapted to the images of the test split and measured again; ``None`` if it
+            is not.
+        speed: time the models after the training.
+
+    Raises:
+        ZooError: if two models have one label, the baseline is not among the labels, or there are too many seeds.
     """
 
     name: str
     title: str
-    models: tuple[Entry, ...]
+    models: tuple[ModelEntry, ...]
     data: DataSource
     recipe_name: str
     recipe_changes: dict[str, Any]
@@ -64,7 +88,7 @@ class Benchmark:
     baseline: str = ""
     paper: str = ""
     hold_out: tuple[str, ...] = ()
-    adapt: Adapting | None = None
+    adapt: AdaptationSettings | None = None
     speed: bool = True
 
     def __post_init__(self) -> None:
@@ -77,11 +101,11 @@ class Benchmark:
 
     @property
     def recipe(self) -> Recipe:
-        """How to train."""
+        """The recipe with its changes."""
         return get_recipe(self.recipe_name).changed(**self.recipe_changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """What a results folder keeps of it, as plain JSON values."""
+        """Return what a results folder keeps of the benchmark, as plain JSON values."""
         return {
             "name": self.name,
             "title": self.title,
@@ -96,11 +120,13 @@ class Benchmark:
         }
 
     def with_recipe(self, name: str | None, overrides: Mapping[str, Any]) -> Benchmark:
-        """The benchmark with another recipe, or with fields of its own replaced; steps and epochs replace each other.
+        """Return the benchmark with another recipe, or with some of its fields replaced.
+
+        Steps and epochs replace each other.
 
         Args:
-            name: of a registered recipe, whose own values then hold; ``None`` to keep what there is.
-            overrides: fields by name; ``None`` leaves one as it is.
+            name: name of a registered recipe, whose own values then hold; ``None`` keeps the recipe.
+            overrides: fields by name; ``None`` leaves a field as it is.
 
         Raises:
             ZooError: if the recipe does not exist, or a value is out of range.
@@ -115,16 +141,16 @@ class Benchmark:
         return changed
 
     def selected(self, text: str) -> Benchmark:
-        """The benchmark with fewer models: those whose label or name is named or matches a shell pattern.
+        """Return the benchmark with the models whose label or name is named or matches a shell pattern.
 
         Args:
-            text: labels, names and patterns, separated by commas; ``all`` keeps every one.
+            text: labels, names and patterns, separated by commas; ``all`` keeps every model.
 
         Raises:
             ZooError: for a word that matches nothing, with the nearest labels.
         """
         words = [word.strip() for word in text.split(",") if word.strip()]
-        chosen: list[Entry] = []
+        chosen: list[ModelEntry] = []
         for word in words:
             found = [
                 entry
@@ -141,12 +167,12 @@ class Benchmark:
         return replace(self, models=tuple(chosen), baseline=kept)
 
     def trials(self, setting: Setting, fingerprints: dict[str, str], device: str) -> list[TrialConfig]:
-        """The trials of one setting, all models of a seed before those of the next.
+        """Return the trials of a setting: all models of a seed, then the next seed.
 
         Args:
             setting: one of :func:`settings_of`.
-            fingerprints: of the setting's splits.
-            device: resolved.
+            fingerprints: fingerprint of each split.
+            device: resolved device.
         """
         found = []
         for seed in self.seeds:
@@ -171,24 +197,33 @@ class Benchmark:
         return found
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Trials that share their patches.
+def check_seeds(seeds: int | Sequence[int], where: object = None) -> tuple[int, ...]:
+    """Return seeds as a tuple.
 
-    Attributes:
-        name: such as ``held out: S2``; empty when a benchmark has one setting alone.
-        data: with the options that make the splits.
+    Args:
+        seeds: the seeds, or their number: 3 stands for 0, 1 and 2.
+        where: place for the error.
+
+    Raises:
+        ConfigError: if there are none or more than :data:`MOST_SEEDS`, or one is negative or given twice.
     """
-
-    name: str
-    data: DataSource
+    problem = ConfigError(
+        f"seeds must be their number (1 to {MOST_SEEDS}), or different whole numbers from 0, not {seeds!r}", where=where
+    )
+    if isinstance(seeds, bool) or (isinstance(seeds, int) and not 0 < seeds <= MOST_SEEDS):
+        raise problem
+    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in found)
+    if not whole or not 0 < len(found) <= MOST_SEEDS or len(set(found)) < len(found):
+        raise problem
+    return found
 
 
 def settings_of(benchmark: Benchmark) -> list[Setting]:
-    """One setting, or one for each region that is held out.
+    """Return one setting, or one for each region that is held out.
 
     Raises:
-        ZooError: if the data set cannot hold out regions, or has no such one.
+        ZooError: if the data set cannot hold out regions, or has no such region.
     """
     if not benchmark.hold_out:
         return [Setting("", benchmark.data)]
@@ -199,26 +234,226 @@ def settings_of(benchmark: Benchmark) -> list[Setting]:
         raise ConfigError(
             "has no regions that can be held out",
             where=f"data set {data.name!r}",
-            hint="hold_out needs a data set with the option test_groups or test_region; a folder of patches has it",
+            hint="hold_out needs a data set with the option test_groups or test_region, such as a folder of patches",
         )
     taken = {name for name in ("train_groups", "val_groups", option) if name in data.options}
     if taken:
-        raise ConfigError(f"hold_out and {sorted(taken)[0]} both say what is tested", hint="Leave one of the two out")
+        raise ConfigError(
+            f"hold_out and {sorted(taken)[0]} both choose the test split", hint="Leave one of the two out"
+        )
     known = _regions(data, option, declared[option].choices)
     names = known if benchmark.hold_out == ("all",) else list(benchmark.hold_out)
     for name in names:
         if name not in known:
             raise UnknownNameError("region", name, known, where="hold_out")
     if len(known) < 2:
-        raise ConfigError(f"there is one region alone, {known[0]}" if known else "there is no region", where="hold_out")
+        raise ConfigError(f"there is only one region, {known[0]}" if known else "there is no region", where="hold_out")
     value = (lambda name: [name]) if option == "test_groups" else (lambda name: name)
     return [
         Setting(f"held out: {name}", DataSource(data.name, {**data.options, option: value(name)})) for name in names
     ]
 
 
-def _regions(data: DataSource, option: str, choices: tuple[object, ...]) -> list[str]:
+def _regions(data: DataSource, option: str, choices: Sequence[object]) -> list[str]:
     if option == "test_region":
         return [str(choice) for choice in choices if choice is not None]
     groups = {patch.group for split in ("train", "val", "test") for patch in data.open(split).patches}
     return sorted(groups - {""})
+
+
+# TOML files
+
+
+@dataclass(frozen=True)
+class _File:
+    """The keys of a configuration file."""
+
+    models: list[dict[str, Any]] = field(default_factory=list)
+    title: str | None = None
+    paper: str = ""
+    baseline: str = ""
+    seeds: int | list[int] = 1
+    speed: bool = True
+    data: str | dict[str, Any] = "synthetic"
+    recipe: str | dict[str, Any] = "quick"
+    hold_out: str | list[str] = field(default_factory=list)
+    adapt: bool | dict[str, Any] = False
+
+
+@dataclass(frozen=True)
+class _ModelTable:
+    model: str
+    label: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def load_benchmark(path: Path) -> Benchmark:
+    """Read a configuration file.
+
+    Raises:
+        ZooError: naming the file, the table and the key that is wrong, with the nearest name for an unknown one.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("there is no such file", where=path, hint=_nearby(path)) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=path) from error
+    except (ValueError, RecursionError) as error:
+        # ValueError: invalid TOML or UTF-8, or an integer of thousands of digits.
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"is not valid TOML ({reason})", where=path, hint="docs/bench.md shows an example") from error
+    return parse_benchmark(content, path)
+
+
+def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
+    """Return the benchmark of a configuration that has been read.
+
+    Args:
+        content: the tables of the file.
+        path: the file; relative folders of data start from its folder.
+
+    Raises:
+        ZooError: as :func:`load_benchmark`.
+    """
+    top = _typed(content, _File, str(path))
+    if not top.models:
+        raise ConfigError("names no model", where=path, hint="Add one or more [[models]] with a model = ...")
+    models = tuple(_entry(table, f"{path} [[models]] number {number}") for number, table in enumerate(top.models, 1))
+    if top.paper and top.paper not in TABLES:
+        raise UnknownNameError("table", top.paper, TABLES, where=f"{path}: paper")
+    recipe_name, recipe_changes = _recipe(top.recipe, f"{path} [recipe]")
+    return Benchmark(
+        name=path.stem,
+        title=path.stem if top.title is None else top.title,
+        models=models,
+        data=_data(top.data, path.parent, f"{path} [data]"),
+        recipe_name=recipe_name,
+        recipe_changes=recipe_changes,
+        seeds=check_seeds(top.seeds, path),
+        baseline=top.baseline,
+        paper=top.paper,
+        hold_out=_hold_out(top.hold_out, path),
+        adapt=_adaptation(top.adapt, f"{path} [adapt]"),
+        speed=top.speed,
+    )
+
+
+def _typed(values: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """Return a table of the file as a dataclass; an unknown key is an error that names the nearest one."""
+    known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise UnknownNameError("key", key, known, where=where)
+    return from_plain(dict(values), kind, what="table", where=where, error=ConfigError)
+
+
+def _entry(table: dict[str, Any], where: str) -> ModelEntry:
+    found = _typed(table, _ModelTable, where)
+    _check_plain(found.options, f"{where}: options")
+    with _located(where):
+        options = check_options(catalogue().models.get(found.model), found.options)
+    return ModelEntry(found.model, options, found.label)
+
+
+def _data(given: str | dict[str, Any], folder: Path, where: str) -> DataSource:
+    options = {} if isinstance(given, str) else dict(given)
+    name = given if isinstance(given, str) else options.pop("name", "synthetic")
+    if not isinstance(name, str):
+        raise ConfigError(f"name must be a string, not {name!r}", where=where)
+    _check_plain(options, where)
+    if name in catalogue().datasets:
+        root = options.get("root")
+        if isinstance(root, str):
+            options["root"] = str((folder / Path(root).expanduser()).resolve())
+        with _located(where):
+            check_options(catalogue().datasets.get(name), {key: options[key] for key in options if key != "root"})
+        return DataSource(name, options)
+    path = folder / _expanded(name, where)
+    if not path.is_dir() and "/" not in name and not name.startswith((".", "~")):
+        raise UnknownNameError("data set or folder", name, list_datasets(), where=where)
+    with _located(where):
+        source = DataSource.parse(str(path), options)
+        check_options(catalogue().datasets.get("folder"), options)
+    return source
+
+
+def _expanded(name: str, where: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"the home folder of {name!r} is unknown", where=where) from None
+
+
+def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    changes = {} if isinstance(given, str) else dict(given)
+    name = given if isinstance(given, str) else changes.pop("name", "quick")
+    if not isinstance(name, str):
+        raise ConfigError(f"name must be a string, not {name!r}", where=where)
+    known = [one.name for one in fields(Recipe) if one.name not in ("name", "summary")]
+    for key in changes:
+        if key not in known:
+            raise UnknownNameError("key", key, ["name", *known], where=where)
+    if "steps" in changes and "epochs" in changes:
+        raise ConfigError("steps and epochs exclude each other", where=where)
+    with _located(where):
+        recipe = get_recipe(name)
+        # Names first: the recipe knows which there are.
+        recipe.changed(**{key: changes[key] for key in ("optimiser", "schedule", "precision") if key in changes})
+        # Decoding checks the types and turns whole numbers into floats where the field is one.
+        other = {"steps": "epochs", "epochs": "steps"}
+        values = {**recipe.to_dict(), **{other[key]: None for key in changes if key in other}, **changes}
+        typed = from_plain({**values, "crop": values["crop"] or None}, Recipe, what="recipe", error=ConfigError)
+        changes = {key: value if key == "crop" else getattr(typed, key) for key, value in changes.items()}
+        catalogue().losses.get(recipe.changed(**changes).loss)
+    return name, changes
+
+
+def _hold_out(given: str | list[str], path: Path) -> tuple[str, ...]:
+    found = [given] if isinstance(given, str) else given
+    if not all(found) or len(set(found)) < len(found):
+        raise ConfigError(f'hold_out must be a list of different regions, or "all", not {given!r}', where=path)
+    return tuple(found)
+
+
+def _adaptation(given: bool | dict[str, Any], where: str) -> AdaptationSettings | None:
+    if isinstance(given, bool):
+        return AdaptationSettings() if given else None
+    by = given.get("by")
+    if isinstance(by, str) and by not in ADAPTED_BY:
+        raise UnknownNameError("way to adapt", by, ADAPTED_BY, where=f"{where}: by")
+    found = _typed(given, AdaptationSettings, where)
+    if found.scales != "auto" and found.scales != AdaptationSettings.scales:
+        # Torch is imported for this alone, and not by a file without scales.
+        from zoo.training.predictor import check_scales
+
+        with _located(where):
+            return replace(found, scales=check_scales(found.scales))
+    return found
+
+
+def _check_plain(value: object, where: str) -> None:
+    """Refuse what JSON cannot hold, such as dates."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_plain(inner, f"{where}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner, where)
+    elif not isinstance(value, (str, int, float, bool)):
+        raise ConfigError(f"{value} is neither a string, a number, true nor false", where=where)
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Put the table of the file in front of the place that an error names."""
+    try:
+        yield
+    except ZooError as error:
+        place = where if error.where is None else f"{where}: {error.where}"
+        raise ConfigError(error.problem, where=place, hint=error.hint) from error
+
+
+def _nearby(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path()
+    return suggestion(path.name, [found.name for found in folder.glob("*.toml")])

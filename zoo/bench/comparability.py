@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from zoo.bench.results import TrialResult
+from zoo.bench.results import TrainingRecord, TrialResult
 
 
 def comparability_warnings(results: Sequence[TrialResult]) -> list[str]:
@@ -37,7 +37,7 @@ def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
     return [
         f"{result.config.label}, seed {result.config.seed}: {steps} optimiser steps, and the others took {usual}: "
         "its figures do not compare"
-        for result, steps, usual in _unusual(results, lambda training: training["steps"])
+        for result, steps, usual in _unusual(results, lambda training: training.steps)
     ]
 
 
@@ -49,7 +49,9 @@ def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
     return [
         f"{result.config.label}, seed {result.config.seed}: trained in {found}, and the others in {usual}; "
         f"--precision {usual} trains all alike"
-        for result, found, usual in _unusual(results, lambda training: training.get("format", {}).get("precision"))
+        for result, found, usual in _unusual(
+            results, lambda training: None if training.format is None else training.format.precision
+        )
     ]
 
 
@@ -60,10 +62,10 @@ def audit_note(results: Sequence[TrialResult]) -> tuple[bool, str]:
 
 
 def _unusual(
-    results: Sequence[TrialResult], value_of: Callable[[dict[str, Any]], Any]
+    results: Sequence[TrialResult], value_of: Callable[[TrainingRecord], Any]
 ) -> Iterator[tuple[TrialResult, Any, Any]]:
     """Yield trained trials whose value differs from that of most trials, with both values."""
-    trained = [(result, value_of(result.measured["training"])) for result in results if "training" in result.measured]
+    trained = [(result, value_of(result.training)) for result in results if result.training is not None]
     known = [(result, value) for result, value in trained if result.ok and value is not None]
     if not known:
         return

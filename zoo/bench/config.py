@@ -1,10 +1,10 @@
-"""What one trial is: a model, data, a recipe, a seed and a device."""
+"""Configuration of one trial: a model, data, a recipe, a seed and a device."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
@@ -19,54 +19,52 @@ _NAMING = ("title", "benchmark", "setting", "paper", "baseline")
 
 
 @dataclass(frozen=True)
-class Adapting:
+class AdaptationSettings:
     """How a trained model is adapted to the images of a test split (:mod:`zoo.training.adaptation`).
 
     Attributes:
-        by: ``split``: to all of them together; ``group``: to each scene or event by itself, which then is measured by
-            itself, as one would map each with a bundle of its own.
+        by: ``split`` adapts to all images together; ``group`` adapts to each scene or event separately and measures
+            it separately, as one would map each with a bundle of its own.
         scales: magnifications at which the adapted model sees every image, or ``auto`` to choose one.
     """
 
     by: AdaptedBy = "split"
     scales: tuple[float, ...] | Literal["auto"] = (1.0,)
 
+    def __post_init__(self) -> None:
+        if self.scales != "auto":
+            object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
+
     def __str__(self) -> str:
-        """As tables tell it; empty for the default."""
+        """Return what differs from the default, in words; empty for the default."""
         scales = self.scales if self.scales == "auto" else ",".join(f"{scale:g}" for scale in self.scales)
-        told = {"by": f"to each {self.by}", "scales": f"magnified {scales}"}
-        return ", ".join(text for name, text in told.items() if name in self.to_dict())
+        texts = {"by": f"to each {self.by}", "scales": f"magnified {scales}"}
+        return ", ".join(text for name, text in texts.items() if name in self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """What differs from the default, as plain JSON values."""
+        """Return what differs from the default as plain JSON values."""
         scales = self.scales if self.scales == "auto" else list(self.scales)
-        changed = {"by": self.by != Adapting.by, "scales": self.scales != Adapting.scales}
+        changed = {"by": self.by != AdaptationSettings.by, "scales": self.scales != AdaptationSettings.scales}
         return {name: value for name, value in {"by": self.by, "scales": scales}.items() if changed[name]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Adapting:
-        """The inverse of :meth:`to_dict`."""
-        scales = values.get("scales", cls.scales)
-        return cls(values.get("by", cls.by), scales if scales == "auto" else tuple(scales))
 
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """One trial. Two trials with the same key give the same result, but for timings.
+    """One trial. Two trials with the same key give the same result, except for timings.
 
     Attributes:
         model: registered name.
-        options: of the model.
-        data: where the patches come from.
-        fingerprints: sha256 of what each split contains.
+        options: options of the model.
+        data: the data set.
+        fingerprints: sha256 of the content of each split.
         recipe: how to train.
-        seed: of the weights, the order of the patches and the augmentation.
-        device: resolved, such as ``cpu`` or ``cuda:0``.
-        adapted: not trained, but the bundle of the same trial that is not adapted, adapted to the test split's
-            images without their masks.
-        adapting: how, where it is adapted.
-        title: what tables call the row; empty for the model's name and options.
-        benchmark: name of the configuration that the trial belongs to; empty when it was asked for by flags.
+        seed: seed of the weights, the order of the patches and the augmentation.
+        device: resolved device, such as ``cpu`` or ``cuda:0``.
+        adapted: train nothing; adapt the bundle of the same trial without adaptation to the images of the test split,
+            without their masks.
+        adapting: how it is adapted.
+        title: name of the row in tables; empty for the model's name and options.
+        benchmark: name of the configuration that the trial belongs to; empty when options asked for it.
         setting: which of the configuration's settings, such as the region held out; empty when it has one.
         paper: table of the paper whose row of the same title stands beside ours; empty for none.
         baseline: title of the row that the others are compared with; empty for none.
@@ -80,7 +78,7 @@ class TrialConfig:
     seed: int
     device: str
     adapted: bool = False
-    adapting: Adapting = Adapting()
+    adapting: AdaptationSettings = field(default_factory=AdaptationSettings)
     title: str = ""
     benchmark: str = ""
     setting: str = ""
@@ -98,7 +96,7 @@ class TrialConfig:
 
     @property
     def file_stem(self) -> str:
-        """The name of the trial's files: readable, and unique through the key."""
+        """Name of the trial's files: readable, and unique through the key."""
         adapted = "-adapted" if self.adapted else ""
         return f"{self.model}{adapted}-{self.data.name}-s{self.seed}-{self.key}"
 
@@ -111,11 +109,11 @@ class TrialConfig:
 
     @property
     def plain(self) -> TrialConfig:
-        """The trial whose bundle an adapted one starts from; the trial itself where it is not adapted."""
-        return replace(self, adapted=False, adapting=Adapting())
+        """The trial whose bundle an adapted one starts from; a trained trial itself."""
+        return replace(self, adapted=False, adapting=AdaptationSettings())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; what is not set of the later fields is left out."""
+        """Return plain JSON values; fields that the first version lacked are left out unless they are set."""
         values = {
             "model": self.model,
             "options": self.options,
@@ -129,25 +127,12 @@ class TrialConfig:
         later["adapting"] = self.adapting.to_dict()
         return {**values, **{name: value for name, value in later.items() if value}}
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrialConfig:
-        """The inverse of :meth:`to_dict`."""
-        return cls(
-            model=values["model"],
-            options=values["options"],
-            data=DataSource(values["data"]["name"], values["data"]["options"]),
-            fingerprints=values["fingerprints"],
-            recipe=Recipe.from_dict(values["recipe"]),
-            seed=values["seed"],
-            device=values["device"],
-            adapted=values.get("adapted", False),
-            adapting=Adapting.from_dict(values.get("adapting", {})),
-            **{name: values.get(name, "") for name in _NAMING},
-        )
-
 
 def select_models(text: str) -> list[str]:
-    """Registered models by ``all``, names and shell patterns, separated by commas; each once, in that order.
+    """Return the registered models that a text selects, each once, in its order.
+
+    Args:
+        text: names and shell patterns, separated by commas; ``all`` for every model.
 
     Raises:
         ZooError: for a name or pattern that matches nothing, with the nearest names.

@@ -177,14 +177,13 @@ def _make_row(label: str, trials: Sequence[TrialResult], columns: Sequence[Colum
 
 def measurements(trial: TrialResult) -> Measurements:
     """Return what the figures of a trial are computed from."""
-    measured = trial.measured
     return Measurements(
         split=trial.evaluated,
-        pixel_size=measured["data"]["pixel_size"],
-        loss=measured["test"]["loss"],
-        parameters=measured["parameters"],
-        gmac=measured["gmac"],
-        seconds={sample["batch"]: sample["median_s"] for sample in measured.get("speed") or ()},
+        pixel_size=trial.data.pixel_size,
+        loss=trial.test.loss,
+        parameters=trial.parameters,
+        gmac=trial.gmac,
+        seconds={sample.batch: sample.median_s for sample in trial.speed},
     )
 
 
@@ -212,13 +211,13 @@ class Draws:
             return None
         trials: dict[str, list[TrialResult]] = {}
         for result in good:
-            if result.measured["test"]["names"] != good[0].measured["test"]["names"]:
+            if result.test.names != good[0].test.names:
                 raise ResultError(
                     f"{result.config.label} and {good[0].config.label} were not tested on the same images",
                     hint="Keep the results of different data sets in different folders",
                 )
             trials.setdefault(result.config.label, []).append(result)
-        return cls(trials, Resampling.draw(good[0].measured["test"]["groups"]))
+        return cls(trials, Resampling.draw(good[0].test.groups))
 
     @cached_property
     def headline(self) -> dict[str, FloatArray]:
@@ -392,17 +391,15 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
     adapting = next((str(result.config.adapting) for result in results if result.config.adapted), "")
     if adapting:
         parts.append(f"adapted {adapting}")
-    measured = next((result.measured for result in results if result.ok), None)
-    if measured is not None:
-        patches = measured["data"]["patches"]
-        size = "x".join(map(str, measured["data"]["patch"]))
-        parts.insert(1, f"{patches['train']}/{patches['val']}/{patches['test']} patches of {size}")
-        environment = measured["environment"]
-        threads = environment["threads"]
-        several = "" if threads == 1 else "s"
-        parts.append(
-            f"{environment['device_name']}, {threads} thread{several}, torch {environment['versions']['torch']}"
-        )
+    good = next((result for result in results if result.ok), None)
+    if good is not None:
+        patches = good.data.patches
+        size = "x".join(map(str, good.data.patch))
+        parts.insert(1, f"{patches.train}/{patches.val}/{patches.test} patches of {size}")
+        environment = good.environment
+        several = "" if environment.threads == 1 else "s"
+        torch = environment.versions.get("torch", "of an unknown version")
+        parts.append(f"{environment.device_name}, {environment.threads} thread{several}, torch {torch}")
     return "; ".join([*named, *parts])
 
 

@@ -1,44 +1,217 @@
-"""Result files: one JSON a trial, from which every table is computed again."""
+"""Result files: one typed JSON file per trial, from which every table is computed.
+
+The fields of :class:`TrialMeasurements` are the sections of a result file, under the same names.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoo.bench.config import TrialConfig
-from zoo.bench.samples import Samples, keep_pictures
+from zoo.bench.samples import Pictures, Samples, keep_pictures
+from zoo.bench.speed import SpeedProtocol, SpeedSample
 from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import SplitCounts
 from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
 from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram
-from zoo.files import write_json_atomic
+from zoo.files import check_could_write, check_writable_folder, locked, write_json_atomic
+from zoo.physics.bands import Band
+from zoo.schema import decode_json, read_json, to_plain, write_json
+from zoo.training.compute import ComputeFormat, Environment
 
 SCHEMA = 2
-"""1: counts and histogram alone; it is read as it is, and what it lacks is undefined."""
+"""Version of the layout. Files of version 1 are read too: they hold counts and a histogram of probabilities only."""
 FOLDER = "trials"
-STATUSES = ("ok", "failed", "out-of-memory", "skipped")
+DESCRIPTION = "benchmark.json"
+LOCK = ".lock"
+LARGEST_BYTES = 64 * 2**20
+"""Largest result file that is read; one of 10,000 patches has 8 MB."""
+
+TrialStatus = Literal["ok", "failed", "out-of-memory", "skipped"]
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """Number of patches in each split."""
+
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """The data of a trial.
+
+    Attributes:
+        name: label of the data set.
+        bands: the channels of an image, in order.
+        class_names: names of the classes, the background first.
+        pixel_size: edge of a pixel in metres; ``None`` where it is unknown.
+        patch: channels, height and width of a test patch.
+        patches: number of patches in each split.
+        split_notes: what the data set says about its splits.
+    """
+
+    name: str
+    bands: tuple[Band, ...]
+    class_names: tuple[str, ...]
+    pixel_size: float | None
+    patch: tuple[int, int, int]
+    patches: SplitSizes
+    split_notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ValidationFigures:
+    """Figures of the validation split; an adapted trial has none.
+
+    Attributes:
+        loss: mean cross-entropy per pixel; ``None`` where it is undefined.
+        histogram: pixels by predicted probability.
+        odds: pixels by logit, from which the temperature is fitted.
+    """
+
+    loss: float | None = None
+    histogram: ProbabilityHistogram | None = None
+    odds: LogitHistogram | None = None
+
+
+@dataclass(frozen=True)
+class TestFigures:
+    """Counts of the test split.
+
+    Attributes:
+        names: names of the test images, in the order of the counts.
+        groups: scene or event of each test image.
+        counts: confusion counts of each image at the frozen threshold.
+        histogram: pixels by predicted probability.
+        loss: mean cross-entropy per pixel; ``None`` where it is undefined.
+        objects: landslides found and missed; ``None`` in a file of schema 1.
+        boundaries: boundary pixels; ``None`` likewise.
+        odds: pixels by logit; ``None`` likewise.
+    """
+
+    __test__ = False  # pytest would collect the class by its name
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    counts: Counts
+    objects: ObjectCounts | None = field(default=None, kw_only=True)
+    boundaries: BoundaryCounts | None = field(default=None, kw_only=True)
+    histogram: ProbabilityHistogram
+    odds: LogitHistogram | None = field(default=None, kw_only=True)
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a training went.
+
+    Attributes:
+        steps: optimiser steps.
+        seconds: time of the steps that this call took.
+        resumed_from: step from which an interrupted training went on; ``None`` if it was not interrupted.
+        batch: patches per optimiser step.
+        micro_batch: patches per forward pass; smaller than ``batch`` after a lack of memory.
+        format: number format and memory layout.
+        curve: step and training loss, in order.
+    """
+
+    steps: int
+    seconds: float
+    resumed_from: int | None = None
+    batch: int | None = None
+    micro_batch: int | None = None
+    format: ComputeFormat | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A training that ran out of memory.
+
+    Attributes:
+        micro_batch: patches per forward pass.
+        status: ``out-of-memory``.
+        error: the reason in one line.
+    """
+
+    micro_batch: int
+    status: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialMeasurements:
+    """Everything that a trial measured, in the order of the result file.
+
+    Attributes:
+        data: the data.
+        threshold: landslide probability from which a pixel counts as landslide, from the validation split.
+        test: counts of the test split.
+        samples: predictions on the patches that the report shows; ``None`` in an older file.
+        val: figures of the validation split.
+        training: the training; ``None`` for an adapted trial.
+        adaptation: the record of an adapted trial; ``None`` for a trained one.
+        parameters: number of trainable parameters.
+        gmac: multiply-accumulates of one test patch in units of 1e9.
+        seconds: time of each stage: ``data``, ``train`` or ``adapt``, ``evaluate``.
+        environment: machine and software.
+        weights_sha256: digest of the weights in the bundle.
+        started: start of the trial, ISO 8601 in UTC.
+        audit: what the audit of the splits found; ``None`` in an older file.
+        speed: timed batch sizes; ``None`` if the speed was not measured, empty if measuring failed.
+        speed_protocol: how the speed was measured; ``None`` if it was not.
+    """
+
+    data: DataSummary
+    threshold: float
+    test: TestFigures
+    samples: Samples | None = None
+    val: ValidationFigures = ValidationFigures()
+    training: TrainingRecord | None = None
+    adaptation: dict[str, Any] | None = None
+    parameters: int
+    gmac: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
+    weights_sha256: str = ""
+    started: str = ""
+    audit: AuditSummary | None = None
+    speed: tuple[SpeedSample, ...] | None = None
+    speed_protocol: SpeedProtocol | None = None
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a trial.
+    """The result of a trial.
+
+    The properties ``data``, ``test``, ``val`` and so on are those of the measurements, which only a result with status
+    ``ok`` has.
 
     Attributes:
         config: the trial.
         status: ``ok``, ``failed``, ``out-of-memory`` or ``skipped``.
-        error: why it is not ``ok``; one line.
-        measured: for an ``ok`` trial the counts of every test image, loss, threshold, parameters, GMAC, speed,
-            training curve, data, audit and environment, as plain JSON values.
+        error: why the status is not ``ok``, in one line.
+        measurements: what an ``ok`` trial measured.
+        attempts: trainings that ran out of memory before.
+        pictures: the patches that the report shows; :meth:`save` writes them once for all trials, in a file of their
+            own. ``None`` in a result that was read.
     """
 
     config: TrialConfig
-    status: str
-    error: str
-    measured: dict[str, Any]
+    status: TrialStatus
+    error: str = ""
+    measurements: TrialMeasurements | None = None
+    attempts: tuple[Attempt, ...] = ()
+    pictures: Pictures | None = field(default=None, compare=False, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -46,45 +219,110 @@ class TrialResult:
         return self.status == "ok"
 
     @property
-    def counts(self) -> Counts:
-        """Of every test image."""
-        return Counts.from_dict(self.measured["test"]["counts"])
+    def _figures(self) -> TrialMeasurements:
+        if self.measurements is None:
+            raise ResultError(f"{self.config.label} has no figures: {self.status}")
+        return self.measurements
 
     @property
-    def evaluated(self) -> SplitCounts:
-        """All that was counted of the test split; what an older file lacks is None."""
-        test, val = self.measured["test"], self.measured["val"]
-        return SplitCounts(
-            counts=self.counts,
-            groups=tuple(test["groups"]),
-            histogram=ProbabilityHistogram.from_dict(test["histogram"]),
-            objects=ObjectCounts.from_dict(test["objects"]) if "objects" in test else None,
-            boundaries=BoundaryCounts.from_dict(test["boundaries"]) if "boundaries" in test else None,
-            logit_histogram=LogitHistogram.from_dict(test["odds"]) if "odds" in test else None,
-            validation_logit_histogram=LogitHistogram.from_dict(val["odds"]) if "odds" in val else None,
-        )
+    def data(self) -> DataSummary:
+        """The data."""
+        return self._figures.data
+
+    @property
+    def threshold(self) -> float:
+        """The frozen threshold."""
+        return self._figures.threshold
+
+    @property
+    def test(self) -> TestFigures:
+        """Counts of the test split."""
+        return self._figures.test
+
+    @property
+    def counts(self) -> Counts:
+        """Confusion counts of every test image."""
+        return self._figures.test.counts
+
+    @property
+    def val(self) -> ValidationFigures:
+        """Figures of the validation split."""
+        return self._figures.val
+
+    @property
+    def environment(self) -> Environment:
+        """Machine and software."""
+        return self._figures.environment
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return self._figures.parameters
+
+    @property
+    def gmac(self) -> float:
+        """Multiply-accumulates of one test patch in units of 1e9."""
+        return self._figures.gmac
+
+    @property
+    def training(self) -> TrainingRecord | None:
+        """The training; ``None`` for a trial that is adapted or has no figures."""
+        return None if self.measurements is None else self.measurements.training
+
+    @property
+    def speed(self) -> tuple[SpeedSample, ...]:
+        """Timed batch sizes; empty if the speed was not measured."""
+        return () if self.measurements is None else self.measurements.speed or ()
+
+    @property
+    def speed_protocol(self) -> SpeedProtocol | None:
+        """How the speed was measured; ``None`` if it was not."""
+        return None if self.measurements is None else self.measurements.speed_protocol
 
     @property
     def samples(self) -> Samples | None:
-        """Predictions on the patches that are shown; None in a file that was written before there were any."""
-        return Samples.from_dict(self.measured["samples"]) if "samples" in self.measured else None
+        """Predictions on the patches that the report shows."""
+        return None if self.measurements is None else self.measurements.samples
 
     @property
     def audit(self) -> AuditSummary | None:
-        """What the splits know of each other; None in a file that does not say."""
-        return AuditSummary.from_dict(self.measured["audit"]) if "audit" in self.measured else None
+        """What the audit of the splits found."""
+        return None if self.measurements is None else self.measurements.audit
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages together."""
+        return 0.0 if self.measurements is None else sum(self.measurements.seconds.values())
+
+    @property
+    def evaluated(self) -> SplitCounts:
+        """All counts of the test split; what an older file lacks is ``None``."""
+        test = self.test
+        return SplitCounts(
+            counts=test.counts,
+            groups=test.groups,
+            histogram=test.histogram,
+            objects=test.objects,
+            boundaries=test.boundaries,
+            logit_histogram=test.odds,
+            validation_logit_histogram=self.val.odds,
+        )
+
+    def with_measurements(self, **changes: Any) -> TrialResult:
+        """Return the result with fields of its measurements replaced."""
+        return replace(self, measurements=replace(self._figures, **changes))
 
     def with_audit(self, found: AuditSummary | None) -> TrialResult:
-        """With what an audit found, unless the result says the same already or has no figures."""
+        """Return the result with what an audit found; unchanged if it says the same already or has no figures."""
         if found is None or not self.ok:
             return self
-        said = self.audit
-        if said is not None and (said.leaks, said.touched) == (found.leaks, found.touched):
+        known = self.audit
+        if known is not None and (known.leaks, known.touched) == (found.leaks, found.touched):
             return self
-        return replace(self, measured={**self.measured, "audit": found.to_dict()})
+        return self.with_measurements(audit=found)
 
     def save(self, folder: Path) -> Path:
-        """Write the result under ``folder/trials``, whole or not at all; its pictures once for all trials.
+        """Write the result under ``folder/trials``, whole or not at all, and its pictures once for all trials.
 
         Raises:
             ZooError: if the folder cannot be written to.
@@ -96,50 +334,52 @@ class TrialResult:
             "status": self.status,
             "error": self.error,
             "config": self.config.to_dict(),
-            **self.measured,
+            **self.to_dict(),
         }
-        pictures = content.pop("pictures", None)
-        if pictures is not None:
-            keep_pictures(folder, self.config, pictures)
+        if self.pictures is not None:
+            keep_pictures(folder, self.config, self.pictures)
         write_json_atomic(path, content)
         return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sections of the file as plain JSON values; what the trial does not have is left out."""
+        sections: dict[str, Any] = {}
+        if self.measurements is not None:
+            sections = {name: value for name, value in to_plain(self.measurements).items() if value is not None}
+            for section, names in (("test", ("objects", "boundaries", "odds")), ("val", ("histogram", "odds"))):
+                for name in names:
+                    if sections[section].get(name, ...) is None:
+                        del sections[section][name]
+        if self.attempts:
+            sections["attempts"] = to_plain(self.attempts)
+        return sections
 
     @classmethod
     def load(cls, path: Path) -> TrialResult:
         """Read and check a result file.
 
         Raises:
-            ResultError: if it was cut short, is of another schema, or does not add up.
+            ResultError: if the file is damaged, has another schema, or its figures contradict each other.
         """
-        hint = "Delete it and run the same zoo bench again: that trial alone is done anew"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise ResultError("is no whole JSON; was it cut short?", where=path, hint=hint) from None
-        except OSError as error:
-            raise ResultError(f"cannot be read ({error.strerror})", where=path) from error
-        found = content.get("schema") if isinstance(content, dict) else None
-        if not isinstance(found, int) or found < 1:
-            raise ResultError(f"has schema {found!r}: it is no result file of zoo bench", where=path, hint=hint)
-        if found > SCHEMA:
+        hint = "Delete it and run the same zoo bench again: only that trial is repeated"
+        content = _read(path, hint)
+        head = decode_json(content, _Head, what="result file", where=path, hint=hint)
+        if head.schema is None or head.schema < 1:
+            raise ResultError(f"has schema {head.schema!r}: it is not a result file", where=path, hint=hint)
+        if head.schema > SCHEMA:
             raise ResultError(
-                f"has schema {found}, and this version reads schemas 1 to {SCHEMA}: a newer landslide-zoo wrote it",
+                f"has schema {head.schema}, and this version reads schemas 1 to {SCHEMA}: a newer landslide-zoo wrote "
+                "it",
                 where=path,
                 hint="Install that version: pip install --upgrade landslide-zoo",
             )
         try:
-            known = ("schema", "key", "status", "error", "config")
-            result = cls(
-                config=TrialConfig.from_dict(content["config"]),
-                status=content["status"],
-                error=content["error"],
-                measured={name: value for name, value in content.items() if name not in known},
-            )
-            if result.config.key != content["key"]:
+            body = decode_json(content, _Body, what="result file")
+            if body.config.key != body.key:
                 raise ResultError("the configuration is not the one that was run (its key differs)")
-            if result.status not in STATUSES:
-                raise ResultError(f"has status {result.status!r}")
+            result = cls(body.config, body.status, body.error, attempts=body.attempts)
             if result.ok:
+                result = replace(result, measurements=decode_json(content, TrialMeasurements, what="result file"))
                 _check_sums(result)
         except (KeyError, TypeError, ValueError, AttributeError, ZooError) as error:
             problem = error.problem if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
@@ -147,10 +387,37 @@ class TrialResult:
         return result
 
 
+@dataclass(frozen=True)
+class _Head:
+    schema: int | None = None
+
+
+@dataclass(frozen=True)
+class _Body:
+    key: str
+    status: TrialStatus
+    error: str
+    config: TrialConfig
+    attempts: tuple[Attempt, ...] = ()
+
+
+def _read(path: Path, hint: str) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ResultError("is too large for a result file", where=path, hint=hint)
+        return path.read_bytes()
+    except OSError as error:
+        raise ResultError(f"cannot be read ({error.strerror})", where=path) from error
+
+
 def _check_sums(result: TrialResult) -> None:
-    """Refuse counts that someone edited: what is counted twice must come out the same."""
+    """Refuse counts that someone edited: what is counted twice must be equal.
+
+    Raises:
+        ResultError: if two counts of the same thing differ.
+    """
     evaluated = result.evaluated
-    images = len(result.measured["test"]["names"])
+    images = len(result.test.names)
     parts = {
         "counts": len(evaluated.counts),
         "groups": len(evaluated.groups),
@@ -161,13 +428,10 @@ def _check_sums(result: TrialResult) -> None:
         if length != images:
             raise ResultError(f"has {name} of {length} images, and names of {images}")
     if result.samples is not None:
-        _, height, width = result.measured["data"]["patch"]
-        result.samples.check(evaluated.counts, (int(height), int(width)))
-    if "audit" in result.measured:
-        AuditSummary.from_dict(result.measured["audit"])
+        result.samples.check(evaluated.counts, result.data.patch[1:])
     pooled = evaluated.counts.pooled()
     truth = {"landslide": int(pooled.tp[0] + pooled.fn[0]), "background": int(pooled.fp[0] + pooled.tn[0])}
-    for name, histogram in (("probabilities", evaluated.histogram), ("log odds", evaluated.logit_histogram)):
+    for name, histogram in (("probabilities", evaluated.histogram), ("logits", evaluated.logit_histogram)):
         if histogram is None:
             continue
         sums = {"landslide": int(histogram.positive.sum()), "background": int(histogram.negative.sum())}
@@ -179,22 +443,31 @@ def _check_sums(result: TrialResult) -> None:
 
 
 def result_path(folder: Path, config: TrialConfig) -> Path:
-    """Where the result of a trial is kept."""
+    """Return the path of a trial's result file."""
     return folder / FOLDER / f"{config.file_stem}.json"
 
 
+def trial_files(folder: Path) -> list[Path]:
+    """Return the result files of a folder in order; half-written files, whose names begin with a dot, are left out."""
+    return sorted(path for path in (folder / FOLDER).glob("*.json") if not path.name.startswith("."))
+
+
 def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
-    """All results under ``folder``, and what is wrong with those that cannot be used.
+    """Read all results of a folder.
+
+    Returns:
+        The results, and an error for each file that cannot be used.
 
     Raises:
         ResultError: if there is no result file at all.
     """
-    paths = sorted((folder / FOLDER).glob("*.json"))
+    hint = "Name the folder that was given to zoo bench as --out"
     if not folder.is_dir():
         problem = "is a file, and results are in a folder" if folder.exists() else "there is no such folder"
-        raise ResultError(problem, where=folder, hint="Name the folder that was given to zoo bench as --out")
+        raise ResultError(problem, where=folder, hint=hint)
+    paths = trial_files(folder)
     if not paths:
-        raise ResultError("holds no results", where=folder, hint="Name the folder that was given to zoo bench as --out")
+        raise ResultError("holds no results", where=folder, hint=hint)
     results, problems = [], []
     for path in paths:
         try:
@@ -204,8 +477,21 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
     return results, problems
 
 
+def good_result(folder: Path, config: TrialConfig) -> TrialResult | None:
+    """Return the result of an earlier call if it has figures, else ``None``.
+
+    Raises:
+        ResultError: if the file cannot be used.
+    """
+    path = result_path(folder, config)
+    if not path.is_file():
+        return None
+    result = TrialResult.load(path)
+    return result if result.ok else None
+
+
 def group_by_setting(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
-    """Results that may stand in one table: same patches, same recipe, same device, same configuration."""
+    """Group results that share a table: same patches, recipe, device, configuration and setting."""
     groups: dict[tuple[str, ...], list[TrialResult]] = {}
     for result in results:
         config = result.config
@@ -213,3 +499,70 @@ def group_by_setting(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
         setting = (config.benchmark, config.setting, patches, config.recipe.name, config.device)
         groups.setdefault(setting, []).append(result)
     return list(groups.values())
+
+
+# A results folder belongs to one benchmark, and to one process at a time.
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Refuse a folder that holds the results of another benchmark.
+
+    Args:
+        folder: the folder; it need not exist and is not created.
+        name: name of the configuration; empty for trials that options ask for.
+
+    Raises:
+        ZooError: if the folder holds something else or cannot be written to.
+    """
+    check_could_write(folder)
+    held = _benchmark_name(folder)
+    if held in (name, None):
+        return
+    what = f"the results of {held!r}" if held else "results of trials without a configuration"
+    raise ResultError(f"holds {what}", where=folder, hint="Name another --out, or delete the folder")
+
+
+@contextmanager
+def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
+    """Lock a results folder while trials run, describe it, and remove what a killed run left half-written.
+
+    Args:
+        folder: the folder.
+        about: the benchmark as plain JSON values, with its ``name``.
+
+    Raises:
+        ZooError: if the folder holds another benchmark, cannot be written to, or another process uses it.
+    """
+    check_folder(folder, about["name"])
+    check_writable_folder(folder)
+    busy = ResultError(
+        "another zoo bench uses this folder", where=folder, hint="Wait until it is done, or name another --out"
+    )
+    with locked(folder / LOCK, busy):
+        _remove_leftovers(folder)
+        if about["name"]:
+            write_json(folder / DESCRIPTION, about)
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of writers that were killed; the lock proves that no writer is at work."""
+    for place in (folder, folder / FOLDER, folder / "pictures"):
+        for path in place.glob(".*-*.json"):
+            with suppress(OSError):
+                path.unlink()
+
+
+@dataclass(frozen=True)
+class _Description:
+    name: str
+
+
+def _benchmark_name(folder: Path) -> str | None:
+    """Name of the benchmark whose results a folder holds: empty for options alone, ``None`` for no results."""
+    try:
+        return read_json(folder / DESCRIPTION, _Description, what="benchmark description").name
+    except FileNotFoundError:
+        return "" if trial_files(folder) else None
+    except ZooError:
+        return "?"

@@ -1,7 +1,8 @@
-"""Running many trials: what is done already is kept, what fails stops nothing, what is interrupted resumes."""
+"""Run many trials: finished ones are kept, failures stop nothing, and interrupted trainings resume."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,29 +11,48 @@ from pathlib import Path
 from typing import Protocol
 
 from zoo.bench.config import TrialConfig
-from zoo.bench.executors import Executor, LocalExecutor, Told
-from zoo.bench.results import TrialResult, result_path
-from zoo.bench.worker import TrialJob
+from zoo.bench.results import Attempt, TrialResult, good_result
 from zoo.datasets.audit import AuditSummary
-from zoo.errors import ResultError
+from zoo.errors import ResultError, ZooError
 from zoo.files import check_writable_folder
+from zoo.jobs import Executor, Job, JobProgress, LocalExecutor, Outcome
+from zoo.registry import Flag, catalogue
+from zoo.schema import read_json, write_json
 
 BUNDLES = "bundles"
 LOGS = "logs"
 RESUME = "resume"
+ATTEMPTS = "attempts.json"
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What the process of a trial needs to know.
+
+    Attributes:
+        config: the trial.
+        resume: continue from the resume state where there is one.
+        accumulate: number of parts that a training batch is cut into; their gradients are averaged.
+        attempts: trainings that ran out of memory before this one.
+    """
+
+    config: TrialConfig
+    resume: bool = True
+    accumulate: int = 1
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Listener(Protocol):
-    """Whoever shows progress."""
+    """Shows the progress of a benchmark."""
 
     def kept(self, config: TrialConfig, result: TrialResult) -> None:
-        """A trial was done by an earlier call."""
+        """An earlier call finished this trial."""
 
     def damaged(self, error: ResultError) -> None:
-        """A result file of an earlier call cannot be used, and its trial is done anew."""
+        """The result file of an earlier call cannot be used; its trial is repeated."""
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
-        """A running trial got further."""
+        """A running trial made progress."""
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
         """A trial ended, well or not, and its result is on the disk."""
@@ -43,30 +63,31 @@ class Runner:
     """Runs trials, each in its own process.
 
     Attributes:
-        folder: results go to ``trials/``, weights to ``bundles/``, what processes print to ``logs/``, and the private
-            resume state of trainings that run to ``resume/``.
-        executor: makes what runs the trials, given whom to tell of progress; ``None`` for one after the other here.
-        audits: what the splits know of each other, by setting, for the result files.
+        folder: folder for results (``trials/``), weights (``bundles/``), output of the processes (``logs/``) and the
+            private resume state of running trainings (``resume/``).
+        executor: makes the executor of the trials from the function to report progress to; ``None`` runs one trial
+            after the other on this machine.
+        audits: what the audit of the splits found, by setting, for the result files.
     """
 
     folder: Path
-    executor: Callable[[Told], Executor] | None = None
+    executor: Callable[[JobProgress], Executor[TrialResult]] | None = None
     audits: Mapping[str, AuditSummary] = field(default_factory=dict)
 
     def run(self, trials: Sequence[TrialConfig], listener: Listener) -> list[TrialResult]:
         """Run all trials that have no good result yet; an adapted trial after the one whose bundle it starts from.
 
         Args:
-            trials: in the order to start them.
-            listener: told of everything.
+            trials: the trials in the order in which they start.
+            listener: called for every event.
 
         Returns:
-            A result a trial, in the same order.
+            One result per trial, in the same order.
 
         Raises:
             ZooError: if the folder cannot be written to.
-            KeyboardInterrupt: running trials are stopped, and go on from their resume state in the next call; finished
-                ones are on the disk.
+            KeyboardInterrupt: if the user interrupts. Running trials are stopped and resume in the next call; results
+                of finished ones are on the disk.
         """
         check_writable_folder(self.folder)
         stems = {config.file_stem for config in trials}
@@ -79,11 +100,11 @@ class Runner:
                 waiting.append(config)
             else:
                 listener.kept(config, earlier)
-                # A row may be called otherwise by now, and the data lie elsewhere.
-                named = earlier if earlier.config == config else replace(earlier, config=config)
-                results[config.file_stem] = named.with_audit(self.audits.get(config.setting))
-                if results[config.file_stem] is not earlier:
-                    results[config.file_stem].save(self.folder)
+                results[config.file_stem] = self._renamed(earlier, config)
+        by_name = {config.file_stem: config for config in trials}
+
+        def progress(job: Job[TrialResult], stage: str, done: int, total: int) -> None:
+            listener.progress(by_name[job.name], stage, done, total)
 
         def keep(config: TrialConfig, result: TrialResult) -> None:
             result = result.with_audit(self.audits.get(config.setting))
@@ -92,8 +113,7 @@ class Runner:
             listener.finished(config, result)
             results[config.file_stem] = result
 
-        make = self.executor or (lambda told: LocalExecutor(1, told))
-        with make(listener.progress) as executor:
+        with (self.executor or _one_at_a_time)(progress) as executor:
             running = 0
             while waiting or running:
                 for config in list(waiting):
@@ -103,18 +123,36 @@ class Runner:
                     if source is not None and not source.ok:
                         waiting.remove(config)
                         error = f"the trained model that it starts from is {source.status}: {source.error}"
-                        keep(config, TrialResult(config, source.status, error, {}))
+                        keep(config, TrialResult(config, source.status, error))
                     elif executor.free:
                         waiting.remove(config)
-                        executor.submit(self._job(config))
-                        running += 1
-                for job, result in executor.poll() if running else ():
+                        try:
+                            executor.submit(self._job(config))
+                            running += 1
+                        except ZooError as problem:
+                            keep(config, TrialResult(config, "failed", str(problem)))
+                for job, outcome in executor.poll() if running else ():
                     running -= 1
-                    keep(job.config, result)
+                    keep(by_name[job.name], result_of(by_name[job.name], outcome))
         return [results[config.file_stem] for config in trials]
 
-    def _job(self, config: TrialConfig) -> TrialJob:
-        return TrialJob(
+    def _earlier(self, config: TrialConfig, listener: Listener) -> TrialResult | None:
+        try:
+            return good_result(self.folder, config)
+        except ResultError as error:
+            listener.damaged(error)
+            return None
+
+    def _renamed(self, earlier: TrialResult, config: TrialConfig) -> TrialResult:
+        """Return a kept result with today's label, place of the data and audit; save it if they changed."""
+        named = earlier if earlier.config == config else replace(earlier, config=config)
+        result = named.with_audit(self.audits.get(config.setting))
+        if result is not earlier:
+            result.save(self.folder)
+        return result
+
+    def _job(self, config: TrialConfig) -> Job[TrialResult]:
+        return trial_job(
             config,
             bundle=self.folder / BUNDLES / config.file_stem,
             log=self.folder / LOGS / f"{config.file_stem}.log",
@@ -127,22 +165,119 @@ class Runner:
         with suppress(OSError):
             (self.folder / RESUME).rmdir()
 
-    def _earlier(self, config: TrialConfig, listener: Listener) -> TrialResult | None:
-        try:
-            return good_result(self.folder, config)
-        except ResultError as error:
-            listener.damaged(error)
-            return None
+
+def _one_at_a_time(progress: JobProgress) -> Executor[TrialResult]:
+    return LocalExecutor[TrialResult](1, progress)
 
 
-def good_result(folder: Path, config: TrialConfig) -> TrialResult | None:
-    """The result of an earlier call, if there is one and it has figures.
+def trial_job(
+    config: TrialConfig,
+    *,
+    bundle: Path,
+    log: Path,
+    state: Path,
+    source: Path | None = None,
+    resume: bool = True,
+    threads: int | None = None,
+) -> Job[TrialResult]:
+    """Return the job that runs a trial; :func:`result_of` turns its outcome into a result.
 
-    Raises:
-        ResultError: if the file cannot be used.
+    Args:
+        config: the trial.
+        bundle: folder for the bundle.
+        log: file for the output of the process.
+        state: folder for the private resume state; remove it when the result is kept.
+        source: folder of the bundle that an adapted trial starts from.
+        resume: continue from the resume state where there is one.
+        threads: threads of torch; ``None`` for its own choice.
     """
-    path = result_path(folder, config)
-    if not path.is_file():
+    known = _read_attempts(state) if resume else _Attempts()
+    return Job(
+        "zoo.bench.trial:run_in_process",
+        TrialTask(config, resume, known.accumulate, known.attempts),
+        name=config.file_stem,
+        reads={} if source is None else {"source": source},
+        writes={"bundle": bundle},
+        scratch={"state": state},
+        log=log,
+        append_log=bool(known.attempts),
+        time_limit=config.recipe.time_limit,
+        threads=threads,
+        gpus=1 if config.device.startswith("cuda") else 0,
+        retry=_halve_batch,
+    )
+
+
+def result_of(config: TrialConfig, outcome: Outcome[TrialResult]) -> TrialResult:
+    """Return the result of a trial whose job ended."""
+    if outcome.status == "ok" and outcome.value is not None:
+        return replace(outcome.value, config=config)
+    task, error = outcome.argument, outcome.error
+    attempts = task.attempts if isinstance(task, TrialTask) else ()
+    if attempts:
+        tried = ", ".join(str(attempt.micro_batch) for attempt in attempts)
+        last = config.recipe.batch_size // task.accumulate
+        error = f"{error} (with {last} patches at a time, after memory ran out with {tried})"
+    status = "failed" if outcome.status == "ok" else outcome.status
+    return TrialResult(config, status, error, attempts=attempts)
+
+
+def threads_here() -> int:
+    """Return the number of threads that torch takes for a trial that runs alone."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    import torch
+
+    return torch.get_num_threads()
+
+
+def gpus_here() -> list[str]:
+    """Return the identifiers of the GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """What earlier attempts learned about memory, as the resume state holds it."""
+
+    accumulate: int = 1
+    attempts: tuple[Attempt, ...] = ()
+
+
+def _read_attempts(state: Path) -> _Attempts:
+    try:
+        return read_json(state / ATTEMPTS, _Attempts, what="record of attempts")
+    except (FileNotFoundError, ZooError):
+        return _Attempts()
+
+
+def _halve_batch(job: Job[TrialResult], outcome: Outcome[TrialResult]) -> Job[TrialResult] | None:
+    """Return the job with parts at most half as large, or ``None`` when they cannot get smaller."""
+    task: TrialTask = job.argument
+    recipe = task.config.recipe
+    smaller = None if task.config.adapted else _more_parts(task.config, task.accumulate)
+    if smaller is None:
         return None
-    result = TrialResult.load(path)
-    return result if result.ok else None
+    attempt = Attempt(recipe.batch_size // task.accumulate, outcome.status, outcome.error)
+    known = _Attempts(smaller, (*task.attempts, attempt))
+    state = job.folders.get("state")
+    if state is not None:
+        # A state of larger parts counts other batches.
+        shutil.rmtree(state, ignore_errors=True)
+        write_json(state / ATTEMPTS, known)
+    return replace(job, argument=replace(task, accumulate=known.accumulate, attempts=known.attempts))
+
+
+def _more_parts(config: TrialConfig, accumulate: int) -> int | None:
+    batch = config.recipe.batch_size
+    spec = catalogue().models.get(config.model) if config.model in catalogue().models else None
+    smallest = 1 if spec is not None and Flag.BATCH1_TRAINING in spec.flags else 2
+    sizes = (size for size in range(batch // accumulate // 2, smallest - 1, -1) if batch % size == 0)
+    size = next(sizes, None)
+    return None if size is None else batch // size

@@ -1,6 +1,7 @@
-"""How fast a model is, what it costs in arithmetic, memory and energy: measured in the process that asks.
+"""Measure the speed, arithmetic, memory and energy of a model in the process that calls.
 
-:mod:`zoo.bench.speed_session` starts such processes, one a model and round. Eager, in eval mode, as users run it.
+:mod:`zoo.bench.speed_session` starts such processes, one per model and round. Models run eager, in eval mode, as users
+run them.
 """
 
 from __future__ import annotations
@@ -11,23 +12,26 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo.bench.energy import EnergyMeter
+MemoryKind = Literal["rss", "cuda"]
 
-LARGEST = {"cpu": 64}
-LARGEST_ON_GPU = 512
+LARGEST_BATCH = {"cpu": 64}
+LARGEST_BATCH_ON_GPU = 512
 LONGEST_PASS_S = 1.5
 """A batch whose pass takes longer ends the search for the fastest batch size [O]."""
-WORTH = 1.02
-"""Gain in images a second below which a larger batch is not worth its memory [O]."""
+WORTHWHILE_GAIN = 1.02
+"""Gain in images per second below which a larger batch is not worth its memory [O]."""
+BUSY_LOAD = 1.25
+"""Load average per processor above which timings are marked; what is timed accounts for 1 [O]."""
+RAPL = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,10 @@ class SpeedSample:
     """Timing of one batch size.
 
     Attributes:
-        batch: images a pass.
+        batch: images per pass.
         median_s: median seconds of a pass.
         iqr_s: difference of the third and first quartile in seconds.
-        passes: passes timed, after the warm-up.
+        passes: number of timed passes, after the warm-up.
     """
 
     batch: int
@@ -46,9 +50,13 @@ class SpeedSample:
     iqr_s: float
     passes: int
 
+    def __post_init__(self) -> None:
+        if self.batch < 1 or not 0 < self.median_s < math.inf:
+            raise ValueError("a timing needs a batch of at least 1 and a time above 0")
+
     @classmethod
     def of(cls, batch: int, seconds: list[float]) -> SpeedSample:
-        """The sample of passes that took ``seconds``, one or more."""
+        """Return the sample of one or more passes that took ``seconds``."""
         if len(seconds) == 1:
             return cls(batch, seconds[0], 0.0, 1)
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
@@ -56,49 +64,132 @@ class SpeedSample:
 
     @property
     def images_per_second(self) -> float:
-        """Frames per second (eq. 20) by the median pass."""
+        """Frames per second (eq. 20) from the median pass."""
         return self.batch / self.median_s
 
-    def to_dict(self) -> dict[str, float | int]:
-        """Plain JSON values."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Peak memory of a model.
+
+    Attributes:
+        kind: ``rss`` (resident set of the process) or ``cuda`` (allocated on the device).
+        peak_bytes: peak above what the process held before the model was made, by batch size.
+    """
+
+    kind: MemoryKind
+    peak_bytes: dict[int, int]
+
+
+@dataclass(frozen=True)
+class EnergyUse:
+    """Energy of an inference.
+
+    Attributes:
+        source: ``rapl`` or ``nvml``; ``None`` where nothing counts energy.
+        why_not: the reason then.
+        joules_per_image: energy at the fastest batch size; ``None`` where it was not measured.
+    """
+
+    source: str | None
+    why_not: str
+    joules_per_image: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedProtocol:
+    """How the speed of a model was measured, and what else was measured with it.
+
+    Attributes:
+        session: identifier that all models timed together share.
+        rounds: processes per model.
+        models: number of models in the session.
+        seconds_a_batch_size: seconds of timing per batch size and round.
+        dtype: number format.
+        layout: memory layout of the input.
+        device, device_name, threads, platform, torch: machine and software.
+        cores: number of logical processors.
+        load_average: highest one-minute load average before a process of the session started; ``None`` where the
+            system does not tell.
+        form: ``eager`` or ``optimized``.
+        best_batch: the fastest batch size.
+        search_ended: why no larger batch was tried.
+        memory, energy: of the model; ``None`` if nothing was measured.
+        parameters: number of trainable parameters.
+        gmac: multiply-accumulates of one image in units of 1e9.
+        searched: every batch size of the first round.
+        end_to_end: at the fastest batch size, from reading the patches to the mask in host memory; ``None`` without
+            data.
+        error: why there are no or fewer samples; empty if all is well.
+    """
+
+    session: str
+    rounds: int
+    models: int
+    seconds_a_batch_size: float
+    dtype: str
+    layout: str
+    device: str = ""
+    device_name: str = ""
+    threads: int | None = None
+    platform: str = ""
+    torch: str = ""
+    cores: int | None = None
+    load_average: float | None = None
+    form: str = "eager"
+    best_batch: int | None = None
+    search_ended: str = ""
+    memory: MemoryUse | None = None
+    energy: EnergyUse | None = None
+    parameters: int | None = None
+    gmac: float | None = None
+    searched: tuple[SpeedSample, ...] = ()
+    end_to_end: SpeedSample | None = None
+    error: str = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs used the machine: many more processes wanted to run than it has processors."""
+        return self.load_average is not None and self.cores is not None and self.load_average > BUSY_LOAD * self.cores
 
 
 @dataclass
 class Measurement:
-    """What one process measures of one model; every pass is kept, so that rounds can be pooled.
+    """What one process measures of one model. Every pass is kept, so that rounds can be pooled.
 
     Attributes:
-        passes: seconds of each pass, by batch size: the model alone, input already on the device.
-        end_to_end: seconds of each batch from reading the patches to the mask in host memory, by batch size.
+        passes: seconds of each pass by batch size: the model alone, its input already on the device.
+        end_to_end: seconds of each batch, from reading the patches to the mask in host memory, by batch size.
         memory: peak bytes by batch size, above what the process held before the model was made.
-        memory_kind: ``rss`` (resident set of the process) or ``cuda`` (allocated on the device).
-        joules: energy of one image at each batch size, where it was measured.
-        energy_source: ``rapl`` or ``nvml``; empty where nothing counts energy.
+        memory_kind: see :class:`MemoryUse`.
+        joules: energy of one image by batch size, where it was measured.
+        energy_source: see :class:`EnergyUse`; empty where nothing counts energy.
         why_no_energy: the reason then.
-        parameters: that training changes.
-        gmac: of one image.
+        parameters: number of trainable parameters.
+        gmac: multiply-accumulates of one image in units of 1e9.
         stopped: why no larger batch was tried.
+        environment: the fields of :class:`SpeedProtocol` that describe machine and software.
     """
 
     passes: dict[int, list[float]] = field(default_factory=dict)
     end_to_end: dict[int, list[float]] = field(default_factory=dict)
     memory: dict[int, int] = field(default_factory=dict)
-    memory_kind: str = "rss"
+    memory_kind: MemoryKind = "rss"
     joules: dict[int, float] = field(default_factory=dict)
     energy_source: str = ""
     why_no_energy: str = ""
     parameters: int = 0
     gmac: float = math.nan
     stopped: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best_batch(self) -> int:
-        """The batch size with the most images a second; the smaller one where a larger gains little."""
+        """The batch size with the most images per second; the smaller one where a larger gains little."""
         best = 1
         for batch in sorted(self.passes):
             rate = batch / statistics.median(self.passes[batch])
-            if best not in self.passes or rate > WORTH * best / statistics.median(self.passes[best]):
+            if best not in self.passes or rate > WORTHWHILE_GAIN * best / statistics.median(self.passes[best]):
                 best = batch
         return best
 
@@ -113,33 +204,33 @@ def measure(
     batches: Iterable[int] | None = None,
     seconds: float = 0.5,
     form: Callable[[nn.Module, Tensor], nn.Module] | None = None,
-    told: Callable[[Measurement], None] | None = None,
+    on_batch: Callable[[Measurement], None] | None = None,
 ) -> Measurement:
-    """Time the forward pass of a model, and count what it takes.
+    """Time the forward pass of a model and measure what it takes.
 
-    Warm-up, then passes until ``seconds`` are over, the device synchronised after each.
+    After a warm-up, passes are timed until ``seconds`` are over; the device is synchronised after each.
 
     Args:
-        make: makes the model, on the host; its memory counts.
+        make: makes the model on the host; its memory counts.
         shape: channels, height, width of an image.
-        device: to compute on.
+        device: device of the computation.
         precision: ``fp32``, or ``bf16`` autocast.
-        batches: sizes to time; ``None`` searches: 1, 2, 4 ... until two in a row gain nothing.
-        seconds: to time each.
-        form: makes another form of the model for a batch, which is timed instead; that takes the precision on itself.
-        told: called after each batch size, so that what was measured survives the process.
+        batches: batch sizes to time; ``None`` searches: 1, 2, 4 ... until two in a row gain nothing.
+        seconds: seconds of timing per batch size.
+        form: makes another form of the model for a batch, which is timed instead and handles the precision itself.
+        on_batch: called after each batch size, so that its measurement survives the process.
     """
     found = Measurement(memory_kind="cuda" if device.type == "cuda" else "rss")
     baseline = _memory_now(device)
     model = make().to(device).eval()
-    found.parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    found.parameters = count_parameters(model)
     found.gmac = count_gmac(model, shape, device)
     meter = EnergyMeter.find(device)
-    found.energy_source, found.why_no_energy = meter.source, meter.why_not
-    largest = LARGEST.get(device.type, LARGEST_ON_GPU)
+    found.energy_source, found.why_no_energy = meter.source, meter.reason
+    largest = LARGEST_BATCH.get(device.type, LARGEST_BATCH_ON_GPU)
     sizes = [2**power for power in range(largest.bit_length())] if batches is None else sorted(set(batches))
     for batch in sizes:
-        _forget_peak(device)
+        _reset_peak_memory(device)
         try:
             images = torch.randn((batch, *shape), device=device)
             timed = model if form is None else form(model, images)
@@ -152,9 +243,9 @@ def measure(
         found.memory[batch] = max(0, _peak_memory(device) - baseline)
         if joules is not None:
             found.joules[batch] = joules / (batch * len(times))
-        if told is not None:
-            told(found)
-        # Twice in a row: a neighbour's noise must not end the search.
+        if on_batch is not None:
+            on_batch(found)
+        # Two in a row, so that one noisy timing does not end the search.
         if batches is None and 2 * found.best_batch < batch:
             found.stopped = f"batch {batch} is no faster than {found.best_batch}"
             break
@@ -168,14 +259,14 @@ def measure(
 def measure_end_to_end(
     run: Callable[[Tensor], Tensor], read: Callable[[int], Tensor], patches: int, batch: int, *, seconds: float = 0.5
 ) -> list[float]:
-    """Seconds of each batch from reading its patches to the mask in host memory, after one that is not counted.
+    """Return the seconds of each batch, from reading its patches to the mask in host memory; the first is left out.
 
     Args:
         run: maps images ``(B, C, H, W)`` in host memory to a mask there.
-        read: gives the image of a patch by its number.
-        patches: how many there are; they are read over and over.
-        batch: patches at a time.
-        seconds: to time.
+        read: returns the image of a patch by its number.
+        patches: number of patches; they are read over and over.
+        batch: patches per batch.
+        seconds: seconds of timing.
     """
     times: list[float] = []
     number = 0
@@ -192,14 +283,19 @@ def measure_end_to_end(
     return times
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
 @torch.inference_mode()
 def count_gmac(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> float:
-    """Multiply-accumulates of one image in units of 1e9: convolutions and matrix products alone.
+    """Return the multiply-accumulates of one image in units of 1e9, those of convolutions and matrix products.
 
     Args:
-        model: on ``device``; its training mode is restored.
+        model: the model on ``device``; its training mode is restored.
         shape: channels, height, width of the image.
-        device: to compute on.
+        device: device of the computation.
     """
     was_training = model.training
     model.eval()
@@ -245,7 +341,7 @@ def _peak_memory(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
 
 
-def _forget_peak(device: torch.device) -> None:
+def _reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -271,3 +367,114 @@ def _resident(field_name: str) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class EnergyMeter:
+    """Reads a counter of joules. The whole package or GPU counts, whatever else runs on it.
+
+    Args:
+        reason: why nothing counts energy here.
+
+    Attributes:
+        source: ``rapl`` or ``nvml``; empty where nothing counts energy.
+        reason: the reason then.
+    """
+
+    source = ""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+
+    @staticmethod
+    def find(device: torch.device, rapl: Path = RAPL) -> EnergyMeter:
+        """Return the meter of a device, or one that reads nothing and gives the reason.
+
+        Args:
+            device: device of the computation.
+            rapl: the power capping folder of the kernel.
+        """
+        if device.type == "cuda":
+            return _find_nvml(device.index or 0)
+        if device.type != "cpu":
+            return EnergyMeter(f"no energy counter is known for {device.type}")
+        packages = sorted(rapl.glob("intel-rapl:[0-9]*")) if rapl.is_dir() else []
+        packages = [package for package in packages if package.name.count(":") == 1]
+        if not packages:
+            return EnergyMeter("this machine has no RAPL counter")
+        meter = RaplMeter(packages)
+        try:
+            meter.joules()
+        except (OSError, ValueError) as error:
+            return EnergyMeter(
+                f"the RAPL counter cannot be read ({type(error).__name__}); most systems allow it to root only"
+            )
+        return meter
+
+    def joules(self) -> list[float] | None:
+        """Return the counters now, or ``None``."""
+        return None
+
+    def between(self, before: list[float], after: list[float]) -> float:
+        """Return the joules from one reading to a later one."""
+        return sum(after) - sum(before)
+
+
+class RaplMeter(EnergyMeter):
+    """Reads the package counters of Intel and AMD processors under ``/sys/class/powercap``, which wrap around.
+
+    Args:
+        packages: folders ``intel-rapl:N``.
+    """
+
+    source = "rapl"
+
+    def __init__(self, packages: list[Path]) -> None:
+        super().__init__()
+        self.packages = packages
+
+    def joules(self) -> list[float]:
+        """Return one value per package."""
+        return [int((package / "energy_uj").read_text(encoding="ascii")) / 1e6 for package in self.packages]
+
+    def between(self, before: list[float], after: list[float]) -> float:
+        """Return the joules of all packages, corrected for one wrap-around of each."""
+        total = 0.0
+        for package, first, last in zip(self.packages, before, after, strict=True):
+            if last < first:
+                last += int((package / "max_energy_range_uj").read_text(encoding="ascii")) / 1e6
+            total += last - first
+        return total
+
+
+class NvmlMeter(EnergyMeter):
+    """Reads the counter of one NVIDIA GPU since its driver was loaded.
+
+    Args:
+        nvml: the initialised module ``pynvml``.
+        index: number of the GPU.
+    """
+
+    source = "nvml"
+
+    def __init__(self, nvml: Any, index: int) -> None:
+        super().__init__()
+        self._nvml = nvml
+        self._handle = nvml.nvmlDeviceGetHandleByIndex(index)
+
+    def joules(self) -> list[float]:
+        """Return one value."""
+        return [self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3]
+
+
+def _find_nvml(index: int) -> EnergyMeter:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        meter = NvmlMeter(pynvml, index)
+        meter.joules()
+    except ImportError:
+        return EnergyMeter("NVML is not installed (pip install nvidia-ml-py)")
+    except Exception as error:  # NVML's errors share no base class with anything else
+        return EnergyMeter(f"NVML does not answer ({type(error).__name__})")
+    return meter

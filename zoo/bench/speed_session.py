@@ -1,34 +1,43 @@
-"""Timing several models beside each other: each in a fresh process, interleaved over the models in rounds.
+"""Time several models beside each other: each in fresh processes, in rounds over all models.
 
-Whatever changes on the machine while it is measured (heat, a neighbour, memory in pieces) meets all models alike: each
-round times every model once, and begins with another one. Figures of one session compare; of two sessions, ratios do.
+Whatever changes on the machine meanwhile (heat, other programs, fragmented memory) affects all models alike: each
+round times every model once and begins with another one. Compare figures of one session, and only ratios across
+sessions.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import signal
-import threading
-import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from zoo.bench.speed import Measurement, SpeedSample, measure, measure_end_to_end
-from zoo.bench.worker import TrialContext, end_process, end_with_parent, trial_context
+import torch
+
+from zoo.bench.results import TrialResult
+from zoo.bench.speed import (
+    EnergyUse,
+    Measurement,
+    MemoryUse,
+    SpeedProtocol,
+    SpeedSample,
+    measure,
+    measure_end_to_end,
+)
 from zoo.datasets.source import DataSource
-from zoo.errors import ZooError
+from zoo.jobs import Job, Outcome, ProgressCallback, RayExecutor, Work, prepare, run_job
+from zoo.registry import catalogue, create_model
+from zoo.training.compute import describe_environment
+from zoo.training.predictor import Predictor
 
-if TYPE_CHECKING:
-    import torch
-
+ROUNDS = 3
+SECONDS = 0.5
+"""Default number of processes per model, and seconds of timing per batch size in each."""
 LIMIT_S = 300.0
-"""Seconds after which a process that measures is stopped."""
-
-Told = Callable[[str, int, int], None]
-"""Called with the model that was timed, how many processes are done, and how many there will be."""
+"""Time limit in seconds for a process that measures."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +46,15 @@ class SpeedSubject:
 
     Attributes:
         model: registered name.
-        options: of the model.
+        options: options of the model.
         classes: channels of the logits.
         shape: channels, height, width of an image.
-        device: resolved.
+        device: resolved device.
         precision: ``fp32`` or ``bf16``.
-        label: for people.
-        data: where patches for the end-to-end timing come from, from the test split; ``None`` for none.
-        optimized: the form that :func:`zoo.deploy.optimize` finds for each batch size, instead of the eager one; it is
-            timed at the batch sizes of the eager one, which has to come before it.
+        label: name for people.
+        data: data set whose test split gives patches for the end-to-end timing; ``None`` for no such timing.
+        optimized: time the form that :func:`zoo.deploy.optimize` finds for each batch size in place of the eager one.
+            It is timed at the batch sizes of the eager subject, which has to come before it.
     """
 
     model: str
@@ -61,125 +70,196 @@ class SpeedSubject:
 
 @dataclass(frozen=True)
 class SpeedReport:
-    """What a session says of one model.
+    """Timings of one model.
 
     Attributes:
-        samples: batch 1 and the fastest batch size, all rounds pooled.
-        searched: every batch size of the first round.
-        end_to_end: at the fastest batch size, reading and the mask in host memory included; ``None`` without data.
-        facts: memory, energy, parameters and GMAC, as plain JSON values.
-        error: why there are no samples; empty when there are.
+        samples: batch 1 and the fastest batch size, all rounds pooled; empty if measuring failed.
+        protocol: how they were measured, with memory, energy, parameters and the reason of a failure.
     """
 
-    samples: list[SpeedSample] = field(default_factory=list)
-    searched: list[SpeedSample] = field(default_factory=list)
-    end_to_end: SpeedSample | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
+    samples: tuple[SpeedSample, ...]
+    protocol: SpeedProtocol
 
     @property
     def best(self) -> SpeedSample | None:
-        """The sample with the most images a second."""
+        """The sample with the most images per second."""
         return max(self.samples, key=lambda sample: sample.images_per_second, default=None)
 
 
 @dataclass(frozen=True)
-class SpeedSession:
-    """Reports of models that were timed beside each other.
+class SpeedSettings:
+    """How models are timed.
 
     Attributes:
-        reports: in the order of the subjects.
-        protocol: how, where and with what they were timed, as plain JSON values.
-        optimized: whether a subject was timed in another form than the eager one.
+        rounds: processes per model.
+        seconds: seconds of timing per batch size in each of them.
+        batches: batch sizes to time; ``None`` for 1 and the fastest, which the first round searches.
+        threads: threads of torch; ``None`` for its own choice.
     """
 
-    reports: list[SpeedReport]
-    protocol: dict[str, Any]
-    optimized: list[bool] = field(default_factory=list)
+    rounds: int = ROUNDS
+    seconds: float = SECONDS
+    batches: tuple[int, ...] | None = None
+    threads: int | None = None
 
-    def record(self, number: int) -> dict[str, Any]:
-        """What a result file keeps of the subject with a number: ``speed`` and ``speed_protocol``."""
-        report = self.reports[number]
-        protocol = {
-            **self.protocol,
-            "form": "optimized" if any(self.optimized[number : number + 1]) else "eager",
-            **report.facts,
-            "searched": [sample.to_dict() for sample in report.searched],
-            "end_to_end": None if report.end_to_end is None else report.end_to_end.to_dict(),
-            "error": report.error,
-        }
-        return {"speed": [sample.to_dict() for sample in report.samples], "speed_protocol": protocol}
+
+TimeModels = Callable[[Sequence[SpeedSubject]], list[SpeedReport]]
 
 
 def time_models(
     subjects: Sequence[SpeedSubject],
-    *,
-    rounds: int = 3,
-    seconds: float = 0.5,
-    batches: Sequence[int] | None = None,
-    threads: int | None = None,
-    told: Told | None = None,
-) -> SpeedSession:
-    """Time models beside each other.
+    settings: SpeedSettings | None = None,
+    progress: ProgressCallback | None = None,
+) -> list[SpeedReport]:
+    """Time models beside each other on this machine.
 
     Args:
         subjects: the models, all on one device.
-        rounds: processes a model.
-        seconds: to time each batch size in each of them.
-        batches: sizes to time; ``None`` for 1 and the fastest, which the first round searches.
-        threads: of torch; ``None`` for its own choice.
-        told: of progress.
+        settings: how to time them.
+        progress: called with the number of processes that are done and of all.
 
     Returns:
-        A report a subject; one whose process failed in every round says why.
+        One report per subject; the report of a model whose process failed in every round gives the reason.
     """
-    context = trial_context()
-    total = rounds * len(subjects)
+    prepare("zoo.bench.trial")
+    settings = settings or SpeedSettings()
+    total = settings.rounds * len(subjects)
     parts: list[list[Measurement]] = [[] for _ in subjects]
     errors = ["" for _ in subjects]
     environment: dict[str, Any] = {}
-    for turn in range(rounds):
+    loads: list[float] = []
+    for turn in range(settings.rounds):
         order = [(turn + place) % len(subjects) for place in range(len(subjects))]
         for place, number in enumerate(order):
             subject = subjects[number]
-            if told is not None:
-                told(subject.label or subject.model, turn * len(subjects) + place, total)
-            model = next(place for place, other in enumerate(subjects) if _same_model(other, subject))
-            sizes = list(batches) if batches is not None else _sizes(parts[model])
-            if subject.optimized and sizes is None:
-                sizes = [1]
+            if progress is not None:
+                progress(turn * len(subjects) + place, total)
+            eager = next(place for place, other in enumerate(subjects) if _same_model(other, subject))
+            batches = list(settings.batches) if settings.batches is not None else _batches(parts[eager])
+            if subject.optimized and batches is None:
+                batches = [1]
             if turn and not parts[number]:
                 continue
-            found, error = _in_process(context, _Order(subject, sizes, seconds, threads, turn == 0), environment)
-            if found is not None and found.passes:
-                parts[number].append(found)
-            errors[number] = errors[number] or error
-    if told is not None:
-        told("", total, total)
-    protocol = {
-        "session": uuid.uuid4().hex[:12],
-        "rounds": rounds,
-        "models": len(subjects),
-        "seconds_a_batch_size": seconds,
-        "dtype": {"fp32": "float32", "bf16": "bfloat16 (autocast)"}[subjects[0].precision],
-        "layout": "channels first",
+            loads += _load_average()
+            order_one = _Order(subject, batches, settings.seconds, turn == 0)
+            outcome = _measure_in_process(order_one, settings.threads)
+            if outcome.value is not None:
+                environment.update(outcome.value.environment)
+                if outcome.value.passes:
+                    parts[number].append(outcome.value)
+            errors[number] = errors[number] or outcome.error
+    if progress is not None:
+        progress(total, total)
+    protocol = SpeedProtocol(
+        session=uuid.uuid4().hex[:12],
+        rounds=settings.rounds,
+        models=len(subjects),
+        seconds_a_batch_size=settings.seconds,
+        dtype={"fp32": "float32", "bf16": "bfloat16 (autocast)"}[subjects[0].precision],
+        layout="channels first",
+        cores=os.cpu_count(),
+        load_average=max(loads, default=None),
         **environment,
-    }
-    reports = [_report(part, error) for part, error in zip(parts, errors, strict=True)]
-    return SpeedSession(reports, protocol, [subject.optimized for subject in subjects])
+    )
+    return [
+        _report(part, replace(protocol, form="optimized" if subject.optimized else "eager", error=error))
+        for subject, part, error in zip(subjects, parts, errors, strict=True)
+    ]
+
+
+def time_models_on_cluster(address: str, subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:
+    """Time models beside each other on one node of a Ray cluster, which does nothing else meanwhile.
+
+    Raises:
+        ZooError: if the cluster cannot be used.
+    """
+    gpus = 1 if subjects[0].device.startswith("cuda") else 0
+    job: Job[list[SpeedReport]] = Job("zoo.bench.speed_session:_time_on_node", list(subjects), "speed", gpus=gpus)
+    with RayExecutor[list[SpeedReport]](address) as executor:
+        executor.submit(job)
+        while not (ended := executor.poll()):
+            pass
+    return ended[0][1].unwrap()
+
+
+def _time_on_node(subjects: list[SpeedSubject], work: Work) -> list[SpeedReport]:
+    return time_models(subjects, SpeedSettings(threads=torch.get_num_threads()))
+
+
+def time_results(results: Sequence[TrialResult], folder: Path, time_all: TimeModels) -> list[TrialResult]:
+    """Time the models of results beside each other and keep the figures in their result files.
+
+    Models that were all timed in one session are not timed again. Trials of one model, whatever their seeds and
+    whether adapted or not, are timed once.
+
+    Args:
+        results: results of trials on one device, of one or several settings.
+        folder: folder of the results.
+        time_all: times subjects, such as :func:`time_models`.
+
+    Returns:
+        The results, with ``speed`` and ``speed_protocol`` where a trial is ``ok``.
+    """
+    good = [result for result in results if result.ok]
+    sessions = {session_of(result) for result in good}
+    if not good or (len(sessions) == 1 and None not in sessions):
+        return list(results)
+    subjects: dict[str, SpeedSubject] = {}
+    for result in good:
+        subjects.setdefault(_identity(result), _subject(result))
+    reports = dict(zip(subjects, time_all(list(subjects.values())), strict=True))
+    timed = []
+    for result in results:
+        if result.ok:
+            report = reports[_identity(result)]
+            result = result.with_measurements(speed=report.samples, speed_protocol=report.protocol)
+            result.save(folder)
+        timed.append(result)
+    return timed
+
+
+def session_of(result: TrialResult | None) -> str | None:
+    """Return the identifier of the session that timed a result; ``None`` if it was not timed."""
+    return None if result is None or result.speed_protocol is None else result.speed_protocol.session
+
+
+def _subject(result: TrialResult) -> SpeedSubject:
+    config = result.config.plain
+    return SpeedSubject(
+        config.model,
+        config.options,
+        len(result.data.class_names),
+        result.data.patch,
+        config.device,
+        label=config.label,
+        data=config.data,
+    )
+
+
+def _identity(result: TrialResult) -> str:
+    config, data = result.config, result.data
+    return json.dumps([config.model, config.options, len(data.class_names), list(data.patch)], sort_keys=True)
+
+
+def _load_average() -> list[float]:
+    try:
+        return [os.getloadavg()[0]]
+    except (AttributeError, OSError):
+        return []
 
 
 def _same_model(one: SpeedSubject, other: SpeedSubject) -> bool:
     return (one.model, one.options) == (other.model, other.options)
 
 
-def _sizes(parts: Sequence[Measurement]) -> list[int] | None:
+def _batches(parts: Sequence[Measurement]) -> list[int] | None:
     return sorted({1, parts[0].best_batch}) if parts else None
 
 
-def _report(parts: Sequence[Measurement], error: str) -> SpeedReport:
+def _report(parts: Sequence[Measurement], protocol: SpeedProtocol) -> SpeedReport:
+    """Pool the rounds of one model."""
     if not parts:
-        return SpeedReport(error=error or "nothing was measured")
+        return SpeedReport((), replace(protocol, error=protocol.error or "nothing was measured"))
     first = parts[0]
     best = first.best_batch
     wanted = sorted({1, best}) if 1 in first.passes else sorted(first.passes)
@@ -187,113 +267,66 @@ def _report(parts: Sequence[Measurement], error: str) -> SpeedReport:
     def pooled(batch: int) -> list[float]:
         return [seconds for part in parts for seconds in part.passes.get(batch, ())]
 
-    end_to_end = [(batch, seconds) for part in parts for batch, seconds in part.end_to_end.items()]
+    end_to_end = [seconds for part in parts for seconds in part.end_to_end.get(best, ())]
     joules = [part.joules[best] for part in parts if best in part.joules]
-    facts = {
-        "best_batch": best,
-        "search_ended": first.stopped,
-        "memory": {
-            "kind": first.memory_kind,
-            "peak_bytes": {str(batch): max(part.memory.get(batch, 0) for part in parts) for batch in wanted},
-        },
-        "energy": {
-            "source": first.energy_source or None,
-            "why_not": first.why_no_energy,
-            "joules_per_image": sum(joules) / len(joules) if joules else None,
-        },
-        "parameters": first.parameters,
-        "gmac": first.gmac,
-    }
     return SpeedReport(
-        samples=[SpeedSample.of(batch, pooled(batch)) for batch in wanted],
-        searched=[SpeedSample.of(batch, times) for batch, times in sorted(first.passes.items())],
-        end_to_end=SpeedSample.of(best, [s for batch, times in end_to_end if batch == best for s in times])
-        if any(batch == best for batch, _ in end_to_end)
-        else None,
-        facts=facts,
-        error=error,
+        tuple(SpeedSample.of(batch, pooled(batch)) for batch in wanted),
+        replace(
+            protocol,
+            best_batch=best,
+            search_ended=first.stopped,
+            memory=MemoryUse(
+                first.memory_kind, {batch: max(part.memory.get(batch, 0) for part in parts) for batch in wanted}
+            ),
+            energy=EnergyUse(
+                first.energy_source or None, first.why_no_energy, sum(joules) / len(joules) if joules else None
+            ),
+            parameters=first.parameters,
+            gmac=first.gmac,
+            searched=tuple(SpeedSample.of(batch, times) for batch, times in sorted(first.passes.items())),
+            end_to_end=SpeedSample.of(best, end_to_end) if end_to_end else None,
+        ),
     )
 
 
 @dataclass(frozen=True)
 class _Order:
+    """What one process measures."""
+
     subject: SpeedSubject
     batches: list[int] | None
     seconds: float
-    threads: int | None
     end_to_end: bool
 
 
-def _in_process(context: TrialContext, order: _Order, environment: dict[str, Any]) -> tuple[Measurement | None, str]:
-    """One process: what it measured before it ended, and why it ended early."""
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, order), daemon=True)
-    process.start()
-    sender.close()
-    found: Measurement | None = None
-    deadline = time.monotonic() + LIMIT_S
-    try:
-        while True:
-            if not receiver.poll(max(0.0, deadline - time.monotonic())):
-                return found, f"stopped after {LIMIT_S:g} s"
-            try:
-                message = receiver.recv()
-            except EOFError:
-                process.join()
-                return found, f"the process ended with exit code {process.exitcode}"
-            if isinstance(message, Measurement):
-                found = message
-            elif isinstance(message, dict):
-                environment.update(message)
-            else:
-                return found, str(message)
-    finally:
-        receiver.close()
-        end_process(process)
+def _measure_in_process(order: _Order, threads: int | None) -> Outcome[Measurement]:
+    return run_job(Job("zoo.bench.speed_session:_measure_subject", order, "speed", time_limit=LIMIT_S, threads=threads))
 
 
-def _child(sender: Connection, order: _Order) -> None:
-    import torch
-
-    # The parent decides what Ctrl-C means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
-    if order.threads is not None:
-        torch.set_num_threads(order.threads)
-    try:
-        _measure_all(sender, order)
-        sender.send("")
-    except (torch.OutOfMemoryError, MemoryError):
-        sender.send("out of memory")
-    except ZooError as error:
-        sender.send(str(error))
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        sender.send(f"{type(error).__name__}: {lines[0]}")
-    sender.close()
-
-
-def _measure_all(sender: Connection, order: _Order) -> None:
-    import torch
-
-    from zoo.registry import create_model
-    from zoo.training.compute import describe_environment
-    from zoo.training.predictor import Predictor
-
+def _measure_subject(order: _Order, work: Work) -> Measurement:
+    """Measure a model; runs in a process of its own."""
     subject = order.subject
     device = torch.device(subject.device)
     described = describe_environment(device)
-    kept = ("device", "device_name", "threads", "platform")
-    sender.send({**{name: getattr(described, name) for name in kept}, "torch": str(torch.__version__)})
+    environment = {
+        "device": described.device,
+        "device_name": described.device_name,
+        "threads": described.threads,
+        "platform": described.platform,
+        "torch": str(torch.__version__),
+    }
+    work.keep(Measurement(environment=environment))
+    # Imports of the model must not count as its memory.
+    catalogue().models.get(subject.model).resolve()
     torch.manual_seed(0)
     made: list[torch.nn.Module] = []
 
     def make() -> torch.nn.Module:
         made.append(create_model(subject.model, subject.shape[0], subject.classes, **subject.options))
         return made[0]
+
+    def keep(found: Measurement) -> None:
+        work.keep(replace(found, environment=environment))
 
     found = measure(
         make,
@@ -303,8 +336,9 @@ def _measure_all(sender: Connection, order: _Order) -> None:
         batches=order.batches,
         seconds=order.seconds,
         form=_optimize(subject.precision) if subject.optimized else None,
-        told=sender.send,
+        on_batch=keep,
     )
+    found.environment = environment
     # One round reads the data: opening a data set may take longer than timing a model.
     if subject.data is not None and order.end_to_end and found.passes and not subject.optimized:
         dataset = subject.data.open("test")
@@ -321,14 +355,14 @@ def _measure_all(sender: Connection, order: _Order) -> None:
 
         best = found.best_batch
         found.end_to_end[best] = measure_end_to_end(run, read, len(dataset), best, seconds=order.seconds)
-    sender.send(found)
+    return found
 
 
 def _optimize(precision: str) -> Callable[[torch.nn.Module, torch.Tensor], torch.nn.Module]:
     from zoo.deploy import optimize
 
     def form(model: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
-        # Fresh weights have no masks to guard: the gate of bf16 is for trained ones.
+        # Untrained weights give no masks that the gate of bf16 could compare.
         return optimize(model, images, "bf16" if precision == "bf16" else "fp32", gate=False)
 
     return form

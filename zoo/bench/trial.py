@@ -1,79 +1,131 @@
-"""One trial from open data to result: train, choose the threshold, count the test split, keep the bundle."""
+"""Run one trial, from opening the data to its result.
+
+A trial trains a model, chooses the threshold on the validation split, counts the test split and keeps the bundle. An
+adapted trial trains nothing: it adapts the bundle of another trial to the images of the test split.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Subset
 
-from zoo.bench.adapted_trial import run_adapted
 from zoo.bench.config import TrialConfig
-from zoo.bench.measured import count_parameters, describe_test, finite
-from zoo.bench.results import TrialResult
-from zoo.bench.speed import count_gmac
-from zoo.bench.trial_data import make_data_module, open_splits_of
-from zoo.bench.worker import Progress, TrialJob
-from zoo.datasets.base import PatchDataset
+from zoo.bench.results import (
+    DataSummary,
+    SplitSizes,
+    TestFigures,
+    TrainingRecord,
+    TrialMeasurements,
+    TrialResult,
+    ValidationFigures,
+)
+from zoo.bench.runner import TrialTask
+from zoo.bench.samples import Pictures, Samples, choose_patches
+from zoo.bench.speed import count_gmac, count_parameters
+from zoo.datasets.augmentation import TrainingAugmentation
+from zoo.datasets.base import SPLITS, PatchDataset
 from zoo.datasets.datamodule import PatchDataModule
+from zoo.deploy import raise_allocator_thresholds
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import summarise
+from zoo.files import file_name
+from zoo.jobs import StageCallback, Work
 from zoo.registry import Flag, catalogue, create_model
 from zoo.schema import to_plain
-from zoo.training.bundle import Bundle, TrainingData
+from zoo.training.adaptation import adapt
+from zoo.training.bundle import AdaptationTarget, Bundle, TrainingData
 from zoo.training.compute import Environment, describe_environment
-from zoo.training.evaluate import evaluate
+from zoo.training.evaluate import Evaluation, evaluate
 from zoo.training.fit import Fitted, fit, seed_everything
 
 
-def run_trial(job: TrialJob, report: Progress, *, accumulate: int = 1) -> TrialResult:
+def run_in_process(task: TrialTask, work: Work) -> TrialResult:
+    """Run a trial in a process of its own; see :func:`run_trial`."""
+    # The process ends with the trial, so that its allocator may be tuned for it.
+    raise_allocator_thresholds()
+    return run_trial(task, work)
+
+
+def run_trial(task: TrialTask, work: Work) -> TrialResult:
     """Run one trial and keep its bundle; the caller keeps the result.
 
     Args:
-        job: the trial and its folders.
-        report: told of progress.
-        accumulate: parts that a training batch is cut into.
+        task: the trial.
+        work: reports progress in the stages ``data``, ``train``, ``adapt``, ``val`` and ``test``, and has the folders
+            ``bundle`` for the bundle, ``state`` for the private resume state (optional), and for an adapted trial
+            ``source`` with the bundle to start from.
 
     Returns:
-        A result whose status is ``ok``, ``failed``, ``out-of-memory`` or ``skipped``.
+        A result with status ``ok``, or ``skipped`` where the model needs data that there are not.
 
     Raises:
-        KeyboardInterrupt: whatever else goes wrong becomes a failed result.
+        Exception: whatever goes wrong in data, model or training.
     """
-    config = job.config
+    config = task.config
     started = datetime.now(UTC)
-    try:
-        spec = catalogue().models.get(config.model)
-        if Flag.NEEDS_RAIN in spec.flags:
-            return TrialResult(config, "skipped", "needs rainfall series, and the data have none", {})
-        measured = run_adapted(job, report) if config.adapted else _trained(job, report, accumulate)
-    except torch.OutOfMemoryError as error:
-        return TrialResult(config, "out-of-memory", _one_line(error), {})
-    except MemoryError:
-        return TrialResult(config, "out-of-memory", "out of memory", {})
-    except ZooError as error:
-        return TrialResult(config, "failed", str(error), {})
-    except Exception as error:
-        if "can't allocate memory" in str(error):
-            return TrialResult(config, "out-of-memory", _one_line(error), {})
-        import traceback
-
-        return TrialResult(
-            config, "failed", f"{type(error).__name__}: {_one_line(error)}", {"traceback": traceback.format_exc()}
-        )
-    measured["started"] = started.isoformat(timespec="seconds")
-    return TrialResult(config, "ok", "", measured)
+    if Flag.NEEDS_RAIN in catalogue().models.get(config.model).flags:
+        return TrialResult(config, "skipped", "needs rainfall series, and the data have none")
+    measurements, pictures = _adapted(task, work) if config.adapted else _trained(task, work)
+    measurements = replace(measurements, started=started.isoformat(timespec="seconds"))
+    return TrialResult(config, "ok", "", measurements, task.attempts, pictures)
 
 
-def _trained(job: TrialJob, report: Progress, accumulate: int) -> dict[str, Any]:
-    config = job.config
+def open_splits_of(config: TrialConfig) -> dict[str, PatchDataset]:
+    """Open the splits of a trial.
+
+    Raises:
+        ZooError: if the data are missing, or changed since the benchmark began.
+    """
+    splits = {split: config.data.open(split) for split in SPLITS}
+    for split, dataset in splits.items():
+        if dataset.fingerprint() != config.fingerprints[split]:
+            raise ZooError(f"the {split} split changed while the benchmark ran", where=config.data.label)
+    return splits
+
+
+def make_data_module(
+    splits: dict[str, PatchDataset], config: TrialConfig, accumulate: int = 1, steps: int | None = None
+) -> PatchDataModule:
+    """Return the data module of a trial, which gives every model of a benchmark the same batches.
+
+    Args:
+        splits: the splits by name.
+        config: the trial.
+        accumulate: number of parts that a training batch is cut into.
+        steps: number of optimiser steps; ``None`` for the recipe's.
+    """
+    recipe = config.recipe
+    height, width = splits["train"][0]["mask"].shape
+    crop = None if recipe.crop is None else min(recipe.crop, height, width)
+    return PatchDataModule(
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        batch_size=recipe.batch_size,
+        steps=steps or recipe.total_steps(len(splits["train"])),
+        augmentation=TrainingAugmentation(crop, symmetries=recipe.augment, seed=config.seed),
+        seed=config.seed,
+        device=config.device,
+        accumulate=accumulate,
+    )
+
+
+def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
+    config, report = task.config, work.report
     begun = time.perf_counter()
     device = torch.device(config.device)
     report("data", 0, 1)
     splits = open_splits_of(config)
-    data = make_data_module(splits, config, accumulate)
+    data = make_data_module(splits, config, task.accumulate)
     seed_everything(config.seed)
     train = splits["train"]
     model = create_model(config.model, len(train.bands), len(train.class_names), **config.options).to(device)
@@ -87,59 +139,54 @@ def _trained(job: TrialJob, report: Progress, accumulate: int) -> dict[str, Any]
         seed=config.seed,
         device=device,
         on_step=lambda step, total, _loss: report("train", step, total),
-        checkpoints=job.state,
-        resume=job.resume,
+        checkpoints=work.folders.get("state"),
+        resume=task.resume,
     )
     trained = time.perf_counter()
-
-    report("val", 0, len(splits["val"]))
-    chosen = evaluate(
-        fitted.predictor,
-        fitted.compute_format,
-        data.val_dataloader(),
-        None,
-        lambda n: report("val", n, len(splits["val"])),
-    )
-    report("test", 0, len(splits["test"]))
-    test = evaluate(
-        fitted.predictor,
-        fitted.compute_format,
-        data.test_dataloader(),
-        chosen.threshold,
-        lambda n: report("test", n, len(splits["test"])),
-    )
+    chosen = _evaluate(fitted, data.val_dataloader(), None, "val", len(splits["val"]), report)
+    test = _evaluate(fitted, data.test_dataloader(), chosen.threshold, "test", len(splits["test"]), report)
     evaluated = time.perf_counter()
 
-    shape = tuple(splits["test"][0]["image"].shape)
     environment = describe_environment(device)
-    metrics = summarise(test.counts, train.pixel_size)
-    digest = _keep_bundle(config, splits, data, fitted, chosen.threshold, metrics, environment, job.bundle)
-    return {
-        **describe_test(config, splits, test, chosen.threshold),
-        "val": {
-            "loss": finite(chosen.loss),
-            "histogram": chosen.histogram.to_dict(),
-            "odds": chosen.logit_histogram.to_dict(),
-        },
-        "training": {
-            "steps": fitted.steps,
-            "seconds": fitted.seconds,
-            "resumed_from": fitted.resumed_from,
-            "batch": config.recipe.batch_size,
-            "micro_batch": config.recipe.batch_size // accumulate,
-            "format": fitted.compute_format.to_dict(),
-            "curve": [list(point) for point in fitted.curve],
-        },
-        "parameters": count_parameters(fitted.predictor.model),
-        "gmac": count_gmac(fitted.predictor.model, shape, device),
-        "seconds": {
-            "data": opened - begun,
-            "train": trained - opened,
-            "evaluate": evaluated - trained,
-        },
-        "environment": to_plain(environment),
-        "weights_sha256": digest,
-    }
+    digest = _keep_bundle(config, splits, data, fitted, test, environment, work.folders["bundle"])
+    samples, pictures = _samples(test, splits["test"])
+    recipe = config.recipe
+    measurements = TrialMeasurements(
+        data=_summarise_data(config, splits),
+        threshold=chosen.threshold,
+        test=_test_figures(splits["test"], test),
+        samples=samples,
+        val=ValidationFigures(_finite(chosen.loss), chosen.histogram, chosen.logit_histogram),
+        training=TrainingRecord(
+            steps=fitted.steps,
+            seconds=fitted.seconds,
+            resumed_from=fitted.resumed_from,
+            batch=recipe.batch_size,
+            micro_batch=recipe.batch_size // task.accumulate,
+            format=fitted.compute_format,
+            curve=tuple((step, loss) for step, loss in fitted.curve),
+        ),
+        parameters=count_parameters(fitted.predictor.model),
+        gmac=count_gmac(fitted.predictor.model, _patch_shape(splits["test"]), device),
+        seconds={"data": opened - begun, "train": trained - opened, "evaluate": evaluated - trained},
+        environment=environment,
+        weights_sha256=digest,
+    )
+    return measurements, pictures
+
+
+def _evaluate(
+    fitted: Fitted,
+    batches: Iterable[dict[str, Any]],
+    threshold: float | None,
+    stage: str,
+    total: int,
+    report: StageCallback,
+) -> Evaluation:
+    report(stage, 0, total)
+    return evaluate(
+        fitted.predictor, fitted.compute_format, batches, threshold, lambda done: report(stage, done, total)
+    )
 
 
 def _keep_bundle(
@@ -147,11 +194,11 @@ def _keep_bundle(
     splits: dict[str, PatchDataset],
     data: PatchDataModule,
     fitted: Fitted,
-    threshold: float,
-    metrics: dict[str, float | None],
+    test: Evaluation,
     environment: Environment,
     folder: Path,
 ) -> str:
+    """Write the bundle and return the digest of its weights."""
     train = splits["train"]
     model = fitted.predictor.model
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
@@ -163,8 +210,8 @@ def _keep_bundle(
         statistics=data.statistics,
         compute_format=fitted.compute_format,
         class_names=train.class_names,
-        threshold=threshold,
-        metrics=metrics,
+        threshold=test.threshold,
+        metrics=summarise(test.counts, train.pixel_size),
         data=TrainingData(config.data.name, config.data.options, config.fingerprints),
         recipe=config.recipe,
         seed=config.seed,
@@ -175,6 +222,163 @@ def _keep_bundle(
     return bundle.save(folder)
 
 
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+# Adapted trials
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Test patches that are adapted to together: a group; or all of them, without a name and a folder."""
+
+    name: str | None
+    places: list[int]
+    patches: Subset[Any]
+    folder: str
+
+
+def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
+    """Adapt to each region, measure there and keep the bundles."""
+    config, begun = task.config, time.perf_counter()
+    device = torch.device(config.device)
+    work.report("data", 0, 1)
+    splits = open_splits_of(config)
+    test = splits["test"]
+    source = Bundle.load(work.folders["source"])
+    opened = time.perf_counter()
+
+    regions = _regions(config, test)
+    bundles: list[Bundle] = []
+    parts: list[Evaluation] = []
+    gmac = adapting = 0.0
+    for number, region in enumerate(regions):
+        start = time.perf_counter()
+        report = partial(_report_adapting, work.report, number, len(regions))
+        bundle = _adapt(source, region, config, device, report)
+        adapting += time.perf_counter() - start
+        predictor = bundle.predictor().to(device).to(memory_format=bundle.compute_format.memory_format)
+        on_batch = partial(_report_tested, work.report, sum(map(len, parts)), len(test))
+        parts.append(
+            evaluate(predictor, bundle.compute_format, _batches(region, config), bundle.threshold, on_batch=on_batch)
+        )
+        # Regions may be seen at different magnifications; this is the mean cost of a patch.
+        gmac += count_gmac(predictor.model, _patch_shape(test), device) * len(region.places) / len(test)
+        bundles.append(bundle)
+    whole = Evaluation.concatenate(parts, [region.places for region in regions])
+    evaluated = time.perf_counter()
+
+    digests = [
+        replace(bundle, metrics=summarise(part.counts, test.pixel_size)).save(work.folders["bundle"] / region.folder)
+        for bundle, part, region in zip(bundles, parts, regions, strict=True)
+    ]
+    records = {region.name: to_plain(bundle.adaptation) for region, bundle in zip(regions, bundles, strict=True)}
+    samples, pictures = _samples(whole, test)
+    measurements = TrialMeasurements(
+        data=_summarise_data(config, splits),
+        # The threshold is the trained model's; nothing is validated again.
+        threshold=source.threshold,
+        test=_test_figures(test, whole),
+        samples=samples,
+        adaptation=records.get(None, {"groups": records}),
+        parameters=count_parameters(source.predictor().model),
+        gmac=gmac,
+        seconds={"data": opened - begun, "adapt": adapting, "evaluate": evaluated - opened - adapting},
+        environment=describe_environment(device),
+        weights_sha256=digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
+    )
+    return measurements, pictures
+
+
+def _regions(config: TrialConfig, test: PatchDataset) -> list[_Region]:
+    if config.adapting.by == "split":
+        everything = list(range(len(test)))
+        return [_Region(None, everything, Subset(test, everything), "")]
+    groups = [patch.group for patch in test.patches]
+    found = []
+    for number, name in enumerate(sorted(set(groups))):
+        places = [place for place, group in enumerate(groups) if group == name]
+        # The number separates names that are equal once characters that file systems forbid are replaced.
+        found.append(_Region(name, places, Subset(test, places), f"{number}-{file_name(name)}"))
+    return found
+
+
+def _adapt(
+    source: Bundle, region: _Region, config: TrialConfig, device: torch.device, progress: Callable[[int, int], None]
+) -> Bundle:
+    target = AdaptationTarget(
+        config.data.name,
+        config.data.options,
+        "test",
+        group=region.name,
+        fingerprint=config.fingerprints["test"],
+    )
+    try:
+        return adapt(
+            source,
+            (batch["image"] for batch in _batches(region, config)),
+            scales=config.adapting.scales,
+            device=device,
+            seed=config.seed,
+            target=target,
+            progress=progress,
+        )
+    except ZooError as error:
+        if region.name is None:
+            raise
+        place = f"group {region.name!r}" if error.where is None else f"group {region.name!r}: {error.where}"
+        raise ZooError(error.problem, where=place, hint=error.hint) from error
+
+
+def _batches(region: _Region, config: TrialConfig) -> DataLoader[Any]:
+    return DataLoader(region.patches, batch_size=config.recipe.batch_size)
+
+
+def _report_adapting(report: StageCallback, number: int, regions: int, done: int, total: int) -> None:
+    report("adapt", number * total + done, regions * total)
+
+
+def _report_tested(report: StageCallback, before: int, total: int, done: int) -> None:
+    report("test", before + done, total)
+
+
+# Sections of the result that trained and adapted trials share
+
+
+def _summarise_data(config: TrialConfig, splits: dict[str, PatchDataset]) -> DataSummary:
+    train = splits["train"]
+    return DataSummary(
+        name=config.data.label,
+        bands=tuple(train.bands),
+        class_names=tuple(train.class_names),
+        pixel_size=train.pixel_size,
+        patch=_patch_shape(splits["test"]),
+        patches=SplitSizes(len(train), len(splits["val"]), len(splits["test"])),
+        split_notes=tuple(train.split_notes),
+    )
+
+
+def _test_figures(dataset: PatchDataset, test: Evaluation) -> TestFigures:
+    return TestFigures(
+        names=tuple(patch.name for patch in dataset.patches),
+        groups=tuple(patch.group for patch in dataset.patches),
+        counts=test.counts,
+        objects=test.objects,
+        boundaries=test.boundaries,
+        histogram=test.histogram,
+        odds=test.logit_histogram,
+        loss=_finite(test.loss),
+    )
+
+
+def _samples(test: Evaluation, dataset: PatchDataset) -> tuple[Samples, Pictures]:
+    """Return the predictions on the patches that the report shows, and these patches."""
+    chosen = choose_patches(test.counts.tp + test.counts.fn)
+    return Samples.take(chosen, test.masks), Pictures.take(chosen, dataset)
+
+
+def _patch_shape(dataset: PatchDataset) -> tuple[int, int, int]:
+    channels, height, width = dataset[0]["image"].shape
+    return int(channels), int(height), int(width)
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, or ``None`` for NaN and infinities."""
+    return value if value == value and abs(value) != float("inf") else None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from zoo.bench.benchmark import Benchmark
     from zoo.bench.config import TrialConfig
+    from zoo.bench.plan import Plan
     from zoo.bench.results import TrialResult
-    from zoo.cli.bench_plan import Planned
 
 DATA_OPTIONS = ("group_column", "group_pattern", "train_groups", "val_groups", "test_groups", "split_by")
 
@@ -82,7 +82,7 @@ def bench(
     why; Ctrl-C keeps what is finished, and the same command goes on, also in the middle of a training. Exit code 0:
     all trials have figures; 1: some do not; 2: bad input.
     """
-    from zoo.bench.folder import check_folder, claimed
+    from zoo.bench.results import check_folder, claimed
     from zoo.files import check_writable_folder
 
     context = click.get_current_context()
@@ -95,18 +95,18 @@ def bench(
     if json_file is not None:
         check_writable_folder(json_file.parent)
 
-    from zoo.bench.worker import trial_context
+    from zoo.jobs import prepare
 
-    trial_context()
+    prepare("zoo.bench.trial")
 
-    from zoo.cli.bench_plan import open_settings, print_plan
+    from zoo.cli.bench_plan import open_plan, print_plan
 
     with ExitStack() as stack:
         if address is not None:
             from zoo.jobs import connected
 
             stack.enter_context(connected(address))
-        planned = open_settings(benchmark, device, address)
+        planned = open_plan(benchmark, device, address)
         if dry_run:
             context.exit(print_plan(planned, folder, jobs, on_cluster=address is not None, json_file=json_file))
         trials = planned.trials
@@ -128,8 +128,7 @@ def _benchmark(config_file: Path | None, overriding: set[str], given: dict[str, 
     """The file with what flags override, or what flags alone say."""
     from dataclasses import replace
 
-    from zoo.bench.benchmark import Benchmark, Entry
-    from zoo.bench.benchmark_file import load_benchmark
+    from zoo.bench.benchmark import Benchmark, ModelEntry, load_benchmark
     from zoo.bench.config import select_models
     from zoo.datasets.source import DataSource
     from zoo.errors import ConfigError
@@ -140,7 +139,7 @@ def _benchmark(config_file: Path | None, overriding: set[str], given: dict[str, 
         raise ConfigError("--steps and --epochs exclude each other")
     data_given = collect(given["data_options"], **{name: given[name] for name in DATA_OPTIONS})
     if config_file is None:
-        entries = tuple(Entry(name) for name in select_models(given["models"]))
+        entries = tuple(ModelEntry(name) for name in select_models(given["models"]))
         data = DataSource.parse(given["data"], data_given)
         plain = Benchmark("", "", entries, data, given["recipe"], {}, tuple(range(given["seeds"])))
         return replace(plain, speed=given["speed"]).with_recipe(None, recipe_changes)
@@ -162,17 +161,16 @@ def _benchmark(config_file: Path | None, overriding: set[str], given: dict[str, 
     return benchmark.with_recipe(given["recipe"] if "recipe" in overriding else None, recipe_changes)
 
 
-def _run(planned: Planned, folder: Path, jobs: int, address: str | None) -> list[TrialResult]:
-    from zoo.bench.executors import Executor, LocalExecutor, Told
-    from zoo.bench.runner import Runner
+def _run(planned: Plan, folder: Path, jobs: int, address: str | None) -> list[TrialResult]:
+    from zoo.bench.results import TrialResult
+    from zoo.bench.runner import Runner, gpus_here, threads_here
     from zoo.cli.bench_view import BenchView
+    from zoo.jobs import Executor, JobProgress, LocalExecutor, RayExecutor
 
-    def executor(told: Told) -> Executor:
-        if address is None:
-            return LocalExecutor(jobs, told)
-        from zoo.bench.ray_executor import RayExecutor
-
-        return RayExecutor(address, jobs, told)
+    def executor(progress: JobProgress) -> Executor[TrialResult]:
+        if address is not None:
+            return RayExecutor[TrialResult](address, jobs, progress)
+        return LocalExecutor[TrialResult](jobs, progress, threads=threads_here(), gpus=gpus_here())
 
     trials = planned.trials
     view = BenchView(trials, err())
@@ -185,20 +183,23 @@ def _run(planned: Planned, folder: Path, jobs: int, address: str | None) -> list
 
 
 def _time(results: Sequence[TrialResult], folder: Path, address: str | None) -> list[TrialResult]:
-    from zoo.bench.speed_session import SpeedSession, SpeedSubject, time_models
-    from zoo.bench.timing import time_results
+    from zoo.bench.speed_session import (
+        SpeedReport,
+        SpeedSubject,
+        time_models,
+        time_models_on_cluster,
+        time_results,
+    )
     from zoo.cli.progress import progress
 
-    def measure(subjects: Sequence[SpeedSubject]) -> SpeedSession:
+    def measure(subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:
         note(
             f"timing {len(subjects)} model{'s' if len(subjects) > 1 else ''} beside each other, each in fresh processes"
         )
         if address is not None:
-            from zoo.bench.ray_executor import time_on_cluster
-
-            return time_on_cluster(address, subjects)
+            return time_models_on_cluster(address, subjects)
         with progress("timing") as bar:
-            return time_models(subjects, told=lambda _label, done, total: bar(done, total))
+            return time_models(subjects, progress=bar)
 
     try:
         timed = time_results(results, folder, measure)
@@ -206,9 +207,9 @@ def _time(results: Sequence[TrialResult], folder: Path, address: str | None) -> 
         warn("stopped; all trials are finished, and the same command goes on with their speed")
         raise
     for text in dict.fromkeys(
-        f"{result.config.plain.label}: speed not measured: {protocol['error']}"
+        f"{result.config.plain.label}: speed not measured: {protocol.error}"
         for result in timed
-        if (protocol := result.measured.get("speed_protocol", {})).get("error") and not result.measured["speed"]
+        if (protocol := result.speed_protocol) is not None and protocol.error and not result.speed
     ):
         warn(text)
     return timed
@@ -218,7 +219,7 @@ def _report(
     results: Sequence[TrialResult], trials: Sequence[TrialConfig], folder: Path, json_file: Path | None
 ) -> None:
     from zoo.bench.leaderboard import make_leaderboards
-    from zoo.bench.results import FOLDER
+    from zoo.bench.results import trial_files
     from zoo.bench.tables import as_json
     from zoo.cli.tables import print_leaderboard
     from zoo.files import write_text_atomic
@@ -226,7 +227,7 @@ def _report(
     boards = make_leaderboards(results)
     for board in boards:
         print_leaderboard(board, out())
-    others = len({path.stem for path in (folder / FOLDER).glob("*.json")} - {config.file_stem for config in trials})
+    others = len({path.stem for path in trial_files(folder)} - {config.file_stem for config in trials})
     if others and trials[0].benchmark:
         note(f"{relative(folder)} holds {others} more results, of an earlier form of this configuration")
     note(f"results, weights and logs are in {relative(folder)}; print the table again: zoo report {relative(folder)}")

@@ -91,7 +91,7 @@ class BenchView:
         """Count a trial of this call."""
         self.results[config.file_stem] = result
         self._running.pop(config.file_stem, None)
-        seconds = sum(result.measured.get("seconds", {}).values())
+        seconds = result.seconds
         self._line(config, _outcome(result) + (f" in {seconds:.0f} s" if seconds else ""))
 
     def _line(self, config: TrialConfig, text: str) -> None:
@@ -179,8 +179,8 @@ def _outcome(result: TrialResult) -> str:
     if not result.ok:
         return f"{result.status}: {result.error}"
     figures = make_rows([result])[0].figures
-    micro = result.measured.get("training", {}).get("micro_batch")
-    halved = f", {micro} patches at a time for want of memory" if result.measured.get("attempts") else ""
+    micro = None if result.training is None else result.training.micro_batch
+    halved = f", {micro} patches at a time for lack of memory" if result.attempts else ""
     return f"Dice {_three(figures['dice'])}{halved}"
 
 

@@ -62,14 +62,14 @@ def train(
     if (folder / "bundle.json").exists() and not resume:
         raise ConfigError("holds a bundle already", where=folder, hint="Name another --out, or delete the old bundle")
 
-    from zoo.bench.worker import TrialJob, run_isolated, trial_context
+    from zoo.jobs import prepare, run_job
 
-    context = trial_context()
+    prepare("zoo.bench.trial")
 
     from zoo.bench.config import TrialConfig
     from zoo.bench.leaderboard import Leaderboard, make_rows
-    from zoo.bench.speed_session import time_models
-    from zoo.bench.timing import time_results
+    from zoo.bench.runner import result_of, trial_job
+    from zoo.bench.speed_session import SpeedSettings, time_models, time_results
     from zoo.cli.audit import print_verdict
     from zoo.cli.bench_view import BenchView
     from zoo.cli.opening import open_splits
@@ -88,23 +88,22 @@ def train(
     view = BenchView([config], err())
     try:
         with view:
-            result = run_isolated(
-                TrialJob(config, folder, folder / "train.log", state=state, resume=resume),
-                lambda stage, done, total: view.progress(config, stage, done, total),
-                context=context,
-            )
+            job = trial_job(config, bundle=folder, log=folder / "train.log", state=state, resume=resume)
+            outcome = run_job(job, lambda stage, done, total: view.progress(config, stage, done, total))
+            result = result_of(config, outcome)
     except KeyboardInterrupt:
         warn("stopped; the same command with --resume goes on from the last saved step")
         raise
     result = result.with_audit(found)
     result.save(folder)
     view.finished(config, result)
-    (result,) = time_results([result], folder, partial(time_models, rounds=1))
+    (result,) = time_results([result], folder, partial(time_models, settings=SpeedSettings(rounds=1)))
     print_leaderboard(Leaderboard([result], make_rows([result])), out())
     if not result.ok:
         click.get_current_context().exit(1)
     bundle = Bundle.load(folder)
-    save_loss_curve(result.measured["training"]["curve"], folder / "loss_curve.png", f"{config.label}, {chosen.name}")
+    curve = result.training.curve if result.training else ()
+    save_loss_curve(curve, folder / "loss_curve.png", f"{config.label}, {chosen.name}")
     save_predictions(
         bundle.predictor(), bundle.compute_format, splits["test"], bundle.threshold, folder / "predictions.png"
     )

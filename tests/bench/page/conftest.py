@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.bench.conftest import finished
 from tests.conftest import PATIENCE_S
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import make_leaderboards
@@ -57,15 +58,15 @@ def results_folder(tmp_path: Path, trial: Callable[..., TrialConfig], measured: 
             values = with_samples(measured(tp, seconds=seconds), tp)
             if model == "segnet":
                 del values["samples"]
-            TrialResult(trial(model, seed=seed), "ok", "", values).save(folder)
-    TrialResult(trial("deeplabv3plus"), "failed", f"RuntimeError: {EVIL}", {"traceback": "no"}).save(folder)
+            finished(trial(model, seed=seed), values).save(folder)
+    TrialResult(trial("deeplabv3plus"), "failed", f"RuntimeError: {EVIL}").save(folder)
     odd = measured(30)
     odd["data"] |= {"split_notes": [EVIL], "pixel_size": 10.0}
     odd["environment"]["device_name"] = EVIL
     del odd["speed"], odd["test"]["objects"], odd["test"]["odds"], odd["val"]["odds"]
     naming = {"title": EVIL, "benchmark": "table3", "setting": "region", "paper": "table3", "baseline": EVIL}
     config = trial("unet", fingerprints={"train": "a", "val": "b", "test": "c"}, **naming)
-    TrialResult(config, "ok", "", odd).save(folder)
+    finished(config, odd).save(folder)
     return folder
 
 

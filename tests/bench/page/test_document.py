@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.bench.page.conftest import render_page
+from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import Leaderboard
 from zoo.bench.page.figures import pareto_front, training_curve
@@ -79,7 +80,7 @@ def test_nothing_from_a_file_becomes_markup(page: str) -> None:
 
 
 def test_control_characters_are_replaced(tmp_path: Path, trial: Make) -> None:
-    page = render_page([TrialResult(trial("unet"), "failed", "a\ud800b\x1bc\x00\u202ed", {})], tmp_path)
+    page = render_page([TrialResult(trial("unet"), "failed", "a\ud800b\x1bc\x00\u202ed")], tmp_path)
     assert "a\ufffdb\ufffdc\ufffd\ufffdd" in page
     assert not {"\ud800", "\x1b", "\x00", "\u202e"} & set(page)
 
@@ -142,7 +143,7 @@ def test_the_figures_are_those_of_the_leaderboard(page: str) -> None:
 def test_results_of_the_first_schema_and_failures_alone_still_give_a_page(
     tmp_path: Path, trial: Make, measured: Measured
 ) -> None:
-    failed = TrialResult(trial("unet"), "failed", "no luck", {})
+    failed = TrialResult(trial("unet"), "failed", "no luck")
     page = render_page([failed], tmp_path)
     assert "no luck" in page
     assert "<svg" not in page
@@ -150,7 +151,7 @@ def test_results_of_the_first_schema_and_failures_alone_still_give_a_page(
     for name in ("objects", "boundaries", "odds"):
         del values["test"][name]
     del values["val"]["odds"], values["training"], values["speed"]
-    parse(render_page([TrialResult(trial("unet"), "ok", "", values), failed], tmp_path))
+    parse(render_page([finished(trial("unet"), values), failed], tmp_path))
 
 
 def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
@@ -167,21 +168,21 @@ def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
         "total": [[0] * 4] * 2, "touched": [[0] * 4] * 2, "found": [[0] * 4] * 2,
         "predicted": [0, 0], "false_alarms": [0, 0],
     }  # fmt: skip
-    parse(render_page([TrialResult(trial("unet"), "ok", "", nothing)], tmp_path))
-    parse(render_page([TrialResult(trial("unet"), "ok", "", empty)], tmp_path))
+    parse(render_page([finished(trial("unet"), nothing)], tmp_path))
+    parse(render_page([finished(trial("unet"), empty)], tmp_path))
 
 
 def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp_path: Path) -> None:
     touched = (TouchedPatches("train", "test", "exact", 1),)
     leak = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", touched)
-    page = render_page([TrialResult(trial("unet"), "ok", "", {**measured(), "audit": leak.to_dict()})], tmp_path)
+    page = render_page([finished(trial("unet"), {**measured(), "audit": leak.to_dict()})], tmp_path)
     parsed = parse(page)
     assert [text for text in parsed.text("p") if text.startswith("Caution")] == [
         f"Caution: audit of the splits: {leak.verdict}."
     ]
     assert leak.verdict in parsed.text("dd")
     assert "1 test patches touch train: equal pixels (exact)" in parsed.text("dd")
-    without = parse(render_page([TrialResult(trial("unet"), "ok", "", measured())], tmp_path))
+    without = parse(render_page([finished(trial("unet"), measured())], tmp_path))
     assert any("not in these result files" in text for text in without.text("dd"))
 
 
@@ -205,7 +206,7 @@ def test_training_curves_are_means_over_seeds_with_the_same_steps(trial: Make, m
     def trained(curve: list[list[float]]) -> TrialResult:
         values = measured()
         values["training"]["curve"] = curve
-        return TrialResult(trial("unet"), "ok", "", values)
+        return finished(trial("unet"), values)
 
     assert training_curve([trained([[1, 2.0], [2, 1.0]]), trained([[1, 4.0], [2, 3.0]]), trained([[1, 9.0]])]) == [
         (1.0, 3.0),
@@ -252,14 +253,14 @@ def test_axes_have_ticks_inside(axis: Axis) -> None:
 
 
 def test_the_command_that_reproduces_a_table_is_one_that_parses(trial: Make, measured: Measured) -> None:
-    results = [TrialResult(trial(model, seed=1), "ok", "", measured()) for model in ("unet", "segnet")]
+    results = [finished(trial(model, seed=1), measured()) for model in ("unet", "segnet")]
     words = bench_command(results, "my results")
     assert "--models unet,segnet" in words
     assert "--group-column scene" in words
     assert "--steps 2 --batch-size 4 --crop 32 --precision fp32 --seeds 2 --device cpu" in words
     assert words.endswith("--out 'my results'")
-    named = [TrialResult(trial("unet", benchmark="table3"), "ok", "", measured())]
-    listed = [TrialResult(trial("unet", benchmark="table3", seed=42), "ok", "", measured())]
+    named = [finished(trial("unet", benchmark="table3"), measured())]
+    listed = [finished(trial("unet", benchmark="table3", seed=42), measured())]
     assert "--seeds" not in bench_command(listed, "r")
     assert bench_command(named, "r").startswith("zoo bench --config benchmarks/table3.toml --seeds 1")
 
@@ -303,7 +304,7 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(
     assert "it needs no other file" in capsys.readouterr().err
     (results_folder / "trials" / "cut.json").write_text("{")
     assert run(["report", str(results_folder), "--html", str(page)]) == 2
-    assert "cut.json: is no whole JSON" in page.read_text(encoding="utf-8")
+    assert "cut.json: not valid JSON" in page.read_text(encoding="utf-8")
     capsys.readouterr()
     assert run(["report", str(results_folder), "--html", str(page), "--compare", str(results_folder)]) == 2
     assert "--compare excludes --html and --columns" in capsys.readouterr().err
@@ -311,4 +312,4 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(
 
 def test_a_setting_says_what_it_is(trial: Make, measured: Measured) -> None:
     config = trial("unet", benchmark="leave_one_region_out", setting="S2")
-    assert Leaderboard([TrialResult(config, "ok", "", measured())], []).heading == "leave_one_region_out, S2"
+    assert Leaderboard([finished(config, measured())], []).heading == "leave_one_region_out, S2"

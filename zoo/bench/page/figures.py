@@ -319,7 +319,7 @@ def sizes_of(board: Leaderboard) -> list[tuple[str, int]]:
     for trials in board.trials.values():
         objects = trials[0].evaluated.objects
         if objects is not None:
-            names = size_names(trials[0].measured["data"]["pixel_size"])
+            names = size_names(trials[0].data.pixel_size)
             return [(name, int(total)) for name, total in zip(names, objects.total.sum(axis=0), strict=True)]
     return []
 
@@ -345,7 +345,7 @@ def recall_by_size(board: Leaderboard) -> dict[str, SizeRecall]:
 
 def training_curve(trials: Sequence[TrialResult]) -> list[tuple[float, float]]:
     """Return the training loss over optimiser steps: the mean over seeds with the same steps, long curves averaged."""
-    curves = [np.asarray(trial.measured.get("training", {}).get("curve") or [], dtype=float) for trial in trials]
+    curves = [np.asarray(trial.training.curve, dtype=float) for trial in trials if trial.training is not None]
     curves = [curve for curve in curves if curve.ndim == 2 and curve.shape[1] >= 2]
     if not curves:
         return []

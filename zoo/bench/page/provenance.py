@@ -13,6 +13,7 @@ from zoo.bench.runner import BUNDLES
 from zoo.datasets.audit import KINDS
 from zoo.datasets.source import DataSource
 from zoo.evaluation.columns import UNDEFINED
+from zoo.schema import to_plain
 from zoo.training.recipes import RECIPES, Recipe
 
 GROUPS = ("train_groups", "val_groups", "test_groups")
@@ -71,7 +72,8 @@ def make_provenance(results: Sequence[TrialResult], folder: str) -> Provenance:
         results: results of the setting.
         folder: name of the folder that they were read from.
     """
-    protocol: dict[str, Any] = next((found for one in results if (found := one.measured.get("speed_protocol"))), {})
+    protocols = (to_plain(one.speed_protocol) for one in results if one.speed_protocol is not None)
+    protocol: dict[str, Any] = next(protocols, {})
     return Provenance(
         data=_data(results),
         recipe=_recipe(results[0].config.recipe),
@@ -133,23 +135,22 @@ def _recipe_words(recipe: Recipe) -> list[str]:
 
 
 def _data(results: Sequence[TrialResult]) -> list[Term]:
-    config, measured = results[0].config, next((result.measured for result in results if result.ok), None)
+    config, good = results[0].config, next((result for result in results if result.ok), None)
     terms = [Term("data set", config.data.label)]
     options = {name: value for name, value in config.data.options.items() if name != "root"}
     terms += [Term(f"option {name}", json.dumps(value)) for name, value in options.items()]
     if config.setting:
         terms.append(Term("held out", config.setting))
-    if measured is not None:
-        data, names = measured["data"], measured["test"]["groups"]
-        patches = data["patches"]
+    if good is not None:
+        data, patches = good.data, good.data.patches
         terms += [
-            Term("patches", f"{patches['train']} to train, {patches['val']} to validate, {patches['test']} to test"),
-            Term("scenes or events tested", ", ".join(dict.fromkeys(map(str, names)))),
-            Term("patch", " x ".join(map(str, data["patch"])) + " (channels, height, width)"),
-            Term("pixel", "unknown" if data["pixel_size"] is None else f"{data['pixel_size']:g} m"),
-            Term("channels", ", ".join(f"{band['name']} ({band['unit']})" for band in data["bands"])),
-            Term("classes", ", ".join(map(str, data["class_names"]))),
-            Term("notes on the split", "; ".join(map(str, data["split_notes"])) or "none"),
+            Term("patches", f"{patches.train} to train, {patches.val} to validate, {patches.test} to test"),
+            Term("scenes or events tested", ", ".join(dict.fromkeys(good.test.groups))),
+            Term("patch", " x ".join(map(str, data.patch)) + " (channels, height, width)"),
+            Term("pixel", "unknown" if data.pixel_size is None else f"{data.pixel_size:g} m"),
+            Term("channels", ", ".join(f"{band.name} ({band.unit})" for band in data.bands)),
+            Term("classes", ", ".join(data.class_names)),
+            Term("notes on the split", "; ".join(data.split_notes) or "none"),
         ]
     terms += [Term(f"sha256 of {split}", value, code=True) for split, value in config.fingerprints.items()]
     return [*terms, *_audit(results)]
@@ -191,7 +192,7 @@ def _machines(results: Sequence[TrialResult]) -> list[list[Term]]:
     environments: dict[str, list[str]] = {}
     for result in results:
         if result.ok:
-            text = json.dumps(result.measured["environment"], sort_keys=True)
+            text = json.dumps(to_plain(result.environment), sort_keys=True)
             environments.setdefault(text, []).append(f"{result.config.label} #{result.config.seed}")
     machines = []
     for text, trials in environments.items():
@@ -222,20 +223,19 @@ def _commands(results: Sequence[TrialResult], place: str) -> list[tuple[str, str
 
 
 def _trial(result: TrialResult) -> list[str]:
-    measured = result.measured
-    trained = measured.get("training", {})
-    threshold = measured.get("threshold")
+    training, measured = result.training, result.measurements
+    started, digest = (None, "") if measured is None else (measured.started, measured.weights_sha256)
     return [
         result.config.label,
         str(result.config.seed),
         result.status,
-        str(trained.get("steps", UNDEFINED)),
-        str(trained.get("micro_batch", UNDEFINED)),
-        UNDEFINED if threshold is None else f"{threshold:g}",
-        f"{sum(measured.get('seconds', {}).values()):.0f}",
-        str(measured.get("started", UNDEFINED)),
+        UNDEFINED if training is None else str(training.steps),
+        UNDEFINED if training is None or training.micro_batch is None else str(training.micro_batch),
+        UNDEFINED if measured is None else f"{measured.threshold:g}",
+        f"{result.seconds:.0f}",
+        started or UNDEFINED,
         f"{FOLDER}/{result.config.file_stem}.json",
-        measured.get("weights_sha256", "")[:16] or UNDEFINED,
+        digest[:16] or UNDEFINED,
     ]
 
 

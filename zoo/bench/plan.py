@@ -1,0 +1,486 @@
+"""Plan a benchmark: open its data, list its trials, and estimate how long each takes on this machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from zoo.bench.benchmark import Benchmark, Setting, settings_of
+from zoo.bench.config import AdaptationSettings, TrialConfig
+from zoo.bench.results import SplitSizes, TrialResult, good_result, trial_files
+from zoo.bench.runner import threads_here
+from zoo.bench.speed import count_gmac, count_parameters
+from zoo.bench.speed_session import ROUNDS, SECONDS, session_of
+from zoo.bench.trial import make_data_module, open_splits_of
+from zoo.datasets.audit import AuditSummary, cached_summary
+from zoo.datasets.base import SPLITS, PatchDataset
+from zoo.datasets.source import DataSource
+from zoo.errors import ConfigError, ResultError
+from zoo.jobs import Job, Work, connected, run_job
+from zoo.registry import Flag, catalogue, create_model
+from zoo.schema import to_plain
+from zoo.training.adaptation import MOST_PIXELS
+from zoo.training.compute import choose_format, describe_environment, resolve_device
+from zoo.training.fit import SegmentationTask, seed_everything
+from zoo.training.predictor import SCALE_CANDIDATES, Predictor
+from zoo.training.running_statistics import tracked_layers
+
+STEPS = 2
+"""Training steps that are timed, after one that is not."""
+PATIENCE_S = 20.0
+"""If the first step takes longer, in seconds, it is taken as the estimate."""
+LIMIT_S = 300.0
+"""Time limit in seconds for measuring one model."""
+START_S = 2.0
+"""Seconds between two trials: process, data, bundle."""
+
+CostSource = Literal["", "measured now", "earlier result", "skipped: needs rain", "unknown: no such device here"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A benchmark whose data have been opened.
+
+    Attributes:
+        benchmark: the benchmark.
+        trials: trials of all settings in the order to run them.
+        sizes: number of patches in each split, by setting.
+        steps: optimiser steps of a training, by setting.
+        audits: what the audit of the splits found, by setting.
+    """
+
+    benchmark: Benchmark
+    trials: tuple[TrialConfig, ...]
+    sizes: Mapping[str, SplitSizes]
+    steps: Mapping[str, int]
+    audits: Mapping[str, AuditSummary]
+
+
+OpenSplits = Callable[[DataSource], dict[str, PatchDataset]]
+Audit = Callable[[Mapping[str, PatchDataset], Mapping[str, str]], AuditSummary]
+
+
+def open_splits(source: DataSource) -> dict[str, PatchDataset]:
+    """Open the three splits of a data set."""
+    return {split: source.open(split) for split in SPLITS}
+
+
+def audit_splits(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
+    """Return what the audit of the splits found; a failed audit stops nothing."""
+    try:
+        return cached_summary(splits, fingerprints)
+    except Exception as error:
+        return AuditSummary(None, f"not done ({error})")
+
+
+def make_plan(
+    benchmark: Benchmark,
+    device: str,
+    address: str | None = None,
+    *,
+    on_setting: Callable[[Setting], None] | None = None,
+    open_data: OpenSplits = open_splits,
+    audit: Audit = audit_splits,
+) -> Plan:
+    """Open the data of every setting, audit the splits and list the trials.
+
+    Args:
+        benchmark: the benchmark.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        address: address of a Ray cluster, whose devices then count in place of this machine's.
+        on_setting: called before the data of a setting are opened.
+        open_data: opens the splits of a data set; for showing progress.
+        audit: audits them; for showing the verdict.
+
+    Raises:
+        ZooError: if data are missing, a split is empty, or there is no such device.
+    """
+    place = str(resolve_device(device)) if address is None else device_on_cluster(address, device)
+    trials: list[TrialConfig] = []
+    sizes: dict[str, SplitSizes] = {}
+    audits: dict[str, AuditSummary] = {}
+    for setting in settings_of(benchmark):
+        if on_setting is not None:
+            on_setting(setting)
+        splits = open_data(setting.data)
+        sizes[setting.name] = SplitSizes(*(len(splits[split]) for split in SPLITS))
+        fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
+        audits[setting.name] = audit(splits, fingerprints)
+        trials += benchmark.trials(setting, fingerprints, place)
+    steps = {name: benchmark.recipe.total_steps(found.train) for name, found in sizes.items()}
+    return Plan(benchmark, tuple(trials), sizes, steps, audits)
+
+
+def device_on_cluster(address: str, name: str) -> str:
+    """Return the device that ``name`` means on a Ray cluster; ``auto`` is a GPU where the cluster has one.
+
+    Raises:
+        ConfigError: if the cluster has no such device or cannot be used.
+    """
+    with connected(address) as ray:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+    if name == "auto":
+        return "cuda" if gpus else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"a cluster has no device {name!r}", where="--device", hint="Use auto, cpu or cuda")
+    if name == "cuda" and not gpus:
+        raise ConfigError("the cluster has no GPU", where="--device", hint="Use --device auto or cpu")
+    return name
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of the trials of one model.
+
+    Attributes:
+        parameters: number of trainable parameters.
+        gmac: multiply-accumulates of one test patch in units of 1e9.
+        step_s: seconds of an optimiser step, with its batch and augmentation.
+        patch_s: seconds in which one patch is evaluated.
+        layers: normalisation layers with running statistics, which adaptation re-estimates.
+        pixels: pixels of a patch.
+        source: where the figures come from.
+        error: why the trial cannot run; empty if it can.
+    """
+
+    parameters: int = 0
+    gmac: float = math.nan
+    step_s: float = math.nan
+    patch_s: float = math.nan
+    layers: int = 0
+    pixels: int = 1
+    source: CostSource = ""
+    error: str = ""
+
+    def seconds(self, config: TrialConfig, sizes: SplitSizes) -> float:
+        """Return the expected seconds of a trial.
+
+        Args:
+            config: the trial.
+            sizes: number of patches in each split.
+        """
+        if config.adapted:
+            sampled = min(sizes.test, max(1, MOST_PIXELS // self.pixels))
+            to_adapt, to_evaluate = _adaptation_passes(config.adapting, self.layers)
+            return START_S + self.patch_s * (sampled * to_adapt + sizes.test * to_evaluate)
+        evaluated = sizes.test + sizes.val
+        recipe = config.recipe
+        steps = recipe.total_steps(sizes.train)
+        if recipe.schedule == "plateau":
+            evaluated += sizes.val * (steps // recipe.steps_a_pass(sizes.train))
+        return START_S + self.step_s * steps + self.patch_s * evaluated
+
+
+def _adaptation_passes(adapting: AdaptationSettings, layers: int) -> tuple[float, float]:
+    """Return how often an adapted trial computes the pixels of the sample to adapt, and of the split to evaluate.
+
+    Each layer is re-estimated in a pass of its own that ends at the layer, so that all layers take half as many whole
+    passes as there are layers. Three more find the order of the layers and compare the predictions.
+    """
+    if adapting.scales != "auto":
+        area = sum(scale**2 for scale in adapting.scales)
+        return 3 + area * layers / 2, area
+    # Every candidate takes the first half of the layers; the chosen one takes the rest.
+    areas = [scale**2 for scale in SCALE_CANDIDATES]
+    mean = sum(areas) / len(areas)
+    return 3 + sum(areas) * layers / 8 + mean * 3 * layers / 8, mean
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial of a plan.
+
+    Attributes:
+        config: the trial.
+        cost: cost of its model.
+        seconds: expected seconds; NaN where unknown.
+        steps: optimiser steps; 0 for an adapted trial.
+        done: whether the results folder has its result already.
+    """
+
+    config: TrialConfig
+    cost: Cost
+    seconds: float
+    steps: int
+    done: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a row of the plan as plain JSON values."""
+        figures = {name: _known(value) for name, value in asdict(self.cost).items()}
+        return {
+            "trial": self.config.file_stem,
+            "label": self.config.label,
+            "setting": self.config.setting,
+            "seed": self.config.seed,
+            "steps": self.steps,
+            "seconds": _known(self.seconds),
+            **figures,
+            "done": self.done,
+        }
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a benchmark takes on this machine.
+
+    Attributes:
+        trials: all trials.
+        seconds: seconds of the trials that are still to run; NaN where unknown.
+        speed_seconds: seconds to time the models afterwards.
+        damaged: results of earlier calls that cannot be used; their trials are repeated.
+    """
+
+    trials: tuple[PlannedTrial, ...]
+    seconds: float
+    speed_seconds: float
+    damaged: tuple[ResultError, ...] = ()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why models cannot run, by label."""
+        return {trial.config.plain.label: trial.cost.error for trial in self.trials if trial.cost.error}
+
+    @property
+    def to_run(self) -> int:
+        """Number of trials that would run."""
+        return sum(not trial.done and _can_run(trial.cost) for trial in self.trials)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the estimate as plain JSON values."""
+        return {
+            "seconds": _known(self.seconds),
+            "speed_seconds": _known(self.speed_seconds),
+            "trials": [to_plain(trial.to_dict()) for trial in self.trials],
+        }
+
+
+def estimate(
+    plan: Plan, folder: Path, jobs: int = 1, progress: Callable[[int, int, TrialConfig], None] | None = None
+) -> Estimate:
+    """Estimate what the trials of a plan take, from results in the folder or by a few training steps of each model.
+
+    Nothing is kept.
+
+    Args:
+        plan: the plan.
+        folder: folder of the results; trials that have a result there are done.
+        jobs: trials at a time.
+        progress: called before a model is measured, with its number, the number of models, and a trial of it.
+    """
+    costs = _costs(plan, folder, jobs, progress)
+    found, waits, damaged = [], [], []
+    sessions: set[str | None] = set()
+    for config in plan.trials:
+        cost = costs[_model_of(config)]
+        earlier = None
+        try:
+            earlier = good_result(folder, config)
+        except ResultError as error:
+            damaged.append(error)
+        seconds = cost.seconds(config, plan.sizes[config.setting])
+        steps = 0 if config.adapted else plan.steps[config.setting]
+        found.append(PlannedTrial(config, cost, seconds, steps, earlier is not None))
+        sessions.add(session_of(earlier))
+        if earlier is None and _can_run(cost):
+            waits.append(seconds)
+    timed = len(sessions) == 1 and None not in sessions
+    times = plan.benchmark.speed and not timed
+    return Estimate(
+        tuple(found),
+        makespan(waits, jobs) if waits else 0.0,
+        speed_stage_seconds(list(costs.values())) if times else 0.0,
+        tuple(damaged),
+    )
+
+
+def makespan(seconds: Sequence[float], jobs: int) -> float:
+    """Return the seconds until the last trial is done, if each starts when one of ``jobs`` places is free."""
+    places = [0.0] * jobs
+    for one in seconds:
+        places[places.index(min(places))] += one
+    return max(places)
+
+
+def speed_stage_seconds(costs: Sequence[Cost], rounds: int = ROUNDS, seconds: float = SECONDS) -> float:
+    """Return the approximate seconds of the speed stage: two batch sizes per round, and the search in the first."""
+    return sum(
+        rounds * (2.0 + 2 * max(seconds, 7 * cost.patch_s)) + 4 * max(seconds, 30 * cost.patch_s)
+        for cost in costs
+        if _can_run(cost)
+    )
+
+
+def earlier_costs(folder: Path, threads: int, device_name: str) -> Callable[[TrialConfig], Cost | None]:
+    """Return a function that gives a trial's cost from a result of this machine, or ``None``.
+
+    The result must have the same model, options, data, batch size, crop, precision, optimiser and loss.
+
+    Args:
+        folder: folder of the results.
+        threads: threads that a trial will have.
+        device_name: name of the device, as :func:`zoo.training.compute.describe_environment` gives it.
+    """
+    found: dict[str, Cost] = {}
+    for path in trial_files(folder):
+        try:
+            result = TrialResult.load(path)
+        except ResultError:
+            continue
+        cost = _cost_of(result, threads, device_name)
+        if cost is not None:
+            found[_workload(result.config)] = cost
+    return lambda config: found.get(_workload(config.plain))
+
+
+def measure_cost(config: TrialConfig, threads: int | None) -> Cost:
+    """Train a few steps and evaluate a batch in a process of its own.
+
+    Args:
+        config: a trial that is not adapted.
+        threads: threads of torch; ``None`` for its own choice.
+
+    Returns:
+        The cost, or one whose ``error`` says why the trial would fail.
+    """
+    job: Job[Cost] = Job("zoo.bench.plan:measure_cost_here", config, "cost", time_limit=LIMIT_S, threads=threads)
+    outcome = run_job(job)
+    if outcome.status == "ok" and outcome.value is not None:
+        return outcome.value
+    if outcome.status == "out-of-memory":
+        batch = config.recipe.batch_size
+        return Cost(error=f"a training step of {batch} patches runs out of memory; the trial would halve the batch")
+    return Cost(error=outcome.error)
+
+
+def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
+    """Measure the cost of a trial in this process; see :func:`measure_cost`."""
+    device = torch.device(config.device)
+    splits = open_splits_of(config)
+    data = make_data_module(splits, config, steps=STEPS + 1)
+    seed_everything(config.seed)
+    train = splits["train"]
+    model = create_model(config.model, len(train.bands), len(train.class_names), **config.options)
+    channels, height, width = splits["test"][0]["image"].shape
+    cost = Cost(
+        count_parameters(model),
+        count_gmac(model, (channels, height, width), torch.device("cpu")),
+        layers=len(tracked_layers(model)),
+        pixels=height * width,
+        source="measured now",
+    )
+    predictor = Predictor(model, data.statistics.mean.tolist(), data.statistics.std.tolist()).to(device)
+    form = None
+    task = SegmentationTask(predictor, config.recipe, STEPS + 1)
+    optimiser = task.configure_optimizers()["optimizer"]
+    times: list[float] = []
+    begun = time.perf_counter()
+    for batch in data.train_dataloader():
+        images, mask = batch["image"].to(device), batch["mask"].to(device)
+        if form is None:
+            form = choose_format(predictor, images, config.recipe.precision)
+            predictor.to(memory_format=form.memory_format)
+            begun = time.perf_counter()
+        optimiser.zero_grad()
+        with form.autocast(device):
+            loss = task.loss(predictor(images.to(memory_format=form.memory_format)), mask)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        if times[0] > PATIENCE_S:
+            break
+    assert form is not None
+    predictor.eval()
+    evaluated: list[float] = []
+    with torch.inference_mode():
+        for _ in range(2):
+            begun = time.perf_counter()
+            batch = next(iter(data.test_dataloader()))
+            with form.autocast(device):
+                logits = predictor(batch["image"].to(device, memory_format=form.memory_format))
+            predictor.landslide_probability(logits).cpu()
+            evaluated.append((time.perf_counter() - begun) / len(batch["mask"]))
+            if evaluated[0] * len(batch["mask"]) > PATIENCE_S:
+                break
+    return replace(cost, step_s=min(times[1:] or times), patch_s=min(evaluated))
+
+
+def _costs(
+    plan: Plan, folder: Path, jobs: int, progress: Callable[[int, int, TrialConfig], None] | None
+) -> dict[str, Cost]:
+    """Return the cost of every model."""
+    threads = max(1, threads_here() // jobs)
+    models = {_model_of(config): config.plain for config in plan.trials}
+    device = torch.device(plan.trials[0].device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return dict.fromkeys(models, Cost(source="unknown: no such device here"))
+    earlier = earlier_costs(folder, threads, describe_environment(device).device_name)
+    costs: dict[str, Cost] = {}
+    for number, (model, config) in enumerate(models.items()):
+        known = earlier(config)
+        if known is not None:
+            costs[model] = known
+        elif config.model in catalogue().models and Flag.NEEDS_RAIN in catalogue().models.get(config.model).flags:
+            costs[model] = Cost(source="skipped: needs rain")
+        else:
+            if progress is not None:
+                progress(number, len(models), config)
+            costs[model] = measure_cost(config, threads)
+    return costs
+
+
+def _cost_of(result: TrialResult, threads: int, device_name: str) -> Cost | None:
+    training = result.training
+    if not result.ok or training is None:
+        return None
+    steps = training.steps - (training.resumed_from or 0)
+    here = (result.environment.threads, result.environment.device_name) == (threads, device_name)
+    if not here or steps < 1 or result.measurements is None:
+        return None
+    _, height, width = result.data.patch
+    evaluated = result.data.patches.val + result.data.patches.test
+    return Cost(
+        result.parameters,
+        result.gmac,
+        training.seconds / steps,
+        result.measurements.seconds.get("evaluate", math.nan) / evaluated,
+        layers=_count_layers(result),
+        pixels=height * width,
+        source="earlier result",
+    )
+
+
+def _count_layers(result: TrialResult) -> int:
+    """Return the number of layers with running statistics; 0 if the model cannot be made any more."""
+    config, data = result.config, result.data
+    try:
+        return len(tracked_layers(create_model(config.model, data.patch[0], len(data.class_names), **config.options)))
+    except Exception:
+        return 0
+
+
+def _workload(config: TrialConfig) -> str:
+    """Text that is equal for trials that cost the same."""
+    recipe = config.recipe
+    about = (recipe.batch_size, recipe.crop, recipe.precision, recipe.optimiser, recipe.loss, config.device)
+    return repr((config.model, sorted(config.options.items()), sorted(config.fingerprints.items()), about))
+
+
+def _model_of(config: TrialConfig) -> str:
+    return repr((config.model, sorted(config.options.items())))
+
+
+def _can_run(cost: Cost) -> bool:
+    return not cost.error and cost.source != "skipped: needs rain"
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
