@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.bench.page.conftest import render_page
 from tests.bench.conftest import finished
+from tests.bench.page.conftest import render_page
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import Leaderboard
 from zoo.bench.page.figures import pareto_front, training_curve
