@@ -1,11 +1,11 @@
-"""Render the tables of the documents from committed results, or check that they are those of the results.
+"""Write the tables of the documents from committed results, or check them.
 
-    python benchmarks/render_tables.py                                  # write the tables again
-    python benchmarks/render_tables.py --check                          # change nothing; exit code 1 where they differ
+    python benchmarks/render_tables.py                                  # write the tables
+    python benchmarks/render_tables.py --check                          # change nothing; exit code 1 if they differ
     python benchmarks/render_tables.py --compact benchmarks/results/quick   # make result files small enough to commit
 
-A table stands between two comments; what is between them is replaced. The first names a folder with trials/*.json,
-from where the repository lies:
+A table stands between two comments; the text between them is replaced. The first comment names a folder with
+trials/*.json, relative to the repository:
 
     <!-- table: benchmarks/results/quick -->
     <!-- end of table -->
@@ -34,15 +34,15 @@ FENCE = "```"
 
 
 def render(text: str, repository: Path, where: Path) -> str:
-    """The text of a document with its tables made from the results.
+    """Return the text of a document with its tables written from the results.
 
     Args:
-        text: of the document; markers within blocks of code are examples and stay.
-        repository: that folders are named from.
-        where: the document, for errors.
+        text: text of the document; markers within blocks of code are examples and stay.
+        repository: folder that the paths in the markers are relative to.
+        where: path of the document, for errors.
 
     Raises:
-        ResultError: if a marker has no end, or a folder no results or one that cannot be used.
+        ResultError: if a marker has no end, or a folder has no results or a result that cannot be used.
     """
     lines, fenced, rendered = iter(enumerate(text.splitlines(), start=1)), False, []
     for number, line in lines:
@@ -65,7 +65,7 @@ def compact(folder: Path) -> list[tuple[Path, int, int]]:
     """Rewrite result files and pictures without indentation.
 
     Returns:
-        Each file with its bytes before and after.
+        Each file with its number of bytes before and after.
     """
     load_results(folder)
     changed = []
@@ -78,9 +78,9 @@ def compact(folder: Path) -> list[tuple[Path, int, int]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render, check or compact; the exit code."""
+    """Write, check or compact tables; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="print what differs and change nothing")
+    parser.add_argument("--check", action="store_true", help="print the differences and change nothing")
     parser.add_argument("--compact", type=Path, metavar="FOLDER", help=f"rewrite FOLDER/{FOLDER} without indentation")
     parser.add_argument("--repository", type=Path, default=REPOSITORY, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -112,7 +112,7 @@ def _documents(repository: Path, *, check: bool) -> int:
             write_text_atomic(path, after)
             print(f"wrote {place}")
     if stale:
-        print("the tables above are not those of the results; run: python benchmarks/render_tables.py", file=sys.stderr)
+        print("the tables above differ from the results; run: python benchmarks/render_tables.py", file=sys.stderr)
     return int(stale)
 
 

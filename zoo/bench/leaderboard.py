@@ -18,10 +18,10 @@ from zoo.bench.comparability import audit_note, comparability_warnings
 from zoo.bench.paper import PaperRow, paper_row, paper_table
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.errors import ResultError, UnknownNameError
-from zoo.evaluation.columns import UNDEFINED, Column, Measurements, Value, best_batch, dice_of, figure_columns
+from zoo.evaluation.columns import UNDEFINED, Column, Measurements, Value, best_batch, figure_columns
 from zoo.evaluation.comparison import LEVEL, Resampling, adjusted_p_values, format_p, interval, letters
 from zoo.evaluation.counts import FloatArray
-from zoo.evaluation.metrics import dice, image_dice
+from zoo.evaluation.metrics import dice, image_dice, pooled_dice
 
 BASELINE = "unet"
 """The model that others are compared with by default [O: the paper's own baseline]."""
@@ -419,7 +419,7 @@ def describe_draws(results: Sequence[TrialResult]) -> str:
 
 
 def _mean_dice(trials: Sequence[TrialResult]) -> float:
-    return math.fsum(dice_of(trial.counts) for trial in trials) / len(trials)
+    return math.fsum(pooled_dice(trial.counts) for trial in trials) / len(trials)
 
 
 def _known(value: float) -> float | None:

@@ -1,7 +1,7 @@
-"""The paper's Tables 3 to 6, to stand beside ours. Other data, another machine: they are no target and no claim.
+"""The paper's Tables 3 to 6, to print beside ours. They come from other data and another machine: they are no target.
 
-Source: Zheng et al. 2025, 10.4236/jcc.2025.138004. Dice is in percent there; parameters are truncated to whole
-millions. Tables 3 and 5 print no accuracy, precision, recall and parameters, Table 4 no FPS either.
+Source: Zheng et al. 2025, doi 10.4236/jcc.2025.138004. The paper prints Dice in percent and truncates parameters to
+whole millions. Tables 3 and 5 have no accuracy, precision, recall and parameters; Table 4 has no FPS either.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class PaperRow:
     """One row of a table of the paper; ``None`` where the table has no such column.
 
     Attributes:
-        label: the name that the paper uses.
+        label: name of the model in the paper.
         dice: in [0, 1].
         loss: as printed; the paper does not name the function.
-        fps: images a second on an RTX 3060 Ti.
+        fps: images per second on an RTX 3060 Ti.
         accuracy: in [0, 1].
         precision: in [0, 1].
         recall: in [0, 1].
@@ -76,14 +76,14 @@ TABLES: Mapping[str, Mapping[str, PaperRow]] = MappingProxyType(
         for number, rows in ((3, TABLE_3), (4, TABLE_4), (5, TABLE_5), (6, TABLE_6.values()))
     }
 )
-"""Rows by the paper's label, by table."""
+"""Rows by table and by the label of the paper."""
 
 
 def paper_row(config: TrialConfig) -> PaperRow | None:
-    """The row of the paper that may stand beside a trial's, or ``None``.
+    """Return the row of the paper that belongs beside a trial, or ``None``.
 
-    A configuration names the table, and the trial's title the row. A trial that was asked for by flags has a row of
-    Table 6 when its model has no options of its own.
+    A configuration names the table, and the trial's title names the row. A trial that command-line options ask for has
+    a row of Table 6 when its model has no options of its own.
     """
     if config.adapted:
         return None
@@ -93,5 +93,5 @@ def paper_row(config: TrialConfig) -> PaperRow | None:
 
 
 def paper_table(config: TrialConfig) -> str:
-    """The table that :func:`paper_row` takes its row from, as people write it."""
+    """Return the name of the table that :func:`paper_row` takes its row from, such as ``Table 6``."""
     return f"Table {config.paper.removeprefix('table')}" if config.benchmark and config.paper else "Table 6"

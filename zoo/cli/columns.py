@@ -1,4 +1,4 @@
-"""Listings as plain columns. rich would do it too, and take as long to import as the rest of the command."""
+"""Print listings as plain columns. rich could do it too, but its import takes as long as the rest of the command."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from zoo.files import printable
 
 GAP = "  "
 NARROWEST = 20
-"""Columns that a folded cell keeps, however narrow the terminal."""
+"""Smallest width of a folded column, however narrow the terminal."""
 
 
 def print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
     """Print rows under their headings; on a terminal the widest column is folded until the lines fit.
 
     Args:
-        headings: of the columns.
+        headings: headings of the columns.
         rows: cells as text.
         right: headings of the columns that are aligned to the right.
     """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.errors import ConfigError
 from zoo.evaluation.counts import Counts
 from zoo.evaluation.histograms import is_landslide
-from zoo.evaluation.metrics import dice
+from zoo.evaluation.metrics import pooled_dice
 from zoo.training.evaluate import IGNORE_INDEX
 from zoo.training.predictor import landslide_probability
 
@@ -208,9 +208,5 @@ def compare_masks(
             after.append(Counts.from_masks(masks[1], truth.cpu(), IGNORE_INDEX))
     if not patches:
         raise ConfigError("there are no patches to compare the model and its faster form on")
-    return GateReport(patches, pixels, flips, largest, _pooled_dice(before), _pooled_dice(after), finite)
-
-
-def _pooled_dice(parts: list[Counts]) -> float:
-    counts = Counts.concatenate(parts).pooled()
-    return float(dice(counts.tp, counts.fp, counts.fn, counts.tn)[0])
+    dice = (pooled_dice(Counts.concatenate(counts)) for counts in (before, after))
+    return GateReport(patches, pixels, flips, largest, *dice, finite)

@@ -123,11 +123,6 @@ class Column:
         return None if value is None or not math.isfinite(value) else value
 
 
-def dice_of(counts: Counts) -> float:
-    """Return the pooled Dice of all images; NaN where nothing is predicted and there is no landslide."""
-    return float(metrics.dice(*counts.pooled().cells)[0])
-
-
 def _pooled(key: str, heading: str, metric: Metric, formula: str, *, direction: Direction = "higher") -> Column:
     description = (
         f"{formula}; from the counts of all test pixels together, at the threshold chosen on validation; mean over "
@@ -154,7 +149,7 @@ def _boundary(distance: int, place: int) -> Column:
 def _dice_per_event(found: Measurements) -> float:
     groups = np.asarray(found.split.groups)
     each = [found.split.counts.select(groups == name) for name in np.unique(groups)]
-    values = [dice_of(one) for one in each if one.has_landslide.any()]
+    values = [metrics.pooled_dice(one) for one in each if one.has_landslide.any()]
     return math.fsum(values) / len(values) if values else math.nan
 
 

@@ -72,6 +72,11 @@ def false_positive_rate_per_km2(counts: Counts, pixel_size: float) -> float:
     return float(empty.fp.sum()) / area_km2 if area_km2 > 0 else float("nan")
 
 
+def pooled_dice(counts: Counts) -> float:
+    """Return the Dice of all images together; NaN where nothing is predicted and there is no landslide."""
+    return float(dice(*counts.pooled().cells)[0])
+
+
 def image_dice(counts: Counts) -> FloatArray:
     """Return the Dice of each image, float64 ``(N,)``; NaN without a landslide, where it is undefined."""
     return np.where(counts.has_landslide, dice(*counts.cells), np.nan)

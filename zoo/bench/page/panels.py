@@ -14,8 +14,8 @@ from zoo.bench.leaderboard import Leaderboard
 from zoo.bench.results import TrialResult
 from zoo.bench.samples import Pictures
 from zoo.errors import ResultError
-from zoo.evaluation.columns import dice_of
 from zoo.evaluation.counts import Counts
+from zoo.evaluation.metrics import pooled_dice
 
 GROUND, FOUND, FALSE, MISSED, IGNORED = (
     (27, 31, 36), (244, 244, 244), (92, 184, 255), (255, 160, 60), (110, 116, 122),
@@ -120,7 +120,8 @@ def _prediction(
     hit, false = int((predicted & truth).sum()), int((predicted & ~truth & ~ignored).sum())
     pixels = int(truth.sum())
     counts = Counts(*(np.array([value]) for value in (hit, false, pixels - hit, 0)))
-    caption = f"Dice {dice_of(counts):.3f}" if pixels else (f"{false:,} px false" if false else "none predicted: right")
+    without = f"{false:,} px false" if false else "none predicted: right"
+    caption = f"Dice {pooled_dice(counts):.3f}" if pixels else without
     words = f"{label} on {name}: {hit:,} of {pixels:,} landslide pixels found, {false:,} false"
     return Panel(_mask(predicted, truth, ignored), words, caption)
 
