@@ -208,5 +208,5 @@ def compare_masks(
             after.append(Counts.from_masks(masks[1], truth.cpu(), IGNORE_INDEX))
     if not patches:
         raise ConfigError("there are no patches to compare the model and its faster form on")
-    dice = (pooled_dice(Counts.concatenate(counts)) for counts in (before, after))
-    return GateReport(patches, pixels, flips, largest, *dice, finite)
+    old_dice, new_dice = (pooled_dice(Counts.concatenate(counts)) for counts in (before, after))
+    return GateReport(patches, pixels, flips, largest, old_dice, new_dice, finite)
