@@ -99,7 +99,7 @@ def test_its_own_tests_pass(site: str, tmp_path: Path) -> None:
 def test_the_example_prints_what_the_documents_say(site: str, tmp_path: Path) -> None:
     done = python(site, PLUGIN / "examples" / "train_on_a_table.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for document in (PLUGIN / "README.md", REPOSITORY / "docs" / "risk" / "mondini.md"):
+    for document in (PLUGIN / "README.md", REPOSITORY / "docs" / "how_to" / "mondini.md"):
         text = document.read_text(encoding="utf-8")
         (block,) = [block for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S) if "AUC" in block]
         assert _words(block) == _words(done.stdout)

@@ -1,4 +1,4 @@
-"""docs/tutorial_map.md, run from its first command to its last on the files it is about, with little training."""
+"""docs/tutorials/own_map.md, run from its first command to its last on the files it is about, with little training."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def adapt(
 
     Each layer moves as far as its shift exceeds what the choice of images explains, and the command prints both.
     Weights and threshold stay. Figures on the very images that were adapted to are transductive: say so beside them.
-    docs/adapt.md says when adapting helps and when it does not.
+    docs/how_to/adapt.md says when adapting helps and when it does not.
     """
     from zoo.cli.opening import open_split
     from zoo.datasets.source import DataSource

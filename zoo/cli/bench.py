@@ -49,7 +49,7 @@ DATA_OPTIONS = ("group_column", "group_pattern", "train_groups", "val_groups", "
     show_default=True,
     help="Trials at once on a machine; threads are divided among them, and GPUs where there are several.",
 )
-@click.option("--ray", "address", metavar="HOST:PORT|auto", help="Run trials on a Ray cluster (docs/bench.md).")
+@click.option("--ray", "address", metavar="HOST:PORT|auto", help="Run trials on a Ray cluster (docs/how_to/bench.md).")
 @click.option("--speed/--no-speed", default=True, help="Time the models after the training.  [default: speed]")
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would run and how long it takes, and stop.")
 @click.option(

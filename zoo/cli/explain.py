@@ -48,7 +48,7 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, **given: Any) ->
     zoo explain run scene.tif --at 437210,3791450 --together NDVI,NDWI --out why.png
 
     Each channel in turn is replaced by its mean over the training data, and each square of ground by what is usual;
-    what the answer loses is what rested on it. docs/explain.md says how to read it, and what it does not say.
+    what the answer loses is what rested on it. docs/how_to/explain.md says how to read it, and what it does not say.
     """
     from zoo.mapping.explanation import explain_window
     from zoo.mapping.scene import Scene

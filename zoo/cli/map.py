@@ -76,7 +76,7 @@ def map(bundle: Path, scene: tuple[str, ...], out: str, address: str | None, **g
 
     SCENE is a raster of any size, a VRT, or several rasters of one pixel grid: side by side, or of different bands.
     Bands are found by name and unit. The map appears when it is whole; after Ctrl-C or a crash the same command goes on
-    from the last finished block. docs/map.md says what is in it. Exit code 0: done; 2: bad input.
+    from the last finished block. docs/how_to/map.md says what is in it. Exit code 0: done; 2: bad input.
     """
     scales = _scales(given)
     loaded = _load(bundle)

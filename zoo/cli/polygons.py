@@ -27,7 +27,7 @@ def polygons(probability: Path, target: Path, **given: Any) -> None:
     zoo polygons prob.tif --out slides.gpkg
     zoo polygons prob.tif --scene terrain.tif --threshold 0.7 --least-area 1000 --out sure.parquet
 
-    zoo map --polygons does the same while it maps. docs/map.md says what is in the file.
+    zoo map --polygons does the same while it maps. docs/how_to/map.md says what is in the file.
     """
     from zoo.errors import DataError
     from zoo.mapping.output import MadeMap, map_polygons

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     "page",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write a page with tables, charts and pictures to this file instead (docs/report.md).",
+    help="Write a page with tables, charts and pictures to this file instead (docs/how_to/report.md).",
 )
 def report(
     folder: Path,

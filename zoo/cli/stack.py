@@ -91,7 +91,7 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
 
     SAFE is a Sentinel-2 product, folder or zip; files named by options take the place of its own. What cannot be
     made of what is given is left out, and said so. Without --baseline or --offset, dark pixels tell whether the
-    offset of Sentinel-2 is in the numbers still. docs/stack.md says what is in the file.
+    offset of Sentinel-2 is in the numbers still. docs/how_to/stack.md says what is in the file.
     """
     from zoo.rasters.stacking import build_stack
 

@@ -2,7 +2,7 @@
 
 Each hook gets a callback and registers through it, so that a plugin can add one thing or a hundred, and zoo knows
 which plugin added what. Built-in models, data sets, losses, metrics and risk models use the same hooks.
-docs/plugins.md has an example of each hook.
+docs/tutorials/plugin.md has an example of each hook.
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ def _check_hooks(module: object) -> None:
         if not hasattr(values[name], _MARK):
             raise PluginError(f"hook {name!r} is not marked", hint="Put @hookimpl of zoo.registry above it")
     if not hooks and not any(hasattr(value, _MARK) for value in values.values()):
-        raise PluginError("the module has no hook", hint="Write zoo_register_models, or see docs/plugins.md")
+        raise PluginError("the module has no hook", hint="Write zoo_register_models, or see docs/tutorials/plugin.md")
 
 
 @contextmanager

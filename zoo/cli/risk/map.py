@@ -69,7 +69,7 @@ def map_command(stack: Path, target: Path, **given: Any) -> None:
     zoo risk map stack.tif --rain 12,2 --safety safety.tif --soil cohesion=4,friction=30 --out risk.tif
 
     Without --weights, Table 1 is scaled with the ranges of this scene, so the map compares places within it only.
-    Files appear when they are complete. docs/risk/map.md describes them. Exit code 0: done; 2: bad input.
+    Files appear when they are complete. docs/how_to/risk_map.md describes them. Exit code 0: done; 2: bad input.
     """
     import zoo.risk
     from zoo.physics.stability import Soil
