@@ -10,6 +10,7 @@ help:
 	@echo "make bench   make the environment, install, run 'zoo bench --models all' on the embedded data"
 	@echo "make test    make the environment, install, run linters, types and tests"
 	@echo "make lint    linters and types alone"
+	@echo "make docs    build the documentation into build/site"
 	@echo "make format  rewrite the code in the house style"
 	@echo "make clean   remove the environment and what tools left"
 
@@ -38,6 +39,10 @@ lint: $(VENV)/.test
 # One thread a process: two that share a core with another process wait for each other, and take many times longer.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "the documentation is in build/site/index.html"
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

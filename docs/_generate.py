@@ -5,6 +5,7 @@ mkdocs calls :func:`on_files` before it builds the site (``hooks`` in ``mkdocs.y
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def generated() -> Iterator[tuple[str, str]]:
     for dataset in _datasets():
         yield f"datasets/{dataset.name}.md", dataset_page(dataset)
     yield "reference/cli.md", cli_page()
+    for notebook in sorted(DOCS.glob("tutorials/*.ipynb")):
+        yield f"tutorials/{notebook.stem}.md", notebook_page(notebook)
+
+
+def notebook_page(path: Path) -> str:
+    """Return an executed notebook as Markdown: its text, its code and the outputs that it holds."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                parts.append(f"![output](data:image/png;base64,{''.join(data['image/png']).strip()})")
+            elif "text/html" in data:
+                parts.append("".join(data["text/html"]))
+            else:
+                parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def _models() -> list[ModelSpec]:
