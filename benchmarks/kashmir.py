@@ -2,8 +2,8 @@
 
     python benchmarks/kashmir.py [--data DIR] [--pictures docs/images] [--json FILE]
 
-Runs the commands of docs/tutorials/kashmir.md one after another, as a user types them, and prints what they print. ``--data``
-holds ``AW3D30.tif`` and ``landslides.shp``.
+Runs the commands of docs/tutorials/kashmir.md one after another, as a user types them, and prints what they print.
+``--data`` holds ``AW3D30.tif`` and ``landslides.shp``.
 """
 
 from __future__ import annotations

@@ -302,7 +302,8 @@ def load_benchmark(path: Path) -> Benchmark:
     except (ValueError, RecursionError) as error:
         # ValueError: invalid TOML or UTF-8, or an integer of thousands of digits.
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(f"is not valid TOML ({reason})", where=path, hint="docs/how_to/bench.md shows an example") from error
+        hint = "docs/how_to/bench.md shows an example"
+        raise ConfigError(f"is not valid TOML ({reason})", where=path, hint=hint) from error
     return parse_benchmark(content, path)
 
 
