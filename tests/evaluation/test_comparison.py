@@ -176,3 +176,17 @@ def test_two_names_share_a_letter_exactly_when_they_do_not_differ(count: int, bi
     for first, second in pairs:
         assert bool(set(given_letters[first]) & set(given_letters[second])) == (not differ[first, second])
     assert "a" in given_letters["m0"]
+
+
+def test_draws_in_pieces_are_those_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = np.random.default_rng(3).multinomial(60, np.full(60, 1 / 60), size=50)
+    monkeypatch.setattr("zoo.evaluation.comparison.CELLS_AT_ONCE", 200)
+    pieces = Resampling.draw(["s"] * 60, replicates=50, seed=3)
+    assert (pieces.weights == expected).all()
+    values = np.arange(120.0).reshape(60, 2)
+    assert pieces.sums(values) == pytest.approx(expected @ values)
+
+
+def test_a_test_split_without_end_takes_no_memory_without_end() -> None:
+    with pytest.raises(ResultError, match="3,000,000 test images are too many"):
+        Resampling.draw(["s"] * 3_000_000)

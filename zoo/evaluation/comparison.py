@@ -21,6 +21,12 @@ FEWEST_EVENTS = 8
 """Number of events from which on events are drawn instead of tiles: with fewer units, bootstrap intervals are too
 narrow and unstable."""
 
+CELLS_AT_ONCE = 2**22
+"""Cells of the weights that are drawn or multiplied at once: 32 MiB as float64."""
+MOST_CELLS = 2**29
+"""Most cells of the weights, two bytes each: with more than 268,000 images there are fewer replicates."""
+FEWEST_REPLICATES = 200
+
 Metric = Callable[[IntArray, IntArray, IntArray, IntArray], FloatArray]
 
 
@@ -31,13 +37,13 @@ class Resampling:
     Attributes:
         unit: ``event`` or ``tile``.
         units: number of units.
-        weights: how often an image is drawn, float64 ``(replicates, images)``.
+        weights: how often an image is drawn, int16 ``(replicates, images)``.
         seed: seed of the draws.
     """
 
     unit: str
     units: int
-    weights: FloatArray
+    weights: NDArray[np.int16]
     seed: int
 
     @classmethod
@@ -53,27 +59,49 @@ class Resampling:
             seed: seed of the draws.
 
         Raises:
-            ResultError: if there is no image.
+            ResultError: if there is no image, or there are more than 2.6 million.
         """
         if not groups:
             raise ResultError("an empty test split has no figures and no intervals")
+        most = MOST_CELLS // len(groups)
+        if most < FEWEST_REPLICATES:
+            raise ResultError(f"{len(groups):,} test images are too many for bootstrap intervals")
+        replicates = min(replicates, most)
         names, member = np.unique(np.asarray(groups), return_inverse=True)
         by_event = len(names) >= FEWEST_EVENTS
         units = len(names) if by_event else len(groups)
         generator = np.random.default_rng(seed)
-        drawn = generator.multinomial(units, np.full(units, 1 / units), size=replicates).astype(np.float64)
-        return cls("event" if by_event else "tile", units, drawn[:, member] if by_event else drawn, seed)
+        weights = np.empty((replicates, len(groups)), np.int16)
+        step = max(1, CELLS_AT_ONCE // units)
+        for start in range(0, replicates, step):
+            size = min(step, replicates - start)
+            drawn = generator.multinomial(units, np.full(units, 1 / units), size=size)
+            weights[start : start + size] = drawn[:, member] if by_event else drawn
+        return cls("event" if by_event else "tile", units, weights, seed)
+
+    def sums(self, values: FloatArray | IntArray) -> FloatArray:
+        """Return the sum over the drawn images of every replicate.
+
+        Args:
+            values: numbers of every image, ``(images,)`` or ``(images, K)``.
+
+        Returns:
+            float64 ``(replicates,)`` or ``(replicates, K)``.
+        """
+        step = max(1, CELLS_AT_ONCE // len(values))
+        starts = range(0, len(self.weights), step)
+        return np.concatenate([self.weights[start : start + step].astype(np.float64) @ values for start in starts])
 
     def pooled(self, counts: Counts, metric: Metric) -> FloatArray:
         """Return a metric of the pooled counts of every replicate, float64 ``(replicates,)``."""
-        return metric(*(np.rint(self.weights @ cell).astype(np.int64) for cell in counts.cells))
+        return metric(*(np.rint(self.sums(cell)).astype(np.int64) for cell in counts.cells))
 
     def per_image(self, values: FloatArray) -> FloatArray:
         """Return the mean over images of every replicate, float64 ``(replicates,)``; NaN values are left out."""
         known = ~np.isnan(values)
-        drawn = self.weights[:, known]
-        total = drawn.sum(axis=1)
-        mean: FloatArray = np.divide(drawn @ values[known], total, out=np.full(len(total), np.nan), where=total > 0)
+        total = self.sums(known.astype(np.float64))
+        sums = self.sums(np.where(known, values, 0.0))
+        mean: FloatArray = np.divide(sums, total, out=np.full(len(total), np.nan), where=total > 0)
         return mean
 
     def over_seeds(self, replicates: Sequence[FloatArray]) -> FloatArray:

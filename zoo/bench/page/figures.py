@@ -330,14 +330,13 @@ def recall_by_size(board: Leaderboard) -> dict[str, SizeRecall]:
     found: dict[str, SizeRecall] = {}
     if draws is None:
         return found
-    weights = draws.resampling.weights
     for label, trials in board.trials.items():
         objects = [one for one in (trial.evaluated.objects for trial in trials) if one is not None]
         if len(objects) < len(trials):
             continue
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = np.mean([one.found.sum(axis=0) / one.total.sum(axis=0) for one in objects], axis=0)
-            drawn = [(weights @ one.found) / (weights @ one.total) for one in objects]
+            drawn = [draws.resampling.sums(one.found) / draws.resampling.sums(one.total) for one in objects]
         bounds = [interval(draws.resampling.over_seeds([one[:, size] for one in drawn])) for size in range(len(shares))]
         found[label] = SizeRecall([float(share) for share in shares], bounds)
     return found
