@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.api.audit import audit
     from zoo.api.export import export
     from zoo.api.results import Results, read_results
+    from zoo.api.trained_model import TrainedModel, load
     from zoo.registry import (
         create_dataset,
         create_loss,
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 # lazy_loader would do the same, but `from zoo.blocks import MCSA` promises to need torch and nothing else.
 _HOMES = {
     "Results": "zoo.api.results",
+    "TrainedModel": "zoo.api.trained_model",
     "audit": "zoo.api.audit",
     "create_dataset": "zoo.registry",
     "create_loss": "zoo.registry",
@@ -45,12 +47,14 @@ _HOMES = {
     "list_metrics": "zoo.registry",
     "list_models": "zoo.registry",
     "list_plugins": "zoo.registry",
+    "load": "zoo.api.trained_model",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
 }
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
 __all__ = [
     "Results",
+    "TrainedModel",
     "__version__",
     "audit",
     "create_dataset",
@@ -62,6 +66,7 @@ __all__ = [
     "list_metrics",
     "list_models",
     "list_plugins",
+    "load",
     "read_results",
     "register_model",
 ]

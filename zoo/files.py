@@ -118,12 +118,13 @@ def open_own_file(path: str | os.PathLike[str], mode: Literal["write", "append",
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str], busy: ZooError) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], busy: ZooError, *, remove: bool = False) -> Iterator[None]:
     """Hold a lock file until the block or the process ends.
 
     Args:
-        path: the lock file; it is created and stays.
+        path: the lock file; it is created.
         busy: the error to raise when another process holds the lock.
+        remove: whether the file is removed at the end of the block; otherwise it stays.
 
     Raises:
         ZooError: ``busy``, or that the file is a symbolic link or cannot be written.
@@ -131,9 +132,26 @@ def locked(path: str | os.PathLike[str], busy: ZooError) -> Iterator[None]:
     handle = open_own_file(path, "keep")
     try:
         _lock(handle, busy)
-        yield
+        while remove and not _is_at(handle, path):
+            # Another process removed the file between our opening and locking it.
+            os.close(handle)
+            handle = open_own_file(path, "keep")
+            _lock(handle, busy)
+        try:
+            yield
+        finally:
+            if remove:
+                with suppress(OSError):
+                    Path(path).unlink()
     finally:
         os.close(handle)
+
+
+def _is_at(handle: int, path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), Path(path).stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(handle: int, busy: ZooError) -> None:

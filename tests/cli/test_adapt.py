@@ -115,15 +115,15 @@ def test_evaluate_says_to_what_a_bundle_is_adapted_and_what_is_transductive(
         return capsys.readouterr().err
 
     own = told(*scenes, "--test-groups", "s2")
-    assert f"this bundle is adapted to 8 images of {patches} (scenes s2), whose labels were not read" in own
+    assert f"this bundle was adapted to 8 images of {patches} (scenes s2), without their labels" in own
     assert "share of the target 0.50" in own
-    assert "warning: 8 of the 8 patches measured here are images that the bundle was adapted to" in own
+    assert "warning: the bundle was adapted to 8 of the 8 measured patches" in own
     assert "transductive" in own
-    assert "none of the 8 patches measured here is among those images" in told(*scenes, "--test-groups", "s1")
-    assert "16 patches measured here are images" in told(*scenes, "--test-groups", "s1,s2")
+    assert "none of the 8 measured patches is among those images" in told(*scenes, "--test-groups", "s1")
+    assert "8 of the 16 measured patches" in told(*scenes, "--test-groups", "s1,s2")
     shutil.copytree(patches, tmp_path / "copy")
     elsewhere = told("--data", str(tmp_path / "copy"), *scenes[2:], "--test-groups", "s2")
-    assert "cannot be told" in elsewhere
+    assert "it is unknown whether the measured patches" in elsewhere
     assert "adapted" not in told(*scenes, "--test-groups", "s2", measured=bundle)
     assert run(["evaluate", str(new), *scenes, "--test-groups", "s2", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)["adaptation"]
@@ -230,12 +230,12 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
         (empty, "contains no images"),
         (no_such_scene, "unknown group 's9'"),
         (a_split_of_everything, "test_groups chooses a split"),
-        (no_number, "'half' is no share"),
-        (no_numbers, "'1,large' are no magnifications"),
+        (no_number, "'half' is not a list of numbers"),
+        (no_numbers, "'1,large' is not a list of numbers"),
         (too_large, "must be different numbers from 1 to 4"),
         (cut_bundle, "sha256 differs"),
         (no_labels_to_measure_with, "contains no folder of images with a folder of masks"),
-        (out_is_a_bundle, "holds a bundle already"),
+        (out_is_a_bundle, "already holds a bundle"),
     ],
 )
 def test_bad_input_gets_one_line_and_leaves_nothing(

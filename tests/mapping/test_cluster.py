@@ -11,10 +11,10 @@ from tests.mapping.conftest import BANDS, WriteScene, make_image
 from zoo.errors import ConfigError
 from zoo.mapping import MapOptions, Scene, map_scene
 from zoo.mapping.cluster import cluster_runner
-from zoo.mapping.inference import AS_TRAINED, Form
+from zoo.mapping.inference import AS_TRAINED, InferenceForm
 from zoo.training.bundle import Bundle
 
-PLAIN = Form(AS_TRAINED, "fp32", None, None, 0.5)
+PLAIN = InferenceForm(AS_TRAINED, "fp32", None, None, 0.5)
 
 
 @pytest.mark.slow
@@ -39,11 +39,11 @@ def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tm
                 time.sleep(5)  # the other worker is on its way
 
         with Scene([path], BANDS) as scene:
-            runner = cluster_runner(cluster.address, predictor, PLAIN, scene, options, told=told.append)
+            runner = cluster_runner(cluster.address, predictor, PLAIN, scene, options, notify=told.append)
             map_scene(predictor, scene, tmp_path / "there.tif", options, runner=runner, progress=progress)
     finally:
         cluster.shutdown()
-    assert any("is gone" in text for text in told)
+    assert any("has died" in text for text in told)
     assert (tmp_path / "here.tif").read_bytes() == (tmp_path / "there.tif").read_bytes()
 
 

@@ -37,9 +37,9 @@ def test_a_map_with_classes(bundle: Path, write_scene: WriteScene, tmp_path, cap
 @pytest.mark.parametrize(
     ("argument", "problem", "hint"),
     [
-        ("enhanced_unet", "is an architecture", "zoo train enhanced_unet"),
+        ("enhanced_unet", "is an architecture without trained weights", "zoo train enhanced_unet"),
         ("nowhere", "there is no such folder", "zoo train"),
-        ("empty", "holds no bundle", "zoo train"),
+        ("empty", "there is no bundle.json", "zoo train"),
     ],
 )
 def test_without_a_bundle_it_says_how_to_get_one(
@@ -91,7 +91,7 @@ def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_
         ([bundle, good, "--mask", good], "cannot be read as a vector file"),
         ([bundle, good, "--tile", "100"], "multiples of 32"),
         ([bundle, good, "--breaks", "0.5"], "--classes"),
-        ([bundle, good, "--classes", "a,b", "--breaks", "x"], "no numbers"),
+        ([bundle, good, "--classes", "a,b", "--breaks", "x"], "is not a list of numbers"),
         ([bundle, good, "--device", "tpu"], "tpu"),
         ([bundle, good, "--scales", "1,2"], "Add --adapt"),
     ]
@@ -150,10 +150,10 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     while not list(tmp_path.glob(".prob-*.zoo-map/block-*.npz")):
         assert started.poll() is None
     started.send_signal(signal.SIGINT)
-    assert "the same command goes on from the last finished block" in started.communicate(timeout=PATIENCE_S)[1]
+    assert "the same command resumes from the last finished block" in started.communicate(timeout=PATIENCE_S)[1]
     assert started.returncode == 130
     assert not (tmp_path / "prob.tif").exists()
     told = zoo(*command, check=True).stderr
-    assert "blocks were there from an earlier run" in told
+    assert "blocks were finished by an earlier run" in told
     assert read(tmp_path / "prob.tif").shape == (4500, 200)
     assert not list(tmp_path.glob(".prob-*"))

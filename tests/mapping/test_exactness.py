@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mapping.conftest import SmallNet, make_image
-from zoo.mapping.inference import TileForward, compute_blocks
+from zoo.mapping.inference import PlausibleRange, TileForward, compute_blocks
 from zoo.mapping.tiling import Canvas, Plan, Reach, join
 from zoo.registry import create_model
 from zoo.training.predictor import Predictor
@@ -30,7 +30,8 @@ class Array:
 def map_array(predictor: Predictor, image: np.ndarray, tile: int, overlap: int, *, tta: bool = False) -> np.ndarray:
     plan = Plan(image.shape[1:], tile, overlap)
     forward = TileForward(predictor, torch.device("cpu"), tta=tta)
-    found = {(b.row, b.column): r for b, r in compute_blocks(Array(image), forward, plan, plan.blocks(), FLOAT)}
+    blocks = compute_blocks(Array(image), forward, plan, plan.blocks(), FLOAT, plausible=PlausibleRange.of(predictor))
+    found = {(block.row, block.column): result for block, result in blocks}
     whole = np.full(image.shape[1:], np.nan, dtype=np.float32)
     for block in plan.blocks():
         rows, columns, values = join(plan, block, lambda one, field: getattr(found[one.row, one.column], field))

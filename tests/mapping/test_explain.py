@@ -140,7 +140,7 @@ def test_attention_lies_on_the_pixels_of_the_window() -> None:
 
 
 def test_what_cannot_be_explained_is_refused() -> None:
-    with pytest.raises(DataError, match="nothing in the window"):
+    with pytest.raises(DataError, match="no pixel of the window is valid"):
         explain(Rule(), np.full((3, 48, 48), np.nan, np.float32))
     with pytest.raises(UnknownNameError, match="Did you mean 'NDVI'"):
         explain(Rule(), image(), together=[["NDVi"]])

@@ -15,7 +15,7 @@ import zoo.deploy.search
 from tests.mapping.conftest import BANDS, WriteScene, make_image
 from zoo.errors import ZooError
 from zoo.mapping import Scene
-from zoo.mapping.inference import AS_TRAINED, ForwardMaker, TileForward, fastest
+from zoo.mapping.inference import AS_TRAINED, ForwardMaker, TileForward, choose_form
 from zoo.mapping.tiling import Plan
 from zoo.training.bundle import Bundle
 
@@ -39,7 +39,7 @@ def test_a_worker_takes_the_form_that_was_chosen_elsewhere(bundle: Path, write_s
     image[0, 200:260, 200:260] = np.inf
     with Scene([write_scene(image)], BANDS) as scene:
         plan = Plan(scene.shape, 64, 0)
-        fast, form, _ = fastest(predictor, scene, plan, "auto", CPU, 0.4)
+        fast, form, _ = choose_form(predictor, scene, plan, "auto", CPU, 0.4)
     assert form.choice is not None
     assert form.name == fast.model.report.chosen
     tile = make_image(64, 64)
@@ -55,7 +55,7 @@ def test_a_worker_takes_the_form_that_was_chosen_elsewhere(bundle: Path, write_s
 def test_a_scene_smaller_than_the_model_needs(bundle: Path, write_scene: WriteScene) -> None:
     predictor = Bundle.load(bundle).predictor()
     with Scene(write_scene(make_image(5, 3)), BANDS) as scene:
-        fast, form, _ = fastest(predictor, scene, Plan(scene.shape, 64, 32), "auto", CPU, 0.4)
+        fast, form, _ = choose_form(predictor, scene, Plan(scene.shape, 64, 32), "auto", CPU, 0.4)
     assert form.name != AS_TRAINED
     assert TileForward(fast, CPU)(make_image(5, 3)).shape == (5, 3)
 
@@ -63,6 +63,6 @@ def test_a_scene_smaller_than_the_model_needs(bundle: Path, write_scene: WriteSc
 def test_a_small_scene_is_not_worth_the_search(bundle: Path, write_scene: WriteScene) -> None:
     predictor = Bundle.load(bundle).predictor()
     with Scene([write_scene(make_image(200, 200))], BANDS) as scene:
-        fast, form, messages = fastest(predictor, scene, Plan(scene.shape, 64, 0), "fp32", CPU, 0.4)
+        fast, form, messages = choose_form(predictor, scene, Plan(scene.shape, 64, 0), "fp32", CPU, 0.4)
     assert fast is predictor
     assert (form.name, messages) == (AS_TRAINED, ())

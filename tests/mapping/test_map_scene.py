@@ -90,7 +90,7 @@ def test_a_byte_is_a_probability_that_gis_can_read(predictor: Predictor, write_s
         found = file.read(1)
         np.testing.assert_array_equal(found, np.where(known, 1 + (values * 0.004 >= 0.25) + (values >= 125), 0))
         assert file.tags(1)["CLASS_3"] == "high"
-        assert file.tags()["CLASS_BREAKS"] == "0.25,0.5"
+        assert file.tags()["CLASS_BREAKS"] == "0.252,0.5"
         assert file.colormap(1)[3][3] == 255
     assert report.class_pixels == {name: (found == n).sum() for n, name in enumerate(classes.names, 1)}
     assert report.above == report.class_pixels["high"]
@@ -144,10 +144,10 @@ def test_bands_are_found_in_any_order(predictor: Predictor, write_scene: WriteSc
     [
         ((BANDS[0],), "has no band slope", "The bundle takes NDVI"),
         ((BANDS[0], Band("Slope", "degree")), "has no band slope", "Did you mean 'Slope'"),
-        ((BANDS[0], Band("slope", "percent")), "band slope is in percent, and the bundle takes degree", "Convert"),
+        ((BANDS[0], Band("slope", "percent")), "band slope is in percent, but the bundle takes degree", "Convert"),
         ((Band("NDVI", "degree"), Band("slope", "1")), "band NDVI is in degree", "Convert"),
         (None, "has no band NDVI, slope", "--bands NDVI,slope"),
-        ((BANDS[0], Band("slope", "unknown")), "does not say its unit", "--bands NDVI,slope"),
+        ((BANDS[0], Band("slope", "unknown")), "does not state its unit", "--bands NDVI,slope"),
     ],
 )
 def test_other_bands_are_refused(write_scene: WriteScene, bands, problem: str, hint: str) -> None:

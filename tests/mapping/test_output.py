@@ -15,7 +15,7 @@ from scipy import ndimage
 from tests.mapping.conftest import WriteScene, make_image
 from zoo.cli import run
 from zoo.mapping.map_picture import find_peaks, read_ground
-from zoo.mapping.output import MadeMap
+from zoo.mapping.output import ProbabilityMap
 from zoo.mapping.scene import Scene
 from zoo.physics.bands import Band
 
@@ -63,7 +63,7 @@ def test_a_scene_in_degrees_without_a_slope_the_model_knows_of(bundle, write_sce
     place = from_origin(91.7, 22.5, 1e-4, 1e-4)
     scene = write_scene(make_image(90, 80), crs="EPSG:4326", transform=place)
     slides, picture = tmp_path / "slides.parquet", tmp_path / "map.png"
-    done = make(bundle, scene, tmp_path / "prob.tif", "--polygons", slides, "--picture", picture, "--least-area", 500)
+    done = make(bundle, scene, tmp_path / "prob.tif", "--polygons", slides, "--picture", picture, "--min-area", 500)
     told = capsys.readouterr()
     assert done == 0, told.err
     assert "on the ellipsoid" in told.out
@@ -92,9 +92,9 @@ def test_names_are_refused_before_the_work(bundle, write_scene, tmp_path, capsys
 
     assert ".gpkg" in refusal("--polygons", tmp_path / "slides.shp")
     assert ".png" in refusal("--picture", tmp_path / "map.xyz")
-    assert "--polygons" in refusal("--least-area", 100)
+    assert "--polygons" in refusal("--min-area", 100)
     assert "--picture" in refusal("--title", "A map")
-    assert "one name" in refusal("--polygons", tmp_path / "a.gpkg", "--picture", tmp_path / "a.gpkg")
+    assert "the same name" in refusal("--polygons", tmp_path / "a.gpkg", "--picture", tmp_path / "a.gpkg")
     (tmp_path / "there.gpkg").write_bytes(b"mine")
     assert "is there already" in refusal("--polygons", tmp_path / "there.gpkg")
     assert (tmp_path / "there.gpkg").read_bytes() == b"mine"
@@ -107,13 +107,13 @@ def test_a_map_is_outlined_again_with_another_threshold(bundle, write_scene, tmp
     again = ["polygons", str(out), "--scene", str(scene)]
     assert run([*again, "--out", str(tmp_path / "b.gpkg")]) == 0
     assert geopandas.read_file(tmp_path / "b.gpkg").equals(first)
-    assert run([*again, "--out", str(tmp_path / "c.gpkg"), "--threshold", "0.5", "--least-area", "300"]) == 0
+    assert run([*again, "--out", str(tmp_path / "c.gpkg"), "--threshold", "0.5", "--min-area", "300"]) == 0
     stricter = geopandas.read_file(tmp_path / "c.gpkg")
     assert 0 < stricter["pixels"].sum() < first["pixels"].sum()
     assert stricter["area_m2"].min() >= 300
     capsys.readouterr()
     assert run(["polygons", str(scene), "--out", str(tmp_path / "d.gpkg")]) == 2
-    assert "holds no landslide_probability" in capsys.readouterr().err
+    assert "has no band landslide_probability" in capsys.readouterr().err
     other = write_scene(make_image(70, 80), "other.tif")
     assert run(["polygons", str(out), "--scene", str(other), "--out", str(tmp_path / "d.gpkg")]) == 2
     assert "pixels of the map" in capsys.readouterr().err
@@ -163,4 +163,4 @@ def test_what_is_no_map_cannot_be_opened(tmp_path):
     from zoo.errors import DataError
 
     with pytest.raises(DataError, match="no such file"):
-        MadeMap(tmp_path / "p.tif")
+        ProbabilityMap(tmp_path / "p.tif")

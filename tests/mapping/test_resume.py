@@ -173,7 +173,7 @@ def test_two_processes_do_not_make_one_map(predictor: Predictor, write_scene: Wr
 
     def progress(what: str, done: int, total: int) -> None:
         if (what, done) == ("mapping", 1):
-            with pytest.raises(ZooError, match="another process is making this map"):
+            with pytest.raises(ZooError, match="another process is writing this map"):
                 make(predictor, path, tmp_path / "prob.tif")
 
     make(predictor, path, tmp_path / "prob.tif", progress)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
     from zoo.datasets.source import DataSource
     from zoo.deploy.export import ExportConfig, ExportReport, ExportSubject
+    from zoo.training.bundle import Bundle
 
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -68,7 +69,7 @@ class Exported:
 
 
 def export(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Bundle,
     out: str | os.PathLike[str],
     *,
     to: ExportFormat,
@@ -94,7 +95,7 @@ def export(
     model, on random images and on real patches, before it gets its name.
 
     Args:
-        source: the folder of a bundle, or the name of a registered model.
+        source: the folder of a bundle, an open bundle, or the name of a registered model.
         out: the file; it must end in ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
         to: format of the file.
         precision: a precision below ``fp32`` is kept only if it predicts the same masks on real patches.
@@ -125,7 +126,7 @@ def export(
         unet.onnx: untrained unet, onnx fp32, opset 18, 0.0 MB
     """
     from zoo.deploy.backends import check_opset
-    from zoo.deploy.export import ExportConfig, check_config, export_model, find_subject
+    from zoo.deploy.export import ExportConfig, check_config, export_model, find_subject, subject_of
     from zoo.deploy.exported_files import check_format
     from zoo.rasters.cog import check_output
 
@@ -137,7 +138,10 @@ def export(
     check_output(out, [], overwrite=overwrite)
     fresh = {"in_channels": in_channels, "classes": classes, "seed": seed}
     chosen = {name: value for name, value in fresh.items() if value is not None}
-    subject = find_subject(os.fspath(source), options=dict(options or {}), **chosen)
+    if isinstance(source, (str, os.PathLike)):
+        subject = find_subject(os.fspath(source), options=dict(options or {}), **chosen)
+    else:
+        subject = subject_of(source)
     if subject.bundle is not None and (chosen or options):
         raise ConfigError(
             "--option, --in-channels, --classes and --seed are only for an untrained model",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from zoo.cli.values import parse_names
 from zoo.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -99,7 +100,3 @@ def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, Any]:
         except json.JSONDecodeError:
             values[name.strip().replace("-", "_")] = value
     return values
-
-
-def parse_names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

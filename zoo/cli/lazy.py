@@ -11,7 +11,10 @@ from zoo.errors import suggestion
 RENAMED_COMMANDS: dict[str, str] = {}
 """Old command names that still work, with a warning, until release 0.3."""
 
-RENAMED_OPTIONS: dict[str, dict[str, str]] = {}
+RENAMED_OPTIONS: dict[str, dict[str, str]] = {
+    "map": {"--least-area": "--min-area"},
+    "polygons": {"--least-area": "--min-area"},
+}
 """By command (``"risk map"`` for a command of a group): old option names that still work until release 0.3."""
 
 

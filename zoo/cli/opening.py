@@ -1,9 +1,10 @@
-"""Opening the three splits of a data set in front of a user: progress, what was found, what is doubtful."""
+"""Opening the splits of a data set for a user, with progress and warnings on standard error."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,20 @@ if TYPE_CHECKING:
 
 
 def open_splits(source: DataSource) -> dict[str, PatchDataset]:
-    """Open train, val and test, and tell on standard error what they hold.
+    """Open train, val and test, and print what they hold on standard error.
 
     Raises:
-        ZooError: if the data are absent or not what they should be, or a split has no patch.
+        ZooError: if the data are missing or damaged, or a split has no patch.
     """
     from zoo.datasets.base import SPLITS
 
     splits = _open(source, SPLITS)
+    describe_splits(source, splits)
+    return splits
+
+
+def describe_splits(source: DataSource, splits: dict[str, PatchDataset]) -> None:
+    """Print the number of patches, their size and bands, and how they were split, on standard error."""
     train = splits["train"]
     sizes = ", ".join(f"{len(dataset)} {split}" for split, dataset in splits.items())
     bands = ", ".join(band.name for band in train.bands)
@@ -32,38 +39,45 @@ def open_splits(source: DataSource) -> dict[str, PatchDataset]:
     note(f"data {source.label}: {sizes} patches of {height} x {width} px; {len(train.bands)} bands: {bands}")
     for text in train.split_notes:
         note(f"  {text}")
-    return splits
 
 
 def open_split(source: DataSource, split: str) -> PatchDataset:
     """Open one split with the same progress and warnings.
 
     Raises:
-        ZooError: if the data are absent or not what they should be, or a split has no patch.
+        ZooError: if the data are missing or damaged, or the split has no patch.
     """
     return _open(source, (split,))[split]
 
 
-def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
+@contextmanager
+def data_warnings() -> Iterator[None]:
+    """Print the warnings that data sets raise inside the block, each once."""
     from zoo.datasets.base import DataWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        yield
+    for text in dict.fromkeys(str(entry.message) for entry in caught if issubclass(entry.category, DataWarning)):
+        warn(text)
+
+
+def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
     from zoo.errors import DataError
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     opened = {}
     with (
-        warnings.catch_warnings(record=True) as caught,
+        data_warnings(),
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
-        warnings.simplefilter("always", DataWarning)
         for split in splits:
             task = bar.add_task(f"{source.label}: {split} split", total=None)
             opened[split] = source.open(split, partial(_show, bar, task))
             bar.remove_task(task)
             if not len(opened[split]):
                 raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
-    for text in dict.fromkeys(str(entry.message) for entry in caught if issubclass(entry.category, DataWarning)):
-        warn(text)
     return opened
 
 

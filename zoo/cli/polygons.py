@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from zoo.cli.console import out, relative
-from zoo.cli.map_products import summary
 from zoo.cli.progress import progress
 
 
@@ -18,19 +17,19 @@ from zoo.cli.progress import progress
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="slides.gpkg or slides.parquet.")
 @click.option("--scene", multiple=True, metavar="FILE", help="What was mapped, for the mean slope; may be repeated.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the map's.")
-@click.option("--least-area", type=click.FloatRange(0), default=0.0, metavar="M2", help="Leave out smaller polygons.")
+@click.option("--min-area", type=click.FloatRange(0), default=0.0, metavar="M2", help="Leave out smaller polygons.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
 def polygons(probability: Path, target: Path, **given: Any) -> None:
     """Outline what reaches the threshold in PROBABILITY, a map that zoo map wrote.
 
     \b
     zoo polygons prob.tif --out slides.gpkg
-    zoo polygons prob.tif --scene terrain.tif --threshold 0.7 --least-area 1000 --out sure.parquet
+    zoo polygons prob.tif --scene terrain.tif --threshold 0.7 --min-area 1000 --out sure.parquet
 
     zoo map --polygons does the same while it maps. docs/how_to/map.md says what is in the file.
     """
     from zoo.errors import DataError
-    from zoo.mapping.output import MadeMap, map_polygons
+    from zoo.mapping.output import ProbabilityMap, map_polygons, polygon_summary
     from zoo.mapping.scene import Scene
     from zoo.rasters.cog import check_output
     from zoo.rasters.polygons import check_polygons
@@ -38,7 +37,7 @@ def polygons(probability: Path, target: Path, **given: Any) -> None:
     check_polygons(target)
     check_output(target, [probability, *(Path(one) for one in given["scene"])], overwrite=given["overwrite"])
     with ExitStack() as exits:
-        made = exits.enter_context(MadeMap(probability))
+        made = exits.enter_context(ProbabilityMap(probability))
         threshold = given["threshold"]
         if threshold is None:
             tag = made.stack.tags.get("THRESHOLD")
@@ -51,5 +50,5 @@ def polygons(probability: Path, target: Path, **given: Any) -> None:
                 "does not lie on the pixels of the map", where=given["scene"][0], hint="Name what the map was made of"
             )
         with progress("outlining") as show:
-            report = map_polygons(made, scene, target, threshold, least_area=given["least_area"], progress=show)
-    out().print(f"{summary(report)}; in {relative(target)}", markup=False)
+            report = map_polygons(made, scene, target, threshold, min_area=given["min_area"], progress=show)
+    out().print(f"{polygon_summary(report)}; in {relative(target)}", markup=False)

@@ -1,4 +1,4 @@
-"""The options by which commands choose and change a recipe."""
+"""Options that choose and change a training recipe."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
+from zoo.cli.data_options import parse_assignments
+from zoo.cli.values import COUNT, POSITIVE
 from zoo.training.recipes import RECIPES, Recipe, get_recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-OVERRIDES = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "precision", "time_limit")
+OVERRIDES = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit")
 
 _OPTIONS = (
     click.option(
@@ -20,14 +22,21 @@ _OPTIONS = (
         metavar="|".join(RECIPES),
         help="; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()) + ".",
     ),
-    click.option("--steps", type=click.IntRange(1), help="Optimiser steps, instead of the recipe's."),
-    click.option("--epochs", type=click.IntRange(1), help="Passes over the training split, instead of the recipe's."),
-    click.option("--batch-size", type=click.IntRange(1), help="Patches a step."),
-    click.option("--crop", type=click.IntRange(0), help="Edge of the training crops in pixels; 0 for whole patches."),
-    click.option("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate."),
+    click.option("--steps", type=COUNT, help="Number of optimiser steps, instead of the recipe's."),
+    click.option("--epochs", type=COUNT, help="Number of passes over the training split, instead of the recipe's."),
+    click.option("--batch-size", type=COUNT, help="Patches per step."),
+    click.option("--crop", type=click.IntRange(0, 10**9), help="Edge of the training crops; 0 for whole patches."),
+    click.option("--lr", type=POSITIVE, help="Peak learning rate."),
     click.option("--loss", metavar="NAME", help="A registered loss: ce, dice, ce_dice, focal, or a plugin's."),
+    click.option(
+        "--loss-option",
+        "loss_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Option of the loss, such as gamma=3 of focal; may be repeated.",
+    ),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of training."),
-    click.option("--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds that one trial may take."),
+    click.option("--time-limit", type=POSITIVE, help="Largest number of seconds for one trial."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."),
 )
 
@@ -40,16 +49,18 @@ def recipe_options(command: Command) -> Command:
 
 
 def chosen_recipe(name: str, overrides: dict[str, Any]) -> Recipe:
-    """The recipe called ``name`` with the overrides that were given.
+    """Return the recipe called ``name`` with the overrides that were given.
 
     Raises:
-        ZooError: if the recipe or its loss is unknown, or both steps and epochs are given.
+        ZooError: if the recipe, its loss or an option of the loss does not exist, or both steps and epochs are given.
     """
     from zoo.errors import ConfigError
-    from zoo.registry import catalogue
+    from zoo.registry import catalogue, check_options
 
     if overrides.get("steps") is not None and overrides.get("epochs") is not None:
         raise ConfigError("--steps and --epochs exclude each other")
-    recipe = get_recipe(name).changed(**overrides)
-    catalogue().losses.get(recipe.loss)
-    return recipe
+    texts = tuple(overrides.get("loss_options") or ())
+    recipe = get_recipe(name).changed(**{**overrides, "loss_options": None})
+    spec = catalogue().losses.get(recipe.loss)
+    checked = check_options(spec, parse_assignments(texts, "--loss-option"))
+    return recipe.changed(loss_options=checked) if checked else recipe

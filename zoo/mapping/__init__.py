@@ -1,8 +1,18 @@
-"""Maps of whole scenes: tiles, blending, resuming, and more than one machine."""
+"""Maps of whole scenes: tiles, blending, resuming an interrupted run, and clusters."""
 
-from zoo.mapping.output import MapReport
-from zoo.mapping.pipeline import MapOptions, map_scene
+from zoo.mapping.output import MapReport, ProbabilityMap
+from zoo.mapping.pipeline import MapOptions, MapProducts, MapRequest, map_bundle, map_scene
 from zoo.mapping.probability import ProbabilityClasses
 from zoo.mapping.scene import Scene
 
-__all__ = ["MapOptions", "MapReport", "ProbabilityClasses", "Scene", "map_scene"]
+__all__ = [
+    "MapOptions",
+    "MapProducts",
+    "MapReport",
+    "MapRequest",
+    "ProbabilityClasses",
+    "ProbabilityMap",
+    "Scene",
+    "map_bundle",
+    "map_scene",
+]

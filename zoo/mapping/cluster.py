@@ -1,4 +1,9 @@
-"""Blocks computed on a Ray cluster: each worker loads the model once, and the blocks of one that dies run again."""
+"""Blocks computed on a Ray cluster.
+
+Each worker is an actor that opens the scene and loads the model once and then computes many blocks. The executors of
+:mod:`zoo.jobs` start a fresh process for every job, which would load the model again for every block, so they are not
+used here; the connection to the cluster is theirs. The blocks of a worker that dies run again on another one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,15 @@ import torch
 
 from zoo.errors import ConfigError, ZooError
 from zoo.jobs import connected
-from zoo.mapping.inference import AreaMask, Form, Forward, ForwardMaker, Results, compute_blocks
+from zoo.mapping.inference import (
+    AreaMask,
+    Forward,
+    ForwardMaker,
+    InferenceForm,
+    PlausibleRange,
+    Results,
+    compute_blocks,
+)
 from zoo.mapping.pipeline import MapOptions
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, BlockResult, Plan
@@ -25,26 +38,26 @@ from zoo.rasters.vectors import Area
 from zoo.training.predictor import Predictor
 
 QUEUED = 2
-"""Blocks that a worker has at a time: it begins the second one while the first one travels."""
+"""Number of blocks that a worker has at a time: it begins the second one while the first one is sent back."""
 
 PATIENCE = 300.0
-"""Seconds to wait for a first worker, or for another one when all are gone."""
+"""Seconds to wait for a first worker, or for another one when all have died."""
 
 MOST_FAILURES = 5
-"""Deaths of a worker in the same block after which the block is to blame."""
+"""After this many deaths of a worker in the same block, the block is the cause."""
 
 
 @dataclass(frozen=True)
 class ClusterJob:
-    """What a worker has to know; every machine must reach the files under these names.
+    """What a worker needs; every machine must reach the files under these names.
 
     Attributes:
-        paths, bands, names: of :class:`zoo.mapping.scene.Scene`.
-        tile, overlap: of :class:`zoo.mapping.tiling.Plan`.
-        dtype: of the map.
+        paths, bands, names: see :class:`zoo.mapping.scene.Scene`.
+        tile, overlap: see :class:`zoo.mapping.tiling.Plan`.
+        dtype: dtype of the map.
         mask: file of the area; None for everywhere.
-        threads, batch: of :func:`zoo.mapping.inference.compute_blocks`.
-        make_forward: gives the model on a device.
+        threads, batch, plausible: see :func:`zoo.mapping.inference.compute_blocks`.
+        make_forward: returns the forward pass on a device.
     """
 
     paths: tuple[str, ...]
@@ -56,20 +69,21 @@ class ClusterJob:
     mask: Path | None
     threads: int
     batch: int
+    plausible: PlausibleRange
     make_forward: Callable[[torch.device], Forward]
 
 
 class Worker:
-    """What runs on the cluster."""
+    """An actor on the cluster."""
 
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
 
     def open(self, job: ClusterJob) -> str:
-        """Load model and scene; gives the name of the machine.
+        """Load model and scene, and return the name of the machine.
 
         Raises:
-            ZooError: if the scene is not there.
+            ZooError: if the scene does not exist there.
         """
         self._job = job
         with gdal_threads(job.paths[0]):
@@ -82,14 +96,13 @@ class Worker:
     def compute(self, row: int, column: int) -> BlockResult:
         """Compute a block."""
         job = self._job
-        blocks = [self._plan.block(row, column)]
-        dtype = np.dtype(job.dtype)
         [(_, result)] = compute_blocks(
             self._scene,
             self._forward,
             self._plan,
-            blocks,
-            dtype,
+            [self._plan.block(row, column)],
+            np.dtype(job.dtype),
+            plausible=job.plausible,
             mask=self._mask,
             threads=job.threads,
             batch=job.batch,
@@ -98,7 +111,7 @@ class Worker:
 
 
 @dataclass
-class _Hand:
+class _WorkerState:
     """A worker as the driver sees it."""
 
     actor: Any
@@ -107,86 +120,88 @@ class _Hand:
 
 
 class RayRunner:
-    """Spreads blocks over a cluster; see :class:`zoo.mapping.pipeline.Runner`.
+    """Distribute blocks over a cluster; see :class:`zoo.mapping.pipeline.Runner`.
 
     Args:
-        address: of the cluster, see :func:`zoo.jobs.connected`.
-        job: what workers have to know. Its ``threads`` are the processors that each of them takes.
+        address: address of the cluster; see :func:`zoo.jobs.connected`.
+        job: what workers need. Its ``threads`` are the processors that each of them uses.
         gpu: give each worker a GPU.
-        told: called with a sentence when a worker comes or dies.
+        notify: called with a sentence when a worker starts or dies.
 
     Raises:
         ConfigError: if Ray is not installed, or there is no cluster.
     """
 
     def __init__(
-        self, address: str, job: ClusterJob, *, gpu: bool = False, told: Callable[[str], None] | None = None
+        self, address: str, job: ClusterJob, *, gpu: bool = False, notify: Callable[[str], None] | None = None
     ) -> None:
         self._address, self._job, self._gpu = address, job, gpu
-        self._told = told or (lambda text: None)
+        self._notify = notify or (lambda text: None)
         self._failures: dict[tuple[int, int], int] = {}
 
     def __call__(self, blocks: Iterable[Block]) -> Results:
-        """Give blocks as they become whole, in any order.
+        """Yield blocks as they are finished, in any order.
 
         Raises:
-            ZooError: if no worker is left, or a block is too much for every worker.
+            ZooError: if no worker is left, or every worker dies in the same block.
         """
         todo = deque(blocks)
         if not todo:
             return
         with connected(self._address) as ray:
-            hands: list[_Hand] = []
+            workers: list[_WorkerState] = []
             try:
-                yield from self._run(ray, todo, hands)
+                yield from self._run(ray, todo, workers)
             finally:
-                for hand in hands:
+                for worker in workers:
                     with suppress(Exception):
-                        ray.kill(hand.actor)
+                        ray.kill(worker.actor)
 
-    def _run(self, ray: Any, todo: deque[Block], hands: list[_Hand]) -> Iterator[tuple[Block, BlockResult]]:
-        count, kind = self._worker_kind(ray)
+    def _run(self, ray: Any, todo: deque[Block], workers: list[_WorkerState]) -> Iterator[tuple[Block, BlockResult]]:
+        count, make = self._worker_factory(ray)
         job = ray.put(self._job)
-        hands += [_start(kind, job) for _ in range(min(count, len(todo)))]
-        spare = 3 * len(hands)
-        while todo or any(hand.running for hand in hands):
-            for hand in hands:
-                while hand.opening is None and todo and len(hand.running) < QUEUED:
+        workers += [_start(make, job) for _ in range(min(count, len(todo)))]
+        spare = 3 * len(workers)
+        while todo or any(worker.running for worker in workers):
+            for worker in workers:
+                while worker.opening is None and todo and len(worker.running) < QUEUED:
                     block = todo.popleft()
-                    hand.running[hand.actor.compute.remote(block.row, block.column)] = block
-            # Who has just come is looked at first, or those who work already would get all there is to do.
-            waited = [hand.opening for hand in hands if hand.opening is not None]
-            waited += [one for hand in hands for one in hand.running]
-            someone_works = any(hand.running for hand in hands)
-            found = ray.wait(waited, num_returns=1, timeout=None if someone_works else PATIENCE)[0] if waited else []
+                    worker.running[worker.actor.compute.remote(block.row, block.column)] = block
+            # New workers are looked at first; otherwise those that already work would take all blocks.
+            waited = [worker.opening for worker in workers if worker.opening is not None]
+            waited += [one for worker in workers for one in worker.running]
+            timeout = None if any(worker.running for worker in workers) else PATIENCE
+            found = ray.wait(waited, num_returns=1, timeout=timeout)[0] if waited else []
             if not found:
                 raise ZooError(
-                    "no worker of the cluster is left", where=self._address, hint="The same command goes on from here"
+                    "no worker of the cluster is left",
+                    where=self._address,
+                    hint="The same command resumes from here",
                 )
             [ready] = found
-            hand = next(one for one in hands if ready is one.opening or ready in one.running)
+            worker = next(one for one in workers if ready is one.opening or ready in one.running)
             try:
                 result = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, Exception) else error) from None
             except ray.exceptions.RayError as error:
-                hands.remove(hand)
+                workers.remove(worker)
                 with suppress(Exception):
-                    ray.kill(hand.actor)
-                self._take_back(hand, todo, error)
+                    ray.kill(worker.actor)
+                self._take_back(worker, todo, error)
                 if spare > 0:
                     spare -= 1
-                    hands.append(_start(kind, job))
+                    workers.append(_start(make, job))
                 continue
-            if ready is hand.opening:
-                hand.opening = None
-                self._told(f"a worker is ready on {result}")
+            if ready is worker.opening:
+                worker.opening = None
+                self._notify(f"a worker is ready on {result}")
             else:
-                yield hand.running.pop(ready), result
+                yield worker.running.pop(ready), result
 
-    def _take_back(self, hand: _Hand, todo: deque[Block], error: Exception) -> None:
-        self._told(f"a worker is gone ({type(error).__name__}); its {len(hand.running)} blocks run again")
-        for block in hand.running.values():
+    def _take_back(self, worker: _WorkerState, todo: deque[Block], error: Exception) -> None:
+        self._notify(f"a worker has died ({type(error).__name__}); its {len(worker.running)} blocks run again")
+        for block in worker.running.values():
             place = block.row, block.column
             self._failures[place] = self._failures.get(place, 0) + 1
             if self._failures[place] >= MOST_FAILURES:
@@ -197,8 +212,8 @@ class RayRunner:
                 ) from error
             todo.appendleft(block)
 
-    def _worker_kind(self, ray: Any) -> tuple[int, Any]:
-        """How many workers there is room for, and how one is made."""
+    def _worker_factory(self, ray: Any) -> tuple[int, Callable[[], Any]]:
+        """Return the number of workers that fit on the cluster, and a function that starts one."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if self._gpu:
             count = int(sum(node.get("GPU", 0) for node in nodes))
@@ -217,24 +232,26 @@ class RayRunner:
 def cluster_runner(
     address: str,
     predictor: Predictor,
-    form: Form,
+    form: InferenceForm,
     scene: Scene,
     options: MapOptions,
     *,
     mask: Area | None = None,
     names: Sequence[str] | None = None,
-    told: Callable[[str], None] | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> RayRunner:
-    """What computes the blocks of :func:`zoo.mapping.pipeline.map_scene` on a cluster.
+    """Return a runner that computes the blocks of :func:`zoo.mapping.pipeline.map_scene` on a cluster.
 
     Args:
-        address, told: see :class:`RayRunner`.
+        address: see :class:`RayRunner`.
         predictor: as it was trained, on the CPU.
-        form: that every worker takes.
-        scene: an open one; every machine must reach its files under the same names.
-        options: of the map. ``threads`` are the processors of each worker, one by default; a GPU if ``device`` is one.
-        mask: of the map.
-        names: of :class:`zoo.mapping.scene.Scene`.
+        form: the form that every worker uses.
+        scene: an open scene; every machine must reach its files under the same names.
+        options: options of the map. ``threads`` are the processors of each worker, one by default; a worker has a GPU
+            if ``device`` is one.
+        mask: area of the map.
+        names: see :class:`zoo.mapping.scene.Scene`.
+        notify: see :class:`RayRunner`.
     """
     job = ClusterJob(
         paths=tuple(_absolute(path) for path in scene.mosaic.paths),
@@ -246,15 +263,16 @@ def cluster_runner(
         mask=None if mask is None else mask.path.absolute(),
         threads=options.threads or 1,
         batch=options.batch,
+        plausible=PlausibleRange.of(predictor),
         make_forward=ForwardMaker(predictor, form, options.tta),
     )
-    return RayRunner(address, job, gpu=options.device.type == "cuda", told=told)
+    return RayRunner(address, job, gpu=options.device.type == "cuda", notify=notify)
 
 
 def _absolute(path: str) -> str:
-    return path if path.startswith("/vsi") or "://" in path else os.path.abspath(path)  # noqa: PTH100 - no links
+    return path if path.startswith("/vsi") or "://" in path else os.path.abspath(path)  # noqa: PTH100 - keeps links
 
 
-def _start(make: Callable[[], Any], job: Any) -> _Hand:
+def _start(make: Callable[[], Any], job: Any) -> _WorkerState:
     actor = make()
-    return _Hand(actor, actor.open.remote(job))
+    return _WorkerState(actor, actor.open.remote(job))

@@ -1,10 +1,15 @@
-"""Which channels and which ground a prediction depends on."""
+"""Which channels and which ground a prediction depends on, in one window of a scene.
+
+Occlusion (Zeiler & Fergus 2014 [S]): a channel, or a square of ground, is replaced by its training mean, and the
+change of the prediction is measured. The method needs nothing from the model but that it can be run.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,38 +17,51 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zoo import __version__
 from zoo.deploy.attention_maps import AttentionMap, record_attention
 from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.jobs import ProgressCallback
+from zoo.mapping.inference import PlausibleRange, smallest_side
+from zoo.mapping.probability import probability_text
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Reach
 from zoo.physics import Band
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, window_bounds
+from zoo.rasters.inventory import read_truth
 from zoo.rasters.reading import window_of
+from zoo.schema import write_json
+from zoo.training.bundle import Bundle
 from zoo.training.predictor import Predictor
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rasterio.windows import Window
 
-
 BATCH = 4
-"""Images that are run at a time."""
+"""Number of images that are run at a time."""
+
+LARGEST = 1024
+"""Largest side of a window in pixels: the model runs about 150 times on it."""
+
+SLIGHT = 0.01
+"""Smaller changes of the mean probability are not mentioned."""
 
 Crop = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
 class Occluded:
-    """The answer without one channel, or without several.
+    """The prediction without one channel, or without several.
 
     Attributes:
-        names: of the channels that were replaced by their training mean.
-        units: of them.
-        means: what they were replaced by, in those units.
+        names: names of the channels that were replaced by their training mean.
+        units: units of these channels.
+        means: their training means, in those units.
         probability: mean landslide probability of the target, 0..1.
-        change: of that against the answer with all channels; negative where the channels speak for a landslide.
-        logit_change: of the mean log-odds of the target.
-        kept: Dice of the mask against the mask with all channels; 1 when nothing changes, and when both are empty.
-        dice: of the mask against the truth; None without truth.
+        change: difference to the prediction with all channels; negative if the channels support a landslide.
+        logit_change: difference of the target's mean log odds.
+        kept: Dice of the mask against the mask with all channels; 1 if nothing changes, and if both are empty.
+        dice: Dice of the mask against the truth; None without truth.
     """
 
     names: tuple[str, ...]
@@ -55,25 +73,33 @@ class Occluded:
     kept: float
     dice: float | None
 
+    @property
+    def label(self) -> str:
+        """Names, units and replacements: ``slope [degree] = 21.3``."""
+        return " + ".join(
+            f"{name}{'' if unit == '1' else f' [{unit}]'} = {mean:{',.0f' if abs(mean) >= 1000 else '.3g'}}"
+            for name, unit, mean in zip(self.names, self.units, self.means, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a window's answer rests on.
+    """What the prediction in a window depends on.
 
     Attributes:
         probability: landslide probability of the window, float32 (H, W), NaN where a band is missing.
-        target: bool (H, W), the pixels whose probability is followed: those that are called a landslide, or all that
-            are known where none is.
-        landslide: whether the target is what is called a landslide.
-        base: the answer with all channels, under the name of none.
-        channels: the answer without each channel, in the order of the bands.
-        together: the answer without each group of channels that was asked for.
-        ground: change of the target's mean probability when a square is hidden, float32 (H, W), negative where the
-            ground speaks for a landslide; NaN where all of it is unknown already.
-        around: the same, counted over the pixels of the target that are not hidden themselves; NaN where none is left.
-        cell: pixels along a side of a hidden square.
-        attention: of the model's attention blocks, in the order in which they run, each ``spatial`` brought to the
-            window's pixels, (H, W); empty for a model without.
+        target: bool (H, W), the pixels whose probability is followed: those that are called landslide, or all valid
+            pixels if there is none.
+        landslide: whether the target is called landslide.
+        base: the prediction with all channels.
+        channels: the prediction without each channel, in the order of the bands.
+        together: the prediction without each group of channels that was asked for.
+        ground: change of the target's mean probability when a square is hidden, float32 (H, W); negative if the ground
+            supports a landslide, NaN where all of it is missing.
+        around: the same, over the pixels of the target that are not hidden themselves; NaN if none is left.
+        cell: side of a hidden square in pixels.
+        attention: maps of the model's attention blocks, in the order in which they run, each ``spatial`` on the
+            window's pixels, (H, W); empty for a model without such blocks.
         context: pixels around the window that the model saw too: (above, below, left, right).
     """
 
@@ -89,6 +115,40 @@ class Explanation:
     attention: tuple[AttentionMap, ...]
     context: tuple[int, int, int, int]
 
+    def ranked(self) -> tuple[Occluded, ...]:
+        """Return the channels, those that support a landslide most first, and then the groups of channels."""
+        return (*sorted(self.channels, key=lambda one: one.change), *self.together)
+
+    def sentences(self, threshold: float) -> list[str]:
+        """Return the main results in sentences."""
+        pixels, known = int(self.target.sum()), int(np.isfinite(self.probability).sum())
+        level, mean = probability_text(threshold), f"{self.base.probability:.2f}"
+        if self.landslide:
+            first = (
+                f"The model calls {pixels:,} of {known:,} pixels landslide (p >= {level}); "
+                f"their mean probability is {mean}"
+            )
+        else:
+            first = (
+                f"The model calls no pixel of the window landslide (p >= {level}); "
+                f"the mean probability of its {known:,} pixels is {mean}"
+            )
+        sentences = [first]
+        ranked = sorted(self.channels, key=lambda one: one.change)
+        for start, chosen in (
+            ("Channels that support it most", [one for one in ranked if one.change <= -SLIGHT]),
+            ("Channels that oppose it most", [one for one in reversed(ranked) if one.change >= SLIGHT]),
+        ):
+            if chosen:
+                words = (f"{' and '.join(one.names)} ({one.probability:.2f} without it)" for one in chosen[:3])
+                sentences.append(f"{start}: {', '.join(words)}")
+        if len(sentences) == 1:
+            sentences.append(
+                f"No single channel changes it by {SLIGHT} or more. Channels with the same information can replace "
+                "each other: leave them out together (--together)"
+            )
+        return sentences
+
 
 @torch.inference_mode()
 def explain_window(
@@ -101,50 +161,51 @@ def explain_window(
     truth: NDArray[np.bool_] | None = None,
     together: Sequence[Sequence[str]] = (),
     cells: int = 12,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Explanation:
-    """Explain the answer in a window.
+    """Explain the prediction in a window.
 
     Args:
         predictor: in eval mode.
         image: float32 (C, rows, columns), in the units of ``bands``, NaN where missing: the window and the ground
             around it that the model sees too.
-        bands: of the image.
+        bands: bands of the image.
         crop: the window in ``image``.
-        threshold: probability from which a pixel is called a landslide.
-        truth: bool (H, W) of the window: where there is a landslide; None when it is not known.
-        together: names of channels that are left out together, as channels that repeat each other hide each other.
-        cells: squares along the window's longer side that are hidden one by one.
-        progress: called with (answers computed, all answers).
+        threshold: probability from which a pixel is called landslide.
+        truth: bool (H, W) of the window: where there is a landslide; None if it is unknown.
+        together: groups of channels that are left out together, because channels with the same information can
+            replace each other.
+        cells: number of squares along the window's longer side that are hidden one by one.
+        progress: called with the number of predictions done and the number of all predictions.
 
     Raises:
-        DataError: if nothing in the window is known.
-        UnknownNameError: for a channel that does not exist.
-        ConfigError: for fewer than two cells.
+        DataError: if no pixel of the window is valid.
+        UnknownNameError: if a channel does not exist.
+        ConfigError: if there are fewer than two cells.
     """
     if cells < 2:
-        raise ConfigError(f"{cells} squares along the window", hint="Give two or more")
+        raise ConfigError(f"{cells} squares along the window are too few", hint="Use two or more")
     names = [band.name for band in bands]
     groups = [[_index(name, names) for name in group] for group in together]
-    known: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(image[:, crop[0], crop[1]]), axis=0)
+    image = image.copy()
+    missing, _ = PlausibleRange.of(predictor).clean(image)
+    known: NDArray[np.bool_] = ~missing[crop]
     if not known.any():
-        raise DataError("nothing in the window is known: a band is missing in every pixel of it")
-    # Infinities would spread over all that a convolution touches.
-    image = np.where(np.isfinite(image), image, np.float32(np.nan))
+        raise DataError("no pixel of the window is valid: a band is missing or implausible in every pixel")
     means = predictor.mean.flatten().tolist()
-    whole = torch.from_numpy(np.ascontiguousarray(image)).to(predictor.mean.device)
-    asked = [[band] for band in range(len(names))] + groups
-    squares = _squares(known.shape, crop, cells)
-    runs = _Runs(predictor, whole, crop, 1 + len(asked) + len(squares), progress)
+    whole = torch.from_numpy(image).to(predictor.mean.device)
+    left_out = [[band] for band in range(len(names))] + groups
+    squares = _squares(known.shape, cells)
+    runs = _Runs(predictor, crop, 1 + len(left_out) + len(squares), progress)
 
     with record_attention(predictor.model) as attention:
-        (plain,) = runs.answers([whole])
+        (plain,) = runs.predict([whole])
     probability, odds = plain
     called: NDArray[np.bool_] = (probability >= np.float32(threshold)) & known
     target: NDArray[np.bool_] = called if called.any() else known
 
-    def occluded(indexes: Sequence[int], answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Occluded:
-        found, found_odds = answer
+    def occluded(indexes: Sequence[int], prediction: _Prediction) -> Occluded:
+        found, found_odds = prediction
         mask = (found >= np.float32(threshold)) & known
         return Occluded(
             names=tuple(names[one] for one in indexes),
@@ -162,9 +223,9 @@ def explain_window(
         changed[list(indexes)] = predictor.mean[list(indexes)]
         return changed
 
-    answers = list(runs.answers(without(indexes) for indexes in asked))
-    results = [occluded(indexes, answer) for indexes, answer in zip(asked, answers, strict=True)]
-    ground, around = _ground(runs, squares, probability, target, predictor.mean, whole)
+    predictions = list(runs.predict(without(indexes) for indexes in left_out))
+    results = [occluded(indexes, found) for indexes, found in zip(left_out, predictions, strict=True)]
+    ground, around = _hide_ground(runs, squares, probability, target, predictor.mean, whole)
     rows, columns = image.shape[1:]
     return Explanation(
         probability=np.where(known, probability, np.float32(np.nan)),
@@ -181,22 +242,19 @@ def explain_window(
     )
 
 
-class _Runs:
-    """Runs the model on changed images and counts them."""
+_Prediction = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Probability and log odds of the window, float32 (H, W) each."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        whole: Tensor,
-        crop: Crop,
-        total: int,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        self._predictor, self._whole, self.crop = predictor, whole, crop
+
+class _Runs:
+    """Run the model on changed images and count the runs."""
+
+    def __init__(self, predictor: Predictor, crop: Crop, total: int, progress: ProgressCallback | None) -> None:
+        self._predictor, self.crop = predictor, crop
         self._total, self._done, self._progress = total, 0, progress
 
-    def answers(self, images: Any) -> Any:
-        """Give (probability, log-odds) of the window, float32 (H, W) each, for every image (C, rows, columns)."""
+    def predict(self, images: Iterable[Tensor]) -> Iterator[_Prediction]:
+        """Yield the prediction in the window for every image (C, rows, columns)."""
         batch: list[Tensor] = []
         for image in images:
             batch.append(image)
@@ -206,10 +264,15 @@ class _Runs:
         if batch:
             yield from self._run(batch)
 
-    def _run(self, batch: list[Tensor]) -> Any:
+    def _run(self, batch: list[Tensor]) -> Iterator[_Prediction]:
         logits = self._predictor(torch.stack(batch))[..., self.crop[0], self.crop[1]]
         probability = self._predictor.landslide_probability(logits).cpu().numpy()
         odds = log_odds(logits).cpu().numpy()
+        if not np.isfinite(probability).all():
+            raise DataError(
+                "the model gives no finite probability in the window",
+                hint="Check the values and units of the bands (zoo describe)",
+            )
         self._done += len(batch)
         if self._progress is not None:
             self._progress(self._done, self._total)
@@ -217,15 +280,15 @@ class _Runs:
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """Log-odds of landslide against background, float32 (B, H, W), for logits (B, K, H, W)."""
+    """Return the log odds of landslide against background, float32 (B, H, W), for logits (B, K, H, W)."""
     logits = logits.float()
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[:, 1:].logsumexp(1) - logits[:, 0]
 
 
-def _squares(shape: tuple[int, ...], crop: Crop, cells: int) -> list[Crop]:
-    """Squares that cover the window, in pixels of the window."""
+def _squares(shape: tuple[int, ...], cells: int) -> list[Crop]:
+    """Return squares that cover the window, in pixels of the window."""
     side = max(1, -(-max(shape) // cells))
     return [
         (slice(row, min(row + side, shape[0])), slice(column, min(column + side, shape[1])))
@@ -234,7 +297,7 @@ def _squares(shape: tuple[int, ...], crop: Crop, cells: int) -> list[Crop]:
     ]
 
 
-def _ground(
+def _hide_ground(
     runs: _Runs,
     squares: Sequence[Crop],
     probability: NDArray[np.float32],
@@ -251,7 +314,7 @@ def _ground(
         return changed
 
     ground, around = np.zeros(target.shape, np.float32), np.full(target.shape, np.nan, np.float32)
-    for square, (found, _) in zip(squares, runs.answers(map(hidden, squares)), strict=True):
+    for square, (found, _) in zip(squares, runs.predict(map(hidden, squares)), strict=True):
         ground[square] = _mean(found, target) - _mean(probability, target)
         seen = target.copy()
         seen[square] = False
@@ -261,7 +324,7 @@ def _ground(
 
 
 def _in_window(found: AttentionMap, crop: Crop, shape: tuple[int, ...], model: torch.nn.Module) -> AttentionMap:
-    """The spatial map on the window's pixels: a deep block sees the padded image in fewer, larger cells."""
+    """Return the spatial map on the window's pixels: a deep block sees the padded image in fewer, larger cells."""
     if found.spatial is None:
         return found
     stride = int(getattr(model, "stride", 1))
@@ -287,12 +350,274 @@ def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return 2 * int((one & other).sum()) / total if total else 1.0
 
 
-SLIGHT = 0.01
-"""Changes of the mean probability below this are not worth a word."""
+@dataclass(frozen=True)
+class SceneWindow:
+    """A window of a scene and the ground around it.
+
+    Attributes:
+        rows: rows of the window.
+        columns: columns of the window.
+        seen_rows: rows that the model sees, with the ground around the window.
+        seen_columns: columns that the model sees, likewise.
+    """
+
+    rows: Reach
+    columns: Reach
+    seen_rows: Reach
+    seen_columns: Reach
+
+    @property
+    def crop(self) -> Crop:
+        """The window in what the model sees."""
+        return self.rows.within(self.seen_rows), self.columns.within(self.seen_columns)
+
+    @property
+    def raster_window(self) -> Window:
+        """The window as rasterio describes it."""
+        return window_of((self.rows.start, self.rows.stop), (self.columns.start, self.columns.stop))
+
+    def bounds(self, scene: Scene) -> Bounds:
+        """Return (left, bottom, right, top) of the window in the scene's coordinates."""
+        place = scene.mosaic.transform
+        x0, y0 = place * (self.columns.start, self.rows.start)
+        x1, y1 = place * (self.columns.stop, self.rows.stop)
+        return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
 
 
-def to_record(found: Explanation, threshold: float) -> dict[str, Any]:
-    """Give plain JSON values; the ground by squares, line by line, None where nothing is known."""
+def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, context: int) -> SceneWindow:
+    """Return the window with an upper left pixel and a size, as in GDAL's ``-srcwin``.
+
+    Args:
+        scene: the scene.
+        column: column of the upper left pixel, from 0.
+        row: row of the upper left pixel, from 0.
+        width: width in pixels.
+        height: height in pixels.
+        context: number of pixels around the window that the model sees too, where the scene has them.
+
+    Raises:
+        ConfigError: if the window reaches beyond the scene, is empty or too large.
+    """
+    rows, columns = scene.shape
+    if width < 1 or height < 1:
+        raise ConfigError(f"a window of {width} x {height} pixels is empty", hint="Give COL,ROW,WIDTH,HEIGHT in pixels")
+    if max(width, height) > LARGEST:
+        raise ConfigError(
+            f"a window of {width} x {height} pixels is too large to explain",
+            hint=f"Use at most {LARGEST} x {LARGEST} pixels: the model runs on it about 150 times",
+        )
+    if column < 0 or row < 0 or column + width > columns or row + height > rows:
+        raise ConfigError(
+            f"the window of columns {column} to {column + width - 1} and rows {row} to {row + height - 1} reaches "
+            "beyond the scene",
+            where=scene.mosaic.paths[0],
+            hint=f"The scene has {columns} columns and {rows} rows",
+        )
+    return SceneWindow(
+        Reach(row, row + height),
+        Reach(column, column + width),
+        Reach(max(0, row - context), min(rows, row + height + context)),
+        Reach(max(0, column - context), min(columns, column + width + context)),
+    )
+
+
+def place_window(scene: Scene, x: float, y: float, size: int, context: int) -> SceneWindow:
+    """Return a square window around a place in the scene's coordinates, moved inwards at the scene's edges.
+
+    Raises:
+        ConfigError: if the place lies outside the scene, or as :func:`pixel_window`.
+    """
+    rows, columns = scene.shape
+    place = ~scene.mosaic.transform * (x, y)
+    inside = all(math.isfinite(one) for one in place) and 0 <= place[0] < columns and 0 <= place[1] < rows
+    if not inside:
+        left, bottom, right, top = window_bounds(scene.mosaic.transform, scene.shape)
+        raise ConfigError(
+            f"the place {x:g}, {y:g} lies outside the scene",
+            where=scene.mosaic.paths[0],
+            hint=f"In {crs_name(scene.mosaic.crs)} [{crs_unit(scene.mosaic.crs)}] the scene spans x {left:.10g} to "
+            f"{right:.10g} and y {bottom:.10g} to {top:.10g}",
+        )
+    column, row = (math.floor(one) for one in place)
+    width, height = min(size, columns), min(size, rows)
+    return pixel_window(
+        scene,
+        min(max(column - width // 2, 0), columns - width),
+        min(max(row - height // 2, 0), rows - height),
+        width,
+        height,
+        context,
+    )
+
+
+@dataclass(frozen=True)
+class ExplanationOptions:
+    """Which window is explained and how.
+
+    Attributes:
+        window: (column, row, width, height) in pixels; None if ``at`` is given.
+        at: (x, y) in the scene's coordinates; None if ``window`` is given.
+        size: side of the window around ``at`` in pixels.
+        context: number of pixels around the window that the model sees too.
+        truth: landslides mapped by people, a vector file or a mask; None if there are none.
+        together: groups of channels that are left out together.
+        cells: number of squares along the window that are hidden one by one.
+        names: names of the scene's bands in order, if its files do not name them.
+        threshold: probability from which a pixel is called landslide; None for the bundle's.
+    """
+
+    window: tuple[int, int, int, int] | None = None
+    at: tuple[float, float] | None = None
+    size: int = 128
+    context: int = 32
+    truth: Path | None = None
+    together: tuple[tuple[str, ...], ...] = ()
+    cells: int = 12
+    names: tuple[str, ...] | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class SceneExplanation:
+    """An explanation with the window of the scene that it belongs to.
+
+    Attributes:
+        explanation: what the prediction depends on.
+        image: float32 (C, H, W) of the window, in the units of ``bands``.
+        bands: bands of the image.
+        bounds: (left, bottom, right, top) of the window.
+        crs: coordinate reference system of the bounds, as rasterio represents it.
+        threshold: probability from which a pixel is called landslide.
+        truth: bool (H, W), where there is a landslide; None if it is unknown.
+        title: model, scene and window in words.
+        source: bundle, scene, window and version, as JSON values.
+    """
+
+    explanation: Explanation
+    image: NDArray[np.float32]
+    bands: tuple[Band, ...]
+    bounds: Bounds
+    crs: Any
+    threshold: float
+    truth: NDArray[np.bool_] | None
+    title: str
+    source: dict[str, Any]
+
+    def figure(self) -> Figure:
+        """Return the explanation as a figure: scene, probability, channels, ground, attention."""
+        from zoo.mapping.explanation_picture import draw_explanation
+
+        return draw_explanation(self)
+
+    def save(self, path: Path) -> None:
+        """Write the figure; the suffix of the path gives the format.
+
+        Raises:
+            ConfigError: for an unknown format.
+            ZooError: if the file cannot be written.
+        """
+        from zoo.rasters.map_frame import save_picture
+
+        save_picture(self.figure(), path)
+
+    def save_numbers(self, path: Path) -> None:
+        """Write every number as JSON.
+
+        Raises:
+            ZooError: if the file cannot be written.
+        """
+        write_json(path, {**self.source, **_record(self.explanation, self.threshold)})
+
+    def sentences(self) -> list[str]:
+        """Return the main results in sentences."""
+        return self.explanation.sentences(self.threshold)
+
+
+def explain_scene(
+    bundle: Bundle,
+    predictor: Predictor,
+    paths: Sequence[str],
+    options: ExplanationOptions,
+    *,
+    label: str = "",
+    progress: ProgressCallback | None = None,
+) -> SceneExplanation:
+    """Explain the prediction of a bundle in a window of a scene.
+
+    Args:
+        bundle: a trained model.
+        predictor: the bundle's predictor, on the device of the computation.
+        paths: see :class:`zoo.mapping.scene.Scene`.
+        options: which window and how.
+        label: folder of the bundle; empty if it has none.
+        progress: called with the number of predictions done and the number of all predictions.
+
+    Raises:
+        ZooError: if the scene does not fit the bundle, or the window is outside it, too small or without data.
+    """
+    if (options.window is None) == (options.at is None):
+        raise ConfigError("which window?", hint="Give either --window COL,ROW,WIDTH,HEIGHT or --at X,Y")
+    threshold = bundle.threshold if options.threshold is None else options.threshold
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
+    with Scene(paths, bundle.bands, names=options.names) as scene:
+        if options.window is not None:
+            window = pixel_window(scene, *options.window, options.context)
+        else:
+            assert options.at is not None
+            window = place_window(scene, *options.at, options.size, options.context)
+        smallest = smallest_side(predictor)
+        if min(len(window.seen_rows), len(window.seen_columns)) < smallest:
+            raise ConfigError(
+                f"the window and its context are {len(window.seen_columns)} x {len(window.seen_rows)} pixels, but the "
+                f"model needs {smallest} x {smallest}",
+                hint="Use a larger --window, --size or --context",
+            )
+        image = scene.read(window.seen_rows, window.seen_columns)
+        truth = None
+        if options.truth is not None:
+            truth = read_truth(options.truth, scene.mosaic, window.raster_window)
+        try:
+            found = explain_window(
+                predictor,
+                image,
+                bundle.bands,
+                window.crop,
+                threshold,
+                truth=truth,
+                together=options.together,
+                cells=options.cells,
+                progress=progress,
+            )
+        except DataError as error:
+            raise DataError(error.problem, where=paths[0], hint=error.hint) from error
+        columns, rows = window.columns, window.rows
+        place = f"columns {columns.start}-{columns.stop - 1}, rows {rows.start}-{rows.stop - 1}"
+        bounds = window.bounds(scene)
+        return SceneExplanation(
+            explanation=found,
+            image=image[:, window.crop[0], window.crop[1]],
+            bands=bundle.bands,
+            bounds=bounds,
+            crs=scene.mosaic.crs,
+            threshold=threshold,
+            truth=truth,
+            title=f"{bundle.model}{f' ({Path(label).name})' if label else ''} on {scene.stem}, {place}",
+            source={
+                "bundle": label,
+                "model": bundle.model,
+                "weights_sha256": bundle.weights_sha256,
+                "scene": list(scene.mosaic.paths),
+                "window": [columns.start, rows.start, len(columns), len(rows)],
+                "bounds": list(bounds),
+                "crs": crs_name(scene.mosaic.crs),
+                "version": __version__,
+            },
+        )
+
+
+def _record(found: Explanation, threshold: float) -> dict[str, Any]:
+    """Return plain JSON values; the ground by squares, row by row, None where it is unknown."""
     cell = found.cell
     return {
         "threshold": threshold,
@@ -303,12 +628,12 @@ def to_record(found: Explanation, threshold: float) -> dict[str, Any]:
         "context_pixels": dict(zip(("above", "below", "left", "right"), found.context, strict=True)),
         "probability": found.base.probability,
         "dice": found.base.dice,
-        "channels": [_occluded(one) for one in found.channels],
-        "together": [_occluded(one) for one in found.together],
+        "channels": [_occluded_record(one) for one in found.channels],
+        "together": [_occluded_record(one) for one in found.together],
         "ground": {
             "square_pixels": cell,
-            "change_of_probability": _square_values(found.ground, cell),
-            "change_of_probability_around": _square_values(found.around, cell),
+            "change_of_probability": _by_square(found.ground, cell),
+            "change_of_probability_around": _by_square(found.around, cell),
         },
         "attention": [
             {
@@ -323,41 +648,7 @@ def to_record(found: Explanation, threshold: float) -> dict[str, Any]:
     }
 
 
-def to_sentences(found: Explanation, threshold: float) -> list[str]:
-    """Say in words what the numbers say."""
-    pixels, known = int(found.target.sum()), int(np.isfinite(found.probability).sum())
-    if found.landslide:
-        called = (
-            f"The model calls {pixels:,} of {known:,} pixels a landslide (p >= {threshold:.3g}); "
-            f"their mean probability is {found.base.probability:.2f}"
-        )
-    else:
-        called = (
-            f"The model calls no pixel of the window a landslide (p >= {threshold:.3g}); the mean probability of its "
-            f"{known:,} pixels is {found.base.probability:.2f}"
-        )
-    sentences = [called]
-    ranked = sorted(found.channels, key=lambda one: one.change)
-    spoken_for = [one for one in ranked if one.change <= -SLIGHT]
-    against = [one for one in reversed(ranked) if one.change >= SLIGHT]
-    if spoken_for:
-        words = ", ".join(f"{_name(one)} ({one.probability:.2f} without it)" for one in spoken_for[:3])
-        sentences.append(f"It rests most on {words}")
-    if against:
-        words = ", ".join(f"{_name(one)} ({one.probability:.2f} without it)" for one in against[:3])
-        sentences.append(f"Speaking against it: {words}")
-    if not spoken_for and not against:
-        sentences.append(
-            "No single channel changes it by 0.01 or more: channels that repeat each other hide each other (--together)"
-        )
-    return sentences
-
-
-def _name(one: Occluded) -> str:
-    return " and ".join(one.names)
-
-
-def _occluded(one: Occluded) -> dict[str, Any]:
+def _occluded_record(one: Occluded) -> dict[str, Any]:
     return {
         "names": list(one.names),
         "units": list(one.units),
@@ -370,7 +661,7 @@ def _occluded(one: Occluded) -> dict[str, Any]:
     }
 
 
-def _square_values(values: NDArray[np.float32], cell: int) -> list[list[float | None]]:
+def _by_square(values: NDArray[np.float32], cell: int) -> list[list[float | None]]:
     rows, columns = (-(-side // cell) for side in values.shape)
     grid: list[list[float | None]] = []
     for row in range(rows):
@@ -385,102 +676,3 @@ def _square_values(values: NDArray[np.float32], cell: int) -> list[list[float | 
 
 def _spread(values: NDArray[np.float32]) -> dict[str, float]:
     return {"least": float(values.min()), "mean": float(values.mean()), "most": float(values.max())}
-
-
-LARGEST = 1024
-"""Pixels along a side: the model runs some 150 times on the window."""
-
-
-@dataclass(frozen=True)
-class AskedWindow:
-    """A window and the ground around it.
-
-    Attributes:
-        rows, columns: of the scene that are asked about.
-        seen_rows, seen_columns: of the scene that the model sees, the ground around included.
-    """
-
-    rows: Reach
-    columns: Reach
-    seen_rows: Reach
-    seen_columns: Reach
-
-    @property
-    def crop(self) -> Crop:
-        """The window in what the model sees."""
-        return self.rows.within(self.seen_rows), self.columns.within(self.seen_columns)
-
-    @property
-    def place(self) -> Window:
-        """The window as rasters know it."""
-        return window_of((self.rows.start, self.rows.stop), (self.columns.start, self.columns.stop))
-
-    def bounds(self, scene: Scene) -> Bounds:
-        """(left, bottom, right, top) of the window in the scene's coordinates."""
-        place = scene.mosaic.transform
-        x0, y0 = place * (self.columns.start, self.rows.start)
-        x1, y1 = place * (self.columns.stop, self.rows.stop)
-        return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-
-
-def ask_window(scene: Scene, column: int, row: int, width: int, height: int, context: int) -> AskedWindow:
-    """A window by its upper left pixel and size, as in GDAL's ``-srcwin``.
-
-    Args:
-        scene: in which it lies.
-        column, row: of its upper left pixel, from 0.
-        width, height: in pixels.
-        context: pixels around it that the model sees too, where the scene has them.
-
-    Raises:
-        ConfigError: if it reaches beyond the scene, is empty or too large.
-    """
-    rows, columns = scene.shape
-    inside = f"The scene has {columns} columns and {rows} rows"
-    if width < 1 or height < 1:
-        raise ConfigError(f"a window of {width} x {height} pixels", hint="Give COL,ROW,WIDTH,HEIGHT in pixels")
-    if max(width, height) > LARGEST:
-        raise ConfigError(
-            f"a window of {width} x {height} pixels is too large to explain",
-            hint=f"Ask about {LARGEST} x {LARGEST} pixels at most: the model runs on it some 150 times",
-        )
-    if column < 0 or row < 0 or column + width > columns or row + height > rows:
-        raise ConfigError(
-            f"the window of columns {column} to {column + width - 1} and rows {row} to {row + height - 1} reaches "
-            "beyond the scene",
-            where=scene.mosaic.paths[0],
-            hint=inside,
-        )
-    return AskedWindow(
-        Reach(row, row + height),
-        Reach(column, column + width),
-        Reach(max(0, row - context), min(rows, row + height + context)),
-        Reach(max(0, column - context), min(columns, column + width + context)),
-    )
-
-
-def ask_place(scene: Scene, x: float, y: float, size: int, context: int) -> AskedWindow:
-    """A square window around a place in the scene's coordinates, moved inwards at the scene's edges.
-
-    Raises:
-        ConfigError: if the place lies outside the scene, or as :func:`ask_window`.
-    """
-    rows, columns = scene.shape
-    column, row = (math.floor(one) for one in ~scene.mosaic.transform * (x, y))
-    if not (0 <= column < columns and 0 <= row < rows):
-        left, bottom, right, top = window_bounds(scene.mosaic.transform, scene.shape)
-        raise ConfigError(
-            f"the place {x:g}, {y:g} lies outside the scene",
-            where=scene.mosaic.paths[0],
-            hint=f"In {crs_name(scene.mosaic.crs)} [{crs_unit(scene.mosaic.crs)}] the scene spans x {left:.10g} to "
-            f"{right:.10g} and y {bottom:.10g} to {top:.10g}",
-        )
-    width, height = min(size, columns), min(size, rows)
-    return ask_window(
-        scene,
-        min(max(column - width // 2, 0), columns - width),
-        min(max(row - height // 2, 0), rows - height),
-        width,
-        height,
-        context,
-    )

@@ -1,4 +1,4 @@
-"""The model on tiles and blocks of a scene."""
+"""The model on tiles and blocks of a scene, in its fastest form and with a result that does not depend on threads."""
 
 from __future__ import annotations
 
@@ -19,26 +19,79 @@ from torch import Tensor
 from zoo.deploy import optimize
 from zoo.deploy.tuning_cache import TunedChoice, cache_key, load_choice, store_choice
 from zoo.errors import ZooError
+from zoo.mapping.probability import PROBABILITY_STEPS
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import PROBABILITY_STEPS, Block, BlockResult, Canvas, Plan, Reach
+from zoo.mapping.tiling import Block, BlockResult, Canvas, Plan, Reach, join
 from zoo.rasters.reading import window_of
 from zoo.rasters.vectors import Area
 from zoo.training.predictor import Predictor
 
+MapPrecision = Literal["fp32", "bf16", "auto"]
+
+FEWEST_TILES = 32
+"""With fewer tiles, the search for the fastest form takes longer than it saves."""
+
+AS_TRAINED = "as it was trained"
+
+MOST_DEVIATIONS = 1e4
+"""A value farther from the training mean, in standard deviations of its band, is not data: it is a fill value without a
+nodata tag, or in another unit. Left in, it would spread over all that a convolution or a global pooling touches [O]."""
+
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps float32 (C, h, w), in units, NaN where missing, to float32 (h, w): probabilities that are multiples of
-1 / :data:`zoo.mapping.tiling.PROBABILITY_STEPS`."""
+1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`."""
+
+Results = Generator[tuple[Block, BlockResult], None, None]
+"""Yields blocks and their results; to be closed when no more are wanted."""
+
+
+@dataclass(frozen=True)
+class PlausibleRange:
+    """Smallest and largest value of each band that counts as data, float32 (C,)."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> PlausibleRange:
+        """Return the range within :data:`MOST_DEVIATIONS` standard deviations of the training mean."""
+        mean, std = (one.flatten().double().cpu().numpy() for one in (predictor.mean, predictor.std))
+        largest = float(np.finfo(np.float32).max)
+        bounds = (np.clip(mean + sign * MOST_DEVIATIONS * std, -largest, largest) for sign in (-1, 1))
+        low, high = (one.astype(np.float32) for one in bounds)
+        return cls(low, high)
+
+    def clean(self, image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+        """Replace what is not data by NaN, in place.
+
+        Args:
+            image: float32 (C, rows, columns).
+
+        Returns:
+            bool (rows, columns): where a band is missing; and where a value other than NaN was replaced, None for
+            nowhere.
+        """
+        low, high = image.min(axis=(1, 2)), image.max(axis=(1, 2))
+        # A NaN makes both comparisons false.
+        if bool(((low >= self.low) & (high <= self.high)).all()):
+            return np.zeros(image.shape[1:], dtype=bool), None
+        with np.errstate(invalid="ignore"):
+            known = (image >= self.low[:, None, None]) & (image <= self.high[:, None, None])
+        implausible: NDArray[np.bool_] = np.logical_or.reduce(~known & ~np.isnan(image), axis=0)
+        image[~known] = np.nan
+        missing: NDArray[np.bool_] = ~np.logical_and.reduce(known, axis=0)
+        return missing, implausible if implausible.any() else None
 
 
 class TileForward:
-    """Gives the landslide probability of one tile.
+    """Return the landslide probability of one tile.
 
-    A pass takes one tile and runs on one thread of the processor: sums inside a convolution are split otherwise among
-    two threads than on one, and their last bits differ. Tiles run beside each other instead, which is faster too.
+    A pass takes one tile and runs on one thread: a convolution splits its sums differently among two threads than on
+    one, and their last bits differ. Tiles run beside each other instead, which is faster too.
 
     Args:
         predictor: in eval mode, on ``device``.
-        device: where it runs.
+        device: device of the computation.
         tta: average over the eight flips and rotations of a square (D4).
     """
 
@@ -48,7 +101,7 @@ class TileForward:
         self._smallest = smallest_side(predictor)
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :data:`Forward`. Threads may call it at the same time."""
+        """Run a tile; see :data:`Forward`. Several threads may call it at the same time."""
         height, width = image.shape[1:]
         image = padded(image, self._smallest)
         with torch.inference_mode():
@@ -59,7 +112,7 @@ class TileForward:
         return result
 
     def _normalised(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What :meth:`Predictor.normalise` gives, band by band: one stays in the processor's cache."""
+        """Return what :meth:`Predictor.normalise` returns, band by band: one band stays in the processor's cache."""
         found = np.empty(image.shape, dtype=np.float32)
         for band, values, mean, std in zip(found, image, self._mean, self._std, strict=True):
             np.subtract(values, mean, out=band)
@@ -83,7 +136,7 @@ class TileForward:
 
 
 def smallest_side(predictor: Predictor) -> int:
-    """Pixels that a model needs along a side."""
+    """Return the number of pixels that a model needs along a side."""
     return int(getattr(predictor.model, "minimum_size", 1))
 
 
@@ -95,7 +148,7 @@ def padded(image: NDArray[np.float32], smallest: int) -> NDArray[np.float32]:
 
 @contextmanager
 def single_threaded_passes() -> Iterator[None]:
-    """Let torch use one thread a pass inside, in threads that call :func:`enter_thread`."""
+    """Let torch use one thread per pass inside the block, in threads that call :func:`enter_thread`."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -105,120 +158,24 @@ def single_threaded_passes() -> Iterator[None]:
 
 
 def enter_thread() -> None:
-    """Called by each thread that runs passes: OpenMP counts threads by thread."""
+    """Prepare a thread that runs passes: OpenMP sets the number of threads per thread."""
     torch.set_num_threads(1)
 
 
-Strip = tuple[Block, int, NDArray[np.float32], NDArray[np.bool_]]
-"""A row of tiles of a block: the block, the row, its pixels (C, rows, columns), and where nothing is to be mapped."""
-
-
-Results = Generator[tuple[Block, BlockResult], None, None]
-"""Blocks and what became of them; to be closed when no more are wanted."""
-
-
 class Pixels(Protocol):
-    """What a map is made of."""
+    """The source of a map's pixels."""
 
     def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
-        """Float32 (C, rows, columns), NaN where there is nothing."""
+        """Return float32 (C, rows, columns), NaN where there is no data."""
         ...
 
 
 class Mask(Protocol):
-    """Where a map is wanted."""
+    """The pixels that are mapped."""
 
     def covers(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
-        """Bool (rows, columns)."""
+        """Return bool (rows, columns)."""
         ...
-
-
-def compute_blocks(
-    scene: Pixels,
-    forward: Forward,
-    plan: Plan,
-    blocks: Iterable[Block],
-    dtype: np.dtype[Any],
-    *,
-    mask: Mask | None = None,
-    threads: int = 1,
-    batch: int = 1,
-) -> Results:
-    """Give blocks as they become whole, in the order given.
-
-    Args:
-        scene: read by one thread at a time.
-        forward: called by several threads at a time.
-        plan: of the scene.
-        blocks: of the plan.
-        dtype: of the values; see :func:`zoo.mapping.tiling.encode`.
-        mask: where a map is wanted; None for everywhere.
-        threads: passes that run at the same time.
-        batch: tiles that wait for a free thread.
-
-    Raises:
-        DataError: if the scene is truncated somewhere.
-    """
-    waiting: deque[tuple[Block, int, int, Future[NDArray[np.float32]] | None, NDArray[np.bool_]]] = deque()
-    canvases: dict[tuple[int, int], tuple[Canvas, int]] = {}
-
-    def settle() -> Iterator[tuple[Block, BlockResult]]:
-        block, row, column, coming, missing = waiting.popleft()
-        place = block.row, block.column
-        canvas, left = canvases.pop(place, (None, len(block.tile_rows) * len(block.tile_columns)))
-        canvas = canvas or Canvas(plan, block, dtype)
-        canvas.add(row, column, None if coming is None else coming.result(), missing)
-        if left > 1:
-            canvases[place] = canvas, left - 1
-        else:
-            yield block, canvas.result()
-
-    with ExitStack() as exits:
-        exits.enter_context(single_threaded_passes())
-        pool = ThreadPoolExecutor(threads, initializer=enter_thread)
-        # An error or Ctrl-C does not wait for tiles that nobody will use.
-        exits.callback(pool.shutdown, wait=True, cancel_futures=True)
-        for block, row, image, hidden in _read_ahead(scene, plan, blocks, mask):
-            view = plan.columns.view(block.tile_columns)
-            for column in block.tile_columns:
-                part = plan.columns.tiles[column].within(view)
-                missing = hidden[:, part]
-                coming = None if missing.all() else pool.submit(forward, image[:, :, part])
-                waiting.append((block, row, column, coming, missing))
-                while len(waiting) > threads + batch:
-                    yield from settle()
-        while waiting:
-            yield from settle()
-
-
-def _read_ahead(scene: Pixels, plan: Plan, blocks: Iterable[Block], mask: Mask | None) -> Iterator[Strip]:
-    """Rows of tiles, the next one being read meanwhile."""
-    strips = ((block, row) for block in blocks for row in block.tile_rows)
-    with ThreadPoolExecutor(1) as reader:
-        coming: Future[Strip] | None = None
-        for block, row in strips:
-            after = reader.submit(_read, scene, plan, block, row, mask)
-            if coming is not None:
-                yield coming.result()
-            coming = after
-        if coming is not None:
-            yield coming.result()
-
-
-def _read(scene: Pixels, plan: Plan, block: Block, row: int, mask: Mask | None) -> Strip:
-    rows, columns = plan.rows.tiles[row], plan.columns.view(block.tile_columns)
-    image = scene.read(rows, columns)
-    # The sum is finite where all bands are, and finding that out for one plane is enough where nothing is missing.
-    with np.errstate(invalid="ignore", over="ignore"):
-        finite = np.isfinite(image.sum(0))
-    if not finite.all():
-        known = np.isfinite(image)
-        finite = known.all(0)
-        # Infinities would spread over all that a convolution touches.
-        image[~known] = np.nan
-    if mask is not None:
-        finite &= mask.covers(rows, columns)
-    return block, row, image, ~finite
 
 
 class AreaMask:
@@ -228,27 +185,133 @@ class AreaMask:
         self._area = area
 
     def covers(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
-        """Bool (rows, columns): the pixels whose centre lies in the area."""
+        """Return bool (rows, columns): the pixels whose centre lies in the area."""
         return self._area.covers(window_of((rows.start, rows.stop), (columns.start, columns.stop)))
 
 
-MapPrecision = Literal["fp32", "bf16", "auto"]
+@dataclass(frozen=True)
+class _Strip:
+    """A row of tiles of a block: pixels (C, rows, columns), and which of them are not mapped or implausible."""
 
-FEWEST_TILES = 32
-"""With fewer tiles than this, looking for the fastest form takes longer than it saves."""
-
-AS_TRAINED = "as it was trained"
+    block: Block
+    row: int
+    image: NDArray[np.float32]
+    missing: NDArray[np.bool_]
+    implausible: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
-class Form:
+class _PendingTile:
+    """A tile whose pass has been started; ``coming`` is None if no pixel of it is mapped."""
+
+    block: Block
+    row: int
+    column: int
+    coming: Future[NDArray[np.float32]] | None
+    missing: NDArray[np.bool_]
+    implausible: NDArray[np.bool_] | None
+
+
+def compute_blocks(
+    scene: Pixels,
+    forward: Forward,
+    plan: Plan,
+    blocks: Iterable[Block],
+    dtype: np.dtype[Any],
+    *,
+    plausible: PlausibleRange,
+    mask: Mask | None = None,
+    threads: int = 1,
+    batch: int = 1,
+) -> Results:
+    """Compute blocks in the given order.
+
+    Args:
+        scene: source of the pixels; read by one thread at a time.
+        forward: runs a tile; called by several threads at a time.
+        plan: plan of the scene.
+        blocks: blocks of the plan.
+        dtype: dtype of the values; see :func:`zoo.mapping.probability.encode`.
+        plausible: values that count as data.
+        mask: pixels that are mapped; None for all.
+        threads: number of passes that run at the same time.
+        batch: number of tiles that wait for a free thread.
+
+    Raises:
+        DataError: if the scene is truncated.
+    """
+    waiting: deque[_PendingTile] = deque()
+    canvases: dict[tuple[int, int], tuple[Canvas, int]] = {}
+
+    def settle() -> Iterator[tuple[Block, BlockResult]]:
+        tile = waiting.popleft()
+        place = tile.block.row, tile.block.column
+        canvas, left = canvases.pop(place, (None, len(tile.block.tile_rows) * len(tile.block.tile_columns)))
+        canvas = canvas or Canvas(plan, tile.block, dtype)
+        probability = None if tile.coming is None else tile.coming.result()
+        canvas.add(tile.row, tile.column, probability, tile.missing, tile.implausible)
+        if left > 1:
+            canvases[place] = canvas, left - 1
+        else:
+            yield tile.block, canvas.result()
+
+    with ExitStack() as exits:
+        exits.enter_context(single_threaded_passes())
+        pool = ThreadPoolExecutor(threads, initializer=enter_thread)
+        # After an error or Ctrl-C, tiles that nobody will use are not waited for.
+        exits.callback(pool.shutdown, wait=True, cancel_futures=True)
+        for strip in _read_ahead(scene, plan, blocks, mask, plausible):
+            view = plan.columns.view(strip.block.tile_columns)
+            for column in strip.block.tile_columns:
+                part = plan.columns.tiles[column].within(view)
+                missing = strip.missing[:, part]
+                implausible = None if strip.implausible is None else strip.implausible[:, part]
+                coming = None if missing.all() else pool.submit(forward, strip.image[:, :, part])
+                waiting.append(_PendingTile(strip.block, strip.row, column, coming, missing, implausible))
+                while len(waiting) > threads + batch:
+                    yield from settle()
+        while waiting:
+            yield from settle()
+
+
+def _read_ahead(
+    scene: Pixels, plan: Plan, blocks: Iterable[Block], mask: Mask | None, plausible: PlausibleRange
+) -> Iterator[_Strip]:
+    """Yield rows of tiles; the next row is read meanwhile."""
+    strips = ((block, row) for block in blocks for row in block.tile_rows)
+    with ThreadPoolExecutor(1) as reader:
+        coming: Future[_Strip] | None = None
+        for block, row in strips:
+            following = reader.submit(_read_strip, scene, plan, block, row, mask, plausible)
+            if coming is not None:
+                yield coming.result()
+            coming = following
+        if coming is not None:
+            yield coming.result()
+
+
+def _read_strip(
+    scene: Pixels, plan: Plan, block: Block, row: int, mask: Mask | None, plausible: PlausibleRange
+) -> _Strip:
+    rows, columns = plan.rows.tiles[row], plan.columns.view(block.tile_columns)
+    image = scene.read(rows, columns)
+    missing, implausible = plausible.clean(image)
+    if mask is not None:
+        covered = mask.covers(rows, columns)
+        missing |= ~covered
+        implausible = None if implausible is None else implausible & covered
+    return _Strip(block, row, image, missing, implausible)
+
+
+@dataclass(frozen=True)
+class InferenceForm:
     """How a predictor computes; can be sent to other machines.
 
     Attributes:
-        name: of the form, which stands in the map's tags and in the key of its journal.
-        precision: that was asked for.
+        name: name of the form, which stands in the map's tags and in the key of its journal.
+        precision: the precision that was asked for.
         example: float32 (C, h, w), a tile of the scene; None for the predictor as it was trained.
-        choice: what was remembered of measuring.
+        choice: cached result of the search for the fastest form.
         threshold: landslide probability of the mask, by which bf16 is judged.
     """
 
@@ -259,39 +322,42 @@ class Form:
     threshold: float
 
 
-def fastest(
+def choose_form(
     predictor: Predictor, scene: Scene, plan: Plan, precision: MapPrecision, device: torch.device, threshold: float
-) -> tuple[Predictor, Form, tuple[str, ...]]:
-    """Choose by measuring, once for a machine, a model and a tile; small scenes in fp32 are not worth it.
+) -> tuple[Predictor, InferenceForm, tuple[str, ...]]:
+    """Choose the fastest form of a predictor by measuring, once per machine, model and tile size.
+
+    Small scenes in fp32 are computed as the model was trained, because a search would not pay off.
 
     Args:
         predictor: on ``device``.
-        scene, plan: of the map; a tile from their middle is the example.
+        scene: scene to map; a tile from its middle is the example.
+        plan: plan of the scene.
         precision: see :func:`zoo.deploy.optimize`.
-        device: where it will run.
-        threshold: of the bundle.
+        device: device of the computation.
+        threshold: threshold of the bundle.
 
     Returns:
-        The predictor to use, its form, and what the user should know.
+        The predictor to use, its form, and messages for the user.
     """
     if precision == "fp32" and plan.tile_count < FEWEST_TILES:
-        return predictor, Form(AS_TRAINED, precision, None, None, threshold), ()
+        return predictor, InferenceForm(AS_TRAINED, precision, None, None, threshold), ()
     rows = plan.rows.tiles[max(0, len(plan.rows) // 2 - 1)]
     columns = plan.columns.tiles[max(0, len(plan.columns) // 2 - 1)]
     image = padded(scene.read(rows, columns), smallest_side(predictor))
-    image[~np.isfinite(image)] = np.nan
+    PlausibleRange.of(predictor).clean(image)
     with single_threaded_passes():
         example = torch.from_numpy(image)[None].to(device)
         found = _optimized(predictor, example, precision, threshold)
         choice = load_choice(cache_key(predictor.model, predictor.normalise(example), precision))
     report: Any = found.model.report
-    return found, Form(str(report.chosen), precision, image, choice, threshold), tuple(report.messages)
+    return found, InferenceForm(str(report.chosen), precision, image, choice, threshold), tuple(report.messages)
 
 
 def _optimized(predictor: Predictor, example: torch.Tensor, precision: MapPrecision, threshold: float) -> Predictor:
     found = optimize(predictor, example, precision, threshold=threshold)
     assert isinstance(found, Predictor)
-    # The optimised model still refuses what is smaller, and does not say so in a way that can be asked.
+    # The optimised model needs the same number of pixels, but no longer states it.
     inner: Any = found.model
     inner.minimum_size = smallest_side(predictor)
     return found
@@ -303,19 +369,19 @@ class ForwardMaker:
 
     Attributes:
         predictor: as it was trained, on the CPU.
-        form: to take.
-        tta: see :class:`zoo.mapping.inference.TileForward`.
+        form: the form to use.
+        tta: see :class:`TileForward`.
     """
 
     predictor: Predictor
-    form: Form
+    form: InferenceForm
     tta: bool
 
     def __call__(self, device: torch.device) -> TileForward:
-        """A forward pass on ``device``.
+        """Return a forward pass on ``device``.
 
         Raises:
-            ZooError: if this machine cannot compute in that form: its results would differ.
+            ZooError: if this machine cannot compute in that form, because its results would differ.
         """
         predictor = self.predictor.to(device).eval()
         if self.form.example is not None:
@@ -326,7 +392,7 @@ class ForwardMaker:
         form = self.form
         before = os.environ.get("ZOO_CACHE")
         with single_threaded_passes(), tempfile.TemporaryDirectory() as folder:
-            # What is remembered here of this machine's own measurements stays as it is.
+            # This machine's own cache of measurements is not changed.
             os.environ["ZOO_CACHE"] = folder
             try:
                 if form.choice is not None:
@@ -339,8 +405,49 @@ class ForwardMaker:
         chosen = str(getattr(found.model, "report").chosen)  # noqa: B009 - a module's attribute of another type
         if chosen != form.name:
             raise ZooError(
-                f"computes in the form {chosen!r} and not in {form.name!r}, so its pixels would differ",
+                f"computes in the form {chosen!r} instead of {form.name!r}, so its pixels would differ",
                 where=os.uname().nodename,
                 hint="Use machines of one kind, or --precision fp32",
             )
         return found
+
+
+def predict_image(
+    forward: Forward, image: NDArray[np.float32], plausible: PlausibleRange, *, tile: int, overlap: int, threads: int
+) -> NDArray[np.float32]:
+    """Return the landslide probability of an image in memory, as ``zoo map --dtype float32`` computes it.
+
+    Args:
+        forward: runs a tile.
+        image: float32 (C, H, W), in units, NaN where missing.
+        plausible: values that count as data.
+        tile: see :class:`zoo.mapping.tiling.Axis`.
+        overlap: see :class:`zoo.mapping.tiling.Axis`.
+        threads: number of passes that run at the same time.
+
+    Returns:
+        float32 (H, W), NaN where a band is missing or implausible, or the model returns no finite probability.
+    """
+    plan = Plan((image.shape[1], image.shape[2]), tile, overlap)
+    source, dtype = _ArrayPixels(image), np.dtype(np.float32)
+    done: dict[tuple[int, int], BlockResult] = {}
+    for block, result in compute_blocks(
+        source, forward, plan, plan.blocks(), dtype, plausible=plausible, threads=threads, batch=2
+    ):
+        done[block.row, block.column] = result
+    found = np.empty(image.shape[1:], dtype=np.float32)
+    for block in plan.blocks():
+        rows, columns, values = join(plan, block, lambda one, field: getattr(done[one.row, one.column], field))
+        found[rows.start : rows.stop, columns.start : columns.stop] = values
+    return found
+
+
+class _ArrayPixels:
+    """An image in memory as a source of pixels."""
+
+    def __init__(self, image: NDArray[np.float32]) -> None:
+        self._image = image
+
+    def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
+        """Return a copy, which the caller may change."""
+        return self._image[:, rows.start : rows.stop, columns.start : columns.stop].copy()

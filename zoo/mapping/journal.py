@@ -1,12 +1,12 @@
-"""Finished blocks, kept on the disk until the map is whole: a killed run goes on where it was."""
+"""Finished blocks, kept on the disk until the map is complete, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
@@ -18,105 +18,146 @@ from numpy.typing import NDArray
 
 from zoo.errors import ZooError
 from zoo.files import atomic_path, unwritable, write_json_atomic
-from zoo.mapping.tiling import Block, BlockResult
+from zoo.mapping.tiling import Block, BlockResult, Plan
 
 SUFFIX, DIGITS = ".zoo-map", 16
 PUBLISHING = "publishing.json"
-FIELDS = ("values", "top", "bottom", "left", "right")
+FIELDS = ("values", "top", "bottom", "left", "right", "counts")
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Journal:
-    """The blocks of one map, each in a file that is whole or absent; a context manager.
+    """The finished blocks of one map, each in a file that is whole or absent; a context manager.
 
-    They lie in a hidden folder beside the map, named by ``key``: another command, bundle or scene has another folder
-    and takes nothing over. One process at a time works in it.
+    They lie in a hidden folder beside the map, whose name contains a digest of ``key``: another command, bundle or
+    scene has another folder and reuses nothing. The caller holds a lock on the map (:func:`zoo.files.locked`), so
+    one process at a time works in it.
 
     Args:
-        out: the map to come.
-        key: all that its bytes depend on, as JSON can hold it.
+        out: the map to write.
+        key: everything that its bytes depend on, as JSON values.
 
     Raises:
-        ZooError: if the folder cannot be made, or another process works in it.
+        ZooError: if the folder cannot be made, or is a symbolic link.
 
     Attributes:
         folder: the hidden folder, also for other working files.
     """
 
     def __init__(self, out: Path, key: Mapping[str, Any]) -> None:
-        text = json.dumps(key, sort_keys=True)
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).digest()
         self._out = out
-        self.folder = out.parent / f".{out.stem}-{hashlib.sha256(text.encode()).hexdigest()[:DIGITS]}{SUFFIX}"
+        self._key = np.frombuffer(digest, dtype=np.uint8)
+        self.folder = out.parent / f".{out.stem}-{digest.hex()[:DIGITS]}{SUFFIX}"
+        if self.folder.is_symlink():
+            raise ZooError("is a symbolic link, which zoo does not follow", where=self.folder, hint="Remove the link")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock: Any = (self.folder / "lock").open("w")
         except OSError as error:
             raise unwritable(self.folder, error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise ZooError("another process is making this map", where=out, hint="Wait for it, or stop it") from None
         for left in self.folder.iterdir():
-            # Of a run that was killed while it joined the blocks.
-            if left.is_dir():
+            # Working files of a run that was killed while it joined the blocks.
+            if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)
         write_json_atomic(self.folder / "command.json", dict(key))
 
-    def done(self) -> frozenset[tuple[int, int]]:
-        """Places of the blocks that are there; damaged files are removed and do not count."""
-        places = set()
-        for path in self.folder.glob("block-*.npz"):
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    whole = archive.testzip() is None
-            except (OSError, zipfile.BadZipFile):
-                whole = False
-            if whole:
-                row, column = path.stem.split("-")[1:]
-                places.add((int(row), int(column)))
+    def finished(self, plan: Plan) -> tuple[frozenset[tuple[int, int]], int]:
+        """Return the places of the finished blocks, and the number of damaged files, which are removed.
+
+        A block is damaged if its file cannot be read, or holds another block, another map or arrays of another shape.
+        """
+        places, damaged = set(), 0
+        expected = {self._path(block).name: block for block in plan.blocks()}
+        for path in sorted(self.folder.glob("block-*.npz")):
+            block = expected.get(path.name)
+            if block is not None and not path.is_symlink() and self._is_intact(path, block, plan):
+                places.add((block.row, block.column))
             else:
+                damaged += 1
                 path.unlink(missing_ok=True)
-        return frozenset(places)
+        return frozenset(places), damaged
+
+    def _is_intact(self, path: Path, block: Block, plan: Plan) -> bool:
+        rows, columns = len(plan.rows.support(block.tile_rows)), len(plan.columns.support(block.tile_columns))
+        top, bottom, left, right = plan.ramps(block)
+        shapes = {
+            "values": (rows, columns),
+            "top": (top, columns),
+            "bottom": (bottom, columns),
+            "left": (rows, left),
+            "right": (rows, right),
+            "counts": (2,),
+        }
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    return False
+            with np.load(path, allow_pickle=False) as archive:
+                same_place = archive["place"].tolist() == [block.row, block.column]
+                same_map = np.array_equal(archive["key"], self._key)
+                return same_place and same_map and all(archive[name].shape == shape for name, shape in shapes.items())
+        except _UNREADABLE:
+            return False
 
     def save(self, block: Block, result: BlockResult) -> None:
-        """Keep a block.
+        """Write a block.
 
         Raises:
             ZooError: if the disk is full.
         """
         with atomic_path(self._path(block)) as temporary, temporary.open("wb") as file:
-            np.savez(file, **{name: getattr(result, name) for name in FIELDS})
+            fields = {name: getattr(result, name) for name in FIELDS}
+            np.savez(file, place=np.array([block.row, block.column]), key=self._key, **fields)
 
     def load(self, block: Block, field: str) -> NDArray[Any]:
-        """Give a field of the :class:`BlockResult` of a block that is there."""
-        with np.load(self._path(block)) as archive:
-            found: NDArray[Any] = archive[field]
+        """Return a field of the :class:`BlockResult` of a finished block.
+
+        Raises:
+            ZooError: if its file was damaged since :meth:`finished`.
+        """
+        path = self._path(block)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                found: NDArray[Any] = archive[field]
+        except _UNREADABLE as error:
+            raise ZooError(
+                f"a finished block cannot be read ({type(error).__name__})",
+                where=path,
+                hint="Run the same command again: it computes the block again",
+            ) from error
         return found
 
     def _path(self, block: Block) -> Path:
         return self.folder / f"block-{block.row:05}-{block.column:05}.npz"
 
     def begin_publishing(self) -> None:
-        """Note that from now on files under the final names are this map's."""
+        """Record that files under the final names belong to this map from now on."""
         write_json_atomic(self.folder / PUBLISHING, True)
 
     @property
     def publishing(self) -> bool:
-        """Whether an earlier run was stopped between the first file under its final name and the last."""
+        """Whether an earlier run was interrupted between the first file under its final name and the last."""
         return (self.folder / PUBLISHING).exists()
 
     def discard(self) -> None:
-        """Remove the folder, and what runs of other commands have left beside the same map."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for other in journals_beside(self._out):
-            if _is_idle(other):
-                shutil.rmtree(other, ignore_errors=True)
+        """Remove the folder, and the folders that runs of other commands have left beside the same map."""
+        for folder in {self.folder, *journals_beside(self._out)}:
+            if not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Let others work in the folder; it goes when it holds no block."""
+        """Remove the folder if it holds no block."""
         if self.folder.exists() and not any(self.folder.glob("block-*.npz")):
             shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -128,19 +169,10 @@ class Journal:
 
 
 def journals_beside(out: Path) -> list[Path]:
-    """Folders of unfinished maps of this name."""
+    """Return the folders of unfinished maps of this name."""
     return sorted(out.parent.glob(f".{escape(out.stem)}-{'?' * DIGITS}{SUFFIX}"))
 
 
 def half_published(out: Path) -> bool:
-    """Whether a run was stopped while it gave its files their names: what is there may be half of a map."""
+    """Return whether a run was interrupted while it renamed its files: those present may be part of a map."""
     return any((folder / PUBLISHING).exists() for folder in journals_beside(out))
-
-
-def _is_idle(folder: Path) -> bool:
-    try:
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

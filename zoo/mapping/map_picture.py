@@ -1,9 +1,10 @@
-"""A map as a picture for people."""
+"""A map as a picture: the probability over relief or colours, with scale bar, legend and north arrow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -13,38 +14,38 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from zoo.mapping.output import ProbabilityMap
+from zoo.mapping.probability import probability_text
 from zoo.mapping.scene import Scene
 from zoo.physics import Band, hillshade
 from zoo.physics.bands import colour_bands
 from zoo.rasters.ground import Bounds, ground_size, window_bounds
-from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, reduced, stretch
+from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, reduced, save_picture, stretch
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
 
-
 LONGEST = 1200
-"""Pixels of the picture's longer side."""
+"""Length of the picture's longer side in pixels."""
 
 COLOURS = matplotlib.colormaps["YlOrRd"]
 
 FAINTEST = 0.15
-"""Share of the threshold below which nothing is drawn, so that the ground is seen where there is no landslide."""
-
+"""Below this share of the threshold nothing is drawn, so that the ground is visible where there is no landslide."""
 
 FAINT = 0.55
-"""Opacity of what is only just below the threshold."""
+"""Opacity just below the threshold."""
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """The highest probability in each square of pixels: a landslide of one pixel is still seen.
+    """Highest probability in each square of pixels, so that a landslide of one pixel is visible.
 
     Attributes:
         values: float32 (rows, columns), 0..1, NaN where every pixel is nodata.
-        step: pixels of the map along a side of a square.
-        above: pixels of the map that reach the threshold.
-        known: pixels of the map that are not nodata.
+        step: side of a square in pixels of the map.
+        above: number of pixels of the map at or above the threshold.
+        known: number of pixels of the map that are not nodata.
     """
 
     values: NDArray[np.float32]
@@ -59,13 +60,13 @@ def find_peaks(
     threshold: float,
     longest: int = LONGEST,
 ) -> Peaks:
-    """Read a map once.
+    """Read a map once and return its peaks.
 
     Args:
         shape: (rows, columns) of the map.
-        read: gives float32 (rows, columns) of a window, NaN for nodata.
+        read: returns float32 (rows, columns) of a window, NaN for nodata.
         threshold: see :attr:`Peaks.above`.
-        longest: squares along the longer side, at most.
+        longest: largest number of squares along the longer side.
     """
     counts = np.zeros(2, np.int64)
 
@@ -81,12 +82,12 @@ def find_peaks(
 
 @dataclass(frozen=True)
 class Ground:
-    """What lies below the probability.
+    """Picture of the ground below the probability.
 
     Attributes:
         picture: float (H, W, 3) in 0..1.
-        step: pixels of the scene along a side of one of the picture.
-        words: what it shows.
+        step: side of a pixel of the picture in pixels of the scene.
+        words: description of what it shows.
     """
 
     picture: NDArray[np.floating[Any]]
@@ -95,7 +96,7 @@ class Ground:
 
 
 def read_ground(scene: Scene, longest: int = LONGEST) -> Ground:
-    """Colours where the scene has red, green and blue, else the shaded relief of its DEM, else its first band.
+    """Return the scene in red, green and blue; else the shaded relief of its DEM; else its first band.
 
     Raises:
         DataError: if the scene is truncated.
@@ -103,13 +104,13 @@ def read_ground(scene: Scene, longest: int = LONGEST) -> Ground:
     raster = scene.mosaic
     chosen = ground_bands(raster.bands)
     values, step = reduced(raster.shape, lambda window: raster.read(window, chosen), longest, "mean")
-    cell = ground_size(raster.crs, covered_by(scene, values.shape[1:], step), values.shape[1:])
+    cell = ground_size(raster.crs, picture_bounds(scene, values.shape[1:], step), values.shape[1:])
     picture, words = paint_ground(values, [raster.bands[band] for band in chosen], cell)
     return Ground(picture, step, words)
 
 
 def ground_bands(bands: Sequence[Band]) -> tuple[int, ...]:
-    """Positions of red, green and blue, else of the DEM, else of the first band."""
+    """Return the positions of red, green and blue; else of the DEM; else of the first band."""
     names = [band.name.casefold() for band in bands]
     return colour_bands(bands) or (names.index("dem") if "dem" in names else 0,)
 
@@ -117,15 +118,15 @@ def ground_bands(bands: Sequence[Band]) -> tuple[int, ...]:
 def paint_ground(
     values: NDArray[np.float32], bands: Sequence[Band], cell: tuple[float, float]
 ) -> tuple[NDArray[np.floating[Any]], str]:
-    """Paint what :func:`ground_bands` chose.
+    """Paint the bands that :func:`ground_bands` chose.
 
     Args:
-        values: float32 (C, H, W) with C 1 or 3, NaN where nothing is known.
-        bands: of the values.
-        cell: metres (down, across) of a pixel.
+        values: float32 (C, H, W) with C 1 or 3, NaN where there is no data.
+        bands: bands of the values.
+        cell: size of a pixel in metres (down, across).
 
     Returns:
-        Float (H, W, 3) in 0..1, white where nothing is known; and what it shows, in words.
+        Float (H, W, 3) in 0..1, white where there is no data, and a description of what it shows.
     """
     if len(bands) == 3:
         return stretch(values), ", ".join(band.name for band in bands)
@@ -135,9 +136,46 @@ def paint_ground(
     return np.repeat(stretch(values), 3, axis=2), bands[0].name
 
 
-def covered_by(scene: Scene, shape: tuple[int, ...], step: int) -> Bounds:
-    """(left, bottom, right, top) of a picture of ``shape``, whose last pixels may reach beyond the scene."""
+def picture_bounds(scene: Scene, shape: tuple[int, ...], step: int) -> Bounds:
+    """Return (left, bottom, right, top) of a picture of ``shape``, whose last pixels may reach beyond the scene."""
     return window_bounds(scene.mosaic.transform, (shape[0] * step, shape[1] * step))
+
+
+def map_picture(
+    probability: ProbabilityMap, scene: Scene, out: Path, threshold: float, *, title: str = "", found: str = ""
+) -> None:
+    """Draw a map over the relief or the colours of its scene, with scale bar, legend and north arrow.
+
+    Args:
+        probability: the map.
+        scene: the scene that was mapped.
+        out: the picture; its suffix gives the format.
+        threshold: probability from which a pixel is called landslide.
+        title: title of the picture; the scene's name if it is empty.
+        found: text in the legend below the threshold, such as ``12 polygons, 0.8 km²``.
+
+    Raises:
+        ZooError: if a raster is truncated, or the file cannot be written.
+    """
+    level = probability.threshold(threshold)
+    peaks = find_peaks(probability.stack.shape, probability.read, level)
+    tags = probability.stack.tags
+    notes = [
+        tags.get("DATE", ""),
+        f"model {tags['MODEL']}" if "MODEL" in tags else "",
+        f"weights {tags['WEIGHTS_SHA256'][:12]}" if "WEIGHTS_SHA256" in tags else "",
+        f"each pixel of the picture shows the highest of {peaks.step} x {peaks.step}" if peaks.step > 1 else "",
+    ]
+    figure = draw_probability(
+        peaks,
+        read_ground(scene),
+        scene,
+        threshold=level,
+        title=title or f"Landslides: {tags.get('SCENE') or scene.stem}",
+        found=found,
+        footnote="; ".join(note for note in notes if note),
+    )
+    save_picture(figure, out)
 
 
 def draw_probability(
@@ -153,29 +191,32 @@ def draw_probability(
     """Draw a map.
 
     Args:
-        peaks: of the probability.
-        ground: below it, of the same ``longest``.
-        scene: where both lie.
-        threshold: probability from which a pixel is called a landslide.
-        title: above the map.
-        footnote: below the map.
-        found: what stands in the legend under the threshold, such as "12 polygons, 0.8 km²".
+        peaks: peaks of the probability.
+        ground: picture below it, made with the same ``longest``.
+        scene: place of both.
+        threshold: probability from which a pixel is called landslide.
+        title: title above the map.
+        footnote: text below the map.
+        found: text in the legend below the threshold.
 
     Returns:
-        A figure that pyplot does not hold.
+        A figure that pyplot does not manage.
     """
-    covered = covered_by(scene, peaks.values.shape, peaks.step)
+    covered = picture_bounds(scene, peaks.values.shape, peaks.step)
     share = peaks.above / max(peaks.known, 1)
-    words = [f"landslide, p ≥ {threshold:.3g}", f"{share:.2%} of the area", found]
+    words = [f"landslide, p ≥ {probability_text(threshold)}", f"{share:.2%} of the area", found]
     legend = [
-        legend_patch(COLOURS(0.75), "\n".join(filter(None, words))),
-        legend_patch((*COLOURS(0.25)[:3], FAINT), f"below it, from {FAINTEST * threshold:.2g}"),
+        legend_patch(typical_colour(peaks.values, threshold, above=True), "\n".join(filter(None, words))),
+        legend_patch(
+            typical_colour(peaks.values, threshold, above=False),
+            f"p from {FAINTEST * threshold:.2g} to {probability_text(threshold)}",
+        ),
     ]
     if np.isnan(peaks.values).any():
         legend.append(legend_patch(NOTHING, "no data"))
     below = np.concatenate([ground.picture, np.isfinite(peaks.values)[..., None]], axis=2)
     figure, ax = framed_map(
-        [(below, covered), (_tinted(peaks.values, threshold), covered)],
+        [(below, covered), (tinted(peaks.values, threshold), covered)],
         title=title,
         crs=scene.mosaic.crs,
         legend=legend,
@@ -186,21 +227,43 @@ def draw_probability(
         ScalarMappable(scale_of(threshold), COLOURS), cax=ax.inset_axes((1.03, 0.06, 0.03, 0.4)), label="probability"
     )
     bar.ax.axhline(threshold, color="black", linewidth=1.5)
+    bar.set_ticks(_ticks(threshold))
     bar.ax.tick_params(labelsize=7)
     bar.ax.yaxis.label.set_fontsize(8)
     return figure
 
 
+def _ticks(threshold: float) -> list[float]:
+    """Return ticks of the colour bar: the threshold, 0, 1 and even steps that do not collide with them."""
+    scale = scale_of(threshold)
+    ticks = [0.0, threshold, 1.0]
+    for tick in (0.5, 0.25, 0.75, 0.1, 0.9):
+        if all(abs(float(scale(tick)) - float(scale(other))) > 0.1 for other in ticks):
+            ticks.append(tick)
+    return sorted(ticks)
+
+
 def scale_of(threshold: float) -> TwoSlopeNorm:
-    """From probabilities to shares of the colours, half of which lie above the threshold however low that is."""
+    """Return the scale from probabilities to shares of the colours; half of the colours lie above the threshold."""
     return TwoSlopeNorm(min(max(threshold, 0.01), 0.99), 0, 1)
 
 
-def _tinted(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
-    """Opaque from the threshold on; below it the fainter the less likely."""
+def typical_colour(values: NDArray[np.float32], threshold: float, *, above: bool) -> tuple[float, ...]:
+    """Return the colour that the map has at the median probability above, or below, the threshold."""
+    with np.errstate(invalid="ignore"):
+        inside = values >= threshold if above else (values >= FAINTEST * threshold) & (values < threshold)
+    middle = (threshold + 1) / 2 if above else threshold * (1 + FAINTEST) / 2
+    typical = float(np.median(values[inside])) if inside.any() else middle
+    return tuple(tinted(np.array([[typical]], dtype=np.float32), threshold)[0, 0].tolist())
+
+
+def tinted(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
+    """Return RGBA (H, W, 4) of probabilities: opaque from the threshold on, fainter below it."""
     known = np.nan_to_num(values)
     least = FAINTEST * threshold
     below = FAINT * np.clip((known - least) / max(threshold - least, 1e-6), 0, 1)
-    tinted: NDArray[np.float64] = COLOURS(scale_of(threshold)(known))
-    tinted[..., 3] = np.where(np.isnan(values), 0, np.where(known >= threshold, 1.0, below))
-    return tinted
+    colours: NDArray[np.float64] = COLOURS(scale_of(threshold)(known))
+    # The comparison in float32 is the one by which the map counts.
+    opacity = np.where(known >= np.float32(threshold), 1.0, below)
+    colours[..., 3] = np.where(np.isnan(values), 0, opacity)
+    return colours

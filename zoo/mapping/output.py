@@ -1,22 +1,32 @@
-"""The files of a map: probability, classes and polygons."""
+"""The files of a map: probability and classes, the map read again, and its polygons."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError
+from zoo.jobs import ProgressCallback
 from zoo.mapping.journal import Journal
-from zoo.mapping.probability import ProbabilityClasses, probability_colours
+from zoo.mapping.probability import (
+    UINT8_NODATA,
+    UINT8_STEPS,
+    MapDtype,
+    ProbabilityClasses,
+    is_missing,
+    map_threshold,
+    probability_colours,
+    probability_text,
+)
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import UINT8_NODATA, UINT8_STEPS, Plan, first_step, is_missing, join
+from zoo.mapping.tiling import Plan, join
 from zoo.physics.bands import Band
 from zoo.rasters.cog import MapWriter
 from zoo.rasters.grid import Grid
@@ -27,24 +37,40 @@ from zoo.rasters.stacks import Stack
 if TYPE_CHECKING:
     from rasterio.windows import Window
 
-
 PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0)
+SUFFIXES = (".tif", ".tiff")
+SLOPE, DEGREE = "slope", "degree"
+
+DEFAULT_CLASS = "landslide"
+"""Class of all polygons if no classes are named."""
+
+KEPT_TAGS = ("MODEL", "WEIGHTS_SHA256", "SCENE", "DATE", "BANDS", "ZOO_VERSION")
+"""Tags of the map that its polygons repeat."""
 
 
 @dataclass
 class MapReport:
-    """What became of a map.
+    """Outcome of a map.
 
     Attributes:
-        out: the probabilities.
-        classes_out: the classes; None without.
+        out: file of the probabilities.
+        classes_out: file of the classes; None for none.
         shape: (rows, columns).
-        tiles: tiles of the scene, those without a pixel to map included.
-        missing: pixels that are nodata.
-        above: pixels at or above the threshold.
+        tiles: number of tiles of the scene, including those without a pixel to map.
+        pixel_area: area of a pixel in m2; None if the scene is not in metres.
+        blocks: number of blocks of the map.
+        resumed: number of blocks that an earlier run had finished.
+        damaged: number of damaged blocks of an earlier run, which were computed again.
+        threshold: probability from which a pixel counts as landslide, as the map applies it.
+        classes: classes as the map applies them; None for none.
+        missing: number of pixels that are nodata.
+        implausible: number of those with an infinite value, or one too far from the training data.
+        undefined: number of those for which the model gave no finite probability.
+        above: number of pixels at or above the threshold.
         class_pixels: number of pixels by class name.
-        pixel_area: m2; None when the scene is not in metres.
-        blocks, resumed: blocks of the map, and how many of them an earlier run had finished.
+        polygons: outcome of the polygons; None for none.
+        picture: file of the picture; None for none.
+        files: final names of the rasters, which may be addresses.
     """
 
     out: Path
@@ -54,18 +80,72 @@ class MapReport:
     pixel_area: float | None
     blocks: int
     resumed: int
+    threshold: float
+    classes: ProbabilityClasses | None = None
+    damaged: int = 0
     missing: int = 0
+    implausible: int = 0
+    undefined: int = 0
     above: int = 0
     class_pixels: dict[str, int] = field(default_factory=dict)
+    polygons: PolygonReport | None = None
+    picture: Path | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def mapped(self) -> int:
-        """Pixels that have a probability."""
+        """Number of pixels that have a probability."""
         return self.shape[0] * self.shape[1] - self.missing
 
     def area(self, pixels: int) -> float | None:
-        """km2 of a number of pixels; None when the scene is not in metres."""
+        """Return the area of a number of pixels in km2; None if the scene is not in metres."""
         return None if self.pixel_area is None else pixels * self.pixel_area / 1e6
+
+    def lines(self) -> Iterator[str]:
+        """Yield the outcome in lines of text."""
+        rows, columns = self.shape
+        yield f"{rows} x {columns} pixels, {self.missing:,} without data"
+        yield f"{self._amount(self.above)} at or above {probability_text(self.threshold)}"
+        if self.classes is not None:
+            for name, reach in zip(self.classes.names, self.classes.ranges(), strict=True):
+                yield f"  {name} ({reach}): {self._amount(self.class_pixels[name])}"
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what a reader of the map must know, in sentences."""
+        if self.implausible:
+            yield (
+                f"{self.implausible:,} pixels are nodata in the map because a band is infinite or more than 10,000 "
+                "standard deviations from its training mean: a fill value without a nodata tag, or another unit"
+            )
+        if self.undefined:
+            yield f"{self.undefined:,} pixels are nodata in the map because the model gave no finite probability there"
+        if self.damaged:
+            yield f"{self.damaged} damaged blocks of an earlier run were computed again"
+
+    def _amount(self, pixels: int) -> str:
+        area = self.area(pixels)
+        return f"{pixels:,} pixels ({pixels / self.mapped:.2%}" + (")" if area is None else f", {area:,.3f} km2)")
+
+
+def polygon_summary(report: PolygonReport) -> str:
+    """Return the outcome of polygons in one line."""
+    how = " on the ellipsoid" if report.geodesic else ""
+    small = f"; {report.left_out:,} smaller ones left out" if report.left_out else ""
+    return f"{report.polygons:,} polygons, {report.area / 1e6:,.3f} km2{how}{small}"
+
+
+def check_map_name(path: Path) -> None:
+    """Check that a map's name ends like a GeoTIFF's.
+
+    Raises:
+        ConfigError: for another suffix.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            "a map is written as a GeoTIFF",
+            where=path,
+            hint=f"Name it {path.stem}.tif; --picture {path.stem}.png draws it",
+        )
 
 
 def write_map(
@@ -74,12 +154,10 @@ def write_map(
     plan: Plan,
     journal: Journal,
     *,
-    dtype: Literal["uint8", "float32"],
-    threshold: float,
-    classes: ProbabilityClasses | None,
+    dtype: MapDtype,
     tags: Mapping[str, str],
     compress: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Join the blocks of a journal and publish the files of ``report``, whose counts are filled in.
 
@@ -87,7 +165,9 @@ def write_map(
         DataError: if no pixel has a probability.
         ZooError: if the disk is full.
     """
+    classes = report.classes
     counts = np.zeros(1 if classes is None else len(classes.names) + 1, dtype=np.int64)
+    known_missing = np.zeros(2, dtype=np.int64)
     rows, columns = plan.block_shape
     with ExitStack() as exits:
         writer = exits.enter_context(
@@ -98,13 +178,14 @@ def write_map(
             class_writer = exits.enter_context(
                 MapWriter(report.classes_out, grid, "uint8", compress, within=journal.folder)
             )
+        level = round(report.threshold * UINT8_STEPS) if dtype == "uint8" else np.float32(report.threshold)
         for number, block in enumerate(plan.blocks()):
             across, along, values = join(plan, block, journal.load)
             window = window_of((across.start, across.stop), (along.start, along.stop))
             missing = is_missing(values)
             report.missing += int(np.count_nonzero(missing))
-            level = first_step(threshold) if dtype == "uint8" else np.float32(threshold)
             report.above += int(np.count_nonzero((values >= level) & ~missing))
+            known_missing += journal.load(block, "counts")
             writer.write(values, window)
             if class_writer is not None and classes is not None:
                 found = classes.classify(values)
@@ -112,20 +193,21 @@ def write_map(
                 class_writer.write(found, window)
             if progress is not None:
                 progress(number + 1, rows * columns)
-        if report.mapped == 0:
-            raise DataError("no pixel has a value in each band that the bundle takes, so there is nothing to map")
-        told = {**tags, "THRESHOLD": f"{threshold:.9g}"}
+        report.undefined = report.missing - int(known_missing[0])
+        report.implausible = int(known_missing[1])
+        _check_mapped(report)
+        shared = {**tags, "THRESHOLD": probability_text(report.threshold)}
         about = {"LONG_NAME": "probability of a landslide", "VALID_MIN": "0", "VALID_MAX": "1"}
         if dtype == "uint8":
-            writer.finish(PROBABILITY, told, about, probability_colours(), scale=1 / UINT8_STEPS)
+            writer.finish(PROBABILITY, shared, about, probability_colours(), scale=1 / UINT8_STEPS)
         else:
-            writer.finish(PROBABILITY, told, about)
+            writer.finish(PROBABILITY, shared, about)
         if class_writer is not None and classes is not None:
             names = {f"CLASS_{number}": name for number, name in enumerate(classes.names, 1)}
             report.class_pixels = {name: int(n) for name, n in zip(classes.names, counts[1:], strict=True)}
             class_writer.finish(
                 Band("landslide_class", "1"),
-                {**told, "CLASS_BREAKS": ",".join(f"{one:.9g}" for one in classes.breaks)},
+                {**shared, "CLASS_BREAKS": ",".join(map(probability_text, classes.breaks))},
                 {"LONG_NAME": "class of the probability of a landslide", **names},
                 classes.colours(),
             )
@@ -135,52 +217,59 @@ def write_map(
                 one.place()
 
 
-SLOPE, DEGREE = "slope", "degree"
+def _check_mapped(report: MapReport) -> None:
+    if report.mapped:
+        return
+    if report.undefined:
+        raise DataError(
+            "the model gives no finite probability for any pixel",
+            hint="Check the values and units of the bands (zoo describe), or train the model again",
+        )
+    if report.implausible:
+        raise DataError(
+            "every pixel has a band that is infinite or more than 10,000 standard deviations from its training mean",
+            hint="Check the units and scale of the bands (zoo describe) against those of the training data",
+        )
+    raise DataError("no pixel has a value in each band that the bundle takes, so there is nothing to map")
 
-PLAIN_CLASS = "landslide"
-"""Of all polygons when no classes are named."""
 
-KEPT_TAGS = ("MODEL", "WEIGHTS_SHA256", "SCENE", "DATE", "BANDS", "ZOO_VERSION")
-"""Tags of the map that its polygons carry on."""
-
-
-class MadeMap:
+class ProbabilityMap:
     """A map that ``zoo map`` wrote, read window by window; a context manager.
 
     Args:
-        path: the probabilities, uint8 or float32.
+        path: file of the probabilities, uint8 or float32.
 
     Raises:
-        DataError: if it cannot be read, or is no map.
+        DataError: if it cannot be read, or holds no landslide probability.
     """
 
     def __init__(self, path: Path) -> None:
         self.stack = Stack(path)
         if [band.name for band in self.stack.bands] != [PROBABILITY.name]:
             self.stack.close()
-            raise DataError(f"holds no {PROBABILITY.name}", where=path, hint="Name a map that zoo map wrote with --out")
-        # In a byte lie steps; the file says so by its scale.
-        self._steps = np.float32(UINT8_STEPS) if self.stack.scaled else None
+            raise DataError(
+                f"has no band {PROBABILITY.name}", where=path, hint="Name a map that zoo map wrote with --out"
+            )
+        # The file's scale says that uint8 values are steps.
+        self._dtype: MapDtype = "uint8" if self.stack.scaled else "float32"
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Probabilities of a window, float32 (rows, columns), NaN for nodata."""
+        """Return the probabilities of a window, float32 (rows, columns), NaN for nodata."""
         values: NDArray[np.float32] = self.stack.read(window)[0]
-        if self._steps is not None:
-            # The stack has multiplied by 0.004, which no binary number is; the same step is to be the same number.
-            values = np.rint(values * self._steps) / self._steps
+        if self._dtype == "uint8":
+            # 0.004 has no exact binary form, and the same step must always give the same number.
+            values = np.rint(values * np.float32(UINT8_STEPS)) / np.float32(UINT8_STEPS)
         return values
 
     def threshold(self, probability: float) -> float:
-        """The probability from which the map counts a pixel as a landslide: of bytes the first step not below."""
-        if self._steps is None:
-            return probability
-        return float(np.float32(first_step(probability)) / self._steps)
+        """Return the probability from which the map counts a pixel as landslide (:func:`map_threshold`)."""
+        return map_threshold(probability, self._dtype)
 
     def close(self) -> None:
         """Close the file."""
         self.stack.close()
 
-    def __enter__(self) -> MadeMap:
+    def __enter__(self) -> ProbabilityMap:
         return self
 
     def __exit__(
@@ -190,82 +279,44 @@ class MadeMap:
 
 
 def map_polygons(
-    made: MadeMap,
+    probability: ProbabilityMap,
     scene: Scene | None,
     out: Path,
     threshold: float,
     *,
-    least_area: float = 0.0,
+    min_area: float = 0.0,
     classes: ProbabilityClasses | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PolygonReport:
     """Write the landslides of a map as polygons; see :func:`zoo.rasters.polygons.write_polygons`.
 
     Args:
-        made: the map.
-        scene: that it was made of; its band ``slope`` in degrees gives each polygon its mean slope, whether the model
-            takes that band or not. None for no slope.
-        out: GeoPackage or GeoParquet.
+        probability: the map.
+        scene: the scene that was mapped; its band ``slope`` in degrees gives each polygon its mean slope, whether the
+            model takes that band or not. None for no slope.
+        out: GeoPackage or GeoParquet file.
         threshold: probability from which a pixel belongs to a landslide.
-        least_area: m2 below which a polygon is left out.
-        classes: of the mean probability; None calls all of them a landslide.
-        progress: called with (blocks done, all blocks).
+        min_area: area in m2 below which a polygon is left out.
+        classes: classes of the mean probability; None calls all polygons ``landslide``.
+        progress: called with the number of blocks done and the number of all blocks.
 
     Raises:
         ZooError: if a raster is truncated, or the file cannot be written.
     """
-    starts: tuple[tuple[float, str], ...] = ((0.0, PLAIN_CLASS),)
+    starts: tuple[tuple[float, str], ...] = ((0.0, DEFAULT_CLASS),)
     if classes is not None:
         starts = tuple(zip((0.0, *classes.breaks), classes.names, strict=True))
     return write_polygons(
         out,
-        shape=made.stack.shape,
-        transform=made.stack.transform,
-        crs=made.stack.crs,
-        probability=made.read,
-        options=PolygonOptions(made.threshold(threshold), least_area, starts),
+        shape=probability.stack.shape,
+        transform=probability.stack.transform,
+        crs=probability.stack.crs,
+        probability=probability.read,
+        options=PolygonOptions(probability.threshold(threshold), min_area, starts),
         slope=None if scene is None else _slope(scene),
-        metadata=_kept(made.stack.tags),
+        metadata={name: probability.stack.tags[name] for name in KEPT_TAGS if name in probability.stack.tags},
         progress=progress,
     )
-
-
-def map_picture(made: MadeMap, scene: Scene, out: Path, threshold: float, *, title: str = "", found: str = "") -> None:
-    """Draw a map over the relief or the colours of its scene, with scale bar, legend and north arrow.
-
-    Args:
-        made: the map.
-        scene: that it was made of.
-        out: the picture, in the format of its name.
-        threshold: probability from which a pixel is called a landslide.
-        title: above the map; the scene's name where it is empty.
-        found: what stands in the legend under the threshold.
-
-    Raises:
-        ZooError: if a raster is truncated, or the file cannot be written.
-    """
-    from zoo.mapping.map_picture import draw_probability, find_peaks, read_ground
-    from zoo.rasters.map_frame import save_picture
-
-    level = made.threshold(threshold)
-    peaks = find_peaks(made.stack.shape, made.read, level)
-    tags = made.stack.tags
-    told = [
-        tags.get("DATE", ""),
-        f"model {tags['MODEL']}" if "MODEL" in tags else "",
-        f"weights {tags['WEIGHTS_SHA256'][:12]}" if "WEIGHTS_SHA256" in tags else "",
-        f"each pixel of the picture shows the highest of {peaks.step} x {peaks.step}" if peaks.step > 1 else "",
-    ]
-    figure = draw_probability(
-        peaks,
-        read_ground(scene),
-        scene,
-        threshold=level,
-        title=title or f"Landslides: {tags.get('SCENE') or Path(scene.mosaic.paths[0]).stem}",
-        found=found,
-        footnote="; ".join(part for part in told if part),
-    )
-    save_picture(figure, out)
 
 
 def _slope(scene: Scene) -> Callable[[Window], NDArray[np.float32]] | None:
@@ -274,7 +325,3 @@ def _slope(scene: Scene) -> Callable[[Window], NDArray[np.float32]] | None:
         if band.name.casefold() == SLOPE and band.unit == DEGREE:
             return lambda window: raster.read(window, [place])[0]
     return None
-
-
-def _kept(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: tags[name] for name in KEPT_TAGS if name in tags}

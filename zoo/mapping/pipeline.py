@@ -1,111 +1,81 @@
-"""From a scene and a predictor to a map."""
+"""From a bundle and a scene to a map: adaptation, tiles, files, polygons and picture."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import __version__
-from zoo.errors import ConfigError, DataError
-from zoo.jobs import ProgressCallback
-from zoo.mapping.inference import AreaMask, Results, TileForward, compute_blocks, single_threaded_passes
+from zoo.deploy import raise_allocator_thresholds
+from zoo.errors import ConfigError, DataError, ZooError
+from zoo.files import locked, unwritable
+from zoo.jobs import ProgressCallback, StageCallback
+from zoo.mapping.inference import (
+    AreaMask,
+    MapPrecision,
+    PlausibleRange,
+    Results,
+    TileForward,
+    choose_form,
+    compute_blocks,
+    single_threaded_passes,
+)
 from zoo.mapping.journal import Journal, half_published
-from zoo.mapping.output import MapReport, write_map
-from zoo.mapping.probability import ProbabilityClasses
+from zoo.mapping.output import MapReport, ProbabilityMap, check_map_name, map_polygons, write_map
+from zoo.mapping.probability import MapDtype, ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, Plan, Reach, check_tiling
 from zoo.rasters.cog import COMPRESSIONS, check_output, check_room
+from zoo.rasters.polygons import check_polygons
+from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
 from zoo.rasters.vectors import Area
-from zoo.training.adaptation import adapt
+from zoo.training.adaptation import Scales, adapt
 from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
 from zoo.training.predictor import ORIGINAL_SCALE, Predictor
 
-WINDOWS, SIDE = 128, 128
-"""Windows that are looked at, spread over the scene, and pixels along their sides [O]."""
-
-
-def adapt_to_scene(
-    bundle: Bundle,
-    scene: Scene,
-    device: torch.device,
-    progress: ProgressCallback | None = None,
-    *,
-    scales: Sequence[float] | Literal["auto"] = ORIGINAL_SCALE,
-) -> Bundle:
-    """Re-estimate the normalisation statistics of a bundle on the scene.
-
-    The share of the scene in the statistics is chosen without labels, and may be 0; see :mod:`zoo.training.adaptation`.
-    Sums are made on one thread, so that the same scene gives the same bundle. It is seen at all ``scales``, or at
-    one that is chosen (``auto``).
-
-    Raises:
-        ZooError: if the model has no running statistics, or no window has a pixel with all bands.
-    """
-    with single_threaded_passes():
-        target = AdaptationTarget(scene=scene.mosaic.paths[0])
-        return adapt(bundle, _windows(scene), scales=scales, device=device, target=target, progress=progress)
-
-
-def _windows(scene: Scene) -> Iterator[Tensor]:
-    """One window of each cell of an even grid, at a place drawn with a fixed seed; every pixel of a small scene."""
-    height, width = scene.shape
-    down = min(-(-height // SIDE), max(1, round((WINDOWS * height / width) ** 0.5)))
-    across = min(-(-width // SIDE), max(1, WINDOWS // down))
-    generator = np.random.default_rng(0)
-    rows, columns = min(SIDE, height), min(SIDE, width)
-    for row in range(down):
-        for column in range(across):
-            top = _place(generator, row, down, height - rows)
-            left = _place(generator, column, across, width - columns)
-            image = scene.read(Reach(top, top + rows), Reach(left, left + columns))
-            image[~np.isfinite(image)] = np.nan
-            yield torch.from_numpy(image)[None]
-
-
-def _place(generator: np.random.Generator, cell: int, cells: int, room: int) -> int:
-    first, last = cell * room // cells, (cell + 1) * room // cells
-    return int(generator.integers(first, last + 1))
-
-
 ROOM = 3.8
-"""Times the bytes of the map: its blocks, a working file with overviews, and at worst as much again for the result."""
+"""Disk space in multiples of the map's bytes: its blocks, a working file with overviews, and the finished file."""
 
-StageProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+WINDOWS, SIDE = 128, 128
+"""Number of windows that a bundle is adapted to, spread over the scene, and their side in pixels [O]."""
+
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class MapOptions:
-    """How a map is made. The first five change its bytes, the others do not.
+    """How a map is made. The first five fields change its bytes, the others do not.
 
     Args:
-        tile: pixels along the side of a tile, a multiple of 32.
-        overlap: pixels that neighbours share, a multiple of 32 up to half a tile. They are blended over its middle
-            half.
+        tile: side of a tile in pixels, a multiple of 32.
+        overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile. They are blended over its
+            middle half.
         tta: average over the eight flips and rotations of each tile.
         dtype: "uint8", steps of 0.004 with 255 for nodata, or "float32" with NaN.
         compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
-        threads: tiles computed at the same time; None for as many as torch has threads (one on a GPU).
-        batch: tiles read and ready for a free thread.
-        device: where the predictor runs.
+        threads: number of tiles computed at the same time; None for as many as torch has threads (one on a GPU).
+        batch: number of tiles that are read and wait for a free thread.
+        device: device of the predictor.
 
     Raises:
-        ConfigError: for a value that is out of range.
+        ConfigError: if a value is out of range.
     """
 
     tile: int = 512
     overlap: int = 64
     tta: bool = False
-    dtype: Literal["uint8", "float32"] = "uint8"
+    dtype: MapDtype = "uint8"
     compress: str = "deflate"
     threads: int | None = None
     batch: int = 4
@@ -114,26 +84,268 @@ class MapOptions:
     def __post_init__(self) -> None:
         check_tiling(self.tile, self.overlap)
         if self.dtype not in ("uint8", "float32"):
-            raise ConfigError(f"numbers of type {self.dtype!r}", hint="uint8 or float32")
+            raise ConfigError(f"unknown dtype {self.dtype!r}", hint="Use uint8 or float32")
         if self.compress not in COMPRESSIONS:
-            raise ConfigError(f"compression {self.compress!r}", hint=f"One of: {', '.join(COMPRESSIONS)}")
-        if (self.threads is not None and self.threads < 1) or self.batch < 1:
-            raise ConfigError("less than one thread, or than one tile a batch")
+            raise ConfigError(f"unknown compression {self.compress!r}", hint=f"Use one of: {', '.join(COMPRESSIONS)}")
+        if not 1 <= self.workers <= MOST_THREADS or not 1 <= self.batch <= MOST_THREADS:
+            raise ConfigError(f"threads and batch must be between 1 and {MOST_THREADS}")
 
     @property
     def workers(self) -> int:
-        """Tiles computed at the same time."""
+        """Number of tiles computed at the same time."""
         if self.threads is not None:
             return self.threads
         return torch.get_num_threads() if self.device.type == "cpu" else 1
 
 
+@dataclass(frozen=True)
+class MapProducts:
+    """What is made of a finished map.
+
+    Attributes:
+        polygons: GeoPackage or GeoParquet file of the landslides; None for none.
+        min_area: area in m2 below which a polygon is left out.
+        picture: picture of the map; None for none.
+        title: title of the picture; the scene's name if it is empty.
+    """
+
+    polygons: Path | None = None
+    min_area: float = 0.0
+    picture: Path | None = None
+    title: str = ""
+
+    def check(self, inputs: Sequence[Path], taken: Iterable[Path], *, overwrite: bool) -> None:
+        """Check names and formats before hours of work are done.
+
+        Args:
+            inputs: files that must not be replaced.
+            taken: names of the other outputs.
+            overwrite: whether existing files may be replaced.
+
+        Raises:
+            ConfigError: if a name is taken, has an unknown suffix, or exists.
+        """
+        from zoo.rasters.map_frame import check_picture
+
+        names = {one.absolute() for one in taken}
+        for path, check in ((self.polygons, check_polygons), (self.picture, check_picture)):
+            if path is None:
+                continue
+            if path.absolute() in names:
+                raise ConfigError("two outputs have the same name", where=path, hint="Give each file its own name")
+            names.add(path.absolute())
+            check(path)
+            check_output(path, inputs, overwrite=overwrite)
+
+
 class Runner(Protocol):
-    """What computes blocks: this process, or a cluster."""
+    """Computes blocks, in this process or on a cluster."""
 
     def __call__(self, blocks: Iterable[Block]) -> Results:
-        """Give the blocks as they become whole, in any order."""
+        """Yield the blocks as they are finished, in any order."""
         ...
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """A map to be made with a bundle.
+
+    Attributes:
+        scene: raster, VRT, or several rasters of one pixel grid.
+        out: file of the probabilities, or an address that GDAL can write to.
+        options: tiles, dtype and device.
+        threshold: probability from which a pixel counts as landslide; None for the bundle's.
+        classes: names of classes, and their breaks or None for breaks that follow from the threshold; None for no
+            classes.
+        classes_out: file of the classes; None for ``OUT-classes.tif``.
+        mask: vector file of the area to map; None for everywhere.
+        names: names of the scene's bands in order, if its files do not name them.
+        precision: precision of the model's arithmetic.
+        scales: magnifications for an adaptation to the scene; None for no adaptation.
+        products: polygons and picture.
+        any_pixel_size: map a scene whose pixels have another size than the training data's.
+        cluster: address of a Ray cluster; None for this machine.
+        overwrite: replace existing files.
+    """
+
+    scene: tuple[str, ...]
+    out: str
+    options: MapOptions = field(default_factory=MapOptions)
+    threshold: float | None = None
+    classes: tuple[tuple[str, ...], tuple[float, ...] | None] | None = None
+    classes_out: str | None = None
+    mask: Path | None = None
+    names: tuple[str, ...] | None = None
+    precision: MapPrecision = "fp32"
+    scales: Scales | None = None
+    products: MapProducts = field(default_factory=MapProducts)
+    any_pixel_size: bool = False
+    cluster: str | None = None
+    overwrite: bool = False
+
+    def outputs(self) -> dict[Path, str]:
+        """Return the local file of each output and its final name; what belongs to an address is made here first.
+
+        Raises:
+            ConfigError: if a name does not end in .tif, or two outputs have the same name.
+        """
+        stem, dot, suffix = self.out.rpartition(".")
+        classes_out = self.classes_out or (f"{stem}-classes.{suffix}" if dot else f"{self.out}-classes")
+        names = [self.out, *([] if self.classes is None else [classes_out])]
+        places = [Path(file_label(name)) if is_remote(name) else Path(name) for name in names]
+        for place in places:
+            check_map_name(place)
+        if len({place.absolute() for place in places}) < len(places):
+            raise ConfigError("two outputs have the same name", where=self.out, hint="Give each file its own name")
+        return dict(zip(places, names, strict=True))
+
+
+def map_bundle(
+    bundle: Bundle,
+    request: MapRequest,
+    *,
+    progress: StageCallback | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> MapReport:
+    """Map a scene with a bundle, and write the polygons and the picture that are asked for.
+
+    Args:
+        bundle: a trained model.
+        request: what to map and how.
+        progress: called with stage, number of items done and number of all items.
+        notify: called with sentences about choices that were made.
+
+    Raises:
+        ZooError: if the scene does not fit the bundle, an output exists or cannot be written, the scene is truncated,
+            or no pixel can be mapped.
+    """
+    notify = notify or (lambda _: None)
+    options = request.options
+    threshold = bundle.threshold if request.threshold is None else request.threshold
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
+    outputs = request.outputs()
+    places, inputs = list(outputs), [Path(one) for one in request.scene]
+    for local, name in outputs.items():
+        check_output(local, inputs, overwrite=request.overwrite or half_published(places[0]))
+        if is_remote(name):
+            check_remote_output(name, overwrite=request.overwrite)
+    request.products.check(inputs, places, overwrite=request.overwrite)
+    classes = _classes(request, threshold)
+    raise_allocator_thresholds()
+    with ExitStack() as exits:
+        exits.enter_context(gdal_threads(request.scene[0]))
+        scene = exits.enter_context(Scene(request.scene, bundle.bands, names=request.names))
+        if not request.any_pixel_size:
+            scene.check_pixel_size(bundle.pixel_size)
+        mask = None if request.mask is None else Area(request.mask, scene.mosaic)
+        # On a cluster, the workers use the device; this machine adapts and chooses the form on its processor.
+        device = options.device if request.cluster is None else torch.device("cpu")
+        tags = {"MODEL": bundle.model, "WEIGHTS_SHA256": bundle.weights_sha256}
+        if request.scales is not None:
+            bundle = _adapted(bundle, scene, device, request.scales, tags, progress, notify)
+        predictor = bundle.predictor().to(device)
+        plan = Plan(scene.shape, options.tile, options.overlap)
+        if progress is not None:
+            progress("choosing the fastest form of the model", 0, 1)
+        fast, form, messages = choose_form(predictor, scene, plan, request.precision, device, threshold)
+        for text in messages:
+            notify(text)
+        runner: Runner | None = None
+        if request.cluster is not None:
+            from zoo.mapping.cluster import cluster_runner
+
+            runner = cluster_runner(
+                request.cluster, predictor, form, scene, options, mask=mask, names=request.names, notify=notify
+            )
+        # Ray prints messages about its machines, but standard output is for results.
+        with redirect_stdout(sys.stderr):
+            report = map_scene(
+                fast,
+                scene,
+                places[0],
+                options,
+                threshold=threshold,
+                mask=mask,
+                classes=classes,
+                classes_out=places[1] if classes is not None else None,
+                tags={**tags, "PRECISION": request.precision, "FORM": form.name},
+                identity={"predictor": predictor_digest(predictor)},
+                runner=runner,
+                overwrite=request.overwrite,
+                progress=progress,
+            )
+        make_products(report, scene, request.products, progress)
+        for local, name in outputs.items():
+            if is_remote(name):
+                upload(local, name)
+    report.files = tuple(outputs.values())
+    return report
+
+
+def _classes(request: MapRequest, threshold: float) -> ProbabilityClasses | None:
+    if request.classes is None:
+        return None
+    names, breaks = request.classes
+    if breaks is None:
+        return ProbabilityClasses.from_threshold(names, map_threshold(threshold, request.options.dtype))
+    return ProbabilityClasses(names, breaks)
+
+
+def _adapted(
+    bundle: Bundle,
+    scene: Scene,
+    device: torch.device,
+    scales: Scales,
+    tags: dict[str, str],
+    progress: StageCallback | None,
+    notify: Callable[[str], None],
+) -> Bundle:
+    adapted = adapt_to_scene(bundle, scene, device, _stage(progress, "adapting to the scene"), scales=scales)
+    assert adapted.adaptation is not None
+    share = adapted.adaptation.share
+    notify(f"adapted to the scene: its share in the normalisation statistics is {share:g}")
+    tags["ADAPTED_SHARE"] = f"{share:g}"
+    if adapted.scales != ORIGINAL_SCALE:
+        tags["SCALES"] = ",".join(f"{scale:g}" for scale in adapted.scales)
+        notify(f"magnifications: {tags['SCALES']}")
+    return adapted
+
+
+def make_products(
+    report: MapReport, scene: Scene, products: MapProducts, progress: StageCallback | None = None
+) -> None:
+    """Write polygons and picture of a finished map, and add them to its report. The map stays if that fails.
+
+    Raises:
+        ZooError: if a file cannot be written.
+    """
+    if products.polygons is None and products.picture is None:
+        return
+    found = ""
+    try:
+        with ProbabilityMap(report.out) as probability:
+            if products.polygons is not None:
+                report.polygons = map_polygons(
+                    probability,
+                    scene,
+                    products.polygons,
+                    report.threshold,
+                    min_area=products.min_area,
+                    classes=report.classes,
+                    progress=_stage(progress, "outlining"),
+                )
+                found = f"{report.polygons.polygons:,} polygons, {report.polygons.area / 1e6:,.3f} km²"
+            if products.picture is not None:
+                from zoo.mapping.map_picture import map_picture
+
+                map_picture(probability, scene, products.picture, report.threshold, title=products.title, found=found)
+                report.picture = products.picture
+    except ZooError as error:
+        hint = f"The map itself is complete: {report.out}. Outline it with zoo polygons {report.out}"
+        raise type(error)(
+            error.problem, where=error.where, hint=hint if error.hint is None else f"{error.hint}. {hint}"
+        ) from error
 
 
 def map_scene(
@@ -150,71 +362,80 @@ def map_scene(
     identity: Mapping[str, Any] | None = None,
     runner: Runner | None = None,
     overwrite: bool = False,
-    progress: StageProgress | None = None,
+    progress: StageCallback | None = None,
 ) -> MapReport:
     """Write the landslide probability of every pixel of a scene as a cloud-optimised GeoTIFF.
 
-    Tiles are blended by windows that add up to exactly 1. The bytes do not depend on batch, threads or workers. Memory
-    does not grow with the scene. What a killed run has finished lies in a hidden folder beside ``out``, and the same
-    call goes on from there; ``out`` appears when it is whole.
+    Tiles are blended by windows that add up to exactly 1. The bytes do not depend on batch, threads or workers, and
+    memory does not grow with the scene. Finished blocks lie in a hidden folder beside ``out``; after an interruption
+    the same call resumes from them. ``out`` appears when it is complete.
 
     A pixel that lacks a band is nodata in the map. Where a convolution reaches it, the predictor takes the band's mean.
+    The same holds for a pixel with an infinite value, or one more than 10,000 standard deviations from the training
+    mean. A pixel for which the model gives no finite probability is nodata too. The report counts both.
 
     Args:
         predictor: in eval mode, on ``options.device``; takes the bands of ``scene``.
-        scene: an open one.
-        out: the probability.
-        options: how it is made.
+        scene: an open scene.
+        out: file of the probability.
+        options: how the map is made.
         threshold: probability from which a pixel counts as landslide in the report; kept as a tag.
-        mask: where the map is wanted; None for everywhere. Elsewhere is nodata.
-        classes: that ``classes_out`` is made of.
-        classes_out: uint8 classes from 1, with colours, 0 for nodata; None for none.
-        tags: of the files.
-        identity: what else the bytes depend on, as JSON can hold it. "predictor" takes the place of a digest of its
-            weights, which a predictor in an optimised form no longer shows.
+        mask: area to map; None for everywhere. Pixels outside are nodata.
+        classes: classes of ``classes_out``.
+        classes_out: file of the classes: uint8 from 1, with colours, 0 for nodata; None for none.
+        tags: tags of the files.
+        identity: what else the bytes depend on, as JSON values. "predictor" replaces a digest of the weights, which a
+            predictor in an optimised form no longer has.
         runner: computes blocks elsewhere; None for here.
-        overwrite: replace outputs that are there.
-        progress: called as the work goes on.
+        overwrite: replace existing files.
+        progress: called with stage, number of items done and number of all items.
 
     Raises:
-        ZooError: if an output is there already or cannot be written, the scene is truncated, or no pixel has all bands.
+        ZooError: if an output exists, cannot be written or is being written by another process; if the scene is
+            truncated; or if no pixel can be mapped.
     """
     options = options or MapOptions()
     if (classes is None) != (classes_out is None):
-        raise ConfigError("classes and a file for them go together")
+        raise ConfigError("classes and classes_out must be given together")
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
     inputs = [Path(path) for path in scene.mosaic.paths]
     outputs = (out, *([] if classes_out is None else [classes_out]))
     for path in outputs:
+        check_map_name(path)
         check_output(path, inputs, overwrite=overwrite or half_published(out))
+    applied = None if classes is None else classes.as_applied(options.dtype)
     plan = Plan(scene.shape, options.tile, options.overlap)
-    told = {
+    shared = {
         **_scene_tags(scene),
         **(tags or {}),
         "TILE": str(options.tile),
         "OVERLAP": str(options.overlap),
         "TEST_TIME_AVERAGING": "D4" if options.tta else "none",
         "ZOO_VERSION": __version__,
+        **({} if mask is None else {"MASK": mask.path.name}),
     }
-    if mask is not None:
-        told["MASK"] = mask.path.name
     key = {
-        "tags": told,
+        "tags": shared,
         "predictor": (identity or {}).get("predictor") or predictor_digest(predictor),
         "scene": scene.identity(),
         "mask": None if mask is None else _file_digest(mask.path),
         "dtype": options.dtype,
         "compress": options.compress,
         "threshold": threshold,
-        "classes": None if classes is None else asdict(classes),
+        "classes": None if applied is None else asdict(applied),
         "classes_out": None if classes_out is None else str(classes_out),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "device": describe_environment(options.device).device_name if runner is None else options.device.type,
         **(identity or {}),
     }
-    with Journal(out, key) as journal:
+    with ExitStack() as exits:
+        for path in outputs:
+            exits.enter_context(_exclusive(path))
+        journal = exits.enter_context(Journal(out, key))
         for path in outputs:
             check_output(path, inputs, overwrite=overwrite or journal.publishing)
-        done = journal.done()
+        done, damaged = journal.finished(plan)
         _check_room(journal, out, scene.shape, options.dtype, classes is not None)
         todo = [block for block in plan.blocks() if (block.row, block.column) not in done]
         if runner is None:
@@ -225,8 +446,18 @@ def map_scene(
                 journal.save(block, result)
                 if progress is not None:
                     progress("mapping", number, total)
-        area = None if scene.mosaic.pixel_size is None else scene.mosaic.pixel_size**2
-        report = MapReport(out, classes_out, scene.shape, plan.tile_count, area, total, len(done))
+        report = MapReport(
+            out,
+            classes_out,
+            scene.shape,
+            plan.tile_count,
+            None if scene.mosaic.pixel_size is None else scene.mosaic.pixel_size**2,
+            total,
+            len(done),
+            map_threshold(threshold, options.dtype),
+            applied,
+            damaged,
+        )
         try:
             write_map(
                 report,
@@ -234,11 +465,9 @@ def map_scene(
                 plan,
                 journal,
                 dtype=options.dtype,
-                threshold=threshold,
-                classes=classes,
-                tags=told,
+                tags=shared,
                 compress=options.compress,
-                progress=None if progress is None else lambda done, all_: progress("writing", done, all_),
+                progress=_stage(progress, "writing"),
             )
         except DataError as error:
             journal.discard()
@@ -247,10 +476,24 @@ def map_scene(
     return report
 
 
+def _exclusive(out: Path) -> Any:
+    """Lock an output: two processes that make one file would mix their results."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from error
+    busy = ZooError("another process is writing this map", where=out, hint="Wait for it, stop it, or use another --out")
+    return locked(out.parent / f".{out.name}.lock", busy, remove=True)
+
+
+def _stage(progress: StageCallback | None, name: str) -> ProgressCallback | None:
+    return None if progress is None else lambda done, total: progress(name, done, total)
+
+
 def local_runner(
     predictor: Predictor, scene: Scene, plan: Plan, options: MapOptions, mask: Area | None = None
 ) -> Runner:
-    """Compute blocks in this process."""
+    """Return a runner that computes blocks in this process."""
     forward = TileForward(predictor, options.device, tta=options.tta)
 
     def run(blocks: Iterable[Block]) -> Results:
@@ -260,6 +503,7 @@ def local_runner(
             plan,
             blocks,
             np.dtype(options.dtype),
+            plausible=PlausibleRange.of(predictor),
             mask=None if mask is None else AreaMask(mask),
             threads=options.workers,
             batch=options.batch,
@@ -269,7 +513,7 @@ def local_runner(
 
 
 def predictor_digest(predictor: Predictor) -> str:
-    """A sha256 of weights, buffers, normalisation and magnifications: what tells one predictor from another."""
+    """Return a sha256 of weights, buffers, normalisation and magnifications, which tells predictors apart."""
     model = predictor.model
     digest = hashlib.sha256(f"{type(model).__qualname__} {model.extra_repr()}".encode())
     tensors = {**predictor.state_dict(), "mean": predictor.mean, "std": predictor.std}
@@ -287,11 +531,62 @@ def _file_digest(path: Path) -> str:
 
 def _scene_tags(scene: Scene) -> dict[str, str]:
     tags = {name: scene.mosaic.tags[name] for name in ("SCENE", "DATE", "PHASE") if name in scene.mosaic.tags}
-    tags.setdefault("SCENE", Path(scene.mosaic.paths[0]).stem)
+    tags.setdefault("SCENE", scene.stem)
     return {**tags, "BANDS": ", ".join(f"{band.name} [{band.unit}]" for band in scene.bands)}
 
 
 def _check_room(journal: Journal, out: Path, shape: tuple[int, int], dtype: str, classes: bool) -> None:
     needed = ROOM * shape[0] * shape[1] * (np.dtype(dtype).itemsize + classes)
-    there = sum(path.stat().st_size for path in journal.folder.glob("block-*.npz"))
-    check_room(out, needed - there, out.parent)
+    present = sum(path.stat().st_size for path in journal.folder.glob("block-*.npz"))
+    check_room(out, needed - present, out.parent)
+
+
+def adapt_to_scene(
+    bundle: Bundle,
+    scene: Scene,
+    device: torch.device,
+    progress: ProgressCallback | None = None,
+    *,
+    scales: Scales = ORIGINAL_SCALE,
+) -> Bundle:
+    """Re-estimate the normalisation statistics of a bundle on windows of a scene, without labels.
+
+    The share of the scene in the statistics is chosen without labels and may be 0; see
+    :func:`zoo.training.adaptation.adapt`. Sums are computed on one thread, so the same scene gives the same bundle.
+
+    Args:
+        bundle: a trained model.
+        scene: an open scene.
+        device: device of the computation.
+        progress: called with the number of steps done and the number of all steps.
+        scales: magnifications at which the bundle sees every tile, or ``auto`` to choose one.
+
+    Raises:
+        ZooError: if the model has no running statistics, or no window has a pixel with all bands.
+    """
+    plausible = PlausibleRange.of(bundle.at_original_scale().predictor())
+    with single_threaded_passes():
+        target = AdaptationTarget(scene=scene.mosaic.paths[0])
+        windows = _windows(scene, plausible)
+        return adapt(bundle, windows, scales=scales, device=device, target=target, progress=progress)
+
+
+def _windows(scene: Scene, plausible: PlausibleRange) -> Iterator[Tensor]:
+    """Yield one window of each cell of an even grid, at a place drawn with a fixed seed; all of a small scene."""
+    height, width = scene.shape
+    down = min(-(-height // SIDE), max(1, round((WINDOWS * height / width) ** 0.5)))
+    across = min(-(-width // SIDE), max(1, WINDOWS // down))
+    generator = np.random.default_rng(0)
+    rows, columns = min(SIDE, height), min(SIDE, width)
+    for row in range(down):
+        for column in range(across):
+            top = _place(generator, row, down, height - rows)
+            left = _place(generator, column, across, width - columns)
+            image: NDArray[np.float32] = scene.read(Reach(top, top + rows), Reach(left, left + columns))
+            plausible.clean(image)
+            yield torch.from_numpy(image)[None]
+
+
+def _place(generator: np.random.Generator, cell: int, cells: int, room: int) -> int:
+    first, last = cell * room // cells, (cell + 1) * room // cells
+    return int(generator.integers(first, last + 1))

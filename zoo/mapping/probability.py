@@ -1,24 +1,83 @@
-"""The encoding, the classes and the colours of a landslide probability."""
+"""Encoding, classes and colours of a landslide probability."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError
-from zoo.mapping.tiling import UINT8_NODATA, UINT8_STEPS, is_missing
 
 Rgb = tuple[int, int, int]
+MapDtype = Literal["uint8", "float32"]
 
-_RAMP = ((255, 255, 229), (254, 227, 145), (254, 153, 41), (204, 76, 2), (102, 37, 6))
-"""Pale yellow to dark brown: lightness falls evenly, so that the map can be read in grey and by the colour-blind."""
+PROBABILITY_STEPS = 1 << 24
+"""Probabilities are rounded to multiples of 1 / this, which is as fine as float32 is near 1. Multiplied by two weights
+of 12 bits they have 48 bits, so float64 adds them without rounding: the sum does not depend on the order of tiles."""
+
+UINT8_STEPS = 250
+"""A uint8 map holds the probability in steps of 1 / 250 = 0.004."""
+
+UINT8_NODATA = 255
+
+CHUNK = 32
+"""Number of rows that are encoded at a time, so that they stay in the processor's cache."""
 
 MOST_CLASSES = 20
+
+_RAMP = ((255, 255, 229), (254, 227, 145), (254, 153, 41), (204, 76, 2), (102, 37, 6))
+"""Pale yellow to dark brown. Lightness falls evenly, so the map is readable in grey and for colour-blind readers."""
+
+
+def encode(sums: NDArray[np.float64], missing: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Encode probabilities as they are written.
+
+    Args:
+        sums: probabilities, 0..1. A value that is not finite becomes nodata.
+        missing: pixels that become nodata, of the same shape.
+        dtype: uint8 (steps of 1 / 250, 255 is nodata) or float32 (NaN is nodata).
+    """
+    if dtype == np.uint8:
+        values = np.empty(sums.shape, dtype=np.uint8)
+        for first in range(0, len(sums), CHUNK):
+            steps = sums[first : first + CHUNK] * UINT8_STEPS
+            steps[~np.isfinite(steps)] = UINT8_NODATA
+            values[first : first + CHUNK] = np.rint(steps, out=steps)
+        values[missing] = UINT8_NODATA
+        return values
+    numbers = sums.astype(np.float32)
+    numbers[missing | ~np.isfinite(numbers)] = np.nan
+    return numbers
+
+
+def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where values that :func:`encode` returned are nodata."""
+    found: NDArray[np.bool_] = values == UINT8_NODATA if values.dtype == np.uint8 else np.isnan(values)
+    return found
+
+
+def first_step(probability: float) -> int:
+    """Return the lowest uint8 value whose probability is at least ``probability``."""
+    return math.ceil(probability * UINT8_STEPS - 1e-6)
+
+
+def map_threshold(probability: float, dtype: MapDtype) -> float:
+    """Return the threshold that a map of ``dtype`` applies.
+
+    It is ``probability`` itself for float32, and the next multiple of 0.004 for uint8. Terminal, tags, polygons and
+    picture all state this number.
+    """
+    return first_step(probability) / UINT8_STEPS if dtype == "uint8" else probability
+
+
+def probability_text(probability: float) -> str:
+    """Return a threshold or break as it is shown everywhere: ``0.316``."""
+    return f"{probability:.6g}"
 
 
 @dataclass(frozen=True)
@@ -26,11 +85,14 @@ class ProbabilityClasses:
     """Names for ranges of the landslide probability.
 
     Args:
-        names: from the lowest to the highest, two or more.
-        breaks: probability at which each but the first begins, rising, within 0 and 1.
+        names: names from the lowest class to the highest, two or more.
+        breaks: probability at which each class but the first begins, rising, between 0 and 1.
 
     Raises:
-        ConfigError: if they do not fit each other.
+        ConfigError: if the number of names or breaks is wrong, a name is used twice, or the breaks do not rise.
+
+    >>> ProbabilityClasses(("low", "medium", "high"), (0.2, 0.5)).ranges()
+    ('below 0.2', '0.2 to 0.5', '0.5 and above')
     """
 
     names: tuple[str, ...]
@@ -39,29 +101,40 @@ class ProbabilityClasses:
     def __post_init__(self) -> None:
         if not 2 <= len(self.names) <= MOST_CLASSES or len(set(self.names)) < len(self.names) or "" in self.names:
             raise ConfigError(
-                f"classes {', '.join(self.names)!r}", hint="Name two or more, each once: --classes low,medium,high"
+                f"{', '.join(self.names)!r} are not valid class names",
+                hint=f"Give 2 to {MOST_CLASSES} different names: --classes low,medium,high",
             )
         if len(self.breaks) != len(self.names) - 1:
             raise ConfigError(
-                f"{len(self.breaks)} breaks for {len(self.names)} classes", hint="One fewer break than classes"
+                f"{len(self.breaks)} breaks for {len(self.names)} classes",
+                hint=f"{len(self.names)} classes need {len(self.names) - 1} breaks",
             )
         edges = (0.0, *self.breaks, 1.0)
         if not all(low < high for low, high in pairwise(edges)):
             raise ConfigError(
-                f"breaks {', '.join(f'{one:g}' for one in self.breaks)}", hint="They rise, between 0 and 1: 0.2,0.5"
+                f"breaks {', '.join(map(probability_text, self.breaks))} do not rise between 0 and 1",
+                hint="Such as --breaks 0.2,0.5",
             )
 
     @classmethod
     def from_threshold(cls, names: Sequence[str], threshold: float) -> ProbabilityClasses:
-        """The last class begins at the threshold of the bundle; the others share what lies below evenly [O]."""
+        """Return classes whose last one begins at the threshold; the others divide the range below it evenly [O]."""
         threshold = min(max(threshold, 0.02), 0.98)
         parts = max(1, len(names) - 1)
         return cls(tuple(names), tuple(threshold * number / parts for number in range(1, len(names))))
 
-    def classify(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Number the classes of what :func:`zoo.mapping.tiling.encode` gave, from 1; 0 is nodata.
+    def as_applied(self, dtype: MapDtype) -> ProbabilityClasses:
+        """Return the classes with the breaks that a map of ``dtype`` applies (:func:`map_threshold`).
 
-        The probability that is written decides, so that both maps agree everywhere.
+        Raises:
+            ConfigError: if two breaks are the same step of a uint8 map.
+        """
+        return replace(self, breaks=tuple(map_threshold(one, dtype) for one in self.breaks))
+
+    def classify(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the class numbers, from 1, of values that :func:`encode` returned; 0 is nodata.
+
+        The written probability decides, so that probability and classes agree in every pixel.
         """
         if values.dtype == np.uint8:
             table = np.zeros(256, dtype=np.uint8)
@@ -73,14 +146,20 @@ class ProbabilityClasses:
         found[is_missing(values)] = 0
         return found
 
+    def ranges(self) -> tuple[str, ...]:
+        """Return the range of each class in words."""
+        edges = [probability_text(one) for one in self.breaks]
+        between = [f"{low} to {high}" for low, high in pairwise(edges)]
+        return (f"below {edges[0]}", *between, f"{edges[-1]} and above")
+
     def colours(self) -> dict[int, Rgb]:
-        """Colour of each class by number."""
+        """Return the colour of each class by its number."""
         last = len(self.names) - 1
         return {number + 1: ramp(number / last) for number in range(len(self.names))}
 
 
 def ramp(share: float) -> Rgb:
-    """The colour of a probability, 0..1."""
+    """Return the colour of a probability, 0..1."""
     place = share * (len(_RAMP) - 1)
     stops = range(len(_RAMP))
     red, green, blue = (round(float(np.interp(place, stops, [stop[i] for stop in _RAMP]))) for i in range(3))
@@ -88,6 +167,6 @@ def ramp(share: float) -> Rgb:
 
 
 def probability_colours() -> dict[int, Rgb]:
-    """Colour of each number that a byte of probability may hold."""
+    """Return the colour of each value of a uint8 map."""
     colours = {number: ramp(number / UINT8_STEPS) for number in range(UINT8_STEPS + 1)}
     return colours | {number: ramp(1.0) for number in range(UINT8_STEPS + 1, UINT8_NODATA)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,34 +16,39 @@ from numpy.typing import NDArray
 from zoo.errors import DataError, suggestion
 from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
+from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import Mosaic
 
 UNKNOWN = "unknown"
-"""Unit of a band whose file does not say it."""
+"""Unit of a band whose file does not state it."""
 
 PROBES, PROBE = 16, 32
-"""Windows, and pixels along their sides, by which a scene behind an address is known again."""
+"""Number and side in pixels of the windows by which a scene behind an address is recognised."""
+
+SIZE_TOLERANCE = 1.25
+"""Largest ratio between the pixel sizes of scene and training data: shapes then have nearly the size in pixels that the
+model knows [O]."""
 
 
 class Scene:
-    """Rasters of one lattice in the bands of a model; a context manager.
+    """Rasters of one grid in the bands of a model; a context manager.
 
-    Bands are matched by name and unit, wherever they stand in the files; others are not read.
+    Bands are matched by name and unit, in any order and any file; other bands are not read.
 
     Args:
         paths: one raster or VRT, or several that lie side by side or hold different bands; see
             :class:`zoo.rasters.stacks.Mosaic`.
-        bands: that the model takes, in its order.
-        names: of the rasters' bands, in the order of the first file and then of what the others add, where the files
-            do not say them. Their units are then those of ``bands``.
+        bands: bands of the model, in its order.
+        names: names of the rasters' bands, in the order of the first file and then of what the others add, if the
+            files do not name them. Their units are then those of ``bands``.
 
     Raises:
-        ZooError: if the rasters cannot be read as one, or lack a band, or hold it in another unit.
+        ZooError: if the rasters cannot be read as one, lack a band, or hold it in another unit.
 
     Attributes:
         mosaic: the rasters.
-        bands: as given.
+        bands: the bands of the model.
     """
 
     def __init__(
@@ -67,14 +73,44 @@ class Scene:
         """(rows, columns)."""
         return self.mosaic.shape
 
+    @property
+    def stem(self) -> str:
+        """Name of the first file without its suffix."""
+        return Path(self.mosaic.paths[0]).stem
+
     def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
-        """Give pixels, float32 (C, rows, columns) in the order of ``bands``, NaN where there is nothing."""
-        return self.mosaic.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)), self._order)
+        """Return pixels, float32 (C, rows, columns) in the order of ``bands``, NaN where there is no data."""
+        image = self.mosaic.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)), self._order)
+        hide_nodata(image, self.bands)
+        return image
+
+    def check_pixel_size(self, trained: float | None) -> None:
+        """Check that the scene's pixels have about the size of those that the model was trained on.
+
+        Args:
+            trained: side of a pixel of the training data in metres; None if it is unknown, and nothing is checked.
+
+        Raises:
+            DataError: if the sizes differ by more than :data:`SIZE_TOLERANCE`.
+        """
+        if trained is None:
+            return
+        mosaic = self.mosaic
+        found = math.sqrt(math.prod(ground_size(mosaic.crs, window_bounds(mosaic.transform, self.shape), self.shape)))
+        # Training data in a projection such as Web Mercator state the size on the map, which is not that on the ground.
+        if any(_close(size, trained) for size in (found, mosaic.pixel_size) if size is not None):
+            return
+        raise DataError(
+            f"has pixels of {found:.3g} m, but the bundle was trained on pixels of {trained:.3g} m",
+            where=mosaic.paths[0],
+            hint=f"Resample it (gdalwarp -tr {trained:g} {trained:g} in metres), or map it as it is with "
+            "--any-pixel-size",
+        )
 
     def identity(self) -> dict[str, Any]:
-        """What tells this scene from another, or from itself before it was written again.
+        """Return what tells this scene from another, and from an earlier version of itself.
 
-        Files are known by size and time of change; addresses, which tell neither, by a few windows of pixels.
+        Files are recognised by size and time of change. An address states neither, so a few windows of pixels are read.
         """
         files = []
         for name in self.mosaic.files:
@@ -109,8 +145,19 @@ class Scene:
         self.close()
 
 
+def hide_nodata(image: NDArray[np.float32], bands: Sequence[Band]) -> None:
+    """Replace the nodata value of each band by NaN, in place; ``image`` is float32 (C, rows, columns)."""
+    for values, band in zip(image, bands, strict=True):
+        if band.nodata is not None and not math.isnan(band.nodata):
+            values[values == np.float32(band.nodata)] = np.nan
+
+
+def _close(found: float, wanted: float) -> bool:
+    return 1 / SIZE_TOLERANCE <= found / wanted <= SIZE_TOLERANCE
+
+
 def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) -> list[int]:
-    """Where each wanted band stands among those found.
+    """Return the position of each wanted band among those found.
 
     Args:
         wanted: bands of the model.
@@ -118,7 +165,7 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
         where: the scene, for errors.
 
     Raises:
-        DataError: naming the bands that are missing, or the first in another unit.
+        DataError: if bands are missing or one is in another unit; the message names them.
     """
     places = {band.name: number for number, band in enumerate(found)}
     missing = [band.name for band in wanted if band.name not in places]
@@ -126,7 +173,7 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
         nameless = all(band.name == f"band_{number}" for number, band in enumerate(found, 1))
         listed = ", ".join(missing)
         if nameless and len(found) >= len(wanted):
-            hint = f"Its bands have no names. If you know them, say so in order: --bands {listed.replace(' ', '')}"
+            hint = f"Its bands have no names. If you know them, name them in order: --bands {listed.replace(' ', '')}"
         else:
             hint = f"The bundle takes {_listed(wanted)}; the scene has {_listed(found)}"
             if len(missing) == 1:
@@ -139,13 +186,13 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
             continue
         if other.unit == UNKNOWN:
             raise DataError(
-                f"band {band.name} does not say its unit, and the bundle takes {band.unit}",
+                f"band {band.name} does not state its unit, but the bundle takes {band.unit}",
                 where=where,
-                hint="If its numbers are in the units of the bundle, name all bands in order: --bands "
+                hint="If its values are in the units of the bundle, name all bands in order: --bands "
                 + ",".join(one.name for one in found),
             )
         raise DataError(
-            f"band {band.name} is in {other.unit}, and the bundle takes {band.unit}",
+            f"band {band.name} is in {other.unit}, but the bundle takes {band.unit}",
             where=where,
             hint="Convert it, or make the scene as the training data were made (zoo stack)",
         )

@@ -1,8 +1,10 @@
-"""Tiles of a scene, their weights, and the sums of overlapping tiles."""
+"""Tiles of a scene: where they lie, how much each weighs, and the sums of overlapping tiles.
+
+The sums do not depend on the order in which tiles are added, so the bytes of a map do not depend on threads.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,20 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError
+from zoo.mapping.probability import encode, is_missing
 
 ALIGNMENT = 32
-"""Pixels. Tiles begin at multiples of it, so that a pixel meets the same pooling windows as in the whole image."""
+"""Tiles begin at multiples of this many pixels, so a pixel meets the same pooling windows as in the whole image."""
 
 WEIGHT_STEPS = 1 << 12
-"""Weights are multiples of 1 / this: products and sums of them are exact, in whatever order they are added."""
+"""Weights are multiples of 1 / this: their products and sums are exact, in any order."""
 
 BLOCK = 2048
-"""Pixels along the side of a block, about: what is worked on, recorded and sent to other machines as one."""
+"""Approximate side of a block in pixels. A block is computed, recorded and sent to other machines as one."""
+
+LARGEST_TILE = 1 << 16
+"""Largest side of a tile in pixels; more is a typing error."""
+
+Sums = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Reach:
-    """A run of pixels along one side of the scene, from ``start`` to before ``stop``."""
+    """Pixels along one side of a scene, from ``start`` to before ``stop``."""
 
     start: int
     stop: int
@@ -34,29 +42,29 @@ class Reach:
         return self.stop - self.start
 
     def within(self, other: Reach) -> slice:
-        """These pixels as a slice of those of ``other``."""
+        """Return these pixels as a slice of those of ``other``."""
         return slice(self.start - other.start, self.stop - other.start)
 
 
 class Axis:
     """Tiles along one side of a scene.
 
-    Tiles are spread evenly and begin at multiples of :data:`ALIGNMENT`. The last one ends with the scene, so that a
-    model pads there what it would pad at the edge of the whole image, and nowhere else. Two neighbours are blended
-    over the middle half of ``overlap``; the outer quarters give context and are not used [O].
+    Tiles are spread evenly and begin at multiples of :data:`ALIGNMENT`. The last one ends with the scene, so a model
+    pads there as it would at the edge of the whole image. Two neighbours are blended over the middle half of
+    ``overlap``; the outer quarters give context and are not used [O].
 
     Args:
-        length: pixels of the scene, 1 or more.
-        tile: pixels of a tile, a multiple of :data:`ALIGNMENT`.
+        length: length of the scene in pixels, 1 or more.
+        tile: length of a tile in pixels, a multiple of :data:`ALIGNMENT`.
         overlap: pixels that two neighbours share at least, a multiple of :data:`ALIGNMENT`, at most half a tile.
 
     Raises:
         ConfigError: for another tile or overlap.
 
     Attributes:
-        tiles: what each tile sees.
-        supports: where each tile has a weight above 0; the next one's begins ``ramp`` pixels before its end.
-        ramp: pixels over which two neighbours are blended.
+        tiles: pixels that each tile sees.
+        supports: pixels where each tile has a weight above 0; the next support begins ``ramp`` pixels before the end.
+        ramp: number of pixels over which two neighbours are blended.
     """
 
     def __init__(self, length: int, tile: int, overlap: int) -> None:
@@ -80,7 +88,7 @@ class Axis:
         return len(self.tiles)
 
     def weights(self, number: int) -> NDArray[np.float64]:
-        """Weights of a tile over its support; with those of its neighbours they add up to 1.
+        """Return the weights of a tile over its support; together with those of its neighbours they add up to 1.
 
         Returns:
             float64, multiples of 1 / :data:`WEIGHT_STEPS`.
@@ -92,22 +100,27 @@ class Axis:
             weights[-self.ramp :] = 1 - self._rising
         return weights
 
+    def own(self, number: int) -> Reach:
+        """Return the part of a tile's support that no earlier tile has; together they cover each pixel once."""
+        support = self.supports[number]
+        return Reach(support.start + (self.ramp if number > 0 else 0), support.stop)
+
     def groups(self, size: int) -> tuple[range, ...]:
-        """Numbers of the tiles of each block, ``size`` tiles or fewer."""
+        """Return the numbers of the tiles of each block, at most ``size`` tiles per block."""
         return tuple(range(first, min(first + size, len(self))) for first in range(0, len(self), size))
 
     def support(self, group: range) -> Reach:
-        """Where the tiles of a block have a weight."""
+        """Return the pixels where the tiles of a block have a weight."""
         return Reach(self.supports[group[0]].start, self.supports[group[-1]].stop)
 
     def view(self, group: range) -> Reach:
-        """What the tiles of a block see."""
+        """Return the pixels that the tiles of a block see."""
         return Reach(self.tiles[group[0]].start, self.tiles[group[-1]].stop)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Tiles that are worked on together.
+    """Tiles that are computed together.
 
     Attributes:
         row, column: place among the blocks.
@@ -121,11 +134,12 @@ class Block:
 
 
 class Plan:
-    """All tiles and blocks of a scene; a function of its shape and the tiling alone.
+    """All tiles and blocks of a scene; they depend on its shape and the tiling alone.
 
     Args:
         shape: (rows, columns) of the scene.
-        tile, overlap: see :class:`Axis`.
+        tile: see :class:`Axis`.
+        overlap: see :class:`Axis`.
     """
 
     def __init__(self, shape: tuple[int, int], tile: int, overlap: int) -> None:
@@ -141,85 +155,56 @@ class Plan:
         return len(self.rows) * len(self.columns)
 
     def block(self, row: int, column: int) -> Block:
-        """The block at a place."""
+        """Return the block at a place."""
         return Block(row, column, self._row_groups[row], self._column_groups[column])
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, line by line."""
+        """Yield all blocks, row by row."""
         rows, columns = self.block_shape
         return (self.block(row, column) for row in range(rows) for column in range(columns))
 
+    def ramps(self, block: Block) -> tuple[int, int, int, int]:
+        """Return the rows and columns that a block shares with its neighbours: (above, below, left, right)."""
+        rows, columns = self.block_shape
+        return (
+            self.rows.ramp if block.row > 0 else 0,
+            self.rows.ramp if block.row < rows - 1 else 0,
+            self.columns.ramp if block.column > 0 else 0,
+            self.columns.ramp if block.column < columns - 1 else 0,
+        )
+
 
 def check_tiling(tile: int, overlap: int) -> None:
-    """Refuse a tiling that a map could not be made with.
+    """Check the size of tiles and their overlap.
 
     Raises:
-        ConfigError: with what is allowed.
+        ConfigError: if a map cannot be made with them; the hint says what is allowed.
     """
-    if tile < 2 * ALIGNMENT or tile % ALIGNMENT:
-        raise ConfigError(f"a tile of {tile} pixels", hint=f"Tiles are multiples of {ALIGNMENT}, from {2 * ALIGNMENT}")
+    if not 2 * ALIGNMENT <= tile <= LARGEST_TILE or tile % ALIGNMENT:
+        raise ConfigError(
+            f"a tile of {tile} pixels is not possible",
+            hint=f"Tiles are multiples of {ALIGNMENT}, from {2 * ALIGNMENT} to {LARGEST_TILE}",
+        )
     if not 0 <= overlap <= tile // 2 or overlap % ALIGNMENT:
         raise ConfigError(
-            f"an overlap of {overlap} pixels with tiles of {tile}",
+            f"an overlap of {overlap} pixels is not possible with tiles of {tile}",
             hint=f"Overlaps are multiples of {ALIGNMENT}, from 0 to half a tile",
         )
 
 
-Sums = NDArray[np.float64]
-
-PROBABILITY_STEPS = 1 << 24
-"""Probabilities are rounded to multiples of 1 / this, as fine as float32 is near 1. Times two weights of 12 bits they
-have 48 bits, so float64 adds them without rounding: the sum is the same in whatever order tiles arrive."""
-
-UINT8_STEPS = 250
-"""A byte holds the probability in steps of 0.004."""
-
-UINT8_NODATA = 255
-
-CHUNK = 32
-"""Rows worked on at a time: their numbers stay in the processor's cache from one operation to the next."""
-
-
-def encode(sums: Sums, missing: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Probabilities as they are written.
-
-    Args:
-        sums: 0..1.
-        missing: of the same shape, where there is nothing.
-        dtype: uint8 (steps of 1 / 250, 255 is nodata) or float32 (NaN is nodata).
-    """
-    if dtype == np.uint8:
-        values = np.empty(sums.shape, dtype=np.uint8)
-        for first in range(0, len(sums), CHUNK):
-            steps = sums[first : first + CHUNK] * UINT8_STEPS
-            values[first : first + CHUNK] = np.rint(steps, out=steps)
-        values[missing] = UINT8_NODATA
-        return values
-    numbers = sums.astype(np.float32)
-    numbers[missing] = np.nan
-    return numbers
-
-
-def first_step(probability: float) -> int:
-    """The lowest step of a byte that is not below a probability."""
-    return math.ceil(probability * UINT8_STEPS - 1e-6)
-
-
-def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where what :func:`encode` gave is nodata."""
-    found: NDArray[np.bool_] = values == UINT8_NODATA if values.dtype == np.uint8 else np.isnan(values)
-    return found
-
-
 @dataclass(frozen=True)
 class BlockResult:
-    """What became of a block.
+    """Probabilities of a block.
 
     Attributes:
-        values: (rows, columns) of its support, encoded; true but where a neighbour has a weight too.
-        top, bottom: float64 (ramp, columns), its share of the sums that it has in common with the block above and
-            below; of no rows without one.
-        left, right: float64 (rows, ramp), likewise; of no columns without one.
+        values: (rows, columns) of its support, encoded; final except where a neighbour has a weight too.
+        top: float64 (ramp, columns), the block's share of the sums that it has in common with the block above; no rows
+            if there is none.
+        bottom: the same for the block below.
+        left: float64 (rows, ramp), the same for the block to the left; no columns if there is none.
+        right: the same for the block to the right.
+        counts: int64 (2,): pixels that are not mapped because a band is missing or they lie outside the area, and
+            those of them with an implausible value.
     """
 
     values: NDArray[Any]
@@ -227,15 +212,16 @@ class BlockResult:
     bottom: Sums
     left: Sums
     right: Sums
+    counts: NDArray[np.int64]
 
 
 class Canvas:
-    """The sums of one block while its tiles arrive.
+    """Sums of one block while its tiles arrive.
 
     Args:
-        plan: of the scene.
+        plan: plan of the scene.
         block: one of its blocks.
-        dtype: of the values, see :func:`encode`.
+        dtype: dtype of the values; see :func:`zoo.mapping.probability.encode`.
     """
 
     def __init__(self, plan: Plan, block: Block, dtype: np.dtype[Any]) -> None:
@@ -245,20 +231,34 @@ class Canvas:
         shape = len(self._rows), len(self._columns)
         self._sums = np.zeros(shape)
         self._missing = np.ones(shape, dtype=bool)
+        self._counts = np.zeros(2, dtype=np.int64)
 
-    def add(self, row: int, column: int, probability: NDArray[np.float32] | None, missing: NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        row: int,
+        column: int,
+        probability: NDArray[np.float32] | None,
+        missing: NDArray[np.bool_],
+        implausible: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Add a tile.
 
         Args:
-            row, column: number of the tile in the plan.
-            probability: float32 (h, w) of the tile, multiples of 1 / :data:`PROBABILITY_STEPS`; None where all is
-                missing.
-            missing: bool (h, w).
+            row: row of the tile in the plan.
+            column: column of the tile in the plan.
+            probability: float32 (h, w) of the tile, multiples of 1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`;
+                None if no pixel is mapped.
+            missing: bool (h, w), pixels that are not mapped.
+            implausible: bool (h, w), those of them with an implausible value; None for none.
         """
         rows, columns = self._plan.rows, self._plan.columns
         place = rows.supports[row].within(self._rows), columns.supports[column].within(self._columns)
         part = rows.supports[row].within(rows.tiles[row]), columns.supports[column].within(columns.tiles[column])
+        own = rows.own(row).within(rows.tiles[row]), columns.own(column).within(columns.tiles[column])
         self._missing[place] = missing[part]
+        self._counts[0] += np.count_nonzero(missing[own])
+        if implausible is not None:
+            self._counts[1] += np.count_nonzero(implausible[own])
         if probability is None:
             return
         share = probability[part].astype(np.float64)
@@ -270,12 +270,8 @@ class Canvas:
         self._sums[place] += share
 
     def result(self) -> BlockResult:
-        """What came together; to be called when all tiles of the block are there."""
-        block, (rows, columns) = self._block, self._plan.block_shape
-        top = self._plan.rows.ramp if block.row > 0 else 0
-        bottom = self._plan.rows.ramp if block.row < rows - 1 else 0
-        left = self._plan.columns.ramp if block.column > 0 else 0
-        right = self._plan.columns.ramp if block.column < columns - 1 else 0
+        """Return the sums; to be called after all tiles of the block were added."""
+        top, bottom, left, right = self._plan.ramps(self._block)
         height, width = self._sums.shape
         return BlockResult(
             values=encode(self._sums, self._missing, self._dtype),
@@ -283,46 +279,43 @@ class Canvas:
             bottom=self._sums[height - bottom :].copy(),
             left=self._sums[:, :left].copy(),
             right=self._sums[:, width - right :].copy(),
+            counts=self._counts,
         )
 
 
-Part = Callable[[Block, str], NDArray[Any]]
-"""Gives a field of the :class:`BlockResult` of a block."""
+ReadField = Callable[[Block, str], NDArray[Any]]
+"""Returns a field of the :class:`BlockResult` of a block."""
 
 
-def join(plan: Plan, block: Block, part: Part) -> tuple[Reach, Reach, NDArray[Any]]:
-    """Give the pixels that a block has for itself, and those that it shares with the blocks above and to the left.
+def join(plan: Plan, block: Block, read: ReadField) -> tuple[Reach, Reach, NDArray[Any]]:
+    """Return the pixels that a block has for itself or shares with the blocks above and to the left.
 
     Args:
-        plan: of the scene.
+        plan: plan of the scene.
         block: one of its blocks.
-        part: gives the results of it and of those neighbours.
+        read: returns the results of the block and of those neighbours.
 
     Returns:
         Rows and columns of the scene, and their encoded values. The blocks of a plan cover each pixel once.
     """
     rows, columns = plan.rows.support(block.tile_rows), plan.columns.support(block.tile_columns)
-    below, beyond = block.row < plan.block_shape[0] - 1, block.column < plan.block_shape[1] - 1
-    rows = Reach(rows.start, rows.stop - (plan.rows.ramp if below else 0))
-    columns = Reach(columns.start, columns.stop - (plan.columns.ramp if beyond else 0))
-    values = part(block, "values")[: len(rows), : len(columns)].copy()
-    above = plan.block(block.row - 1, block.column) if block.row and plan.rows.ramp else None
-    before = plan.block(block.row, block.column - 1) if block.column and plan.columns.ramp else None
-    ramp = plan.columns.ramp
-    first = 0
+    top, bottom, left, right = plan.ramps(block)
+    rows, columns = Reach(rows.start, rows.stop - bottom), Reach(columns.start, columns.stop - right)
+    values = read(block, "values")[: len(rows), : len(columns)].copy()
+    above = plan.block(block.row - 1, block.column) if top else None
+    before = plan.block(block.row, block.column - 1) if left else None
     if above is not None:
-        sums = part(block, "top") + part(above, "bottom")
+        sums = read(block, "top") + read(above, "bottom")
         if before is not None:
             corner = plan.block(above.row, before.column)
-            sums[:, :ramp] += part(before, "top")[:, -ramp:] + part(corner, "bottom")[:, -ramp:]
-        first = plan.rows.ramp
-        _finish(values[:first], sums[:, : len(columns)])
+            sums[:, :left] += read(before, "top")[:, -left:] + read(corner, "bottom")[:, -left:]
+        _finish(values[:top], sums[:, : len(columns)])
     if before is not None:
-        sums = part(block, "left") + part(before, "right")
-        _finish(values[first:, :ramp], sums[first : len(rows)])
+        sums = read(block, "left") + read(before, "right")
+        _finish(values[top:, :left], sums[top : len(rows)])
     return rows, columns, values
 
 
 def _finish(values: NDArray[Any], sums: Sums) -> None:
-    """Encode sums in the place of ``values``, which know already where nothing is."""
+    """Encode sums in place of ``values``, which are already nodata where nothing is mapped."""
     values[...] = encode(sums, is_missing(values), values.dtype)

@@ -1,0 +1,760 @@
+"""``zoo.load`` and ``TrainedModel``: everything that can be done with a trained model."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from zoo.datasets.source import DataSource
+from zoo.errors import ConfigError, DataError, ResultError
+from zoo.registry import catalogue
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from zoo.api.export import Exported
+    from zoo.jobs import ProgressCallback, StageCallback
+    from zoo.mapping.explanation import SceneExplanation
+    from zoo.mapping.inference import TileForward
+    from zoo.mapping.output import MapReport
+    from zoo.physics.bands import Band
+    from zoo.training.bundle import Adaptation, Bundle
+    from zoo.training.predictor import Predictor
+
+Path_ = str | os.PathLike[str]
+Data = Path_ | DataSource
+TOLERANCE = 1e-3
+"""Largest difference of a figure that the rounding of another machine explains."""
+_BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "variable")
+
+
+def load(source: Path_, *, device: str = "auto") -> TrainedModel:
+    """Open a trained model.
+
+    Args:
+        source: folder of a bundle, which ``zoo train``, ``zoo bench`` or :meth:`TrainedModel.save` wrote.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ``auto`` is the first GPU, or the CPU.
+
+    Returns:
+        The model with everything that is needed to use it: bands, normalisation, threshold.
+
+    Raises:
+        ResultError: if there is no bundle, or it is damaged or altered.
+        ConfigError: if ``source`` is the name of an architecture, which has no trained weights.
+
+    Examples:
+        >>> model = zoo.load("runs/unet")  # doctest: +SKIP
+        >>> model  # doctest: +SKIP
+        TrainedModel(unet, 7 bands, trained on bijie, test Dice 0.712, threshold 0.315)
+        >>> probability = model.predict("scene.tif")  # doctest: +SKIP
+    """
+    folder = Path(source)
+    if not folder.exists():
+        if str(source) in catalogue().models:
+            raise ConfigError(
+                f"{str(source)!r} is an architecture without trained weights",
+                hint=f"Train it first: zoo train {source} --data patches/ --out runs/{source}; "
+                f"then use runs/{source} in its place",
+            )
+        raise ResultError(
+            "there is no such folder",
+            where=folder,
+            hint="Name a bundle: a folder that zoo train writes (zoo train MODEL --out FOLDER)",
+        )
+    from zoo.training.bundle import Bundle
+
+    return TrainedModel(Bundle.load(folder), folder=folder, device=device)
+
+
+@dataclass(frozen=True)
+class SplitEvaluation:
+    """Figures of a model on one split of a data set.
+
+    Attributes:
+        figures: figures by name; ``None`` where undefined.
+        threshold: landslide probability from which a pixel was called landslide.
+        data: the data set.
+        split: name of the split.
+        patches: number of patches.
+        same_patches: whether these are the patches of the same split of the model's own training run.
+        stored: figures of the test split in the bundle, if they are of the same patches.
+        adapted_patches: number of patches that the model was adapted to; ``None`` if that is unknown, 0 for a model
+            that was not adapted.
+    """
+
+    figures: dict[str, float | None]
+    threshold: float
+    data: DataSource
+    split: str
+    patches: int
+    same_patches: bool
+    stored: dict[str, float | None] = field(default_factory=dict)
+    adapted_patches: int | None = 0
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the figures that differ from those in the bundle by more than 0.001."""
+        return tuple(name for name, value in self.stored.items() if _differs(value, self.figures.get(name)))
+
+    def __getitem__(self, name: str) -> float | None:
+        """Return a figure by its name, such as ``evaluation["dice"]``."""
+        return self.figures[name]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{_figure(value)}</td></tr>"
+            for name, value in self.figures.items()
+        )
+        caption = f"{html.escape(self.data.label)}, {self.split} split, {self.patches} patches"
+        return f"<table><caption>{caption}; threshold {self.threshold:.6g}</caption>{rows}</table>"
+
+
+class TrainedModel:
+    """A trained model: architecture, weights, bands, normalisation, threshold, and how it was made.
+
+    Use :func:`zoo.load` or :func:`zoo.train` to get one.
+
+    Args:
+        bundle: the model and its description.
+        folder: folder of the bundle; ``None`` if it is not saved.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Attributes:
+        bundle: the model and its description.
+        folder: folder of the bundle; ``None`` if it is not saved.
+        device: device of predictions.
+    """
+
+    def __init__(self, bundle: Bundle, *, folder: Path | None = None, device: str = "auto") -> None:
+        from zoo.training.compute import resolve_device
+
+        self.bundle = bundle
+        self.folder = folder
+        self.device: torch.device = resolve_device(device)
+        self._predictor: Predictor | None = None
+        self._forward: TileForward | None = None
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """Bands of the input in order, with name, unit and valid range."""
+        return self.bundle.bands
+
+    @property
+    def threshold(self) -> float:
+        """Landslide probability from which a pixel is called landslide, chosen on the validation split."""
+        return self.bundle.threshold
+
+    @property
+    def predictor(self) -> Predictor:
+        """The ``nn.Module`` that maps images in units to logits, in eval mode on :attr:`device`."""
+        if self._predictor is None:
+            self._predictor = self.bundle.predictor().to(self.device)
+        return self._predictor
+
+    def predict(
+        self,
+        image: Any,
+        *,
+        bands: Sequence[str] | None = None,
+        any_pixel_size: bool = False,
+        tile: int = 512,
+        overlap: int = 64,
+    ) -> Any:
+        """Return the landslide probability of an image of any size.
+
+        Large images are computed in overlapping tiles, as :meth:`map` does, so the result does not depend on the size
+        of the image beyond the model's receptive field.
+
+        Args:
+            image: ``(C, H, W)`` or ``(B, C, H, W)`` in the units of :attr:`bands`, with NaN or the band's nodata value
+                where data are missing: a numpy array, a torch tensor or an :class:`xarray.DataArray`. Or the path of a
+                raster, whose bands are found by name and unit, or of a ``.npy`` file. The band names of a DataArray's
+                band coordinate are used if it has them.
+            bands: names of the bands of a raster in order, if the file does not name them.
+            any_pixel_size: accept a raster whose pixels have another size than those of the training data.
+            tile: side of a tile in pixels, a multiple of 32.
+            overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile.
+
+        Returns:
+            Landslide probability in [0, 1], float32 ``(H, W)`` or ``(B, H, W)``; NaN where a band is missing, infinite
+            or more than 10,000 standard deviations from its training mean. A DataArray with the coordinates of the
+            input for a DataArray, else a numpy array.
+
+        Raises:
+            DataError: if the shape or the bands do not fit the model, or the file cannot be read.
+
+        Examples:
+            >>> import numpy as np
+            >>> model = zoo.load("runs/unet")  # doctest: +SKIP
+            >>> model.predict(np.zeros((7, 300, 200), np.float32)).shape  # doctest: +SKIP
+            (300, 200)
+        """
+        from zoo.mapping.tiling import check_tiling
+
+        check_tiling(tile, overlap)
+        if isinstance(image, (str, os.PathLike)):
+            return self._predict_file(os.fspath(image), bands, any_pixel_size, tile, overlap)
+        if type(image).__module__.split(".")[0] == "xarray":
+            return self._predict_xarray(image, tile, overlap)
+        return self._predict_array(_as_array(image), tile, overlap)
+
+    def _predict_file(
+        self, path: str, names: Sequence[str] | None, any_pixel_size: bool, tile: int, overlap: int
+    ) -> NDArray[np.float32]:
+        from zoo.mapping.scene import Scene
+        from zoo.mapping.tiling import Reach
+
+        if path.endswith(".npy"):
+            try:
+                return self._predict_array(_as_array(np.load(path, allow_pickle=False)), tile, overlap)
+            except (OSError, ValueError) as error:
+                raise DataError(f"cannot be read as a numpy array ({error})", where=path) from error
+        with Scene(path, self.bands, names=names) as scene:
+            if not any_pixel_size:
+                scene.check_pixel_size(self.bundle.pixel_size)
+            rows, columns = scene.shape
+            image = scene.read(Reach(0, rows), Reach(0, columns))
+        return self._predict_array(image, tile, overlap)
+
+    def _predict_xarray(self, image: Any, tile: int, overlap: int) -> Any:
+        dimensions = [str(name) for name in image.dims]
+        if image.ndim not in (3, 4):
+            raise DataError(f"expected a DataArray of 3 or 4 dimensions, got {tuple(dimensions)}", hint=self._expected)
+        named = [name for name in dimensions if name in _BAND_DIMENSIONS]
+        band = named[0] if named else dimensions[-3]
+        rest = [name for name in image.dims if name != band]
+        image = image.transpose(*rest[:-2], band, *rest[-2:])
+        names = [str(name) for name in image.coords[band].values] if band in image.coords else []
+        wanted = [one.name for one in self.bands]
+        if set(wanted) <= set(names):
+            image = image.isel({band: [names.index(name) for name in wanted]})
+        values = _as_array(image.values).copy()
+        for nodata in (image.attrs.get("_FillValue"), image.attrs.get("nodata"), image.encoding.get("_FillValue")):
+            if isinstance(nodata, (int, float, np.number)):
+                values[values == np.float32(nodata)] = np.nan
+        found = self._predict_array(values, tile, overlap)
+        template = image.isel({band: 0}, drop=True)
+        result = template.copy(data=found)
+        result.name = "landslide_probability"
+        result.attrs = {"long_name": "probability of a landslide", "units": "1"}
+        result.encoding = {}
+        return result
+
+    def _predict_array(self, image: NDArray[np.float32], tile: int, overlap: int) -> NDArray[np.float32]:
+        import torch
+
+        from zoo.mapping.inference import PlausibleRange, TileForward, predict_image
+        from zoo.mapping.scene import hide_nodata
+
+        if image.ndim not in (3, 4) or image.shape[-3] != len(self.bands) or 0 in image.shape:
+            raise DataError(f"an image of shape {image.shape} does not fit the model", hint=self._expected)
+        if self._forward is None:
+            self._forward = TileForward(self.predictor, self.device)
+        plausible = PlausibleRange.of(self.predictor)
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        found = np.empty((*image.shape[:-3], *image.shape[-2:]), dtype=np.float32)
+        for place in np.ndindex(image.shape[:-3]):
+            one = np.ascontiguousarray(image[place]).copy()
+            hide_nodata(one, self.bands)
+            found[place] = predict_image(self._forward, one, plausible, tile=tile, overlap=overlap, threads=threads)
+        return found
+
+    @property
+    def _expected(self) -> str:
+        listed = ", ".join(f"{band.name} [{band.unit}]" for band in self.bands)
+        return f"The model takes (C, H, W) or (B, C, H, W) with {len(self.bands)} bands: {listed}"
+
+    def map(
+        self,
+        scene: Path_ | Sequence[Path_],
+        out: Path_,
+        *,
+        threshold: float | None = None,
+        classes: Sequence[str] | None = None,
+        breaks: Sequence[float] | None = None,
+        classes_out: Path_ | None = None,
+        polygons: Path_ | None = None,
+        min_area: float = 0.0,
+        picture: Path_ | None = None,
+        title: str = "",
+        mask: Path_ | None = None,
+        bands: Sequence[str] | None = None,
+        adapt: bool = False,
+        scales: Sequence[float] | Literal["auto"] | None = None,
+        tile: int = 512,
+        overlap: int = 64,
+        tta: bool = False,
+        precision: Literal["fp32", "bf16", "auto"] = "fp32",
+        dtype: Literal["uint8", "float32"] = "uint8",
+        compress: str = "deflate",
+        threads: int | None = None,
+        batch: int = 4,
+        any_pixel_size: bool = False,
+        cluster: str | None = None,
+        cluster_gpus: bool = False,
+        overwrite: bool = False,
+        progress: StageCallback | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> MapReport:
+        """Map the landslide probability of a scene of any size as a cloud-optimised GeoTIFF.
+
+        After an interruption, the same call resumes from the last finished block. ``out`` appears when it is complete.
+
+        Args:
+            scene: a raster, a VRT, or several rasters of one pixel grid, side by side or of different bands. Bands are
+                found by name and unit.
+            out: the map, a ``.tif`` file or an address that GDAL can write to.
+            threshold: probability from which a pixel counts as landslide; ``None`` for the model's.
+            classes: names of classes from the lowest to the highest, which are written beside ``out``.
+            breaks: probability at which each class but the first begins; ``None`` derives them from the threshold.
+            classes_out: file of the classes; ``None`` for ``OUT-classes.tif``.
+            polygons: GeoPackage (``.gpkg``) or GeoParquet (``.parquet``) file of the landslides.
+            min_area: area in m2 below which a polygon is left out.
+            picture: picture of the map (``.png``, ``.pdf``, ``.svg``).
+            title: title of the picture.
+            mask: vector file of the area to map; nodata elsewhere.
+            bands: names of the scene's bands in order, if its files do not name them.
+            adapt: re-estimate the normalisation statistics on the scene first.
+            scales: with ``adapt``, magnifications at which every tile is seen, or ``"auto"``.
+            tile: side of a tile in pixels, a multiple of 32.
+            overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile.
+            tta: average over the eight flips and rotations of each tile; eight times slower.
+            precision: precision of the model's arithmetic.
+            dtype: ``uint8`` in steps of 0.004, or ``float32``.
+            compress: ``deflate``, ``zstd``, ``lzw`` or ``none``.
+            threads: number of tiles computed at the same time; ``None`` for torch's number of threads.
+            batch: number of tiles that wait for a free thread.
+            any_pixel_size: map a scene whose pixels have another size than those of the training data.
+            cluster: address of a Ray cluster; ``None`` for this machine.
+            cluster_gpus: give each worker of the cluster a GPU.
+            overwrite: replace existing files.
+            progress: called with stage, number of items done and number of all items.
+            notify: called with sentences about choices that were made.
+
+        Returns:
+            The files, the number of pixels at or above the threshold, and the warnings.
+
+        Raises:
+            ZooError: if the scene does not fit the model, an output exists, or no pixel can be mapped.
+
+        Examples:
+            >>> report = model.map("scene.tif", "prob.tif", polygons="slides.gpkg")  # doctest: +SKIP
+            >>> print("\\n".join(report.lines()))  # doctest: +SKIP
+        """
+        import torch
+
+        from zoo.mapping.pipeline import MapOptions, MapProducts, MapRequest, map_bundle
+
+        if scales is not None and not adapt:
+            raise ConfigError("--scales needs statistics of the scene", where="--scales", hint="Add --adapt")
+        if classes is None and (breaks is not None or classes_out is not None):
+            raise ConfigError("--breaks and --classes-out need --classes", hint="Such as --classes low,medium,high")
+        if polygons is None and min_area:
+            raise ConfigError("--min-area needs --polygons", hint="Name the file: --polygons slides.gpkg")
+        if picture is None and title:
+            raise ConfigError("--title needs --picture", hint="Name the file: --picture map.png")
+        paths = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
+        device = torch.device("cuda") if cluster is not None and cluster_gpus else self.device
+        request = MapRequest(
+            scene=tuple(os.fspath(path) for path in paths),
+            out=os.fspath(out),
+            options=MapOptions(tile, overlap, tta, dtype, compress, threads, batch, device),
+            threshold=threshold,
+            classes=None if classes is None else (tuple(classes), None if breaks is None else tuple(breaks)),
+            classes_out=None if classes_out is None else os.fspath(classes_out),
+            mask=None if mask is None else Path(mask),
+            names=None if bands is None else tuple(bands),
+            precision=precision,
+            scales=(scales or (1.0,)) if adapt else None,
+            products=MapProducts(_local(polygons), min_area, _local(picture), title),
+            any_pixel_size=any_pixel_size,
+            cluster=cluster,
+            overwrite=overwrite,
+        )
+        return map_bundle(self.bundle, request, progress=progress, notify=notify)
+
+    def evaluate(
+        self,
+        data: Data | None = None,
+        *,
+        split: str = "test",
+        threshold: float | None = None,
+        progress: StageCallback | None = None,
+        **options: Any,
+    ) -> SplitEvaluation:
+        """Measure the model on a split that has masks.
+
+        Args:
+            data: name of a registered data set, or folder of images and masks; ``None`` for the model's own data.
+            split: ``train``, ``val`` or ``test``.
+            threshold: probability from which a pixel is called landslide; ``None`` for the model's.
+            progress: called with stage, number of patches done and number of all patches.
+            **options: options of the data set, such as ``group_column="scene"``.
+
+        Returns:
+            The figures, and whether they are of the patches of the model's own training run.
+
+        Raises:
+            DataError: if the data are missing, or their bands are not those of the model.
+            ConfigError: if the model does not record its data and none are given.
+
+        Examples:
+            >>> model.evaluate()["dice"]  # doctest: +SKIP
+            0.712
+        """
+        from torch.utils.data import DataLoader
+
+        from zoo.evaluation.columns import summarise
+        from zoo.training.adaptation_data import count_adapted_patches
+        from zoo.training.evaluate import evaluate
+
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
+        report = progress or (lambda stage, done, total: None)
+        source, bundle = self._source(data, options), self.bundle
+        dataset = source.open(split, lambda done, total: report("reading the data", done, total))
+        if not len(dataset):
+            raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+        bundle.check_bands(dataset.bands, source.label)
+        found = evaluate(
+            self.predictor,
+            bundle.compute_format,
+            DataLoader(dataset, batch_size=bundle.batch_size),
+            bundle.threshold if threshold is None else threshold,
+            lambda done: report("evaluating", done, len(dataset)),
+        )
+        same = dataset.fingerprint() == bundle.data.fingerprints.get(split)
+        comparable = same and split == "test" and threshold is None
+        return SplitEvaluation(
+            figures={**summarise(found.counts, dataset.pixel_size), "loss": found.loss},
+            threshold=found.threshold,
+            data=source,
+            split=split,
+            patches=len(dataset),
+            same_patches=same,
+            stored=dict(bundle.metrics) if comparable else {},
+            adapted_patches=count_adapted_patches(bundle, source, dataset) if bundle.adaptation else 0,
+        )
+
+    def _source(self, data: Data | None, options: dict[str, Any]) -> DataSource:
+        if isinstance(data, DataSource):
+            return DataSource(data.name, {**data.options, **options})
+        if data is not None:
+            return DataSource.parse(os.fspath(data), options)
+        known = self.bundle.data.source
+        if known is None:
+            raise ConfigError(
+                "the bundle does not record which data it was trained on",
+                where=self.folder,
+                hint="Name the data: --data FOLDER",
+            )
+        return DataSource(known.name, {**known.options, **options})
+
+    def adapt(
+        self,
+        data: Data,
+        *,
+        split: Literal["all", "train", "val", "test"] = "all",
+        groups: Sequence[str] | None = None,
+        share: float | None = None,
+        statistics: Literal["layers", "bands", "both"] = "layers",
+        scales: Sequence[float] | Literal["auto"] = (1.0,),
+        patches: int | None = None,
+        seed: int = 0,
+        progress: StageCallback | None = None,
+        notify: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> TrainedModel:
+        """Re-estimate the normalisation statistics on unlabelled patches of another region.
+
+        Weights and threshold stay. No label is read. docs/how_to/adapt.md explains when it helps.
+
+        Args:
+            data: folder of images, or name of a registered data set.
+            split: patches to use; ``all`` takes every image of a folder and needs no masks.
+            groups: scenes or events to use; ``None`` for all.
+            share: weight of the target in the statistics, in [0, 1]; ``None`` chooses one per layer, as far as its
+                shift exceeds chance.
+            statistics: statistics of the ``layers`` (batch norm), of the ``bands``, or ``both``.
+            scales: magnifications at which every image is seen, or ``"auto"`` to choose one.
+            patches: largest number of patches in memory; a random sample of more is used. ``None`` for 2 million
+                pixels.
+            seed: seed of that sample.
+            progress: called with stage, number of items done and number of all items.
+            notify: called with sentences about reasons why the result may be unreliable.
+            **options: options of the data set.
+
+        Returns:
+            A new model; this one is unchanged. Its ``bundle.adaptation`` records what was done.
+
+        Raises:
+            ZooError: if the data are missing or have other bands, or the model has no statistics to adapt.
+
+        Examples:
+            >>> adapted = model.adapt("new_region/")  # doctest: +SKIP
+            >>> adapted.save("runs/adapted")  # doctest: +SKIP
+        """
+        from zoo.training.adaptation import MOST_PIXELS, adapt
+        from zoo.training.adaptation_data import open_target
+
+        source = self._source(data, options)
+        report = progress or (lambda stage, done, total: None)
+        target = open_target(
+            self.bundle, source, split, groups, lambda done, total: report("reading the target", done, total)
+        )
+        for text in target.warnings if notify is not None else ():
+            assert notify is not None
+            notify(text)
+        bundle = adapt(
+            self.bundle,
+            target.batches(),
+            share=share,
+            which=statistics,
+            scales=scales,
+            device=self.device,
+            pixels=MOST_PIXELS if patches is None else patches * target.read(0)[0].size,
+            seed=seed,
+            target=target.record,
+            progress=lambda done, total: report("adapting", done, total),
+        )
+        return TrainedModel(bundle, device=str(self.device))
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """How the model was adapted to a region; ``None`` if it was not."""
+        return self.bundle.adaptation
+
+    def explain(
+        self,
+        scene: Path_ | Sequence[Path_],
+        *,
+        window: tuple[int, int, int, int] | None = None,
+        at: tuple[float, float] | None = None,
+        size: int = 128,
+        context: int = 32,
+        truth: Path_ | None = None,
+        together: Sequence[Sequence[str]] = (),
+        cells: int = 12,
+        bands: Sequence[str] | None = None,
+        threshold: float | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> SceneExplanation:
+        """Find out which channels and which ground the prediction in a window of a scene depends on.
+
+        Each channel, and each square of ground, is replaced by its training mean in turn, and the change of the
+        prediction is measured. docs/how_to/explain.md explains how to read the result.
+
+        Args:
+            scene: see :meth:`map`.
+            window: (column, row, width, height) in pixels. Give either ``window`` or ``at``.
+            at: (x, y) in the scene's coordinates.
+            size: side of the window around ``at`` in pixels.
+            context: number of pixels around the window that the model sees too.
+            truth: landslides mapped by people, a vector file or a mask.
+            together: groups of channels that are left out together.
+            cells: number of squares along the window that are hidden one by one.
+            bands: names of the scene's bands in order, if its files do not name them.
+            threshold: probability from which a pixel is called landslide; ``None`` for the model's.
+            progress: called with the number of predictions done and the number of all predictions.
+
+        Returns:
+            The explanation; ``save(path)`` draws it, ``sentences()`` says it in words.
+
+        Raises:
+            ZooError: if the scene does not fit the model, or the window is outside it, too small or without data.
+
+        Examples:
+            >>> found = model.explain("scene.tif", window=(512, 1024, 128, 128))  # doctest: +SKIP
+            >>> found.save("why.png")  # doctest: +SKIP
+        """
+        from zoo.mapping.explanation import ExplanationOptions, explain_scene
+
+        paths = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
+        options = ExplanationOptions(
+            window=window,
+            at=at,
+            size=size,
+            context=context,
+            truth=None if truth is None else Path(truth),
+            together=tuple(tuple(group) for group in together),
+            cells=cells,
+            names=None if bands is None else tuple(bands),
+            threshold=threshold,
+        )
+        label = "" if self.folder is None else str(self.folder)
+        found = [os.fspath(path) for path in paths]
+        return explain_scene(self.bundle, self.predictor, found, options, label=label, progress=progress)
+
+    def export(
+        self,
+        out: Path_,
+        *,
+        to: Literal["onnx", "openvino", "torch-export"] = "onnx",
+        precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
+        data: Data | None = None,
+        overwrite: bool = False,
+        notify: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Exported:
+        """Write the model as one file that takes images in units, and check that it computes the same.
+
+        Args:
+            out: the file.
+            to: format of the file.
+            precision: precision of its arithmetic; less than ``fp32`` is checked on real patches.
+            data: patches to check it on; ``None`` for the model's own data. For ``fp32``, random images are enough.
+            overwrite: replace an existing file.
+            notify: called with sentences as the work goes on.
+            **options: options of the data set.
+
+        Raises:
+            ZooError: if the model cannot be exported, or the file does not compute the same.
+
+        Examples:
+            >>> model.export("landslides.onnx")  # doctest: +SKIP
+        """
+        from zoo.api.export import export
+
+        return export(
+            self.bundle,
+            out,
+            to=to,
+            precision=precision,
+            overwrite=overwrite,
+            data=None if data is None else self._source(data, options),
+            data_options=options,
+            **({} if notify is None else {"note": notify, "warn": notify}),
+        )
+
+    def save(self, folder: Path_, *, overwrite: bool = False) -> Path:
+        """Write the model as a bundle, which :func:`zoo.load` and every command read.
+
+        Args:
+            folder: folder of the bundle.
+            overwrite: replace an existing bundle.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: if the folder holds a bundle.
+            ZooError: if the folder cannot be written to.
+        """
+        target = Path(folder)
+        check_free(target, overwrite=overwrite)
+        self.bundle.save(target)
+        self.folder = target
+        return target
+
+    @property
+    def card(self) -> str:
+        """A short model card in Markdown: what the model takes, how it was trained, and how well it does."""
+        bundle = self.bundle
+        lines = [f"# {bundle.model}: landslide segmentation", "", "| | |", "|---|---|"]
+        lines += [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in self._facts().items()]
+        lines += ["", "| band | unit | mean | standard deviation |", "|---|---|---|---|"]
+        lines += [
+            f"| {band.name} | {band.unit} | {found.mean:.4g} | {found.std:.4g} |"
+            for band, found in zip(bundle.bands, bundle.statistics.bands, strict=True)
+        ]
+        if bundle.metrics:
+            lines += ["", "| figure of the test split | value |", "|---|---|"]
+            lines += [f"| {name} | {_figure(value)} |" for name, value in bundle.metrics.items()]
+        lines += [
+            "",
+            "The figures hold for the patches of the test split. A region with other landslides, another sensor or "
+            "another pixel size may give lower ones: measure the model there with `zoo evaluate`.",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _facts(self) -> dict[str, str]:
+        bundle = self.bundle
+        options = ", ".join(f"{name}={value}" for name, value in bundle.options.items())
+        facts = {
+            "architecture": bundle.model + (f" ({options})" if options else ""),
+            "bands": ", ".join(f"{band.name} [{band.unit}]" for band in bundle.bands),
+            "pixel size": "unknown" if bundle.pixel_size is None else f"{bundle.pixel_size:g} m",
+            "classes": ", ".join(bundle.class_names),
+            "training data": self._data_label(),
+            "recipe": "unknown" if bundle.recipe is None else bundle.recipe.name,
+            "seed": "unknown" if bundle.seed is None else str(bundle.seed),
+            "threshold": f"{bundle.threshold:.6g} (chosen on the validation split)",
+        }
+        if bundle.adaptation is not None:
+            target = bundle.adaptation.target
+            place = target.options.get("root") or target.name or target.scene or "an unnamed region"
+            facts["adapted to"] = f"{place}, {target.used} images, share {bundle.adaptation.share:.2f}"
+        dice = bundle.metrics.get("dice")
+        if dice is not None:
+            facts["test Dice"] = f"{dice:.3f} (test split, pooled over all pixels)"
+        if bundle.provider is not None:
+            facts["provided by"] = f"{bundle.provider.distribution} {bundle.provider.version}".strip()
+        if bundle.weights_sha256:
+            facts["weights sha256"] = bundle.weights_sha256
+        return facts
+
+    def _data_label(self) -> str:
+        source = self.bundle.data.source
+        return self.bundle.data.name or "unknown" if source is None else source.label
+
+    def __repr__(self) -> str:
+        bundle = self.bundle
+        parts = [bundle.model, f"{len(bundle.bands)} bands", f"trained on {self._data_label()}"]
+        if bundle.adaptation is not None:
+            parts.append("adapted")
+        dice = bundle.metrics.get("dice")
+        parts += [] if dice is None else [f"test Dice {dice:.3f}"]
+        parts.append(f"threshold {bundle.threshold:.6g}")
+        return f"TrainedModel({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table><caption>TrainedModel: {html.escape(self.bundle.model)}</caption>{rows}</table>"
+
+
+def _local(path: Path_ | None) -> Path | None:
+    from zoo.rasters.reading import is_remote
+
+    if path is not None and is_remote(os.fspath(path)):
+        raise ConfigError("polygons and pictures are written to this machine", where=path, hint="Copy it afterwards")
+    return None if path is None else Path(path)
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Check that a folder holds no bundle, or that it may be replaced.
+
+    Raises:
+        ConfigError: if it holds one.
+    """
+    if (folder / "bundle.json").exists() and not overwrite:
+        raise ConfigError(
+            "already holds a bundle", where=folder, hint="Name another folder, or replace it with --overwrite"
+        )
+
+
+def _as_array(image: Any) -> NDArray[np.float32]:
+    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"an image of dtype {array.dtype} has no numbers", hint="Give floats or integers")
+    return array.astype(np.float32)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _differs(before: float | None, now: float | None) -> bool:
+    if before is None or now is None:
+        return before is not now
+    return abs(before - now) > TOLERANCE

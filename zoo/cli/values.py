@@ -1,0 +1,64 @@
+"""Values of options: numbers that must be finite, and lists separated by commas."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import click
+
+from zoo.errors import ConfigError
+
+Scales = tuple[float, ...] | Literal["auto"]
+
+
+class FiniteFloat(click.FloatRange):
+    """A number in a range; NaN and infinity are refused, which ``click.FloatRange`` accepts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+PROBABILITY = FiniteFloat(0, 1)
+POSITIVE = FiniteFloat(0, min_open=True)
+COUNT = click.IntRange(1, 10**9)
+"""A number of things; more is a typing error."""
+
+
+def parse_names(text: str | None) -> list[str] | None:
+    """Return the names in a text such as ``S1,S2``; ``None`` for no text."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parse_numbers(text: str, option: str, example: str, *, count: int | None = None) -> tuple[float, ...]:
+    """Return the numbers in a text such as ``0.2,0.5``.
+
+    Args:
+        text: the text.
+        option: name of the option, for the error.
+        example: a valid text, for the error.
+        count: how many there must be; ``None`` for any number.
+
+    Raises:
+        ConfigError: if a part is not a finite number, or their number is another.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(map(math.isfinite, values)) or (count is not None and len(values) != count):
+        raise ConfigError(f"{text!r} is not a list of numbers", where=option, hint=f"Give numbers such as {example}")
+    return values
+
+
+def parse_scales(text: str) -> Scales:
+    """Return the magnifications in a text such as ``1,1.5,2``, or ``auto``; the library checks their range.
+
+    Raises:
+        ConfigError: if the text is neither.
+    """
+    return "auto" if text == "auto" else parse_numbers(text, "--scales", "1,1.5,2, or auto")
