@@ -630,7 +630,8 @@ class TrainedModel:
             overwrite=overwrite,
             data=None if data is None else self._source(data, options),
             data_options=options,
-            **({} if notify is None else {"note": notify, "warn": notify}),
+            note=notify or _silent,
+            warn=notify or _silent,
         )
 
     def save(self, folder: Path_, *, overwrite: bool = False) -> Path:
@@ -721,6 +722,10 @@ class TrainedModel:
             for name, value in self._facts().items()
         )
         return f"<table><caption>TrainedModel: {html.escape(self.bundle.model)}</caption>{rows}</table>"
+
+
+def _silent(text: str) -> None:
+    """Ignore a message."""
 
 
 def _local(path: Path_ | None) -> Path | None:
