@@ -14,7 +14,7 @@ from PIL import Image
 
 from zoo.cli import run
 
-TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial_map.md"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorials" / "own_map.md"
 STEPS = "4"
 """Of training, instead of the tutorial's: what comes out is a bundle, and no good model."""
 
