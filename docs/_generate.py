@@ -54,6 +54,7 @@ def generated() -> Iterator[tuple[str, str]]:
     for dataset in _datasets():
         yield f"datasets/{dataset.name}.md", dataset_page(dataset)
     yield "reference/cli.md", cli_page()
+    yield "methods/metrics.md", f"\n{_metrics()}\n"
     for notebook in sorted(DOCS.glob("tutorials/*.ipynb")):
         yield f"tutorials/{notebook.stem}.md", notebook_page(notebook)
 
@@ -112,7 +113,7 @@ def model_page(spec: ModelSpec) -> str:
     ]
     choices = [(MARKS[one.mark], one.what, one.source) for one in spec.provenance]
     example = f'```python\nimport zoo\n\nmodel = zoo.create_model("{spec.name}", in_channels=7, classes=2)\n```'
-    parts = [f"# {spec.name}", f"{spec.summary}.", example, _table(("", ""), facts), _options(spec.options)]
+    parts = [f"# {spec.name}", f"{spec.summary}.", example, _table(("property", "value"), facts), _options(spec.options)]
     if choices:
         parts += ["## Source of each design choice", _table(("source", "choice", "where"), choices)]
     parts += ["## Measured results", _results_of(spec.name)]
@@ -154,7 +155,14 @@ def dataset_page(spec: DatasetSpec) -> str:
         ("citation", spec.citation or "not stated"),
         ("source", spec.url or "made on this machine, or your own files"),
     ]
-    return "\n\n".join([f"# {spec.name}", "## Facts", _table(("", ""), facts), _options(spec.options)]) + "\n"
+    return "\n\n".join([f"# {spec.name}", "## Facts", _table(("property", "value"), facts), _options(spec.options)]) + "\n"
+
+
+def _metrics() -> str:
+    from zoo.evaluation.columns import COMPARISONS, FIGURES
+
+    rows = [(f"`{one.key}`", one.heading, one.description) for one in (*FIGURES, *COMPARISONS)]
+    return _table(("column", "heading", "meaning"), rows)
 
 
 def _options(options: Sequence[Option]) -> str:
