@@ -113,7 +113,8 @@ def model_page(spec: ModelSpec) -> str:
     ]
     choices = [(MARKS[one.mark], one.what, one.source) for one in spec.provenance]
     example = f'```python\nimport zoo\n\nmodel = zoo.create_model("{spec.name}", in_channels=7, classes=2)\n```'
-    parts = [f"# {spec.name}", f"{spec.summary}.", example, _table(("property", "value"), facts), _options(spec.options)]
+    about = _table(("property", "value"), facts)
+    parts = [f"# {spec.name}", f"{spec.summary}.", example, about, _options(spec.options)]
     if choices:
         parts += ["## Source of each design choice", _table(("source", "choice", "where"), choices)]
     parts += ["## Measured results", _results_of(spec.name)]
@@ -155,7 +156,8 @@ def dataset_page(spec: DatasetSpec) -> str:
         ("citation", spec.citation or "not stated"),
         ("source", spec.url or "made on this machine, or your own files"),
     ]
-    return "\n\n".join([f"# {spec.name}", "## Facts", _table(("property", "value"), facts), _options(spec.options)]) + "\n"
+    about = _table(("property", "value"), facts)
+    return "\n\n".join([f"# {spec.name}", "## Facts", about, _options(spec.options)]) + "\n"
 
 
 def _metrics() -> str:
