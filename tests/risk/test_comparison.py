@@ -225,3 +225,18 @@ def test_the_front_door_takes_a_frame_and_shows_a_table() -> None:
     assert "<table" in found._repr_html_()
     with pytest.raises(ConfigError, match="label"):
         compare(frame)
+
+
+def test_shuffling_the_rows_changes_no_score_and_no_prediction() -> None:
+    rows = places(240)
+    frame = rows.features.assign(landslide=rows.labels)
+    shuffled = frame.sample(frac=1, random_state=3)
+    models = ["random_forest_untuned", "svm", "lsi_without_rain"]
+    one, other = (
+        compare(table, "landslide", coords=("x", "y"), models=models, cv=["random", "block"], folds=3, repeats=10)
+        for table in (frame, shuffled)
+    )
+    drop = ["seconds"]
+    pd.testing.assert_frame_equal(one.to_pandas().drop(columns=drop), other.to_pandas().drop(columns=drop))
+    back = other.predictions().set_axis(shuffled.index).sort_index()
+    pd.testing.assert_frame_equal(one.predictions(), back)

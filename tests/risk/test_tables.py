@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import shapely
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.risk.tables import read_table, single_feature_auc
+from zoo.risk.tables import RiskTable, make_table, metres_around, read_table, single_feature_auc
 
 
 def frame(rows: int = 40) -> pd.DataFrame:
@@ -39,10 +41,17 @@ def write(data: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+def read(path: Path, label: str = "presence", **options: Any) -> RiskTable:
+    """Read a table, with its rows in the order of the file."""
+    table = read_table(path, label, **options)
+    assert table.rows is not None
+    return table.take(np.argsort(table.rows))
+
+
 @pytest.mark.parametrize("name", ["a.csv", "semicolons.csv", "tabs.txt", "a.parquet", "a.xlsx", "Übersicht.csv"])
 def test_every_format_holds_the_same_table(tmp_path: Path, name: str) -> None:
     data = frame()
-    table = read_table(write(data, tmp_path / name), "presence", coords=("X", "Y"))
+    table = read(write(data, tmp_path / name), coords=("X", "Y"))
     assert list(table.features) == ["slope", "rock"]
     np.testing.assert_allclose(table.features["slope"], data["slope"])
     assert table.features["rock"].dtype == "category"
@@ -66,7 +75,7 @@ def test_a_vector_file_has_its_places(tmp_path: Path, suffix: str) -> None:
 def test_polygons_stand_at_their_centroids_in_metres(tmp_path: Path) -> None:
     squares = [shapely.box(1000 * i, 0, 1000 * i + 100, 100) for i in range(40)]
     geopandas.GeoDataFrame(frame(), geometry=squares, crs="EPSG:32648").to_file(tmp_path / "a.gpkg")
-    table = read_table(tmp_path / "a.gpkg", "presence", drop=("X", "Y"))
+    table = read(tmp_path / "a.gpkg", drop=("X", "Y"))
     assert table.coordinates is not None
     np.testing.assert_allclose(table.coordinates, [[1000 * i + 50, 50] for i in range(40)])
 
@@ -123,7 +132,7 @@ def test_words_among_numbers_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("yes", "no"), [("TRUE", "FALSE"), ("yes", "no"), ("1.0", "0.0"), ("landslide", "none")])
 def test_labels_may_be_words(tmp_path: Path, yes: str, no: str) -> None:
     data = frame().assign(presence=[no, yes] * 20)
-    np.testing.assert_array_equal(read_table(write(data, tmp_path / "a.csv"), "presence").labels, [0, 1] * 20)
+    np.testing.assert_array_equal(read(write(data, tmp_path / "a.csv")).labels, [0, 1] * 20)
 
 
 @pytest.mark.parametrize(
@@ -226,3 +235,144 @@ def test_wenchuan_leaks_when_nothing_is_dropped(shared_data: Path) -> None:
     assert clean.coordinates is not None
     # 0.99 degrees of longitude at 31 degrees north, in metres.
     assert np.ptp(clean.coordinates, axis=0) == pytest.approx([94_000, 88_000], rel=0.02)
+
+
+def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
+    data = frame().assign(event=["a", "b", "c", "d"] * 10)
+    shuffled = data.sample(frac=1, random_state=1)
+    options: dict[str, Any] = {"coords": ("X", "Y"), "group": "event"}
+    one, other = (make_table(table, "presence", **options) for table in (data, shuffled))
+    pd.testing.assert_frame_equal(one.features, other.features)
+    np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_array_equal(one.coordinates, other.coordinates)
+    np.testing.assert_array_equal(one.groups, other.groups)
+    assert one.rows is not None
+    np.testing.assert_array_equal(data["slope"].to_numpy()[one.rows], one.features["slope"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".xlsx"])
+@pytest.mark.parametrize("names", [("y", "a", "y"), ("y", "a", "y ")])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, suffix: str, names: tuple[str, ...]) -> None:
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".xlsx":
+        pd.DataFrame([[0, 1.0, 0], [1, 2.0, 1]]).to_excel(path, index=False, header=list(names))
+    else:
+        separator = "\t" if suffix == ".tsv" else ","
+        path.write_text("\n".join(separator.join(row) for row in (names, ("0", "1", "0"), ("1", "2", "1"))))
+    with pytest.raises(DataError, match="two columns are named 'y'"):
+        read_table(path, "y")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
+def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "t.csv"
+    frame().assign(gestein=["Löss", "Kalk"] * 20).to_csv(path, index=False, encoding=encoding)
+    table = read(path, coords=("X", "Y"))
+    assert list(table.features["gestein"].cat.categories) == ["Kalk", "Löss"]
+    assert any("Windows-1252" in note for note in table.notes) == (encoding in ("latin-1", "cp1252"))
+
+
+@pytest.mark.parametrize("separator", ["\t", ";", "|"])
+def test_decimal_commas_are_numbers(tmp_path: Path, separator: str) -> None:
+    data = frame()
+    data["slope"] = data["slope"].round(2)
+    path = tmp_path / "t.csv"
+    data.to_csv(path, index=False, sep=separator, decimal=",")
+    table = read(path, coords=("X", "Y"))
+    np.testing.assert_allclose(table.features["slope"], data["slope"])
+    assert any("decimal signs in slope" in note for note in table.notes)
+
+
+def test_commas_of_thousands_are_refused_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    rows = [f"{number % 2}\t{number + 1},{100 + number}" for number in range(40)]
+    path.write_text("\n".join(["presence\tarea", *rows]))
+    with pytest.raises(DataError, match="decimal sign or group thousands"):
+        read_table(path, "presence")
+
+
+@pytest.mark.parametrize("code", [-999.0, -9999.0, 999.0, 9999.0, -3.4028234663852886e38, 9.96921e36])
+def test_missing_codes_of_every_kind_are_found(code: float) -> None:
+    data = frame()
+    data.loc[[3, 5], "slope"] = code
+    table = make_table(data, "presence", drop=("X", "Y"))
+    assert table.features["slope"].isna().sum() == 2
+    assert any(note.startswith("slope: 2 values of") for note in table.notes)
+
+
+def test_numbers_that_may_be_measured_are_kept() -> None:
+    heights = frame().assign(height=np.linspace(200, 1400, 40))
+    heights.loc[9, "height"] = 999.0
+    edge = frame().assign(height=np.linspace(0, 999, 40))
+    for data in (heights, edge):
+        table = make_table(data, "presence", drop=("X", "Y"))
+        assert table.features["height"].isna().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "lon", "lat"), [(("a", "b"), 103.0, 31.0), (("lat", "lon"), 11.0, 46.0), (("latitude", "Long"), 11, 46)]
+)
+def test_latitude_before_longitude_is_refused(names: tuple[str, str], lon: float, lat: float) -> None:
+    rng = np.random.default_rng(0)
+    data = frame().drop(columns=["X", "Y"])
+    data[names[0]], data[names[1]] = lat + rng.uniform(size=40), lon + rng.uniform(size=40)
+    with pytest.raises(DataError, match=f"--coords {names[1]},{names[0]}"):
+        make_table(data, "presence", coords=names)
+    assert make_table(data, "presence", coords=(names[1], names[0])).coordinates is not None
+
+
+def test_a_missing_code_is_no_place() -> None:
+    data = frame()
+    data.loc[4, "X"] = -9999.0
+    with pytest.raises(DataError, match="row 5 is not a number or means missing"):
+        make_table(data, "presence", coords=("X", "Y"))
+
+
+def test_degrees_become_metres_on_the_ground_also_across_the_antimeridian() -> None:
+    # A degree of longitude at 60 degrees north on WGS 84 has 55,800 m, a degree of latitude 111,413 m.
+    east = metres_around(np.array([10.0, 11.0]), np.array([60.0, 60.0]))
+    assert np.linalg.norm(east[1] - east[0]) == pytest.approx(55_800, rel=1e-3)
+    across = metres_around(np.array([179.5, -179.5]), np.array([60.0, 60.0]))
+    assert np.linalg.norm(across[1] - across[0]) == pytest.approx(55_800, rel=1e-3)
+    north = metres_around(np.array([10.0, 10.0]), np.array([59.5, 60.5]))
+    assert np.linalg.norm(north[1] - north[0]) == pytest.approx(111_413, rel=1e-3)
+
+
+def test_places_in_web_mercator_are_in_metres_on_the_ground(tmp_path: Path) -> None:
+    data = frame().drop(columns=["X", "Y"])
+    points = geopandas.points_from_xy(np.linspace(75, 75.1, 40), np.full(40, 60.0), crs="EPSG:4326").to_crs(3857)
+    geopandas.GeoDataFrame(data, geometry=points, crs="EPSG:3857").to_file(tmp_path / "a.gpkg")
+    table = read(tmp_path / "a.gpkg")
+    assert table.coordinates is not None
+    assert np.ptp(table.coordinates[:, 0]) == pytest.approx(5580, rel=0.01)
+
+
+def test_a_workbook_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(frame(), tmp_path / "a.xlsx")
+    monkeypatch.setattr("zoo.risk.tables.MAX_XLSX_BYTES", 2000)
+    with pytest.raises(DataError, match="MiB unpacked"):
+        read_table(path, "presence")
+
+
+def test_a_sparse_sheet_that_names_its_last_cell_is_refused_at_once(tmp_path: Path) -> None:
+    path = write(frame(), tmp_path / "a.xlsx")
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    sheet = parts["xl/worksheets/sheet1.xml"]
+    last = b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
+    parts["xl/worksheets/sheet1.xml"] = sheet.replace(b"</sheetData>", last)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(DataError, match="empty rows"):
+        read_table(path, "presence")
+
+
+def test_a_field_of_megabytes_and_a_folder_are_said_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('presence,"' + "x" * 200_000 + '"\n0,1\n1,2\n')
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        read_table(path, "presence")
+    (tmp_path / "d.csv").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        read_table(tmp_path / "d.csv", "presence")

@@ -115,6 +115,22 @@ def page_aspect(crs: CRS, bounds: Bounds) -> float:
     return 1 / max(math.cos(math.radians((bounds[1] + bounds[3]) / 2)), 0.05)
 
 
+def pixel_area(crs: CRS, transform: Affine, shape: tuple[int, int]) -> float | None:
+    """Return the area on the ground of a pixel in the middle of a grid of ``shape`` (rows, columns), in m2.
+
+    It is plain map area where that is true (see :func:`planar`), else the geodesic area, and None for a system that is
+    neither geographic nor projected.
+    """
+    if not (crs.is_projected or crs.is_geographic):
+        return None
+    if planar(crs, window_bounds(transform, shape)):
+        return float(abs(transform.a * transform.e)) * linear_metres(crs) ** 2
+    corner = transform * (shape[1] / 2 - 0.5, shape[0] / 2 - 0.5)
+    opposite = transform * (shape[1] / 2 + 0.5, shape[0] / 2 + 0.5)
+    pixel = shapely.box(*np.minimum(corner, opposite), *np.maximum(corner, opposite))
+    return float(geodesic_areas(np.array([pixel]), crs)[0])
+
+
 LONGEST_SIDE = 0.1
 """Degrees: a side along a parallel that is longer is cut, since the shortest way between its ends is another line."""
 

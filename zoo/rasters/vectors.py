@@ -13,6 +13,7 @@ import pyogrio
 import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.transform import Affine, array_bounds
 from rasterio.windows import Window
@@ -20,7 +21,7 @@ from rasterio.windows import transform as window_transform
 
 from zoo.errors import DataError
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import bounds_text, crs_name
+from zoo.rasters.ground import bounds_text, crs_name, planar
 from zoo.rasters.reading import first_line
 
 
@@ -131,7 +132,9 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
     if frame.crs is None:
         raise DataError("has no coordinate reference system", where=path, hint="Assign the one that it is in")
     shapes = frame.geometry
-    if frame.crs.is_geographic or any(axis.unit_conversion_factor != 1 for axis in frame.crs.axis_info[:2]):
+    in_feet = any(axis.unit_conversion_factor != 1 for axis in frame.crs.axis_info[:2])
+    # Metres of Web Mercator are too long away from the equator.
+    if in_feet or not planar(CRS.from_wkt(frame.crs.to_wkt()), tuple(shapes.total_bounds)):
         shapes = shapes.to_crs(shapes.estimate_utm_crs())
     centres = shapely.get_coordinates(shapely.centroid(shapes.to_numpy()))
     if not np.isfinite(centres).all():

@@ -20,7 +20,7 @@ from zoo.physics import PAPER_WEIGHTS, RAIN_PRESETS, FeatureRange, IndexParamete
 from zoo.physics.lsi import FEATURES, RAIN_CLIP
 from zoo.physics.rain import check_rain
 from zoo.rasters.alignment import RainLayers
-from zoo.rasters.ground import crs_name, metres_on_ground, planar
+from zoo.rasters.ground import crs_name
 from zoo.rasters.inventory import read_inventory
 from zoo.rasters.pixel_sample import MOST, PixelSample, Reader, extent_of, sample_pixels
 from zoo.rasters.reading import gdal_threads
@@ -273,18 +273,8 @@ def calibrate_stack(
         sample = sample_pixels(
             stack, names, slides, layers=readers, most=options.samples, seed=options.seed, progress=progress
         )
-    sample = _in_true_metres(stack, sample)
     notes.append(_describe_sample(sample))
     return _fit(stack, inventory, options, names, sample, notes)
-
-
-def _in_true_metres(stack: Stack, sample: PixelSample) -> PixelSample:
-    """Scale the coordinates of projections such as Web Mercator, whose metres are not metres on the ground."""
-    left, bottom, right, top = extent_of(stack)
-    if stack.crs.is_geographic or planar(stack.crs, (left, bottom, right, top)):
-        return sample
-    scale = metres_on_ground(stack.crs, ((left + right) / 2, (bottom + top) / 2))
-    return replace(sample, coordinates=sample.coordinates * scale)
 
 
 def _fit(

@@ -262,14 +262,15 @@ class Comparison:
         }
 
     def predictions(self) -> pd.DataFrame:
-        """Return label, fold of each cross-validation and held-out probabilities of every row."""
+        """Return label, folds and held-out probabilities of every row, in the order of the file."""
         columns: dict[str, Any] = {"label": self.data.labels}
         for kind, split in self.splits.items():
             columns[f"{kind}_fold"] = fold_numbers(split.folds) + 1
         for outcome in self.outcomes:
             if outcome.probability is not None:
                 columns[f"{outcome.cv}_{outcome.model}"] = outcome.probability.round(6)
-        return pd.DataFrame(columns)
+        frame = pd.DataFrame(columns)
+        return frame if self.data.rows is None else frame.iloc[np.argsort(self.data.rows)].reset_index(drop=True)
 
     def write(self, folder: str | os.PathLike[str], source: str = "") -> list[Path]:
         """Write results.json, results.csv, predictions.csv, features.csv and pictures.

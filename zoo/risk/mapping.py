@@ -22,6 +22,8 @@ from zoo.physics.rain import check_rain
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.cog import MapWriter, check_output, stack_writer
+from zoo.rasters.ground import pixel_area, planar
+from zoo.rasters.pixel_sample import extent_of
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack
 from zoo.risk.calibration import Calibration
@@ -44,7 +46,7 @@ class MapReport:
 
     Attributes:
         pixels: number of pixels by class, (4,), nodata first.
-        pixel_area: area of a pixel in m2; None if the stack is not in metres.
+        areas: km2 on the ground of low, medium and high; None if the coordinate system has no place on Earth.
         preview: uint8, every ``step``-th class of every ``step``-th row.
         relief: float32 elevation like ``preview``; None without DEM.
         step: pixels from one pixel of the preview to the next.
@@ -58,7 +60,7 @@ class MapReport:
     """
 
     pixels: NDArray[np.int64]
-    pixel_area: float | None
+    areas: tuple[float, ...] | None
     preview: NDArray[np.uint8]
     relief: Values | None
     step: int
@@ -70,13 +72,6 @@ class MapReport:
     files: tuple[Path, ...] = ()
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-    @property
-    def areas(self) -> tuple[float, ...] | None:
-        """km2 of low, medium and high; None if the stack is not in metres."""
-        if self.pixel_area is None:
-            return None
-        return tuple(float(count) * self.pixel_area / 1e6 for count in self.pixels[1:])
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -283,7 +278,11 @@ def write_map(
             if rain.given:
                 dry += _count(surface, breaks, _thinned(image, window, report.step))
             risk, below = surface.evaluate(image, rain.factor(window))
+            before = report.pixels.copy()
             classes = _classify(risk, breaks, report)
+            if report.areas is not None:
+                size = _pixel_km2(stack, window)
+                report.areas = tuple(np.add(report.areas, size * (report.pixels - before)[1:]).tolist())
             negative += below
             _pick(report.preview, classes, window, report.step)
             writing.append(writer.submit(_write, risk_writer, class_writer, risk, classes, window))
@@ -308,6 +307,11 @@ def write_map(
     report.notes += [*prepared.notes, *([] if prepared.index is None else [rain.describe()])]
     report.warnings += _map_warnings(report, prepared)
     return report
+
+
+def _pixel_km2(stack: Stack, window: Window) -> float:
+    transform = stack.transform * stack.transform.translation(window.col_off, window.row_off)
+    return (pixel_area(stack.crs, transform, (int(window.height), int(window.width))) or 0.0) / 1e6
 
 
 def _map_warnings(report: MapReport, prepared: Prepared) -> list[str]:
@@ -335,7 +339,7 @@ def _empty_report(stack: Stack) -> MapReport:
     has_relief = any(band.name == "DEM" for band in stack.bands)
     return MapReport(
         pixels=np.zeros(4, dtype=np.int64),
-        pixel_area=None if stack.pixel_size is None else stack.pixel_size**2,
+        areas=(0.0, 0.0, 0.0) if stack.crs.is_projected or stack.crs.is_geographic else None,
         preview=np.zeros(small, dtype=np.uint8),
         relief=np.full(small, np.nan, dtype=np.float32) if has_relief else None,
         step=step,
@@ -444,9 +448,11 @@ def map_safety(stack: Stack, out: Path, rain: tuple[float, float], soil: Soil | 
             raise UnknownNameError("band", name, bands, where=stack.path)
         if bands[name][1] not in (unit, "unknown"):
             raise DataError(f"{name} is in {bands[name][1]!r}, but {unit!r} is needed", where=stack.path)
-    if stack.pixel_size is None:
+    if stack.pixel_size is None or not planar(stack.crs, extent_of(stack)):
         raise DataError(
-            "the flow of water needs square pixels in metres", where=stack.path, hint="Warp the stack to its UTM zone"
+            "the flow of water needs square pixels in metres on the ground",
+            where=stack.path,
+            hint="Warp the stack to its UTM zone",
         )
     check_size(stack.shape, stack.path)
     terrain = np.empty((2, *stack.shape), dtype=np.float32)

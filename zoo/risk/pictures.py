@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from zoo.diagnostics.description import Collinearity, collinearity
 from zoo.files import atomic_path
 from zoo.physics import hillshade
+from zoo.rasters.ground import ground_size
 from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, shaded
 from zoo.rasters.pixel_sample import extent_of
 from zoo.rasters.stacks import Stack
@@ -228,8 +229,8 @@ def draw_map(stack: Stack, prepared: Prepared, report: MapReport, title: str | N
     classes = report.preview
     colours = ListedColormap([_colour(number) for number in (1, 2, 3)])
     shown = colours(BoundaryNorm([0.5, 1.5, 2.5, 3.5], 3)(np.ma.masked_equal(classes, 0)))
-    if report.relief is not None and stack.pixel_size is not None and min(report.relief.shape) >= 2:
-        shown = shaded(shown, hillshade(report.relief, stack.pixel_size * report.step))
+    if report.relief is not None and min(report.relief.shape) >= 2:
+        shown = shaded(shown, hillshade(report.relief, ground_size(stack.crs, extent_of(stack), report.relief.shape)))
     shown[classes == 0] = (0, 0, 0, 0)
     figure, _ = framed_map(
         [(shown, extent_of(stack))],

@@ -7,7 +7,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ class RiskTable:
         groups: region or event of each row, (N,); None if unknown.
         notes: what was found and decided while reading, as sentences.
         warnings: what makes results on this table doubtful, as sentences.
+        rows: row in the file of each place, from 0, (N,); None for the same order. Places are ordered by their content,
+            so that the order of the file changes no score.
     """
 
     features: pd.DataFrame
@@ -78,9 +80,21 @@ class RiskTable:
     groups: NDArray[Any] | None = None
     notes: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = field(default=())
+    rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, order: NDArray[np.int64]) -> RiskTable:
+        """Return the table with the rows of ``order``."""
+        return replace(
+            self,
+            features=self.features.iloc[order].reset_index(drop=True),
+            labels=self.labels[order],
+            coordinates=None if self.coordinates is None else self.coordinates[order],
+            groups=None if self.groups is None else self.groups[order],
+            rows=None if self.rows is None else self.rows[order],
+        )
 
 
 def read_table(
@@ -166,7 +180,24 @@ def make_table(
     groups = None if group is None else _groups(frame[group], group, found)
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
-    return RiskTable(features, labels, coordinates, groups, tuple(found), tuple(_leakage_warnings(features, labels)))
+    warnings = tuple(_leakage_warnings(features, labels))
+    table = RiskTable(features, labels, coordinates, groups, tuple(found), warnings, np.flatnonzero(kept))
+    return table.take(_canonical_order(features, labels, coordinates, groups))
+
+
+def _canonical_order(
+    features: pd.DataFrame,
+    labels: NDArray[np.int64],
+    coordinates: NDArray[np.float64] | None,
+    groups: NDArray[Any] | None,
+) -> NDArray[np.int64]:
+    """Order rows by a hash of their content, so that a table with shuffled rows has the same folds and scores."""
+    content = features.assign(**{"\0label": labels})
+    if coordinates is not None:
+        content = content.assign(**{"\0x": coordinates[:, 0], "\0y": coordinates[:, 1]})
+    if groups is not None:
+        content = content.assign(**{"\0group": groups})
+    return np.argsort(pd.util.hash_pandas_object(content, index=False).to_numpy(), kind="stable")
 
 
 def _check_names(columns: Sequence[str], where: object) -> None:
@@ -393,9 +424,10 @@ def metres_around(longitude: NDArray[np.float64], latitude: NDArray[np.float64])
     """
     import pyproj
 
-    turned = np.exp(1j * np.radians(longitude)).mean()
-    middle = float(np.degrees(np.angle(turned))), float((latitude.min() + latitude.max()) / 2)
-    projection = pyproj.Proj(proj="aeqd", lon_0=middle[0], lat_0=middle[1], ellps="WGS84")
+    if np.ptp(longitude) > 180:
+        longitude = longitude % 360
+    east, north = (float(values.min() + values.max()) / 2 for values in (longitude, latitude))
+    projection = pyproj.Proj(proj="aeqd", lon_0=east, lat_0=north, ellps="WGS84")
     x, y = projection(longitude, latitude)
     return np.column_stack([x, y])
 

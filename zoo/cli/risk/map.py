@@ -110,6 +110,6 @@ def _print(report: MapReport) -> None:
     console = out()
     console.print(make_table(headings, rows, right=headings[1:]))
     if areas is None:
-        note("areas are unknown, because the stack does not have square pixels in metres")
+        note("areas are unknown, because the coordinate system of the stack has no place on Earth")
     note(f"{report.pixels[0]:,} pixels have no data; the risk is {report.low:.3f} to {report.high:.3f}")
     console.print(f"written: {', '.join(relative(one) for one in report.files)}", markup=False)
