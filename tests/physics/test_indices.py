@@ -48,7 +48,7 @@ def test_float32_stays_float32():
 
 
 def test_grids_that_do_not_match_are_refused():
-    with pytest.raises(DataError, match="do not lie on one grid"):
+    with pytest.raises(DataError, match="are not on one grid"):
         normalized_difference(np.ones((3, 3)), np.ones((4, 4)))
 
 

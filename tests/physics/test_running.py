@@ -131,5 +131,5 @@ def test_percentiles_of_a_sample_are_near_those_of_all(monkeypatch: pytest.Monke
 
 
 def test_an_image_of_other_channels_is_refused():
-    with pytest.raises(DataError, match="2 channels among images of 3"):
+    with pytest.raises(DataError, match="has 2 channels, expected 3"):
         Moments(BANDS).add(np.zeros((2, 4, 4)))

@@ -57,12 +57,12 @@ def test_a_cell_size_that_is_none_is_refused(cell):
 
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (2, 3, 4)])
 def test_what_is_no_grid_is_refused(shape):
-    with pytest.raises(DataError, match="elevation of shape"):
+    with pytest.raises(DataError, match="elevation has the shape"):
         slope_degrees(np.zeros(shape), 10.0)
 
 
 def test_an_unknown_treatment_of_edges_is_refused():
-    with pytest.raises(ConfigError, match="edges='wrap'"):
+    with pytest.raises(ConfigError, match="edges cannot be 'wrap'"):
         slope_degrees(np.zeros((3, 3)), 10.0, edges="wrap")
 
 

@@ -46,14 +46,14 @@ def test_wetness_is_a_share_and_grows_with_rain(r, a, t, theta):
 def test_ground_that_cannot_be_is_refused():
     with pytest.raises(DataError, match="transmissivity"):
         steady_wetness(0.05, 60.0, 0.0, 30.0)
-    with pytest.raises(DataError, match="negative recharge"):
+    with pytest.raises(DataError, match="recharge or the upslope area is negative"):
         steady_wetness(-0.05, 60.0, 1.0, 30.0)
-    with pytest.raises(DataError, match="slope outside"):
+    with pytest.raises(DataError, match="slope is outside"):
         steady_wetness(0.05, 60.0, 1.0, 91.0)
     for arguments, problem in (
-        ((90.0, 0.5, 5.0, 33.0, 1.0), "slope or friction"),
+        ((90.0, 0.5, 5.0, 33.0, 1.0), "slope or the friction"),
         ((30.0, 1.1, 5.0, 33.0, 1.0), "wetness"),
-        ((30.0, 0.5, -1.0, 33.0, 1.0), "negative cohesion"),
+        ((30.0, 0.5, -1.0, 33.0, 1.0), "cohesion is negative"),
         ((30.0, 0.5, 5.0, 33.0, 0.0), "soil depth"),
     ):
         with pytest.raises(DataError, match=problem):

@@ -1,6 +1,6 @@
 """Equations on arrays, with units: spectral indices, slope, rain, wetness, stability and the risk index.
 
-numpy and scipy alone, so that rasters, tables and the synthetic scenes compute the same thing with the same code.
+They need only numpy and scipy. Rasters, tables and the synthetic scenes all use them.
 """
 
 from zoo.physics.bands import PAPER_CHANNELS, Band

@@ -1,4 +1,4 @@
-"""What the equations accept: any real array or number, turned into floating point before anything is computed."""
+"""Conversion of the equations' input to floating point."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 def as_float(values: npt.ArrayLike) -> FloatArray:
-    """Return ``values`` as floating point; float16 to float64 keep their precision, all else becomes float64.
+    """Return ``values`` as floating point: float16 to float64 keep their precision, other types become float64.
 
-    Integers must not reach an equation as they are: uint16 digital numbers wrap around when subtracted.
+    Integers must be converted before an equation uses them, because uint16 digital numbers wrap around in a
+    subtraction.
     """
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):

@@ -1,9 +1,9 @@
-"""Where water goes on an elevation grid: receivers, basins, upslope area.
+"""Water flow on an elevation grid: receivers, basins and upslope area.
 
-A flow graph in which every cell drains to an outlet, closed basins included: each basin spills over its lowest
-pass, found as a minimum spanning tree of basins (Cordonnier, Bovy & Braun 2019, Earth Surface Dynamics 7, 549 [S]).
-Sums along the flow go level by level, a level being the cells with equally many steps to their outlet, so that
-numpy does the work of the recursive stack of Braun & Willett (2013).
+In the flow graph every cell drains to an outlet. A closed basin spills over its lowest pass, which a minimum spanning
+tree of basins finds (Cordonnier, Bovy & Braun 2019, Earth Surface Dynamics 7, 549 [S]). Sums along the flow go level by
+level, where a level holds the cells with equally many steps to their outlet. numpy then does the work of the recursive
+stack of Braun & Willett (2013).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Flow:
     """Steepest-descent flow graph of a grid.
 
     Args:
-        receiver: (cells,) the cell that each cell drains to; an outlet drains to itself.
-        distance: (cells,) metres to the receiver; 1 at outlets.
-        order: (cells,) all cells, outlets first, every receiver before its donors.
-        starts: (levels + 1,) where each level begins in ``order``.
-        pits: number of closed basins before they were made to spill.
+        receiver: the cell that each cell drains to, (cells,); an outlet drains to itself.
+        distance: metres to the receiver, (cells,); 1 at outlets.
+        order: all cells, (cells,), outlets first, every receiver before its donors.
+        starts: start of each level in ``order``, (levels + 1,).
+        pits: number of closed basins of the elevation.
     """
 
     receiver: Index
@@ -54,14 +54,14 @@ class Flow:
             yield self.order[self.starts[level] : self.starts[level + 1]]
 
     def accumulate(self, amount: Field) -> Field:
-        """Return ``amount`` (any shape of as many cells) summed over everything upslope, itself included."""
+        """Return the sum of ``amount`` over each cell and all cells upslope of it, in the shape of ``amount``."""
         total = amount.ravel().copy()
         for cells in self.downstream():
             np.add.at(total, self.receiver[cells], total[cells])
         return total.reshape(amount.shape)
 
     def filled(self, elevation: Field, gradient: float = 1e-4) -> Field:
-        """Return ``elevation`` with closed basins filled to their pass, falling downstream at ``gradient`` m/m."""
+        """Return ``elevation`` with closed basins filled to their pass, with a downstream ``gradient`` in m/m."""
         level = elevation.ravel().copy()
         rise = gradient * self.distance
         for cells in self.upstream():
@@ -69,7 +69,7 @@ class Flow:
         return level.reshape(elevation.shape)
 
     def nearest_downstream(self, target: Mask) -> Index:
-        """Return for every cell the first ``target`` cell on its way down, or its outlet if there is none."""
+        """Return the first ``target`` cell downstream of every cell, or its outlet if there is none."""
         here = np.arange(self.receiver.size)
         return _roots(np.where(target.ravel(), here, self.receiver))
 
@@ -80,9 +80,9 @@ def route(elevation: Field, cell: float, outlets: Mask, bias: Field | None = Non
     Args:
         elevation: metres, (h, w).
         cell: metres between cell centres.
-        outlets: (h, w), where water leaves the grid; at least one cell.
-        bias: (8, h, w) factor on the gradient to each of :data:`NEIGHBOURS`. A little noise here keeps channels on
-            smooth slopes from following the eight directions of the grid (Fairfield & Leymarie 1991 [S]).
+        outlets: cells where water leaves the grid, (h, w); at least one.
+        bias: factor on the gradient to each of :data:`NEIGHBOURS`, (8, h, w). Some noise prevents channels on smooth
+            slopes from following the eight directions of the grid (Fairfield & Leymarie 1991 [S]).
     """
     receiver, distance = _steepest(elevation, cell, outlets, bias)
     pits = _spill(elevation, cell, outlets, receiver, distance)
@@ -93,27 +93,27 @@ def route(elevation: Field, cell: float, outlets: Mask, bias: Field | None = Non
 
 
 def dispersed_area(elevation: Field, cell: float, inflow: Field, exponent: float = 1.1) -> Field:
-    """Return upslope area in m2, each cell sharing its water among all lower neighbours (Freeman 1991 [S]).
+    """Return upslope area in m2, where each cell shares its water among all lower neighbours (Freeman 1991 [S]).
 
-    Single-direction flow draws stripes on smooth slopes; wetness needs water that spreads where slopes diverge.
+    Flow in a single direction makes stripes on smooth slopes; wetness needs water that spreads where slopes diverge.
 
     Args:
         elevation: metres, (h, w), without closed basins.
         cell: metres between cell centres.
-        inflow: m2 that enters from outside the grid, (h, w).
-        exponent: how strongly steeper neighbours are preferred.
+        inflow: area in m2 whose water enters from outside the grid, (h, w).
+        exponent: preference for steeper neighbours.
     """
     h, w = elevation.shape
     here = np.arange(h * w)
     padded = np.pad(elevation, 1, constant_values=np.inf)
-    # Numbered from the highest cell down, every share goes to a later number: a triangular system.
+    # With cells numbered from the highest down, every share goes to a later number, so the system is triangular.
     ranked = np.argsort(-elevation.ravel(), kind="stable")
     rank = np.empty_like(ranked)
     rank[ranked] = here
     shares = np.empty((8, h * w))
     for k, (dy, dx) in enumerate(NEIGHBOURS):
         drop = (elevation - padded[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]) / (cell * np.hypot(dy, dx))
-        # Half the contour length in a diagonal direction, as Quinn et al. (1991).
+        # Shorter contour length in a diagonal direction, as Quinn et al. (1991).
         shares[k] = (np.maximum(drop, 0.0) ** exponent * (0.354 if dy and dx else 0.5)).ravel()
     total = shares.sum(axis=0)
     shares /= np.where(total > 0, total, 1.0)
@@ -144,7 +144,7 @@ def _steepest(elevation: Field, cell: float, outlets: Mask, bias: Field | None) 
         steeper = gradient > best
         np.copyto(best, gradient, where=steeper)
         np.copyto(direction, np.int8(k), where=steeper)
-    # The ninth direction is none: outlets and closed basins.
+    # The ninth direction is no flow, at outlets and in closed basins.
     direction[outlets] = len(NEIGHBOURS)
     offset = np.array([*(dy * w + dx for dy, dx in NEIGHBOURS), 0])
     length = np.array([*(cell * float(np.hypot(dy, dx)) for dy, dx in NEIGHBOURS), 1.0])
@@ -153,13 +153,13 @@ def _steepest(elevation: Field, cell: float, outlets: Mask, bias: Field | None) 
 
 
 def _spill(elevation: Field, cell: float, outlets: Mask, receiver: Index, distance: Field) -> int:
-    """Redirect, in place, every closed basin over its lowest pass; return how many there were."""
+    """Redirect every closed basin over its lowest pass, in place, and return the number of basins."""
     z = elevation.ravel()
     here = np.arange(z.size)
     pits = np.flatnonzero((receiver == here) & ~outlets.ravel())
     if pits.size == 0:
         return 0
-    # Basins are numbered from 1; 0 is all that reaches an outlet.
+    # Basins are numbered from 1; cells with 0 drain to an outlet.
     number = np.zeros(z.size, dtype=np.int64)
     number[pits] = np.arange(1, pits.size + 1)
     basin = number[_roots(receiver)].reshape(elevation.shape)
@@ -183,7 +183,7 @@ def _spill(elevation: Field, cell: float, outlets: Mask, receiver: Index, distan
     low, high = flat[left], flat[right]
     first = np.r_[True, (low[1:] != low[:-1]) | (high[1:] != high[:-1])]
     left, right, height, low, high = left[first], right[first], height[first], low[first], high[first]
-    # Ranks instead of heights: no ties, and no zero, which a sparse graph takes for "no edge".
+    # Ranks in place of heights have no ties and no zero, which would mean "no edge" in a sparse graph.
     rank = np.empty(height.size)
     rank[np.lexsort((high, low, height))] = np.arange(1, height.size + 1)
     graph = sparse.csr_array((rank, (low, high)), shape=(pits.size + 1, pits.size + 1))
@@ -194,7 +194,7 @@ def _spill(elevation: Field, cell: float, outlets: Mask, receiver: Index, distan
     up_is_high = parent[high[edge]] == low[edge]
     inside = np.where(up_is_high, right[edge], left[edge])
     outside = np.where(up_is_high, left[edge], right[edge])
-    # From each pass down to its pit the flow is turned round, all basins at once.
+    # The flow from each pass to its pit is reversed, for all basins at once.
     current, previous = inside, outside
     while current.size:
         following = receiver[current]

@@ -14,12 +14,11 @@ from zoo.physics.arrays import FloatArray, as_float
 
 
 def normalized_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
-    """Return (a - b) / (a + b), and NaN where that means nothing.
+    """Return (a - b) / (a + b), and NaN where the sum is not positive.
 
-    A normalised difference is a statement about two amounts of light. Where they add up to zero or less (nodata
-    written as 0, or noise around a dark target after an offset was taken off) the quotient is a random number of
-    any size, so it is NaN here [O]. One negative reflectance with a positive sum is kept: the result is then
-    outside [-1, 1], which the valid range of the band catches.
+    Where the two amounts of light add up to zero or less (nodata written as 0, or noise around a dark target after an
+    offset was subtracted), the quotient is an arbitrary number, so it is NaN here [O]. One negative reflectance with a
+    positive sum is kept; the result is then outside [-1, 1], which the valid range of the band detects.
 
     Args:
         a: reflectances or radiances, any shape; integers are converted before they are subtracted.
@@ -36,7 +35,7 @@ def normalized_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
         total = left + right
     except ValueError:
         raise DataError(
-            f"bands of shapes {left.shape} and {right.shape} do not lie on one grid",
+            f"bands of shapes {left.shape} and {right.shape} are not on one grid",
             hint="Resample one of them to the other first",
         ) from None
     safe = np.where(total > 0, total, np.nan)
@@ -54,8 +53,8 @@ def ndvi(nir: npt.ArrayLike, red: npt.ArrayLike) -> FloatArray:
 def ndwi(green: npt.ArrayLike, nir: npt.ArrayLike) -> FloatArray:
     """Return the open-water index (Green - NIR) / (Green + NIR), equation 2 [P]; McFeeters 1996.
 
-    Sentinel-2: B03, B08. Not Gao's index of the same name, which holds SWIR. It shares NIR with NDVI and is
-    close to its negative over land.
+    Sentinel-2: B03, B08. Gao's index of the same name is another one, with SWIR. Over land, this one is close to the
+    negative NDVI, with which it shares NIR.
     """
     return normalized_difference(green, nir)
 
@@ -69,26 +68,26 @@ def ndbi(swir: npt.ArrayLike, nir: npt.ArrayLike) -> FloatArray:
 
 
 def scale_moisture(values: npt.ArrayLike, low: float, high: float) -> FloatArray:
-    """Return (values - low) / (high - low), clipped to [0, 1]: a soil-moisture product as an index.
+    """Return (values - low) / (high - low), clipped to [0, 1], to make an index of a soil-moisture product.
 
     Args:
         values: soil moisture in the unit of ``low`` and ``high``, such as m3/m3; NaN stays NaN.
-        low: value that counts as dry.
-        high: value that counts as saturated.
+        low: value of dry soil.
+        high: value of saturated soil.
 
     Raises:
         ConfigError: unless low < high, both finite.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(f"moisture range {low:g} to {high:g}", hint="Give the dry value, then the saturated one")
+        raise ConfigError(f"the moisture range is {low:g} to {high:g}", hint="Give the dry, then the saturated value")
     return np.asarray(np.clip((as_float(values) - low) / (high - low), 0.0, 1.0))
 
 
 def ndmi(nir: npt.ArrayLike, swir: npt.ArrayLike) -> FloatArray:
-    """Return (NIR - SWIR) / (NIR + SWIR): Gao (1996) [S]; water in leaves, and exactly -NDBI.
+    """Return the moisture index of leaves (NIR - SWIR) / (NIR + SWIR); Gao (1996) [S].
 
-    As one more channel beside NDBI it adds no information. Arguments, result and errors as
-    :func:`zoo.physics.indices.normalized_difference`.
+    It equals -NDBI, so it adds no information as a channel beside NDBI. Arguments, result and errors as
+    :func:`normalized_difference`.
     """
     return normalized_difference(nir, swir)
 
@@ -100,7 +99,7 @@ def transformed_swir(swir: npt.ArrayLike) -> FloatArray:
         swir: reflectance R of the band at 2.2 micrometres (Sentinel-2: B12), any shape.
 
     Returns:
-        dimensionless, >= 0; NaN where R is not inside (0, 1), for which the transform means nothing.
+        dimensionless, >= 0; NaN where R is outside (0, 1), where the transform is undefined.
     """
     reflectance = as_float(swir)
     one = reflectance.dtype.type(1)
@@ -110,11 +109,13 @@ def transformed_swir(swir: npt.ArrayLike) -> FloatArray:
 
 @dataclass(frozen=True)
 class OptramEdges:
-    """The trapezoid of STR over NDVI: dry edge below, wet edge above, both straight lines.
+    """The trapezoid of STR over NDVI: a dry edge below and a wet edge above, both straight lines.
 
     Attributes:
-        dry_intercept, dry_slope: STR of dry soil = intercept + slope * NDVI.
-        wet_intercept, wet_slope: STR of saturated soil.
+        dry_intercept: STR of dry soil at NDVI 0.
+        dry_slope: change of that STR per unit of NDVI.
+        wet_intercept: STR of saturated soil at NDVI 0.
+        wet_slope: change of that STR per unit of NDVI.
 
     Raises:
         ConfigError: if a number is not finite.
@@ -127,7 +128,7 @@ class OptramEdges:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in asdict(self).values()):
-            raise ConfigError(f"OPTRAM edges that are not finite: {asdict(self)}")
+            raise ConfigError(f"the OPTRAM edges are not finite: {asdict(self)}")
 
     def moisture(self, ndvi: npt.ArrayLike, swir_transformed: npt.ArrayLike) -> FloatArray:
         """Return (STR - dry) / (wet - dry), clipped to [0, 1]; NaN where the edges cross or an input is NaN."""
@@ -137,33 +138,33 @@ class OptramEdges:
         return np.asarray(np.clip((value - dry) / np.where(wet > dry, wet - dry, np.nan), 0.0, 1.0))
 
     def to_dict(self) -> dict[str, float]:
-        """The four numbers by name."""
+        """Return the four numbers by name."""
         return asdict(self)
 
 
 class OptramFit:
-    """Fits the edges to as many pixels as one likes, a part at a time, in constant memory.
+    """Fit of the OPTRAM edges to any number of pixels, added part by part, in constant memory.
 
-    Per NDVI bin the dry edge passes through the 5th and the wet edge through the 95th percentile of STR, and a
-    least-squares line goes through the bins. Pixels with NDVI below 0 (water, snow) are left out: open water would
-    set the wet edge [O]. Percentiles come from a histogram of log STR and are within 0.5 %.
+    In every NDVI bin the dry edge is the 5th and the wet edge the 95th percentile of STR; each edge is the
+    least-squares line through the bins. Pixels with NDVI below 0 (water, snow) are left out, because open water would
+    set the wet edge [O]. Percentiles come from a histogram of log STR and are accurate to 0.5 %.
 
     Args:
-        bins: NDVI bins between 0 and 1.
+        bins: number of NDVI bins between 0 and 1.
         share: share of a bin's pixels beyond each edge.
-        least: pixels that a bin must have to count.
+        least: smallest number of pixels of a bin that is used.
     """
 
     _LOG_LOW, _LOG_HIGH, _STEPS = -4.0, 4.0, 4096
 
     def __init__(self, bins: int = 50, share: float = 0.05, least: int = 100) -> None:
         if bins < 2 or not 0 < share < 0.5 or least < 1:
-            raise ConfigError(f"OPTRAM fit with {bins} bins, share {share}, at least {least} pixels")
+            raise ConfigError(f"OPTRAM cannot be fitted with {bins} bins, share {share} and at least {least} pixels")
         self._bins, self._share, self._least = bins, share, least
         self._counts: npt.NDArray[np.int64] = np.zeros((bins, self._STEPS), dtype=np.int64)
 
     def add(self, ndvi: npt.ArrayLike, swir_transformed: npt.ArrayLike) -> None:
-        """Count pixels: NDVI and STR of one shape; those with a NaN are skipped."""
+        """Add pixels: NDVI and STR of one shape; pixels with a NaN are skipped."""
         vegetation, value = as_float(ndvi), as_float(swir_transformed)
         with np.errstate(invalid="ignore"):
             kept = (vegetation >= 0) & (vegetation <= 1) & (value > 0)
@@ -174,10 +175,10 @@ class OptramFit:
         self._counts += flat.reshape(self._counts.shape)
 
     def edges(self) -> OptramEdges:
-        """Fit both lines.
+        """Return the fitted edges.
 
         Raises:
-            DataError: if fewer than three NDVI bins hold enough pixels, or the edges are not apart.
+            DataError: if fewer than three NDVI bins have enough pixels, or the edges touch or cross.
         """
         enough = np.flatnonzero(self._counts.sum(axis=1) >= self._least)
         if enough.size < 3:
@@ -193,7 +194,7 @@ class OptramFit:
         wet_slope, wet_intercept = np.polyfit(centres, high, 1)
         edges = OptramEdges(float(dry_intercept), float(dry_slope), float(wet_intercept), float(wet_slope))
         wet = wet_intercept + wet_slope * centres
-        # Closer than a few steps of the histogram is not apart.
+        # The edges must be more than a few steps of the histogram apart.
         if not np.all(wet - (dry_intercept + dry_slope * centres) > 0.02 * np.abs(wet)):
             raise DataError(
                 "the wet and the dry edge of OPTRAM touch or cross within this scene",

@@ -18,7 +18,7 @@ from zoo.physics.arrays import FloatArray, as_float
 class RainParameters:
     """Reference rain and exponents of equation 5.
 
-    The factor is 1 on the curve P = P0 (D / D0)^(-beta / alpha): an intensity-duration threshold for landslides.
+    The factor is 1 on the curve P = P0 (D / D0)^(-beta / alpha), an intensity-duration threshold of landslides.
 
     Args:
         intensity: reference intensity P0, mm/h.
@@ -39,11 +39,11 @@ class RainParameters:
         for name in ("intensity", "duration"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"reference {name} {value} is not a positive number")
+                raise ConfigError(f"the reference {name} is {value}, not a positive number")
         for name in ("alpha", "beta"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} {value} is negative or not a number")
+                raise ConfigError(f"{name} is {value}, not a number of at least 0")
 
 
 def threshold_intensity(scale: float, exponent: float, days: float = 1.0) -> float:
@@ -64,12 +64,12 @@ _ALPHA = 1.2
 
 
 def threshold_rain(scale: float, exponent: float, mean_annual: float | None = None) -> RainParameters:
-    """Return the reference rain whose factor is 1 all along a threshold I = ``scale`` * D^-``exponent``, D in hours.
+    """Return the reference rain whose factor is 1 on a threshold I = ``scale`` * D^-``exponent``, with D in hours.
 
     Args:
-        scale: in mm/h; or the share of the mean annual rain that falls in an hour, for a threshold that was normalised
-            by it so that it carries over from one climate to another (MAP-normalised).
-        exponent: above 0.
+        scale: scale of the threshold in mm/h; for a threshold that is normalised by the mean annual rain (MAP), so
+            that it applies in other climates, the share of the mean annual rain that falls in an hour.
+        exponent: exponent of the threshold, above 0.
         mean_annual: mean annual rain of the region in mm, for a normalised threshold; None for one in mm/h.
 
     Raises:
@@ -77,7 +77,7 @@ def threshold_rain(scale: float, exponent: float, mean_annual: float | None = No
     """
     for what, value in (("scale", scale), ("exponent", exponent), ("mean annual rain", mean_annual)):
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{what} {value:g} of a rain threshold is not a positive number")
+            raise ConfigError(f"the {what} of a rain threshold is {value:g}, not a positive number")
     hourly = scale * (1.0 if mean_annual is None else mean_annual)
     return RainParameters(threshold_intensity(hourly, exponent), alpha=_ALPHA, beta=_ALPHA * exponent)
 
@@ -91,8 +91,8 @@ RAIN_PRESETS: Mapping[str, RainParameters] = MappingProxyType(
 )
 """Named parameters.
 
-"paper": alpha 1.2 and beta 0.8 of Table 1 [P]; the paper gives no P0 and D0, so Caine's threshold at one day [O].
-"caine" and "guzzetti-global": the paper's alpha, and the beta with which the factor is 1 all along that threshold.
+"paper": alpha 1.2 and beta 0.8 of Table 1 [P]. The paper gives no P0 and D0, so they are Caine's threshold at one day
+[O]. "caine" and "guzzetti-global": the paper's alpha, and the beta that makes the factor 1 on that threshold.
 """
 
 
@@ -108,8 +108,8 @@ def rainfall_factor(
         intensity: rain intensity P in mm/h, any shape; NaN stays NaN.
         duration: rain duration D in days, of a shape that broadcasts with ``intensity``.
         parameters: reference rain and exponents, or the name of one of :data:`RAIN_PRESETS`.
-        clip: smallest and largest factor to return. The factor is unbounded: 20 mm/h over 3 days give 15, which
-            drives the sigmoid of equation 4 flat.
+        clip: smallest and largest factor to return; None for no bounds. 20 mm/h over 3 days give 15, which
+            saturates the sigmoid of equation 4.
 
     Returns:
         dimensionless, >= 0, 1 at the reference rain.
@@ -120,7 +120,7 @@ def rainfall_factor(
     """
     if isinstance(parameters, str):
         if parameters not in RAIN_PRESETS:
-            raise ConfigError(f"unknown rain preset {parameters!r}", hint=f"There are: {', '.join(RAIN_PRESETS)}")
+            raise ConfigError(f"unknown rain preset {parameters!r}", hint=f"Choose one of {', '.join(RAIN_PRESETS)}")
         parameters = RAIN_PRESETS[parameters]
     p, d = as_float(intensity), as_float(duration)
     _check(p, "rain intensity", "mm/h")
@@ -128,11 +128,11 @@ def rainfall_factor(
     try:
         factor = (p / parameters.intensity) ** parameters.alpha * (d / parameters.duration) ** parameters.beta
     except ValueError:
-        raise DataError(f"rain of shapes {p.shape} (intensity) and {d.shape} (duration)") from None
+        raise DataError(f"rain intensity of shape {p.shape} and duration of shape {d.shape} do not broadcast") from None
     if clip is not None:
         low, high = clip
         if not 0 <= low <= high:
-            raise ConfigError(f"clip {clip}", hint="Give 0 <= low <= high")
+            raise ConfigError(f"the clip of the rainfall factor is {clip}", hint="Give 0 <= low <= high")
         factor = np.clip(factor, low, high)
     return np.asarray(factor)
 
@@ -198,4 +198,4 @@ def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object 
 def _check(values: FloatArray, what: str, unit: str) -> None:
     if np.any(values < 0) or np.any(np.isinf(values)):
         worst = float(np.nanmin(values)) if np.any(values < 0) else math.inf
-        raise DataError(f"{what} of {worst:g} {unit}", hint="Mark missing rain as NaN")
+        raise DataError(f"the {what} is {worst:g} {unit}", hint="Mark missing rain as NaN")

@@ -1,4 +1,4 @@
-"""Statistics of numbers that arrive in pieces and are never all in memory."""
+"""Statistics of numbers that arrive in pieces and are never in memory together."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from zoo.physics.bands import Band
 class RunningMoments:
     """Count, range, mean and standard deviation, updated piece by piece in float64.
 
-    The update is that of [S] Chan, Golub and LeVeque (1983), The American Statistician 37, 242-247: unlike a sum of
-    squares it loses no digits on an elevation of 3,000 m that varies by 1.
+    The update is that of Chan, Golub and LeVeque (1983), The American Statistician 37, 242-247 [S]. Unlike a sum of
+    squares, it loses no digits on an elevation of 3,000 m that varies by 1 m.
 
     Attributes:
-        count: numbers so far.
-        minimum: smallest of them; NaN before the first, like the next two.
-        maximum: largest of them.
+        count: number of values.
+        minimum: smallest value; NaN without a value, like the next two.
+        maximum: largest value.
         mean: arithmetic mean.
     """
 
@@ -32,7 +32,7 @@ class RunningMoments:
         self._squares = 0.0
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Count numbers of any shape, finite ones; the caller leaves out what is missing."""
+        """Add finite numbers of any shape; the caller leaves out missing ones."""
         if not values.size:
             return
         exact = values.astype(np.float64).ravel()
@@ -52,19 +52,20 @@ class RunningMoments:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the population; NaN before the first number."""
+        """Standard deviation of the population; NaN without a value."""
         return math.sqrt(self._squares / self.count) if self.count else math.nan
 
 
 class RunningStatistics:
-    """Count, minimum, maximum, mean, standard deviation and percentiles of a band, fed a window at a time.
+    """Count, minimum, maximum, mean, standard deviation and percentiles of a band, window by window.
 
     Args:
-        band: with a valid range, over which the histogram is laid.
-        bins: of the histogram; 65,536 are 0.14 m of elevation, 0.0014 degrees of slope, 3e-5 of an index.
+        band: a band with a valid range, which the histogram covers.
+        bins: bins of the histogram; with 65,536 a bin is 0.14 m of elevation, 0.0014 degrees of slope or 3e-5 of an
+            index.
 
     Attributes:
-        pixels: all pixels, with and without a value.
+        pixels: number of pixels, with and without a value.
     """
 
     def __init__(self, band: Band, bins: int = 65_536) -> None:
@@ -76,7 +77,7 @@ class RunningStatistics:
         self.pixels = 0
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count a window; NaN is no value. Values are within the band's valid range."""
+        """Add a window of values within the band's valid range; NaN is a missing value."""
         known = values[~np.isnan(values)].astype(np.float64)
         self.pixels += values.size
         if not known.size:
@@ -88,7 +89,7 @@ class RunningStatistics:
 
     @property
     def valid(self) -> int:
-        """Pixels that have a value."""
+        """Number of pixels that have a value."""
         return self._moments.count
 
     @property
@@ -108,7 +109,7 @@ class RunningStatistics:
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the population, as GDAL's."""
+        """Standard deviation of the population, as in GDAL."""
         return self._moments.std
 
     @property
@@ -117,7 +118,7 @@ class RunningStatistics:
         return 100 * self.valid / self.pixels if self.pixels else 0.0
 
     def percentile(self, percent: float) -> float:
-        """Value that ``percent`` of the valid pixels stay below, within one bin of the histogram; NaN without any."""
+        """Return the value below which ``percent`` of the valid pixels are, within one bin; NaN if there are none."""
         if not self.valid:
             return math.nan
         total = np.cumsum(self._counts)
@@ -129,7 +130,7 @@ class RunningStatistics:
         return min(max(value, self.minimum), self.maximum)
 
     def tags(self) -> dict[str, str]:
-        """As GDAL names them; none without a valid pixel but the share."""
+        """Return the statistics under GDAL's names; without a valid pixel only their share."""
         share = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
         if not self.valid:
             return share
@@ -144,7 +145,8 @@ class RunningStatistics:
 
 PERCENTILES = (0.5, 99.5)
 SAMPLED = 2_000_000
-"""Values a channel kept for its percentiles: beyond, they are every k-th one, and a rank is off by under 0.02 %."""
+"""Values that a channel keeps for its percentiles. With more, it keeps every k-th one, and a rank is off by at most
+0.02 %."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,12 @@ class ChannelStatistics:
     """Statistics of one channel over its own valid values.
 
     Attributes:
-        name: of the channel.
-        unit: of the values.
-        count: valid values.
-        missing: share of values that are missing, 0..1.
-        infinite: values that are infinite; they are in no statistic.
-        minimum: smallest value; NaN when there is none, like all below.
+        name: name of the channel.
+        unit: unit of the values.
+        count: number of valid values.
+        missing: share of missing values, 0..1.
+        infinite: number of infinite values, which no statistic includes.
+        minimum: smallest value; NaN without a valid value, like all that follow.
         low: 0.5th percentile.
         mean: arithmetic mean.
         std: population standard deviation.
@@ -186,15 +188,14 @@ class ChannelStatistics:
 
 
 class Moments:
-    """Count, mean and co-moments of channels, updated chunk by chunk in float64.
+    """Count, mean and co-moments of channels, updated piece by piece in float64, as :class:`RunningMoments`.
 
-    The update is that of [S] Chan, Golub and LeVeque (1983), The American Statistician 37, 242-247, for matrices: it
-    loses no digits on an elevation of 3,000 m that varies by 1. Channels are described over their own valid values;
-    co-moments count the pixels at which every channel is valid (listwise), so that the correlation matrix is one [O].
+    The statistics of a channel use its own valid values. Co-moments use the pixels where every channel is valid
+    (listwise), so that the correlation matrix is positive semidefinite [O].
 
     Args:
         bands: names, units, valid ranges and nodata values of the channels.
-        expected: pixels that will come, to choose the step of the sample; 0 when unknown.
+        expected: expected number of pixels, which sets the step of the sample; 0 if unknown.
     """
 
     def __init__(self, bands: tuple[Band, ...], expected: int = 0) -> None:
@@ -207,22 +208,22 @@ class Moments:
         self._products = np.zeros((len(bands), len(bands)))
 
     def add(self, image: NDArray[np.floating]) -> None:
-        """Count the pixels of an image.
+        """Add the pixels of an image.
 
         Args:
             image: float (C, ...), NaN or the channel's nodata value where missing.
 
         Raises:
-            DataError: if it has another number of channels.
+            DataError: if the number of channels differs.
         """
         if len(image) != len(self.bands):
-            raise DataError(f"an image of {len(image)} channels among images of {len(self.bands)}")
+            raise DataError(f"an image has {len(image)} channels, expected {len(self.bands)}")
         values = image.reshape(len(image), -1)
         valid = np.isfinite(values)
         for band, (row, good) in enumerate(zip(values, valid, strict=True)):
             nodata = self.bands[band].nodata
             if nodata is not None and not math.isnan(nodata):
-                # A nodata value such as -1.8e308 has no float32; what held it is infinite here, so invalid already.
+                # A nodata value such as -1.8e308 does not fit float32; its pixels are infinite and already invalid.
                 with np.errstate(over="ignore"):
                     good &= row != row.dtype.type(nodata)
             self._channels[band].add(row, good, self.pixels)
@@ -252,11 +253,11 @@ class Moments:
         """Population covariance over the complete pixels, float64 (C, C); NaN when there is none."""
         if not self.complete:
             return np.full_like(self._products, np.nan)
-        # Rounding leaves the two triangles a few units in the last place apart.
+        # By rounding, the two triangles differ in the last digits.
         return (self._products + self._products.T) / (2 * self.complete)
 
     def statistics(self) -> tuple[ChannelStatistics, ...]:
-        """Give the statistics of every channel."""
+        """Return the statistics of every channel."""
         return tuple(channel.finish() for channel in self._channels)
 
 
@@ -276,12 +277,12 @@ class _Running:
             return
         self._moments.add(values)
         low, high = self._band.valid_min, self._band.valid_max
-        # Bounds of the type of the values: 0.1 as float32 must not lie above 0.1.
+        # The bounds get the type of the values, because 0.1 as float32 must not exceed 0.1.
         if low is not None:
             self._outside += int((values < values.dtype.type(low)).sum())
         if high is not None:
             self._outside += int((values > values.dtype.type(high)).sum())
-        # A start that moves keeps a step that divides the row length from always hitting the same columns.
+        # The start moves, so that a step that divides the row length does not always select the same columns.
         self._sampled.append(values[offset // max(1, row.size) % min(self._step, values.size) :: self._step].copy())
 
     def finish(self) -> ChannelStatistics:

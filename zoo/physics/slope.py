@@ -1,4 +1,4 @@
-"""Slope of an elevation grid."""
+"""Slope and hillshade of an elevation grid."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ Edges = Literal["extrapolate", "nan"]
 def horn_gradient(
     dem: npt.ArrayLike, cell_size: float | tuple[float, float], edges: Edges = "extrapolate"
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the rise per metre along the rows (down) and along the columns (right), by Horn (1981) [S].
+    """Return the gradient downwards (along a column) and to the right (along a row), by Horn (1981) [S].
 
-    Each is a central difference smoothed 1-2-1 across, over a 3x3 window: the method of GDAL, ArcGIS and
-    xarray-spatial.
+    Each is a central difference over a 3x3 window, smoothed 1-2-1 across. GDAL, ArcGIS and xarray-spatial use the same
+    method.
 
     Args:
         dem: elevation in metres, (rows, columns), at least 2x2.
-        cell_size: metres between cell centres, one number or (between rows, between columns). Degrees of
-            longitude and latitude will not do: they give slopes near 87 degrees everywhere.
-        edges: "extrapolate" continues the surface in a straight line beyond the grid, so that a plane has its
-            true slope up to the edge and no pixel is lost [O]; "nan" leaves the outer ring empty, as
-            xarray-spatial and GDAL do.
+        cell_size: metres between cell centres, one number or (between rows, between columns). Degrees of longitude
+            and latitude are wrong here: they give slopes near 87 degrees everywhere.
+        edges: "extrapolate" continues the surface linearly beyond the grid, so that a plane has its true slope up
+            to the edge and no pixel is lost [O]; "nan" makes the outer ring NaN, as xarray-spatial and GDAL do.
 
     Returns:
         (d/d row, d/d column), each dimensionless (m/m), shape and precision of ``dem``; NaN where any of the nine
@@ -40,12 +39,12 @@ def horn_gradient(
     """
     z = as_float(dem)
     if z.ndim != 2 or min(z.shape) < 2:
-        raise DataError(f"elevation of shape {z.shape}", hint="A slope needs a grid of at least 2x2 cells")
+        raise DataError(f"the elevation has the shape {z.shape}", hint="A slope needs a grid of at least 2x2 cells")
     pair = cell_size if isinstance(cell_size, tuple) else (cell_size, cell_size)
     if not all(math.isfinite(size) and size > 0 for size in pair):
-        raise ConfigError(f"cell size {cell_size} is not a positive number of metres")
+        raise ConfigError(f"the cell size is {cell_size}, not a positive number of metres")
     if edges not in ("extrapolate", "nan"):
-        raise ConfigError(f"edges={edges!r}", hint="Use 'extrapolate' or 'nan'")
+        raise ConfigError(f"edges cannot be {edges!r}", hint="Use 'extrapolate' or 'nan'")
     height, width = pair
     padded = _extend(z)
     across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
@@ -56,7 +55,7 @@ def horn_gradient(
         for gradient in (by_row, by_column):
             gradient[[0, -1], :] = np.nan
             gradient[:, [0, -1]] = np.nan
-    # The centre cell has no weight in Horn's window, but a slope where no elevation is known is not wanted.
+    # The centre cell has no weight in Horn's window; without its elevation there is still no slope.
     unknown = np.isnan(z)
     by_row[unknown] = np.nan
     by_column[unknown] = np.nan
@@ -75,13 +74,13 @@ def slope_degrees(
 
 
 def hillshade(dem: npt.ArrayLike, cell_size: float | tuple[float, float]) -> FloatArray:
-    """Return how bright the ground is under light from the north-west, 45 degrees high, as on a relief map.
+    """Return the brightness of the ground under light from the north-west at 45 degrees, as on a relief map.
 
-    Arguments and errors as :func:`horn_gradient`; in [0, 1], 0.71 on flat ground, NaN where that has NaN; shape and
-    precision of ``dem``, whose rows go from north to south.
+    Arguments and errors as :func:`horn_gradient`. The result is in [0, 1], 0.71 on flat ground, NaN where the gradient
+    is, and has the shape and precision of ``dem``, whose rows must go from north to south.
     """
     down, right = horn_gradient(dem, cell_size)
-    # The surface's normal is (-right, +down, 1) with y to the north; the light comes along (-1, 1, sqrt 2) / 2.
+    # The normal of the surface is (-right, +down, 1) with y to the north; the light comes from (-1, 1, sqrt 2) / 2.
     light = (right + down + math.sqrt(2)) / (2 * np.sqrt(1 + down**2 + right**2))
     return np.asarray(np.clip(light, 0, 1), dtype=down.dtype)
 

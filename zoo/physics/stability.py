@@ -24,21 +24,21 @@ WATER_UNIT_WEIGHT = 9.81
 """Unit weight of water, kN/m3."""
 
 INFILTRATION = 0.7
-"""Share of the rain that does not run off at once [O]."""
+"""Share of the rain that infiltrates [O]."""
 
 RESPONSE = 0.7
-"""Days of rain after which the soil is at 63 % of its steady wetness [O]."""
+"""Days of rain after which the soil reaches 63 % of its steady wetness [O]."""
 
 MOST_PIXELS = 9_000_000
-"""Water comes from anywhere upslope, so the whole elevation lies in memory, with some 550 bytes a pixel while its way
-is found: 5 GB for this many."""
+"""Water comes from anywhere upslope, so the whole elevation is in memory. Flow routing needs about 550 bytes a pixel,
+which is 5 GB for this many pixels."""
 
 MOST_SAFETY = 10.0
-"""Largest factor of safety that is written [O]: level ground is infinitely safe, which no raster shows well."""
+"""Largest factor of safety that is written [O]; that of level ground is infinite."""
 
 SAFETY_CHANNELS: tuple[Band, ...] = (
     Band("wetness", "1", 0.0, 1.0, description="saturated share of the soil, Montgomery & Dietrich (1994)"),
-    Band("factor_of_safety", "1", 0.0, MOST_SAFETY, description="infinite slope; below 1 it cannot stand"),
+    Band("factor_of_safety", "1", 0.0, MOST_SAFETY, description="factor of an infinite slope; below 1 it fails"),
 )
 
 SAFETY_SOURCES: Mapping[str, str] = MappingProxyType(
@@ -47,24 +47,24 @@ SAFETY_SOURCES: Mapping[str, str] = MappingProxyType(
         "factor_of_safety": f"infinite slope, at most {MOST_SAFETY:g}",
     }
 )
-"""What the channels are made of, in words, by name."""
+"""How each channel is computed, in words."""
 
 
 def storm_recharge(intensity: float, duration: float) -> float:
-    """Return the steady recharge, m/day, that wets the soil as much as a rain that ends [O].
+    """Return the steady recharge, m/day, that wets the soil as much as a rain of finite duration [O].
 
-    Steady wetness is the end of a long rain; a short one gets only part of the way: 1 - exp(-D / 0.7 days).
+    A long rain leads to the steady wetness; a short one reaches the share 1 - exp(-D / 0.7 days) of it.
 
     Args:
-        intensity: P, mm/h.
-        duration: D, days.
+        intensity: rain intensity P, mm/h.
+        duration: rain duration D, days.
 
     Raises:
         DataError: if either is negative or not finite.
     """
     for what, value, unit in (("intensity", intensity, "mm/h"), ("duration", duration, "days")):
         if not (math.isfinite(value) and value >= 0):
-            raise DataError(f"rain {what} of {value:g} {unit}")
+            raise DataError(f"the rain {what} is {value:g} {unit}", hint="Give a finite number of at least 0")
     reached = 1.0 - float(np.exp(-duration / RESPONSE))
     return intensity * 24.0 / 1000.0 * INFILTRATION * reached
 
@@ -74,13 +74,13 @@ def steady_wetness(
 ) -> FloatArray:
     """Return m = min(1, R a / (T sin theta)): Montgomery & Dietrich (1994), Water Resources Research 30, 1153 [S].
 
-    Subsurface flow parallel to the slope in balance with steady rain; what the soil cannot carry runs off.
+    Subsurface flow parallel to the slope balances steady rain; water that the soil cannot carry runs off.
 
     Args:
-        recharge: rain that enters the soil, R, m/day.
-        specific_area: upslope area per metre of contour, a, m.
-        transmissivity: of the saturated soil, T = Ks z, m2/day.
-        slope: theta, degrees. Level ground carries nothing away: m is 1 there, or 0 without recharge.
+        recharge: rain that enters the soil R, m/day.
+        specific_area: upslope area per metre of contour a, m.
+        transmissivity: transmissivity of the saturated soil T = Ks z, m2/day.
+        slope: slope theta, degrees. Level ground does not drain: m is 1 there, or 0 without recharge.
 
     Returns:
         dimensionless, [0, 1], the broadcast shape; NaN where an input is NaN.
@@ -90,14 +90,14 @@ def steady_wetness(
     """
     r, a, t, theta = (as_float(values) for values in (recharge, specific_area, transmissivity, slope))
     if np.any(r < 0) or np.any(a < 0):
-        raise DataError("negative recharge or upslope area")
+        raise DataError("the recharge or the upslope area is negative")
     if np.any(t <= 0):
-        raise DataError("transmissivity that is not positive", hint="Soil depth and conductivity must be above 0")
+        raise DataError("the transmissivity is not positive", hint="Soil depth and conductivity must be above 0")
     if np.any(theta < 0) or np.any(theta > 90):
-        raise DataError("slope outside 0-90 degrees")
+        raise DataError("the slope is outside 0-90 degrees")
     supply = r * a
     capacity = t * np.sin(np.radians(theta))
-    # 0 / 0 (no rain on level ground) is dry; the comparison avoids dividing by a capacity that underflows.
+    # Level ground without rain, 0 / 0, is dry. The comparison avoids a division by a capacity that underflows.
     saturated = supply >= capacity
     share = supply / np.where(saturated, 1.0, capacity)
     wetness = np.where(saturated & (supply > 0), 1.0, np.where(supply > 0, share, 0.0))
@@ -117,16 +117,16 @@ def factor_of_safety(
     """Return the factor of safety of an infinite slope with seepage parallel to the surface [S].
 
     FS = [c + (g - m gw) z cos^2(theta) tan(phi)] / (g z sin(theta) cos(theta)); Skempton & DeLory (1957), as in
-    Montgomery & Dietrich (1994) with cohesion. Below 1 the slope cannot stand.
+    Montgomery & Dietrich (1994) with cohesion. Below 1 the slope fails.
 
     Args:
-        slope: theta, degrees, [0, 90).
-        wetness: saturated share of the soil, m, [0, 1].
-        cohesion: of soil and roots together, c, kPa.
-        friction_angle: phi, degrees, [0, 90).
+        slope: slope theta, degrees, [0, 90).
+        wetness: saturated share of the soil m, [0, 1].
+        cohesion: cohesion of soil and roots together c, kPa.
+        friction_angle: friction angle phi, degrees, [0, 90).
         depth: vertical soil depth z, m, above 0.
-        soil_unit_weight: g, kN/m3.
-        water_unit_weight: gw, kN/m3.
+        soil_unit_weight: unit weight of moist soil g, kN/m3.
+        water_unit_weight: unit weight of water gw, kN/m3.
 
     Returns:
         dimensionless, the broadcast shape; infinite on level ground, NaN where an input is NaN.
@@ -136,13 +136,13 @@ def factor_of_safety(
     """
     theta, m, c, phi, z = (as_float(values) for values in (slope, wetness, cohesion, friction_angle, depth))
     if np.any(theta < 0) or np.any(theta >= 90) or np.any(phi < 0) or np.any(phi >= 90):
-        raise DataError("slope or friction angle outside 0-90 degrees")
+        raise DataError("the slope or the friction angle is outside 0-90 degrees")
     if np.any(m < 0) or np.any(m > 1):
-        raise DataError("wetness outside 0-1")
+        raise DataError("the wetness is outside 0-1")
     if np.any(c < 0) or np.any(z <= 0):
-        raise DataError("negative cohesion, or soil depth that is not positive")
+        raise DataError("the cohesion is negative, or the soil depth is not positive")
     if not (soil_unit_weight > 0 and water_unit_weight > 0):
-        raise DataError("unit weight that is not positive")
+        raise DataError("a unit weight is not positive")
     sine, cosine = np.sin(np.radians(theta)), np.cos(np.radians(theta))
     resisting = c + (soil_unit_weight - m * water_unit_weight) * z * cosine**2 * np.tan(np.radians(phi))
     driving = soil_unit_weight * z * sine * cosine
@@ -153,13 +153,13 @@ def factor_of_safety(
 
 @dataclass(frozen=True)
 class Soil:
-    """One soil for the whole stack; the middle of what the synthetic scenes draw from [O, risk.md].
+    """One soil for the whole stack; by default the middle of the range of the synthetic scenes [O, risk.md].
 
     Attributes:
-        cohesion: of soil and roots, kPa.
-        friction: angle, degrees.
-        depth: on level ground, m; it thins with slope as exp(-0.6 tan theta), within 0.3-3 m.
-        conductivity: saturated, m/day.
+        cohesion: cohesion of soil and roots, kPa.
+        friction: friction angle, degrees.
+        depth: soil depth on level ground, m; it decreases with slope as exp(-0.6 tan theta), within 0.3-3 m.
+        conductivity: saturated hydraulic conductivity, m/day.
 
     Raises:
         ConfigError: for a number out of range.
@@ -175,20 +175,20 @@ class Soil:
             value = getattr(self, field.name)
             least_open = field.name != "cohesion"
             if not math.isfinite(value) or value < 0 or (least_open and value == 0):
-                raise ConfigError(f"{field.name} {value:g} of the soil", hint="Give a positive number")
+                raise ConfigError(f"{field.name} of the soil is {value:g}", hint="Give a positive number")
         if self.friction >= 90:
-            raise ConfigError(f"friction {self.friction:g} of the soil", hint="Degrees below 90")
+            raise ConfigError(f"friction of the soil is {self.friction:g}", hint="Give degrees below 90")
 
     def __str__(self) -> str:
         return ", ".join(f"{field.name} {getattr(self, field.name):g}" for field in fields(self))
 
     @classmethod
     def from_text(cls, text: str) -> Soil:
-        """Read "cohesion=4,friction=30"; what is not named keeps its default.
+        """Return the soil of a text such as "cohesion=4,friction=30"; other properties keep their defaults.
 
         Raises:
-            ConfigError: if it is not written so.
-            UnknownNameError: for a name that there is not.
+            ConfigError: if the text is not of this form.
+            UnknownNameError: for a property that does not exist.
         """
         given: dict[str, float] = {}
         for part in filter(None, (one.strip() for one in text.split(","))):
@@ -200,16 +200,16 @@ class Soil:
             except ValueError:
                 given[name] = math.nan
             if math.isnan(given[name]):
-                raise ConfigError(f"{part!r} is no property of a soil", hint="Write it like cohesion=4,friction=30")
+                raise ConfigError(f"{part!r} does not set a property of the soil", hint="Write cohesion=4,friction=30")
         return cls(**given)
 
 
 def check_size(shape: tuple[int, ...], where: object = None) -> None:
-    """Refuse a terrain before it is read.
+    """Check the size of a terrain before it is read.
 
     Args:
         shape: (rows, columns).
-        where: the file.
+        where: the file, for the message.
 
     Raises:
         DataError: if it has more pixels than :data:`MOST_PIXELS`.
@@ -217,9 +217,9 @@ def check_size(shape: tuple[int, ...], where: object = None) -> None:
     pixels = math.prod(shape)
     if pixels > MOST_PIXELS:
         raise DataError(
-            f"upslope area needs the whole elevation in memory, and {pixels:,} pixels are more than {MOST_PIXELS:,}",
+            f"{pixels:,} pixels are too many: the upslope area needs all in memory, at most {MOST_PIXELS:,}",
             where=where,
-            hint="Cut a catchment out of it, or make it coarser: gdalwarp -te ... or -tr ...",
+            hint="Cut out a catchment, or use a coarser grid: gdalwarp -te ... or -tr ...",
         )
 
 
@@ -230,23 +230,25 @@ def safety_channels(
     rain: tuple[float, float],
     soil: Soil | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give wetness and factor of safety under a rain.
+    """Return wetness and factor of safety under a rain.
 
-    Upslope area is shared among all lower neighbours (:func:`zoo.physics.flow.dispersed_area`) after closed basins are
-    filled, as the synthetic scenes do; water from beyond the edge is not known, so edges are too dry.
+    Closed basins are filled, and upslope area is shared among all lower neighbours
+    (:func:`zoo.physics.flow.dispersed_area`), as in the synthetic scenes. Water from beyond the edge is unknown, so
+    edges are too dry.
 
     Args:
         elevation: metres, (H, W), NaN where unknown.
         slope: degrees, (H, W), NaN where unknown.
         pixel_size: metres.
         rain: intensity in mm/h, duration in days.
-        soil: of the whole area; the default one where None.
+        soil: soil of the whole area; None for the default one.
 
     Returns:
         wetness and factor of safety, float32 (H, W), NaN where elevation or slope is; the latter at most 10.
 
     Raises:
-        DataError: if the area is larger than :data:`MOST_PIXELS`, elevation is unknown everywhere, or rain is negative.
+        DataError: if there are more pixels than :data:`MOST_PIXELS`, elevation is unknown everywhere, or rain is
+            negative.
     """
     soil = soil or Soil()
     check_size(elevation.shape)
@@ -254,14 +256,14 @@ def safety_channels(
     unknown = np.isnan(elevation)
     if unknown.all():
         raise DataError("elevation is unknown everywhere")
-    # Where nothing is known water leaves: as low as anything, and an outlet.
+    # Unknown pixels are lower than all others and outlets, so that water leaves there.
     ground = np.where(unknown, np.nanmin(elevation), elevation).astype(np.float64)
     outlets = np.zeros(ground.shape, dtype=np.bool_)
     outlets[[0, -1]] = outlets[:, [0, -1]] = True
     outlets |= ndimage.binary_dilation(unknown, np.ones((3, 3), dtype=bool))
     filled = route(ground, pixel_size, outlets).filled(ground)
     area = dispersed_area(filled, pixel_size, np.zeros(filled.shape)) / pixel_size
-    # Rounding of single precision must not turn 0 degrees into less.
+    # Single precision may round 0 degrees to a negative number.
     steep = np.clip(np.where(np.isnan(slope), np.nan, slope.astype(np.float64)), 0.0, 89.9)
     depth = np.clip(soil.depth * np.exp(-0.6 * np.tan(np.radians(steep))), 0.3, 3.0)
     wetness = steady_wetness(recharge, area, soil.conductivity * depth, steep)
