@@ -19,8 +19,8 @@ from zoo.bench.paper import PaperRow, paper_row, paper_table
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.errors import ResultError, UnknownNameError
 from zoo.evaluation.columns import UNDEFINED, Column, Measurements, Value, best_batch, figure_columns
-from zoo.evaluation.comparison import LEVEL, Resampling, adjusted_p_values, format_p, interval, letters
-from zoo.evaluation.counts import FloatArray
+from zoo.evaluation.comparison import LEVEL, Metric, Resampling, adjusted_p_values, format_p, interval, letters
+from zoo.evaluation.counts import FloatArray, IntArray
 from zoo.evaluation.metrics import dice, image_dice, pooled_dice
 
 BASELINE = "unet"
@@ -220,23 +220,31 @@ class Draws:
         return cls(trials, Resampling.draw(good[0].test.groups))
 
     @cached_property
-    def headline(self) -> dict[str, FloatArray]:
-        """Replicates of the pooled Dice, means over seeds, by label."""
+    def cells(self) -> dict[str, list[tuple[IntArray, ...]]]:
+        """Pooled counts of every replicate of each seed, by label."""
         return {
-            label: self.resampling.over_seeds([self.resampling.pooled(trial.counts, dice) for trial in trials])
+            label: [self.resampling.pooled_cells(trial.counts) for trial in trials]
             for label, trials in self.trials.items()
         }
 
+    @cached_property
+    def headline(self) -> dict[str, FloatArray]:
+        """Replicates of the pooled Dice, means over seeds, by label."""
+        return {label: self.pooled(label, dice) for label in self.trials}
+
+    def pooled(self, label: str, metric: Metric) -> FloatArray:
+        """Return the replicates of a metric of pooled counts, means over seeds."""
+        return self.resampling.over_seeds([metric(*cells) for cells in self.cells[label]])
+
     def intervals(self, label: str, columns: Sequence[Column]) -> dict[str, tuple[float, float]]:
         """Return the intervals of every figure of pooled counts and of the Dice per image, by key."""
-        counts = [trial.counts for trial in self.trials[label]]
         drawn = {
-            column.key: self.resampling.over_seeds([self.resampling.pooled(one, column.metric) for one in counts])
+            column.key: self.pooled(label, column.metric)
             for column in columns
             if column.metric is not None and column.key != "base_rate"
         }
         drawn["dice_per_image"] = self.resampling.over_seeds(
-            [self.resampling.per_image(image_dice(one)) for one in counts]
+            [self.resampling.per_image(image_dice(trial.counts)) for trial in self.trials[label]]
         )
         return {key: interval(values) for key, values in drawn.items()}
 

@@ -94,7 +94,12 @@ class Resampling:
 
     def pooled(self, counts: Counts, metric: Metric) -> FloatArray:
         """Return a metric of the pooled counts of every replicate, float64 ``(replicates,)``."""
-        return metric(*(np.rint(self.sums(cell)).astype(np.int64) for cell in counts.cells))
+        return metric(*self.pooled_cells(counts))
+
+    def pooled_cells(self, counts: Counts) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Return the pooled counts of every replicate, four times int64 ``(replicates,)``."""
+        tp, fp, fn, tn = np.rint(self.sums(np.stack(counts.cells, axis=1))).astype(np.int64).T
+        return tp, fp, fn, tn
 
     def per_image(self, values: FloatArray) -> FloatArray:
         """Return the mean over images of every replicate, float64 ``(replicates,)``; NaN values are left out."""
