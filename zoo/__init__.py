@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.api.audit import audit
     from zoo.api.export import export
     from zoo.api.results import Results, read_results
+    from zoo.api.train import train
     from zoo.api.trained_model import TrainedModel, load
     from zoo.registry import (
         create_dataset,
@@ -50,6 +51,7 @@ _HOMES = {
     "load": "zoo.api.trained_model",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
+    "train": "zoo.api.train",
 }
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "load",
     "read_results",
     "register_model",
+    "train",
 ]
 
 

@@ -14,7 +14,8 @@ from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.errors import DataError, ResultError, UnknownNameError, ZooError
 from zoo.physics.bands import Band
 from zoo.registry import create_model
-from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, Provider, TrainingData, sha256_of
+from zoo.registry.catalogue import Provider
+from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, TrainingData, sha256_of
 from zoo.training.compute import ComputeFormat, Environment
 from zoo.training.recipes import Recipe, get_recipe
 
@@ -186,14 +187,14 @@ def test_a_bundle_of_an_older_version_and_one_filled_by_a_person_are_read(bundle
 
 def test_new_fields_survive_the_disk(bundle: Bundle, tmp_path: Path) -> None:
     recipe = Recipe("own", "", steps=3, loss="focal", loss_options={"gamma": 3.0})
-    changed = replace(bundle, pixel_size=10.0, provider=Provider("zoo-example", "1.2"), recipe=recipe)
+    changed = replace(bundle, pixel_size=10.0, provider=Provider("example", "zoo-example", "1.2"), recipe=recipe)
     changed.save(tmp_path)
     back = Bundle.load(tmp_path)
-    assert (back.pixel_size, back.provider, back.recipe) == (10.0, Provider("zoo-example", "1.2"), recipe)
+    assert (back.pixel_size, back.provider, back.recipe) == (10.0, Provider("example", "zoo-example", "1.2"), recipe)
 
 
 def test_a_missing_plugin_is_named(bundle: Bundle) -> None:
-    other = replace(bundle, model="glacier_net", provider=Provider("zoo-glaciers", "2.0"))
+    other = replace(bundle, model="glacier_net", provider=Provider("glaciers", "zoo-glaciers", "2.0"))
     with pytest.raises(UnknownNameError, match=r"pip install 'zoo-glaciers==2\.0'"):
         other.predictor()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zoo.api.export import Exported
+    from zoo.bench.results import TrialResult
     from zoo.jobs import ProgressCallback, StageCallback
     from zoo.mapping.explanation import SceneExplanation
     from zoo.mapping.inference import TileForward
@@ -130,6 +131,7 @@ class TrainedModel:
         bundle: the model and its description.
         folder: folder of the bundle; ``None`` if it is not saved.
         device: device of predictions.
+        result: result of the training run, for a model that :func:`zoo.train` returned; else ``None``.
     """
 
     def __init__(self, bundle: Bundle, *, folder: Path | None = None, device: str = "auto") -> None:
@@ -138,6 +140,7 @@ class TrainedModel:
         self.bundle = bundle
         self.folder = folder
         self.device: torch.device = resolve_device(device)
+        self.result: TrialResult | None = None
         self._predictor: Predictor | None = None
         self._forward: TileForward | None = None
 

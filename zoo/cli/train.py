@@ -1,10 +1,10 @@
-"""``zoo train``: one model, kept as a bundle with its pictures."""
+"""``zoo train``: train one model and keep it as a bundle with its pictures."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,21 +12,31 @@ from zoo.cli.console import err, note, out, relative, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
 from zoo.cli.recipe_options import OVERRIDES, chosen_recipe, recipe_options
 
+if TYPE_CHECKING:
+    from zoo.bench.config import TrialConfig
+    from zoo.bench.results import TrialResult
+    from zoo.cli.bench_view import BenchView
+    from zoo.datasets.audit import AuditSummary
+
 
 @click.command(short_help="Train one model and keep it as a bundle.")
 @click.argument("model")
 @data_options("synthetic")
 @recipe_options
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the model; may be repeated.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order, augmentation.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+    help="Seed of the weights, the order of the patches and the augmentation.",
+)  # fmt: skip
 @click.option(
     "--out",
     "folder",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder for the bundle, the result, the pictures and, while it trains, the resume state.",
+    help="Folder for the bundle, the result, the pictures and the resume state.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the resume state in the folder, where there is one.")
+@click.option("--resume", is_flag=True, help="Resume from the resume state in --out; keep a finished run.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
 def train(
     model: str,
     data: str,
@@ -36,84 +46,98 @@ def train(
     seed: int,
     folder: Path,
     resume: bool,
+    overwrite: bool,
     data_options: tuple[str, ...],
     **given: Any,
 ) -> None:
     """Train MODEL, measure it on the test split and write a bundle.
 
     \b
-    zoo train enhanced_unet --out run
-    zoo train segnet --option decoder=lite --recipe modern --out run
-    zoo train unet --data patches --group-column scene --test-groups S2 --out run --resume
+    zoo train enhanced_unet --out runs/enhanced_unet
+    zoo train segnet --option decoder=lite --recipe modern --out runs/segnet
+    zoo train unet --data patches/ --group-column scene --test-groups S2 --out runs/unet --resume
+    zoo train unet --loss focal --loss-option gamma=3 --out runs/focal
 
-    OUT holds model.safetensors and bundle.json (the bundle), trials/ (the result, for zoo report), loss_curve.png
-    and predictions.png. After Ctrl-C or a crash, --resume goes on from the last resume state.
+    --out holds model.safetensors and bundle.json (the bundle), trials/ (the result, for zoo report), loss_curve.png and
+    predictions.png. After Ctrl-C or a crash, --resume resumes from the last saved step.
     """
-    from zoo.datasets.source import DataSource
-    from zoo.errors import ConfigError
-    from zoo.files import check_writable_folder
-    from zoo.registry import catalogue, check_options
-
-    overrides = {name: given.pop(name) for name in OVERRIDES}
-    chosen = chosen_recipe(recipe, overrides)
-    model_options = check_options(catalogue().models.get(model), parse_assignments(options, "--option"))
-    source = DataSource.parse(data, collect(data_options, **given))
-    check_writable_folder(folder)
-    if (folder / "bundle.json").exists() and not resume:
-        raise ConfigError("holds a bundle already", where=folder, hint="Name another --out, or delete the old bundle")
-
-    from zoo.jobs import prepare, run_job
-
-    prepare("zoo.bench.trial")
-
-    from zoo.bench.config import TrialConfig
-    from zoo.bench.leaderboard import Leaderboard, make_rows
-    from zoo.bench.runner import result_of, trial_job
-    from zoo.bench.speed_session import SpeedSettings, time_models, time_results
-    from zoo.cli.audit import print_verdict
-    from zoo.cli.bench_view import BenchView
+    from zoo.api.train import TrainingError
+    from zoo.api.train import train as train_model
     from zoo.cli.opening import open_splits
-    from zoo.cli.tables import print_leaderboard
-    from zoo.training.bundle import Bundle
-    from zoo.training.compute import resolve_device
-    from zoo.training.pictures import save_loss_curve, save_predictions
+    from zoo.datasets.source import DataSource
 
-    place = str(resolve_device(device))
-    splits = open_splits(source)
-    fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
-    found = print_verdict(splits, fingerprints)
-    config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place)
-    note(f"{config.label}: {chosen.total_steps(len(splits['train']))} steps of batch {chosen.batch_size} on {place}")
-    state = folder / "resume" / config.key
-    view = BenchView([config], err())
+    chosen = chosen_recipe(recipe, {name: given.pop(name) for name in OVERRIDES})
+    source = DataSource.parse(data, collect(data_options, **given))
+    view = _TrainingView(folder)
     try:
-        with view:
-            job = trial_job(config, bundle=folder, log=folder / "train.log", state=state, resume=resume)
-            outcome = run_job(job, lambda stage, done, total: view.progress(config, stage, done, total))
-            result = result_of(config, outcome)
+        trained = train_model(
+            model,
+            source,
+            recipe=chosen,
+            seed=seed,
+            device=device,
+            out=folder,
+            options=parse_assignments(options, "--option"),
+            resume=resume,
+            overwrite=overwrite,
+            progress=view.progress,
+            open_splits=open_splits,
+            on_open=view.opened,
+        )
     except KeyboardInterrupt:
-        warn("stopped; the same command with --resume goes on from the last saved step")
+        warn("stopped; the same command with --resume resumes from the last saved step")
         raise
-    result = result.with_audit(found)
-    result.save(folder)
-    view.finished(config, result)
-    (result,) = time_results([result], folder, partial(time_models, settings=SpeedSettings(rounds=1)))
-    print_leaderboard(Leaderboard([result], make_rows([result])), out())
-    if not result.ok:
+    except TrainingError as error:
+        view.finish(error.result)
         click.get_current_context().exit(1)
-    bundle = Bundle.load(folder)
-    curve = result.training.curve if result.training else ()
-    save_loss_curve(curve, folder / "loss_curve.png", f"{config.label}, {chosen.name}")
-    save_predictions(
-        bundle.predictor(), bundle.compute_format, splits["test"], bundle.threshold, folder / "predictions.png"
-    )
-    _forget(state)
+    finally:
+        view.close()
+    assert trained.result is not None
+    if view.config is None:
+        note(f"already done: {relative(folder)} holds the finished run of this command (--overwrite trains again)")
+    view.finish(trained.result)
     note(f"bundle, result and pictures are in {relative(folder)}; measure again: zoo evaluate {relative(folder)}")
 
 
-def _forget(state: Path) -> None:
-    import shutil
+class _TrainingView:
+    """Shows the progress and the result of one training run."""
 
-    shutil.rmtree(state, ignore_errors=True)
-    if state.parent.is_dir() and not any(state.parent.iterdir()):
-        state.parent.rmdir()
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config: TrialConfig | None = None
+        self._view: BenchView | None = None
+
+    def opened(self, config: TrialConfig, splits: Any) -> AuditSummary:
+        """Say what is trained and whether its splits leak, and start the progress display."""
+        from zoo.cli.audit import print_verdict
+        from zoo.cli.bench_view import BenchView
+
+        audit = print_verdict(splits, config.fingerprints)
+        steps = config.recipe.total_steps(len(splits["train"]))
+        note(f"{config.label}: {steps} steps of batch {config.recipe.batch_size} on {config.device}")
+        self.config, self._view = config, BenchView([config], err())
+        self._view.__enter__()
+        return audit
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show progress."""
+        if self._view is not None and self.config is not None:
+            self._view.progress(self.config, stage, done, total)
+
+    def close(self) -> None:
+        """Stop the progress display."""
+        if self._view is not None:
+            self._view.__exit__(None, None, None)
+
+    def finish(self, result: TrialResult) -> None:
+        """Time the model and print its row of the leaderboard."""
+        from zoo.bench.leaderboard import Leaderboard, make_rows
+        from zoo.bench.speed_session import SpeedSettings, time_models, time_results
+        from zoo.cli.tables import print_leaderboard
+
+        self.close()
+        if self._view is not None and self.config is not None:
+            self._view.finished(self.config, result)
+        if result.ok and self.config is not None:
+            (result,) = time_results([result], self.folder, partial(time_models, settings=SpeedSettings(rounds=1)))
+        print_leaderboard(Leaderboard([result], make_rows([result])), out())

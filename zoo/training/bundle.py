@@ -18,7 +18,8 @@ from zoo.datasets.statistics import Statistics
 from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError
 from zoo.files import atomic_path
 from zoo.physics.bands import Band
-from zoo.registry import Flag, catalogue, create_model
+from zoo.registry import Flag, catalogue, create_model, provider_of
+from zoo.registry.catalogue import Provider
 from zoo.schema import from_plain, read_json, to_plain, write_json
 from zoo.training.compute import ComputeFormat, Environment
 from zoo.training.predictor import ORIGINAL_SCALE, Predictor, check_scales, first_scale_state, with_scales
@@ -170,19 +171,6 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class Provider:
-    """The distribution that provides the architecture.
-
-    Attributes:
-        distribution: name for ``pip install``.
-        version: its version when the bundle was saved.
-    """
-
-    distribution: str
-    version: str = ""
-
-
-@dataclass(frozen=True)
 class _ModelEntry:
     name: str
     options: dict[str, Any]
@@ -256,7 +244,7 @@ class Bundle:
         adaptation: how it was adapted to a region without labels; ``None`` if it was not.
         scales: magnifications at which every image is seen (:class:`zoo.training.predictor.MeanOfScales`).
         pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
-        provider: the distribution that provides the architecture; ``None`` if unknown.
+        provider: the plugin that provides the architecture, with its distribution and version; ``None`` if unknown.
     """
 
     model: str
@@ -321,7 +309,7 @@ class Bundle:
             adaptation=self.adaptation,
             scales=self.scales,
             pixel_size=self.pixel_size,
-            provider=self.provider,
+            provider=self.provider or _provider(self.model),
         )
         data = {"name": self.data.name, "options": self.data.options, "fingerprints": self.data.fingerprints}
         values: dict[str, Any] = {"format": FORMAT, **to_plain(content), "data": {**self.data.other, **data}}
@@ -421,10 +409,15 @@ class Bundle:
             options = _without_downloads(self.model, self.options)
             model = create_model(self.model, len(self.bands), len(self.class_names), **options)
         except UnknownNameError as error:
-            if self.provider is None or error.hint is None or self.provider.distribution == "landslide-zoo":
+            provider = self.provider
+            if provider is None or provider.distribution == "landslide-zoo":
                 raise
-            wanted = self.provider.distribution + (f"=={self.provider.version}" if self.provider.version else "")
-            error.hint = f"The bundle was made with {wanted}: pip install '{wanted}'. {error.hint}"
+            if provider.distribution:
+                wanted = provider.distribution + (f"=={provider.version}" if provider.version else "")
+                advice = f"The bundle was made with plugin {provider.plugin}: pip install '{wanted}'"
+            else:
+                advice = "The model was registered in a Python session: register it again with zoo.register_model"
+            error.hint = advice if error.hint is None else f"{advice}. {error.hint}"
             raise
         try:
             model.load_state_dict(first_scale_state(self.scales, self.state))
@@ -451,6 +444,10 @@ def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
                 where=where,
                 hint="Train it again, with a lower learning rate (--lr) or --precision fp32",
             )
+
+
+def _provider(model: str) -> Provider | None:
+    return provider_of("model", model) if model in catalogue().models else None
 
 
 def _training_data(values: dict[str, Any] | None, path: Path) -> TrainingData:

@@ -1,0 +1,238 @@
+"""``zoo.train``: train one model and get it back ready for use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.api.trained_model import TrainedModel
+from zoo.datasets.source import DataSource
+from zoo.errors import ConfigError, ResultError, ZooError
+from zoo.files import check_writable_folder, locked
+from zoo.registry import catalogue, check_options, provider_of
+from zoo.training.recipes import Recipe, get_recipe
+
+if TYPE_CHECKING:
+    from zoo.bench.config import TrialConfig
+    from zoo.bench.results import TrialResult
+    from zoo.datasets.audit import AuditSummary
+    from zoo.datasets.base import PatchDataset
+    from zoo.jobs import StageCallback
+
+Splits = Mapping[str, "PatchDataset"]
+OnOpen = Callable[["TrialConfig", Splits], "AuditSummary | None"]
+
+
+class TrainingError(ZooError):
+    """A training run that failed.
+
+    Attributes:
+        result: the result of the trial, with its status and the reason.
+    """
+
+    result: TrialResult
+
+
+def train(
+    model: str,
+    data: str | os.PathLike[str] | DataSource = "synthetic",
+    *,
+    recipe: str | Recipe = "quick",
+    seed: int = 0,
+    device: str = "auto",
+    out: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: StageCallback | None = None,
+    open_splits: Callable[[DataSource], dict[str, PatchDataset]] | None = None,
+    on_open: OnOpen | None = None,
+    **overrides: Any,
+) -> TrainedModel:
+    """Train one model, choose its threshold on the validation split and measure it on the test split.
+
+    Training runs in a process of its own, within the recipe's time limit; a batch that does not fit into memory is
+    split. A model, loss or data set that was registered in this session trains in this process.
+
+    Args:
+        model: name of a registered model (``zoo.list_models()``).
+        data: name of a registered data set (``zoo.list_datasets()``), or folder of images and masks.
+        recipe: ``quick``, ``modern``, ``paper`` or a :class:`~zoo.training.recipes.Recipe`.
+        seed: seed of the weights, the order of the patches and the augmentation.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        out: folder for the bundle, the result (``zoo report``), the pictures and the resume state; ``None`` keeps
+            nothing on the disk, and :meth:`TrainedModel.save` writes the bundle later.
+        options: options of the model (``zoo models show NAME``).
+        data_options: options of the data set (``zoo datasets show NAME``), such as ``{"group_column": "scene"}``.
+        resume: resume from the resume state in ``out``, if there is one. A finished run of the same model, data,
+            recipe and seed is returned as it is.
+        overwrite: replace a bundle in ``out``.
+        progress: called with stage (``data``, ``train``, ``val``, ``test``), number of items done and of all items.
+        open_splits: opens the splits, for callers that show progress.
+        on_open: called with the trial and its splits before training; may return the audit for the result file.
+        **overrides: fields of the recipe to replace, such as ``steps=200``, ``lr=1e-3``, ``loss="focal"`` or
+            ``loss_options={"gamma": 3.0}``.
+
+    Returns:
+        The trained model; its ``result`` has the figures of the test split.
+
+    Raises:
+        TrainingError: if training fails, for example because the loss diverges.
+        ConfigError: if ``out`` holds another bundle, or an option is wrong.
+        ZooError: if the data are missing or damaged, or another process trains into ``out``.
+
+    Examples:
+        >>> model = zoo.train("unet", "synthetic", steps=20, options={"widths": (8, 16, 16, 16, 16)})  # doctest: +SKIP
+        >>> model  # doctest: +SKIP
+        TrainedModel(unet, 7 bands, trained on synthetic, test Dice 0.512, threshold 0.37)
+        >>> model.save("runs/unet")  # doctest: +SKIP
+    """
+    from zoo.bench.config import TrialConfig
+    from zoo.datasets.base import SPLITS
+    from zoo.jobs import prepare
+    from zoo.training.compute import resolve_device
+
+    chosen = _recipe(recipe, overrides)
+    model_options = check_options(catalogue().models.get(model), dict(options or {}))
+    extra = dict(data_options or {})
+    if isinstance(data, DataSource):
+        source = DataSource(data.name, {**data.options, **extra})
+    else:
+        source = DataSource.parse(os.fspath(data), extra)
+    if isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ConfigError(f"a seed of {seed!r} is not possible", hint="Give an integer from 0 to 4294967295")
+    place = str(resolve_device(device))
+    separate = not _registered_here(model, chosen.loss, source.name)
+    if separate:
+        prepare("zoo.bench.trial")
+    with ExitStack() as exits:
+        if out is None:
+            folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="zoo-train-")))
+        else:
+            folder = check_writable_folder(out)
+            busy = ZooError(
+                "another process trains into this folder", where=folder, hint="Wait for it, or name another --out"
+            )
+            exits.enter_context(locked(folder / ".lock", busy, remove=True))
+        if out is not None and not resume and not overwrite and (folder / "bundle.json").exists():
+            raise _taken(folder)
+        splits = (open_splits or _open_quietly)(source)
+        for split in SPLITS:
+            if not len(splits[split]):
+                raise ZooError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+        fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
+        config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place)
+        finished = None if overwrite else _finished(folder, config)
+        if finished is None and not overwrite and (folder / "bundle.json").exists():
+            raise _taken(folder)
+        if finished is not None:
+            return _trained(folder, finished, device, keep=out is not None)
+        audit = None if on_open is None else on_open(config, splits)
+        state = folder / "resume" / config.key
+        result = _run(config, folder, state, resume, separate, progress)
+        result = result.with_audit(audit)
+        result.save(folder)
+        if not result.ok:
+            failure = TrainingError(f"training {config.label} failed: {result.error}")
+            failure.result = result
+            raise failure
+        if out is not None:
+            _draw(folder, result, splits["test"])
+        shutil.rmtree(state, ignore_errors=True)
+        with suppress(OSError):
+            state.parent.rmdir()
+        return _trained(folder, result, device, keep=out is not None)
+
+
+def _open_quietly(source: DataSource) -> dict[str, PatchDataset]:
+    return source.open_splits()
+
+
+def _recipe(recipe: str | Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    chosen = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    chosen = chosen.changed(**overrides)
+    checked = check_options(catalogue().losses.get(chosen.loss), chosen.loss_options)
+    return chosen if checked == chosen.loss_options else chosen.changed(loss_options=checked)
+
+
+def _registered_here(model: str, loss: str, data: str) -> bool:
+    """Return whether a name exists only in this process, so that a child process would not know it."""
+    return not all(
+        (
+            provider_of("model", model).distribution,
+            provider_of("loss", loss).distribution,
+            provider_of("dataset", data).distribution,
+        )
+    )
+
+
+def _finished(folder: Path, config: TrialConfig) -> TrialResult | None:
+    """Return the result of a finished run of the same trial, if its bundle is still in the folder."""
+    from zoo.bench.results import good_result
+    from zoo.training.bundle import Bundle
+
+    try:
+        result = good_result(folder, config)
+        if result is None or result.measurements is None:
+            return None
+        if Bundle.load(folder).weights_sha256 != result.measurements.weights_sha256:
+            return None
+    except ResultError:
+        return None
+    return result
+
+
+def _taken(folder: Path) -> ConfigError:
+    return ConfigError(
+        "already holds a bundle",
+        where=folder,
+        hint="Name another --out, or replace the bundle with --overwrite; --resume keeps a finished run of the same "
+        "command",
+    )
+
+
+def _run(
+    config: TrialConfig, folder: Path, state: Path, resume: bool, separate: bool, progress: StageCallback | None
+) -> TrialResult:
+    from zoo.bench.runner import TrialTask, result_of, trial_job
+    from zoo.jobs import Outcome, Work, describe_failure, run_job
+
+    if separate:
+        job = trial_job(config, bundle=folder, log=folder / "train.log", state=state, resume=resume)
+        return result_of(config, run_job(job, progress))
+    from zoo.bench.trial import run_trial
+
+    def send(message: tuple[Any, ...]) -> None:
+        if message[0] == "stage" and progress is not None:
+            progress(*message[1:])
+
+    task = TrialTask(config, resume)
+    try:
+        return run_trial(task, Work({"bundle": folder, "state": state}, send))
+    except Exception as error:
+        status, text = describe_failure(error)
+        return result_of(config, Outcome(status, error=text, argument=task))
+
+
+def _draw(folder: Path, result: TrialResult, test: PatchDataset) -> None:
+    from zoo.training.bundle import Bundle
+    from zoo.training.pictures import save_loss_curve, save_predictions
+
+    config, bundle = result.config, Bundle.load(folder)
+    curve = result.training.curve if result.training else ()
+    save_loss_curve(curve, folder / "loss_curve.png", f"{config.label}, {config.recipe.name}")
+    save_predictions(bundle.predictor(), bundle.compute_format, test, bundle.threshold, folder / "predictions.png")
+
+
+def _trained(folder: Path, result: TrialResult, device: str, *, keep: bool) -> TrainedModel:
+    from zoo.training.bundle import Bundle
+
+    model = TrainedModel(Bundle.load(folder), folder=folder if keep else None, device=device)
+    model.result = result
+    return model
