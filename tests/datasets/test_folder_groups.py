@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.datasets.base import Patch
+from zoo.datasets.base import DataWarning, Patch
 from zoo.datasets.folder import Folder
 from zoo.datasets.source import DataSource
 from zoo.datasets.splits import LeakageWarning, neighbour_pairs
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 
 NAMES = [f"{scene}_{number:02d}" for scene in ("S1", "S2", "S3") for number in range(12)]
 
@@ -348,3 +348,29 @@ def test_options_may_be_texts_or_numbers(disk, tmp_path):
     dataset = Folder(root, "test", group_pattern=r"^(\d)_", train_groups=1, val_groups=[2], test_groups="3", **texts)
     assert {patch.group for patch in dataset.patches} == {"3"}
     assert dataset.pixel_size == 10
+
+
+def test_a_folder_with_the_name_of_a_data_set_is_named_with_a_dot(disk, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    disk.write_folder(tmp_path / "bijie", *disk.make_patches(12))
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match=r"not the folder bijie/; for the folder say \./bijie"):
+        DataSource.parse("bijie").open("train")
+    source = DataSource.parse("./bijie", {"split_by": "random"})
+    assert source.name == "folder"
+    assert len(source.open("train")) == 7
+    (tmp_path / "synthetic").mkdir()
+    with pytest.warns(DataWarning, match=r"for the folder say \./synthetic"):
+        DataSource("synthetic", {"scenes": 3}).open("test")
+
+
+@pytest.mark.parametrize("name", ["split", "name", "transforms", "progress"])
+def test_a_data_option_with_the_name_of_an_argument_is_refused(tabled, name):
+    with pytest.raises(ConfigError, match=f"'{name}' is not an option of a data set"):
+        DataSource("folder", {"root": str(tabled), name: "x"}).open("train")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/tmp/" + "x" * 300, "~nobody/x", "a\0b"])
+def test_names_that_no_file_can_have_are_refused(name):
+    with pytest.raises(ZooError):
+        DataSource.parse(name)

@@ -1,18 +1,23 @@
-"""Name a data set and its options in one value that JSON can hold."""
+"""Name a data set and its options in one value that JSON can hold, and open its splits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.files import is_file, is_folder
 from zoo.jobs import ProgressCallback
 from zoo.registry import catalogue, create_dataset, list_datasets
 
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
+
+_RESERVED = ("name", "split", "transforms", "progress")
 
 
 @dataclass(frozen=True)
@@ -31,29 +36,41 @@ class DataSource:
     def parse(cls, text: str, options: dict[str, Any] | None = None) -> DataSource:
         """Return the data set with a registered name, or the ``folder`` data set for a path.
 
+        A registered name has priority over a folder of that name: ``./bijie`` is the folder.
+
         Raises:
             ZooError: if the text is neither a name nor a folder.
         """
         options = dict(options or {})
         if text in catalogue().datasets:
             return cls(text, options)
-        path = Path(text)
-        if path.is_dir():
-            return cls("folder", {"root": str(path.resolve()), **options})
-        if path.exists():
-            raise DataError("is a file", where=text, hint="Name the folder that holds images and masks")
-        if path.parent != Path() or text.startswith((".", "~")):
+        if is_folder(text):
+            return cls("folder", {"root": str(Path(text).resolve()), **options})
+        if is_file(text):
+            raise DataError("is a file", where=text, hint="Name the folder that contains images and masks")
+        if Path(text).parent != Path() or text.startswith((".", "~")):
             raise DataError("there is no such folder", where=text)
         raise UnknownNameError("data set or folder", text, list_datasets())
 
     def open(self, split: str, progress: ProgressCallback | None = None) -> PatchDataset:
         """Open one split.
 
+        Args:
+            split: "train", "val" or "test".
+            progress: called while patches are read.
+
         Raises:
             ZooError: if the data are missing or damaged.
+
+        Warns:
+            DataWarning: if a folder in the working directory has the name of the data set.
         """
+        for option in _RESERVED:
+            if option in self.options:
+                raise ConfigError(f"{option!r} is not an option of a data set", where=f"data set {self.name!r}")
         extra = {} if progress is None else {"progress": progress}
-        return create_dataset(self.name, split, **self.options, **extra)
+        with self._folder_of_same_name():
+            return create_dataset(self.name, split, **self.options, **extra)
 
     def open_splits(
         self, splits: Sequence[str] = ("train", "val", "test"), progress: ProgressCallback | None = None
@@ -85,3 +102,19 @@ class DataSource:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
         return {"name": self.name, "options": self.options}
+
+    @contextmanager
+    def _folder_of_same_name(self) -> Iterator[None]:
+        """Say that a folder of the name of the data set is not used."""
+        if self.name == "folder" or "root" in self.options or not is_folder(self.name):
+            yield
+            return
+        text = f"the registered data set is used, not the folder {self.name}/; for the folder say ./{self.name}"
+        try:
+            yield
+        except ZooError as error:
+            error.hint = f"{error.hint}. Note: {text}" if error.hint else text
+            raise
+        from zoo.datasets.base import DataWarning
+
+        warnings.warn(DataWarning(f"data set {self.name!r}: {text}"), stacklevel=4)
