@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import ParamSpec
 
-from zoo.errors import ConfigError
+from zoo.datasets.base import SPLITS
+from zoo.errors import ConfigError, UnknownNameError
 from zoo.physics.bands import Band
 from zoo.registry.options import options_of
 
 Names = str | int | Sequence[str | int] | None
+"""Names, as a list or as text with commas; numbers of scenes count as names."""
+
+P = ParamSpec("P")
+COMMON = ("root", "split", "transforms", "progress")
+"""Arguments that every data set takes; the others are its options."""
 
 
-Init = TypeVar("Init", bound=Callable[..., None])
+def checked_options(init: Callable[P, None]) -> Callable[P, None]:
+    """Check the arguments of a data set's ``__init__`` against its annotations, and convert them.
 
-
-def converts_options(init: Init) -> Init:
-    """Convert the keyword arguments of an ``__init__`` to the types of their annotations before it runs.
-
-    Text is parsed (``"3"``, ``"nan"``, ``"8,16"``, ``"none"``), and ``Literal`` annotations are checked, as they are
-    for options on a command line.
+    A value may be text, as a command line gives it: ``"256"`` becomes 256 where the annotation is ``int``.
 
     Raises:
-        ConfigError: from the decorated function, for a value that does not fit.
+        UnknownNameError: from the decorated function, for a split that does not exist.
+        ConfigError: from the decorated function, if the value of an option does not fit.
     """
-    known = functools.cache(lambda: {option.name: option for option in options_of(init)})
 
     @functools.wraps(init)
-    def convert_and_call(self: Any, *arguments: Any, **options: Any) -> None:
-        for name, value in options.items():
-            if name in known():
-                try:
-                    options[name] = known()[name].convert(value)
-                except ValueError as reason:
-                    raise ConfigError(f"option {name!r} cannot be {_short(value)}", hint=str(reason)) from None
-        init(self, *arguments, **options)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        bound = inspect.signature(init).bind(*args, **kwargs)
+        split = bound.arguments.get("split", "train")
+        if split not in SPLITS:
+            raise UnknownNameError("split", str(split), SPLITS)
+        for option in options_of(init, COMMON):
+            if option.name not in bound.arguments:
+                continue
+            value = bound.arguments[option.name]
+            try:
+                bound.arguments[option.name] = option.convert(value)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{_short(value)} is not valid", where=f"option {option.name}", hint=str(error)
+                ) from None
+        init(*bound.args, **bound.kwargs)
 
-    return cast(Init, convert_and_call)
+    return checked
 
 
 def names_of(value: Names) -> tuple[str, ...] | None:
@@ -71,37 +82,6 @@ def bands_of(value: str | Sequence[str | Band] | None) -> tuple[Band, ...] | Non
     if len(set(names)) < len(names):
         raise ConfigError(f"two bands are called {max(names, key=names.count)!r}", where="option bands")
     return bands
-
-
-def number_of(value: float | str | None, option: str) -> float | None:
-    """Read a number, "nan" or None.
-
-    Raises:
-        ConfigError: if it is none of these.
-    """
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ConfigError(
-            f"{_short(value)} is not a number", where=f"option {option}", hint="nan is allowed"
-        ) from error
-
-
-def whole_of(value: int | str, option: str) -> int:
-    """Read an integer.
-
-    Raises:
-        ConfigError: if it is not an integer.
-    """
-    try:
-        number = int(value)
-        if isinstance(value, float) and number != value:
-            raise ValueError
-        return number
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ConfigError(f"{_short(value)} is not an integer", where=f"option {option}") from error
 
 
 def fractions_of(value: str | Sequence[float]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Augmentation for any number of bands: crop, the eight symmetries of the square, mild radiometric changes.
+"""Augmentation for any number of bands: crops, the eight symmetries of the square, and mild radiometric changes.
 
 The one module that imports albumentations (2.0.8 or later of the 2.0 series, the last under the MIT licence).
 """
@@ -24,26 +24,26 @@ from zoo.errors import ConfigError
 
 
 class TrainingAugmentation:
-    """What happens to a training patch before a model sees it; evaluation has none.
+    """Random augmentation of training patches.
 
-    In order: padding to the crop size where the patch is smaller (NaN in the image, which normalisation turns into
-    the mean, IGNORE in the mask), a random crop, one of the eight elements of D4 (four when the result is not
-    square), and, if asked for, a gain and an offset a band.
+    In order: padding to the crop size if the patch is smaller (NaN in the image, which normalisation turns into the
+    mean, and IGNORE in the mask), a random crop, one of the eight elements of D4 (of four if the result is not square),
+    and optionally a gain and an offset per band.
 
-    A draw is a function of ``seed`` and its number alone, so that the stream of augmented patches is the same for any
-    number of workers and can be taken up in the middle.
+    A draw depends only on ``seed`` and its number, so that the stream of augmented patches is the same for any number
+    of workers and can be resumed anywhere.
 
     Args:
         crop: side of the crop in pixels; None for the whole patch.
-        landslide_share: part of the crops that are placed around a landslide pixel when the patch has one. Landslides
-            are 2 to 6 % of the pixels of the public data sets; a third is what nnU-Net takes, Isensee et al. (2021),
-            Nature Methods 18, 203-211 [S].
-        symmetries: flip and rotate. North-up images have a sun from one side, yet D4 is what the field uses [O].
-        gain: largest relative change of a band, 0.1 for values times 0.9 .. 1.1. 0 by default: physical channels
-            (a slope in degrees, an index) mean what they say [O].
+        landslide_share: share of the crops that are placed around a landslide pixel if the patch has one. Landslides
+            are 2 to 6 % of the pixels of the public data sets; nnU-Net uses a third, Isensee et al. (2021), Nature
+            Methods 18, 203-211 [S].
+        symmetries: flip and rotate. North-up images have the sun on one side, but D4 is usual in the field [O].
+        gain: largest relative change of a band, 0.1 for values times 0.9 .. 1.1. 0 by default, because physical
+            channels (a slope in degrees, an index) have absolute values [O].
         offset: largest shift of a band, in standard deviations of the patch. 0 by default, for the same reason.
         radiometric_bands: indices of the bands that gain and offset may change; None for all.
-        seed: of everything random here.
+        seed: random seed.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -63,7 +63,7 @@ class TrainingAugmentation:
         if crop is not None and crop < 1:
             raise ConfigError(f"a crop of {crop} pixels is not possible", where="option crop")
         if not 0 <= landslide_share <= 1:
-            raise ConfigError(f"{landslide_share} is no share between 0 and 1", where="option landslide_share")
+            raise ConfigError(f"must be from 0 to 1, not {landslide_share}", where="option landslide_share")
         if not 0 <= gain < 1 or not 0 <= offset < math.inf:
             raise ConfigError(f"gain {gain} and offset {offset} are out of range", where="options gain and offset")
         self.crop = crop
@@ -84,11 +84,11 @@ class TrainingAugmentation:
         """Augment one sample.
 
         Args:
-            sample: "image" float32 (C, H, W), "mask" int64 (H, W); not changed.
+            sample: "image" float32 (C, H, W), "mask" int64 (H, W); not modified.
             draw: number of the draw, counted over the whole training.
 
         Returns:
-            A new sample of the same keys; image and mask have ``crop`` pixels a side, or their own size.
+            A new sample with the same keys; image and mask have ``crop`` pixels a side, or their own size.
         """
         image, mask = sample["image"], sample["mask"]
         height, width = mask.shape
@@ -106,7 +106,7 @@ class TrainingAugmentation:
 class _PadToSize(A.DualTransform):  # type: ignore[misc]
     """Pad at random sides up to a size: NaN in the image, IGNORE in the mask.
 
-    albumentations' own padding goes through OpenCV, whose border takes four channels at most.
+    albumentations pads with OpenCV, which supports at most four channels.
     """
 
     def __init__(self, size: int) -> None:

@@ -22,12 +22,12 @@ class Draws(Sampler[tuple[int, int]]):
     """An endless shuffle, without replacement within each pass over the patches, cut into epochs.
 
     Draw d shows patch p_k[d mod n], where p_k is the permutation of pass k = d div n. Nothing depends on what was
-    drawn before, so training can be taken up at any draw.
+    drawn before, so training can be resumed at any draw.
 
     Args:
         patches: number of patches, n.
-        draws: number of draws that one iteration gives; the next iteration goes on after it.
-        seed: of the permutations.
+        draws: number of draws in one iteration; the next iteration continues after it.
+        seed: random seed of the permutations.
         start: number of the first draw.
     """
 
@@ -38,11 +38,11 @@ class Draws(Sampler[tuple[int, int]]):
         self.start = start
 
     def __len__(self) -> int:
-        """Give the number of draws of one iteration."""
+        """Return the number of draws in one iteration."""
         return self.draws
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Give (number of the draw, index of the patch)."""
+        """Yield (number of the draw, index of the patch)."""
         first = self.start
         self.start += self.draws
         order: list[int] = []
@@ -56,7 +56,7 @@ class Draws(Sampler[tuple[int, int]]):
 
 
 class _Drawn(Dataset[Sample]):
-    """A data set that is asked for (draw, index) and augments by the number of the draw."""
+    """A data set indexed by (draw, index), augmented by the number of the draw."""
 
     def __init__(self, dataset: PatchDataset, augmentation: TrainingAugmentation | None) -> None:
         self.dataset = dataset
@@ -71,37 +71,38 @@ class _Drawn(Dataset[Sample]):
 class PatchDataModule(LightningDataModule):
     """Training, validation and test batches of a data set.
 
-    Training gives exactly ``steps`` full batches an epoch, however many patches there are, so that every model takes
-    the same optimiser steps and batch normalisation never meets a short batch. Validation and test give every patch
-    once, whole and in order. Images keep their units: the task normalises with :attr:`statistics`.
+    Training has exactly ``steps`` full batches per epoch, for any number of patches, so that every model takes the same
+    optimiser steps and batch normalisation never sees a short batch. Validation and test contain every patch once,
+    whole and in order. Images keep their units: the task normalises them with :attr:`statistics`.
 
-    With a GPU as ``device``, batches are made there, and a split that fits in half of its free memory stays there: the
-    stream of patches is the same whether it does or not, and differs from that of a CPU.
+    With a GPU as ``device``, batches are made there, and a split that fits in half of its free memory is kept there.
+    The stream of patches is the same in both cases, and differs from the stream on a CPU.
 
-    One process trains; under a distributed strategy pass ``use_distributed_sampler=False`` and a seed a rank.
+    Under a distributed strategy pass ``use_distributed_sampler=False`` and a different seed for each rank.
 
     Args:
         train: the training split.
         val: the validation split.
         test: the test split.
         batch_size: samples of a training batch.
-        steps: training batches an epoch; None for one pass, at least one batch.
+        steps: training batches per epoch; None for one pass, at least one batch.
         crop: side of the training crop in pixels; None for whole patches.
-        augmentation: of training patches; None for :class:`TrainingAugmentation` with ``crop`` and ``seed``, False
-            for none.
-        seed: of the shuffle and of the default augmentation.
-        num_workers: processes that load patches; 0 loads in this one. The stream is the same for any number.
+        augmentation: augmentation of training patches; None for :class:`TrainingAugmentation` with ``crop`` and
+            ``seed``, False for none.
+        seed: random seed of the shuffle and of the default augmentation.
+        num_workers: number of processes that load patches; 0 loads in this process. The stream is the same for any
+            number.
         eval_batch_size: samples of a validation or test batch; None for ``batch_size``.
-        first_step: number of the first training batch, to take up a training that was stopped.
-        device: where the batches will be used; None for host memory.
-        resident: keep the splits in the device's memory; None where ``device`` is a GPU and they fit.
-        accumulate: parts that a training batch is cut into, for a training that accumulates their gradients; the
-            stream of patches is the same, and an epoch has ``steps * accumulate`` batches. Validation and test
-            batches get as small.
+        first_step: number of the first training batch, to resume a training.
+        device: device that uses the batches; None for host memory.
+        resident: keep the splits in the memory of the device; None to do so if it is a GPU and they fit.
+        accumulate: number of parts that a training batch is cut into, for a training that accumulates their gradients.
+            The stream of patches is the same, and an epoch has ``steps * accumulate`` batches. Validation and test
+            batches are as small.
 
     Raises:
-        ConfigError: if a number is out of range, a split is not what its name says, or the splits differ in bands or
-            classes.
+        ConfigError: if a number is out of range, a split has another name than its argument, or the splits differ in
+            bands or classes.
     """
 
     def __init__(
@@ -132,9 +133,11 @@ class PatchDataModule(LightningDataModule):
             ("accumulate", accumulate, 1),
         ):
             if value is not None and value < least:
-                raise ConfigError(f"{value} is too small", where=f"option {option}", hint=f"At least {least}")
+                raise ConfigError(f"{option} must be at least {least}, not {value}", where=f"option {option}")
         if batch_size % accumulate:
-            raise ConfigError(f"{accumulate} equal parts of {batch_size} patches are not possible", where="accumulate")
+            raise ConfigError(
+                f"a batch of {batch_size} patches cannot be cut into {accumulate} equal parts", where="option accumulate"
+            )
         self.splits = {"train": train, "val": val, "test": test}
         for name, dataset in self.splits.items():
             if dataset is not None:
@@ -154,20 +157,20 @@ class PatchDataModule(LightningDataModule):
             self.augmentation = augmentation
         elif augmentation is False:
             if crop is not None:
-                raise ConfigError("a crop is part of the augmentation, which is off", where="option crop")
+                raise ConfigError("a crop needs the augmentation, which is off", where="option crop")
             self.augmentation = None
         else:
             self.augmentation = TrainingAugmentation(crop, seed=seed)
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Statistics of the training split, computed once."""
+        """Return the statistics of the training split, computed once."""
         train = self.splits["train"]
         assert train is not None
         return compute_statistics(train)
 
     def train_dataloader(self) -> Iterable[Sample]:
-        """Give ``steps`` full batches an epoch, each in ``accumulate`` parts."""
+        """Return ``steps`` full batches per epoch, each in ``accumulate`` parts."""
         train = self.splits["train"]
         assert train is not None
         part = self.batch_size // self.accumulate
@@ -178,11 +181,11 @@ class PatchDataModule(LightningDataModule):
         return self._loader(_Drawn(train, self.augmentation), part, draws)
 
     def val_dataloader(self) -> Iterable[Sample]:
-        """Give every validation patch once, whole."""
+        """Return every validation patch once, whole."""
         return self._evaluation("val")
 
     def test_dataloader(self) -> Iterable[Sample]:
-        """Give every test patch once, whole."""
+        """Return every test patch once, whole."""
         return self._evaluation("test")
 
     @property
@@ -227,9 +230,9 @@ class PatchDataModule(LightningDataModule):
 
 def _check_split(name: str, dataset: PatchDataset, train: PatchDataset) -> None:
     if dataset.split != name:
-        raise ConfigError(f"the {dataset.split} split is given as {name}", where="PatchDataModule")
+        raise ConfigError(f"the {dataset.split} split was passed as {name}", where="PatchDataModule")
     ours, theirs = (tuple(band.name for band in one.bands) for one in (dataset, train))
     if ours != theirs:
-        raise ConfigError(f"bands of {name} are {', '.join(ours)}, and of train {', '.join(theirs)}")
+        raise ConfigError(f"the bands of {name} are {', '.join(ours)}, but those of train are {', '.join(theirs)}")
     if dataset.class_names != train.class_names:
-        raise ConfigError(f"classes of {name} are {dataset.class_names}, and of train {train.class_names}")
+        raise ConfigError(f"the classes of {name} are {dataset.class_names}, but of train {train.class_names}")

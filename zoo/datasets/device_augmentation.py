@@ -13,10 +13,10 @@ from zoo.datasets.base import IGNORE
 
 
 class DeviceAugmentation:
-    """Crop, symmetries, gains and offsets as tensor operations: no pixel leaves the device.
+    """Crops, symmetries, gains and offsets as tensor operations: no pixel leaves the device.
 
-    What happens follows the same settings as :class:`TrainingAugmentation`, with random numbers of its own: a draw is a
-    function of the seed and its number alone, on every device, and differs from the draw of that number there.
+    The settings are those of :class:`TrainingAugmentation`, but the random numbers differ: a draw depends only on the
+    seed and its number, is the same on every device, and is another one than the draw of that number there.
 
     Args:
         settings: crop, share of crops around landslides, symmetries, gain, offset, bands and seed.
@@ -31,11 +31,12 @@ class DeviceAugmentation:
         Args:
             image: float32 (C, H, W) on any device, NaN where missing; not changed.
             mask: integer (H, W) on the same device; not changed.
-            classes: the mask once more, uint8 (H, W) in host memory, so that choosing a crop waits for no device.
+            classes: a copy of the mask, uint8 (H, W), in host memory, so that the choice of a crop does not wait for
+                the device.
             draw: number of the draw, counted over the whole training.
 
         Returns:
-            Image and mask of ``crop`` pixels a side, or of the patch's own; NaN and IGNORE where the patch ended.
+            Image and mask with ``crop`` pixels a side, or the size of the patch; NaN and IGNORE beyond the patch.
         """
         settings = self.settings
         rng = np.random.default_rng((settings.seed, draw))
@@ -85,7 +86,7 @@ class DeviceAugmentation:
 
 
 def _span(length: int, size: int, at: int | None, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Start of a crop along one axis, and what has to be added before and after where the patch is shorter."""
+    """Return the start of a crop along one axis, and the padding before and after if the patch is shorter."""
     lacking = max(0, size - length)
     if lacking:
         before = int(rng.integers(lacking + 1))

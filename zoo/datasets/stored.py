@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 import abc
-import functools
 import hashlib
-import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, ParamSpec
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets.base import SPLITS, PatchDataset, Transform
+from zoo.datasets.base import PatchDataset, Transform
 from zoo.datasets.cache import PatchCache, digest_files, open_cache
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import DataError
 from zoo.files import cache_folder
 from zoo.jobs import ProgressCallback
-from zoo.registry.options import options_of
 from zoo.schema import to_plain
-
-P = ParamSpec("P")
-COMMON = ("root", "split", "transforms", "progress")
-"""Arguments that every data set takes; the others are its options."""
 
 _FORMAT = 1
 """Increased when the same files and settings would give another cache."""
-
-
-def checked_options(init: Callable[P, None]) -> Callable[P, None]:
-    """Check the arguments of a data set's ``__init__`` against its annotations, and convert them.
-
-    A value may be text, as a command line gives it: ``"256"`` becomes 256 where the annotation is ``int``.
-
-    Raises:
-        UnknownNameError: from the decorated function, for a split that does not exist.
-        ConfigError: from the decorated function, if the value of an option does not fit.
-    """
-
-    @functools.wraps(init)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
-        bound = inspect.signature(init).bind(*args, **kwargs)
-        split = bound.arguments.get("split", "train")
-        if split not in SPLITS:
-            raise UnknownNameError("split", str(split), SPLITS)
-        for option in options_of(init, COMMON):
-            if option.name not in bound.arguments:
-                continue
-            value = bound.arguments[option.name]
-            try:
-                bound.arguments[option.name] = option.convert(value)
-            except ValueError as error:
-                raise ConfigError(
-                    f"{str(value)[:80]!r} is not valid", where=f"option {option.name}", hint=str(error)
-                ) from None
-        init(*bound.args, **bound.kwargs)
-
-    return checked
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets.arguments import Names, bands_of, converts_options, fractions_of, names_of
+from zoo.datasets.arguments import Names, bands_of, checked_options, fractions_of, names_of
 from zoo.datasets.base import SPLITS, DataWarning, Patch, PatchDataset, Transform
 from zoo.datasets.folder.decoding import (
     Decoded,
@@ -80,7 +80,7 @@ class Folder(PatchDataset):
     licence = "as the owner of the files says"
     citation: ClassVar[str] = ""
 
-    @converts_options
+    @checked_options
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -167,8 +167,6 @@ class Folder(PatchDataset):
             UnknownNameError: for a group, column, class or split that does not exist.
         """
         self.root = Path(root)
-        if split not in SPLITS:
-            raise UnknownNameError("split", split, SPLITS)
         _check_numbers(
             pixel_size=pixel_size,
             block=block,
@@ -389,7 +387,7 @@ class ImageFolder:
         UnknownNameError: for a group that does not exist.
     """
 
-    @converts_options
+    @checked_options
     def __init__(
         self,
         root: str | os.PathLike[str],

@@ -1,7 +1,7 @@
-"""Physically based synthetic landslide scenes, the data set that comes with the zoo.
+"""Synthetic landslide scenes from physics, the data set that comes with the zoo.
 
-``generate_scene`` makes one scene with numpy and scipy alone; ``Synthetic`` is the torch data set of many, cached on
-disk. Only the latter imports torch, when it is first asked for.
+``generate_scene`` generates one scene with numpy and scipy alone; ``Synthetic`` is the torch data set of many scenes,
+cached on disk. Only the latter imports torch, on first use.
 """
 
 from __future__ import annotations

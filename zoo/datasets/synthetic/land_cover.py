@@ -1,4 +1,4 @@
-"""Land cover of a scene: forest, fields, rock, rivers, towns and roads, and its reflectance as a satellite sees it."""
+"""Land cover of a scene (forest, fields, rock, rivers, towns, roads) and its reflectance as a satellite records it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLOOR_AREA = 2.0e6  # m2 at which a valley has a floor
 
 
 class Cover(IntEnum):
-    """Kind of ground; the number is what ``Scene.cover`` holds."""
+    """Land cover; the numbers are the values of ``Scene.cover``."""
 
     FOREST = 0
     GRASS = 1
@@ -34,15 +34,15 @@ class Cover(IntEnum):
 
 @dataclass(frozen=True)
 class LandCover:
-    """Share of each kind of ground in every pixel, and where things are.
+    """Share of each land cover in every pixel, and the places of rivers, towns, fields and roads.
 
-    Args:
+    Attributes:
         shares: (7, n, n) in the order of :class:`Cover`, summing to 1.
         river: pixels that are mostly water.
         town: pixels within a town.
         fields: pixels of farmland.
         roads: the road network.
-        vigour: (n, n) greenness of the season and the crop, around 1.
+        vigour: (n, n) greenness by season and crop, around 1.
     """
 
     shares: Field
@@ -53,7 +53,7 @@ class LandCover:
     vigour: Field
 
     def dominant(self) -> npt.NDArray[np.uint8]:
-        """Return the kind of ground that covers most of each pixel."""
+        """Return the land cover with the largest share of each pixel."""
         return np.asarray(np.argmax(self.shares, axis=0), dtype=np.uint8)
 
 
@@ -68,7 +68,7 @@ def make_landcover(
     farming: float,
     rock: float,
 ) -> LandCover:
-    """Return the ground cover before any landslide of the event.
+    """Return the land cover before the event.
 
     Args:
         seed: number of the scene.
@@ -76,8 +76,8 @@ def make_landcover(
         slope: degrees, (n, n).
         cell: metres between cell centres.
         forest: mean logit of the forest share.
-        tree_line: metres above which forest thins out.
-        farming: steepest field, degrees.
+        tree_line: elevation in metres above which forest thins out.
+        farming: slope of the steepest field, degrees.
         rock: share of steep ground that is bare rock.
     """
     rng = stream(seed, "landcover")
@@ -148,7 +148,7 @@ def _rivers(terrain: Terrain, cell: float, rng: np.random.Generator) -> tuple[Fi
 def _town_sites(
     slope: Field, above: Field, to_river: Field, area: Field, cell: float, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Return one to four places on valley floors, above the water, far from each other."""
+    """Return one to four sites on valley floors, above the water and far from each other."""
     n = slope.shape[0]
     gentle = ndimage.gaussian_filter(slope, 120.0 / cell)
     water = ndimage.maximum_filter(area, size=int(600.0 / cell) | 1)
@@ -172,7 +172,7 @@ def _town_sites(
 def _towns(
     sites: list[tuple[int, int]], slope: Field, above: Field, water: Field, cell: float, rng: np.random.Generator
 ) -> Mask:
-    """Return the built-up area: it spreads from each site over level ground and stays off steep slopes."""
+    """Return the built-up area, which spreads from each site over level ground."""
     n = slope.shape[0]
     line, column = np.mgrid[:n, :n]
     rough = smooth(n, 5, rng)
@@ -203,7 +203,7 @@ def _parcels(
 
 
 def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.random.Generator) -> None:
-    """Clear some forest lots on slopes, in place: bare, or a few years grown."""
+    """Clear some forest lots on slopes, in place: bare, or after a few years of growth."""
     lots = (shares[Cover.FOREST] > 0.6) & (slope > 12) & (slope < 33)
     if lots.sum() < 50:
         return
@@ -221,7 +221,7 @@ def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.rand
 def _degraded(slope: Field, wooded: Field, rng: np.random.Generator) -> Field:
     """Return the share of bare soil on slopes where nothing slid: sheet erosion, trampling, burnt patches.
 
-    Patches are as bare as scars are, each in its own degree, so that only their shape and place tell them apart.
+    Patches are as bare as scars, each to its own degree, so that only shape and place distinguish them.
     """
     n = slope.shape[0]
     worn = smooth(n, 8, rng) + 0.5 * smooth(n, 40, rng) + 0.5 * (0.5 - wooded)
@@ -274,8 +274,8 @@ _STEP = 4  # road graph nodes lie four pixels apart
 class Roads:
     """Roads of a scene.
 
-    Args:
-        share: (n, n) share of each pixel that is road or the bare cut beside it.
+    Attributes:
+        share: (n, n) share of each pixel that is road or bare cut slope beside it.
         lines: polylines of (row, column) in pixels.
     """
 
@@ -286,14 +286,14 @@ class Roads:
 def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple[int, int]], cell: float) -> Roads:
     """Return roads between towns, out of the valley, and tracks up the hillsides.
 
-    A metre of road costs more the steeper it climbs (so it follows contours and turns back on itself), the steeper
-    the ground it is cut into, and much more over water.
+    A metre of road costs more on a steep climb (so that roads follow contours and form hairpins), on steep ground,
+    and much more over water.
 
     Args:
         seed: number of the scene.
         z: elevation, metres, (n, n), n a multiple of 4.
         slope: degrees, (n, n).
-        river: where water is.
+        river: pixels with water.
         towns: (row, column) of each; the first is the largest.
         cell: metres between cell centres.
     """
@@ -374,15 +374,15 @@ Spectrum = tuple[float, float, float, float]
 GREEN, RED, NIR, SWIR = range(4)
 
 SENSOR_NOISE = 0.012
-"""Standard deviation of reflectance noise in the noisiest band, NIR [O, risk.md]."""
+"""Standard deviation of the reflectance noise in NIR, the noisiest band [O]."""
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """Reflectance of each kind of ground in green, red, near infrared and short-wave infrared.
+    """Reflectance of each land cover in green, red, near infrared and short-wave infrared.
 
-    In the order of :class:`zoo.datasets.synthetic.land_cover.Cover`, then the fresh scar. Typical values of Sentinel-2
-    surface reflectance [O].
+    The order is that of :class:`zoo.datasets.synthetic.land_cover.Cover`, with the fresh scar last. Typical values of
+    Sentinel-2 surface reflectance [O].
     """
 
     forest: Spectrum = (0.045, 0.030, 0.300, 0.130)
@@ -395,12 +395,12 @@ class Spectra:
     scar: Spectrum = (0.115, 0.145, 0.225, 0.285)
 
     def table(self) -> Field:
-        """Return (8, 4): kinds of ground by bands."""
+        """Return the reflectance of each land cover in each band, (8, 4)."""
         return np.asarray([getattr(self, field.name) for field in fields(self)], dtype=np.float64)
 
 
 def ground_reflectance(shares: Field, vigour: Field, spectra: Spectra) -> Field:
-    """Return (4, n, n) reflectance of mixed ground: bands add by area, greenness scales NIR and darkens red."""
+    """Return the reflectance (4, n, n) of mixed ground; greenness raises NIR and lowers red."""
     table = spectra.table()[: shares.shape[0]]
     mixed: Field = np.einsum("kb,kyx->byx", table, shares, optimize=False)
     green = shares[:3].sum(axis=0)
@@ -421,17 +421,17 @@ def observe(
     spectra: Spectra,
     haze_share: float,
 ) -> Field:
-    """Return (4, n, n) reflectance as the sensor records it, within [0.001, 1].
+    """Return the reflectance (4, n, n) that the sensor records, within [0.001, 1].
 
     Args:
         seed: number of the scene.
         ground: (4, n, n) reflectance of the ground without scars.
-        soil: (n, n) share of each pixel that is bare for other reasons.
-        bare: (n, n) share of each pixel that a landslide has laid bare.
+        soil: (n, n) share of each pixel that is bare soil for other reasons.
+        bare: (n, n) share of each pixel that a landslide has exposed.
         wetness: (n, n), [0, 1]; wet soil is darker in SWIR.
         elevation: metres, for illumination.
         cell: metres between cell centres.
-        spectra: of the region.
+        spectra: reflectance of the region.
         haze_share: share of scenes with haze.
     """
     rng = stream(seed, "optics")
@@ -439,15 +439,15 @@ def observe(
     seen = ground * (1.0 + 0.10 * smooth(n, 2, rng))
     scar = np.array(spectra.scar)[:, None, None] * (1.0 + 0.15 * smooth(n, 1.2, rng))
     seen = (1.0 - bare) * seen + bare * scar
-    # Soils differ from place to place and darken in SWIR when wet, on scars and off them: colour alone does not
-    # tell a landslide from other bare ground.
+    # Soils differ from place to place and darken in SWIR when wet, on scars and elsewhere, so that colour alone does
+    # not distinguish a landslide from other bare ground.
     exposed = (1.0 - bare) * soil + bare
     seen *= 1.0 + 0.10 * smooth(n, 10, rng) * exposed
     seen[SWIR] *= (1.0 - 0.3 * wetness * exposed) * (1.0 + 0.12 * smooth(n, 7, rng) * exposed)
     seen[RED] *= 1.0 + 0.06 * smooth(n, 7, rng) * exposed
     seen *= _illumination(elevation, cell, rng)
     seen = np.stack([ndimage.gaussian_filter(band, 0.6) for band in seen])
-    # SWIR comes at 20 m.
+    # SWIR has a resolution of 20 m.
     coarse = seen[SWIR].reshape(n // 2, 2, n // 2, 2).mean(axis=(1, 3))
     seen[SWIR] = np.repeat(np.repeat(coarse, 2, axis=0), 2, axis=1)
     noise = np.array([0.5, 0.5, 1.0, 0.8])[:, None, None] * SENSOR_NOISE
@@ -459,7 +459,7 @@ def observe(
 
 
 def _illumination(elevation: Field, cell: float, rng: np.random.Generator) -> Field:
-    """Return what is left of the sun's angle on the slope after a terrain correction: around 1."""
+    """Return the effect of the sun's angle on the slope that remains after a terrain correction, around 1."""
     azimuth = np.radians(rng.uniform(120.0, 160.0))
     zenith = np.radians(rng.uniform(30.0, 50.0))
     south, east = horn_gradient(elevation, cell)

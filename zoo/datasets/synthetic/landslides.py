@@ -1,4 +1,4 @@
-"""Soil, rain and stability of a scene, and the landslides that follow."""
+"""Soil, rain and slope stability of a scene, and the landslides of the event."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from zoo.physics.stability import storm_recharge
 
 @dataclass(frozen=True)
 class Rain:
-    """The event's rain.
+    """Rain of an event.
 
-    Args:
+    Attributes:
         intensity: P, mm/h.
         duration: D, days.
     """
@@ -31,15 +31,15 @@ class Rain:
 
 @dataclass(frozen=True)
 class Ground:
-    """Mechanical state at the end of the rain, every field (n, n).
+    """Mechanical state at the end of the rain; every array is (n, n).
 
-    Args:
-        depth: of the soil, m.
-        cohesion: of soil and roots, kPa.
-        friction: angle, degrees.
+    Attributes:
+        depth: depth of the soil, m.
+        cohesion: cohesion of soil and roots, kPa.
+        friction: friction angle, degrees.
         wetness: saturated share of the soil, [0, 1].
-        safety: factor of safety, with its unresolved scatter.
-        hazard: chance of failure by that factor alone, [0, 1].
+        safety: factor of safety, with unresolved scatter.
+        hazard: probability of failure from the factor of safety, [0, 1].
     """
 
     depth: Field
@@ -51,7 +51,7 @@ class Ground:
 
 
 def draw_rain(seed: int, median: float, spread: float) -> Rain:
-    """Return the rain of one scene: intensity log-normal, duration log-uniform from 6 hours to 3 days."""
+    """Return the rain of a scene: log-normal intensity, log-uniform duration from 6 hours to 3 days."""
     rng = stream(seed, "rain")
     intensity = float(np.clip(rng.lognormal(np.log(median), spread), 0.3, 60.0))
     duration = float(np.exp(rng.uniform(np.log(0.25), np.log(3.0))))
@@ -67,9 +67,9 @@ def make_ground(
         seed: number of the scene.
         terrain: elevation and drainage.
         slope: degrees.
-        greenness: NDVI before the event, roots in proportion.
-        kept: where nothing fails: rivers, towns, bare rock.
-        rain: the event.
+        greenness: NDVI before the event; root cohesion is proportional to it.
+        kept: pixels that cannot fail: rivers, towns, bare rock.
+        rain: rain of the event.
         cell: metres between cell centres.
     """
     rng = stream(seed, "ground")
@@ -94,21 +94,21 @@ MALAMUD = (1.40, 1.28e-3, -1.32e-4)
 """rho, a (km2) and s (km2) of the inverse gamma distribution of landslide areas; Malamud et al. (2004) [S]."""
 
 AREA_LIMITS = (400.0, 150_000.0)
-"""Smallest and largest landslide, m2 [O]: four pixels, and what a hillslope of such a scene can hold."""
+"""Smallest and largest landslide, m2 [O]: four pixels, and the largest that fits on a hillslope of such a scene."""
 
 _STOP_SLOPE = 8.0  # degrees below which debris comes to rest
 _LENGTH_TO_WIDTH = (1.2, 9.0)
-_TRIES = 20  # places tried for one landslide before it is given up
+_TRIES = 20  # places tried for one landslide before it is dropped
 
 
 @dataclass(frozen=True)
 class Landslides:
     """Landslides of a scene.
 
-    Args:
+    Attributes:
         number: (n, n) number of the landslide in each pixel, 0 for none.
-        visibility: (slides + 1,) share of bare soil in each; entry 0 is 0.
-        old: (slides + 1,) True for scars of earlier years, which are seen but not labelled.
+        visibility: (landslides + 1,) share of bare soil in each; entry 0 is 0.
+        old: (landslides + 1,) true for scars of earlier years, which are visible but not labelled.
     """
 
     number: npt.NDArray[np.int32]
@@ -116,12 +116,12 @@ class Landslides:
     old: npt.NDArray[np.bool_]
 
     def fresh(self) -> npt.NDArray[np.int32]:
-        """Return the numbers of this event's landslides alone."""
+        """Return the numbers of the landslides of this event, without old ones."""
         return np.where(self.old[self.number], 0, self.number).astype(np.int32)
 
 
 def landslide_areas(total: float, rng: np.random.Generator) -> Field:
-    """Return areas (m2) that add up to about ``total``, largest first: the truncated inverse gamma of Malamud."""
+    """Return areas (m2) that add up to about ``total``, largest first, from Malamud's truncated inverse gamma."""
     rho, scale, shift = MALAMUD
     areas: list[float] = []
     used = 0.0
@@ -148,32 +148,32 @@ def make_landslides(
 ) -> Landslides:
     """Return the landslides of one scene.
 
-    The largest is placed first, each at the next place drawn in proportion to ``hazard`` where its whole body fits
-    without touching another, so that the sizes stay as drawn.
+    The largest is placed first. Each starts at the next place, drawn in proportion to ``hazard``, where its whole body
+    fits without touching another, so that the sizes stay as drawn.
 
     Args:
         seed: number of the scene.
         flow: steepest descent; a landslide follows it.
         slope: degrees, (n, n).
-        hazard: relative chance that a landslide starts in a pixel, (n, n).
+        hazard: relative probability that a landslide starts in a pixel, (n, n).
         cell: metres between cell centres.
-        share: of the ground that fails in this event.
+        share: share of the ground that fails in this event.
         visibility: parameters of the Beta distribution of visibility.
-        old_share: share of all landslides that are old, and not part of ``share``.
+        old_share: share of old landslides among all; they are not part of ``share``.
     """
     rng = stream(seed, "landslides")
     n = slope.shape[0]
     number = np.zeros((n, n), dtype=np.int32)
     total = share / (1.0 - old_share) * (n * cell) ** 2
     areas = landslide_areas(total, rng) if total > 0 and hazard.any() else np.zeros(0)
-    # Gumbel keys: a draw without replacement in proportion to the hazard.
+    # Gumbel keys draw without replacement in proportion to the hazard.
     with np.errstate(divide="ignore"):
         keys = np.log(hazard.ravel()) + rng.gumbel(size=n * n)
     wanted = min(int((hazard > 1e-9).sum()), 40 * areas.size + 200)
     starts = np.argsort(-keys, kind="stable")[:wanted]
     is_old = rng.uniform(size=areas.size) < old_share
     room = _steps_to_rest(flow, slope)
-    # Length that did not fit at a start: only something much shorter is tried there again.
+    # Length that did not fit at a start; only a much shorter landslide is tried there again.
     refused = np.full(wanted, np.inf)
     old, shown = [False], [0.0]
     taken = number.ravel()
@@ -198,7 +198,7 @@ def make_landslides(
 
 
 def shifted(number: npt.NDArray[np.int32], share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Return the mask of all landslides, with ``share`` of them moved by at most one pixel, as drawn by hand."""
+    """Return the mask of all landslides, with ``share`` of them moved by one pixel, like outlines drawn by hand."""
     count = int(number.max())
     moved = rng.uniform(size=count + 1) < share
     moved[0] = False
@@ -210,7 +210,7 @@ def shifted(number: npt.NDArray[np.int32], share: float, rng: np.random.Generato
 
 
 def _steps_to_rest(flow: Flow, slope: Field) -> npt.NDArray[np.int64]:
-    """Return how many cells debris from each cell passes, its own included, before the ground is too level."""
+    """Return the number of cells that debris from each cell passes, including its own, before level ground."""
     steep = (slope >= _STOP_SLOPE).ravel()
     steps = np.ones(steep.size, dtype=np.int64)
     for cells in flow.upstream():

@@ -1,4 +1,4 @@
-"""Random numbers and random surfaces of a scene."""
+"""Random numbers and random fields of a scene."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def stream(seed: int, step: str) -> np.random.Generator:
-    """Return the random numbers of one named step of one scene.
+    """Return the random generator of one named step of one scene.
 
-    Every step has its own, so that a change in one step leaves the others as they were.
+    Every step has its own generator, so that a change in one step does not change the others.
     """
     return np.random.default_rng([seed, zlib.crc32(step.encode())])
 
@@ -29,8 +29,8 @@ def fractal(size: int, hurst: float, rng: np.random.Generator, longest: float | 
         size: cells along an edge.
         hurst: Hurst exponent, (0, 1); higher is smoother. The amplitude falls as frequency^-(hurst + 1).
         rng: random numbers.
-        longest: longest wavelength in cells; None keeps all that fit. Made on a doubled grid, so that opposite
-            edges do not match.
+        longest: longest wavelength in cells; None for all that fit. The field is generated on a doubled grid, so that
+            opposite edges do not match.
     """
     doubled = 2 * size
     frequency = np.hypot(fft.fftfreq(doubled)[:, None], fft.rfftfreq(doubled)[None])

@@ -1,4 +1,4 @@
-"""One synthetic scene: its settings, and its making from seed to channels."""
+"""Settings of a synthetic scene, and its generation from a seed to channels."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from zoo.physics.lsi import NegativeIndexWarning
 from zoo.physics.rain import CAINE_1980, threshold_intensity
 
 GENERATOR_VERSION = 5
-"""Raised whenever the same seed gives other bytes: cached scenes of another version are not used."""
+"""Increase it when the same seed gives other bytes: cached scenes of another version are not used."""
 
 PHASES = ("post", "pre")
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How well scars show.
+    """How well landslides stand out.
 
-    Args:
+    Attributes:
         visibility: parameters of the Beta distribution of the share of bare soil in a fresh scar.
-        old_share: share of slides that are old, half grown over and not labelled.
+        old_share: share of landslides that are old, half overgrown and not labelled.
     """
 
     visibility: tuple[float, float]
@@ -61,16 +61,16 @@ DIFFICULTIES: Mapping[str, Difficulty] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Region:
-    """Ground and climate.
+    """Ground and climate of a region.
 
-    Args:
-        terrain: how rough it is.
-        spectra: reflectance of each kind of ground.
-        forest: mean of the forest share's logit: 0 is half forest, half grass on level ground.
-        tree_line: metres above which forest thins out.
+    Attributes:
+        terrain: roughness of the terrain.
+        spectra: reflectance of each land cover.
+        forest: mean logit of the forest share: 0 is half forest, half grass on level ground.
+        tree_line: elevation in metres above which forest thins out.
         rain: median rain intensity of an event, mm/h.
-        rain_spread: spread (natural logarithm) of the intensity between scenes.
-        farming: steepest field, degrees.
+        rain_spread: standard deviation of the natural logarithm of the intensity between scenes.
+        farming: slope of the steepest field, degrees.
         rock: share of steep ground that is bare rock, 0 to 1.
         haze: share of scenes with haze.
     """
@@ -127,13 +127,13 @@ REGIONS: Mapping[str, Region] = MappingProxyType(
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What a scene is, apart from its seed.
+    """Everything that decides a scene except its seed.
 
-    Args:
-        size: pixels along an edge of the scene.
-        margin: pixels made beyond each edge and cropped off, so that no border effect is left.
-        pixel_size: metres.
-        phase: "post" shows the ground after failure, "pre" before it; the mask is the same.
+    Attributes:
+        size: side of the scene in pixels.
+        margin: pixels that are generated beyond each edge and cropped, so that no border effect remains.
+        pixel_size: side of a pixel in metres.
+        phase: "post" shows the ground after the landslides, "pre" before them; the mask is the same.
         region: one of :data:`REGIONS`.
         difficulty: one of :data:`DIFFICULTIES`.
         label_noise: share of landslide outlines that are up to a pixel off.
@@ -161,16 +161,16 @@ class SceneConfig:
                 raise UnknownNameError(kind, name, known)
         if self.size < 128 or self.margin < 16 or (self.size + 2 * self.margin) % 4:
             raise ConfigError(
-                f"a scene of {self.size} pixels with a margin of {self.margin}",
-                hint="Give at least 128 and 16, with size + 2 margins a multiple of 4",
+                f"a scene of {self.size} pixels with a margin of {self.margin} is not possible",
+                hint="Give at least 128 and 16, with size + 2 margin a multiple of 4",
             )
         if not 5.0 <= self.pixel_size <= 30.0:
-            raise ConfigError(f"pixel size of {self.pixel_size} m", hint="The scenes are made for 5 to 30 m")
+            raise ConfigError(f"the pixel size must be from 5 to 30 m, not {self.pixel_size}")
         if not 0.0 <= self.label_noise <= 1.0:
-            raise ConfigError(f"label noise of {self.label_noise}", hint="Give a share from 0 to 1")
+            raise ConfigError(f"the label noise must be from 0 to 1, not {self.label_noise}")
 
     def key(self) -> str:
-        """Return all that decides a scene's bytes apart from its seed, as one line of JSON."""
+        """Return everything that decides the bytes of a scene, except its seed, as one line of JSON."""
         values = asdict(self)
         values["region_settings"] = asdict(REGIONS[self.region])
         values["difficulty_settings"] = asdict(DIFFICULTIES[self.difficulty])
@@ -202,14 +202,14 @@ _MOST_FAILED = 0.06  # share of the ground beyond which an event is not credible
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene, its truth, and what it came from. Every field is (size, size) unless said otherwise.
+    """A scene with the truth behind it. Every array is (size, size) unless said otherwise.
 
-    Args:
-        seed: number of the scene.
-        config: the rest of what decides its bytes.
+    Attributes:
+        seed: seed of the scene.
+        config: settings of the scene.
         image: (7, size, size) float32, the channels of :data:`zoo.physics.PAPER_CHANNELS`.
-        mask: uint8, 1 where a landslide of the event is labelled, label noise included.
-        landslide_id: int32, the true landslides of the event, 0 elsewhere; numbers have gaps.
+        mask: uint8, 1 where a landslide of the event is labelled, with label noise.
+        landslide_id: int32, numbers of the true landslides of the event, 0 elsewhere; some numbers are missing.
         visibility: float32, share of bare soil that a fresh or old scar shows, 0 elsewhere.
         safety: float32, true factor of safety at the end of the rain.
         wetness: float32, true saturated share of the soil, [0, 1].
@@ -238,11 +238,11 @@ class Scene:
 
 
 def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
-    """Return the scene of a seed: the same bytes in any process, whatever else runs.
+    """Return the scene of a seed: the same bytes in any process.
 
     Args:
-        seed: number of the scene, >= 0.
-        config: sizes, phase, region, difficulty; the defaults if None.
+        seed: seed of the scene, >= 0.
+        config: settings of the scene; None for the defaults.
     """
     config = SceneConfig() if config is None else config
     region, difficulty, cell = REGIONS[config.region], DIFFICULTIES[config.difficulty], config.pixel_size
@@ -309,10 +309,10 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
 
 
 def _failed_share(seed: int, ground: Ground, rain: Rain) -> float:
-    """Return the share of the ground that fails: more with rain beyond the threshold, and where more is unstable.
+    """Return the share of the ground that fails; it grows with the rain and with the unstable ground.
 
-    The factor of safety says where; how much of the unstable ground goes depends on how far the rain exceeds what
-    triggers landslides at all, as event inventories show (exponent 1.5 and limits [O]).
+    The factor of safety decides where landslides start. How much of the unstable ground fails depends on how far the
+    rain exceeds the threshold of landslides, as event inventories show (exponent 1.5 and limits [O]).
     """
     exceedance = rain.intensity / threshold_intensity(*CAINE_1980, days=rain.duration)
     response = min(1.25 * exceedance**1.5, 3.0)
@@ -322,7 +322,7 @@ def _failed_share(seed: int, ground: Ground, rain: Rain) -> float:
 
 
 def _bare_ground(slides: Landslides, phase: str) -> Field:
-    """Return the share of bare soil that slides show: before the event only the old ones do."""
+    """Return the share of bare soil in each pixel; before the event only old landslides are bare."""
     shown = slides.visibility if phase == "post" else np.where(slides.old, slides.visibility, 0.0)
     return np.asarray(shown[slides.number])
 

@@ -11,16 +11,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.datasets.base import SPLITS, Patch, PatchDataset, Sample, Transform
+from zoo.datasets.arguments import checked_options
+from zoo.datasets.base import Patch, PatchDataset, Sample, Transform
+from zoo.datasets.builtin import SYNTHETIC
 from zoo.datasets.synthetic.landslides import Rain
 from zoo.datasets.synthetic.scene import REGIONS, SceneConfig
-from zoo.datasets.synthetic.scene_store import Progress, StoredScene, obtain_scenes
-from zoo.errors import ConfigError, UnknownNameError
+from zoo.datasets.synthetic.scene_store import StoredScene, obtain_scenes
+from zoo.errors import ConfigError
 from zoo.files import cache_folder
+from zoo.jobs import ProgressCallback
 from zoo.physics import PAPER_CHANNELS, hillshade
 
 PATCH = 128
-"""Pixels along an edge of a patch [P]."""
+"""Side of a patch in pixels [P]."""
 
 ALL_REGIONS = "all"
 
@@ -28,20 +31,20 @@ _MOST_SCENES = 10_000
 
 
 class Synthetic(PatchDataset):
-    """Synthetic landslide scenes, made on this machine from physics and a seed.
+    """Synthetic landslide scenes, generated on this machine from physics and a seed.
 
-    Terrain cut by rivers, soil that gets wet, slopes whose factor of safety falls below one, scars along the flow
-    path, and what a Sentinel-2-like sensor sees of it through illumination, blur, noise and haze. It exercises the
-    software and ranks code; it is not science: no figure measured on it says anything about real landslides.
+    Rivers cut the terrain, rain saturates the soil, and slopes whose factor of safety falls below one fail: scars form
+    along the flow path. A sensor like Sentinel-2 then sees the ground through illumination, blur, noise and haze. Use
+    the data set to check software and to compare code: no figure measured on it says anything about real landslides.
 
     Dataset features:
 
     * 20 scenes of 512x512 pixels at 10 m by default, cut into 320 patches of 128x128
     * seven channels with units: SMI, NDBI, NDVI, NDWI, slope (degree), DEM (m) and LSI
-    * rain of a different intensity and duration in every scene, which decides how much fails
+    * rain of a different intensity and duration in every scene, which decides how much ground fails
     * bare fields, rock, clear-cuts, roads, gravel bars and unlabelled old scars that look like landslides
-    * 15-20 % of the outlines up to a pixel off, as hand-drawn inventories are
-    * the truth behind each patch: landslide numbers, factor of safety, wetness, visibility, ground cover
+    * 15-20 % of the outlines are up to a pixel off, as in inventories drawn by hand
+    * the truth behind each patch: landslide numbers, factor of safety, wetness, visibility, land cover
 
     Dataset format:
 
@@ -58,9 +61,10 @@ class Synthetic(PatchDataset):
 
     bands = PAPER_CHANNELS
     class_names = ("background", "landslide")
-    citation: ClassVar[str] = "landslide-zoo, synthetic landslide scenes generated from published equations"
-    licence = "Apache-2.0"
+    citation: ClassVar[str] = SYNTHETIC.citation
+    licence = SYNTHETIC.licence
 
+    @checked_options
     def __init__(
         self,
         root: str | os.PathLike[str] | None = None,
@@ -74,44 +78,45 @@ class Synthetic(PatchDataset):
         test_region: Literal["subtropical", "tropical", "dryland", "alpine"] | None = None,
         difficulty: Literal["easy", "default", "hard"] = "default",
         workers: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
-        """Make the data set, and the scenes of the split that are not cached yet.
+        """Open one split, and generate the scenes of the split that are not in the cache yet.
 
         Args:
-            root: folder to keep scenes in; None for ``$ZOO_CACHE/synthetic`` or the user's cache.
+            root: folder that keeps the scenes; ``$ZOO_CACHE/synthetic`` or the user's cache when not given.
             split: "train", "val" or "test".
-            transforms: called with each sample.
-            scenes: number of scenes of all splits together, 3 to 10,000.
-            seed: the same seed gives the same bytes; scenes of different seeds share nothing.
-            phase: "post" shows the ground after failure, "pre" before it. Results of the two do not compare.
-            region: climate and relief; "all" gives each in turn.
-            test_region: with region "all": the test split shows this region alone, and train and val the others.
+            transforms: applied to every sample.
+            scenes: number of scenes of all splits together, 3 to 10,000; each has 16 patches of 128 x 128 pixels.
+            seed: random seed; the same seed gives the same bytes, and scenes of different seeds share nothing.
+            phase: whether images show the ground after the landslides or before. Results of the two are not
+                comparable.
+            region: climate and relief; all uses each region in turn.
+            test_region: with region=all, the region of the test split; train and val show the others.
             difficulty: how well landslides stand out.
-            workers: processes to make scenes with; None for one a core.
-            progress: called as ``progress(done, total)`` while scenes are made.
+            workers: number of processes that generate scenes; one per core when not given.
+            progress: called with the number of scenes generated and the number to generate.
 
         Raises:
-            UnknownNameError: if split, phase, region or difficulty does not exist.
-            ConfigError: if there are too few or too many scenes, the seed is negative, or a region is held out of one.
-            ZooError: if scenes have to be made and the folder cannot be written to.
+            UnknownNameError: if the split does not exist.
+            ConfigError: if an option is out of range, or a single region is held out.
+            ZooError: if scenes have to be generated and the folder cannot be written to.
         """
-        if split not in SPLITS:
-            raise UnknownNameError("split", split, SPLITS)
-        if region != ALL_REGIONS and region not in REGIONS:
-            raise UnknownNameError("region", region, [*REGIONS, ALL_REGIONS])
-        if test_region is not None and test_region not in REGIONS:
-            raise UnknownNameError("region", test_region, REGIONS, where="option test_region")
         if test_region is not None and region != ALL_REGIONS:
             raise ConfigError(
-                f"{test_region!r} can only be held out of all regions",
+                f"{test_region!r} can be held out only if all regions are used",
                 where="option test_region",
                 hint="Give region=all",
             )
         if not 3 <= scenes <= _MOST_SCENES:
-            raise ConfigError(f"{scenes} scenes", hint=f"Give 3 to {_MOST_SCENES}: each split needs its own")
-        if seed < 0:
-            raise ConfigError(f"seed {seed}", hint="Give 0 or more")
+            raise ConfigError(
+                f"scenes must be from 3 to {_MOST_SCENES}, not {scenes}",
+                where="option scenes",
+                hint="Each split needs scenes of its own",
+            )
+        if not 0 <= seed < 2**48:
+            raise ConfigError(f"seed must be from 0 to 2**48 - 1, not {seed}", where="option seed")
+        if workers is not None and workers < 1:
+            raise ConfigError(f"workers must be at least 1, not {workers}", where="option workers")
         self.root = cache_folder("synthetic") if root is None else Path(root)
         self.split = split
         self.transforms = transforms
@@ -121,7 +126,7 @@ class Synthetic(PatchDataset):
             names = [name for name in names if (name == test_region) is (split == "test")]
         configs = [SceneConfig(phase=phase, region=name, difficulty=difficulty) for name in names]
         self.pixel_size = configs[0].pixel_size
-        # Each region in turn within a split, so that all splits hold all of them.
+        # The regions take turns within a split, so that every split contains all of them.
         self._jobs = [
             (seed * _MOST_SCENES + number, configs[turn % len(configs)])
             for turn, number in enumerate(split_scenes(scenes, split))
@@ -147,7 +152,7 @@ class Synthetic(PatchDataset):
         return scene.arrays["image"][(slice(None), *window)].copy(), scene.arrays["mask"][window].copy()
 
     def truth(self, index: int) -> dict[str, NDArray[Any]]:
-        """Return what is behind one patch, each (128, 128).
+        """Return the truth behind one patch, each array (128, 128).
 
         Args:
             index: position in ``patches``.
@@ -171,10 +176,10 @@ class Synthetic(PatchDataset):
         return total.hexdigest()
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw the relief, the vegetation, the risk index and the mask of a sample, and its prediction if any.
+        """Draw the relief, the vegetation, the risk index, the mask and, if the sample has one, the prediction.
 
         Args:
-            sample: what ``__getitem__`` gives, optionally with "prediction", integer (H, W).
+            sample: a sample from ``__getitem__``, optionally with "prediction", integer (H, W).
             show_titles: write a title over each panel.
             suptitle: title of the whole figure.
         """

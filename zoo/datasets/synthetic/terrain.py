@@ -1,8 +1,8 @@
-"""Mountains that rivers cut.
+"""Terrain of a scene: mountains that rivers cut.
 
 Uplift, implicit stream-power incision (Braun & Willett 2013, Geomorphology 180, 170 [S]) and hillslope diffusion with
-a critical slope, first on a coarse grid much wider than the scene, then twice on finer ones. The scene is a window
-of the coarse landscape, turned by a random angle and bent by a smooth field: valleys enter and leave it as they do
+a critical slope act first on a coarse grid much wider than the scene, then twice on finer grids. The scene is a window
+of the coarse landscape, rotated by a random angle and bent by a smooth field: valleys enter and leave it as they do
 on a map sheet, and nothing follows the rows and columns of the grid.
 """
 
@@ -25,15 +25,15 @@ _ERODIBILITY = 0.3  # mean, in units in which uplift is 1 and time steps are a f
 
 @dataclass(frozen=True)
 class TerrainConfig:
-    """How rough the mountains are.
+    """Roughness of the terrain.
 
-    Args:
-        median_slope: degrees, smallest and largest median slope of a scene.
-        base_elevation: metres, smallest and largest elevation of the lowest point.
-        critical_slope: degrees that no flow path exceeds: what is steeper fails and is carried off.
-        rock_contrast: spread (natural logarithm) of the erodibility of rock.
-        hillslope: diffusion of the finest grid, cells of Gaussian radius a step.
-        debris_area: m2 of upslope area below which debris flows do more of the cutting than rivers.
+    Attributes:
+        median_slope: smallest and largest median slope of a scene, degrees.
+        base_elevation: smallest and largest elevation of the lowest point, metres.
+        critical_slope: slope that no flow path exceeds, degrees: steeper ground fails and is eroded.
+        rock_contrast: standard deviation of the natural logarithm of the erodibility of rock.
+        hillslope: diffusion on the finest grid, as the Gaussian radius in cells per step.
+        debris_area: upslope area in m2 below which debris flows erode more than rivers.
     """
 
     median_slope: tuple[float, float] = (20.0, 26.0)
@@ -46,12 +46,12 @@ class TerrainConfig:
 
 @dataclass(frozen=True)
 class Terrain:
-    """Elevation and drainage of a scene, margin included.
+    """Elevation and drainage of a scene with its margin.
 
-    Args:
+    Attributes:
         elevation: metres, (n, n), without closed basins.
         flow: steepest-descent flow graph of ``elevation``; the outlets are the outer ring.
-        area: upslope area along that graph, m2, (n, n), with what flows in from outside the window.
+        area: upslope area along that graph, m2, (n, n), including the inflow from outside the window.
         inflow: m2 that enters the window from outside, (n, n).
     """
 
@@ -68,11 +68,11 @@ def make_terrain(seed: int, size: int, cell: float, config: TerrainConfig) -> Te
         seed: number of the scene.
         size: cells along an edge, a multiple of 4.
         cell: metres between cell centres.
-        config: how rough it is.
+        config: roughness of the terrain.
     """
     rng = stream(seed, "terrain")
     steepness = float(np.tan(np.radians(rng.uniform(*config.median_slope))))
-    # The coarse domain holds the turned window (factor sqrt 2) and a rim of an eighth.
+    # The coarse domain contains the rotated window (factor sqrt 2) and a rim of an eighth.
     coarse_cell = 2.0 * cell * size * 0.8 / _COARSE
     erodibility = _ERODIBILITY * np.exp(config.rock_contrast * fractal(_COARSE, 0.6, rng, longest=64))
     debris_area = config.debris_area
@@ -186,7 +186,7 @@ def _with_valley_floors(z: Field, cell: float, outlets: Mask, inflow: Field, rng
 def _window(
     size: int, cell: float, coarse_cell: float, coarse_size: int, rng: np.random.Generator
 ) -> tuple[Field, Field]:
-    """Return where each cell of the scene lies on the coarse grid: turned by a random angle and bent."""
+    """Return the place of each cell of the scene on the coarse grid, rotated by a random angle and bent."""
     angle = rng.uniform(0, 2 * np.pi)
     along = (np.arange(size) - (size - 1) / 2) * cell
     y, x = np.meshgrid(along, along, indexing="ij")
