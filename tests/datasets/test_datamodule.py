@@ -129,11 +129,11 @@ def test_statistics_come_from_the_training_split_and_once(splits):
 
 
 def test_splits_that_do_not_fit_are_refused(splits, disk, tmp_path):
-    with pytest.raises(ConfigError, match="the test split is given as val"):
+    with pytest.raises(ConfigError, match="the test split was passed as val"):
         PatchDataModule(splits["train"], splits["test"])
     root = disk.write_folder(tmp_path / "other", *disk.make_patches(10))
     rgb = Folder(root, "val", split_by="random")
-    with pytest.raises(ConfigError, match="bands of val are red, green, blue, and of train band_1"):
+    with pytest.raises(ConfigError, match="bands of val are red, green, blue, but those of train are band_1"):
         PatchDataModule(splits["train"], rgb)
     classes = Folder(tmp_path, "val", split_by="random", class_names="ground,slide")
     with pytest.raises(ConfigError, match="classes of val are"):
@@ -144,7 +144,7 @@ def test_splits_that_do_not_fit_are_refused(splits, disk, tmp_path):
 
 @pytest.mark.parametrize("option", ["batch_size", "steps", "eval_batch_size"])
 def test_numbers_too_small_are_refused(splits, option):
-    with pytest.raises(ConfigError, match=f"option {option}: 0 is too small"):
+    with pytest.raises(ConfigError, match=f"option {option}: {option} must be at least 1, not 0"):
         PatchDataModule(**splits, **{option: 0})
 
 

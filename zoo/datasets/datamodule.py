@@ -136,7 +136,7 @@ class PatchDataModule(LightningDataModule):
                 raise ConfigError(f"{option} must be at least {least}, not {value}", where=f"option {option}")
         if batch_size % accumulate:
             raise ConfigError(
-                f"a batch of {batch_size} patches cannot be cut into {accumulate} equal parts", where="option accumulate"
+                f"a batch of {batch_size} patches has no {accumulate} equal parts", where="option accumulate"
             )
         self.splits = {"train": train, "val": val, "test": test}
         for name, dataset in self.splits.items():
