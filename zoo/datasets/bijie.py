@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.datasets.arguments import fractions_of
+from zoo.datasets.arguments import checked_options, fractions_of
 from zoo.datasets.base import IGNORE, SPLITS, Patch, Transform
 from zoo.datasets.builtin import BIJIE
 from zoo.datasets.download import absent
 from zoo.datasets.splits import FRACTIONS, random_split
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, checked_options
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band

@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets.arguments import Names, names_of
+from zoo.datasets.arguments import Names, checked_options, names_of
 from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.builtin import CAS as SPEC
 from zoo.datasets.download import absent
 from zoo.datasets.splits import Partition, by_group, random_split
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, checked_options
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from zoo.datasets.arguments import checked_options
 from zoo.datasets.base import SPLITS, DataWarning, Patch, Transform, shape_text
 from zoo.datasets.builtin import HRGLDD as SPEC
 from zoo.datasets.download import RemoteFile, absent, check_file, fetch
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite, checked_options
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band

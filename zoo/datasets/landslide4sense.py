@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from zoo.datasets.archives import unpack
-from zoo.datasets.arguments import Names, fractions_of, names_of
+from zoo.datasets.arguments import Names, checked_options, fractions_of, names_of
 from zoo.datasets.base import IGNORE, DataWarning, Patch, Transform
 from zoo.datasets.builtin import LANDSLIDE4SENSE
 from zoo.datasets.download import RemoteFile, absent, check_file, fetch
 from zoo.datasets.hdf5 import read_array
 from zoo.datasets.splits import FRACTIONS, Partition, by_block, by_group, random_split
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite, checked_options
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.arrays import FloatArray

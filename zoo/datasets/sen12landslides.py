@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.datasets.archives import unpack
-from zoo.datasets.arguments import Names, names_of
+from zoo.datasets.arguments import Names, checked_options, names_of
 from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.builtin import SEN12LANDSLIDES
 from zoo.datasets.download import RemoteFile, absent, fetch
 from zoo.datasets.hdf5 import AGAIN, find_array, open_hdf5
 from zoo.datasets.splits import Partition, by_group
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, checked_options
+from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.files import cache_folder
 from zoo.jobs import ProgressCallback
