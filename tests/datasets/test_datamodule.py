@@ -116,7 +116,7 @@ def test_augmentation_is_the_default_given_or_off(splits):
     expected = torch.stack([sample["image"] for sample in splits["train"]])
     order = batch["image"][:, 0, 0, 0].argsort()
     assert torch.equal(batch["image"][order], expected[expected[:, 0, 0, 0].argsort()])
-    with pytest.raises(ConfigError, match="a crop is part of the augmentation, which is off"):
+    with pytest.raises(ConfigError, match="a crop needs the augmentation, which is off"):
         PatchDataModule(**splits, augmentation=False, crop=8)
 
 
