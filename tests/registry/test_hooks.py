@@ -1,23 +1,113 @@
-"""Every hook is documented, and every hook is used by a test."""
+"""Every hook is documented with its exact signature, and every example of the page about plugins works."""
 
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from zoo.registry import hookspecs
+from zoo.registry import catalogue, create_dataset, create_loss, create_model, hookspecs, reload, specs
+from zoo.registry.plugins import PluginLoader
 
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("zoo_register_"))
+OLD = {"zoo_register_comparators"}
+PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "plugin.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"^```python\n# (my_\w+)\.py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 
 
-def test_there_are_six_hooks_and_one_old_name() -> None:
-    assert len(HOOKS) == 6 + 1
+@pytest.mark.parametrize("hook", [name for name in HOOKS if name not in OLD])
+def test_the_page_has_the_signature_of_every_hook(hook: str) -> None:
+    function = getattr(hookspecs, hook)
+    assert function.__doc__
+    signature = str(inspect.signature(function)).replace("'", "")
+    assert f"\n{hook}{signature}\n" in PAGE
+    assert any(f"def {hook}(" in code for code in [*EXAMPLES.values(), PAGE])
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_hook_is_documented_and_tested(hook: str) -> None:
-    assert getattr(hookspecs, hook).__doc__
-    here = Path(__file__)
-    others = [path.read_text() for path in here.parents[1].rglob("test_*.py") if path != here]
-    assert any(f"def {hook}(" in text for text in others)
-    docs = here.parents[2] / "docs" / "plugins.md"
-    assert hook in docs.read_text(encoding="utf-8")
+def test_the_page_documents_options_flags_and_variables() -> None:
+    for word in ("Option", "forwards_options", "ZOO_PLUGINS", "ZOO_STRICT_PLUGINS", "fingerprint", "_verify", "read"):
+        assert word in PAGE
+    for flag in specs.Flag:
+        assert f"| `{flag.value}` |" in PAGE
+    assert f"has the version {hookspecs.API_VERSION} " in PAGE
+
+
+@pytest.fixture
+def example(
+    install: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], PluginLoader]]:
+    """Install an example as a plugin and load it."""
+
+    def load(module: str) -> PluginLoader:
+        install(module.replace("_", "-"), EXAMPLES[module])
+        reload()
+        catalogue()
+        loader = importlib.import_module("zoo.registry")._loader()
+        (report,) = [one for one in loader.reports if one.module == module]
+        assert report.status == "loaded", report.error
+        return loader
+
+    yield load
+    reload()
+
+
+def test_the_example_of_options_works(install: Callable[[str, str], None]) -> None:
+    install("my-net", EXAMPLES["my_net"])
+    spec = specs.ModelSpec(name="wide", target="my_net:wide_net", summary="s")
+    assert {one.name: one.default for one in spec.options} == {"width": 64, "activation": "relu"}
+    assert specs.check_options(spec, {"width": "8", "activation": "gelu"}) == {"width": 8, "activation": "gelu"}
+    assert spec.resolve()(in_channels=3, classes=2, width=8, activation="gelu")[0].out_channels == 8
+    assert spec.provenance[0].mark == "O"
+
+
+def test_the_example_data_set_opens_in_a_command(example: Callable[[str], PluginLoader], zoo, tmp_path: Path) -> None:
+    example("my_stripes")
+    data = create_dataset("stripes", "test", size="32", progress=lambda done, total: None)
+    assert data[0]["image"].shape == (2, 32, 32)
+    line = ["bench", "--models", "unet", "--data", "stripes", "--data-option", "size=32", "--steps", "1"]
+    done = zoo(*line, "--batch-size", "2", "--crop", "0")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_example_loss_takes_options(example: Callable[[str], PluginLoader]) -> None:
+    import torch
+
+    example("my_loss")
+    logits, mask = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    assert float(create_loss("smooth_ce", smoothing="0.5")(logits, mask)) == pytest.approx(0.6931, abs=1e-4)
+
+
+def test_the_example_metric_computes(example: Callable[[str], PluginLoader]) -> None:
+    import numpy as np
+
+    example("my_metric")
+    tp, fp, fn, tn = (np.array([value, 0]) for value in (2, 1, 1, 5))
+    np.testing.assert_equal(catalogue().metrics.get("csi").resolve()(tp, fp, fn, tn), [0.5, np.nan])
+
+
+def test_the_example_risk_model_is_registered(example: Callable[[str], PluginLoader]) -> None:
+    example("my_risk")
+    assert catalogue().risk_models.get("bayes").resolve()().__class__.__name__ == "GaussianNB"
+
+
+def test_the_example_command_runs(example: Callable[[str], PluginLoader]) -> None:
+    loader = example("my_command")
+    app = click.Group()
+    loader.register_commands(app)
+    assert list(app.commands) == ["hello"]
+
+
+def test_the_example_plugin_is_the_one_of_the_page() -> None:
+    """The first example is the hook of plugins/zoo-example, whose model is created by its path."""
+    source = Path(__file__).parents[2] / "plugins" / "zoo-example" / "src"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from zoo_example.model import TinyFCN; print(TinyFCN(3, 2))"
+    done = subprocess.run([sys.executable, "-c", program, source], capture_output=True, text=True)
+    assert "MCSA" in done.stdout, done.stderr
+    assert create_model("unet", widths=(4, 8)) is not None
