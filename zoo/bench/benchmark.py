@@ -137,7 +137,7 @@ class Benchmark:
             if one in given:
                 kept.pop(other, None)
         changed = replace(self, recipe_name=name or self.recipe_name, recipe_changes={**kept, **given})
-        catalogue().losses.get(changed.recipe.loss)
+        check_options(catalogue().losses.get(changed.recipe.loss), changed.recipe.loss_options)
         return changed
 
     def selected(self, text: str) -> Benchmark:
@@ -406,7 +406,8 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
         values = {**recipe.to_dict(), **{other[key]: None for key in changes if key in other}, **changes}
         typed = from_plain({**values, "crop": values["crop"] or None}, Recipe, what="recipe", error=ConfigError)
         changes = {key: value if key == "crop" else getattr(typed, key) for key, value in changes.items()}
-        catalogue().losses.get(recipe.changed(**changes).loss)
+        chosen = recipe.changed(**changes)
+        check_options(catalogue().losses.get(chosen.loss), chosen.loss_options)
     return name, changes
 
 

@@ -10,7 +10,7 @@ import click
 
 from zoo.cli import EXIT_TRIALS_FAILED
 from zoo.cli.console import err, note, out, relative, warn
-from zoo.cli.data_options import collect, data_options
+from zoo.cli.data_options import collect, data_options, parse_assignments
 from zoo.cli.recipe_options import OVERRIDES, recipe_options
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def _benchmark(config_file: Path | None, overriding: set[str], given: dict[str, 
     from zoo.registry import catalogue, check_options
 
     recipe_changes = {name: given[name] for name in OVERRIDES}
+    recipe_changes["loss_options"] = parse_assignments(given["loss_options"], "--loss-option") or None
     if given["steps"] is not None and given["epochs"] is not None:
         raise ConfigError("--steps and --epochs exclude each other")
     data_given = collect(given["data_options"], **{name: given[name] for name in DATA_OPTIONS})
