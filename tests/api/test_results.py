@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import random
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +82,89 @@ def test_the_command_prints_chosen_columns(capsys: pytest.CaptureFixture[str]) -
     assert run(["report", str(FOLDER), "--compare", str(FOLDER)]) == 0
     assert "the same" in capsys.readouterr().out
     assert run(["report", str(FOLDER), "--compare", str(FOLDER), "--columns", "mcc"]) == 2
+
+
+WRONG: tuple[object, ...] = (None, 5, -1, "x", [], {}, [5], 1e308, "nan", True, 10**30, "\x1b[31m", [[]], 0.0, "")
+
+
+def places(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every place in a JSON value; of a long list the first and the last."""
+    yield place
+    if isinstance(value, dict):
+        for name in value:
+            yield from places(value[name], (*place, name))
+    elif isinstance(value, list):
+        for number in range(len(value)) if len(value) < 4 else (0, len(value) - 1):
+            yield from places(value[number], (*place, number))
+
+
+def edited(content: dict[str, Any], place: tuple[str | int, ...], value: object) -> str:
+    changed = json.loads(json.dumps(content))
+    inner = changed
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    return json.dumps(changed)
+
+
+def copied(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder with two of the results, and the path of the second."""
+    first, second, *_ = sorted((FOLDER / "trials").glob("*.json"))
+    (tmp_path / "trials").mkdir()
+    for path in (first, second):
+        shutil.copy(path, tmp_path / "trials" / path.name)
+    return tmp_path, tmp_path / "trials" / second.name
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        (("speed",), [5], "speed[0]"),
+        (("data",), {}, "data"),
+        (("test", "counts"), 5, "test.counts"),
+        (("test", "names"), [1], "test.names[0]"),
+        (("training", "curve"), "x", "training.curve"),
+    ],
+)
+def test_one_edited_file_is_refused_and_the_others_are_printed(
+    place: tuple[str, ...], value: object, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, path = copied(tmp_path)
+    path.write_text(edited(json.loads(path.read_text()), place, value))
+    assert run(["report", str(folder), "--format", "csv"]) == 2
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert path.name in printed.err
+    assert f"'{field}'" in printed.err
+
+
+def test_no_edit_of_a_result_file_takes_the_report_down(tmp_path: Path) -> None:
+    folder, path = copied(tmp_path)
+    content = json.loads(path.read_text())
+    cases = [(place, value) for place in places(content) if place for value in WRONG]
+    refused = 0
+    for place, value in random.Random(0).sample(cases, 60):
+        path.write_text(edited(content, place, value))
+        results = zoo.read_results(folder)
+        refused += len(results.problems)
+        assert len(results) + len(results.problems) == 2
+        assert "0.4" in results.table() + results.markdown() + results.csv() + results.json()
+    assert refused > 30
+
+
+def test_leftovers_and_foreign_files_do_not_stop_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, path = copied(tmp_path)
+    (folder / "trials" / f".{path.name}-x1y2.json").write_text("")
+    (folder / "trials" / "notes.txt").write_text("not a result")
+    assert run(["report", str(folder), "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    (folder / "trials" / "empty.json").touch()
+    (folder / "trials" / "package.json").write_text('{"name": "other"}')
+    assert run(["report", str(folder), "--format", "csv"]) == 2
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 3
+    assert "empty.json" in printed.err
+    assert "package.json" in printed.err
 
 
 METRICS = """

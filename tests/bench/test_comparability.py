@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.bench.conftest import finished
-from zoo.bench.comparability import comparability_warnings, unequal_formats, unequal_seeds, unequal_steps
+from zoo.bench.comparability import busy_machine, comparability_warnings, unequal_formats, unequal_seeds, unequal_steps
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import TrialResult
 
@@ -51,3 +51,16 @@ def test_means_over_other_seeds_are_flagged(trial: Make, measured: Measured) -> 
     ]
     (text,) = comparability_warnings(results)
     assert "(unet, segnet: seeds 0, 1; drs_unet: seed 0)" in text
+
+
+def test_speed_of_a_busy_machine_is_flagged(trial: Make, measured: Measured) -> None:
+    def timed(model: str, load: float | None) -> TrialResult:
+        protocol = {
+            "session": "s", "rounds": 1, "models": 2, "seconds_a_batch_size": 1.0, "dtype": "float32",
+            "layout": "contiguous", "cores": 4, "load_average": load,
+        }  # fmt: skip
+        return finished(trial(model), {**measured(), "speed_protocol": protocol})
+
+    assert busy_machine([timed("unet", 0.5), timed("segnet", None), finished(trial("drs_unet"), measured())]) == []
+    (text,) = comparability_warnings([timed("unet", 0.5), timed("segnet", 12.3)])
+    assert text.startswith("the speed of segnet was measured while other programs used the machine (load 12.3 on 4 pro")

@@ -21,6 +21,7 @@ from zoo.datasets.base import IGNORE
 from zoo.errors import ResultError
 from zoo.evaluation.counts import Counts
 from zoo.jobs import Work
+from zoo.schema import from_plain, to_plain
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -47,7 +48,7 @@ def samples(shape: tuple[int, int] = (5, 7)) -> tuple[Samples, np.ndarray]:
 
 def test_masks_survive_json_whatever_their_shape() -> None:
     kept, masks = samples()
-    again = Samples.from_dict(json.loads(json.dumps(kept.to_dict())))
+    again = from_plain(json.loads(json.dumps(to_plain(kept))), Samples)
     assert again.indices == (2, 0)
     assert (again.mask(0, (5, 7)) == masks[2]).all()
     assert (again.mask(1, (5, 7)) == masks[0]).all()
@@ -69,9 +70,9 @@ def test_predictions_that_were_not_counted_are_refused() -> None:
 @pytest.mark.parametrize("text", ["", "no base64!", "AAAA", 5])
 def test_damaged_masks_are_refused(text: object) -> None:
     with pytest.raises(ResultError):
-        Samples.from_dict({"indices": [0], "masks": [text]}).mask(0, (5, 7))
+        from_plain({"indices": [0], "masks": [text]}, Samples).mask(0, (5, 7))
     with pytest.raises(ResultError):
-        Samples.from_dict({"indices": [0, 1], "masks": samples()[0].to_dict()["masks"][:1]})
+        from_plain({"indices": [0, 1], "masks": to_plain(samples()[0])["masks"][:1]}, Samples)
 
 
 def test_a_mask_never_unpacks_to_more_than_its_patch() -> None:
@@ -106,7 +107,7 @@ def test_pictures_are_kept_once_beside_the_results(
     pictures = Pictures.take([1, 0], tested)
     path = pictures_path(tmp_path, config)
     for seed in (0, 1):
-        finished(trial("unet", seed=seed), {**measured(), "pictures": pictures.to_dict()}).save(tmp_path)
+        finished(trial("unet", seed=seed), {**measured(), "pictures": to_plain(pictures)}).save(tmp_path)
         text = path.read_text()
         path.write_text(f"{text}\n")
     assert path.read_text().endswith("\n\n\n"), "the second trial left it as it was"
@@ -151,7 +152,7 @@ def test_a_trial_keeps_what_it_counted(tmp_path: Path, trial: Make) -> None:
 def test_edited_predictions_are_found_when_a_result_is_read(tmp_path: Path, trial: Make, measured: Measured) -> None:
     values = measured()
     masks = np.packbits(np.arange(200).reshape(2, 100) < 41, axis=1)
-    values["samples"] = Samples.take([0, 1], masks).to_dict()
+    values["samples"] = to_plain(Samples.take([0, 1], masks))
     finished(trial("unet"), values).save(tmp_path)
     _, (problem,) = load_results(tmp_path)
     assert "41 pixels of landslide, 40 counted" in problem.problem

@@ -22,6 +22,7 @@ from zoo.evaluation.histograms import (
     is_landslide,
 )
 from zoo.evaluation.metrics import dice
+from zoo.schema import from_plain, to_plain
 
 
 def threshold_sample(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,7 +170,7 @@ def test_one_class_alone_has_no_temperature() -> None:
 
 
 def test_histogram_survives_a_result_file_and_edits_are_seen() -> None:
-    values = histogram_of(*sample()).to_dict()
-    assert LogitHistogram.from_dict(values).to_dict() == values
+    values = to_plain(histogram_of(*sample()))
+    assert to_plain(from_plain(values, LogitHistogram)) == values
     with pytest.raises(ResultError, match="two lists of 240 counts"):
-        LogitHistogram.from_dict({**values, "positive": values["positive"][1:]})
+        from_plain({**values, "positive": values["positive"][1:]}, LogitHistogram)

@@ -10,8 +10,8 @@ from zoo.bench.results import TrainingRecord, TrialResult
 
 
 def comparability_warnings(results: Sequence[TrialResult]) -> list[str]:
-    """Return a warning for each difference in steps, number format and seeds between the trials of one setting."""
-    return [*unequal_steps(results), *unequal_formats(results), *unequal_seeds(results)]
+    """Return a warning for each difference in steps, number format, seeds and load between trials of one setting."""
+    return [*unequal_steps(results), *unequal_formats(results), *unequal_seeds(results), *busy_machine(results)]
 
 
 def unequal_seeds(results: Sequence[TrialResult]) -> list[str]:
@@ -59,6 +59,21 @@ def audit_note(results: Sequence[TrialResult]) -> tuple[bool, str]:
     """Return whether the splits leak, and one line on what the audit found; empty where no result file has it."""
     found = next((audit for result in results if (audit := result.audit) is not None), None)
     return (False, "") if found is None else (bool(found.leaks), f"audit of the splits: {found.verdict}")
+
+
+def busy_machine(results: Sequence[TrialResult]) -> list[str]:
+    """Return one warning where speed was measured while other programs used the machine."""
+    busy: dict[str, str] = {}
+    for result in results:
+        protocol = result.speed_protocol
+        if protocol is not None and protocol.busy and result.speed:
+            busy[result.config.label] = f"load {protocol.load_average:.1f} on {protocol.cores} processors"
+    if not busy:
+        return []
+    return [
+        f"the speed of {', '.join(busy)} was measured while other programs used the machine "
+        f"({', '.join(dict.fromkeys(busy.values()))}): FPS are too low; run zoo speed again on an idle machine"
+    ]
 
 
 def _unusual(

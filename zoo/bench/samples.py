@@ -11,7 +11,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from zoo.bench.config import TrialConfig
 from zoo.errors import ResultError
 from zoo.evaluation.counts import Counts, IntArray
 from zoo.files import file_name
-from zoo.schema import from_plain, read_json, to_plain, write_json
+from zoo.schema import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,20 +114,6 @@ class Samples:
                     f"its prediction on patch {index} does not add up: {shown} pixels of landslide, {counted} counted"
                 )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values: the masks as base64."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Samples:
-        """Return the inverse of :meth:`to_dict`.
-
-        Raises:
-            ResultError: if a field is missing or of another type.
-        """
-        return from_plain(values, cls, what="set of sample predictions")
-
 
 @dataclass(frozen=True)
 class Pictures:
@@ -198,11 +184,6 @@ class Pictures:
         """
         return _unpack(self.ignored[place], self.shape)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values: images and masks as base64."""
-        values: dict[str, Any] = to_plain(self)
-        return values
-
 
 def pictures_path(folder: Path, config: TrialConfig) -> Path:
     """Return the file with the pictures of a trial's test split; it is always directly inside ``pictures/``."""
@@ -210,7 +191,7 @@ def pictures_path(folder: Path, config: TrialConfig) -> Path:
     return folder / FOLDER / f"{file_name(config.data.name)[:100]}-{file_name(digest)}.json"
 
 
-def keep_pictures(folder: Path, config: TrialConfig, pictures: Pictures | dict[str, Any]) -> None:
+def keep_pictures(folder: Path, config: TrialConfig, pictures: Pictures) -> None:
     """Write pictures, unless an earlier trial with the same patches did.
 
     Raises:

@@ -78,22 +78,6 @@ class ImageCounts:
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return lists of integers, as result files hold them."""
-        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the inverse of :meth:`to_dict`.
-
-        Raises:
-            ResultError: if a list is missing or does not fit the others.
-        """
-        missing = [field.name for field in fields(cls) if field.name not in values]
-        if missing:
-            raise ResultError(f"{cls.name} lack {', '.join(missing)}")
-        return cls(**{field.name: np.asarray(values[field.name]) for field in fields(cls)})
-
 
 @dataclass(frozen=True)
 class Counts(ImageCounts):

@@ -95,19 +95,6 @@ class TruthHistogram:
             found.negative += part.negative
         return found
 
-    def to_dict(self) -> dict[str, list[int]]:
-        """Return two lists of integers, as result files hold them."""
-        return {"positive": self.positive.tolist(), "negative": self.negative.tolist()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, list[int]]) -> Self:
-        """Return the inverse of :meth:`to_dict`.
-
-        Raises:
-            ResultError: if a list is missing, has another length, or holds a negative number.
-        """
-        return cls(*(np.asarray(values.get(name, [])) for name in ("positive", "negative")))
-
 
 class ProbabilityHistogram(TruthHistogram):
     """Pixels by predicted probability, landslide and background apart.

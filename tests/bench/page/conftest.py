@@ -23,6 +23,7 @@ from zoo.bench.page import document
 from zoo.bench.results import TrialResult, load_results
 from zoo.bench.samples import Pictures, Samples, jpeg, pack
 from zoo.errors import ZooError
+from zoo.schema import to_plain
 
 EVIL = "<script>window.hacked = 1</script>\"'><img src=x onerror='window.hacked = 2'>"
 SHAPE = (10, 10)
@@ -40,12 +41,12 @@ def with_samples(values: dict[str, Any], tp: int) -> dict[str, Any]:
     truth[0].reshape(-1)[:40] = True
     predicted = np.zeros((2, *SHAPE), bool)
     predicted[0].reshape(-1)[40 - tp : 50] = True
-    values["samples"] = Samples((1, 0), tuple(map(pack, predicted[::-1]))).to_dict()
+    values["samples"] = to_plain(Samples((1, 0), tuple(map(pack, predicted[::-1]))))
     image = np.random.default_rng(0).random((*SHAPE, 3)).astype(np.float32)
     names, bands, ignored = ("b", EVIL), ("red", "green", EVIL), np.zeros(SHAPE, bool)
     truths = tuple(map(pack, truth[::-1]))
     pictures = Pictures((1, 0), names, bands, SHAPE, (jpeg(image),) * 2, truths, (pack(ignored),) * 2)
-    values["pictures"] = pictures.to_dict()
+    values["pictures"] = to_plain(pictures)
     return values
 
 

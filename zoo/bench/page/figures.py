@@ -118,7 +118,7 @@ def trade_off(board: Leaderboard, identity: str, key: str, name: str, *, smaller
     points = {
         row.model: (x / scale, y)
         for row in rows
-        if (x := row.figures.get(key)) and (y := row.figures.get("dice")) is not None
+        if (x := row.figures.get(key) or 0) > 0 and (y := row.figures.get("dice")) is not None
     }
     title = f"Dice against {name}"
     if not points:
