@@ -131,7 +131,7 @@ def test_a_map_behind_an_address(bundle: Path, write_scene: WriteScene, tmp_path
     assert not list(tmp_path.glob("prob*"))
     capsys.readouterr()
     assert run([*command, "/vsimem/maps/prob.tif"]) == 2
-    assert "/vsimem/maps/prob.tif: is there already" in capsys.readouterr().err
+    assert "/vsimem/maps/prob.tif: already exists" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -95,5 +95,5 @@ def test_what_is_wrong_is_said_and_nothing_written(bundle, scene, write_scene, t
     assert "pixels of the scene" in refusal(*window, "--truth", mask)
     assert not out.exists()
     out.write_bytes(b"mine")
-    assert "is there already" in refusal(*window)
+    assert "already exists" in refusal(*window)
     assert out.read_bytes() == b"mine"

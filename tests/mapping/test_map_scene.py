@@ -56,7 +56,7 @@ def test_float32_is_whole_image_inference_with_nodata(predictor: Predictor, writ
     np.testing.assert_allclose(found[~missing], expected[~missing], atol=1e-5, rtol=0)
     assert report.missing == missing.sum()
     assert report.above == (found >= np.float32(0.5)).sum()
-    assert report.area(100) == pytest.approx(0.01)
+    assert report.area(100) == pytest.approx(0.01, rel=2e-3)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["prob.tif", "szène.tif"]
 
 
@@ -238,7 +238,7 @@ def test_a_model_that_needs_more_pixels_than_the_scene_has(write_scene: WriteSce
 def test_outputs_and_options_are_checked_first(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
     path = write_scene(make_image(70, 70))
     (tmp_path / "there.tif").write_bytes(b"before")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         make(predictor, path, tmp_path / "there.tif")
     with pytest.raises(ConfigError, match="one of the inputs"):
         make(predictor, path, path, overwrite=True)

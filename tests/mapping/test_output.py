@@ -47,7 +47,7 @@ def test_polygons_are_those_of_the_written_map(bundle, write_scene: WriteScene, 
     labels, count = ndimage.label(mask)
     assert len(found) == count
     assert found["pixels"].sum() == mask.sum()
-    assert found["area_m2"].sum() == mask.sum() * 100
+    assert found["area_m2"].sum() == pytest.approx(mask.sum() * 100, rel=2e-3)
     assert f"{count:,} polygons" in told.out
     assert (found["class"] == "high").all()
     for row in found.iloc[::5].itertuples():
@@ -66,7 +66,7 @@ def test_a_scene_in_degrees_without_a_slope_the_model_knows_of(bundle, write_sce
     done = make(bundle, scene, tmp_path / "prob.tif", "--polygons", slides, "--picture", picture, "--min-area", 500)
     told = capsys.readouterr()
     assert done == 0, told.err
-    assert "on the ellipsoid" in told.out
+    assert "km2" in told.out
     found = geopandas.read_parquet(slides)
     assert found.crs.to_epsg() == 4326
     # A pixel of 0.0001 degrees is 10.29 x 11.07 m there.
@@ -96,7 +96,7 @@ def test_names_are_refused_before_the_work(bundle, write_scene, tmp_path, capsys
     assert "--picture" in refusal("--title", "A map")
     assert "the same name" in refusal("--polygons", tmp_path / "a.gpkg", "--picture", tmp_path / "a.gpkg")
     (tmp_path / "there.gpkg").write_bytes(b"mine")
-    assert "is there already" in refusal("--polygons", tmp_path / "there.gpkg")
+    assert "already exists" in refusal("--polygons", tmp_path / "there.gpkg")
     assert (tmp_path / "there.gpkg").read_bytes() == b"mine"
 
 
@@ -118,7 +118,7 @@ def test_a_map_is_outlined_again_with_another_threshold(bundle, write_scene, tmp
     assert run(["polygons", str(out), "--scene", str(other), "--out", str(tmp_path / "d.gpkg")]) == 2
     assert "pixels of the map" in capsys.readouterr().err
     assert run([*again, "--out", str(tmp_path / "c.gpkg")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_peaks_keep_single_pixels_and_count_all(tmp_path):

@@ -17,7 +17,7 @@ import pytest
 from tests.mapping.conftest import BANDS, WriteScene, make_image, read
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
-from zoo.rasters.cog import MapWriter
+from zoo.rasters.cog import CogWriter
 from zoo.training.predictor import Predictor
 
 PROGRAM = """
@@ -123,24 +123,24 @@ def test_stopped_between_two_files(predictor: Predictor, write_scene: WriteScene
             options = MapOptions(tile=128, overlap=32)
             map_scene(predictor, scene, options=options, classes=classes, **files)
 
-    place = MapWriter.place
+    place = CogWriter.place
 
-    def stop(writer: MapWriter) -> None:
+    def stop(writer: CogWriter) -> None:
         if writer.path == files["out"]:
             raise KeyboardInterrupt
         place(writer)
 
-    monkeypatch.setattr(MapWriter, "place", stop)
+    monkeypatch.setattr(CogWriter, "place", stop)
     with pytest.raises(KeyboardInterrupt):
         command()
-    monkeypatch.setattr(MapWriter, "place", place)
+    monkeypatch.setattr(CogWriter, "place", place)
     assert [one.exists() for one in files.values()] == [False, True]
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         command(threshold=0.3)
     command()
     assert [one.exists() for one in files.values()] == [True, True]
     assert hidden(tmp_path) == []
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         command()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band
-from zoo.physics.running import Moments, RunningMoments
+from zoo.physics.running import ChannelMoments, RunningMoments
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6), max_size=20), max_size=8))
@@ -63,7 +63,7 @@ def scene(seed: int, pixels: int = 2000) -> np.ndarray:
 @given(st.integers(0, 1000), st.lists(st.integers(0, 1999), max_size=6))
 def test_any_cutting_into_chunks_gives_what_numpy_gives(seed: int, cuts: list[int]) -> None:
     values = scene(seed)
-    moments = Moments(BANDS)
+    moments = ChannelMoments(BANDS)
     for part in np.split(values, sorted(cuts), axis=1):
         moments.add(part)
     exact = values.astype(np.float64)
@@ -83,7 +83,7 @@ def test_any_cutting_into_chunks_gives_what_numpy_gives(seed: int, cuts: list[in
 
 
 def test_values_outside_the_valid_range_are_counted_and_bounds_are_inside():
-    moments = Moments((Band("x", "1", 0.1, 1.0), Band("y", "m", None, 5.0), Band("z", "m")))
+    moments = ChannelMoments((Band("x", "1", 0.1, 1.0), Band("y", "m", None, 5.0), Band("z", "m")))
     row = np.array([0.1, 1.0, 0.05, 1.5], np.float32)
     moments.add(np.stack([row, row * 10, row]))
     shares = [channel.outside for channel in moments.statistics()]
@@ -91,7 +91,7 @@ def test_values_outside_the_valid_range_are_counted_and_bounds_are_inside():
 
 
 def test_infinities_are_counted_and_enter_nothing():
-    moments = Moments((Band("x", "1"),))
+    moments = ChannelMoments((Band("x", "1"),))
     moments.add(np.array([[1.0, np.inf, -np.inf, 3.0, np.nan]], np.float32))
     (found,) = moments.statistics()
     assert (found.infinite, found.count, found.mean, found.maximum) == (2, 2, 2.0, 3.0)
@@ -99,7 +99,7 @@ def test_infinities_are_counted_and_enter_nothing():
 
 
 def test_a_channel_that_is_missing_everywhere_leaves_no_complete_pixel():
-    moments = Moments((Band("x", "1"), Band("gone", "1", 0.0, 1.0)))
+    moments = ChannelMoments((Band("x", "1"), Band("gone", "1", 0.0, 1.0)))
     moments.add(np.stack([np.arange(5.0), np.full(5, np.nan)]))
     gone = moments.statistics()[1]
     assert moments.complete == 0
@@ -111,7 +111,7 @@ def test_a_channel_that_is_missing_everywhere_leaves_no_complete_pixel():
 
 
 def test_a_nodata_value_too_large_for_float32_is_missing():
-    moments = Moments((Band("x", "1", nodata=-1.7976931348623157e308),))
+    moments = ChannelMoments((Band("x", "1", nodata=-1.7976931348623157e308),))
     with np.errstate(over="ignore"):
         moments.add(np.array([[1.0, -1.7976931348623157e308]]).astype(np.float32))
     assert moments.statistics()[0].count == 1
@@ -121,15 +121,15 @@ def test_percentiles_of_a_sample_are_near_those_of_all(monkeypatch: pytest.Monke
     monkeypatch.setattr("zoo.physics.running.SAMPLED", 5000)
     rng = np.random.default_rng(0)
     values = rng.normal(size=(1, 100_000))
-    moments = Moments((Band("x", "1"),), expected=values.size)
+    moments = ChannelMoments((Band("x", "1"),), expected=values.size)
     for part in np.split(values, 100, axis=1):
         moments.add(part)
     (found,) = moments.statistics()
-    kept = sum(part.size for part in moments._channels[0]._sampled)
+    kept = sum(part.size for part in moments._channels[0]._moments._kept)
     assert 4000 < kept < 6000
     assert found.low == pytest.approx(np.percentile(values, 0.5), abs=0.2)
 
 
 def test_an_image_of_other_channels_is_refused():
-    with pytest.raises(DataError, match="has 2 channels, expected 3"):
-        Moments(BANDS).add(np.zeros((2, 4, 4)))
+    with pytest.raises(DataError, match="2 channels, the others have 3"):
+        ChannelMoments(BANDS).add(np.zeros((2, 4, 4)))

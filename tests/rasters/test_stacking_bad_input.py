@@ -74,17 +74,17 @@ def test_no_place_on_earth(write_raster: WriteRaster, refuse: Refuse) -> None:
 
 def test_nothing_in_it(write_raster: WriteRaster, one_grid: Sources, refuse: Refuse) -> None:
     empty = write_raster("empty.tif", np.full((240, 200), -9999, dtype=np.float32), nodata=-9999.0)
-    assert "empty.tif: is nodata all over" in str(refuse(dem(empty)))
-    assert "is nodata all over" in str(refuse(one_grid.merged(dem(empty))))
+    assert "empty.tif: is nodata on the whole grid" in str(refuse(dem(empty)))
+    assert "whole grid" in str(refuse(one_grid.merged(dem(empty))))
     nan = write_raster("nan.tif", np.full((240, 200), np.nan, dtype=np.float32))
-    assert "nan.tif: is nodata all over" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(nan))}))))
+    assert "nan.tif: is nodata" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(nan))}))))
     clouds = write_raster("scl.tif", np.full((240, 200), 9, dtype=np.uint8))
     assert "clouds" in str(refuse(one_grid.merged(Sources({"scl": BandFile(str(clouds))}))))
 
 
 def test_elevation_that_is_none(write_raster: WriteRaster, tmp_path: Path, refuse: Refuse) -> None:
     feet = write_raster("feet.tif", plane(), unit="ft")
-    assert "elevation in ft" in str(refuse(dem(feet)))
+    assert "elevation is in ft" in str(refuse(dem(feet)))
     assert "at least 2x2" in str(refuse(dem(write_raster("one.tif", plane(1, 1)))))
     wild = plane()
     wild[:10] = 32767.0
@@ -113,22 +113,22 @@ def test_moisture_is_chosen_not_guessed(one_grid: Sources, write_raster: WriteRa
         assert choice in (error.hint or "")
     assert "needs swir2" in str(refuse(Sources(files), moisture="optram"))
     wet = write_raster("mm.tif", np.full((240, 200), 23.0, dtype=np.float32), unit="mm")
-    assert "in 'mm'" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(wet))}))))
+    assert "unit 'mm'" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(wet))}))))
     percent = write_raster("percent.tif", np.full((240, 200), 23.0, dtype=np.float32))
     assert "--moisture-range" in str(refuse(one_grid.merged(Sources({"moisture": BandFile(str(percent))}))))
 
 
 def test_an_index_that_cannot_be(one_grid: Sources, write_raster: WriteRaster, refuse: Refuse) -> None:
     flat = write_raster("flat.tif", np.full((240, 200), 7.0, dtype=np.float32))
-    assert "all over the scene" in str(error := refuse(one_grid.merged(dem(flat))))
+    assert "in the whole scene" in str(error := refuse(one_grid.merged(dem(flat))))
     assert "--moisture none leaves SMI and LSI out" in str(error)
     rain = {"rain_intensity": BandFile(str(flat))}
-    assert "companion" in str(refuse(one_grid.merged(Sources(rain))))
+    assert "only rain" in str(refuse(one_grid.merged(Sources(rain))))
     assert "negative" in str(refuse(one_grid, rain=(-1.0, 2.0))) or "rain intensity" in str(
         refuse(one_grid, rain=(-1.0, 2.0))
     )
     both = {**rain, "rain_duration": BandFile(str(flat))}
-    assert "both as numbers" in str(refuse(one_grid.merged(Sources(both)), rain=(1.0, 2.0)))
+    assert "as numbers and as rasters" in str(refuse(one_grid.merged(Sources(both)), rain=(1.0, 2.0)))
 
 
 def test_options_that_are_none() -> None:
@@ -139,9 +139,9 @@ def test_options_that_are_none() -> None:
 
 
 def test_nothing_to_make(one_grid: Sources, refuse: Refuse) -> None:
-    assert "no channel" in str(refuse(Sources({})))
+    assert "no input file" in str(refuse(Sources({})))
     assert "no channel" in str(refuse(Sources({"red": one_grid.files["red"]})))
-    assert "no grid" in str(refuse(Sources({"moisture": one_grid.files["moisture"]})))
+    assert "no DEM" in str(refuse(Sources({"moisture": one_grid.files["moisture"]})))
 
 
 def test_outputs_that_are_in_the_way(one_grid: Sources, tmp_path: Path) -> None:

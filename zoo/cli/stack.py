@@ -229,7 +229,7 @@ def _print(report: StackReport, options: StackOptions) -> None:
             f"{one.minimum:.4g}",
             f"{one.mean:.4g}",
             f"{one.maximum:.4g}",
-            f"{one.deviation:.4g}",
+            f"{one.std:.4g}",
             f"{one.valid_percent:.1f} %",
             report.sources[name],
         )

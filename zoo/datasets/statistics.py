@@ -18,18 +18,14 @@ from torch import Tensor
 
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
-from zoo.physics.running import RunningMoments
+from zoo.physics.running import SampledMoments
 from zoo.schema import Number, from_plain, parse_numbers, to_plain
 
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
 
-PERCENTILES = (0.5, 99.5)
-
 CONSTANT = 1e-7
 """A band is constant if its standard deviation is at most this part of its mean: float32 holds no finer difference."""
-
-_SAMPLED = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class Statistics:
 def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None = None) -> Statistics:
     """Compute the statistics of a training split in one pass over its patches.
 
-    Moments are accumulated in float64, patch by patch (:class:`zoo.physics.running.RunningMoments`). Percentiles use
+    Moments are accumulated in float64, patch by patch (:class:`zoo.physics.running.SampledMoments`). Percentiles use
     at most two million pixels per band, every k-th pixel with a start that moves from patch to patch [O]: they are
     exact up to that size, and their rank is off by less than 0.02 % above it.
 
@@ -137,12 +133,11 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
         )
     if not len(dataset):
         raise DataError("the training split is empty, so it has no statistics")
-    moments = [_SampledMoments() for _ in dataset.bands]
-    step = 1
+    moments: list[SampledMoments] = []
     for index in range(len(dataset)):
         image, _ = dataset.read(index)
         if index == 0:
-            step = max(1, math.ceil(len(dataset) * image[0].size / _SAMPLED))
+            moments = [SampledMoments(len(dataset) * image[0].size) for _ in dataset.bands]
         for band, moment, values in zip(dataset.bands, moments, image, strict=True):
             valid = _valid_values(values, band.nodata)
             if np.isinf(valid).any():
@@ -151,7 +146,7 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
                     where=f"band {band.name!r} of {dataset.patches[index].name}",
                     hint="Mark such pixels with a nodata value",
                 )
-            moment.add_and_sample(valid, step, start=index)
+            moment.add(valid, start=index)
         if progress is not None:
             progress(index + 1, len(dataset))
     bands = []
@@ -160,7 +155,7 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
             raise DataError(
                 f"band {band.name!r} has no valid pixel in the training split", hint="Leave the band out with bands="
             )
-        low, high = np.percentile(np.concatenate(moment.sampled), PERCENTILES)
+        low, high = moment.percentiles()
         bands.append(
             BandStatistics(
                 name=band.name,
@@ -168,8 +163,8 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
                 std=moment.std,
                 minimum=moment.minimum,
                 maximum=moment.maximum,
-                low=float(low),
-                high=float(high),
+                low=low,
+                high=high,
                 count=moment.count,
                 nodata=band.nodata,
             )
@@ -234,19 +229,6 @@ def normalise(image: Tensor, statistics: Statistics) -> Tensor:
     mean = values.new_tensor(statistics.mean.tolist())[:, None, None]
     scale = values.new_tensor(statistics.scale.tolist())[:, None, None]
     return normalise_bands(values, mean, scale)
-
-
-class _SampledMoments(RunningMoments):
-    """Running moments of one band, with every k-th value kept for percentiles."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sampled: list[NDArray[np.float32]] = []
-
-    def add_and_sample(self, values: NDArray[np.float32], step: int, start: int) -> None:
-        if values.size:
-            self.add(values)
-            self.sampled.append(values[start % min(step, values.size) :: step].copy())
 
 
 def _valid_values(values: NDArray[np.float32], nodata: float | None) -> NDArray[np.float32]:

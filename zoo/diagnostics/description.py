@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band
-from zoo.physics.running import ChannelStatistics, Moments
+from zoo.physics.running import ChannelMoments, ChannelStatistics
 
 CONSTANT = 1e-12
 """Variance, as a share of the squared mean, below which a channel is constant [O]."""
@@ -271,7 +271,7 @@ class Describer:
         expected: int = 0,
         ignore: int = 255,
     ) -> None:
-        self._moments = Moments(tuple(bands), expected)
+        self._moments = ChannelMoments(tuple(bands), expected)
         self._names = None if class_names is None else tuple(class_names)
         self._ignore = ignore
         self._counts = np.zeros(256, dtype=np.int64)

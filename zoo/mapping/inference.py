@@ -23,6 +23,7 @@ from zoo.mapping.probability import PROBABILITY_STEPS
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, BlockResult, Canvas, Plan, Reach, join
 from zoo.rasters.reading import window_of
+from zoo.rasters.stacks import read_ahead
 from zoo.rasters.vectors import Area
 from zoo.training.predictor import Predictor
 
@@ -260,7 +261,8 @@ def compute_blocks(
         pool = ThreadPoolExecutor(threads, initializer=enter_thread)
         # After an error or Ctrl-C, tiles that nobody will use are not waited for.
         exits.callback(pool.shutdown, wait=True, cancel_futures=True)
-        for strip in _read_ahead(scene, plan, blocks, mask, plausible):
+        places = ((block, row) for block in blocks for row in block.tile_rows)
+        for strip in read_ahead(places, lambda place: _read_strip(scene, plan, *place, mask, plausible)):
             view = plan.columns.view(strip.block.tile_columns)
             for column in strip.block.tile_columns:
                 part = plan.columns.tiles[column].within(view)
@@ -272,22 +274,6 @@ def compute_blocks(
                     yield from settle()
         while waiting:
             yield from settle()
-
-
-def _read_ahead(
-    scene: Pixels, plan: Plan, blocks: Iterable[Block], mask: Mask | None, plausible: PlausibleRange
-) -> Iterator[_Strip]:
-    """Yield rows of tiles; the next row is read meanwhile."""
-    strips = ((block, row) for block in blocks for row in block.tile_rows)
-    with ThreadPoolExecutor(1) as reader:
-        coming: Future[_Strip] | None = None
-        for block, row in strips:
-            following = reader.submit(_read_strip, scene, plan, block, row, mask, plausible)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
 
 
 def _read_strip(

@@ -28,7 +28,7 @@ from zoo.mapping.probability import (
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Plan, join
 from zoo.physics.bands import Band
-from zoo.rasters.cog import MapWriter
+from zoo.rasters.cog import CogWriter
 from zoo.rasters.grid import Grid
 from zoo.rasters.polygons import PolygonOptions, PolygonReport, write_polygons
 from zoo.rasters.reading import window_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0)
+LANDSLIDE_CLASS = Band("landslide_class", "1")
 SUFFIXES = (".tif", ".tiff")
 SLOPE, DEGREE = "slope", "degree"
 
@@ -57,7 +58,7 @@ class MapReport:
         classes_out: file of the classes; None for none.
         shape: (rows, columns).
         tiles: number of tiles of the scene, including those without a pixel to map.
-        pixel_area: area of a pixel in m2; None if the scene is not in metres.
+        pixel_area: mean area of a pixel on the ground in m2.
         blocks: number of blocks of the map.
         resumed: number of blocks that an earlier run had finished.
         damaged: number of damaged blocks of an earlier run, which were computed again.
@@ -129,9 +130,8 @@ class MapReport:
 
 def polygon_summary(report: PolygonReport) -> str:
     """Return the outcome of polygons in one line."""
-    how = " on the ellipsoid" if report.geodesic else ""
     small = f"; {report.left_out:,} smaller ones left out" if report.left_out else ""
-    return f"{report.polygons:,} polygons, {report.area / 1e6:,.3f} km2{how}{small}"
+    return f"{report.polygons:,} polygons, {report.area / 1e6:,.3f} km2{small}"
 
 
 def check_map_name(path: Path) -> None:
@@ -171,12 +171,21 @@ def write_map(
     rows, columns = plan.block_shape
     with ExitStack() as exits:
         writer = exits.enter_context(
-            MapWriter(report.out, grid, dtype, compress, nodata=UINT8_NODATA, average=True, within=journal.folder)
+            CogWriter(
+                report.out,
+                grid,
+                [PROBABILITY],
+                dtype,
+                compress,
+                nodata=UINT8_NODATA,
+                average=True,
+                within=journal.folder,
+            )
         )
         class_writer = None
         if report.classes_out is not None and classes is not None:
             class_writer = exits.enter_context(
-                MapWriter(report.classes_out, grid, "uint8", compress, within=journal.folder)
+                CogWriter(report.classes_out, grid, [LANDSLIDE_CLASS], "uint8", compress, within=journal.folder)
             )
         level = round(report.threshold * UINT8_STEPS) if dtype == "uint8" else np.float32(report.threshold)
         for number, block in enumerate(plan.blocks()):
@@ -199,16 +208,15 @@ def write_map(
         shared = {**tags, "THRESHOLD": probability_text(report.threshold)}
         about = {"LONG_NAME": "probability of a landslide", "VALID_MIN": "0", "VALID_MAX": "1"}
         if dtype == "uint8":
-            writer.finish(PROBABILITY, shared, about, probability_colours(), scale=1 / UINT8_STEPS)
+            writer.finish(shared, {PROBABILITY.name: about}, probability_colours(), scale=1 / UINT8_STEPS)
         else:
-            writer.finish(PROBABILITY, shared, about)
+            writer.finish(shared, {PROBABILITY.name: about})
         if class_writer is not None and classes is not None:
             names = {f"CLASS_{number}": name for number, name in enumerate(classes.names, 1)}
             report.class_pixels = {name: int(n) for name, n in zip(classes.names, counts[1:], strict=True)}
             class_writer.finish(
-                Band("landslide_class", "1"),
                 {**shared, "CLASS_BREAKS": ",".join(map(probability_text, classes.breaks))},
-                {"LONG_NAME": "class of the probability of a landslide", **names},
+                {LANDSLIDE_CLASS.name: {"LONG_NAME": "class of the probability of a landslide", **names}},
                 classes.colours(),
             )
         journal.begin_publishing()

@@ -36,6 +36,7 @@ from zoo.mapping.probability import MapDtype, ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, Plan, Reach, check_tiling
 from zoo.rasters.cog import COMPRESSIONS, check_output, check_room
+from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
 from zoo.rasters.vectors import Area
@@ -451,7 +452,7 @@ def map_scene(
             classes_out,
             scene.shape,
             plan.tile_count,
-            None if scene.mosaic.pixel_size is None else scene.mosaic.pixel_size**2,
+            pixel_area(scene.mosaic.crs, scene.mosaic.transform, scene.shape),
             total,
             len(done),
             map_threshold(threshold, options.dtype),

@@ -1,4 +1,10 @@
-"""Statistics of numbers that arrive in pieces and are never in memory together."""
+"""Statistics of numbers that arrive in pieces and are never all in memory.
+
+- :class:`RunningMoments`: count, range, mean and standard deviation.
+- :class:`SampledMoments`: these and percentiles, from every k-th value.
+- :class:`BinnedMoments`: these and percentiles, from a fine histogram over a known range.
+- :class:`ChannelMoments`: the statistics of several channels and their covariance.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +18,26 @@ from numpy.typing import NDArray
 from zoo.errors import DataError
 from zoo.physics.bands import Band
 
+PERCENTILES = (0.5, 99.5)
+"""Percentiles that describe the range of a band without its outliers."""
+
+SAMPLED = 2_000_000
+"""Values of a band that are kept for its percentiles: with more, every k-th is kept and a rank is off by < 0.02 %."""
+
+BINS = 65_536
+"""Bins of a histogram: 0.14 m of elevation, 0.0014 degrees of slope, 3e-5 of an index."""
+
 
 class RunningMoments:
     """Count, range, mean and standard deviation, updated piece by piece in float64.
 
-    The update is that of Chan, Golub and LeVeque (1983), The American Statistician 37, 242-247 [S]. Unlike a sum of
-    squares, it loses no digits on an elevation of 3,000 m that varies by 1 m.
+    The update is that of [S] Chan, Golub and LeVeque (1983), The American Statistician 37, 242-247. Unlike a sum of
+    squares it loses no digits on an elevation of 3,000 m that varies by 1.
 
     Attributes:
-        count: number of values.
-        minimum: smallest value; NaN without a value, like the next two.
-        maximum: largest value.
+        count: numbers so far.
+        minimum: smallest of them; NaN before the first, like the next two.
+        maximum: largest of them.
         mean: arithmetic mean.
     """
 
@@ -32,7 +47,7 @@ class RunningMoments:
         self._squares = 0.0
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Add finite numbers of any shape; the caller leaves out missing ones."""
+        """Count finite numbers of any shape; the caller leaves out what is missing."""
         if not values.size:
             return
         exact = values.astype(np.float64).ravel()
@@ -52,101 +67,101 @@ class RunningMoments:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the population; NaN without a value."""
+        """Standard deviation of the population; NaN before the first number."""
         return math.sqrt(self._squares / self.count) if self.count else math.nan
 
 
-class RunningStatistics:
-    """Count, minimum, maximum, mean, standard deviation and percentiles of a band, window by window.
+class SampledMoments(RunningMoments):
+    """Running moments and percentiles of every k-th value.
 
     Args:
-        band: a band with a valid range, which the histogram covers.
-        bins: bins of the histogram; with 65,536 a bin is 0.14 m of elevation, 0.0014 degrees of slope or 3e-5 of an
-            index.
-
-    Attributes:
-        pixels: number of pixels, with and without a value.
+        expected: numbers that will come, to choose k; 0 when unknown, which keeps all of them.
     """
 
-    def __init__(self, band: Band, bins: int = 65_536) -> None:
+    def __init__(self, expected: int = 0) -> None:
+        super().__init__()
+        self._step = max(1, math.ceil(expected / SAMPLED))
+        self._kept: list[NDArray[Any]] = []
+
+    def add(self, values: NDArray[np.floating[Any]], start: int = 0) -> None:
+        """Count finite numbers.
+
+        Args:
+            values: of any shape.
+            start: number of the first value that is kept, modulo k. A start that moves from piece to piece keeps a
+                step that divides the length of a row from always hitting the same columns.
+        """
+        if values.size:
+            super().add(values)
+            self._kept.append(values.ravel()[start % min(self._step, values.size) :: self._step].copy())
+
+    def percentiles(self, shares: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
+        """Return two percentiles of the sample; NaN before the first number."""
+        if not self._kept:
+            return math.nan, math.nan
+        low, high = np.percentile(np.concatenate(self._kept), shares)
+        return float(low), float(high)
+
+
+class BinnedMoments(RunningMoments):
+    """Running moments and percentiles of a band with a valid range, fed a window at a time.
+
+    Args:
+        band: its valid range is divided into bins.
+        bins: of the histogram.
+
+    Attributes:
+        pixels: all pixels, with and without a value.
+    """
+
+    def __init__(self, band: Band, bins: int = BINS) -> None:
+        super().__init__()
         assert band.valid_min is not None
         assert band.valid_max is not None
         self._low, self._high = band.valid_min, band.valid_max
         self._counts: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
-        self._moments = RunningMoments()
         self.pixels = 0
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Add a window of values within the band's valid range; NaN is a missing value."""
+    def add(self, values: NDArray[np.floating[Any]]) -> None:
+        """Count a window within the valid range; NaN is not a value."""
         known = values[~np.isnan(values)].astype(np.float64)
         self.pixels += values.size
         if not known.size:
             return
-        self._moments.add(known)
+        super().add(known)
         place = (known - self._low) * (self._counts.size / (self._high - self._low))
         places = np.clip(place.astype(np.int64), 0, self._counts.size - 1)
         self._counts += np.bincount(places, minlength=self._counts.size)
 
     @property
-    def valid(self) -> int:
-        """Number of pixels that have a value."""
-        return self._moments.count
-
-    @property
-    def minimum(self) -> float:
-        """Smallest value; NaN without a valid pixel, like all that follow."""
-        return self._moments.minimum
-
-    @property
-    def maximum(self) -> float:
-        """Largest value."""
-        return self._moments.maximum
-
-    @property
-    def mean(self) -> float:
-        """Arithmetic mean."""
-        return self._moments.mean
-
-    @property
-    def deviation(self) -> float:
-        """Standard deviation of the population, as in GDAL."""
-        return self._moments.std
-
-    @property
     def valid_percent(self) -> float:
         """Share of pixels that have a value, in per cent."""
-        return 100 * self.valid / self.pixels if self.pixels else 0.0
+        return 100 * self.count / self.pixels if self.pixels else 0.0
 
     def percentile(self, percent: float) -> float:
-        """Return the value below which ``percent`` of the valid pixels are, within one bin; NaN if there are none."""
-        if not self.valid:
+        """Return the value below which ``percent`` of the values lie, within one bin; NaN without any."""
+        if not self.count:
             return math.nan
         total = np.cumsum(self._counts)
-        wanted = percent / 100 * self.valid
+        wanted = percent / 100 * self.count
         step = int(np.searchsorted(total, wanted))
         before = int(total[step - 1]) if step else 0
         part = (wanted - before) / max(int(self._counts[step]), 1)
         value = self._low + (step + part) * (self._high - self._low) / self._counts.size
         return min(max(value, self.minimum), self.maximum)
 
-    def tags(self) -> dict[str, str]:
-        """Return the statistics under GDAL's names; without a valid pixel only their share."""
+    def gdal_tags(self) -> dict[str, str]:
+        """Return the statistics under GDAL's names; without a value the valid share alone."""
         share = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
-        if not self.valid:
+        if not self.count:
             return share
         return {
             "STATISTICS_MINIMUM": f"{self.minimum:.9g}",
             "STATISTICS_MAXIMUM": f"{self.maximum:.9g}",
             "STATISTICS_MEAN": f"{self.mean:.9g}",
-            "STATISTICS_STDDEV": f"{self.deviation:.9g}",
+            "STATISTICS_STDDEV": f"{self.std:.9g}",
             **share,
         }
-
-
-PERCENTILES = (0.5, 99.5)
-SAMPLED = 2_000_000
-"""Values that a channel keeps for its percentiles. With more, it keeps every k-th one, and a rank is off by at most
-0.02 %."""
 
 
 @dataclass(frozen=True)
@@ -154,18 +169,18 @@ class ChannelStatistics:
     """Statistics of one channel over its own valid values.
 
     Attributes:
-        name: name of the channel.
-        unit: unit of the values.
-        count: number of valid values.
-        missing: share of missing values, 0..1.
-        infinite: number of infinite values, which no statistic includes.
-        minimum: smallest value; NaN without a valid value, like all that follow.
+        name: of the channel.
+        unit: of the values.
+        count: valid values.
+        missing: share of values that are missing, 0..1.
+        infinite: values that are infinite; they are in no statistic.
+        minimum: smallest value; NaN when there is none, like all below.
         low: 0.5th percentile.
         mean: arithmetic mean.
         std: population standard deviation.
         high: 99.5th percentile.
         maximum: largest value.
-        outside: share of the valid values outside the channel's valid range; None when it has none.
+        outside: share of the valid values outside the channel's valid range; ``None`` when it has none.
     """
 
     name: str
@@ -187,43 +202,48 @@ class ChannelStatistics:
         return self.count > 0 and self.minimum == self.maximum
 
 
-class Moments:
-    """Count, mean and co-moments of channels, updated piece by piece in float64, as :class:`RunningMoments`.
+class ChannelMoments:
+    """Statistics of several channels and the covariance between them, updated image by image in float64.
 
-    The statistics of a channel use its own valid values. Co-moments use the pixels where every channel is valid
-    (listwise), so that the correlation matrix is positive semidefinite [O].
+    Each channel is described over its own valid values. The covariance counts the pixels at which every channel is
+    valid (listwise), so that the correlation matrix is positive semi-definite [O]. Its update is that of
+    :class:`RunningMoments`, for matrices.
 
     Args:
         bands: names, units, valid ranges and nodata values of the channels.
-        expected: expected number of pixels, which sets the step of the sample; 0 if unknown.
+        expected: pixels that will come, to choose the step of the sample; 0 when unknown.
+
+    Attributes:
+        bands: as given.
+        pixels: pixels so far.
+        complete: pixels at which every channel is valid.
     """
 
     def __init__(self, bands: tuple[Band, ...], expected: int = 0) -> None:
         self.bands = bands
         self.pixels = 0
         self.complete = 0
-        self._step = max(1, math.ceil(expected / SAMPLED))
-        self._channels = [_Running(band, self._step) for band in bands]
+        self._channels = [_Channel(band, expected) for band in bands]
         self._means = np.zeros(len(bands))
         self._products = np.zeros((len(bands), len(bands)))
 
     def add(self, image: NDArray[np.floating]) -> None:
-        """Add the pixels of an image.
+        """Count the pixels of an image.
 
         Args:
             image: float (C, ...), NaN or the channel's nodata value where missing.
 
         Raises:
-            DataError: if the number of channels differs.
+            DataError: if it has another number of channels.
         """
         if len(image) != len(self.bands):
-            raise DataError(f"an image has {len(image)} channels, expected {len(self.bands)}")
+            raise DataError(f"an image has {len(image)} channels, the others have {len(self.bands)}")
         values = image.reshape(len(image), -1)
         valid = np.isfinite(values)
         for band, (row, good) in enumerate(zip(values, valid, strict=True)):
             nodata = self.bands[band].nodata
             if nodata is not None and not math.isnan(nodata):
-                # A nodata value such as -1.8e308 does not fit float32; its pixels are infinite and already invalid.
+                # A nodata value such as -1.8e308 has no float32; its pixels are infinite here, so invalid already.
                 with np.errstate(over="ignore"):
                     good &= row != row.dtype.type(nodata)
             self._channels[band].add(row, good, self.pixels)
@@ -253,7 +273,7 @@ class Moments:
         """Population covariance over the complete pixels, float64 (C, C); NaN when there is none."""
         if not self.complete:
             return np.full_like(self._products, np.nan)
-        # By rounding, the two triangles differ in the last digits.
+        # Rounding leaves the two triangles a few units in the last place apart.
         return (self._products + self._products.T) / (2 * self.complete)
 
     def statistics(self) -> tuple[ChannelStatistics, ...]:
@@ -261,13 +281,13 @@ class Moments:
         return tuple(channel.finish() for channel in self._channels)
 
 
-class _Running:
-    def __init__(self, band: Band, step: int) -> None:
+class _Channel:
+    """The running statistics of one channel."""
+
+    def __init__(self, band: Band, expected: int) -> None:
         self._band = band
-        self._step = step
         self._seen = self._infinite = self._outside = 0
-        self._moments = RunningMoments()
-        self._sampled: list[NDArray[np.floating]] = []
+        self._moments = SampledMoments(expected)
 
     def add(self, row: NDArray[np.floating], valid: NDArray[np.bool_], offset: int) -> None:
         self._seen += row.size
@@ -275,23 +295,18 @@ class _Running:
         values = row[valid]
         if not values.size:
             return
-        self._moments.add(values)
+        self._moments.add(values, offset // max(1, row.size))
         low, high = self._band.valid_min, self._band.valid_max
-        # The bounds get the type of the values, because 0.1 as float32 must not exceed 0.1.
+        # Bounds of the type of the values: 0.1 as float32 must not lie above 0.1.
         if low is not None:
             self._outside += int((values < values.dtype.type(low)).sum())
         if high is not None:
             self._outside += int((values > values.dtype.type(high)).sum())
-        # The start moves, so that a step that divides the row length does not always select the same columns.
-        self._sampled.append(values[offset // max(1, row.size) % min(self._step, values.size) :: self._step].copy())
 
     def finish(self) -> ChannelStatistics:
-        band = self._band
-        low = high = math.nan
-        if self._sampled:
-            low, high = (float(value) for value in np.percentile(np.concatenate(self._sampled), PERCENTILES))
+        band, moments = self._band, self._moments
+        low, high = moments.percentiles()
         ranged = band.valid_min is not None or band.valid_max is not None
-        moments = self._moments
         return ChannelStatistics(
             name=band.name,
             unit=band.unit,

@@ -11,167 +11,25 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
+from scipy import ndimage
 
 from zoo.errors import ConfigError, DataError
 from zoo.physics.rain import check_rain
 from zoo.rasters.grid import grid_crs
 from zoo.rasters.ground import crs_name
 from zoo.rasters.layers import BandFile, Layer, open_layer
-from zoo.rasters.reading import opened, readable
-from zoo.rasters.stacks import Stack
+from zoo.rasters.reading import RasterReader, opened, readable
+from zoo.rasters.stacks import SAME_LATTICE, Stack
 
 CLASSES = frozenset({"scl"})
-"""Roles whose numbers are names of classes: nothing lies between two of them."""
+"""Roles whose numbers are names of classes, so that they are not interpolated."""
 
-_SAME_LATTICE = 0.01
-"""Pixels by which two grids may differ at the far corner and still count as one."""
-
-
-class AlignedBand:
-    """One layer on one grid; a context manager.
-
-    A layer that already lies on the grid's lattice is read as it is. Any other goes through GDAL's warper: classes by
-    the nearest pixel, quantities bilinearly where the grid is as fine or finer, and as the mean of the pixels below
-    where it is coarser.
-
-    Args:
-        layer: what to read.
-        grid: where to.
-
-    Raises:
-        DataError: if the file cannot be opened.
-
-    Attributes:
-        resampling: "none", "nearest", "bilinear" or "average".
-    """
-
-    def __init__(self, layer: Layer, grid: GeoBox) -> None:
-        self.layer, self.grid = layer, grid
-        self._shift = _shift(layer, grid)
-        self.resampling = "none" if self._shift is not None else _method(layer, grid)
-        self._stack = ExitStack()
-        try:
-            self._source: Any = self._stack.enter_context(opened(layer.path))
-            self._index = layer.file.band
-            flags = self._source.mask_flag_enums[self._index - 1]
-            # GDAL takes alpha for a mask only in bands of whole numbers.
-            alphas = [i for i, kind in enumerate(self._source.colorinterp, 1) if kind == ColorInterp.alpha]
-            self._alpha: int = alphas[0] if alphas and alphas[0] != self._index else 0
-            self._masked = bool(self._alpha) or MaskFlags.per_dataset in flags
-            if self._shift is None:
-                # GDAL warps every band of a file for the sake of one; alpha and masks would be lost with the others.
-                if self._source.count > 1 and not self._masked and "?" not in layer.path:
-                    self._source = self._stack.enter_context(opened(f"vrt://{layer.path}?bands={self._index}"))
-                    self._index = 1
-                self._source = self._stack.enter_context(self._warped(self._source))
-        except BaseException:
-            self._stack.close()
-            raise
-
-    def _warped(self, source: Any) -> Any:
-        nodata = self.layer.nodata
-        # GDAL looks at alpha and masks only where no number is said to mean nothing.
-        if nodata is None and self.layer.dtype.kind == "f" and not self._masked:
-            nodata = math.nan
-        rows, columns = self.grid.shape
-        return WarpedVRT(
-            source,
-            crs=grid_crs(self.grid),
-            transform=self.grid.transform,
-            width=columns,
-            height=rows,
-            resampling=Resampling[self.resampling],
-            src_nodata=nodata,
-            src_alpha=self._alpha,
-            nodata=math.nan,
-            dtype="float32",
-            tolerance=0.01,
-            warp_mem_limit=64,
-        )
-
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Give the numbers in the file for a window of the grid.
-
-        Args:
-            window: within the grid.
-
-        Returns:
-            float32 (rows, columns), NaN where the file has nothing.
-
-        Raises:
-            DataError: if the file is truncated there.
-        """
-        with readable(self.layer.path):
-            if self._shift is None:
-                warped: NDArray[np.float32] = self._source.read(self._index, window=window)
-                return warped
-            return self._read_as_is(window)
-
-    def _read_as_is(self, window: Window) -> NDArray[np.float32]:
-        assert self._shift is not None
-        rows, columns = self.layer.shape
-        top, left = window.row_off + self._shift[0], window.col_off + self._shift[1]
-        first = (max(top, 0), max(left, 0))
-        last = (min(top + window.height, rows), min(left + window.width, columns))
-        values = np.full((window.height, window.width), np.nan, dtype=np.float32)
-        if first[0] >= last[0] or first[1] >= last[1]:
-            return values
-        part = Window(first[1], first[0], last[1] - first[1], last[0] - first[0])
-        found = self._source.read(self._index, window=part)
-        numbers = found.astype(np.float32)
-        nodata = self.layer.nodata
-        if nodata is not None and not math.isnan(nodata):
-            numbers[found == (np.float32(nodata) if found.dtype == np.float32 else nodata)] = np.nan
-        if self._masked:
-            mask = self._source.read(self._alpha, window=part) if self._alpha else self._mask(part)
-            numbers[mask == 0] = np.nan
-        values[first[0] - top : last[0] - top, first[1] - left : last[1] - left] = numbers
-        return values
-
-    def _mask(self, window: Window) -> NDArray[np.uint8]:
-        mask: NDArray[np.uint8] = self._source.read_masks(self._index, window=window)
-        return mask
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stack.close()
-
-    def __enter__(self) -> AlignedBand:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _shift(layer: Layer, grid: GeoBox) -> tuple[int, int] | None:
-    """Rows and columns from the grid's pixels to the layer's, None when they do not coincide."""
-    if layer.crs != grid_crs(grid):
-        return None
-    between = ~layer.transform * grid.transform
-    rows, columns = grid.shape
-    turned = max(abs(between.b) * rows, abs(between.d) * columns)
-    drift = max(abs(between.a - 1) * columns, abs(between.e - 1) * rows, turned)
-    row, column = round(between.f), round(between.c)
-    if max(drift, abs(between.f - row), abs(between.c - column)) > _SAME_LATTICE:
-        return None
-    return row, column
-
-
-def _method(layer: Layer, grid: GeoBox) -> str:
-    if layer.role in CLASSES:
-        return "nearest"
-    box = grid.boundingbox
-    width, height = layer.pixel_size_in(grid_crs(grid), ((box.left + box.right) / 2, (box.bottom + box.top) / 2))
-    transform: Affine = grid.transform
-    # A few per cent are a change of projection, not of scale.
-    return "average" if transform.a * -transform.e > width * height * 1.1 else "bilinear"
-
+Values: TypeAlias = NDArray[np.float32]
 
 _INTENSITY_UNITS = frozenset({"", "unknown", "mm/h", "mm h-1", "mm/hr", "mm/hour", "mm h**-1"})
 _DURATION_UNITS = frozenset({"", "unknown", "day", "days", "d"})
@@ -189,38 +47,253 @@ _TO_DAYS = {
 }
 
 
+class AlignedBand:
+    """One layer on one grid; a context manager.
+
+    A layer that already lies on the grid's lattice is read as it is. Any other goes through GDAL's warper: classes by
+    the nearest pixel, quantities bilinearly where the grid is as fine or finer, and as the mean of the pixels below
+    where it is coarser.
+
+    Args:
+        layer: the header of the band.
+        grid: the grid that it is read on.
+
+    Raises:
+        DataError: if the file cannot be opened.
+
+    Attributes:
+        resampling: "none", "nearest", "bilinear" or "average".
+    """
+
+    def __init__(self, layer: Layer, grid: GeoBox) -> None:
+        self.layer, self.grid = layer, grid
+        self._shift = _shift(layer, grid)
+        self.resampling = "none" if self._shift is not None else _method(layer, grid)
+        self._exits = ExitStack()
+        try:
+            self._reader = self._exits.enter_context(RasterReader(layer.path))
+            self._position = [band.index for band in self._reader.bands].index(layer.file.band)
+            if self._shift is None:
+                self._open_warped()
+        except BaseException:
+            self._exits.close()
+            raise
+
+    def _open_warped(self) -> None:
+        reader, layer = self._reader, self.layer
+        masked = bool(reader.alpha) or reader.masked
+        source, self._index = reader.source, layer.file.band
+        # GDAL warps every band of a file for the sake of one; alpha and masks would be lost with the others.
+        if source.count > 1 and not masked and "?" not in layer.path:
+            source = self._exits.enter_context(opened(f"vrt://{layer.path}?bands={self._index}"))
+            self._index = 1
+        nodata = layer.nodata if layer.nodata is not None else layer.untagged
+        # GDAL looks at alpha and masks only where no number stands for "not measured".
+        if nodata is None and layer.dtype.kind == "f" and not masked:
+            nodata = math.nan
+        rows, columns = self.grid.shape
+        with readable(layer.path):
+            self._warped: Any = self._exits.enter_context(
+                WarpedVRT(
+                    source,
+                    crs=grid_crs(self.grid),
+                    transform=self.grid.transform,
+                    width=columns,
+                    height=rows,
+                    resampling=Resampling[self.resampling],
+                    src_nodata=nodata,
+                    src_alpha=reader.alpha,
+                    nodata=math.nan,
+                    dtype="float32",
+                    tolerance=0.01,
+                    warp_mem_limit=64,
+                )
+            )
+
+    def read(self, window: Window) -> Values:
+        """Return the numbers in the file for a window of the grid.
+
+        Args:
+            window: within the grid.
+
+        Returns:
+            float32 (rows, columns), NaN where the file has nothing.
+
+        Raises:
+            DataError: if the file is truncated there.
+        """
+        if self._shift is not None:
+            return self._read_as_is(window, self._shift)
+        with readable(self.layer.path):
+            warped: Values = self._warped.read(self._index, window=window)
+        return warped
+
+    def _read_as_is(self, window: Window, shift: tuple[int, int]) -> Values:
+        rows, columns = self.layer.shape
+        top, left = window.row_off + shift[0], window.col_off + shift[1]
+        first = (max(top, 0), max(left, 0))
+        last = (min(top + window.height, rows), min(left + window.width, columns))
+        values = np.full((window.height, window.width), np.nan, dtype=np.float32)
+        if first[0] >= last[0] or first[1] >= last[1]:
+            return values
+        part = Window(first[1], first[0], last[1] - first[1], last[0] - first[0])
+        numbers = self._reader.numbers(part, [self._position])[0]
+        nodata = self.layer.nodata
+        if nodata is not None and not math.isnan(nodata):
+            numbers[numbers == np.float32(nodata)] = np.nan
+        values[first[0] - top : last[0] - top, first[1] - left : last[1] - left] = numbers
+        return values
+
+    @property
+    def reach(self) -> int:
+        """Grid pixels from a missing pixel to which interpolation holds the value flat: half a pixel of the layer."""
+        if self.resampling != "bilinear":
+            return 0
+        width, height = self.layer.pixel_size_in(grid_crs(self.grid), _centre(self.grid))
+        ours = min(abs(self.grid.transform.a), abs(self.grid.transform.e))
+        return math.ceil(max(width, height) / ours / 2 - 1e-6)
+
+    def extrapolated(self, window: Window, values: Values) -> NDArray[np.bool_]:
+        """Return where a window holds values that were not interpolated between known pixels.
+
+        Beyond the centres of the outermost known pixels, at the rim of the layer and around holes in it, the warper
+        repeats the nearest value. A gradient is wrong there.
+
+        Args:
+            window: within the grid.
+            values: of that window, float32 (rows, columns), as :meth:`read` returns them.
+
+        Returns:
+            bool (rows, columns).
+        """
+        if not self.reach:
+            return np.zeros(values.shape, bool)
+        # The sides of the square are in grid pixels, so a diagonal is counted as one step.
+        square = np.ones((3, 3), bool)
+        outside = ndimage.binary_dilation(np.isnan(values), square, iterations=self.reach)
+        return outside | ~self._within_centres(window)
+
+    def _within_centres(self, window: Window) -> NDArray[np.bool_]:
+        """Return which pixels of a window lie between the centres of the layer's outermost pixels."""
+        rows, columns = np.arange(window.height) + 0.5, np.arange(window.width) + 0.5
+        place = self.grid.transform * Affine.translation(window.col_off, window.row_off)
+        height, width = self.layer.shape
+        slack = 1e-6 * max(height, width)
+        if self.layer.crs == grid_crs(self.grid):
+            between = ~self.layer.transform * place
+            x, y = between.a * columns + between.c, between.e * rows + between.f
+            across = (x >= 0.5 - slack) & (x <= width - 0.5 + slack)
+            down = (y >= 0.5 - slack) & (y <= height - 0.5 + slack)
+            inside: NDArray[np.bool_] = down[:, None] & across[None, :]
+            return inside
+        xs, ys = place.a * columns + place.c, place.e * rows + place.f
+        edge_x = np.concatenate([xs, xs, np.full(len(ys), xs[0]), np.full(len(ys), xs[-1])])
+        edge_y = np.concatenate([np.full(len(xs), ys[0]), np.full(len(xs), ys[-1]), ys, ys])
+        if self._between(edge_x, edge_y, slack).all():
+            return np.ones((len(rows), len(columns)), bool)
+        grid_x, grid_y = np.meshgrid(xs, ys)
+        return self._between(grid_x.ravel(), grid_y.ravel(), slack).reshape(grid_x.shape)
+
+    def _between(self, x: NDArray[np.float64], y: NDArray[np.float64], slack: float) -> NDArray[np.bool_]:
+        longitude, latitude = transform_points(grid_crs(self.grid), self.layer.crs, x, y)
+        back = ~self.layer.transform
+        column = back.a * np.asarray(longitude) + back.c
+        row = back.e * np.asarray(latitude) + back.f
+        height, width = self.layer.shape
+        inside: NDArray[np.bool_] = (column >= 0.5 - slack) & (column <= width - 0.5 + slack)
+        inside &= (row >= 0.5 - slack) & (row <= height - 0.5 + slack)
+        return inside
+
+    def close(self) -> None:
+        """Close the file."""
+        self._exits.close()
+
+    def __enter__(self) -> AlignedBand:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def physical(band: AlignedBand, window: Window) -> Values:
+    """Return values of a band that is not a reflectance, in the unit of its file, NaN where it has nothing."""
+    return in_unit(band.layer, band.read(window))
+
+
+def in_unit(layer: Layer, numbers: Values) -> Values:
+    """Return the numbers of a file as values in its unit: by the offset and scale of ``layer.file``, else by its tags.
+
+    Reflectances are converted by :mod:`zoo.rasters.optical` instead.
+    """
+    file, (scale, offset) = layer.file, layer.tagged
+    if file.scale not in (None, 1.0) or file.offset not in (None, 0.0):
+        return (numbers + np.float32(file.offset or 0.0)) * np.float32(1.0 if file.scale is None else file.scale)
+    return numbers if (scale, offset) == (1, 0) else numbers * np.float32(scale) + np.float32(offset)
+
+
+def _shift(layer: Layer, grid: GeoBox) -> tuple[int, int] | None:
+    """Return the rows and columns from the grid's pixels to the layer's; ``None`` if the lattices differ."""
+    if layer.crs != grid_crs(grid):
+        return None
+    between = ~layer.transform * grid.transform
+    rows, columns = grid.shape
+    drift = max(abs(between.a - 1) * columns, abs(between.e - 1) * rows)
+    row, column = round(between.f), round(between.c)
+    if max(drift, abs(between.f - row), abs(between.c - column)) > SAME_LATTICE:
+        return None
+    return row, column
+
+
+def _method(layer: Layer, grid: GeoBox) -> str:
+    if layer.role in CLASSES:
+        return "nearest"
+    width, height = layer.pixel_size_in(grid_crs(grid), _centre(grid))
+    # A few per cent are a change of projection, not of scale.
+    return "average" if abs(grid.transform.determinant) > width * height * 1.1 else "bilinear"
+
+
+def _centre(grid: GeoBox) -> tuple[float, float]:
+    box = grid.boundingbox
+    return (box.left + box.right) / 2, (box.bottom + box.top) / 2
+
+
 class RainLayers:
     """Rain intensity and duration on a stack's grid, read by windows; a context manager.
 
     Coarser rain is interpolated, finer rain averaged.
 
     Args:
-        path: bands intensity (mm/h) and duration (days), in this order or named so; or intensity alone.
+        path: a file with the bands intensity (mm/h) and duration (days), in this order or named so; or intensity alone.
         like: the stack.
         duration: days, for a file of one band.
 
     Raises:
-        DataError: if the file is missing or damaged, lies elsewhere, has no CRS, or says another unit.
-        ConfigError: if one band comes without a duration, or two with one, or it is negative or not finite.
+        DataError: if the file is missing or damaged, lies elsewhere, has no place, or is in another unit.
+        ConfigError: for one band without a duration, two bands with one, or a duration that is negative or infinite.
     """
 
     def __init__(self, path: str | os.PathLike[str], like: Stack, duration: float | None = None) -> None:
         self.path = os.fspath(path)
         if duration is not None and not 0 <= duration < math.inf:
             raise ConfigError(
-                f"{duration:g} days of rain", where="option duration", hint="It is not negative, and finite"
+                f"{duration:g} days of rain are not possible",
+                where="option duration",
+                hint="Give a finite number of days from 0",
             )
-        with opened(self.path) as source:
-            count, names = source.count, [(text or "").lower() for text in source.descriptions]
+        with RasterReader(self.path) as reader:
+            names = [band.name.lower() for band in reader.bands]
+        count = len(names)
         if count == 1 and duration is None:
             raise ConfigError(
                 "holds one band, the intensity", where=self.path, hint="Give the days that it rained: --duration 2"
             )
         if count >= 2 and duration is not None:
-            raise ConfigError("holds a duration already", where=self.path, hint="Leave --duration out")
+            raise ConfigError("already holds a duration", where=self.path, hint="Leave --duration out")
         if count > 2 and not {"intensity", "duration"} <= set(names):
             raise DataError(
-                f"has {count} bands and does not say which is the rain",
+                f"has {count} bands, and it is unknown which of them is the rain",
                 where=self.path,
                 hint="Name two bands intensity and duration",
             )
@@ -243,15 +316,15 @@ class RainLayers:
 
     @property
     def varies(self) -> tuple[str, ...]:
-        """Of "intensity" and "duration", those that the file holds."""
+        """The quantities that the file holds: "intensity", or "intensity" and "duration"."""
         return ("intensity", "duration")[: len(self._bands)]
 
-    def intensity(self, window: Window) -> NDArray[np.float32]:
-        """mm/h in a window, float32, NaN where unknown."""
+    def intensity(self, window: Window) -> Values:
+        """Return mm/h in a window, float32, NaN where unknown."""
         return physical(self._bands["rain_intensity"], window)
 
-    def duration(self, window: Window) -> NDArray[np.float32]:
-        """Days in a window, float32, NaN where unknown."""
+    def duration(self, window: Window) -> Values:
+        """Return days in a window, float32, NaN where unknown."""
         if self._duration is not None:
             return np.full((int(window.height), int(window.width)), self._duration, dtype=np.float32)
         return physical(self._bands["rain_duration"], window)
@@ -303,11 +376,8 @@ def check_rain_layers(intensity: Layer, duration: Layer | float | None) -> None:
 
 def _overview(layer: Layer) -> Values:
     """Return finite values of a band at a low resolution, (N,), in its unit."""
-    with opened(layer.path) as source:
-        shape = (min(source.height, 512), min(source.width, 512))
-        values = source.read(layer.file.band, out_shape=shape, masked=True)
-    found = in_unit(layer, values.compressed().astype(np.float32))
-    return np.asarray(found[np.isfinite(found)], np.float32)
+    with RasterReader(layer.path) as reader:
+        return in_unit(layer, reader.sample(layer.file.band))
 
 
 def _check_unit(layer: Layer) -> None:
@@ -330,23 +400,7 @@ def _check_place(layer: Layer, grid: GeoBox, like: Stack) -> None:
     box = grid.boundingbox
     if left >= box.right or right <= box.left or bottom >= box.top or top <= box.bottom:
         raise DataError(
-            f"does not overlap {like.path}",
+            f"does not overlap {like.name}",
             where=layer.path,
             hint=f"Is it the rain of another place? The stack is in {crs_name(like.crs)}",
         )
-
-
-Values: TypeAlias = NDArray[np.float32]
-
-
-def physical(band: AlignedBand, window: Window) -> Values:
-    """Values of a band that is no reflectance, in the unit of its file; NaN where there is nothing."""
-    return in_unit(band.layer, band.read(window))
-
-
-def in_unit(layer: Layer, values: Values) -> Values:
-    """Numbers in a file that is no reflectance, as values in its unit: as the source says, else as its tags say."""
-    file, (scale, offset) = layer.file, layer.tagged
-    if file.scale not in (None, 1.0) or file.offset not in (None, 0.0):
-        return (values + np.float32(file.offset or 0.0)) * np.float32(1.0 if file.scale is None else file.scale)
-    return values if (scale, offset) == (1, 0) else values * np.float32(scale) + np.float32(offset)

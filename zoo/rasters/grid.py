@@ -1,10 +1,11 @@
-"""Choose the grid of a stack."""
+"""Choose the grid of a stack: whose pixels, in which projection, over which ground."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
@@ -15,25 +16,59 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
-from zoo.rasters.ground import (
-    METRES_PER_DEGREE,
-    MOST_STRETCH,
-    Bounds,
-    crs_name,
-    linear_metres,
-    metres_on_ground,
-    utm_code,
-)
+from zoo.rasters.ground import Bounds, Ground, crs_name, linear_metres, utm_code
 from zoo.rasters.layers import BandFile, Layer, open_layer
 
 MOST_PIXELS = 4_000_000_000
 """A grid beyond this (some forty Sentinel-2 tiles) is a slip in --resolution or --bounds."""
 
+MOST_STRETCH = 0.05
+"""Share by which a metre of the projection may be off: UTM stays within 0.001 in its zone, national grids within
+0.01 [O]. Slopes are computed with the local scale, but flow and buffers assume square pixels."""
+
 _FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",))
 
 
+class Grid(Protocol):
+    """Where pixels lie, as every open raster has it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        ...
+
+    @property
+    def crs(self) -> CRS:
+        """Coordinate reference system."""
+        ...
+
+    @property
+    def transform(self) -> Affine:
+        """From (column, row) to coordinates."""
+        ...
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """A :class:`Grid` by itself."""
+
+    crs: CRS
+    transform: Affine
+    shape: tuple[int, int]
+
+
+def windows(shape: tuple[int, int], size: int) -> list[Window]:
+    """Return windows of at most ``size`` x ``size`` pixels that cover each pixel of a raster once, line by line."""
+    rows, columns = shape
+    return [
+        Window(column, row, min(size, columns - column), min(size, rows - row))
+        for row in range(0, rows, size)
+        for column in range(0, columns, size)
+    ]
+
+
 def base_layer(layers: Sequence[Layer]) -> Layer:
-    """The layer whose pixels the stack takes: the finest of green, red and NIR, else SWIR, else the DEM.
+    """Return the layer whose pixels the stack takes: the finest of green, red and NIR, else SWIR, else the DEM.
 
     Raises:
         DataError: if there is none of them.
@@ -42,7 +77,7 @@ def base_layer(layers: Sequence[Layer]) -> Layer:
         candidates = [layer for layer in layers if layer.role in roles]
         if candidates:
             return min(candidates, key=lambda layer: layer.pixel_metres)
-    raise DataError("neither an optical band nor a DEM is given: there is no grid to work on")
+    raise DataError("no optical band and no DEM is given", hint="Give --dem FILE, or --red FILE and --nir FILE")
 
 
 def choose_grid(
@@ -59,14 +94,15 @@ def choose_grid(
 
     Args:
         layers: all that go into the stack.
-        like: a raster whose grid is taken as it is, uncut: stacks of several dates lie on one grid that way.
+        like: a raster whose grid is taken without cutting it, so that stacks of several dates lie on one grid. A
+            south-up raster gives the same pixels with north up.
         crs: another coordinate reference system, "EPSG:32643". Pixels then have the base layer's size in whole metres
             and lie on whole multiples of it.
         resolution: another size of pixels, in units of the target system.
         bounds: (left, bottom, right, top) in the target system; the grid covers them, whether or not all layers do.
 
     Returns:
-        a north-up GeoBox.
+        A north-up GeoBox.
 
     Raises:
         ConfigError: if the options contradict each other or are out of range.
@@ -74,10 +110,10 @@ def choose_grid(
     """
     if like is not None:
         if crs is not None or resolution is not None or bounds is not None:
-            raise ConfigError("a grid file and a CRS, resolution or bounds of one's own contradict each other")
+            raise ConfigError(
+                "a grid file excludes a CRS, a resolution and bounds", hint="Give --grid alone, or leave it out"
+            )
         pattern = open_layer("dem", BandFile(os.fspath(like)))
-        if pattern.transform.b or pattern.transform.d:
-            raise DataError("its grid is rotated", where=like, hint="Name a north-up raster")
         grid = GeoBox(pattern.shape, pattern.transform, pattern.crs.to_wkt())
         _require_overlap(layers, pattern.crs, pattern.bounds(), f"the grid of {pattern.path}")
         return _checked(grid)
@@ -93,52 +129,49 @@ def choose_grid(
 
 
 def parse_crs(text: str) -> CRS:
-    """Read "EPSG:32643", WKT or PROJ text.
+    """Return the system of "EPSG:32643", WKT or PROJ text.
 
     Raises:
-        ConfigError: if it is none of them.
+        ConfigError: if the text names no system.
     """
     try:
         return CRS.from_user_input(text)
     except (CRSError, ValueError) as error:
-        raise ConfigError(f"{text!r} is no coordinate reference system", hint="Write it like EPSG:32643") from error
+        raise ConfigError(f"{text!r} is not a coordinate reference system", hint="Write it like EPSG:32643") from error
 
 
 def grid_crs(grid: GeoBox) -> CRS:
-    """The grid's system as rasterio knows it."""
+    """Return the grid's system as rasterio has it."""
     assert grid.crs is not None  # every grid made here has one
     return CRS.from_wkt(grid.crs.to_wkt())
 
 
 def require_metres(grid: GeoBox) -> None:
-    """Refuse a grid on which a slope means nothing.
+    """Refuse a grid on which a slope has no meaning.
 
     Raises:
         DataError: if the grid is in degrees, or its metres are more than 5 % off those on the ground, as in Web
             Mercator away from the equator; the hint names the UTM zone.
     """
-    crs = grid_crs(grid)
-    box = grid.boundingbox
-    bounds = (box.left, box.bottom, box.right, box.top)
+    crs, box = grid_crs(grid), grid.boundingbox
     if crs.is_geographic:
         problem = f"the stack's grid is in degrees ({crs_name(crs)}), and a slope needs metres both ways"
     else:
-        stretch = metres_on_ground(crs, ((box.left + box.right) / 2, (box.bottom + box.top) / 2))
+        scale = Ground(crs).scale((box.left + box.right) / 2, (box.bottom + box.top) / 2)
+        stretch = max((one / linear_metres(crs) for one in scale), key=lambda one: abs(one - 1))
         if abs(stretch - 1) <= MOST_STRETCH:
             return
-        problem = f"a metre of {crs_name(crs)} is {stretch:.2f} m on the ground here, and every slope would be wrong"
-    zone = utm_code(bounds, crs)
+        problem = f"a metre of {crs_name(crs)} is {stretch:.2f} m on the ground here, so every slope would be wrong"
+    zone = utm_code((box.left, box.bottom, box.right, box.top), crs)
     raise DataError(problem, hint=f"Project it with --crs {zone}, the UTM zone of this place")
 
 
 def _lattice(base: Layer, target: CRS, resolution: float | None) -> Affine:
-    """Pixel size and origin, without an extent."""
-    own = base.transform
-    north_up = own.b == 0 and own.d == 0 and own.a > 0 and own.e < 0
+    """Return the pixel size and origin, without an extent."""
     if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
-        raise ConfigError(f"resolution {resolution:g}", hint="Give the side of a pixel, such as 10")
-    if target == base.crs and resolution is None and north_up:
-        return own
+        raise ConfigError(f"a resolution of {resolution:g}", hint="Give the side of a pixel, such as 10")
+    if target == base.crs and resolution is None:
+        return base.transform
     if resolution is None:
         resolution = _whole_size(base, target)
     left, _, _, top = base.bounds(target)
@@ -154,7 +187,7 @@ def _lattice(base: Layer, target: CRS, resolution: float | None) -> Affine:
 
 def _whole_size(base: Layer, target: CRS) -> float:
     if target.is_geographic:
-        return base.pixel_metres / METRES_PER_DEGREE
+        return base.pixel_degrees()
     left, bottom, right, top = base.bounds(target)
     # The height of a pixel in degrees is nearly the same everywhere; its width shrinks towards the poles.
     _, height = base.pixel_size_in(target, ((left + right) / 2, (bottom + top) / 2))
@@ -169,8 +202,8 @@ def _intersection(layers: Sequence[Layer], target: CRS) -> Bounds:
             raise DataError(
                 f"does not overlap {other.path}",
                 where=one.path,
-                hint=f"They lie at {_words(box)} and {_words(other_box)} in {crs_name(target)}: is one of another "
-                "place, or its coordinate reference system wrong?",
+                hint=f"They lie at {_box_text(box)} and {_box_text(other_box)} in {crs_name(target)}. Is one of them "
+                "of another place, or labelled with a wrong coordinate reference system?",
             )
     found = (-math.inf, -math.inf, math.inf, math.inf)
     for _, box in boxes.values():
@@ -185,12 +218,12 @@ def _require_overlap(layers: Sequence[Layer], target: CRS, bounds: Bounds, what:
             raise DataError(
                 f"does not overlap {what}",
                 where=layer.path,
-                hint=f"They lie at {_words(box)} and {_words(bounds)} in {crs_name(target)}",
+                hint=f"They lie at {_box_text(box)} and {_box_text(bounds)} in {crs_name(target)}",
             )
 
 
 def _cut(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoBox:
-    """The pixels of a lattice that touch ``bounds`` (outward), or whose centres lie inside."""
+    """Return the pixels of a lattice that touch ``bounds`` (outward), or whose centres lie inside."""
     left, bottom, right, top = bounds
     columns = ((left - lattice.c) / lattice.a, (right - lattice.c) / lattice.a)
     rows = ((top - lattice.f) / lattice.e, (bottom - lattice.f) / lattice.e)
@@ -213,14 +246,16 @@ def _cut(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoB
         )
     shape = (last[0] - first[0], last[1] - first[1])
     if min(shape) < 1:
-        raise DataError("what the inputs share is smaller than one pixel of the grid")
+        raise DataError("the inputs overlap by less than one pixel of the grid")
     return GeoBox(shape, lattice * Affine.translation(first[1], first[0]), target.to_wkt())
 
 
 def _checked(grid: GeoBox) -> GeoBox:
     rows, columns = grid.shape
     if rows * columns > MOST_PIXELS:
-        raise ConfigError(f"a grid of {columns} x {rows} pixels", hint="Check --resolution, --bounds and --crs")
+        raise ConfigError(
+            f"the grid would have {columns:,} x {rows:,} pixels", hint="Check --resolution, --bounds and --crs"
+        )
     return grid
 
 
@@ -232,34 +267,5 @@ def _empty(box: Bounds) -> bool:
     return not (box[0] < box[2] and box[1] < box[3])
 
 
-def _words(box: Bounds) -> str:
+def _box_text(box: Bounds) -> str:
     return "(" + ", ".join(f"{value:.6g}" if abs(value) < 1000 else f"{value:.0f}" for value in box) + ")"
-
-
-def windows(grid: GeoBox, size: int) -> list[Window]:
-    """Windows of at most ``size`` x ``size`` pixels that cover each pixel of a grid once, line by line."""
-    rows, columns = grid.shape
-    return [
-        Window(column, row, min(size, columns - column), min(size, rows - row))
-        for row in range(0, rows, size)
-        for column in range(0, columns, size)
-    ]
-
-
-class Grid(Protocol):
-    """Where pixels lie, as every open raster has it."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        ...
-
-    @property
-    def crs(self) -> CRS:
-        """Coordinate reference system."""
-        ...
-
-    @property
-    def transform(self) -> Affine:
-        """From (column, row) to coordinates."""
-        ...

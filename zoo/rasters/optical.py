@@ -20,24 +20,24 @@ from zoo.rasters.layers import Layer
 Samples: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 BRIGHT = 0.1
-"""Reflectance in red or NIR from which on a pixel is counted as land: water and shadow are darker [O]."""
+"""Reflectance in red or NIR from which a pixel counts as land: water and shadow are darker [O]."""
 
 SWAPPED_BELOW = -0.1
-"""NDVI that land has nowhere: bare soil is near 0.1, snow and cloud near 0 [O]."""
+"""No land has a lower NDVI: bare soil is near 0.1, snow and cloud near 0 [O]."""
 
 CLOUDY = (0, 1, 3, 8, 9, 10)
 """Classes of the scene classification that hide the ground: no data, saturated or defective, cloud shadow, cloud of
-medium and of high probability, thin cirrus. Topographic shadow (2), snow (11) and unclassified (7) stay [O]."""
+medium and of high probability, thin cirrus. Topographic shadow (2), snow (11) and unclassified (7) are kept [O]."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How one band's numbers become reflectance.
+    """The conversion of one band's numbers to reflectance.
 
     Attributes:
         offset: added to the number in the file.
         scale: multiplied afterwards.
-        how: in words, who says so.
+        how: where both come from, in words.
     """
 
     offset: float
@@ -45,7 +45,7 @@ class Calibration:
     how: str
 
     def apply(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Reflectance of numbers in a file; float32, NaN where there is nothing."""
+        """Return the reflectance of numbers in a file, float32, NaN where they are missing."""
         values: NDArray[np.float32] = harmonize(numbers, offset=self.offset, scale=self.scale, nodata=None).astype(
             np.float32, copy=False
         )
@@ -53,19 +53,19 @@ class Calibration:
 
 
 def sample(bands: Mapping[str, AlignedBand], tiles: int = 6, size: int = 128, enough: int = 20_000) -> Samples:
-    """Give the numbers of pixels spread over the grid, the same pixels of every band.
+    """Return the numbers of pixels spread over the grid, the same pixels of every band.
 
     Args:
         bands: by role, on one grid.
         tiles: squares along each side of the grid.
         size: their side in pixels.
-        enough: pixels with numbers in every band; where the squares have fewer, the rest of the grid is searched.
+        enough: pixels with numbers in every band; if the squares have fewer, the rest of the grid is searched.
 
     Returns:
-        float32 of one length by role, NaN where a band has nothing; only pixels that at least one band has.
+        float32 arrays of one length by role, NaN where a band has nothing; only pixels that at least one band has.
     """
     grid = next(iter(bands.values())).grid
-    everywhere = windows(grid, size)
+    everywhere = windows((grid.shape[0], grid.shape[1]), size)
     rows, columns = (math.ceil(side / size) for side in grid.shape)
     chosen = {
         round(row) * columns + round(column)
@@ -83,7 +83,7 @@ def sample(bands: Mapping[str, AlignedBand], tiles: int = 6, size: int = 128, en
         present = {role: np.isfinite(values) for role, values in pixels.items()}
         known = np.logical_or.reduce(list(present.values()))
         shared = int(np.logical_and.reduce(list(present.values())).sum())
-        # A whole tile may be searched in vain; keep only what tells something, or it would be kept whole.
+        # A whole scene may be searched in vain; keep only windows with new information, or it would be kept whole.
         first_seen = {role for role in bands if role not in seen_roles and present[role].any()}
         if seen < len(chosen) or shared or first_seen:
             found += shared
@@ -102,52 +102,56 @@ def calibrate(
     offset: float | None = None,
     scale: float | None = None,
 ) -> tuple[dict[str, Calibration], list[str]]:
-    """Settle scale and offset of every optical band.
+    """Choose the scale and offset of every optical band.
 
-    An offset or scale that the user tells goes first, then what the source or the file's tags say, then the baseline,
-    then what the numbers look like.
+    The user's offset or scale comes first, then those of the source or the file's tags, then the baseline. A file with
+    a scale tag and no offset tag has the offset 0. Reflectance in 0..1 keeps its values. Only for digital numbers
+    whose offset is not stated do dark pixels tell it.
 
     Args:
-        layers: optical ones by role.
+        layers: optical layers by role.
         samples: of :func:`sample`.
-        found_baseline: processing baseline as the catalogue or product says; below 04.00 there is no offset.
-        baseline: the same as the user says, and that the numbers are as ESA distributes them.
-        offset: what the user says is to be added to the numbers.
-        scale: what the user says they are multiplied with.
+        found_baseline: processing baseline by the catalogue or product; below 04.00 there is no offset.
+        baseline: processing baseline by the user, for numbers as ESA distributes them.
+        offset: the user's offset, added to the numbers.
+        scale: the user's scale, multiplied afterwards.
 
     Returns:
-        calibration by role, and what was decided without anybody's word, in sentences.
+        The calibration by role, and sentences about what was decided without a statement of file or user.
 
     Raises:
-        ConfigError: if baseline and offset are both given, or no baseline.
+        ConfigError: if baseline and offset are both given, or the baseline is not one.
         DataError: if the numbers are neither reflectance nor digital numbers.
     """
     if baseline is not None and offset is not None:
-        raise ConfigError("a baseline and an offset are both given, and each says what to add to the numbers")
-    told = None if baseline is None else baseline_offset(baseline)
+        raise ConfigError("--baseline and --offset both say what to add to the numbers", hint="Give one of them")
+    stated = None if baseline is None else baseline_offset(baseline)
     notes: list[str] = []
     scales = {role: _scale(layer, samples[role], scale) for role, layer in layers.items()}
     offsets: dict[str, tuple[float | None, str]] = {}
     for role, layer in layers.items():
         tag_scale, tag_offset = layer.tagged
         if offset is not None:
-            offsets[role] = (offset, "offset as told")
+            offsets[role] = (offset, "offset by the user")
         elif layer.file.offset is not None:
             offsets[role] = (layer.file.offset, "offset of the source")
         elif tag_offset:
             offsets[role] = (tag_offset / tag_scale, "offset of the file's tags")
-        elif told is not None and scales[role][0] == 1.0:
-            offsets[role] = (0.0, "reflectance already")
-            notes.append(f"{layer.label}: is reflectance already; the baseline's offset was not applied")
-        elif told is not None:
-            offsets[role] = (told, f"baseline {baseline}")
+        elif scales[role][0] == 1.0:
+            offsets[role] = (0.0, "reflectance in the file")
+            if stated:
+                notes.append(f"{layer.label} holds reflectance, so the offset of baseline {baseline} was not applied")
+        elif stated is not None:
+            offsets[role] = (stated, f"baseline {baseline}")
+        elif layer.states_offset:
+            offsets[role] = (0.0, "offset 0 of the file's tags")
         elif found_baseline and baseline_offset(found_baseline) == 0:
             offsets[role] = (0.0, f"baseline {found_baseline}")
         else:
             offsets[role] = (None, "")
     unknown = [role for role, (value, _) in offsets.items() if value is None]
     if unknown:
-        guess, why = _look(layers, samples, {role: scales[role][0] for role in unknown})
+        guess, why = _guess(layers, samples, {role: scales[role][0] for role in unknown})
         notes.append(why)
         for role in unknown:
             offsets[role] = (guess / (QUANTIFICATION * scales[role][0]), "offset by dark pixels")
@@ -160,7 +164,7 @@ def calibrate(
 
 
 def check_reflectance(reflectances: Samples, calibrations: Mapping[str, Calibration]) -> list[str]:
-    """Give warnings about an offset that is in there still or went twice.
+    """Return warnings about an offset that is still in the numbers or was removed twice.
 
     Args:
         reflectances: samples after calibration, by role.
@@ -170,10 +174,11 @@ def check_reflectance(reflectances: Samples, calibrations: Mapping[str, Calibrat
         return []
     seen = dark_pixels(reflectances)
     if seen.verdict == "left in":
+        offset = -0.1 / max(one.scale for one in calibrations.values())
         return [
             f"the darkest pixels of every band are at {seen.darkest:.3f} reflectance or above: the offset of "
-            "Sentinel-2 (baseline 04.00 and later) seems to be in there still, and it distorts every index. "
-            "--offset -1000 removes it; a scene of desert or snow alone looks like this too"
+            "Sentinel-2 (baseline 04.00 and later) may still be in the numbers, and it distorts every index. "
+            f"--offset {offset:g} removes it; a scene of desert or snow alone looks the same"
         ]
     if seen.verdict == "removed twice":
         return [
@@ -184,7 +189,7 @@ def check_reflectance(reflectances: Samples, calibrations: Mapping[str, Calibrat
 
 
 def check_swapped(reflectances: Samples, where: str) -> None:
-    """Refuse red and NIR that look swapped.
+    """Refuse red and NIR bands that look swapped.
 
     Args:
         reflectances: samples after calibration, by role.
@@ -201,34 +206,34 @@ def check_swapped(reflectances: Samples, where: str) -> None:
     index = index[np.isfinite(index)]
     if index.size >= 100 and float(np.mean(index < SWAPPED_BELOW)) > 0.5:
         raise DataError(
-            f"NDVI is negative over most of the land (median {float(np.median(index)):.2f}): red and NIR are swapped?",
+            f"NDVI is negative over most of the land (median {float(np.median(index)):.2f}): red and NIR seem swapped",
             where=where,
             hint="Check which file is --red (B04) and which --nir (B08); --force takes them as they are",
         )
 
 
 def clouded(classes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where the scene classification says cloud, cloud shadow or nothing; NaN counts as nothing."""
+    """Return where the scene classification says cloud, cloud shadow or no data; NaN counts as no data."""
     return np.isin(classes, CLOUDY) | np.isnan(classes)
 
 
-def _scale(layer: Layer, numbers: NDArray[np.float32], told: float | None) -> tuple[float, str]:
-    if told is not None:
-        if not (math.isfinite(told) and told > 0):
-            raise ConfigError(f"scale {told:g}", hint="Give a positive number, such as 1e-4")
-        return told, f"scale {told:g} as told"
+def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> tuple[float, str]:
+    if stated is not None:
+        if not (math.isfinite(stated) and stated > 0):
+            raise ConfigError(f"a scale of {stated:g} is not possible", hint="Give a positive number, such as 1e-4")
+        return stated, f"scale {stated:g} by the user"
     if layer.file.scale is not None:
         return layer.file.scale, f"scale {layer.file.scale:g} of the source"
     if layer.tagged[0] != 1:
         return layer.tagged[0], f"scale {layer.tagged[0]:g} of the file's tags"
     if layer.dtype == np.uint8:
         raise DataError(
-            "8-bit numbers are a picture, not reflectance",
+            "holds 8-bit numbers, which are a picture and not reflectance",
             where=layer.path,
-            hint="Take the product's own 16-bit bands, or say what one step is worth with --scale",
+            hint="Use the product's own 16-bit bands, or give the reflectance of one step with --scale",
         )
     if layer.dtype.kind in "ui":
-        return 1 / QUANTIFICATION, "whole numbers read as digital numbers of Sentinel-2, scale 1e-4"
+        return 1 / QUANTIFICATION, "integers read as digital numbers of Sentinel-2, scale 1e-4"
     known = numbers[np.isfinite(numbers)]
     most = float(np.quantile(known, 0.99)) if known.size else 0.0
     if most <= 2:
@@ -238,27 +243,27 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], told: float | None) -> tu
     raise DataError(
         f"its numbers go up to {most:.3g}: neither reflectance (0-1) nor digital numbers (0-10000)",
         where=layer.path,
-        hint="Say what one unit is worth in reflectance with --scale",
+        hint="Give the reflectance of one unit with --scale",
     )
 
 
-def _look(layers: Mapping[str, Layer], samples: Samples, scales: Mapping[str, float]) -> tuple[float, str]:
-    """Offset in digital numbers of 1e-4, and the sentence that says so."""
+def _guess(layers: Mapping[str, Layer], samples: Samples, scales: Mapping[str, float]) -> tuple[float, str]:
+    """Return the offset in digital numbers of 1e-4, and the sentence that explains it."""
     numbers = {}
     for role, scale in scales.items():
         values = samples[role]
         numbers[role] = values[np.isfinite(values)] * np.float32(scale * QUANTIFICATION)
     names = ", ".join(dict.fromkeys(layers[role].label for role in scales))
     if not any(values.size for values in numbers.values()):
-        return 0.0, f"{names}: no pixel to tell an offset by; none was applied"
+        return 0.0, f"{names}: no pixel tells whether there is an offset; none was applied"
     guess = guess_offset(numbers, nodata=None)
     darkest = min(float(np.quantile(values, 0.001)) for values in numbers.values() if values.size)
     verdict = (
-        "the offset of baseline 04.00 is in there still: -1000 was added"
+        "the offset of baseline 04.00 is still in the numbers: -1000 was added"
         if guess
-        else "no offset was in there, or it is off already: none was applied"
+        else "there is no offset, or it was removed before: none was applied"
     )
     return guess, (
-        f"{names}: nobody says whether the offset of Sentinel-2 was removed. The darkest pixels are at {darkest:.0f}, "
-        f"so {verdict}. --baseline or --offset says it for certain"
+        f"{names}: it is unknown whether the offset of Sentinel-2 was removed. The darkest pixels are at "
+        f"{darkest:.0f}, so {verdict}. State it with --baseline or --offset"
     )

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from zoo.errors import DataError
-from zoo.rasters.ground import METRES_PER_DEGREE, Bounds, linear_metres, metres_on_ground, planar, window_bounds
+from zoo.rasters.ground import Bounds, true_scale, window_bounds
 from zoo.rasters.inventory import Inventory
 from zoo.rasters.stacks import Stack
 
@@ -31,7 +31,7 @@ class PixelSample:
         names: of the features, in the order of the columns.
         features: float32 (N, k), in the units of the stack.
         labels: int64 (N,), 1 on a landslide, 0 elsewhere.
-        coordinates: float64 (N, 2), x and y of pixel centres in metres on the ground, true to a few per cent.
+        coordinates: float64 (N, 2), x and y of pixel centres in metres (roughly, where the stack is in degrees).
         region: float32 (M, k), pixels drawn from the whole stack whatever lies on them.
         landslide_pixels: number of landslide pixels in the stack with all features known.
         known_pixels: number of pixels with all features known.
@@ -207,10 +207,6 @@ def _check(
 
 
 def _metres(stack: Stack, places: NDArray[np.float64]) -> NDArray[np.float64]:
-    if stack.crs.is_geographic:
-        latitude = math.radians(float(places[:, 1].mean())) if len(places) else 0.0
-        return places * (METRES_PER_DEGREE * math.cos(latitude), METRES_PER_DEGREE)
-    left, bottom, right, top = bounds = extent_of(stack)
-    if planar(stack.crs, bounds):
-        return places * linear_metres(stack.crs)
-    return places * linear_metres(stack.crs) * metres_on_ground(stack.crs, ((left + right) / 2, (bottom + top) / 2))
+    """Return coordinates in metres on the ground, by the scale in the middle of the stack."""
+    left, bottom, right, top = extent_of(stack)
+    return places * true_scale(stack.crs, (left + right) / 2, (bottom + top) / 2)

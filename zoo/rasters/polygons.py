@@ -1,4 +1,4 @@
-"""Write landslide polygons from a probability raster that is read block by block."""
+"""Write landslide polygons from a probability raster of any size, read block by block."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from rasterio.crs import CRS
-from rasterio.transform import Affine, array_bounds
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
 from zoo.files import atomic_path, unwritable
 from zoo.rasters.cog import as_bytes, free_space, working_folder
-from zoo.rasters.ground import geodesic_areas, linear_metres, planar
+from zoo.rasters.grid import windows
+from zoo.rasters.ground import Ground, PixelAreas
 from zoo.rasters.regions import Region, RegionSweep
 
 if TYPE_CHECKING:
@@ -35,41 +36,41 @@ if TYPE_CHECKING:
 
 
 BLOCK = 1024
-"""Pixels along a side of the blocks that are looked at."""
+"""Side of the blocks that are read, in pixels."""
 
 BATCH = 20_000
 """Polygons that are held before they are written."""
 
 ROUNDING = 1e-9
-"""A polygon of the least area stays, whatever the last digit of a product does."""
+"""A polygon of exactly the smallest area is kept in spite of rounding."""
 
 Reader = Callable[[Window], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class PolygonOptions:
-    """Which polygons are written, and what they are called.
+    """Which polygons are written, and their classes.
 
     Attributes:
         threshold: probability from which a pixel belongs to a landslide, 0..1.
-        least_area: m2 below which a polygon is left out.
-        classes: (least mean probability, name), rising from 0; the last that a polygon reaches is its class.
-        block: pixels along a side of the blocks that are looked at; the polygons do not depend on it.
+        min_area: smallest area of a polygon in m2; smaller ones are left out.
+        classes: (lowest mean probability, name), rising from 0; the last that a polygon reaches is its class.
+        block: side of the blocks that are read, in pixels; the polygons do not depend on it.
 
     Raises:
         ConfigError: for a threshold outside 0..1, an area that is negative, or classes that do not rise from 0.
     """
 
     threshold: float
-    least_area: float = 0.0
+    min_area: float = 0.0
     classes: Sequence[tuple[float, str]] = ((0.0, "landslide"),)
     block: int = BLOCK
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold {self.threshold:g}", hint="A probability between 0 and 1")
-        if not (math.isfinite(self.least_area) and self.least_area >= 0):
-            raise ConfigError(f"least area {self.least_area:g} m2", hint="Give square metres, such as 500")
+            raise ConfigError(f"a threshold of {self.threshold:g}", hint="Give a probability from 0 to 1")
+        if not (math.isfinite(self.min_area) and self.min_area >= 0):
+            raise ConfigError(f"a smallest area of {self.min_area:g} m2", hint="Give square metres, such as 500")
         starts = [start for start, _ in self.classes]
         if not starts or starts[0] != 0 or any(one >= other for one, other in pairwise(starts)):
             raise ConfigError("classes of polygons do not rise from 0", hint="Such as 0 low, 0.5 medium, 0.8 high")
@@ -77,21 +78,19 @@ class PolygonOptions:
 
 @dataclass
 class PolygonReport:
-    """What was written.
+    """The result of :func:`write_polygons`.
 
     Attributes:
         polygons: number of polygons.
-        area: of all of them, m2.
-        left_out: number of regions below the least area.
+        area: of all of them on the ground, m2.
+        left_out: number of regions below the smallest area.
         by_class: number of polygons by class.
-        geodesic: whether areas were computed on the ellipsoid, rather than on the map.
     """
 
     polygons: int = 0
     area: float = 0.0
     left_out: int = 0
     by_class: dict[str, int] = field(default_factory=dict)
-    geodesic: bool = False
 
 
 def write_polygons(
@@ -108,18 +107,18 @@ def write_polygons(
 ) -> PolygonReport:
     """Write a polygon for every group of pixels that touch by their sides and reach the threshold.
 
-    The polygons are those of the whole raster, whatever the blocks; memory is that of a block and of the polygons that
-    cross the row of blocks reached. Columns: ``id`` from 1, ``area_m2``, ``pixels``, ``mean_probability``,
-    ``max_probability``, ``mean_slope_degree`` where there is a slope (NaN where it is not known), ``class``.
+    The polygons do not depend on the blocks. Memory holds one block and the polygons that cross the current row of
+    blocks. Columns: ``id`` from 1, ``area_m2`` (geodesic), ``pixels``, ``mean_probability``, ``max_probability``,
+    ``mean_slope_degree`` if there is a slope (NaN where it is unknown), ``class``.
 
     Args:
-        out: GeoPackage or GeoParquet by its suffix; appears when it is whole, and is valid without polygons too.
+        out: GeoPackage or GeoParquet by its suffix; appears when it is complete, and is valid without polygons too.
         shape: (rows, columns) of the raster.
         transform: from (column, row) to coordinates of ``crs``.
         crs: of the raster and of the polygons.
-        probability: gives float32 (rows, columns) of a window, 0..1, NaN for nodata.
-        options: threshold, least area, classes.
-        slope: gives the slope in degrees likewise; None for none.
+        probability: returns float32 (rows, columns) of a window, 0..1, NaN for nodata.
+        options: threshold, smallest area, classes.
+        slope: returns the slope in degrees likewise; ``None`` for none.
         metadata: kept in the file.
         progress: called with (blocks done, all blocks).
 
@@ -127,20 +126,17 @@ def write_polygons(
         ConfigError: for another suffix.
         ZooError: if a raster is truncated, or the disk is full.
     """
-    pixel_area = None
-    if planar(crs, array_bounds(*shape, transform)):
-        pixel_area = abs(transform.determinant) * linear_metres(crs) ** 2
-    report = PolygonReport(geodesic=pixel_area is None, by_class={name: 0 for _, name in options.classes})
-    least_pixels = 1 if pixel_area is None else max(1, math.ceil(options.least_area / pixel_area * (1 - ROUNDING)))
-    sweep = RegionSweep(shape[1], least_pixels)
+    report = PolygonReport(by_class={name: 0 for _, name in options.classes})
+    ground = Ground(crs)
+    sweep = RegionSweep(shape[1], _fewest_pixels(options.min_area, crs, transform, shape))
     threshold = np.float32(options.threshold)
-    windows = list(_windows(shape, options.block))
-    tags = {"THRESHOLD": f"{options.threshold:.6g}", "LEAST_AREA_M2": f"{options.least_area:g}", **(metadata or {})}
+    blocks = windows(shape, options.block)
+    tags = {"THRESHOLD": f"{options.threshold:.6g}", "LEAST_AREA_M2": f"{options.min_area:g}", **(metadata or {})}
     with PolygonWriter(out, crs, tags) as writer:
-        # The first batch, of nothing, tells the columns even when there is no landslide.
-        writer.write(_polygon_frame([], crs, transform, pixel_area, options, report, slope is not None))
+        # The first batch is empty: it defines the columns even when there is no landslide.
+        writer.write(_polygon_frame([], ground, transform, options, report, slope is not None))
         waiting: list[Region] = []
-        for number, window in enumerate(windows, 1):
+        for number, window in enumerate(blocks, 1):
             values = probability(window)
             with np.errstate(invalid="ignore"):
                 mask = values >= threshold
@@ -148,45 +144,45 @@ def write_polygons(
             if slope is not None:
                 layers.append(slope(window) if mask.any() else values)
             waiting += sweep.add(window, mask, layers)
-            if number == len(windows):
+            if number == len(blocks):
                 waiting += sweep.finish()
-            if len(waiting) >= BATCH or (waiting and number == len(windows)):
-                writer.write(_polygon_frame(waiting, crs, transform, pixel_area, options, report, slope is not None))
+            if len(waiting) >= BATCH or (waiting and number == len(blocks)):
+                writer.write(_polygon_frame(waiting, ground, transform, options, report, slope is not None))
                 waiting = []
             if progress is not None:
-                progress(number, len(windows))
+                progress(number, len(blocks))
         report.left_out += sweep.left_out
         writer.publish()
     return report
 
 
-def _windows(shape: tuple[int, int], block: int) -> Iterator[Window]:
-    rows, columns = shape
-    for row in range(0, rows, block):
-        for column in range(0, columns, block):
-            yield Window(column, row, min(block, columns - column), min(block, rows - row))
+def _fewest_pixels(min_area: float, crs: CRS, transform: Affine, shape: tuple[int, int]) -> int:
+    """Return the pixels that a region of the smallest area has at least, to drop smaller ones early."""
+    areas = PixelAreas(crs, transform, shape)
+    corners = [areas.mean(window) for window in windows(shape, max(1, -(-max(shape) // 8)))]
+    # The area of a pixel varies inside these windows too; what is dropped here must be too small for certain.
+    return max(1, math.ceil(min_area / (1.05 * max(corners))))
 
 
 def _polygon_frame(
     regions: Sequence[Region],
-    crs: CRS,
+    ground: Ground,
     transform: Affine,
-    pixel_area: float | None,
     options: PolygonOptions,
     report: PolygonReport,
     with_slope: bool,
 ) -> geopandas.GeoDataFrame:
-    """The regions that are large enough as rows, counted in ``report``."""
+    """Return the regions that are large enough as rows, and count them in ``report``."""
     outlines = np.empty(len(regions), object)
     outlines[:] = [region.outline for region in regions]
     a, b, c, d, e, f = transform[:6]
-    # North-up grids turn the order of corners round; rings go on the map as vector formats want them.
+    # North-up grids reverse the order of corners; vector formats want exterior rings counter-clockwise.
     placed = shapely.orient_polygons(
         shapely.transform(outlines, lambda x, y: (a * x + b * y + c, d * x + e * y + f), interleaved=False)
     )
     pixels = np.array([region.pixels for region in regions], np.int64)
-    areas = geodesic_areas(placed, crs) if pixel_area is None else pixels * pixel_area
-    kept = np.flatnonzero(areas >= options.least_area * (1 - ROUNDING))
+    areas = ground.areas(placed)
+    kept = np.flatnonzero(areas >= options.min_area * (1 - ROUNDING))
     means = np.array([region.means() for region in regions], np.float64).reshape(len(regions), 1 + with_slope)
     starts = [start for start, _ in options.classes]
     names = np.array([name for _, name in options.classes], object)
@@ -207,7 +203,7 @@ def _polygon_frame(
     report.area += float(areas[kept].sum())
     for name in classes:
         report.by_class[name] += 1
-    return geopandas.GeoDataFrame(columns, geometry=placed[kept], crs=crs.to_wkt())
+    return geopandas.GeoDataFrame(columns, geometry=placed[kept], crs=ground.crs.to_wkt())
 
 
 GEOPACKAGE, GEOPARQUET = (".gpkg",), (".parquet", ".geoparquet")
@@ -216,28 +212,29 @@ _OF_PYOGRIO = (DataLayerError, DataSourceError, FeatureError, FieldError, Geomet
 
 
 def check_polygons(path: Path) -> None:
-    """Refuse a file of polygons by its name, before any work is done for it.
+    """Refuse the name of a polygon file before any work is done for it.
 
     Raises:
-        ConfigError: for a suffix that is neither GeoPackage's nor GeoParquet's, or where GeoParquet needs a package
-            that is not installed.
+        ConfigError: for a suffix that is neither GeoPackage's nor GeoParquet's, or for GeoParquet if pyarrow is not
+            installed.
     """
     suffix = path.suffix.lower()
     if suffix not in GEOPACKAGE + GEOPARQUET:
         raise ConfigError(
-            f"polygons of type {suffix!r} are not written" if suffix else "the name has no suffix",
+            f"polygons cannot be written as {suffix!r}" if suffix else "the name has no suffix",
             where=path,
             hint="Name it .gpkg (GeoPackage) or .parquet (GeoParquet)",
         )
     if suffix in GEOPARQUET and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError("GeoParquet needs pyarrow", where=path, hint="pip install pyarrow, or name it .gpkg")
+        raise ConfigError("GeoParquet needs pyarrow", where=path, hint="Run: pip install pyarrow, or name it .gpkg")
 
 
 class PolygonWriter:
     """Polygons with attributes; a context manager.
 
-    The working file lies in a hidden folder beside ``path``, which goes when the block ends, Ctrl-C included. ``path``
-    appears only with :meth:`publish`. Every batch has the columns of the first, and a file of one empty batch is valid.
+    The working file lies in a hidden folder beside ``path``, which is removed when the block ends, Ctrl-C included.
+    ``path`` appears only with :meth:`publish`. Every batch has the columns of the first one; a file of one empty batch
+    is valid.
 
     Args:
         path: see :func:`check_polygons`.
@@ -310,7 +307,7 @@ class PolygonWriter:
         self._parquet.write_table(table.replace_schema_metadata(self._metadata))
 
     def _geo(self) -> dict[str, Any]:
-        """What GeoParquet 1.0.0 says of the geometry column."""
+        """Return the metadata of the geometry column by GeoParquet 1.0.0."""
         column: dict[str, Any] = {
             "encoding": "WKB",
             "geometry_types": ["Polygon"] if self._bounds else [],
@@ -352,7 +349,7 @@ def _arrow(polygons: geopandas.GeoDataFrame) -> pyarrow.Table:
     columns = {}
     for name in polygons.columns.drop("geometry"):
         values = polygons[name].to_numpy()
-        # Of an empty column of texts nobody could tell what it holds.
+        # The type of an empty column of strings cannot be inferred.
         kind = None if values.dtype.kind in "iufb" else pyarrow.string()
         columns[name] = pyarrow.array(values, kind)
     wkb = shapely.to_wkb(polygons.geometry.to_numpy()).tolist()

@@ -1,43 +1,379 @@
-"""Open rasters with errors that a user understands, and read small ones whole."""
+"""Open raster files safely and decide what each pixel is: its value, its validity, its place and its unit.
+
+:class:`RasterReader` is the one place where these questions are answered. Scenes, stacks, patches, masks and rain are
+all read through it, so the same file means the same numbers everywhere:
+
+- **Value**: number in the file x scale tag + offset tag, of the band's unit tag.
+- **Validity**: a pixel is missing (NaN) where the nodata tag, an alpha band or an internal mask says so, where a
+  number is beyond 1e20 in size, and where a signed or floating number is one of :data:`MISSING_CODES`.
+- **Place**: north is up. A south-up or mirrored file is turned round; a rotated one is refused.
+- **Unit and name**: those of the file; a band without a name is called by its colour, if the file gives it one.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
+from rasterio._path import _parse_path
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import ensure_env_with_credentials
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError, ZooError
-from zoo.rasters.ground import metres_per_pixel
+from zoo.rasters.ground import is_unplaced, metres_per_pixel
 
 CACHE_MEGABYTES = 128
+
+MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0)
+"""Numbers that stand for "not measured" in signed and floating bands, with or without a nodata tag [O]. The tables of
+``zoo risk compare`` know the same three."""
+
+HUGE = 1e20
+"""No quantity on Earth is as large as this; fill values such as -3.4e38 and 9.97e36 are."""
+
+MOST_BANDS = 2048
+"""A file with more bands is damaged or hostile: hyperspectral images have a few hundred."""
+
+FARTHEST = 1e9
+"""Largest coordinate of a raster, in any unit; the Earth's girth is 4e7 m."""
+
+LARGEST_PATCH = 2**31
+"""Bytes of an image that is read whole."""
+
+IMAGE_FORMATS: tuple[str, ...] = (
+    *("GTiff", "PNG", "JPEG", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JPEGXL", "HFA", "netCDF", "HDF5", "HDF5Image"),
+    *("GRIB", "AAIGrid", "GRASSASCIIGrid", "SRTMHGT", "DTED", "USGSDEM", "EHdr", "ENVI", "ERS", "GPKG", "SAGA"),
+    *("GSAG", "GSBG", "GS7BG", "PCIDSK", "RST", "ILWIS", "PCRaster", "XYZ", "Terragen", "BMP", "GIF", "WEBP", "BT"),
+)
+"""GDAL drivers of formats that hold their own pixels. Formats that point to other files or to servers (VRT, WMS, MRF,
+GTI ...) are not opened under the name of an image."""
+
+JPEG_2000: tuple[str, ...] = ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
+
+_REMOTE = re.compile(r"/vsi(?!zip/|tar/|gzip/|mem/)|(?<![A-Za-z])(?:https?|ftp|s3|gs|az|oss|swift)://", re.IGNORECASE)
+_XML_LIMIT = 64 * 2**20
+_VRT_DEPTH = 8
+_WITHOUT_SOURCES = frozenset({"MDI", "SRS", "GCPProjection", "Description", "UnitType"})
+_COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RasterBand:
+    """What a file says about one of its bands.
+
+    Attributes:
+        index: number in the file, from 1.
+        name: description, or "red", "green" or "blue" for the three colours; "" without either.
+        unit: unit of the scaled values, "" if the file has none.
+        dtype: of the numbers in the file.
+        nodata: number that stands for "not measured"; ``None`` without one.
+        scale, offset: value = number x scale + offset.
+        palette: whether the numbers are indices into a table of colours.
+    """
+
+    index: int
+    name: str
+    unit: str
+    dtype: np.dtype[Any]
+    nodata: float | None
+    scale: float
+    offset: float
+    palette: bool
+
+    @property
+    def scaled(self) -> bool:
+        """Whether values differ from the numbers in the file."""
+        return (self.scale, self.offset) != (1.0, 0.0)
+
+
+class RasterReader:
+    """One raster file, read window by window with north up; a context manager.
+
+    Args:
+        path: anything in :data:`IMAGE_FORMATS`, also behind an address, or a VRT whose name ends in ``.vrt``.
+        formats: GDAL drivers to try; ``None`` for :data:`IMAGE_FORMATS`.
+
+    Raises:
+        DataError: if the file is missing, damaged or another file in disguise, holds several pages or too many bands,
+            is rotated, or holds numbers that are not real.
+
+    Attributes:
+        path: as it was given.
+        bands: one entry a band; the alpha band is left out.
+        shape: (rows, columns).
+        crs: coordinate system; ``None`` without one.
+        transform: from (column, row) to coordinates, with north up.
+        placed: whether the file has a coordinate system and a transform.
+        pixel_size: side of a pixel on the ground in metres; ``None`` in degrees, without a place, or if not square.
+        tags: tags of the file.
+        codes: missing codes found so far, by band name; filled by reading.
+        source: the open rasterio dataset, in the file's own orientation.
+        alpha: number of the alpha band, 0 without one.
+        masked: whether the file has an internal mask.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, formats: Sequence[str] | None = None) -> None:
+        self.path = os.fspath(path)
+        self.source: Any = _open(self.path, formats)
+        try:
+            with readable(self.path):
+                self._describe()
+        except BaseException:
+            self.source.close()
+            raise
+
+    def _describe(self) -> None:
+        source = self.source
+        _check_pages(source, self.path)
+        meanings = source.colorinterp
+        self.alpha: int = meanings.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in meanings else 0
+        colours = set(_COLOURS) <= set(meanings)
+        self.bands: tuple[RasterBand, ...] = tuple(
+            self._band(index, _COLOURS.get(meaning, "") if colours else "", meaning == ColorInterp.palette)
+            for index, meaning in zip(source.indexes, meanings, strict=True)
+            if meaning != ColorInterp.alpha
+        )
+        if not self.bands:
+            raise DataError("holds an alpha band alone", where=self.path)
+        flags = source.mask_flag_enums[self.bands[0].index - 1]
+        self.masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        self.shape: tuple[int, int] = (source.height, source.width)
+        self.crs: CRS | None = source.crs
+        self.tags: Mapping[str, str] = source.tags()
+        self.transform, self._flipped = _north_up(source.transform, self.shape, self.path)
+        self.placed = self.crs is not None and not is_unplaced(source.transform)
+        self.pixel_size = metres_per_pixel(self.crs, self.transform, self.shape) if self.placed else None
+        self.codes: dict[str, set[float]] = {}
+        # zoo stack writes NaN where it knows nothing, so every number in its files is a measurement.
+        self._trusted = "ZOO_STACK" in self.tags
+
+    def _band(self, index: int, colour: str, palette: bool) -> RasterBand:
+        source, place = self.source, index - 1
+        dtype = np.dtype(source.dtypes[place])
+        if dtype.kind not in "uif":
+            raise DataError(f"band {index} holds numbers of type {dtype}, not real ones", where=self.path)
+        scale, offset = float(source.scales[place]), float(source.offsets[place])
+        if not (math.isfinite(scale) and math.isfinite(offset) and scale != 0):
+            raise DataError(
+                f"band {index} has the scale tag {scale:g} and the offset tag {offset:g}",
+                where=self.path,
+                hint="Correct its tags: gdal_edit.py -scale 1 -offset 0 FILE",
+            )
+        nodata = source.nodatavals[place]
+        return RasterBand(
+            index=index,
+            name=source.descriptions[place] or colour,
+            unit=source.units[place] or "",
+            dtype=dtype,
+            nodata=None if nodata is None else float(nodata),
+            scale=scale,
+            offset=offset,
+            palette=palette,
+        )
+
+    def band_tags(self, band: int) -> Mapping[str, str]:
+        """Return the tags of one band of :attr:`bands`, counted from 0."""
+        tags: Mapping[str, str] = self.source.tags(self.bands[band].index)
+        return tags
+
+    def numbers(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return the numbers in the file for a window, before scale and offset.
+
+        Args:
+            window: within the raster; ``None`` for all of it.
+            bands: positions in :attr:`bands`, in the order wanted; ``None`` for all.
+
+        Returns:
+            float32 (C, rows, columns), NaN where a pixel is missing.
+
+        Raises:
+            DataError: if the file is truncated there.
+        """
+        wanted = self.bands if bands is None else tuple(self.bands[band] for band in bands)
+        indexes = [band.index for band in wanted]
+        part = self._own_window(window)
+        with readable(self.path):
+            if any(band.dtype == np.float64 for band in wanted):
+                with np.errstate(over="ignore"):
+                    image = self.source.read(indexes, window=part).astype(np.float32)
+            else:
+                image = self.source.read(indexes, window=part, out_dtype=np.float32)
+            for band, values in zip(wanted, image, strict=True):
+                hidden = self._hidden(band, values)
+                if hidden is not None:
+                    values[hidden] = np.nan
+            masked = self._masked_out(part)
+        if masked is not None:
+            image[:, masked] = np.nan
+        return self._turned(image)
+
+    def read(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return the values of a window in the units of the bands; arguments and result as :meth:`numbers`."""
+        image = self.numbers(window, bands)
+        wanted = self.bands if bands is None else tuple(self.bands[band] for band in bands)
+        for band, values in zip(wanted, image, strict=True):
+            if band.scaled:
+                values *= np.float32(band.scale)
+                values += np.float32(band.offset)
+        return image
+
+    def read_native(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read the whole raster in the dtype of its file where that loses nothing.
+
+        Returns:
+            Values (C, H, W), float32 with NaN where a band is scaled or holds a missing code; and a bool (H, W) that
+            is true where the alpha band or the mask hides a pixel, or ``None`` if nothing is hidden.
+        """
+        with readable(self.path):
+            numbers = self.source.read([band.index for band in self.bands])
+            pairs = zip(self.bands, numbers, strict=True)
+            coded = [self._hidden(band, values, tagged=False) is not None for band, values in pairs]
+            masked = self._masked_out(None)
+        if any(coded) or any(band.scaled for band in self.bands):
+            image: NDArray[Any] = self.read()
+        else:
+            image = self._turned(numbers)
+        missing = None if masked is None or not masked.any() else self._turned(masked[None])[0]
+        return image, missing
+
+    def sample(self, index: int, side: int = 512) -> NDArray[np.float32]:
+        """Return finite numbers of one band at a low resolution, before scale and offset, float32 (N,).
+
+        Args:
+            index: number of the band in the file, from 1.
+            side: at most this many pixels along each side of the raster.
+        """
+        band = next(one for one in self.bands if one.index == index)
+        shape = min(side, self.shape[0]), min(side, self.shape[1])
+        with readable(self.path):
+            values = self.source.read(index, out_shape=shape).astype(np.float32)
+            masks = self.source.read_masks(index, out_shape=shape) if self.masked else None
+        missing = ~np.isfinite(values)
+        hidden = self._hidden(band, values)
+        if hidden is not None:
+            missing |= hidden
+        if masks is not None:
+            missing |= masks == 0
+        found: NDArray[np.float32] = values[~missing]
+        return found
+
+    def probe(self, index: int) -> float | None:
+        """Return a missing code without a nodata tag in a sample of one band; ``None`` if there is none."""
+        self.sample(index)
+        band = next(one for one in self.bands if one.index == index)
+        return min(self.codes.get(band.name or f"band_{index}", ()), default=None)
+
+    def _hidden(self, band: RasterBand, values: NDArray[Any], *, tagged: bool = True) -> NDArray[np.bool_] | None:
+        """Return which numbers of a band are missing by themselves; ``None`` if none is.
+
+        Args:
+            band: of the file.
+            values: numbers of the band, in the file's dtype or float32.
+            tagged: include the numbers that the nodata tag names.
+        """
+        by_tag: NDArray[np.bool_] | None = None
+        nodata = band.nodata
+        if nodata is not None and not math.isnan(nodata):
+            if abs(nodata) >= HUGE:
+                by_tag = values <= -HUGE if nodata < 0 else values >= HUGE
+            else:
+                by_tag = values == (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
+        hidden = by_tag if tagged else None
+        if self._trusted or band.dtype.kind == "u":
+            return hidden
+        suspects = values <= max(MISSING_CODES)
+        if band.dtype.kind == "f":
+            suspects |= values >= HUGE
+        if by_tag is not None:
+            suspects &= ~by_tag
+        if not suspects.any():
+            return hidden
+        coded = np.isin(values, MISSING_CODES) & suspects
+        if band.dtype.kind == "f":
+            coded |= (np.abs(values) >= HUGE) & np.isfinite(values) & suspects
+        if not coded.any():
+            return hidden
+        found = self.codes.setdefault(band.name or f"band_{band.index}", set())
+        found.update(float(code) for code in np.unique(values[coded])[:3])
+        return coded if hidden is None else hidden | coded
+
+    def _masked_out(self, part: Window | None) -> NDArray[np.bool_] | None:
+        """Return where the alpha band or the internal mask hides a window; ``None`` without either."""
+        shown: NDArray[Any] | None = None
+        if self.alpha:
+            shown = self.source.read(self.alpha, window=part)
+        elif self.masked:
+            shown = self.source.read_masks(self.bands[0].index, window=part)
+        return None if shown is None else shown == 0
+
+    def _own_window(self, window: Window | None) -> Window | None:
+        """Return a window in the file's own orientation."""
+        rows, columns = self._flipped
+        if window is None or not (rows or columns):
+            return window
+        top = self.shape[0] - window.row_off - window.height if rows else window.row_off
+        left = self.shape[1] - window.col_off - window.width if columns else window.col_off
+        return Window(left, top, window.width, window.height)
+
+    def _turned(self, image: NDArray[Any]) -> NDArray[Any]:
+        rows, columns = self._flipped
+        if not (rows or columns):
+            return image
+        return np.ascontiguousarray(image[:, :: -1 if rows else 1, :: -1 if columns else 1])
+
+    def close(self) -> None:
+        """Close the file."""
+        self.source.close()
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @dataclass(frozen=True)
 class Raster:
-    """What one small file holds.
+    """A small raster read whole.
 
     Attributes:
-        image: (C, H, W), dtype as in the file, the alpha band left out.
-        names: description of each band, "" where the file gives none.
+        image: (C, H, W), north up, without the alpha band. In the dtype of the file; float32 with NaN where a band has
+            a scale or offset tag or holds a missing code.
+        names: name of each band, "" where the file gives none.
         units: unit of each band, "" where the file gives none.
-        nodata: the file's nodata value, None without one.
-        missing: bool (H, W), true where an alpha band or an internal mask says that there is nothing; None if
-            the file has neither, or they hide nothing.
-        pixel_size: side of a pixel in metres; None unless the file is georeferenced in metres with square pixels.
+        nodata: number that marks missing pixels in ``image``: the nodata tag, or NaN where this reader put NaN in its
+            place; ``None`` without one.
+        missing: bool (H, W), true where an alpha band or an internal mask hides the pixel; ``None`` if none is hidden.
+        pixel_size: side of a pixel on the ground in metres; ``None`` if it is not known.
+        crs: coordinate system; ``None`` without one.
+        transform: from (column, row) to coordinates; ``None`` for a file without a place.
+        codes: missing codes found, by band name; their pixels are NaN in ``image``.
+        palette: whether the numbers of the first band are indices into a table of colours.
     """
 
     image: NDArray[Any]
@@ -46,11 +382,238 @@ class Raster:
     nodata: float | None
     missing: NDArray[np.bool_] | None
     pixel_size: float | None
+    crs: CRS | None
+    transform: Affine | None
+    codes: Mapping[str, frozenset[float]]
+    palette: bool
+
+
+def read_raster(path: str | os.PathLike[str]) -> Raster:
+    """Read a whole file: TIFF of any compression, band count and dtype, 16-bit PNG.
+
+    Raises:
+        DataError: as :class:`RasterReader`, or if the image is too large for a patch.
+    """
+    with RasterReader(path) as reader:
+        pixels = math.prod(reader.shape) * len(reader.bands)
+        if pixels * max(band.dtype.itemsize for band in reader.bands) > LARGEST_PATCH:
+            size = f"{reader.shape[1]} x {reader.shape[0]} px, {len(reader.bands)} bands"
+            raise DataError(f"is far too large for a patch ({size})", where=path)
+        image, missing = reader.read_native()
+        tags = {str(band.nodata): band.nodata for band in reader.bands}
+        nodata = next(iter(tags.values())) if len(tags) == 1 else None
+        if reader.codes or any(band.scaled for band in reader.bands):
+            nodata = math.nan
+        return Raster(
+            image=image,
+            names=tuple(band.name for band in reader.bands),
+            units=tuple(band.unit for band in reader.bands),
+            nodata=nodata,
+            missing=missing,
+            pixel_size=reader.pixel_size,
+            crs=reader.crs,
+            transform=reader.transform if reader.placed else None,
+            codes={name: frozenset(codes) for name, codes in reader.codes.items()},
+            palette=reader.bands[0].palette,
+        )
+
+
+def _open(path: str, formats: Sequence[str] | None) -> Any:
+    """Open a file with the drivers that its name promises."""
+    plain = path
+    if path.startswith("vrt://"):  # one band of a file, as AlignedBand asks for it
+        plain, formats = path.removeprefix("vrt://").partition("?")[0], ("VRT",)
+    elif formats is None:
+        formats = IMAGE_FORMATS
+        if urlsplit(path).path.lower().endswith(".vrt") if "://" in path else path.lower().endswith(".vrt"):
+            formats = (*IMAGE_FORMATS, "VRT")
+            if not is_remote(path) and Path(path).exists():
+                _check_vrt(Path(path))
+    if not is_remote(plain) and not Path(plain).exists() and ":" not in plain:
+        raise DataError("there is no such file", where=plain)
+    with readable(path):
+        return _open_with(path, formats)
+
+
+@ensure_env_with_credentials  # type: ignore[untyped-decorator]  # rasterio has no types
+def _open_with(path: str, formats: Sequence[str]) -> Any:
+    """Open a file as ``rasterio.open`` does, which takes one driver and not several."""
+    dataset = DatasetReader(_parse_path(path), driver=list(formats), sharing=False)
+    dataset._env = ExitStack()
+    return dataset
+
+
+def _check_pages(source: Any, path: str) -> None:
+    count = len(source.subdatasets)
+    if source.driver == "GTiff" and count > 1:
+        raise DataError(
+            f"holds {count} pages, and only the first would be read",
+            where=path,
+            hint="Save the bands of one image in one page, as (bands, height, width): rasterio and gdal_merge.py do",
+        )
+    if source.count == 0:
+        raise DataError(
+            f"holds {count} rasters and none by itself" if count else "holds no band",
+            where=path,
+            hint=f"Name one, such as {source.subdatasets[0]}" if count else None,
+        )
+    if source.count > MOST_BANDS:
+        raise DataError(f"says that it has {source.count:,} bands; at most {MOST_BANDS:,} are read", where=path)
+    if not all(math.isfinite(number) for number in source.transform[:6]) or source.transform.determinant == 0:
+        raise DataError("has a transform that places no pixel", where=path, hint="Georeference it again")
+    corners = [source.transform * corner for corner in ((0, 0), (source.width, source.height))]
+    if max(abs(number) for corner in corners for number in corner) > FARTHEST:
+        raise DataError("has a transform that places its pixels far outside the Earth", where=path)
+
+
+def _north_up(transform: Affine, shape: tuple[int, int], path: str) -> tuple[Affine, tuple[bool, bool]]:
+    """Return the transform with north up and west on the left, and whether rows and columns have to be turned."""
+    if is_unplaced(transform):
+        return transform, (False, False)
+    if transform.b or transform.d:
+        raise DataError(
+            "its grid is rotated", where=path, hint="Warp it to a north-up grid first: gdalwarp IN.tif OUT.tif"
+        )
+    rows, columns = transform.e > 0, transform.a < 0
+    corner = transform * Affine.translation(shape[1] if columns else 0, shape[0] if rows else 0)
+    turned = corner * Affine.scale(-1 if columns else 1, -1 if rows else 1)
+    return turned if rows or columns else transform, (rows, columns)
+
+
+def _check_vrt(path: Path, depth: int = 0) -> None:
+    """Refuse a VRT that reaches beyond images on this machine.
+
+    Raises:
+        DataError: if it reads raw bytes or an address, runs code, or is nested too deeply. ``ZOO_ALLOW_REMOTE_VRT=1``
+            allows addresses.
+    """
+    if depth > _VRT_DEPTH:
+        raise DataError(f"VRTs are nested more than {_VRT_DEPTH} deep", where=path)
+    content = _head(path, _XML_LIMIT + 1)
+    if len(content) > _XML_LIMIT:
+        raise DataError("is too large for a VRT", where=path)
+    for element in parse_xml(content, str(path)).iter():
+        if "VRTRawRasterBand" in (element.get("subClass") or "") or element.tag == "PixelFunctionCode":
+            raise DataError("is a VRT that reads raw bytes or runs code, which is not opened", where=path)
+        name = (element.text or "").strip()
+        if element.tag in _WITHOUT_SOURCES or not name:
+            continue
+        if _REMOTE.search(name) and os.environ.get("ZOO_ALLOW_REMOTE_VRT") != "1":
+            raise DataError(
+                f"is a VRT that reads from an address: {name[:80]}",
+                where=path,
+                hint="Download its sources, or allow it with the environment variable ZOO_ALLOW_REMOTE_VRT=1",
+            )
+        if element.tag not in ("SourceFilename", "SourceDataset"):
+            continue
+        source = path.parent / name if element.get("relativeToVRT") == "1" else Path(name)
+        if name.lstrip().startswith("<") or "vrt://" in name:
+            raise DataError("is a VRT with another VRT inside", where=path, hint="Save the inner one as a file")
+        if source.is_file():
+            start = _head(source, 2048)
+            if b"<VRTDataset" in start:
+                _check_vrt(source, depth + 1)
+            elif start.lstrip().startswith(b"<"):
+                raise DataError(f"is a VRT whose source is no image: {name}", where=path)
+
+
+def check_vector_content(path: Path) -> None:
+    """Refuse a vector file that points to other files or servers instead of holding features.
+
+    Raises:
+        DataError: if it does, or if a file that is really a VRT has another name.
+    """
+    if not path.is_file():
+        return
+    start = _head(path, 4096)
+    if b"<OGRVRT" in start or b'"gdal_streamed_alg"' in start or b"<OGRWFS" in start:
+        content = _head(path, _XML_LIMIT)
+        if path.suffix.lower() != ".vrt" or _REMOTE.search(content.decode("utf-8", "replace")):
+            raise DataError(
+                "points to other files or servers instead of holding features, so it is not opened",
+                where=path,
+                hint="Save its features as a GeoPackage",
+            )
+
+
+def _head(path: Path, count: int) -> bytes:
+    with readable(str(path)), path.open("rb") as stream:
+        return stream.read(count)
+
+
+def parse_xml(data: bytes, where: str) -> ElementTree.Element:
+    """Parse an XML document that declares no document type.
+
+    Entities, by which a document can grow without bound or include other files, can be declared in a document type
+    alone. Neither a Sentinel-2 product nor a VRT has one.
+
+    Raises:
+        DataError: if the document is damaged or declares a document type.
+    """
+    guard = expat.ParserCreate()
+
+    def refuse(*declared: object) -> None:
+        raise DataError("declares a document type, which can be an attack", where=where)
+
+    guard.StartDoctypeDeclHandler = refuse
+    try:
+        guard.Parse(data, True)
+        return ElementTree.fromstring(data)
+    except (expat.ExpatError, ElementTree.ParseError, ValueError, RecursionError) as error:
+        raise DataError("is truncated or not XML", where=where, hint=f"Copy or download it again ({error})") from error
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Turn GDAL's errors about ``path`` in the block into a :class:`DataError`."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str, error: Exception) -> DataError:
+    """Return the error for a raster that GDAL cannot read."""
+    if not is_remote(path):
+        try:
+            with Path(path).open("rb") as stream:
+                start = stream.read(2048)
+        except OSError:
+            start = b""
+        if b"<VRTDataset" in start and not path.lower().endswith(".vrt"):
+            return DataError(
+                "is a VRT under the name of an image, so it is not opened",
+                where=path,
+                hint="If you trust it, name it .vrt",
+            )
+    return DataError(
+        "cannot be read as a raster: it is truncated or not what its name says",
+        where=path,
+        hint=f"Copy it again ({first_line(error)})",
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of GDAL's message."""
+    # rasterio keeps GDAL's own words in the cause and says only "Read failed" itself.
+    lines = str(error.__cause__ or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """Open a raster as rasterio has it, in the file's own orientation; see :class:`RasterReader`.
+
+    Raises:
+        DataError: if the file is missing, truncated, or not an image.
+    """
+    with readable(path), _open(path, None) as source:
+        yield source
 
 
 @contextmanager
 def plain_patches() -> Iterator[None]:
-    """Keep rasterio from warning that a patch without georeferencing has none.
+    """Keep rasterio from warning that a patch has no georeference.
 
     Python's warning filters belong to the whole process, so enter this once around a pool of threads, not in each.
     """
@@ -60,76 +623,59 @@ def plain_patches() -> Iterator[None]:
 
 
 def small_cache() -> AbstractContextManager[object]:
-    """Files opened inside share a small cache of tiles: GDAL would take a twentieth of the machine's memory for it."""
+    """Let the files that are opened inside share a small cache: GDAL would take 5 % of the machine's memory."""
     env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES)
     return env
 
 
-def read_raster(path: str | os.PathLike[str]) -> Raster:
-    """Read a whole file through GDAL: TIFF of any compression, band count and dtype, 16-bit PNG.
+def gdal_threads(path: str | os.PathLike[str]) -> AbstractContextManager[object]:
+    """Let GDAL decompress ``path`` on all cores, and read it on one if it is not compressed; with a small cache.
 
-    Raises:
-        DataError: if the file is missing, truncated or no raster.
+    Handing tiles that need no work to threads costs half as much again as reading them.
     """
     try:
-        with rasterio.open(path) as source:
-            kept = [
-                band
-                for band, meaning in zip(source.indexes, source.colorinterp, strict=True)
-                if meaning != ColorInterp.alpha
-            ]
-            image: NDArray[Any] = source.read(kept)
-            missing = source.dataset_mask() == 0 if MaskFlags.per_dataset in source.mask_flag_enums[0] else None
-            return Raster(
-                image=image,
-                names=tuple(source.descriptions[band - 1] or "" for band in kept),
-                units=tuple(source.units[band - 1] or "" for band in kept),
-                nodata=None if source.nodata is None else float(source.nodata),
-                missing=missing if missing is not None and missing.any() else None,
-                pixel_size=metres_per_pixel(source),
-            )
-    except (RasterioError, OSError) as error:
-        raise DataError(
-            "cannot be read as a raster: it is truncated or not what its name says",
-            where=path,
-            hint=f"Copy it again ({first_line(error)})",
-        ) from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what GDAL said."""
-    # rasterio keeps GDAL's own words in the cause and says only "Read failed" itself.
-    lines = str(error.__cause__ or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        with _open_with(os.fspath(path), (*IMAGE_FORMATS, "VRT")) as source:
+            packed = source.compression is not None
+    except (RasterioError, OSError):
+        packed = False  # whoever opens the file next reports what is wrong with it
+    options = {"GDAL_NUM_THREADS": "ALL_CPUS"} if packed else {}
+    env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, **options)
+    return env
 
 
 def window_of(rows: tuple[int, int], columns: tuple[int, int]) -> Window:
-    """The window from the first row and column to before the last, for rooms that do not know rasterio."""
+    """Return the window of half-open ranges of rows and columns, for rooms that do not import rasterio."""
     return Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
 
 
 def is_remote(path: str) -> bool:
-    """Whether GDAL, and not the system, knows where ``path`` is: ``/vsis3/bucket/a.tif``, ``s3://bucket/a.tif``."""
+    """Return whether GDAL, and not the system, finds ``path``: ``/vsis3/bucket/a.tif``, ``s3://bucket/a.tif``."""
     return path.startswith("/vsi") or "://" in path
 
 
+def file_label(path: str) -> str:
+    """Return the last part of a path or address, without the query that may hold a token."""
+    plain = urlsplit(path).path if "://" in path else path
+    return plain.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
 def check_remote_output(path: str, *, overwrite: bool) -> None:
-    """Refuse to replace a raster.
+    """Refuse to replace a raster behind an address.
 
     Raises:
-        ConfigError: if there is one, and it is not to be replaced.
+        ConfigError: if there is one and it must not be replaced.
     """
     if overwrite:
         return
     try:
-        rasterio.open(path).close()
+        _open_with(path, IMAGE_FORMATS).close()
     except (RasterioError, OSError):
         return
-    raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    raise ConfigError("already exists", where=path, hint="Name another file, or replace it with --overwrite")
 
 
 def upload(local: Path, path: str) -> None:
-    """Copy a finished raster byte by byte to where it belongs, and remove it here.
+    """Copy a finished raster byte by byte to an address, and remove it here.
 
     Raises:
         ZooError: if it cannot be copied; it stays here then.
@@ -143,52 +689,3 @@ def upload(local: Path, path: str) -> None:
             hint=f"It is whole in {local}: copy it yourself, or see GDAL's page on this file system for credentials",
         ) from error
     local.unlink()
-
-
-@contextmanager
-def opened(path: str) -> Iterator[Any]:
-    """An open rasterio dataset; what goes wrong while it is open is told as a :class:`DataError` with its name.
-
-    Raises:
-        DataError: if the file is missing, truncated or no raster.
-    """
-    with readable(path):
-        if not path.startswith("/vsi") and "://" not in path and not Path(path).exists():
-            raise DataError("there is no such file", where=path)
-        with rasterio.open(path) as source:
-            yield source
-
-
-@contextmanager
-def readable(path: str) -> Iterator[None]:
-    """Turn what GDAL says about ``path`` in the block into a :class:`DataError`."""
-    try:
-        yield
-    except (RasterioError, OSError) as error:
-        raise DataError(
-            "cannot be read as a raster: it is truncated or not what its name says",
-            where=path,
-            hint=f"Copy it again ({first_line(error)})",
-        ) from error
-
-
-def file_label(path: str) -> str:
-    """The last part of a path or address, without the query that may hold a token."""
-    plain = urlsplit(path).path if "://" in path else path
-    return plain.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-
-
-def gdal_threads(path: str | os.PathLike[str]) -> AbstractContextManager[object]:
-    """How GDAL best reads ``path``: compressed tiles on all cores, others on one, with a small cache of tiles.
-
-    Handing tiles that need no work to threads costs half as much again as reading them.
-    """
-    try:
-        with rasterio.open(path) as source:
-            packed = source.compression is not None
-    except (RasterioError, OSError):
-        # Whoever opens the file next says what is wrong with it.
-        packed = False
-    options = {"GDAL_NUM_THREADS": "ALL_CPUS"} if packed else {}
-    env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, **options)
-    return env

@@ -1,4 +1,8 @@
-"""Compute the channels of a stack from aligned bands."""
+"""Compute the channels of a stack from aligned bands.
+
+The channels that one window at a time allows come first (:class:`ChannelMaker`), then those that need the whole scene:
+SMI by OPTRAM needs its edges, LSI the ranges of its features, wetness and safety the flow of water.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
+from scipy import ndimage
 
 from zoo.errors import ConfigError, DataError
 from zoo.physics import (
@@ -30,12 +35,12 @@ from zoo.physics import (
 from zoo.physics.arrays import FloatArray
 from zoo.physics.lsi import NegativeIndexWarning
 from zoo.physics.rain import check_rain
-from zoo.physics.running import RunningStatistics
+from zoo.physics.running import PERCENTILES, BinnedMoments
 from zoo.physics.stability import SAFETY_CHANNELS, Soil, safety_channels
 from zoo.rasters.alignment import AlignedBand, Values, check_rain_layers, physical
-from zoo.rasters.cog import StackWriter
+from zoo.rasters.cog import CogWriter
 from zoo.rasters.grid import grid_crs
-from zoo.rasters.ground import linear_metres
+from zoo.rasters.ground import true_scale
 from zoo.rasters.layers import OPTICAL, Layer
 from zoo.rasters.optical import Calibration, clouded
 
@@ -43,7 +48,7 @@ Moisture = Literal["product", "optram", "ndmi", "none"]
 
 MOISTURE_SOURCES: tuple[Moisture, ...] = ("product", "optram", "ndmi", "none")
 STR = "STR"
-"""Transformed SWIR, computed instead of SMI on the way to OPTRAM."""
+"""Transformed SWIR: an intermediate of SMI by OPTRAM, which is written in its band until the edges are known."""
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "NDBI": ("swir", "nir"),
@@ -62,11 +67,11 @@ VALID_RANGES = {band.name: (band.valid_min or 0.0, band.valid_max or 0.0) for ba
 
 @dataclass(frozen=True)
 class Plan:
-    """Which channels are made.
+    """The channels that are made.
 
     Attributes:
         channels: names, in the paper's order.
-        missing: why the others are not made.
+        missing: why the other channels are not made, by name.
         moisture: source of the SMI; "none" when there is no SMI.
     """
 
@@ -76,16 +81,16 @@ class Plan:
 
 
 def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Collection[str]) -> Plan:
-    """Decide which of the seven channels the given files allow.
+    """Choose the channels that the given files allow.
 
     Args:
         roles: of the files that are given.
-        moisture: source of the SMI; None for the product where one is given.
-        weights: channels that the risk index is made of.
+        moisture: source of the SMI; ``None`` for the product if one is given.
+        weights: channels that the risk index uses.
 
     Raises:
-        ConfigError: if the source of the SMI needs a file that is not given, or all but it is given and no source is
-            named.
+        ConfigError: if the source of the SMI needs a file that is not given, or every other channel can be made and no
+            source is named.
         DataError: if no channel can be made.
     """
     missing = {}
@@ -98,10 +103,10 @@ def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Co
     if moisture is None or moisture == "none":
         if moisture is None and not missing:
             raise ConfigError(
-                "no source of soil moisture is chosen, and there are three",
+                "no source of soil moisture is chosen",
                 where="SMI",
-                hint="--moisture FILE (a coarse product: SMAP, ERA5-Land), --optram B12.tif, or --moisture ndmi (which "
-                "is -NDBI over again); --moisture none leaves SMI and LSI out",
+                hint="Choose --moisture FILE (a coarse product: SMAP, ERA5-Land), --optram B12.tif, or --moisture ndmi "
+                "(which equals -NDBI). --moisture none leaves SMI and LSI out",
             )
         missing["SMI"] = "no source of soil moisture"
     else:
@@ -114,18 +119,18 @@ def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Co
     channels = tuple(band.name for band in PAPER_CHANNELS if band.name not in missing)
     if not channels:
         raise DataError(
-            "no channel can be made of " + (", ".join(sorted(roles)) or "nothing"),
-            hint="The fewest are a DEM (slope, DEM), or red and NIR (NDVI)",
+            f"no channel can be made of {', '.join(sorted(roles))}" if roles else "no input file is given",
+            hint="Give at least a DEM (slope, DEM), or red and NIR (NDVI)",
         )
     ordered = {band.name: missing[band.name] for band in PAPER_CHANNELS if band.name in missing}
     return Plan(channels, ordered, "none" if moisture is None else moisture)
 
 
 class ChannelMaker:
-    """Computes a window's channels, all but those that need the whole scene first (SMI by OPTRAM, LSI).
+    """Computes the channels of a window, except those that need the whole scene first (SMI by OPTRAM, LSI).
 
     Args:
-        plan: what is to be made.
+        plan: the channels to make.
         bands: by role, on one grid.
         calibrations: of the optical bands, by role.
         moisture_range: dry and saturated value of the moisture product.
@@ -144,9 +149,16 @@ class ChannelMaker:
         self._plan, self._bands, self._calibrations = plan, bands, calibrations
         self._moisture_range = moisture_range
         self.outside: dict[str, int] = {}
+        self._scale = (0.0, 0.0)
+        if "dem" in bands:
+            grid = bands["dem"].grid
+            box = grid.boundingbox
+            crs = grid_crs(grid)
+            across, along = true_scale(crs, (box.left + box.right) / 2, (box.bottom + box.top) / 2)
+            self._scale = (-grid.transform.e * along, grid.transform.a * across)
 
     def make(self, window: Window) -> dict[str, Values]:
-        """Give the channels of a window by name, float32, NaN where there is nothing; ``STR`` for SMI by OPTRAM.
+        """Return the channels of a window by name, float32, NaN where missing; ``STR`` for SMI by OPTRAM.
 
         Raises:
             DataError: if a file is truncated there.
@@ -181,28 +193,31 @@ class ChannelMaker:
         return values
 
     def _terrain(self, window: Window) -> tuple[Values, Values]:
-        """Slope and elevation; Horn's window reaches one pixel beyond, where the grid goes on."""
+        """Return slope and elevation of a window, which is read with a margin for Horn's 3 x 3 pixels."""
         band = self._bands["dem"]
         rows, columns = band.grid.shape
-        top, left = min(window.row_off, 1), min(window.col_off, 1)
-        bottom = min(rows - window.row_off - window.height, 1)
-        right = min(columns - window.col_off - window.width, 1)
+        margin = 1 + band.reach
+        top, left = min(window.row_off, margin), min(window.col_off, margin)
+        bottom = min(rows - window.row_off - window.height, margin)
+        right = min(columns - window.col_off - window.width, margin)
         wide = Window(
             window.col_off - left, window.row_off - top, window.width + left + right, window.height + top + bottom
         )
         inner = (slice(top, top + window.height), slice(left, left + window.width))
         elevation = physical(band, wide)
-        # Counted before the rim is cleared too: a rim is another window's.
+        # Counted before the margin is cleared too: the margin belongs to other windows.
         self.outside["DEM"] = self.outside.get("DEM", 0) + clear_outside(elevation[inner], "DEM")
         clear_outside(elevation, "DEM")
-        metres = linear_metres(grid_crs(band.grid))
-        transform = band.grid.transform
-        slope = _single(slope_degrees(elevation, (-transform.e * metres, transform.a * metres)))
+        slope = _single(slope_degrees(elevation, self._scale))
+        if band.reach:
+            # The elevation is held flat there, so its gradient is too small.
+            flat = band.extrapolated(wide, elevation)
+            slope[ndimage.binary_dilation(flat, np.ones((3, 3), bool))] = np.nan
         return slope[inner].copy(), elevation[inner].copy()
 
 
 def clear_outside(values: Values, channel: str) -> int:
-    """Turn what the channel cannot hold into NaN, in place, and count it."""
+    """Replace values outside the channel's valid range by NaN, in place, and return their number."""
     low, high = VALID_RANGES[channel]
     with np.errstate(invalid="ignore"):
         outside = (values < low) | (values > high)
@@ -233,105 +248,98 @@ _UNITS = {
 
 
 def moisture_range(layer: Layer, numbers: NDArray[np.float32]) -> tuple[tuple[float, float], str]:
-    """Settle dry and saturated value by the file's unit, or by its numbers when it has none.
+    """Choose the dry and the saturated value by the file's unit, or by its numbers if it has none.
 
     Args:
         layer: of role ``moisture``.
         numbers: physical values of some of its pixels.
 
     Returns:
-        (dry, saturated), and a sentence that says who decided.
+        (dry, saturated), and a sentence that gives the reason.
 
     Raises:
-        DataError: if the unit is another one, or the numbers are neither m3/m3 nor a share.
+        DataError: if the unit is unknown, or the numbers are neither m3/m3 nor a share.
     """
     if layer.unit:
         unit = layer.unit.strip().lower()
         if unit not in _UNITS:
             raise DataError(
-                f"soil moisture in {layer.unit!r}",
+                f"soil moisture is in the unknown unit {layer.unit!r}",
                 where=layer.path,
-                hint="Say which values are dry and saturated: --moisture-range LOW,HIGH",
+                hint="Give the dry and the saturated value: --moisture-range LOW,HIGH",
             )
         low, high = _UNITS[unit]
         return (low, high), f"{layer.label}: {layer.unit}, {low:g} counts as dry and {high:g} as saturated"
     known = numbers[np.isfinite(numbers)]
     if not known.size:
-        return VOLUMETRIC, f"{layer.label}: no pixel within the stack"
+        return VOLUMETRIC, f"{layer.label}: no pixel with a value in the stack"
     least, most = float(known.min()), float(known.max())
     if least < 0 or most > 1:
         raise DataError(
-            f"soil moisture from {least:.3g} to {most:.3g}, without a unit",
+            f"soil moisture goes from {least:.3g} to {most:.3g} and has no unit",
             where=layer.path,
-            hint="Say which values are dry and saturated: --moisture-range LOW,HIGH (per cent: 0,100)",
+            hint="Give the dry and the saturated value: --moisture-range LOW,HIGH (per cent: 0,100)",
         )
     low, high = VOLUMETRIC if most <= 0.6 else (0.0, 1.0)
     kind = "m3/m3" if most <= 0.6 else "a share of saturation"
     return (low, high), (
-        f"{layer.label}: says no unit; {least:.3g} to {most:.3g} was read as {kind}, {low:g} dry and {high:g} "
-        "saturated. --moisture-range LOW,HIGH says it for certain"
+        f"{layer.label} has no unit: {least:.3g} to {most:.3g} was read as {kind}, {low:g} dry and {high:g} "
+        "saturated. State it with --moisture-range LOW,HIGH"
     )
 
 
-OWN_PERCENTILES = (0.5, 99.5)
-
-
-def finish_optram(
-    writer: StackWriter, edges: OptramEdges, statistics: RunningStatistics, steps: Iterator[Window]
-) -> None:
-    """Turn STR in the band SMI into soil moisture, window by window.
+def finish_optram(writer: CogWriter, edges: OptramEdges, statistics: BinnedMoments, steps: Iterator[Window]) -> None:
+    """Replace STR in the band SMI by soil moisture, window by window.
 
     Args:
-        writer: with STR in the band SMI, and NDVI.
+        writer: holds STR in the band SMI, and NDVI.
         edges: of this scene.
-        statistics: of SMI, which is filled.
+        statistics: of SMI; they are filled here.
         steps: windows that cover the grid once.
     """
     for window in steps:
-        values = edges.moisture(writer.read("NDVI", window), writer.read("SMI", window)).astype(np.float32)
+        values = edges.moisture(writer.read(window, "NDVI"), writer.read(window, "SMI")).astype(np.float32)
         statistics.add(values)
-        writer.write("SMI", values, window)
+        writer.write(values, window, "SMI")
 
 
-def settle_ranges(index: IndexParameters, statistics: Mapping[str, RunningStatistics], scene: str) -> IndexParameters:
-    """Give the parameters with ranges: their own, or the 0.5-99.5 percentiles of this scene.
+def settle_ranges(index: IndexParameters, statistics: Mapping[str, BinnedMoments], scene: str) -> IndexParameters:
+    """Return the parameters with ranges: their own, or the 0.5-99.5 percentiles of this scene.
 
     Args:
-        index: with or without ranges.
+        index: parameters with or without ranges.
         statistics: of every weighted channel.
-        scene: what this scene is called in the parameters' source.
+        scene: name of this scene, for the parameters' source.
 
     Raises:
-        DataError: if a weighted channel is the same all over the scene.
+        DataError: if a weighted channel is constant in the scene.
     """
     if index.ranges:
         return index if index.source else replace(index, source="the weights file")
     ranges = {}
     for name in index.weights:
-        low, high = (statistics[name].percentile(percent) for percent in OWN_PERCENTILES)
+        low, high = (statistics[name].percentile(percent) for percent in PERCENTILES)
         if not low < high:
             raise DataError(
-                f"{name} is {low:.6g} all over the scene, and the index needs a range to scale it with",
-                hint="--weights FILE brings the ranges of another scene; --moisture none leaves SMI and LSI out",
+                f"{name} is {low:.6g} in the whole scene, and the index needs a range to scale it",
+                hint="--weights FILE uses the ranges of another scene; --moisture none leaves SMI and LSI out",
             )
         ranges[name] = FeatureRange(low, high)
-    return replace(
-        index, ranges=ranges, source=f"{scene}, its own {OWN_PERCENTILES[0]}-{OWN_PERCENTILES[1]} percentiles"
-    )
+    return replace(index, ranges=ranges, source=f"{scene}, its own {PERCENTILES[0]}-{PERCENTILES[1]} percentiles")
 
 
 def rain_factor(
     index: IndexParameters, rain: tuple[float, float] | None, bands: Mapping[str, AlignedBand]
 ) -> tuple[Callable[[Window], FloatArray | float], str]:
-    """Give R_m by window, and the sentence that says where it comes from.
+    """Return a function of R_m by window, and a sentence about its source.
 
     Args:
         index: reference rain, exponents and clip.
         rain: (mm/h, days) for the whole scene.
-        bands: aligned ones; ``rain_intensity`` and ``rain_duration`` among them or not.
+        bands: by role, with or without ``rain_intensity`` and ``rain_duration``.
 
     Raises:
-        ConfigError: if rain is given twice, or one of the two rasters alone.
+        ConfigError: if rain is given twice, or only one of the two rasters is given.
         DataError: if rain is in another unit or implausible.
     """
     given = [role for role in ("rain_intensity", "rain_duration") if role in bands]
@@ -339,16 +347,19 @@ def rain_factor(
     bounds = "not clipped" if clip is None else f"clipped to {clip[0]:g}-{clip[1]:g}"
     if rain is not None:
         if given:
-            raise ConfigError("rain is given both as numbers and as a raster")
+            raise ConfigError("rain is given as numbers and as rasters", hint="Give one of them")
         check_rain(*rain, where="--rain")
         free = float(rainfall_factor(*rain, index.rain_parameters))
         factor = float(rainfall_factor(*rain, index.rain_parameters, clip))
         cut = "" if factor == free else f" (clipped from {free:.3g})"
         return lambda window: factor, f"rain {rain[0]:g} mm/h over {rain[1]:g} days: R_m = {factor:.3g}{cut}"
     if not given:
-        return lambda window: 1.0, "no rain is given: R_m = 1, the reference rain"
+        return lambda window: 1.0, "no rain is given, so R_m = 1 (the reference rain)"
     if len(given) == 1:
-        raise ConfigError(f"{given[0].replace('_', ' ')} is given without its companion", hint="Give both rasters")
+        raise ConfigError(
+            f"only {given[0].replace('_', ' ')} is given", hint="Give --rain-intensity FILE and --rain-duration FILE"
+        )
+
     check_rain_layers(bands["rain_intensity"].layer, bands["rain_duration"].layer)
 
     def by_window(window: Window) -> FloatArray:
@@ -359,68 +370,68 @@ def rain_factor(
 
 
 def finish_index(
-    writer: StackWriter,
+    writer: CogWriter,
     index: IndexParameters,
     factor: Callable[[Window], FloatArray | float],
-    statistics: RunningStatistics,
+    statistics: BinnedMoments,
     steps: Iterator[Window],
 ) -> float:
     """Write the band LSI, window by window.
 
     Args:
-        writer: with all weighted channels.
-        index: with ranges.
+        writer: holds all weighted channels.
+        index: parameters with ranges.
         factor: R_m of a window.
-        statistics: of LSI, which is filled.
+        statistics: of LSI; they are filled here.
         steps: windows that cover the grid once.
 
     Returns:
-        share of the valid pixels where the weighted sum is negative: more rain lowers the index there.
+        Share of the valid pixels where the weighted sum is negative, so that more rain lowers the index.
     """
     negative = 0
     for window in steps:
-        features = {name: writer.read(name, window) for name in index.weights}
+        features = {name: writer.read(window, name) for name in index.weights}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NegativeIndexWarning)
             values = landslide_index(features, index.ranges, factor(window), index.weights).astype(np.float32)
         negative += int((values < 0.5).sum())
         statistics.add(values)
-        writer.write("LSI", values, window)
-    return negative / statistics.valid if statistics.valid else 0.0
+        writer.write(values, window, "LSI")
+    return negative / statistics.count if statistics.count else 0.0
 
 
 def finish_safety(
-    writer: StackWriter,
+    writer: CogWriter,
     pixel_metres: float,
     rain: tuple[float, float],
     soil: Soil,
-    statistics: Mapping[str, RunningStatistics],
+    statistics: Mapping[str, BinnedMoments],
     steps: Iterator[Window],
 ) -> float:
     """Write the bands wetness and factor_of_safety.
 
     Args:
-        writer: with slope and DEM, of a size that :func:`zoo.physics.stability.check_size` lets pass.
+        writer: holds slope and DEM; :func:`zoo.physics.stability.check_size` allows its size.
         pixel_metres: side of a pixel.
         rain: intensity in mm/h, duration in days.
         soil: of the whole scene.
-        statistics: of both bands, which are filled.
+        statistics: of both bands; they are filled here.
         steps: windows that cover the grid once.
 
     Returns:
-        share of the known pixels whose factor of safety is below 1.
+        Share of the known pixels whose factor of safety is below 1.
 
     Raises:
         DataError: if the rain is negative or not finite.
     """
-    rows, columns = writer.grid.shape
+    rows, columns = writer.shape
     whole = Window(0, 0, columns, rows)
-    made = safety_channels(writer.read("DEM", whole), writer.read("slope", whole), pixel_metres, rain, soil)
+    made = safety_channels(writer.read(whole, "DEM"), writer.read(whole, "slope"), pixel_metres, rain, soil)
     for window in steps:
         part = window.toslices()
         for band, values in zip(SAFETY_CHANNELS, made, strict=True):
             cut = np.ascontiguousarray(values[part])
             statistics[band.name].add(cut)
-            writer.write(band.name, cut, window)
+            writer.write(cut, window, band.name)
     known = np.isfinite(made[1])
     return float(np.mean(made[1][known] < 1)) if known.any() else 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,14 +16,16 @@ from rasterio.windows import Window
 import zoo
 from zoo.errors import ConfigError, DataError
 from zoo.physics import PAPER_CHANNELS, Band, IndexParameters, OptramEdges, OptramFit
-from zoo.physics.running import RunningStatistics
+from zoo.physics.running import BinnedMoments
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size
 from zoo.rasters.alignment import AlignedBand, in_unit
-from zoo.rasters.cog import StackWriter
-from zoo.rasters.grid import choose_grid, grid_crs, require_metres, windows
-from zoo.rasters.ground import Bounds, crs_name, crs_unit, linear_metres, utm_code
+from zoo.rasters.cog import CogWriter, check_geotiff_name, check_output
+from zoo.rasters.grid import PixelGrid, choose_grid, grid_crs, require_metres, windows
+from zoo.rasters.ground import Bounds, crs_name, crs_unit, true_scale, utm_code
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
 from zoo.rasters.optical import Calibration, Samples, calibrate, check_reflectance, check_swapped, clouded, sample
+from zoo.rasters.reading import RasterReader, is_remote
+from zoo.rasters.seams import find_seams
 from zoo.rasters.stack_channels import (
     MOISTURE_SOURCES,
     STR,
@@ -50,32 +51,33 @@ from zoo.rasters.stacks import (
     TAG_SOURCE,
     TAG_VALID,
 )
+from zoo.schema import JsonValue, encode_json, to_plain
 
 PHASES = ("", "pre", "post")
 
 
 @dataclass(frozen=True)
 class StackOptions:
-    """How a stack is made; each default is what the paper or the files say.
+    """How a stack is made. The defaults are those of the paper, or follow the files.
 
     Attributes:
-        moisture: source of the SMI: "product", "optram", "ndmi", or "none" to go without SMI and LSI; None for the
-            product where one is given.
-        moisture_range: dry and saturated value of the product, in its unit; None to go by unit and numbers.
-        rain: (intensity in mm/h, duration in days) of the rainfall factor; None for rasters of rain, or a factor of 1.
-        index: weights, ranges and rain parameters of the LSI; ranges from the scene itself where it has none.
-        soil: adds the channels wetness and factor_of_safety of this soil under ``rain``; None to leave them out.
-        save_weights: file that gets the index parameters with the ranges that were used.
+        moisture: source of the SMI: "product", "optram", "ndmi", or "none" to leave SMI and LSI out; ``None`` for the
+            product if one is given.
+        moisture_range: dry and saturated value of the product, in its unit; ``None`` to use its unit and numbers.
+        rain: (intensity in mm/h, duration in days) of the rainfall factor; ``None`` for rain rasters or a factor of 1.
+        index: weights, ranges and rain parameters of the LSI; without ranges, those of the scene itself.
+        soil: adds the channels wetness and factor_of_safety of this soil under ``rain``; ``None`` leaves them out.
+        save_weights: file for the index parameters with the ranges that were used.
         like: raster whose grid is taken; see :func:`zoo.rasters.grid.choose_grid` for this and the next three.
         crs, resolution, bounds: another grid.
-        baseline, offset, scale: what the user says of the optical numbers; see
+        baseline, offset, scale: the user's statements about the optical numbers; see
             :func:`zoo.rasters.optical.calibrate`.
         phase: "pre" or "post" failure, "" when unknown.
-        force: take bands that look swapped as they are.
-        overwrite: replace a file that is there.
+        force: accept bands that look swapped.
+        overwrite: replace an existing file.
 
     Raises:
-        ConfigError: for an unknown phase or source of moisture, or a soil without rain.
+        ConfigError: for an unknown phase or source of moisture, a soil without rain, or numbers that are not finite.
     """
 
     moisture: Moisture | None = None
@@ -97,31 +99,38 @@ class StackOptions:
 
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
-            raise ConfigError(f"phase {self.phase!r}", hint="It is pre or post: before or after the landslides")
+            raise ConfigError(f"unknown phase {self.phase!r}", hint="Choose pre or post (the landslides)")
         if self.moisture is not None and self.moisture not in MOISTURE_SOURCES:
-            raise ConfigError(f"source of moisture {self.moisture!r}", hint=f"One of: {', '.join(MOISTURE_SOURCES)}")
+            raise ConfigError(
+                f"unknown source of moisture {self.moisture!r}", hint=f"Choose from {', '.join(MOISTURE_SOURCES)}"
+            )
         if self.soil is not None and self.rain is None:
             raise ConfigError(
-                "wetness and factor of safety need the rain as two numbers", hint="Such as --rain 12,2 (mm/h, days)"
+                "wetness and factor of safety need the rain as two numbers",
+                hint="Give it like --rain 12,2 (mm/h, days)",
             )
+        for name in ("offset", "scale", "resolution"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{value:g} is not a finite number", where=f"option {name}")
 
 
 @dataclass(frozen=True)
 class StackReport:
-    """What became of a stack.
+    """The result of :func:`build_stack`.
 
     Attributes:
-        path: the file.
+        path: the stack.
         shape: (rows, columns).
         crs: such as "EPSG:32643".
         resolution: side of a pixel.
         unit: of ``resolution``: "m", "degree" or what ``crs`` counts in.
         statistics: by channel, in the order of the bands.
-        sources: what each channel was made of, in words.
-        missing: channels that were not made, and why.
-        index: parameters of the LSI with the ranges that were used; None without LSI.
-        notes: what was found and decided on the way.
-        warnings: what may spoil the stack.
+        sources: inputs and formula of each channel, in words.
+        missing: channels that were not made, and the reason.
+        index: parameters of the LSI with the ranges that were used; ``None`` without LSI.
+        notes: what was found and decided.
+        warnings: what may make the stack wrong.
     """
 
     path: Path
@@ -129,7 +138,7 @@ class StackReport:
     crs: str
     resolution: float
     unit: str
-    statistics: Mapping[str, RunningStatistics]
+    statistics: Mapping[str, BinnedMoments]
     sources: Mapping[str, str]
     missing: Mapping[str, str]
     index: IndexParameters | None
@@ -138,13 +147,13 @@ class StackReport:
 
 
 TAG_SOURCES = "SOURCES"
-"""JSON: by role the file's name, band, grid, resampling, offset and scale."""
+"""JSON by role: the file's name, band, grid, resampling, offset and scale (:class:`SourceEntry`)."""
 
 TAG_INDEX = "LSI_PARAMETERS"
 """JSON as :class:`zoo.physics.IndexParameters` writes it."""
 
 TAG_NOTES = "NOTES"
-"""JSON: sentences that were told to the user."""
+"""JSON: the warnings and notes for the user."""
 
 TAG_SOFTWARE = "TIFFTAG_SOFTWARE"
 
@@ -166,20 +175,20 @@ def band_sources(
     index: IndexParameters | None,
     soil: Soil | None,
 ) -> dict[str, str]:
-    """What each channel was made of and how, in words, by channel."""
+    """Return the inputs and the formula of each channel, in words, by channel."""
 
     def files(*roles: str) -> str:
-        told = []
+        labels = []
         for role in roles:
             band = bands[role]
             how = "" if band.resampling == "none" else f" [{band.resampling}]"
-            told.append(f"{band.layer.label}{how}")
-        return ", ".join(dict.fromkeys(told))
+            labels.append(f"{band.layer.label}{how}")
+        return ", ".join(dict.fromkeys(labels))
 
     def optics(*roles: str) -> str:
-        told = dict.fromkeys(calibrations[role].how for role in roles if role in calibrations)
-        mask = f"; masked by {files('scl')}" if "scl" in bands and told else ""
-        return f"; {'; '.join(told)}{mask}" if told else ""
+        ways = dict.fromkeys(calibrations[role].how for role in roles if role in calibrations)
+        mask = f"; masked by {files('scl')}" if "scl" in bands and ways else ""
+        return f"; {'; '.join(ways)}{mask}" if ways else ""
 
     words = {}
     for name in plan.channels:
@@ -190,7 +199,7 @@ def band_sources(
             low, high = moisture_range
             words[name] = f"coarse product {files('moisture')}, {low:g} to {high:g} scaled to 0-1"
         elif name == "SMI" and plan.moisture == "ndmi":
-            words[name] = f"(NDMI + 1) / 2 of {files('nir', 'swir')}: -NDBI over again{optics('nir', 'swir')}"
+            words[name] = f"(NDMI + 1) / 2 of {files('nir', 'swir')}, the same as (1 - NDBI) / 2{optics('nir', 'swir')}"
         elif name == "SMI" and edges is not None:
             words[name] = (
                 f"OPTRAM (Sadeghi et al. 2017) of {files('swir2', 'nir', 'red')}; STR dry {edges.dry_intercept:.4g} + "
@@ -201,14 +210,14 @@ def band_sources(
             terms = " ".join(f"{weight:+g} {channel}" for channel, weight in index.weights.items())
             words[name] = f"sigmoid(R_m ({terms})), channels scaled to 0-1 with the ranges of {index.source}"
     if soil is not None:
-        words |= {name: f"{source}; one soil everywhere: {soil}" for name, source in SAFETY_SOURCES.items()}
+        words |= {name: f"{source}; one soil for the whole area: {soil}" for name, source in SAFETY_SOURCES.items()}
     return words
 
 
-def band_tags(band: Band, source: str, statistics: RunningStatistics) -> dict[str, str]:
-    """Tags of one band: source, valid range, statistics."""
+def band_tags(band: Band, source: str, statistics: BinnedMoments) -> dict[str, str]:
+    """Return the tags of one band: source, valid range, statistics."""
     bounds = {name: f"{bound:g}" for name, bound in zip(TAG_VALID, (band.valid_min, band.valid_max), strict=True)}
-    return {TAG_SOURCE: source, "LONG_NAME": band.description, **bounds, **statistics.tags()}
+    return {TAG_SOURCE: source, "LONG_NAME": band.description, **bounds, **statistics.gdal_tags()}
 
 
 def file_tags(
@@ -219,7 +228,7 @@ def file_tags(
     index: IndexParameters | None,
     notes: Sequence[str],
 ) -> dict[str, str]:
-    """Tags of the file; those of which nothing is known are left out."""
+    """Return the tags of the file; those without a value are left out."""
     tags = {
         TAG_FORMAT: FORMAT_VERSION,
         TAG_SCENE: sources.scene,
@@ -227,35 +236,55 @@ def file_tags(
         TAG_PHASE: options.phase,
         TAG_RAIN: "" if options.rain is None else f"{options.rain[0]:g},{options.rain[1]:g}",
         "SOIL": "" if options.soil is None else str(options.soil),
-        TAG_SOURCES: _json({role: _entry(band, calibrations.get(role)) for role, band in bands.items()}),
-        TAG_INDEX: "" if index is None else _json(index.to_dict()),
-        TAG_NOTES: _json(list(notes)) if notes else "",
+        TAG_SOURCES: encode_json({role: _entry(band, calibrations.get(role)) for role, band in bands.items()}),
+        TAG_INDEX: "" if index is None else encode_json(index.to_dict()),
+        TAG_NOTES: encode_json(list(notes)) if notes else "",
         "BASELINE": options.baseline or sources.baseline,
         TAG_SOFTWARE: f"landslide-zoo {zoo.__version__}",
     }
     return {name: text for name, text in tags.items() if text}
 
 
-def _entry(band: AlignedBand, calibration: Calibration | None) -> dict[str, object]:
+@dataclass(frozen=True)
+class SourceEntry:
+    """One input in the tag :data:`TAG_SOURCES`.
+
+    Attributes:
+        file: name of the file, without its folder.
+        band: number in the file.
+        crs: short name of its coordinate system.
+        pixel_m: side of its pixels in metres.
+        resampling: how it was put on the grid.
+        offset, scale, calibration: how numbers became reflectance, and why; left out for other inputs.
+    """
+
+    file: str
+    band: int
+    crs: str
+    pixel_m: float
+    resampling: str
+    offset: float | None = None
+    scale: float | None = None
+    calibration: str | None = None
+
+
+def _entry(band: AlignedBand, calibration: Calibration | None) -> dict[str, JsonValue]:
     layer = band.layer
-    entry: dict[str, object] = {
-        "file": layer.label,
-        "band": layer.file.band,
-        "crs": crs_name(layer.crs),
-        "pixel_m": round(layer.pixel_metres, 3),
-        "resampling": band.resampling,
-    }
-    if calibration is not None:
-        entry |= {"offset": calibration.offset, "scale": calibration.scale, "calibration": calibration.how}
-    return entry
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    entry = SourceEntry(
+        file=layer.label,
+        band=layer.file.band,
+        crs=crs_name(layer.crs),
+        pixel_m=round(layer.pixel_metres, 3),
+        resampling=band.resampling,
+        offset=None if calibration is None else calibration.offset,
+        scale=None if calibration is None else calibration.scale,
+        calibration=None if calibration is None else calibration.how,
+    )
+    return {name: value for name, value in to_plain(entry).items() if value is not None}
 
 
 WINDOW = 1024
-"""Side of the squares that are worked on: ten bands of 4 MB at a time."""
+"""Side of the windows that are computed at a time: ten bands of 4 MB."""
 
 _FEET = frozenset({"ft", "foot", "feet", "us-ft", "us survey foot", "ftus"})
 _USED_BY = {
@@ -275,21 +304,21 @@ def build_stack(
     options: StackOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> StackReport:
-    """Make a stack: the same as the command ``zoo stack``.
+    """Make a stack; :func:`zoo.stack` and the command ``zoo stack`` call this.
 
-    Memory stays the same for any size of scene. ``out`` appears when it is whole.
+    Memory does not grow with the scene. ``out`` appears when it is complete.
 
     Args:
         sources: files by role.
         out: a GeoTIFF; :class:`zoo.rasters.stacks.Stack` reads it.
-        options: all others; see :class:`StackOptions`.
+        options: see :class:`StackOptions`.
         progress: called with (windows done, all windows).
 
     Returns:
-        what was made, of what, and what is doubtful about it. No Python warning is issued: read ``warnings``.
+        What was made, from what, and what is doubtful about it. Warnings are in its ``warnings``; none is issued.
 
     Raises:
-        ZooError: if a file is missing, damaged, without CRS or all nodata, inputs do not overlap, the grid is in
+        ZooError: if a file is missing, damaged, without a place or all nodata, inputs do not overlap, the grid is in
             degrees and a slope is wanted, options contradict each other, bands look swapped, or the disk is full.
     """
     options = options or StackOptions()
@@ -308,16 +337,19 @@ def build_stack(
     _check_terrain(plan, layers, grid)
     if options.soil is not None:
         _check_flow(plan, grid)
+    rows, columns = grid.shape
     with ExitStack() as exits:
         bands = {role: exits.enter_context(AlignedBand(layer, grid)) for role, layer in layers.items()}
         scene = _Scene(sources, options, plan, bands, path.name)
-        writer = exits.enter_context(StackWriter(path, grid, scene.output))
+        writer = exits.enter_context(
+            CogWriter(path, PixelGrid(grid_crs(grid), grid.transform, (rows, columns)), scene.output, average=True)
+        )
         scene.fill(writer, progress)
         return scene.publish(writer)
 
 
 class _Scene:
-    """A stack while it is made."""
+    """A stack that is being made."""
 
     def __init__(
         self, sources: Sources, options: StackOptions, plan: Plan, bands: Mapping[str, AlignedBand], name: str
@@ -333,17 +365,18 @@ class _Scene:
         samples = sample(bands)
         for role, values in samples.items():
             if not np.isfinite(values).any():
-                raise DataError("is nodata all over the stack's grid", where=self._layers[role].path)
+                raise DataError("is nodata on the whole grid of the stack", where=self._layers[role].path)
         self._calibrations = self._settle_optics(samples)
         self._moisture_range = self._settle_moisture(samples)
         self._factor, rain_note = rain_factor(options.index, options.rain, bands)
         if "LSI" in plan.channels:
             self._notes.append(rain_note)
-        self._tell_grid()
+        self._note_inputs()
+        self._note_grid()
         self.output: tuple[Band, ...] = tuple(band for band in PAPER_CHANNELS if band.name in plan.channels)
         if options.soil is not None:
             self.output += SAFETY_CHANNELS
-        self._statistics = {band.name: RunningStatistics(band) for band in self.output}
+        self._statistics = {band.name: BinnedMoments(band) for band in self.output}
 
     def _settle_optics(self, samples: Samples) -> dict[str, Calibration]:
         optical = {role: layer for role, layer in self._layers.items() if role in OPTICAL}
@@ -370,23 +403,23 @@ class _Scene:
             except DataError as error:
                 if not options.force:
                     raise
-                self._warnings.append(f"{error.problem} Taken as they are, as told")
+                self._warnings.append(f"{error.problem}; accepted because of --force")
         return calibrations
 
     def _settle_moisture(self, samples: Samples) -> tuple[float, float]:
         if self._plan.moisture == "ndmi":
             self._warnings.append(
-                "SMI is NDMI, which is -NDBI: the channel adds no information, and weights on both cancel"
+                "SMI is NDMI, which equals -NDBI: the channel adds no information, and weights on both cancel"
             )
         if self._plan.moisture == "optram":
-            self._notes.append("SMI by OPTRAM is modelled from B12 and NDVI; no radiometer sees soil moisture at 10 m")
+            self._notes.append("SMI by OPTRAM is a model of B12 and NDVI; no radiometer measures soil moisture at 10 m")
         if self._plan.moisture != "product":
             return VOLUMETRIC
         layer = self._layers["moisture"]
         if layer.pixel_metres > 2 * abs(self._grid.resolution.x):
             self._notes.append(
-                f"{layer.label}: pixels of {layer.pixel_metres:.0f} m were interpolated; SMI tells regions apart, "
-                "not slopes"
+                f"{layer.label}: pixels of {layer.pixel_metres:.0f} m were interpolated, so SMI shows regions, "
+                "not single slopes"
             )
         if self._options.moisture_range is not None:
             return self._options.moisture_range
@@ -394,25 +427,39 @@ class _Scene:
         self._notes.append(note)
         return found
 
-    def _tell_grid(self) -> None:
+    def _note_inputs(self) -> None:
+        for layer in self._layers.values():
+            if layer.untagged is not None:
+                self._notes.append(
+                    f"{layer.label} holds {layer.untagged:g} without a nodata tag: such pixels count as missing"
+                )
+        if "dem" in self._layers:
+            layer = self._layers["dem"]
+            with RasterReader(layer.path) as reader:
+                place = [band.index for band in reader.bands].index(layer.file.band)
+                seams = find_seams(lambda window: in_unit(layer, reader.numbers(window, [place])[0]), layer.shape)
+            if seams:
+                self._warnings.append(f"{layer.label}: {seams}")
+
+    def _note_grid(self) -> None:
         crs = grid_crs(self._grid)
         for layer in self._layers.values():
             if layer.crs != crs:
                 how = self._bands[layer.role].resampling
-                told = f"{layer.label}: reprojected from {crs_name(layer.crs)} to {crs_name(crs)} ({how})"
-                if told not in self._notes:
-                    self._notes.append(told)
+                note = f"{layer.label}: reprojected from {crs_name(layer.crs)} to {crs_name(crs)} ({how})"
+                if note not in self._notes:
+                    self._notes.append(note)
         if crs.is_geographic:
             box = self._grid.boundingbox
             zone = utm_code((box.left, box.bottom, box.right, box.top), crs)
             self._warnings.append(
-                f"the grid is in degrees: its pixels are not square on the ground, and landslides are measured in "
-                f"metres. --crs {zone} projects it"
+                "the grid is in degrees, so its pixels are not square on the ground, and landslides are measured in "
+                f"metres: --crs {zone} projects it"
             )
 
-    def fill(self, writer: StackWriter, progress: Callable[[int, int], None] | None) -> None:
+    def fill(self, writer: CogWriter, progress: Callable[[int, int], None] | None) -> None:
         """Write every channel, in one pass over the inputs and up to three over what was written."""
-        squares = windows(self._grid, WINDOW)
+        squares = windows((self._grid.shape[0], self._grid.shape[1]), WINDOW)
         later = (self._plan.moisture == "optram", "LSI" in self._plan.channels, self._options.soil is not None)
         passes = 1 + sum(later)
         done = 0
@@ -431,10 +478,10 @@ class _Scene:
             made = maker.make(window)
             if STR in made:
                 fit.add(made["NDVI"], made[STR])
-                writer.write("SMI", made.pop(STR), window)
+                writer.write(made.pop(STR), window, "SMI")
             for name in self._statistics.keys() & made.keys():
                 self._statistics[name].add(made[name])
-                writer.write(name, made[name], window)
+                writer.write(made[name], window, name)
         self._check_filled(maker)
         if self._plan.moisture == "optram":
             self._edges = fit.edges()
@@ -443,29 +490,29 @@ class _Scene:
             self._fill_index(writer, steps())
         self._fill_safety(writer, steps())
 
-    def _fill_safety(self, writer: StackWriter, steps: Iterator[Window]) -> None:
+    def _fill_safety(self, writer: CogWriter, steps: Iterator[Window]) -> None:
         options = self._options
         if options.soil is None or options.rain is None:
             return
         unstable = finish_safety(writer, _metres(self._grid), options.rain, options.soil, self._statistics, steps)
-        self._notes.append(f"factor of safety below 1 on {unstable:.1%} of the area, with one soil everywhere")
+        self._notes.append(f"the factor of safety is below 1 on {unstable:.1%} of the area, with one soil everywhere")
 
-    def _fill_index(self, writer: StackWriter, steps: Iterator[Window]) -> None:
+    def _fill_index(self, writer: CogWriter, steps: Iterator[Window]) -> None:
         self._index = settle_ranges(self._options.index, self._statistics, self._sources.scene or self._name)
         if not self._options.index.ranges:
             self._notes.append(
-                "LSI is scaled with this scene's own 0.5-99.5 percentiles, so it compares slopes within it alone: "
+                "LSI is scaled with this scene's own 0.5-99.5 percentiles, so it compares slopes of this scene only. "
                 "--save-weights FILE stores them, and --weights FILE scales the next scene with them"
             )
         negative = finish_index(writer, self._index, self._factor, self._statistics["LSI"], steps)
         rain = self._options.rain is not None or "rain_intensity" in self._bands
         if negative > 0.001 and rain:
             self._warnings.append(
-                f"the weighted sum of the LSI is negative in {negative:.1%} of the pixels: more rain lowers the "
-                "index there"
+                f"the weighted sum of the LSI is negative in {negative:.1%} of the pixels, where more rain lowers the "
+                "index"
             )
-        if self._statistics["LSI"].valid == 0:
-            raise DataError("no pixel has all the channels that the LSI is made of")
+        if self._statistics["LSI"].count == 0:
+            raise DataError("no pixel has all the channels that the LSI uses")
 
     def _check_filled(self, maker: ChannelMaker) -> None:
         pixels = math.prod(self._grid.shape)
@@ -479,11 +526,11 @@ class _Scene:
         for name, statistics in self._statistics.items():
             later = name not in self._plan.channels or name == "LSI"
             later = later or (name == "SMI" and self._plan.moisture == "optram")
-            if not later and statistics.valid == 0:
-                raise DataError("not one pixel has a value: clouds, nodata or the wrong scale everywhere", where=name)
+            if not later and statistics.count == 0:
+                raise DataError("no pixel has a value: clouds, nodata or a wrong scale everywhere", where=name)
 
-    def publish(self, writer: StackWriter) -> StackReport:
-        """Put everything into its tags, give the file its name, and report."""
+    def publish(self, writer: CogWriter) -> StackReport:
+        """Write the tags, give the file its name, and return the report."""
         options = self._options
         words = band_sources(
             self._plan, self._bands, self._calibrations, self._moisture_range, self._edges, self._index, options.soil
@@ -512,13 +559,10 @@ class _Scene:
 
 
 def _check_output(path: Path, sources: Sources, options: StackOptions) -> None:
-    if path.is_dir():
-        raise ConfigError("is a folder", where=path, hint="Name a file, such as stack.tif")
-    if path.exists():
-        if any(Path(file.path).exists() and path.samefile(file.path) for file in sources.files.values()):
-            raise ConfigError("is one of the inputs", where=path, hint="Name another file for the stack")
-        if not options.overwrite:
-            raise ConfigError("is there already", where=path, hint="Name another file, or replace it with --overwrite")
+    if not path.is_dir():
+        check_geotiff_name(path)
+    inputs = [Path(file.path) for file in sources.files.values() if not is_remote(file.path)]
+    check_output(path, inputs, overwrite=options.overwrite)
 
 
 def _used_roles(plan: Plan, sources: Sources) -> list[str]:
@@ -535,15 +579,17 @@ def _check_flow(plan: Plan, grid: GeoBox) -> None:
         raise ConfigError("wetness and factor of safety need an elevation", hint="Give it with --dem FILE")
     if not math.isclose(abs(grid.resolution.x), abs(grid.resolution.y), rel_tol=1e-6):
         raise DataError(
-            f"flow of water needs square pixels, and these are {abs(grid.resolution.x):g} x {abs(grid.resolution.y):g}",
-            hint="Give the grid one side with --resolution",
+            f"the flow of water needs square pixels; these are {abs(grid.resolution.x):g} x {abs(grid.resolution.y):g}",
+            hint="Make them square with --resolution",
         )
     check_size((grid.shape[0], grid.shape[1]))
 
 
 def _metres(grid: GeoBox) -> float:
-    """Side of a pixel in metres."""
-    return abs(float(grid.resolution.x)) * linear_metres(grid_crs(grid))
+    """Return the side of a pixel on the ground in metres."""
+    box = grid.boundingbox
+    across, along = true_scale(grid_crs(grid), (box.left + box.right) / 2, (box.bottom + box.top) / 2)
+    return abs(float(grid.resolution.x)) * math.sqrt(across * along)
 
 
 def _check_terrain(plan: Plan, layers: Mapping[str, Layer], grid: GeoBox) -> None:
@@ -553,7 +599,7 @@ def _check_terrain(plan: Plan, layers: Mapping[str, Layer], grid: GeoBox) -> Non
     unit = layers["dem"].unit
     if unit.strip().lower() in _FEET:
         raise DataError(
-            f"elevation in {unit}",
+            f"the elevation is in {unit}, and metres are needed",
             where=layers["dem"].path,
-            hint="Turn it into metres: gdal_calc.py -A DEM --calc=A*0.3048 --outfile=OUT",
+            hint="Convert it: gdal_calc.py -A DEM --calc=A*0.3048 --outfile=OUT",
         )

@@ -1,29 +1,27 @@
-"""Rasters of several bands read by windows: one file (:class:`Stack`) or several (:class:`Mosaic`)."""
+"""Georeferenced rasters of several bands, read window by window: one file or several of one lattice."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
 from zoo.physics.bands import Band
-from zoo.rasters.ground import crs_name, metres_per_pixel
-from zoo.rasters.reading import first_line, small_cache
+from zoo.rasters.grid import windows
+from zoo.rasters.ground import crs_name
+from zoo.rasters.reading import RasterBand, RasterReader, small_cache
 
 TAG_FORMAT = "ZOO_STACK"
 TAG_SCENE = "SCENE"
@@ -34,27 +32,40 @@ TAG_SOURCE = "SOURCE"
 TAG_VALID = ("VALID_MIN", "VALID_MAX")
 FORMAT_VERSION = "1"
 
+WINDOW = 1024
+"""Side of the windows that are read at a time, in pixels."""
+
+MOST_FILES = 500
+"""Files that are held open at a time; systems allow 1024 as a rule."""
+
+SAME_LATTICE = 0.01
+"""Pixels by which two rasters may be off each other's lattice and still count as on it."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 class Stack:
-    """Bands of one grid in one file, read window by window; a context manager.
+    """A raster of several bands on one grid, read window by window; a context manager.
 
-    Band names, units and valid ranges come from descriptions, units and tags; a band without them is ``band_3`` in
-    "unknown". In what :meth:`read` gives, nodata (tag, internal mask, alpha) is NaN, and the file's scales and offsets
-    are applied: a unit is that of the scaled values.
+    Names, units and valid ranges come from the file's descriptions, units and tags; a band without them is ``band_3``
+    in "unknown". Values and missing pixels are those of :class:`zoo.rasters.reading.RasterReader`.
 
     Args:
-        path: anything GDAL opens, with a CRS and more than nothing in it.
+        path: anything GDAL opens, with a coordinate system and a transform.
 
     Raises:
-        DataError: if the file is missing, damaged, has no CRS, or its grid is rotated.
+        DataError: if the file is missing, damaged, without a place, or its grid is rotated.
 
     Attributes:
+        name: the path as it was given; an address stays an address.
+        path: the same as a :class:`~pathlib.Path`.
         bands: one entry a band, alpha left out.
-        crs: coordinate reference system.
-        transform: from (column, row) to coordinates.
+        crs: coordinate system.
+        transform: from (column, row) to coordinates, with north up.
         shape: (rows, columns).
-        pixel_size: side of a pixel in metres; None for degrees, or when pixels are not square.
-        tags: everything the file says of itself, such as ``SCENE``, ``DATE``, ``PHASE`` and ``RAIN``.
+        pixel_size: side of a pixel on the ground in metres; ``None`` in degrees, or when pixels are not square.
+        tags: tags of the file, such as ``SCENE``, ``DATE``, ``PHASE`` and ``RAIN``.
         made_by_zoo: whether ``zoo stack`` wrote it.
     """
 
@@ -62,111 +73,97 @@ class Stack:
         # An address such as s3://bucket/scene.tif would lose a slash as a path.
         self.name = os.fspath(path)
         self.path = Path(path)
-        try:
-            self._source: Any = rasterio.open(path)
-        except (RasterioError, OSError) as error:
-            raise self._unreadable(error) from error
+        self._reader = RasterReader(self.name)
         try:
             self._describe()
         except BaseException:
-            self._source.close()
+            self._reader.close()
             raise
 
     def _describe(self) -> None:
-        source = self._source
-        meanings = zip(source.indexes, source.colorinterp, strict=True)
-        self._indexes = [band for band, meaning in meanings if meaning != ColorInterp.alpha]
-        if source.crs is None:
+        reader = self._reader
+        if reader.crs is None:
             raise DataError(
                 "has no coordinate reference system, so nothing can be laid over it",
-                where=self.path,
+                where=self.name,
                 hint="Set one with: gdal_edit.py -a_srs EPSG:CODE FILE",
             )
-        self.crs: CRS = source.crs
-        self.transform: Affine = source.transform
-        if self.transform.b or self.transform.d:
+        if not reader.placed:
             raise DataError(
-                "its grid is rotated", where=self.path, hint="Warp it to a north-up grid first: gdalwarp IN OUT"
+                "has no georeference, so it is unknown where its pixels lie",
+                where=self.name,
+                hint="Warp it with its ground control points: gdalwarp IN.tif OUT.tif"
+                if reader.source.gcps[0]
+                else "Set its corners: gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE",
             )
-        self.shape: tuple[int, int] = (source.height, source.width)
-        self.pixel_size = metres_per_pixel(source)
-        self.tags: Mapping[str, str] = source.tags()
+        self.crs: CRS = reader.crs
+        self.transform: Affine = reader.transform
+        self.shape: tuple[int, int] = reader.shape
+        self.pixel_size = reader.pixel_size
+        self.tags: Mapping[str, str] = reader.tags
         self.made_by_zoo = TAG_FORMAT in self.tags
-        self.bands: tuple[Band, ...] = tuple(self._band(index) for index in self._indexes)
-        self._masked = MaskFlags.per_dataset in source.mask_flag_enums[0]
+        self.bands: tuple[Band, ...] = tuple(self._band(number, band) for number, band in enumerate(reader.bands))
 
-    def _band(self, index: int) -> Band:
-        tags = self._source.tags(index)
-        low, high = (float(tags[name]) if name in tags else None for name in TAG_VALID)
-        nodata = self._source.nodatavals[index - 1]
+    def _band(self, number: int, band: RasterBand) -> Band:
+        tags = self._reader.band_tags(number)
+        try:
+            low, high = (float(tags[name]) if name in tags else None for name in TAG_VALID)
+        except ValueError:
+            raise DataError(f"the valid range of band {band.index} is not a number", where=self.name) from None
         return Band(
-            name=self._source.descriptions[index - 1] or f"band_{index}",
-            unit=self._source.units[index - 1] or "unknown",
+            name=band.name or f"band_{band.index}",
+            unit=band.unit or "unknown",
             valid_min=low,
             valid_max=high,
-            nodata=None if nodata is None else float(nodata),
+            nodata=band.nodata,
             description=tags.get(TAG_SOURCE, ""),
         )
 
     def band_tags(self, band: int) -> Mapping[str, str]:
-        """What the file says of one band: source, statistics.
-
-        Args:
-            band: position in ``bands``, from 0.
-        """
-        tags: Mapping[str, str] = self._source.tags(self._indexes[band])
-        return tags
+        """Return the tags of one band of :attr:`bands`, counted from 0: source, statistics."""
+        return self._reader.band_tags(band)
 
     def read(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Give the pixels of a window.
+        """Return the pixels of a window.
 
         Args:
-            window: within the raster; None for all of it.
-            bands: positions in ``bands``, in the order wanted; None for all.
+            window: within the raster; ``None`` for all of it.
+            bands: positions in :attr:`bands`, in the order wanted; ``None`` for all.
 
         Returns:
-            float32 (C, rows, columns), in the units of ``bands``, NaN where there is nothing.
+            float32 (C, rows, columns), in the units of ``bands``, NaN where a pixel is missing.
 
         Raises:
             DataError: if the file is truncated there.
         """
-        indexes = self._indexes if bands is None else [self._indexes[band] for band in bands]
-        try:
-            image: NDArray[np.float32] = self._source.read(indexes, window=window, out_dtype=np.float32)
-            for values, index in zip(image, indexes, strict=True):
-                nodata = self._source.nodatavals[index - 1]
-                if nodata is not None and not math.isnan(nodata):
-                    values[values == np.float32(nodata)] = np.nan
-                scale, offset = self._source.scales[index - 1], self._source.offsets[index - 1]
-                if (scale, offset) != (1, 0):
-                    values *= np.float32(scale)
-                    values += np.float32(offset)
-            if self._masked:
-                image[:, self._source.dataset_mask(window=window) == 0] = np.nan
-        except (RasterioError, OSError) as error:
-            raise self._unreadable(error) from error
-        return image
+        return self._reader.read(window, bands)
 
     @property
     def files(self) -> tuple[str, ...]:
         """The file and those that it refers to, such as the sources of a VRT, as GDAL names them."""
-        return tuple(self._source.files)
+        return tuple(self._reader.source.files)
 
     @property
     def scaled(self) -> bool:
-        """Whether the numbers in the file are others than :meth:`read` gives: scaled, or with an offset."""
-        return any(self._source.scales[index - 1] != 1 or self._source.offsets[index - 1] for index in self._indexes)
+        """Whether :meth:`read` multiplies the numbers in the file or adds an offset."""
+        return any(band.scaled for band in self._reader.bands)
 
-    def windows(self, size: int = 1024) -> Iterator[Window]:
-        """Give windows of at most ``size`` x ``size`` pixels that cover each pixel once, line by line."""
-        rows, columns = self.shape
-        for row in range(0, rows, size):
-            for column in range(0, columns, size):
-                yield Window(column, row, min(size, columns - column), min(size, rows - row))
+    @property
+    def code_notes(self) -> tuple[str, ...]:
+        """Sentences about numbers that were taken for missing although no tag says so, in what was read so far."""
+        return tuple(
+            f"{name} holds {', '.join(f'{code:g}' for code in sorted(codes))} without a nodata tag: such pixels count "
+            "as missing"
+            for name, codes in sorted(self._reader.codes.items())
+        )
+
+    def windows(self, size: int = WINDOW) -> Iterator[Window]:
+        """Yield windows of at most ``size`` x ``size`` pixels that cover each pixel once, line by line."""
+        return iter(windows(self.shape, size))
 
     def close(self) -> None:
         """Close the file."""
-        self._source.close()
+        self._reader.close()
 
     def __enter__(self) -> Stack:
         return self
@@ -175,22 +172,6 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _unreadable(self, error: Exception) -> DataError:
-        if not self.name.startswith("/vsi") and "://" not in self.name and not self.path.exists():
-            return DataError("there is no such file", where=self.name)
-        return DataError(
-            "cannot be read as a raster: it is truncated or not what its name says",
-            where=self.name,
-            hint=f"Copy it again ({first_line(error)})",
-        )
-
-
-MOST_FILES = 500
-"""Files that are held open at a time; systems allow 1024 as a rule."""
-
-_SAME_LATTICE = 0.01
-"""Pixels by which two rasters may be off each other's lattice and still count as on it."""
 
 
 @dataclass(frozen=True)
@@ -213,27 +194,26 @@ class Mosaic:
         paths: one file or more, anything that GDAL opens, VRT and its virtual file systems included.
 
     Raises:
-        DataError: if a file is missing or damaged, has no CRS, a rotated grid or two bands of one name;
-            or if the files differ in CRS, pixel size, lattice or the unit of a band.
+        DataError: if a file is missing or damaged, has no place, a rotated grid or two bands of one name;
+            or if the files differ in coordinate system, pixel size, lattice or the unit of a band.
         ConfigError: for no files, or too many.
 
     Attributes:
         bands: one entry a band.
-        crs, transform, shape: of the grid that covers all files.
-        pixel_size: side of a pixel in metres; None for degrees, or when pixels are not square.
-        tags: what the first file says of itself.
+        crs, transform, shape: of the grid that covers all files, with north up.
+        pixel_size: side of a pixel on the ground in metres; ``None`` in degrees, or when pixels are not square.
+        tags: tags of the first file.
         paths: as they were given.
     """
 
     def __init__(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
-        if isinstance(paths, (str, os.PathLike)):
-            paths = [paths]
+        paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         if not paths:
-            raise ConfigError("no raster is given", hint="Name one file or more")
+            raise ConfigError("no raster is given")
         if len(paths) > MOST_FILES:
             raise ConfigError(
-                f"{len(paths)} rasters are more than the {MOST_FILES} that are held open",
-                hint="Make one of them first: gdalbuildvrt scene.vrt FILES",
+                f"{len(paths)} rasters, at most {MOST_FILES} are read as one",
+                hint="Join them in a file that refers to them: gdalbuildvrt scene.vrt FILES",
             )
         self.paths = tuple(os.fspath(path) for path in paths)
         self._exits = ExitStack()
@@ -262,19 +242,19 @@ class Mosaic:
             if len(own) < len(stack.bands):
                 names = [band.name for band in stack.bands]
                 twice = next(name for name in names if names.count(name) > 1)
-                raise DataError(f"has two bands called {twice!r}", where=stack.name, hint="Name each otherwise")
+                raise DataError(f"has two bands called {twice!r}", where=stack.name, hint="Give each its own name")
             self._places.append(_Place(stack, row - top, column - left, own))
         self.bands: tuple[Band, ...] = tuple(bands)
 
     def rename(self, names: Sequence[str], units: Mapping[str, str]) -> None:
-        """Take the user's word for what the bands are.
+        """Name the bands as the user says.
 
         Args:
             names: of all bands, in the order of ``bands``.
-            units: of those whose unit is known from elsewhere, by name.
+            units: units that are known from elsewhere, by name.
 
         Raises:
-            ConfigError: if their number is another, or a name comes twice.
+            ConfigError: if there are fewer or more names than bands, or a name comes twice.
         """
         if len(names) != len(self.bands) or len(set(names)) < len(names):
             raise ConfigError(
@@ -290,15 +270,20 @@ class Mosaic:
         """All files that pixels come from, those in a VRT included."""
         return tuple(dict.fromkeys(file for stack in self._stacks for file in stack.files))
 
+    @property
+    def code_notes(self) -> tuple[str, ...]:
+        """See :attr:`Stack.code_notes`; of all files."""
+        return tuple(dict.fromkeys(note for stack in self._stacks for note in stack.code_notes))
+
     def read(self, window: Window, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Give the pixels of a window.
+        """Return the pixels of a window.
 
         Args:
             window: within the grid.
-            bands: positions in ``bands``, in the order wanted; None for all.
+            bands: positions in ``bands``, in the order wanted; ``None`` for all.
 
         Returns:
-            float32 (C, rows, columns), in the units of ``bands``, NaN where there is nothing.
+            float32 (C, rows, columns), in the units of ``bands``, NaN where no file has a value.
 
         Raises:
             DataError: if a file is truncated there.
@@ -339,8 +324,26 @@ class Mosaic:
         self.close()
 
 
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterator[Result]:
+    """Yield ``read(item)`` for each item, while another thread reads the next one.
+
+    Args:
+        items: what is read, such as windows; taken one by one.
+        read: called in one other thread, in the order of ``items``. An error is raised where its result is due.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        coming: Future[Result] | None = None
+        for item in items:
+            after = reader.submit(read, item)
+            if coming is not None:
+                yield coming.result()
+            coming = after
+        if coming is not None:
+            yield coming.result()
+
+
 def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
-    """Rows and columns from the first file's corner to another's."""
+    """Return the rows and columns from the first file's corner to another's."""
     if stack.crs != first.crs:
         raise DataError(
             f"is in {crs_name(stack.crs)}, and {first.name} in {crs_name(first.crs)}",
@@ -351,7 +354,7 @@ def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
     rows, columns = stack.shape
     drift = max(abs(between.a - 1) * columns, abs(between.e - 1) * rows)
     row, column = round(between.f), round(between.c)
-    if max(drift, abs(between.f - row), abs(between.c - column)) > _SAME_LATTICE:
+    if max(drift, abs(between.f - row), abs(between.c - column)) > SAME_LATTICE:
         raise DataError(
             f"its pixels do not lie on those of {first.name}",
             where=stack.name,
@@ -361,7 +364,7 @@ def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
 
 
 def _register(bands: list[Band], band: Band, stack: Stack) -> int:
-    """The place of a band among all, a new one if need be."""
+    """Return the position of a band among all, a new one if need be."""
     for number, known in enumerate(bands):
         if known.name == band.name:
             if known.unit != band.unit:

@@ -1,4 +1,4 @@
-"""Read vector files: areas of interest and attribute tables."""
+"""Read vector files safely: layers, conditions and coordinate systems; areas of interest; attribute tables."""
 
 from __future__ import annotations
 
@@ -15,32 +15,140 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.features import rasterize
-from rasterio.transform import Affine, array_bounds
+from rasterio.transform import Affine
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import bounds_text, crs_name, planar
-from zoo.rasters.reading import first_line
+from zoo.rasters.ground import Ground, bounds_text, crs_name, linear_metres, window_bounds
+from zoo.rasters.reading import check_vector_content
+
+FARTHEST = 1e8
+"""Metres from the origin of a projection beyond which a coordinate is damaged: the Earth's girth is 4e7 m."""
+
+TRUE_TO_SCALE = 0.01
+"""Share by which a metre of a projection may be off before distances are measured in UTM instead."""
+
+
+def read_vector(
+    path: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    where: str | None = None,
+    columns: list[str] | None = None,
+    what: str = "vector file",
+) -> geopandas.GeoDataFrame:
+    """Read one layer of a vector file.
+
+    Args:
+        path: GeoPackage, Shapefile, GeoJSON, FlatGeobuf or any other format that holds its own features.
+        layer: name of the layer; ``None`` for the only one.
+        where: SQL condition on the attributes; ``None`` for all features.
+        columns: attributes to read; ``None`` for all. A column that is not read cannot be part of ``where``.
+        what: name of the file's role, for errors.
+
+    Raises:
+        DataError: if the file is missing, damaged, another file in disguise, a table, or has no coordinate system.
+        ConfigError: for several layers and no name, or a condition that is not SQL.
+        UnknownNameError: for an unknown layer or column.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"there is no such {what}", where=path)
+    check_vector_content(path)
+    names: list[str] = []
+    try:
+        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        if layer is None and len(layers) > 1:
+            raise ConfigError(f"holds several layers: {', '.join(layers)}", where=path, hint="Name one with --layer")
+        if layer is not None and layer not in layers:
+            raise UnknownNameError("layer", layer, layers, where=path)
+        if not layers:
+            raise DataError("holds no layer", where=path)
+        info = pyogrio.read_info(path, layer=layer)
+        names = [str(name) for name in info["fields"]]
+        for name in columns or ():
+            if name not in names:
+                raise UnknownNameError("column", name, names, where=path)
+        if info["geometry_type"] is None:
+            raise DataError("is a table without geometries", where=path)
+        if info["crs"] is None:
+            raise DataError(
+                "has no coordinate reference system, so it cannot be laid over a scene",
+                where=path,
+                hint="Set the one it was drawn in: ogr2ogr -a_srs EPSG:CODE OUT IN (a Shapefile has lost its .prj)",
+            )
+        # A column that is not read cannot be part of a condition on a Shapefile: GDAL finds no row and reports nothing.
+        wanted = None if where is not None else columns
+        frame = geopandas.read_file(path, layer=layer, where=where, columns=wanted, engine="pyogrio")
+    except (DataSourceError, OSError) as error:
+        raise _unreadable(path, what, error) from error
+    except (ValueError, DataLayerError, RuntimeError, shapely.GEOSException) as error:
+        if where is None:
+            raise _unreadable(path, what, error) from error
+        raise ConfigError(
+            f"the condition {where!r} cannot be applied",
+            where=path,
+            hint=f"Columns: {', '.join(names)} ({_reason(error)})",
+        ) from error
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise DataError("is a table without geometries", where=path)
+    return frame
+
+
+def project(frame: geopandas.GeoDataFrame, crs: CRS) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Return two-dimensional shapes in another coordinate system.
+
+    Args:
+        frame: shapes without missing or empty ones.
+        crs: the target.
+
+    Returns:
+        Shapes, object (N,), and a bool (N,) that is false for those whose coordinates are damaged or do not exist in
+        ``crs``.
+    """
+    shapes: NDArray[np.object_] = shapely.force_2d(frame.to_crs(crs.to_wkt()).geometry.to_numpy())
+    bounds = np.concatenate([shapely.bounds(shapes), shapely.bounds(frame.geometry.to_numpy())], axis=1)
+    limits = np.repeat([_farthest(crs), _farthest(CRS.from_wkt(frame.crs.to_wkt()))], 4)
+    with np.errstate(invalid="ignore"):
+        placed: NDArray[np.bool_] = (np.abs(bounds) <= limits).all(axis=1)
+    return shapes, placed
+
+
+def _farthest(crs: CRS) -> float:
+    return 1000.0 if crs.is_geographic else FARTHEST / linear_metres(crs)
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> DataError:
+    return DataError(
+        f"cannot be read as a {what}: it is truncated or not what its name says",
+        where=path,
+        hint=f"GeoPackage, Shapefile and GeoJSON are read, and most other formats of GDAL ({_reason(error)})",
+    )
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].split(";")[0] if lines else type(error).__name__
 
 
 class Area:
-    """Polygons on the grid of a raster.
+    """An area of interest on the grid of a raster.
 
     Args:
-        path: GeoPackage, Shapefile, GeoJSON or whatever else GDAL reads, in any coordinate reference system.
+        path: vector file of polygons, in any coordinate system.
         grid: the raster.
 
     Raises:
-        DataError: if the file is missing or damaged, has no CRS or no polygon, or lies elsewhere than the raster.
+        DataError: if the file is missing or damaged, has no coordinate system or no polygon, or lies elsewhere.
     """
 
     def __init__(self, path: Path, grid: Grid) -> None:
         self.path = path
         self._transform = grid.transform
         shapes = _area_polygons(path, grid)
-        box = shapely.box(*array_bounds(*grid.shape, grid.transform))
+        box = shapely.box(*window_bounds(grid.transform, grid.shape))
         self._shapes = shapes[shapely.intersects(shapes, box)]
         if len(self._shapes) == 0:
             raise DataError(
@@ -52,10 +160,10 @@ class Area:
         self._tree: Any = shapely.STRtree(self._shapes)
 
     def covers(self, window: Window) -> NDArray[np.bool_]:
-        """Which pixels of a window have their centre in the area, bool (rows, columns)."""
+        """Return which pixels of a window have their centre in the area, bool (rows, columns)."""
         shape = (int(window.height), int(window.width))
         transform: Affine = window_transform(window, self._transform)
-        near = self._tree.query(shapely.box(*array_bounds(*shape, transform)))
+        near = self._tree.query(shapely.box(*window_bounds(transform, shape)))
         drawn = np.zeros(shape, dtype=np.uint8)
         if len(near):
             rasterize([(self._shapes[one], 1) for one in np.sort(near)], out=drawn, transform=transform)
@@ -63,34 +171,16 @@ class Area:
 
 
 def _area_polygons(path: Path, grid: Grid) -> NDArray[np.object_]:
-    if not path.exists():
-        raise DataError("there is no such file", where=path)
-    try:
-        frame = geopandas.read_file(path, columns=[], engine="pyogrio")
-    except (DataSourceError, DataLayerError, OSError, ValueError) as error:
-        raise DataError(
-            "cannot be read as a vector file: it is truncated or not what its name says",
-            where=path,
-            hint=f"GeoPackage, Shapefile and GeoJSON are read, and all that GDAL knows ({first_line(error)})",
-        ) from error
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise DataError("is a table without geometries", where=path)
-    if frame.crs is None:
-        raise DataError(
-            "has no coordinate reference system, so it cannot be laid over a scene",
-            where=path,
-            hint="Set the one it was drawn in: ogr2ogr -a_srs EPSG:CODE OUT IN (a Shapefile has lost its .prj)",
-        )
+    frame = read_vector(path, columns=[])
     given = frame.geometry.to_numpy()
     flat = ~shapely.is_missing(given) & (shapely.get_dimensions(given) == 2) & ~shapely.is_empty(given)
     if not flat.any():
-        raise DataError("holds no polygon, and an area is made of _area_polygons", where=path)
-    shapes: NDArray[np.object_] = shapely.make_valid(
-        shapely.force_2d(frame[flat].to_crs(grid.crs.to_wkt()).geometry.to_numpy())
-    )
-    if not np.isfinite(shapely.bounds(shapes)).all():
+        raise DataError("holds no polygon, so it is not an area", where=path)
+    shapes, placed = project(frame[flat], grid.crs)
+    if not placed.all():
         raise DataError(f"has coordinates that do not exist in {crs_name(grid.crs)}", where=path)
-    return shapes
+    valid: NDArray[np.object_] = shapely.make_valid(shapes)
+    return valid
 
 
 def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
@@ -100,43 +190,36 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
         path: GeoPackage, Shapefile, GeoJSON or FlatGeobuf with one layer of features.
 
     Returns:
-        The attributes, without the geometry, and the centroid of each row: x and y in metres, float64 (N, 2). A file
-        in degrees, or in feet, is brought to the UTM zone of its middle.
+        The attributes, without the geometry, and the centroid of each row: x and y in metres on the ground, float64
+        (N, 2). A file whose units are not metres on the ground is projected to the UTM zone of its middle.
 
     Raises:
-        DataError: if the file is missing or cannot be read, has several layers, no coordinate reference system, or a
-            row without a place.
+        DataError: if the file is missing or cannot be read, has no coordinate system, or a row has no place.
+        ConfigError: if it has several layers.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError("there is no such file", where=path)
-    try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if not layers:
-            raise DataError("has no layer with places", where=path, hint="A table without places can be CSV")
-        if len(layers) > 1:
-            raise DataError(
-                f"has {len(layers)} layers: {', '.join(layers)}", where=path, hint="Save the one to use as a file"
-            )
-        frame = geopandas.read_file(path, layer=layers[0])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"cannot be read ({reason})", where=path, hint="Is it a whole vector file?") from error
-    without = frame.geometry.isna() | frame.geometry.is_empty
+    frame = read_vector(path)
+    shapes = frame.geometry
+    without = shapes.isna() | shapes.is_empty
     if without.any():
         raise DataError(
             f"row {int(np.flatnonzero(without)[0]) + 1} has no geometry",
             where=path,
             hint="Leave such rows out, or use a table without places",
         )
-    if frame.crs is None:
-        raise DataError("has no coordinate reference system", where=path, hint="Assign the one that it is in")
-    shapes = frame.geometry
-    in_feet = any(axis.unit_conversion_factor != 1 for axis in frame.crs.axis_info[:2])
-    # Metres of Web Mercator are too long away from the equator.
-    if in_feet or not planar(CRS.from_wkt(frame.crs.to_wkt()), tuple(shapes.total_bounds)):
+    crs = CRS.from_wkt(frame.crs.to_wkt())
+    _, placed = project(frame, crs)
+    if not placed.all():
+        raise DataError(f"row {int(np.flatnonzero(~placed)[0]) + 1} has damaged coordinates", where=path)
+    if len(shapes) and not _true_to_scale(crs, shapes.total_bounds):
         shapes = shapes.to_crs(shapes.estimate_utm_crs())
     centres = shapely.get_coordinates(shapely.centroid(shapes.to_numpy()))
     if not np.isfinite(centres).all():
-        raise DataError("has places that cannot be brought to metres", where=path)
+        raise DataError("has places that cannot be projected to metres", where=path)
     return pd.DataFrame(frame.drop(columns=frame.geometry.name)), centres
+
+
+def _true_to_scale(crs: CRS, bounds: Any) -> bool:
+    """Return whether a unit of the system is a metre on the ground in the middle of ``bounds``."""
+    left, bottom, right, top = (float(one) for one in bounds)
+    across, along = Ground(crs).scale((left + right) / 2, (bottom + top) / 2)
+    return not crs.is_geographic and max(abs(across - 1), abs(along - 1)) <= TRUE_TO_SCALE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,11 +20,10 @@ from zoo.physics import Band
 from zoo.physics.rain import check_rain
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
 from zoo.rasters.alignment import RainLayers
-from zoo.rasters.cog import MapWriter, check_output, stack_writer
-from zoo.rasters.ground import pixel_area, planar
-from zoo.rasters.pixel_sample import extent_of
+from zoo.rasters.cog import CogWriter, check_output
+from zoo.rasters.ground import PixelAreas
 from zoo.rasters.reading import gdal_threads
-from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack
+from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack, read_ahead
 from zoo.risk.calibration import Calibration
 from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES, ClassBreaks, RiskIndex
 from zoo.risk.surfaces import CHUNK, Breaks, Prepared, Surface, Values, input_path, prepare_index, prepare_model
@@ -38,6 +36,10 @@ PREVIEW = 1200
 
 MAX_SHARE = 0.8
 """Share of the area in one class above which a map hardly distinguishes places [O]."""
+
+
+RISK = Band("risk", "1", 0.0, 1.0)
+RISK_CLASS = Band("risk_class", "1")
 
 
 @dataclass
@@ -265,14 +267,15 @@ def write_map(
     negative = 0
     dry = np.zeros(4, dtype=np.int64)
     with ExitStack() as exits:
-        risk_writer = exits.enter_context(MapWriter(out, stack, "float32", compress))
+        risk_writer = exits.enter_context(CogWriter(out, stack, [RISK], "float32", compress))
         class_writer = None
         if classes_out is not None:
-            class_writer = exits.enter_context(MapWriter(classes_out, stack, "uint8", compress))
+            class_writer = exits.enter_context(CogWriter(classes_out, stack, [RISK_CLASS], "uint8", compress))
         writing: list[Future[None]] = []
         writer = exits.enter_context(ThreadPoolExecutor(1))
         windows = list(stack.windows())
-        for number, (window, image) in enumerate(_read_ahead(stack, windows)):
+        pixels = PixelAreas(stack.crs, stack.transform, stack.shape)
+        for number, (window, image) in enumerate(read_ahead(windows, lambda window: (window, stack.read(window)))):
             if relief_band is not None and report.relief is not None:
                 _pick(report.relief, image[relief_band], window, report.step)
             if rain.given:
@@ -281,7 +284,7 @@ def write_map(
             before = report.pixels.copy()
             classes = _classify(risk, breaks, report)
             if report.areas is not None:
-                size = _pixel_km2(stack, window)
+                size = pixels.mean(window) / 1e6
                 report.areas = tuple(np.add(report.areas, size * (report.pixels - before)[1:]).tolist())
             negative += below
             _pick(report.preview, classes, window, report.step)
@@ -307,11 +310,6 @@ def write_map(
     report.notes += [*prepared.notes, *([] if prepared.index is None else [rain.describe()])]
     report.warnings += _map_warnings(report, prepared)
     return report
-
-
-def _pixel_km2(stack: Stack, window: Window) -> float:
-    transform = stack.transform * stack.transform.translation(window.col_off, window.row_off)
-    return (pixel_area(stack.crs, transform, (int(window.height), int(window.width))) or 0.0) / 1e6
 
 
 def _map_warnings(report: MapReport, prepared: Prepared) -> list[str]:
@@ -344,17 +342,6 @@ def _empty_report(stack: Stack) -> MapReport:
         relief=np.full(small, np.nan, dtype=np.float32) if has_relief else None,
         step=step,
     )
-
-
-def _read_ahead(stack: Stack, windows: Sequence[Window]) -> Iterator[tuple[Window, Values]]:
-    """Yield each window and its pixels while the next one is being read."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(stack.read, windows[0])
-        for number, window in enumerate(windows):
-            image = coming.result()
-            if number + 1 < len(windows):
-                coming = reader.submit(stack.read, windows[number + 1])
-            yield window, image
 
 
 def _count(surface: Surface, breaks: ClassBreaks, image: Values) -> NDArray[np.int64]:
@@ -390,8 +377,8 @@ def _pick(preview: NDArray[Any], values: NDArray[Any], window: Window, step: int
 
 
 def _write(
-    risk_writer: MapWriter,
-    class_writer: MapWriter | None,
+    risk_writer: CogWriter,
+    class_writer: CogWriter | None,
     risk: Values,
     classes: NDArray[np.uint8],
     window: Window,
@@ -402,27 +389,21 @@ def _write(
 
 
 def _publish(
-    risk_writer: MapWriter,
-    class_writer: MapWriter | None,
+    risk_writer: CogWriter,
+    class_writer: CogWriter | None,
     breaks: ClassBreaks,
     tags: dict[str, str],
     report: MapReport,
 ) -> None:
     tags = {**tags, "CLASS_BREAKS": f"{breaks.low:.9g},{breaks.high:.9g}", "CLASS_METHOD": breaks.method}
-    risk_writer.publish(
-        Band("risk", "1", 0.0, 1.0),
-        tags,
-        {"LONG_NAME": "landslide risk", "VALID_MIN": "0", "VALID_MAX": "1"},
-    )
+    risk_writer.publish(tags, {RISK.name: {"LONG_NAME": "landslide risk", "VALID_MIN": "0", "VALID_MAX": "1"}})
     if class_writer is None:
         return
     names = {f"CLASS_{number}": name for number, name in enumerate(CLASS_NAMES, 1)}
     areas = report.areas
     if areas is not None:
         names |= {f"AREA_KM2_{number}": f"{area:.6g}" for number, area in enumerate(areas, 1)}
-    class_writer.publish(
-        Band("risk_class", "1"), tags, {"LONG_NAME": "landslide risk class", **names}, colours=CLASS_COLOURS
-    )
+    class_writer.publish(tags, {RISK_CLASS.name: {"LONG_NAME": "landslide risk class", **names}}, CLASS_COLOURS)
 
 
 def map_safety(stack: Stack, out: Path, rain: tuple[float, float], soil: Soil | None = None) -> float:
@@ -448,7 +429,7 @@ def map_safety(stack: Stack, out: Path, rain: tuple[float, float], soil: Soil | 
             raise UnknownNameError("band", name, bands, where=stack.path)
         if bands[name][1] not in (unit, "unknown"):
             raise DataError(f"{name} is in {bands[name][1]!r}, but {unit!r} is needed", where=stack.path)
-    if stack.pixel_size is None or not planar(stack.crs, extent_of(stack)):
+    if stack.pixel_size is None:
         raise DataError(
             "the flow of water needs square pixels in metres on the ground",
             where=stack.path,
@@ -473,10 +454,10 @@ def map_safety(stack: Stack, out: Path, rain: tuple[float, float], soil: Soil | 
         "SOIL": str(soil),
         TAG_RAIN: f"{rain[0]:g},{rain[1]:g}",
     }
-    with stack_writer(out, stack, SAFETY_CHANNELS) as writer:
+    with CogWriter(out, stack, SAFETY_CHANNELS, average=True) as writer:
         for window in stack.windows():
             for band, values in zip(SAFETY_CHANNELS, made, strict=True):
-                writer.write(band.name, np.ascontiguousarray(values[_slices(window)]), window)
+                writer.write(np.ascontiguousarray(values[_slices(window)]), window, band.name)
         writer.publish(tags, band_tags)
     known = np.isfinite(made[1])
     return float(np.mean(made[1][known] < 1)) if known.any() else math.nan
