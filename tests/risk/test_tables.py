@@ -93,7 +93,7 @@ def test_vector_files_without_places_are_refused(tmp_path: Path) -> None:
     two = geopandas.GeoDataFrame(data, geometry=points, crs="EPSG:32648")
     two.to_file(tmp_path / "two.gpkg", layer="one")
     two.to_file(tmp_path / "two.gpkg", layer="other")
-    with pytest.raises(DataError, match="2 layers"):
+    with pytest.raises(ConfigError, match="several layers"):
         read_table(tmp_path / "two.gpkg", "presence")
 
 

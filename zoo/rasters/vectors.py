@@ -38,6 +38,7 @@ def read_vector(
     where: str | None = None,
     columns: list[str] | None = None,
     what: str = "vector file",
+    several: str = "Name one with --layer",
 ) -> geopandas.GeoDataFrame:
     """Read one layer of a vector file.
 
@@ -47,6 +48,7 @@ def read_vector(
         where: SQL condition on the attributes; ``None`` for all features.
         columns: attributes to read; ``None`` for all. A column that is not read cannot be part of ``where``.
         what: name of the file's role, for errors.
+        several: hint for a file of several layers.
 
     Raises:
         DataError: if the file is missing, damaged, another file in disguise, a table, or has no coordinate system.
@@ -61,7 +63,7 @@ def read_vector(
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         if layer is None and len(layers) > 1:
-            raise ConfigError(f"holds several layers: {', '.join(layers)}", where=path, hint="Name one with --layer")
+            raise ConfigError(f"holds several layers: {', '.join(layers)}", where=path, hint=several)
         if layer is not None and layer not in layers:
             raise UnknownNameError("layer", layer, layers, where=path)
         if not layers:
@@ -171,7 +173,7 @@ class Area:
 
 
 def _area_polygons(path: Path, grid: Grid) -> NDArray[np.object_]:
-    frame = read_vector(path, columns=[])
+    frame = read_vector(path, columns=[], several="Save the layer to use as a file of its own")
     given = frame.geometry.to_numpy()
     flat = ~shapely.is_missing(given) & (shapely.get_dimensions(given) == 2) & ~shapely.is_empty(given)
     if not flat.any():
@@ -197,7 +199,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
         DataError: if the file is missing or cannot be read, has no coordinate system, or a row has no place.
         ConfigError: if it has several layers.
     """
-    frame = read_vector(path)
+    frame = read_vector(path, several="Save the layer to use as a file of its own")
     shapes = frame.geometry
     without = shapes.isna() | shapes.is_empty
     if without.any():
