@@ -6,10 +6,13 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.transform
 import shapely
 from rasterio.transform import from_origin
 
+import zoo
 from zoo.cli import run
+from zoo.errors import DataError
 from zoo.physics import IndexParameters
 
 SIDE, PIXEL = 160, 30.0
@@ -326,3 +329,55 @@ def test_a_valley_in_kashmir(shared_data, tmp_path, capsys):
     assert (tmp_path / "r.png").stat().st_size > 100_000
     # More rain than the reference moves area upwards, over the breaks of the weights.
     assert np.mean(read(classes) == 3) > 1.5 * shares["high"]["area"]
+
+
+def test_the_front_door_does_what_the_commands_do(place, tmp_path):
+    found = zoo.risk.calibrate(place / "stack.tif", place / "slides.gpkg", repeats=20)
+    found.save(tmp_path / "w.json")
+    assert (tmp_path / "w.json").read_bytes() == (place / "weights.json").read_bytes()
+    assert "(held-out blocks)" in repr(found)
+    report = zoo.risk.map(place / "stack.tif", tmp_path / "a.tif", weights=found, rain=(8, 2))
+    assert report.files == (tmp_path / "a.tif",)
+    assert sum(report.shares) == pytest.approx(1)
+    again = zoo.risk.map(str(place / "stack.tif"), str(tmp_path / "b.tif"), weights=place / "weights.json", rain=(8, 2))
+    np.testing.assert_array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
+    assert report.dry == again.dry
+    dry = zoo.risk.map(place / "stack.tif", tmp_path / "c.tif", weights=found)
+    assert report.dry == pytest.approx(dry.shares)
+    for wrong in ((np.nan, 2), (-1, 2), (6, 48), (500, 2)):
+        with pytest.raises(DataError):
+            zoo.risk.map(place / "stack.tif", tmp_path / "d.tif", weights=found, rain=wrong)
+    assert not (tmp_path / "d.tif").exists()
+
+
+def test_a_map_of_one_class_is_warned_of_and_scenario_breaks_help(place, tmp_path, capsys):
+    command = ["risk", "map", str(place / "stack.tif"), "--weights", str(place / "weights.json"), "--rain", "12,2"]
+    assert run([*command, "--out", str(tmp_path / "a.tif")]) == 0
+    told = capsys.readouterr()
+    assert "hardly distinguishes places" in told.err
+    assert "--classes scenario" in told.err
+    assert "reference rain" in told.out
+    assert run([*command, "--out", str(tmp_path / "b.tif"), "--classes", "scenario"]) == 0
+    told = capsys.readouterr()
+    assert "hardly" not in told.err
+    assert "under the given rain" in told.err
+    shares = [float(line.split()[2].rstrip("%")) for line in told.out.splitlines()[1:4]]
+    assert max(shares) < 60
+    assert "--rain 12,2" in refusal(
+        capsys, "risk", "map", place / "stack.tif", "--out", tmp_path / "c.tif", "--classes", "scenario"
+    )
+
+
+def test_areas_are_measured_on_the_ground(place, tmp_path):
+    """Pixels of 10 m in Web Mercator are smaller at 50 degrees north, and pixels in degrees have areas too."""
+    image = make_image()[:, :60, :60]
+    for crs, corner, pixel, metres in (
+        ("EPSG:3857", (8_349_000, 6_500_000), 10.0, 6.39),
+        ("EPSG:4326", (75.0, 50.0), 1e-4, 8.93),
+    ):
+        path = tmp_path / f"{crs[5:]}.tif"
+        write_stack(path, image, crs=crs)
+        with rasterio.open(path, "r+") as file:
+            file.transform = rasterio.transform.from_origin(*corner, pixel, pixel)
+        report = zoo.risk.map(path, tmp_path / "out.tif", classes=(0.5, 0.6), overwrite=True)
+        assert sum(report.areas) == pytest.approx(60 * 60 * metres**2 / 1e6, rel=0.02)

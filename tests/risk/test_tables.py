@@ -368,6 +368,13 @@ def test_a_sparse_sheet_that_names_its_last_cell_is_refused_at_once(tmp_path: Pa
         read_table(path, "presence")
 
 
+def test_an_exponent_beyond_all_numbers_is_refused_and_does_not_crash(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("presence,slope\n" + "".join(f"{n % 2},{n}\n" for n in range(20)) + "1,1e3084000042\n0,3\n")
+    with pytest.raises(DataError, match="infinite value in row 21"):
+        read_table(path, "presence")
+
+
 def test_a_field_of_megabytes_and_a_folder_are_said_in_words(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('presence,"' + "x" * 200_000 + '"\n0,1\n1,2\n')

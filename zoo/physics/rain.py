@@ -166,6 +166,8 @@ def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object 
         _check(d, "rain duration", "days")
     except DataError as error:
         raise DataError(error.problem, where=where, hint=error.hint) from None
+    if (p.ndim == 0 and np.isnan(p)) or (d.ndim == 0 and np.isnan(d)):
+        raise DataError(f"rain of {p} mm/h over {d} days", where=where, hint="Give numbers, such as 12 mm/h and 2 days")
     p, d = np.broadcast_arrays(p, d)
     known = np.isfinite(p) & np.isfinite(d)
     p, d = p[known], d[known]

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.files import write_text_atomic
+from zoo.files import csv_text, write_text_atomic
 from zoo.jobs import ProgressCallback
 from zoo.physics.lsi import RAIN_CLIP
 from zoo.physics.rain import check_rain
@@ -35,6 +35,9 @@ CURVE_ROWS = 4_000
 """Training rows of a fold, drawn at random, for the success-rate curve [O]."""
 
 OK = "ok"
+
+MAX_SEED = 2**32 - 1
+"""Largest seed of scikit-learn."""
 
 PAPER_TABLE2: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
@@ -301,7 +304,8 @@ class Comparison:
         )
         files = [folder / "results.json", folder / "results.csv", folder / "predictions.csv"]
         write_json(files[0], results)
-        write_text_atomic(files[1], self.to_pandas().to_csv(index=False, lineterminator="\n"))
+        table = self.to_pandas().map(lambda value: csv_text(value) if isinstance(value, str) else value)
+        write_text_atomic(files[1], table.to_csv(index=False, lineterminator="\n"))
         write_text_atomic(files[2], self.predictions().to_csv(index=False, lineterminator="\n"))
         return [*files, *write_pictures(self, folder)]
 
@@ -475,6 +479,8 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
     for name in settings.models:
         if name not in risk_models():
             raise UnknownNameError("risk model", name, risk_models())
+    if not 0 <= settings.seed <= MAX_SEED:
+        raise ConfigError(f"seed {settings.seed}", hint=f"Give 0 to {MAX_SEED}")
     if settings.jobs < 1 or settings.repeats < 1:
         raise ConfigError("at least one process and one draw of the bootstrap are needed")
     if not settings.cv:

@@ -14,7 +14,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from zoo.diagnostics.description import Collinearity, collinearity
-from zoo.files import atomic_path
+from zoo.files import atomic_path, csv_text
 from zoo.physics import hillshade
 from zoo.rasters.ground import ground_size
 from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, shaded
@@ -201,7 +201,8 @@ def write_pictures(comparison: Comparison, folder: Path) -> list[Path]:
     files = []
     if found is not None:
         figures["features"] = draw_dependence(found)
-        numbers = pd.DataFrame(found.correlation, index=found.names, columns=found.names)
+        names = [csv_text(name) for name in found.names]
+        numbers = pd.DataFrame(found.correlation, index=names, columns=names)
         numbers.insert(0, "vif", found.vif)
         with atomic_path(folder / "features.csv") as temporary:
             numbers.to_csv(temporary, index_label="feature", lineterminator="\n")
@@ -237,7 +238,7 @@ def draw_map(stack: Stack, prepared: Prepared, report: MapReport, title: str | N
         title=title,
         crs=stack.crs,
         legend=_legend(prepared, report),
-        legend_title="risk (share of area)" if report.dry is None else "risk (share of area; reference rain)",
+        legend_title="share of the area" if report.dry is None else "share of the area (under the reference rain)",
         footnote=prepared.source,
     )
     return figure

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 import zoo
 from zoo.errors import ConfigError, DataError, ZooError
@@ -367,7 +368,8 @@ def prepare_index(
         p, d = (sample["rain intensity"], sample["rain duration"]) if layers is not None else (intensity, duration)
         assert p is not None
         assert d is not None
-        breaks = fit_breaks(index.evaluate(sample, rainfall_factor(p, d, on_stack.parameters)))
+        found = index.evaluate(sample, rainfall_factor(p, d, on_stack.parameters))
+        breaks = _scenario_breaks(found, index.form)
         notes.append("class breaks (jenks) were fitted to this scene under the given rain, so classes rank its places")
     else:
         breaks = fit_breaks(index.evaluate(sample), classes or "jenks")
@@ -389,6 +391,18 @@ def prepare_index(
         },
         notes=tuple(notes),
     )
+
+
+def _scenario_breaks(index: NDArray[Any], form: str) -> ClassBreaks:
+    """Fit natural breaks to the index under a rain.
+
+    Much rain drives the multiplicative index towards 1, where the differences between places vanish, so its breaks are
+    fitted to the log-odds R_m S.
+    """
+    if form != "multiplicative":
+        return fit_breaks(index)
+    breaks = fit_breaks(logit(np.clip(np.asarray(index, np.float64), 1e-12, 1 - 1e-12)))
+    return ClassBreaks(float(expit(breaks.low)), float(expit(breaks.high)), breaks.method)
 
 
 def prepare_model(

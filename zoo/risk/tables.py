@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import zipfile
@@ -260,7 +261,10 @@ def _read_text(path: Path, notes: list[str]) -> pd.DataFrame:
         # pandas renames a repeated column silently.
         header = next(csv.reader(file, delimiter=separator), [])
     _check_names([name for name in header if name.strip()], path)
-    table: pd.DataFrame = pd.read_csv(path, sep=separator, encoding=encoding, encoding_errors="replace")
+    # The default float parser of pandas reads beyond its table of powers, and crashes, at 1e3084000042.
+    table: pd.DataFrame = pd.read_csv(
+        path, sep=separator, encoding=encoding, encoding_errors="replace", float_precision="round_trip"
+    )
     return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
 
 
@@ -392,7 +396,7 @@ def _coordinates(
     columns = []
     codes = [code for code in missing if abs(code) >= 9999 and code < 0]
     for name in coords:
-        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
+        numbers = _to_numbers(frame[name]).to_numpy()
         bad = ~np.isfinite(numbers) | np.isin(numbers, codes) | (np.abs(numbers) > FLOAT_NODATA)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
@@ -447,7 +451,7 @@ def _features(
             columns[name] = classes
             notes.append(f"{name}: {len(kinds)} classes")
             continue
-        numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+        numbers = _to_numbers(values)
         words = int((numbers.isna() & values.notna()).sum())
         if words:
             notes.append(f"{name}: {words} values that are not numbers were set to missing")
@@ -473,13 +477,28 @@ def _features(
     return pd.DataFrame(columns)
 
 
+def _to_numbers(values: pd.Series) -> pd.Series:
+    """Return float64, NaN where a value is not a number."""
+    if is_numeric_dtype(values) or is_bool_dtype(values):
+        return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), index=values.index)
+    # pd.to_numeric crashes at the same texts as the float parser of read_csv.
+    return values.map(_to_number, na_action="ignore").astype(np.float64)
+
+
+def _to_number(value: object) -> float:
+    try:
+        return math.nan if "_" in str(value) else float(str(value))
+    except ValueError:
+        return math.nan
+
+
 def _is_categorical(name: str, values: pd.Series, categorical: Sequence[str] | None) -> bool:
     if categorical is not None:
         return name in categorical
     if is_bool_dtype(values):
         return False
     if not is_numeric_dtype(values):
-        return bool(pd.to_numeric(values, errors="coerce").notna().sum() < 0.5 * values.notna().sum())
+        return bool(_to_numbers(values).notna().sum() < 0.5 * values.notna().sum())
     known = values.dropna()
     whole = bool((known == known.round()).all())
     named = any(word in name.lower() for word in _CLASS_WORDS)
