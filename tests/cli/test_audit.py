@@ -76,6 +76,28 @@ def test_bad_input_is_told_and_exits_with_2(
     assert printed.out == ""
 
 
+def test_the_landslide_class_and_the_pairs_are_named(
+    patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "named"
+    shutil.copytree(patches, folder)
+    for kind in ("images", "masks"):
+        for path in sorted((folder / kind).iterdir()):
+            path.rename(path.with_name(f"{kind.title()}X{path.name}"))
+    (folder / "tiles.csv").unlink(missing_ok=True)
+    for path in (folder / "masks").iterdir():
+        mask = np.load(path)
+        mask[-2:] = 2
+        np.save(path, mask)
+    command = ["audit", str(folder), "--split", "random", "--pair", r"X(p\d+)"]
+    assert run(command) == 2
+    assert "which one is the landslide" in capsys.readouterr().err
+    assert run([*command, "--landslide-class", "1"]) in (0, 1)
+    assert "landslide: class_1 (class 1), as given" in capsys.readouterr().err
+    assert run(command[:4]) == 2
+    assert "have no mask" in capsys.readouterr().err
+
+
 def test_a_json_that_cannot_be_written_is_told_before_any_work(
     patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

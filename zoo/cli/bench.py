@@ -10,7 +10,7 @@ import click
 
 from zoo.cli import EXIT_TRIALS_FAILED
 from zoo.cli.console import err, note, out, relative, warn
-from zoo.cli.data_options import collect, data_options, parse_assignments
+from zoo.cli.data_options import DATA_OPTIONS, collect, data_options, parse_assignments
 from zoo.cli.recipe_options import OVERRIDES, recipe_options
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from zoo.bench.config import TrialConfig
     from zoo.bench.plan import Plan
     from zoo.bench.results import TrialResult
-
-DATA_OPTIONS = ("group_column", "group_pattern", "train_groups", "val_groups", "test_groups", "split_by")
 
 
 @click.command(short_help="Compare models on one data set, or run a benchmark's configuration.")

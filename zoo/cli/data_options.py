@@ -1,4 +1,4 @@
-"""The options by which every command names its data."""
+"""Options of all commands that read a data set."""
 
 from __future__ import annotations
 
@@ -13,14 +13,38 @@ from zoo.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+DATA_OPTIONS = (
+    "group_column",
+    "group_pattern",
+    "train_groups",
+    "val_groups",
+    "test_groups",
+    "split_by",
+    "landslide_class",
+    "pair",
+)
+"""Names of the options that :func:`collect` takes beside ``--data-option``."""
+
 _OPTIONS = (
     click.option("--group-column", metavar="COLUMN", help="CSV column with the scene or event of each patch."),
-    click.option("--group-pattern", metavar="REGEX", help="Pattern whose first group in a file name is its scene."),
-    click.option("--train-groups", metavar="A,B", help="Scenes to train on; all that no other split names."),
-    click.option("--val-groups", metavar="A,B", help="Scenes to validate on; by default a part of the training ones."),
-    click.option("--test-groups", metavar="A,B", help="Scenes to test on."),
+    click.option("--group-pattern", metavar="REGEX", help="Pattern on file names; its first group is the scene."),
+    click.option("--train-groups", metavar="A,B", help="Scenes for training; by default all that no split names."),
+    click.option("--val-groups", metavar="A,B", help="Scenes for validation; by default a part of training."),
+    click.option("--test-groups", metavar="A,B", help="Scenes for the test."),
     click.option(
-        "--split-by", metavar="group|block|column|random", help="How to split a folder when no scenes are named."
+        "--split-by", metavar="group|block|column|random", help="How to split a folder if no scenes are named."
+    ),
+    click.option(
+        "--landslide-class",
+        metavar="NAME",
+        help="Classes of the masks that are landslides, or all; the others count as background. Found by the names of "
+        "the classes by default.",
+    ),
+    click.option(
+        "--pair",
+        metavar="REGEX",
+        help=r"Pattern on file names; an image and a mask with the same text in its groups belong together, such as "
+        r"'T_(\d+)' for ImageT_1 and MaskT_1.",
     ),
     click.option(
         "--data-option",
@@ -33,10 +57,10 @@ _OPTIONS = (
 
 
 def data_options(default: str | None) -> Callable[[Command], Command]:
-    """A decorator that adds ``--data`` and its companions to a click command.
+    """Return a decorator that adds ``--data`` and the options of data sets to a click command.
 
     Args:
-        default: data set that is used when none is named; ``None`` when the command knows one by itself.
+        default: data set that is used if none is given; ``None`` if the command has its own default.
     """
     data = click.option(
         "--data",
@@ -55,7 +79,7 @@ def data_options(default: str | None) -> Callable[[Command], Command]:
 
 
 def split_options(command: Command) -> Command:
-    """A decorator that adds the companions of ``--data`` to a command whose data set is an argument."""
+    """Add the options of data sets to a click command whose data set is an argument."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -70,8 +94,10 @@ def collect(
     val_groups: str | None,
     test_groups: str | None,
     split_by: str | None,
+    landslide_class: str | None = None,
+    pair: str | None = None,
 ) -> dict[str, Any]:
-    """Options of the data set as keyword arguments; those that were not given are left out."""
+    """Return the options of the data set that were given, as keyword arguments."""
     named: dict[str, Any] = {
         "group_column": group_column,
         "group_pattern": group_pattern,
@@ -79,13 +105,19 @@ def collect(
         "train_groups": parse_names(train_groups),
         "val_groups": parse_names(val_groups),
         "test_groups": parse_names(test_groups),
+        "landslide_class": parse_names(landslide_class),
+        "pair_pattern": pair,
     }
     chosen = {name: value for name, value in named.items() if value is not None}
     return {**chosen, **parse_assignments(data_options, "--data-option")}
 
 
 def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, Any]:
-    """``NAME=VALUE`` texts as a dict; values are read as JSON, and taken as text when they are none.
+    """Return ``NAME=VALUE`` texts as a dictionary; a value that is not JSON is text.
+
+    Args:
+        texts: the texts.
+        option: command-line option that takes them, for messages.
 
     Raises:
         ConfigError: for a text without a name or an equals sign.
@@ -97,6 +129,7 @@ def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, Any]:
             raise ConfigError(f"{text!r} is not of the form NAME=VALUE", where=option)
         try:
             values[name.strip().replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
+        # Python raises a ValueError for an integer of more than 4,300 digits.
+        except (ValueError, RecursionError):
             values[name.strip().replace("-", "_")] = value
     return values

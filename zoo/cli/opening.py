@@ -67,17 +67,15 @@ def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    opened = {}
     with (
         data_warnings(),
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
-        for split in splits:
-            task = bar.add_task(f"{source.label}: {split} split", total=None)
-            opened[split] = source.open(split, partial(_show, bar, task))
-            bar.remove_task(task)
-            if not len(opened[split]):
-                raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+        task = bar.add_task(source.label, total=None)
+        opened = source.open_splits(splits, partial(_show, bar, task))
+    for split, dataset in opened.items():
+        if not len(dataset):
+            raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
     return opened
 
 
