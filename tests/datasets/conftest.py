@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,30 @@ def write_folder(
     return root
 
 
+def mutate(content: bytes, seed: int) -> bytes:
+    """Damage a file: a few bytes changed, inserted, removed or replaced by extreme numbers; often near the start."""
+    draw = random.Random(seed)
+    damaged = bytearray(content)
+    for _ in range(draw.choice([1, 1, 2, 4, 8, 32])):
+        place = draw.randrange(min(len(damaged), 2000) if draw.random() < 0.6 else len(damaged))
+        how = draw.random()
+        if how < 0.5:
+            damaged[place] = draw.choice([0, 1, 0x7F, 0x80, 0xFF, draw.randrange(256)])
+        elif how < 0.7:
+            width = draw.choice([2, 4, 8])
+            number = draw.choice([0, 2 ** (8 * width) - 1, 2 ** (8 * width - 1), 2**31, 65535, 10**9])
+            damaged[place : place + width] = (number % 2 ** (8 * width)).to_bytes(width, draw.choice(["little", "big"]))
+        elif how < 0.8:
+            del damaged[place : place + draw.choice([1, 2, 8, 100])]
+        elif how < 0.9:
+            damaged[place:place] = draw.randbytes(draw.choice([1, 4, 16]))
+        else:
+            del damaged[place:]
+        if not damaged:
+            break
+    return bytes(damaged)
+
+
 @pytest.fixture
 def real_rgb() -> Path:
     """The 1,980 Landslide4Sense tiles, or a visible skip."""
@@ -125,6 +150,7 @@ def disk() -> SimpleNamespace:
     """The functions above: with importlib mode a test module cannot import them."""
     return SimpleNamespace(
         make_patches=make_patches,
+        mutate=mutate,
         WRITERS=WRITERS,
         write_folder=write_folder,
         write_hdf5=write_hdf5,

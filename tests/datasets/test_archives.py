@@ -8,6 +8,7 @@ import struct
 import sys
 import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -267,3 +268,16 @@ def test_absent_says_where_to_get_it_and_where_to_put_it(tmp_path):
     )
     error = absent("bijie", tmp_path / "none", expected="landslide", source="https://x.org", how=how)
     assert "this folder does not exist, so there is no landslide" in str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(kind=st.sampled_from(["zip", "w", "w:gz", "w:bz2", "w:xz"]), seed=st.integers(0, 2**32))
+def test_damaged_archives_are_unpacked_or_refused_in_words(tmp_path_factory, disk, kind, seed):
+    folder = tmp_path_factory.mktemp("damaged")
+    archive = folder / "a"
+    files = {"top/a.txt": b"one", "top/b.bin": bytes(range(256)), "top/ü" * 30: b"long name"}
+    _ = write_zip(archive, files) if kind == "zip" else write_tar(archive, files, kind)
+    archive.write_bytes(disk.mutate(archive.read_bytes(), seed))
+    with suppress(ZooError):
+        unpack(archive, folder / "out")
+    assert {path.name for path in folder.iterdir()} <= {"a", "out"}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -278,3 +282,54 @@ class TestBadInput:
 def test_picture(tmp_path):
     data = Bijie(write_set(tmp_path), cache=False)
     assert data.plot(data[0]).axes[0].get_title() == "red, green, blue"
+
+
+class TestHostileFiles:
+    @pytest.mark.parametrize("kind", ["JPEG", "TIFF", "GIF", "BMP", "EPS"])
+    @pytest.mark.parametrize("folder", ["image", "mask"])
+    def test_other_formats_under_the_name_of_a_png(self, tmp_path, kind, folder):
+        write_set(tmp_path)
+        picture = Image.fromarray(np.zeros((60, 80, 3), np.uint8))
+        picture.save(tmp_path / "landslide" / folder / "df000.png", kind)
+        with pytest.raises(DataError, match=r"df000\.png: cannot be read as a PNG"):
+            data, indices = only(tmp_path)
+            data[indices[0]]
+
+    @pytest.mark.parametrize("side", [10_000, 20_000, 2**31 - 1])
+    def test_a_picture_that_claims_an_absurd_size(self, tmp_path, side):
+        write_set(tmp_path)
+        path = tmp_path / "landslide/image/df000.png"
+        head = struct.pack(">4sII5B", b"IHDR", side, side, 8, 2, 0, 0, 0)
+        rest = path.read_bytes()[33:]
+        head = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + rest)
+        with pytest.raises(DataError, match=r"df000\.png: .*(far more than published|far more pixels)"):
+            Bijie(tmp_path, size=16, cache=False)
+
+    @settings(max_examples=150, deadline=None)
+    @given(seed=st.integers(0, 2**32))
+    def test_damaged_bytes_are_read_or_refused_in_words(self, tmp_path_factory, disk, seed):
+        root = tmp_path_factory.getbasetemp() / "bijie"
+        if not root.exists():
+            write_set(root, 5, 0, size=(30, 40))
+        path = root / "landslide/image/df000.png"
+        sound = path.read_bytes()
+        path.write_bytes(with_checksums(disk.mutate(sound, seed)))
+        try:
+            with suppress(ZooError):
+                data, indices = only(root, size=40, negatives=False)
+                data[indices[0]]
+        finally:
+            path.write_bytes(sound)
+
+
+def with_checksums(content: bytes) -> bytes:
+    """A damaged PNG whose chunks have the right checksums, so that more than these is tested."""
+    fixed, place = bytearray(content), 8
+    while place + 12 <= len(fixed):
+        end = place + 8 + struct.unpack(">I", fixed[place : place + 4])[0]
+        if end + 4 > len(fixed):
+            break
+        fixed[end : end + 4] = struct.pack(">I", zlib.crc32(fixed[place + 4 : end]))
+        place = end + 4
+    return bytes(fixed)

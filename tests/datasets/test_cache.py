@@ -249,3 +249,26 @@ def test_any_numbers_come_back_bit_for_bit(tmp_path_factory, monkeypatch, images
         image, mask = cache.read(index)
         assert image.tobytes() == images[index].tobytes()
         assert np.array_equal(mask, masks[index])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": [[1, 2, 3], "x"]}', "[" * 100_000, "9" * 5000])
+def test_damaged_digests_and_descriptions_are_ignored(tmp_path, monkeypatch, content):
+    monkeypatch.setattr("zoo.datasets.cache._SETTLED_NS", 0)
+    root = write(tmp_path / "data")
+    before = Arrays(root).fingerprint()
+    for kept in [*(tmp_path / "cache" / "digests").iterdir(), *(tmp_path / "cache" / "patches").glob("*/about.json")]:
+        kept.write_text(content)
+    assert Arrays(root).fingerprint() == before
+    assert len(Arrays(root, scale=2.0)) == 5
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_damaged_bytes_in_the_cache_never_end_in_a_traceback(tmp_path_factory, monkeypatch, disk, seed):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+    decode = lambda index: (np.full((1, 2, 2), index, np.float32), np.zeros((2, 2), np.uint8))  # noqa: E731
+    open_cache("k", 3, decode, slot="s")
+    images = Path(os.environ["ZOO_CACHE"]) / "patches" / "k" / "images.npy"
+    images.write_bytes(disk.mutate(images.read_bytes(), seed))
+    cache = open_cache("k", 3, decode, slot="s")
+    assert cache is None or len(cache) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import resource
 import signal
@@ -15,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
+import urllib3
 
 from tests.conftest import PATIENCE_S
 from zoo.datasets import download as module
@@ -388,3 +391,25 @@ def test_check_file(tmp_path):
         check_file(RemoteFile("https://x.org/a", "a", size=4), path)
     with pytest.raises(DataError, match="cannot be read"):
         check_file(RemoteFile("https://x.org/a", "a"), tmp_path / "none")
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "x", "\u00b2", "1e3"])
+def test_a_length_that_is_not_a_number_is_ignored(tmp_path, monkeypatch, length):
+    class Response(requests.Response):
+        def __init__(self):
+            super().__init__()
+            self.status_code = 200
+            self.headers["Content-Length"] = length
+            self.raw = urllib3.HTTPResponse(io.BytesIO(CONTENT), preload_content=False)
+
+    monkeypatch.setattr(requests, "get", lambda *_, **__: Response())
+    assert fetch(RemoteFile("https://x.org/a", "a", md5=MD5), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("state", ["", "[]", '{"url": 5}', "[" * 100_000, '{"url": "https://elsewhere.org/a"}'])
+def test_a_damaged_state_only_costs_the_bytes_that_have_arrived(server, tmp_path, state):
+    (tmp_path / "data.zip.part").write_bytes(CONTENT[:1000])
+    (tmp_path / "data.zip.part.json").write_text(state)
+    fetch(remote(server, md5=MD5), tmp_path)
+    assert (tmp_path / "data.zip").read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked] == [None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -369,25 +367,6 @@ def test_three_bands_of_bytes_are_colours_and_three_of_numbers_are_not(disk, tmp
     assert [band.name for band in colours.bands] == ["red", "green", "blue"]
     numbers = opened(disk.write_folder(tmp_path / "floats", *disk.make_patches(2, 3, dtype="float32"), suffix=".tif"))
     assert [band.name for band in numbers.bands] == ["band_1", "band_2", "band_3"]
-
-
-def test_one_thread_at_a_time_parses_the_header_of_an_npy_file(disk, tmp_path, monkeypatch):
-    # numpy parses the header as Python text, which Python 3.11 cannot do in two threads at once.
-    root = disk.write_folder(tmp_path, *disk.make_patches(30), suffix=".npy")
-    load, running, most = np.load, [], []
-
-    def watched(*arguments, **options):
-        running.append(1)
-        most.append(len(running))
-        time.sleep(0.002)
-        try:
-            return load(*arguments, **options)
-        finally:
-            running.pop()
-
-    monkeypatch.setattr(np, "load", watched)
-    assert len(opened(root)) == 30
-    assert max(most) == 1
 
 
 @pytest.mark.parametrize(

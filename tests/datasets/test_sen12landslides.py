@@ -6,14 +6,19 @@ import hashlib
 import json
 import tarfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from zoo.datasets import sen12landslides as module
 from zoo.datasets.base import IGNORE, DataWarning
+from zoo.datasets.hdf5 import open_hdf5
 from zoo.datasets.sen12landslides import REPOSITORY, REVISION, SPLITS_REVISION, Sen12Landslides
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 
@@ -640,3 +645,119 @@ def test_nothing_is_warned_of_in_the_harmonized_edition(tmp_path, open_set):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_set(tmp_path)
+
+
+def change(path, **variables):
+    """Replace variables of a patch by arrays, or attributes where the name is "NAME.KEY"."""
+    with h5py.File(path, "r+") as file:
+        for name, value in variables.items():
+            if "." in name:
+                place, key = name.split(".")
+                (file[place] if place else file).attrs[key] = value
+            else:
+                file[name][...] = value
+
+
+class TestHostileFiles:
+    @pytest.mark.parametrize(
+        ("variables", "problem"),
+        [
+            ({"x": np.nan}, "the coordinate x is not in metres"),
+            ({"x": 755200.0}, "the coordinate x is not in metres"),
+            ({"y": -1e308 * np.linspace(1, 0.5, 128)}, "the coordinate y is not in metres"),
+            ({"x": 1e-320 * np.arange(128)}, "the coordinate x is not in metres"),
+            ({"time": 2**62}, "a date is missing or out of range"),
+            ({"time": -(10**6)}, "a date is out of range"),
+            ({"time.units": "days since 2023-13-45"}, "the variable time has the units 'days since 2023-13-45'"),
+            ({"time.units": "days since 0000-01-01"}, "the variable time has the units"),
+            ({"time.units": "fortnights since 2023-01-01"}, "the variable time holds no dates"),
+            ({"time.units": 5}, "the variable time holds no dates"),
+            ({".event_date": "2023-02-31"}, "event_date is '2023-02-31', not a date"),
+            ({".event_date": "x" * 5000}, "event_date is 'x"),
+            ({"B02.scale_factor": np.nan}, "scale_factor of variable '/B02' is nan"),
+            ({"B02.add_offset": np.inf}, "add_offset of variable '/B02' is inf"),
+            ({"B02.scale_factor": "two"}, "cannot be read as HDF5"),
+        ],
+        ids=str,
+    )
+    def test_values_that_make_no_sense(self, tmp_path, variables, problem):
+        change(write_patch(tmp_path / PATCH), **variables)
+        with pytest.raises(DataError, match=problem) as caught:
+            one(tmp_path)[0]
+        assert "italy_s2_6982.nc" in str(caught.value)
+
+    def test_infinities_are_missing(self, tmp_path):
+        band = np.full((4, 128, 128), -11.0, np.float32)
+        band[2, 5, 5], band[2, 6, 6] = np.inf, -np.inf
+        for region in ("italy", "other", "third"):
+            write_patch(tmp_path / f"data_raw/s1dsc/{region}_s1dsc_1.nc", sensor="s1dsc", layers={"VV": band})
+        image = one(tmp_path, sensor="s1dsc")[0]["image"]
+        assert image[0, [5, 6], [5, 6]].isnan().all()
+        assert image.isnan().sum() == 2
+
+    @pytest.mark.parametrize(
+        ("name", "shape", "problem"),
+        [
+            ("time", (2**40,), "claims .* GiB, too much for a patch"),
+            ("time", (5000,), "the variable time holds no dates"),
+            ("x", (2**40,), "claims .* GiB, too much for a patch"),
+            ("MASK", (4, 2**20, 2**20), "claims .* GiB, too much for a patch"),
+            ("B02", (2**31, 128, 128), "claims .* GiB, too much for a patch"),
+        ],
+    )
+    def test_absurd_sizes_are_refused_at_once(self, tmp_path, name, shape, problem):
+        path = write_patch(tmp_path / PATCH)
+        with h5py.File(path, "r+") as file:
+            units = file["time"].attrs["units"]
+            del file[name]
+            array = file.create_dataset(name, shape, "i2", chunks=tuple(min(side, 128) for side in shape))
+            array.attrs["units"] = units
+        assert path.stat().st_size < 2 << 20
+        with pytest.raises(DataError, match=problem):
+            one(tmp_path)[0]
+
+    def test_fewer_dates_in_a_band_than_in_the_file(self, tmp_path):
+        path = write_patch(tmp_path / PATCH)
+        with h5py.File(path, "r+") as file:
+            short = file["B02"][:2]
+            del file["B02"]
+            file["B02"] = short
+            for axis, name in enumerate(("time", "y", "x")):
+                file["B02"].dims[axis].label = name
+        with pytest.raises(DataError, match="variable 'B02' is 128 x 128 pixels at 2 dates"):
+            one(tmp_path)[0]
+
+    def test_a_variable_in_another_file(self, tmp_path):
+        path = write_patch(tmp_path / PATCH)
+        with h5py.File(path, "r+") as file:
+            del file["B02"]
+            file["B02"] = h5py.ExternalLink(str(path), "/B03")
+        with pytest.raises(DataError, match="variable 'B02' points to another file"):
+            one(tmp_path)[0]
+
+    @settings(max_examples=100, deadline=None)
+    @given(seed=st.integers(0, 2**32))
+    def test_damaged_bytes_are_read_or_refused_in_words(self, tmp_path_factory, disk, seed):
+        folder = tmp_path_factory.getbasetemp() / "sen12"
+        source = write_patch(folder / "sound.nc")
+        (folder / "damaged.nc").write_bytes(disk.mutate(source.read_bytes(), seed))
+        with suppress(ZooError):
+            header = module.read_header(folder / "damaged.nc")
+            with open_hdf5(folder / "damaged.nc") as file:
+                for name in ("MASK", "SCL", "DEM"):
+                    module._read_layer(file, name, header.order[0])
+            module._locate(["a"], {"a": "italy"}, {"a": header})
+
+    @pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '{"train": 1, "val": 2, "test": 3}', "null", '"x"'])
+    def test_official_splits_that_are_not_splits(self, tmp_path, content, open_set):
+        write_set(tmp_path, each=1)
+        write_official(tmp_path, OFFICIAL).write_text(content)
+        with pytest.raises(DataError, match=r"not valid JSON|not a valid official split"):
+            open_set(tmp_path)
+
+    @pytest.mark.parametrize("name", ["...tar.gz", "a b.tar.gz", "-x.tar.gz", "part01.zip"])
+    def test_listings_that_name_other_files_are_refused(self, tmp_path, monkeypatch, name):
+        mirror(tmp_path / "mirror", {name: b"x"})
+        monkeypatch.setenv("ZOO_MIRROR", str(tmp_path / "mirror"))
+        with pytest.raises(DataError, match="the listing names no archives"):
+            Sen12Landslides(tmp_path / "set", download=True)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.datasets.base import DataWarning, shape_text
+from zoo.datasets.npy import map_npy, read_npy_header
 from zoo.errors import DataError, ZooError
 from zoo.files import cache_folder, write_text_atomic
 from zoo.jobs import ProgressCallback
@@ -91,15 +92,15 @@ class PatchCache:
         folder: folder of a complete cache.
 
     Raises:
-        OSError, ValueError, EOFError: if its files are missing or incomplete.
+        DataError: if its files are missing or damaged, or do not belong together.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._images: NDArray[Any] = np.load(folder / _IMAGES, mmap_mode="r")
-        self._masks: NDArray[np.uint8] = np.load(folder / _MASKS, mmap_mode="r")
-        if len(self._images) != len(self._masks):
-            raise ValueError("images and masks differ in number")
+        self._images: NDArray[Any] = map_npy(folder / _IMAGES, read_npy_header(folder / _IMAGES))
+        self._masks: NDArray[np.uint8] = map_npy(folder / _MASKS, read_npy_header(folder / _MASKS))
+        if self._images.ndim != 4 or self._masks.shape != (len(self._images), *self._images.shape[2:]):
+            raise DataError("images and masks do not belong together", where=folder)
 
     def __len__(self) -> int:
         """Return the number of patches."""
@@ -154,8 +155,10 @@ def open_cache(
     """
     home = cache_folder("patches")
     final = home / key
-    with suppress(OSError, ValueError, EOFError):
-        return PatchCache(final)
+    with suppress(DataError):
+        cache = PatchCache(final)
+        if len(cache) == count:
+            return cache
     try:
         with _new_folder(home, final) as folder:
             _write_patches(folder, count, decode, progress)

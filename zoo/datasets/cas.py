@@ -188,7 +188,10 @@ class CAS(StoredPatchDataset):
                 where=image_path,
                 hint=_AGAIN,
             )
-        image = raster.image if raster.image.dtype.kind in "iu" else raster.image.astype(np.float32)
+        image = raster.image
+        if image.dtype.kind not in "iu":
+            image = image.astype(np.float32)
+            image[np.isinf(image)] = np.nan
         mask = _mask(read_raster(mask_path), mask_path)
         missing = np.isnan(image).all(axis=0)
         if raster.missing is not None:

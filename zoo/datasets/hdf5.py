@@ -78,10 +78,15 @@ def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Datase
     if place.is_virtual or place.external or place.file.filename != file.filename:
         raise _refuse_other_file(file, key, what)
     if place.dtype.kind not in "biuf":
-        raise DataError(f"{what} {key!r} holds {place.dtype} values, not numbers", where=file.filename)
+        raise DataError(f"{what} {key!r} contains {place.dtype} values, not real numbers", where=file.filename)
     size = max(math.prod(place.shape or ()), math.prod(place.chunks or ())) * place.dtype.itemsize
     if size > MAX_BYTES:
         raise DataError(f"{what} {key!r} claims {size / 2**30:.3g} GiB, too much for a patch", where=file.filename)
+    # HDF5 decompresses a chunk to whatever it holds. One pass of deflate gives at most 1,032 bytes for each byte.
+    layout = place.id.get_create_plist()
+    filters = [layout.get_filter(number)[0] for number in range(layout.get_nfilters())]
+    if place.id.get_storage_size() > 2 * size + 2**20 or len(set(filters)) < len(filters):
+        raise DataError(f"{what} {key!r} is packed like a decompression bomb", where=file.filename, hint=AGAIN)
     return place
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from zoo.datasets.arguments import checked_options
 from zoo.datasets.base import SPLITS, DataWarning, Patch, Transform, shape_text
 from zoo.datasets.builtin import HRGLDD as SPEC
 from zoo.datasets.download import RemoteFile, absent, check_file, fetch
+from zoo.datasets.npy import NpyHeader, map_npy, read_npy_header
 from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
@@ -105,7 +104,8 @@ class HRGLDD(StoredPatchDataset):
         self._images = self.root / f"{split}X.npy"
         self._masks = self.root / f"{split}Y.npy"
         self._verify()
-        count = self._check_arrays()
+        self._headers = self._check_arrays()
+        count = self._headers[0].shape[0]
         self.patches = tuple(Patch(f"{split}/{index}", split) for index in range(count))
         self.split_notes = (
             f"files: {count} of {PUBLISHED[split]} patches",
@@ -121,12 +121,15 @@ class HRGLDD(StoredPatchDataset):
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
         patch = f"patch {index}"
-        image = np.moveaxis(read_row(self._images, index), -1, 0)[self._columns].astype(np.float32)
+        # Mapped for each patch: a kept map would be copied whole when a data loader sends the data set to its workers.
+        images, masks = (
+            map_npy(path, header) for path, header in zip((self._images, self._masks), self._headers, strict=True)
+        )
+        image = np.moveaxis(images[index], -1, 0)[self._columns].astype(np.float32)
         names = [band.name for band in self.bands]
         hint = f"The published images have no missing values. {_AGAIN}"
         check_finite(image, names, self._images, hint=hint, patch=patch)
-        mask = read_row(self._masks, index).reshape(SIZE, SIZE)
-        return image, binary_mask(mask, self._masks, patch=patch)
+        return image, binary_mask(masks[index].reshape(SIZE, SIZE), self._masks, patch=patch)
 
     def _verify(self) -> None:
         """Check that both files of the split are there; download them if that was asked for.
@@ -154,10 +157,11 @@ class HRGLDD(StoredPatchDataset):
                     stacklevel=4,
                 )
 
-    def _check_arrays(self) -> int:
-        """Return the number of patches, after a look at the headers of both arrays."""
-        count = check_array(self._images, (None, SIZE, SIZE, len(NAMES)))
-        labelled = check_array(self._masks, (None, SIZE, SIZE, 1))
+    def _check_arrays(self) -> tuple[NpyHeader, NpyHeader]:
+        """Return the headers of images and masks, which must hold equally many patches."""
+        images = check_array(self._images, (None, SIZE, SIZE, len(NAMES)))
+        masks = check_array(self._masks, (None, SIZE, SIZE, 1))
+        count, labelled = images.shape[0], masks.shape[0]
         if count != labelled:
             raise DataError(
                 f"{self._images.name} holds {count} images, but {self._masks.name} holds {labelled} masks",
@@ -174,42 +178,21 @@ class HRGLDD(StoredPatchDataset):
                 ),
                 stacklevel=4,
             )
-        return count
+        return images, masks
 
 
-def check_array(path: Path, shape: tuple[int | None, ...]) -> int:
-    """Check the header of an npy file and the length of the file.
+def check_array(path: Path, shape: tuple[int | None, ...]) -> NpyHeader:
+    """Read the header of an npy file and compare its shape.
 
     Args:
         path: the file.
         shape: expected shape; None for an axis of any length. A last axis of length 1 may be missing.
 
-    Returns:
-        Length of the first axis.
-
     Raises:
         DataError: if the file is damaged, holds Python objects or no numbers, or has another shape.
     """
-    try:
-        with path.open("rb") as handle:
-            version = npy.read_magic(handle)
-            if version not in {(1, 0), (2, 0)}:
-                raise ValueError(f"version {version} of the format")
-            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            found, _, dtype = read_header(handle)
-            begin = handle.tell()
-        size = path.stat().st_size
-    # NumPy evaluates the header as a Python literal, which raises many types of errors.
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise DataError(f"not an npy file ({error})", where=path, hint=_AGAIN) from error
-    if dtype.hasobject:
-        raise DataError(
-            "this file holds Python objects, which are never loaded because they could run any code",
-            where=path,
-            hint=_AGAIN,
-        )
-    if dtype.kind not in "fiub":
-        raise DataError(f"this array holds {dtype} values, not numbers", where=path)
+    header = read_npy_header(path, hint=_AGAIN)
+    found = header.shape
     full = (*found, 1) if len(found) == len(shape) - 1 and shape[-1] == 1 else found
     if len(full) != len(shape) or any(want not in (None, have) for have, want in zip(full, shape, strict=True)):
         raise DataError(
@@ -217,25 +200,7 @@ def check_array(path: Path, shape: tuple[int | None, ...]) -> int:
             where=path,
             hint="Rows are patches, then height, width and bands",
         )
-    if found[0] < 0:
-        raise DataError(f"not an npy file (shape {found})", where=path, hint=_AGAIN)
-    needed = begin + math.prod(found) * dtype.itemsize
-    if size < needed:
-        raise DataError(f"the file ends early: {size} of {needed} bytes", where=path, hint=_AGAIN)
-    return found[0]
-
-
-def read_row(path: Path, index: int) -> NDArray[Any]:
-    """Read one row of an array; the rest of the file is not read.
-
-    Raises:
-        DataError: if the file has changed since it was checked.
-    """
-    try:
-        # Opened for each row: a map would be copied whole when a data loader sends the data set to its workers.
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[index])
-    except (OSError, ValueError, EOFError, IndexError) as error:
-        raise DataError(f"row {index} cannot be read ({error})", where=path) from error
+    return header
 
 
 def _parse_bands(bands: str | Sequence[str]) -> tuple[str, ...]:

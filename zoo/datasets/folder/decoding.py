@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import struct
-import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.datasets.base import IGNORE
+from zoo.datasets.hdf5 import find_array, open_hdf5
+from zoo.datasets.npy import read_npy
 from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
 from zoo.physics.bands import Band
 from zoo.rasters.reading import read_raster
@@ -50,9 +51,6 @@ _LANDSLIDE_WORDS = re.compile(
     r"|slides?|slumps?|scars?|slope failures?)\b"
 )
 _NEGATIVE_WORDS = re.compile(r"^(no|non|not|without|un)\b")
-# numpy parses the header of an NPY file as Python text, and Python 3.11 may raise "AST constructor recursion depth
-# mismatch" if two threads parse at the same time. So one thread at a time opens a file; pixels are read afterwards.
-_NPY_HEADER = threading.Lock()
 _MASK_HINT = "Say what the values mean with mask_values (raw value of class 0, 1, ...) and ignore_value"
 
 
@@ -555,48 +553,23 @@ def _read_tiff(path: Path) -> Decoded:
 
 
 def _read_npy(path: Path) -> Decoded:
-    try:
-        with _NPY_HEADER:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (PermissionError, FileNotFoundError):
-        raise
-    # A damaged header is parsed as Python text, which raises errors of many kinds.
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, RecursionError) as error:
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
-            raise DataError(
-                "contains Python objects (pickle), which are not loaded because they can run code",
-                where=path,
-                hint="Save it again as a plain array: np.save(path, array.astype('float32'))",
-            ) from error
-        raise DataError(
-            "is truncated or not an NPY file", where=path, hint=f"Copy it again ({_first_line(error)})"
-        ) from error
-    if not isinstance(values, np.ndarray):
-        values.close()
-        raise DataError("is an NPZ archive with the suffix of an NPY file", where=path)
+    with path.open("rb"):
+        pass
+    values = read_npy(path)
     if values.ndim not in (2, 3):
         raise DataError(
             f"has shape {format_shape(values.shape)}, but a patch has two or three axes",
             where=path,
             hint="Save one patch per file",
         )
-    return Decoded(np.array(values), "HW" if values.ndim == 2 else "?")
+    return Decoded(values, "HW" if values.ndim == 2 else "?")
 
 
 def _read_hdf5(path: Path, role: Role, key: str | None) -> Decoded:
     with path.open("rb"):
         pass
-    try:
-        with h5py.File(path, "r") as file:
-            name = _choose_key(_array_keys(file), role, key, path)
-            array = file[name]
-            if h5py.check_dtype(vlen=array.dtype) is not None or array.dtype.kind not in "buif":
-                raise DataError(f"array {name!r} contains {array.dtype} values, not real numbers", where=path)
-            values = np.asarray(array[()])
-    except (OSError, RuntimeError, KeyError, EOFError) as error:
-        raise DataError(
-            "is truncated or not an HDF5 file", where=path, hint=f"Copy it again ({_first_line(error)})"
-        ) from error
+    with open_hdf5(path) as file:
+        values = np.asarray(find_array(file, _choose_key(_array_keys(file), role, key, path))[()])
     return Decoded(values, "HW" if values.ndim == 2 else "?")
 
 
