@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -223,22 +224,40 @@ def draw_probability(
         legend_title=f"on {ground.words}",
         footnote=footnote,
     )
-    bar = figure.colorbar(
-        ScalarMappable(scale_of(threshold), COLOURS), cax=ax.inset_axes((1.03, 0.06, 0.03, 0.4)), label="probability"
-    )
-    bar.ax.axhline(threshold, color="black", linewidth=1.5)
-    bar.set_ticks(_ticks(threshold))
-    bar.ax.tick_params(labelsize=7)
-    bar.ax.yaxis.label.set_fontsize(8)
+    _add_colour_bar(figure, ax, threshold)
     return figure
 
 
-def _ticks(threshold: float) -> list[float]:
-    """Return ticks of the colour bar: the threshold, 0, 1 and even steps that do not collide with them."""
+def _add_colour_bar(figure: Figure, ax: Axes, threshold: float) -> None:
+    """Draw the colour bar below the legend, or to its right if the map is too low for both."""
+    figure.draw_without_rendering()
+    inches = 1 / figure.dpi
+    box, legend = ax.get_window_extent(), ax.get_legend()
+    assert legend is not None  # the map's legend has at least two entries
+    words = legend.get_window_extent()
+    width, height = box.width * inches, box.height * inches
+    below = height - words.height * inches - 0.4
+    if below >= 1.5:
+        length = min(below, 0.45 * height)
+        place = (1 + 0.25 / width, 0.2 / height, 0.22 / width, length / height)
+    else:
+        length = height
+        place = (1 + (words.width * inches + 0.5) / width, 0.0, 0.22 / width, 1.0)
+    bar = figure.colorbar(ScalarMappable(scale_of(threshold), COLOURS), cax=ax.inset_axes(place), label="probability")
+    bar.ax.axhline(threshold, color="black", linewidth=1.5)
+    ticks = _ticks(threshold, 0.16 / length)
+    bar.set_ticks(ticks, labels=list(map(probability_text, ticks)))
+    bar.minorticks_off()
+    bar.ax.tick_params(labelsize=7)
+    bar.ax.yaxis.label.set_fontsize(8)
+
+
+def _ticks(threshold: float, apart: float) -> list[float]:
+    """Return ticks of the colour bar: the threshold, 0, 1, and round numbers at least ``apart`` (a share) from them."""
     scale = scale_of(threshold)
-    ticks = [0.0, threshold, 1.0]
-    for tick in (0.5, 0.25, 0.75, 0.1, 0.9):
-        if all(abs(float(scale(tick)) - float(scale(other))) > 0.1 for other in ticks):
+    ticks = [threshold]
+    for tick in (0.0, 1.0, 0.5, 0.25, 0.75, 0.1, 0.9):
+        if all(abs(float(scale(tick)) - float(scale(other))) > apart for other in ticks):
             ticks.append(tick)
     return sorted(ticks)
 
