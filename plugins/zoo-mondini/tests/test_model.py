@@ -88,10 +88,10 @@ def test_a_fresh_mask_is_half_at_the_middle() -> None:
 @pytest.mark.parametrize(
     ("rain", "words"),
     [
-        (None, "needs rain: it has no prediction from an image alone"),
-        (torch.rand(2, 71), "rain of shape (2, 71)"),
-        (torch.rand(3, 72), "rain of shape (3, 72)"),
-        (torch.rand(2, 72, 4), "rain of shape (2, 72, 4)"),
+        (None, "the model needs rain and does not predict from an image alone"),
+        (torch.rand(2, 71), "rain has the shape (2, 71)"),
+        (torch.rand(3, 72), "rain has the shape (3, 72)"),
+        (torch.rand(2, 72, 4), "rain has the shape (2, 72, 4)"),
         (torch.full((2, 72), -1.0), "negative"),
         (torch.full((2, 72), float("nan")), "NaN"),
         (torch.full((2, 72), float("inf")), "infinite"),
@@ -107,9 +107,9 @@ def test_rain_that_is_none_is_refused(rain: torch.Tensor | None, words: str) -> 
     ("options", "words"),
     [
         ({"in_channels": 14}, "which of the 14 bands is the slope"),
-        ({"in_channels": 3, "slope_band": 3}, "none of the bands 0 to 2"),
-        ({"slope_band": -1}, "none of the bands 0 to 6"),
-        ({"classes": 3}, "not 3 classes"),
+        ({"in_channels": 3, "slope_band": 3}, "slope_band must be 0 to 2"),
+        ({"slope_band": -1}, "slope_band must be 0 to 6"),
+        ({"classes": 3}, "at most 2 classes, not 3"),
         ({"hours": 0}, "hours must be a positive integer"),
     ],
 )

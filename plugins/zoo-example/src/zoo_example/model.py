@@ -1,4 +1,4 @@
-"""The smallest honest segmentation network: it never leaves the full resolution."""
+"""A small segmentation network that keeps the full resolution."""
 
 from torch import nn
 

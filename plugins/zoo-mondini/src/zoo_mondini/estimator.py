@@ -24,7 +24,7 @@ VALIDATION_ROWS = 20_000
 EVERY = 50
 PATIENCE = 6
 FEWEST = 20
-"""Rows of the rarer class from which some are kept apart to stop the training by."""
+"""Smallest number of rows of the rarer class with which some rows are held out for early stopping."""
 
 
 class _Product(nn.Module):
@@ -59,23 +59,24 @@ class _Rows:
 class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """P(landslide | rain, slope) = P(landslide | rain) c(slope), Mondini, Guzzetti and Melillo (2023) [S].
 
-    A row is a place at a time: the rain of the hours before it and its slope. Other columns of the table are not
-    looked at, which is the point of the comparison. Cross-entropy on the product [O], without class weights, so that
-    probabilities stay probabilities [O]; AdamW [O]; training stops when rows kept apart no longer gain [O].
+    A row is a place at a time: the rain of the hours before it and its slope. Other columns of the table are ignored,
+    which is the purpose of the comparison. The loss is cross-entropy on the product, without class weights, so that the
+    output is a probability [O]; the optimiser is AdamW [O]; training stops when the loss on held-out rows no longer
+    falls [O].
 
     Args:
         rain: rain columns of a DataFrame, latest first; None for ``P_t-1``, ``P_t-2`` ... by their names.
         slope: column of the slope in degrees: its name in a DataFrame, its index in an array; None for no mask.
-        mask: ``"learned"``, a smooth threshold on the slope fitted with the rest; or degrees, below which nothing
-            ever slides: such rows are no part of the training, and their probability is 0.
-        missing: ``"refuse"`` NaN in the rain, or take it for a ``"dry"`` hour.
+        mask: ``"learned"``, a smooth threshold on the slope that is trained too; or degrees, below which the
+            probability is 0 and rows are left out of the training.
+        missing: ``"refuse"`` raises an error for NaN in the rain; ``"dry"`` uses 0 mm.
         width: maps of the first convolution.
-        steps: most optimiser steps; the time does not grow with the table.
+        steps: largest number of optimiser steps; the time does not depend on the size of the table.
         batch_size: rows of a step.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
-        validation: share of the rows kept apart, (0, 1); unused when the rarer class has fewer than 20 rows.
-        random_state: seed, or a generator of numpy, or None for another fit each time.
+        learning_rate: learning rate of AdamW.
+        weight_decay: weight decay of AdamW.
+        validation: share of held-out rows, (0, 1); unused when the rarer class has fewer than 20 rows.
+        random_state: seed, a generator of numpy, or None for another fit each time.
 
     Attributes:
         classes_: the two labels, sorted.
@@ -116,10 +117,10 @@ class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Args:
             X: DataFrame with rain columns and a slope, or an array (N, T) or (N, T + 1); see ``slope``.
-            y: (N,) of two different labels; the greater one is the landslide.
+            y: two different labels, (N,); the greater one is the landslide.
 
         Raises:
-            DataError: if the table has no rain or cannot be true, or the labels are not of two kinds.
+            DataError: if the table has no rain or impossible values, or the labels are not of two classes.
             UnknownNameError: for a column that does not exist.
             ConfigError: if an argument is out of range.
         """
@@ -129,7 +130,7 @@ class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         usable = self._can_slide(slope, len(rain))
         if len(np.unique(truth[usable])) < 2:
             raise DataError(
-                f"at slopes of {self.mask} degrees and more all rows are of one class",
+                f"all rows with slopes of at least {self.mask} degrees are of one class",
                 hint="Lower mask, or use mask='learned'",
             )
         seed = int(check_random_state(self.random_state).randint(2**31))
@@ -140,7 +141,7 @@ class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             torch.manual_seed(seed)
             network = _Product(rain.shape[1], self.width, masked=angles is not None)
             steps = self._train(network, rows, seed)
-        # Set together at the end, so that an interrupted fit leaves no half of one behind.
+        # Attributes are set together at the end, so that an interrupted fit leaves the estimator as it was.
         self._network, self._center, self._scale = network, center, scale
         self._names = _names(X, self.rain)
         self.classes_, self.hours_, self.steps_ = classes, rain.shape[1], steps
@@ -152,13 +153,13 @@ class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Raises:
             ModelError: before ``fit``.
-            DataError: if the table is not like the one of ``fit``, or cannot be true.
+            DataError: if the table does not match that of ``fit``, or has impossible values.
         """
         if not hasattr(self, "_network"):
-            raise ModelError("is not fitted", where="MondiniClassifier", hint="Call fit(X, y) first")
+            raise ModelError("the estimator is not fitted", where="MondiniClassifier", hint="Call fit(X, y) first")
         rain, slope = split_table(X, self._names, self.slope, self.missing)
         if rain.shape[1] != self.hours_:
-            raise DataError(f"fitted to histories of {self.hours_} steps, got {rain.shape[1]}")
+            raise DataError(f"the estimator was fitted to histories of {self.hours_} steps, got {rain.shape[1]}")
         histories, angles = torch.from_numpy(rain), None
         if slope is not None and self._network.mask is not None:
             angles = _normalised(slope, self._center, self._scale)
@@ -199,9 +200,9 @@ class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if isinstance(mask, str) and mask == "learned":
             return
         if isinstance(mask, (str, bool)) or not isinstance(mask, (int, float, np.number)):
-            raise ConfigError(f"mask {mask!r} is neither 'learned' nor degrees", where=where)
+            raise ConfigError(f"mask must be 'learned' or degrees, not {mask!r}", where=where)
         if not 0 <= mask < 90:
-            raise ConfigError(f"mask of {mask} degrees is outside 0 to 90", where=where)
+            raise ConfigError(f"mask must be 0 to 90 degrees, not {mask}", where=where)
         if self.slope is None:
             raise ConfigError("a mask in degrees needs the slope", where=where, hint="Name its column with slope=")
 
@@ -242,7 +243,7 @@ def _normalised(slope: NDArray[np.float32], center: float, scale: float) -> Tens
 
 
 def _names(table: Any, rain: Sequence[str] | None) -> list[str] | None:
-    """The rain columns that a table to predict must have, too; None for an array."""
+    """The rain columns that a table for prediction must have; None for an array."""
     if rain is not None:
         return list(rain)
     return rain_columns(list(table.columns)) if hasattr(table, "columns") else None
@@ -253,15 +254,15 @@ def _two_classes(y: npt.ArrayLike, rows: int) -> tuple[NDArray[Any], NDArray[np.
     if labels.shape != (rows,):
         raise DataError(f"labels of shape {labels.shape} for {rows} rows")
     if bool(pd.isna(labels).any()):
-        raise DataError("a label is NaN or missing", hint="Leave such rows out")
+        raise DataError("a label is NaN or missing", hint="Remove such rows")
     classes, truth = np.unique(labels, return_inverse=True)
     if len(classes) != 2:
-        raise DataError(f"labels must be of two kinds, not {len(classes)}", hint="Landslide or none, 1 or 0")
+        raise DataError(f"there are {len(classes)} classes of labels, expected 2", hint="Use 1 and 0")
     return classes, truth.astype(np.int64)
 
 
 def _split(target: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor | None]:
-    """Rows to learn from and, unless a class is too rare, rows to stop by, of both classes."""
+    """Rows for training and, unless a class is too rare, held-out rows of both classes for early stopping."""
     kinds = [torch.nonzero(target == kind)[:, 0] for kind in (0, 1)]
     if min(len(kind) for kind in kinds) < FEWEST:
         return torch.arange(len(target)), None

@@ -1,4 +1,4 @@
-"""Rainfall histories and slopes of a table: found by name, put in order, and refused where they cannot be true."""
+"""Rainfall histories and slopes of a table: found by name, sorted, and checked."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def rain_columns(names: Sequence[object]) -> list[str]:
     """Return the columns ``P_t-1``, ``P_t-2`` ... (or ``rain_t-1`` ...) among ``names``, latest first.
 
     Args:
-        names: of all columns, in any order. The numbers count steps back in time, from 0 or 1.
+        names: names of all columns, in any order. The numbers count steps back in time, from 0 or 1.
 
     Raises:
-        DataError: if there is none, two are of one step, or a step is left out.
+        DataError: if there is none, two have the same step, or a step is missing.
     """
     found: dict[int, str] = {}
     for name in map(str, names):
@@ -37,7 +37,7 @@ def rain_columns(names: Sequence[object]) -> list[str]:
             continue
         lag = int(match[1])
         if lag in found:
-            raise DataError(f"columns {found[lag]!r} and {name!r} are of one hour", hint="Leave one of them out")
+            raise DataError(f"columns {found[lag]!r} and {name!r} are the same hour", hint="Remove one of them")
         found[lag] = name
     if not found:
         raise DataError(
@@ -60,8 +60,8 @@ def unsupported_reason(table: pd.DataFrame, slope: str | None = "slope") -> str 
     """Return why a table cannot be used, in one sentence, or None if it can.
 
     Args:
-        table: one row a place and time.
-        slope: its column; None for no mask.
+        table: a table with one row for each place and time.
+        slope: column of the slope; None for no mask.
     """
     try:
         split_table(table, None, slope)
@@ -73,19 +73,19 @@ def unsupported_reason(table: pd.DataFrame, slope: str | None = "slope") -> str 
 def split_table(
     table: Any, rain: Sequence[str] | None, slope: str | int | None, missing: Missing = "refuse"
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Take rainfall histories and slopes out of a table.
+    """Return the rainfall histories and slopes of a table.
 
     Args:
         table: a DataFrame, or an array (N, columns) whose columns but the slope are rain, latest first.
         rain: names of the rain columns of a DataFrame, latest first; None to find them by name.
         slope: name or index of the slope in degrees; None if there is none.
-        missing: whether NaN is refused or taken for a dry step, in rain alone.
+        missing: whether NaN in the rain is an error or a dry step.
 
     Returns:
         rain float32 (N, T) in mm per step, and slope float32 (N,) in degrees or None.
 
     Raises:
-        DataError: for a table without rain or rows, and for values that no gauge and no slope has, naming the row.
+        DataError: for a table without rain or rows, and for impossible rain or slope, naming the row.
         UnknownNameError: for a column that does not exist.
         ConfigError: if ``rain`` or ``slope`` does not fit the kind of table.
     """
@@ -96,7 +96,7 @@ def split_table(
     else:
         history, angles, names = _from_array(table, rain, slope)
     if not len(history):
-        raise DataError("the table holds no rows")
+        raise DataError("the table has no rows")
     if missing == "dry":
         history = np.nan_to_num(history, nan=0.0, posinf=np.inf, neginf=-np.inf)
     _check(history, names, 0.0, MOST_RAIN, "mm of rain", "Rain is in mm per step. Missing hours: missing='dry'")
@@ -114,7 +114,7 @@ def _from_frame(
         raise ConfigError("rain names no column")
     for name in names if slope is None else [*names, slope]:
         if not isinstance(name, str):
-            raise ConfigError(f"slope {name!r} is no column name", hint="A DataFrame has names: slope='slope'")
+            raise ConfigError(f"slope {name!r} is not a column name", hint="A DataFrame has names: slope='slope'")
         if name not in known:
             raise UnknownNameError("column", name, known)
     history = _numbers(table[names], names)
@@ -154,7 +154,7 @@ def _numbers(table: pd.DataFrame, names: list[str]) -> NDArray[np.float32]:
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
                 raise DataError(
-                    f"{table[name].iloc[row]!r} in row {row + 1} is no number", where=f"column {name!r}"
+                    f"{table[name].iloc[row]!r} in row {row + 1} is not a number", where=f"column {name!r}"
                 ) from None
         raise
 

@@ -26,36 +26,35 @@ PROVENANCE = (
     Choice("S", "P(F | R, S) = P(F | R) c, where c leaves out places where no landslide can occur.", SUMMARY_OF_PAPER),
     Choice(
         "O",
-        "c is a sigmoid of the slope with a learned threshold and width, never falling with the slope. The estimator "
-        "takes a threshold in degrees as well, below which c is 0.",
-        "what [54] masks with was not at hand",
+        "c is a sigmoid of the slope with a learned threshold and width, increasing with the slope. The estimator also "
+        "takes a threshold in degrees, below which c is 0.",
+        "the mask of [54] was not available",
     ),
     Choice(
         "O",
         "72 hours of history, latest first.",
-        "the length in [54] was not at hand",
+        "the length in [54] was not available",
     ),
     Choice(
         "O",
-        "Two series enter: rain of each hour, and depth from that hour until now, both as ln(1 + mm). The second is "
-        "the axis of a depth-duration threshold.",
+        "The input is two series: rain of each hour, and depth from that hour until now, both as ln(1 + mm). The "
+        "second is the axis of a depth-duration threshold.",
         "own design",
     ),
     Choice(
         "O",
         "Three convolutions along time (kernel 5, stride 2; 8, 16, 16 maps), then 32 units, ReLU between them.",
-        "the layers of [54] were not at hand",
+        "the layers of [54] were not available",
     ),
-    Choice("O", "Two-class logits are ln(1 - p) and ln p, so that a softmax gives back p exactly.", "own design"),
+    Choice("O", "Two-class logits are ln(1 - p) and ln p, so that a softmax returns p exactly.", "own design"),
 )
 
 
 class MondiniRain(SegmentationModel):
-    """Rain decides when, slope decides where (Mondini, Guzzetti and Melillo 2023). It NEEDS RAIN.
+    """Rainfall network times slope mask (Mondini, Guzzetti and Melillo 2023). The model NEEDS RAIN.
 
-    Of the image the slope alone is used; there is no network over pixels, and the history of a pixel knows nothing of
-    its neighbours. Train it with ``model(images, rain)``; data sets of patches have no rainfall histories, so that
-    ``zoo train`` and ``zoo bench`` skip it.
+    It uses only the slope of the image, and treats every pixel separately. Train it with ``model(images, rain)``. Data
+    sets of patches have no rainfall histories, so ``zoo train`` and ``zoo bench`` skip it.
 
     Args:
         in_channels: bands of the image.
@@ -67,10 +66,10 @@ class MondiniRain(SegmentationModel):
     Shape:
         image float32 ``(B, in_channels, H, W)`` and rain float32 ``(B, hours)``, or ``(B, hours, h, w)`` on a
         coarser grid over the same ground, in mm per hour, latest hour first -> logits ``(B, classes, H, W)``.
-        The slope may be in degrees or normalised as training does: the mask learns its threshold.
+        The slope may be in degrees or normalised, because the mask learns its threshold.
 
     Raises:
-        ConfigError: if classes are more than two, or it is not known which band is the slope.
+        ConfigError: if there are more than two classes, or the band of the slope is unknown.
     """
 
     def __init__(
@@ -84,16 +83,16 @@ class MondiniRain(SegmentationModel):
     ) -> None:
         super().__init__(in_channels, classes, stride=1, minimum_size=1)
         if classes > 2:
-            raise ConfigError(f"tells landslide from no landslide, not {classes} classes", where="MondiniRain")
+            raise ConfigError(f"supports at most 2 classes, not {classes}", where="MondiniRain")
         self.slope_band = _slope_band(in_channels, slope_band)
         self.rain = RainHistory(hours, width)
         self.mask = SlopeMask()
 
     def forward(self, x: Tensor, rain: Tensor | None = None) -> Tensor:
-        """Logits of an image under a rainfall history.
+        """Return the logits of images with a rainfall history each.
 
         Raises:
-            ModelError: without rain, or if the image or the rain is not what it should be.
+            ModelError: without rain, or if the image or the rain has a wrong shape or impossible values.
         """
         self.check_input(x)
         history = self._checked(x, rain)
@@ -111,15 +110,15 @@ class MondiniRain(SegmentationModel):
         hint = f"Call model(images, rain) with float32 ({x.shape[0]}, {hours}), mm per hour, latest hour first"
         if rain is None:
             raise ModelError(
-                "needs rain: it has no prediction from an image alone",
+                "the model needs rain and does not predict from an image alone",
                 where="mondini_rain",
                 hint=hint,
             )
         if rain.ndim not in (2, 4) or rain.shape[:2] != (x.shape[0], hours):
-            raise ModelError(f"got rain of shape {tuple(rain.shape)}", where="mondini_rain", hint=hint)
-        # The values of a traced tensor are not known.
+            raise ModelError(f"rain has the shape {tuple(rain.shape)}", where="mondini_rain", hint=hint)
+        # A traced tensor has no values to check.
         if not torch.compiler.is_compiling() and not bool((rain.isfinite() & (rain >= 0)).all()):
-            raise ModelError("got rain that is negative, infinite or NaN", where="mondini_rain", hint=hint)
+            raise ModelError("rain is negative, infinite or NaN", where="mondini_rain", hint=hint)
         return rain.to(self.mask.threshold.dtype)
 
 
@@ -133,5 +132,5 @@ def _slope_band(in_channels: int, slope_band: int | None) -> int:
             )
         return 0 if in_channels == 1 else PAPER_SLOPE
     if isinstance(slope_band, bool) or not isinstance(slope_band, int) or not 0 <= slope_band < in_channels:
-        raise ConfigError(f"slope_band {slope_band!r} is none of the bands 0 to {in_channels - 1}", where="MondiniRain")
+        raise ConfigError(f"slope_band must be 0 to {in_channels - 1}, not {slope_band!r}", where="MondiniRain")
     return slope_band

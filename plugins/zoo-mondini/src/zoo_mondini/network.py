@@ -12,11 +12,11 @@ from zoo.blocks.checks import check_positive
 
 
 class RainHistory(nn.Module):
-    """P(F | R): how likely the rain of the last hours triggers a landslide where one can occur.
+    """P(F | R): probability that the rain of the last hours triggers a landslide where one can occur.
 
-    Two series enter, the rain of each hour and the depth from that hour until now, both as ln(1 + mm); the second is
-    the axis of a depth-duration threshold [O]. Three convolutions along time halve it each, and two dense layers read
-    what is left, so that how long ago it rained counts [O].
+    The input is two series, the rain of each hour and the depth from that hour until now, both as ln(1 + mm). The
+    second is the axis of a depth-duration threshold [O]. Three convolutions along time halve the length each, and two
+    dense layers follow, so that the time since the rain matters [O].
 
     Args:
         hours: length of the history, 1 or more.
@@ -42,14 +42,14 @@ class RainHistory(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * width * left, 4 * width), nn.ReLU(), nn.Linear(4 * width, 1))
 
     def forward(self, rain: Tensor) -> Tensor:
-        """Logits of ``rain``."""
+        """Return the logits of ``rain``."""
         series = torch.stack([rain, rain.cumsum(1)], 1).log1p()
         logits: Tensor = self.head(self.time(series))
         return logits[:, 0]
 
 
 class SlopeMask(nn.Module):
-    """c: where a landslide can occur, a sigmoid of the slope that never falls with it [O].
+    """c: where a landslide can occur, a sigmoid that increases with the slope [O].
 
     Shape:
         slope of any shape, centred and scaled -> logits of that shape.
@@ -61,7 +61,7 @@ class SlopeMask(nn.Module):
         self.log_steepness = nn.Parameter(torch.zeros(()))
 
     def forward(self, slope: Tensor) -> Tensor:
-        """Logits of ``slope``."""
+        """Return the logits of ``slope``."""
         return self.log_steepness.exp() * (slope - self.threshold)
 
 

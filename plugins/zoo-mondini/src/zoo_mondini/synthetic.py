@@ -1,6 +1,6 @@
-"""Places under intermittent rain, some of which slide: a table whose true probabilities are known.
+"""A synthetic table of places under intermittent rain, with known true probabilities of a landslide.
 
-It exercises the software. No number measured on it says anything about real landslides.
+Use it to check the software. Figures on it say nothing about real landslides.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from zoo.physics.rain import CAINE_1980
 
 DURATIONS = (1, 2, 3, 6, 12, 24, 48)
 RECENT = 12
-"""A storm that ended longer ago, in hours, has drained."""
+"""Hours after the end of a storm in which it can still trigger a landslide."""
 
 
 def make_histories(rows: int = 4000, hours: int = 72, seed: int = 0) -> pd.DataFrame:
     """Return places with the rain of the hours before, their slope, and whether they slid.
 
-    Rain is intermittent: hours are wet or dry in spells (a Markov chain), and the rain of a wet hour is gamma
-    distributed; how wet it is differs from row to row. A place slides with probability
-    sigmoid(8 ln r) sigmoid((slope - 25) / 2.5): r is how far the mean intensity of any window that ended within the
-    last 12 hours exceeds Caine's (1980) threshold 14.82 D^-0.39 mm/h [S]; the rest is ours [O].
+    Rain is intermittent: wet and dry spells follow a Markov chain, the rain of a wet hour is gamma distributed, and its
+    mean differs between rows. A place slides with probability sigmoid(8 ln r) sigmoid((slope - 25) / 2.5), where r is
+    the largest ratio of the mean intensity of a window that ended within the last 12 hours to Caine's (1980) threshold
+    14.82 D^-0.39 mm/h [S]; the rest is ours [O].
 
     Args:
-        rows: of the table.
-        hours: length of the histories.
+        rows: number of rows.
+        hours: length of the histories in hours.
         seed: the same seed gives the same table.
 
     Returns:
         columns ``P_t-1`` ... (mm/h, latest first), ``slope`` (degrees), ``x`` and ``y`` (m), ``probability`` (the
-        true one: no feature) and ``landslide`` (0 or 1).
+        true one, not a feature) and ``landslide`` (0 or 1).
 
     Raises:
         ConfigError: if rows or hours are not positive.
     """
     if rows < 1 or hours < 1:
-        raise ConfigError(f"{rows} rows of {hours} hours", hint="Both must be 1 or more")
+        raise ConfigError(f"rows is {rows} and hours is {hours}", hint="Both must be 1 or more")
     rng = np.random.default_rng(seed)
     rain = _rain(rng, rows, hours)
     slope = np.clip(rng.gamma(6.0, 4.0, rows), 0.0, 60.0)
