@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zoo.api.audit import audit
+    from zoo.api.benchmark import benchmark, plan_benchmark
     from zoo.api.export import export
     from zoo.api.results import Results, read_results
     from zoo.api.train import train
@@ -39,6 +40,7 @@ _HOMES = {
     "Results": "zoo.api.results",
     "TrainedModel": "zoo.api.trained_model",
     "audit": "zoo.api.audit",
+    "benchmark": "zoo.api.benchmark",
     "create_dataset": "zoo.registry",
     "create_loss": "zoo.registry",
     "create_model": "zoo.registry",
@@ -49,6 +51,7 @@ _HOMES = {
     "list_models": "zoo.registry",
     "list_plugins": "zoo.registry",
     "load": "zoo.api.trained_model",
+    "plan_benchmark": "zoo.api.benchmark",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
     "train": "zoo.api.train",
@@ -59,6 +62,7 @@ __all__ = [
     "TrainedModel",
     "__version__",
     "audit",
+    "benchmark",
     "create_dataset",
     "create_loss",
     "create_model",
@@ -69,6 +73,7 @@ __all__ = [
     "list_models",
     "list_plugins",
     "load",
+    "plan_benchmark",
     "read_results",
     "register_model",
     "train",

@@ -409,8 +409,10 @@ class _Running(Generic[T]):
             prepare(self._job.function.partition(":")[0])
         receiver, sender = context.Pipe(duplex=False)
         self.connection = receiver
-        # The retry hook is the parent's and need not be picklable.
-        self._process = context.Process(target=_child, args=(sender, replace(self._job, retry=None)))
+        # The server process has the variables of its start; the retry hook is the parent's.
+        settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
+        job = replace(self._job, retry=None, environment={**settings, **self._job.environment})
+        self._process = context.Process(target=_child, args=(sender, job))
         with _start_protected(), _without_main_script():
             self._process.start()
         sender.close()

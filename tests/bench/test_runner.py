@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from tests.bench.conftest import finished, plain
+from tests.bench.conftest import finished
+from tests.bench.conftest import plain as sections
 from tests.conftest import PATIENCE_S
 from zoo.bench.config import AdaptationSettings, TrialConfig
 from zoo.bench.results import TrialResult, load_results, result_path
@@ -70,15 +71,15 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
     (stored,), problems = load_results(tmp_path)
     assert not problems
     # Pictures are kept once for all trials on the same patches, beside the results.
-    assert plain(stored) == json.loads(json.dumps(plain(result)))
+    assert sections(stored) == json.loads(json.dumps(sections(result)))
     assert list((tmp_path / "pictures").iterdir())
-    splits = plain(result)["data"]["patches"]
+    splits = sections(result)["data"]["patches"]
     assert len(stored.counts) == splits["test"]
     assert set(stored.counts.pixels.tolist()) == {32 * 32}
     bundle = Bundle.load(tmp_path / "bundles" / result.config.file_stem)
-    assert bundle.weights_sha256 == plain(result)["weights_sha256"]
-    assert bundle.threshold == plain(result)["threshold"]
-    assert sum(plain(result)["training"]["curve"][-1][:1]) == 2
+    assert bundle.weights_sha256 == sections(result)["weights_sha256"]
+    assert bundle.threshold == sections(result)["threshold"]
+    assert sum(sections(result)["training"]["curve"][-1][:1]) == 2
 
 
 @pytest.mark.slow
@@ -108,16 +109,16 @@ def test_a_bad_trial_says_why_and_the_next_one_runs(
 def test_want_of_memory_halves_the_patches_at_a_time_and_says_so(tmp_path: Path, trial: Make) -> None:
     (greedy, tiny), _ = run(tmp_path, trial("greedy"), trial())
     assert greedy.ok, greedy.error
-    training = plain(greedy)["training"]
+    training = sections(greedy)["training"]
     assert (training["batch"], training["micro_batch"], training["steps"]) == (4, 2, 2)
-    (attempt,) = plain(greedy)["attempts"]
+    (attempt,) = sections(greedy)["attempts"]
     assert attempt == {
         "micro_batch": 4, "status": "out-of-memory", "error": "tried to allocate more than there is",
     }  # fmt: skip
-    assert plain(TrialResult.load(result_path(tmp_path, greedy.config)))["attempts"] == [attempt]
+    assert sections(TrialResult.load(result_path(tmp_path, greedy.config)))["attempts"] == [attempt]
     # The same patches and steps: a network without batch normalisation ends where one with enough memory does.
-    assert "attempts" not in plain(tiny)
-    curves = [plain(result)["training"]["curve"] for result in (greedy, tiny)]
+    assert "attempts" not in sections(tiny)
+    curves = [sections(result)["training"]["curve"] for result in (greedy, tiny)]
     assert curves[0][0][1] == pytest.approx(curves[1][0][1], rel=0.1)
 
 
@@ -133,7 +134,7 @@ def test_several_trials_at_once_leave_the_same_files(tmp_path: Path, trial: Make
     )
     assert one_by_one == together
     for first, second in zip(one[:3], two[:3], strict=True):
-        assert plain(first)["test"]["counts"] == plain(second)["test"]["counts"]
+        assert sections(first)["test"]["counts"] == sections(second)["test"]["counts"]
 
 
 @pytest.mark.slow
@@ -144,9 +145,9 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
     (adapted, trained, _, lost), _ = run(tmp_path, *trials, jobs=2)
     assert adapted.ok, adapted.error
     assert adapted.config.label == "normed (adapted)"
-    assert plain(adapted)["threshold"] == plain(trained)["threshold"]
-    assert "training" not in plain(adapted)
-    assert plain(adapted)["adaptation"]["source"]["weights_sha256"] == plain(trained)["weights_sha256"]
+    assert sections(adapted)["threshold"] == sections(trained)["threshold"]
+    assert "training" not in sections(adapted)
+    assert sections(adapted)["adaptation"]["source"]["weights_sha256"] == sections(trained)["weights_sha256"]
     assert lost.status == "failed"
     assert "the trained model that it starts from is failed: RuntimeError: no such luck" in lost.error
 
@@ -158,14 +159,15 @@ def test_scenes_are_adapted_to_one_by_one_and_measured_together(tmp_path: Path, 
     trials = [plain, replace(plain, adapted=True), replace(plain, adapted=True, adapting=AdaptationSettings("group"))]
     (_, together, apart), _ = run(tmp_path, *trials)
     assert apart.ok, apart.error
-    records = plain(apart)["adaptation"]["groups"]
-    groups = plain(apart)["test"]["groups"]
+    records = sections(apart)["adaptation"]["groups"]
+    groups = sections(apart)["test"]["groups"]
     assert [(name, record["target"]["patches"]) for name, record in records.items()] == [
         (name, groups.count(name)) for name in ("s1", "s2")
     ]
-    assert plain(apart)["test"]["names"] == plain(together)["test"]["names"]
-    assert plain(apart)["parameters"] == plain(together)["parameters"]
-    assert sum(plain(apart)["test"]["histogram"]["negative"]) == sum(plain(together)["test"]["histogram"]["negative"])
+    assert sections(apart)["test"]["names"] == sections(together)["test"]["names"]
+    assert sections(apart)["parameters"] == sections(together)["parameters"]
+    histograms = [sections(one)["test"]["histogram"]["negative"] for one in (apart, together)]
+    assert sum(histograms[0]) == sum(histograms[1])
     # A bundle measured by itself on its scene gives the figures of that scene.
     for number, name in enumerate(("s1", "s2")):
         bundle = Bundle.load(tmp_path / "bundles" / apart.config.file_stem / f"{number}-{name}")
@@ -315,14 +317,14 @@ def test_kill_9_in_a_training_costs_no_step_twice_and_no_bit(tmp_path: Path, pat
     assert not list((tmp_path / "killed" / "trials").glob("*.json"))
     recipe = get_recipe("quick").changed(steps=120, batch_size=4, crop=32, precision="fp32")
     (resumed,), _ = run(tmp_path / "killed", trial("normed", recipe=recipe))
-    assert plain(resumed)["training"]["resumed_from"] >= 12
-    assert plain(resumed)["training"]["steps"] == 120
-    assert [step for step, _ in plain(resumed)["training"]["curve"]] == list(range(1, 121))
+    assert sections(resumed)["training"]["resumed_from"] >= 12
+    assert sections(resumed)["training"]["steps"] == 120
+    assert [step for step, _ in sections(resumed)["training"]["curve"]] == list(range(1, 121))
     assert not (tmp_path / "killed" / "resume").exists()
     (whole,), _ = run(tmp_path / "whole", resumed.config)
-    assert plain(whole)["training"]["resumed_from"] is None
-    assert plain(whole)["weights_sha256"] == plain(resumed)["weights_sha256"]
-    assert plain(whole)["test"] == plain(resumed)["test"]
+    assert sections(whole)["training"]["resumed_from"] is None
+    assert sections(whole)["weights_sha256"] == sections(resumed)["weights_sha256"]
+    assert sections(whole)["test"] == sections(resumed)["test"]
 
 
 @pytest.mark.slow

@@ -136,9 +136,14 @@ class Benchmark:
         for one, other in (("steps", "epochs"), ("epochs", "steps")):
             if one in given:
                 kept.pop(other, None)
-        changed = replace(self, recipe_name=name or self.recipe_name, recipe_changes={**kept, **given})
-        check_options(catalogue().losses.get(changed.recipe.loss), changed.recipe.loss_options)
-        return changed
+        changes = {**kept, **given}
+        if "loss" in given and "loss_options" not in given:
+            changes.pop("loss_options", None)
+        recipe = get_recipe(name or self.recipe_name).changed(**changes)
+        options = check_options(catalogue().losses.get(recipe.loss), recipe.loss_options)
+        if options:
+            changes["loss_options"] = options
+        return replace(self, recipe_name=name or self.recipe_name, recipe_changes=changes)
 
     def selected(self, text: str) -> Benchmark:
         """Return the benchmark with the models whose label or name is named or matches a shell pattern.
@@ -257,7 +262,7 @@ def settings_of(benchmark: Benchmark) -> list[Setting]:
 def _regions(data: DataSource, option: str, choices: Sequence[object]) -> list[str]:
     if option == "test_region":
         return [str(choice) for choice in choices if choice is not None]
-    groups = {patch.group for split in ("train", "val", "test") for patch in data.open(split).patches}
+    groups = {patch.group for dataset in data.open_splits().values() for patch in dataset.patches}
     return sorted(groups - {""})
 
 
@@ -406,8 +411,10 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
         values = {**recipe.to_dict(), **{other[key]: None for key in changes if key in other}, **changes}
         typed = from_plain({**values, "crop": values["crop"] or None}, Recipe, what="recipe", error=ConfigError)
         changes = {key: value if key == "crop" else getattr(typed, key) for key, value in changes.items()}
-        chosen = recipe.changed(**changes)
-        check_options(catalogue().losses.get(chosen.loss), chosen.loss_options)
+        changed = recipe.changed(**changes)
+        options = check_options(catalogue().losses.get(changed.loss), changed.loss_options)
+        if options:
+            changes["loss_options"] = options
     return name, changes
 
 

@@ -21,7 +21,7 @@ from zoo.bench.trial import make_data_module, open_splits_of
 from zoo.datasets.audit import AuditSummary, cached_summary
 from zoo.datasets.base import SPLITS, PatchDataset
 from zoo.datasets.source import DataSource
-from zoo.errors import ConfigError, ResultError
+from zoo.errors import ConfigError, DataError, ResultError
 from zoo.jobs import Job, Work, connected, run_job
 from zoo.registry import Flag, catalogue, create_model
 from zoo.schema import to_plain
@@ -67,8 +67,16 @@ Audit = Callable[[Mapping[str, PatchDataset], Mapping[str, str]], AuditSummary]
 
 
 def open_splits(source: DataSource) -> dict[str, PatchDataset]:
-    """Open the three splits of a data set."""
-    return {split: source.open(split) for split in SPLITS}
+    """Open the three splits of a data set.
+
+    Raises:
+        ZooError: if the data are missing or damaged, or a split is empty.
+    """
+    splits = source.open_splits(SPLITS)
+    for split, dataset in splits.items():
+        if not len(dataset):
+            raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+    return splits
 
 
 def audit_splits(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:

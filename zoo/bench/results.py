@@ -22,6 +22,7 @@ from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
 from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram
 from zoo.files import check_could_write, check_writable_folder, locked, write_json_atomic
 from zoo.physics.bands import Band
+from zoo.registry import Provider
 from zoo.schema import decode_json, read_json, to_plain, write_json
 from zoo.training.compute import ComputeFormat, Environment
 
@@ -165,6 +166,7 @@ class TrialMeasurements:
         seconds: time of each stage: ``data``, ``train`` or ``adapt``, ``evaluate``.
         environment: machine and software.
         weights_sha256: digest of the weights in the bundle.
+        provider: the plugin that registered the model; ``None`` in an older file.
         started: start of the trial, ISO 8601 in UTC.
         audit: what the audit of the splits found; ``None`` in an older file.
         speed: timed batch sizes; ``None`` if the speed was not measured, empty if measuring failed.
@@ -183,6 +185,7 @@ class TrialMeasurements:
     seconds: dict[str, float] = field(default_factory=dict)
     environment: Environment = field(default_factory=Environment)
     weights_sha256: str = ""
+    provider: Provider | None = None
     started: str = ""
     audit: AuditSummary | None = None
     speed: tuple[SpeedSample, ...] | None = None

@@ -39,10 +39,10 @@ from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import summarise
 from zoo.files import file_name
 from zoo.jobs import StageCallback, Work
-from zoo.registry import Flag, catalogue, create_model
+from zoo.registry import Flag, catalogue, create_model, provider_of
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
-from zoo.training.bundle import AdaptationTarget, Bundle, TrainingData
+from zoo.training.bundle import AdaptationTarget, Bundle, Provider, TrainingData
 from zoo.training.compute import Environment, describe_environment
 from zoo.training.evaluate import Evaluation, evaluate
 from zoo.training.fit import Fitted, fit, seed_everything
@@ -75,7 +75,9 @@ def run_trial(task: TrialTask, work: Work) -> TrialResult:
     if Flag.NEEDS_RAIN in catalogue().models.get(config.model).flags:
         return TrialResult(config, "skipped", "needs rainfall series, and the data have none")
     measurements, pictures = _adapted(task, work) if config.adapted else _trained(task, work)
-    measurements = replace(measurements, started=started.isoformat(timespec="seconds"))
+    measurements = replace(
+        measurements, started=started.isoformat(timespec="seconds"), provider=provider_of("model", config.model)
+    )
     return TrialResult(config, "ok", "", measurements, task.attempts, pictures)
 
 
@@ -85,7 +87,7 @@ def open_splits_of(config: TrialConfig) -> dict[str, PatchDataset]:
     Raises:
         ZooError: if the data are missing, or changed since the benchmark began.
     """
-    splits = {split: config.data.open(split) for split in SPLITS}
+    splits = config.data.open_splits(SPLITS)
     for split, dataset in splits.items():
         if dataset.fingerprint() != config.fingerprints[split]:
             raise ZooError(f"the {split} split changed while the benchmark ran", where=config.data.label)
@@ -203,6 +205,7 @@ def _keep_bundle(
     model = fitted.predictor.model
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise ResultError("the trained weights hold NaN or infinities", hint="Try a lower learning rate (--lr)")
+    provider = provider_of("model", config.model)
     bundle = Bundle(
         model=config.model,
         options=config.options,
@@ -218,6 +221,7 @@ def _keep_bundle(
         environment=environment,
         state=model.state_dict(),
         pixel_size=train.pixel_size,
+        provider=None if not provider.distribution else Provider(provider.distribution, provider.version),
     )
     return bundle.save(folder)
 

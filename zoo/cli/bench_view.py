@@ -1,10 +1,12 @@
-"""The benchmark as it runs: a live table on a terminal, a line now and then in a log."""
+"""Show a benchmark as it runs: a live table on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,30 +14,39 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from zoo.api.benchmark import BenchmarkView
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import make_rows
 from zoo.bench.results import TrialResult
-from zoo.cli.console import warn
+from zoo.cli.console import err, note, warn
+from zoo.cli.progress import ProgressBarOnDemand
 from zoo.errors import ResultError
 from zoo.registry import catalogue
 
+if TYPE_CHECKING:
+    from zoo.bench.benchmark import Setting
+    from zoo.bench.plan import Plan
+    from zoo.datasets.audit import AuditSummary
+    from zoo.datasets.base import PatchDataset
+    from zoo.datasets.source import DataSource
+
 STAGES = {"data": (0.0, 0.03), "train": (0.03, 0.9), "adapt": (0.03, 0.8), "val": (0.9, 0.95), "test": (0.95, 1.0)}
-"""Where each stage begins and ends within a trial, as shares; good enough to tell the time left by."""
+"""Share of a trial at which each stage begins and ends; accurate enough for the time left."""
 LOG_EVERY_S = 15.0
 TYPICAL_COST = 15.0
-"""Of a model whose spec states no figures; the U-Net's is 12."""
+"""Relative cost of a model whose spec has no figures; that of the U-Net is 12."""
 ADAPTED_SHARE = 0.1
-"""Of the cost of training, for a trial that adapts a trained model; good enough to tell the time left by."""
+"""Cost of an adapted trial relative to training; accurate enough for the time left."""
 SPARE_LINES = 6
-"""Of a terminal, for the heading, the clock and what was there before."""
+"""Lines of a terminal that the table leaves free, for its heading, the clock and earlier output."""
 
 
 class BenchView:
-    """Shows a benchmark's progress; a :class:`zoo.bench.runner.Listener` and a context manager.
+    """Shows the progress of trials. A context manager, and a :class:`zoo.bench.runner.Listener`.
 
     Args:
-        trials: all that will run or are kept.
-        console: on standard error.
+        trials: all trials, including those that are kept.
+        console: console of standard error.
     """
 
     def __init__(self, trials: Sequence[TrialConfig], console: Console) -> None:
@@ -53,7 +64,7 @@ class BenchView:
 
     @property
     def done(self) -> int:
-        """Trials that have a result."""
+        """Number of trials that have a result."""
         return len(self.results)
 
     def __enter__(self) -> BenchView:
@@ -75,11 +86,11 @@ class BenchView:
         self._line(config, f"kept from an earlier run, {_outcome(result)}")
 
     def damaged(self, error: ResultError) -> None:
-        """Warn of a result file that is done anew."""
-        warn(f"{error.where}: {error.problem}. Its trial is done anew")
+        """Warn that a trial is repeated because its result file cannot be used."""
+        warn(f"{error.where}: {error.problem}. Its trial is repeated")
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
-        """Move a trial's bar."""
+        """Move the bar of a trial."""
         low, high = STAGES[stage]
         self._shares[config.file_stem] = low + (high - low) * done / max(1, total)
         self._stage[config.file_stem] = f"{stage} {done}/{total}" if total > 1 else stage
@@ -116,7 +127,7 @@ class BenchView:
         return pattern.format(_clock(seconds))
 
     def _shown(self) -> list[TrialConfig]:
-        """All trials, or where the terminal is too low for them those that run, and around them the nearest."""
+        """Return all trials; on a terminal with too few lines, those that run and their neighbours."""
         room = max(3, self.console.height - SPARE_LINES)
         if len(self.trials) <= room:
             return self.trials
@@ -142,7 +153,8 @@ class BenchView:
             result = self.results.get(config.file_stem)
             if result is None:
                 share = self._shares.get(config.file_stem, 0.0)
-                table.add_row(name, ProgressBar(total=1.0, completed=share), self._stage.get(config.file_stem, "waits"))
+                stage = self._stage.get(config.file_stem, "waiting")
+                table.add_row(name, ProgressBar(total=1.0, completed=share), stage)
             elif result.ok:
                 figures = make_rows([result])[0].figures
                 cells = [_three(figures["dice"]), _three(figures["precision"]), _three(figures["recall"])]
@@ -158,9 +170,9 @@ class BenchView:
 
 
 def _cost(config: TrialConfig) -> float:
-    """What a trial costs beside the others: arithmetic, and the weights that the optimiser goes through.
+    """Return the cost of a trial relative to others, from its arithmetic and the weights that the optimiser updates.
 
-    The quarter of a GMAC a million parameters is read off training steps of the built-in models on two cores.
+    A million parameters cost as much as 0.25 GMAC; measured on training steps of the built-in models on two cores.
     """
     if config.model not in catalogue().models:
         return TYPICAL_COST
@@ -186,3 +198,88 @@ def _outcome(result: TrialResult) -> str:
 
 def _three(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+class TerminalView(BenchmarkView):
+    """Prints what ``zoo bench`` does: data, audit, progress and interruptions."""
+
+    def __init__(self) -> None:
+        self._bar = ProgressBarOnDemand()
+        self._shown: BenchView | None = None
+
+    def setting(self, setting: Setting) -> None:
+        """Name the setting."""
+        if setting.name:
+            note(f"setting {setting.name}")
+
+    def open_splits(self, source: DataSource) -> dict[str, PatchDataset]:
+        """Open the splits with a progress bar and print what they hold."""
+        from zoo.cli.opening import open_splits
+
+        return open_splits(source)
+
+    def audit(self, splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
+        """Print the verdict of the audit."""
+        from zoo.cli.audit import print_verdict
+
+        return print_verdict(splits, fingerprints)
+
+    def measuring(self, number: int, total: int, config: TrialConfig) -> None:
+        """Move the bar, or print a line in a log."""
+        self._bar.show("measuring", number, total)
+        if not err().is_terminal:
+            note(f"[{number + 1}/{total}] measuring a few steps of {config.label}")
+
+    def trials(self, plan: Plan) -> AbstractContextManager[None]:
+        """Show the table of trials while they run."""
+        self._bar.stop()
+        return self._trials(plan)
+
+    @contextmanager
+    def _trials(self, plan: Plan) -> Iterator[None]:
+        trials, recipe = plan.trials, plan.benchmark.recipe
+        steps = " or ".join(map(str, sorted(set(plan.steps.values()))))
+        note(
+            f"recipe {recipe.name}: {steps} steps of batch {recipe.batch_size} for every model; "
+            f"{len(trials)} trial{'s' if len(trials) > 1 else ''} on {trials[0].device}"
+        )
+        self._shown = BenchView(trials, err())
+        try:
+            with self._shown:
+                yield
+        except KeyboardInterrupt:
+            warn(
+                f"stopped; {self._shown.done} of {len(trials)} trials are finished, and the same command goes on from "
+                "there"
+            )
+            raise
+
+    def kept(self, config: TrialConfig, result: TrialResult) -> None:
+        """Count a trial of an earlier call."""
+        if self._shown is not None:
+            self._shown.kept(config, result)
+
+    def damaged(self, error: ResultError) -> None:
+        """Warn that a trial is repeated."""
+        if self._shown is not None:
+            self._shown.damaged(error)
+
+    def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
+        """Move the bar of a trial."""
+        if self._shown is not None:
+            self._shown.progress(config, stage, done, total)
+
+    def finished(self, config: TrialConfig, result: TrialResult) -> None:
+        """Count a trial of this call."""
+        if self._shown is not None:
+            self._shown.finished(config, result)
+
+    def timing(self, done: int, total: int) -> None:
+        """Move the bar; say once what is timed."""
+        if not self._bar.active:
+            note("timing the models beside each other, each in fresh processes")
+        self._bar.show("timing", done, total)
+
+    def stop(self) -> None:
+        """Remove the progress bar."""
+        self._bar.stop()

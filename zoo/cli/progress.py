@@ -43,15 +43,59 @@ def stage_progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+class ProgressBarOnDemand:
+    """A progress bar on standard error that appears with the first step; nothing where that is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._what = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether the bar has been shown and not stopped."""
+        return bool(self._what)
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` steps of some work are done."""
+        if what != self._what:
+            self.stop()
+            self._what, self._bar = what, _make_bar()
+            self._task = self._bar.add_task(what, total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done, total=total)
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._what = None, ""
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, so that working files of gigabytes are removed."""
+    """Let SIGTERM clean up as Ctrl-C does, and let nothing interrupt the clean-up.
+
+    The first Ctrl-C or SIGTERM raises ``KeyboardInterrupt``. Further ones are ignored until the process ends, so that
+    they cannot stop the clean-up halfway or print a traceback.
+    """
+    stopped = False
 
     def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    # A shell that starts a command in the background lets it ignore Ctrl-C.
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if not stopped:
+            for number, handler in before.items():
+                signal.signal(number, handler)
