@@ -251,7 +251,7 @@ def config(tmp_path: Path, patches: Path) -> Path:
         (["--config", "{config}", "--steps", "2", "--epochs", "2"], "exclude each other"),
         (["--config", "{config}", "--test-groups", "s0"], "group 's0' is named for train and for test"),
         (["--config", "{config}", "--out", "{other}"], "holds the results of 'another'"),
-        (["--config", "{config}", "--jobs", "0"], "0 is not in the range x>=1"),
+        (["--config", "{config}", "--jobs", "0"], "0 is not in the range 1<=x<=1024"),
         (["--config", "{config}", "--ray", "127.0.0.1:1"], "no answer from '127.0.0.1:1'"),
         (["--config", "{config}", "--ray", "cluster"], "is not the address of a cluster"),
     ],
