@@ -42,7 +42,7 @@ from zoo.jobs import StageCallback, Work
 from zoo.registry import Flag, catalogue, create_model, provider_of
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
-from zoo.training.bundle import AdaptationTarget, Bundle, Provider, TrainingData
+from zoo.training.bundle import AdaptationTarget, Bundle, TrainingData
 from zoo.training.compute import Environment, describe_environment
 from zoo.training.evaluate import Evaluation, evaluate
 from zoo.training.fit import Fitted, fit, seed_everything
@@ -205,7 +205,6 @@ def _keep_bundle(
     model = fitted.predictor.model
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise ResultError("the trained weights hold NaN or infinities", hint="Try a lower learning rate (--lr)")
-    provider = provider_of("model", config.model)
     bundle = Bundle(
         model=config.model,
         options=config.options,
@@ -221,7 +220,6 @@ def _keep_bundle(
         environment=environment,
         state=model.state_dict(),
         pixel_size=train.pixel_size,
-        provider=None if not provider.distribution else Provider(provider.distribution, provider.version),
     )
     return bundle.save(folder)
 
