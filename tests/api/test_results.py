@@ -138,6 +138,24 @@ def test_one_edited_file_is_refused_and_the_others_are_printed(
     assert f"'{field}'" in printed.err
 
 
+def test_a_file_that_names_other_test_images_is_refused(tmp_path: Path) -> None:
+    folder, path = copied(tmp_path)
+    third = sorted((FOLDER / "trials").glob("*.json"))[2]
+    shutil.copy(third, folder / "trials" / third.name)
+    path.write_text(edited(json.loads(path.read_text()), ("test", "names", 0), "another"))
+    results = zoo.read_results(folder)
+    assert len(results) == 2
+    assert "names other test images" in str(results.problems[0])
+    assert path.name in str(results.problems[0])
+
+
+@pytest.mark.parametrize(("place", "value"), [(("parameters",), -1), (("speed", 0, "median_s"), 1e308)])
+def test_a_figure_beyond_reason_does_not_stop_the_page(place: tuple[str, ...], value: float, tmp_path: Path) -> None:
+    folder, path = copied(tmp_path)
+    path.write_text(edited(json.loads(path.read_text()), place, value))
+    assert "<svg" in zoo.read_results(folder).html(tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_no_edit_of_a_result_file_takes_the_report_down(tmp_path: Path) -> None:
     folder, path = copied(tmp_path)
     content = json.loads(path.read_text())

@@ -209,7 +209,7 @@ def test_train_is_killed_resumed_and_leaves_a_bundle_with_pictures(zoo: Zoo, pat
     assert result["training"]["curve"][0][0] == 1
     refused = zoo(*arguments)
     assert refused.returncode == 2
-    assert "holds a bundle already" in refused.stderr
+    assert "already holds a bundle" in refused.stderr
     other = zoo("evaluate", "run", "--data", write_png_patches(tmp_path / "png"), "--group-pattern", "([ABC])_")
     assert other.returncode == 2
     assert "the bundle takes" in other.stderr

@@ -14,7 +14,7 @@ from zoo.errors import UnknownNameError
 from zoo.evaluation.columns import (
     BUILT_IN,
     Column,
-    Measurements,
+    FigureInputs,
     MetricWarning,
     SplitCounts,
     all_columns,
@@ -67,9 +67,9 @@ def odd_metrics(install: Callable[[str, str], None], tmp_path: Path) -> Iterator
     registry.reload()
 
 
-def measurements() -> Measurements:
+def measurements() -> FigureInputs:
     counts = Counts(*(np.array([30, 0]), np.array([10, 0]), np.array([10, 0]), np.array([50, 100])))
-    return Measurements(SplitCounts(counts, ("a", "b"), ProbabilityHistogram.empty()), seconds={1: 0.5, 4: 1.0})
+    return FigureInputs(SplitCounts(counts, ("a", "b"), ProbabilityHistogram.empty()), seconds={1: 0.5, 4: 1.0})
 
 
 @pytest.mark.usefixtures("odd_metrics")

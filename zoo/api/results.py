@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -205,5 +206,27 @@ def read_results(folder: str | os.PathLike[str], *, baseline: str | None = None)
                 where=place,
                 hint=f"Name one of them: zoo report {place / inside[0]}",
             )
-    trials, problems = load_results(place)
-    return Results(trials, folder=place, problems=problems, baseline=baseline)
+    loaded, problems = load_results(place)
+    trials, others = _with_equal_images(loaded, place)
+    return Results(trials, folder=place, problems=[*problems, *others], baseline=baseline)
+
+
+def _with_equal_images(trials: Sequence[TrialResult], folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
+    """Return the trials, and an error for each that names other test images than most trials of its setting.
+
+    The data of a setting have one sha256, so their images have the same names unless a file was edited.
+    """
+    from zoo.bench.results import group_by_setting, result_path
+
+    edited: dict[int, ResultError] = {}
+    for group in group_by_setting(trials):
+        good = [trial for trial in group if trial.ok]
+        common = Counter((trial.test.names, trial.test.groups) for trial in good).most_common(1)
+        for trial in good:
+            if (trial.test.names, trial.test.groups) != common[0][0]:
+                edited[id(trial)] = ResultError(
+                    "names other test images than the other trials of its setting; was it edited?",
+                    where=result_path(folder, trial.config),
+                    hint="Delete it and run the same zoo bench again: only that trial is repeated",
+                )
+    return [trial for trial in trials if id(trial) not in edited], list(edited.values())

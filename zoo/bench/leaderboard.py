@@ -18,7 +18,7 @@ from zoo.bench.comparability import audit_note, comparability_warnings
 from zoo.bench.paper import PaperRow, paper_row, paper_table
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.errors import ResultError, UnknownNameError
-from zoo.evaluation.columns import UNDEFINED, Column, Measurements, Value, best_batch, figure_columns
+from zoo.evaluation.columns import UNDEFINED, Column, FigureInputs, Value, best_batch, figure_columns
 from zoo.evaluation.comparison import LEVEL, Metric, Resampling, adjusted_p_values, format_p, interval, letters
 from zoo.evaluation.counts import FloatArray, IntArray
 from zoo.evaluation.metrics import dice, image_dice, pooled_dice
@@ -162,7 +162,7 @@ def make_rows(results: Sequence[TrialResult]) -> list[Row]:
 def _make_row(label: str, trials: Sequence[TrialResult], columns: Sequence[Column]) -> Row:
     good = [trial for trial in trials if trial.ok]
     bad = next((trial for trial in trials if not trial.ok), None)
-    found = [measurements(trial) for trial in good]
+    found = [figure_inputs(trial) for trial in good]
     return Row(
         model=label,
         name=trials[0].config.model,
@@ -175,9 +175,9 @@ def _make_row(label: str, trials: Sequence[TrialResult], columns: Sequence[Colum
     )
 
 
-def measurements(trial: TrialResult) -> Measurements:
+def figure_inputs(trial: TrialResult) -> FigureInputs:
     """Return what the figures of a trial are computed from."""
-    return Measurements(
+    return FigureInputs(
         split=trial.evaluated,
         pixel_size=trial.data.pixel_size,
         loss=trial.test.loss,

@@ -60,7 +60,7 @@ class SplitCounts:
 
 
 @dataclass(frozen=True)
-class Measurements:
+class FigureInputs:
     """What the figures of one trial are computed from.
 
     Attributes:
@@ -93,7 +93,7 @@ class Column:
         direction: whether ``higher`` or ``lower`` values are better; ``none`` where neither is.
         scale: number that values are divided by for display.
         metric: function of the four pooled counts, for bootstrap intervals; ``None`` for other figures.
-        compute: function of the measurements of one trial; ``None`` for what comes from comparing rows.
+        compute: function of the inputs of one trial; ``None`` for what comes from comparing rows.
     """
 
     key: str
@@ -104,7 +104,7 @@ class Column:
     direction: Direction = "higher"
     scale: float = 1.0
     metric: Metric | None = None
-    compute: Callable[[Measurements], float | int | None] | None = None
+    compute: Callable[[FigureInputs], float | int | None] | None = None
 
     def text(self, value: Value) -> str:
         """Return a value as tables show it; ``-`` where it is undefined."""
@@ -112,7 +112,7 @@ class Column:
             return UNDEFINED
         return value if isinstance(value, str) else self.format.format(value / self.scale)
 
-    def of(self, found: Measurements) -> float | int | None:
+    def of(self, found: FigureInputs) -> float | int | None:
         """Return the figure of one trial; ``None`` where it is undefined."""
         if self.compute is not None:
             value = self.compute(found)
@@ -132,7 +132,7 @@ def _pooled(key: str, heading: str, metric: Metric, formula: str, *, direction: 
 
 
 def _boundary(distance: int, place: int) -> Column:
-    def compute(found: Measurements) -> float | None:
+    def compute(found: FigureInputs) -> float | None:
         boundaries = found.split.boundaries
         return None if boundaries is None else float(boundaries.f1()[place])
 
@@ -146,26 +146,26 @@ def _boundary(distance: int, place: int) -> Column:
     )
 
 
-def _dice_per_event(found: Measurements) -> float:
+def _dice_per_event(found: FigureInputs) -> float:
     groups = np.asarray(found.split.groups)
     each = [found.split.counts.select(groups == name) for name in np.unique(groups)]
     values = [metrics.pooled_dice(one) for one in each if one.has_landslide.any()]
     return math.fsum(values) / len(values) if values else math.nan
 
 
-def _false_pixels(found: Measurements) -> float | None:
+def _false_pixels(found: FigureInputs) -> float | None:
     size = found.pixel_size
     return None if size is None else metrics.false_positive_rate_per_km2(found.split.counts, size)
 
 
-def _detection(found: Measurements) -> float | None:
+def _detection(found: FigureInputs) -> float | None:
     objects = found.split.objects
     if objects is None or not objects.total.sum():
         return None
     return int(objects.found.sum()) / int(objects.total.sum())
 
 
-def _false_alarms(found: Measurements) -> float | None:
+def _false_alarms(found: FigureInputs) -> float | None:
     objects, size = found.split.objects, found.pixel_size
     if objects is None or size is None:
         return None
@@ -173,18 +173,18 @@ def _false_alarms(found: Measurements) -> float | None:
     return int(objects.false_alarms.sum()) / area_km2 if area_km2 else None
 
 
-def _calibration_error(found: Measurements, *, scaled: bool) -> float | None:
+def _calibration_error(found: FigureInputs, *, scaled: bool) -> float | None:
     histogram, temperature = found.split.logit_histogram, found.split.temperature if scaled else 1.0
     if histogram is None or math.isnan(temperature):
         return None
     return histogram.reliability(temperature).expected_calibration_error
 
 
-def _images_per_second(found: Measurements) -> dict[int, float]:
+def _images_per_second(found: FigureInputs) -> dict[int, float]:
     return {batch: batch / seconds for batch, seconds in found.seconds.items() if seconds > 0}
 
 
-def best_batch(found: Measurements) -> int | None:
+def best_batch(found: FigureInputs) -> int | None:
     """Return the batch size with the highest throughput; ``None`` where the speed was not measured."""
     rates = _images_per_second(found)
     return max(rates, key=lambda batch: rates[batch]) if rates else None
@@ -383,7 +383,7 @@ def choose_columns(keys: Sequence[str] | None = None) -> tuple[Column, ...]:
     return tuple(chosen.values())
 
 
-def figures_of(found: Measurements) -> dict[str, float | int | None]:
+def figures_of(found: FigureInputs) -> dict[str, float | int | None]:
     """Return every figure of one trial by key; ``None`` where it is undefined or was not measured."""
     return {column.key: column.of(found) for column in figure_columns()}
 

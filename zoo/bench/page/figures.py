@@ -25,6 +25,10 @@ CURVE_POINTS = 120
 """Most points of a drawn training curve; a longer one is averaged piece by piece."""
 
 
+SMALLEST, LARGEST = 1e-9, 1e15
+"""Bounds of a value on a logarithmic axis; beyond them a result file was edited."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A chart, or the reason why there is none.
@@ -118,7 +122,7 @@ def trade_off(board: Leaderboard, identity: str, key: str, name: str, *, smaller
     points = {
         row.model: (x / scale, y)
         for row in rows
-        if (x := row.figures.get(key) or 0) > 0 and (y := row.figures.get("dice")) is not None
+        if SMALLEST < (x := row.figures.get(key) or 0) < LARGEST and (y := row.figures.get("dice")) is not None
     }
     title = f"Dice against {name}"
     if not points:
