@@ -125,8 +125,9 @@ def _panels(
             if outcome.cv == kind and outcome.status == OK:
                 draw(ax, outcome, _COLOURS[order.index(outcome.model) % len(_COLOURS)])
         ax.legend(fontsize=8, loc="lower right", framealpha=0.9)
-        ax.set_xlim(0, 1)
-        ax.set_ylim(0, 1)
+        # A margin, or curves and dots at 0 and 1 are cut in half.
+        ax.set_xlim(-0.015, 1.015)
+        ax.set_ylim(-0.015, 1.015)
         ax.set_aspect("equal")
         ax.set_xlabel(labels[0])
         ax.set_ylabel(labels[1])
@@ -165,7 +166,8 @@ def draw_dependence(found: Collinearity) -> Figure:
             value = float(found.correlation[row, column])
             colour = "white" if abs(value) > 0.6 else "black"
             size = 8 if count <= 12 else 6
-            left.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=size, color=colour)
+            text = f"{value:.2f}".replace("-0.00", "0.00")
+            left.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     left.set_title("correlation of features")
     figure.colorbar(image, ax=left, shrink=0.8, label="Pearson's r")
     finite = found.vif[np.isfinite(found.vif)]
