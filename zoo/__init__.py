@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.api.audit import audit
     from zoo.api.benchmark import benchmark, plan_benchmark
     from zoo.api.export import export
+    from zoo.api.plugin import new_plugin
     from zoo.api.results import Results, read_results
     from zoo.api.train import train
     from zoo.api.trained_model import TrainedModel, load
@@ -51,6 +52,7 @@ _HOMES = {
     "list_models": "zoo.registry",
     "list_plugins": "zoo.registry",
     "load": "zoo.api.trained_model",
+    "new_plugin": "zoo.api.plugin",
     "plan_benchmark": "zoo.api.benchmark",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
@@ -73,6 +75,7 @@ __all__ = [
     "list_models",
     "list_plugins",
     "load",
+    "new_plugin",
     "plan_benchmark",
     "read_results",
     "register_model",

@@ -32,6 +32,7 @@ COMMANDS = {
     "map": "Map the landslide probability of a scene of any size.",
     "models": "List models, or show one.",
     "patches": "Cut a stack and an inventory into patches and masks.",
+    "plugin": "Write a new plugin.",
     "plugins": "List plugins: what they provide, or why they failed.",
     "polygons": "Outline the landslides of a map that zoo map made.",
     "report": "Print the table of a results folder again.",
@@ -41,7 +42,7 @@ COMMANDS = {
     "train": "Train one model and keep it as a bundle.",
 }
 
-_MODULES = dict.fromkeys(("check", "datasets", "models", "plugins"), "catalogue")
+_MODULES = dict.fromkeys(("check", "datasets", "models", "plugin", "plugins"), "catalogue")
 """Module of each command that does not have one of its own name."""
 
 

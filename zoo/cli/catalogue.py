@@ -1,4 +1,4 @@
-"""``zoo models``, ``zoo datasets``, ``zoo plugins`` and ``zoo check``: what is registered, and whether it works."""
+"""``zoo models``, ``datasets``, ``plugins``, ``plugin`` and ``check``: what is registered, and whether it works."""
 
 from __future__ import annotations
 
@@ -93,6 +93,37 @@ def plugins(as_json: bool) -> None:
         provides = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names)}" for kind, names in report.provides.items())
         rows.append((report.name, report.version, report.status, report.error or provides or "nothing"))
     print_columns(("plugin", "version", "status", "provides, or why it failed"), rows)
+
+
+@click.group(short_help="Write a new plugin.")
+def plugin() -> None:
+    """Write a new plugin; `zoo plugins` lists the installed ones."""
+
+
+@plugin.command(short_help="Write a new plugin from a template.")
+@click.argument("name")
+@click.option(
+    "--kind",
+    default="model",
+    show_default=True,
+    metavar="KIND",
+    help="model, dataset, loss, metric, risk-model or command.",
+)
+@click.option("--out", type=click.Path(), help="Folder to write; by default NAME.")
+def new(name: str, kind: str, out: str | None) -> None:
+    """Write a complete plugin called NAME: one file to edit, tests, packaging and a CI file.
+
+    \b
+    zoo plugin new zoo-my-net
+    pip install --editable zoo-my-net
+    zoo check my_net
+    """
+    from typing import cast
+
+    from zoo.api.plugin import PluginKind, new_plugin
+
+    folder = new_plugin(name, cast(PluginKind, kind), out)
+    note(f"wrote {folder}; next: pip install --editable {folder}, and see {folder / 'README.md'}")
 
 
 @click.command(short_help="Test whether a model keeps the contract.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo_mondini import MONDINI_RAIN
 from zoo_mondini.model import MondiniRain
 
-from zoo.registry import Flag, catalogue
+from zoo.registry import Flag, catalogue, forwards_options
 from zoo.testing import CHECKS, Check, ModelUnderTest, model_contract, run_checks
 from zoo.testing.contract import name_of
 
@@ -30,6 +30,7 @@ ELSEWHERE = {
 class UnderRain(nn.Module):
     """The model with a rainfall history of its own for every image, so that it takes images alone."""
 
+    @forwards_options(MondiniRain)
     def __init__(self, in_channels: int, classes: int, **options: Any) -> None:
         super().__init__()
         self.model = MondiniRain(in_channels, classes, **options)
