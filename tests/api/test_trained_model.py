@@ -156,6 +156,20 @@ def test_evaluate_and_adapt(trained_bundle: Path, patches: Path, tmp_path: Path)
     assert zoo.load(tmp_path / "adapted", device="cpu").adaptation == adapted.adaptation
 
 
+def test_other_pixel_sizes_are_said(trained_bundle: Path, patches: Path, bundle: Path, write_scene: WriteScene) -> None:
+    model = zoo.TrainedModel(replace(Bundle.load(trained_bundle), pixel_size=10.0), device="cpu")
+    [warning] = model.evaluate(patches, group_column="scene", pixel_size=30).warnings
+    assert "have pixels of 30 m, but the model was trained on pixels of 10 m" in warning
+    assert model.evaluate(patches, group_column="scene", pixel_size=11).warnings == ()
+    model = zoo.TrainedModel(replace(Bundle.load(bundle), pixel_size=30.0), device="cpu")
+    scene = write_scene(make_image(60, 60))
+    [warning] = model.explain(scene, window=(5, 5, 40, 40), cells=2).warnings
+    assert "has pixels of 10 m" in warning
+    with pytest.raises(DataError, match="trained on pixels of 30 m"):
+        model.predict(scene)
+    assert model.predict(scene, any_pixel_size=True).shape == (60, 60)
+
+
 @pytest.mark.parametrize("data", [{"name": "folder", "options": {}}, {"source": "field campaign"}, None])
 def test_a_bundle_whose_data_a_person_filled_in_is_measured_on_named_data(
     trained_bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: object

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mapping.conftest import SmallNet, make_image
-from zoo.mapping.inference import PlausibleRange, TileForward, compute_blocks
+from zoo.mapping.inference import TileForward, compute_blocks
 from zoo.mapping.tiling import Canvas, Plan, Reach, join
 from zoo.registry import create_model
-from zoo.training.predictor import Predictor
+from zoo.training.predictor import PlausibleRange, Predictor
 
 FLOAT = np.dtype("float32")
 

@@ -137,6 +137,12 @@ def an_infinity(images: Tensor) -> list[Tensor]:
     return [damaged]
 
 
+def a_fill_value(images: Tensor) -> list[Tensor]:
+    damaged = images.clone()
+    damaged[2, 1, 3, 3] = -3.4e38
+    return [damaged]
+
+
 def two_sizes(images: Tensor) -> list[Tensor]:
     return [images, images[..., :12]]
 
@@ -148,6 +154,7 @@ def two_sizes(images: Tensor) -> list[Tensor]:
         (only_nodata, "all 7 patches are nodata"),
         (other_bands, "The bundle takes NDVI, slope"),
         (an_infinity, "band 'slope' of the target"),
+        (a_fill_value, r"band 'slope' of the target: contains -3\.4e\+38"),
         (two_sizes, "follow patches of shape"),
     ],
 )

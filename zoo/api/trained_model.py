@@ -88,6 +88,7 @@ class SplitEvaluation:
         stored: figures of the test split in the bundle, if they are of the same patches.
         adapted_patches: number of patches that the model was adapted to; ``None`` if that is unknown, 0 for a model
             that was not adapted.
+        warnings: reasons why the figures may not say what they seem to, in sentences.
     """
 
     figures: dict[str, float | None]
@@ -98,6 +99,7 @@ class SplitEvaluation:
     same_patches: bool
     stored: dict[str, float | None] = field(default_factory=dict)
     adapted_patches: int | None = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -253,8 +255,9 @@ class TrainedModel:
     def _predict_array(self, image: NDArray[np.float32], tile: int, overlap: int) -> NDArray[np.float32]:
         import torch
 
-        from zoo.mapping.inference import PlausibleRange, TileForward, predict_image
+        from zoo.mapping.inference import TileForward, predict_image
         from zoo.mapping.scene import hide_nodata
+        from zoo.training.predictor import PlausibleRange
 
         if image.ndim not in (3, 4) or image.shape[-3] != len(self.bands) or 0 in image.shape:
             raise DataError(f"an image of shape {image.shape} does not fit the model", hint=self._expected)
@@ -444,7 +447,16 @@ class TrainedModel:
             same_patches=same,
             stored=dict(bundle.metrics) if comparable else {},
             adapted_patches=count_adapted_patches(bundle, source, dataset) if bundle.adaptation else 0,
+            warnings=self._size_warnings(dataset.pixel_size),
         )
+
+    def _size_warnings(self, found: float | None) -> tuple[str, ...]:
+        from zoo.training.bundle import same_pixel_size
+
+        trained = self.bundle.pixel_size
+        if same_pixel_size(found, trained):
+            return ()
+        return (f"the patches have pixels of {found:.3g} m, but the model was trained on pixels of {trained:.3g} m",)
 
     def _source(self, data: Data | None, options: dict[str, Any]) -> DataSource:
         if isinstance(data, DataSource):

@@ -69,6 +69,8 @@ def evaluate(
         out().print(make_table(headings, rows, right=headings[1:]))
         own = "the patches of the bundle's own split" if found.same_patches else "other patches than the bundle's own"
         note(f"threshold {found.threshold:.6g}; {own}")
+    for text in found.warnings:
+        warn(text)
     if model.adaptation is not None:
         _print_adaptation(model.adaptation, found)
     if found.changed:

@@ -103,6 +103,8 @@ def _print(found: Any) -> None:
         note(f"Dice with all channels: {explanation.base.dice:.3f}")
     for sentence in found.sentences():
         note(sentence)
+    for text in found.warnings:
+        warn(text)
     if not explanation.attention:
         note("The model has no attention blocks, so there are no attention maps")
     if not explanation.landslide:

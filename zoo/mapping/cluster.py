@@ -25,7 +25,6 @@ from zoo.mapping.inference import (
     Forward,
     ForwardMaker,
     InferenceForm,
-    PlausibleRange,
     Results,
     compute_blocks,
 )
@@ -35,7 +34,7 @@ from zoo.mapping.tiling import Block, BlockResult, Plan
 from zoo.physics.bands import Band
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.vectors import Area
-from zoo.training.predictor import Predictor
+from zoo.training.predictor import PlausibleRange, Predictor
 
 QUEUED = 2
 """Number of blocks that a worker has at a time: it begins the second one while the first one is sent back."""

@@ -21,7 +21,7 @@ from zoo import __version__
 from zoo.deploy.attention_maps import AttentionMap, record_attention
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
-from zoo.mapping.inference import PlausibleRange, smallest_side
+from zoo.mapping.inference import smallest_side
 from zoo.mapping.probability import probability_text
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Reach
@@ -31,7 +31,7 @@ from zoo.rasters.inventory import read_truth
 from zoo.rasters.reading import window_of
 from zoo.schema import write_json
 from zoo.training.bundle import Bundle
-from zoo.training.predictor import Predictor
+from zoo.training.predictor import PlausibleRange, Predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -491,6 +491,7 @@ class SceneExplanation:
         truth: bool (H, W), where there is a landslide; None if it is unknown.
         title: model, scene and window in words.
         source: bundle, scene, window and version, as JSON values.
+        warnings: reasons why the explanation may be unreliable, in sentences.
     """
 
     explanation: Explanation
@@ -502,6 +503,7 @@ class SceneExplanation:
     truth: NDArray[np.bool_] | None
     title: str
     source: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     def figure(self) -> Figure:
         """Return the explanation as a figure: scene, probability, channels, ground, attention."""
@@ -613,7 +615,16 @@ def explain_scene(
                 "crs": crs_name(scene.mosaic.crs),
                 "version": __version__,
             },
+            warnings=_size_warnings(scene, bundle),
         )
+
+
+def _size_warnings(scene: Scene, bundle: Bundle) -> tuple[str, ...]:
+    try:
+        scene.check_pixel_size(bundle.pixel_size)
+    except DataError as error:
+        return (f"the scene {error.problem}",)
+    return ()
 
 
 def _record(found: Explanation, threshold: float) -> dict[str, Any]:

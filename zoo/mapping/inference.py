@@ -25,7 +25,7 @@ from zoo.mapping.tiling import Block, BlockResult, Canvas, Plan, Reach, join
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import read_ahead
 from zoo.rasters.vectors import Area
-from zoo.training.predictor import Predictor
+from zoo.training.predictor import PlausibleRange, Predictor
 
 MapPrecision = Literal["fp32", "bf16", "auto"]
 
@@ -34,54 +34,12 @@ FEWEST_TILES = 32
 
 AS_TRAINED = "as it was trained"
 
-MOST_DEVIATIONS = 1e4
-"""A value farther from the training mean, in standard deviations of its band, is not data: it is a fill value without a
-nodata tag, or in another unit. Left in, it would spread over all that a convolution or a global pooling touches [O]."""
-
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps float32 (C, h, w), in units, NaN where missing, to float32 (h, w): probabilities that are multiples of
 1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`."""
 
 Results = Generator[tuple[Block, BlockResult], None, None]
 """Yields blocks and their results; to be closed when no more are wanted."""
-
-
-@dataclass(frozen=True)
-class PlausibleRange:
-    """Smallest and largest value of each band that counts as data, float32 (C,)."""
-
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, predictor: Predictor) -> PlausibleRange:
-        """Return the range within :data:`MOST_DEVIATIONS` standard deviations of the training mean."""
-        mean, std = (one.flatten().double().cpu().numpy() for one in (predictor.mean, predictor.std))
-        largest = float(np.finfo(np.float32).max)
-        bounds = (np.clip(mean + sign * MOST_DEVIATIONS * std, -largest, largest) for sign in (-1, 1))
-        low, high = (one.astype(np.float32) for one in bounds)
-        return cls(low, high)
-
-    def clean(self, image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-        """Replace what is not data by NaN, in place.
-
-        Args:
-            image: float32 (C, rows, columns).
-
-        Returns:
-            bool (rows, columns): where a band is missing; and where a value other than NaN was replaced, None for
-            nowhere.
-        """
-        low, high = image.min(axis=(1, 2)), image.max(axis=(1, 2))
-        # A NaN makes both comparisons false.
-        if bool(((low >= self.low) & (high <= self.high)).all()):
-            return np.zeros(image.shape[1:], dtype=bool), None
-        with np.errstate(invalid="ignore"):
-            known = (image >= self.low[:, None, None]) & (image <= self.high[:, None, None])
-        implausible: NDArray[np.bool_] = np.logical_or.reduce(~known & ~np.isnan(image), axis=0)
-        image[~known] = np.nan
-        missing: NDArray[np.bool_] = ~np.logical_and.reduce(known, axis=0)
-        return missing, implausible if implausible.any() else None
 
 
 class TileForward:

@@ -23,7 +23,6 @@ from zoo.jobs import ProgressCallback, StageCallback
 from zoo.mapping.inference import (
     AreaMask,
     MapPrecision,
-    PlausibleRange,
     Results,
     TileForward,
     choose_form,
@@ -43,7 +42,7 @@ from zoo.rasters.vectors import Area
 from zoo.training.adaptation import Scales, adapt
 from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
-from zoo.training.predictor import ORIGINAL_SCALE, Predictor
+from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor
 
 ROOM = 3.8
 """Disk space in multiples of the map's bytes: its blocks, a working file with overviews, and the finished file."""
@@ -418,17 +417,12 @@ def map_scene(
     }
     key = {
         "tags": shared,
-        "predictor": (identity or {}).get("predictor") or predictor_digest(predictor),
-        "scene": scene.identity(),
         "mask": None if mask is None else _file_digest(mask.path),
-        "dtype": options.dtype,
-        "compress": options.compress,
         "threshold": threshold,
         "classes": None if applied is None else asdict(applied),
         "classes_out": None if classes_out is None else str(classes_out),
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "device": describe_environment(options.device).device_name if runner is None else options.device.type,
-        **(identity or {}),
+        **_pixel_key(predictor, scene, options, identity or {}),
     }
     with ExitStack() as exits:
         for path in outputs:
@@ -459,22 +453,47 @@ def map_scene(
             applied,
             damaged,
         )
-        try:
-            write_map(
-                report,
-                scene.mosaic,
-                plan,
-                journal,
-                dtype=options.dtype,
-                tags=shared,
-                compress=options.compress,
-                progress=_stage(progress, "writing"),
-            )
-        except DataError as error:
-            journal.discard()
-            raise DataError(error.problem, where=scene.mosaic.paths[0], hint=error.hint) from None
-        journal.discard()
+        _publish(report, scene, plan, journal, shared, options, progress)
     return report
+
+
+def _pixel_key(predictor: Predictor, scene: Scene, options: MapOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a journal's key that decides the value of a pixel."""
+    return {
+        "predictor": identity.get("predictor") or predictor_digest(predictor),
+        "scene": scene.identity(),
+        "dtype": options.dtype,
+        "compress": options.compress,
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        **identity,
+    }
+
+
+def _publish(
+    report: MapReport,
+    scene: Scene,
+    plan: Plan,
+    journal: Journal,
+    tags: Mapping[str, str],
+    options: MapOptions,
+    progress: StageCallback | None,
+) -> None:
+    """Write the files of a map and remove its journal, which an interruption leaves for the next run."""
+    try:
+        write_map(
+            report,
+            scene.mosaic,
+            plan,
+            journal,
+            dtype=options.dtype,
+            tags=tags,
+            compress=options.compress,
+            progress=_stage(progress, "writing"),
+        )
+    except DataError as error:
+        journal.discard()
+        raise DataError(error.problem, where=scene.mosaic.paths[0], hint=error.hint) from None
+    journal.discard()
 
 
 def _exclusive(out: Path) -> Any:

@@ -19,16 +19,13 @@ from zoo.physics.bands import Band
 from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import Mosaic
+from zoo.training.bundle import same_pixel_size
 
 UNKNOWN = "unknown"
 """Unit of a band whose file does not state it."""
 
 PROBES, PROBE = 16, 32
 """Number and side in pixels of the windows by which a scene behind an address is recognised."""
-
-SIZE_TOLERANCE = 1.25
-"""Largest ratio between the pixel sizes of scene and training data: shapes then have nearly the size in pixels that the
-model knows [O]."""
 
 
 class Scene:
@@ -91,14 +88,14 @@ class Scene:
             trained: side of a pixel of the training data in metres; None if it is unknown, and nothing is checked.
 
         Raises:
-            DataError: if the sizes differ by more than :data:`SIZE_TOLERANCE`.
+            DataError: if the sizes differ by more than :data:`zoo.training.bundle.SIZE_TOLERANCE`.
         """
         if trained is None:
             return
         mosaic = self.mosaic
         found = math.sqrt(math.prod(ground_size(mosaic.crs, window_bounds(mosaic.transform, self.shape), self.shape)))
         # Training data in a projection such as Web Mercator state the size on the map, which is not that on the ground.
-        if any(_close(size, trained) for size in (found, mosaic.pixel_size) if size is not None):
+        if any(same_pixel_size(size, trained) for size in (found, mosaic.pixel_size)):
             return
         raise DataError(
             f"has pixels of {found:.3g} m, but the bundle was trained on pixels of {trained:.3g} m",
@@ -150,10 +147,6 @@ def hide_nodata(image: NDArray[np.float32], bands: Sequence[Band]) -> None:
     for values, band in zip(image, bands, strict=True):
         if band.nodata is not None and not math.isnan(band.nodata):
             values[values == np.float32(band.nodata)] = np.nan
-
-
-def _close(found: float, wanted: float) -> bool:
-    return 1 / SIZE_TOLERANCE <= found / wanted <= SIZE_TOLERANCE
 
 
 def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) -> list[int]:

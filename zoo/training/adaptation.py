@@ -33,6 +33,7 @@ from zoo.training.bundle import (
 from zoo.training.predictor import (
     ORIGINAL_SCALE,
     SCALE_CANDIDATES,
+    PlausibleRange,
     Predictor,
     check_scales,
     choose_scale,
@@ -121,6 +122,7 @@ def adapt(
             hint="Adapt the band statistics alone (--statistics bands)",
         )
     trained = stored(worker.model)
+    patches = _plausible(patches, bundle, worker.predictor)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
     uses = {} if which == "bands" else order_of_use(worker.model, worker.logits, lambda: worker.batches(sample))
     counter = _Counter(progress, _count_steps(len(uses), len(tried), choose=scales == "auto"))
@@ -164,6 +166,23 @@ def adapt(
 def _count_steps(layers: int, scales: int, *, choose: bool) -> int:
     first = min(middle(layers).stop, layers) if choose else layers
     return first * scales + (layers - first) + 2
+
+
+def _plausible(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> Iterator[Tensor]:
+    """Yield the batches; refuse a value that is not data, because it would decide the statistics alone."""
+    reach = PlausibleRange.of(predictor)
+    low, high = (torch.from_numpy(one)[:, None, None] for one in (reach.low, reach.high))
+    for batch in patches:
+        fits = batch.ndim == 4 and batch.shape[1] == len(bundle.bands)
+        if fits and bool((strange := ((batch < low) | (batch > high)) & torch.isfinite(batch)).any()):
+            band = int(strange.any(0).flatten(1).any(1).nonzero()[0])
+            value = float(batch[:, band][strange[:, band]][0])
+            raise DataError(
+                f"contains {value:g}, which is more than 10,000 standard deviations from its training mean",
+                where=f"band {bundle.bands[band].name!r} of the target",
+                hint="Mark such pixels as nodata, or check the unit of the band",
+            )
+        yield batch
 
 
 class _Counter:

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import Statistics
-from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError
-from zoo.files import atomic_path
+from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError, ZooError
+from zoo.files import atomic_path, check_writable_folder, locked
 from zoo.physics.bands import Band
 from zoo.registry import Flag, catalogue, create_model, provider_of
 from zoo.registry.catalogue import Provider
@@ -31,6 +31,13 @@ DESCRIPTION = "bundle.json"
 _COPY_AGAIN = "Copy the bundle again or train it again"
 _DOWNLOADS = ("encoder_weights", "backbone_weights", "pretrained", "pretrained_weights")
 """Model options that may download weights."""
+
+SIZE_TOLERANCE = 1.25
+"""Largest ratio between the pixel sizes of data and training data: shapes then have nearly the size in pixels that the
+model knows [O]."""
+
+LARGEST_STATISTIC = 1e30
+"""Largest mean or standard deviation of a band: float32 must hold the normalised values."""
 
 AdaptedStatistics = Literal["layers", "bands", "both"]
 
@@ -220,6 +227,9 @@ class _BundleFile:
             raise ValueError("a bundle needs at least one band and one class")
         if len(self.statistics.bands) != len(self.bands):
             raise ValueError(f"statistics of {len(self.statistics.bands)} bands for {len(self.bands)} bands")
+        for band in self.statistics.bands:
+            if abs(band.mean) > LARGEST_STATISTIC or not 0 <= band.std <= LARGEST_STATISTIC:
+                raise ValueError(f"mean {band.mean:g} and std {band.std:g} of band {band.name!r} are not possible")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,18 +292,28 @@ class Bundle:
             ZooError: if the folder cannot be written to.
         """
         _check_finite(self.state, folder)
-        with atomic_path(folder / WEIGHTS) as temporary:
-            try:
-                # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
-                tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
-                save_file(tensors, temporary)
-            except SafetensorError as error:
-                raise OSError(str(error)) from error
-            digest = sha256_of(temporary)
-        write_json(folder / DESCRIPTION, self._description(digest))
+        self._description("")
+        check_writable_folder(folder)
+        busy = ZooError("another process writes this bundle", where=folder, hint="Wait for it, or name another folder")
+        with locked(folder / ".bundle.lock", busy, remove=True):
+            with atomic_path(folder / WEIGHTS) as temporary:
+                try:
+                    # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
+                    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
+                    save_file(tensors, temporary)
+                except SafetensorError as error:
+                    raise OSError(str(error)) from error
+                digest = sha256_of(temporary)
+            write_json(folder / DESCRIPTION, self._description(digest))
         return digest
 
     def _description(self, digest: str) -> dict[str, Any]:
+        try:
+            return self._plain(digest)
+        except ValueError as error:
+            raise ResultError(f"this is not a valid bundle: {error}") from error
+
+    def _plain(self, digest: str) -> dict[str, Any]:
         content = _BundleFile(
             model=_ModelEntry(self.model, self.options, len(self.bands), len(self.class_names)),
             bands=tuple(band.to_dict() for band in self.bands),
@@ -302,7 +322,7 @@ class Bundle:
             class_names=self.class_names,
             threshold=self.threshold,
             weights=_WeightsEntry(digest),
-            metrics=self.metrics,
+            metrics={name: _finite(value) for name, value in self.metrics.items()},
             recipe=None if self.recipe is None else self.recipe.to_dict(),
             seed=self.seed,
             environment=self.environment,
@@ -399,6 +419,26 @@ class Bundle:
         """Return the bundle with every image at its own size, with the statistics of its first scale."""
         return replace(self, scales=ORIGINAL_SCALE, state=first_scale_state(self.scales, self.state))
 
+    def _check_shapes(self, options: dict[str, Any]) -> None:
+        """Compare the shapes of the weights with a model without memory, so that no hostile option allocates any."""
+        try:
+            with torch.device("meta"):
+                model = create_model(self.model, len(self.bands), len(self.class_names), **options)
+                expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        except ZooError:
+            raise
+        except Exception:
+            # Some architectures compute with their own weights when they are created, which have no values here.
+            return
+        state = first_scale_state(self.scales, self.state)
+        for name, shape in expected.items():
+            if name not in state or state[name].shape != shape:
+                found = "is missing" if name not in state else f"has shape {tuple(state[name].shape)}"
+                raise ResultError(
+                    f"the weights do not fit model {self.model!r} of this version",
+                    hint=f"{name} {found}; the model takes {tuple(shape)}",
+                )
+
     def predictor(self) -> Predictor:
         """Return the model with its weights and normalisation, in eval mode on the CPU. Nothing is downloaded.
 
@@ -407,6 +447,7 @@ class Bundle:
         """
         try:
             options = _without_downloads(self.model, self.options)
+            self._check_shapes(options)
             model = create_model(self.model, len(self.bands), len(self.class_names), **options)
         except UnknownNameError as error:
             provider = self.provider
@@ -419,6 +460,15 @@ class Bundle:
                 advice = "The model was registered in a Python session: register it again with zoo.register_model"
             error.hint = advice if error.hint is None else f"{advice}. {error.hint}"
             raise
+        except ZooError:
+            raise
+        except Exception as error:
+            # Whatever an architecture raises for options that it does not take, a plugin's included.
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ResultError(
+                f"model {self.model!r} cannot be created with the options of the bundle ({reason[0][:200]})",
+                hint=_COPY_AGAIN,
+            ) from error
         try:
             model.load_state_dict(first_scale_state(self.scales, self.state))
         except RuntimeError as error:
@@ -430,15 +480,27 @@ class Bundle:
         return Predictor(model, self.statistics.mean.tolist(), self.statistics.std.tolist()).eval()
 
 
+def same_pixel_size(found: float | None, trained: float | None) -> bool:
+    """Return whether two pixel sizes in metres agree within :data:`SIZE_TOLERANCE`; unknown sizes agree."""
+    if found is None or trained is None:
+        return True
+    return 1 / SIZE_TOLERANCE <= found / trained <= SIZE_TOLERANCE
+
+
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file in hex; the file is read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        # Some 8-bit formats cannot be tested themselves.
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise ResultError(
                 f"the weights {name!r} contain NaN or infinity, so the model cannot predict",
                 where=where,

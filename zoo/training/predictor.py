@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,12 +22,19 @@ from zoo.training.running_statistics import tracked_layers
 
 LARGEST_SCALE = 4.0
 """Largest magnification: beyond it, a pixel's neighbourhood holds nothing but the interpolation [O]."""
+MOST_SCALES = 16
+"""Largest number of magnifications: the model runs once for each."""
 ORIGINAL_SCALE = (1.0,)
 """The image at its own size alone."""
 SCALE_CANDIDATES = (1.0, 1.5, 2.0)
 """Magnifications among which :func:`choose_scale` chooses [O]."""
 NEARER = 0.6
 """A magnification is chosen if it leaves at most this part of the distance at scale 1 [O]."""
+
+
+MOST_DEVIATIONS = 1e4
+"""A value farther from the training mean, in standard deviations of its band, is not data: it is a fill value without a
+nodata tag, or in another unit. Left in, it would spread over all that a convolution or a global pooling touches [O]."""
 
 
 class Predictor(nn.Module):
@@ -77,6 +87,44 @@ def landslide_probability(logits: Tensor) -> Tensor:
     return (1 - logits.float().softmax(1)[:, 0]).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class PlausibleRange:
+    """Smallest and largest value of each band that counts as data, float32 (C,)."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> PlausibleRange:
+        """Return the range within :data:`MOST_DEVIATIONS` standard deviations of the training mean."""
+        mean, std = (one.flatten().double().cpu().numpy() for one in (predictor.mean, predictor.std))
+        largest = float(np.finfo(np.float32).max)
+        bounds = (np.clip(mean + sign * MOST_DEVIATIONS * std, -largest, largest) for sign in (-1, 1))
+        low, high = (one.astype(np.float32) for one in bounds)
+        return cls(low, high)
+
+    def clean(self, image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+        """Replace what is not data by NaN, in place.
+
+        Args:
+            image: float32 (C, rows, columns).
+
+        Returns:
+            bool (rows, columns): where a band is missing; and where a value other than NaN was replaced, None for
+            nowhere.
+        """
+        low, high = image.min(axis=(1, 2)), image.max(axis=(1, 2))
+        # A NaN makes both comparisons false.
+        if bool(((low >= self.low) & (high <= self.high)).all()):
+            return np.zeros(image.shape[1:], dtype=bool), None
+        with np.errstate(invalid="ignore"):
+            known = (image >= self.low[:, None, None]) & (image <= self.high[:, None, None])
+        implausible: NDArray[np.bool_] = np.logical_or.reduce(~known & ~np.isnan(image), axis=0)
+        image[~known] = np.nan
+        missing: NDArray[np.bool_] = ~np.logical_and.reduce(known, axis=0)
+        return missing, implausible if implausible.any() else None
+
+
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """Return the magnifications as floats, in the given order.
 
@@ -85,10 +133,10 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """
     checked = tuple(float(scale) for scale in scales)
     outside = [scale for scale in checked if not 1 <= scale <= LARGEST_SCALE]
-    if not checked or outside or len(set(checked)) < len(checked):
-        given = ", ".join(f"{scale:g}" for scale in checked) or "nothing"
+    if not checked or outside or len(set(checked)) < len(checked) or len(checked) > MOST_SCALES:
+        given = ", ".join(f"{scale:g}" for scale in checked[: MOST_SCALES + 1]) or "nothing"
         raise ConfigError(
-            f"{given}: magnifications must be different numbers from 1 to {LARGEST_SCALE:g}",
+            f"{given}: magnifications must be different numbers from 1 to {LARGEST_SCALE:g}, at most {MOST_SCALES}",
             where="option scales",
             hint="1 is the original image; 1,1.5,2 is a good choice for landslides that are small in pixels",
         )
