@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,6 +214,7 @@ class TrainedModel:
     def _predict_file(
         self, path: str, names: Sequence[str] | None, any_pixel_size: bool, tile: int, overlap: int
     ) -> NDArray[np.float32]:
+        from zoo.datasets.base import DataWarning
         from zoo.mapping.scene import Scene
         from zoo.mapping.tiling import Reach
 
@@ -226,6 +228,8 @@ class TrainedModel:
                 scene.check_pixel_size(self.bundle.pixel_size)
             rows, columns = scene.shape
             image = scene.read(Reach(0, rows), Reach(0, columns))
+            for text in scene.notes:
+                warnings.warn(f"{path}: {text}", DataWarning, stacklevel=3)
         return self._predict_array(image, tile, overlap)
 
     def _predict_xarray(self, image: Any, tile: int, overlap: int) -> Any:

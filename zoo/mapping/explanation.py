@@ -615,7 +615,7 @@ def explain_scene(
                 "crs": crs_name(scene.mosaic.crs),
                 "version": __version__,
             },
-            warnings=_size_warnings(scene, bundle),
+            warnings=(*scene.notes, *_size_warnings(scene, bundle)),
         )
 
 

@@ -72,6 +72,7 @@ class MapReport:
         polygons: outcome of the polygons; None for none.
         picture: file of the picture; None for none.
         files: final names of the rasters, which may be addresses.
+        notes: sentences about values of the scene that were read as missing although no tag says so.
     """
 
     out: Path
@@ -92,6 +93,7 @@ class MapReport:
     polygons: PolygonReport | None = None
     picture: Path | None = None
     files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def mapped(self) -> int:
@@ -113,6 +115,7 @@ class MapReport:
 
     def warnings(self) -> Iterator[str]:
         """Yield what a reader of the map must know, in sentences."""
+        yield from self.notes
         if self.implausible:
             yield (
                 f"{self.implausible:,} pixels are nodata in the map because a band is infinite or more than 10,000 "

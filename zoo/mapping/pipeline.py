@@ -453,6 +453,7 @@ def map_scene(
             applied,
             damaged,
         )
+        report.notes = scene.notes
         _publish(report, scene, plan, journal, shared, options, progress)
     return report
 

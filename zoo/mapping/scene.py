@@ -95,7 +95,7 @@ class Scene:
         mosaic = self.mosaic
         found = math.sqrt(math.prod(ground_size(mosaic.crs, window_bounds(mosaic.transform, self.shape), self.shape)))
         # Training data in a projection such as Web Mercator state the size on the map, which is not that on the ground.
-        if any(same_pixel_size(size, trained) for size in (found, mosaic.pixel_size)):
+        if any(same_pixel_size(size, trained) for size in (found, mosaic.pixel_size) if size is not None):
             return
         raise DataError(
             f"has pixels of {found:.3g} m, but the bundle was trained on pixels of {trained:.3g} m",
@@ -103,6 +103,11 @@ class Scene:
             hint=f"Resample it (gdalwarp -tr {trained:g} {trained:g} in metres), or map it as it is with "
             "--any-pixel-size",
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about values that were read as missing although no tag says so."""
+        return self.mosaic.code_notes
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this scene from another, and from an earlier version of itself.
