@@ -214,7 +214,7 @@ def test_what_cannot_be_calibrated_is_refused(place, tmp_path, capsys):
     )
     assert "of inf m" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--block", "inf", *out)
     assert "--annual-rain" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--annual-rain", "900", *out)
-    assert "scale -1" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--preset", "-1,0.4", *out)
+    assert "threshold is -1" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--preset", "-1,0.4", *out)
     assert "class breaks" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--classes", "0.6,0.5", *out)
     write_stack(tmp_path / "feet.tif", make_image(), units={**UNITS, "DEM": "ft"})
     assert "ft" in refusal(capsys, *calibrate, tmp_path / "feet.tif", "--inventory", slides, *out)
@@ -381,3 +381,8 @@ def test_areas_are_measured_on_the_ground(place, tmp_path):
             file.transform = rasterio.transform.from_origin(*corner, pixel, pixel)
         report = zoo.risk.map(path, tmp_path / "out.tif", classes=(0.5, 0.6), overwrite=True)
         assert sum(report.areas) == pytest.approx(60 * 60 * metres**2 / 1e6, rel=0.02)
+
+
+def test_a_dollar_in_a_title_is_no_formula(place, tmp_path):
+    zoo.risk.map(place / "stack.tif", tmp_path / "r.tif", picture=tmp_path / "r.png", title="$x^{$ 100 $")
+    assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"

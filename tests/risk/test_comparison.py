@@ -244,9 +244,9 @@ def test_shuffling_the_rows_changes_no_score_and_no_prediction() -> None:
 
 def test_a_feature_named_like_a_formula_is_no_formula_in_the_csv(tmp_path: Path) -> None:
     rows = places(120)
-    table = RiskTable(rows.features[["slope", "x"]].set_axis(["=1+1", "x"], axis=1), rows.labels)
+    table = RiskTable(rows.features[["slope", "x"]].set_axis(["=1+1", "$x^{$"], axis=1), rows.labels)
     compare_table(table, CompareSettings(("lsi_without_rain",), folds=2, repeats=2)).write(tmp_path)
-    assert (tmp_path / "features.csv").read_text().splitlines()[0] == "feature,vif,'=1+1,x"
+    assert (tmp_path / "features.csv").read_text().splitlines()[0] == "feature,vif,'=1+1,$x^{$"
 
 
 def test_a_seed_beyond_scikit_learn_is_refused() -> None:

@@ -1,5 +1,7 @@
+import copy
 import hashlib
 import json
+import random
 import warnings
 from itertools import combinations
 
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.errors import ConfigError, DataError
+from zoo.errors import ConfigError, DataError, ZooError
 from zoo.physics import PAPER_WEIGHTS, Band, FeatureRange, IndexParameters, RainParameters, landslide_index
 from zoo.risk.index import (
     ClassBreaks,
@@ -272,3 +274,42 @@ def test_without_mapclassify_the_way_out_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mapclassify", None)
     with pytest.raises(ConfigError, match="quantile"):
         fit_breaks(np.arange(10.0))
+
+
+VALUES = [None, True, -1, 1e308, float("inf"), "nan", "", [], {}, [2, 1], [[1]], 2**70, {"a": 1}]
+
+
+def key_paths(value, path=()):
+    found = [path] if path else []
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            found += key_paths(value[key], (*path, key))
+    return found
+
+
+def test_damaged_weights_are_refused_in_words(tmp_path):
+    parameters = IndexParameters({"slope": 0.6, "DEM": -0.4}, {"slope": FeatureRange(0, 60), "DEM": FeatureRange(0, 9)})
+    index = RiskIndex(parameters, form="log-additive", classes=ClassBreaks(0.2, 0.4), intervals={"slope": (0.5, 0.7)})
+    base = json.loads(index.to_json())
+    rng = random.Random(0)
+    path = tmp_path / "w.json"
+    refused = []
+    for _ in range(400):
+        values = copy.deepcopy(base)
+        *parents, last = rng.choice(key_paths(base))
+        part = values
+        for key in parents:
+            part = part[key]
+        if rng.random() < 0.3 and isinstance(part, dict):
+            del part[last]
+        else:
+            part[last] = rng.choice(VALUES)
+        text = json.dumps(values)
+        cut = rng.randrange(len(text)) if rng.random() < 0.2 else len(text)
+        path.write_text(text[:cut])
+        try:
+            RiskIndex.load(path).to_json()
+        except ZooError as error:
+            refused.append(error.where)
+    assert set(refused) == {str(path)}
+    assert len(refused) > 200

@@ -151,3 +151,10 @@ def test_splits_that_cannot_be_are_said() -> None:
 def test_blocks_are_squares_of_their_side():
     coordinates = np.array([[0.0, 0.0], [999, 0], [1001, 0], [0, 1001], [5000, 5000]])
     assert square_blocks(coordinates, 1000).tolist() == [0, 0, 2, 1, 3]
+
+
+def test_blocks_that_are_too_small_to_number_are_refused():
+    places = np.random.default_rng(0).uniform(0, 1e6, (50, 2))
+    for cut in (lambda: square_blocks(places, 1e-300), lambda: block_folds(np.arange(50) % 2, places, side=1e-9)):
+        with pytest.raises(ConfigError, match="too small"):
+            cut()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import shapely
 
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.risk.tables import RiskTable, make_table, metres_around, read_table, single_feature_auc
 
 
@@ -383,3 +384,30 @@ def test_a_field_of_megabytes_and_a_folder_are_said_in_words(tmp_path: Path) -> 
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(DataError, match="is a folder"):
         read_table(tmp_path / "d.csv", "presence")
+
+
+INSERTED = [b",", b"\n", b'"', b"nan", b"1e400", b"1e3084000042", b"\x00", b"\xff", b"inf", b";", b"\t", b"true"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_tables_are_refused_in_words(tmp_path: Path, seed: int) -> None:
+    rows = "".join(f"{n % 2},{n * 1.3:.2f},{'ab'[n % 2]},{500_000 + 10 * n},{4_000_000 + 7 * n}\n" for n in range(40))
+    good = b"presence,slope,rock,X,Y\n" + rows.encode()
+    rng = random.Random(seed)
+    path = tmp_path / "t.csv"
+    for _ in range(100):
+        content = bytearray(good)
+        for _ in range(rng.choice([1, 2, 10])):
+            at = rng.randrange(len(content))
+            if rng.random() < 0.4:
+                content[at] = rng.randrange(256)
+            elif rng.random() < 0.5:
+                del content[at : at + rng.randrange(1, 50)]
+            else:
+                content[at:at] = rng.choice(INSERTED)
+        path.write_bytes(content)
+        try:
+            table = read_table(path, "presence", coords=("X", "Y"))
+        except ZooError:
+            continue
+        assert len(table) == len(table.features)

@@ -66,7 +66,8 @@ def framed_map(
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
     ax.set_aspect(aspect)
-    ax.set_title(title, fontsize=13, loc="left")
+    # Titles and file names may contain a dollar sign, which would start a formula.
+    ax.set_title(title, fontsize=13, loc="left", parse_math=False)
     if legend:
         ax.legend(
             handles=list(legend),
@@ -94,6 +95,7 @@ def framed_map(
             fontsize=7,
             color="#4b5563",
             va="top",
+            parse_math=False,
         )
     return figure, ax
 

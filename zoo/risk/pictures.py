@@ -159,8 +159,9 @@ def draw_dependence(found: Collinearity) -> Figure:
     figure = Figure(figsize=(2 * max(5.0, 0.5 * count + 2), max(4.5, 0.5 * count + 1.5)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     image = left.imshow(np.ma.masked_invalid(found.correlation), cmap="RdBu_r", vmin=-1, vmax=1)
-    left.set_xticks(range(count), found.names, rotation=60, ha="right")
-    left.set_yticks(range(count), found.names)
+    # A name may contain a dollar sign, which would start a formula.
+    left.set_xticks(range(count), found.names, rotation=60, ha="right", parse_math=False)
+    left.set_yticks(range(count), found.names, parse_math=False)
     if count <= 24:
         for row, column in np.ndindex(count, count):
             value = float(found.correlation[row, column])
@@ -181,7 +182,7 @@ def draw_dependence(found: Collinearity) -> Figure:
     right.axvline(HIGH_VIF, color=_QUIET, linestyle="--", linewidth=1)
     right.set_xscale("log")
     right.set_xlim(0.9, edge * 3)
-    right.set_yticks(range(count), found.names)
+    right.set_yticks(range(count), found.names, parse_math=False)
     right.invert_yaxis()
     right.set_xlabel("VIF = 1 / (1 - R²)")
     right.set_title(f"variance inflation (dashed: {HIGH_VIF:g})")

@@ -187,8 +187,7 @@ def block_folds(
             hint="The side is above 0, the buffer at least 0, and both are finite",
         )
     rng = np.random.default_rng(seed)
-    cells = np.floor((coordinates - low + rng.uniform(0, side, 2)) / side).astype(np.int64)
-    block = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
+    block = _number_cells((coordinates - low + rng.uniform(0, side, 2)) / side, side)
     if block.max() + 1 < folds:
         raise DataError(
             f"there are {block.max() + 1} blocks of {side:g} m, fewer than {folds} folds",
@@ -246,7 +245,14 @@ def square_blocks(coordinates: NDArray[np.float64], side: float | None = None) -
     side = max(float((high - low).max()) / 10, np.finfo(float).tiny) if side is None else side
     if not 0 < side < np.inf:
         raise ConfigError(f"blocks of {side:g} m", hint="Give the side of a block in metres, above 0 and finite")
-    cells = np.floor((coordinates - low) / side).astype(np.int64)
+    return _number_cells((coordinates - low) / side, side)
+
+
+def _number_cells(places: NDArray[np.float64], side: float) -> NDArray[np.int64]:
+    """Number the unit squares that contain places, from 0 without gaps, (N,)."""
+    if not places.max() < 2**31:
+        raise ConfigError(f"blocks of {side:g} m are too small for this region", hint="Give a larger side")
+    cells = np.floor(places).astype(np.int64)
     return np.asarray(np.unique(cells, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
 
 

@@ -84,7 +84,7 @@ def parse_rain(text: str | None) -> tuple[float, float] | Path | None:
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError:
-        if Path(text).suffix or Path(text).exists():
+        if Path(text).suffix or Path(text).is_file():
             return Path(text)
         found = []
     if len(found) != 2:
