@@ -135,6 +135,7 @@ class TestReading:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", category=DataWarning)
+            warnings.filterwarnings("ignore", category=PendingDeprecationWarning)  # affine 3, see pyproject.toml
             first, again = CAS(root), CAS(root)
             np.testing.assert_array_equal(again[0]["image"], CAS(root, cache=False)[0]["image"])
         assert first.fingerprint() == again.fingerprint()

@@ -251,7 +251,7 @@ def damage(path: Path, how: str) -> None:
         ("img", "axes", "14 x 128 x 128 instead of 128 x 128 x 14"),
         ("img", "size", "64 x 128 x 14 instead of"),
         ("img", "nan", "band B10 is not finite at row 3, column 5"),
-        ("img", "words", "not numbers"),
+        ("img", "words", "not real numbers"),
         ("mask", "empty", "cannot be read as HDF5"),
         ("mask", "truncated", "cannot be read as HDF5"),
         ("mask", "key", "has no array 'mask'. It holds data"),

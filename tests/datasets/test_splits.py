@@ -233,3 +233,25 @@ def test_a_split_is_asked_for_by_name():
     assert split.of("val") == split.val
     with pytest.raises(UnknownNameError, match=r"Did you mean 'val'"):
         split.of("vall")
+
+
+GRID = [Patch(f"p{row}-{col}", "g" if row < 4 else "h", row, col) for row in range(8) for col in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: random_split(GRID, seed=-1), "option seed: is out of range"),
+        (lambda: random_split(GRID, seed=10**30), "option seed: is out of range"),
+        (lambda: by_group(GRID, train=["g"], test=["h"], seed=-1), "option seed: is out of range"),
+        (lambda: by_block(GRID, seed=-1), "option seed: is out of range"),
+        (lambda: by_block(GRID, block=10**30), "option block: is out of range. Give 1 to 1,000,000 patches"),
+        (lambda: by_block(GRID, block=0), "option block: is out of range"),
+        (lambda: by_block(GRID, guard=10**30), "option guard: is out of range. Give 0 to 1,000,000 patches"),
+        (lambda: by_block(GRID, guard=-1), "option guard: is out of range"),
+        (lambda: by_group(GRID, train=["g"], test=["h"], fractions=(0, 0, 1)), "option fractions"),
+    ],
+)
+def test_odd_numbers_are_refused_in_words(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()

@@ -24,6 +24,8 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 FRACTIONS: tuple[float, float, float] = (6.0, 2.0, 2.0)
 """Shares of training, validation and test [P]."""
 
+_LONGEST = 10**6
+"""Largest side of a block and largest guard, in patches [O]; no grid is larger."""
 _GROUP_DISTANCE = 2.0**44
 """Distance between patches of different groups in the search for neighbours; larger than any grid."""
 
@@ -129,6 +131,10 @@ def by_group(
     guarded: tuple[int, ...] = ()
     if named["val"] is None:
         share = _shares(fractions)
+        if not share[0] + share[1]:
+            raise ConfigError(
+                "no shares from which to carve a validation split", where="option fractions", hint="Write 6,2,2"
+            )
         inner = carve(patches, chosen["train"], share=share[1] / (share[0] + share[1]), seed=seed, guard=guard)
         chosen["train"], chosen["val"], guarded = list(inner.train), list(inner.val), inner.guard
         notes += inner.notes
@@ -201,8 +207,9 @@ def by_block(
         ConfigError: if ``block`` or ``guard`` is out of range.
     """
     shares = _shares(fractions)
-    if guard < 0 or (block is not None and block < 1):
-        raise ConfigError(f"blocks of {block} patches with a guard of {guard} are not possible")
+    for option, value, least in (("guard", guard, 0), ("block", block, 1)):
+        if value is not None and not least <= value <= _LONGEST:
+            raise ConfigError("is out of range", where=f"option {option}", hint=f"Give {least} to {_LONGEST:,} patches")
     unplaced = [patch.name for patch in patches if patch.row is None or patch.col is None]
     if unplaced:
         raise DataError(
@@ -210,7 +217,7 @@ def by_block(
             where=unplaced[0],
             hint="Give a CSV with columns row and col, or split by group or at random",
         )
-    rng = np.random.default_rng(seed)
+    rng = _generator(seed)
     places = np.array([(patch.row, patch.col) for patch in patches], dtype=np.int64).reshape(-1, 2)
     sides = {}
     blocks: dict[tuple[str, int, int], list[int]] = {}
@@ -323,7 +330,13 @@ def _canonical_order(patches: Sequence[Patch]) -> list[int]:
 
 
 def _shuffled(indices: Sequence[int], seed: int) -> list[int]:
-    return [indices[position] for position in np.random.default_rng(seed).permutation(len(indices))]
+    return [indices[position] for position in _generator(seed).permutation(len(indices))]
+
+
+def _generator(seed: int) -> np.random.Generator:
+    if not 0 <= seed < 2**63:
+        raise ConfigError("is out of range", where="option seed", hint="Give 0 or more, and less than 2^63")
+    return np.random.default_rng(seed)
 
 
 def _shares(fractions: Sequence[float]) -> tuple[float, float, float]:
@@ -367,7 +380,7 @@ def _deal_groups(members: dict[str, list[int]], fractions: Sequence[float], seed
         raise ConfigError(
             f"{len(members)} groups cannot fill {needed} splits", hint="Name the groups, or split by block or at random"
         )
-    shuffled = [sorted(members)[index] for index in np.random.default_rng(seed).permutation(len(members))]
+    shuffled = [sorted(members)[index] for index in _generator(seed).permutation(len(members))]
     largest_first = sorted(shuffled, key=lambda group: -len(members[group]))
     parts = _deal([members[group] for group in largest_first], shares, None)
     names = [sorted(group for group in members if members[group][0] in set(part)) for part in parts]
