@@ -19,12 +19,13 @@ from zoo.errors import UnknownNameError
 from zoo.evaluation import metrics
 from zoo.evaluation.comparison import Metric
 from zoo.evaluation.counts import DISTANCES, BoundaryCounts, Counts, FloatArray, IntArray, ObjectCounts
-from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram, ThresholdCurve
+from zoo.evaluation.histograms import RELIABILITY_BINS, LogitHistogram, ProbabilityHistogram, ThresholdCurve
 from zoo.registry import MetricSpec, catalogue
 
 Value = float | int | str | None
 Direction = Literal["higher", "lower", "none"]
 UNDEFINED = "-"
+POOLED = "from the counts of all test pixels together, at the threshold chosen on validation"
 
 
 class MetricWarning(UserWarning):
@@ -123,12 +124,8 @@ class Column:
         return None if value is None or not math.isfinite(value) else value
 
 
-def _pooled(key: str, heading: str, metric: Metric, formula: str, *, direction: Direction = "higher") -> Column:
-    description = (
-        f"{formula}; from the counts of all test pixels together, at the threshold chosen on validation; mean over "
-        "seeds."
-    )
-    return Column(key, heading, description, metric=metric, direction=direction)
+def _pooled(key: str, heading: str, metric: Metric, formula: str, direction: Direction = "higher") -> Column:
+    return Column(key, heading, f"{formula}; {POOLED}.", metric=metric, direction=direction)
 
 
 def _boundary(distance: int, place: int) -> Column:
@@ -140,8 +137,7 @@ def _boundary(distance: int, place: int) -> Column:
     return Column(
         f"boundary_f1_{distance}px",
         f"Boundary F1, {distance} px",
-        f"F1 of boundary pixels within {distance} pixel{plural} of the other boundary; all images together; mean over "
-        "seeds.",
+        f"F1 of boundary pixels within {distance} pixel{plural} of the other boundary; all images together.",
         compute=compute,
     )
 
@@ -195,50 +191,40 @@ FIGURES = (
     Column(
         "dice_per_image",
         "Dice/img",
-        "mean Dice of the test images with a landslide (it is undefined without one); mean over seeds.",
+        "mean Dice of the test images with a landslide; it is undefined without one.",
         compute=lambda found: metrics.dice_per_image(found.split.counts),
     ),
     Column(
         "dice_per_event",
         "Dice/event",
-        "mean of the pooled Dice of each event or scene with a landslide; mean over seeds.",
+        "mean of the pooled Dice of each event or scene with a landslide.",
         compute=_dice_per_event,
     ),
     _pooled("iou", "IoU", metrics.iou, "TP / (TP + FP + FN)"),
     _pooled("precision", "Precision", metrics.precision, "TP / (TP + FP)"),
     _pooled("recall", "Recall", metrics.recall, "TP / (TP + FN), eq. 16 of the paper"),
+    _pooled("accuracy", "Accuracy", metrics.accuracy, "(TP + TN) / all pixels; compare it with the base rate"),
     _pooled(
-        "accuracy",
-        "Accuracy",
-        metrics.accuracy,
-        "(TP + TN) / all pixels; shown because the paper prints it: compare it with the base rate",
-    ),
-    _pooled(
-        "base_rate",
-        "Base rate",
-        metrics.base_rate,
-        "accuracy of predicting the more frequent class everywhere; a model must exceed it",
-        direction="none",
+        "base_rate", "Base rate", metrics.base_rate, "accuracy of predicting the more frequent class everywhere", "none"
     ),
     _pooled("balanced_accuracy", "Bal. acc.", metrics.balanced_accuracy, "mean of the recall of both classes"),
     _pooled("mcc", "MCC", metrics.mcc, "Matthews correlation coefficient"),
     Column(
         "pr_auc",
         "PR-AUC",
-        "area under precision and recall over 200 thresholds, without interpolation; mean over seeds.",
+        "area under precision and recall over 200 thresholds, without interpolation.",
         compute=lambda found: ThresholdCurve.from_histogram(found.split.histogram).average_precision,
     ),
     Column(
         "detection",
         "Found",
-        "share of the landslides (groups of touching pixels) with at least half of their pixels predicted; mean over "
-        "seeds.",
+        "share of the landslides (groups of touching pixels) with at least half of their pixels predicted.",
         compute=_detection,
     ),
     Column(
         "false_alarms_per_km2",
         "False alarms/km²",
-        "predicted groups of pixels without any landslide pixel, per area of all test images; mean over seeds.",
+        "predicted groups of pixels without any landslide pixel, per area of all test images.",
         "{:.2f}",
         "1/km2",
         "lower",
@@ -247,7 +233,7 @@ FIGURES = (
     Column(
         "false_positives_per_km2",
         "False pixels/km²",
-        "falsely predicted pixels per area of the test images without a landslide; mean over seeds.",
+        "falsely predicted pixels per area of the test images without a landslide.",
         "{:.1f}",
         "1/km2",
         "lower",
@@ -257,7 +243,7 @@ FIGURES = (
     Column(
         "ece",
         "ECE",
-        "expected calibration error of the probabilities, 15 bins, all test pixels; mean over seeds.",
+        f"expected calibration error of the probabilities, {RELIABILITY_BINS} bins, all test pixels.",
         "{:.4f}",
         direction="lower",
         compute=lambda found: _calibration_error(found, scaled=False),
@@ -272,18 +258,12 @@ FIGURES = (
     Column(
         "ece_scaled",
         "ECE scaled",
-        "expected calibration error with the temperature that is fitted on the validation split.",
+        "expected calibration error with that temperature.",
         "{:.4f}",
         direction="lower",
         compute=lambda found: _calibration_error(found, scaled=True),
     ),
-    Column(
-        "loss",
-        "Loss",
-        "cross-entropy per test pixel; mean over seeds.",
-        direction="lower",
-        compute=lambda found: found.loss,
-    ),
+    Column("loss", "Loss", "cross-entropy per test pixel.", direction="lower", compute=lambda found: found.loss),
     Column(
         "parameters",
         "Params (M)",
@@ -319,7 +299,7 @@ FIGURES = (
         compute=lambda found: max(_images_per_second(found).values(), default=None),
     ),
 )
-"""The built-in figures, in the order of a full table."""
+"""The built-in figures, in the order of a full table. Tables show means over seeds."""
 
 COMPARISONS = (
     Column("dice_interval", "95 %", "95 % bootstrap interval of the pooled Dice.", direction="none"),
@@ -435,14 +415,8 @@ def registered_metric(spec: MetricSpec) -> Metric:
 
 
 def _metric_column(spec: MetricSpec) -> Column:
-    summary = spec.summary.rstrip(".")
-    return Column(
-        spec.name,
-        spec.name,
-        f"{summary}; from the counts of all test pixels together; mean over seeds.",
-        direction="higher" if spec.higher_is_better else "lower",
-        metric=registered_metric(spec),
-    )
+    direction: Direction = "higher" if spec.higher_is_better else "lower"
+    return _pooled(spec.name, spec.name, registered_metric(spec), spec.summary.rstrip("."), direction)
 
 
 def _message(error: BaseException) -> str:

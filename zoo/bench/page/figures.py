@@ -52,19 +52,6 @@ class Figure:
     legend: Sequence[tuple[int, Markup, str]] = ()
 
 
-@dataclass(frozen=True)
-class SizeRecall:
-    """The share of landslides that are found, by their size.
-
-    Attributes:
-        share: share found of each size bin, mean over seeds; NaN where there is no landslide.
-        intervals: interval of each share; NaN where undefined.
-    """
-
-    share: list[float]
-    intervals: list[tuple[float, float]]
-
-
 def make_figures(board: Leaderboard, number: int) -> list[tuple[str, list[Figure]]]:
     """Return the figures of a setting under their headings.
 
@@ -227,33 +214,32 @@ def reliability(board: Leaderboard, identity: str, *, scaled: bool) -> Figure:
 
 def recall_of_sizes(board: Leaderboard, identity: str) -> Figure:
     """Draw the share of landslides that are found, by their area."""
-    styles, names, found = styles_of(board), sizes_of(board), recall_by_size(board)
+    styles, found = styles_of(board), recall_by_size(board)
     title = "Landslides found, by size"
     if not found:
         return Figure(title, identity, None, "These results hold no counts of landslides.")
+    first = board.trials[next(iter(found))][0]
+    names = size_names(first.data.pixel_size)
+    totals = [] if first.test.objects is None else first.test.objects.total.sum(axis=0).tolist()
     series, cells = [], []
     for place, (label, shares) in enumerate(found.items()):
         shift = 0.6 * ((place + 0.5) / len(found) - 0.5)
-        known = [size for size, share in enumerate(shares.share) if not math.isnan(share)]
-        points = [(size + shift, shares.share[size]) for size in known]
-        whiskers = [shares.intervals[size] for size in known]
+        known = [(size + shift, share, ends) for size, (share, ends) in enumerate(shares) if not math.isnan(share)]
+        points, whiskers = [(x, share) for x, share, _ in known], [ends for *_, ends in known]
         series.append(Series(label, styles[label], points, line=False, markers=True, whiskers=whiskers))
         cells += [
-            (label, name, f"{total:,}", _three(shares.share[size]), _range(shares.intervals[size]))
-            for size, (name, total) in enumerate(names)
+            (label, name, f"{total:,}", _three(share), _range(ends))
+            for name, total, (share, ends) in zip(names, totals, shares, strict=True)
         ]
-    ends = ", ".join(f"{label} {_three(one.share[0])} to {_three(one.share[-1])}" for label, one in found.items())
-    unit = names[0][0].rpartition(" ")[2]
+    best = ", ".join(f"{label} {_three(one[0][0])} to {_three(one[-1][0])}" for label, one in found.items())
+    unit = names[0].rpartition(" ")[2]
+    ticks = [f"{name.removesuffix(f' {unit}')}\n{total:,}" for name, total in zip(names, totals, strict=True)]
+    area = f"area of the landslide in {unit.replace('m2', 'm²')}, and number of landslides"
     chart = draw(
         identity,
         title,
-        f"Share found among the smallest and among the largest landslides: {ends}.",
-        Axis(
-            f"area of the landslide in {unit.replace('m2', 'm²')}, and number of landslides",
-            -0.5,
-            len(names) - 0.5,
-            names=[f"{name.removesuffix(f' {unit}')}\n{total:,}" for name, total in names],
-        ),
+        f"Share found among the smallest and among the largest landslides: {best}.",
+        Axis(area, -0.5, len(names) - 0.5, names=ticks),
         Axis("share found", 0, 1.02),
         series,
     )
@@ -318,31 +304,26 @@ def reliability_points(trials: Sequence[TrialResult], *, scaled: bool) -> list[t
     return [(float(p / n), float(o / n), int(n)) for p, o, n in sums.T if n]
 
 
-def sizes_of(board: Leaderboard) -> list[tuple[str, int]]:
-    """Return the names of the size bins and the landslides of the test split in each; empty where not counted."""
-    for trials in board.trials.values():
-        objects = trials[0].evaluated.objects
-        if objects is not None:
-            names = size_names(trials[0].data.pixel_size)
-            return [(name, int(total)) for name, total in zip(names, objects.total.sum(axis=0), strict=True)]
-    return []
+def recall_by_size(board: Leaderboard) -> dict[str, list[tuple[float, tuple[float, float]]]]:
+    """Return the share of landslides of each size with at least half of their pixels predicted, by label.
 
-
-def recall_by_size(board: Leaderboard) -> dict[str, SizeRecall]:
-    """Return the share of landslides of each size with at least half of their pixels predicted, by label."""
+    Returns:
+        Share, mean over seeds, and its interval for each size bin; NaN where there is no landslide.
+    """
     draws = Draws.of(board.results)
-    found: dict[str, SizeRecall] = {}
-    if draws is None:
-        return found
-    for label, trials in board.trials.items():
-        objects = [one for one in (trial.evaluated.objects for trial in trials) if one is not None]
-        if len(objects) < len(trials):
+    found: dict[str, list[tuple[float, tuple[float, float]]]] = {}
+    for label, trials in board.trials.items() if draws is not None else ():
+        objects = [one for one in (trial.test.objects for trial in trials) if one is not None]
+        if draws is None or len(objects) < len(trials):
             continue
+        resampling = draws.resampling
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = np.mean([one.found.sum(axis=0) / one.total.sum(axis=0) for one in objects], axis=0)
-            drawn = [draws.resampling.sums(one.found) / draws.resampling.sums(one.total) for one in objects]
-        bounds = [interval(draws.resampling.over_seeds([one[:, size] for one in drawn])) for size in range(len(shares))]
-        found[label] = SizeRecall([float(share) for share in shares], bounds)
+            drawn = [resampling.sums(one.found) / resampling.sums(one.total) for one in objects]
+        found[label] = [
+            (float(share), interval(resampling.over_seeds([one[:, size] for one in drawn])))
+            for size, share in enumerate(shares)
+        ]
     return found
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 440, 330
@@ -38,11 +37,8 @@ VARIABLES = {
     **{f"#00a00{number}": f"var(--c{number})" for number in range(COLOURS)},
 }
 """Placeholder colours, and the variables of the style sheet that replace them."""
-NEAREST_TICKS = 0.11
-"""Smallest distance of two ticks as a share of the axis; nearer ones would print over each other."""
-FEWEST_TICKS = 4
-LOG_TICKS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
-"""Ticks of a decade; the finer ones where the coarser are fewer than :data:`FEWEST_TICKS`."""
+TICKS = 5
+"""Ticks of a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -73,34 +69,17 @@ class Axis:
         room = margin * (high - low) or 0.05 * abs(high) or 1.0
         return cls(label, low - room, high + room)
 
-    def place(self, value: float) -> float:
-        """Return where a value lies, from 0 at the beginning to 1 at the end."""
-        if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
     def ticks(self) -> list[tuple[float, str]]:
-        """Return ticks with their texts, far enough apart to be read."""
-        from matplotlib.ticker import LogLocator, MaxNLocator
+        """Return ticks with their texts. They are evenly spaced, so that no text prints over another one."""
+        from matplotlib.ticker import MaxNLocator
 
         if self.names:
             return [(float(place), name) for place, name in enumerate(self.names)]
-        locators = [LogLocator(subs=subs, numticks=12) for subs in LOG_TICKS] if self.log else []
-        shown: list[float] = []
-        for locator in (*locators, MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])):
-            found = self._apart(map(float, locator.tick_values(self.low, self.high)))
-            shown = max(shown, found, key=len)
-            if len(shown) >= FEWEST_TICKS:
-                break
-        return [(value, f"{value:,.6g}") for value in shown]
-
-    def _apart(self, values: Iterable[float]) -> list[float]:
-        shown: list[float] = []
-        for value in values:
-            inside = self.low <= value <= self.high
-            if inside and (not shown or self.place(value) - self.place(shown[-1]) > NEAREST_TICKS):
-                shown.append(value)
-        return shown
+        if self.log:
+            values = [float(f"{value:.2g}") for value in np.geomspace(self.low, self.high, TICKS + 2)[1:-1]]
+        else:
+            values = [*MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)]
+        return [(value, f"{value:,.6g}") for value in dict.fromkeys(values) if self.low <= value <= self.high]
 
 
 @dataclass(frozen=True)
@@ -225,12 +204,13 @@ def _without_references(body: str) -> str:
 
 
 def _frame(axes: Axes, x: Axis, y: Axis) -> None:
+    from matplotlib.ticker import NullLocator
+
+    axes.set_xscale("log" if x.log else "linear")
     for axis, kind in ((x, axes.xaxis), (y, axes.yaxis)):
-        if axis.log:
-            (axes.set_xscale if kind is axes.xaxis else axes.set_yscale)("log")
-        places, texts = zip(*axis.ticks(), strict=True) if axis.ticks() else ((), ())
-        kind.set_ticks(places, labels=texts)
-        kind.set_minor_locator(_no_ticks())
+        ticks = axis.ticks()
+        kind.set_ticks([place for place, _ in ticks], labels=[text for _, text in ticks])
+        kind.set_minor_locator(NullLocator())
         kind.set_label_text(axis.label, color=QUIET)
     axes.set(xlim=(x.low, x.high), ylim=(y.low, y.high))
     axes.tick_params(length=0, pad=5, labelcolor=INK)
@@ -269,9 +249,3 @@ def _marker(style: int, *, hollow: bool) -> dict[str, Any]:
 
 def _colour(style: int) -> str:
     return f"#00a00{style % COLOURS}"
-
-
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
