@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.api.benchmark import benchmark, plan_benchmark
     from zoo.api.export import export
     from zoo.api.plugin import new_plugin
+    from zoo.api.preparation import describe, patches, stack
     from zoo.api.results import Results, read_results
     from zoo.api.train import train
     from zoo.api.trained_model import TrainedModel, load
@@ -45,6 +46,7 @@ _HOMES = {
     "create_dataset": "zoo.registry",
     "create_loss": "zoo.registry",
     "create_model": "zoo.registry",
+    "describe": "zoo.api.preparation",
     "export": "zoo.api.export",
     "list_datasets": "zoo.registry",
     "list_losses": "zoo.registry",
@@ -53,9 +55,11 @@ _HOMES = {
     "list_plugins": "zoo.registry",
     "load": "zoo.api.trained_model",
     "new_plugin": "zoo.api.plugin",
+    "patches": "zoo.api.preparation",
     "plan_benchmark": "zoo.api.benchmark",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
+    "stack": "zoo.api.preparation",
     "train": "zoo.api.train",
 }
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
@@ -68,6 +72,7 @@ __all__ = [
     "create_dataset",
     "create_loss",
     "create_model",
+    "describe",
     "export",
     "list_datasets",
     "list_losses",
@@ -76,9 +81,11 @@ __all__ = [
     "list_plugins",
     "load",
     "new_plugin",
+    "patches",
     "plan_benchmark",
     "read_results",
     "register_model",
+    "stack",
     "train",
 ]
 

@@ -60,7 +60,7 @@ def test_a_stack_is_described_with_json_and_picture(tmp_path: Path, capsys: pyte
     assert "a raster has no masks, so classes and landslide sizes are left out" in printed.err
     assert "flat is constant (0)" in printed.err
     assert "NDVI: 0.08% of its values lie outside its valid range" in printed.err
-    assert "both hold the near infrared" in printed.err
+    assert "both use the near infrared" in printed.err
     assert "VIF" in printed.out
     found = json.loads(json_file.read_text())
     assert found["complete_pixels"] == 3500
@@ -131,9 +131,9 @@ def truncate(path: Path) -> None:
         (["nowhere.crs.tif"], "no coordinate reference system"),
         (["empty.tif"], "no channel has a valid value"),
         (["stack.tif", "--bands", "NDVJ"], "Did you mean 'NDVI'"),
-        (["stack.tif", "--bands", ","], "no channel is named"),
+        (["stack.tif", "--bands", ","], "no band is named"),
         (["stack.tif", "--split-by", "block"], "a raster has no splits"),
-        (["stack.tif", "--picture", "p.txt"], "is no picture"),
+        (["stack.tif", "--picture", "p.txt"], "a picture cannot be written"),
         (["stack.tif", "--json", "stack.tif/x.json"], "cannot write here"),
         (["nothing"], "unknown data set or folder"),
     ],

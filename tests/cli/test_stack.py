@@ -122,7 +122,7 @@ def test_moisture_is_asked_for(stack: Run) -> None:
     assert "warning: SMI is NDMI, which equals -NDBI" in noted
     code, _, noted = stack(f"{ALL} optram", "--moisture", "ndmi")
     assert code == 2
-    assert "both say" in noted
+    assert "are two sources" in noted
 
 
 def test_bands_of_one_file(stack: Run, files: Files, tmp_path: Path) -> None:
@@ -196,9 +196,9 @@ def test_a_catalogue_is_asked_for_its_bands(
         (("--soil", "depth=1"), "Add --safety"),
         (("--rain", "4,1", "--safety", "--soil", "depht=1"), "Did you mean 'depth'"),
         (("--rain", "-4,1", "--safety"), "rain of -4 mm/h over 1 days"),
-        (("--date", "June"), "is no date"),
+        (("--date", "June"), "is not a date"),
         (("--phase", "during"), "pre"),
-        (("--baseline", "five"), "no processing baseline"),
+        (("--baseline", "five"), "not a processing baseline"),
         (("--weights", "absent.json"), "no such file"),
         (("--grid", "absent.tif"), "no such file"),
         (("--crs", "nowhere"), "not a coordinate reference system"),

@@ -45,7 +45,7 @@ def test_formats_and_systems_burn_the_same(tmp_path: Path, name: str) -> None:
     expected = geometry_mask([ONE, TWO], SHAPE, TRANSFORM, invert=True)
     assert np.array_equal(inventory.burn(TRANSFORM, SHAPE) > 0, expected)
     assert expected.sum() == 2 * 6 * 8
-    assert inventory.areas() == pytest.approx([4800, 4800], rel=1e-6)
+    assert inventory.areas() == pytest.approx([4800, 4800], rel=1e-3)
 
 
 def test_windows_burn_what_the_whole_burns(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_broken_geometries_are_repaired_dropped_and_counted(tmp_path: Path) -> N
         "1 without an area were dropped",
         "1 lie outside the scene",
     )
-    assert inventory.areas() == pytest.approx([2400, 4800])
+    assert inventory.areas() == pytest.approx([2400, 4800], rel=1e-3)
 
 
 def test_what_has_no_coordinates_or_nothing_in_it(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_has_no_coordinates_or_nothing_in_it(tmp_path: Path) -> None:
         read(tmp_path / "empty.gpkg")
     with pytest.raises(DataError, match="none of its 2 landslides has a geometry"):
         read(write(tmp_path / "null.gpkg", [None, Polygon()]))
-    with pytest.raises(DataError, match=r"is a table without geometries|truncated or no vector file|no layer"):
+    with pytest.raises(DataError, match=r"is a table without geometries|truncated or not what its name says|no layer"):
         (tmp_path / "a.csv").write_text("a,b\n1,2\n")
         read(tmp_path / "a.csv")
 
@@ -98,7 +98,7 @@ def test_what_has_no_coordinates_or_nothing_in_it(tmp_path: Path) -> None:
 def test_truncated_files(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a.{suffix}", [ONE, TWO])
     path.write_bytes(path.read_bytes()[: 40 if suffix == "shp" else 500])
-    with pytest.raises(DataError, match="truncated or no vector file"):
+    with pytest.raises(DataError, match="truncated or not what its name says"):
         read(path)
 
 
@@ -121,16 +121,16 @@ def test_a_world_wide_inventory_is_read_though_utm_does_not_span_the_world(tmp_p
         path, [box(160, -0.1, 160.1, 0), here[0], box(10, 46, 10.1, 46.1), here[1]], 4326, year=[2009, 2009, 2009, 2012]
     )
     inventory = read(path, date_column="year", image_date=date(2010, 6, 1), phase="post")
-    assert "1 lie where EPSG:32643 has no coordinates, far outside the scene" in inventory.notes
+    assert "1 have coordinates that do not exist in EPSG:32643, so they were dropped" in inventory.notes
     assert "1 lie outside the scene" in inventory.notes
     # The dates are still those of their own landslides.
-    assert inventory.areas() == pytest.approx([4800], rel=1e-6)
+    assert inventory.areas() == pytest.approx([4800], rel=1e-3)
     assert inventory.shapes[0].centroid.x == pytest.approx(ONE.centroid.x, abs=0.01)
 
 
 def test_points_and_lines_need_a_radius(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gpkg", [Point(400500, 3899500), LineString([(400100, 3899500), (400200, 3899500)])])
-    with pytest.raises(DataError, match=r"2 of 2 landslides are no areas \(LineString, Point\)") as caught:
+    with pytest.raises(DataError, match=r"2 of 2 landslides have no area \(LineString, Point\)") as caught:
         read(path)
     assert "--buffer" in str(caught.value)
     inventory = read(path, buffer=50)
@@ -138,8 +138,8 @@ def test_points_and_lines_need_a_radius(tmp_path: Path) -> None:
     assert "their outlines are not real" in inventory.notes[-1]
     with pytest.raises(ConfigError, match="not a positive number"):
         read(path, buffer=-1)
-    with pytest.raises(ConfigError, match="metres cannot be measured"):
-        read_inventory(path, CRS.from_epsg(4326), (-180, -90, 180, 90), buffer=50)
+    in_degrees = read_inventory(path, CRS.from_epsg(4326), (-180, -90, 180, 90), buffer=50)
+    assert in_degrees.areas() == pytest.approx([np.pi * 2500, np.pi * 2500 + 100 * 100], rel=0.01)
 
 
 @pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
@@ -184,7 +184,7 @@ def test_landslides_are_drawn_on_the_image_that_can_show_them(tmp_path: Path, ph
     assert {i for i, number in centres.items() if number < 0} == {2, 3}
     left_out = 5 - 2 - len(drawn)
     side = "after" if phase == "post" else "before"
-    assert f"{left_out} happened {side} the image of 2011-06-01, so they are not burned" in inventory.notes
+    assert f"{left_out} happened {side} the image of 2011-06-01, so they were not drawn" in inventory.notes
     assert any(note.startswith("2 may have happened before or after") for note in inventory.notes)
 
 
@@ -196,7 +196,7 @@ def test_a_certain_landslide_wins_over_a_doubtful_one(tmp_path: Path) -> None:
 
 def test_dates_that_do_not_help(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gpkg", ROW, **DATED, name=list("abcde"))
-    with pytest.raises(ConfigError, match="beside the date and phase"):
+    with pytest.raises(ConfigError, match="only with the date and phase"):
         read(path, date_column="when")
     options = {"image_date": date(1990, 1, 1), "phase": "post"}
     with pytest.raises(UnknownNameError, match="column"):
@@ -228,5 +228,5 @@ def test_periods(value: Any, period: Any) -> None:
 
 
 def test_a_month_is_no_day() -> None:
-    with pytest.raises(ConfigError, match="'2010-07' is no date"):
+    with pytest.raises(ConfigError, match="'2010-07' is not a date"):
         parse_day("2010-07", "here")

@@ -24,13 +24,13 @@ from zoo.datasets.base import SPLITS
 from zoo.datasets.splits import LeakageWarning
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.rasters.patch_files import Coverage, PatchGrid, whole_folder
-from zoo.rasters.patches import CutOptions, cut_patches
+from zoo.rasters.patches import PatchOptions, cut_patches
 from zoo.rasters.stacks import Stack
 from zoo.registry import create_dataset
 
 TRANSFORM = from_origin(400000, 3900000, 10, 10)
 TAGS = {"SCENE": "S1", "DATE": "2024-06-10", "PHASE": "post"}
-POST = CutOptions(size=32, phase="post")
+POST = PatchOptions(size=32, phase="post")
 
 
 def write_stack(
@@ -94,7 +94,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 def test_patches_put_together_are_the_scene(tmp_path: Path, slides: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
     folder = tmp_path / "out"
-    report = cut_patches([stack], slides, folder, CutOptions(size=32, min_valid=0.0))
+    report = cut_patches([stack], slides, folder, PatchOptions(size=32, min_valid=0.0))
     image = np.full((2, 128, 160), -1, np.float32)
     mask = np.full((128, 160), 7, np.uint8)
     rows = table(folder)
@@ -148,7 +148,7 @@ def test_scaled_numbers_become_values_in_their_unit(tmp_path: Path, slides: Path
 
 def test_names_units_and_tags_travel_with_each_patch(tmp_path: Path, slides: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", RAIN="4,2", **TAGS)
-    cut_patches([stack], slides, tmp_path / "out", CutOptions(size=32))
+    cut_patches([stack], slides, tmp_path / "out", PatchOptions(size=32))
     with rasterio.open(tmp_path / "out" / "images" / "S1_001_000.tif") as source:
         assert source.descriptions == ("slope", "DEM")
         assert source.units == ("degree", "m")
@@ -170,7 +170,7 @@ def test_names_units_and_tags_travel_with_each_patch(tmp_path: Path, slides: Pat
 def test_the_folder_data_set_reads_them(tmp_path: Path, slides: Path) -> None:
     west = write_stack(tmp_path / "a.tif", empty=np.s_[:10, :10], **TAGS)
     east = write_stack(tmp_path / "b.tif", left=400200, nodata=-9999.0, empty=np.s_[:5, :5], **{**TAGS, "SCENE": "S2"})
-    cut_patches([west, east], slides, tmp_path / "out", CutOptions(size=32))
+    cut_patches([west, east], slides, tmp_path / "out", PatchOptions(size=32))
     options = {"root": str(tmp_path / "out"), "group_column": "scene", "train_groups": "S1", "test_groups": "S2"}
     train, test = (create_dataset("folder", split, **options) for split in ("train", "test"))
     assert [(band.name, band.unit) for band in train.bands] == [("slope", "degree"), ("DEM", "m")]
@@ -199,7 +199,7 @@ def test_the_folder_data_set_reads_them(tmp_path: Path, slides: Path) -> None:
 )
 def test_selections(tmp_path: Path, slides: Path, options: dict[str, Any], patches: int, positives: int) -> None:
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
-    report = cut_patches([stack], slides, tmp_path / "out", CutOptions(size=32, **options))
+    report = cut_patches([stack], slides, tmp_path / "out", PatchOptions(size=32, **options))
     (scene,) = report.scenes
     assert (scene.patches, scene.positives) == (patches, positives)
     assert scene.patches + scene.too_empty + scene.unselected == 20
@@ -210,7 +210,7 @@ def test_the_draw_of_negatives_repeats_with_its_seed(tmp_path: Path, slides: Pat
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
 
     def drawn(name: str, seed: int) -> list[str]:
-        cut_patches([stack], slides, tmp_path / name, CutOptions(size=16, select="sampled", seed=seed))
+        cut_patches([stack], slides, tmp_path / name, PatchOptions(size=16, select="sampled", seed=seed))
         return [row["tile"] for row in table(tmp_path / name)]
 
     assert drawn("a", 0) == drawn("b", 0) != drawn("c", 1)
@@ -218,7 +218,7 @@ def test_the_draw_of_negatives_repeats_with_its_seed(tmp_path: Path, slides: Pat
 
 def test_lost_landslides_are_counted(tmp_path: Path, slides: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
-    (scene,) = cut_patches([stack], slides, tmp_path / "out", CutOptions(size=32)).scenes
+    (scene,) = cut_patches([stack], slides, tmp_path / "out", PatchOptions(size=32)).scenes
     assert scene.landslide_pixels - scene.kept_pixels == 3 * 3
     assert any(note.startswith("9 of ") and "in no patch" in note for note in scene.notes)
 
@@ -229,7 +229,7 @@ def test_splits_of_overlapping_patches_are_kept_apart_and_audited_by_their_groun
     slides = [Point(400000 + x, 3900000 - y).buffer(25) for x, y in rng.uniform(20, (1480, 980), (60, 2))]
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
     path = write_slides(tmp_path / "many.gpkg", slides)
-    cut_patches([stack], path, tmp_path / "out", CutOptions(size=16, stride=8))
+    cut_patches([stack], path, tmp_path / "out", PatchOptions(size=16, stride=8))
 
     def opened(**options: Any) -> dict[str, Folder]:
         return {split: Folder(tmp_path / "out", split, split_by="block", **options) for split in SPLITS}
@@ -254,7 +254,7 @@ def test_splits_of_overlapping_patches_are_kept_apart_and_audited_by_their_groun
 def test_overlapping_patches_count_each_pixel_once(tmp_path: Path, slides: Path, stride: int) -> None:
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
     folder = tmp_path / "out"
-    (scene,) = cut_patches([stack], slides, folder, CutOptions(size=32, stride=stride, select="positives")).scenes
+    (scene,) = cut_patches([stack], slides, folder, PatchOptions(size=32, stride=stride, select="positives")).scenes
     expected = geometry_mask(SHAPES, (100, 150), TRANSFORM, invert=True)
     covered = np.zeros((100, 150), bool)
     for row in table(folder):
@@ -305,13 +305,13 @@ def test_grids_out_of_range(size: int, stride: int) -> None:
 )
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        CutOptions(**options)
+        PatchOptions(**options)
 
 
 def test_doubtful_landslides_are_ignored_pixels(tmp_path: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
     slides = write_slides(tmp_path / "s.gpkg", [SHAPES[0], SHAPES[3]], when=["2020", "2024"])
-    cut_patches([stack], slides, tmp_path / "out", CutOptions(size=32, date_column="when"))
+    cut_patches([stack], slides, tmp_path / "out", PatchOptions(size=32, date_column="when"))
     rows = {(row["row"], row["col"]): row["tile"] for row in table(tmp_path / "out")}
     with rasterio.open(tmp_path / "out" / "masks" / rows["1", "2"]) as source:
         doubtful = source.read(1)
@@ -322,38 +322,38 @@ def test_doubtful_landslides_are_ignored_pixels(tmp_path: Path) -> None:
 def test_what_a_stack_must_say(tmp_path: Path, slides: Path) -> None:
     bare = write_stack(tmp_path / "bare.tif")
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="of an unknown phase"):
+    with pytest.raises(ConfigError, match="the phase of the image is"):
         cut_patches([bare], slides, out)
     with pytest.raises(ConfigError, match="the date of the image is unknown"):
-        cut_patches([bare], slides, out, CutOptions(phase="post", date_column="x"))
-    with pytest.raises(ConfigError, match="'yesterday' is no date"):
-        cut_patches([bare], slides, out, CutOptions(phase="post", date="yesterday"))
+        cut_patches([bare], slides, out, PatchOptions(phase="post", date_column="x"))
+    with pytest.raises(ConfigError, match="'yesterday' is not a date"):
+        cut_patches([bare], slides, out, PatchOptions(phase="post", date="yesterday"))
     tagged = write_stack(tmp_path / "tagged.tif", **TAGS)
-    with pytest.raises(ConfigError, match="its tag PHASE says post, the option says pre"):
-        cut_patches([tagged], slides, out, CutOptions(phase="pre"))
-    with pytest.raises(ConfigError, match="its tag DATE says 2024-06-10, the option says 2024-06-11"):
-        cut_patches([tagged], slides, out, CutOptions(date="2024-06-11"))
+    with pytest.raises(ConfigError, match="its tag PHASE is post, but the option is pre"):
+        cut_patches([tagged], slides, out, PatchOptions(phase="pre"))
+    with pytest.raises(ConfigError, match="its tag DATE is 2024-06-10, but the option is 2024-06-11"):
+        cut_patches([tagged], slides, out, PatchOptions(date="2024-06-11"))
     assert not out.exists()
-    (scene,) = cut_patches([bare], slides, out, CutOptions(size=32, phase="pre")).scenes
+    (scene,) = cut_patches([bare], slides, out, PatchOptions(size=32, phase="pre")).scenes
     assert (scene.scene, scene.date, scene.phase) == ("bare", "", "pre")
-    assert "the date of the image is unknown: --date" in scene.notes
+    assert "the date of the image is unknown: give it" in scene.notes
 
 
 def test_stacks_of_one_folder_agree(tmp_path: Path, slides: Path) -> None:
     first = write_stack(tmp_path / "a.tif", **TAGS)
 
     def cut(other: Path, **options: Any) -> None:
-        cut_patches([first, other], slides, tmp_path / "out", CutOptions(size=32, **options))
+        cut_patches([first, other], slides, tmp_path / "out", PatchOptions(size=32, **options))
 
     with pytest.raises(DataError, match=r"its bands are DEM, slope, those of .* slope, DEM"):
         cut(write_stack(tmp_path / "b.tif", names=("DEM", "slope"), PHASE="post"))
     with pytest.raises(DataError, match=r"its pixels are 20 m, those of .* 10 m"):
         cut(write_stack(tmp_path / "c.tif", metres=20, PHASE="post"))
-    with pytest.raises(ConfigError, match=r"is of phase pre, .*a\.tif of phase post"):
+    with pytest.raises(ConfigError, match=r"its phase is pre, that of .*a\.tif is post"):
         cut(write_stack(tmp_path / "g.tif", PHASE="pre"))
     with pytest.raises(ConfigError, match="are both scene 'S1'"):
         cut(write_stack(tmp_path / "d.tif", **TAGS))
-    with pytest.raises(ConfigError, match="one scene's name for 2 stacks"):
+    with pytest.raises(ConfigError, match="one scene name is given for 2 stacks"):
         cut(write_stack(tmp_path / "e.tif", PHASE="post"), scene="x")
     with pytest.raises(DataError, match="no landslide lies in the scene"):
         cut(write_stack(tmp_path / "f.tif", left=500000, PHASE="post"))
@@ -369,7 +369,7 @@ def test_stacks_that_cannot_be_cut(tmp_path: Path, slides: Path) -> None:
     with pytest.raises(DataError, match="no landslide lies on valid pixels"):
         cut_patches([write_stack(tmp_path / "b.tif", empty=np.s_[:, 20:])], slides, out, POST)
     with pytest.raises(DataError, match="no patch of 300 pixels is at least 50% valid"):
-        cut_patches([write_stack(tmp_path / "d.tif")], slides, out, CutOptions(size=300, phase="post"))
+        cut_patches([write_stack(tmp_path / "d.tif")], slides, out, PatchOptions(size=300, phase="post"))
     truncated = write_stack(tmp_path / "c.tif")
     os.truncate(truncated, truncated.stat().st_size // 2)
     with pytest.raises(DataError, match="truncated or not what its name says"):
@@ -382,7 +382,7 @@ def test_stacks_that_cannot_be_cut(tmp_path: Path, slides: Path) -> None:
 def test_a_scene_smaller_than_a_patch(tmp_path: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", (9, 1), **TAGS)
     slides = write_slides(tmp_path / "s.gpkg", [box(399990, 3899900, 400020, 3899960)])
-    (scene,) = cut_patches([stack], slides, tmp_path / "out", CutOptions(size=16, min_valid=0.0)).scenes
+    (scene,) = cut_patches([stack], slides, tmp_path / "out", PatchOptions(size=16, min_valid=0.0)).scenes
     assert (scene.patches, scene.valid_pixels, scene.mask_pixels) == (1, 9, 5)
 
 
@@ -395,20 +395,20 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, slides: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cut_patches([stack], slides, tmp_path / "out", CutOptions(size=32), progress=stop)
+        cut_patches([stack], slides, tmp_path / "out", PatchOptions(size=32), progress=stop)
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_what_is_there_is_replaced_only_when_asked_and_ours(tmp_path: Path, slides: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
     out = tmp_path / "out"
-    cut_patches([stack], slides, out, CutOptions(size=32))
-    with pytest.raises(ConfigError, match="exists already"):
-        cut_patches([stack], slides, out, CutOptions(size=16))
+    cut_patches([stack], slides, out, PatchOptions(size=32))
+    with pytest.raises(ConfigError, match="already exists"):
+        cut_patches([stack], slides, out, PatchOptions(size=16))
     with pytest.raises(DataError):
-        cut_patches([stack], tmp_path / "none.gpkg", out, CutOptions(size=16), overwrite=True)
+        cut_patches([stack], tmp_path / "none.gpkg", out, PatchOptions(size=16), overwrite=True)
     assert json.loads((out / "patches.json").read_text())["size"] == 32
-    cut_patches([stack], slides, out, CutOptions(size=16), overwrite=True)
+    cut_patches([stack], slides, out, PatchOptions(size=16), overwrite=True)
     assert json.loads((out / "patches.json").read_text())["size"] == 16
     (out / "patches.json").unlink()
     with pytest.raises(ConfigError, match="was not made by zoo patches"):
@@ -428,7 +428,7 @@ def test_an_overview_is_drawn_with_and_without_elevation(tmp_path: Path, slides:
     for names in (("slope", "DEM"), ("a", "b", "c")):
         stack = write_stack(tmp_path / f"{len(names)}.tif", names=names, **TAGS)
         folder = tmp_path / str(len(names))
-        cut_patches([stack], slides, folder, CutOptions(size=32))
+        cut_patches([stack], slides, folder, PatchOptions(size=32))
         with rasterio.open(folder / "overview.png") as picture:
             pixels = picture.read()[:3].reshape(3, -1)
         red = (pixels[0] > 180) & (pixels[1] < 60) & (pixels[2] < 90)

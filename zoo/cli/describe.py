@@ -1,4 +1,4 @@
-"""``zoo describe``: what a data set or a stack is made of."""
+"""``zoo describe``: statistics, classes, landslide sizes and redundancy of a data set or a stack."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.console import err, make_table, note, out, relative, warn
+from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.data_options import collect, split_options
-from zoo.errors import ConfigError, UnknownNameError
+from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
-    from rich.progress import Progress
 
-    from zoo.datasets.source import DataSource
     from zoo.diagnostics.description import Collinearity, Description
-    from zoo.physics.bands import Band
-
-RASTERS = (".tif", ".tiff", ".vrt")
 
 
 @click.command(short_help="Statistics, classes, landslide sizes and redundancy of a data set or a stack.")
 @click.argument("data", metavar="DATA|STACK.tif")
 @click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True, help="Of a data set."
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    default="train",
+    show_default=True,
+    help="Split of a data set.",
 )
-@click.option("--bands", metavar="A,B", help="Channels to describe; all when not given.")
+@click.option("--bands", metavar="A,B", help="Channels to describe; all by default.")
 @split_options
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file as well.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw them into this PNG, PDF or SVG file.")
@@ -47,30 +44,31 @@ def describe(
 
     \b
     zoo describe synthetic
-    zoo describe patches --group-column scene --train-groups S1 --picture patches.png
+    zoo describe patches/ --group-column scene --train-groups S1 --picture patches.png
     zoo describe stack.tif --bands NDVI,NDWI,slope --json stack.json
 
-    Prints each channel's statistics, how channels correlate, their variance inflation factors and principal
-    components, the balance of the classes and the sizes of the landslides. Pixels are read once, piece by piece.
+    Prints the statistics of each channel, their correlation, variance inflation factors and principal components, the
+    balance of the classes and the sizes of the landslides. Pixels are read once, piece by piece.
     """
+    from zoo.api.preparation import RASTER_SUFFIXES
+    from zoo.api.preparation import describe as describe_data
+    from zoo.cli.opening import data_warnings
+    from zoo.cli.progress import progress
     from zoo.files import check_writable_folder
 
     options = collect(data_options, **given)
-    is_raster = Path(data).suffix.lower() in RASTERS and not Path(data).is_dir()
-    if is_raster and options:
-        raise ConfigError("a raster has no splits", where=f"option {min(options)}", hint="Leave the split options out")
     if picture is not None and picture.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"{picture.name!r} is no picture", where="--picture", hint="Name a .png, .pdf or .svg file")
+        raise ConfigError(
+            f"a picture cannot be written as {picture.name!r}", where="--picture", hint="Name it .png, .pdf or .svg"
+        )
     for file in (json_file, picture):
         if file is not None:
             check_writable_folder(file.parent)
     wanted = None if bands is None else [name.strip() for name in bands.split(",") if name.strip()]
-    if is_raster:
-        found = _of_stack(data, wanted)
-    else:
-        from zoo.datasets.source import DataSource
-
-        found = _of_split(DataSource.parse(data, options), split, wanted)
+    is_raster = data.lower().endswith(RASTER_SUFFIXES) and not Path(data).is_dir()
+    with data_warnings(), progress(f"describing {Path(data).name}") as show:
+        found = describe_data(data, split=split, bands=wanted, progress=show, **options)
+    _print_head(found, is_raster)
     console = out()
     _print_channels(found, console)
     _print_dependence(found, console)
@@ -89,59 +87,17 @@ def describe(
         note(f"the picture is {relative(picture)}")
 
 
-def _of_split(source: DataSource, split: str, wanted: Sequence[str] | None) -> Description:
-    from zoo.cli.opening import open_split
-    from zoo.datasets.base import IGNORE
-    from zoo.diagnostics.description import Describer
-
-    dataset = open_split(source, split)
-    kept = _positions(dataset.bands, wanted)
-    first = dataset.read(0)[1]
-    describer = Describer(
-        [dataset.bands[band] for band in kept],
-        class_names=dataset.class_names,
-        pixel_size=dataset.pixel_size,
-        expected=first.size * len(dataset),
-        ignore=IGNORE,
-    )
-    with _bar() as bar:
-        for index in bar.track(range(len(dataset)), description=f"{source.label}: {split} split"):
-            image, mask = dataset.read(index)
-            describer.add(image[kept], mask)
-    note(f"data {source.label}: {len(dataset)} {split} patches of {first.shape[0]} x {first.shape[1]} px")
-    return describer.finish(f"{source.label}, {split} split")
-
-
-def _of_stack(data: str, wanted: Sequence[str] | None) -> Description:
-    from zoo.diagnostics.description import Describer
-    from zoo.rasters.reading import small_cache
-    from zoo.rasters.stacks import Stack
-
-    with small_cache(), Stack(data) as stack:
-        kept = _positions(stack.bands, wanted)
-        rows, columns = stack.shape
-        describer = Describer(
-            [stack.bands[band] for band in kept], pixel_size=stack.pixel_size, expected=rows * columns
-        )
-        with _bar() as bar:
-            for window in bar.track(list(stack.windows()), description=Path(data).name):
-                describer.add(stack.read(window)[kept])
-        size = "" if stack.pixel_size is None else f" of {stack.pixel_size:g} m"
-        note(f"stack {Path(data).name}: {rows} x {columns} px{size}, {len(stack.bands)} bands")
-    note("a raster has no masks, so classes and landslide sizes are left out")
-    return describer.finish(Path(data).name)
-
-
-def _positions(bands: Sequence[Band], wanted: Sequence[str] | None) -> list[int]:
-    names = [band.name for band in bands]
-    if wanted is None:
-        return list(range(len(names)))
-    if not wanted:
-        raise ConfigError("no channel is named", where="--bands")
-    for name in wanted:
-        if name not in names:
-            raise UnknownNameError("band", name, names, where="--bands")
-    return [names.index(name) for name in dict.fromkeys(wanted)]
+def _print_head(found: Description, is_raster: bool) -> None:
+    size = "" if found.shape is None else f"{found.shape[0]} x {found.shape[1]} px"
+    size += "" if found.pixel_size is None else f" of {found.pixel_size:g} m"
+    if is_raster:
+        note(f"{found.label}: {size}, {len(found.channels)} bands")
+        note("a raster has no masks, so classes and landslide sizes are left out")
+    else:
+        patches = "" if found.sizes is None else f"{found.sizes.masks} patches of "
+        note(f"{found.label}: {patches}{size}, {len(found.channels)} bands")
+    for text in found.notes:
+        warn(text)
 
 
 def _print_channels(found: Description, console: Console) -> None:
@@ -182,11 +138,11 @@ def _print_dependence(found: Description, console: Console) -> None:
     if dependence is None:
         emptiest = max(found.channels, key=lambda channel: channel.missing)
         warn(
-            f"no pixel is valid in every channel, so nothing is said of correlation ({emptiest.name} is missing in "
+            f"no pixel is valid in every channel, so there is no correlation ({emptiest.name} is missing in "
             f"{emptiest.missing:.0%}); choose channels with --bands"
         )
         return
-    note(f"{found.complete} of {found.pixels} pixels are valid in every channel; what follows is over these")
+    note(f"{found.complete} of {found.pixels} pixels are valid in every channel and used below")
     headings = ("correlation", *dependence.names, "VIF")
     rows = [
         (name, *(_fixed(value) for value in values), _inflation(vif))
@@ -212,11 +168,11 @@ def _remark(dependence: Collinearity) -> None:
     if strongest is not None:
         one, other, value = strongest
         names = {dependence.names[one], dependence.names[other]}
-        why = "; both hold the near infrared, so this is physics" if names == {"NDVI", "NDWI"} else ""
+        why = "; both use the near infrared, so this is expected" if names == {"NDVI", "NDWI"} else ""
         note(f"strongest correlation: {dependence.names[one]} and {dependence.names[other]}, {_fixed(value)}{why}")
     repeated = [name for name, vif in zip(dependence.names, dependence.vif, strict=True) if vif == math.inf]
     if repeated:
-        warn(f"{', '.join(repeated)}: each is determined by the other channels, so one of them adds nothing")
+        warn(f"{', '.join(repeated)}: each is determined by the other channels, so one of them adds no information")
 
 
 def _print_landslides(found: Description, console: Console) -> None:
@@ -247,14 +203,6 @@ def _print_landslides(found: Description, console: Console) -> None:
     console.print(make_table(("landslides", ""), facts, right=("",)))
     if sizes.pixel_size is None:
         note("the size of a pixel is not known, so areas are in pixels")
-
-
-def _bar() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = err()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _number(value: float) -> str:

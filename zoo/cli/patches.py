@@ -1,17 +1,19 @@
-"""``zoo patches``: from a stack and an inventory to training data."""
+"""``zoo patches``: cut a stack and an inventory into training data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.console import err, make_table, note, out, relative, warn
+from zoo.cli.console import make_table, note, out, relative, warn
+from zoo.cli.progress import stage_progress, stoppable
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.rasters.patches import Report, SceneReport
+    from zoo.rasters.patches import PatchReport, SceneSummary
 
 
 @click.command(short_help="Cut a stack and an inventory into patches and masks.")
@@ -22,47 +24,53 @@ if TYPE_CHECKING:
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--size", type=click.IntRange(8), default=128, show_default=True, help="Side of a patch in pixels.")
 @click.option("--stride", type=click.IntRange(1), help="Pixels from one patch to the next; by default the size.")
+@click.option("--bands", metavar="A,B", help="Bands to cut, in order; all by default.")
 @click.option("--all", "everything", is_flag=True, help="Keep every patch that is valid enough (the default).")
 @click.option("--positives", is_flag=True, help="Keep patches with a landslide only.")
 @click.option(
     "--negatives-per-positive", type=float, metavar="K", help="Keep those, and K times as many others, at random."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of that draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for the negatives.")
 @click.option(
-    "--min-valid", type=float, default=0.5, show_default=True, help="Least share of a patch with all bands known."
+    "--min-valid", type=float, default=0.5, show_default=True, help="Smallest share of a patch with all bands known."
 )
 @click.option("--phase", type=click.Choice(["pre", "post"]), help="Image before or after the landslides; else the tag.")
 @click.option("--date", metavar="ISO", help="Day of the image; by default the stack's tag.")
 @click.option("--scene", metavar="NAME", help="Name of the scene; by default the stack's tag, else its file name.")
-@click.option("--layer", metavar="NAME", help="Layer of the inventory, when it has several.")
+@click.option("--layer", metavar="NAME", help="Layer of the inventory, if it has several.")
 @click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
 @click.option(
-    "--date-column", metavar="COLUMN", help="Column with the day or year of a landslide: draw what the image can show."
+    "--date-column",
+    metavar="COLUMN",
+    help="Column with the day or year of a landslide: draw only what the image can show.",
 )
 @click.option("--buffer", type=float, metavar="METRES", help="Radius by which points and lines become areas.")
-@click.option("--all-touched", is_flag=True, help="Draw every pixel that a landslide touches, not its centre alone.")
+@click.option("--all-touched", is_flag=True, help="Draw every pixel that a landslide touches, not only its centre.")
 @click.option("--overwrite", is_flag=True, help="Replace a folder that zoo patches made before.")
 def patches(
     stacks: tuple[Path, ...],
     inventory: Path,
     folder: Path,
+    bands: str | None,
     everything: bool,
     positives: bool,
     negatives_per_positive: float | None,
-    overwrite: bool,
     **given: Any,
 ) -> None:
     """Cut stacks and an inventory of landslides into patches and masks that every command reads.
 
     \b
-    zoo patches stack.tif --inventory landslides.gpkg --out patches --phase post
-    zoo patches a.tif b.tif --inventory all.gpkg --out patches --negatives-per-positive 2
-    zoo patches stack.tif --inventory slides.shp --out patches --where 'Year_obs >= 2010' --size 64
-    zoo bench --models all --data patches
+    zoo patches stack.tif --inventory landslides.gpkg --out patches/ --phase post
+    zoo patches a.tif b.tif --inventory all.gpkg --out patches/ --negatives-per-positive 2
+    zoo patches stack.tif --inventory slides.shp --out patches/ --where 'Year_obs >= 2010' --size 64
+    zoo patches stack.tif --inventory slides.shp --out patches/ --bands NDVI,slope,DEM
+    zoo bench --models all --data patches/
 
-    DIR holds images/ and masks/ (GeoTIFF), tiles.csv with scene, place, date and phase of each patch, overview.png
-    and patches.json. It appears when it is whole, or not at all. Exit code 0: done; 2: bad input.
+    The folder holds images/ and masks/ (GeoTIFF), tiles.csv with scene, place, date and phase of each patch,
+    overview.png and patches.json. It is complete or absent. Exit code 0: done; 2: the input is wrong.
     """
+    from zoo.api.preparation import patches as cut
+
     if everything + positives + (negatives_per_positive is not None) > 1:
         raise ConfigError(
             "--all, --positives and --negatives-per-positive exclude each other", hint="Give one of them, or none"
@@ -70,27 +78,21 @@ def patches(
     select = "positives" if positives else "all" if negatives_per_positive is None else "sampled"
     if negatives_per_positive is not None:
         given["negatives"] = negatives_per_positive
-
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from zoo.rasters.patches import CutOptions, cut_patches
-
-    options = CutOptions(select=select, **given)
-    console = err()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(scene: str, done: int, total: int) -> None:
-            if scene not in tasks:
-                tasks[scene] = bar.add_task(f"cutting {scene}", total=total)
-            bar.update(tasks[scene], completed=done)
-
-        report = cut_patches(stacks, inventory, folder, options, overwrite=overwrite, progress=show)
+    names = None if bands is None else [name.strip() for name in bands.split(",") if name.strip()]
+    with stoppable(), stage_progress("cutting") as show:
+        report = cut(
+            stacks,
+            inventory,
+            folder,
+            bands=names,
+            select=select,
+            progress=lambda scene, done, total: show(f"cutting {scene}", done, total),
+            **given,
+        )
     _print(report)
 
 
-def _print(report: Report) -> None:
+def _print(report: PatchReport) -> None:
     metres = "" if report.pixel_size is None else f", {report.size * report.pixel_size:,.0f} m"
     bands = ", ".join(name if unit in ("1", "unknown") else f"{name} [{unit}]" for name, unit in report.bands)
     note(f"patches of {report.size} x {report.size} px{metres}; {len(report.bands)} bands: {bands}")
@@ -99,55 +101,36 @@ def _print(report: Report) -> None:
             note(f"  {scene.scene}: {text}")
     headings = (
         *("scene", "phase", "date", "patches", "with landslide", "left out", "landslides drawn"),
-        *("landslide px", "share", "m2: least / median / most"),
+        *("landslide px", "share", "m2: smallest / median / largest"),
     )
-    rows = [_row(scene) for scene in report.scenes]
+    rows = [_row(scene.scene, scene.phase, scene.date or "unknown", [scene]) for scene in report.scenes]
     if len(rows) > 1:
-        rows.append(_total(report.scenes))
+        rows.append(_row("all", "", "", report.scenes))
     out().print(make_table(headings, rows, right=headings[3:]))
     if report.stride < report.size:
         guard = -(-report.size // report.stride)
         warn(
-            f"patches overlap: a split keeps {guard} of them apart unless --data-option guard= says otherwise, and a "
-            "random one leaks"
+            f"patches overlap: a split keeps {guard} patches between its parts unless --data-option guard= says "
+            "otherwise, and a random split leaks"
         )
     place = relative(report.folder)
     note(f"images, masks, tiles.csv and overview.png are in {place}; train on them: zoo bench --data {place}")
 
 
-def _row(scene: SceneReport) -> tuple[str, ...]:
-    areas = "" if scene.areas is None else " / ".join(f"{area:,.0f}" for area in scene.areas)
+def _row(name: str, phase: str, date: str, scenes: Sequence[SceneSummary]) -> tuple[str, ...]:
+    def total(field: str) -> int:
+        return sum(int(getattr(scene, field)) for scene in scenes)
+
+    valid = total("valid_pixels")
     return (
-        scene.scene,
-        scene.phase,
-        scene.date or "unknown",
-        f"{scene.patches:,}",
-        f"{scene.positives:,}",
-        f"{scene.too_empty + scene.unselected:,}",
-        f"{scene.drawn:,} of {scene.landslides:,}",
-        f"{scene.kept_pixels:,}",
-        _share(scene.mask_pixels, scene.valid_pixels),
-        areas,
+        name,
+        phase,
+        date,
+        f"{total('patches'):,}",
+        f"{total('positives'):,}",
+        f"{total('too_empty') + total('unselected'):,}",
+        f"{total('drawn'):,} of {total('landslides'):,}",
+        f"{total('kept_pixels'):,}",
+        f"{total('mask_pixels') / valid:.2%}" if valid else "",
+        " / ".join(f"{area:,.0f}" for area in scenes[0].areas) if len(scenes) == 1 else "",
     )
-
-
-def _total(scenes: tuple[SceneReport, ...]) -> tuple[str, ...]:
-    def add(name: str) -> int:
-        return sum(int(getattr(scene, name)) for scene in scenes)
-
-    return (
-        "all",
-        "",
-        "",
-        f"{add('patches'):,}",
-        f"{add('positives'):,}",
-        f"{add('too_empty') + add('unselected'):,}",
-        f"{add('drawn'):,} of {add('landslides'):,}",
-        f"{add('kept_pixels'):,}",
-        _share(add("mask_pixels"), add("valid_pixels")),
-        "",
-    )
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else ""

@@ -1,4 +1,4 @@
-"""``zoo stack``: satellite bands, terrain and moisture become the paper's seven channels."""
+"""``zoo stack``: put satellite bands, terrain and moisture on one grid."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from zoo.api.preparation import EARTH_SEARCH, inputs_folder
 from zoo.cli.console import make_table, note, out, relative, warn
-from zoo.cli.progress import progress, stoppable
+from zoo.cli.progress import stage_progress, stoppable
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.physics.stability import Soil
-    from zoo.rasters.layers import Sources
-    from zoo.rasters.stacking import StackOptions, StackReport
+    from zoo.rasters.stacking import StackReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 
 _BANDS = {
     "green": "Green reflectance (Sentinel-2: B03).",
@@ -42,40 +39,44 @@ def _band_options(command: Command) -> Command:
     return command
 
 
-@click.command(short_help="The paper's seven channels on one grid.")
+@click.command(short_help="Put bands, terrain and moisture on one grid: the seven channels.")
 @click.argument("safe", required=False, type=click.Path(path_type=Path))
 @_band_options
-@click.option(
-    "--moisture", metavar="FILE|optram|ndmi|none", help="Soil moisture: a coarse product, or how to do without one."
-)
+@click.option("--moisture", metavar="FILE|optram|ndmi|none", help="Soil moisture: a coarse product, or another source.")
 @click.option("--moisture-range", metavar="LOW,HIGH", help="Dry and saturated value of the product, in its unit.")
 @click.option("--rain", metavar="P,D", help="Rain in mm/h and days for the rainfall factor of the LSI.")
 @click.option("--safety", is_flag=True, help="Add the channels wetness and factor_of_safety under --rain P,D.")
 @click.option(
-    "--soil", metavar="NAME=VALUE,...", help="Of --safety: cohesion (kPa), friction (degree), depth (m), conductivity."
+    "--soil",
+    metavar="NAME=VALUE,...",
+    help="Soil for --safety: cohesion (kPa), friction (degree), depth (m), conductivity (m/day).",
 )
 @click.option("--baseline", metavar="05.09", help="Processing baseline of bands as ESA distributes them.")
-@click.option("--offset", type=float, help="Added to the optical numbers: -1000, or 0 when it was removed already.")
+@click.option("--offset", type=float, help="Added to the optical numbers: -1000, or 0 if it was removed before.")
 @click.option("--scale", type=float, help="Reflectance of one optical number, such as 1e-4.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights and feature ranges of the LSI (JSON).")
 @click.option("--save-weights", type=click.Path(path_type=Path), help="Write them with the ranges that were used.")
-@click.option("--grid", "like", metavar="FILE", help="Take the grid of this raster as it is.")
-@click.option("--crs", help="Project to this system, such as EPSG:32643.")
+@click.option("--grid", metavar="FILE", help="Take the grid of this raster as it is.")
+@click.option("--crs", help="Project to this coordinate system, such as EPSG:32643.")
 @click.option("--resolution", type=float, help="Side of a pixel, in units of the grid.")
 @click.option("--bounds", metavar="L,B,R,T", help="Left, bottom, right, top, in coordinates of the grid.")
 @click.option("--date", help="Date of the image, ISO.")
 @click.option("--phase", type=click.Choice(["pre", "post"]), help="Before or after the landslides.")
 @click.option("--scene", help="Name of the scene or event; data sets are split by it.")
 @click.option(
-    "--from-stac", nargs=2, metavar="BBOX DATES", help="West,south,east,north and first/last day: bands of a catalogue."
+    "--from-stac", nargs=2, metavar="BBOX DATES", help="West,south,east,north and first/last day: fetch the bands."
 )
 @click.option("--stac-url", default=EARTH_SEARCH, show_default=True, help="Address or file of the catalogue.")
-@click.option("--stac-collection", default="sentinel-2-l2a", show_default=True, help="Its collection.")
+@click.option("--stac-collection", default="sentinel-2-l2a", show_default=True, help="Collection of the catalogue.")
 @click.option(
-    "--max-cloud", type=click.FloatRange(0, 100), default=30.0, show_default=True, help="Clouds of an image, per cent."
+    "--max-cloud",
+    type=click.FloatRange(0, 100),
+    default=30.0,
+    show_default=True,
+    help="Largest share of an image under cloud, in per cent.",
 )
-@click.option("--force", is_flag=True, help="Take red and NIR that look swapped as they are.")
-@click.option("--overwrite", is_flag=True, help="Replace the output when it is there.")
+@click.option("--force", is_flag=True, help="Accept red and NIR bands that look swapped.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="The stack, a GeoTIFF.")
 def stack(safe: Path | None, target: Path, **given: Any) -> None:
     """Put satellite bands, terrain and moisture on one grid: SMI, NDBI, NDVI, NDWI, slope, DEM, LSI.
@@ -89,136 +90,64 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
     zoo stack --red mosaic.tif:1 --green mosaic.tif:2 --nir mosaic.tif:4 --crs EPSG:32646 --out indices.tif
     zoo stack --from-stac 73.4,34.1,73.6,34.3 2024-06-01/2024-06-30 --moisture ndmi --out stack.tif
 
-    SAFE is a Sentinel-2 product, folder or zip; files named by options take the place of its own. What cannot be
-    made of what is given is left out, and said so. Without --baseline or --offset, dark pixels tell whether the
-    offset of Sentinel-2 is in the numbers still. docs/how_to/stack.md says what is in the file.
+    SAFE is a Sentinel-2 product, folder or zip; files named by options replace its own. Channels that the inputs do
+    not allow are left out and listed. Without --baseline or --offset, dark pixels tell whether the offset of
+    Sentinel-2 is still in digital numbers. docs/how_to/stack.md describes the file.
     """
-    from zoo.rasters.stacking import build_stack
+    from zoo.api.preparation import stack as make_stack
 
-    with stoppable():
-        options = _options(given)
-        sources = _sources(safe, target, given, options.moisture)
-        with progress("stack") as show:
-            report = build_stack(sources, target, options, show)
-    _print(report, options)
-
-
-def _options(given: dict[str, Any]) -> StackOptions:
-    from zoo.physics import IndexParameters
-    from zoo.rasters.stacking import StackOptions
-
-    moisture = given["moisture"]
-    bounds = _numbers(given["bounds"], "--bounds", "left,bottom,right,top", 4)
-    rain = _numbers(given["rain"], "--rain", "12,2 (mm/h, days)", 2)
+    box, dates = given.pop("from_stac") or (None, None)
+    keywords = {**given, **_moisture(given), **_soil(given)}
+    for name in ("optram", "safety"):
+        del keywords[name]
+    for name, example, count in (("moisture_range", "0,0.5", 2), ("rain", "12,2 (mm/h, days)", 2)):
+        keywords[name] = _numbers(given[name], f"--{name.replace('_', '-')}", example, count)
+    keywords["bounds"] = _numbers(given["bounds"], "--bounds", "left,bottom,right,top", 4)
+    rain = keywords["rain"]
     if rain is not None and min(rain) < 0:
-        raise ConfigError(f"rain of {rain[0]:g} mm/h over {rain[1]:g} days", where="--rain", hint="Neither is negative")
-    if given["soil"] is not None and not given["safety"]:
-        raise ConfigError("--soil is for --safety", hint="Add --safety")
-    span = _numbers(given["moisture_range"], "--moisture-range", "0,0.5", 2)
-    if given["optram"] and moisture not in (None, "optram"):
-        raise ConfigError("--moisture and --optram both say where the SMI comes from", hint="Give one of them")
-    return StackOptions(
-        moisture="optram" if given["optram"] else moisture if moisture in ("optram", "ndmi", "none") else None,
-        moisture_range=None if span is None else (span[0], span[1]),
-        rain=None if rain is None else (rain[0], rain[1]),
-        index=IndexParameters() if given["weights"] is None else IndexParameters.load(given["weights"]),
-        soil=_soil(given["soil"]) if given["safety"] else None,
-        save_weights=given["save_weights"],
-        like=given["like"],
-        crs=given["crs"],
-        resolution=given["resolution"],
-        bounds=None if bounds is None else (bounds[0], bounds[1], bounds[2], bounds[3]),
-        baseline=given["baseline"],
-        offset=given["offset"],
-        scale=given["scale"],
-        phase=given["phase"] or "",
-        force=given["force"],
-        overwrite=given["overwrite"],
-    )
+        raise ConfigError(
+            f"rain of {rain[0]:g} mm/h over {rain[1]:g} days is not possible",
+            where="--rain",
+            hint="Give numbers from 0",
+        )
+    stac_box = _numbers(box, "--from-stac", "73.4,34.1,73.6,34.3", 4)
+    with stoppable(), stage_progress("stack") as show:
+        report = make_stack(target, safe, stac_box=stac_box, stac_dates=dates, progress=show, **keywords)
+    if box is not None:
+        note(f"the bands of the catalogue are in {relative(inputs_folder(target))}")
+    _print(report, given["save_weights"])
 
 
-def _soil(text: str | None) -> Soil:
+def _moisture(given: dict[str, Any]) -> dict[str, Any]:
+    if given["optram"] and given["moisture"] not in (None, "optram"):
+        raise ConfigError("--moisture and --optram are two sources of the SMI", hint="Give one of them")
+    return {"swir2": given["optram"], "moisture": "optram" if given["optram"] else given["moisture"]}
+
+
+def _soil(given: dict[str, Any]) -> dict[str, Any]:
     from zoo.physics.stability import Soil
 
-    return Soil() if text is None else Soil.from_text(text)
+    if given["soil"] is not None and not given["safety"]:
+        raise ConfigError("--soil is for --safety", hint="Add --safety")
+    if not given["safety"]:
+        return {"soil": None}
+    return {"soil": Soil() if given["soil"] is None else Soil.from_text(given["soil"])}
 
 
-def _sources(safe: Path | None, target: Path, given: dict[str, Any], moisture: str | None) -> Sources:
-    from zoo.rasters.layers import Sources
-
-    files = {}
-    for name in _BANDS:
-        if given[name]:
-            role = "swir2" if name == "optram" else name
-            files[role] = _band_file(given[name], optical=name in ("green", "red", "nir", "swir", "optram"))
-    if given["moisture"] and moisture is None:
-        files["moisture"] = _band_file(given["moisture"], optical=False)
-    found = Sources({})
-    if safe is not None:
-        from zoo.rasters.safe import open_safe
-
-        found = open_safe(safe)
-    if given["from_stac"] is not None:
-        found = found.merged(_fetch(given, target))
-    date = _iso(given["date"])
-    return found.merged(Sources(files, scene=given["scene"] or "", date=date))
-
-
-def _fetch(given: dict[str, Any], target: Path) -> Sources:
-    from zoo.rasters.stac import fetch_sources
-
-    box, dates = given["from_stac"]
-    bounds = _numbers(box, "--from-stac", "73.4,34.1,73.6,34.3", 4)
-    assert bounds is not None
-    folder = target.parent / f"{target.stem}-inputs"
-    with progress("catalogue") as show:
-        sources = fetch_sources(
-            (bounds[0], bounds[1], bounds[2], bounds[3]),
-            dates,
-            folder,
-            url=given["stac_url"],
-            collection=given["stac_collection"],
-            max_cloud=given["max_cloud"],
-            progress=show,
-        )
-    note(f"bands of the catalogue are in {relative(folder)}")
-    return sources
-
-
-def _band_file(text: str, *, optical: bool) -> Any:
-    """``FILE`` or ``FILE:BAND``; scale and offset of optical files are not known yet."""
-    from zoo.rasters.layers import BandFile
-
-    path, colon, band = text.rpartition(":")
-    if not colon or not band.isdigit() or not path or Path(text).exists():
-        path, band = text, "1"
-    return BandFile(path, int(band), offset=None, scale=None) if optical else BandFile(path, int(band))
-
-
-def _numbers(text: str | None, option: str, example: str, count: int) -> list[float] | None:
+def _numbers(text: str | None, option: str, example: str, count: int) -> Any:
+    """Return ``count`` numbers as a tuple; ``None`` for ``None``."""
     if text is None:
         return None
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        numbers = []
+        numbers = ()
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"{text!r} is not {count} numbers", where=option, hint=f"Write it like {example}")
     return numbers
 
 
-def _iso(text: str | None) -> str:
-    if text is None:
-        return ""
-    from datetime import date
-
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise ConfigError(f"{text!r} is no date", where="--date", hint="Write it like 2024-06-11") from None
-
-
-def _print(report: StackReport, options: StackOptions) -> None:
+def _print(report: StackReport, save_weights: Path | None) -> None:
     for text in report.notes:
         note(f"  {text}")
     for text in report.warnings:
@@ -241,10 +170,10 @@ def _print(report: StackReport, options: StackOptions) -> None:
     for name, why in report.missing.items():
         note(f"not made: {name} ({why})")
     height, width = report.shape
-    told = f"{width} x {height} px of {report.resolution:.6g} {report.unit}, {report.crs}"
-    console.print(f"{relative(report.path)}: {told}", markup=False)
-    if options.save_weights is not None:
+    size = f"{width} x {height} px of {report.resolution:.6g} {report.unit}, {report.crs}"
+    console.print(f"{relative(report.path)}: {size}", markup=False)
+    if save_weights is not None:
         if report.index is None:
-            warn("no weights were written: there is no LSI whose ranges they would hold")
+            warn("no weights were written, because there is no LSI")
         else:
-            note(f"weights and ranges are in {relative(options.save_weights)}")
+            note(f"weights and ranges are in {relative(save_weights)}")

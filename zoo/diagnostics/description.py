@@ -16,7 +16,7 @@ from zoo.physics.bands import Band
 from zoo.physics.running import ChannelMoments, ChannelStatistics
 
 CONSTANT = 1e-12
-"""Variance, as a share of the squared mean, below which a channel is constant [O]."""
+"""Share of the squared mean below which a variance counts as 0 [O]."""
 
 COLLINEAR = 1e-9
 """Share of a channel's variance that the others leave unexplained, below which it repeats them [O]."""
@@ -27,12 +27,12 @@ class Collinearity:
     """How channels depend on each other.
 
     Attributes:
-        names: of the channels.
-        constant: bool (C,), channels that do not vary; they are in nothing below.
+        names: names of the channels.
+        constant: bool (C,), channels that do not vary; the fields below leave them out.
         correlation: Pearson's, float64 (C, C); NaN for constant channels.
         vif: variance inflation factors, float64 (C,): 1 for a channel that no other explains, infinite for one that
             others determine; NaN for constant channels.
-        explained: share of the standardised variance that each principal component explains, float64 (K,), falling.
+        explained: share of the standardised variance of each principal component, float64 (K,), falling.
         loadings: float64 (K, C): each row a component of length 1, the largest entry positive; 0 for constant channels.
     """
 
@@ -44,7 +44,7 @@ class Collinearity:
     loadings: NDArray[np.float64]
 
     def strongest(self) -> tuple[int, int, float] | None:
-        """Give the two channels of the largest absolute correlation, and it; None with fewer than two that vary."""
+        """Return the two channels of the largest absolute correlation, and it; ``None`` for fewer than two."""
         upper = np.triu(np.ones_like(self.correlation, dtype=bool), 1) & np.isfinite(self.correlation)
         if not upper.any():
             return None
@@ -56,19 +56,20 @@ class Collinearity:
 def collinearity(
     names: tuple[str, ...], covariance: NDArray[np.float64], means: NDArray[np.float64] | None = None
 ) -> Collinearity:
-    """Compute correlation, VIF and principal components.
+    """Return correlation, VIF and principal components.
 
-    Components are those of the correlation matrix: channels in metres, degrees and shares have no common scale.
-    A VIF is 1 / (1 - R2) of the regression of a channel on all others, [S] Belsley, Kuh and Welsch (1980), Regression
-    Diagnostics; above 5 or 10 it is usually called high.
+    The components are those of the correlation matrix, because channels in metres, degrees and shares have no common
+    scale. A VIF is 1 / (1 - R2) of the regression of a channel on all others; above 5 or 10 it is usually called high.
+    [S] Belsley, Kuh and Welsch (1980), Regression Diagnostics.
 
     Args:
-        names: of the channels.
-        covariance: float64 (C, C), symmetric, NaN nowhere but when nothing was measured.
-        means: of the channels, float64 (C,), to tell a constant of 3,000 from one that varies by little; None for 0.
+        names: names of the channels.
+        covariance: float64 (C, C), symmetric; all NaN if nothing was measured.
+        means: means of the channels, float64 (C,), to recognise a constant of 3,000 in spite of rounding; ``None`` for
+            0.
 
     Returns:
-        All of it; without components and all NaN when the covariance is NaN.
+        All figures; without components and all NaN if the covariance is NaN.
     """
     variance = np.diag(covariance)
     scale = np.square(means) if means is not None else np.zeros(len(names))
@@ -100,7 +101,7 @@ def collinearity(
 
 
 def variance_inflation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the variance inflation factors of a correlation matrix.
+    """Return the variance inflation factors of a correlation matrix.
 
     Args:
         correlation: float64 (C, C), without constant channels.
@@ -113,7 +114,7 @@ def variance_inflation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
     for channel in range(count if count > 1 else 0):
         others = np.delete(np.arange(count), channel)
         towards = correlation[others, channel]
-        # The others may repeat each other; a pseudo-inverse regresses on what they span.
+        # The others may repeat each other; a pseudo-inverse regresses on the space that they span.
         inverse = np.linalg.pinv(correlation[np.ix_(others, others)], rcond=COLLINEAR, hermitian=True)
         unexplained = 1 - float(towards @ inverse @ towards)
         out[channel] = np.inf if unexplained < COLLINEAR else max(1.0, 1 / unexplained)
@@ -130,17 +131,17 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 
 @dataclass
 class Sizes:
-    """Landslides of masks that were added one by one.
+    """Sizes of the landslides in masks that are added one by one.
 
     A landslide is a set of landslide pixels that touch by sides or corners. One that touches the border of its mask
-    may go on outside, so its size is a lower bound; those are counted.
+    may continue outside, so its size is a lower bound; these are counted.
 
     Attributes:
-        pixel_size: side of a pixel in metres; None when unknown, and sizes are in pixels.
+        pixel_size: side of a pixel in metres; ``None`` when unknown, and sizes are in pixels.
         pixels: size of each landslide in pixels.
         border: whether each touches the border of its mask.
-        masks: masks added.
-        masks_with: masks that hold a landslide.
+        masks: number of masks.
+        masks_with: number of masks with a landslide.
     """
 
     pixel_size: float | None = None
@@ -168,7 +169,7 @@ class Sizes:
 
     @property
     def unit(self) -> str:
-        """Unit of :attr:`areas`: "m2", or "px" when the size of a pixel is unknown."""
+        """Unit of :attr:`areas`: "m2", or "px" if the size of a pixel is unknown."""
         return "px" if self.pixel_size is None else "m2"
 
     @property
@@ -177,21 +178,21 @@ class Sizes:
         return np.array(self.pixels, dtype=np.float64) * (1 if self.pixel_size is None else self.pixel_size**2)
 
     def quantiles(self) -> dict[float, float]:
-        """Give the 5th, 25th, 50th, 75th and 95th percentile of :attr:`areas`; empty without landslides."""
+        """Return the 5th, 25th, 50th, 75th and 95th percentile of :attr:`areas`; empty without landslides."""
         if not self.pixels:
             return {}
         return dict(zip(QUANTILES, np.quantile(self.areas, QUANTILES).tolist(), strict=True))
 
     @property
     def small(self) -> float | None:
-        """Share of landslides below 1,600 m2, 0..1; None without landslides or when the size of a pixel is unknown."""
+        """Share of landslides below 1,600 m2, 0..1; ``None`` without landslides or pixel size."""
         if self.pixel_size is None or not self.pixels:
             return None
         return float((self.areas < SMALL).mean())
 
     @property
     def at_border(self) -> int:
-        """Landslides that touch the border of their mask."""
+        """Number of landslides that touch the border of their mask."""
         return sum(self.border)
 
 
@@ -200,9 +201,9 @@ class Classes:
     """Pixels of each class.
 
     Attributes:
-        names: of the classes, the background first.
-        pixels: int64 (K,), of each class.
-        ignored: pixels that count nowhere.
+        names: names of the classes, the background first.
+        pixels: number of pixels of each class, int64 (K,).
+        ignored: pixels that are not counted.
     """
 
     names: tuple[str, ...]
@@ -211,23 +212,26 @@ class Classes:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Share of each class among the pixels that count, float64 (K,), 0..1; NaN when none counts."""
+        """Share of each class among the counted pixels, float64 (K,), 0..1; NaN without any."""
         total = int(self.pixels.sum())
         return self.pixels / total if total else np.full(len(self.pixels), np.nan)
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a data set or a stack is made of.
+    """The description of a data set or a stack.
 
     Attributes:
-        label: what was described.
-        pixels: pixels seen.
-        complete: pixels at which every channel is valid; correlation, VIF and components are over these.
+        label: name of the data.
+        pixels: number of pixels.
+        complete: pixels at which every channel is valid; correlation, VIF and components use these.
         channels: statistics of each channel over its own valid pixels.
-        dependence: correlation, VIF and principal components; None when no pixel is complete.
-        classes: balance of the classes; None where there are no masks.
-        sizes: of the landslides; None where there are no masks.
+        dependence: correlation, VIF and principal components; ``None`` if no pixel is complete.
+        classes: balance of the classes; ``None`` without masks.
+        sizes: of the landslides; ``None`` without masks.
+        notes: sentences about what may be wrong with the data.
+        shape: (rows, columns) of a raster or of the first patch; ``None`` if it is unknown.
+        pixel_size: side of a pixel in metres; ``None`` when unknown.
     """
 
     label: str
@@ -237,9 +241,12 @@ class Description:
     dependence: Collinearity | None
     classes: Classes | None
     sizes: Sizes | None
+    notes: tuple[str, ...] = ()
+    shape: tuple[int, int] | None = None
+    pixel_size: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON values: NaN is null, an infinite VIF the string "infinite"."""
+        """Return plain JSON values: NaN is null, an infinite VIF the string "infinite"."""
         return {
             "label": self.label,
             "pixels": self.pixels,
@@ -252,14 +259,14 @@ class Description:
 
 
 class Describer:
-    """Gathers a :class:`Description`, image by image; no image is kept.
+    """Gathers a :class:`Description`, image by image, without keeping an image.
 
     Args:
         bands: channels of the images.
-        class_names: names of the classes; None when images come without masks.
-        pixel_size: side of a pixel in metres; None when unknown.
-        expected: pixels that will come, 0 when unknown.
-        ignore: mask value that counts nowhere.
+        class_names: names of the classes; ``None`` for images without masks.
+        pixel_size: side of a pixel in metres; ``None`` when unknown.
+        expected: number of pixels that will come, 0 when unknown.
+        ignore: mask value that is not counted.
     """
 
     def __init__(
@@ -276,6 +283,7 @@ class Describer:
         self._ignore = ignore
         self._counts = np.zeros(256, dtype=np.int64)
         self._sizes = Sizes(pixel_size)
+        self._shape: tuple[int, int] | None = None
 
     def add(self, image: NDArray[np.floating], mask: NDArray[np.integer] | None = None) -> None:
         """Count an image and its mask.
@@ -285,21 +293,24 @@ class Describer:
             mask: integer (H, W), classes from 0, and the value to ignore.
 
         Raises:
-            DataError: if the image has another number of channels, or the mask holds no class.
+            DataError: if the image has another number of channels, or the mask holds a value that is not a class.
         """
         self._moments.add(image)
+        self._shape = self._shape or (image.shape[-2], image.shape[-1])
         if mask is None or self._names is None:
             return
         if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 255:
-            raise DataError(f"a mask holds {mask.min()} to {mask.max()}, and classes are 0 to 255")
+            raise DataError(f"a mask holds {mask.min()} to {mask.max()}, but classes are 0 to 255")
         self._counts += np.bincount(mask.ravel(), minlength=256)
         self._sizes.add((mask > 0) & (mask != self._ignore))
 
-    def finish(self, label: str) -> Description:
-        """Give the description of what was added.
+    def finish(self, label: str, *, notes: Sequence[str] = (), shape: tuple[int, int] | None = None) -> Description:
+        """Return the description of what was added.
 
         Args:
-            label: what it is of.
+            label: name of the data.
+            notes: sentences about what may be wrong with the data.
+            shape: (rows, columns) of the raster.
 
         Raises:
             DataError: if nothing was added, or no channel has a valid value.
@@ -326,6 +337,9 @@ class Describer:
             dependence=dependence,
             classes=classes,
             sizes=None if classes is None else self._sizes,
+            notes=tuple(notes),
+            shape=shape or self._shape,
+            pixel_size=self._sizes.pixel_size,
         )
 
 

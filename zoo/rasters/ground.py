@@ -173,10 +173,11 @@ def metres_per_pixel(crs: CRS | None, transform: Affine, shape: tuple[int, int])
     scale = true_scale(crs, x, y)
     across = math.hypot(transform.a * scale[0], transform.d * scale[1])
     down = math.hypot(transform.b * scale[0], transform.e * scale[1])
-    if not math.isclose(across, down, rel_tol=1e-3):
-        return None
     nominal = math.hypot(transform.a, transform.d) * linear_metres(crs)
-    return across if math.isclose(across, nominal) else float(f"{across:.6g}")
+    if across == nominal:
+        return nominal if math.isclose(across, down, rel_tol=1e-3) else None
+    # Web Mercator stretches north-south by up to 0.7 % more than east-west, because it treats the Earth as a sphere.
+    return float(f"{math.sqrt(across * down):.6g}") if math.isclose(across, down, rel_tol=0.01) else None
 
 
 class PixelAreas:

@@ -1,4 +1,4 @@
-"""Read a landslide inventory: reproject, repair, date and draw it on a raster."""
+"""Read a landslide inventory: project it to a raster, repair and date it, and draw it on the raster's pixels."""
 
 from __future__ import annotations
 
@@ -10,41 +10,289 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import geopandas
 import numpy as np
-import pyogrio
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import Bounds, bounds_text, crs_name, window_bounds
+from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, window_bounds
 from zoo.rasters.stacks import Stack
+from zoo.rasters.vectors import project, read_vector
+
+PHASES: tuple[str, ...] = ("pre", "post")
+"""Whether an image shows the ground before the landslides of its mask, or after them."""
+
+IGNORED = 255
+"""Mask value of pixels that count nowhere."""
 
 Period: TypeAlias = tuple[date, date]
 """First and last day of the time in which something happened."""
 
 _WRITTEN = re.compile(r"(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2})(?:[T ].*)?)?)?$")
+_POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Landslides in the coordinates of one raster.
+
+    Attributes:
+        path: the inventory's file.
+        crs: coordinate system of ``shapes``, that of the raster.
+        shapes: polygons and multipolygons, object (N,), valid, each with an area, each touching the raster's extent.
+        known: bool (N,): true if the landslide belongs to the mask; false if its date leaves that open, so that its
+            pixels are ignored.
+        notes: sentences about what was dropped, repaired, reprojected or left out.
+    """
+
+    path: Path
+    crs: CRS
+    shapes: NDArray[np.object_]
+    known: NDArray[np.bool_]
+    notes: tuple[str, ...]
+    _tree: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tree", shapely.STRtree(self.shapes))
+
+    def burn(self, transform: Affine, shape: tuple[int, int], *, all_touched: bool = False) -> NDArray[np.int32]:
+        """Draw the landslides that touch a window.
+
+        Args:
+            transform: from (column, row) of the window to coordinates.
+            shape: (rows, columns) of the window.
+            all_touched: draw every pixel that a polygon touches; otherwise those whose centre it covers.
+
+        Returns:
+            int32 (rows, columns): number of the landslide in ``shapes``, from 1, the later one where two overlap;
+            negative where only landslides lie whose ``known`` is false; 0 for none.
+        """
+        near = np.sort(self._tree.query(shapely.box(*window_bounds(transform, shape))))
+        numbers = np.zeros(shape, np.int32)
+        for known, sign in ((False, -1), (True, 1)):
+            chosen = [(self.shapes[one], sign * (int(one) + 1)) for one in near if self.known[one] == known]
+            if chosen:
+                rasterize(chosen, out=numbers, transform=transform, all_touched=all_touched)
+        return numbers
+
+    def areas(self) -> NDArray[np.float64]:
+        """Return the areas of the landslides on the ground in m2, float64 (N,)."""
+        return Ground(self.crs).areas(self.shapes)
+
+
+def read_inventory(
+    path: Path,
+    crs: CRS,
+    extent: Bounds,
+    *,
+    layer: str | None = None,
+    where: str | None = None,
+    buffer: float | None = None,
+    date_column: str | None = None,
+    image_date: date | None = None,
+    phase: str | None = None,
+) -> Inventory:
+    """Read the landslides that touch a raster.
+
+    A landslide of a "post" image must be older than the image, or the image does not show it; one of a "pre" image
+    must be younger, or its scar is already visible. With ``date_column`` the others are left out. A date that is only
+    a year or a month, in which the image was taken, leaves this open, and so does a missing date: such a landslide is
+    kept with ``known`` false [O].
+
+    Args:
+        path: GeoPackage, Shapefile, GeoJSON or another format of GDAL.
+        crs: the raster's coordinate system, to which shapes are projected.
+        extent: (left, bottom, right, top) of the raster in ``crs``.
+        layer: name of the layer; ``None`` for the only one.
+        where: SQL condition on the attributes, such as "Year_obs >= 2010"; ``None`` for all.
+        buffer: radius in metres on the ground by which points and lines become polygons; ``None`` refuses them.
+        date_column: column with the day, month or year of each landslide; ``None`` ignores dates.
+        image_date: day on which the image was taken; needed by ``date_column``.
+        phase: "pre" or "post"; needed by ``date_column``.
+
+    Raises:
+        DataError: if the file is missing, damaged, empty, has no coordinate system, holds points or lines without
+            ``buffer``, or lies elsewhere than the raster.
+        ConfigError: for a condition that is not SQL, or options that need each other.
+        UnknownNameError: for an unknown layer or column.
+    """
+    if date_column is not None and (image_date is None or phase not in PHASES):
+        raise ConfigError(
+            "dates of landslides can be used only with the date and phase of the image",
+            where="option date_column",
+            hint="Give the image's date and phase too",
+        )
+    if buffer is not None and not (buffer > 0 and np.isfinite(buffer)):
+        raise ConfigError(f"{buffer} is not a positive number of metres", where="option buffer")
+    columns = [date_column] if date_column else []
+    frame = read_vector(path, layer=layer, where=where, columns=columns, what="inventory")
+    notes = [] if where is None else [f"{len(frame)} landslides fulfil {where}"]
+    shapes = frame.geometry.to_numpy()
+    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
+    if nothing.all():
+        raise DataError(
+            "holds no landslide" if len(shapes) == 0 else f"none of its {len(shapes)} landslides has a geometry",
+            where=path,
+            hint=None if where is None else f"Check the condition {where!r}",
+        )
+    if nothing.any():
+        notes.append(f"{nothing.sum()} without a geometry were dropped")
+    frame = frame[~nothing]
+    if CRS.from_user_input(frame.crs) != crs:
+        notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
+    shapes, placed = project(frame, crs)
+    if not placed.any():
+        raise DataError(
+            f"has coordinates that do not exist in {crs_name(frame.crs)} or in the scene's {crs_name(crs)}",
+            where=path,
+            hint="Check whether its coordinates are labelled with a wrong system",
+        )
+    if not placed.all():
+        notes.append(f"{(~placed).sum()} have coordinates that do not exist in {crs_name(crs)}, so they were dropped")
+    frame, shapes = frame[placed], shapes[placed]
+    shapes = _with_area(shapes, crs, buffer, path, notes)
+    shapes, kept = _repair(shapes, path, notes)
+    inside = shapely.intersects(shapely.box(*extent), shapes)
+    if not inside.any():
+        raise DataError(
+            f"no landslide lies in the scene: they extend over {bounds_text(shapely.total_bounds(shapes))}, "
+            f"the scene over {bounds_text(extent)} ({crs_name(crs)})",
+            where=path,
+            hint="Is it the inventory of another place, or are its coordinates labelled with a wrong system?",
+        )
+    if not inside.all():
+        notes.append(f"{(~inside).sum()} lie outside the scene")
+    shapes, kept = shapes[inside], kept[inside]
+    known = np.ones(len(shapes), bool)
+    if date_column is not None and image_date is not None:
+        periods = [parse_period(value) for value in frame[date_column].to_numpy()[kept]]
+        wanted, known = _dated(periods, image_date, str(phase), date_column, path, notes)
+        shapes, known = shapes[wanted], known[wanted]
+    return Inventory(path, crs, shapes, known, tuple(notes))
+
+
+def _with_area(
+    shapes: NDArray[np.object_], crs: CRS, buffer: float | None, path: Path, notes: list[str]
+) -> NDArray[np.object_]:
+    flat = shapely.get_dimensions(shapes) < 2
+    if not flat.any():
+        return shapes
+    kinds = ", ".join(sorted({str(one.geom_type) for one in shapes[flat]}))
+    if buffer is None:
+        raise DataError(
+            f"{flat.sum()} of {len(shapes)} landslides have no area ({kinds}), and a mask needs areas",
+            where=path,
+            hint="Draw polygons, or turn points into discs with --buffer METRES if a rough place is enough",
+        )
+    notes.append(f"{flat.sum()} points or lines became areas of radius {buffer:g} m, so their outlines are not real")
+    widened = shapes.copy()
+    widened[flat] = Ground(crs).buffer(shapes[flat], buffer)
+    return widened
+
+
+def _repair(shapes: NDArray[np.object_], path: Path, notes: list[str]) -> tuple[NDArray[np.object_], NDArray[np.intp]]:
+    """Return valid polygons and their positions in ``shapes``; those without an area are dropped."""
+    broken = ~shapely.is_valid(shapes)
+    if broken.any():
+        notes.append(f"{broken.sum()} invalid outlines were repaired")
+        shapes = shapes.copy()
+        shapes[broken] = [_polygons(one) for one in shapely.make_valid(shapes[broken])]
+    collections = shapely.get_type_id(shapes) == _COLLECTION
+    if collections.any():
+        shapes = shapes.copy()
+        shapes[collections] = [_polygons(one) for one in shapes[collections]]
+    kept = np.flatnonzero(shapely.area(shapes) > 0)
+    if len(kept) < len(shapes):
+        notes.append(f"{len(shapes) - len(kept)} without an area were dropped")
+    if len(kept) == 0:
+        raise DataError(f"none of its {len(shapes)} landslides has an area", where=path)
+    return shapes[kept], kept
+
+
+def _polygons(shape: Any) -> Any:
+    """Return the areas of a shape: repairing a bow tie may leave loose lines beside them."""
+    parts = shapely.get_parts(shapely.get_parts([shape]))
+    return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
+
+
+def _dated(
+    periods: Sequence[Period | None], image: date, phase: str, column: str, path: Path, notes: list[str]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which landslides may be in the mask, and which of those certainly are."""
+    if not any(period is not None for period in periods):
+        raise DataError(
+            f"no value of column {column!r} is a date", where=path, hint="Write 2010, 2010-07 or 2010-07-31"
+        )
+    before = np.array([period is not None and period[1] <= image for period in periods], bool)
+    after = np.array([period is not None and period[0] > image for period in periods], bool)
+    certain, excluded = (before, after) if phase == "post" else (after, before)
+    if excluded.any():
+        side = "after" if phase == "post" else "before"
+        notes.append(f"{excluded.sum()} happened {side} the image of {image}, so they were not drawn")
+    doubtful = ~certain & ~excluded
+    if doubtful.any():
+        notes.append(
+            f"{doubtful.sum()} may have happened before or after {image} (column {column} is not exact enough), so "
+            "their pixels are ignored"
+        )
+    if not certain.any():
+        raise DataError(
+            f"no landslide of a {phase} image of {image} is left after comparing the dates in {column!r}",
+            where=path,
+            hint="Check the date of the image and its phase",
+        )
+    return ~excluded, certain
+
+
+def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
+    """Return where landslides are in a window of a raster.
+
+    Args:
+        path: GeoTIFF mask on the pixels of ``grid``, 0 for none and 255 for unknown; or any vector file of polygons.
+        grid: of the scene.
+        window: within it.
+
+    Returns:
+        bool (rows, columns) of the window.
+
+    Raises:
+        DataError: if the file is missing or damaged, lies elsewhere, or is a mask of other pixels.
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        with Stack(path) as mask:
+            if mask.shape != grid.shape or mask.crs != grid.crs or not mask.transform.almost_equals(grid.transform):
+                raise DataError(
+                    "the mask does not lie on the pixels of the scene",
+                    where=path,
+                    hint="Make it with gdal_rasterize on the scene's grid, or name the vector file",
+                )
+            values = mask.read(window, [0])[0]
+        with np.errstate(invalid="ignore"):
+            drawn: NDArray[np.bool_] = (values > 0) & (values != IGNORED)
+        return drawn
+    inventory = read_inventory(path, grid.crs, window_bounds(grid.transform, grid.shape))
+    place = grid.transform * Affine.translation(window.col_off, window.row_off)
+    return inventory.burn(place, (int(window.height), int(window.width))) > 0
 
 
 def parse_period(value: Any) -> Period | None:
-    """Read a day, a month ("2010-07") or a year (2010, "2010") as the days that it may mean.
+    """Return the days that a day, a month ("2010-07") or a year (2010, "2010") may mean.
 
     Args:
         value: a text, a number, a date or a time, as a column of a vector file holds it.
 
     Returns:
-        First and last day; None for what is no date: nothing, NaN, 0, "unknown".
+        First and last day; ``None`` for what is not a date: nothing, NaN, 0, "unknown".
     """
     if isinstance(value, np.datetime64):
         value = None if np.isnat(value) else value.astype("datetime64[s]").item()
     if isinstance(value, datetime):
-        # pandas' NaT is a datetime, and not equal to itself.
+        # pandas' NaT is a datetime that is not equal to itself.
         return (value.date(), value.date()) if value == value else None
     if isinstance(value, date):
         return value, value
@@ -67,331 +315,12 @@ def parse_period(value: Any) -> Period | None:
 
 
 def parse_day(text: str, where: str) -> date:
-    """Read an ISO date, the time of day left out.
+    """Return the day of an ISO date; the time of day is ignored.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if the text is not one day.
     """
     period = parse_period(text)
     if period is None or period[0] != period[1]:
-        raise ConfigError(f"{text!r} is no date", where=where, hint="Write year-month-day, such as 2024-06-15")
+        raise ConfigError(f"{text!r} is not a date", where=where, hint="Write year-month-day, such as 2024-06-15")
     return period[0]
-
-
-PHASES: tuple[str, ...] = ("pre", "post")
-"""Whether an image shows the ground before the landslides of its mask, or after them."""
-
-_POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """Landslides on the coordinates of one raster.
-
-    Attributes:
-        path: the file they come from.
-        crs: coordinate reference system of ``shapes``, the raster's.
-        shapes: polygons and multipolygons, object (N,), valid, each with an area, each touching the raster's extent.
-        known: bool (N,): true where the landslide belongs to the mask; false where its date does not tell, so that
-            its pixels have to be ignored.
-        notes: what was dropped, repaired, reprojected or left out, in bounds_text.
-    """
-
-    path: Path
-    crs: CRS
-    shapes: NDArray[np.object_]
-    known: NDArray[np.bool_]
-    notes: tuple[str, ...]
-    _tree: Any = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_tree", shapely.STRtree(self.shapes))
-
-    def burn(self, transform: Affine, shape: tuple[int, int], *, all_touched: bool = False) -> NDArray[np.int32]:
-        """Draw the landslides that touch a window.
-
-        Args:
-            transform: from (column, row) of the window to coordinates.
-            shape: (rows, columns) of the window.
-            all_touched: take every pixel that a polygon touches; otherwise those whose centre it covers.
-
-        Returns:
-            int32 (rows, columns): number of the landslide in ``shapes``, from 1, the later one where two overlap;
-            negative where only landslides lie whose ``known`` is false; 0 for none.
-        """
-        near = np.sort(self._tree.query(shapely.box(*window_bounds(transform, shape))))
-        numbers = np.zeros(shape, np.int32)
-        for known, sign in ((False, -1), (True, 1)):
-            chosen = [(self.shapes[one], sign * (int(one) + 1)) for one in near if self.known[one] == known]
-            if chosen:
-                rasterize(chosen, out=numbers, transform=transform, all_touched=all_touched)
-        return numbers
-
-    def areas(self) -> NDArray[np.float64] | None:
-        """Areas of the landslides in m2, float64 (N,); None unless the coordinates are projected."""
-        if not self.crs.is_projected:
-            return None
-        _, metres = self.crs.linear_units_factor
-        areas: NDArray[np.float64] = shapely.area(self.shapes) * metres**2
-        return areas
-
-
-def read_inventory(
-    path: Path,
-    crs: CRS,
-    extent: Bounds,
-    *,
-    layer: str | None = None,
-    where: str | None = None,
-    buffer: float | None = None,
-    date_column: str | None = None,
-    image_date: date | None = None,
-    phase: str | None = None,
-) -> Inventory:
-    """Read the landslides that touch a raster.
-
-    A landslide of a "post" image must be older than the image, or it is not in it; one of a "pre" image must be
-    younger, or its scar is in the image already. With ``date_column`` the others are left out. A date that is only a
-    year or a month, in which the image was taken, tells neither; nor does none: such a landslide is kept with
-    ``known`` false [O].
-
-    Args:
-        path: GeoPackage, Shapefile, GeoJSON or whatever else GDAL reads.
-        crs: the raster's coordinate reference system, to which shapes are transformed.
-        extent: (left, bottom, right, top) of the raster in ``crs``.
-        layer: name of the layer; None for the only one.
-        where: SQL condition on the attributes, such as "Year_obs >= 2010"; None for all.
-        buffer: radius in metres by which points and lines become polygons; None to refuse them.
-        date_column: column with the day, month or year of each landslide; None to leave dates alone.
-        image_date: day on which the image was taken; needed by ``date_column``.
-        phase: "pre" or "post"; needed by ``date_column``.
-
-    Raises:
-        DataError: if the file is missing, damaged, empty, has no coordinate reference system, holds points or lines
-            without ``buffer``, or lies elsewhere than the raster.
-        ConfigError: for a condition that is no SQL, or options that need each other.
-        UnknownNameError: for a layer or column that does not exist.
-    """
-    if date_column is not None and (image_date is None or phase not in PHASES):
-        raise ConfigError(
-            "dates of landslides mean something beside the date and phase of the image alone",
-            where="option date_column",
-            hint="Give the image's date and phase too",
-        )
-    if buffer is not None and not (buffer > 0 and np.isfinite(buffer)):
-        raise ConfigError(f"{buffer} is not a positive number of metres", where="option buffer")
-    frame = _read(path, layer, where, date_column)
-    notes = [] if where is None else [f"{len(frame)} landslides fulfil {where}"]
-    shapes = frame.geometry.to_numpy()
-    nothing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    if nothing.all():
-        raise DataError(
-            "holds no landslide" if len(shapes) == 0 else f"none of its {len(shapes)} landslides has a geometry",
-            where=path,
-            hint=None if where is None else f"Does the condition {where!r} say what you mean?",
-        )
-    if nothing.any():
-        notes.append(f"{nothing.sum()} without a geometry were dropped")
-    frame = frame[~nothing]
-    if CRS.from_user_input(frame.crs) != crs:
-        notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
-    shapes, placed = _reproject(frame, crs, path, notes)
-    frame = frame[placed]
-    shapes = _with_area(shapes, crs, buffer, path, notes)
-    shapes, kept = _repair(shapes, path, notes)
-    inside = shapely.intersects(shapely.box(*extent), shapes)
-    if not inside.any():
-        raise DataError(
-            f"no landslide lies in the scene: they extend over {bounds_text(shapely.total_bounds(shapes))}, "
-            f"the scene over {bounds_text(extent)} ({crs_name(crs)})",
-            where=path,
-            hint="Is it the inventory of another place, or are its coordinates labelled with a wrong system?",
-        )
-    if not inside.all():
-        notes.append(f"{(~inside).sum()} lie outside the scene")
-    shapes, kept = shapes[inside], kept[inside]
-    known = np.ones(len(shapes), bool)
-    if date_column is not None and image_date is not None:
-        periods = [parse_period(value) for value in frame[date_column].to_numpy()[kept]]
-        wanted, known = _dated(periods, image_date, str(phase), date_column, path, notes)
-        shapes, known = shapes[wanted], known[wanted]
-    return Inventory(path, crs, shapes, known, tuple(notes))
-
-
-def _read(path: Path, layer: str | None, where: str | None, date_column: str | None) -> Any:
-    if not path.exists():
-        raise DataError("there is no such inventory", where=path)
-    columns: list[str] = []
-    try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        if layer is None and len(layers) > 1:
-            raise ConfigError(f"holds several layers: {', '.join(layers)}", where=path, hint="Name one with --layer")
-        if layer is not None and layer not in layers:
-            raise UnknownNameError("layer", layer, layers, where=path)
-        if not layers:
-            raise DataError("holds no layer", where=path)
-        info = pyogrio.read_info(path, layer=layer)
-        columns = [str(name) for name in info["fields"]]
-        if date_column is not None and date_column not in columns:
-            raise UnknownNameError("column", date_column, columns, where=path)
-        if info["geometry_type"] is None:
-            raise DataError("is a table without geometries", where=path)
-        if info["crs"] is None:
-            raise DataError(
-                "has no coordinate reference system, so it cannot be laid over a scene",
-                where=path,
-                hint="Set the one it was drawn in: ogr2ogr -a_srs EPSG:CODE OUT IN (a Shapefile has lost its .prj)",
-            )
-        # A column that is not read cannot be part of a condition on a Shapefile: GDAL finds no row, and says nothing.
-        wanted = None if where is not None else [date_column] if date_column else []
-        return geopandas.read_file(path, layer=layer, where=where, columns=wanted, engine="pyogrio")
-    except (ValueError, DataLayerError) as error:
-        if where is None:
-            raise _unreadable(path, error) from error
-        raise ConfigError(
-            f"the condition {where!r} cannot be applied",
-            where=path,
-            hint=f"Columns: {', '.join(columns)} ({_first_line(error)})",
-        ) from error
-    except (DataSourceError, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        "cannot be read as an inventory: it is truncated or no vector file",
-        where=path,
-        hint=f"GeoPackage, Shapefile and GeoJSON are read, and all that GDAL knows ({_first_line(error)})",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].split(";")[0] if lines else type(error).__name__
-
-
-def _reproject(frame: Any, crs: CRS, path: Path, notes: list[str]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """Shapes on the scene's coordinates, and which rows of the frame they are: far away there may be none."""
-    shapes: NDArray[np.object_] = shapely.force_2d(frame.to_crs(crs.to_wkt()).geometry.to_numpy())
-    placed: NDArray[np.bool_] = np.isfinite(shapely.bounds(shapes)).all(axis=1)
-    if not placed.any():
-        raise DataError(
-            f"has coordinates that do not exist in {crs_name(frame.crs)} or in the scene's {crs_name(crs)}",
-            where=path,
-            hint="Are its coordinates labelled with a wrong system?",
-        )
-    if not placed.all():
-        notes.append(f"{(~placed).sum()} lie where {crs_name(crs)} has no coordinates, far outside the scene")
-    return shapes[placed], placed
-
-
-def _with_area(
-    shapes: NDArray[np.object_], crs: CRS, buffer: float | None, path: Path, notes: list[str]
-) -> NDArray[np.object_]:
-    flat = shapely.get_dimensions(shapes) < 2
-    if not flat.any():
-        return shapes
-    kinds = ", ".join(sorted({str(one.geom_type) for one in shapes[flat]}))
-    if buffer is None:
-        raise DataError(
-            f"{flat.sum()} of {len(shapes)} landslides are no areas ({kinds}), and a mask is made of areas",
-            where=path,
-            hint="Draw polygons, or turn points into discs with --buffer METRES if a rough place will do",
-        )
-    if not crs.is_projected:
-        raise ConfigError(
-            f"metres cannot be measured in {crs_name(crs)}",
-            where="option buffer",
-            hint="Warp the stack to a projected system (UTM) first",
-        )
-    _, metres = crs.linear_units_factor
-    notes.append(f"{flat.sum()} points or lines became areas of radius {buffer:g} m: their outlines are not real")
-    return np.where(flat, shapely.buffer(shapes, buffer / metres), shapes)
-
-
-def _repair(shapes: NDArray[np.object_], path: Path, notes: list[str]) -> tuple[NDArray[np.object_], NDArray[np.intp]]:
-    """Valid polygons, and which of ``shapes`` they are; what has no area left is dropped."""
-    broken = ~shapely.is_valid(shapes)
-    if broken.any():
-        notes.append(f"{broken.sum()} invalid outlines were repaired")
-        shapes = shapes.copy()
-        shapes[broken] = [_polygons(one) for one in shapely.make_valid(shapes[broken])]
-    collections = shapely.get_type_id(shapes) == _COLLECTION
-    if collections.any():
-        shapes = shapes.copy()
-        shapes[collections] = [_polygons(one) for one in shapes[collections]]
-    kept = np.flatnonzero(shapely.area(shapes) > 0)
-    if len(kept) < len(shapes):
-        notes.append(f"{len(shapes) - len(kept)} without an area were dropped")
-    if len(kept) == 0:
-        raise DataError(f"none of its {len(shapes)} landslides has an area", where=path)
-    return shapes[kept], kept
-
-
-def _polygons(shape: Any) -> Any:
-    """The areas of a shape: making a bow tie valid may leave loose lines beside them."""
-    parts = shapely.get_parts(shapely.get_parts([shape]))
-    return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
-
-
-def _dated(
-    periods: Sequence[Period | None], image: date, phase: str, column: str, path: Path, notes: list[str]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which landslides may be in the mask, and which of them certainly are."""
-    if not any(period is not None for period in periods):
-        raise DataError(
-            f"no value of column {column!r} is a date", where=path, hint="Write 2010, 2010-07 or 2010-07-31"
-        )
-    before = np.array([period is not None and period[1] <= image for period in periods], bool)
-    after = np.array([period is not None and period[0] > image for period in periods], bool)
-    certain, excluded = (before, after) if phase == "post" else (after, before)
-    if excluded.any():
-        side = "after" if phase == "post" else "before"
-        notes.append(f"{excluded.sum()} happened {side} the image of {image}, so they are not burned")
-    doubtful = ~certain & ~excluded
-    if doubtful.any():
-        notes.append(
-            f"{doubtful.sum()} may have happened before or after {image} ({column} tells too little): their pixels "
-            "are ignored"
-        )
-    if not certain.any():
-        raise DataError(
-            f"no landslide of a {phase} image of {image} is left after looking at {column!r}",
-            where=path,
-            hint="Is the date of the image right, and its phase?",
-        )
-    return ~excluded, certain
-
-
-IGNORED = 255
-"""In masks of ``zoo patches``: not known."""
-
-
-def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
-    """Draw the landslides of a window.
-
-    Args:
-        path: GeoTIFF mask on the pixels of ``grid``, 0 for none and 255 for unknown; or any vector file of polygons.
-        grid: of the scene.
-        window: within it.
-
-    Returns:
-        bool (rows, columns) of the window.
-
-    Raises:
-        DataError: if the file is missing or damaged, lies elsewhere, or is a mask of other pixels.
-    """
-    if path.suffix.lower() in (".tif", ".tiff"):
-        with Stack(path) as mask:
-            if mask.shape != grid.shape or mask.crs != grid.crs or not mask.transform.almost_equals(grid.transform):
-                raise DataError(
-                    "the mask does not lie on the pixels of the scene",
-                    where=path,
-                    hint="Make it with gdal_rasterize on the scene's grid, or name the vector file",
-                )
-            values = mask.read(window, [0])[0]
-        drawn: NDArray[np.bool_] = (values > 0) & (values != IGNORED)
-        return drawn
-    inventory = read_inventory(path, grid.crs, window_bounds(grid.transform, grid.shape))
-    place = grid.transform * Affine.translation(window.col_off, window.row_off)
-    return inventory.burn(place, (int(window.height), int(window.width))) > 0

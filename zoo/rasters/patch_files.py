@@ -1,4 +1,4 @@
-"""Scenes, files and folders of patches."""
+"""The parts of a folder of patches: scenes, the grid of patches, their files, and the folder itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from zoo.errors import ConfigError, DataError, ZooError
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.files import file_name, unwritable
 from zoo.physics.bands import Band
 from zoo.rasters.ground import crs_name
@@ -30,20 +30,21 @@ from zoo.rasters.stacks import TAG_DATE, TAG_PHASE, TAG_SCENE, Stack
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One stack that is to be cut.
+class PatchScene:
+    """One stack that is cut.
 
     Attributes:
-        path: its file.
-        name: name of the scene, unique among those of one folder.
-        slug: the same in characters that any file system takes, unique too.
+        path: the stack's file.
+        name: name of the scene, unique in the folder.
+        slug: the name in characters that every file system accepts, unique too.
         date: ISO date of the image, "" when unknown.
         phase: "pre" or "post".
-        bands: of the stack.
-        crs: short name of its coordinate reference system.
-        pixel_size: metres, None for degrees.
+        bands: the bands that are cut.
+        positions: their positions in the stack.
+        crs: short name of the coordinate system.
+        pixel_size: side of a pixel on the ground in metres; ``None`` in degrees.
         shape: (rows, columns).
-        notes: what is doubtful, in words.
+        notes: sentences about what is doubtful.
     """
 
     path: Path
@@ -52,40 +53,48 @@ class Scene:
     date: str
     phase: str
     bands: tuple[Band, ...]
+    positions: tuple[int, ...]
     crs: str
     pixel_size: float | None
     shape: tuple[int, int]
     notes: tuple[str, ...]
 
 
-def look_at_scenes(
-    paths: Sequence[Path], *, scene: str | None = None, date: str | None = None, phase: str | None = None
-) -> list[Scene]:
-    """Open every stack once and settle what is known about it.
+def open_scenes(
+    paths: Sequence[Path],
+    *,
+    scene: str | None = None,
+    date: str | None = None,
+    phase: str | None = None,
+    bands: Sequence[str] | None = None,
+) -> list[PatchScene]:
+    """Open every stack once, and read and check what is known about it.
 
     Args:
         paths: the stacks.
-        scene: name of the only scene; None for the stack's tag, else the name of its file.
-        date: ISO date of the images; None for the stacks' tags, else unknown.
-        phase: "pre" or "post"; None for the stacks' tags.
+        scene: name of the only scene; ``None`` for the stack's tag, else the name of its file.
+        date: ISO date of the images; ``None`` for the stacks' tags, else unknown.
+        phase: "pre" or "post"; ``None`` for the stacks' tags.
+        bands: names of the bands to cut, in order; ``None`` for all.
 
     Raises:
-        ConfigError: if the phase is unknown or not the same of all, an option contradicts a tag, or two scenes share a
-            name.
+        ConfigError: if the phase is unknown or differs between stacks, an option contradicts a tag, or two scenes have
+            one name.
         DataError: if a stack cannot be read, or stacks differ in bands, units or pixel size.
+        UnknownNameError: for a band that a stack does not have.
     """
     if scene is not None and len(paths) > 1:
-        raise ConfigError(f"one scene's name for {len(paths)} stacks", where="option scene")
+        raise ConfigError(f"one scene name is given for {len(paths)} stacks", where="option scene")
     if scene is not None and not scene.strip():
-        raise ConfigError("an empty name", where="option scene")
+        raise ConfigError("the name is empty", where="option scene")
     if phase is not None and phase not in PHASES:
-        raise ConfigError(f"{phase!r} is no phase", where="option phase", hint="Write pre or post")
+        raise ConfigError(f"unknown phase {phase!r}", where="option phase", hint="Choose pre or post")
     if date is not None:
         date = parse_day(date, "option date").isoformat()
-    scenes: list[Scene] = []
+    scenes: list[PatchScene] = []
     for path in paths:
         with Stack(path) as stack:
-            found = _look(stack, scene, date, phase)
+            found = _describe(stack, scene, date, phase, bands)
         for other in scenes:
             if found.slug.casefold() == other.slug.casefold():
                 raise ConfigError(
@@ -93,12 +102,14 @@ def look_at_scenes(
                     hint="Cut them into two folders, or give each its SCENE tag",
                 )
         if scenes:
-            _agree(scenes[0], found)
+            _check_equal(scenes[0], found)
         scenes.append(found)
     return scenes
 
 
-def _look(stack: Stack, scene: str | None, date: str | None, phase: str | None) -> Scene:
+def _describe(
+    stack: Stack, scene: str | None, date: str | None, phase: str | None, bands: Sequence[str] | None
+) -> PatchScene:
     name = scene or stack.tags.get(TAG_SCENE, "").strip() or stack.path.stem
     notes = []
     written = stack.tags.get(TAG_DATE, "").strip()
@@ -106,21 +117,23 @@ def _look(stack: Stack, scene: str | None, date: str | None, phase: str | None) 
         stack, TAG_DATE, parse_day(written, f"{stack.path}, tag {TAG_DATE}").isoformat() if written else "", date
     )
     if not day:
-        notes.append("the date of the image is unknown: --date")
+        notes.append("the date of the image is unknown: give it with --date")
     side = _settled(stack, TAG_PHASE, stack.tags.get(TAG_PHASE, "").strip(), phase)
     if side not in PHASES:
         raise ConfigError(
-            f"is of an unknown phase{f' ({side})' if side else ''}, and a mask means another thing in each",
+            "the phase of the image is unknown" if not side else f"the phase of the image is {side!r}",
             where=stack.path,
-            hint="--phase post: the image shows these landslides; --phase pre: it was taken before they happened",
+            hint="Was it taken before or after the landslides? Give --phase pre or --phase post",
         )
-    return Scene(
+    positions = select_bands(stack.bands, bands, stack.name)
+    return PatchScene(
         path=stack.path,
         name=name,
         slug=file_name(name),
         date=day,
         phase=side,
-        bands=stack.bands,
+        bands=tuple(stack.bands[position] for position in positions),
+        positions=positions,
         crs=crs_name(stack.crs),
         pixel_size=stack.pixel_size,
         shape=stack.shape,
@@ -128,20 +141,38 @@ def _look(stack: Stack, scene: str | None, date: str | None, phase: str | None) 
     )
 
 
+def select_bands(bands: Sequence[Band], names: Sequence[str] | None, where: object) -> tuple[int, ...]:
+    """Return the positions of bands by name, in the order of the names; of all bands without names.
+
+    Raises:
+        ConfigError: if no name or one name twice is given.
+        UnknownNameError: for a band that there is not.
+    """
+    if names is None:
+        return tuple(range(len(bands)))
+    if not names or len(set(names)) < len(names):
+        raise ConfigError("a band is named twice" if names else "no band is named", where="option bands")
+    known = [band.name for band in bands]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("band", name, known, where=where)
+    return tuple(known.index(name) for name in names)
+
+
 def _settled(stack: Stack, tag: str, written: str, given: str | None) -> str:
     if given is not None and written and written != given:
         raise ConfigError(
-            f"its tag {tag} says {written}, the option says {given}",
+            f"its tag {tag} is {written}, but the option is {given}",
             where=stack.path,
             hint=f"Leave the option out, or correct the tag: gdal_edit.py -mo {tag}={given} FILE",
         )
     return given or written
 
 
-def _agree(first: Scene, other: Scene) -> None:
+def _check_equal(first: PatchScene, other: PatchScene) -> None:
     if first.phase != other.phase:
         raise ConfigError(
-            f"is of phase {other.phase}, {first.path} of phase {first.phase}, and a mask means another thing in each",
+            f"its phase is {other.phase}, that of {first.path} is {first.phase}, and their masks differ in meaning",
             where=other.path,
             hint="Cut them into two folders",
         )
@@ -153,7 +184,7 @@ def _agree(first: Scene, other: Scene) -> None:
             raise DataError(
                 f"its {what} are {', '.join(theirs)}, those of {first.path} {', '.join(ours)}",
                 where=other.path,
-                hint="The patches of one folder have the same bands in the same order",
+                hint="The patches of one folder need the same bands in the same order: choose them with --bands",
             )
     sizes = first.pixel_size, other.pixel_size
     if sizes[0] is None or sizes[1] is None:
@@ -173,7 +204,7 @@ def _metres(size: float | None) -> str:
 
 
 MARK = "patches.json"
-"""The file by which a folder is known as ours, so that no other is ever replaced."""
+"""The file by which a folder of zoo patches is recognised, so that no other folder is replaced."""
 
 
 @contextmanager
@@ -184,7 +215,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Args:
         path: the folder to make; an empty one may exist.
-        overwrite: replace a folder that this function's caller made before, told by :data:`MARK`.
+        overwrite: replace an existing folder that holds :data:`MARK`.
 
     Raises:
         ConfigError: if ``path`` exists and may not be replaced.
@@ -213,16 +244,18 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds something, before hours of work are spent on it.
 
     Raises:
-        ConfigError: if ``path`` exists and may not be replaced.
+        ConfigError: if ``path`` exists and must not be replaced, or is a symbolic link.
     """
+    if path.is_symlink():
+        raise ConfigError("is a symbolic link, which is not replaced", where=path, hint="Name the folder itself")
     if not path.exists():
         return
     if not path.is_dir():
-        raise ConfigError("is a file, and a folder is to be written", where=path)
+        raise ConfigError("is a file, but a folder is written", where=path, hint="Name another folder")
     if not any(path.iterdir()):
         return
     if not overwrite:
-        raise ConfigError("exists already", where=path, hint="Name another folder, or replace it with --overwrite")
+        raise ConfigError("already exists", where=path, hint="Name another folder, or replace it with --overwrite")
     if not (path / MARK).is_file():
         raise ConfigError(
             f"was not made by zoo patches (it has no {MARK}), so it is not replaced",
@@ -245,8 +278,10 @@ def _put(temporary: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+LARGEST_PATCH = 8192
+
 IGNORE = 255
-"""Mask value of pixels that count nowhere: nodata, beyond the raster, or a landslide of which the date is unknown."""
+"""Mask value of pixels that are not used: nodata, beyond the raster, or a landslide whose date is not exact enough."""
 
 TABLE = "tiles.csv"
 COLUMNS = ("tile", "scene", "row", "col", "date", "phase", "landslide_pixels", "valid_share", "x", "y")
@@ -254,7 +289,7 @@ COLUMNS = ("tile", "scene", "row", "col", "date", "phase", "landslide_pixels", "
 
 @dataclass(frozen=True)
 class Patch:
-    """One place on a scene, cut.
+    """One patch of a scene.
 
     Attributes:
         row: line in patches, from 0.
@@ -281,24 +316,18 @@ class PatchFiles:
 
     Args:
         folder: holds ``images`` and ``masks``.
-        stack: what is cut; its names, units, valid ranges and tags go with every patch.
-        scene: name of the scene.
-        slug: begins the name of each file.
-        date: ISO date, "" when unknown.
-        phase: "pre" or "post".
+        stack: its units, valid ranges and tags go with every patch.
+        scene: the scene, whose slug begins the name of each file.
         digits: of rows and columns in file names.
     """
 
     folder: Path
     stack: Stack
-    scene: str
-    slug: str
-    date: str
-    phase: str
+    scene: PatchScene
     digits: int
 
     def write(self, patch: Patch) -> tuple[str | int | float, ...]:
-        """Write image and mask.
+        """Write the image and the mask of a patch.
 
         Returns:
             The row of the table, in the order of :data:`COLUMNS`.
@@ -306,21 +335,22 @@ class PatchFiles:
         Raises:
             ZooError: if a file cannot be written.
         """
-        name = f"{self.slug}_{patch.row:0{self.digits}}_{patch.column:0{self.digits}}.tif"
+        scene = self.scene
+        name = f"{scene.slug}_{patch.row:0{self.digits}}_{patch.column:0{self.digits}}.tif"
         ours = self.stack.transform
         x, y = patch.origin
         transform = Affine(ours.a, 0.0, x, 0.0, ours.e, y)
-        about = {TAG_SCENE: self.scene, TAG_DATE: self.date, TAG_PHASE: self.phase}
+        about = {TAG_SCENE: scene.name, TAG_DATE: scene.date, TAG_PHASE: scene.phase}
         place = {"PATCH_ROW": str(patch.row), "PATCH_COL": str(patch.column)}
         tags = {**self._kept(self.stack.tags), **{key: text for key, text in about.items() if text}, **place}
         try:
             with _create(self.folder / "images" / name, patch.image, self.stack.crs, transform, np.nan) as image:
                 image.write(patch.image)
                 image.update_tags(**tags)
-                image.units = ["" if band.unit == "unknown" else band.unit for band in self.stack.bands]
-                for index, band in enumerate(self.stack.bands):
-                    image.set_band_description(index + 1, band.name)
-                    image.update_tags(index + 1, **self._kept(self.stack.band_tags(index)))
+                image.units = ["" if band.unit == "unknown" else band.unit for band in scene.bands]
+                for index, (band, position) in enumerate(zip(scene.bands, scene.positions, strict=True), 1):
+                    image.set_band_description(index, band.name)
+                    image.update_tags(index, **self._kept(self.stack.band_tags(position)))
             with _create(self.folder / "masks" / name, patch.mask[None], self.stack.crs, transform, IGNORE) as mask:
                 mask.write(patch.mask, 1)
                 mask.set_band_description(1, "landslide")
@@ -331,11 +361,11 @@ class PatchFiles:
             ) from error
         return (
             name,
-            self.scene,
+            scene.name,
             patch.row,
             patch.column,
-            self.date,
-            self.phase,
+            scene.date,
+            scene.phase,
             patch.landslide_pixels,
             round(patch.valid_share, 4),
             x,
@@ -344,7 +374,7 @@ class PatchFiles:
 
     @staticmethod
     def _kept(tags: Any) -> dict[str, str]:
-        """Tags that are as true of a part as of the whole."""
+        """Return the tags that are as true of a part as of the whole."""
         return {key: text for key, text in tags.items() if not key.startswith(("STATISTICS_", "AREA_OR_POINT", "OVR_"))}
 
 
@@ -370,7 +400,7 @@ def _create(path: Path, values: NDArray[Any], crs: CRS, transform: Affine, nodat
 class PatchGrid:
     """Square patches laid over a raster from its upper left corner.
 
-    The last row and column may reach beyond the raster, so that no ground at its edges is lost; what is beyond is
+    The last row and column may reach beyond the raster, so that no ground at its edges is lost. Pixels beyond are
     nodata in the image and ignored in the mask [O].
 
     Args:
@@ -388,7 +418,11 @@ class PatchGrid:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ConfigError(f"a patch of {self.size} pixels", where="option size")
+            raise ConfigError(f"a patch of {self.size} pixels is not possible", where="option size")
+        if self.size > LARGEST_PATCH:
+            raise ConfigError(
+                f"a patch of {self.size:,} pixels is too large", where="option size", hint=f"At most {LARGEST_PATCH:,}"
+            )
         if not 1 <= self.stride <= self.size:
             raise ConfigError(
                 f"a stride of {self.stride} with patches of {self.size} pixels",
@@ -398,12 +432,12 @@ class PatchGrid:
 
     @property
     def rows(self) -> int:
-        """Patches from top to bottom."""
+        """Number of patches from top to bottom."""
         return self._count(self.shape[0])
 
     @property
     def columns(self) -> int:
-        """Patches from left to right."""
+        """Number of patches from left to right."""
         return self._count(self.shape[1])
 
     def __len__(self) -> int:
@@ -414,7 +448,7 @@ class PatchGrid:
         return ((row, column) for row in range(self.rows) for column in range(self.columns))
 
     def window(self, row: int, column: int) -> Window:
-        """The part of a patch that lies on the raster, in pixels; it begins at the patch's upper left corner."""
+        """Return the part of a patch on the raster, in pixels; it begins at the patch's upper left corner."""
         top, left = row * self.stride, column * self.stride
         return Window(left, top, min(self.size, self.shape[1] - left), min(self.size, self.shape[0] - top))
 
@@ -423,10 +457,10 @@ class PatchGrid:
 
 
 class Coverage:
-    """Counts pixels once, though patches overlap.
+    """Counts each pixel once although patches overlap.
 
-    The edges of all patches divide the raster into cells, and a patch covers whole cells. A count per cell is all
-    that has to be remembered, however large the raster.
+    The edges of all patches divide the raster into cells, and a patch covers whole cells, so one count per cell is
+    enough for a raster of any size.
 
     Args:
         grid: the patches.
@@ -448,7 +482,7 @@ class Coverage:
         self._kept = np.zeros(cells, bool)
 
     def count(self, window: Window, pixels: NDArray[np.bool_]) -> None:
-        """Note which pixels of a patch matter; what an overlapping patch has said of them is said again.
+        """Count the marked pixels of a patch; overlapping patches give the same counts again.
 
         Args:
             window: the patch's part of the raster.
@@ -459,18 +493,18 @@ class Coverage:
         self._counts[rows, columns] = sums
 
     def keep(self, window: Window) -> None:
-        """Note that a patch is kept."""
+        """Mark a patch as kept."""
         rows, columns, _ = self._cells(window)
         self._kept[rows, columns] = True
 
     @property
     def total(self) -> int:
-        """Pixels that matter, each counted once."""
+        """Number of marked pixels, each counted once."""
         return int(self._counts.sum())
 
     @property
     def kept(self) -> int:
-        """Those of them that are in at least one patch that was kept."""
+        """Number of marked pixels in at least one kept patch."""
         return int(self._counts[self._kept].sum())
 
     def _cells(self, window: Window) -> tuple[slice, slice, tuple[NDArray[np.intp], NDArray[np.intp]]]:

@@ -6,10 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,18 +15,15 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 
-from zoo.errors import DataError
 from zoo.physics.bands import Band
 from zoo.physics.slope import hillshade
 from zoo.rasters.ground import window_bounds
 from zoo.rasters.inventory import Inventory
-from zoo.rasters.map_frame import stretch
-from zoo.rasters.patch_files import PatchGrid, Scene
-from zoo.rasters.reading import first_line
+from zoo.rasters.map_frame import reduced, stretch
+from zoo.rasters.patch_files import PatchGrid, PatchScene
+from zoo.rasters.stacks import Stack
 
 OVERVIEW = "overview.png"
 
@@ -38,26 +33,26 @@ _LANDSLIDE, _DOUBTFUL = "#e4002b", "#a63ad6"
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What is drawn of one scene.
+class ScenePicture:
+    """The content of one panel.
 
     Attributes:
-        scene: the stack.
+        scene: the scene.
         inventory: its landslides.
         grid: its patches.
         kept: place of each patch that was written, and whether it holds a landslide.
-        too_empty: places that were left out because too little of them is valid.
+        too_empty: places that were left out because too few of their pixels are valid.
     """
 
-    scene: Scene
+    scene: PatchScene
     inventory: Inventory
     grid: PatchGrid
     kept: Mapping[tuple[int, int], bool]
     too_empty: Sequence[tuple[int, int]]
 
 
-def draw_overview(scenes: Sequence[Drawn], path: Path) -> None:
-    """Write the picture as PNG: hillshade where there is a DEM, else the first band, and outlines over it.
+def draw_overview(scenes: Sequence[ScenePicture], path: Path) -> None:
+    """Write the picture as PNG: a hillshade if there is a DEM, else the first band, with outlines over it.
 
     Args:
         scenes: one panel each, four in a row.
@@ -87,12 +82,19 @@ def draw_overview(scenes: Sequence[Drawn], path: Path) -> None:
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def _draw(panel: Axes, one: Drawn) -> None:
-    with rasterio.open(one.scene.path) as source:
-        left, bottom, right, top = window_bounds(source.transform, source.shape)
-        transform = source.transform
-    picture, what = _background(one.scene)
-    panel.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(left, right, bottom, top), interpolation="nearest")
+def _draw(panel: Axes, one: ScenePicture) -> None:
+    with Stack(one.scene.path) as stack:
+        left, bottom, right, top = window_bounds(stack.transform, stack.shape)
+        transform = stack.transform
+        picture, step, label = _background(stack)
+    # The last squares of the reduced picture reach beyond the raster.
+    extent = (
+        left,
+        left + picture.shape[1] * step * transform.a,
+        top + picture.shape[0] * step * transform.e,
+        top,
+    )
+    panel.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     places = {
         "too empty": one.too_empty,
         "without": [place for place, positive in one.kept.items() if not positive],
@@ -111,7 +113,7 @@ def _draw(panel: Axes, one: Drawn) -> None:
         )
     for known, colour in ((False, _DOUBTFUL), (True, _LANDSLIDE)):
         parts = shapely.get_parts(one.inventory.shapes[one.inventory.known == known])
-        # A vertex finer than a pixel of the picture is seen by nobody, and a national inventory has millions.
+        # Vertices finer than a pixel of the picture are invisible, and a national inventory has millions.
         parts = shapely.simplify(parts, (right - left) / (2 * _PIXELS))
         rings = [shapely.get_coordinates(ring) for ring in shapely.get_exterior_ring(parts) if ring is not None]
         panel.add_collection(PolyCollection(rings, facecolors=colour, edgecolors=colour, linewidths=0.4, alpha=0.8))
@@ -124,7 +126,7 @@ def _draw(panel: Axes, one: Drawn) -> None:
     positives = sum(one.kept.values())
     phase = f"{one.scene.phase}-event" + (f", {one.scene.date}" if one.scene.date else "")
     panel.set_title(f"{one.scene.name} ({phase}): {len(one.kept)} patches, {positives} with a landslide", fontsize=10)
-    panel.set_xlabel(f"{what}; {one.scene.crs}", fontsize=8)
+    panel.set_xlabel(f"{label}; {one.scene.crs}", fontsize=8)
     panel.tick_params(labelsize=7)
     panel.ticklabel_format(useOffset=False, style="plain")
 
@@ -135,26 +137,17 @@ def _square(transform: Affine, grid: PatchGrid, place: tuple[int, int]) -> NDArr
     return np.array([transform * corner for corner in corners])
 
 
-def _background(scene: Scene) -> tuple[NDArray[np.float32], str]:
-    names = [band.name.casefold() for band in scene.bands]
+def _background(stack: Stack) -> tuple[NDArray[np.float32], int, str]:
+    """Return a grey picture of a stack in 0..1, the pixels along the side of each of its squares, and its caption."""
+    names = [band.name.casefold() for band in stack.bands]
     band = names.index("dem") if "dem" in names else 0
-    factor = max(1.0, max(scene.shape) / _PIXELS)
-    shape = max(1, round(scene.shape[0] / factor)), max(1, round(scene.shape[1] / factor))
-    try:
-        with rasterio.open(scene.path) as source:
-            read = source.read(
-                band + 1, out_shape=shape, masked=True, resampling=Resampling.average, out_dtype=np.float32
-            ) * np.float32(source.scales[band]) + np.float32(source.offsets[band])
-    except (RasterioError, OSError) as error:
-        raise DataError("cannot be read again", where=scene.path, hint=first_line(error)) from error
-    values: NDArray[np.float32] = np.ma.filled(read, np.nan)
+    values, step = reduced(stack.shape, lambda window: stack.read(window, [band]), _PIXELS, "mean")
     values[~np.isfinite(values)] = np.nan
-    if "dem" in names and scene.pixel_size is not None and min(shape) >= 2:
-        # White where nothing is known.
-        return np.nan_to_num(hillshade(values, scene.pixel_size * factor), nan=1.0), "hillshade of the DEM"
-    return stretch(values[None])[..., 0], _words(scene.bands[band])
+    if "dem" in names and stack.pixel_size is not None and min(values.shape[1:]) >= 2:
+        # White where the elevation is unknown.
+        return np.nan_to_num(hillshade(values[0], stack.pixel_size * step), nan=1.0), step, "hillshade of the DEM"
+    return stretch(values)[..., 0], step, _caption(stack.bands[band])
 
 
-def _words(band: Band) -> str:
-    known: Any = band.unit not in ("1", "unknown")
-    return f"{band.name} [{band.unit}]" if known else band.name
+def _caption(band: Band) -> str:
+    return band.name if band.unit in ("1", "unknown") else f"{band.name} [{band.unit}]"

@@ -1,10 +1,10 @@
-"""Cut stacks and an inventory into patches and masks."""
+"""Cut stacks and an inventory into patches and masks, window by window, so that memory does not grow with the scene."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from zoo.errors import ConfigError, DataError
-from zoo.files import write_json_atomic
 from zoo.rasters.ground import window_bounds
 from zoo.rasters.inventory import Inventory, read_inventory
 from zoo.rasters.patch_files import (
@@ -26,14 +25,15 @@ from zoo.rasters.patch_files import (
     Patch,
     PatchFiles,
     PatchGrid,
-    Scene,
+    PatchScene,
     check_free,
-    look_at_scenes,
+    open_scenes,
     whole_folder,
 )
-from zoo.rasters.patch_overview import OVERVIEW, Drawn, draw_overview
+from zoo.rasters.patch_overview import OVERVIEW, ScenePicture, draw_overview
 from zoo.rasters.reading import small_cache
 from zoo.rasters.stacks import Stack
+from zoo.schema import to_plain, write_json
 
 SELECTIONS: tuple[str, ...] = ("all", "positives", "sampled")
 
@@ -41,25 +41,26 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class CutOptions:
+class PatchOptions:
     """How stacks are cut.
 
     Attributes:
         size: side of a patch in pixels; 128 as Landslide4Sense [S].
         stride: pixels from one patch to the next; None for ``size``.
-        select: "all" patches; "positives", those with a landslide; "sampled", those and ``negatives`` times as many
+        select: "all" patches; "positives", those with a landslide; or "sampled", those and ``negatives`` times as many
             others, drawn at random.
-        negatives: patches without a landslide for each one with, when ``select`` is "sampled".
-        seed: of that draw.
-        min_valid: least share of a patch at which every band is known, 0 to 1.
-        all_touched: a landslide takes every pixel it touches, not those whose centre it covers.
-        scene: name of the only scene; None for tag or file name.
-        date: ISO date of the images; None for the tags.
-        phase: "pre" or "post"; None for the tags.
-        layer: of the inventory.
+        negatives: patches without a landslide for each one with a landslide, if ``select`` is "sampled".
+        seed: random seed of that draw.
+        min_valid: smallest share of a patch at which every band is known, 0 to 1.
+        all_touched: draw every pixel that a landslide touches, instead of those whose centre it covers.
+        scene: name of the only scene; ``None`` for tag or file name.
+        date: ISO date of the images; ``None`` for the tags.
+        phase: "pre" or "post"; ``None`` for the tags.
+        layer: layer of the inventory.
         where: SQL condition on the inventory.
-        buffer: metres by which points and lines become areas; None to refuse them.
-        date_column: of the inventory; landslides that the image cannot show are left out.
+        buffer: metres by which points and lines become areas; ``None`` refuses them.
+        date_column: column of the inventory; landslides that the image cannot show are left out.
+        bands: names of the bands to cut, in order; ``None`` for all.
 
     Raises:
         ConfigError: for an option out of range.
@@ -79,44 +80,49 @@ class CutOptions:
     where: str | None = None
     buffer: float | None = None
     date_column: str | None = None
+    bands: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         PatchGrid((1, 1), self.size, self.step)
         if self.select not in SELECTIONS:
-            raise ConfigError(f"{self.select!r} is no selection", hint=f"There are: {', '.join(SELECTIONS)}")
+            raise ConfigError(f"unknown selection {self.select!r}", hint=f"Choose from {', '.join(SELECTIONS)}")
         if not 0 <= self.min_valid <= 1:
-            raise ConfigError(f"{self.min_valid} is no share", where="option min_valid", hint="From 0 to 1")
+            raise ConfigError(f"{self.min_valid} is not a share", where="option min_valid", hint="From 0 to 1")
         if not (self.negatives >= 0 and np.isfinite(self.negatives)):
-            raise ConfigError(f"{self.negatives} is no number of patches", where="option negatives_per_positive")
+            raise ConfigError(
+                f"{self.negatives} is not a number of patches",
+                where="option negatives_per_positive",
+                hint="Give a number from 0, such as 2",
+            )
 
     @property
     def step(self) -> int:
-        """The stride that applies."""
+        """Pixels from one patch to the next."""
         return self.size if self.stride is None else self.stride
 
 
 @dataclass(frozen=True)
-class SceneReport:
-    """What became of one scene.
+class SceneSummary:
+    """The patches of one scene.
 
     Attributes:
-        scene: its name.
+        scene: name of the scene.
         stack: its file.
         date: ISO date, "" when unknown.
         phase: "pre" or "post".
         grid: (rows, columns) of patches.
         patches: patches written.
-        positives: those with a landslide.
-        too_empty: places left out because too little of them is valid.
+        positives: patches with a landslide.
+        too_empty: places left out because too few of their pixels are valid.
         unselected: places left out by the selection.
         landslides: landslides of the inventory in the scene.
-        drawn: those that cover at least one pixel that no later one covers.
+        drawn: landslides that cover at least one pixel that no later one covers.
         landslide_pixels: valid pixels of the scene under a landslide, each counted once.
-        kept_pixels: those of them in the patches, each counted once.
-        valid_pixels: valid pixels of the patches, as often as a patch holds them.
-        mask_pixels: pixels of value 1 in the masks, as often as a patch holds them.
-        areas: smallest, median and largest landslide in m2; None when coordinates are in degrees.
-        notes: what happened to the inventory and what is doubtful, in words.
+        kept_pixels: landslide pixels in the patches, each counted once.
+        valid_pixels: valid pixels of the patches, counted in every patch that holds them.
+        mask_pixels: pixels of value 1 in the masks, counted in every patch that holds them.
+        areas: smallest, median and largest landslide on the ground in m2.
+        notes: sentences about the inventory and what is doubtful.
     """
 
     scene: str
@@ -134,19 +140,19 @@ class SceneReport:
     kept_pixels: int
     valid_pixels: int
     mask_pixels: int
-    areas: tuple[float, float, float] | None
+    areas: tuple[float, float, float]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Report:
-    """What is in a folder of patches.
+class PatchReport:
+    """The content of a folder of patches.
 
     Attributes:
-        folder: where it is.
+        folder: the folder.
         size: side of a patch in pixels.
         stride: pixels from one patch to the next.
-        pixel_size: metres, None for degrees.
+        pixel_size: side of a pixel on the ground in metres; ``None`` in degrees.
         bands: names and units.
         inventory: the file of the landslides.
         scenes: one entry a stack.
@@ -158,43 +164,43 @@ class Report:
     pixel_size: float | None
     bands: tuple[tuple[str, str], ...]
     inventory: str
-    scenes: tuple[SceneReport, ...]
+    scenes: tuple[SceneSummary, ...]
 
 
 def cut_patches(
     stacks: Sequence[Path],
     inventory: Path,
     folder: Path,
-    options: CutOptions | None = None,
+    options: PatchOptions | None = None,
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Report:
-    """Cut stacks and the landslides on them into patches and masks, in a folder that is whole or absent.
+) -> PatchReport:
+    """Cut stacks and the landslides on them into patches and masks, in a folder that is complete or absent.
 
     The folder holds ``images/`` and ``masks/`` (GeoTIFF of equal names), ``tiles.csv`` with the columns
     :data:`~zoo.rasters.patch_files.COLUMNS`, ``overview.png`` and ``patches.json``. Images are float32 in the
     stack's units, NaN where the stack has nothing; masks are uint8: 0, 1, and 255 where a band is missing, beyond the
-    raster's edge, or on a landslide of which the date tells too little.
+    raster's edge, or on a landslide whose date is not exact enough.
 
     Args:
         stacks: one raster a scene, all with the same bands.
         inventory: vector file of landslides.
-        folder: to be made.
-        options: how; None for the defaults, which need the phase in the stacks' tags.
-        overwrite: replace a folder of patches that is there.
-        progress: called with the scene, and with the number of places looked at and of all.
+        folder: the folder to make.
+        options: see :class:`PatchOptions`; the defaults need the phase in the stacks' tags.
+        overwrite: replace an existing folder of patches.
+        progress: called with the name of the scene, the number of places done and of all places.
 
     Raises:
         DataError: if a stack or the inventory cannot be read or used, or no patch with a landslide is left.
         ConfigError: if options or existing files forbid it.
         ZooError: if the folder cannot be written.
     """
-    options = options or CutOptions()
+    options = options or PatchOptions()
     if not stacks:
-        raise ConfigError("no stack is given")
+        raise ConfigError("no stack is given", hint="Name a stack, such as stack.tif")
     check_free(folder, overwrite=overwrite)
-    scenes = look_at_scenes(stacks, scene=options.scene, date=options.date, phase=options.phase)
+    scenes = open_scenes(stacks, scene=options.scene, date=options.date, phase=options.phase, bands=options.bands)
     landslides = [_landslides_of(scene, inventory, options) for scene in scenes]
     reports, pictures = [], []
     with small_cache(), whole_folder(folder, overwrite=overwrite) as temporary:
@@ -209,7 +215,7 @@ def cut_patches(
                     for row in cut.run():
                         table.writerow(row)
                 reports.append(cut.report())
-                pictures.append(Drawn(scene, shapes, cut.grid, cut.kept, cut.too_empty))
+                pictures.append(ScenePicture(scene, shapes, cut.grid, cut.kept, cut.too_empty))
         if not any(report.patches for report in reports) and all(report.too_empty for report in reports):
             raise DataError(
                 f"no patch of {options.size} pixels is at least {options.min_valid:.0%} valid",
@@ -224,7 +230,7 @@ def cut_patches(
             )
         draw_overview(pictures, temporary / OVERVIEW)
         first = scenes[0]
-        report = Report(
+        report = PatchReport(
             folder=folder,
             size=options.size,
             stride=options.step,
@@ -233,16 +239,18 @@ def cut_patches(
             inventory=str(inventory),
             scenes=tuple(reports),
         )
-        write_json_atomic(temporary / MARK, {"options": asdict(options), **_as_json(report)})
+        values = to_plain(report)
+        del values["folder"]
+        write_json(temporary / MARK, {"options": to_plain(options), **values})
     return report
 
 
-def _landslides_of(scene: Scene, inventory: Path, options: CutOptions) -> Inventory:
+def _landslides_of(scene: PatchScene, inventory: Path, options: PatchOptions) -> Inventory:
     with Stack(scene.path) as stack:
         crs, extent = stack.crs, window_bounds(stack.transform, stack.shape)
     if options.date_column is not None and not scene.date:
         raise ConfigError(
-            "the date of the image is unknown, so the dates of landslides tell nothing",
+            "the date of the image is unknown, so the dates of landslides cannot be compared with it",
             where=scene.path,
             hint="Give it with --date",
         )
@@ -260,21 +268,21 @@ def _landslides_of(scene: Scene, inventory: Path, options: CutOptions) -> Invent
 
 
 class _Cut:
-    """One scene on its way into files."""
+    """Cuts one scene."""
 
     def __init__(
         self,
-        scene: Scene,
+        scene: PatchScene,
         stack: Stack,
         inventory: Inventory,
-        options: CutOptions,
+        options: PatchOptions,
         folder: Path,
         progress: Progress | None,
     ) -> None:
         self.scene, self.stack, self.inventory, self.options, self.progress = scene, stack, inventory, options, progress
         self.grid = PatchGrid(stack.shape, options.size, options.step)
         digits = max(3, len(str(max(self.grid.rows, self.grid.columns) - 1)))
-        self.files = PatchFiles(folder, stack, scene.name, scene.slug, scene.date, scene.phase, digits)
+        self.files = PatchFiles(folder, stack, scene, digits)
         self.kept: dict[tuple[int, int], bool] = {}
         self.too_empty: list[tuple[int, int]] = []
         self._coverage = Coverage(self.grid)
@@ -282,7 +290,7 @@ class _Cut:
         self._unselected = self._valid = self._mask_pixels = 0
 
     def run(self) -> Iterator[tuple[Any, ...]]:
-        """Write the patches; yield their rows of the table, line by line, and drawn negatives at the end.
+        """Write the patches and yield their rows of the table, line by line; drawn negatives come last.
 
         Raises:
             DataError: if the stack is all nodata, or truncated.
@@ -306,7 +314,7 @@ class _Cut:
             raise DataError(
                 "has no pixel at which every band is known",
                 where=self.scene.path,
-                hint="Is a band all nodata? zoo describe shows how much of each is valid",
+                hint="Is a band all nodata? zoo describe shows the valid share of each",
             )
         wanted = min(len(negatives), round(self.options.negatives * len(self.kept)))
         rng = np.random.default_rng(self.options.seed)
@@ -314,22 +322,23 @@ class _Cut:
             yield self._write(self._cut(*negatives[index]))
         self._unselected += len(negatives) - wanted
 
-    def report(self) -> SceneReport:
-        """What became of the scene, after :meth:`run`."""
-        notes = [*self.scene.notes, *self.inventory.notes]
+    def report(self) -> SceneSummary:
+        """Return the summary of the scene, after :meth:`run`."""
+        notes = [*self.scene.notes, *self.stack.code_notes, *self.inventory.notes]
         areas = self.inventory.areas()
         missing = len(self.inventory.shapes) - len(self._drawn)
         if missing and not self.options.all_touched:
             notes.append(
-                f"{missing} landslides cover the centre of no pixel, or none that another does not cover: --all-touched"
+                f"{missing} landslides were not drawn: they are smaller than a pixel or hidden by others. "
+                "Try --all-touched"
             )
         lost = self._coverage.total - self._coverage.kept
         if lost:
             notes.append(
-                f"{lost} of {self._coverage.total} landslide pixels are in no patch: those patches are less than "
-                f"{self.options.min_valid:.0%} valid (--min-valid)"
+                f"{lost} of {self._coverage.total} landslide pixels are in no patch, because those patches are less "
+                f"than {self.options.min_valid:.0%} valid (--min-valid)"
             )
-        return SceneReport(
+        return SceneSummary(
             scene=self.scene.name,
             stack=str(self.scene.path),
             date=self.scene.date,
@@ -345,14 +354,14 @@ class _Cut:
             kept_pixels=self._coverage.kept,
             valid_pixels=self._valid,
             mask_pixels=self._mask_pixels,
-            areas=None if areas is None else (float(areas.min()), float(np.median(areas)), float(areas.max())),
+            areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
             notes=tuple(notes),
         )
 
     def _cut(self, row: int, column: int) -> Patch:
         size = self.options.size
         window = self.grid.window(row, column)
-        pixels = self.stack.read(window)
+        pixels = self.stack.read(window, self.scene.positions)
         valid = np.isfinite(pixels).all(axis=0)
         x, y = self.stack.transform * (window.col_off, window.row_off)
         transform = self.stack.transform * Affine.translation(window.col_off, window.row_off)
@@ -372,9 +381,3 @@ class _Cut:
         self._valid += round(patch.valid_share * self.options.size**2)
         self._mask_pixels += patch.landslide_pixels
         return self.files.write(patch)
-
-
-def _as_json(report: Report) -> dict[str, Any]:
-    values = asdict(replace(report, folder=Path()))
-    del values["folder"]
-    return values

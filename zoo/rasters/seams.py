@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from zoo.physics.bands import Band
+
 TILE_SIDES: tuple[int, ...] = (
     *(16, 32, 50, 64, 100, 128, 200, 250, 256, 300, 400, 500, 512, 600, 1000, 1024, 1200, 1201, 1800, 2000, 2048),
     *(3600, 3601, 4096),
@@ -26,6 +28,11 @@ WINDOW = 1024
 
 MOST_WINDOWS = 4
 """Windows along each side that are looked at: tiles are put together wrongly everywhere or nowhere."""
+
+
+def is_terrain(band: Band) -> bool:
+    """Return whether a band is an elevation, by its name or unit."""
+    return band.unit == "m" or band.name.casefold() in ("dem", "dtm", "dsm", "elevation", "height")
 
 
 def find_seams(read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> str:

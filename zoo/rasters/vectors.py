@@ -124,7 +124,7 @@ def _farthest(crs: CRS) -> float:
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:
     return DataError(
-        f"cannot be read as a {what}: it is truncated or not what its name says",
+        f"the {what} cannot be read: it is truncated or not what its name says",
         where=path,
         hint=f"GeoPackage, Shapefile and GeoJSON are read, and most other formats of GDAL ({_reason(error)})",
     )

@@ -1,0 +1,238 @@
+"""One reader decides the value, the validity, the place and the unit of a pixel."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine, from_origin
+from rasterio.windows import Window
+
+from zoo.errors import DataError
+from zoo.rasters.reading import RasterReader, read_raster
+from zoo.rasters.stacks import Mosaic, Stack
+
+NORTH_UP = from_origin(500_000, 3_800_000, 10, 10)
+
+
+def write(path: Path, values: np.ndarray, **profile: Any) -> Path:
+    values = values[None] if values.ndim == 2 else values
+    about = {"crs": "EPSG:32643", "transform": NORTH_UP, **profile}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            count=len(values),
+            height=values.shape[1],
+            width=values.shape[2],
+            dtype=values.dtype,
+            **{key: value for key, value in about.items() if value is not None},
+        ) as file:
+            file.write(values)
+    return path
+
+
+def ramp(rows: int = 20, columns: int = 30) -> np.ndarray:
+    return np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)
+
+
+@pytest.mark.parametrize("flip", ["rows", "columns", "both"])
+def test_a_turned_file_gives_the_same_pixels_at_the_same_place(tmp_path: Path, flip: str) -> None:
+    values = ramp()
+    north = write(tmp_path / "north.tif", values)
+    rows, columns = flip in ("rows", "both"), flip in ("columns", "both")
+    turned = NORTH_UP * Affine.translation(30 if columns else 0, 20 if rows else 0)
+    turned = turned * Affine.scale(-1 if columns else 1, -1 if rows else 1)
+    other = write(
+        tmp_path / "turned.tif", values[:: -1 if rows else 1, :: -1 if columns else 1].copy(), transform=turned
+    )
+    with Stack(north) as one, Stack(other) as two:
+        assert two.transform.almost_equals(one.transform)
+        np.testing.assert_array_equal(two.read(), one.read())
+        for window in (Window(0, 0, 7, 5), Window(11, 3, 19, 17), Window(29, 19, 1, 1)):
+            np.testing.assert_array_equal(two.read(window), one.read(window))
+    with Mosaic([north, other]) as both:
+        assert both.shape == (20, 30)
+    np.testing.assert_array_equal(read_raster(other).image, read_raster(north).image)
+
+
+def test_a_rotated_or_transposed_file_is_refused(tmp_path: Path) -> None:
+    for name, transform in (
+        ("rotated", NORTH_UP * Affine.rotation(10)),
+        ("transposed", Affine(0, 10, 500_000, -10, 0, 3_800_000)),
+    ):
+        path = write(tmp_path / f"{name}.tif", ramp(), transform=transform)
+        with pytest.raises(DataError, match="rotated") as caught:
+            RasterReader(path)
+        assert "gdalwarp" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "float64"])
+@pytest.mark.parametrize("code", [-9999, -32768])
+def test_missing_codes_without_a_tag_are_missing_and_noted(tmp_path: Path, dtype: str, code: int) -> None:
+    values = ramp().astype(dtype)
+    values[:, :10] = code
+    with Stack(write(tmp_path / "coded.tif", values)) as stack:
+        image = stack.read()[0]
+        assert np.isnan(image[:, :10]).all()
+        np.testing.assert_array_equal(image[:, 10:], ramp()[:, 10:])
+        assert f"{code} without a nodata tag" in stack.code_notes[0]
+    raster = read_raster(tmp_path / "coded.tif")
+    assert np.isnan(raster.image[0, :, :10]).all()
+    assert np.isnan(raster.nodata)
+    assert raster.codes == {"band_1": frozenset({float(code)})}
+
+
+@pytest.mark.parametrize("fill", [np.finfo(np.float32).min, np.finfo(np.float32).max, 9.96921e36])
+@pytest.mark.parametrize("tagged", [False, True])
+def test_fill_values_are_missing_with_and_without_a_tag(tmp_path: Path, fill: float, tagged: bool) -> None:
+    values = ramp()
+    values[3:7] = fill
+    path = write(tmp_path / "filled.tif", values, nodata=float(np.float32(fill)) if tagged else None)
+    with Stack(path) as stack:
+        assert np.isnan(stack.read()[0, 3:7]).all()
+        assert np.isfinite(stack.read()[0, 7:]).all()
+        assert bool(stack.code_notes) != tagged
+
+
+def test_infinity_is_left_for_the_caller_to_report(tmp_path: Path) -> None:
+    values = ramp()
+    values[0, 0] = np.inf
+    with Stack(write(tmp_path / "inf.tif", values)) as stack:
+        assert np.isposinf(stack.read()[0, 0, 0])
+
+
+@pytest.mark.parametrize(("dtype", "bands", "nodata"), [("float32", 3, None), ("int16", 3, None), ("uint8", 3, 0)])
+def test_an_alpha_band_hides_pixels_in_every_dtype(
+    tmp_path: Path, dtype: str, bands: int, nodata: float | None
+) -> None:
+    values = np.random.default_rng(0).integers(1, 100, (bands + 1, 16, 16)).astype(dtype)
+    values[-1] = 255
+    values[-1, :4] = 0
+    path = write(tmp_path / "alpha.tif", values, nodata=nodata, photometric="MINISBLACK", alpha="UNSPECIFIED")
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (bands - 1) + [ColorInterp.alpha]
+    with Stack(path) as stack:
+        assert len(stack.bands) == bands
+        image = stack.read()
+    assert np.isnan(image[:, :4]).all()
+    assert np.isfinite(image[:, 4:]).all()
+    raster = read_raster(path)
+    assert raster.missing is not None
+    assert raster.missing[:4].all()
+    assert not raster.missing[4:].any()
+
+
+def test_scale_and_offset_give_values_in_both_readers(tmp_path: Path) -> None:
+    numbers = np.full((8, 8), 2500, np.uint16)
+    numbers[0] = 0
+    path = write(tmp_path / "scaled.tif", numbers, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4,), (-0.1,)
+    raster = read_raster(path)
+    with Stack(path) as stack:
+        np.testing.assert_array_equal(stack.read(), raster.image)
+    assert raster.image.dtype == np.float32
+    assert np.isnan(raster.image[0, 0]).all()
+    assert raster.image[0, 1, 0] == pytest.approx(0.15)
+
+
+def test_plain_integers_keep_their_dtype(tmp_path: Path) -> None:
+    raster = read_raster(write(tmp_path / "mask.tif", np.eye(8, dtype=np.uint8), nodata=255))
+    assert (raster.image.dtype, raster.nodata, raster.transform) == (np.uint8, 255, NORTH_UP)
+
+
+def test_pages_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    for number in range(3):
+        more = {"APPEND_SUBDATASET": "YES"} if number else {}
+        write(path, ramp(), **more)
+    with pytest.raises(DataError, match="holds 3 pages"):
+        read_raster(path)
+
+
+@pytest.mark.parametrize("name", ["patch.tif", "tile.jp2", "scene.png"])
+def test_a_vrt_under_another_name_is_not_opened(tmp_path: Path, name: str) -> None:
+    target = write(tmp_path / "secret.tif", ramp())
+    text = f"""<VRTDataset rasterXSize="30" rasterYSize="20"><VRTRasterBand dataType="Float32" band="1">
+<SimpleSource><SourceFilename>{target}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>
+</VRTDataset>"""
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="VRT under the name of an image"):
+        read_raster(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        ("<SourceFilename>/vsicurl/http://127.0.0.1:9/a.tif</SourceFilename>", "from an address"),
+        ("<SourceFilename>http://127.0.0.1:9/a.tif</SourceFilename>", "from an address"),
+        ("<SourceFilename>&lt;VRTDataset/&gt;</SourceFilename>", "another VRT inside"),
+    ],
+)
+def test_a_vrt_reaches_only_images_of_this_machine(tmp_path: Path, inner: str, words: str) -> None:
+    path = tmp_path / "scene.vrt"
+    path.write_text(
+        f'<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>{inner}'
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>",
+        encoding="utf-8",
+    )
+    with pytest.raises(DataError, match=words):
+        Stack(path)
+
+
+def test_a_vrt_that_reads_raw_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("0123456789abcdef" * 4, encoding="utf-8")
+    path = tmp_path / "scene.vrt"
+    path.write_text(
+        '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1" '
+        'subClass="VRTRawRasterBand"><SourceFilename relativeToVRT="1">secret.txt</SourceFilename>'
+        "</VRTRasterBand></VRTDataset>",
+        encoding="utf-8",
+    )
+    with pytest.raises(DataError, match="raw bytes"):
+        Stack(path)
+
+
+def test_a_vrt_over_local_images_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", ramp())
+    path = tmp_path / "scene.vrt"
+    path.write_text(
+        '<VRTDataset rasterXSize="30" rasterYSize="20"><SRS>EPSG:32643</SRS>'
+        "<GeoTransform>500000,10,0,3800000,0,-10</GeoTransform>"
+        '<VRTRasterBand dataType="Float32" band="1"><SimpleSource><SourceFilename relativeToVRT="1">a.tif'
+        "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>",
+        encoding="utf-8",
+    )
+    with Stack(path) as stack:
+        np.testing.assert_array_equal(stack.read()[0], ramp())
+
+
+def test_what_cannot_be_a_raster_is_refused(tmp_path: Path) -> None:
+    far = write(tmp_path / "far.tif", ramp(), transform=from_origin(1e300, 0, 10, 10))
+    with pytest.raises(DataError, match="outside the Earth"):
+        RasterReader(far)
+    scaled = write(tmp_path / "scaled.tif", ramp())
+    with rasterio.open(scaled, "r+") as file:
+        file.scales = (float("nan"),)
+    with pytest.raises(DataError, match="scale tag"):
+        RasterReader(scaled)
+    many = write(tmp_path / "many.tif", np.zeros((2049, 1, 1), np.uint8))
+    with pytest.raises(DataError, match="2,049 bands"):
+        RasterReader(many)
+    unplaced = write(tmp_path / "unplaced.tif", ramp(), transform=None)
+    with pytest.raises(DataError, match="no georeference"):
+        Stack(unplaced)
+
+
+def test_colours_name_bands(tmp_path: Path) -> None:
+    path = write(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8), photometric="RGB")
+    with Stack(path) as stack:
+        assert [band.name for band in stack.bands] == ["red", "green", "blue"]

@@ -1,0 +1,396 @@
+"""``zoo.stack``, ``zoo.patches`` and ``zoo.describe``: from satellite bands and inventories to training data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoo.datasets.base import PatchDataset
+    from zoo.diagnostics.description import Description
+    from zoo.jobs import ProgressCallback, StageCallback
+    from zoo.physics import IndexParameters
+    from zoo.physics.stability import Soil
+    from zoo.rasters.layers import BandFile, Sources
+    from zoo.rasters.patches import PatchReport
+    from zoo.rasters.stacking import StackReport
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+Bounds: TypeAlias = tuple[float, float, float, float]
+
+EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
+"""A STAC catalogue of Sentinel-2 that needs no account."""
+
+RASTER_SUFFIXES = (".tif", ".tiff", ".vrt")
+
+_OPTICAL = ("green", "red", "nir", "swir", "swir2")
+_MOISTURE_WORDS = ("optram", "ndmi", "none")
+
+
+def stack(
+    out: PathLike,
+    safe: PathLike | None = None,
+    *,
+    green: PathLike | None = None,
+    red: PathLike | None = None,
+    nir: PathLike | None = None,
+    swir: PathLike | None = None,
+    swir2: PathLike | None = None,
+    scl: PathLike | None = None,
+    dem: PathLike | None = None,
+    moisture: PathLike | None = None,
+    moisture_range: tuple[float, float] | None = None,
+    rain: tuple[float, float] | None = None,
+    rain_intensity: PathLike | None = None,
+    rain_duration: PathLike | None = None,
+    weights: PathLike | IndexParameters | None = None,
+    save_weights: PathLike | None = None,
+    soil: Soil | None = None,
+    stac_box: Bounds | None = None,
+    stac_dates: str | None = None,
+    stac_url: str = EARTH_SEARCH,
+    stac_collection: str = "sentinel-2-l2a",
+    max_cloud: float = 30.0,
+    grid: PathLike | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    bounds: Bounds | None = None,
+    baseline: str | None = None,
+    offset: float | None = None,
+    scale: float | None = None,
+    date: str | None = None,
+    phase: str | None = None,
+    scene: str | None = None,
+    force: bool = False,
+    overwrite: bool = False,
+    progress: StageCallback | None = None,
+) -> StackReport:
+    """Put satellite bands, terrain and moisture on one grid: SMI, NDBI, NDVI, NDWI, slope, DEM and LSI.
+
+    Channels that the inputs do not allow are left out. Files named by keyword replace those of ``safe`` and of the
+    catalogue. A band of a file is named ``"mosaic.tif:4"``.
+
+    Args:
+        out: the stack, a GeoTIFF; it appears when it is complete.
+        safe: a Sentinel-2 product, folder or zip.
+        green, red, nir, swir: reflectance (Sentinel-2: B03, B04, B08, B11).
+        swir2: short-wave infrared at 2.2 micrometres (B12): SMI by OPTRAM.
+        scl: scene classification; clouds and their shadows become nodata.
+        dem: elevation in metres.
+        moisture: a coarse soil-moisture product, or "optram", "ndmi" or "none".
+        moisture_range: dry and saturated value of the product, in its unit.
+        rain: intensity in mm/h and duration in days for the rainfall factor of the LSI.
+        rain_intensity, rain_duration: the same as rasters.
+        weights: weights and feature ranges of the LSI: a file or parameters.
+        save_weights: file for the weights with the ranges that were used.
+        soil: add the channels wetness and factor_of_safety of this soil under ``rain``.
+        stac_box: west, south, east, north in degrees: fetch the bands from a catalogue.
+        stac_dates: a day, or the first and last day: "2024-06-01/2024-06-30".
+        stac_url, stac_collection: the catalogue and its collection.
+        max_cloud: largest share of an image under cloud, in per cent.
+        grid: take the grid of this raster as it is.
+        crs, resolution, bounds: another grid; see :func:`zoo.rasters.grid.choose_grid`.
+        baseline: processing baseline of Sentinel-2, such as "05.09", of bands as ESA distributes them.
+        offset: added to the optical numbers: -1000, or 0 if it was removed before.
+        scale: reflectance of one optical number, such as 1e-4.
+        date: ISO date of the image.
+        phase: "pre" or "post": before or after the landslides.
+        scene: name of the scene or event, by which data sets are split.
+        force: accept red and NIR bands that look swapped.
+        overwrite: replace an existing file.
+        progress: called with the name of the stage, the number of items done and of all items.
+
+    Returns:
+        The channels with their statistics, what each was made of, notes and warnings.
+
+    Raises:
+        ZooError: if an input is missing, damaged or contradictory, or the output cannot be written.
+
+    Examples:
+        >>> report = zoo.stack("terrain.tif", dem="dem.tif", rain=(12, 2))  # doctest: +SKIP
+        >>> list(report.statistics)  # doctest: +SKIP
+        ['slope', 'DEM']
+    """
+    from zoo.physics import IndexParameters
+    from zoo.rasters.layers import Sources
+    from zoo.rasters.stacking import StackOptions, build_stack
+
+    given = {
+        **{"green": green, "red": red, "nir": nir, "swir": swir, "swir2": swir2, "scl": scl, "dem": dem},
+        **{"rain_intensity": rain_intensity, "rain_duration": rain_duration},
+    }
+    word = moisture if isinstance(moisture, str) and moisture in _MOISTURE_WORDS else None
+    if moisture is not None and word is None:
+        given["moisture"] = moisture
+    if isinstance(weights, (str, os.PathLike)):
+        weights = IndexParameters.load(weights)
+    options = StackOptions(
+        moisture="optram" if word == "optram" else "ndmi" if word == "ndmi" else "none" if word == "none" else None,
+        moisture_range=moisture_range,
+        rain=rain,
+        index=weights or IndexParameters(),
+        soil=soil,
+        save_weights=None if save_weights is None else Path(save_weights),
+        like=grid,
+        crs=crs,
+        resolution=resolution,
+        bounds=bounds,
+        baseline=baseline,
+        offset=offset,
+        scale=scale,
+        phase=phase or "",
+        force=force,
+        overwrite=overwrite,
+    )
+    files = {role: band_file(path, optical=role in _OPTICAL) for role, path in given.items() if path is not None}
+    found = Sources({})
+    if safe is not None:
+        from zoo.rasters.safe import open_safe
+
+        found = open_safe(Path(safe))
+    if (stac_box is None) != (stac_dates is None):
+        raise ConfigError("a catalogue needs a box and dates", hint="Give stac_box and stac_dates")
+    if stac_box is not None and stac_dates is not None:
+        request = (stac_box, stac_dates, stac_url, stac_collection, max_cloud)
+        found = found.merged(_fetch(*request, inputs_folder(out), progress))
+    found = found.merged(Sources(files, scene=scene or "", date=_iso_date(date)))
+
+    def show(done: int, total: int) -> None:
+        if progress is not None:
+            progress("stack", done, total)
+
+    return build_stack(found, out, options, show)
+
+
+def inputs_folder(out: PathLike) -> Path:
+    """Return the folder beside a stack into which the bands of a catalogue are written."""
+    return Path(out).parent / f"{Path(out).stem}-inputs"
+
+
+def _fetch(
+    box: Bounds,
+    dates: str,
+    url: str,
+    collection: str,
+    max_cloud: float,
+    folder: Path,
+    progress: StageCallback | None,
+) -> Sources:
+    from zoo.rasters.stac import fetch_sources
+
+    def show(done: int, total: int) -> None:
+        if progress is not None:
+            progress("catalogue", done, total)
+
+    return fetch_sources(box, dates, folder, url=url, collection=collection, max_cloud=max_cloud, progress=show)
+
+
+def band_file(path: PathLike, *, optical: bool) -> BandFile:
+    """Return the file and band of ``FILE`` or ``FILE:BAND``.
+
+    Args:
+        path: the text.
+        optical: whether it is a reflectance, whose scale and offset are chosen later.
+    """
+    from zoo.rasters.layers import BandFile
+
+    text = os.fspath(path)
+    name, colon, band = text.rpartition(":")
+    if not colon or not band.isdigit() or len(band) > 6 or not name or Path(text).exists():
+        name, band = text, "1"
+    return BandFile(name, int(band), offset=None, scale=None) if optical else BandFile(name, int(band))
+
+
+def _iso_date(text: str | None) -> str:
+    if text is None:
+        return ""
+    from zoo.rasters.inventory import parse_day
+
+    return parse_day(text, "option date").isoformat()
+
+
+def patches(
+    stacks: PathLike | Sequence[PathLike],
+    inventory: PathLike,
+    out: PathLike,
+    *,
+    size: int = 128,
+    stride: int | None = None,
+    bands: Sequence[str] | None = None,
+    select: str = "all",
+    negatives: float = 1.0,
+    seed: int = 0,
+    min_valid: float = 0.5,
+    phase: str | None = None,
+    date: str | None = None,
+    scene: str | None = None,
+    layer: str | None = None,
+    where: str | None = None,
+    date_column: str | None = None,
+    buffer: float | None = None,
+    all_touched: bool = False,
+    overwrite: bool = False,
+    progress: StageCallback | None = None,
+) -> PatchReport:
+    """Cut stacks and an inventory of landslides into patches and masks that every command reads.
+
+    Args:
+        stacks: one raster per scene, all with the same bands.
+        inventory: landslides as GeoPackage, Shapefile or GeoJSON.
+        out: the folder to make: ``images/``, ``masks/``, ``tiles.csv``, ``overview.png`` and ``patches.json``. It is
+            complete or absent.
+        size: side of a patch in pixels.
+        stride: pixels from one patch to the next; by default the size.
+        bands: names of the bands to cut, in order; all by default.
+        select: "all" patches, "positives" only, or "sampled": positives and ``negatives`` times as many others.
+        negatives: patches without a landslide for each one with a landslide, for "sampled".
+        seed: random seed of that draw.
+        min_valid: smallest share of a patch at which all bands are known.
+        phase: "pre" or "post": image before or after the landslides; by default the stack's tag.
+        date: day of the image, ISO; by default the stack's tag.
+        scene: name of the scene; by default the stack's tag, else its file name.
+        layer: layer of the inventory, if it has several.
+        where: SQL condition on the inventory, such as ``"Year_obs >= 2010"``.
+        date_column: column with the day or year of a landslide: draw only what the image can show.
+        buffer: radius in metres by which points and lines become areas.
+        all_touched: draw every pixel that a landslide touches, instead of those whose centre it covers.
+        overwrite: replace a folder that ``zoo patches`` made before.
+        progress: called with the scene, the number of places done and of all places.
+
+    Returns:
+        The number of patches, landslides and pixels by scene, with notes.
+
+    Raises:
+        ZooError: if a stack or the inventory cannot be read or used, no landslide is left, or the folder cannot be
+            written.
+
+    Examples:
+        >>> report = zoo.patches("stack.tif", "landslides.gpkg", "patches/", phase="post")  # doctest: +SKIP
+        >>> report.scenes[0].patches, report.scenes[0].positives  # doctest: +SKIP
+        (210, 34)
+    """
+    from zoo.rasters.patches import PatchOptions, cut_patches
+
+    options = PatchOptions(
+        size=size,
+        stride=stride,
+        select=select,
+        negatives=negatives,
+        seed=seed,
+        min_valid=min_valid,
+        all_touched=all_touched,
+        scene=scene,
+        date=date,
+        phase=phase,
+        layer=layer,
+        where=where,
+        buffer=buffer,
+        date_column=date_column,
+        bands=None if bands is None else tuple(bands),
+    )
+    paths = [stacks] if isinstance(stacks, (str, os.PathLike)) else list(stacks)
+    return cut_patches(
+        [Path(path) for path in paths], Path(inventory), Path(out), options, overwrite=overwrite, progress=progress
+    )
+
+
+def describe(
+    data: PathLike | PatchDataset,
+    *,
+    split: str = "train",
+    bands: Sequence[str] | None = None,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> Description:
+    """Describe a split of a data set, or a raster of several bands.
+
+    Args:
+        data: name of a registered data set, path of a folder of patches or of a raster, or an open data set.
+        split: "train", "val" or "test"; for data sets.
+        bands: names of the channels to describe; all by default.
+        progress: called with the number of pieces done and of all pieces.
+        **options: options of the data set, such as ``split_by="block"``.
+
+    Returns:
+        Statistics of each channel, correlation and collinearity, balance of the classes and sizes of the landslides.
+
+    Raises:
+        ZooError: if the data are missing or damaged, a name is unknown, or no channel has a valid value.
+
+    Examples:
+        >>> found = zoo.describe("stack.tif", bands=["NDVI", "slope"])  # doctest: +SKIP
+        >>> found.channels[0].mean  # doctest: +SKIP
+        0.41
+    """
+    if isinstance(data, (str, os.PathLike)):
+        name = os.fspath(data)
+        if name.lower().endswith(RASTER_SUFFIXES) and not Path(name).is_dir():
+            if options:
+                raise ConfigError(
+                    "a raster has no splits", where=f"option {min(options)}", hint="Leave the split options out"
+                )
+            return _describe_raster(name, bands, progress)
+        from zoo.datasets.source import DataSource
+
+        source = DataSource.parse(name, options)
+        return _describe_split(source.open(split), f"{source.label}, {split} split", bands, progress)
+    return _describe_split(data, f"{data.split} split", bands, progress)
+
+
+def _describe_split(
+    dataset: PatchDataset, label: str, bands: Sequence[str] | None, progress: ProgressCallback | None
+) -> Description:
+    from zoo.datasets.base import IGNORE
+    from zoo.diagnostics.description import Describer
+    from zoo.errors import DataError
+    from zoo.rasters.patch_files import select_bands
+
+    if not len(dataset):
+        raise DataError("the split has no patch", where=label)
+    kept = list(select_bands(dataset.bands, bands, label))
+    describer = Describer(
+        [dataset.bands[band] for band in kept],
+        class_names=dataset.class_names,
+        pixel_size=dataset.pixel_size,
+        expected=dataset.read(0)[1].size * len(dataset),
+        ignore=IGNORE,
+    )
+    for index in range(len(dataset)):
+        image, mask = dataset.read(index)
+        describer.add(image[kept], mask)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return describer.finish(label)
+
+
+def _describe_raster(path: str, bands: Sequence[str] | None, progress: ProgressCallback | None) -> Description:
+    from zoo.diagnostics.description import Describer
+    from zoo.rasters.patch_files import select_bands
+    from zoo.rasters.reading import small_cache
+    from zoo.rasters.seams import find_seams, is_terrain
+    from zoo.rasters.stacks import Stack, read_ahead
+
+    with small_cache(), Stack(path) as stack:
+        kept = select_bands(stack.bands, bands, path)
+        windows = list(stack.windows())
+        describer = Describer(
+            [stack.bands[band] for band in kept],
+            pixel_size=stack.pixel_size,
+            expected=stack.shape[0] * stack.shape[1],
+        )
+        for number, image in enumerate(read_ahead(windows, lambda window: stack.read(window, kept)), 1):
+            describer.add(image)
+            if progress is not None:
+                progress(number, len(windows))
+        notes = list(stack.code_notes)
+        for band in kept:
+            if is_terrain(stack.bands[band]):
+                seams = find_seams(lambda window, band=band: stack.read(window, [band])[0], stack.shape)  # type: ignore[misc]
+                if seams:
+                    notes.append(f"{stack.bands[band].name}: {seams}")
+        shape = stack.shape
+    return describer.finish(Path(path).name, notes=notes, shape=shape)
