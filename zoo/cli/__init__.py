@@ -22,7 +22,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "adapt": "Adapt a bundle to a region without labels.",
     "audit": "Find leakage between the splits of a data set.",
-    "check": "Test whether a model keeps the contract.",
+    "check": "Test whether a model, data set, loss or metric keeps its contract.",
     "bench": "Compare models on one data set: Dice, precision, recall, parameters, FPS.",
     "datasets": "List data sets, or show one.",
     "describe": "Statistics, classes, landslide sizes and redundancy of a data set or a stack.",

@@ -10,6 +10,7 @@ import click
 
 from zoo.cli.columns import print_columns
 from zoo.cli.console import make_table, note, out, print_json, print_options
+from zoo.errors import UnknownNameError
 from zoo.registry import catalogue, plugin_reports, provider_of
 from zoo.registry.specs import plain
 
@@ -126,26 +127,30 @@ def new(name: str, kind: str, out: str | None) -> None:
     note(f"wrote {folder}; next: pip install --editable {folder}, and see {folder / 'README.md'}")
 
 
-@click.command(short_help="Test whether a model keeps the contract.")
-@click.argument("name", metavar="MODEL")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the model; may be repeated.")
+@click.command(short_help="Test whether a model, data set, loss or metric keeps its contract.")
+@click.argument("name")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of it; may be repeated.")
 @_as_json
 def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
-    """Run the contract suite on a registered MODEL: one line for each property, with the reason when it fails.
+    """Check a registered model, data set, loss or metric: one line for each property, with the reason of a failure.
 
     \b
     zoo check my_model
     zoo check unet --option "widths=(8, 16)"
+    zoo check folder --option root=patches
+    zoo check focal --option gamma=3
 
-    The exit code is 1 if a check fails. zoo.testing runs the same checks as tests of pytest.
+    The exit code is 1 if a check fails. zoo.testing runs the checks of a model as tests of pytest.
     """
     from zoo.cli.data_options import parse_assignments
     from zoo.registry import check_options
 
-    spec = catalogue().models.get(name)
-    chosen = check_options(spec, parse_assignments(options, "--option"))
+    spec = _spec_of_any_kind(name)
+    given = parse_assignments(options, "--option")
+    root = {"root": given.pop("root")} if spec.kind == "data set" and "root" in given else {}
+    chosen = {**root, **check_options(spec, given)}
 
-    from zoo.testing import ModelUnderTest, run_checks
+    from zoo.testing import run_spec_checks
 
     terminal = sys.stderr.isatty()
 
@@ -153,7 +158,7 @@ def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
         if terminal:
             click.echo(f"\r\x1b[K{done}/{total} {check_name}", err=True, nl=False)
 
-    results = run_checks(ModelUnderTest(spec, chosen), on_start=show_start)
+    results = run_spec_checks(spec, chosen, show_start)
     if terminal:
         click.echo("\r\x1b[K", err=True, nl=False)
     failed = sum(result.status == "failed" for result in results)
@@ -165,6 +170,23 @@ def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
         note(f"{failed} of {len(results)} checks failed" if failed else f"{name} passes every check that applies")
     if failed:
         click.get_current_context().exit(EXIT_CHECKS_FAILED)
+
+
+def _spec_of_any_kind(name: str) -> Spec:
+    """The spec of this name: a model, else a data set, a loss or a metric.
+
+    Raises:
+        UnknownNameError: if no kind has the name, with the nearest names of all.
+    """
+    tables = [table for kind, table in catalogue().tables().items() if kind != "risk_models"]
+    for table in tables:
+        if name in table:
+            return table.get(name)
+    known = [known for table in tables for known in table]
+    error = UnknownNameError("name", name, known)
+    reason = catalogue().explain_missing()
+    error.hint = f"{error.hint} {reason}" if reason else error.hint
+    raise error
 
 
 def _shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) -> SpecT | None:

@@ -127,6 +127,7 @@ class Catalogue:
     """
 
     def __init__(self, explain_missing: Callable[[], str] = str) -> None:
+        self.explain_missing = explain_missing
         self.models = Table("model", ModelSpec, explain_missing)
         self.datasets = Table("data set", DatasetSpec, explain_missing)
         self.losses = Table("loss", LossSpec, explain_missing)

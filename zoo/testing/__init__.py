@@ -1,4 +1,4 @@
-"""The contract suite that every model passes, built in or from a plugin.
+"""The contract suite that every model passes, built in or from a plugin; and those of data sets, losses and metrics.
 
 A plugin's test file needs two lines::
 
@@ -12,7 +12,16 @@ error that lists the failures; ``zoo check my_model`` does the same on the comma
 
 from __future__ import annotations
 
-from zoo.testing.contract import CHECKS, Check, CheckResult, ContractError, check_model, model_contract, run_checks
+from zoo.testing.contract import (
+    CHECKS,
+    Check,
+    CheckResult,
+    ContractError,
+    check_model,
+    model_contract,
+    run_checks,
+    run_spec_checks,
+)
 from zoo.testing.model_under_test import CheckFailedError, CheckSkipped, ModelUnderTest, no_network
 
 __all__ = [
@@ -27,4 +36,5 @@ __all__ = [
     "model_contract",
     "no_network",
     "run_checks",
+    "run_spec_checks",
 ]

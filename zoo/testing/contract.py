@@ -6,9 +6,9 @@ The docstring of a check says what the contract requires. A check that finds a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.errors import ConfigError, ZooError
-from zoo.registry import Flag, catalogue
+from zoo.registry import Flag, ModelSpec, catalogue
+from zoo.registry.specs import Spec
 from zoo.testing.model_under_test import (
     CHANNELS,
     CLASSES,
@@ -31,6 +32,7 @@ from zoo.testing.model_under_test import (
     no_network,
     require,
 )
+from zoo.testing.other_contracts import CONTRACTS
 
 Check = Callable[[ModelUnderTest], None]
 
@@ -374,7 +376,7 @@ CHECKS: tuple[Check, ...] = (
 """All checks, in the order in which they run."""
 
 
-def name_of(check: Check) -> str:
+def name_of(check: Callable[..., None]) -> str:
     """Return the name of a check: that of its function without ``check_``."""
     name: str = getattr(check, "__name__", repr(check))
     return name.removeprefix("check_")
@@ -397,22 +399,51 @@ def run_checks(
     """
     if isinstance(model, str):
         model = _registered(model)
+    subject = model
+    return _run([(name_of(check), partial(check, subject)) for check in checks], on_start)
+
+
+def run_spec_checks(
+    spec: Spec, options: Mapping[str, Any] | None = None, on_start: Callable[[str, int, int], None] | None = None
+) -> list[CheckResult]:
+    """Run the checks on a registered model, data set, loss or metric and return their results.
+
+    Args:
+        spec: spec of what is checked.
+        options: its options; for a data set ``root`` too.
+        on_start: see :func:`run_checks`.
+
+    Raises:
+        ConfigError: if there are no checks for things of this kind.
+    """
+    given = dict(options or {})
+    if isinstance(spec, ModelSpec):
+        return run_checks(ModelUnderTest(spec, given), on_start=on_start)
+    for kind, checks in CONTRACTS.items():
+        if isinstance(spec, kind):
+            return _run([(name_of(check), partial(check, spec, given)) for check in checks], on_start)
+    raise ConfigError(f"there are no checks for a {spec.kind}", where=spec.label, hint="Try it with: zoo risk compare")
+
+
+def _run(
+    checks: Sequence[tuple[str, Callable[[], None]]], on_start: Callable[[str, int, int], None] | None
+) -> list[CheckResult]:
     results = []
-    for done, check in enumerate(checks):
+    for done, (name, check) in enumerate(checks):
         if on_start is not None:
-            on_start(name_of(check), done, len(checks))
+            on_start(name, done, len(checks))
         started = perf_counter()
         status: Literal["passed", "failed", "skipped"] = "passed"
         message = ""
         try:
-            check(model)
+            check()
         except CheckSkipped as reason:
             status, message = "skipped", str(reason)
         except AssertionError as broken:
             status, message = "failed", str(broken)
-        except Exception as error:  # whatever a model raises is a failed check, and the rest still runs
+        except Exception as error:  # whatever the code raises is a failed check, and the rest still runs
             status, message = "failed", _in_words(error)
-        results.append(CheckResult(name_of(check), status, message, perf_counter() - started))
+        results.append(CheckResult(name, status, message, perf_counter() - started))
     return results
 
 

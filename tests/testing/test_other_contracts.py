@@ -1,0 +1,97 @@
+"""The checks of data sets, losses and metrics pass on the built-in ones and find what is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from zoo.errors import ConfigError
+from zoo.registry import catalogue, list_losses, list_metrics, reload
+from zoo.testing import run_spec_checks
+
+BROKEN = """
+    from zoo.registry import DatasetSpec, LossSpec, MetricSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_losses(register):
+        for name in ("vector_loss", "counting_loss", "dividing_loss"):
+            register(LossSpec(name=name, target=f"zoo_broken:{name}", summary="s"))
+
+    @hookimpl
+    def zoo_register_metrics(register):
+        for name in ("scalar_metric", "changing_metric", "infinite_metric"):
+            register(MetricSpec(name=name, target=f"zoo_broken:{name}", summary="s"))
+
+    def vector_loss(ignore_index=255):
+        import torch
+        return lambda logits, mask: torch.nn.functional.cross_entropy(logits, mask.clamp(max=1), reduction="none")
+
+    def counting_loss(ignore_index=255, *, silent=1.0):
+        return lambda logits, mask: logits.square().mean()
+
+    def dividing_loss(ignore_index=255):
+        import torch
+        return torch.nn.CrossEntropyLoss(ignore_index=ignore_index)
+
+    def scalar_metric(tp, fp, fn, tn):
+        return 0.5
+
+    def changing_metric(tp, fp, fn, tn):
+        tp += 1
+        return tp / (tp + fp)
+
+    def infinite_metric(tp, fp, fn, tn):
+        import numpy as np
+        with np.errstate(all="ignore"):
+            return (tp + 1) / fp
+"""
+
+
+@pytest.fixture
+def broken(install: Callable[[str, str], None]) -> Iterator[None]:
+    install("zoo-broken", BROKEN)
+    reload()
+    yield
+    reload()
+
+
+def failures(kind: str, name: str, **options: object) -> dict[str, str]:
+    results = run_spec_checks(catalogue().tables()[kind].get(name), options)
+    return {one.check: one.message for one in results if one.status == "failed"}
+
+
+@pytest.mark.parametrize("name", list_losses())
+def test_the_built_in_losses_pass(name: str) -> None:
+    assert failures("losses", name) == {}
+
+
+@pytest.mark.parametrize("name", list_metrics())
+def test_the_built_in_metrics_pass(name: str) -> None:
+    assert failures("metrics", name) == {}
+
+
+def test_the_synthetic_data_set_passes() -> None:
+    assert failures("datasets", "synthetic", scenes=3) == {}
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize(
+    ("kind", "name", "check", "words"),
+    [
+        ("losses", "vector_loss", "loss_value", "return a scalar tensor"),
+        ("losses", "counting_loss", "loss_ignores", "leave out pixels"),
+        ("losses", "counting_loss", "described_options", "silent"),
+        ("losses", "dividing_loss", "loss_ignores", "nan if all pixels are ignored"),
+        ("metrics", "scalar_metric", "metric_values", "returned shape ()"),
+        ("metrics", "changing_metric", "metric_values", "changes its arguments"),
+        ("metrics", "infinite_metric", "metric_undefined", "infinite for counts of zero"),
+    ],
+)
+def test_what_is_broken_is_found(kind: str, name: str, check: str, words: str) -> None:
+    assert words in failures(kind, name)[check]
+
+
+def test_risk_models_have_no_checks_here() -> None:
+    with pytest.raises(ConfigError, match="zoo risk compare"):
+        run_spec_checks(catalogue().risk_models.get("svm"))
