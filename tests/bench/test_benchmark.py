@@ -132,6 +132,14 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
         (("seeds", "adapt = { scales = [1, true] }\nseeds"), "field 'scales[1]': expected float, got bool"),
         (("seeds", "adapt = { scales = [0.5] }\nseeds"), "[adapt]: option scales: 0.5: magnifications"),
         (("seeds =", "seeds"), "is not valid TOML"),
+        (("[0, 7]", "1000000000"), "seeds must be their number (1 to 1000)"),
+        (("[0, 7]", "1" + 5000 * "0"), "is not valid TOML"),
+        (("scenes = 3", f"x = {30 * '['}{30 * ']'}"), "is nested more than 20 levels deep"),
+        (("steps = 3", "lr = inf"), "lr must be"),
+        (("steps = 3", "time_limit = nan"), "time_limit must be"),
+        (("steps = 3", "steps = 1000000000000"), "steps must be"),
+        (('"synthetic"', f'"./{300 * "a"}"'), "is not a path"),
+        (('"synthetic"', '"~nobody_at_all/x"'), "the home folder of '~nobody_at_all/x' is unknown"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(

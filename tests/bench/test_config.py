@@ -41,6 +41,10 @@ def test_data_are_a_name_or_a_folder(tmp_path: Path) -> None:
         DataSource.parse("syntetic")
     with pytest.raises(DataError, match="no such folder"):
         DataSource.parse(str(tmp_path / "absent"))
+    odd = {"a" * 300: "unknown data set|not a path", "x/" + "a" * 300: "not a path", "x/\udcff": "not valid UTF-8"}
+    for text, complaint in odd.items():
+        with pytest.raises(ZooError, match=complaint):
+            DataSource.parse(text)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is a file"):
         DataSource.parse(str(tmp_path / "file"))

@@ -12,10 +12,10 @@ import pytest
 from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import make_rows
-from zoo.bench.results import TrialResult, load_results, result_path
+from zoo.bench.results import TrialResult, check_folder, claimed, load_results, result_path
 from zoo.bench.tables import markdown_tables
 from zoo.datasets.audit import AuditSummary, TouchedPatches
-from zoo.errors import ResultError
+from zoo.errors import ResultError, ZooError
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -98,6 +98,61 @@ def test_damaged_files_are_named_and_the_others_are_read(
     assert reason in problem.problem
     assert problem.where == str(path) != str(good)
     assert "zoo bench" in (problem.hint or "") or "pip install" in (problem.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "complaint"),
+    [
+        ("speed", [5], "field 'speed[0]': expected object, got int"),
+        ("speed", [{"batch": 1, "median_s": 0, "iqr_s": 0, "passes": 1}], "a time from 1e-9"),
+        ("data", {}, "field 'data': object missing required field name"),
+        ("threshold", 2, "threshold must be from 0 to 1"),
+        ("gmac", 1e308, "gmac must be from 0 to 1e+15"),
+        ("gmac", "nan", "field 'gmac': expected float, got str"),
+        ("test", [[[]]], "field 'test': expected object, got array"),
+        ("training", {"steps": 10**30, "seconds": 1}, "steps must be from 0 to 1e+15"),
+        ("samples", {"indices": [0], "masks": []}, "do not fit"),
+        ("environment", None, "field 'environment'"),
+    ],
+)
+def test_an_edited_file_is_refused_alone(
+    tmp_path: Path, trial: Make, measured: Measured, section: str, value: object, complaint: str
+) -> None:
+    finished(trial("unet"), measured()).save(tmp_path)
+    path = finished(trial("segnet"), measured()).save(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), section: value}))
+    results, (problem,) = load_results(tmp_path)
+    assert [result.config.model for result in results] == ["unet"]
+    assert complaint in str(problem)
+    assert problem.where == str(path)
+
+
+def test_what_a_killed_run_left_half_written_is_no_result_and_is_removed(
+    tmp_path: Path, trial: Make, measured: Measured
+) -> None:
+    path = finished(trial("unet"), measured()).save(tmp_path)
+    ghost, empty = path.with_name(f".{path.stem}-ab12cd.json"), path.with_name(".segnet-x-ef34gh.json")
+    ghost.write_text(path.read_text())
+    empty.touch()
+    results, problems = load_results(tmp_path)
+    assert (len(results), problems) == (1, [])
+    with claimed(tmp_path, {"name": ""}):
+        assert sorted(path.parent.iterdir()) == [path]
+    for leftover in (ghost, empty):
+        leftover.touch()
+    path.unlink()
+    check_folder(tmp_path, "another")
+    with pytest.raises(ResultError, match="holds no results"):
+        load_results(tmp_path)
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(ZooError, match="is a symbolic link"), claimed(tmp_path / "out", {"name": ""}):
+        pytest.fail("claimed")
+    assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
 TOUCHED = (TouchedPatches("train", "test", "exact", 1),)

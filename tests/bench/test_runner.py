@@ -337,7 +337,10 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(
     while not list((tmp_path / "out" / "logs").glob("hangs-*.log")):
         assert time.monotonic() < deadline, "the second trial did not start"
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
+    # An impatient user presses Ctrl-C several times.
+    for _ in range(4):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "stopped; 1 of 2 trials are finished" in errors

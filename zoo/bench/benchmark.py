@@ -19,6 +19,8 @@ from zoo.schema import from_plain
 from zoo.training.recipes import Recipe, get_recipe
 
 MOST_SEEDS = 1000
+DEEPEST = 20
+"""Levels of tables and lists in a configuration."""
 T = TypeVar("T")
 
 
@@ -322,6 +324,7 @@ def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
     Raises:
         ZooError: as :func:`load_benchmark`.
     """
+    _check_depth(content, path)
     top = _typed(content, _File, str(path))
     if not top.models:
         raise ConfigError("names no model", where=path, hint="Add one or more [[models]] with a model = ...")
@@ -371,11 +374,11 @@ def _data(given: str | dict[str, Any], folder: Path, where: str) -> DataSource:
     if name in catalogue().datasets:
         root = options.get("root")
         if isinstance(root, str):
-            options["root"] = str((folder / Path(root).expanduser()).resolve())
+            options["root"] = str(_absolute(root, folder, where))
         with _located(where):
             check_options(catalogue().datasets.get(name), {key: options[key] for key in options if key != "root"})
         return DataSource(name, options)
-    path = folder / _expanded(name, where)
+    path = _absolute(name, folder, where)
     if not path.is_dir() and "/" not in name and not name.startswith((".", "~")):
         raise UnknownNameError("data set or folder", name, list_datasets(), where=where)
     with _located(where):
@@ -384,11 +387,17 @@ def _data(given: str | dict[str, Any], folder: Path, where: str) -> DataSource:
     return source
 
 
-def _expanded(name: str, where: str) -> Path:
+def _absolute(name: str, folder: Path, where: str) -> Path:
+    """Return the path of a folder that a file in ``folder`` names."""
     try:
-        return Path(name).expanduser()
+        path = (folder / Path(name).expanduser()).resolve()
+        path.is_dir()
     except RuntimeError:
         raise ConfigError(f"the home folder of {name!r} is unknown", where=where) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"is not a path ({reason.lower()})", where=f"{where}: {name[:60]!r}") from None
+    return path
 
 
 def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -409,8 +418,11 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
         # Decoding checks the types and turns whole numbers into floats where the field is one.
         other = {"steps": "epochs", "epochs": "steps"}
         values = {**recipe.to_dict(), **{other[key]: None for key in changes if key in other}, **changes}
-        typed = from_plain({**values, "crop": values["crop"] or None}, Recipe, what="recipe", error=ConfigError)
-        changes = {key: value if key == "crop" else getattr(typed, key) for key, value in changes.items()}
+        whole = type(values["crop"]) is int and values["crop"] == 0
+        typed = from_plain(
+            {**values, "crop": None if whole else values["crop"]}, Recipe, what="recipe", error=ConfigError
+        )
+        changes = {key: 0 if key == "crop" and whole else getattr(typed, key) for key in changes}
         changed = recipe.changed(**changes)
         options = check_options(catalogue().losses.get(changed.loss), changed.loss_options)
         if options:
@@ -439,6 +451,15 @@ def _adaptation(given: bool | dict[str, Any], where: str) -> AdaptationSettings 
         with _located(where):
             return replace(found, scales=check_scales(found.scales))
     return found
+
+
+def _check_depth(value: object, where: object, depth: int = 0) -> None:
+    """Refuse tables and lists that are nested more deeply than any configuration needs."""
+    if depth > DEEPEST:
+        raise ConfigError(f"is nested more than {DEEPEST} levels deep", where=where)
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, where, depth + 1)
 
 
 def _check_plain(value: object, where: str) -> None:

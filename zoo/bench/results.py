@@ -37,6 +37,20 @@ LARGEST_BYTES = 64 * 2**20
 TrialStatus = Literal["ok", "failed", "out-of-memory", "skipped"]
 
 
+MOST = 10**15
+"""Largest plausible count, time in seconds or GMAC; a file with more was edited."""
+
+
+def _check_range(name: str, value: float | None, low: float = 0, high: float = MOST) -> None:
+    """Refuse a number outside a range.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if value is not None and not low <= value <= high:
+        raise ValueError(f"{name} must be from {low:g} to {high:g}")
+
+
 @dataclass(frozen=True)
 class SplitSizes:
     """Number of patches in each split."""
@@ -44,6 +58,10 @@ class SplitSizes:
     train: int
     val: int
     test: int
+
+    def __post_init__(self) -> None:
+        for name in ("train", "val", "test"):
+            _check_range(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,11 @@ class DataSummary:
     patches: SplitSizes
     split_notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _check_range("pixel_size", self.pixel_size, 1e-6, 1e7)
+        for length in self.patch:
+            _check_range("patch", length, 1, 10**6)
+
 
 @dataclass(frozen=True)
 class ValidationFigures:
@@ -82,6 +105,9 @@ class ValidationFigures:
     loss: float | None = None
     histogram: ProbabilityHistogram | None = None
     odds: LogitHistogram | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("loss", self.loss)
 
 
 @dataclass(frozen=True)
@@ -110,6 +136,9 @@ class TestFigures:
     odds: LogitHistogram | None = field(default=None, kw_only=True)
     loss: float | None
 
+    def __post_init__(self) -> None:
+        _check_range("loss", self.loss)
+
 
 @dataclass(frozen=True)
 class TrainingRecord:
@@ -132,6 +161,13 @@ class TrainingRecord:
     micro_batch: int | None = None
     format: ComputeFormat | None = None
     curve: tuple[tuple[int, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "seconds", "resumed_from", "batch", "micro_batch"):
+            _check_range(name, getattr(self, name))
+        for step, loss in self.curve:
+            _check_range("curve", step)
+            _check_range("curve", loss, -MOST)
 
 
 @dataclass(frozen=True)
@@ -190,6 +226,13 @@ class TrialMeasurements:
     audit: AuditSummary | None = None
     speed: tuple[SpeedSample, ...] | None = None
     speed_protocol: SpeedProtocol | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("threshold", self.threshold, 0, 1)
+        for name in ("parameters", "gmac"):
+            _check_range(name, getattr(self, name))
+        for value in self.seconds.values():
+            _check_range("seconds", value)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zoo.bench.config import TrialConfig
 from zoo.errors import ResultError
 from zoo.evaluation.counts import Counts, IntArray
-from zoo.files import file_name
+from zoo.files import file_name, printable
 from zoo.schema import read_json, write_json
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Pictures:
         masks = [np.asarray(sample["mask"]) for sample in samples]
         return cls(
             indices=tuple(chosen),
-            names=tuple(dataset.patches[index].name for index in chosen),
+            names=tuple(printable(dataset.patches[index].name) for index in chosen),
             bands=tuple(dataset.bands[band].name for band in shown),
             shape=(masks[0].shape[0], masks[0].shape[1]) if masks else (0, 0),
             images=tuple(jpeg(stretch(np.asarray(sample["image"])[list(shown)])) for sample in samples),

@@ -51,8 +51,8 @@ class SpeedSample:
     passes: int
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.median_s < math.inf:
-            raise ValueError("a timing needs a batch of at least 1 and a time above 0")
+        if not 1 <= self.batch <= 10**9 or not 1e-9 <= self.median_s <= 1e9:
+            raise ValueError("a timing needs a batch of at least 1 and a time from 1e-9 to 1e9 s")
 
     @classmethod
     def of(cls, batch: int, seconds: list[float]) -> SpeedSample:

@@ -37,7 +37,7 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.deploy import raise_allocator_thresholds
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import summarise
-from zoo.files import file_name
+from zoo.files import file_name, printable
 from zoo.jobs import StageCallback, Work
 from zoo.registry import Flag, catalogue, create_model, provider_of
 from zoo.schema import to_plain
@@ -359,8 +359,8 @@ def _summarise_data(config: TrialConfig, splits: dict[str, PatchDataset]) -> Dat
 
 def _test_figures(dataset: PatchDataset, test: Evaluation) -> TestFigures:
     return TestFigures(
-        names=tuple(patch.name for patch in dataset.patches),
-        groups=tuple(patch.group for patch in dataset.patches),
+        names=tuple(printable(patch.name) for patch in dataset.patches),
+        groups=tuple(printable(patch.group) for patch in dataset.patches),
         counts=test.counts,
         objects=test.objects,
         boundaries=test.boundaries,

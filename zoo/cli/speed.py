@@ -9,6 +9,7 @@ import click
 
 from zoo.cli.console import make_table, note, out, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
+from zoo.cli.values import FiniteFloat
 
 if TYPE_CHECKING:
     from zoo.bench.speed_session import SpeedReport, SpeedSubject
@@ -38,7 +39,7 @@ HEADINGS = (
 @click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Fresh processes per model.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=FiniteFloat(0, 3600, min_open=True),
     default=0.5,
     show_default=True,
     help="Seconds of timing per batch size.",

@@ -97,7 +97,7 @@ class DataSource:
     @property
     def label(self) -> str:
         """Name for headings: the last part of a folder's path, else the registered name."""
-        return Path(self.options["root"]).name if self.name == "folder" and "root" in self.options else self.name
+        return Path(str(self.options["root"])).name if self.name == "folder" and "root" in self.options else self.name
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
