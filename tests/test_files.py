@@ -17,6 +17,7 @@ from zoo.files import (
     check_could_write,
     check_writable_folder,
     file_name,
+    printable,
     write_json_atomic,
     write_text_atomic,
 )
@@ -111,3 +112,16 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
 def test_any_text_makes_a_file_name() -> None:
     assert file_name("Wenchuan: 汶川 / 2008.05+12") == "Wenchuan-汶川-2008.05-12"
     assert file_name("a+b c]^d", also="+") == "a+b-c-d"
+
+
+def test_control_characters_never_reach_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from zoo.cli import run
+    from zoo.cli.console import note, warn
+
+    assert printable("a\x1b[31mb\nc\td\u202ee\ud800") == "a\ufffd[31mb c d\ufffde\ufffd"
+    note("first\x1b]0;title\x07\nsecond")
+    warn("a\x9bb")
+    assert run(["report", "no\x1b[2Jsuch"]) == 2
+    printed = capsys.readouterr().err
+    assert not {"\x1b", "\x07", "\x9b"} & set(printed)
+    assert "\nsecond\n" in printed

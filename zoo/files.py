@@ -38,6 +38,11 @@ def csv_text(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
+def printable_lines(text: str) -> str:
+    """Return text with its line ends, and each line as :func:`printable` returns it."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.

@@ -102,6 +102,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _complain(problem: str, hint: str | None) -> None:
-    click.echo(click.style("error: ", fg="red", bold=True) + problem, err=True)
+    from zoo.files import printable_lines
+
+    click.echo(click.style("error: ", fg="red", bold=True) + printable_lines(problem), err=True)
     if hint:
-        click.echo(click.style("       ", fg="red") + hint, err=True)
+        click.echo(click.style("       ", fg="red") + printable_lines(hint), err=True)

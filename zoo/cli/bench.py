@@ -130,7 +130,7 @@ def _recipe_changes(given: dict[str, Any]) -> dict[str, Any]:
 
 def _print_results(plan: BenchmarkPlan, results: Results, json_file: Path | None) -> None:
     from zoo.bench.results import trial_files
-    from zoo.cli.tables import print_leaderboard
+    from zoo.cli.tables import metric_warnings, print_leaderboard
     from zoo.files import write_text_atomic
 
     for text in dict.fromkeys(
@@ -139,8 +139,9 @@ def _print_results(plan: BenchmarkPlan, results: Results, json_file: Path | None
         if (protocol := result.speed_protocol) is not None and protocol.error and not result.speed
     ):
         warn(text)
-    for board in results.leaderboards:
-        print_leaderboard(board, out())
+    with metric_warnings():
+        for board in results.leaderboards:
+            print_leaderboard(board, out())
     place = relative(plan.folder)
     others = {path.stem for path in trial_files(plan.folder)} - {config.file_stem for config in plan.trials}
     if others and plan.benchmark.name:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zoo.files import printable_lines
 from zoo.registry import Option
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ def print_json(value: object) -> None:
 
 
 def note(text: str) -> None:
-    """Print a note on standard error."""
-    click.echo(text, err=True)
+    """Print a note on standard error; control characters in names become U+FFFD."""
+    click.echo(printable_lines(text), err=True)
 
 
 def warn(text: str) -> None:
-    """Print a warning on standard error: something that may affect a result."""
-    click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True)
+    """Print a warning on standard error: something that may affect a result; see :func:`note`."""
+    click.echo(click.style("warning: ", fg="yellow", bold=True) + printable_lines(text), err=True)
 
 
 def relative(path: Path) -> str:

@@ -133,11 +133,12 @@ class _TrainingView:
         """Time the model and print its row of the leaderboard."""
         from zoo.bench.leaderboard import Leaderboard, make_rows
         from zoo.bench.speed_session import SpeedSettings, time_models, time_results
-        from zoo.cli.tables import print_leaderboard
+        from zoo.cli.tables import metric_warnings, print_leaderboard
 
         self.close()
         if self._view is not None and self.config is not None:
             self._view.finished(self.config, result)
         if result.ok and self.config is not None:
             (result,) = time_results([result], self.folder, partial(time_models, settings=SpeedSettings(rounds=1)))
-        print_leaderboard(Leaderboard([result], make_rows([result])), out())
+        with metric_warnings():
+            print_leaderboard(Leaderboard([result], make_rows([result])), out())
