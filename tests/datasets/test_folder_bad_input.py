@@ -239,10 +239,13 @@ def test_infinity_is_refused_even_where_nan_is_allowed(disk, tmp_path):
     refused(root, r"tile_001\.npy: -inf in band 1 at row 0, column 3", nodata="nan")
 
 
-def test_numbers_too_large_for_float32_are_refused(disk, tmp_path):
+def test_numbers_too_large_for_any_quantity_are_missing_and_warned_of(disk, tmp_path):
     images, masks = disk.make_patches(3, 2, dtype="float64")
     images[1, 0, 0, 3] = 1e300
-    refused(disk.write_folder(tmp_path, images, masks, suffix=".npy"), r"tile_001\.npy: inf in band 1")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".npy")
+    with pytest.warns(DataWarning, match=r"1e\+300 counts as missing"):
+        dataset = Folder(root, split_by="random", fractions="1,0,0")
+    assert sum(int(sample["image"].isnan().sum()) for sample in dataset) == 1
 
 
 @pytest.mark.parametrize(

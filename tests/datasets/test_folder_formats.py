@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -153,6 +155,93 @@ def test_nodata_rule_all_keeps_pixels_that_miss_one_band(disk, tmp_path):
     assert (any_band[0]["mask"] == IGNORE).nonzero().tolist() == [[2, 2], [3, 3]]
     assert (all_bands[0]["mask"] == IGNORE).nonzero().tolist() == [[3, 3]]
     assert all_bands[0]["image"].isnan().sum() == 4
+
+
+def test_scale_and_offset_tags_are_applied(disk, tmp_path):
+    import rasterio
+
+    images, masks = disk.make_patches(3, 2, dtype="uint16")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for path in sorted((root / "images").iterdir()):
+        with rasterio.open(path, "r+") as target:
+            target.scales, target.offsets, target.nodata = (1e-4, 2.0), (0.0, -100.0), 0
+    dataset = opened(root)
+    expected = images[1].astype(np.float64) * np.array([1e-4, 2.0])[:, None, None] - np.array([0, 100])[:, None, None]
+    expected[images[1] == 0] = np.nan
+    np.testing.assert_allclose(dataset[1]["image"].numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_a_missing_code_without_a_tag_is_missing_and_warned_of(disk, tmp_path, suffix, dtype):
+    images, masks = disk.make_patches(4, 2, dtype=dtype)
+    images[2, 1, 4:6, 7] = -9999
+    root = disk.write_folder(tmp_path, images, masks, suffix=suffix)
+    with pytest.warns(DataWarning, match=r"-9999.* counts as missing, although no nodata tag says so"):
+        dataset = opened(root)
+    assert dataset[2]["image"].isnan().nonzero().tolist() == [[1, 4, 7], [1, 5, 7]]
+    assert (dataset[2]["mask"] == IGNORE).nonzero().tolist() == [[4, 7], [5, 7]]
+    np.testing.assert_array_equal(dataset[0]["image"].numpy(), images[0].astype(np.float32))
+    assert any("-9999" in note for note in dataset.split_notes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert opened(root, nodata=-9999)[2]["image"].isnan().sum() == 2
+
+
+def placed(disk, root, images, masks, **mask_options):
+    from affine import Affine
+
+    for index in range(len(images)):
+        options = {"crs": "EPSG:32643", "transform": Affine(10, 0, 5e5 + 160 * index, 0, -10, 4e6)}
+        disk.write_tiff(root / "images" / f"tile_00{index}.tif", images[index], **options)
+        moved = {name: value(index) if callable(value) else value for name, value in mask_options.items()}
+        disk.write_tiff(root / "masks" / f"tile_00{index}.tif", masks[index], **{**options, **moved})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda affine: {"transform": lambda i: affine(10, 0, 5e5 + 160 * i + 80, 0, -10, 4e6)}, "lies 8 pixels east"),
+        (lambda affine: {"transform": lambda i: affine(20, 0, 5e5 + 160 * i, 0, -20, 4e6)}, "has pixels of 20 x 20"),
+        (lambda affine: {"crs": "EPSG:32644"}, "another coordinate system"),
+    ],
+)
+def test_a_mask_that_lies_elsewhere_is_refused(disk, tmp_path, change, complaint):
+    from affine import Affine
+
+    images, masks = disk.make_patches(3, 2, dtype="float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    placed(disk, root, images, masks)
+    assert opened(root).pixel_size is not None
+    placed(disk, root, images, masks, **change(Affine))
+    with pytest.raises(DataError, match=rf"tile_000\.tif: the mask {complaint}|the mask has {complaint}"):
+        opened(root)
+
+
+def test_a_mask_with_south_up_is_turned_and_warned_of(disk, tmp_path):
+    from affine import Affine
+
+    images, masks = disk.make_patches(3, 2, dtype="float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    south = {"transform": lambda i: Affine(10, 0, 5e5 + 160 * i, 0, 10, 4e6 - 160)}
+    placed(disk, root, images, masks[:, ::-1], **south)
+    with pytest.warns(DataWarning, match="3 masks are stored with south up or mirrored, and were turned to north up"):
+        dataset = opened(root)
+    np.testing.assert_array_equal(dataset[1]["mask"].numpy(), masks[1])
+
+
+def test_patches_of_different_pixel_sizes_are_warned_of(disk, tmp_path):
+    from affine import Affine
+
+    images, masks = disk.make_patches(3, 2, dtype="float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for index, side in enumerate((10, 10, 20)):
+        place = Affine(side, 0, 5e5, 0, -side, 4e6)
+        for kind, values in (("images", images), ("masks", masks)):
+            path = root / kind / f"tile_00{index}.tif"
+            disk.write_tiff(path, values[index], crs="EPSG:32643", transform=place)
+    with pytest.warns(DataWarning, match=r"different sizes on the ground, from 10(\.\d+)? to 20(\.\d+)? m|from 9"):
+        assert opened(root).pixel_size is None
 
 
 def test_nan_is_missing_when_the_user_says_so(disk, tmp_path):

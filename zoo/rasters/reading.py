@@ -194,6 +194,11 @@ class RasterReader:
             palette=palette,
         )
 
+    @property
+    def turned(self) -> bool:
+        """Whether the file has south up or is mirrored, and is turned when it is read."""
+        return any(self._flipped)
+
     def band_tags(self, band: int) -> Mapping[str, str]:
         """Return the tags of one band of :attr:`bands`, counted from 0."""
         tags: Mapping[str, str] = self.source.tags(self.bands[band].index)
@@ -304,17 +309,8 @@ class RasterReader:
         hidden = by_tag if tagged else None
         if self._trusted or band.dtype.kind == "u":
             return hidden
-        suspects = values <= max(MISSING_CODES)
-        if band.dtype.kind == "f":
-            suspects |= values >= HUGE
-        if by_tag is not None:
-            suspects &= ~by_tag
-        if not suspects.any():
-            return hidden
-        coded = np.isin(values, MISSING_CODES) & suspects
-        if band.dtype.kind == "f":
-            coded |= (np.abs(values) >= HUGE) & np.isfinite(values) & suspects
-        if not coded.any():
+        coded = missing_codes(values, band.dtype, by_tag)
+        if coded is None:
             return hidden
         found = self.codes.setdefault(band.name or f"band_{band.index}", set())
         found.update(float(code) for code in np.unique(values[coded])[:3])
@@ -374,6 +370,7 @@ class Raster:
         transform: from (column, row) to coordinates; ``None`` for a file without a place.
         codes: missing codes found, by band name; their pixels are NaN in ``image``.
         palette: whether the numbers of the first band are indices into a table of colours.
+        turned: whether the file has south up or is mirrored, and was turned.
     """
 
     image: NDArray[Any]
@@ -386,6 +383,7 @@ class Raster:
     transform: Affine | None
     codes: Mapping[str, frozenset[float]]
     palette: bool
+    turned: bool = False
 
 
 def read_raster(path: str | os.PathLike[str]) -> Raster:
@@ -415,7 +413,33 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
             transform=reader.transform if reader.placed else None,
             codes={name: frozenset(codes) for name, codes in reader.codes.items()},
             palette=reader.bands[0].palette,
+            turned=reader.turned,
         )
+
+
+def missing_codes(
+    values: NDArray[Any], dtype: np.dtype[Any], known: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_] | None:
+    """Return which numbers are :data:`MISSING_CODES` or beyond 1e20 in size; ``None`` if none is.
+
+    Args:
+        values: numbers of any shape.
+        dtype: dtype of the file; unsigned numbers have no codes.
+        known: numbers that are already known to be missing.
+    """
+    if dtype.kind not in "if":
+        return None
+    suspects = values <= max(MISSING_CODES)
+    if dtype.kind == "f":
+        suspects |= values >= HUGE
+    if known is not None:
+        suspects &= ~known
+    if not suspects.any():
+        return None
+    coded = np.isin(values, MISSING_CODES) & suspects
+    if dtype.kind == "f":
+        coded |= (np.abs(values) >= HUGE) & np.isfinite(values) & suspects
+    return coded if coded.any() else None
 
 
 def _open(path: str, formats: Sequence[str] | None) -> Any:

@@ -5,6 +5,7 @@ Every error names the file.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import zlib
@@ -23,7 +24,7 @@ from zoo.datasets.hdf5 import find_array, open_hdf5
 from zoo.datasets.npy import read_npy
 from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
 from zoo.physics.bands import Band
-from zoo.rasters.reading import read_raster
+from zoo.rasters.reading import missing_codes, read_raster
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 LOSSY = frozenset({".jpg", ".jpeg"})
@@ -67,6 +68,10 @@ class Decoded:
         missing: bool (H, W), true where the file marks a pixel as missing.
         pixel_size: side of a pixel in metres, if the file is georeferenced.
         palette: colour of each index, for a mask with a palette.
+        place: coordinate system and transform, for a georeferenced file.
+        turned: whether the file has south up or is mirrored, and was turned.
+        codes: numbers that stand for missing values, by band; they are NaN in ``values``.
+        nan_is_missing: whether the reader has put NaN in the place of missing values.
     """
 
     values: NDArray[Any]
@@ -77,6 +82,23 @@ class Decoded:
     missing: NDArray[np.bool_] | None = None
     pixel_size: float | None = None
     palette: tuple[tuple[int, int, int], ...] = ()
+    place: Place | None = None
+    turned: bool = False
+    codes: Mapping[str, frozenset[float]] = field(default_factory=dict)
+    nan_is_missing: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file lies on the ground.
+
+    Attributes:
+        crs: coordinate system; it compares equal to the same system.
+        transform: the six numbers from (column, row) to coordinates.
+    """
+
+    crs: Any
+    transform: tuple[float, ...]
 
 
 def read_file(path: Path, *, role: Role, key: str | None = None) -> Decoded:
@@ -109,6 +131,54 @@ def read_file(path: Path, *, role: Role, key: str | None = None) -> Decoded:
     if decoded.values.size == 0:
         raise DataError(f"is empty: shape {format_shape(decoded.values.shape)}", where=path)
     return decoded
+
+
+def hide_missing_codes(decoded: Decoded) -> Decoded:
+    """Return an image with NaN in the place of numbers that stand for missing values, such as -9999.
+
+    Rasters come like that from their reader (:mod:`zoo.rasters.reading`); this does the same for arrays.
+    """
+    coded = missing_codes(decoded.values, decoded.values.dtype)
+    if decoded.place is not None or decoded.nan_is_missing or decoded.nodata is not None or coded is None:
+        return decoded
+    found = frozenset(float(code) for code in np.unique(decoded.values[coded])[:3])
+    values = decoded.values.astype(np.float64)
+    values[coded] = np.nan
+    return replace(decoded, values=values.astype(np.float32), codes={"": found}, nan_is_missing=True)
+
+
+def check_same_place(image: Decoded, mask: Decoded, paths: tuple[Path, Path]) -> None:
+    """Check that a georeferenced image and its mask cover the same pixels of the ground.
+
+    Args:
+        image: the image.
+        mask: its mask.
+        paths: the two files, for messages.
+
+    Raises:
+        DataError: if coordinate system, pixel size, orientation or corner differ. A hundredth of a pixel is tolerated.
+    """
+    if image.place is None or mask.place is None:
+        return
+    ours, theirs = image.place.transform, mask.place.transform
+    side = max(abs(ours[0]), abs(ours[4]), 1e-12)
+    rows, columns = mask.values.shape[-2:] if mask.axes != "HWC" else mask.values.shape[:2]
+    difference = ""
+    if image.place.crs != mask.place.crs:
+        difference = f"has another coordinate system ({mask.place.crs}, the image has {image.place.crs})"
+    elif abs(ours[0] - theirs[0]) * columns > 0.01 * side or abs(ours[4] - theirs[4]) * rows > 0.01 * side:
+        shown = [f"{abs(transform[0]):g} x {abs(transform[4]):g}" for transform in (theirs, ours)]
+        difference = f"has pixels of {shown[0]}, the image has {shown[1]}"
+    elif abs(ours[2] - theirs[2]) > 0.01 * side or abs(ours[5] - theirs[5]) > 0.01 * side:
+        east, south = (theirs[2] - ours[2]) / side, (ours[5] - theirs[5]) / side
+        difference = f"lies {abs(east):g} pixels {'east' if east > 0 else 'west'} and {abs(south):g} pixels "
+        difference += f"{'south' if south > 0 else 'north'} of its image"
+    if difference:
+        raise DataError(
+            f"the mask {difference}",
+            where=paths[1],
+            hint=f"Image and mask must cover the same pixels; the image is {paths[0]}",
+        )
 
 
 def channels_first(decoded: Decoded, size: tuple[int, int], layout: str, path: Path) -> NDArray[Any]:
@@ -549,6 +619,10 @@ def _read_tiff(path: Path) -> Decoded:
         nodata=raster.nodata,
         missing=raster.missing,
         pixel_size=raster.pixel_size,
+        place=None if raster.transform is None else Place(raster.crs, tuple(raster.transform[:6])),
+        turned=raster.turned,
+        codes=raster.codes,
+        nan_is_missing=raster.nodata is not None and math.isnan(raster.nodata),
     )
 
 

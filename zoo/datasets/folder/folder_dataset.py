@@ -22,6 +22,7 @@ from zoo.datasets.folder.decoding import (
     Decoded,
     channels_first,
     format_shape,
+    hide_missing_codes,
     name_bands,
     parse_mask_values,
     read_file,
@@ -234,6 +235,8 @@ class Folder(PatchDataset):
             seed=seed,
         )
         self._shared_notes = self._make_notes()
+        for text in self._store.warnings:
+            _warn(DataWarning(f"{self.root}: {text}"))
         self.transforms = transforms
         self._select(split)
 
@@ -321,7 +324,7 @@ class Folder(PatchDataset):
 
     def _make_notes(self) -> tuple[str, ...]:
         store = self._store
-        notes = [*store.encoding.notes, self._origins.note]
+        notes = [*store.encoding.notes, self._origins.note, *(f"images: {text}" for text in store.warnings)]
         if store.nodata is not None or store.missing_pixels:
             value = "" if store.nodata is None else f" (nodata {store.nodata:g})"
             notes.append(f"images: {store.missing_pixels} pixels are missing{value} and are ignored")
@@ -411,7 +414,7 @@ class ImageFolder:
         named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
         self._channels, self._key, self._layout, self._nodata = channels, image_key, layout, nodata
         with plain_patches():
-            first = read_file(paths[0], role="image", key=image_key)
+            first = hide_missing_codes(read_file(paths[0], role="image", key=image_key))
         arranged = self._arranged(first, paths[0])
         self._shape = arranged.shape
         origins = find_origins(
@@ -459,7 +462,7 @@ class ImageFolder:
         """Return one image, float32 (C, H, W), in the units of the bands, NaN where missing."""
         path = self._paths[index]
         with plain_patches():
-            decoded = read_file(path, role="image", key=self._key)
+            decoded = hide_missing_codes(read_file(path, role="image", key=self._key))
         values = self._arranged(decoded, path)
         if values.shape != self._shape:
             raise DataError(
@@ -474,6 +477,8 @@ class ImageFolder:
             missing |= np.isnan(image) if np.isnan(nodata) else values == nodata
         if decoded.missing is not None:
             missing |= decoded.missing
+        if decoded.nan_is_missing:
+            missing |= np.isnan(image)
         strange = ~np.isfinite(image) & ~missing
         if strange.any():
             band, row, col = (int(place) for place in np.argwhere(strange)[0])

@@ -23,8 +23,10 @@ from zoo.datasets.folder.decoding import (
     Decoded,
     MaskEncoding,
     channels_first,
+    check_same_place,
     find_encoding,
     flatten_mask,
+    hide_missing_codes,
     read_file,
 )
 from zoo.datasets.folder.pairing import Pair
@@ -75,6 +77,9 @@ class _DecodedPair:
     nodata: float | None
     mask_nodata: int | None
     pixel_size: float | None
+    codes: Mapping[str, frozenset[float]]
+    nan_is_missing: bool
+    turned: tuple[bool, bool]
 
 
 class PatchStore:
@@ -101,6 +106,7 @@ class PatchStore:
         nodata: image value of missing pixels.
         pixel_size: side of a pixel in metres, if all files agree.
         encoding: what the mask values mean.
+        warnings: what is doubtful about the files, in words.
         missing_pixels: number of pixels that are ignored because the image is missing there.
         class_pixels: int64 (N, K), number of pixels of each class in each mask.
     """
@@ -117,13 +123,20 @@ class PatchStore:
         self._digests: dict[int, bytes] = {}
         self._hidden: dict[int, NDArray[np.uint8]] = {}
         self._mapped: PatchCache | None = None
+        self._as_float = False
         with plain_patches():
-            self._load(progress, memory_limit)
+            try:
+                self._load(progress, memory_limit)
+            except _MixedDtypesError:
+                # A missing code turns an image of integers into floats, so all images become floats.
+                self._as_float = True
+                self._hidden.clear()
+                self._load(progress, memory_limit)
 
     def _load(self, progress: ProgressCallback | None, memory_limit: int | None) -> None:
         first = self._decode(self.pairs[0])
         self.shape = (len(first.image), *first.mask.shape)
-        self.dtype = _stored_dtype(first.image.dtype)
+        self.dtype = self._stored_dtype(first.image.dtype)
         needed = len(self.pairs) * math.prod(self.shape) * self.dtype.itemsize
         self.in_memory = needed <= (_half_of_memory() if memory_limit is None else memory_limit)
         self._images: NDArray[Any] | None = (
@@ -135,17 +148,27 @@ class PatchStore:
         dtypes: list[np.dtype[Any]] = []
         tags: dict[float | str, Path] = {}
         mask_tags: set[int] = set()
-        sizes: Counter[float | None] = Counter()
+        sizes: list[float | None] = []
+        codes: dict[str, set[float]] = {}
+        turned = [0, 0]
+        self._nan_is_missing = False
         self.names, self.units = first.names, first.units
         for index, one in enumerate(self._decode_all(progress)):
             pair = self.pairs[index]
             shapes.append(one.image.shape)
-            dtypes.append(_stored_dtype(one.image.dtype))
-            if one.nodata is not None:
+            dtypes.append(self._stored_dtype(one.image.dtype))
+            if dtypes[-1] != self.dtype and (codes or one.codes) and {dtypes[-1].kind, self.dtype.kind} == {"f", "i"}:
+                raise _MixedDtypesError
+            for band, found in one.codes.items():
+                codes.setdefault(band, set()).update(found)
+            turned = [total + flag for total, flag in zip(turned, one.turned, strict=True)]
+            if one.nan_is_missing:
+                self._nan_is_missing = True
+            elif one.nodata is not None:
                 tags.setdefault("nan" if math.isnan(one.nodata) else one.nodata, pair.image)
             if one.mask_nodata is not None:
                 mask_tags.add(one.mask_nodata)
-            sizes[one.pixel_size] += 1
+            sizes.append(one.pixel_size)
             if one.image.shape != self.shape or dtypes[-1] != self.dtype:
                 continue
             if one.names != self.names:
@@ -162,7 +185,8 @@ class PatchStore:
                 self._images[index] = self._cast(one.image)
         self._check_equal(shapes, dtypes)
         self.nodata = self._find_nodata(tags)
-        self.pixel_size = next(iter(sizes)) if len(sizes) == 1 else None
+        self.pixel_size = _common_pixel_size(sizes)
+        self.warnings = tuple(self._warnings(codes, turned, sizes))
         self.encoding: MaskEncoding = find_encoding(
             values,
             mask_values=None if self.options.mask_values is None else dict(self.options.mask_values),
@@ -243,6 +267,8 @@ class PatchStore:
             missing = np.isnan(values) if math.isnan(self.nodata) else values == self.dtype.type(self.nodata)
             if self.dtype.kind == "f" and not math.isnan(self.nodata):
                 missing = missing & np.isfinite(values)
+        if self._nan_is_missing and self.dtype.kind == "f":
+            missing = np.isnan(values) if missing is None else missing | np.isnan(values)
         if index in self._hidden:
             height, width = self.shape[1:]
             hidden = np.unpackbits(self._hidden[index], count=height * width).reshape(height, width).astype(bool)
@@ -269,7 +295,8 @@ class PatchStore:
         tag = drawn.nodata
         nan_is_tagged = options.ignore_value is None and tag is not None and math.isnan(tag)
         mask = flatten_mask(drawn, pair.mask, math.nan if nan_is_tagged else options.ignore_value)
-        decoded = read_file(pair.image, role="image", key=options.image_key)
+        decoded = hide_missing_codes(read_file(pair.image, role="image", key=options.image_key))
+        check_same_place(decoded, drawn, (pair.image, pair.mask))
         height, width = mask.shape
         image = channels_first(decoded, (height, width), options.layout, pair.image)
         if min(height, width) < 2:
@@ -291,7 +318,31 @@ class PatchStore:
             nodata=decoded.nodata,
             mask_nodata=None if tag is None else NAN if math.isnan(tag) else int(tag),
             pixel_size=decoded.pixel_size,
+            codes=decoded.codes,
+            nan_is_missing=decoded.nan_is_missing,
+            turned=(decoded.turned, drawn.turned),
         )
+
+    def _stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        if dtype.kind == "b":
+            return np.dtype(np.uint8)
+        return np.dtype(np.float32) if dtype.kind == "f" or self._as_float else dtype.newbyteorder("=")
+
+    def _warnings(
+        self, codes: Mapping[str, set[float]], turned: Sequence[int], sizes: Sequence[float | None]
+    ) -> Iterator[str]:
+        """Yield what is doubtful about the files, in words."""
+        for band, found in codes.items():
+            where = f" in band {band}" if band else ""
+            values = ", ".join(f"{code:g}" for code in sorted(found) if code != self.options.nodata)
+            if values:
+                yield f"{values}{where} counts as missing, although no nodata tag says so"
+        for count, role in zip(turned, ("images", "masks"), strict=True):
+            if count:
+                yield f"{count} {role} are stored with south up or mirrored, and were turned to north up"
+        known = [size for size in sizes if size is not None]
+        if known and max(known) > 1.01 * min(known):
+            yield f"pixels have different sizes on the ground, from {min(known):g} to {max(known):g} m"
 
     def _check_equal(self, shapes: Sequence[tuple[int, int, int]], dtypes: Sequence[np.dtype[Any]]) -> None:
         """Check that all images have the same bands, size and dtype."""
@@ -382,6 +433,10 @@ class PatchStore:
         )
 
 
+class _MixedDtypesError(Exception):
+    """Some images are integers, and some are floats because they contain missing codes."""
+
+
 _STORES: WeakValueDictionary[tuple[object, ...], PatchStore] = WeakValueDictionary()
 
 
@@ -433,10 +488,12 @@ def _check_palette(mask: Decoded, present: Sequence[int], path: Path) -> None:
         )
 
 
-def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
-    return np.dtype(np.float32) if dtype.kind == "f" else dtype.newbyteorder("=")
+def _common_pixel_size(sizes: Sequence[float | None]) -> float | None:
+    """Return the pixel size that all files agree on within a hundredth; None if they differ or one is not known."""
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or not known or max(known) > 1.01 * min(known):
+        return None
+    return known[0] if max(known) == min(known) else float(f"{np.median(known):.4g}")
 
 
 def _half_of_memory() -> int:
