@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import rasterio
 
 from zoo.datasets.base import IGNORE, DataWarning
 from zoo.datasets.builtin import CAS as SPEC
@@ -224,6 +225,38 @@ class TestBadInput:
         path.write_bytes(path.read_bytes()[:keep])
         with pytest.raises(DataError, match=r"Palu0001\.tif.*truncated"):
             only(tmp_path)[0]
+
+    @pytest.mark.parametrize("folder", ["img", "mask"])
+    def test_a_tiff_that_is_really_a_vrt_is_not_followed(self, tmp_path, write, folder):
+        write.whole(tmp_path)
+        path = tmp_path / "palu" / folder / "Palu0001.tif"
+        other = path.with_name("Palu0002.tif")
+        path.write_text(
+            f'<VRTDataset rasterXSize="512" rasterYSize="512"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+            f"<SourceFilename>{other}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+        )
+        with pytest.raises(DataError, match=r"Palu0001\.tif"):
+            only(tmp_path)[0]
+
+    def test_a_tiff_that_claims_an_absurd_size(self, tmp_path, write, disk):
+        write.whole(tmp_path)
+        path = tmp_path / "palu/img/Palu0001.tif"
+        with rasterio.open(
+            path, "w", driver="GTiff", count=3, height=2**17, width=2**17, dtype="uint8", sparse_ok=True, bigtiff="yes"
+        ):
+            pass
+        assert path.stat().st_size < 64 << 20
+        with pytest.raises(DataError, match=r"Palu0001\.tif: .*far too large"):
+            only(tmp_path)[0]
+
+    def test_infinities_are_missing(self, tmp_path, write):
+        write.whole(tmp_path)
+        image = np.full((3, 512, 512), 0.5, np.float32)
+        image[:, 0, :3] = np.inf
+        write.tiff(tmp_path / "palu/img/Palu0001.tif", image)
+        sample = only(tmp_path)[0]
+        assert sample["image"][:, 0, :3].isnan().all()
+        assert (sample["mask"] == IGNORE).sum() == 3
 
     @pytest.mark.parametrize(
         ("folder", "values", "problem"),
