@@ -88,7 +88,7 @@ def test_plugins_are_listed(zoo: Zoo) -> None:
         (["train", "unet", "--out", "x", "--option", "widht=3"], "unknown option 'widht'"),
         (["train", "unet"], "--out"),
         (["report", "absent"], "there is no such folder"),
-        (["evaluate", "absent"], "there is no bundle.json"),
+        (["evaluate", "absent"], "there is no such folder"),
     ],
 )
 def test_bad_words_get_a_clear_line_and_exit_code_2(zoo: Zoo, arguments: list[str], complaint: str) -> None:
