@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from sklearn import metrics
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.risk import comparison as module
+from zoo.risk import models
 from zoo.risk.comparison import OK, CompareSettings, Comparison, compare, compare_table
 from zoo.risk.models.base import RiskModel
 from zoo.risk.pictures import feature_dependence
@@ -247,6 +249,13 @@ def test_a_feature_named_like_a_formula_is_no_formula_in_the_csv(tmp_path: Path)
     table = RiskTable(rows.features[["slope", "x"]].set_axis(["=1+1", "$x^{$"], axis=1), rows.labels)
     compare_table(table, CompareSettings(("lsi_without_rain",), folds=2, repeats=2)).write(tmp_path)
     assert (tmp_path / "features.csv").read_text().splitlines()[0] == "feature,vif,'=1+1,$x^{$"
+
+
+def test_the_examples_of_the_docstrings_run() -> None:
+    for module_, functions in ((module, [compare]), (models, [models.create_risk_model])):
+        for function in functions:
+            (example,) = doctest.DocTestFinder(recurse=False).find(function, function.__name__, module_)
+            assert doctest.DocTestRunner().run(example).failed == 0
 
 
 def test_a_seed_beyond_scikit_learn_is_refused() -> None:

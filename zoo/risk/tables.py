@@ -204,11 +204,13 @@ def _canonical_order(
 def _check_names(columns: Sequence[str], where: object) -> None:
     if len(columns) > MAX_COLUMNS:
         raise DataError(f"has {len(columns):,} columns, more than {MAX_COLUMNS:,}", where=where)
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
     for name in columns:
+        if not name.isprintable():
+            raise DataError(f"the column name {name!r} contains control characters", where=where, hint="Rename it")
         if name.strip() in seen:
             raise DataError(f"two columns are named {name.strip()!r}", where=where, hint="Rename one of them")
-        seen[name.strip()] = name
+        seen.add(name.strip())
 
 
 def _load(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
@@ -446,7 +448,7 @@ def _features(
             classes = _classes(values, missing)
             kinds = [str(kind) for kind in classes.cat.categories]
             if len(kinds) < 2:
-                notes.append(f"{name}: left out, it is {f'{kinds[0]} everywhere' if kinds else 'empty'}")
+                notes.append(f"{name}: left out, it is {f'{_printable(kinds[0])} everywhere' if kinds else 'empty'}")
                 continue
             columns[name] = classes
             notes.append(f"{name}: {len(kinds)} classes")
@@ -490,6 +492,11 @@ def _to_number(value: object) -> float:
         return math.nan if "_" in str(value) else float(str(value))
     except ValueError:
         return math.nan
+
+
+def _printable(text: str) -> str:
+    """Return a text of a file without control characters, which a terminal would obey."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _is_categorical(name: str, values: pd.Series, categorical: Sequence[str] | None) -> bool:
