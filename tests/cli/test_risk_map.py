@@ -1,6 +1,7 @@
 """`zoo risk calibrate` and `zoo risk map` as a user runs them, on a made-up valley that fails where it is steep."""
 
 import json
+import os
 
 import geopandas
 import numpy as np
@@ -386,3 +387,9 @@ def test_areas_are_measured_on_the_ground(place, tmp_path):
 def test_a_dollar_in_a_title_is_no_formula(place, tmp_path):
     zoo.risk.map(place / "stack.tif", tmp_path / "r.tif", picture=tmp_path / "r.png", title="$x^{$ 100 $")
     assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_words(place, tmp_path, capsys):
+    name = os.fsdecode(b"\xff.tif")
+    (tmp_path / name).write_bytes((place / "stack.tif").read_bytes())
+    assert "is not valid UTF-8" in refusal(capsys, "risk", "map", tmp_path / name, "--out", tmp_path / "r.tif")

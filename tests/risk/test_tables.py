@@ -268,7 +268,7 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     with pytest.raises(DataError, match="control characters"):
         make_table(frame().rename(columns={"slope": "\x1b[31mslope"}), "presence", drop=("X", "Y"))
     table = make_table(frame().assign(rock="\x1b[31mchalk"), "presence", drop=("X", "Y"))
-    assert "rock: left out, it is ?[31mchalk everywhere" in table.notes
+    assert "rock: left out, it is \N{REPLACEMENT CHARACTER}[31mchalk everywhere" in table.notes
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])

@@ -91,6 +91,10 @@ def run(arguments: list[str] | None = None) -> int:
         # The reader of a pipe (head, less) has left; Python would complain once more while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnicodeEncodeError as error:
+        # GDAL, JSON and GeoTIFF tags need UTF-8, and a name in another encoding reaches Python as lone surrogates.
+        _complain(f"{error.object!r} is not valid UTF-8", "Rename the file or folder")
+        return EXIT_BAD_INPUT
     except Exception as error:
         if os.environ.get("ZOO_TRACEBACK"):
             traceback.print_exc()

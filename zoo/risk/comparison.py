@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.files import csv_text, write_text_atomic
+from zoo.files import csv_text, printable, write_text_atomic
 from zoo.jobs import ProgressCallback
 from zoo.physics.lsi import RAIN_CLIP
 from zoo.physics.rain import check_rain
@@ -290,7 +290,7 @@ class Comparison:
         folder = Path(folder)
         rows = self.rows()
         results = _ResultFile(
-            table=source,
+            table=printable(source),
             features=[str(name) for name in self.data.features.columns],
             settings=asdict(self.settings),
             averaging=AVERAGING,

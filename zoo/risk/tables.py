@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.files import printable
 from zoo.risk.scores import auc
 
 MISSING_CODES: tuple[float, ...] = (-999.0, -9999.0, -99999.0, -32768.0, 999.0, 9999.0, 99999.0)
@@ -448,7 +449,7 @@ def _features(
             classes = _classes(values, missing)
             kinds = [str(kind) for kind in classes.cat.categories]
             if len(kinds) < 2:
-                notes.append(f"{name}: left out, it is {f'{_printable(kinds[0])} everywhere' if kinds else 'empty'}")
+                notes.append(f"{name}: left out, it is {f'{printable(kinds[0])} everywhere' if kinds else 'empty'}")
                 continue
             columns[name] = classes
             notes.append(f"{name}: {len(kinds)} classes")
@@ -492,11 +493,6 @@ def _to_number(value: object) -> float:
         return math.nan if "_" in str(value) else float(str(value))
     except ValueError:
         return math.nan
-
-
-def _printable(text: str) -> str:
-    """Return a text of a file without control characters, which a terminal would obey."""
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _is_categorical(name: str, values: pd.Series, categorical: Sequence[str] | None) -> bool:
