@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from shapely.geometry import LineString, Point, Polygon, box
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.rasters.ground import window_bounds
 from zoo.rasters.inventory import parse_day, parse_period, read_inventory
+from zoo.rasters.vectors import read_vector
 
 UTM = CRS.from_epsg(32643)
 TRANSFORM = from_origin(400000, 3900000, 10, 10)
@@ -230,3 +232,45 @@ def test_periods(value: Any, period: Any) -> None:
 def test_a_month_is_no_day() -> None:
     with pytest.raises(ConfigError, match="'2010-07' is not a date"):
         parse_day("2010-07", "here")
+
+
+def zipped(path: Path, **files: Path | bytes) -> Path:
+    """Write a zip; two underscores in a name stand for a folder, one before the suffix for the dot."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            inside = name.replace("__", "/")
+            inside = ".".join(inside.rsplit("_", 1))
+            archive.writestr(inside, content if isinstance(content, bytes) else content.read_bytes())
+    return path
+
+
+def test_a_zip_that_holds_a_vector_file_in_a_folder(tmp_path: Path) -> None:
+    frame = geopandas.GeoDataFrame({"i": [1]}, geometry=[box(500100, 3799700, 500200, 3799800)], crs=32643)
+    frame.to_file(tmp_path / "y.shp")
+    frame.to_file(tmp_path / "y.gpkg")
+    parts = {f"inventory__y_{part}": tmp_path / f"y.{part}" for part in ("shp", "shx", "dbf", "prj")}
+    for path in (zipped(tmp_path / "a.zip", **parts), zipped(tmp_path / "b.zip", y_gpkg=tmp_path / "y.gpkg")):
+        assert read_vector(path).geometry.iloc[0].equals(frame.geometry.iloc[0])
+    with pytest.raises(DataError, match="virtual paths of GDAL are not opened"):
+        read_vector(f"/vsizip/{tmp_path}/a.zip/inventory/y.shp")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"readme_txt": b"x"}, "must hold one vector file .* found: none"),
+        ({"a_gpkg": b"x", "b_gpkg": b"x"}, r"must hold one vector file .* found: a\.gpkg, b\.gpkg"),
+        ({"a_geojson": b"<OGRVRTDataSource/>"}, "points to other files"),
+        ({"a_shp": b"x"}, "cannot be read"),
+    ],
+)
+def test_zips_that_hold_no_vector_file(tmp_path: Path, files: dict[str, bytes], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_vector(zipped(tmp_path / "a.zip", **files))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04" + bytes(100), b"<html>"])
+def test_a_zip_that_is_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match="is a damaged or encrypted zip"):
+        read_vector(tmp_path / "a.zip")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,12 @@ from zoo.rasters.reading import check_vector_content
 FARTHEST = 1e8
 """Metres from the origin of a projection beyond which a coordinate is damaged: the Earth's girth is 4e7 m."""
 
+IN_ZIP = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml")
+"""Suffixes of the vector files that are looked for in a zip."""
+
+LARGEST_UNPACKED = 4 * 2**30
+"""Largest unpacked size of a zip in bytes [O]; national inventories stay below 1 GiB."""
+
 TRUE_TO_SCALE = 0.01
 """Share by which a metre of a projection may be off before distances are measured in UTM instead."""
 
@@ -43,7 +51,8 @@ def read_vector(
     """Read one layer of a vector file.
 
     Args:
-        path: GeoPackage, Shapefile, GeoJSON, FlatGeobuf or any other format that holds its own features.
+        path: GeoPackage, Shapefile, GeoJSON, FlatGeobuf or any other format that holds its own features; or a zip with
+            one of these, also in a folder within the zip.
         layer: name of the layer; ``None`` for the only one.
         where: SQL condition on the attributes; ``None`` for all features.
         columns: attributes to read; ``None`` for all. A column that is not read cannot be part of ``where``.
@@ -56,19 +65,22 @@ def read_vector(
         UnknownNameError: for an unknown layer or column.
     """
     path = Path(path)
+    if path.as_posix().startswith("/vsi"):
+        raise DataError("virtual paths of GDAL are not opened", where=path, hint="Name the file, or the zip around it")
     if not path.exists():
         raise DataError(f"there is no such {what}", where=path)
     check_vector_content(path)
+    source = _inside_zip(path) if path.suffix.lower() == ".zip" and path.is_file() else os.fspath(path)
     names: list[str] = []
     try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        layers = [str(name) for name in pyogrio.list_layers(source)[:, 0]]
         if layer is None and len(layers) > 1:
             raise ConfigError(f"holds several layers: {', '.join(layers)}", where=path, hint=several)
         if layer is not None and layer not in layers:
             raise UnknownNameError("layer", layer, layers, where=path)
         if not layers:
             raise DataError("holds no layer", where=path)
-        info = pyogrio.read_info(path, layer=layer)
+        info = pyogrio.read_info(source, layer=layer)
         names = [str(name) for name in info["fields"]]
         for name in columns or ():
             if name not in names:
@@ -83,7 +95,7 @@ def read_vector(
             )
         # A column that is not read cannot be part of a condition on a Shapefile: GDAL finds no row and reports nothing.
         wanted = None if where is not None else columns
-        frame = geopandas.read_file(path, layer=layer, where=where, columns=wanted, engine="pyogrio")
+        frame = geopandas.read_file(source, layer=layer, where=where, columns=wanted, engine="pyogrio")
     except (DataSourceError, OSError) as error:
         raise _unreadable(path, what, error) from error
     except (ValueError, DataLayerError, RuntimeError, shapely.GEOSException) as error:
@@ -97,6 +109,34 @@ def read_vector(
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise DataError("is a table without geometries", where=path)
     return frame
+
+
+def _inside_zip(path: Path) -> str:
+    """Return GDAL's path of the only vector file in a zip.
+
+    Raises:
+        DataError: if the zip is damaged, holds no vector file or several, or unpacks to far too much.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if Path(info.filename).suffix.lower() in IN_ZIP]
+            named = [info for info in members if "__MACOSX" not in info.filename]
+            if len(named) != 1:
+                found = ", ".join(info.filename for info in named[:5]) or "none"
+                raise DataError(
+                    f"the zip must hold one vector file ({', '.join(IN_ZIP)}); found: {found}",
+                    where=path,
+                    hint="Unpack it and name the file",
+                )
+            if sum(info.file_size for info in archive.infolist()) > LARGEST_UNPACKED:
+                raise DataError("unpacks to far too much for a vector file", where=path, hint="Unpack it yourself")
+            if b"<OGR" in archive.open(named[0]).read(4096):
+                raise DataError("holds a file that points to other files", where=path, hint="Save it as a GeoPackage")
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise DataError(
+            "is a damaged or encrypted zip", where=path, hint=f"Copy it again, or unpack it ({_reason(error)})"
+        ) from error
+    return f"/vsizip/{{{path.resolve()}}}/{named[0].filename}"
 
 
 def project(frame: geopandas.GeoDataFrame, crs: CRS) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
