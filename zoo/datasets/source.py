@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.files import is_file, is_folder
+from zoo.files import is_file, is_folder, printable
 from zoo.jobs import ProgressCallback
 from zoo.registry import catalogue, create_dataset, list_datasets
 
@@ -44,6 +44,10 @@ class DataSource:
         options = dict(options or {})
         if text in catalogue().datasets:
             return cls(text, options)
+        if text != printable(text):
+            raise DataError(
+                "the name holds control characters or is not valid UTF-8", where=printable(text), hint="Rename it"
+            )
         if is_folder(text):
             return cls("folder", {"root": str(Path(text).resolve()), **options})
         if is_file(text):
