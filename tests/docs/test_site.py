@@ -1,0 +1,47 @@
+"""The documentation site builds without a warning, and needs no network to read."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.registry import list_datasets, list_models
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "ZOO_PLUGINS": "none"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_every_model_and_data_set_has_a_page(site: Path) -> None:
+    for name in list_models():
+        assert "Source of each design choice" in (site / "models" / f"{name}.html").read_text(encoding="utf-8")
+    for name in list_datasets():
+        assert (site / "datasets" / f"{name}.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_help_texts_are_those_of_the_commands(site: Path) -> None:
+    text = (site / "reference" / "cli.html").read_text(encoding="utf-8")
+    for command in ("zoo bench", "zoo map", "zoo risk compare"):
+        assert f">{command}" in text
+
+
+@pytest.mark.slow
+def test_no_page_loads_anything_from_the_network(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loads = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']?(https?://[^\"' >]+)", page.read_text())
+        assert not [address for address in loads if "canonical" not in address], page.name

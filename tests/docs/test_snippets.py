@@ -1,0 +1,153 @@
+"""Run what the documentation tells readers to type.
+
+A block marked ``bash`` or ``python`` is executed, page by page and in order, in a folder that holds the files which the
+examples name (``patches/``, ``scene.tif``, ``runs/unet`` ...). Training is cut to a few steps on small patches. In a block
+without a language, which needs the reader's own files, every ``zoo`` command is parsed: its options must exist and fit.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from zoo.cli import build_app, run
+from zoo.cli.lazy import LazyCommand
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+FEW_STEPS = ["--steps", "2", "--crop", "32", "--batch-size", "4"]
+"""Appended to commands that train."""
+SKIPPED = ("pip install", "make ", "python benchmarks", "ray ", "#")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code of a page."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+
+    @property
+    def commands(self) -> list[str]:
+        """Return the commands of a block, with continued lines joined and comments removed."""
+        joined = re.sub(r"\\\n\s*", " ", self.code)
+        lines = [re.sub(r"\s{2,}#.*$", "", line).removeprefix("$ ").strip() for line in joined.splitlines()]
+        return [line for line in lines if line and not line.startswith(SKIPPED)]
+
+
+def blocks(page: Path, languages: tuple[str, ...]) -> Iterator[Block]:
+    """Yield the fenced blocks of a page in one of these languages; ``""`` is none."""
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if found[1] in languages:
+            yield Block(page, text[: found.start()].count("\n") + 1, found[1], found[2])
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Return the command that ``zoo`` words name, and its arguments."""
+    app: click.Command = build_app()
+    while isinstance(app, click.Group):
+        found = app.get_command(click.Context(app), words[0])
+        assert found is not None, f"there is no command {words[0]!r}"
+        app, words = (found.load() if isinstance(found, LazyCommand) else found), words[1:]
+    return app, words
+
+
+COMMANDS = [
+    (block, command)
+    for page in PAGES
+    for block in blocks(page, ("", "text", "bash", "console"))
+    for command in block.commands
+    if re.match(r"zoo [a-z]", command) and "..." not in command and "|" not in command
+]
+
+
+@pytest.mark.parametrize(
+    ("block", "command"), COMMANDS, ids=[f"{name(block.page)}:{block.line}: {command}" for block, command in COMMANDS]
+)
+def test_commands_have_the_options_that_pages_use(block: Block, command: str) -> None:
+    words = shlex.split(command.partition(" && ")[0].partition(" > ")[0])[1:]
+    target, arguments = command_of(words)
+    context = click.Context(target, info_name=words[0], resilient_parsing=True)
+    target.parse_args(context, list(arguments))
+    known = {option for parameter in target.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in arguments:
+        if re.match(r"--[a-z]", word):
+            assert word.partition("=")[0] in known, f"{name(block.page)}:{block.line}: {word} is not an option"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, patches: Path, trained_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with the files that the examples name, and make it the working directory."""
+    shutil.copytree(patches, tmp_path / "patches")
+    shutil.copytree(trained_bundle, tmp_path / "runs" / "unet")
+    rng = np.random.default_rng(0)
+    with rasterio.open(
+        tmp_path / "scene.tif",
+        "w",
+        driver="GTiff",
+        width=96,
+        height=80,
+        count=3,
+        dtype="float32",
+        crs="EPSG:32643",
+        transform=from_origin(400_000, 3_800_000, 10, 10),
+    ) as scene:
+        scene.write(rng.normal(size=(3, 80, 96)).astype(np.float32))
+        for band in (1, 2, 3):
+            scene.set_band_description(band, f"band_{band}")
+    shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("results"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+EXECUTED = [page for page in PAGES if any(blocks(page, ("bash", "python")))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", EXECUTED, ids=name)
+@pytest.mark.usefixtures("workplace")
+def test_a_page_runs_from_top_to_bottom(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page, ("bash", "python")):
+        where = f"{name(page)}:{block.line}"
+        if block.language == "python":
+            exec(compile(block.code, where, "exec"), namespace)
+            continue
+        for command in block.commands:
+            words = shlex.split(command)
+            assert words[0] == "zoo", f"{where}: {command}"
+            arguments = words[1:]
+            if arguments[0] in ("train", "bench") and "--dry-run" not in arguments:
+                arguments = drop(arguments, "--steps") + FEW_STEPS
+                if arguments[0] == "train" and Path(arguments[arguments.index("--out") + 1]).exists():
+                    shutil.rmtree(arguments[arguments.index("--out") + 1])
+                if arguments[0] == "bench":
+                    arguments.append("--no-speed")
+            code = run(arguments)
+            expected = (0, 1) if arguments[0] == "audit" else (0,)
+            assert code in expected, f"{where}: {command}\n{capsys.readouterr().err}"
+
+
+def drop(arguments: list[str], option: str) -> list[str]:
+    """Return the arguments without an option and its value."""
+    if option not in arguments:
+        return arguments
+    place = arguments.index(option)
+    return arguments[:place] + arguments[place + 2 :]
