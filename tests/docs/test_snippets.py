@@ -136,6 +136,8 @@ def test_a_page_runs_from_top_to_bottom(page: Path, capsys: pytest.CaptureFixtur
             arguments = words[1:]
             if arguments[0] in ("train", "bench") and "--dry-run" not in arguments:
                 arguments = drop(arguments, "--steps") + FEW_STEPS
+                if "--data" not in arguments and "--config" not in arguments:
+                    arguments += ["--data", "patches", "--group-column", "scene"]
                 if arguments[0] == "train" and Path(arguments[arguments.index("--out") + 1]).exists():
                     shutil.rmtree(arguments[arguments.index("--out") + 1])
                 if arguments[0] == "bench":
