@@ -18,9 +18,11 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+import nbformat
 import numpy as np
 import pytest
 import rasterio
+from nbclient import NotebookClient
 from rasterio.transform import from_origin
 
 from zoo.cli import build_app, run
@@ -174,3 +176,16 @@ def drop(arguments: list[str], option: str) -> list[str]:
         return arguments
     place = arguments.index(option)
     return arguments[:place] + arguments[place + 2 :]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_with_few_steps(tmp_path: Path) -> None:
+    notebook = nbformat.read(REPOSITORY / "docs" / "tutorials" / "patches_to_map.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert sum(1 for cell in code for line in cell.source.splitlines() if line.strip()) <= 25
+    assert all(cell.outputs for cell in code if not cell.source.endswith("band.unit)")), "it is committed executed"
+    for cell in code:
+        cell.source = cell.source.replace("steps=60", "steps=2")
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert (tmp_path / "prob.tif").is_file()
+    assert (tmp_path / "slides.gpkg").is_file()
