@@ -1,9 +1,9 @@
 """Run what the documentation tells readers to type.
 
 A block marked ``bash`` or ``python`` is executed, page by page and in order, in a folder that holds the files which the
-examples name (``patches/``, ``scene.tif``, ``runs/unet`` ...). Training is cut to a few steps on small patches. A comment
-``<!-- not executed: REASON -->`` above a block exempts it; its imports must still work. In a block without a language,
-which needs the reader's own files, every ``zoo`` command is parsed: its options must exist and fit.
+examples name (``patches/``, ``scene.tif``, ``runs/unet`` ...). Training is cut to a few steps on small patches. The
+comment ``<!-- not executed: REASON -->`` above a block exempts it; its imports must still work. In a block without a
+language, which needs the reader's own files, every ``zoo`` command is parsed: its options must exist and fit.
 """
 
 from __future__ import annotations
