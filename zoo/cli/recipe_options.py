@@ -20,7 +20,8 @@ _OPTIONS = (
         default="quick",
         show_default=True,
         metavar="|".join(RECIPES),
-        help="; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()) + ".",
+        help="quick checks the software in minutes (56 steps on 64-pixel crops); modern trains 50 epochs with AdamW, "
+        "warm-up, cosine and averaged weights; paper trains as the paper states (RMSprop, learning rate 1e-5).",
     ),
     click.option("--steps", type=COUNT, help="Number of optimiser steps, instead of the recipe's."),
     click.option("--epochs", type=COUNT, help="Number of passes over the training split, instead of the recipe's."),
