@@ -6,6 +6,7 @@ mkdocs calls :func:`on_files` before it builds the site (``hooks`` in ``mkdocs.y
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.remove(existing)
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Show a Sphinx role in a docstring, such as ``:func:`zoo.load```, as plain code."""
+    return re.sub(r":(?:attr|class|data|exc|func|meth|mod):(<code>)~?", r"\1", html)
 
 
 def generated() -> Iterator[tuple[str, str]]:

@@ -118,6 +118,61 @@ def test_imports_go_down_the_floors(name: str) -> None:
                 assert parts[1] in MAY_IMPORT[name], f"{path.relative_to(HOUSE)} imports {imported}"
 
 
+def test_the_tests_mirror_the_tree() -> None:
+    tests = Path(__file__).parent
+    for folder in [path for path in tests.rglob("*") if path.is_dir() and not path.name.startswith(("_", "."))]:
+        place = folder.relative_to(tests)
+        assert place.parts[0] in ("docs", "faults", "data") or (HOUSE / place).is_dir(), (
+            f"no zoo/{place} for tests/{place}"
+        )
+
+
+def test_no_import_circle() -> None:
+    """A module imports nothing at its top level that leads back to it."""
+    graph = {module_of(path): set(top_level_imports(path)) for path in sources()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for imported in sorted(graph.get(name, ())):
+                visit(imported, (*trail, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(HOUSE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def top_level_imports(path: Path) -> Iterator[str]:
+    """Yield the modules of zoo that a file imports at its top level."""
+    known = {module_of(one) for one in sources()}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("zoo"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in known else node.module
+
+
+def test_long_functions_have_a_reason() -> None:
+    """A function of more than 80 lines of code carries a comment ``# long: REASON`` on its first lines."""
+    for path in sources():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+            length = (node.end_lineno or 0) - node.lineno + 1 - docstring
+            head = "\n".join(lines[node.lineno - 2 : node.body[0].lineno])
+            assert length <= 80 or "# long: " in head, f"{path.name}: {node.name} has {length} lines"
+
+
 def test_every_room_has_a_floor() -> None:
     rooms = {path.name.removesuffix(".py") for path in HOUSE.iterdir() if not path.name.startswith("_")}
     assert rooms - {"py.typed"} == set(MAY_IMPORT)
@@ -147,7 +202,8 @@ def test_files_do_one_job() -> None:
 
 def test_no_path_of_a_machine_and_no_unfinished_work() -> None:
     repository = HOUSE.parent
-    for path in [*sources(), *sorted((repository / "tests").rglob("*.py")), repository / "README.md"]:
+    documents = [path for kind in ("*.md", "*.ipynb") for path in sorted((repository / "docs").rglob(kind))]
+    for path in [*sources(), *sorted((repository / "tests").rglob("*.py")), repository / "README.md", *documents]:
         if path == Path(__file__):
             continue
         text = path.read_text(encoding="utf-8")
