@@ -31,6 +31,7 @@ _OPTICAL = ("green", "red", "nir", "swir", "swir2")
 _MOISTURE_WORDS = ("optram", "ndmi", "none")
 
 
+# long: one parameter for each input and option of `zoo stack`
 def stack(
     out: PathLike,
     safe: PathLike | None = None,

@@ -143,6 +143,7 @@ class UNet(SegmentationModel):
         ConfigError: if an option is out of range.
     """
 
+    # long: the switches of Tables 3 to 5, each with its own builder, read best in one place
     def __init__(
         self,
         in_channels: int = 7,

@@ -82,6 +82,7 @@ class Folder(PatchDataset):
     citation: ClassVar[str] = ""
 
     @checked_options
+    # long: one parameter for each option of a folder, and the order of the checks matters
     def __init__(
         self,
         root: str | os.PathLike[str],
