@@ -184,7 +184,7 @@ def test_a_missing_code_without_a_tag_is_missing_and_warned_of(disk, tmp_path, s
     np.testing.assert_array_equal(dataset[0]["image"].numpy(), images[0].astype(np.float32))
     assert any("-9999" in note for note in dataset.split_notes)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", DataWarning)
         assert opened(root, nodata=-9999)[2]["image"].isnan().sum() == 2
 
 
