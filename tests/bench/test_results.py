@@ -16,6 +16,7 @@ from zoo.bench.results import TrialResult, check_folder, claimed, load_results, 
 from zoo.bench.tables import markdown_tables
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import ResultError, ZooError
+from zoo.schema import to_plain
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -160,7 +161,7 @@ FOUND = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", TO
 
 
 def test_the_audit_stands_in_the_file_and_below_the_table(tmp_path: Path, trial: Make, measured: Measured) -> None:
-    path = finished(trial("unet"), {**measured(), "audit": FOUND.to_dict()}).save(tmp_path)
+    path = finished(trial("unet"), {**measured(), "audit": to_plain(FOUND)}).save(tmp_path)
     (result,), problems = load_results(tmp_path)
     assert not problems
     assert result.audit == FOUND

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -16,6 +15,7 @@ from zoo.datasets.base import Patch, PatchDataset
 from zoo.datasets.statistics import BandStatistics, Statistics, compute_statistics, normalisation_scale, normalise
 from zoo.errors import ConfigError, DataError
 from zoo.physics.bands import Band
+from zoo.schema import decode_json, encode_json, from_plain, to_plain
 from zoo.training.predictor import Predictor
 
 
@@ -120,8 +120,7 @@ def test_infinities_and_empty_splits_are_refused():
 @pytest.mark.parametrize("nodata", [None, -1.0, math.nan])
 def test_statistics_survive_json(nodata):
     found = compute_statistics(Memory(np.random.default_rng(0).random((3, 2, 4, 4)), nodata=nodata))
-    text = json.dumps(found.to_dict(), allow_nan=False)
-    again = Statistics.from_dict(json.loads(text))
+    again = decode_json(encode_json(found), Statistics)
     assert repr(again) == repr(found)
 
 
@@ -135,10 +134,10 @@ def test_statistics_survive_json(nodata):
     ],
 )
 def test_broken_statistics_are_refused(change):
-    values = compute_statistics(Memory(np.random.default_rng(0).random((3, 2, 4, 4)))).to_dict()
+    values = to_plain(compute_statistics(Memory(np.random.default_rng(0).random((3, 2, 4, 4)))))
     change(values["bands"][1])
     with pytest.raises(DataError, match=r"not a valid set of band statistics"):
-        Statistics.from_dict(values)
+        from_plain(values, Statistics, what="set of band statistics", error=DataError)
 
 
 def statistics(*bands):

@@ -7,9 +7,9 @@ Training, evaluation, adaptation and mapping all normalise through :func:`normal
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
 from zoo.physics.running import SampledMoments
-from zoo.schema import Number, from_plain, parse_numbers, to_plain
+from zoo.schema import Number, parse_numbers
 
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
@@ -92,20 +92,6 @@ class Statistics:
     def scale(self) -> NDArray[np.float64]:
         """Return the divisors of the normalisation, float64 (C,); see :func:`normalisation_scale`."""
         return normalisation_scale(self.mean, self.std)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; a NaN nodata value becomes the string ``"nan"``."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
-        """Return the statistics that :meth:`to_dict` wrote.
-
-        Raises:
-            DataError: if a field is missing or is not a finite number.
-        """
-        return from_plain(values, cls, what="set of band statistics", hint="Compute them again", error=DataError)
 
 
 def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None = None) -> Statistics:

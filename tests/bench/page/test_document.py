@@ -25,6 +25,7 @@ from zoo.bench.results import TrialResult, load_results
 from zoo.cli import run
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import UnknownNameError
+from zoo.schema import to_plain
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -176,7 +177,7 @@ def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
 def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp_path: Path) -> None:
     touched = (TouchedPatches("train", "test", "exact", 1),)
     leak = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", touched)
-    page = render_page([finished(trial("unet"), {**measured(), "audit": leak.to_dict()})], tmp_path)
+    page = render_page([finished(trial("unet"), {**measured(), "audit": to_plain(leak)})], tmp_path)
     parsed = parse(page)
     assert [text for text in parsed.text("p") if text.startswith("Caution")] == [
         f"Caution: audit of the splits: {leak.verdict}."

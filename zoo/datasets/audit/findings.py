@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zoo.schema import JsonValue, from_plain, to_plain
+from zoo.schema import JsonValue, to_plain
 
 if TYPE_CHECKING:
     import pandas
@@ -122,20 +122,6 @@ class AuditSummary:
     def __post_init__(self) -> None:
         if bool(self.touched) != bool(self.leaks):
             raise ValueError("the numbers of touching patches contradict the verdict")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AuditSummary:
-        """Return the summary that :meth:`to_dict` wrote.
-
-        Raises:
-            ResultError: if a field is missing or has another type, or the numbers contradict the verdict.
-        """
-        return from_plain(values, cls, what="audit summary")
 
 
 @dataclass(frozen=True, repr=False)
