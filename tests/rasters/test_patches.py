@@ -336,7 +336,7 @@ def test_what_a_stack_must_say(tmp_path: Path, slides: Path) -> None:
     assert not out.exists()
     (scene,) = cut_patches([bare], slides, out, PatchOptions(size=32, phase="pre")).scenes
     assert (scene.scene, scene.date, scene.phase) == ("bare", "", "pre")
-    assert "the date of the image is unknown: give it" in scene.notes
+    assert "the date of the image is unknown: give it with --date" in scene.notes
 
 
 def test_stacks_of_one_folder_agree(tmp_path: Path, slides: Path) -> None:
