@@ -365,7 +365,7 @@ def _describe_split(
         describer.add(image[kept], mask)
         if progress is not None:
             progress(index + 1, len(dataset))
-    return describer.finish(label)
+    return describer.finish(label, notes=dataset.split_notes)
 
 
 def _describe_raster(path: str, bands: Sequence[str] | None, progress: ProgressCallback | None) -> Description:

@@ -97,7 +97,10 @@ def _print_head(found: Description, is_raster: bool) -> None:
         patches = "" if found.sizes is None else f"{found.sizes.masks} patches of "
         note(f"{found.label}: {patches}{size}, {len(found.channels)} bands")
     for text in found.notes:
-        warn(text)
+        if is_raster:
+            warn(text)
+        else:
+            note(f"  {text}")
 
 
 def _print_channels(found: Description, console: Console) -> None:

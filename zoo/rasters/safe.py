@@ -10,12 +10,9 @@ from typing import TypeAlias
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-import rasterio
-from rasterio.errors import RasterioError
-
 from zoo.errors import DataError
 from zoo.rasters.layers import BandFile, Sources
-from zoo.rasters.reading import first_line
+from zoo.rasters.reading import JPEG_2000, RasterReader
 
 
 def parse_xml(data: bytes, where: str) -> ElementTree.Element:
@@ -321,13 +318,16 @@ def _number(text: str | None, tag: str, where: str, *, positive: bool = True) ->
 
 
 def _check_opens(path: str, where: str) -> None:
+    """Check that a file of the product is a JPEG 2000 image, so that no other file is read under its name."""
     try:
-        with rasterio.open(path) as source:
-            if source.crs is None:
+        with RasterReader(path, formats=JPEG_2000) as reader:
+            if reader.crs is None:
                 raise DataError("has no coordinate reference system", where=where)
-    except (RasterioError, OSError) as error:
+    except DataError as error:
+        if "coordinate" in error.problem:
+            raise
         raise DataError(
-            "cannot be read as an image: it is truncated or damaged",
+            "cannot be read as an image: it is truncated, damaged, or not JPEG 2000",
             where=where,
-            hint=f"Download the product again ({first_line(error)})",
+            hint="Download the product again",
         ) from error
