@@ -246,7 +246,7 @@ def test_a_folder_or_file_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no MTD_MSIL2A\.xml"):
         open_safe(tmp_path / "empty")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match="no SAFE folder and no zip"):
+    with pytest.raises(DataError, match="not a Sentinel-2 SAFE product"):
         open_safe(tmp_path / "notes.txt")
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(DataError, match="truncated or no zip archive"):

@@ -1,1 +1,1 @@
-"""Whether channels tell different things: correlation, variance inflation, principal components, landslide sizes."""
+"""Describe data: statistics, correlation, collinearity, classes and landslide sizes."""

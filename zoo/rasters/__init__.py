@@ -1,1 +1,1 @@
-"""Bands, units and grids of files: the one room that knows rasterio."""
+"""Rasters and vector files: the one room that imports rasterio."""

@@ -74,7 +74,7 @@ class RegionSweep:
 
     Args:
         columns: of the whole mask.
-        least_pixels: smaller regions are left out.
+        least_pixels: fewest pixels of a region; smaller ones are left out.
 
     Attributes:
         left_out: number of regions that were too small.
@@ -118,7 +118,7 @@ class RegionSweep:
         return finished
 
     def finish(self) -> list[Region]:
-        """Give the regions that were open when the last row of blocks ended."""
+        """Return the regions that were open when the last row of blocks ended."""
         return self._close_all_but(set())
 
     def _enter(

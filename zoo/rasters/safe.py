@@ -202,7 +202,7 @@ def _open(path: Path) -> _Product:
         return _Folder(path.parent)
     if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         return _Archive(path)
-    raise DataError("is no SAFE folder and no zip of one", where=path)
+    raise DataError("is not a Sentinel-2 SAFE product", where=path, hint="Name its bands: --red FILE:1 --nir FILE:4")
 
 
 def _parse(product: _Product, name: str, size: int) -> ElementTree.Element:
