@@ -116,7 +116,7 @@ def _seam(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, 
         if border.sum() < 2 or border.sum() > len(known) // 8:
             continue
         # Every border has to jump: one cliff at a border is terrain.
-        lowest, usual = float(np.quantile(steps[border], 0.1)), float(np.median(steps[~border]))
+        lowest, usual = float(np.quantile(steps[border], 0.1, method="lower")), float(np.median(steps[~border]))
         if lowest >= LEAST_STEP and lowest > STEP * usual:
             ratio = lowest / max(usual, 1e-6)
             if best is None or ratio > 1.05 * best[0]:
