@@ -1,4 +1,4 @@
-"""Reduce rasters to pictures and draw the frame of a printed map."""
+"""Draw maps with a frame, a scale bar and a legend, and reduce large rasters for them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from zoo.files import atomic_path
 from zoo.rasters.ground import Bounds, crs_name, page_aspect, width_on_ground
 
 NOTHING = "#e5e7eb"
-"""Where there is no data."""
+"""Colour of pixels without data."""
 
 EDGE = "#374151"
+"""Colour of outlines."""
+
 _LONGEST = 8.0
-"""Inches of the map's longer side."""
+"""Length of the longer side of the map in inches."""
 
 
 def framed_map(
@@ -38,24 +40,25 @@ def framed_map(
     legend_title: str = "",
     footnote: str = "",
 ) -> tuple[Figure, Axes]:
-    """Lay pictures over each other and put a frame around them.
+    """Draw pictures over each other in the frame of a map.
 
     Args:
-        pictures: the lowest first, which the frame fits: RGB or RGBA in 0..1, (H, W, 3 or 4), and (left, bottom, right,
-            top) in ``crs``. What is transparent in all of them is grey.
-        title: above the map.
-        crs: of the coordinates; tells the scale bar's length too.
-        legend: entries to the right of the map.
-        legend_title: above them.
-        footnote: below the map.
+        pictures: pairs of a picture, RGB or RGBA in 0..1, (H, W, 3 or 4), and its (left, bottom, right, top) in
+            ``crs``. The first pair is the lowest, and the frame fits it. Pixels that are transparent in all pictures
+            are grey.
+        title: title above the map.
+        crs: coordinate reference system of the bounds; it also gives the length of the scale bar.
+        legend: legend entries to the right of the map.
+        legend_title: title of the legend.
+        footnote: text below the map.
 
     Returns:
-        A figure that pyplot does not hold, and the axes of the map.
+        A figure that pyplot does not manage, and the axes of the map.
     """
     bounds = pictures[0][1]
     left, bottom, right, top = bounds
     aspect = page_aspect(crs, bounds)
-    # Long strips would leave no room for letters.
+    # A very long or wide map would leave no room for its labels.
     shape = min(max((top - bottom) / (right - left) * aspect, 0.35), 2.5)
     across, down = (_LONGEST, _LONGEST * shape) if shape <= 1 else (_LONGEST / shape, _LONGEST)
     figure = Figure(figsize=(across + 3.0, down + 1.2), layout="constrained")
@@ -66,7 +69,7 @@ def framed_map(
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
     ax.set_aspect(aspect)
-    # Titles and file names may contain a dollar sign, which would start a formula.
+    # Titles and file names may contain a dollar sign, which starts a formula in matplotlib.
     ax.set_title(title, fontsize=13, loc="left", parse_math=False)
     if legend:
         ax.legend(
@@ -101,7 +104,7 @@ def framed_map(
 
 
 def legend_patch(colour: Any, label: str) -> Patch:
-    """A square of one colour and what it stands for."""
+    """Return a legend entry: a coloured square with its label."""
     return Patch(facecolor=colour, edgecolor=EDGE, linewidth=0.5, label=label)
 
 
@@ -131,12 +134,13 @@ def add_scale_bar(ax: Axes, crs: CRS, bounds: Bounds) -> None:
 
 
 def round_length(metres: float) -> float:
-    """The largest 1, 2 or 5 times a power of ten that is not longer."""
+    """Return the largest length of 1, 2 or 5 times a power of ten that is at most ``metres``."""
     power = 10.0 ** math.floor(math.log10(metres))
     return next(step * power for step in (5, 2, 1) if step * power <= metres * (1 + 1e-9))
 
 
 def _north(ax: Axes) -> None:
+    """Draw a north arrow in the upper right corner."""
     ax.annotate(
         "N",
         xy=(0.955, 0.965),
@@ -152,22 +156,24 @@ def _north(ax: Axes) -> None:
 
 
 def check_picture(path: Path) -> str:
-    """Give the format of a picture by its name, before any work is done for it.
+    """Return the picture format that the file name asks for; call it before the work starts.
 
     Raises:
-        ConfigError: for a format that matplotlib does not write.
+        ConfigError: if matplotlib cannot write this format.
     """
     form = path.suffix[1:].lower()
     if form not in Figure().canvas.get_supported_filetypes():
-        raise ConfigError(f"pictures of type {form!r} are not written", where=path, hint="Name it .png, .pdf or .svg")
+        raise ConfigError(
+            f"cannot write a picture of type {form!r}", where=path, hint="Use the suffix .png, .pdf or .svg"
+        )
     return form
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all; the format is that of the file's name.
+    """Write a figure atomically, in the format of the file's suffix.
 
     Raises:
-        ConfigError: as :func:`check_picture`.
+        ConfigError: if matplotlib cannot write this format.
         ZooError: if the folder cannot be written to.
     """
     form = check_picture(path)
@@ -176,9 +182,14 @@ def save_picture(figure: Figure, path: Path) -> None:
 
 
 def shaded(colours: NDArray[np.floating[Any]], light: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Darken RGB or RGBA by what lies in the shade: (H, W, 3 or 4) in 0..1 and :func:`zoo.physics.hillshade`'s (H, W).
+    """Darken a picture where the relief is in shade.
 
-    Where the light is not known, colours stay as they are.
+    Args:
+        colours: RGB or RGBA in 0..1, (H, W, 3 or 4).
+        light: result of :func:`zoo.physics.hillshade`, (H, W); colours do not change where it is NaN.
+
+    Returns:
+        A darkened copy, float64; the alpha channel does not change.
     """
     shown = np.array(colours, np.float64)
     shown[..., :3] *= np.where(np.isnan(light), 1.0, 0.55 + 0.45 * np.nan_to_num(light))[..., None]
@@ -186,6 +197,7 @@ def shaded(colours: NDArray[np.floating[Any]], light: NDArray[np.floating[Any]])
 
 
 _SIDE = 1024
+"""Approximate side in pixels of the windows in which a raster is reduced."""
 
 
 def reduced(
@@ -194,17 +206,17 @@ def reduced(
     longest: int,
     how: Literal["mean", "max"],
 ) -> tuple[NDArray[np.float32], int]:
-    """Make one value of each square of pixels, reading window by window.
+    """Reduce a raster to one value per square of pixels, window by window.
 
     Args:
         shape: (rows, columns) of the raster.
-        read: gives float32 (C, rows, columns) of a window, NaN where there is nothing.
-        longest: values along the longer side, at most.
-        how: "mean" of what is known in a square, or "max", by which a single pixel is still seen.
+        read: function that returns a window as float32 (C, rows, columns), NaN where there is no data.
+        longest: maximum number of values along the longer side.
+        how: "mean" of the finite values of a square, or "max", which keeps single pixels visible.
 
     Returns:
-        float32 (C, rows, columns), NaN where nothing in a square is known; and the pixels along a square's side. The
-        last squares may reach beyond the raster.
+        The reduced raster, float32 (C, rows, columns), NaN where a square has no data, and the side of a square in
+        pixels. The last squares may extend beyond the raster.
     """
     step = max(1, -(-max(shape) // longest))
     size = step * max(1, _SIDE // step)
@@ -217,7 +229,7 @@ def reduced(
             found = _squares(part, step, how)
             top, left = row // step, column // step
             whole[:, top : top + found.shape[1], left : left + found.shape[2]] = found
-    assert whole is not None  # no raster is empty
+    assert whole is not None  # a raster has at least one pixel
     return whole, step
 
 
@@ -239,13 +251,13 @@ def _squares(part: NDArray[np.float32], step: int, how: Literal["mean", "max"]) 
 
 
 def stretch(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Stretch each band between its 2nd and 98th percentile.
+    """Stretch each band linearly between its 2nd and 98th percentile.
 
     Args:
-        image: (C, H, W), NaN where there is nothing.
+        image: (C, H, W), NaN where there is no data.
 
     Returns:
-        float32 (H, W, C) in 0..1: white where nothing is known, grey where a band is flat.
+        float32 (H, W, C) in 0..1: 1 where there is no data, 0.5 in a constant band.
     """
     shown = np.ones((*image.shape[1:], len(image)), np.float32)
     for band, values in enumerate(image):

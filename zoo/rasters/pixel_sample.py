@@ -1,4 +1,4 @@
-"""Draw random pixels with and without a landslide from a stack."""
+"""Draw random landslide and non-landslide pixels from a stack."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ from zoo.rasters.inventory import Inventory
 from zoo.rasters.stacks import Stack
 
 MOST = 200_000
-"""Pixels of each kind that are kept [O]: what they say of six weights is sharper than places differ."""
+"""Number of pixels of each kind that are kept [O].
+
+With so many, the sampling error of six weights is smaller than the difference between regions.
+"""
 
 Reader = Callable[[Window], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class PixelSample:
-    """Pixels with all features known.
+    """A random sample of the pixels in which all features are valid.
 
     Attributes:
-        names: of the features, in the order of the columns.
-        features: float32 (N, k), in the units of the stack.
+        names: names of the features, in the order of the columns.
+        features: feature values, float32 (N, k), in the units of the stack.
         labels: int64 (N,), 1 on a landslide, 0 elsewhere.
-        coordinates: float64 (N, 2), x and y of pixel centres in metres (roughly, where the stack is in degrees).
-        region: float32 (M, k), pixels drawn from the whole stack whatever lies on them.
-        landslide_pixels: number of landslide pixels in the stack with all features known.
-        known_pixels: number of pixels with all features known.
-        border_pixels: pixels beside a landslide, which are in neither kind: outlines are drawn a pixel off.
-        doubtful_pixels: pixels of landslides of which nobody knows whether the image shows them; in neither kind.
+        coordinates: x and y of the pixel centres in metres, float64 (N, 2); approximate for a stack in degrees.
+        region: features of pixels drawn from the whole stack regardless of landslides, float32 (M, k).
+        landslide_pixels: number of valid landslide pixels in the stack.
+        known_pixels: number of valid pixels in the stack.
+        border_pixels: number of valid pixels next to a landslide. They belong to neither kind, because outlines can be
+            one pixel off.
+        doubtful_pixels: number of valid pixels on landslides that the image may or may not show. They belong to
+            neither kind.
     """
 
     names: tuple[str, ...]
@@ -51,16 +56,16 @@ class PixelSample:
 
     @property
     def landslide_share(self) -> float:
-        """Share of the known pixels that lie on a landslide."""
+        """Share of the valid pixels that lie on a landslide, 0..1."""
         return self.landslide_pixels / self.known_pixels if self.known_pixels else 0.0
 
     def column(self, name: str) -> NDArray[np.float32]:
-        """One feature of ``features``, (N,)."""
+        """Return the values of one feature, float32 (N,)."""
         return self.features[:, self.names.index(name)]
 
 
 class _Lottery:
-    """The rows with the smallest random keys: a uniform sample without replacement of all that were offered."""
+    """Keeps the rows with the smallest random keys: a uniform sample without replacement of all rows offered."""
 
     def __init__(self, most: int, width: int) -> None:
         self._most = most
@@ -69,7 +74,7 @@ class _Lottery:
         self._limit = math.inf
 
     def offer(self, keys: NDArray[np.float64], rows: Callable[[NDArray[np.bool_]], NDArray[np.float64]]) -> None:
-        """Offer as many rows as there are keys; ``rows`` gives those that are let in."""
+        """Offer one row per key; ``rows`` returns the rows that a boolean array selects."""
         drawn = keys < self._limit
         self._keys = np.concatenate([self._keys, keys[drawn]])
         self._rows = np.concatenate([self._rows, rows(drawn)])
@@ -79,12 +84,12 @@ class _Lottery:
             self._limit = float(self._keys.max())
 
     def rows(self) -> NDArray[np.float64]:
-        """Those that are in, in the order of their keys."""
+        """Return the sample in the order of the keys."""
         return self._rows[np.argsort(self._keys)]
 
 
 def extent_of(stack: Stack) -> Bounds:
-    """(left, bottom, right, top) of a stack in its own coordinates."""
+    """Return (left, bottom, right, top) of a stack in its own coordinates."""
     return window_bounds(stack.transform, stack.shape)
 
 
@@ -98,19 +103,19 @@ def sample_pixels(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PixelSample:
-    """Draw pixels of a stack.
+    """Draw a random sample of the pixels of a stack.
 
     Args:
-        stack: an open one.
-        names: bands to take.
-        inventory: landslides on the stack's coordinates; None to draw from the whole region alone.
-        layers: more features by name, read by windows of the stack's grid, NaN where unknown.
-        most: pixels of each kind to keep.
-        seed: of the draw; the same seed gives the same pixels.
+        stack: open stack.
+        names: names of the bands to use as features.
+        inventory: landslides in the coordinates of the stack; None to draw only from the whole region.
+        layers: further features by name, as functions that read a window of the stack's grid, NaN where missing.
+        most: maximum number of pixels of each kind.
+        seed: random seed; the same seed gives the same pixels.
         progress: called with (windows done, all windows).
 
     Raises:
-        DataError: if no pixel has all features, or an inventory is given and no such pixel, or every one, lies on a
+        DataError: if no pixel has all features, or if an inventory is given and none or all of these pixels lie on a
             landslide.
     """
     layers = layers or {}
@@ -175,12 +180,12 @@ def sample_pixels(
 def _kinds(
     stack: Stack, inventory: Inventory | None, window: Window
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pixels of a window on landslides, beside them, and on doubtful ones."""
+    """Return masks of the pixels on landslides, next to landslides, and on doubtful landslides."""
     shape = (int(window.height), int(window.width))
     if inventory is None:
         nothing = np.zeros(shape, dtype=np.bool_)
         return nothing, nothing, nothing
-    # One pixel more on every side: a landslide beyond the edge of the window has its border inside.
+    # Read one more pixel on every side: the border of a landslide outside the window can lie inside it.
     transform = stack.transform * Affine.translation(window.col_off - 1, window.row_off - 1)
     numbers = inventory.burn(transform, (shape[0] + 2, shape[1] + 2))
     drawn = numbers != 0
@@ -193,20 +198,28 @@ def _check(
     stack: Stack, columns: Sequence[str], inventory: Inventory | None, counts: Mapping[str, int], others: int
 ) -> None:
     if counts["known"] == 0:
-        raise DataError(f"no pixel has a value in each of {', '.join(columns)}", where=stack.path)
+        raise DataError(
+            f"no pixel has a value in each of {', '.join(columns)}",
+            where=stack.path,
+            hint="Check where these bands are nodata",
+        )
     if inventory is None:
         return
     if counts["landslide"] == 0:
         raise DataError(
-            "none of its landslides covers the centre of a pixel with data",
+            "no landslide covers the centre of a pixel with data",
             where=inventory.path,
-            hint=f"Do they lie where {stack.path} is nodata, or are they smaller than its pixels?",
+            hint=f"Check whether they lie where {stack.path} is nodata, or are smaller than its pixels",
         )
     if others == 0:
-        raise DataError("every pixel lies on a landslide or beside one: there is nothing to tell it from")
+        raise DataError(
+            "every pixel with data lies on or next to a landslide, so there is no pixel without one to compare with",
+            where=stack.path,
+            hint="Use a stack that extends beyond the landslides",
+        )
 
 
 def _metres(stack: Stack, places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return coordinates in metres on the ground, by the scale in the middle of the stack."""
+    """Convert coordinates to metres on the ground with the scale at the centre of the stack."""
     left, bottom, right, top = extent_of(stack)
     return places * true_scale(stack.crs, (left + right) / 2, (bottom + top) / 2)

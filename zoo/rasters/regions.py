@@ -1,4 +1,4 @@
-"""Find connected regions of a mask that is read block by block."""
+"""Find the connected regions of a mask, block by block."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Sums = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels that touch each other by their sides.
+    """A set of pixels that are connected by their sides.
 
     Attributes:
-        outline: valid polygon in pixels, x to the right and y down, corners at whole numbers, no point on a straight
-            side.
+        outline: valid polygon in pixel coordinates, x to the right and y down. Vertices have integer coordinates and
+            lie only at corners.
         pixels: number of pixels.
-        highest: largest of the first layer's values.
-        sums: of each layer's finite values, float64 (L,).
-        counts: of each layer's finite values, int64 (L,).
+        highest: largest value of the first layer.
+        sums: sum of the finite values of each layer, float64 (L,).
+        counts: number of finite values of each layer, int64 (L,).
     """
 
     outline: shapely.Polygon
@@ -36,7 +36,7 @@ class Region:
     counts: NDArray[np.int64]
 
     def means(self) -> Sums:
-        """Mean of each layer over its finite values, float64 (L,); NaN where there is none."""
+        """Return the mean of the finite values of each layer, float64 (L,); NaN for a layer without any."""
         with np.errstate(invalid="ignore"):
             means: Sums = self.sums / self.counts
         return means
@@ -44,7 +44,7 @@ class Region:
 
 @dataclass
 class _Open:
-    """A region that a block to come may go on with."""
+    """A region that may continue in a later block."""
 
     pieces: list[shapely.Polygon]
     pixels: int
@@ -53,6 +53,7 @@ class _Open:
     counts: NDArray[np.int64]
 
     def take(self, other: _Open) -> None:
+        """Merge another region into this one."""
         self.pieces += other.pieces
         self.pixels += other.pixels
         self.highest = max(self.highest, other.highest)
@@ -60,24 +61,26 @@ class _Open:
         self.counts = self.counts + other.counts
 
     def close(self) -> Region:
+        """Return the finished region with its pieces joined."""
         outline = self.pieces[0] if len(self.pieces) == 1 else shapely.union_all(self.pieces)
         return Region(_canonical(outline), self.pixels, self.highest, self.sums, self.counts)
 
 
 @dataclass
 class RegionSweep:
-    """Finds regions in blocks that come row by row, each row from left to right.
+    """Finds regions in blocks that are added row by row, from left to right within a row.
 
-    A region that touches no side of its block is finished there. The others wait, joined by union-find where a block
-    touches the one above or to the left, until a whole row of blocks has gone by without them. What is held is one
-    block, one row of region numbers, and the outlines of the regions that cross the border reached.
+    A region that touches no side of its block is finished with the block. The other regions stay open. Union-find
+    joins them with the regions of the block above and the block to the left. A region is finished when a whole row of
+    blocks no longer contains it. Memory holds one block, one row of region numbers, and the outlines of the open
+    regions.
 
     Args:
-        columns: of the whole mask.
-        least_pixels: fewest pixels of a region; smaller ones are left out.
+        columns: number of columns of the whole mask.
+        least_pixels: minimum size of a region in pixels; smaller regions are left out.
 
     Attributes:
-        left_out: number of regions that were too small.
+        left_out: number of regions that were left out because they were too small.
     """
 
     columns: int
@@ -88,20 +91,20 @@ class RegionSweep:
     _last: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        # Region numbers along the lowest line that is known of each column, and along the right side of the last block.
+        # Region numbers in the lowest row that was added in each column, and in the last column of the last block.
         self._above: NDArray[np.int64] = np.zeros(self.columns, np.int64)
         self._left: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def add(self, window: Window, mask: NDArray[np.bool_], layers: Sequence[NDArray[np.float32]]) -> list[Region]:
-        """Take the next block.
+        """Add the next block.
 
         Args:
-            window: where it lies; blocks of one row have one height.
+            window: position of the block; all blocks of a row have the same height.
             mask: bool (rows, columns).
-            layers: float32 (rows, columns) each, one or more; NaN counts nowhere.
+            layers: one or more arrays, float32 (rows, columns); NaN values are not counted.
 
         Returns:
-            The regions that are known to be finished, in the order of their first pixel.
+            The regions that this block finishes, in the order of their first pixel.
         """
         left, right = window.col_off, window.col_off + window.width
         if left == 0:
@@ -118,13 +121,13 @@ class RegionSweep:
         return finished
 
     def finish(self) -> list[Region]:
-        """Return the regions that were open when the last row of blocks ended."""
+        """Return the regions that are still open after the last block."""
         return self._close_all_but(set())
 
     def _enter(
         self, window: Window, labels: NDArray[np.int32], count: int, layers: Sequence[NDArray[np.float32]]
     ) -> list[Region]:
-        """Number the block's regions after those before, and give those that lie inside it."""
+        """Number the regions of a block after all earlier ones; return those that touch no side of the block."""
         flat = labels.ravel()
         inside = np.flatnonzero(flat)
         owner = flat[inside]
@@ -157,6 +160,7 @@ class RegionSweep:
         return finished
 
     def _join(self, before: NDArray[np.int64], after: NDArray[np.int64]) -> None:
+        """Merge the regions that touch each other across the border of two blocks."""
         touching = (before > 0) & (after > 0)
         for one, other in np.unique(np.stack([before[touching], after[touching]], axis=1), axis=0):
             first, second = sorted((self._root(int(one)), self._root(int(other))))
@@ -165,14 +169,16 @@ class RegionSweep:
                 self._open[first].take(self._open.pop(second))
 
     def _root(self, number: int) -> int:
+        """Return the number of the region that this number was merged into."""
         while (parent := self._parents[number]) != number:
             self._parents[number] = number = self._parents[parent]
         return number
 
     def _close_all_but(self, waiting: set[int]) -> list[Region]:
+        """Finish every open region whose number is not in ``waiting``."""
         done = sorted(number for number in self._open if number not in waiting)
         finished = [self._open.pop(number) for number in done]
-        # Numbers along the border may point to their region by way of others; from here on they are its own.
+        # Numbers in the lowest row may still point to merged regions. Replace each by the number of its root.
         numbers, places = np.unique(self._above, return_inverse=True)
         self._above = np.array([self._root(int(one)) if one else 0 for one in numbers], np.int64)[places]
         self._parents = {number: number for number in self._open}
@@ -182,18 +188,18 @@ class RegionSweep:
 
 
 def _outlines(labels: NDArray[np.int32], window: Window) -> Iterator[tuple[shapely.Polygon, int]]:
-    """Polygons of labelled regions in pixels of the whole mask, in the order of their labels."""
+    """Yield the polygon of each region, in pixel coordinates of the whole mask, in the order of the labels."""
     place = Affine.translation(window.col_off, window.row_off)
     found = {}
     for geometry, label in shapes(labels, mask=labels > 0, connectivity=4, transform=place):
         outer, *holes = geometry["coordinates"]
         polygon = shapely.Polygon(outer, holes)
-        # GDAL may draw a hole that touches the outside in one point as part of the outer ring.
+        # GDAL can draw a hole that touches the outside in one point as a part of the outer ring.
         found[int(label)] = polygon if polygon.is_valid else shapely.make_valid(polygon, method="structure")
     for label in sorted(found):
         yield found[label], label
 
 
 def _canonical(outline: shapely.Polygon) -> shapely.Polygon:
-    """One way of writing a polygon: rings start in a corner, and no point lies between two on one line."""
+    """Return the canonical form of a polygon: rings start at a corner, and vertices lie only at corners."""
     return shapely.normalize(shapely.simplify(shapely.normalize(outline), 0, preserve_topology=True))

@@ -16,23 +16,28 @@ from zoo.rasters.reading import JPEG_2000, RasterReader
 
 
 def parse_xml(data: bytes, where: str) -> ElementTree.Element:
-    """Parse a document that declares no document type.
+    """Parse an XML document and refuse any document type declaration.
 
-    Entities, the stuff of "billion laughs" and of files smuggled in, can be declared in a document type alone, and
-    no Sentinel-2 product has one.
+    Entity attacks ("billion laughs", inclusion of local files) need a document type declaration. Sentinel-2 products
+    never contain one.
 
     Args:
         data: the whole document.
-        where: for the error.
+        where: name of the document for the error message.
+
+    Returns:
+        The root element.
 
     Raises:
-        DataError: if it is no XML, truncated, or declares a document type.
+        DataError: if the document is truncated, is not XML, or declares a document type.
     """
     guard = expat.ParserCreate()
 
     def refuse(*declared: object) -> None:
         raise DataError(
-            "declares a document type, which no Sentinel-2 product does and which can be an attack", where=where
+            "declares a document type, which can be an attack; Sentinel-2 products declare none",
+            where=where,
+            hint="Download the product from a source that you trust",
         )
 
     guard.StartDoctypeDeclHandler = refuse
@@ -41,19 +46,19 @@ def parse_xml(data: bytes, where: str) -> ElementTree.Element:
         return ElementTree.fromstring(data)
     except (expat.ExpatError, ElementTree.ParseError, ValueError) as error:
         raise DataError(
-            "is truncated or no XML", where=where, hint=f"Download or unpack the product again ({error})"
+            "is truncated or is not XML", where=where, hint=f"Download or unpack the product again ({error})"
         ) from error
 
 
 def text_of(root: ElementTree.Element, tag: str, where: str) -> str:
-    """The text of the first element of a name.
+    """Return the text of the first element with this tag.
 
     Raises:
-        DataError: if there is none, or it is empty.
+        DataError: if there is no such element, or it is empty.
     """
     text = (root.findtext(f".//{tag}") or "").strip()
     if not text:
-        raise DataError(f"says no {tag}", where=where, hint="Is it the metadata of a whole Sentinel-2 product?")
+        raise DataError(f"has no {tag}", where=where, hint="Use the metadata file of a complete Sentinel-2 product")
     return text
 
 
@@ -65,10 +70,10 @@ BANDS: dict[str, tuple[str, int]] = {
     "swir2": ("B12", 20),
     "scl": ("SCL", 20),
 }
-"""Band of Sentinel-2 and its pixel in metres, by role."""
+"""Sentinel-2 band and its pixel size in metres for each role."""
 
 _BAND_IDS = {"B03": 2, "B04": 3, "B08": 7, "B11": 11, "B12": 12}
-"""Numbers of the bands in a product's metadata: B1 is 0, and B8A, between B8 and B9, is 8 [S: PSD 14]."""
+"""Band numbers in the metadata of a product: B1 is 0, and B8A comes between B8 and B9 as 8 [S: PSD 14]."""
 
 _METADATA = re.compile(r"(?:^|/)MTD_MSIL(2A|1C)\.xml$")
 _XML_LIMIT = 64 * 2**20
@@ -77,11 +82,16 @@ _OFFSET_SINCE = (4, 0)
 
 @dataclass(frozen=True)
 class _Folder:
-    """An unpacked product: its files and their sizes, their bytes, and how GDAL calls them."""
+    """An unpacked product.
+
+    Attributes:
+        path: the product folder.
+    """
 
     path: Path
 
     def names(self) -> dict[str, int]:
+        """Return the size in bytes of each file, by its path in the product."""
         return {
             file.relative_to(self.path).as_posix(): file.stat().st_size
             for file in sorted(self.path.rglob("*"))
@@ -89,15 +99,17 @@ class _Folder:
         }
 
     def read(self, name: str) -> bytes:
+        """Return the content of a file."""
         return (self.path / name).read_bytes()
 
     def gdal(self, name: str) -> str:
+        """Return the path by which GDAL opens a file."""
         return str(self.path / name)
 
 
 @dataclass(frozen=True)
 class _Archive:
-    """The same of a zip archive, which is never unpacked."""
+    """A zipped product with the methods of :class:`_Folder`. It is read in place and never unpacked."""
 
     path: Path
 
@@ -107,25 +119,29 @@ class _Archive:
                 entries = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(
-                "is truncated or no zip archive", where=self.path, hint=f"Download it again ({error})"
+                "is truncated or is not a zip archive", where=self.path, hint=f"Download it again ({error})"
             ) from error
         for name in entries:
             if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-                raise DataError(f"holds a file that would leave the archive: {name!r}", where=self.path)
+                raise DataError(
+                    f"contains a path that points outside the archive: {name!r}",
+                    where=self.path,
+                    hint="Download the product from a source that you trust",
+                )
         return entries
 
     def read(self, name: str) -> bytes:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(name) as stream:
-                # An entry may be larger than its header says; the limit is what is read.
+                # An entry can be larger than its header states, so the read itself is limited.
                 return stream.read(_XML_LIMIT + 1)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise DataError(
-                f"its {name} cannot be unpacked", where=self.path, hint=f"Download it again ({error})"
+                f"{name} in the archive cannot be unpacked", where=self.path, hint=f"Download it again ({error})"
             ) from error
 
     def gdal(self, name: str) -> str:
-        # Braces let the archive have any name; without them GDAL looks for a ".zip" in the path.
+        # Braces allow any archive name. Without them, GDAL searches the path for ".zip".
         return f"/vsizip/{{{self.path}}}/{name}"
 
 
@@ -135,35 +151,39 @@ _Product: TypeAlias = _Folder | _Archive
 def open_safe(path: Path) -> Sources:
     """Find the bands that a stack needs in a Sentinel-2 product.
 
-    Bands come from the product's own list (MTD_MSIL2A.xml), sizes are compared with its manifest, and each file is
-    opened once, so that an incomplete download is told here and not an hour later.
+    The band files are those that the product metadata (MTD_MSIL2A.xml) lists. Their sizes are compared with the
+    manifest, and each file is opened once, so that an incomplete download is reported before any processing starts.
 
     Args:
-        path: the ``.SAFE`` folder, the folder around it, its ``.zip``, or its ``MTD_MSIL2A.xml``.
+        path: the ``.SAFE`` folder, its parent folder, its ``.zip``, or its ``MTD_MSIL2A.xml``.
 
     Returns:
-        Green, red and NIR (10 m), both SWIR bands (20 m), and for level 2A the scene classification (20 m);
-        ``offset`` is BOA_ADD_OFFSET of each band (RADIO_ADD_OFFSET for level 1C), 0 before baseline 04.00, and None
-        where a later product does not say; ``scale`` is one over the quantification value; ``scene`` the MGRS tile.
+        Green, red and NIR (10 m), both SWIR bands (20 m), and for level 2A the scene classification (20 m).
+        ``offset`` is BOA_ADD_OFFSET of each band (RADIO_ADD_OFFSET for level 1C): 0 before baseline 04.00, None if a
+        later product does not state it. ``scale`` is the reciprocal of the quantification value. ``scene`` is the
+        MGRS tile.
 
     Raises:
-        DataError: if the product is missing, damaged or incomplete, no Sentinel-2, or holds several granules.
+        DataError: if the product is missing, damaged or incomplete, is not a Sentinel-2 product, or contains several
+            granules.
     """
     product = _open(Path(path))
     names = product.names()
     found = [name for name in names if _METADATA.search(name)]
     if len(found) != 1:
         raise DataError(
-            f"holds {len(found)} Sentinel-2 products" if found else "holds no MTD_MSIL2A.xml and no MTD_MSIL1C.xml",
+            f"contains {len(found)} Sentinel-2 products"
+            if found
+            else "contains no MTD_MSIL2A.xml and no MTD_MSIL1C.xml",
             where=product.path,
-            hint="Name one .SAFE folder" if found else "Is it a Sentinel-2 product in SAFE format, whole?",
+            hint="Name one .SAFE folder" if found else "Name a complete Sentinel-2 product in SAFE format",
         )
     where = f"{product.path}, {found[0]}"
     root = _parse(product, found[0], names[found[0]])
     level = text_of(root, "PROCESSING_LEVEL", where)
     kind = {"2": "2A", "1": "1C"}.get(level.removeprefix("Level-")[:1], "")
     if kind not in ("2A", "1C") or not level.startswith(f"Level-{kind}"):
-        raise DataError(f"is of processing level {level!r}", where=where, hint="Levels 2A and 1C are read")
+        raise DataError(f"has the processing level {level!r}", where=where, hint="Use a product of level 2A or 1C")
     base = found[0].rpartition("/")[0]
     images = _images(root, names, base, where)
     sizes = _manifest_sizes(product, names, base)
@@ -182,11 +202,12 @@ def open_safe(path: Path) -> Sources:
             files[role] = BandFile(product.gdal(name), offset=offsets[band], scale=scale, nodata=0.0)
     if kind == "1C":
         notes.append(
-            "level 1C is reflectance at the top of the atmosphere, and has no scene classification: clouds stay"
+            "level 1C is reflectance at the top of the atmosphere. It has no scene classification, so clouds are not "
+            "masked"
         )
     start = text_of(root, "PRODUCT_START_TIME", where)
     if not re.match(r"\d{4}-\d\d-\d\dT", start):
-        raise DataError(f"PRODUCT_START_TIME is {start!r}", where=where)
+        raise DataError(f"PRODUCT_START_TIME is {start!r}", where=where, hint="Expected a time such as 2024-06-01T...")
     tile = re.search(r"(?:^|_)(T\d{2}[A-Z]{3})(?:_|$)", Path(name).name.removesuffix(".jp2"))
     scene = tile[1] if tile else PurePosixPath(base or product.path.name).name.removesuffix(".SAFE")
     return Sources(files, scene=scene, date=start[:10], baseline=baseline, notes=tuple(notes))
@@ -194,7 +215,7 @@ def open_safe(path: Path) -> Sources:
 
 def _open(path: Path) -> _Product:
     if not path.exists():
-        raise DataError("there is no such product", where=path)
+        raise DataError("does not exist", where=path, hint="Check the path of the product")
     path = path.resolve()
     if path.is_dir():
         return _Folder(path)
@@ -207,12 +228,16 @@ def _open(path: Path) -> _Product:
 
 def _parse(product: _Product, name: str, size: int) -> ElementTree.Element:
     if size > _XML_LIMIT:
-        raise DataError(f"is {size / 2**20:,.0f} MiB of XML, which no product has", where=f"{product.path}, {name}")
+        raise DataError(
+            f"has {size / 2**20:,.0f} MiB, more than the limit of {_XML_LIMIT // 2**20} MiB for metadata",
+            where=f"{product.path}, {name}",
+            hint="Download the product again",
+        )
     return parse_xml(product.read(name)[: _XML_LIMIT + 1], f"{product.path}, {name}")
 
 
 def _images(root: ElementTree.Element, names: dict[str, int], base: str, where: str) -> list[str]:
-    """Files of the product's list, as they are called in the folder; those of the folder where there is no list."""
+    """Return the image files that the metadata lists, or those in the folder if there is no list, without ``.jp2``."""
     listed = [(element.text or "").strip() for element in root.iter("IMAGE_FILE")]
     granules = {name.split("/")[1] for name in listed if name.count("/") > 1}
     if not listed:
@@ -225,44 +250,49 @@ def _images(root: ElementTree.Element, names: dict[str, int], base: str, where: 
         granules = {name.split("/")[1] for name in listed}
     if len(granules) > 1:
         raise DataError(
-            f"holds {len(granules)} granules, as products before December 2016 do",
+            f"contains {len(granules)} granules, as products from before December 2016 do",
             where=where,
-            hint="Give the bands of one granule by --green, --red, --nir, --swir",
+            hint="Name the bands of one granule with --green, --red, --nir, --swir",
         )
     for name in listed:
         if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise DataError(f"lists a file outside the product: {name!r}", where=where)
+            raise DataError(
+                f"lists a file outside the product: {name!r}",
+                where=where,
+                hint="Download the product from a source that you trust",
+            )
     return [f"{base}/{name}" if base else name for name in listed]
 
 
 def _file_of(
     images: list[str], suffix: str, band: str, names: dict[str, int], product: _Product, sizes: dict[str, int]
 ) -> str:
+    """Return the file of a band, after a check of its presence and size."""
     listed = [name for name in images if name.endswith(suffix)]
     if not listed:
         raise DataError(
-            f"has no band {band} (no image ends in {suffix}.jp2)",
+            f"has no band {band} (no image name ends in {suffix}.jp2)",
             where=product.path,
-            hint="Download the whole product, not a part of it",
+            hint="Download the complete product",
         )
     name = f"{listed[0]}.jp2"
     if name not in names:
         raise DataError(
-            f"band {band} is in the product's list, but its file is missing: {name}",
+            f"the file of band {band} is missing: {name}",
             where=product.path,
-            hint="The download or the unpacking was not finished; do it again",
+            hint="The product is incomplete. Download or unpack it again",
         )
     if names[name] != sizes.get(name, names[name]):
         raise DataError(
-            f"{name} has {names[name]:,} bytes, and the manifest says {sizes[name]:,}",
+            f"{name} has {names[name]:,} bytes, but the manifest states {sizes[name]:,}",
             where=product.path,
-            hint="The download or the unpacking was not finished; do it again",
+            hint="The product is incomplete. Download or unpack it again",
         )
     return name
 
 
 def _manifest_sizes(product: _Product, names: dict[str, int], base: str) -> dict[str, int]:
-    """Bytes that each file should have; none without a manifest."""
+    """Return the size in bytes that the manifest states for each file; empty without a manifest."""
     name = f"{base}/manifest.safe" if base else "manifest.safe"
     if name not in names:
         return {}
@@ -278,8 +308,9 @@ def _manifest_sizes(product: _Product, names: dict[str, int], base: str) -> dict
 def _radiometry(
     root: ElementTree.Element, kind: str, baseline: str, where: str
 ) -> tuple[float, dict[str, float | None], list[str]]:
+    """Return the scale, the offset of each band (None if unknown) and notes for the user."""
     tag = "BOA_QUANTIFICATION_VALUE" if kind == "2A" else "QUANTIFICATION_VALUE"
-    # Sen2Cor before 2.8 wrote the name with a prefix.
+    # Sen2Cor before version 2.8 writes the tag with a prefix.
     text = root.findtext(f".//{tag}") or root.findtext(f".//L2A_{tag}")
     scale = 1 / _number(text, tag, where)
     ids = {
@@ -292,7 +323,7 @@ def _radiometry(
     }
     match = re.match(r"(\d+)\.(\d+)$", baseline)
     if match is None:
-        raise DataError(f"PROCESSING_BASELINE is {baseline!r}", where=where, hint="Expected a text such as 05.09")
+        raise DataError(f"PROCESSING_BASELINE is {baseline!r}", where=where, hint="Expected a baseline such as 05.09")
     early = (int(match[1]), int(match[2])) < _OFFSET_SINCE
     offsets: dict[str, float | None] = {}
     for band, number in _BAND_IDS.items():
@@ -301,7 +332,7 @@ def _radiometry(
     unknown = [band for band, offset in offsets.items() if offset is None]
     if unknown:
         notes.append(
-            f"baseline {baseline} adds an offset to its numbers, and the product does not say which for "
+            f"products of baseline {baseline} contain an offset, but this product does not state it for "
             f"{', '.join(unknown)}"
         )
     return scale, offsets, notes
@@ -313,21 +344,27 @@ def _number(text: str | None, tag: str, where: str, *, positive: bool = True) ->
     except ValueError:
         number = float("nan")
     if not abs(number) < 1e6 or (positive and number <= 0):
-        raise DataError(f"{tag} is {'missing' if text is None else repr(text)}", where=where)
+        raise DataError(
+            f"{tag} is {'missing' if text is None else repr(text)}", where=where, hint="Download the product again"
+        )
     return number
 
 
 def _check_opens(path: str, where: str) -> None:
-    """Check that a file of the product is a JPEG 2000 image, so that no other file is read under its name."""
+    """Check that a band file is a JPEG 2000 image, so that GDAL reads no other format under its name.
+
+    Raises:
+        DataError: if it is not a readable JPEG 2000 image, or has no coordinate reference system.
+    """
     try:
         with RasterReader(path, formats=JPEG_2000) as reader:
             if reader.crs is None:
-                raise DataError("has no coordinate reference system", where=where)
+                raise DataError("has no coordinate reference system", where=where, hint="Download the product again")
     except DataError as error:
         if "coordinate" in error.problem:
             raise
         raise DataError(
-            "cannot be read as an image: it is truncated, damaged, or not JPEG 2000",
+            "cannot be read as an image: it is truncated, damaged or not JPEG 2000",
             where=where,
             hint="Download the product again",
         ) from error

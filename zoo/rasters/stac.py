@@ -1,4 +1,4 @@
-"""Fetch Sentinel-2 bands of a place and time from a STAC catalogue, online or on disk."""
+"""Fetch Sentinel-2 bands for a place and a time from a STAC catalogue, online or on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zoo.rasters.layers import BandFile, Sources
 from zoo.rasters.reading import first_line
 
 Item: TypeAlias = Any
-"""A pystac.Item; the library is an optional one."""
+"""A pystac.Item. The library is optional, so its type is not imported."""
 
 ASSETS: dict[str, tuple[str, ...]] = {
     "green": ("green", "B03", "B03_10m"),
@@ -40,7 +40,7 @@ ASSETS: dict[str, tuple[str, ...]] = {
     "swir2": ("swir22", "B12", "B12_20m"),
     "scl": ("scl", "SCL", "SCL_20m"),
 }
-"""Names of the bands by role: Earth Search, Planetary Computer, Copernicus Data Space."""
+"""Asset names of each role at Earth Search, Planetary Computer and the Copernicus Data Space."""
 
 REQUIRED: tuple[str, ...] = ("green", "red", "nir", "swir")
 
@@ -52,14 +52,14 @@ class Day:
     """The images of one solar day.
 
     Attributes:
-        date: ISO date, in local solar time.
-        items: least cloudy first.
-        cloud: share of the images under cloud in percent, weighted by what they cover of the box.
-        coverage: share of the box that they cover, 0 to 1.
-        assets: name of the asset, by role.
-        offsets: to be added to the numbers, by role; None where it is not known.
-        scales: to be multiplied afterwards, by role.
-        notes: what is doubtful, in words.
+        date: ISO date in local solar time.
+        items: images, least cloudy first.
+        cloud: cloud cover of the images in percent, weighted by the area of the box that each covers.
+        coverage: share of the box that the images cover, 0..1.
+        assets: asset name by role.
+        offsets: value to add to the digital numbers, by role; None if it is unknown.
+        scales: factor to multiply with after the offset is added, by role.
+        notes: warnings for the user.
     """
 
     date: str
@@ -73,36 +73,36 @@ class Day:
 
     @property
     def baseline(self) -> str:
-        """Processing baseline, "" when unknown or not one."""
+        """Processing baseline; "" if it is unknown or differs between the images."""
         found = {baseline_of(item) for item in self.items}
         return found.pop() if len(found) == 1 else ""
 
     @property
     def scene(self) -> str:
-        """Tile, or tiles, in Sentinel-2's grid; "" when unknown."""
+        """MGRS tiles of the images, joined by "+"; "" if they are unknown."""
         return "+".join(sorted({tile_of(item) for item in self.items} - {""}))
 
 
 def choose_day(
     items: Sequence[Item], bbox: tuple[float, float, float, float], max_cloud: float, *, keeps_offset: bool, where: str
 ) -> Day:
-    """Choose the least cloudy day among those that cover the box, or cover the most of it.
+    """Choose the least cloudy of the days that cover the box, or that cover most of it.
 
     Args:
-        items: all of one search.
+        items: results of one search.
         bbox: west, south, east, north in degrees.
-        max_cloud: percent of an image that may be under cloud.
-        keeps_offset: the catalogue is known to hand out ESA's numbers as they are.
-        where: the catalogue, for errors.
+        max_cloud: maximum cloud cover of an image in percent.
+        keeps_offset: whether the catalogue is known to distribute ESA's digital numbers unchanged.
+        where: name of the catalogue for error messages.
 
     Raises:
-        DataError: if no item is clear enough, or none has the bands that are needed.
+        DataError: if no image is clear enough, or none has the required bands.
     """
     if not items:
         raise DataError(
-            "no image of this place and time",
+            "no image of this place and time was found",
             where=where,
-            hint="Is the box west,south,east,north in degrees? Try longer dates, or another collection",
+            hint="Check that the box is west,south,east,north in degrees. Try a longer period or another collection",
         )
     clear = [item for item in items if cloud_of(item) <= max_cloud]
     if not clear:
@@ -110,7 +110,7 @@ def choose_day(
         raise DataError(
             f"none of {len(items)} images has at most {max_cloud:g} % cloud; the clearest has {least:.0f} %",
             where=where,
-            hint="Raise the limit, or try longer dates",
+            hint="Raise the cloud limit or try a longer period",
         )
     whole, refused = [], Counter[str]()
     for item in clear:
@@ -131,7 +131,7 @@ def choose_day(
         raise DataError(
             f"none of {len(clear)} images can be used: {reasons}",
             where=where,
-            hint=f"Assets looked for: {', '.join(name for role in REQUIRED for name in ASSETS[role])}",
+            hint=f"The images need these assets: {', '.join(name for role in REQUIRED for name in ASSETS[role])}",
         )
     widest = max(day.coverage for day in days)
     wide = [day for day in days if day.coverage >= min(_COVERED, widest - 0.01)]
@@ -139,44 +139,45 @@ def choose_day(
 
 
 def cloud_of(item: Item) -> float:
-    """Percent of an image under cloud; 100 when the item does not say [O]."""
+    """Return the cloud cover of an image in percent; 100 if the item does not state it [O]."""
     value = item.properties.get("eo:cloud_cover")
     return float(value) if isinstance(value, (int, float)) else 100.0
 
 
 def asset_of(item: Item, role: str) -> str | None:
-    """Name of the asset that holds a role; None without one."""
+    """Return the name of the asset for a role; None if there is none."""
     return next((name for name in ASSETS[role] if name in item.assets), None)
 
 
 def baseline_of(item: Item) -> str:
-    """Processing baseline, "05.09"; "" when the item does not say."""
+    """Return the processing baseline, such as "05.09"; "" if the item does not state it."""
     value = str(item.properties.get("s2:processing_baseline", item.properties.get("processing:version", "")))
     match = re.match(r"(\d{1,2})\.(\d{2})$", value)
     return f"{int(match[1]):02}.{match[2]}" if match else ""
 
 
 def tile_of(item: Item) -> str:
-    """Tile of Sentinel-2's grid, "T43SDT"; "" when the item does not say."""
+    """Return the MGRS tile, such as "T43SDT"; "" if the item does not state it."""
     text = str(item.properties.get("grid:code", item.properties.get("s2:mgrs_tile", "")))
     name = text.removeprefix("MGRS-").removeprefix("T")
     return f"T{name}" if re.fullmatch(r"\d{1,2}[A-Z]{3}", name) else ""
 
 
 def offset_of(item: Item, asset: str, *, keeps_offset: bool) -> tuple[float | None, float]:
-    """What has to be added to the numbers of a band, and multiplied afterwards.
+    """Return the offset to add to the digital numbers of a band, and the scale to multiply with afterwards.
 
-    Catalogues disagree: Earth Search has taken the offset off and says so in ``earthsearch:boa_offset_applied``
-    while its ``raster:bands`` still name it (Element84/earth-search#66); Planetary Computer leaves it on and names
-    nothing (microsoft/PlanetaryComputer#134). Where statements contradict each other the offset is unknown [O].
+    Catalogues treat the offset differently. Earth Search has removed it and states so in
+    ``earthsearch:boa_offset_applied``, but its ``raster:bands`` still declare it (Element84/earth-search#66). Planetary
+    Computer keeps it and declares nothing (microsoft/PlanetaryComputer#134). If two statements contradict each other,
+    the offset is unknown [O].
 
     Args:
-        item: of the catalogue.
-        asset: name of the band's asset.
-        keeps_offset: the catalogue is known to hand out ESA's numbers as they are.
+        item: item of the catalogue.
+        asset: asset name of the band.
+        keeps_offset: whether the catalogue is known to distribute ESA's digital numbers unchanged.
 
     Returns:
-        Offset in digital numbers, None when it is not known, and scale.
+        The offset in digital numbers, None if it is unknown, and the scale.
     """
     properties: Mapping[str, Any] = item.properties
     extra: Mapping[str, Any] = item.assets[asset].extra_fields
@@ -206,7 +207,7 @@ def _first_number(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
 
 
 def _newest(items: Sequence[Item]) -> list[Item]:
-    """One item a tile and moment: a product that was processed again replaces the older one."""
+    """Keep one item per tile and time: a reprocessed product replaces the older one."""
     best: dict[tuple[str, datetime | None], Item] = {}
     alone = []
     for item in items:
@@ -220,7 +221,8 @@ def _newest(items: Sequence[Item]) -> list[Item]:
 
 
 def _by_day(items: Sequence[Item], bbox: tuple[float, float, float, float]) -> dict[str, list[Item]]:
-    # The sun crosses 15 degrees an hour; a day that begins at Greenwich's midnight would cut a pass over the Pacific.
+    """Group items by local solar day; items without a time are dropped."""
+    # The sun moves 15 degrees per hour. A UTC day would split an overpass over the Pacific.
     shift = timedelta(hours=(bbox[0] + bbox[2]) / 30)
     days: dict[str, list[Item]] = {}
     for item in items:
@@ -231,12 +233,12 @@ def _by_day(items: Sequence[Item], bbox: tuple[float, float, float, float]) -> d
 
 
 def _day(date: str, items: Sequence[Item], bbox: tuple[float, float, float, float], keeps_offset: bool) -> Day | str:
-    """The day, or why it cannot be used."""
+    """Return the day, or the reason why it cannot be used."""
     box = shapely.box(*bbox)
     feet = [shapely.make_valid(shape(item.geometry)) if item.geometry else box for item in items]
     parts = [shapely.area(shapely.intersection(foot, box)) for foot in feet]
     if not sum(parts) > 0:
-        return "beside the box"
+        return "outside the box"
     order = sorted(range(len(items)), key=lambda index: (cloud_of(items[index]), items[index].id))
     chosen = [items[index] for index in order if parts[index] > 0]
     assets: dict[str, str] = {}
@@ -246,7 +248,7 @@ def _day(date: str, items: Sequence[Item], bbox: tuple[float, float, float, floa
     for role in ASSETS:
         names = {asset_of(item, role) for item in chosen}
         if len(names) > 1:
-            return f"images of {date} name their bands differently"
+            return f"images of {date} use different band names"
         name = names.pop()
         if name is None:
             continue
@@ -256,10 +258,10 @@ def _day(date: str, items: Sequence[Item], bbox: tuple[float, float, float, floa
             continue
         meanings = {offset_of(item, name, keeps_offset=keeps_offset) for item in chosen}
         if len(meanings) > 1:
-            return f"images of {date} carry different offsets"
+            return f"images of {date} have different offsets"
         offsets[role], scales[role] = meanings.pop()
     if any(offset is None for offset in offsets.values()):
-        notes.append("the catalogue does not say whether the offset of baseline 04.00 is still in the numbers")
+        notes.append("it is unknown whether the digital numbers still contain the offset of baseline 04.00")
     return Day(
         date=date,
         items=tuple(chosen),
@@ -295,31 +297,34 @@ def fetch_sources(
     max_cloud: float,
     progress: Progress | None = None,
 ) -> Sources:
-    """Find the least cloudy day of a place and write its bands as GeoTIFFs on one 10 m grid.
+    """Find the least cloudy day for a place and write its bands as GeoTIFFs on one 10 m grid.
 
-    The images of that (solar) day are laid over each other, the clearest on top. Bands keep their digital numbers;
-    20 m bands are interpolated (bilinear), the scene classification is not (nearest). Windows of 2048 pixels are read
-    one after another, so that memory does not grow with the box. Where the catalogue also has Copernicus DEM GLO-30,
-    it is written on a 30 m grid that reaches a little beyond the box.
+    The images of that solar day are combined with the clearest on top. Bands keep their digital numbers. 20 m bands
+    are resampled with bilinear interpolation, the scene classification with nearest neighbour. Windows of 2048 pixels
+    are read one after another, so that memory does not grow with the box. If the catalogue also has Copernicus DEM
+    GLO-30, elevation is written on a 30 m grid that extends slightly beyond the box.
 
     Args:
         bbox: west, south, east, north in degrees.
-        dates: a day, or the first and last one: "2024-06-01/2024-06-30".
-        folder: for the files; each appears when it is whole.
-        url: of a STAC API, or address or path of a static ``catalog.json``, which is walked instead of searched.
-        collection: its collection of Sentinel-2 level 2A.
-        max_cloud: percent of an image that may be under cloud.
-        progress: called with the number of windows read and of all.
+        dates: a day, or the first and the last day: "2024-06-01/2024-06-30".
+        folder: folder for the files; each file appears when it is complete.
+        url: address of a STAC API, or address or path of a static ``catalog.json``, whose items are read one by one.
+        collection: name of the collection of Sentinel-2 level 2A.
+        max_cloud: maximum cloud cover of an image in percent.
+        progress: called with (windows done, all windows).
+
+    Returns:
+        The files by role, with their offset, scale, date, tile and notes.
 
     Raises:
-        ConfigError: if the box or the dates are none, or the extra ``stac`` is not installed.
-        DataError: if there is no image, or it cannot be read.
-        ZooError: if the catalogue cannot be reached, or the folder cannot be written.
+        ConfigError: if the box or the dates are invalid, or the extra ``stac`` is not installed.
+        DataError: if there is no suitable image, or an image cannot be read.
+        ZooError: if the catalogue cannot be reached, or the folder cannot be written to.
     """
     check_bbox(bbox)
     first, last = parse_dates(dates)
     if not 0 <= max_cloud <= 100:
-        raise ConfigError(f"{max_cloud} percent", where="cloud limit", hint="From 0 to 100")
+        raise ConfigError(f"{max_cloud} % is not possible", where="cloud limit", hint="Give a number from 0 to 100")
     load, patch_url = _libraries(url)
     check_writable_folder(folder)
     keeps_offset = urlsplit(url).netloc.endswith(_KEEPS_OFFSET)
@@ -330,12 +335,12 @@ def fetch_sources(
     geobox = GeoBox.from_geopolygon(polygon, resolution=10, crs=_crs_of(day.items, bbox))
     if max(geobox.shape) > _LONGEST_SIDE:
         raise ConfigError(
-            f"a box of {geobox.shape[1]:,} x {geobox.shape[0]:,} pixels",
+            f"{geobox.shape[1]:,} x {geobox.shape[0]:,} pixels exceed the limit of {_LONGEST_SIDE:,} per side",
             where="box",
-            hint=f"At most {_LONGEST_SIDE:,} on a side (two tiles): cut it into several",
+            hint="Split the box into several smaller ones",
         )
     notes = [
-        f"{len(items)} images found; {day.date} is the clearest that covers the box: {day.cloud:.1f} % cloud, "
+        f"{len(items)} images found; {day.date} is the clearest day that covers the box: {day.cloud:.1f} % cloud, "
         f"{day.coverage:.0%} covered by {', '.join(item.id for item in day.items)}",
         *day.notes,
     ]
@@ -359,17 +364,20 @@ def fetch_sources(
 
 
 def check_bbox(bbox: Sequence[float]) -> None:
-    """Refuse what is no box in degrees.
+    """Check that a box is valid in degrees.
+
+    Args:
+        bbox: west, south, east, north in degrees.
 
     Raises:
-        ConfigError: if it has not four finite numbers in the order west, south, east, north.
+        ConfigError: if the box is not four finite numbers in this order, is out of range, or is empty.
     """
     order = "Write west,south,east,north in degrees, such as 73.3,34.5,73.5,34.7"
     if len(bbox) != 4 or not np.isfinite(bbox).all():
-        raise ConfigError(f"{tuple(bbox)} are not four numbers", where="box", hint=order)
+        raise ConfigError(f"{tuple(bbox)} is not four finite numbers", where="box", hint=order)
     west, south, east, north = bbox
     if max(abs(west), abs(east)) > 180 or max(abs(south), abs(north)) > 90:
-        raise ConfigError(f"{tuple(bbox)} are no longitudes and latitudes", where="box", hint=order)
+        raise ConfigError(f"{tuple(bbox)} is outside the range of longitude and latitude", where="box", hint=order)
     if west >= east or south >= north:
         raise ConfigError(
             f"{tuple(bbox)} is empty: west must be less than east, and south less than north", where="box", hint=order
@@ -377,27 +385,35 @@ def check_bbox(bbox: Sequence[float]) -> None:
 
 
 def parse_dates(text: str) -> tuple[str, str]:
-    """Read a day or two as the first and the last one, in ISO.
+    """Return the first and the last day of a period as ISO dates.
+
+    Args:
+        text: a day, or the first and the last day: "2024-06-01/2024-06-30".
 
     Raises:
-        ConfigError: if they are no dates, or in the wrong order.
+        ConfigError: if the dates are invalid or in the wrong order.
     """
     parts = text.split("/")
     if len(parts) > 2:
-        raise ConfigError(f"{text!r} are more than two dates", where="dates", hint="Write 2024-06-01/2024-06-30")
+        raise ConfigError(f"{text!r} contains more than two dates", where="dates", hint="Write 2024-06-01/2024-06-30")
     first, last = parse_day(parts[0], "dates"), parse_day(parts[-1], "dates")
     if last < first:
-        raise ConfigError(f"{text!r} ends before it begins", where="dates", hint="Write 2024-06-01/2024-06-30")
+        raise ConfigError(f"{text!r} ends before it starts", where="dates", hint="Write the earlier date first")
     return first.isoformat(), last.isoformat()
 
 
 def _libraries(url: str) -> tuple[Callable[..., Any], Callable[[str], str] | None]:
+    """Import the optional libraries; return the function that loads bands and the one that signs addresses, if any.
+
+    Raises:
+        ConfigError: if a library is not installed.
+    """
     try:
         stac = import_module("odc.stac")
         import_module("pystac_client")
     except ImportError as error:
         raise ConfigError(
-            f"catalogues need a library that is not installed ({error.name})",
+            f"reading a STAC catalogue needs a library that is not installed ({error.name})",
             hint="Run: pip install 'landslide-zoo[stac]'",
         ) from error
     stac.configure_rio(
@@ -413,7 +429,7 @@ def _libraries(url: str) -> tuple[Callable[..., Any], Callable[[str], str] | Non
         signer = import_module("planetary_computer")
     except ImportError as error:
         raise ConfigError(
-            "Planetary Computer hands out its images against a signature, and the library that signs is not installed",
+            "Planetary Computer requires signed addresses, and the library that signs them is not installed",
             where=url,
             hint="Run: pip install planetary-computer",
         ) from error
@@ -421,13 +437,13 @@ def _libraries(url: str) -> tuple[Callable[..., Any], Callable[[str], str] | Non
 
 
 class _Catalogue:
-    """A catalogue that is searched when it can be, and walked when it is a tree of files."""
+    """A STAC catalogue. An API is searched; a static catalogue is read item by item."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         online = urlsplit(url).scheme in ("http", "https")
         if not online and not Path(url).exists():
-            raise DataError("there is no such catalogue", where=url, hint="Give the address of a STAC API or a file")
+            raise DataError("the catalogue does not exist", where=url, hint="Give the address of a STAC API or a file")
         pystac, client = import_module("pystac"), import_module("pystac_client")
         try:
             if online:
@@ -441,11 +457,11 @@ class _Catalogue:
             raise self._unreachable(error) from error
 
     def items(self, collection: str, bbox: Bbox, dates: tuple[str, str] | None) -> list[Item]:
-        """Items of a collection that touch the box, between two days when they are given.
+        """Return the items of a collection that intersect the box, limited to a period if one is given.
 
         Raises:
-            UnknownNameError: for a collection that a static catalogue does not have.
-            ZooError: if the catalogue does not answer, or not in STAC.
+            UnknownNameError: if a static catalogue does not have the collection.
+            ZooError: if the catalogue cannot be reached, or its answer is not valid STAC.
         """
         pystac, client = import_module("pystac"), import_module("pystac_client")
         try:
@@ -460,16 +476,17 @@ class _Catalogue:
             raise self._unreachable(error) from error
 
     def dem(self, bbox: Bbox, notes: list[str]) -> list[Item]:
-        """Tiles of the Copernicus DEM over the box; none, and a note, where the catalogue has none."""
+        """Return the tiles of the Copernicus DEM over the box; add a note if there are none."""
         try:
             tiles = [item for item in self.items(DEM_COLLECTION, bbox, None) if "data" in item.assets]
         except ZooError:
             tiles = []
         if not tiles:
-            notes.append(f"no elevation: the catalogue has no {DEM_COLLECTION} here")
+            notes.append(f"no elevation: the catalogue has no {DEM_COLLECTION} for this box")
         return tiles
 
     def _walk(self, collection: str) -> Iterator[Item]:
+        """Yield all items of a collection of a static catalogue; collections may be two levels deep."""
         children = {child.id: child for child in (self._root, *self._root.get_children())}
         for child in list(children.values()):
             children.update({one.id: one for one in child.get_children()})
@@ -485,12 +502,12 @@ class _Catalogue:
         return ZooError(
             f"the catalogue cannot be read ({reason})",
             where=self.url,
-            hint="Is the address right, and is this machine online?",
+            hint="Check the address and the network connection",
         )
 
 
 def _is_offline(error: BaseException | None) -> bool:
-    """Whether no answer came: the libraries between wrap what the connection said, twice and in their own words."""
+    """Return whether a connection error or timeout caused this error; the STAC libraries wrap the original."""
     while error is not None:
         if isinstance(error, (requests.ConnectionError, requests.Timeout)):
             return True
@@ -499,6 +516,7 @@ def _is_offline(error: BaseException | None) -> bool:
 
 
 def _fits(item: Item, bbox: Bbox, dates: tuple[str, str] | None) -> bool:
+    """Return whether an item intersects the box and lies in the period."""
     if item.geometry is None or not shapely.intersects(shape(item.geometry), shapely.box(*bbox)):
         return False
     moment = item.datetime or item.common_metadata.start_datetime
@@ -506,7 +524,7 @@ def _fits(item: Item, bbox: Bbox, dates: tuple[str, str] | None) -> bool:
 
 
 def _crs_of(items: Sequence[Item], bbox: Bbox) -> str:
-    """The system of the item that covers most of the box, so that most pixels are copied as they are."""
+    """Return the CRS of the item that covers most of the box, so that most pixels are copied without resampling."""
     target = shapely.box(*bbox)
     widest = max(items, key=lambda item: shapely.area(shapely.intersection(shape(item.geometry), target)))
     code = widest.properties.get("proj:code") or widest.properties.get("proj:epsg")
@@ -517,7 +535,7 @@ def _crs_of(items: Sequence[Item], bbox: Bbox) -> str:
 
 
 class _Job:
-    """Bands that go onto one grid, window by window, into one file each."""
+    """Writes bands on one grid to one file each, window by window."""
 
     def __init__(
         self,
@@ -541,10 +559,10 @@ class _Job:
         return len(self.windows)
 
     def run(self, written: dict[str, Path]) -> Iterator[Window]:
-        """Write the files; yield each window that is done; fill ``written`` at the end."""
+        """Write the files, yield each finished window, and add the paths to ``written`` at the end."""
         paths = {role: self.folder / f"{self.name}_{role}.tif" for role in self.assets}
         something = False
-        # Datasets close before the temporary files are renamed: what is entered last is left first.
+        # ExitStack leaves contexts in reverse order, so the datasets close before their files are renamed.
         with ExitStack() as stack:
             temporary = {role: stack.enter_context(atomic_path(path)) for role, path in paths.items()}
             try:
@@ -559,10 +577,14 @@ class _Job:
                 raise DataError(
                     f"an image of the catalogue cannot be read ({first_line(error)})",
                     where=", ".join(item.id for item in self.items),
-                    hint="Is this machine online? Run the same command again",
+                    hint="Check the network connection and run the same command again",
                 ) from error
             if not something:
-                raise DataError("its images hold nothing in this box", where=", ".join(i.id for i in self.items))
+                raise DataError(
+                    "the images have no data in this box",
+                    where=", ".join(item.id for item in self.items),
+                    hint="Move the box or choose other dates",
+                )
         written.update(paths)
 
     def _read(self, window: Window) -> dict[str, Any]:
@@ -571,7 +593,7 @@ class _Job:
             list(self.items),
             bands=list(self.assets.values()),
             geobox=self.geobox[rows, columns],
-            # All items are of one day, and the clearest comes first.
+            # All items belong to one day; the first is the clearest and is drawn on top.
             groupby=lambda item, parsed, index: 0,
             preserve_original_order=True,
             resampling={name: "nearest" if role == "scl" else "bilinear" for role, name in self.assets.items()},
