@@ -121,7 +121,7 @@ def test_moisture_is_chosen_not_guessed(one_grid: Sources, write_raster: WriteRa
 def test_an_index_that_cannot_be(one_grid: Sources, write_raster: WriteRaster, refuse: Refuse) -> None:
     flat = write_raster("flat.tif", np.full((240, 200), 7.0, dtype=np.float32))
     assert "in the whole scene" in str(error := refuse(one_grid.merged(dem(flat))))
-    assert "--moisture none leaves SMI and LSI out" in str(error)
+    assert "leave SMI and LSI out (--moisture none)" in str(error)
     rain = {"rain_intensity": BandFile(str(flat))}
     assert "only rain" in str(refuse(one_grid.merged(Sources(rain))))
     assert "negative" in str(refuse(one_grid, rain=(-1.0, 2.0))) or "rain intensity" in str(

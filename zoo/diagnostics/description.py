@@ -16,24 +16,25 @@ from zoo.physics.bands import Band
 from zoo.physics.running import ChannelMoments, ChannelStatistics
 
 CONSTANT = 1e-12
-"""Share of the squared mean below which a variance counts as 0 [O]."""
+"""Ratio of variance to squared mean below which a channel counts as constant [O]."""
 
 COLLINEAR = 1e-9
-"""Share of a channel's variance that the others leave unexplained, below which it repeats them [O]."""
+"""Unexplained share of the variance of a channel below which the other channels determine it [O]."""
 
 
 @dataclass(frozen=True)
 class Collinearity:
-    """How channels depend on each other.
+    """Correlation, collinearity and principal components of channels.
 
     Attributes:
         names: names of the channels.
-        constant: bool (C,), channels that do not vary; the fields below leave them out.
-        correlation: Pearson's, float64 (C, C); NaN for constant channels.
+        constant: whether each channel is constant, bool (C,); the fields below leave these channels out.
+        correlation: Pearson correlation, float64 (C, C); NaN for constant channels.
         vif: variance inflation factors, float64 (C,): 1 for a channel that no other explains, infinite for one that
-            others determine; NaN for constant channels.
-        explained: share of the standardised variance of each principal component, float64 (K,), falling.
-        loadings: float64 (K, C): each row a component of length 1, the largest entry positive; 0 for constant channels.
+            the others determine; NaN for constant channels.
+        explained: share of the standardised variance that each principal component explains, float64 (K,), descending.
+        loadings: principal components as rows of length 1, float64 (K, C). The largest entry of a row is positive, and
+            the entries of constant channels are 0.
     """
 
     names: tuple[str, ...]
@@ -44,7 +45,7 @@ class Collinearity:
     loadings: NDArray[np.float64]
 
     def strongest(self) -> tuple[int, int, float] | None:
-        """Return the two channels of the largest absolute correlation, and it; ``None`` for fewer than two."""
+        """Return the pair of channels with the largest absolute correlation, and its value; ``None`` without a pair."""
         upper = np.triu(np.ones_like(self.correlation, dtype=bool), 1) & np.isfinite(self.correlation)
         if not upper.any():
             return None
@@ -58,15 +59,14 @@ def collinearity(
 ) -> Collinearity:
     """Return correlation, VIF and principal components.
 
-    The components are those of the correlation matrix, because channels in metres, degrees and shares have no common
-    scale. A VIF is 1 / (1 - R2) of the regression of a channel on all others; above 5 or 10 it is usually called high.
-    [S] Belsley, Kuh and Welsch (1980), Regression Diagnostics.
+    The components are computed from the correlation matrix, because channels in metres, degrees and shares have no
+    common scale. VIF is 1 / (1 - R2) of the regression of a channel on all others; values above 5 or 10 are usually
+    called high. [S] Belsley, Kuh and Welsch (1980), Regression Diagnostics.
 
     Args:
         names: names of the channels.
         covariance: float64 (C, C), symmetric; all NaN if nothing was measured.
-        means: means of the channels, float64 (C,), to recognise a constant of 3,000 in spite of rounding; ``None`` for
-            0.
+        means: means of the channels, float64 (C,), to recognise a constant of 3,000 despite rounding; ``None`` for 0.
 
     Returns:
         All figures; without components and all NaN if the covariance is NaN.
@@ -114,7 +114,7 @@ def variance_inflation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
     for channel in range(count if count > 1 else 0):
         others = np.delete(np.arange(count), channel)
         towards = correlation[others, channel]
-        # The others may repeat each other; a pseudo-inverse regresses on the space that they span.
+        # The other channels can be collinear themselves, so use a pseudo-inverse.
         inverse = np.linalg.pinv(correlation[np.ix_(others, others)], rcond=COLLINEAR, hermitian=True)
         unexplained = 1 - float(towards @ inverse @ towards)
         out[channel] = np.inf if unexplained < COLLINEAR else max(1.0, 1 / unexplained)
@@ -122,7 +122,7 @@ def variance_inflation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 SMALL = 1600.0
-"""Square metres below which a landslide is small [P]."""
+"""Area in square metres below which a landslide counts as small [P]."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -133,13 +133,13 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 class Sizes:
     """Sizes of the landslides in masks that are added one by one.
 
-    A landslide is a set of landslide pixels that touch by sides or corners. One that touches the border of its mask
-    may continue outside, so its size is a lower bound; these are counted.
+    A landslide is a set of landslide pixels that are connected by sides or corners. A landslide at the border of its
+    mask may continue outside, so its size is a lower bound; :attr:`at_border` counts these.
 
     Attributes:
-        pixel_size: side of a pixel in metres; ``None`` when unknown, and sizes are in pixels.
+        pixel_size: side of a pixel in metres; ``None`` if unknown, and sizes are then in pixels.
         pixels: size of each landslide in pixels.
-        border: whether each touches the border of its mask.
+        border: whether each landslide touches the border of its mask.
         masks: number of masks.
         masks_with: number of masks with a landslide.
     """
@@ -151,10 +151,10 @@ class Sizes:
     masks_with: int = 0
 
     def add(self, landslide: NDArray[np.bool_]) -> None:
-        """Count the landslides of a mask.
+        """Add the landslides of a mask.
 
         Args:
-            landslide: bool (H, W).
+            landslide: mask of landslide pixels, bool (H, W).
         """
         self.masks += 1
         labels, count = ndimage.label(landslide, structure=_EIGHT)
@@ -178,14 +178,14 @@ class Sizes:
         return np.array(self.pixels, dtype=np.float64) * (1 if self.pixel_size is None else self.pixel_size**2)
 
     def quantiles(self) -> dict[float, float]:
-        """Return the 5th, 25th, 50th, 75th and 95th percentile of :attr:`areas`; empty without landslides."""
+        """Return the 5th, 25th, 50th, 75th and 95th percentile of :attr:`areas`, by share; empty without landslides."""
         if not self.pixels:
             return {}
         return dict(zip(QUANTILES, np.quantile(self.areas, QUANTILES).tolist(), strict=True))
 
     @property
     def small(self) -> float | None:
-        """Share of landslides below 1,600 m2, 0..1; ``None`` without landslides or pixel size."""
+        """Share of landslides below 1,600 m2, 0..1; ``None`` if there are no landslides or no pixel size."""
         if self.pixel_size is None or not self.pixels:
             return None
         return float((self.areas < SMALL).mean())
@@ -198,12 +198,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Classes:
-    """Pixels of each class.
+    """Balance of the classes.
 
     Attributes:
         names: names of the classes, the background first.
         pixels: number of pixels of each class, int64 (K,).
-        ignored: pixels that are not counted.
+        ignored: number of pixels with the value to ignore.
     """
 
     names: tuple[str, ...]
@@ -212,26 +212,26 @@ class Classes:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Share of each class among the counted pixels, float64 (K,), 0..1; NaN without any."""
+        """Share of each class among the counted pixels, float64 (K,), 0..1; NaN if none is counted."""
         total = int(self.pixels.sum())
         return self.pixels / total if total else np.full(len(self.pixels), np.nan)
 
 
 @dataclass(frozen=True)
 class Description:
-    """The description of a data set or a stack.
+    """Description of a data set or a stack.
 
     Attributes:
         label: name of the data.
         pixels: number of pixels.
-        complete: pixels at which every channel is valid; correlation, VIF and components use these.
+        complete: number of pixels at which every channel is valid; correlation, VIF and components use only these.
         channels: statistics of each channel over its own valid pixels.
         dependence: correlation, VIF and principal components; ``None`` if no pixel is complete.
         classes: balance of the classes; ``None`` without masks.
-        sizes: of the landslides; ``None`` without masks.
-        notes: sentences about what may be wrong with the data.
+        sizes: sizes of the landslides; ``None`` without masks.
+        notes: warnings about the data.
         shape: (rows, columns) of a raster or of the first patch; ``None`` if it is unknown.
-        pixel_size: side of a pixel in metres; ``None`` when unknown.
+        pixel_size: side of a pixel in metres; ``None`` if unknown.
     """
 
     label: str
@@ -246,7 +246,7 @@ class Description:
     pixel_size: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values: NaN is null, an infinite VIF the string "infinite"."""
+        """Return plain JSON values; NaN becomes null, and an infinite VIF the string "infinite"."""
         return {
             "label": self.label,
             "pixels": self.pixels,
@@ -259,13 +259,13 @@ class Description:
 
 
 class Describer:
-    """Gathers a :class:`Description`, image by image, without keeping an image.
+    """Computes a :class:`Description` image by image, without keeping the images in memory.
 
     Args:
         bands: channels of the images.
         class_names: names of the classes; ``None`` for images without masks.
-        pixel_size: side of a pixel in metres; ``None`` when unknown.
-        expected: number of pixels that will come, 0 when unknown.
+        pixel_size: side of a pixel in metres; ``None`` if unknown.
+        expected: expected number of pixels; 0 if unknown.
         ignore: mask value that is not counted.
     """
 
@@ -286,38 +286,46 @@ class Describer:
         self._shape: tuple[int, int] | None = None
 
     def add(self, image: NDArray[np.floating], mask: NDArray[np.integer] | None = None) -> None:
-        """Count an image and its mask.
+        """Add an image and its mask.
 
         Args:
-            image: float (C, H, W), NaN or the channel's nodata value where missing.
-            mask: integer (H, W), classes from 0, and the value to ignore.
+            image: float (C, H, W), NaN or the nodata value of the channel where data are missing.
+            mask: class numbers from 0, or the value to ignore, integer (H, W).
 
         Raises:
-            DataError: if the image has another number of channels, or the mask holds a value that is not a class.
+            DataError: if the image has a different number of channels, or the mask contains a value that is not a
+                class.
         """
         self._moments.add(image)
         self._shape = self._shape or (image.shape[-2], image.shape[-1])
         if mask is None or self._names is None:
             return
         if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 255:
-            raise DataError(f"a mask holds {mask.min()} to {mask.max()}, but classes are 0 to 255")
+            raise DataError(
+                f"a mask contains values from {mask.min()} to {mask.max()}, but classes are 0 to 255",
+                hint="Number the classes from 0",
+            )
         self._counts += np.bincount(mask.ravel(), minlength=256)
         self._sizes.add((mask > 0) & (mask != self._ignore))
 
     def finish(self, label: str, *, notes: Sequence[str] = (), shape: tuple[int, int] | None = None) -> Description:
-        """Return the description of what was added.
+        """Return the description of all images that were added.
 
         Args:
             label: name of the data.
-            notes: sentences about what may be wrong with the data.
-            shape: (rows, columns) of the raster.
+            notes: warnings about the data.
+            shape: (rows, columns) of the raster; ``None`` for that of the first image.
 
         Raises:
-            DataError: if nothing was added, or no channel has a valid value.
+            DataError: if no image was added, or no channel has a valid value.
         """
         channels = self._moments.statistics()
         if not any(channel.count for channel in channels):
-            raise DataError("no channel has a valid value, so there is nothing to describe", where=label)
+            raise DataError(
+                "no channel has a valid value, so there is nothing to describe",
+                where=label,
+                hint="Check the nodata value",
+            )
         dependence = None
         if self._moments.complete:
             names = tuple(channel.name for channel in channels)
@@ -376,6 +384,7 @@ def _sizes(sizes: Sizes) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    """Replace NaN by None and infinity by "infinite" in nested lists and dicts."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list):

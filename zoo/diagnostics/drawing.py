@@ -1,4 +1,4 @@
-"""Draw a description as one picture."""
+"""Draw a description of data as a figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from zoo.diagnostics.description import SMALL, Collinearity, Description, Sizes
 
 HIGH_VIF = 10.0
-"""From here on a channel is usually said to repeat the others."""
+"""VIF from which collinearity is usually called high."""
 
 _BAR = "#3b6ea5"
 _WARNING = "#d1495b"
@@ -21,10 +21,10 @@ def draw_description(description: Description) -> Figure:
     """Draw the correlation heat map (Figure 7), VIF bars, explained variance, and landslide sizes or loadings.
 
     Args:
-        description: of a data set or a stack.
+        description: description of a data set or a stack.
 
     Returns:
-        A figure of four panels that pyplot does not hold. A panel without data says why.
+        A figure of four panels that pyplot does not manage. A panel without data shows the reason.
     """
     count = len(description.channels)
     side = max(5.0, 0.55 * count + 2)
@@ -34,40 +34,40 @@ def draw_description(description: Description) -> Figure:
     found = description.dependence
     if found is None:
         for ax in (axes[0, 0], axes[0, 1], axes[1, 0]):
-            _say(ax, "no pixel has a valid value\nin every channel")
+            _show_text(ax, "no pixel has a valid value\nin every channel")
     else:
-        _heat_map(axes[0, 0], found)
-        _inflation(axes[0, 1], found)
-        _scree(axes[1, 0], found)
+        _draw_correlation(axes[0, 0], found)
+        _draw_vif(axes[0, 1], found)
+        _draw_explained(axes[1, 0], found)
     if description.sizes is not None:
-        _histogram(axes[1, 1], description.sizes)
+        _draw_sizes(axes[1, 1], description.sizes)
     elif found is not None and len(found.explained):
-        _loadings(axes[1, 1], found)
+        _draw_loadings(axes[1, 1], found)
     else:
-        _say(axes[1, 1], "no masks, so no landslides")
+        _show_text(axes[1, 1], "no masks, so no landslide sizes")
     return figure
 
 
-def _heat_map(ax: Axes, found: Collinearity) -> None:
+def _draw_correlation(ax: Axes, found: Collinearity) -> None:
     count = len(found.names)
     shown = np.ma.masked_invalid(found.correlation)
     image = ax.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1)
     ax.set_facecolor("#e5e7eb")
-    _label(ax, found.names, found.names)
+    _label_ticks(ax, found.names, found.names)
     size = 9 if count <= 8 else max(5, 72 / count)
     for row in range(count):
         for column in range(count):
             value = float(found.correlation[row, column])
-            text, colour = ("-", _QUIET) if np.isnan(value) else (_two(value), _ink(value))
+            text, colour = ("-", _QUIET) if np.isnan(value) else (_two_decimals(value), _text_colour(value))
             ax.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     ax.set_title("correlation")
     ax.figure.colorbar(image, ax=ax, shrink=0.8, label="Pearson's r")
 
 
-def _inflation(ax: Axes, found: Collinearity) -> None:
+def _draw_vif(ax: Axes, found: Collinearity) -> None:
     places = np.arange(len(found.names))
     finite = found.vif[np.isfinite(found.vif)]
-    # An infinite bar is drawn to the edge and named; the axis is logarithmic, as VIFs range over decades.
+    # The axis is logarithmic because VIFs span decades. An infinite bar ends at the edge and is labelled.
     edge = max(3 * HIGH_VIF, 3 * float(finite.max(initial=1)))
     lengths = np.where(np.isnan(found.vif), 1, np.minimum(found.vif, edge))
     colours = [_WARNING if value >= HIGH_VIF else _BAR for value in np.nan_to_num(found.vif)]
@@ -85,16 +85,16 @@ def _inflation(ax: Axes, found: Collinearity) -> None:
     ax.set_title("variance inflation")
 
 
-def _scree(ax: Axes, found: Collinearity) -> None:
+def _draw_explained(ax: Axes, found: Collinearity) -> None:
     if not len(found.explained):
-        _say(ax, "every channel is constant")
+        _show_text(ax, "all channels are constant")
         return
     numbers = np.arange(1, len(found.explained) + 1)
     percent = 100 * found.explained
-    ax.bar(numbers, percent, color=_BAR, label="each")
-    ax.plot(numbers, np.cumsum(percent), color=_WARNING, marker="o", label="together")
+    ax.bar(numbers, percent, color=_BAR, label="each component")
+    ax.plot(numbers, np.cumsum(percent), color=_WARNING, marker="o", label="cumulative")
     for number, value in zip(numbers, percent, strict=True):
-        # A tall bar carries its number inside, where the line of the sum does not cross it.
+        # The number of a tall bar is inside the bar, where the line of the cumulative sum does not cross it.
         tall = value > 12
         place, colour = (value - 4, "white") if tall else (value + 1.5, "black")
         ax.text(float(number), float(place), f"{value:.1f}", ha="center", fontsize=8, color=colour)
@@ -105,22 +105,22 @@ def _scree(ax: Axes, found: Collinearity) -> None:
     ax.legend(loc="center right")
 
 
-def _loadings(ax: Axes, found: Collinearity) -> None:
+def _draw_loadings(ax: Axes, found: Collinearity) -> None:
     image = ax.imshow(found.loadings, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-    _label(ax, found.names, [f"PC{number}" for number in range(1, len(found.loadings) + 1)])
+    _label_ticks(ax, found.names, [f"PC{number}" for number in range(1, len(found.loadings) + 1)])
     size = 9 if len(found.names) <= 8 else max(5, 72 / len(found.names))
     for row, column in np.ndindex(found.loadings.shape):
         value = float(found.loadings[row, column])
-        ax.text(column, row, _two(value), ha="center", va="center", fontsize=size, color=_ink(value))
+        ax.text(column, row, _two_decimals(value), ha="center", va="center", fontsize=size, color=_text_colour(value))
     ax.set_title("loadings")
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
 
 
-def _histogram(ax: Axes, sizes: Sizes) -> None:
+def _draw_sizes(ax: Axes, sizes: Sizes) -> None:
     ax.set_title("landslide sizes")
     areas = sizes.areas
     if not len(areas):
-        _say(ax, "the masks hold no landslide")
+        _show_text(ax, "the masks contain no landslides")
         return
     low, high = areas.min(), max(areas.max(), areas.min() * 1.01)
     bins = np.geomspace(low * 0.99, high * 1.01, 31)
@@ -145,22 +145,22 @@ def _histogram(ax: Axes, sizes: Sizes) -> None:
     ax.legend()
 
 
-def _label(ax: Axes, across: tuple[str, ...], down: tuple[str, ...] | list[str]) -> None:
+def _label_ticks(ax: Axes, across: tuple[str, ...], down: tuple[str, ...] | list[str]) -> None:
     turned = max(map(len, across)) * len(across) > 40
     ax.set_xticks(range(len(across)), across, rotation=45 if turned else 0, ha="right" if turned else "center")
     ax.set_yticks(range(len(down)), down)
 
 
-def _two(value: float) -> str:
-    # Adding zero turns the -0.00 of a small negative value into 0.00.
+def _two_decimals(value: float) -> str:
+    # Adding 0 turns -0.00 into 0.00.
     return f"{round(value, 2) + 0:.2f}"
 
 
-def _ink(value: float) -> str:
+def _text_colour(value: float) -> str:
     return "white" if abs(value) > 0.6 else "black"
 
 
-def _say(ax: Axes, text: str) -> None:
+def _show_text(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=_QUIET)
     ax.set_xticks([])
     ax.set_yticks([])

@@ -1,4 +1,4 @@
-"""Convert optical numbers to reflectance: scale, offset and checks."""
+"""Convert digital numbers of optical bands to reflectance: scale, offset and checks."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ from zoo.rasters.layers import Layer
 Samples: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 BRIGHT = 0.1
-"""Reflectance in red or NIR from which a pixel counts as land: water and shadow are darker [O]."""
+"""Minimum reflectance of land in red or NIR; water and shadow are darker [O]."""
 
 SWAPPED_BELOW = -0.1
-"""No land has a lower NDVI: bare soil is near 0.1, snow and cloud near 0 [O]."""
+"""Lower limit for the NDVI of land: bare soil is near 0.1, snow and cloud near 0 [O]."""
 
 CLOUDY = (0, 1, 3, 8, 9, 10)
-"""Classes of the scene classification that hide the ground: no data, saturated or defective, cloud shadow, cloud of
-medium and of high probability, thin cirrus. Topographic shadow (2), snow (11) and unclassified (7) are kept [O]."""
+"""Classes of the scene classification that hide the ground.
+
+They are no data, saturated or defective, cloud shadow, cloud of medium and of high probability, and thin cirrus.
+Topographic shadow (2), snow (11) and unclassified (7) are kept [O].
+"""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The conversion of one band's numbers to reflectance.
+    """Conversion of the digital numbers of one band to reflectance.
 
     Attributes:
-        offset: added to the number in the file.
-        scale: multiplied afterwards.
-        how: where both come from, in words.
+        offset: value that is added to the number in the file.
+        scale: factor that is multiplied after the offset is added.
+        how: source of both values, for the report.
     """
 
     offset: float
@@ -45,7 +48,7 @@ class Calibration:
     how: str
 
     def apply(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the reflectance of numbers in a file, float32, NaN where they are missing."""
+        """Return the reflectance of digital numbers, float32, NaN where they are NaN."""
         values: NDArray[np.float32] = harmonize(numbers, offset=self.offset, scale=self.scale, nodata=None).astype(
             np.float32, copy=False
         )
@@ -53,16 +56,18 @@ class Calibration:
 
 
 def sample(bands: Mapping[str, AlignedBand], tiles: int = 6, size: int = 128, enough: int = 20_000) -> Samples:
-    """Return the numbers of pixels spread over the grid, the same pixels of every band.
+    """Return the digital numbers of pixels spread over the grid, the same pixels for every band.
 
     Args:
-        bands: by role, on one grid.
-        tiles: squares along each side of the grid.
-        size: their side in pixels.
-        enough: pixels with numbers in every band; if the squares have fewer, the rest of the grid is searched.
+        bands: bands by role, on one grid.
+        tiles: number of squares along each side of the grid.
+        size: side of a square in pixels.
+        enough: number of pixels with data in every band that is enough; if the squares have fewer, the rest of the
+            grid is searched.
 
     Returns:
-        float32 arrays of one length by role, NaN where a band has nothing; only pixels that at least one band has.
+        The numbers by role, float32 arrays of equal length, NaN where a band has no data. Pixels without data in all
+        bands are left out.
     """
     grid = next(iter(bands.values())).grid
     everywhere = windows((grid.shape[0], grid.shape[1]), size)
@@ -83,7 +88,7 @@ def sample(bands: Mapping[str, AlignedBand], tiles: int = 6, size: int = 128, en
         present = {role: np.isfinite(values) for role, values in pixels.items()}
         known = np.logical_or.reduce(list(present.values()))
         shared = int(np.logical_and.reduce(list(present.values())).sum())
-        # A whole scene may be searched in vain; keep only windows with new information, or it would be kept whole.
+        # The search can pass over a whole scene. Keep only windows with new information to limit the memory.
         first_seen = {role for role in bands if role not in seen_roles and present[role].any()}
         if seen < len(chosen) or shared or first_seen:
             found += shared
@@ -104,27 +109,27 @@ def calibrate(
 ) -> tuple[dict[str, Calibration], list[str]]:
     """Choose the scale and offset of every optical band.
 
-    The user's offset or scale comes first, then those of the source or the file's tags, then the baseline. A file with
-    a scale tag and no offset tag has the offset 0. Reflectance in 0..1 keeps its values. Only for digital numbers
-    whose offset is not stated do dark pixels tell it.
+    The user's offset or scale takes precedence, then that of the source or of the file's tags, then the baseline. A
+    file with a scale tag but no offset tag has the offset 0. Reflectance in 0..1 keeps its values. If nothing states
+    the offset of digital numbers, it is estimated from dark pixels.
 
     Args:
         layers: optical layers by role.
-        samples: of :func:`sample`.
-        found_baseline: processing baseline by the catalogue or product; below 04.00 there is no offset.
-        baseline: processing baseline by the user, for numbers as ESA distributes them.
-        offset: the user's offset, added to the numbers.
-        scale: the user's scale, multiplied afterwards.
+        samples: result of :func:`sample`.
+        found_baseline: processing baseline of the catalogue or product; before 04.00 there is no offset.
+        baseline: processing baseline given by the user, for digital numbers as ESA distributes them.
+        offset: offset given by the user, added to the digital numbers.
+        scale: scale given by the user, multiplied after the offset is added.
 
     Returns:
-        The calibration by role, and sentences about what was decided without a statement of file or user.
+        The calibration by role, and notes about every choice that neither the file nor the user states.
 
     Raises:
-        ConfigError: if baseline and offset are both given, or the baseline is not one.
+        ConfigError: if baseline and offset are both given, or the baseline is invalid.
         DataError: if the numbers are neither reflectance nor digital numbers.
     """
     if baseline is not None and offset is not None:
-        raise ConfigError("--baseline and --offset both say what to add to the numbers", hint="Give one of them")
+        raise ConfigError("--baseline and --offset both set the offset", hint="Give only one of them")
     stated = None if baseline is None else baseline_offset(baseline)
     notes: list[str] = []
     scales = {role: _scale(layer, samples[role], scale) for role, layer in layers.items()}
@@ -168,7 +173,7 @@ def check_reflectance(reflectances: Samples, calibrations: Mapping[str, Calibrat
 
     Args:
         reflectances: samples after calibration, by role.
-        calibrations: by role.
+        calibrations: calibration by role.
     """
     if not any(np.isfinite(values).any() for values in reflectances.values()):
         return []
@@ -178,7 +183,7 @@ def check_reflectance(reflectances: Samples, calibrations: Mapping[str, Calibrat
         return [
             f"the darkest pixels of every band are at {seen.darkest:.3f} reflectance or above: the offset of "
             "Sentinel-2 (baseline 04.00 and later) may still be in the numbers, and it distorts every index. "
-            f"--offset {offset:g} removes it; a scene of desert or snow alone looks the same"
+            f"--offset {offset:g} removes it. Scenes of only desert or snow cause the same warning"
         ]
     if seen.verdict == "removed twice":
         return [
@@ -189,14 +194,14 @@ def check_reflectance(reflectances: Samples, calibrations: Mapping[str, Calibrat
 
 
 def check_swapped(reflectances: Samples, where: str) -> None:
-    """Refuse red and NIR bands that look swapped.
+    """Check that the red and NIR bands are not swapped.
 
     Args:
         reflectances: samples after calibration, by role.
-        where: the file that is named.
+        where: file name for the error message.
 
     Raises:
-        DataError: if NDVI is below -0.1 on most of what is bright.
+        DataError: if NDVI is below -0.1 on most of the bright pixels.
     """
     if not {"red", "nir"} <= reflectances.keys():
         return
@@ -208,16 +213,17 @@ def check_swapped(reflectances: Samples, where: str) -> None:
         raise DataError(
             f"NDVI is negative over most of the land (median {float(np.median(index)):.2f}): red and NIR seem swapped",
             where=where,
-            hint="Check which file is --red (B04) and which --nir (B08); --force takes them as they are",
+            hint="Check that --red is B04 and --nir is B08. --force skips this check",
         )
 
 
 def clouded(classes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return where the scene classification says cloud, cloud shadow or no data; NaN counts as no data."""
+    """Return a mask of the pixels that the scene classification marks as hidden; NaN counts as no data."""
     return np.isin(classes, CLOUDY) | np.isnan(classes)
 
 
 def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> tuple[float, str]:
+    """Return the scale of a layer and its source in words."""
     if stated is not None:
         if not (math.isfinite(stated) and stated > 0):
             raise ConfigError(f"a scale of {stated:g} is not possible", hint="Give a positive number, such as 1e-4")
@@ -228,9 +234,9 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> 
         return layer.tagged[0], f"scale {layer.tagged[0]:g} of the file's tags"
     if layer.dtype == np.uint8:
         raise DataError(
-            "holds 8-bit numbers, which are a picture and not reflectance",
+            "contains 8-bit numbers, which are a picture and not reflectance",
             where=layer.path,
-            hint="Use the product's own 16-bit bands, or give the reflectance of one step with --scale",
+            hint="Use the 16-bit bands of the product, or give the reflectance of one step with --scale",
         )
     if layer.dtype.kind in "ui":
         return 1 / QUANTIFICATION, "integers read as digital numbers of Sentinel-2, scale 1e-4"
@@ -241,29 +247,29 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> 
     if most >= 100:
         return 1 / QUANTIFICATION, "read as digital numbers of Sentinel-2, scale 1e-4"
     raise DataError(
-        f"its numbers go up to {most:.3g}: neither reflectance (0-1) nor digital numbers (0-10000)",
+        f"its largest numbers are near {most:.3g}: neither reflectance (0-1) nor digital numbers (0-10000)",
         where=layer.path,
         hint="Give the reflectance of one unit with --scale",
     )
 
 
 def _guess(layers: Mapping[str, Layer], samples: Samples, scales: Mapping[str, float]) -> tuple[float, str]:
-    """Return the offset in digital numbers of 1e-4, and the sentence that explains it."""
+    """Estimate the offset from dark pixels; return it in digital numbers of 1e-4, with a sentence that explains it."""
     numbers = {}
     for role, scale in scales.items():
         values = samples[role]
         numbers[role] = values[np.isfinite(values)] * np.float32(scale * QUANTIFICATION)
     names = ", ".join(dict.fromkeys(layers[role].label for role in scales))
     if not any(values.size for values in numbers.values()):
-        return 0.0, f"{names}: no pixel tells whether there is an offset; none was applied"
+        return 0.0, f"{names}: no pixel has data, so the offset is unknown; none was applied"
     guess = guess_offset(numbers, nodata=None)
     darkest = min(float(np.quantile(values, 0.001)) for values in numbers.values() if values.size)
     verdict = (
         "the offset of baseline 04.00 is still in the numbers: -1000 was added"
         if guess
-        else "there is no offset, or it was removed before: none was applied"
+        else "there is no offset, or it was already removed: none was applied"
     )
     return guess, (
         f"{names}: it is unknown whether the offset of Sentinel-2 was removed. The darkest pixels are at "
-        f"{darkest:.0f}, so {verdict}. State it with --baseline or --offset"
+        f"{darkest:.0f}, so {verdict}. To set it, use --baseline or --offset"
     )

@@ -1,7 +1,8 @@
 """Compute the channels of a stack from aligned bands.
 
-The channels that one window at a time allows come first (:class:`ChannelMaker`), then those that need the whole scene:
-SMI by OPTRAM needs its edges, LSI the ranges of its features, wetness and safety the flow of water.
+:class:`ChannelMaker` computes the channels that need only one window at a time. The ``finish_`` functions then compute
+those that need the whole scene: SMI by OPTRAM needs the edges of the scene, LSI the ranges of its features, and wetness
+and factor of safety the flow of water.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ Moisture = Literal["product", "optram", "ndmi", "none"]
 
 MOISTURE_SOURCES: tuple[Moisture, ...] = ("product", "optram", "ndmi", "none")
 STR = "STR"
-"""Transformed SWIR: an intermediate of SMI by OPTRAM, which is written in its band until the edges are known."""
+"""Transformed SWIR. It is stored in the SMI band until the edges that OPTRAM needs are known."""
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "NDBI": ("swir", "nir"),
@@ -67,12 +68,12 @@ VALID_RANGES = {band.name: (band.valid_min or 0.0, band.valid_max or 0.0) for ba
 
 @dataclass(frozen=True)
 class Plan:
-    """The channels that are made.
+    """Channels of a stack.
 
     Attributes:
-        channels: names, in the paper's order.
-        missing: why the other channels are not made, by name.
-        moisture: source of the SMI; "none" when there is no SMI.
+        channels: names of the channels, in the order of the paper.
+        missing: reason for each channel that cannot be computed, by name.
+        moisture: source of the SMI; "none" if there is no SMI.
     """
 
     channels: tuple[str, ...]
@@ -81,17 +82,17 @@ class Plan:
 
 
 def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Collection[str]) -> Plan:
-    """Choose the channels that the given files allow.
+    """Choose the channels that can be computed from the given files.
 
     Args:
-        roles: of the files that are given.
-        moisture: source of the SMI; ``None`` for the product if one is given.
-        weights: channels that the risk index uses.
+        roles: roles of the given files.
+        moisture: source of the SMI; ``None`` for the moisture product if its file is given.
+        weights: names of the channels that the risk index uses.
 
     Raises:
-        ConfigError: if the source of the SMI needs a file that is not given, or every other channel can be made and no
-            source is named.
-        DataError: if no channel can be made.
+        ConfigError: if the source of the SMI needs a file that is not given, or if no source is chosen and every other
+            channel can be computed.
+        DataError: if no channel can be computed.
     """
     missing = {}
     for name, needed in _NEEDS.items():
@@ -119,7 +120,7 @@ def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Co
     channels = tuple(band.name for band in PAPER_CHANNELS if band.name not in missing)
     if not channels:
         raise DataError(
-            f"no channel can be made of {', '.join(sorted(roles))}" if roles else "no input file is given",
+            f"no channel can be computed from {', '.join(sorted(roles))}" if roles else "no input file is given",
             hint="Give at least a DEM (slope, DEM), or red and NIR (NDVI)",
         )
     ordered = {band.name: missing[band.name] for band in PAPER_CHANNELS if band.name in missing}
@@ -127,16 +128,16 @@ def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Co
 
 
 class ChannelMaker:
-    """Computes the channels of a window, except those that need the whole scene first (SMI by OPTRAM, LSI).
+    """Computes the channels of a window, except those that need the whole scene (SMI by OPTRAM, LSI).
 
     Args:
-        plan: the channels to make.
-        bands: by role, on one grid.
-        calibrations: of the optical bands, by role.
+        plan: channels to compute.
+        bands: bands by role, on one grid.
+        calibrations: calibrations of the optical bands by role.
         moisture_range: dry and saturated value of the moisture product.
 
     Attributes:
-        outside: pixels by channel that were outside the channel's valid range and became nodata.
+        outside: number of pixels, by channel, that were outside the valid range of the channel and became nodata.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class ChannelMaker:
         """Return the channels of a window by name, float32, NaN where missing; ``STR`` for SMI by OPTRAM.
 
         Raises:
-            DataError: if a file is truncated there.
+            DataError: if a file is truncated in this window.
         """
         wanted = set(self._plan.channels)
         made: dict[str, Values] = {}
@@ -177,7 +178,7 @@ class ChannelMaker:
         if self._plan.moisture == "optram":
             made[STR] = _single(transformed_swir(optical["swir2"]))
         elif self._plan.moisture == "ndmi":
-            # The index lies in [-1, 1], and the channel in [0, 1].
+            # NDMI is in [-1, 1], the channel in [0, 1].
             made["SMI"] = (_single(ndmi(optical["nir"], optical["swir"])) + np.float32(1)) / np.float32(2)
         elif self._plan.moisture == "product":
             made["SMI"] = _single(scale_moisture(physical(self._bands["moisture"], window), *self._moisture_range))
@@ -187,13 +188,14 @@ class ChannelMaker:
         return made
 
     def _reflectance(self, role: str, window: Window) -> Values:
+        """Return the reflectance of a band, NaN under clouds."""
         values = self._calibrations[role].apply(self._bands[role].read(window))
         if "scl" in self._bands:
             values[clouded(self._bands["scl"].read(window))] = np.nan
         return values
 
     def _terrain(self, window: Window) -> tuple[Values, Values]:
-        """Return slope and elevation of a window, which is read with a margin for Horn's 3 x 3 pixels."""
+        """Return slope and elevation of a window; it is read with a margin for Horn's 3 x 3 kernel."""
         band = self._bands["dem"]
         rows, columns = band.grid.shape
         margin = 1 + band.reach
@@ -205,19 +207,19 @@ class ChannelMaker:
         )
         inner = (slice(top, top + window.height), slice(left, left + window.width))
         elevation = physical(band, wide)
-        # Counted before the margin is cleared too: the margin belongs to other windows.
+        # Count only the inner window, because the margin belongs to other windows.
         self.outside["DEM"] = self.outside.get("DEM", 0) + clear_outside(elevation[inner], "DEM")
         clear_outside(elevation, "DEM")
         slope = _single(slope_degrees(elevation, self._scale))
         if band.reach:
-            # The elevation is held flat there, so its gradient is too small.
+            # Extrapolated elevation is constant, so the slope there would be too small.
             flat = band.extrapolated(wide, elevation)
             slope[ndimage.binary_dilation(flat, np.ones((3, 3), bool))] = np.nan
         return slope[inner].copy(), elevation[inner].copy()
 
 
 def clear_outside(values: Values, channel: str) -> int:
-    """Replace values outside the channel's valid range by NaN, in place, and return their number."""
+    """Replace values outside the valid range of a channel by NaN in place, and return their number."""
     low, high = VALID_RANGES[channel]
     with np.errstate(invalid="ignore"):
         outside = (values < low) | (values > high)
@@ -232,7 +234,7 @@ def _single(values: FloatArray) -> Values:
 
 
 VOLUMETRIC = (0.0, 0.5)
-"""m3/m3 from dry to saturated: half the volume of a loam is pores [O]."""
+"""Dry and saturated soil moisture in m3/m3: half the volume of a loam is pores [O]."""
 
 _UNITS = {
     "m3/m3": VOLUMETRIC,
@@ -248,23 +250,23 @@ _UNITS = {
 
 
 def moisture_range(layer: Layer, numbers: NDArray[np.float32]) -> tuple[tuple[float, float], str]:
-    """Choose the dry and the saturated value by the file's unit, or by its numbers if it has none.
+    """Choose the dry and the saturated value of a moisture product by its unit, or by its values if it has none.
 
     Args:
-        layer: of role ``moisture``.
-        numbers: physical values of some of its pixels.
+        layer: layer with the role ``moisture``.
+        numbers: physical values of a sample of its pixels.
 
     Returns:
         (dry, saturated), and a sentence that gives the reason.
 
     Raises:
-        DataError: if the unit is unknown, or the numbers are neither m3/m3 nor a share.
+        DataError: if the unit is unknown, or the values are neither m3/m3 nor a share of saturation.
     """
     if layer.unit:
         unit = layer.unit.strip().lower()
         if unit not in _UNITS:
             raise DataError(
-                f"soil moisture is in the unknown unit {layer.unit!r}",
+                f"the unit {layer.unit!r} of soil moisture is unknown",
                 where=layer.path,
                 hint="Give the dry and the saturated value: --moisture-range LOW,HIGH",
             )
@@ -272,19 +274,19 @@ def moisture_range(layer: Layer, numbers: NDArray[np.float32]) -> tuple[tuple[fl
         return (low, high), f"{layer.label}: {layer.unit}, {low:g} counts as dry and {high:g} as saturated"
     known = numbers[np.isfinite(numbers)]
     if not known.size:
-        return VOLUMETRIC, f"{layer.label}: no pixel with a value in the stack"
+        return VOLUMETRIC, f"{layer.label}: no pixel of the stack has soil moisture"
     least, most = float(known.min()), float(known.max())
     if least < 0 or most > 1:
         raise DataError(
-            f"soil moisture goes from {least:.3g} to {most:.3g} and has no unit",
+            f"soil moisture ranges from {least:.3g} to {most:.3g} and has no unit",
             where=layer.path,
-            hint="Give the dry and the saturated value: --moisture-range LOW,HIGH (per cent: 0,100)",
+            hint="Give the dry and the saturated value: --moisture-range LOW,HIGH (0,100 for percent)",
         )
     low, high = VOLUMETRIC if most <= 0.6 else (0.0, 1.0)
     kind = "m3/m3" if most <= 0.6 else "a share of saturation"
     return (low, high), (
         f"{layer.label} has no unit: {least:.3g} to {most:.3g} was read as {kind}, {low:g} dry and {high:g} "
-        "saturated. State it with --moisture-range LOW,HIGH"
+        "saturated. To set it, use --moisture-range LOW,HIGH"
     )
 
 
@@ -292,9 +294,9 @@ def finish_optram(writer: CogWriter, edges: OptramEdges, statistics: BinnedMomen
     """Replace STR in the band SMI by soil moisture, window by window.
 
     Args:
-        writer: holds STR in the band SMI, and NDVI.
-        edges: of this scene.
-        statistics: of SMI; they are filled here.
+        writer: writer of the stack, with STR in the band SMI, and NDVI.
+        edges: OPTRAM edges of this scene.
+        statistics: statistics of SMI, updated here.
         steps: windows that cover the grid once.
     """
     for window in steps:
@@ -304,12 +306,12 @@ def finish_optram(writer: CogWriter, edges: OptramEdges, statistics: BinnedMomen
 
 
 def settle_ranges(index: IndexParameters, statistics: Mapping[str, BinnedMoments], scene: str) -> IndexParameters:
-    """Return the parameters with ranges: their own, or the 0.5-99.5 percentiles of this scene.
+    """Return index parameters with ranges: their own, or the 0.5-99.5 percentiles of this scene.
 
     Args:
         index: parameters with or without ranges.
-        statistics: of every weighted channel.
-        scene: name of this scene, for the parameters' source.
+        statistics: statistics of every weighted channel by name.
+        scene: name of this scene, recorded as the source of the ranges.
 
     Raises:
         DataError: if a weighted channel is constant in the scene.
@@ -321,8 +323,8 @@ def settle_ranges(index: IndexParameters, statistics: Mapping[str, BinnedMoments
         low, high = (statistics[name].percentile(percent) for percent in PERCENTILES)
         if not low < high:
             raise DataError(
-                f"{name} is {low:.6g} in the whole scene, and the index needs a range to scale it",
-                hint="--weights FILE uses the ranges of another scene; --moisture none leaves SMI and LSI out",
+                f"{name} is {low:.6g} in the whole scene, but the index needs a range to scale it",
+                hint="Use the ranges of another scene (--weights FILE) or leave SMI and LSI out (--moisture none)",
             )
         ranges[name] = FeatureRange(low, high)
     return replace(index, ranges=ranges, source=f"{scene}, its own {PERCENTILES[0]}-{PERCENTILES[1]} percentiles")
@@ -334,9 +336,9 @@ def rain_factor(
     """Return a function of R_m by window, and a sentence about its source.
 
     Args:
-        index: reference rain, exponents and clip.
-        rain: (mm/h, days) for the whole scene.
-        bands: by role, with or without ``rain_intensity`` and ``rain_duration``.
+        index: parameters with reference rain, exponents and clip.
+        rain: (mm/h, days) of the whole scene; ``None`` to use rasters or the reference rain.
+        bands: bands by role, with or without ``rain_intensity`` and ``rain_duration``.
 
     Raises:
         ConfigError: if rain is given twice, or only one of the two rasters is given.
@@ -347,7 +349,7 @@ def rain_factor(
     bounds = "not clipped" if clip is None else f"clipped to {clip[0]:g}-{clip[1]:g}"
     if rain is not None:
         if given:
-            raise ConfigError("rain is given as numbers and as rasters", hint="Give one of them")
+            raise ConfigError("rain is given both as numbers and as rasters", hint="Give only one of them")
         check_rain(*rain, where="--rain")
         free = float(rainfall_factor(*rain, index.rain_parameters))
         factor = float(rainfall_factor(*rain, index.rain_parameters, clip))
@@ -357,7 +359,8 @@ def rain_factor(
         return lambda window: 1.0, "no rain is given, so R_m = 1 (the reference rain)"
     if len(given) == 1:
         raise ConfigError(
-            f"only {given[0].replace('_', ' ')} is given", hint="Give --rain-intensity FILE and --rain-duration FILE"
+            f"only {given[0].replace('_', ' ')} is given",
+            hint="Give both --rain-intensity FILE and --rain-duration FILE",
         )
 
     check_rain_layers(bands["rain_intensity"].layer, bands["rain_duration"].layer)
@@ -379,14 +382,14 @@ def finish_index(
     """Write the band LSI, window by window.
 
     Args:
-        writer: holds all weighted channels.
+        writer: writer of the stack, with all weighted channels.
         index: parameters with ranges.
-        factor: R_m of a window.
-        statistics: of LSI; they are filled here.
+        factor: function that returns R_m of a window.
+        statistics: statistics of LSI, updated here.
         steps: windows that cover the grid once.
 
     Returns:
-        Share of the valid pixels where the weighted sum is negative, so that more rain lowers the index.
+        Share of the valid pixels, 0..1, whose weighted sum is negative, so that more rain lowers the index.
     """
     negative = 0
     for window in steps:
@@ -411,15 +414,15 @@ def finish_safety(
     """Write the bands wetness and factor_of_safety.
 
     Args:
-        writer: holds slope and DEM; :func:`zoo.physics.stability.check_size` allows its size.
-        pixel_metres: side of a pixel.
-        rain: intensity in mm/h, duration in days.
-        soil: of the whole scene.
-        statistics: of both bands; they are filled here.
+        writer: writer of the stack, with slope and DEM; its size must pass :func:`zoo.physics.stability.check_size`.
+        pixel_metres: side of a pixel in metres.
+        rain: intensity in mm/h and duration in days.
+        soil: soil parameters of the whole scene.
+        statistics: statistics of both bands by name, updated here.
         steps: windows that cover the grid once.
 
     Returns:
-        Share of the known pixels whose factor of safety is below 1.
+        Share of the valid pixels, 0..1, whose factor of safety is below 1.
 
     Raises:
         DataError: if the rain is negative or not finite.
