@@ -1,7 +1,7 @@
-"""Synthetic landslide scenes from physics, the data set that comes with the zoo.
+"""Synthetic landslide scenes that are generated from physics.
 
-``generate_scene`` generates one scene with numpy and scipy alone; ``Synthetic`` is the torch data set of many scenes,
-cached on disk. Only the latter imports torch, on first use.
+``generate_scene`` generates one scene and needs only numpy and scipy. ``Synthetic`` is the torch data set of many
+scenes, cached on disk; only it imports torch, on first use.
 """
 
 from __future__ import annotations

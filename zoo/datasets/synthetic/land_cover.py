@@ -1,4 +1,4 @@
-"""Land cover of a scene (forest, fields, rock, rivers, towns, roads) and its reflectance as a satellite records it."""
+"""Generate the land cover of a scene (forest, fields, rock, rivers, towns, roads) and its reflectance."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from zoo.datasets.synthetic.random_fields import Field, Mask, smooth, stream
 from zoo.datasets.synthetic.terrain import Terrain
 from zoo.physics import horn_gradient
 
-_RIVER_AREA = 1.0e6  # m2 of upslope area at which a stream is wide enough to be seen at 10 m
-_FLOOR_AREA = 2.0e6  # m2 at which a valley has a floor
+_RIVER_AREA = 1.0e6  # upslope area in m2 from which a stream is visible at 10 m
+_FLOOR_AREA = 2.0e6  # upslope area in m2 from which a valley has a floor
 
 
 class Cover(IntEnum):
-    """Land cover; the numbers are the values of ``Scene.cover``."""
+    """Land cover classes; the numbers are the values in ``Scene.cover``."""
 
     FOREST = 0
     GRASS = 1
@@ -34,15 +34,15 @@ class Cover(IntEnum):
 
 @dataclass(frozen=True)
 class LandCover:
-    """Share of each land cover in every pixel, and the places of rivers, towns, fields and roads.
+    """Land cover shares of every pixel, and masks of rivers, towns and fields.
 
     Attributes:
-        shares: (7, n, n) in the order of :class:`Cover`, summing to 1.
-        river: pixels that are mostly water.
-        town: pixels within a town.
-        fields: pixels of farmland.
-        roads: the road network.
-        vigour: (n, n) greenness by season and crop, around 1.
+        shares: share of each class of :class:`Cover`, (7, n, n), summing to 1.
+        river: mask of the pixels that are mostly water.
+        town: mask of the pixels within a town.
+        fields: mask of the farmland.
+        roads: road network.
+        vigour: relative greenness by season and crop, around 1, (n, n).
     """
 
     shares: Field
@@ -53,7 +53,7 @@ class LandCover:
     vigour: Field
 
     def dominant(self) -> npt.NDArray[np.uint8]:
-        """Return the land cover with the largest share of each pixel."""
+        """Return the land cover class with the largest share in each pixel."""
         return np.asarray(np.argmax(self.shares, axis=0), dtype=np.uint8)
 
 
@@ -71,14 +71,14 @@ def make_landcover(
     """Return the land cover before the event.
 
     Args:
-        seed: number of the scene.
+        seed: seed of the scene.
         terrain: elevation and drainage.
-        slope: degrees, (n, n).
-        cell: metres between cell centres.
+        slope: slope in degrees, (n, n).
+        cell: cell size in metres.
         forest: mean logit of the forest share.
         tree_line: elevation in metres above which forest thins out.
-        farming: slope of the steepest field, degrees.
-        rock: share of steep ground that is bare rock.
+        farming: slope of the steepest field in degrees.
+        rock: share of steep ground that is bare rock, 0..1.
     """
     rng = stream(seed, "landcover")
     z, n = terrain.elevation, terrain.elevation.shape[0]
@@ -114,20 +114,20 @@ def make_landcover(
 
 
 def _lay(shares: Field, kind: Cover, share: Field) -> None:
-    """Cover ``share`` of every pixel with ``kind``, in place."""
+    """Cover ``share`` of every pixel with the class ``kind``, in place."""
     shares *= 1.0 - share
     shares[kind] += share
 
 
 def _height_above_drainage(terrain: Terrain) -> Field:
-    """Return metres above the river that each cell drains to (Renno et al. 2008 [S])."""
+    """Return the height in metres of each cell above the river that it drains to (Renno et al. 2008 [S])."""
     z = terrain.elevation
     below = terrain.flow.nearest_downstream(terrain.area > _FLOOR_AREA)
     return z - z.ravel()[below].reshape(z.shape)
 
 
 def _rivers(terrain: Terrain, cell: float, rng: np.random.Generator) -> tuple[Field, Field, Field]:
-    """Return the share of water and of gravel bar in every pixel, and metres to the nearest river."""
+    """Return the shares of water and of gravel bars in every pixel, and the distance to the nearest river in metres."""
     n = terrain.area.shape[0]
     bed = terrain.area > _RIVER_AREA
     if not bed.any():
@@ -135,7 +135,7 @@ def _rivers(terrain: Terrain, cell: float, rng: np.random.Generator) -> tuple[Fi
     away, nearest = ndimage.distance_transform_edt(~bed, return_indices=True)
     away = away * cell
     area = terrain.area[tuple(nearest)] / 1e6
-    # Downstream hydraulic geometry, width = a A^0.45 (Leopold & Maddock 1953 with runoff in proportion to area).
+    # Downstream hydraulic geometry, width = a A^0.45 (Leopold & Maddock 1953, runoff proportional to area).
     width = 3.2 * area**0.45
     centre = ndimage.gaussian_filter(away, 0.7)
     water = np.clip((width / 2 - centre) / cell + 0.5, 0.0, 1.0) * (width > 2.5)
@@ -148,7 +148,7 @@ def _rivers(terrain: Terrain, cell: float, rng: np.random.Generator) -> tuple[Fi
 def _town_sites(
     slope: Field, above: Field, to_river: Field, area: Field, cell: float, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Return one to four sites on valley floors, above the water and far from each other."""
+    """Return one to four town sites (row, column) on valley floors, above the water and far from each other."""
     n = slope.shape[0]
     gentle = ndimage.gaussian_filter(slope, 120.0 / cell)
     water = ndimage.maximum_filter(area, size=int(600.0 / cell) | 1)
@@ -172,7 +172,7 @@ def _town_sites(
 def _towns(
     sites: list[tuple[int, int]], slope: Field, above: Field, water: Field, cell: float, rng: np.random.Generator
 ) -> Mask:
-    """Return the built-up area, which spreads from each site over level ground."""
+    """Return the mask of the built-up area, which spreads from each site over level ground."""
     n = slope.shape[0]
     line, column = np.mgrid[:n, :n]
     rough = smooth(n, 5, rng)
@@ -188,10 +188,10 @@ def _towns(
 def _parcels(
     where: Mask, z: Field, cell: float, spacing: float, climb: float, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Return a parcel number for every pixel of ``where``, flattened: Voronoi cells that follow the terrain.
+    """Divide the pixels of ``where`` into parcels; return the parcel number of each of these pixels.
 
-    Distance counts a metre of height as ``climb`` metres along the ground, so that parcels on a slope are long along
-    its contours and narrow across, as terraces are.
+    Parcels are Voronoi cells. The distance counts a metre of height as ``climb`` metres along the ground, so that
+    parcels on a slope are long along the contours and narrow across them, like terraces.
     """
     y, x = np.nonzero(where)
     height = ndimage.gaussian_filter(z, 1.5)[y, x] * climb
@@ -203,7 +203,7 @@ def _parcels(
 
 
 def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.random.Generator) -> None:
-    """Clear some forest lots on slopes, in place: bare, or after a few years of growth."""
+    """Clear some forest lots on slopes, in place; a lot is bare or has regrown for some years."""
     lots = (shares[Cover.FOREST] > 0.6) & (slope > 12) & (slope < 33)
     if lots.sum() < 50:
         return
@@ -219,9 +219,10 @@ def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.rand
 
 
 def _degraded(slope: Field, wooded: Field, rng: np.random.Generator) -> Field:
-    """Return the share of bare soil on slopes where nothing slid: sheet erosion, trampling, burnt patches.
+    """Return the share of bare soil on slopes without landslides: sheet erosion, trampling, burnt patches.
 
-    Patches are as bare as scars, each to its own degree, so that only shape and place distinguish them.
+    The share of bare soil varies between patches as it does between scars, so that only shape and position distinguish
+    the two.
     """
     n = slope.shape[0]
     worn = smooth(n, 8, rng) + 0.5 * smooth(n, 40, rng) + 0.5 * (0.5 - wooded)
@@ -241,7 +242,7 @@ def _fields(
     farming: float,
     rng: np.random.Generator,
 ) -> Mask:
-    """Lay fields on gentle ground near people, in place; return where they are."""
+    """Add fields on gentle ground near towns and roads, in place; return their mask."""
     n = slope.shape[0]
     gentle = ndimage.gaussian_filter(slope, 3.0)
     people = (
@@ -256,7 +257,7 @@ def _fields(
     if fields.sum() < 20:
         return np.asarray(fields)
     parcel = _parcels(fields, z, cell, 75.0, 4.0, rng)
-    # Bare after ploughing or harvest, else a crop at some stage of growth.
+    # A field is bare after ploughing or harvest, or has a crop at some stage of growth.
     ploughed = rng.uniform(size=parcel.max() + 1) < 0.3
     growth = rng.uniform(0.6, 1.15, size=parcel.max() + 1)
     soil = np.zeros((n, n))
@@ -267,15 +268,15 @@ def _fields(
     return np.asarray(fields)
 
 
-_STEP = 4  # road graph nodes lie four pixels apart
+_STEP = 4  # distance between the nodes of the road graph in pixels
 
 
 @dataclass(frozen=True)
 class Roads:
-    """Roads of a scene.
+    """Road network of a scene.
 
     Attributes:
-        share: (n, n) share of each pixel that is road or bare cut slope beside it.
+        share: share of each pixel that is road or bare cut slope next to it, (n, n).
         lines: polylines of (row, column) in pixels.
     """
 
@@ -284,18 +285,18 @@ class Roads:
 
 
 def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple[int, int]], cell: float) -> Roads:
-    """Return roads between towns, out of the valley, and tracks up the hillsides.
+    """Return the roads between towns and out of the valley, and the tracks up the hillsides.
 
-    A metre of road costs more on a steep climb (so that roads follow contours and form hairpins), on steep ground,
-    and much more over water.
+    The cost of a metre of road increases on a steep climb, so that roads follow contours and form hairpins. It also
+    increases on steep ground, and most over water.
 
     Args:
-        seed: number of the scene.
-        z: elevation, metres, (n, n), n a multiple of 4.
-        slope: degrees, (n, n).
-        river: pixels with water.
-        towns: (row, column) of each; the first is the largest.
-        cell: metres between cell centres.
+        seed: seed of the scene.
+        z: elevation in metres, (n, n), n a multiple of 4.
+        slope: slope in degrees, (n, n).
+        river: mask of the pixels with water.
+        towns: (row, column) of each town; the first is the largest.
+        cell: cell size in metres.
     """
     rng = stream(seed, "roads")
     n = z.shape[0]
@@ -309,7 +310,7 @@ def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple
     goals = [(node, 7.0) for node in nodes[1:]]
     for edge in (np.arange(m), np.arange(m) * m, np.arange(m) * m + m - 1, np.arange(m) + (m - 1) * m):
         goals.append((int(edge[np.argmin(cost[edge])]), 8.0))
-    # Two or three of the four ways out are roads; the most expensive lead over passes and are left.
+    # Two or three of the four ways out become roads; the most expensive ones cross passes and are dropped.
     ways_out = sorted(goals[len(nodes) - 1 :], key=lambda goal: cost[goal[0]])[: int(rng.integers(2, 4))]
     tracks = [(int(node), 4.5) for node in rng.choice(m * m, size=int(rng.integers(3, 7)), replace=False)]
     share = np.zeros((n, n))
@@ -323,10 +324,11 @@ def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple
 
 
 def _graph(height: Field, steep: Field, wet: Mask, step: float) -> sparse.csr_array:
+    """Return the symmetric graph of the cost of a road between nearby nodes."""
     m = height.shape[0]
     node = np.arange(m * m).reshape(m, m)
     rows, columns, costs = [], [], []
-    # Knight's moves as well: with eight directions alone roads would zigzag at 45 degrees.
+    # Include knight's moves: with only eight directions, roads would zigzag at 45 degrees.
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1)):
         a = (slice(0, m - dy), slice(max(0, -dx), m - max(0, dx)))
         b = (slice(dy, m), slice(max(0, dx), m + min(0, dx)))
@@ -344,6 +346,7 @@ def _graph(height: Field, steep: Field, wet: Mask, step: float) -> sparse.csr_ar
 
 
 def _line(goal: int, start: int, before: npt.NDArray[np.int32], m: int) -> Field:
+    """Return the smoothed polyline of the cheapest path between two nodes, (row, column) in pixels."""
     path = [goal]
     while path[-1] != start and before[path[-1]] >= 0:
         path.append(int(before[path[-1]]))
@@ -355,7 +358,7 @@ def _line(goal: int, start: int, before: npt.NDArray[np.int32], m: int) -> Field
 
 
 def _painted(line: Field, width: float, n: int, cell: float) -> Field:
-    """Return the share of each pixel under a line of ``width`` metres: points a tenth of a pixel apart, splatted."""
+    """Return the share of each pixel under a line of ``width`` metres, from points a tenth of a pixel apart."""
     reach = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     at = np.arange(0.0, reach[-1], 0.1)
     y, x = np.interp(at, reach, line[:, 0]), np.interp(at, reach, line[:, 1])
@@ -381,8 +384,8 @@ SENSOR_NOISE = 0.012
 class Spectra:
     """Reflectance of each land cover in green, red, near infrared and short-wave infrared.
 
-    The order is that of :class:`zoo.datasets.synthetic.land_cover.Cover`, with the fresh scar last. Typical values of
-    Sentinel-2 surface reflectance [O].
+    The fields follow the order of :class:`zoo.datasets.synthetic.land_cover.Cover`, with the fresh scar last. The
+    defaults are typical Sentinel-2 surface reflectances [O].
     """
 
     forest: Spectrum = (0.045, 0.030, 0.300, 0.130)
@@ -400,7 +403,7 @@ class Spectra:
 
 
 def ground_reflectance(shares: Field, vigour: Field, spectra: Spectra) -> Field:
-    """Return the reflectance (4, n, n) of mixed ground; greenness raises NIR and lowers red."""
+    """Return the reflectance of mixed ground, (4, n, n); greenness raises NIR and lowers red."""
     table = spectra.table()[: shares.shape[0]]
     mixed: Field = np.einsum("kb,kyx->byx", table, shares, optimize=False)
     green = shares[:3].sum(axis=0)
@@ -421,26 +424,26 @@ def observe(
     spectra: Spectra,
     haze_share: float,
 ) -> Field:
-    """Return the reflectance (4, n, n) that the sensor records, within [0.001, 1].
+    """Return the reflectance that the sensor records, (4, n, n), within [0.001, 1].
 
     Args:
-        seed: number of the scene.
-        ground: (4, n, n) reflectance of the ground without scars.
-        soil: (n, n) share of each pixel that is bare soil for other reasons.
-        bare: (n, n) share of each pixel that a landslide has exposed.
-        wetness: (n, n), [0, 1]; wet soil is darker in SWIR.
-        elevation: metres, for illumination.
-        cell: metres between cell centres.
-        spectra: reflectance of the region.
-        haze_share: share of scenes with haze.
+        seed: seed of the scene.
+        ground: reflectance of the ground without scars, (4, n, n).
+        soil: share of each pixel that is bare soil without a landslide, (n, n).
+        bare: share of each pixel that a landslide has exposed, (n, n).
+        wetness: saturated share of the soil, (n, n), 0..1; wet soil is darker in SWIR.
+        elevation: elevation in metres, (n, n), for the illumination.
+        cell: cell size in metres.
+        spectra: reflectances of the region.
+        haze_share: share of scenes with haze, 0..1.
     """
     rng = stream(seed, "optics")
     n = elevation.shape[0]
     seen = ground * (1.0 + 0.10 * smooth(n, 2, rng))
     scar = np.array(spectra.scar)[:, None, None] * (1.0 + 0.15 * smooth(n, 1.2, rng))
     seen = (1.0 - bare) * seen + bare * scar
-    # Soils differ from place to place and darken in SWIR when wet, on scars and elsewhere, so that colour alone does
-    # not distinguish a landslide from other bare ground.
+    # Soil colour varies in space, and wet soil is darker in SWIR, both on scars and elsewhere. Colour alone therefore
+    # does not distinguish a landslide from other bare ground.
     exposed = (1.0 - bare) * soil + bare
     seen *= 1.0 + 0.10 * smooth(n, 10, rng) * exposed
     seen[SWIR] *= (1.0 - 0.3 * wetness * exposed) * (1.0 + 0.12 * smooth(n, 7, rng) * exposed)
@@ -459,7 +462,7 @@ def observe(
 
 
 def _illumination(elevation: Field, cell: float, rng: np.random.Generator) -> Field:
-    """Return the effect of the sun's angle on the slope that remains after a terrain correction, around 1."""
+    """Return the illumination effect that remains after a terrain correction, a factor around 1, (n, n)."""
     azimuth = np.radians(rng.uniform(120.0, 160.0))
     zenith = np.radians(rng.uniform(30.0, 50.0))
     south, east = horn_gradient(elevation, cell)

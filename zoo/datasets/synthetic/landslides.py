@@ -1,4 +1,4 @@
-"""Soil, rain and slope stability of a scene, and the landslides of the event."""
+"""Generate the rain, the soil, the slope stability and the landslides of a scene."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Rain:
     """Rain of an event.
 
     Attributes:
-        intensity: P, mm/h.
-        duration: D, days.
+        intensity: intensity P in mm/h.
+        duration: duration D in days.
     """
 
     intensity: float
@@ -31,15 +31,15 @@ class Rain:
 
 @dataclass(frozen=True)
 class Ground:
-    """Mechanical state at the end of the rain; every array is (n, n).
+    """Mechanical state of the soil at the end of the rain; every array is (n, n).
 
     Attributes:
-        depth: depth of the soil, m.
-        cohesion: cohesion of soil and roots, kPa.
-        friction: friction angle, degrees.
-        wetness: saturated share of the soil, [0, 1].
-        safety: factor of safety, with unresolved scatter.
-        hazard: probability of failure from the factor of safety, [0, 1].
+        depth: depth of the soil in metres.
+        cohesion: cohesion of soil and roots in kPa.
+        friction: friction angle in degrees.
+        wetness: saturated share of the soil, 0..1.
+        safety: factor of safety, including random scatter for unresolved variation.
+        hazard: probability of failure from the factor of safety, 0..1.
     """
 
     depth: Field
@@ -51,7 +51,7 @@ class Ground:
 
 
 def draw_rain(seed: int, median: float, spread: float) -> Rain:
-    """Return the rain of a scene: log-normal intensity, log-uniform duration from 6 hours to 3 days."""
+    """Draw the rain of a scene: log-normal intensity, log-uniform duration from 6 hours to 3 days."""
     rng = stream(seed, "rain")
     intensity = float(np.clip(rng.lognormal(np.log(median), spread), 0.3, 60.0))
     duration = float(np.exp(rng.uniform(np.log(0.25), np.log(3.0))))
@@ -61,16 +61,16 @@ def draw_rain(seed: int, median: float, spread: float) -> Rain:
 def make_ground(
     seed: int, terrain: Terrain, slope: Field, greenness: Field, kept: Mask, rain: Rain, cell: float
 ) -> Ground:
-    """Return the ground under the rain.
+    """Return the mechanical state of the soil at the end of the rain.
 
     Args:
-        seed: number of the scene.
+        seed: seed of the scene.
         terrain: elevation and drainage.
-        slope: degrees.
+        slope: slope in degrees, (n, n).
         greenness: NDVI before the event; root cohesion is proportional to it.
-        kept: pixels that cannot fail: rivers, towns, bare rock.
+        kept: mask of the pixels that cannot fail: rivers, towns, bare rock.
         rain: rain of the event.
-        cell: metres between cell centres.
+        cell: cell size in metres.
     """
     rng = stream(seed, "ground")
     n = slope.shape[0]
@@ -91,14 +91,14 @@ def make_ground(
 
 
 MALAMUD = (1.40, 1.28e-3, -1.32e-4)
-"""rho, a (km2) and s (km2) of the inverse gamma distribution of landslide areas; Malamud et al. (2004) [S]."""
+"""rho, a (km2) and s (km2) of the inverse gamma distribution of landslide areas, Malamud et al. (2004) [S]."""
 
 AREA_LIMITS = (400.0, 150_000.0)
-"""Smallest and largest landslide, m2 [O]: four pixels, and the largest that fits on a hillslope of such a scene."""
+"""Smallest and largest landslide area in m2 [O]: four pixels, and the largest that fits on a hillslope of a scene."""
 
-_STOP_SLOPE = 8.0  # degrees below which debris comes to rest
+_STOP_SLOPE = 8.0  # slope in degrees below which debris stops
 _LENGTH_TO_WIDTH = (1.2, 9.0)
-_TRIES = 20  # places tried for one landslide before it is dropped
+_TRIES = 20  # start pixels that are tried for a landslide before it is dropped
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ class Landslides:
     """Landslides of a scene.
 
     Attributes:
-        number: (n, n) number of the landslide in each pixel, 0 for none.
-        visibility: (landslides + 1,) share of bare soil in each; entry 0 is 0.
-        old: (landslides + 1,) true for scars of earlier years, which are visible but not labelled.
+        number: number of the landslide in each pixel, 0 for none, (n, n).
+        visibility: share of bare soil in each landslide, (landslides + 1,); entry 0 is 0.
+        old: whether each landslide is a scar of earlier years, which is visible but not labelled, (landslides + 1,).
     """
 
     number: npt.NDArray[np.int32]
@@ -116,12 +116,12 @@ class Landslides:
     old: npt.NDArray[np.bool_]
 
     def fresh(self) -> npt.NDArray[np.int32]:
-        """Return the numbers of the landslides of this event, without old ones."""
+        """Return the number of the landslide of this event in each pixel, 0 for none or an old landslide, (n, n)."""
         return np.where(self.old[self.number], 0, self.number).astype(np.int32)
 
 
 def landslide_areas(total: float, rng: np.random.Generator) -> Field:
-    """Return areas (m2) that add up to about ``total``, largest first, from Malamud's truncated inverse gamma."""
+    """Draw areas in m2 that sum to about ``total``, largest first, from the truncated distribution of Malamud."""
     rho, scale, shift = MALAMUD
     areas: list[float] = []
     used = 0.0
@@ -148,32 +148,33 @@ def make_landslides(
 ) -> Landslides:
     """Return the landslides of one scene.
 
-    The largest is placed first. Each starts at the next place, drawn in proportion to ``hazard``, where its whole body
-    fits without touching another, so that the sizes stay as drawn.
+    Landslides are placed from the largest to the smallest. Start pixels are drawn in proportion to ``hazard``. A
+    landslide takes the first start pixel where its whole body fits without overlapping another landslide, so that its
+    size stays as drawn.
 
     Args:
-        seed: number of the scene.
-        flow: steepest descent; a landslide follows it.
-        slope: degrees, (n, n).
+        seed: seed of the scene.
+        flow: flow graph of steepest descent; a landslide follows it.
+        slope: slope in degrees, (n, n).
         hazard: relative probability that a landslide starts in a pixel, (n, n).
-        cell: metres between cell centres.
-        share: share of the ground that fails in this event.
+        cell: cell size in metres.
+        share: share of the ground that fails in this event, 0..1.
         visibility: parameters of the Beta distribution of visibility.
-        old_share: share of old landslides among all; they are not part of ``share``.
+        old_share: share of old landslides among all landslides, 0..1; they do not count towards ``share``.
     """
     rng = stream(seed, "landslides")
     n = slope.shape[0]
     number = np.zeros((n, n), dtype=np.int32)
     total = share / (1.0 - old_share) * (n * cell) ** 2
     areas = landslide_areas(total, rng) if total > 0 and hazard.any() else np.zeros(0)
-    # Gumbel keys draw without replacement in proportion to the hazard.
+    # Gumbel keys sample without replacement in proportion to the hazard.
     with np.errstate(divide="ignore"):
         keys = np.log(hazard.ravel()) + rng.gumbel(size=n * n)
     wanted = min(int((hazard > 1e-9).sum()), 40 * areas.size + 200)
     starts = np.argsort(-keys, kind="stable")[:wanted]
     is_old = rng.uniform(size=areas.size) < old_share
     room = _steps_to_rest(flow, slope)
-    # Length that did not fit at a start; only a much shorter landslide is tried there again.
+    # Length that did not fit at each start pixel; only a much shorter landslide is tried there again.
     refused = np.full(wanted, np.inf)
     old, shown = [False], [0.0]
     taken = number.ravel()
@@ -198,7 +199,7 @@ def make_landslides(
 
 
 def shifted(number: npt.NDArray[np.int32], share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Return the mask of all landslides, with ``share`` of them moved by one pixel, like outlines drawn by hand."""
+    """Return the mask of all landslides, a ``share`` of them shifted by one pixel like outlines drawn by hand."""
     count = int(number.max())
     moved = rng.uniform(size=count + 1) < share
     moved[0] = False
@@ -210,7 +211,7 @@ def shifted(number: npt.NDArray[np.int32], share: float, rng: np.random.Generato
 
 
 def _steps_to_rest(flow: Flow, slope: Field) -> npt.NDArray[np.int64]:
-    """Return the number of cells that debris from each cell passes, including its own, before level ground."""
+    """Return the number of cells that debris from each cell crosses before it stops, including the first."""
     steep = (slope >= _STOP_SLOPE).ravel()
     steps = np.ones(steep.size, dtype=np.int64)
     for cells in flow.upstream():
@@ -227,7 +228,7 @@ def _body(
     number: npt.NDArray[np.int32],
     rng: np.random.Generator,
 ) -> npt.NDArray[np.int64] | None:
-    """Return the pixels of a landslide that starts at ``start``, or None if it does not fit there."""
+    """Return the flat pixel indices of a landslide that starts at ``start``, or None if it does not fit."""
     n = number.shape[0]
     elongation = min(_LENGTH_TO_WIDTH[0] + 1.0 / rng.gamma(2.2, 1.0 / 2.2), _LENGTH_TO_WIDTH[1])
     length = min(int(np.ceil(np.sqrt(4.0 * pixels * elongation / np.pi))), int(room[start]))
@@ -240,7 +241,7 @@ def _body(
     y, x = _softened(y), _softened(x)
     half = pixels / len(path) / 2.0
     along = np.linspace(0.0, 1.0, len(path))
-    # Broad source, narrow track, blunt end.
+    # A landslide has a broad source, a narrow track and a blunt end.
     width = (1.15 - 0.45 * along) * (1.0 + 0.1 * _softened(rng.standard_normal(len(path))))
     reach = int(np.ceil(2.0 * half + 3.0))
     top, left = int(y.min()) - reach, int(x.min()) - reach
@@ -256,6 +257,6 @@ def _body(
 
 
 def _softened(values: Field) -> Field:
-    """Return a moving average over five points, the ends repeated."""
+    """Return the moving average over five points; the end values are repeated."""
     padded = np.concatenate([values[:1], values[:1], values, values[-1:], values[-1:]])
     return np.asarray(np.convolve(padded, np.full(5, 0.2), mode="valid"))

@@ -1,4 +1,4 @@
-"""Random numbers and random fields of a scene."""
+"""Generate the random numbers and random fields of a scene."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def stream(seed: int, step: str) -> np.random.Generator:
-    """Return the random generator of one named step of one scene.
+    """Return the random generator for one named step of one scene.
 
-    Every step has its own generator, so that a change in one step does not change the others.
+    Every step has its own generator, so that a change in one step does not change the other steps.
     """
     return np.random.default_rng([seed, zlib.crc32(step.encode())])
 
@@ -28,8 +28,8 @@ def fractal(size: int, hurst: float, rng: np.random.Generator, longest: float | 
     Args:
         size: cells along an edge.
         hurst: Hurst exponent, (0, 1); higher is smoother. The amplitude falls as frequency^-(hurst + 1).
-        rng: random numbers.
-        longest: longest wavelength in cells; None for all that fit. The field is generated on a doubled grid, so that
+        rng: random generator.
+        longest: longest wavelength in cells; None for no limit. The field is generated on a doubled grid, so that
             opposite edges do not match.
     """
     doubled = 2 * size
@@ -44,9 +44,10 @@ def fractal(size: int, hurst: float, rng: np.random.Generator, longest: float | 
 
 
 def smooth(size: int, radius: float, rng: np.random.Generator) -> Field:
-    """Return white noise under a Gaussian of ``radius`` cells, mean 0 and standard deviation 1, (size, size).
+    """Return white noise smoothed by a Gaussian of ``radius`` cells, mean 0 and standard deviation 1, (size, size).
 
-    Wide Gaussians are drawn on a coarser grid and interpolated: nothing finer than the radius is lost.
+    Fields with a large radius are generated on a coarser grid and interpolated; details of the size of the radius
+    are kept.
     """
     step = max(1, int(radius / 3))
     coarse = -(-size // step) + 3

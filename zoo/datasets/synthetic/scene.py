@@ -1,4 +1,4 @@
-"""Settings of a synthetic scene, and its generation from a seed to channels."""
+"""Generate a synthetic scene from its seed and settings."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from zoo.physics.lsi import NegativeIndexWarning
 from zoo.physics.rain import CAINE_1980, threshold_intensity
 
 GENERATOR_VERSION = 5
-"""Increase it when the same seed gives other bytes: cached scenes of another version are not used."""
+"""Increase it when the same seed gives different bytes; cached scenes of other versions are then not used."""
 
 PHASES = ("post", "pre")
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How well landslides stand out.
+    """Settings that decide how well landslides stand out.
 
     Attributes:
         visibility: parameters of the Beta distribution of the share of bare soil in a fresh scar.
-        old_share: share of landslides that are old, half overgrown and not labelled.
+        old_share: share of landslides that are old, partly overgrown and not labelled, 0..1.
     """
 
     visibility: tuple[float, float]
@@ -66,13 +66,13 @@ class Region:
     Attributes:
         terrain: roughness of the terrain.
         spectra: reflectance of each land cover.
-        forest: mean logit of the forest share: 0 is half forest, half grass on level ground.
+        forest: mean logit of the forest share; 0 gives half forest and half grass on level ground.
         tree_line: elevation in metres above which forest thins out.
-        rain: median rain intensity of an event, mm/h.
+        rain: median rain intensity of an event in mm/h.
         rain_spread: standard deviation of the natural logarithm of the intensity between scenes.
-        farming: slope of the steepest field, degrees.
-        rock: share of steep ground that is bare rock, 0 to 1.
-        haze: share of scenes with haze.
+        farming: slope of the steepest field in degrees.
+        rock: share of steep ground that is bare rock, 0..1.
+        haze: share of scenes with haze, 0..1.
     """
 
     terrain: TerrainConfig = field(default_factory=TerrainConfig)
@@ -122,21 +122,21 @@ REGIONS: Mapping[str, Region] = MappingProxyType(
         ),
     }
 )
-"""Regions differ in spectra, roughness and climate, so that a model can be tested where it was not trained [O]."""
+"""Regions by name. They differ in spectra, roughness and climate, to test a model where it was not trained [O]."""
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Everything that decides a scene except its seed.
+    """Settings of a scene without its seed.
 
     Attributes:
         size: side of the scene in pixels.
-        margin: pixels that are generated beyond each edge and cropped, so that no border effect remains.
+        margin: number of pixels that are generated beyond each edge and then cropped to avoid border effects.
         pixel_size: side of a pixel in metres.
         phase: "post" shows the ground after the landslides, "pre" before them; the mask is the same.
         region: one of :data:`REGIONS`.
         difficulty: one of :data:`DIFFICULTIES`.
-        label_noise: share of landslide outlines that are up to a pixel off.
+        label_noise: share of landslide outlines that are shifted by one pixel, 0..1.
 
     Raises:
         UnknownNameError: if phase, region or difficulty does not exist.
@@ -162,7 +162,7 @@ class SceneConfig:
         if self.size < 128 or self.margin < 16 or (self.size + 2 * self.margin) % 4:
             raise ConfigError(
                 f"a scene of {self.size} pixels with a margin of {self.margin} is not possible",
-                hint="Give at least 128 and 16, with size + 2 margin a multiple of 4",
+                hint="Use a size of at least 128 and a margin of at least 16, with size + 2 * margin a multiple of 4",
             )
         if not 5.0 <= self.pixel_size <= 30.0:
             raise ConfigError(f"the pixel size must be from 5 to 30 m, not {self.pixel_size}")
@@ -170,7 +170,7 @@ class SceneConfig:
             raise ConfigError(f"the label noise must be from 0 to 1, not {self.label_noise}")
 
     def key(self) -> str:
-        """Return everything that decides the bytes of a scene, except its seed, as one line of JSON."""
+        """Return one line of JSON with everything except the seed that determines the bytes of a scene."""
         values = asdict(self)
         values["region_settings"] = asdict(REGIONS[self.region])
         values["difficulty_settings"] = asdict(DIFFICULTIES[self.difficulty])
@@ -186,35 +186,36 @@ FEATURE_RANGES = {
     "slope": FeatureRange(0.0, 50.0),
     "DEM": FeatureRange(0.0, 4000.0),
 }
-"""Stored statistics with which the index scales its features: about the 0.5-99.5 percentiles over all regions."""
+"""Ranges with which the index scales its features: about the 0.5-99.5 percentiles over all regions."""
 
 RAIN_FACTOR_LIMITS = (0.8, 1.25)
 """Smallest and largest rainfall factor used in the LSI channel [O].
 
-Equation 4 multiplies: unclipped, a wet scene's safest pixel outranks a dry scene's landslide, and over all scenes the
-index with rain ranks worse than without (AUC 0.81 against 0.92). Within these limits it does not.
+Equation 4 multiplies the index by this factor. Without limits, the safest pixel of a wet scene ranks above a landslide
+of a dry scene, and over all scenes the index with rain ranks worse than the index without rain (AUC 0.81 and 0.92).
+With these limits it does not.
 """
 
-_FAILED_SHARE = 0.018  # of the ground, in an event at the threshold of Caine (1980) on ground of common hazard
+_FAILED_SHARE = 0.018  # share of the ground that fails at the threshold of Caine (1980) with common hazard
 _COMMON_HAZARD = 0.05  # mean hazard of a scene under such rain
-_MOST_FAILED = 0.06  # share of the ground beyond which an event is not credible
+_MOST_FAILED = 0.06  # largest credible share of the ground that fails in an event
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene with the truth behind it. Every array is (size, size) unless said otherwise.
+    """A scene with its ground truth. Every array is (size, size) unless a shape is given.
 
     Attributes:
         seed: seed of the scene.
         config: settings of the scene.
         image: (7, size, size) float32, the channels of :data:`zoo.physics.PAPER_CHANNELS`.
         mask: uint8, 1 where a landslide of the event is labelled, with label noise.
-        landslide_id: int32, numbers of the true landslides of the event, 0 elsewhere; some numbers are missing.
-        visibility: float32, share of bare soil that a fresh or old scar shows, 0 elsewhere.
+        landslide_id: int32, number of the true landslide of the event, 0 elsewhere; numbers have gaps.
+        visibility: float32, share of bare soil in fresh and old scars, 0 elsewhere.
         safety: float32, true factor of safety at the end of the rain.
-        wetness: float32, true saturated share of the soil, [0, 1].
+        wetness: float32, true saturated share of the soil, 0..1.
         cover: uint8, :class:`zoo.datasets.synthetic.land_cover.Cover` before the event.
-        reflectance: (4, size, size) float32, green, red, near and short-wave infrared as recorded.
+        reflectance: (4, size, size) float32, green, red, near and short-wave infrared as the sensor records it.
         elevation: float32, true elevation in metres, without closed basins.
         area: float32, upslope area in m2.
         rain: intensity (mm/h) and duration (days) of the event.
@@ -238,10 +239,10 @@ class Scene:
 
 
 def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
-    """Return the scene of a seed: the same bytes in any process.
+    """Generate a scene. The same seed and settings give the same bytes in any process.
 
     Args:
-        seed: seed of the scene, >= 0.
+        seed: seed of the scene, at least 0.
         config: settings of the scene; None for the defaults.
     """
     config = SceneConfig() if config is None else config
@@ -262,7 +263,7 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
     bright = ground_reflectance(cover.shares, cover.vigour, region.spectra)
     rain = draw_rain(seed, region.rain, region.rain_spread)
     greenness = ndvi(bright[NIR], bright[RED])
-    # Where rock is bare there is no soil left to slide.
+    # Bare rock has no soil that could slide.
     kept = cover.river | cover.town | (cover.shares[Cover.ROCK] > 0.4)
     ground = make_ground(seed, terrain, slope, greenness, kept, rain, cell)
     slides = make_landslides(
@@ -309,10 +310,10 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
 
 
 def _failed_share(seed: int, ground: Ground, rain: Rain) -> float:
-    """Return the share of the ground that fails; it grows with the rain and with the unstable ground.
+    """Return the share of the ground that fails; it increases with the rain and with the share of unstable ground.
 
-    The factor of safety decides where landslides start. How much of the unstable ground fails depends on how far the
-    rain exceeds the threshold of landslides, as event inventories show (exponent 1.5 and limits [O]).
+    The factor of safety decides where landslides start. The share of the unstable ground that fails depends on how far
+    the rain exceeds the threshold for landslides, as event inventories show (exponent 1.5 and limits [O]).
     """
     exceedance = rain.intensity / threshold_intensity(*CAINE_1980, days=rain.duration)
     response = min(1.25 * exceedance**1.5, 3.0)
@@ -330,13 +331,14 @@ def _bare_ground(slides: Landslides, phase: str) -> Field:
 def _channels(
     seed: int, seen: Field, ground: Ground, elevation: Field, cell: float, factor: float
 ) -> npt.NDArray[np.float32]:
+    """Return the seven channels of the image, float32 (7, n, n)."""
     rng = stream(seed, "channels")
     n = elevation.shape[0]
-    # Elevation models are made at about 30 m, with errors of about a metre that reach as far.
+    # Elevation models have a resolution of about 30 m and errors of about 1 m with the same correlation length.
     error = ndimage.gaussian_filter(rng.standard_normal((n, n)), 2.0) * 4.0
     dem = ndimage.gaussian_filter(elevation, 1.2) + error
     built = ndbi(seen[SWIR], seen[NIR])
-    # A coarse product, sharpened a little with what NIR and SWIR show.
+    # The SMI imitates a coarse product that is slightly sharpened with NIR and SWIR.
     smi = (
         0.35 * ndimage.gaussian_filter(ground.wetness, 25.0)
         + 0.15 * ndimage.gaussian_filter(ground.wetness, 2.0)
@@ -353,7 +355,7 @@ def _channels(
         "DEM": dem,
     }
     with warnings.catch_warnings():
-        # Level, green ground has a slightly negative sum with the weights of Table 1; the channel is the paper's.
+        # Level, green ground has a slightly negative sum with the weights of Table 1, as in the paper.
         warnings.simplefilter("ignore", NegativeIndexWarning)
         features["LSI"] = landslide_index(features, FEATURE_RANGES, np.clip(factor, *RAIN_FACTOR_LIMITS))
     return np.stack([values.astype(np.float32) for values in features.values()])
