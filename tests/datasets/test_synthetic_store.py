@@ -59,7 +59,7 @@ def test_a_scene_survives_the_disk(stored, scene):
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 5_000, -1])
-def test_a_file_cut_short_is_found_out(stored, keep):
+def test_a_file_cut_short_is_refused(stored, keep):
     whole = stored.read_bytes()
     stored.write_bytes(whole[:keep])
     with pytest.raises(DataError, match=stored.name):
@@ -67,7 +67,7 @@ def test_a_file_cut_short_is_found_out(stored, keep):
 
 
 @pytest.mark.parametrize("where", [0.3, 0.6, 0.999])
-def test_a_changed_byte_is_found_out(stored, where):
+def test_a_changed_byte_is_refused(stored, where):
     whole = bytearray(stored.read_bytes())
     whole[int(where * len(whole))] ^= 1
     stored.write_bytes(bytes(whole))
@@ -75,10 +75,10 @@ def test_a_changed_byte_is_found_out(stored, where):
         load_scene(stored, 0, SMALL)
 
 
-def test_a_file_under_another_name_is_found_out(stored):
-    with pytest.raises(DataError, match="another scene"):
+def test_a_file_under_another_name_is_refused(stored):
+    with pytest.raises(DataError, match="a different scene"):
         load_scene(stored, 1, SMALL)
-    with pytest.raises(DataError, match="another scene"):
+    with pytest.raises(DataError, match="a different scene"):
         load_scene(stored, 0, SceneConfig(size=128, margin=32, phase="pre"))
 
 
@@ -107,7 +107,7 @@ def test_one_worker_and_two_make_the_same(tmp_path):
 def test_a_damaged_scene_is_made_again_and_said_so(tmp_path, stored):
     digest = load_scene(stored, 0, SMALL).digest
     stored.write_bytes(stored.read_bytes()[:1000])
-    with pytest.warns(CacheWarning, match=f"{stored.name}.*made again"):
+    with pytest.warns(CacheWarning, match=f"{stored.name}.*generated again"):
         made = obtain_scenes(tmp_path, JOBS[:1])
     assert made[0].digest == digest
     assert load_scene(stored, 0, SMALL).digest == digest
@@ -139,7 +139,7 @@ def test_leftovers_of_killed_processes_go_after_a_while(tmp_path):
 
 def test_a_worker_that_dies_is_an_error_not_a_wait(tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.datasets.synthetic.scene_store._MAKE_BATCH", "os:abort")
-    with pytest.raises(ZooError, match=r"a process that makes scenes failed: TypeError.*workers=1"):
+    with pytest.raises(ZooError, match=r"a process that generates scenes failed: TypeError.*workers=1"):
         obtain_scenes(tmp_path, JOBS[:2], workers=2)
 
 

@@ -1,6 +1,6 @@
-"""Synthetic scenes on disk: one file per scene, checked when it is read, and made in child processes if it is missing.
+"""Cache synthetic scenes on disk, one file per scene, and generate missing scenes in child processes.
 
-Imports no torch, so that the child processes start fast.
+This module does not import torch, so that the child processes start fast.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STORED: Mapping[str, type[np.generic]] = {
     "mask": np.uint8,
     "landslide_id": np.uint16,
     "cover": np.uint8,
-    # The truth behind a scene; half precision is finer than any of it is known.
+    # Half precision is sufficient for the ground truth.
     "visibility": np.float16,
     "safety": np.float16,
     "wetness": np.float16,
@@ -43,22 +43,24 @@ _STORED: Mapping[str, type[np.generic]] = {
 
 _MAKE_BATCH = f"{__name__}:make_batch"
 _STALE_S = 3600.0
-"""Age in seconds from which a temporary file was left by a killed process."""
+"""Age in seconds from which a temporary file counts as left by a killed process."""
 
 
 class CacheWarning(UserWarning):
-    """A cached scene was damaged and is made again."""
+    """A cached scene is damaged and is generated again."""
 
 
 @dataclass(frozen=True)
 class StoredScene:
-    """A scene as it is stored; arrays as in :class:`zoo.datasets.synthetic.scene.Scene`, each (..., size, size).
+    """A scene as it is stored on disk.
+
+    The arrays are those of :class:`zoo.datasets.synthetic.scene.Scene`, each (..., size, size).
 
     Attributes:
-        arrays: image, mask, landslide_id (uint16), cover, visibility, safety and wetness (float16).
+        arrays: image, mask, landslide_id (uint16), cover, visibility, safety and wetness (float16), by name.
         rain: rain of the event.
         rain_factor: R_m of equation 5.
-        digest: sha256 of the arrays, hex.
+        digest: SHA-256 of the arrays in hexadecimal.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
@@ -81,20 +83,20 @@ class _Header:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Scenes that one child process makes."""
+    """Scenes that one child process generates."""
 
     folder: Path
     scenes: tuple[SceneKey, ...]
 
 
 def scene_path(folder: Path, seed: int, config: SceneConfig) -> Path:
-    """Return the file of a scene; its name changes with the generator, the settings and the seed."""
+    """Return the file of a scene; the name depends on the generator version, the settings and the seed."""
     key = hashlib.sha256(f"{seed} {config.key()}".encode()).hexdigest()[:16]
     return folder / f"{config.region}-{config.difficulty}-{config.phase}-{seed}-{key}.safetensors"
 
 
 def save_scene(path: Path, scene: Scene) -> None:
-    """Write a scene, whole or not at all.
+    """Write a scene atomically.
 
     Raises:
         ZooError: if the folder cannot be written to.
@@ -116,24 +118,24 @@ def load_scene(path: Path, seed: int, config: SceneConfig) -> StoredScene:
     """Read a scene and check it against its checksum.
 
     Raises:
-        DataError: if the file is truncated, changed, or of another seed or configuration.
+        DataError: if the file is truncated or changed, or has a different seed or configuration.
     """
     try:
         with safe_open(path, framework="numpy") as stored:
             text = (stored.metadata() or {})["scene"]
             arrays = {name: stored.get_tensor(name) for name in _STORED}
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DataError("not a complete scene file", where=path) from error
+        raise DataError("is not a complete scene file", where=path) from error
     header = decode_json(text, _Header, what="scene file", where=path, error=DataError)
     if header.seed != seed or header.key != config.key():
-        raise DataError("contains another scene than its name says", where=path)
+        raise DataError("contains a different scene than its name states", where=path)
     if header.sha256 != _digest(arrays):
-        raise DataError("the contents do not match their checksum", where=path)
+        raise DataError("does not match its checksum", where=path)
     return StoredScene(arrays, Rain(header.intensity, header.duration), header.rain_factor, header.sha256)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files in ``folder`` that processes left when they were killed more than an hour ago."""
+    """Delete the temporary files in ``folder`` that are older than an hour; killed processes leave them."""
     for left in folder.glob(".*.safetensors"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_S:
@@ -143,19 +145,19 @@ def remove_leftovers(folder: Path) -> None:
 def obtain_scenes(
     folder: Path, keys: Sequence[SceneKey], workers: int | None = None, progress: ProgressCallback | None = None
 ) -> list[StoredScene]:
-    """Return scenes from ``folder``; those that are missing or damaged are made first.
+    """Return scenes from the cache; missing and damaged scenes are generated first.
 
     Args:
-        folder: the cache.
+        folder: cache folder.
         keys: seed and configuration of each scene.
-        workers: number of processes that make scenes; None for one per core.
-        progress: called with the number of scenes made and the number to make; not called if none is missing.
+        workers: number of processes that generate scenes; None for one per core.
+        progress: called with (scenes generated, scenes to generate); not called if no scene is missing.
 
     Raises:
         ZooError: if scenes are missing and the folder cannot be written to, or a process fails.
 
     Warns:
-        CacheWarning: if a file is truncated or was changed.
+        CacheWarning: if a file is truncated or changed.
     """
     scenes: dict[SceneKey, StoredScene] = {}
     missing: list[SceneKey] = []
@@ -167,7 +169,7 @@ def obtain_scenes(
         try:
             scenes[key] = load_scene(path, *key)
         except DataError as error:
-            warnings.warn(f"{error}; the scene is made again", CacheWarning, stacklevel=3)
+            warnings.warn(f"{error}; the scene is generated again", CacheWarning, stacklevel=3)
             missing.append(key)
     if missing:
         _check_folder(folder)
@@ -179,7 +181,7 @@ def obtain_scenes(
 
 
 def make_batch(batch: _Batch, work: Work) -> None:
-    """Make the scenes of a batch one after the other, except those that another process has made meanwhile.
+    """Generate the scenes of a batch one by one, except those that another process has already generated.
 
     Raises:
         ZooError: if the folder cannot be written to.
@@ -194,13 +196,14 @@ def make_batch(batch: _Batch, work: Work) -> None:
 
 
 def _make_scenes(folder: Path, missing: Sequence[SceneKey], workers: int | None, progress: ProgressCallback) -> None:
+    """Generate scenes in child processes, or in this process if one worker is enough."""
     count = min(_core_count() if workers is None else max(1, workers), len(missing))
     progress(0, len(missing))
     if count == 1:
         work = Work(send=lambda message: progress(message[2], len(missing)))
         make_batch(_Batch(folder, tuple(missing)), work)
         return
-    # A fresh interpreter imports numpy and scipy alone, and has no threads of this process.
+    # A fresh interpreter imports only numpy and scipy, and does not inherit the threads of this process.
     jobs: list[Job[None]] = [
         Job(
             _MAKE_BATCH,
@@ -228,9 +231,9 @@ def _make_scenes(folder: Path, missing: Sequence[SceneKey], workers: int | None,
                 running -= 1
                 if outcome.status != "ok" and outcome.exception is None:
                     raise ZooError(
-                        f"a process that makes scenes failed: {outcome.error}",
+                        f"a process that generates scenes failed: {outcome.error}",
                         where=folder,
-                        hint="Does the memory suffice? workers=1 makes one scene at a time",
+                        hint="If memory is short, use workers=1 to generate one scene at a time",
                     )
                 outcome.unwrap()
 
@@ -240,9 +243,9 @@ def _check_folder(folder: Path) -> None:
         check_writable_folder(folder)
     except ZooError as error:
         raise ZooError(
-            f"synthetic scenes have to be made, and {error.problem}",
+            f"synthetic scenes must be generated, but {error.problem}",
             where=error.where,
-            hint="Set ZOO_CACHE to a folder that you may write to, or give root=",
+            hint="Set ZOO_CACHE to a folder that you can write to, or give root=",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The torch data set of synthetic scenes."""
+"""Torch data set of synthetic landslide scenes."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _MOST_SCENES = 10_000
 class Synthetic(PatchDataset):
     """Synthetic landslide scenes, generated on this machine from physics and a seed.
 
-    Rivers cut the terrain, rain saturates the soil, and slopes whose factor of safety falls below one fail: scars form
-    along the flow path. A sensor like Sentinel-2 then sees the ground through illumination, blur, noise and haze. Use
-    the data set to check software and to compare code: no figure measured on it says anything about real landslides.
+    Rivers shape the terrain, rain saturates the soil, and slopes with a factor of safety below one fail and leave scars
+    along the flow path. A simulated sensor like Sentinel-2 adds illumination, blur, noise and haze. Use this data set
+    to check software, not to compare architectures: its scores do not apply to real landslides.
 
     Dataset features:
 
     * 20 scenes of 512x512 pixels at 10 m by default, cut into 320 patches of 128x128
     * seven channels with units: SMI, NDBI, NDVI, NDWI, slope (degree), DEM (m) and LSI
-    * rain of a different intensity and duration in every scene, which decides how much ground fails
+    * rain of a different intensity and duration in every scene, which determines how much ground fails
     * bare fields, rock, clear-cuts, roads, gravel bars and unlabelled old scars that look like landslides
-    * 15-20 % of the outlines are up to a pixel off, as in inventories drawn by hand
-    * the truth behind each patch: landslide numbers, factor of safety, wetness, visibility, land cover
+    * 15-20 % of the outlines are shifted by one pixel, as in inventories drawn by hand
+    * ground truth of each patch: landslide numbers, factor of safety, wetness, visibility, land cover
 
     Dataset format:
 
     * images are float32 (7, 128, 128), masks int64 (128, 128) with 1 for a landslide of the event
-    * the split is by scene, 6:2:2: no two splits share ground
+    * the split is by scene, 6:2:2, so that splits share no ground
 
     Dataset classes:
 
@@ -80,12 +80,12 @@ class Synthetic(PatchDataset):
         workers: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
-        """Open one split, and generate the scenes of the split that are not in the cache yet.
+        """Open one split and generate its scenes that are not in the cache yet.
 
         Args:
-            root: folder that keeps the scenes; ``$ZOO_CACHE/synthetic`` or the user's cache when not given.
+            root: folder of the cached scenes; by default ``$ZOO_CACHE/synthetic`` or the user's cache folder.
             split: "train", "val" or "test".
-            transforms: applied to every sample.
+            transforms: transform that is applied to every sample.
             scenes: number of scenes of all splits together, 3 to 10,000; each has 16 patches of 128 x 128 pixels.
             seed: random seed; the same seed gives the same bytes, and scenes of different seeds share nothing.
             phase: whether images show the ground after the landslides or before. Results of the two are not
@@ -93,17 +93,17 @@ class Synthetic(PatchDataset):
             region: climate and relief; all uses each region in turn.
             test_region: with region=all, the region of the test split; train and val show the others.
             difficulty: how well landslides stand out.
-            workers: number of processes that generate scenes; one per core when not given.
-            progress: called with the number of scenes generated and the number to generate.
+            workers: number of processes that generate scenes; one per core by default.
+            progress: called with (scenes generated, scenes to generate).
 
         Raises:
             UnknownNameError: if the split does not exist.
-            ConfigError: if an option is out of range, or a single region is held out.
-            ZooError: if scenes have to be generated and the folder cannot be written to.
+            ConfigError: if an option is out of range, or test_region is given without region=all.
+            ZooError: if scenes must be generated and the folder cannot be written to.
         """
         if test_region is not None and region != ALL_REGIONS:
             raise ConfigError(
-                f"{test_region!r} can be held out only if all regions are used",
+                f"a test region ({test_region!r}) needs all regions",
                 where="option test_region",
                 hint="Give region=all",
             )
@@ -111,7 +111,7 @@ class Synthetic(PatchDataset):
             raise ConfigError(
                 f"scenes must be from 3 to {_MOST_SCENES}, not {scenes}",
                 where="option scenes",
-                hint="Each split needs scenes of its own",
+                hint="Each split needs at least one scene",
             )
         if not 0 <= seed < 2**48:
             raise ConfigError(f"seed must be from 0 to 2**48 - 1, not {seed}", where="option seed")
@@ -126,7 +126,7 @@ class Synthetic(PatchDataset):
             names = [name for name in names if (name == test_region) is (split == "test")]
         configs = [SceneConfig(phase=phase, region=name, difficulty=difficulty) for name in names]
         self.pixel_size = configs[0].pixel_size
-        # The regions take turns within a split, so that every split contains all of them.
+        # The regions alternate within a split, so that every split contains all regions.
         self._jobs = [
             (seed * _MOST_SCENES + number, configs[turn % len(configs)])
             for turn, number in enumerate(split_scenes(scenes, split))
@@ -147,40 +147,41 @@ class Synthetic(PatchDataset):
         self._scenes = obtain_scenes(self.root, self._jobs, self._workers, self._progress)
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
-        """Return copies of one patch's image, float32 (7, 128, 128), and mask, uint8 (128, 128)."""
+        """Return copies of the image, float32 (7, 128, 128), and the mask, uint8 (128, 128), of a patch."""
         scene, window = self._window(index)
         return scene.arrays["image"][(slice(None), *window)].copy(), scene.arrays["mask"][window].copy()
 
     def truth(self, index: int) -> dict[str, NDArray[Any]]:
-        """Return the truth behind one patch, each array (128, 128).
+        """Return the ground truth of a patch, each array (128, 128).
 
         Args:
             index: position in ``patches``.
 
         Returns:
-            landslide_id (uint16, 0 for none, true outlines), visibility, safety and wetness (float16), cover (uint8).
+            By name: landslide_id (uint16, true outlines, 0 for none), visibility, safety and wetness (float16), cover
+            (uint8).
         """
         scene, window = self._window(index)
         return {name: array[window].copy() for name, array in scene.arrays.items() if name not in ("image", "mask")}
 
     def rain(self, index: int) -> tuple[Rain, float]:
-        """Return the rain of a patch's scene (mm/h, days) and its factor R_m."""
+        """Return the rain (mm/h, days) and the rainfall factor R_m of the scene of a patch."""
         scene, _ = self._window(index)
         return scene.rain, scene.rain_factor
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the split: phase, settings, seeds and every pixel of its scenes."""
+        """Return the SHA-256 of the split: name, settings, seeds and every pixel of its scenes."""
         total = hashlib.sha256(f"synthetic {self.split}".encode())
         for (number, config), scene in zip(self._jobs, self._scenes, strict=True):
             total.update(f"{number} {config.key()} {scene.digest}".encode())
         return total.hexdigest()
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw the relief, the vegetation, the risk index, the mask and, if the sample has one, the prediction.
+        """Draw the relief, NDVI, LSI, the mask and, if the sample has one, the prediction.
 
         Args:
             sample: a sample from ``__getitem__``, optionally with "prediction", integer (H, W).
-            show_titles: write a title over each panel.
+            show_titles: whether each panel has a title.
             suptitle: title of the whole figure.
         """
         image = sample["image"].detach().cpu().numpy()
@@ -213,7 +214,7 @@ class Synthetic(PatchDataset):
 
 
 def split_scenes(scenes: int, split: str) -> range:
-    """Return the numbers of the scenes of a split: 6:2:2, each split at least one."""
+    """Return the scene numbers of a split; the splits are 6:2:2 with at least one scene each."""
     held_out = max(1, round(scenes * 0.2))
     train = scenes - 2 * held_out
     return {

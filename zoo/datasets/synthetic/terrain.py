@@ -1,9 +1,9 @@
-"""Terrain of a scene: mountains that rivers cut.
+"""Generate the terrain of a scene: mountains with river valleys.
 
-Uplift, implicit stream-power incision (Braun & Willett 2013, Geomorphology 180, 170 [S]) and hillslope diffusion with
-a critical slope act first on a coarse grid much wider than the scene, then twice on finer grids. The scene is a window
-of the coarse landscape, rotated by a random angle and bent by a smooth field: valleys enter and leave it as they do
-on a map sheet, and nothing follows the rows and columns of the grid.
+The terrain forms by uplift, implicit stream-power incision (Braun & Willett 2013, Geomorphology 180, 170 [S]) and
+hillslope diffusion with a critical slope, first on a coarse grid much wider than the scene, then on two finer grids.
+The scene is a window of the coarse landscape, rotated by a random angle and distorted by a smooth field. Valleys
+therefore cross its borders as on a map sheet, and no landform follows the rows and columns of the grid.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from zoo.datasets.synthetic.random_fields import Field, Mask, fractal, smooth, s
 from zoo.physics import slope_degrees
 from zoo.physics.flow import NEIGHBOURS, Flow, route
 
-_COARSE = 128  # cells of the first grid, 80 m each at the default scale: 10.24 km
-_AREA_EXPONENT = 0.55  # m of the stream-power law with n = 1; with debris flows and valley fill, 0.4-0.5 remains
-_EXCURSION = 20  # cells of the coarse grid that a river may run outside the window and still be the same
-_ERODIBILITY = 0.3  # mean, in units in which uplift is 1 and time steps are a few
+_COARSE = 128  # cells along an edge of the first grid; 80 m each at the default scale, 10.24 km in total
+_AREA_EXPONENT = 0.55  # m of the stream-power law with n = 1; debris flows and valley fill reduce it to 0.4-0.5
+_EXCURSION = 20  # cells of the coarse grid that a river may flow outside the window before it counts as new inflow
+_ERODIBILITY = 0.3  # mean erodibility in units where uplift is 1 and a time step is a few units long
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class TerrainConfig:
     """Roughness of the terrain.
 
     Attributes:
-        median_slope: smallest and largest median slope of a scene, degrees.
-        base_elevation: smallest and largest elevation of the lowest point, metres.
-        critical_slope: slope that no flow path exceeds, degrees: steeper ground fails and is eroded.
+        median_slope: smallest and largest median slope of a scene in degrees.
+        base_elevation: smallest and largest elevation of the lowest point in metres.
+        critical_slope: largest slope of a flow path in degrees; steeper ground fails and is eroded.
         rock_contrast: standard deviation of the natural logarithm of the erodibility of rock.
-        hillslope: diffusion on the finest grid, as the Gaussian radius in cells per step.
+        hillslope: diffusion on the finest grid, as a Gaussian radius in cells per step.
         debris_area: upslope area in m2 below which debris flows erode more than rivers.
     """
 
@@ -49,10 +49,10 @@ class Terrain:
     """Elevation and drainage of a scene with its margin.
 
     Attributes:
-        elevation: metres, (n, n), without closed basins.
+        elevation: elevation in metres without closed basins, (n, n).
         flow: steepest-descent flow graph of ``elevation``; the outlets are the outer ring.
-        area: upslope area along that graph, m2, (n, n), including the inflow from outside the window.
-        inflow: m2 that enters the window from outside, (n, n).
+        area: upslope area in m2 along that graph, (n, n), including the inflow from outside the window.
+        inflow: area in m2 outside the window that drains into each cell, (n, n).
     """
 
     elevation: Field
@@ -62,17 +62,17 @@ class Terrain:
 
 
 def make_terrain(seed: int, size: int, cell: float, config: TerrainConfig) -> Terrain:
-    """Return the terrain of one scene.
+    """Generate the terrain of one scene.
 
     Args:
-        seed: number of the scene.
-        size: cells along an edge, a multiple of 4.
-        cell: metres between cell centres.
+        seed: seed of the scene.
+        size: number of cells along an edge, a multiple of 4.
+        cell: cell size in metres.
         config: roughness of the terrain.
     """
     rng = stream(seed, "terrain")
     steepness = float(np.tan(np.radians(rng.uniform(*config.median_slope))))
-    # The coarse domain contains the rotated window (factor sqrt 2) and a rim of an eighth.
+    # The coarse grid contains the rotated window (factor sqrt 2) and a margin of an eighth.
     coarse_cell = 2.0 * cell * size * 0.8 / _COARSE
     erodibility = _ERODIBILITY * np.exp(config.rock_contrast * fractal(_COARSE, 0.6, rng, longest=64))
     debris_area = config.debris_area
@@ -82,7 +82,7 @@ def make_terrain(seed: int, size: int, cell: float, config: TerrainConfig) -> Te
     z += 0.02 * z.std() * fractal(2 * _COARSE, 0.7, rng, longest=16)
     outlets = _open_edge(2 * _COARSE)
     z = _erode(z, coarse_cell, outlets, inflow, erodibility, 1.0, 3.0, 12, rng, debris_area)
-    # From here on heights are metres: uplift is what holds the present relief against the rivers.
+    # From here on, heights are in metres, and the uplift is scaled to balance incision at the present relief.
     rescale = steepness / _median_gradient(z, coarse_cell)
     z, uplift = z * rescale, rescale
     flow = route(z, coarse_cell, outlets)
@@ -118,11 +118,12 @@ def make_terrain(seed: int, size: int, cell: float, config: TerrainConfig) -> Te
 def _first_landscape(
     cell: float, erodibility: Field, debris_area: float, rng: np.random.Generator
 ) -> tuple[Field, Field]:
+    """Return the elevation and the inflow (m2) of the coarse landscape."""
     n = _COARSE
     z = 20.0 * fractal(n, 0.8, rng) + np.linspace(20.0, 0.0, n)[:, None]
     outlets = _open_edge(n)
     inflow = np.zeros((n, n))
-    # A river from beyond the map in most scenes: it makes the wide valleys where people live.
+    # In most scenes a river enters from outside. It forms the wide valleys where towns are.
     if rng.uniform() < 0.7:
         inflow[0, rng.integers(n // 4, 3 * n // 4)] = 10 ** rng.uniform(7.5, 8.6)
     uplift = np.exp(0.25 * smooth(n, 30, rng))
@@ -143,7 +144,7 @@ def _erode(
     radius: float = 0.35,
     critical: Field | None = None,
 ) -> Field:
-    """Return ``z`` after ``steps`` of uplift, implicit incision and diffusion; ``outlets`` keep their height."""
+    """Return ``z`` after ``steps`` of uplift, implicit incision and diffusion; the height of ``outlets`` is fixed."""
     shape = z.shape
     bias = 1.0 + 0.3 * rng.uniform(-1, 1, (len(NEIGHBOURS), *shape))
     raised = np.broadcast_to(np.asarray(uplift, dtype=np.float64), shape) * years * ~outlets
@@ -156,7 +157,7 @@ def _erode(
         height = (z + raised).ravel()
         for cells in flow.upstream():
             below = height[flow.receiver[cells]]
-            # A cell in a closed basin lies below its receiver: it is neither cut nor filled.
+            # A cell in a closed basin is lower than its receiver and does not change.
             cut = (height[cells] + factor[cells] * below) / (1.0 + factor[cells])
             height[cells] = np.where(height[cells] > below, np.minimum(cut, below + limit[cells]), height[cells])
         z = height.reshape(shape)
@@ -165,7 +166,7 @@ def _erode(
 
 
 def _with_valley_floors(z: Field, cell: float, outlets: Mask, inflow: Field, rng: np.random.Generator) -> Field:
-    """Return ``z`` with gravel and silt in its valleys, the deeper the larger the river."""
+    """Return ``z`` with valleys filled by gravel and silt; the fill is deeper along larger rivers."""
     n = z.shape[0]
     flow = route(z, cell, outlets)
     area = flow.accumulate(cell * cell + inflow)
@@ -186,7 +187,7 @@ def _with_valley_floors(z: Field, cell: float, outlets: Mask, inflow: Field, rng
 def _window(
     size: int, cell: float, coarse_cell: float, coarse_size: int, rng: np.random.Generator
 ) -> tuple[Field, Field]:
-    """Return the place of each cell of the scene on the coarse grid, rotated by a random angle and bent."""
+    """Return the (row, column) of each scene cell on the coarse grid, randomly rotated and distorted."""
     angle = rng.uniform(0, 2 * np.pi)
     along = (np.arange(size) - (size - 1) / 2) * cell
     y, x = np.meshgrid(along, along, indexing="ij")
@@ -199,14 +200,14 @@ def _window(
 
 
 def _window_inflow(at: tuple[Field, Field], flow: Flow, area: Field, z: Field) -> Field:
-    """Return the area (m2) of the coarse landscape that flows into the window, at the cells where it enters."""
+    """Return the area in m2 of the coarse landscape that drains into the window, at the cells where it enters."""
     coarse, n = area.shape[0], z.shape[0]
     node = (np.rint(at[0]).astype(np.int64) * coarse + np.rint(at[1]).astype(np.int64)).ravel()
     here = np.bincount(node, minlength=coarse * coarse)
     inside = here > 0
     entering = np.flatnonzero(~inside & inside[flow.receiver])
     amounts = area.ravel().copy()
-    # A river along the edge leaves and comes back; what it had brought inside must not be counted again.
+    # A river along the edge can leave and return. Do not count its area inside the window twice.
     leaving = np.flatnonzero(inside & ~inside[flow.receiver])
     brought, current = area.ravel()[leaving], flow.receiver[leaving]
     for _ in range(_EXCURSION):
@@ -221,7 +222,7 @@ def _window_inflow(at: tuple[Field, Field], flow: Flow, area: Field, z: Field) -
     inflow = np.zeros((n, n))
     reach = max(3, n // 80)
     for y, x, amount in zip(row, col, np.maximum(amounts[entering], 0.0), strict=True):
-        # The river takes the lowest ground near where the coarse grid has it, off the fixed ring.
+        # The river enters at the lowest cell near its position on the coarse grid, away from the fixed ring.
         top = int(np.clip(y - reach, 2, n - 3 - reach))
         left = int(np.clip(x - reach, 2, n - 3 - reach))
         part = z[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
@@ -231,30 +232,34 @@ def _window_inflow(at: tuple[Field, Field], flow: Flow, area: Field, z: Field) -
 
 
 def _refined(field: Field) -> Field:
-    """Return ``field`` on a grid of half the cell size over the same ground, by cubic splines."""
+    """Return ``field`` on a grid of half the cell size over the same ground, interpolated by cubic splines."""
     n = field.shape[0]
     at = (np.arange(2 * n) - 0.5) / 2
     return np.asarray(ndimage.map_coordinates(field, np.meshgrid(at, at, indexing="ij"), order=3, mode="nearest"))
 
 
 def _every(field: Field, step: int) -> Field:
+    """Return the means of ``field`` over squares of ``step`` cells."""
     n = field.shape[0] // step
     return np.asarray(field.reshape(n, step, n, step).mean(axis=(1, 3)))
 
 
 def _spread_inflow(inflow: Field) -> Field:
+    """Return ``inflow`` on a grid of half the cell size, with its total unchanged."""
     finer = np.zeros((2 * inflow.shape[0], 2 * inflow.shape[1]))
     finer[::2, ::2] = inflow
     return finer
 
 
 def _open_edge(n: int) -> Mask:
+    """Return outlets along the last row."""
     outlets = np.zeros((n, n), dtype=bool)
     outlets[-1] = True
     return outlets
 
 
 def _ring(n: int) -> Mask:
+    """Return outlets along all four edges."""
     ring = np.zeros((n, n), dtype=bool)
     ring[[0, -1]] = True
     ring[:, [0, -1]] = True
@@ -262,4 +267,5 @@ def _ring(n: int) -> Mask:
 
 
 def _median_gradient(z: Field, cell: float) -> float:
+    """Return the median gradient (tangent of the slope)."""
     return float(np.median(np.tan(np.radians(slope_degrees(z, cell)))))
