@@ -64,14 +64,14 @@ TORCH_FREE = (
     "registry",
     "physics",
     "models/__init__.py",
-    "models/specs.py",
+    "models/builtin.py",
     "datasets/__init__.py",
     "datasets/builtin.py",
     "datasets/download.py",
     "datasets/archives.py",
     "datasets/source.py",
-    "evaluation/specs.py",
-    "training/specs.py",
+    "evaluation/builtin.py",
+    "training/builtin.py",
 )
 
 

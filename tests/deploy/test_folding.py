@@ -14,7 +14,7 @@ from zoo.blocks import HybridConv2d
 from zoo.deploy import fold
 from zoo.deploy.folding import CentreTapConv2d
 from zoo.errors import ModelError
-from zoo.models.specs import MODELS
+from zoo.models.builtin import MODELS
 
 EXACT = 5e-6
 Check = Callable[..., nn.Module]

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError
 from zoo.models import encoders
+from zoo.models.builtin import MODELS
 from zoo.models.encoders import MOBILENETV2, RESNET101, VGG16_BN, PretrainedEncoder, pretrained_state
-from zoo.models.specs import MODELS
 from zoo.registry import Flag, create_model
 from zoo.testing import no_network
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from zoo.blocks import pad_to_multiple
 from zoo.errors import ConfigError, ModelError
 from zoo.models.base import SegmentationModel
-from zoo.models.specs import MODELS
+from zoo.models.builtin import MODELS
 from zoo.registry import Flag, ModelSpec, create_model
 
 NAMES = [spec.name for spec in MODELS]

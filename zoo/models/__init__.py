@@ -1,1 +1,1 @@
-"""Architectures, one a file; :mod:`zoo.models.specs` registers them. Importing this package imports no torch."""
+"""Architectures, one a file; :mod:`zoo.models.builtin` registers them. Importing this package imports no torch."""

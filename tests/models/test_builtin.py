@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.errors import ZooError
-from zoo.models.specs import MODELS
+from zoo.models.builtin import MODELS
 from zoo.registry import Flag, ModelSpec, create_model, list_models
 
 SPECS = {spec.name: spec for spec in MODELS}
@@ -152,6 +152,6 @@ def test_every_choice_can_be_made(name: str, option: str, choices: tuple[Any, ..
 
 
 def test_specs_import_no_torch() -> None:
-    program = "import sys, zoo.models, zoo.models.specs as s; print(len(s.MODELS), 'torch' in sys.modules)"
+    program = "import sys, zoo.models, zoo.models.builtin as s; print(len(s.MODELS), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["7", "False"]
