@@ -178,9 +178,10 @@ def main() -> None:
         return
     import torch
 
+    from zoo.schema import to_plain
     from zoo.training.compute import describe_environment
 
-    kept: dict[str, Any] = {"machine": describe_environment(torch.device("cpu")), "rows": []}
+    kept: dict[str, Any] = {"machine": to_plain(describe_environment(torch.device("cpu"))), "rows": []}
     for precision in arguments.precisions.split(","):
         for name in arguments.models.split(","):
             for batch in map(int, arguments.batches.split(",")):
