@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.training.bundle import Adaptation
 
 
-@click.command(short_help="Adapt a bundle to a region without labels.")
+@click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @data_options(None)
 @click.option(

@@ -25,7 +25,7 @@ SHOWN = 10
 """Number of pairs of each kind that are printed; the JSON file has all."""
 
 
-@click.command(short_help="Find leakage between the splits of a data set.")
+@click.command()
 @click.argument("data", metavar="DATA")
 @click.option("--split", metavar="group|block|column|random", help="How to split a folder; same as --split-by.")
 @split_options

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PLAN_HEADINGS = ("model", "setting", "seed", "Par. (M)", "GMAC", "steps", "s/step", "expected", "from")
 
 
-@click.command(short_help="Compare models on one data set, or run a benchmark's configuration.")
+@click.command()
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

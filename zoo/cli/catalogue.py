@@ -27,7 +27,7 @@ EXIT_CHECKS_FAILED = 1
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 
 
-@click.command(short_help="List models, or show one.")
+@click.command()
 @click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
 @_as_json
 def models(words: tuple[str, ...], as_json: bool) -> None:
@@ -54,7 +54,7 @@ def models(words: tuple[str, ...], as_json: bool) -> None:
     print_columns(("model", "params (M)", "GMAC", "summary", "provider"), rows, right=("params (M)", "GMAC"))
 
 
-@click.command(short_help="List data sets, or show one.")
+@click.command()
 @click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
 @_as_json
 def datasets(words: tuple[str, ...], as_json: bool) -> None:
@@ -77,7 +77,7 @@ def datasets(words: tuple[str, ...], as_json: bool) -> None:
     print_columns(("data set", "channels", "summary", "licence"), rows)
 
 
-@click.command(short_help="List plugins: what they provide, or why they failed.")
+@click.command()
 @_as_json
 def plugins(as_json: bool) -> None:
     """List every installed plugin with its distribution and version: loaded, failed, or skipped by ZOO_PLUGINS.
@@ -127,7 +127,7 @@ def new(name: str, kind: str, out: str | None) -> None:
     note(f"wrote {folder}; next: pip install --editable {folder}, and see {folder / 'README.md'}")
 
 
-@click.command(short_help="Test whether a model, data set, loss or metric keeps its contract.")
+@click.command()
 @click.argument("name")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of it; may be repeated.")
 @_as_json

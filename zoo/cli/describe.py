@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.diagnostics.description import Collinearity, Description
 
 
-@click.command(short_help="Statistics, classes, landslide sizes and redundancy of a data set or a stack.")
+@click.command()
 @click.argument("data", metavar="DATA|STACK.tif")
 @click.option(
     "--split",

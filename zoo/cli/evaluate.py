@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.training.bundle import Adaptation
 
 
-@click.command(short_help="Measure a bundle again, or on other data.")
+@click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @data_options(None)
 @click.option(

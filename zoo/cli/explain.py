@@ -13,7 +13,7 @@ from zoo.cli.values import PROBABILITY, parse_names, parse_numbers
 from zoo.errors import ConfigError
 
 
-@click.command(short_help="Show which channels and which ground a prediction depends on.")
+@click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("scene", nargs=-1, required=True)
 @click.option("--window", metavar="COL,ROW,WIDTH,HEIGHT", help="Window in pixels of the scene, from its upper left.")

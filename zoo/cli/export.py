@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zoo.api.export import Exported
 
 
-@click.command(short_help="Write a model as ONNX, OpenVINO or torch.export, for use without zoo.")
+@click.command()
 @click.argument("source", metavar="MODEL|BUNDLE")
 @click.option("--to", type=click.Choice(get_args(ExportFormat)), required=True, help="Format of the file.")
 @click.option(

@@ -12,7 +12,7 @@ from zoo.cli.progress import stage_progress, stoppable
 from zoo.cli.values import PROBABILITY, FiniteFloat, parse_names, parse_numbers, parse_scales
 
 
-@click.command("map", short_help="Map the landslide probability of a scene of any size.")
+@click.command("map")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("scene", nargs=-1, required=True, metavar="SCENE...")
 @click.option("--out", "target", required=True, help="GeoTIFF of the probability, or an address that GDAL can write.")

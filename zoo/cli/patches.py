@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zoo.rasters.patches import PatchReport, SceneSummary
 
 
-@click.command(short_help="Cut a stack and an inventory into patches and masks.")
+@click.command()
 @click.argument("stacks", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="STACK...")
 @click.option(
     "--inventory", required=True, type=click.Path(path_type=Path), help="Landslides: GeoPackage, Shapefile, GeoJSON."

@@ -13,7 +13,7 @@ from zoo.cli.console import out, relative
 from zoo.cli.progress import progress
 
 
-@click.command(short_help="Outline the landslides of a map that zoo map wrote.")
+@click.command()
 @click.argument("probability", type=click.Path(path_type=Path))
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="slides.gpkg or slides.parquet.")
 @click.option("--scene", multiple=True, metavar="FILE", help="Mapped raster, for the mean slope; may be repeated.")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.bench.changes import Change
 
 
-@click.command(short_help="Print the table of a results folder.")
+@click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--format",

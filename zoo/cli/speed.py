@@ -19,7 +19,7 @@ HEADINGS = (
 )  # fmt: skip
 
 
-@click.command(short_help="Time models beside each other.")
+@click.command()
 @click.argument("models", metavar="all|NAMES|PATTERN")
 @click.option("--size", type=click.IntRange(1, 65536), default=128, show_default=True, help="Image edge in pixels.")
 @click.option(

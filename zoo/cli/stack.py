@@ -39,7 +39,7 @@ def _band_options(command: Command) -> Command:
     return command
 
 
-@click.command(short_help="Put bands, terrain and moisture on one grid: the seven channels.")
+@click.command()
 @click.argument("safe", required=False, type=click.Path(path_type=Path))
 @_band_options
 @click.option("--moisture", metavar="FILE|optram|ndmi|none", help="Soil moisture: a coarse product, or another source.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zoo.datasets.audit import AuditSummary
 
 
-@click.command(short_help="Train one model and keep it as a bundle.")
+@click.command()
 @click.argument("model")
 @data_options("synthetic")
 @recipe_options

@@ -16,7 +16,7 @@ COMMANDS = {
 risk = LazyGroup(
     "risk",
     help="Landslide risk on tables and rasters: compare models, calibrate the index, map it.",
-    short_help="Landslide risk: compare models on a table, calibrate the index, map it.",
+    short_help="Compare risk models, calibrate the risk index, map it.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     no_args_is_help=True,
 )

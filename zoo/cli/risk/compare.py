@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.risk.comparison import Row
 
 
-@click.command(short_help="Table 2: risk models on a table of places.")
+@click.command(short_help="Compare risk models on a table of places (Table 2).")
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--label", required=True, metavar="COLUMN", help="Column that says where a landslide is: 0/1, yes/no.")
 @click.option("--drop", default="", metavar="A,B", help="Columns that are not features.")

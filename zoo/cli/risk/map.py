@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zoo.risk import MapReport
 
 
-@click.command("map", short_help="Risk and class of every pixel of a stack.")
+@click.command("map", short_help="Map the risk index and its classes.")
 @click.argument("stack", type=click.Path(path_type=Path))
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Risk, a GeoTIFF.")
 @click.option("--classes-out", type=click.Path(path_type=Path), help="Classes 1 low, 2 medium, 3 high, a GeoTIFF.")
