@@ -360,7 +360,8 @@ class TrainedModel:
         """
         import torch
 
-        from zoo.mapping.pipeline import MapOptions, MapProducts, MapRequest, map_bundle
+        from zoo.mapping.inference import MapOptions
+        from zoo.mapping.pipeline import MapProducts, MapRequest, map_bundle
 
         if scales is not None and not adapt:
             raise ConfigError("--scales needs statistics of the scene", where="--scales", hint="Add --adapt")

@@ -25,10 +25,10 @@ from zoo.mapping.inference import (
     Forward,
     ForwardMaker,
     InferenceForm,
+    MapOptions,
     Results,
     compute_blocks,
 )
-from zoo.mapping.pipeline import MapOptions
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, BlockResult, Plan
 from zoo.physics.bands import Band

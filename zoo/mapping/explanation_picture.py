@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from zoo.mapping.explanation import Explanation, SceneExplanation
 from zoo.mapping.map_picture import ground_bands, paint_ground
 from zoo.mapping.probability import probability_text
 from zoo.rasters.ground import Bounds, ground_size
 from zoo.rasters.map_frame import add_scale_bar
+
+if TYPE_CHECKING:
+    from zoo.mapping.explanation import Explanation, SceneExplanation
 
 FOR, AGAINST = "#b2182b", "#2166ac"
 _CALLED, _TRUTH = "#00e5ff", "#f7f72a"

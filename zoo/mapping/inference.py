@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from zoo.deploy import optimize
 from zoo.deploy.tuning_cache import TunedChoice, cache_key, load_choice, store_choice
-from zoo.errors import ZooError
-from zoo.mapping.probability import PROBABILITY_STEPS
+from zoo.errors import ConfigError, ZooError
+from zoo.mapping.probability import PROBABILITY_STEPS, MapDtype
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Block, BlockResult, Canvas, Plan, Reach, join
+from zoo.mapping.tiling import Block, BlockResult, Canvas, Plan, Reach, check_tiling, join
+from zoo.rasters.cog import COMPRESSIONS
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import read_ahead
 from zoo.rasters.vectors import Area
@@ -33,6 +34,54 @@ FEWEST_TILES = 32
 """With fewer tiles, the search for the fastest form takes longer than it saves."""
 
 AS_TRAINED = "as it was trained"
+
+MOST_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """How a map is made. The first five fields change its bytes, the others do not.
+
+    Args:
+        tile: side of a tile in pixels, a multiple of 32.
+        overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile. They are blended over its
+            middle half.
+        tta: average over the eight flips and rotations of each tile.
+        dtype: "uint8", steps of 0.004 with 255 for nodata, or "float32" with NaN.
+        compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
+        threads: number of tiles computed at the same time; None for as many as torch has threads (one on a GPU).
+        batch: number of tiles that are read and wait for a free thread.
+        device: device of the predictor.
+
+    Raises:
+        ConfigError: if a value is out of range.
+    """
+
+    tile: int = 512
+    overlap: int = 64
+    tta: bool = False
+    dtype: MapDtype = "uint8"
+    compress: str = "deflate"
+    threads: int | None = None
+    batch: int = 4
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        check_tiling(self.tile, self.overlap)
+        if self.dtype not in ("uint8", "float32"):
+            raise ConfigError(f"unknown dtype {self.dtype!r}", hint="Use uint8 or float32")
+        if self.compress not in COMPRESSIONS:
+            raise ConfigError(f"unknown compression {self.compress!r}", hint=f"Use one of: {', '.join(COMPRESSIONS)}")
+        if not 1 <= self.workers <= MOST_THREADS or not 1 <= self.batch <= MOST_THREADS:
+            raise ConfigError(f"threads and batch must be between 1 and {MOST_THREADS}")
+
+    @property
+    def workers(self) -> int:
+        """Number of tiles computed at the same time."""
+        if self.threads is not None:
+            return self.threads
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
+
 
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps float32 (C, h, w), in units, NaN where missing, to float32 (h, w): probabilities that are multiples of

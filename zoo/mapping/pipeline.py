@@ -22,6 +22,7 @@ from zoo.files import locked, unwritable
 from zoo.jobs import ProgressCallback, StageCallback
 from zoo.mapping.inference import (
     AreaMask,
+    MapOptions,
     MapPrecision,
     Results,
     TileForward,
@@ -31,10 +32,10 @@ from zoo.mapping.inference import (
 )
 from zoo.mapping.journal import Journal, half_published
 from zoo.mapping.output import MapReport, ProbabilityMap, check_map_name, map_polygons, write_map
-from zoo.mapping.probability import MapDtype, ProbabilityClasses, map_threshold
+from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Block, Plan, Reach, check_tiling
-from zoo.rasters.cog import COMPRESSIONS, check_output, check_room
+from zoo.mapping.tiling import Block, Plan, Reach
+from zoo.rasters.cog import check_output, check_room
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
@@ -49,53 +50,6 @@ ROOM = 3.8
 
 WINDOWS, SIDE = 128, 128
 """Number of windows that a bundle is adapted to, spread over the scene, and their side in pixels [O]."""
-
-MOST_THREADS = 1024
-
-
-@dataclass(frozen=True)
-class MapOptions:
-    """How a map is made. The first five fields change its bytes, the others do not.
-
-    Args:
-        tile: side of a tile in pixels, a multiple of 32.
-        overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile. They are blended over its
-            middle half.
-        tta: average over the eight flips and rotations of each tile.
-        dtype: "uint8", steps of 0.004 with 255 for nodata, or "float32" with NaN.
-        compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
-        threads: number of tiles computed at the same time; None for as many as torch has threads (one on a GPU).
-        batch: number of tiles that are read and wait for a free thread.
-        device: device of the predictor.
-
-    Raises:
-        ConfigError: if a value is out of range.
-    """
-
-    tile: int = 512
-    overlap: int = 64
-    tta: bool = False
-    dtype: MapDtype = "uint8"
-    compress: str = "deflate"
-    threads: int | None = None
-    batch: int = 4
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def __post_init__(self) -> None:
-        check_tiling(self.tile, self.overlap)
-        if self.dtype not in ("uint8", "float32"):
-            raise ConfigError(f"unknown dtype {self.dtype!r}", hint="Use uint8 or float32")
-        if self.compress not in COMPRESSIONS:
-            raise ConfigError(f"unknown compression {self.compress!r}", hint=f"Use one of: {', '.join(COMPRESSIONS)}")
-        if not 1 <= self.workers <= MOST_THREADS or not 1 <= self.batch <= MOST_THREADS:
-            raise ConfigError(f"threads and batch must be between 1 and {MOST_THREADS}")
-
-    @property
-    def workers(self) -> int:
-        """Number of tiles computed at the same time."""
-        if self.threads is not None:
-            return self.threads
-        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,11 @@ class Outcome:
     seconds: float = 0.0
     notes: Sequence[str] = ()
 
+    @property
+    def ok(self) -> bool:
+        """Whether the model has scores."""
+        return self.status == OK
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -227,7 +232,7 @@ class Comparison:
         gains = {}
         for outcome in self.outcomes:
             other = self.get(outcome.model, "block")
-            if outcome.cv == "random" and outcome.status == OK and other is not None and other.status == OK:
+            if outcome.cv == "random" and outcome.ok and other is not None and other.ok:
                 gains[outcome.model] = outcome.scores["auc"] - other.scores["auc"]
         if not gains:
             return None
@@ -249,7 +254,7 @@ class Comparison:
             cv: a kind of cross-validation.
         """
         base = self.get(reference, cv)
-        if base is None or base.status != OK:
+        if base is None or not base.ok:
             return {}
         judged = self.judgement(base)
         return {
@@ -261,7 +266,7 @@ class Comparison:
                 seed=self.settings.seed,
             )
             for outcome in self.outcomes
-            if outcome.cv == cv and outcome.status == OK and outcome.model != reference
+            if outcome.cv == cv and outcome.ok and outcome.model != reference
         }
 
     def predictions(self) -> pd.DataFrame:

@@ -20,13 +20,13 @@ from zoo.rasters.ground import ground_size
 from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, shaded
 from zoo.rasters.pixel_sample import extent_of
 from zoo.rasters.stacks import Stack
-from zoo.risk.comparison import OK, Comparison, Outcome
 from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES
 from zoo.risk.models import risk_models
 from zoo.risk.scores import rate_curve, reliability
 from zoo.risk.tables import RiskTable
 
 if TYPE_CHECKING:
+    from zoo.risk.comparison import Comparison, Outcome
     from zoo.risk.mapping import MapReport
     from zoo.risk.surfaces import Prepared
 
@@ -34,12 +34,12 @@ HIGH_VIF = 10.0
 _COLOURS = ("#3b6ea5", "#2a9d5c", "#d1495b", "#8a5ca8", "#c98a1b", "#111827", "#0f9fb0", "#b5548b", "#6b7280")
 _QUIET = "#6b7280"
 
-Draw = Callable[[Axes, Outcome, str], None]
+Draw = Callable[[Axes, "Outcome", str], None]
 
 
 def draw_comparison(comparison: Comparison) -> dict[str, Figure]:
     """Return the figures "roc", "rates" and "reliability" by name, a panel per cross-validation."""
-    if not any(outcome.status == OK for outcome in comparison.outcomes):
+    if not any(outcome.ok for outcome in comparison.outcomes):
         return {}
     return {
         "roc": draw_roc(comparison),
@@ -122,7 +122,7 @@ def _panels(
         for x, y in guides:
             ax.plot(x, y, color=_QUIET, linestyle=":", linewidth=1)
         for outcome in comparison.outcomes:
-            if outcome.cv == kind and outcome.status == OK:
+            if outcome.cv == kind and outcome.ok:
                 draw(ax, outcome, _COLOURS[order.index(outcome.model) % len(_COLOURS)])
         ax.legend(fontsize=8, loc="lower right", framealpha=0.9)
         # A margin, or curves and dots at 0 and 1 are cut in half.
