@@ -152,7 +152,16 @@ def test_an_empty_test_split_is_refused(
         dataset.patches = () if split == "test" else dataset.patches
         return dataset
 
+    shared = DataSource.open_splits
+
+    def splits_without_test(self: DataSource, *arguments: Any, **options: Any) -> Any:
+        splits = shared(self, *arguments, **options)
+        if "test" in splits:
+            splits["test"].patches = ()
+        return splits
+
     monkeypatch.setattr(DataSource, "open", without_test)
+    monkeypatch.setattr(DataSource, "open_splits", splits_without_test)
     assert run([*words, "--data", str(patches), "--group-column", "scene"]) == 2
     error = capsys.readouterr().err
     assert "the test split is empty" in error

@@ -88,7 +88,7 @@ def test_bad_input_is_one_clear_line(bundle: Path, write_scene: WriteScene, tmp_
         ([bundle, bundle / "bundle.json"], "cannot be read as a raster"),
         ([broken, good], "sha256 differs"),
         ([bundle, good, "--mask", tmp_path / "absent.gpkg"], "no such vector file"),
-        ([bundle, good, "--mask", good], "cannot be read as a vector file"),
+        ([bundle, good, "--mask", good], "the vector file cannot be read"),
         ([bundle, good, "--tile", "100"], "multiples of 32"),
         ([bundle, good, "--breaks", "0.5"], "--classes"),
         ([bundle, good, "--classes", "a,b", "--breaks", "x"], "is not a list of numbers"),
