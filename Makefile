@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 .PHONY: help bench test lint format docs clean
 
 help:
-	@echo "make bench   make the environment, install, run 'zoo bench --models all' on the embedded data"
-	@echo "make test    make the environment, install, run linters, types and tests"
-	@echo "make lint    linters and types alone"
+	@echo "make bench   create the environment, install, run 'zoo bench --models all' on the embedded data"
+	@echo "make test    create the environment, install, run linters, types and tests"
+	@echo "make lint    only linters and types"
 	@echo "make docs    build the documentation into build/site"
-	@echo "make format  rewrite the code in the house style"
-	@echo "make clean   remove the environment and what tools left"
+	@echo "make format  format the code and apply safe lint fixes"
+	@echo "make clean   remove the environment and all caches"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

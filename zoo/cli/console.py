@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_WIDTH = 200
-"""Width of tables in a file or a pipe, where folding a table helps nobody."""
+"""Width of tables in a file or a pipe, which are not folded to the width of a terminal."""
 
 
 def out() -> Console:

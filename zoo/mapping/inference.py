@@ -266,7 +266,7 @@ def compute_blocks(
     with ExitStack() as exits:
         exits.enter_context(single_threaded_passes())
         pool = ThreadPoolExecutor(threads, initializer=enter_thread)
-        # After an error or Ctrl-C, tiles that nobody will use are not waited for.
+        # After an error or Ctrl-C, do not wait for tiles that are no longer needed.
         exits.callback(pool.shutdown, wait=True, cancel_futures=True)
         places = ((block, row) for block in blocks for row in block.tile_rows)
         for strip in read_ahead(places, lambda place: _read_strip(scene, plan, *place, mask, plausible)):

@@ -661,7 +661,7 @@ def gdal_threads(path: str | os.PathLike[str]) -> AbstractContextManager[object]
         with _open_with(os.fspath(path), (*IMAGE_FORMATS, "VRT")) as source:
             packed = source.compression is not None
     except (RasterioError, OSError):
-        packed = False  # whoever opens the file next reports what is wrong with it
+        packed = False  # the next reader of the file reports what is wrong with it
     options = {"GDAL_NUM_THREADS": "ALL_CPUS"} if packed else {}
     env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, **options)
     return env

@@ -367,7 +367,7 @@ def find_encoding(
             background even if a tag calls it nodata, because tools that rasterise polygons write it so.
 
     Raises:
-        DataError: if the values fit no encoding, or it cannot be told which class is the landslide.
+        DataError: if the values fit no encoding, or it is unknown which class is the landslide.
         ConfigError: if the options contradict each other.
     """
     count = None if class_names is None else len(class_names)
@@ -427,7 +427,7 @@ def choose_landslide(
 
     Raises:
         UnknownNameError: if ``landslide_class`` names a class that does not exist.
-        DataError: if there are three classes or more and it cannot be told which is the landslide.
+        DataError: if there are three classes or more and it is unknown which is the landslide.
     """
     names = tuple(class_names) if class_names is not None else _default_names(count)
     where = "option landslide_class"
