@@ -1,4 +1,4 @@
-"""What a user is told when something is wrong: what, where, and what to do about it.
+"""Errors for users: what is wrong, where, and what to do about it.
 
 Every error that bad input can cause is a :class:`ZooError`. The command line prints it in one or two lines and
 exits with 2; a library user catches it by type. Anything else that escapes is a bug in zoo or in a plugin.
@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 
 class ZooError(Exception):
-    """Something that the user can put right.
+    """An error that the user can correct.
 
     Args:
         problem: what is wrong, in one sentence without a final full stop.
@@ -50,15 +50,15 @@ class UnknownNameError(ZooError):
 
 
 class PluginError(ZooError):
-    """A plugin that cannot be loaded, or registers what is taken."""
+    """A plugin that cannot be loaded, or that registers a name twice."""
 
 
 class ModelError(ZooError):
-    """A model that cannot be made, or was given input that it cannot take."""
+    """A model that cannot be created, or that got input of a wrong shape or type."""
 
 
 class DataError(ZooError):
-    """A file or folder of data that is not what it should be."""
+    """A file or folder of data that is missing, damaged or of a wrong kind."""
 
 
 class ConfigError(ZooError):
@@ -70,7 +70,7 @@ class ResultError(ZooError):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``Did you mean 'unet'?``, or the list of what there is when nothing comes close."""
+    """Return ``Did you mean 'unet'?``, or the list of known names if none is similar."""
     known = sorted(known)
     folded = {candidate.casefold(): candidate for candidate in reversed(known)}
     close = [folded[match] for match in get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)]

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the one folder in which zoo keeps what it can make again."""
+"""Atomic writing of files, locks, safe names, and the cache folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from zoo.errors import ZooError
 
 
 def file_name(text: str, also: str = "") -> str:
-    """``text`` in characters that any file system takes: letters, digits, ``_``, ``.``, ``-`` and those of ``also``.
+    """Return ``text`` in characters that every file system accepts: letters, digits, ``_.-`` and those of ``also``.
 
-    Everything else becomes a hyphen, so that two texts may get one name.
+    All other characters become hyphens, so two texts may get the same name.
     """
     return re.sub(rf"[^\w.{re.escape(also)}-]+", "-", text)
 
@@ -79,7 +79,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def move_into_place(finished: Path, path: Path) -> None:
-    """Give a finished file on the same disk its final name, once its bytes are on the disk.
+    """Rename a finished file on the same disk to its final name, after its bytes are on the disk.
 
     Raises:
         ZooError: if it cannot be written there.
@@ -93,13 +93,13 @@ def move_into_place(finished: Path, path: Path) -> None:
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8; on an error, the old file stays unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json_atomic(path: str | os.PathLike[str], value: object) -> None:
-    """Write ``value`` as indented JSON, whole or not at all; NaN and infinities are refused, as JSON has none."""
+    """Write ``value`` as indented JSON; NaN and infinities, which JSON does not have, are refused."""
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -179,7 +179,7 @@ def _lock(handle: int, busy: ZooError) -> None:
 
 
 def check_writable_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make ``folder`` and prove that a file can be written there, before hours of work depend on it."""
+    """Create ``folder`` and check that a file can be written there, before long work depends on it."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def check_writable_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def check_could_write(folder: str | os.PathLike[str]) -> None:
-    """Prove the same, and leave no folder behind that was not there: what comes next may still refuse its input."""
+    """Check that a file could be written to ``folder``, and remove the folders that were created for the check."""
     folder = Path(folder)
     absent = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
@@ -203,7 +203,7 @@ def check_could_write(folder: str | os.PathLike[str]) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """The folder ``name`` under ``$ZOO_CACHE``, or under ``~/.cache/landslide-zoo``; it is not made."""
+    """Return the folder ``name`` in ``$ZOO_CACHE``, or in ``~/.cache/landslide-zoo``; it is not created."""
     root = os.environ.get("ZOO_CACHE")
     if root:
         return Path(root) / name
@@ -212,7 +212,7 @@ def cache_folder(name: str) -> Path:
 
 
 def unwritable(path: Path, reason: OSError | str) -> ZooError:
-    """The error for a file or folder that cannot be written, with why."""
+    """Return the error for a file or folder that cannot be written, with the reason."""
     words = reason if isinstance(reason, str) else (reason.strerror or str(reason)).lower()
     return ZooError(
         f"cannot write here ({words})", where=path, hint="Free some space or name a folder that you may write to"

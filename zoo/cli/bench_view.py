@@ -96,7 +96,7 @@ class BenchView:
         self._stage[config.file_stem] = f"{stage} {done}/{total}" if total > 1 else stage
         self._running[config.file_stem] = config
         if time.monotonic() - self._logged > LOG_EVERY_S:
-            self._line(config, f"{self._stage[config.file_stem]}{self._left(', {} left in all')}")
+            self._line(config, f"{self._stage[config.file_stem]}{self._left(', {} left in total')}")
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial of this call."""
