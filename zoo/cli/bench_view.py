@@ -277,7 +277,7 @@ class TerminalView(BenchmarkView):
     def timing(self, done: int, total: int) -> None:
         """Move the bar; say once what is timed."""
         if not self._bar.active:
-            note("timing the models beside each other, each in fresh processes")
+            note("timing the models in turns, each in fresh processes")
         self._bar.show("timing", done, total)
 
     def stop(self) -> None:
