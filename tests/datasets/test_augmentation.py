@@ -165,8 +165,85 @@ def test_offset_is_in_deviations_of_the_band():
     assert ((largest > 0.4) & (largest < 0.51)).all()
 
 
+def discs(size=64, radius=10):
+    """A disc of class 1 in the middle, which the image shows as 1 on a slope of brightness."""
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    mask = ((rows - size / 2) ** 2 + (columns - size / 2) ** 2 <= radius**2).long()
+    return {"image": torch.stack([mask.float(), columns / size]), "mask": mask}
+
+
+@pytest.mark.parametrize("crop", [None, 48])
+def test_scale_jitter_magnifies_image_and_mask_together(crop):
+    augment = TrainingAugmentation(crop, scale_jitter=0.5, landslide_share=1.0, symmetries=False)
+    side, areas = crop or 64, []
+    for draw in range(100):
+        sample = discs()
+        out = augment(sample, draw)
+        assert torch.equal(sample["image"], discs()["image"])
+        assert (out["image"].shape, out["image"].dtype) == ((2, side, side), torch.float32)
+        assert (out["mask"].shape, out["mask"].dtype) == ((side, side), torch.int64)
+        assert set(out["mask"].unique().tolist()) <= {0, 1}, "the mask was interpolated"
+        assert ((out["image"][0] > 0.5) == (out["mask"] == 1)).float().mean() > 0.98
+        assert out["image"].isfinite().all(), "edges are mirrored, not missing"
+        areas.append(int(out["mask"].sum()))
+    whole = int(discs()["mask"].sum())
+    assert min(areas) < whole / 1.5
+    assert max(areas) > whole * 1.8
+    assert max(areas) < whole * 1.5**2 * 1.1
+
+
+@pytest.mark.parametrize("size", [(10, 40), (31, 32), (1, 3)])
+def test_scale_jitter_takes_patches_of_any_shape(size):
+    for crop, symmetries in ((None, True), (32, True), (32, False)):
+        augment = TrainingAugmentation(crop, scale_jitter=3.0, symmetries=symmetries)
+        for draw in range(20):
+            out = augment(coded(*size), draw)
+            assert tuple(out["mask"].shape) == tuple(out["image"].shape[1:]) == (size if crop is None else (32, 32))
+
+
+def test_gamma_keeps_range_order_gaps_and_the_bands_that_it_may_not_change():
+    image = 50 + 100 * torch.rand(3, 16, 16)
+    image[:, 0, 0] = torch.nan
+    augment = TrainingAugmentation(None, symmetries=False, gamma=0.5, radiometric_bands=(0, 2))
+    means = []
+    for draw in range(60):
+        out = augment({"image": image, "mask": torch.zeros(16, 16, dtype=torch.int64)}, draw)["image"]
+        assert torch.equal(out[1].nan_to_num(), image[1].nan_to_num())
+        assert out[:, 0, 0].isnan().all()
+        known = image[0].isfinite()
+        assert torch.equal(out[0][known].argsort(), image[0][known].argsort())
+        torch.testing.assert_close(out[0][known].aminmax(), image[0][known].aminmax())
+        means.append(float(out[0][known].mean() - image[0][known].mean()))
+    assert min(means) < -5
+    assert max(means) > 5
+
+
+def test_half_of_the_brightness_is_common_to_all_bands():
+    sample = {"image": torch.full((2, 4, 4), 100.0), "mask": torch.zeros(4, 4, dtype=torch.int64)}
+    augment = TrainingAugmentation(None, symmetries=False, gain=0.2)
+    changes = np.array([augment(sample, draw)["image"][:, 0, 0].numpy() for draw in range(400)])
+    assert np.corrcoef(changes.T)[0, 1] == pytest.approx(0.5, abs=0.1)
+
+
+def test_constant_and_missing_bands_survive_every_change():
+    image = torch.stack([torch.full((8, 8), 7.0), torch.full((8, 8), torch.nan)])
+    augment = TrainingAugmentation(4, gain=0.2, offset=1.0, gamma=1.0, scale_jitter=1.0)
+    out = augment({"image": image, "mask": torch.zeros(8, 8, dtype=torch.int64)}, 0)["image"]
+    assert out[0].isfinite().all()
+    assert out[1].isnan().all()
+
+
 @pytest.mark.parametrize(
-    "options", [{"crop": 0}, {"landslide_share": 1.5}, {"gain": 1.0}, {"gain": -0.1}, {"offset": float("nan")}]
+    "options",
+    [
+        {"crop": 0},
+        {"landslide_share": 1.5},
+        {"gain": 1.0},
+        {"gain": -0.1},
+        {"offset": float("nan")},
+        {"gamma": -0.1},
+        {"scale_jitter": float("inf")},
+    ],
 )
 def test_numbers_out_of_range_are_refused(options):
     with pytest.raises(ConfigError):

@@ -169,3 +169,19 @@ def test_gain_and_offset_change_the_bands_that_they_may_and_keep_nodata():
     assert 0.8 <= slope <= 1.2
     assert slope != pytest.approx(1, abs=1e-4)
     assert abs(shift) <= 0.5 * float(image[0][known].std(correction=0)) + 1e-5
+
+
+def test_magnification_and_gamma_on_a_device():
+    image, mask, classes = patch((24, 24))
+    image[-1] = mask == 1
+    settings = TrainingAugmentation(None, symmetries=False, scale_jitter=0.5, gamma=0.3, landslide_share=1.0)
+    augment = DeviceAugmentation(settings)
+    shares = []
+    for draw in range(40):
+        out, moved = augment(image, mask, classes, draw)
+        assert (out.shape, moved.shape, moved.dtype) == ((3, 24, 24), (24, 24), torch.uint8)
+        assert torch.equal(augment(image, mask, classes, draw)[1], moved)
+        known = out[-1].isfinite()
+        assert ((out[-1] > 0.5) == (moved == 1))[known].float().mean() > 0.85
+        shares.append(float((moved == 1).float().mean()))
+    assert len(set(shares)) > 4

@@ -4,6 +4,7 @@ import pytest
 
 from zoo.errors import DataError
 from zoo.physics import PAPER_CHANNELS, Band
+from zoo.physics.bands import records_light
 from zoo.schema import decode_json, encode_json
 
 
@@ -48,3 +49,10 @@ def test_a_band_is_read_from_json():
 def test_a_band_that_makes_no_sense_is_refused(fields, problem):
     with pytest.raises(DataError, match=problem):
         Band.from_dict(fields)
+
+
+def test_light_changes_grey_values_and_reflectance_alone():
+    lit = [Band("red", "unknown"), Band("B4", "1"), Band("band_1", "DN")]
+    others = [Band("slope", "degree"), Band("elevation", "29.6 m"), Band("vv", "dB"), Band("SCL", "class")]
+    assert all(map(records_light, lit))
+    assert not any(map(records_light, [*others, *PAPER_CHANNELS]))

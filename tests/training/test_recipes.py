@@ -37,7 +37,28 @@ def test_recipes_survive_json() -> None:
         Recipe.from_dict({"name": "x", "summary": "", "momentun": 1})
 
 
-@pytest.mark.parametrize("bad", [{"lr": 0.0}, {"batch_size": 0}, {"warmup": 1.0}, {"ema": 1.5}, {"epochs": 3}])
+def test_fields_that_older_versions_lacked_are_written_only_where_they_are_set() -> None:
+    # Keys of results are computed from these values.
+    later = {"loss_options", "scale_jitter", "gain", "offset", "gamma"}
+    assert not later & set(get_recipe("modern").to_dict())
+    strong = get_recipe("strong")
+    assert later - set(strong.to_dict()) == {"loss_options"}
+    assert "gain" not in strong.changed(gain=0.0).to_dict()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"lr": 0.0},
+        {"batch_size": 0},
+        {"warmup": 1.0},
+        {"ema": 1.5},
+        {"epochs": 3},
+        {"gain": 1.0},
+        {"scale_jitter": -0.5},
+        {"gamma": float("nan")},
+    ],
+)
 def test_what_cannot_be_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="recipe 'x'"):
         Recipe(name="x", summary="", steps=10, **bad)  # type: ignore[arg-type]

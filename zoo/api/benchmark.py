@@ -169,7 +169,7 @@ def benchmark(
         data: registered data set, or folder of patches. ``None`` for ``synthetic``, or the data of ``config``.
         config: TOML file that describes a benchmark; the other arguments override it.
         data_options: options of the data set, such as ``{"group_column": "scene"}``.
-        recipe: ``quick``, ``modern`` or ``paper``. ``None`` for ``quick``, or the recipe of ``config``.
+        recipe: ``quick``, ``modern``, ``strong`` or ``paper``. ``None`` for ``quick``, or the recipe of ``config``.
         recipe_options: fields of the recipe to replace, such as ``{"steps": 300}``; see
             :class:`~zoo.training.recipes.Recipe`.
         seeds: number of seeds (3 stands for 0, 1 and 2), or the seeds. ``None`` for 1, or those of ``config``.

@@ -63,7 +63,7 @@ def train(
     Args:
         model: name of a registered model (``zoo.list_models()``).
         data: name of a registered data set (``zoo.list_datasets()``), or folder of images and masks.
-        recipe: ``quick``, ``modern``, ``paper`` or a :class:`~zoo.training.recipes.Recipe`.
+        recipe: ``quick``, ``modern``, ``strong``, ``paper`` or a :class:`~zoo.training.recipes.Recipe`.
         seed: seed of the weights, the order of the patches and the augmentation.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         out: folder for the bundle, the result (``zoo report``), the pictures and the resume state; ``None`` keeps

@@ -26,6 +26,7 @@ from zoo.jobs import Job, Work, connected, run_job
 from zoo.registry import Flag, catalogue, create_model
 from zoo.schema import to_plain
 from zoo.training.adaptation import MOST_PIXELS
+from zoo.training.bundle import without_downloads
 from zoo.training.compute import choose_format, describe_environment, resolve_device
 from zoo.training.fit import SegmentationTask, seed_everything
 from zoo.training.predictor import SCALE_CANDIDATES, Predictor
@@ -470,7 +471,8 @@ def _count_layers(result: TrialResult) -> int:
     """Return the number of layers with running statistics; 0 if the model cannot be made any more."""
     config, data = result.config, result.data
     try:
-        return len(tracked_layers(create_model(config.model, data.patch[0], len(data.class_names), **config.options)))
+        options = without_downloads(config.model, config.options)
+        return len(tracked_layers(create_model(config.model, data.patch[0], len(data.class_names), **options)))
     except Exception:
         return 0
 

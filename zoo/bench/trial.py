@@ -39,6 +39,7 @@ from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import summarise
 from zoo.files import file_name, printable
 from zoo.jobs import StageCallback, Work
+from zoo.physics.bands import records_light
 from zoo.registry import Flag, catalogue, create_model, provider_of
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
@@ -46,6 +47,7 @@ from zoo.training.bundle import AdaptationTarget, Bundle, TrainingData
 from zoo.training.compute import Environment, describe_environment
 from zoo.training.evaluate import Evaluation, evaluate
 from zoo.training.fit import Fitted, fit, seed_everything
+from zoo.training.recipes import JITTERS
 
 
 def run_in_process(task: TrialTask, work: Work) -> TrialResult:
@@ -114,7 +116,13 @@ def make_data_module(
         splits["test"],
         batch_size=recipe.batch_size,
         steps=steps or recipe.total_steps(len(splits["train"])),
-        augmentation=TrainingAugmentation(crop, symmetries=recipe.augment, seed=config.seed),
+        augmentation=TrainingAugmentation(
+            crop,
+            symmetries=recipe.augment,
+            radiometric_bands=[place for place, band in enumerate(splits["train"].bands) if records_light(band)],
+            seed=config.seed,
+            **{name: getattr(recipe, name) for name in JITTERS},
+        ),
         seed=config.seed,
         device=config.device,
         accumulate=accumulate,

@@ -9,10 +9,13 @@ import click
 
 from zoo.cli.data_options import parse_assignments
 from zoo.cli.values import COUNT, POSITIVE
-from zoo.training.recipes import RECIPES, Recipe, get_recipe
+from zoo.training.recipes import JITTERS, RECIPES, Recipe, get_recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-OVERRIDES = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit")
+OVERRIDES = (
+    *("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit"),
+    *JITTERS,
+)
 
 _OPTIONS = (
     click.option(
@@ -21,7 +24,8 @@ _OPTIONS = (
         show_default=True,
         metavar="|".join(RECIPES),
         help="quick checks the software in minutes (56 steps on 64-pixel crops); modern trains 50 epochs with AdamW, "
-        "warm-up, cosine and averaged weights; paper trains as the paper states (RMSprop, learning rate 1e-5).",
+        "warm-up, cosine and averaged weights; strong trains 100 epochs and also varies scale, brightness and "
+        "contrast; paper trains as the paper states (RMSprop, learning rate 1e-5).",
     ),
     click.option("--steps", type=COUNT, help="Number of optimiser steps, instead of the recipe's."),
     click.option("--epochs", type=COUNT, help="Number of passes over the training split, instead of the recipe's."),
@@ -35,6 +39,26 @@ _OPTIONS = (
         multiple=True,
         metavar="NAME=VALUE",
         help="Option of the loss, such as gamma=3 of focal; may be repeated.",
+    ),
+    click.option(
+        "--scale-jitter",
+        type=click.FloatRange(0, JITTERS["scale_jitter"]),
+        help="Random magnification of the patches: 0.5 draws factors from 1/1.5 to 1.5.",
+    ),
+    click.option(
+        "--gain",
+        type=click.FloatRange(0, JITTERS["gain"]),
+        help="Random brightness: 0.2 multiplies bands by 0.8 to 1.2. Slopes, heights and indices keep their values.",
+    ),
+    click.option(
+        "--offset",
+        type=click.FloatRange(0, JITTERS["offset"]),
+        help="Random shift of each band, in its standard deviations.",
+    ),
+    click.option(
+        "--gamma",
+        type=click.FloatRange(0, JITTERS["gamma"]),
+        help="Random contrast: 0.3 bends each band by an exponent from 1/1.3 to 1.3.",
     ),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of training."),
     click.option("--time-limit", type=POSITIVE, help="Largest number of seconds for one trial."),

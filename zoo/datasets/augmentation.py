@@ -1,4 +1,4 @@
-"""Augmentation for any number of bands: crops, the eight symmetries of the square, and mild radiometric changes.
+"""Augmentation for any number of bands: crops, magnification, the eight symmetries of the square, and brightness.
 
 The one module that imports albumentations (2.0.8 or later of the 2.0 series, the last under the MIT licence).
 """
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 # albumentations asks the network for its newest version when it is imported, unless this is set before.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -28,7 +30,8 @@ class TrainingAugmentation:
 
     In order: padding to the crop size if the patch is smaller (NaN in the image, which normalisation turns into the
     mean, and IGNORE in the mask), a random crop, one of the eight elements of D4 (of four if the result is not square),
-    and optionally a gain and an offset per band.
+    and optionally other contrast and brightness (:func:`vary_brightness`). With ``scale_jitter``, padding and crop are
+    replaced by :func:`zoomed_crop`.
 
     A draw depends only on ``seed`` and its number, so that the stream of augmented patches is the same for any number
     of workers and can be resumed anywhere.
@@ -42,7 +45,10 @@ class TrainingAugmentation:
         gain: largest relative change of a band, 0.1 for values times 0.9 .. 1.1. 0 by default, because physical
             channels (a slope in degrees, an index) have absolute values [O].
         offset: largest shift of a band, in standard deviations of the patch. 0 by default, for the same reason.
-        radiometric_bands: indices of the bands that gain and offset may change; None for all.
+        gamma: largest relative change of the exponent of a band, 0.3 for 1/1.3 .. 1.3. The smallest and the largest
+            value of the patch stay; the values between them become darker or brighter.
+        scale_jitter: largest magnification less one, 0.5 for log-uniform factors from 1/1.5 to 1.5.
+        radiometric_bands: indices of the bands that gain, offset and gamma may change; None for all.
         seed: random seed.
 
     Raises:
@@ -57,6 +63,8 @@ class TrainingAugmentation:
         symmetries: bool = True,
         gain: float = 0.0,
         offset: float = 0.0,
+        gamma: float = 0.0,
+        scale_jitter: float = 0.0,
         radiometric_bands: Sequence[int] | None = None,
         seed: int = 0,
     ) -> None:
@@ -66,19 +74,23 @@ class TrainingAugmentation:
             raise ConfigError(f"must be from 0 to 1, not {landslide_share}", where="option landslide_share")
         if not 0 <= gain < 1 or not 0 <= offset < math.inf:
             raise ConfigError(f"gain {gain} and offset {offset} are out of range", where="options gain and offset")
+        for option, value in (("gamma", gamma), ("scale_jitter", scale_jitter)):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"must be 0 or more, not {value}", where=f"option {option}")
         self.crop = crop
         self.landslide_share = landslide_share
         self.symmetries = symmetries
         self.gain = gain
         self.offset = offset
+        self.gamma = gamma
+        self.scale_jitter = scale_jitter
         self.radiometric_bands = None if radiometric_bands is None else tuple(radiometric_bands)
         self.seed = seed
-        shared = _place(crop, landslide_share)
-        radiometric = [] if gain == offset == 0 else [_Radiometric(gain, offset, radiometric_bands)]
+        shared = [] if scale_jitter else _place(crop, landslide_share)
         square = [A.D4(p=1)] if symmetries else []
         oblong = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)] if symmetries else []
-        self._square = A.Compose([*shared, *square, *radiometric])
-        self._oblong = A.Compose([*shared, *oblong, *radiometric])
+        self._square = A.Compose([*shared, *square])
+        self._oblong = A.Compose([*shared, *oblong])
 
     def __call__(self, sample: Sample, draw: int) -> Sample:
         """Augment one sample.
@@ -94,13 +106,111 @@ class TrainingAugmentation:
         height, width = mask.shape
         pipeline = self._square if self.crop is not None or height == width else self._oblong
         generator = np.random.default_rng((self.seed, draw))
+        if self.scale_jitter:
+            image, mask = zoomed_crop(image, mask, mask.numpy(), self, generator)
         pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         out = pipeline(image=np.ascontiguousarray(image.permute(1, 2, 0).numpy()), mask=mask.numpy().astype(np.uint8))
-        return {
-            **sample,
-            "image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(_three_axes(out["image"]), -1, 0))),
-            "mask": torch.from_numpy(out["mask"].astype(np.int64)),
-        }
+        image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(_three_axes(out["image"]), -1, 0)))
+        if self.gain or self.offset or self.gamma:
+            image = vary_brightness(image, self, generator)
+        return {**sample, "image": image, "mask": torch.from_numpy(out["mask"].astype(np.int64))}
+
+
+def zoomed_crop(
+    image: Tensor,
+    mask: Tensor,
+    classes: NDArray[Any],
+    settings: TrainingAugmentation,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Crop a window of random size and resample it to the size of the crop, or of the patch if there is no crop.
+
+    The image is interpolated bilinearly; the mask takes the nearest pixel. A window that is larger than the patch sees
+    the patch mirrored at its edges, image and mask alike: missing pixels there would change the batch statistics [O].
+
+    Args:
+        image: float32 (C, H, W) on any device; not changed.
+        mask: integer (H, W) on the same device; not changed.
+        classes: a copy of the mask in host memory.
+        settings: crop, share of windows around landslides and largest magnification.
+        rng: source of the random numbers.
+    """
+    shape = classes.shape
+    sizes = shape if settings.crop is None else (settings.crop, settings.crop)
+    largest = math.log1p(settings.scale_jitter)
+    factor = math.exp(rng.uniform(-largest, largest))
+    around = rng.random() < settings.landslide_share
+    places = np.flatnonzero((classes != 0) & (classes != IGNORE)) if around else np.empty(0, dtype=np.intp)
+    at = np.divmod(int(rng.choice(places)), shape[1]) if len(places) else (None, None)
+    nearest = []
+    for axis, (length, size) in enumerate(zip(shape, sizes, strict=True)):
+        window = max(1, round(size / factor))
+        start, before, _ = place_crop(length, window, at[axis], rng)
+        index = np.arange(start - before, start - before + window) % (2 * length)
+        index = np.minimum(index, 2 * length - 1 - index)
+        if before == 0 and window <= length:
+            image = image.narrow(axis + 1, start, window)
+        else:
+            image = image.index_select(axis + 1, torch.from_numpy(index).to(image.device))
+        nearest.append(torch.from_numpy(index[((np.arange(size) + 0.5) * window / size).astype(np.intp)]))
+    resampled = interpolate(image[None], size=sizes, mode="bilinear", align_corners=False)[0]
+    rows, columns = (index.to(mask.device) for index in nearest)
+    return resampled, mask.index_select(0, rows).index_select(1, columns)
+
+
+def place_crop(length: int, size: int, at: int | None, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Return the start of a random crop along one axis, and the padding before and after if the patch is shorter.
+
+    Args:
+        length: pixels of the patch.
+        size: pixels of the crop.
+        at: pixel that the crop shows; None for any.
+        rng: source of the random numbers.
+    """
+    lacking = max(0, size - length)
+    if lacking:
+        before = int(rng.integers(lacking + 1))
+        return 0, before, lacking - before
+    low, high = 0, length - size
+    if at is not None:
+        low, high = max(low, at - size + 1), min(high, at)
+    return int(rng.integers(low, high + 1)), 0, 0
+
+
+def vary_brightness(image: Tensor, settings: TrainingAugmentation, rng: np.random.Generator) -> Tensor:
+    """Change the contrast and the brightness of the bands.
+
+    Half of each change is common to all bands, as light and haze are, and half is the band's own [O]. albumentations'
+    brightness and noise clip float images to 0..1, which would destroy physical units.
+
+    Args:
+        image: float32 (C, H, W) on any device, NaN where missing; not changed.
+        settings: gamma, gain, offset and the bands that they may change.
+        rng: source of the random numbers.
+    """
+    bands = list(range(len(image))) if settings.radiometric_bands is None else list(settings.radiometric_bands)
+    if not bands:
+        return image
+    common, own = rng.uniform(-1, 1, (3, 1)), rng.uniform(-1, 1, (3, len(bands)))
+    exponent, gain, shift = image.new_tensor((common + own) / 2)[:, :, None, None]
+    chosen = image[bands]
+    known = chosen.isfinite()
+    if settings.gamma:
+        low = chosen.masked_fill(~known, math.inf).amin((-2, -1), keepdim=True)
+        span = chosen.masked_fill(~known, -math.inf).amax((-2, -1), keepdim=True) - low
+        # A constant band has no contrast to change.
+        share = (chosen - low) / span.clamp(min=torch.finfo(image.dtype).tiny)
+        chosen = low + span * share.pow((1 + settings.gamma) ** exponent)
+    if settings.offset:
+        count = known.sum((-2, -1), keepdim=True).clamp(min=1)
+        mean = chosen.nan_to_num().sum((-2, -1), keepdim=True) / count
+        squares = (chosen - mean).nan_to_num().square().sum((-2, -1), keepdim=True)
+        shift = settings.offset * shift * (squares / count).sqrt()
+    else:
+        shift = torch.zeros_like(shift)
+    changed = image.clone()
+    changed[bands] = chosen * (1 + settings.gain * gain) + shift
+    return changed
 
 
 class _PadToSize(A.DualTransform):  # type: ignore[misc]
@@ -126,34 +236,6 @@ class _PadToSize(A.DualTransform):  # type: ignore[misc]
 
     def apply_to_mask(self, mask: NDArray[Any], sides: list[tuple[int, int]], **params: Any) -> NDArray[Any]:
         return _pad(mask, sides, IGNORE)
-
-
-class _Radiometric(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Multiply each band by its own gain and add its own offset.
-
-    albumentations' brightness and noise clip float images to 0..1, which would destroy physical units.
-    """
-
-    def __init__(self, gain: float, offset: float, bands: Sequence[int] | None) -> None:
-        super().__init__(p=1)
-        self.gain, self.offset, self.bands = gain, offset, None if bands is None else list(bands)
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        image = data["image"]
-        count = image.shape[-1]
-        chosen = np.zeros(count, dtype=bool)
-        chosen[slice(None) if self.bands is None else self.bands] = True
-        gain = self.random_generator.uniform(1 - self.gain, 1 + self.gain, count)
-        shift = self.random_generator.uniform(-self.offset, self.offset, count)
-        return {"gain": np.where(chosen, gain, 1), "shift": np.where(chosen, shift, 0)}
-
-    def apply(self, img: NDArray[Any], gain: NDArray[Any], shift: NDArray[Any], **params: Any) -> NDArray[Any]:
-        deviation = np.zeros(len(gain))
-        for band in np.flatnonzero(shift):
-            values = img[..., band][np.isfinite(img[..., band])]
-            deviation[band] = values.std(dtype=np.float64) if values.size else 0
-        changed: NDArray[Any] = (img * gain + shift * deviation).astype(np.float32)
-        return changed
 
 
 def _place(crop: int | None, landslide_share: float) -> list[Any]:

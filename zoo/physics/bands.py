@@ -75,7 +75,17 @@ PAPER_CHANNELS: tuple[Band, ...] = (
 )
 """The seven channels of the paper, in its order [P]; a valid range holds every possible value of the quantity [O]."""
 
+_NO_LIGHT = frozenset(("degree", "degrees", "m", "db", "class"))
+_INDICES = frozenset(band.name.lower() for band in PAPER_CHANNELS)
 _COLOURS = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
+
+
+def records_light(band: Band) -> bool:
+    """Return whether a band holds brightness, such as reflectance or grey values, which light and sensor change.
+
+    Slopes, heights, backscatter and classes do not, by their unit; nor do the channels of the paper, by their name.
+    """
+    return band.unit.lower().split()[-1] not in _NO_LIGHT and band.name.lower() not in _INDICES
 
 
 def display_bands(bands: Sequence[Band]) -> tuple[int, ...]:

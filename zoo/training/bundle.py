@@ -446,7 +446,7 @@ class Bundle:
             ZooError: if the architecture is not registered here, or takes other weights.
         """
         try:
-            options = _without_downloads(self.model, self.options)
+            options = without_downloads(self.model, self.options)
             self._check_shapes(options)
             model = create_model(self.model, len(self.bands), len(self.class_names), **options)
         except UnknownNameError as error:
@@ -478,6 +478,18 @@ class Bundle:
             ) from error
         model = with_scales(model, self.scales, self.state)
         return Predictor(model, self.statistics.mean.tolist(), self.statistics.std.tolist()).eval()
+
+
+def without_downloads(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a model without those that load pretrained weights, for a model that is not trained.
+
+    The weights of a bundle replace them anyway, and parameters and speed are the same without them.
+    """
+    downloads: tuple[str, ...] = _DOWNLOADS
+    if model in catalogue().models and Flag.PRETRAINED_ENCODER in catalogue().models.get(model).flags:
+        downloads = (*downloads, "weights")
+    replaced = {name: None if isinstance(options[name], str) else False for name in downloads if options.get(name)}
+    return {**options, **replaced}
 
 
 def same_pixel_size(found: float | None, trained: float | None) -> bool:
@@ -532,12 +544,3 @@ def _recipe(values: dict[str, Any] | None, path: Path) -> Recipe | None:
         return from_plain(values, Recipe, what="bundle (field 'recipe')", where=path, hint=_COPY_AGAIN)
     except (ConfigError, UnknownNameError) as error:
         raise ResultError(f"not a valid bundle (field 'recipe'): {error}", where=path, hint=_COPY_AGAIN) from error
-
-
-def _without_downloads(model: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options without pretrained weights, which the bundle's own weights would replace anyway."""
-    downloads: tuple[str, ...] = _DOWNLOADS
-    if model in catalogue().models and Flag.PRETRAINED_ENCODER in catalogue().models.get(model).flags:
-        downloads = (*downloads, "weights")
-    replaced = {name: None if isinstance(options[name], str) else False for name in downloads if options.get(name)}
-    return {**options, **replaced}

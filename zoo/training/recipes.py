@@ -1,4 +1,4 @@
-"""Training recipes: everything about training except the model and the data, under three names."""
+"""Training recipes: everything about training except the model and the data, under four names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ Precision = Literal["auto", "fp32", "bf16"]
 MOST_STEPS = 10**9
 """Largest number of steps, epochs or patches per batch: more is a typing error."""
 
+JITTERS = {"scale_jitter": 3.0, "gain": 0.9, "offset": 10.0, "gamma": 3.0}
+"""Fields of random changes of patches, with the largest value of each [O]."""
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained.
 
     Attributes:
-        name: ``quick``, ``modern`` or ``paper``, followed by the fields that were changed.
+        name: ``quick``, ``modern``, ``strong`` or ``paper``, followed by the fields that were changed.
         summary: description in one line.
         steps: number of optimiser steps; ``None`` to train for ``epochs``.
         epochs: number of passes over the training split, if ``steps`` is ``None``.
@@ -44,6 +47,12 @@ class Recipe:
             A named format gives the same weights again; ``auto`` may choose differently on another day.
         time_limit: largest number of seconds for one trial, training and evaluation together; ``None`` for no limit.
         loss_options: keyword arguments of the loss, such as ``{"gamma": 3.0}`` for ``focal``.
+        scale_jitter: random magnification of patches; 0.5 draws log-uniform factors from 1/1.5 to 1.5. The four jitters
+            are those of :class:`zoo.datasets.augmentation.TrainingAugmentation`; 0 switches each off.
+        gain: largest relative change of a band's brightness.
+        offset: largest shift of a band, in its standard deviations.
+        gamma: largest relative change of a band's contrast exponent. Gain, offset and gamma change only bands that
+            record light (:func:`zoo.physics.bands.records_light`).
 
     Raises:
         ConfigError: if a field is out of range, or steps and epochs are both given or both missing.
@@ -69,6 +78,10 @@ class Recipe:
     precision: Precision = "auto"
     time_limit: float | None = None
     loss_options: dict[str, Any] = field(default_factory=dict)
+    scale_jitter: float = 0.0
+    gain: float = 0.0
+    offset: float = 0.0
+    gamma: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"recipe {self.name!r}"
@@ -91,6 +104,11 @@ class Recipe:
             value = getattr(self, label)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"{label} must be in [0, 1), not {value!r}", where=where)
+
+        for label, most in JITTERS.items():
+            value = getattr(self, label)
+            if not 0 <= value <= most:
+                raise ConfigError(f"{label} must be from 0 to {most:g}, not {value!r}", where=where)
 
     def total_steps(self, patches: int) -> int:
         """Return the number of optimiser steps on a training split of ``patches``; it is the same for every model.
@@ -138,13 +156,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values.
 
-        Keys of trials are computed from these values, so ``loss_options``, which older versions did not have, is left
-        out where it is empty.
+        Keys of trials are computed from these values, so fields that older versions did not have are left out where
+        they are empty or 0.
         """
-        values = asdict(self)
-        if not self.loss_options:
-            del values["loss_options"]
-        return values
+        later = ("loss_options", *JITTERS)
+        return {name: value for name, value in asdict(self).items() if value or name not in later}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
@@ -177,6 +193,17 @@ RECIPES = {
             epochs=50,
             lr=5e-4,
             ema=0.999,
+        ),
+        Recipe(
+            name="strong",
+            summary="100 epochs as modern, with random scale, brightness and contrast: for regions not seen [O]",
+            epochs=100,
+            lr=5e-4,
+            ema=0.999,
+            scale_jitter=0.5,
+            gain=0.2,
+            offset=0.2,
+            gamma=0.3,
         ),
         Recipe(
             name="paper",

@@ -14,11 +14,11 @@ from zoo.datasets.audit import KINDS
 from zoo.datasets.source import DataSource
 from zoo.evaluation.columns import UNDEFINED
 from zoo.schema import to_plain
-from zoo.training.recipes import RECIPES, Recipe
+from zoo.training.recipes import JITTERS, RECIPES, Recipe
 
 GROUPS = ("train_groups", "val_groups", "test_groups")
 TEXTS = ("group_column", "group_pattern", "split_by")
-FIELDS = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "precision", "time_limit")
+FIELDS = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "precision", "time_limit", *JITTERS)
 LONGEST_VALUE = 200
 """Longest value of the speed protocol that is shown, in characters."""
 
