@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -204,6 +205,17 @@ class IgnoresItsWeights(Sound):
         super().__init__(in_channels, classes)
 
 
+class MiscountsItsBands(Sound):
+    """A small network.
+
+    Args:
+        bands: names of the bands.
+    """
+
+    def __init__(self, in_channels: int = 7, classes: int = 2, *, bands: Sequence[str] | None = None) -> None:
+        super().__init__(in_channels, classes)
+
+
 class WithGain(Sound):
     """A network.
 
@@ -250,6 +262,9 @@ BROKEN: list[tuple[str, ModelSpec, type[nn.Module]]] = [
     ),
     ("pretrained_encoder", replace(SOUND, flags=SOUND.flags | {Flag.PRETRAINED_ENCODER}), Sound),
     ("pretrained_encoder", SOUND, IgnoresItsWeights),
+    ("named_bands", replace(SOUND, flags=SOUND.flags | {Flag.NAMED_BANDS}), Sound),
+    ("named_bands", replace(SOUND, flags=SOUND.flags | {Flag.NAMED_BANDS}), MiscountsItsBands),
+    ("named_bands", SOUND, MiscountsItsBands),
     ("needs_rain", replace(SOUND, flags=SOUND.flags | {Flag.NEEDS_RAIN}), Sound),
     ("options", SOUND, WithGain),
     ("options", SOUND, WithoutHelp),
@@ -306,7 +321,7 @@ def test_messages_name_the_culprit(model: type[nn.Module], check: str, word: str
 def test_numbers_that_a_spec_leaves_out_are_skipped_not_passed() -> None:
     results = run_checks(ModelUnderTest(replace(SOUND, parameters=None, gmac=None), factory=Sound))
     skipped = {result.check for result in results if result.status == "skipped"}
-    assert skipped == {"parameters", "gmac", "needs_rain", "options"}
+    assert skipped == {"parameters", "gmac", "named_bands", "needs_rain", "options"}
 
 
 def test_rain_models_skip_what_needs_images() -> None:
@@ -341,7 +356,7 @@ def test_check_model_reports_every_failure(monkeypatch: pytest.MonkeyPatch) -> N
     spec = replace(SOUND, parameters=1, gmac=1.0)
     monkeypatch.setattr(type(catalogue().models), "get", lambda self, name: spec)
     monkeypatch.setattr(ModelSpec, "resolve", lambda self, target=None: Sound)
-    with pytest.raises(ContractError, match=r"2 of 17 checks failed: parameters: .*; gmac: ") as error:
+    with pytest.raises(ContractError, match=r"2 of 18 checks failed: parameters: .*; gmac: ") as error:
         check_model("sound")
     assert "model 'sound'" in str(error.value)
 

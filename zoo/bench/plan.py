@@ -23,7 +23,7 @@ from zoo.datasets.base import SPLITS, PatchDataset
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError, ResultError
 from zoo.jobs import Job, Work, connected, run_job
-from zoo.registry import Flag, catalogue, create_model
+from zoo.registry import Flag, catalogue, create_model, create_model_for
 from zoo.schema import to_plain
 from zoo.training.adaptation import MOST_PIXELS
 from zoo.training.bundle import without_downloads
@@ -374,7 +374,8 @@ def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
     data = make_data_module(splits, config, steps=STEPS + 1)
     seed_everything(config.seed)
     train = splits["train"]
-    model = create_model(config.model, len(train.bands), len(train.class_names), **config.options)
+    options = without_downloads(config.model, config.options)
+    model = create_model_for(config.model, train.bands, len(train.class_names), **options)
     channels, height, width = splits["test"][0]["image"].shape
     cost = Cost(
         count_parameters(model),

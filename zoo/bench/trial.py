@@ -40,7 +40,7 @@ from zoo.evaluation.columns import summarise
 from zoo.files import file_name, printable
 from zoo.jobs import StageCallback, Work
 from zoo.physics.bands import records_light
-from zoo.registry import Flag, catalogue, create_model, provider_of
+from zoo.registry import Flag, catalogue, create_model_for, provider_of
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import AdaptationTarget, Bundle, TrainingData
@@ -138,7 +138,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     data = make_data_module(splits, config, task.accumulate)
     seed_everything(config.seed)
     train = splits["train"]
-    model = create_model(config.model, len(train.bands), len(train.class_names), **config.options).to(device)
+    model = create_model_for(config.model, train.bands, len(train.class_names), **config.options).to(device)
     opened = time.perf_counter()
 
     report("train", 0, data.steps)

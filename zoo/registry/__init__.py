@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from zoo.errors import ConfigError
 from zoo.registry.catalogue import AnyTable, Catalogue, Provider
@@ -53,6 +53,7 @@ __all__ = [
     "create_dataset",
     "create_loss",
     "create_model",
+    "create_model_for",
     "forwards_options",
     "hookimpl",
     "list_datasets",
@@ -70,6 +71,13 @@ __all__ = [
 
 Kind = Literal["model", "dataset", "loss", "metric", "risk_model"]
 Target = TypeVar("Target", bound=Callable[..., Any])
+
+
+class _Named(Protocol):
+    """A band; the registry knows no room above it."""
+
+    @property
+    def name(self) -> str: ...
 
 
 def __getattr__(name: str) -> Any:
@@ -244,6 +252,26 @@ def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: A
     checked = check_options(spec, options)
     model: nn.Module = spec.resolve()(in_channels=in_channels, classes=classes, **checked)
     return model
+
+
+def create_model_for(name: str, bands: Sequence[_Named], classes: int = 2, /, **options: Any) -> nn.Module:
+    """Create a registered model for an input whose bands are known.
+
+    A model with :attr:`Flag.NAMED_BANDS` gets the names, unless ``options`` has others; for the rest of the models
+    only the number of bands counts.
+
+    Args:
+        name: name of the model.
+        bands: bands of the input, in order.
+        classes: channels of the logits.
+        options: options of the model.
+
+    Raises:
+        ZooError: as :func:`create_model`.
+    """
+    if Flag.NAMED_BANDS in catalogue().models.get(name).flags:
+        options = {"bands": tuple(band.name for band in bands), **options}
+    return create_model(name, len(bands), classes, **options)
 
 
 def create_dataset(name: str, split: str = "train", **options: Any) -> PatchDataset:

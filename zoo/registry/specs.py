@@ -30,7 +30,9 @@ class Flag(StrEnum):
     BATCH1_TRAINING = "batch1_training"
     """A training step works on a batch of one."""
     PRETRAINED_ENCODER = "pretrained_encoder"
-    """The option ``encoder_weights`` takes a name; without it nothing is downloaded."""
+    """The option ``weights`` or ``encoder_weights`` takes a name or a file; without it nothing is downloaded."""
+    NAMED_BANDS = "named_bands"
+    """The option ``bands`` takes the names of the input's bands; training and bundles pass those of the data."""
     NEEDS_RAIN = "needs_rain"
     """The model cannot predict from an image alone; the benchmark skips it on data without rainfall series."""
 
@@ -151,7 +153,7 @@ class ModelSpec(Spec):
         licence: SPDX identifier of the code.
         minimum_size: smallest height and width in pixels.
         flags: capabilities, as :class:`Flag` or their names.
-        encoder_weights: names that the ``encoder_weights`` option takes.
+        encoder_weights: names that the ``weights`` or ``encoder_weights`` option takes.
     """
 
     KIND: ClassVar[str] = "model"

@@ -40,6 +40,7 @@ OVERFIT_STEPS = 300
 OVERFIT_LOSS = 0.2
 GMAC_TOLERANCE = 0.005
 SIZES_TO_TRY = (64, 128, 256)
+_WEIGHTS_OPTIONS = ("encoder_weights", "weights")
 
 
 class ContractError(ZooError):
@@ -300,12 +301,12 @@ def check_no_download(model: ModelUnderTest) -> None:
         network = model.create().eval()
         if not model.declares(Flag.NEEDS_RAIN):
             _logits(network, model.images(), CLASSES, "without a network")
-    hint = "download weights only when `encoder_weights` names them"
+    hint = "download weights only when an option names them"
     require(not refused, f"the model tries to reach {_few(refused)} without being asked to", hint)
 
 
 def check_pretrained_encoder(model: ModelUnderTest) -> None:
-    """``pretrained_encoder`` is declared if and only if ``encoder_weights`` takes a name.
+    """``pretrained_encoder`` is declared if and only if the option ``weights`` or ``encoder_weights`` takes a name.
 
     Without a network, a name raises an error or loads an earlier download; it never gives random weights.
     """
@@ -313,19 +314,38 @@ def check_pretrained_encoder(model: ModelUnderTest) -> None:
     if not model.declares(Flag.PRETRAINED_ENCODER):
         hint = "add the flag `pretrained_encoder`"
         require(not names, f"the spec names the weights {', '.join(names)}", hint)
-        takes = not _fails(lambda: model.create(encoder_weights="imagenet"))
-        require(not takes, "the model takes encoder_weights='imagenet'", hint)
+        for option in _WEIGHTS_OPTIONS:
+            chosen: dict[str, Any] = {option: "imagenet"}
+            takes = not _fails(partial(model.create, **chosen))
+            require(not takes, f"the model takes {option}='imagenet'", hint)
         return
     hint = "name them in `encoder_weights` of the spec"
     require(bool(names), "the flag `pretrained_encoder` is declared, but no weights are named", hint)
+    declared = [option.name for option in model.declared_options]
+    option = next((name for name in _WEIGHTS_OPTIONS if name in declared), "encoder_weights")
     for name in names:
+        chosen = {option: name}
         with no_network():
             try:
-                network = model.create(encoder_weights=name)
+                network = model.create(**chosen)
             except Exception:  # any error will do; tests of the model check its message
                 continue
         random = _same_state(network, model.create())
-        require(not random, f"encoder_weights={name!r} gives random weights", "load the weights, or raise an error")
+        require(not random, f"{option}={name!r} gives random weights", "load the weights, or raise an error")
+
+
+def check_named_bands(model: ModelUnderTest) -> None:
+    """``named_bands`` is declared if and only if the option ``bands`` takes the names of the bands."""
+    names = [f"band{index}" for index in range(CHANNELS)]
+    takes = "bands" in [option.name for option in model.declared_options]
+    if not model.declares(Flag.NAMED_BANDS):
+        require(not takes, "the model has the option `bands`", "add the flag `named_bands`")
+        raise CheckSkipped("the model knows its bands by their number")
+    require(takes, "the model has no option `bands`", _drop_flag("named_bands"))
+    refuses = _fails(lambda: model.create(bands=names[1:]))
+    require(refuses, f"{CHANNELS - 1} names are accepted for {CHANNELS} bands", "raise an error")
+    with torch.no_grad():
+        _logits(model.create(bands=names).eval(), model.images(), CLASSES, "with names of unknown bands")
 
 
 def check_needs_rain(model: ModelUnderTest) -> None:
@@ -370,6 +390,7 @@ CHECKS: tuple[Check, ...] = (
     check_exportable,
     check_no_download,
     check_pretrained_encoder,
+    check_named_bands,
     check_needs_rain,
     check_options,
 )

@@ -18,7 +18,7 @@ from zoo.datasets.statistics import Statistics
 from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError, ZooError
 from zoo.files import atomic_path, check_writable_folder, locked
 from zoo.physics.bands import Band
-from zoo.registry import Flag, catalogue, create_model, provider_of
+from zoo.registry import Flag, catalogue, create_model_for, provider_of
 from zoo.registry.catalogue import Provider
 from zoo.schema import from_plain, read_json, to_plain, write_json
 from zoo.training.compute import ComputeFormat, Environment
@@ -423,7 +423,7 @@ class Bundle:
         """Compare the shapes of the weights with a model without memory, so that no hostile option allocates any."""
         try:
             with torch.device("meta"):
-                model = create_model(self.model, len(self.bands), len(self.class_names), **options)
+                model = create_model_for(self.model, self.bands, len(self.class_names), **options)
                 expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
         except ZooError:
             raise
@@ -448,7 +448,7 @@ class Bundle:
         try:
             options = without_downloads(self.model, self.options)
             self._check_shapes(options)
-            model = create_model(self.model, len(self.bands), len(self.class_names), **options)
+            model = create_model_for(self.model, self.bands, len(self.class_names), **options)
         except UnknownNameError as error:
             provider = self.provider
             if provider is None or provider.distribution == "landslide-zoo":
