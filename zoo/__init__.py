@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from zoo.api.benchmark import benchmark, plan_benchmark
     from zoo.api.export import export
     from zoo.api.plugin import new_plugin
+    from zoo.api.polygons import polygons
     from zoo.api.preparation import describe, patches, stack
     from zoo.api.results import Results, read_results
+    from zoo.api.speed import speed
     from zoo.api.train import train
     from zoo.api.trained_model import TrainedModel, load
     from zoo.registry import (
@@ -57,8 +59,10 @@ _HOMES = {
     "new_plugin": "zoo.api.plugin",
     "patches": "zoo.api.preparation",
     "plan_benchmark": "zoo.api.benchmark",
+    "polygons": "zoo.api.polygons",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
+    "speed": "zoo.api.speed",
     "stack": "zoo.api.preparation",
     "train": "zoo.api.train",
 }
@@ -83,8 +87,10 @@ __all__ = [
     "new_plugin",
     "patches",
     "plan_benchmark",
+    "polygons",
     "read_results",
     "register_model",
+    "speed",
     "stack",
     "train",
 ]

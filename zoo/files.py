@@ -6,12 +6,12 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from zoo.errors import ZooError
+from zoo.errors import ConfigError, ZooError
 
 
 def file_name(text: str, also: str = "") -> str:
@@ -101,6 +101,23 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
 def write_json_atomic(path: str | os.PathLike[str], value: object) -> None:
     """Write ``value`` as indented JSON; NaN and infinities, which JSON does not have, are refused."""
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse an output before any work is done for it.
+
+    Raises:
+        ConfigError: if it is a folder, one of the inputs, or exists and must not be replaced.
+        ZooError: if its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise ConfigError("is a folder", where=path, hint="Name a file in it")
+    if path.exists():
+        if any(one.exists() and path.samefile(one) for one in inputs):
+            raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
+        if not overwrite:
+            raise ConfigError("already exists", where=path, hint="Name another file, or replace it with --overwrite")
+    check_could_write(path.parent)
 
 
 def open_own_file(path: str | os.PathLike[str], mode: Literal["write", "append", "keep"] = "write") -> int:

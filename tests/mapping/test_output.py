@@ -12,8 +12,10 @@ from PIL import Image
 from rasterio.transform import from_origin
 from scipy import ndimage
 
+import zoo
 from tests.mapping.conftest import WriteScene, make_image
 from zoo.cli import run
+from zoo.errors import ConfigError
 from zoo.mapping.map_picture import find_peaks, read_ground
 from zoo.mapping.output import ProbabilityMap
 from zoo.mapping.scene import Scene
@@ -111,6 +113,11 @@ def test_a_map_is_outlined_again_with_another_threshold(bundle, write_scene, tmp
     stricter = geopandas.read_file(tmp_path / "c.gpkg")
     assert 0 < stricter["pixels"].sum() < first["pixels"].sum()
     assert stricter["area_m2"].min() >= 300
+    report = zoo.polygons(out, tmp_path / "python.gpkg", scene=scene, threshold=0.5, min_area=300)
+    assert geopandas.read_file(tmp_path / "python.gpkg").equals(stricter)
+    assert str(report).startswith(f"{len(stricter)} polygons, {stricter['area_m2'].sum() / 1e6:.3f} km2")
+    with pytest.raises(ConfigError, match="probability"):
+        zoo.polygons(out, tmp_path / "e.gpkg", threshold=1.5)
     capsys.readouterr()
     assert run(["polygons", str(scene), "--out", str(tmp_path / "d.gpkg")]) == 2
     assert "has no band landslide_probability" in capsys.readouterr().err

@@ -49,6 +49,5 @@ def audit(
     if isinstance(data, Mapping):
         splits = data
     else:
-        source = data if isinstance(data, DataSource) else DataSource.parse(os.fspath(data))
-        splits = DataSource(source.name, {**source.options, **options}).open_splits()
+        splits = DataSource.of(data, options).open_splits()
     return audit_splits(splits, overlaps=overlaps, progress=progress)

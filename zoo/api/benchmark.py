@@ -94,6 +94,13 @@ class BenchmarkPlan:
         """The trials in the order in which they run."""
         return self.plan.trials
 
+    @property
+    def other_results(self) -> int:
+        """Number of result files in the folder that belong to no trial of this plan."""
+        from zoo.bench.results import trial_files
+
+        return len({path.stem for path in trial_files(self.folder)} - {config.file_stem for config in self.trials})
+
     def estimate(self) -> Estimate:
         """Estimate the time of every trial on this machine, by earlier results or by a few training steps.
 
@@ -287,16 +294,16 @@ def make_benchmark(
         raise ConfigError("steps and epochs exclude each other")
     given = dict(data_options or {})
     if config is None:
-        source = DataSource.parse("synthetic" if data is None else os.fspath(data), given)
+        source = DataSource.of("synthetic" if data is None else data, given)
         chosen = Benchmark("", "", _entries("all" if models is None else models), source, recipe or "quick", {}, (0,))
     else:
         chosen = load_benchmark(Path(config))
         if models is not None:
             chosen = _selected(chosen, models)
         if data is not None:
-            chosen = replace(chosen, data=DataSource.parse(os.fspath(data), given))
+            chosen = replace(chosen, data=DataSource.of(data, given))
         elif given:
-            chosen = replace(chosen, data=DataSource(chosen.data.name, {**chosen.data.options, **given}))
+            chosen = replace(chosen, data=DataSource.of(chosen.data, given))
     common = ("root", "transforms", "progress")
     options = {name: value for name, value in chosen.data.options.items() if name not in common}
     check_options(catalogue().datasets.get(chosen.data.name), options)

@@ -128,7 +128,7 @@ def export(
     from zoo.deploy.backends import check_opset
     from zoo.deploy.export import ExportConfig, check_config, export_model, find_subject, subject_of
     from zoo.deploy.exported_files import check_format
-    from zoo.rasters.cog import check_output
+    from zoo.files import check_output
 
     out = Path(out)
     check_format(to, out, precision)

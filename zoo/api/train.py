@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def train(
     data_options: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    speed: bool = False,
     progress: StageCallback | None = None,
     open_splits: Callable[[DataSource], dict[str, PatchDataset]] | None = None,
     on_open: OnOpen | None = None,
@@ -73,7 +75,9 @@ def train(
         resume: resume from the resume state in ``out``, if there is one. A finished run of the same model, data,
             recipe and seed is returned as it is.
         overwrite: replace a bundle in ``out``.
-        progress: called with stage (``data``, ``train``, ``val``, ``test``), number of items done and of all items.
+        speed: time the model after the training, and keep the figures in its result.
+        progress: called with stage (``data``, ``train``, ``val``, ``test``, ``speed``), number of items done and of
+            all items.
         open_splits: opens the splits, for callers that show progress.
         on_open: called with the trial and its splits before training; may return the audit for the result file.
         **overrides: fields of the recipe to replace, such as ``steps=200``, ``lr=1e-3``, ``loss="focal"`` or
@@ -100,11 +104,7 @@ def train(
 
     chosen = _recipe(recipe, overrides)
     model_options = check_options(catalogue().models.get(model), dict(options or {}))
-    extra = dict(data_options or {})
-    if isinstance(data, DataSource):
-        source = DataSource(data.name, {**data.options, **extra})
-    else:
-        source = DataSource.parse(os.fspath(data), extra)
+    source = DataSource.of(data, data_options)
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ConfigError(f"a seed of {seed!r} is not possible", hint="Give an integer from 0 to 4294967295")
     place = str(resolve_device(device))
@@ -144,6 +144,8 @@ def train(
             raise failure
         if out is not None:
             _draw(folder, result, splits["test"])
+        if speed:
+            result = _timed(result, folder, progress)
         shutil.rmtree(state, ignore_errors=True)
         with suppress(OSError):
             state.parent.rmdir()
@@ -228,6 +230,16 @@ def _draw(folder: Path, result: TrialResult, test: PatchDataset) -> None:
     curve = result.training.curve if result.training else ()
     save_loss_curve(curve, folder / "loss_curve.png", f"{config.label}, {config.recipe.name}")
     save_predictions(bundle.predictor(), bundle.compute_format, test, bundle.threshold, folder / "predictions.png")
+
+
+def _timed(result: TrialResult, folder: Path, progress: StageCallback | None) -> TrialResult:
+    """Time the model of a result; one round is enough, for there is no other model to compare it with."""
+    from zoo.bench.speed_session import SpeedReport, SpeedSettings, SpeedSubject, time_models, time_results
+
+    def time_one(subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:
+        return time_models(subjects, SpeedSettings(rounds=1), None if progress is None else partial(progress, "speed"))
+
+    return time_results([result], folder, time_one)[0]
 
 
 def _trained(folder: Path, result: TrialResult, device: str, *, keep: bool) -> TrainedModel:

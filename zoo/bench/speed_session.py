@@ -1,4 +1,4 @@
-"""Time several models beside each other: each in fresh processes, in rounds over all models.
+"""Time several models in turns: each in fresh processes, in rounds over all models.
 
 Whatever changes on the machine meanwhile (heat, other programs, fragmented memory) affects all models alike: each
 round times every model once and begins with another one. Compare figures of one session, and only ratios across
@@ -111,7 +111,7 @@ def time_models(
     settings: SpeedSettings | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[SpeedReport]:
-    """Time models beside each other on this machine.
+    """Time models in turns on this machine.
 
     Args:
         subjects: the models, all on one device.
@@ -168,7 +168,7 @@ def time_models(
 
 
 def time_models_on_cluster(address: str, subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:
-    """Time models beside each other on one node of a Ray cluster, which does nothing else meanwhile.
+    """Time models in turns on one node of a Ray cluster, which does nothing else meanwhile.
 
     Raises:
         ZooError: if the cluster cannot be used.
@@ -187,7 +187,7 @@ def _time_on_node(subjects: list[SpeedSubject], work: Work) -> list[SpeedReport]
 
 
 def time_results(results: Sequence[TrialResult], folder: Path, time_all: TimeModels) -> list[TrialResult]:
-    """Time the models of results beside each other and keep the figures in their result files.
+    """Time the models of results in turns and keep the figures in their result files.
 
     Models that were all timed in one session are not timed again. Trials of one model, whatever their seeds and
     whether adapted or not, are timed once.

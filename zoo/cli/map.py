@@ -66,7 +66,6 @@ def map(bundle: Path, scene: tuple[str, ...], target: str, device: str, **given:
     resumes from the last finished block. docs/how_to/map.md describes the files. Exit code 0: done; 2: bad input.
     """
     from zoo.api.trained_model import load
-    from zoo.mapping.output import polygon_summary
 
     scales = None if given["scales"] is None else parse_scales(given["scales"])
     classes = None if given["classes"] is None else [name.strip() for name in given["classes"].split(",")]
@@ -102,7 +101,7 @@ def map(bundle: Path, scene: tuple[str, ...], target: str, device: str, **given:
         console.print(line, markup=False)
     console.print(f"in {', '.join(report.files)}", markup=False)
     if report.polygons is not None:
-        console.print(f"{polygon_summary(report.polygons)}; in {relative(Path(given['polygons']))}", markup=False)
+        console.print(f"{report.polygons}; in {relative(Path(given['polygons']))}", markup=False)
     if report.picture is not None:
         console.print(f"picture in {relative(report.picture)}", markup=False)
     if report.resumed:

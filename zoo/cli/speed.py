@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli.console import make_table, note, out, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
+from zoo.cli.progress import progress
 from zoo.cli.values import FiniteFloat
 
 if TYPE_CHECKING:
-    from zoo.bench.speed_session import SpeedReport, SpeedSubject
+    from zoo.api.speed import Timings
 
-HEADINGS = (
-    "model", "ms b1", "IQR", "images/s", "IQR", "batch", "end to end", "peak MiB", "J/image", "Par. (M)", "GMAC",
-)  # fmt: skip
+COLUMNS = {
+    "model": ("model", "{}", 1),
+    "latency_ms": ("ms b1", "{:.1f}", 1),
+    "latency_iqr_ms": ("IQR", "{:.1f}", 1),
+    "images_per_second": ("images/s", "{:.1f}", 1),
+    "images_per_second_iqr": ("IQR", "{:.1f}", 1),
+    "batch": ("batch", "{}", 1),
+    "end_to_end_per_second": ("end to end", "{:.1f}", 1),
+    "peak_mib": ("peak MiB", "{:.0f}", 1),
+    "joules_per_image": ("J/image", "{:.3g}", 1),
+    "parameters": ("Par. (M)", "{:.2f}", 1e6),
+    "gmac": ("GMAC", "{:.2f}", 1),
+}
+"""Heading, format and unit of each figure of :meth:`zoo.api.speed.Timings.records`."""
+ALWAYS_SHOWN = 6
+"""Number of columns that are shown even without a figure."""
 
 
 @click.command()
@@ -46,25 +59,8 @@ HEADINGS = (
 )
 @click.option("--optimized", is_flag=True, help="Also time the fastest form of each model (zoo.deploy.optimize).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
-def speed(
-    models: str,
-    size: int,
-    channels: int,
-    classes: int,
-    batch: int | None,
-    precision: str,
-    options: tuple[str, ...],
-    data: str | None,
-    device: str,
-    threads: int | None,
-    rounds: int,
-    seconds: float,
-    optimized: bool,
-    as_json: bool,
-    data_options: tuple[str, ...],
-    **given: Any,
-) -> None:
-    """Time MODELS beside each other: each in fresh processes, in rounds over all models.
+def speed(models: str, options: tuple[str, ...], as_json: bool, data_options: tuple[str, ...], **given: Any) -> None:
+    """Time MODELS in turns: each in fresh processes, in rounds over all models.
 
     \b
     zoo speed all
@@ -75,110 +71,62 @@ def speed(
     rounds), parameters, GMAC, peak memory, energy where the machine counts it, and with --data the throughput from
     reading patches to the mask. Run it on a machine that does nothing else.
     """
-    from zoo.bench.config import select_models
-    from zoo.datasets.source import DataSource
-    from zoo.jobs import prepare
-    from zoo.registry import catalogue, check_options
+    import zoo
+    from zoo.cli.opening import open_split
 
-    names = select_models(models)
-    chosen = parse_assignments(options, "--option")
-    checked = {name: check_options(catalogue().models.get(name), chosen) for name in names}
-    data_given = collect(data_options, **given)
-    source = None if data is None else DataSource.parse(data, data_given)
-    prepare("zoo.bench.trial")
-
-    from zoo.bench.speed_session import SpeedSettings, SpeedSubject, time_models
-    from zoo.cli.progress import progress
-    from zoo.schema import to_plain
-    from zoo.training.compute import resolve_device
-
-    place = str(resolve_device(device))
-    shape = (channels, size, size)
-    if source is not None:
-        from zoo.cli.opening import open_split
-
-        test = open_split(source, "test")
-        image = test[0]["image"]
-        shape, classes = (image.shape[0], image.shape[1], image.shape[2]), len(test.class_names)
-    subjects = [SpeedSubject(name, checked[name], classes, shape, place, precision, name, source) for name in names]
-    if optimized:
-        subjects += [replace(subject, label=f"{subject.label}, optimized", optimized=True) for subject in subjects]
-    settings = SpeedSettings(rounds, seconds, None if batch is None else (batch,), threads)
+    names = ("size", "channels", "classes", "batch", "precision", "data", "device", "threads", "rounds", "seconds")
+    settings = {name: given.pop(name) for name in (*names, "optimized")}
     with progress("timing") as bar:
-        reports = time_models(subjects, settings, bar)
+        found = zoo.speed(
+            models,
+            **settings,
+            options=parse_assignments(options, "--option"),
+            data_options=collect(data_options, **given),
+            progress=bar,
+            open_splits=lambda source, splits: {split: open_split(source, split) for split in splits},
+        )
     if as_json:
-        rows = [
-            {
-                "model": subject.model,
-                "options": subject.options,
-                "speed": to_plain(report.samples),
-                "speed_protocol": to_plain(report.protocol),
-            }
-            for subject, report in zip(subjects, reports, strict=True)
-        ]
-        print_json(rows)
+        print_json(found.to_json())
     else:
-        _print(reports, subjects)
-    if not any(report.samples for report in reports):
+        _print(found)
+    if not found.ok:
         click.get_current_context().exit(1)
 
 
-def _print(reports: list[SpeedReport], subjects: list[SpeedSubject]) -> None:
-    about = reports[0].protocol
-    order = sorted(range(len(subjects)), key=lambda number: -_rate(reports[number]))
-    rows = [_row(subjects[number].label, reports[number]) for number in order]
-    used = [place for place in range(len(HEADINGS)) if place < 6 or any(row[place] != "-" for row in rows)]
+def _print(found: Timings) -> None:
+    subject, about = found.subjects[0], found.reports[0].protocol
+    rows = [
+        [
+            "-" if row[key] is None else pattern.format(row[key] / unit if unit != 1 else row[key])
+            for key, (_, pattern, unit) in COLUMNS.items()
+        ]
+        for row in found.records()
+    ]
+    headings = [heading for heading, _, _ in COLUMNS.values()]
+    used = [n for n in range(len(headings)) if n < ALWAYS_SHOWN or any(row[n] != "-" for row in rows)]
     console = out()
-    size = "x".join(map(str, subjects[0].shape))
     console.print()
     console.print(
-        f"{about.device_name or subjects[0].device}, {about.threads or '?'} threads, torch {about.torch or '?'}; "
-        f"{about.dtype}; images of {size}; {about.rounds} rounds",
+        f"{about.device_name or subject.device}, {about.threads or '?'} threads, torch {about.torch or '?'}; "
+        f"{about.dtype}; images of {'x'.join(map(str, subject.shape))}; {about.rounds} rounds",
         style="bold",
         markup=False,
     )
-    console.print(make_table([HEADINGS[p] for p in used], [[row[p] for p in used] for row in rows], right=HEADINGS[1:]))
-    for number in order:
-        if reports[number].protocol.error:
-            warn(f"{subjects[number].label}: {reports[number].protocol.error}")
+    console.print(make_table([headings[n] for n in used], [[row[n] for n in used] for row in rows], right=headings[1:]))
+    for one, report in zip(found.subjects, found.reports, strict=True):
+        if report.protocol.error:
+            warn(f"{one.label}: {report.protocol.error}")
     if about.busy:
         warn(
             f"other programs used the machine meanwhile (load average {about.load_average:.1f} on {about.cores} "
             "processors): these figures are too low"
         )
-    measured = next((report.protocol for report in reports if report.samples), None)
+    measured = next((report.protocol for report in found.reports if report.samples), None)
     if measured is None or measured.energy is None or measured.memory is None:
         return
-    if subjects[0].data is None:
+    if subject.data is None:
         note("end to end was not measured: name patches with --data")
     if measured.energy.source is None:
         note(f"energy was not measured: {measured.energy.why_not}")
     kind = {"rss": "resident memory of the process", "cuda": "memory of the GPU"}[measured.memory.kind]
     note(f"peak MiB: {kind} that the model and its passes add, at the batch size of images/s")
-
-
-def _row(label: str, report: SpeedReport) -> list[str]:
-    best, protocol = report.best, report.protocol
-    if best is None or protocol.memory is None or protocol.energy is None:
-        return [label, *["-"] * 10]
-    single = next((sample for sample in report.samples if sample.batch == 1), None)
-    # The range of a rate follows from that of the time: rate * IQR / median.
-    end, joules = protocol.end_to_end, protocol.energy.joules_per_image
-    peak = protocol.memory.peak_bytes.get(best.batch)
-    return [
-        label,
-        "-" if single is None else f"{1e3 * single.median_s:.1f}",
-        "-" if single is None else f"{1e3 * single.iqr_s:.1f}",
-        f"{best.images_per_second:.1f}",
-        f"{best.images_per_second * best.iqr_s / best.median_s:.1f}",
-        str(best.batch),
-        "-" if end is None else f"{end.images_per_second:.1f}",
-        "-" if not peak else f"{peak / 2**20:.0f}",
-        "-" if joules is None else f"{joules:.3g}",
-        f"{(protocol.parameters or 0) / 1e6:.2f}",
-        f"{protocol.gmac or 0:.2f}",
-    ]
-
-
-def _rate(report: SpeedReport) -> float:
-    return 0.0 if report.best is None else report.best.images_per_second

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,13 @@ class DataSource:
         if Path(text).parent != Path() or text.startswith((".", "~")):
             raise DataError("there is no such folder", where=text)
         raise UnknownNameError("data set or folder", text, list_datasets())
+
+    @classmethod
+    def of(cls, data: str | os.PathLike[str] | DataSource, options: Mapping[str, Any] | None = None) -> DataSource:
+        """Return the data set that a caller named, with ``options`` beside its own; see :meth:`parse`."""
+        if isinstance(data, DataSource):
+            return cls(data.name, {**data.options, **(options or {})})
+        return cls.parse(os.fspath(data), dict(options or {}))
 
     def open(self, split: str, progress: ProgressCallback | None = None) -> PatchDataset:
         """Open one split.

@@ -131,12 +131,6 @@ class MapReport:
         return f"{pixels:,} pixels ({pixels / self.mapped:.2%}" + (")" if area is None else f", {area:,.3f} km2)")
 
 
-def polygon_summary(report: PolygonReport) -> str:
-    """Return the outcome of polygons in one line."""
-    small = f"; {report.left_out:,} smaller ones left out" if report.left_out else ""
-    return f"{report.polygons:,} polygons, {report.area / 1e6:,.3f} km2{small}"
-
-
 def check_map_name(path: Path) -> None:
     """Check that a map's name ends like a GeoTIFF's.
 

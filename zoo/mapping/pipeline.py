@@ -18,7 +18,7 @@ from torch import Tensor
 from zoo import __version__
 from zoo.deploy import raise_allocator_thresholds
 from zoo.errors import ConfigError, DataError, ZooError
-from zoo.files import locked, unwritable
+from zoo.files import check_output, locked, unwritable
 from zoo.jobs import ProgressCallback, StageCallback
 from zoo.mapping.inference import (
     AreaMask,
@@ -35,7 +35,7 @@ from zoo.mapping.output import MapReport, ProbabilityMap, check_map_name, map_po
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Block, Plan, Reach
-from zoo.rasters.cog import check_output, check_room
+from zoo.rasters.cog import check_room
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload

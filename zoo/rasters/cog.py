@@ -23,7 +23,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import check_could_write, move_into_place, unwritable
+from zoo.files import move_into_place, unwritable
 from zoo.physics.bands import Band
 from zoo.rasters.grid import Grid
 from zoo.rasters.reading import first_line, small_cache
@@ -259,23 +259,6 @@ def check_geotiff_name(path: str | os.PathLike[str]) -> None:
             where=path,
             hint="Name it .tif",
         )
-
-
-def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse an output before any work is done for it.
-
-    Raises:
-        ConfigError: if it is a folder, one of the inputs, or exists and must not be replaced.
-        ZooError: if its folder cannot be made or written to.
-    """
-    if path.is_dir():
-        raise ConfigError("is a folder", where=path, hint="Name a file in it")
-    if path.exists():
-        if any(one.exists() and path.samefile(one) for one in inputs):
-            raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
-        if not overwrite:
-            raise ConfigError("already exists", where=path, hint="Name another file, or replace it with --overwrite")
-    check_could_write(path.parent)
 
 
 @contextmanager

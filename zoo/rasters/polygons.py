@@ -92,6 +92,10 @@ class PolygonReport:
     left_out: int = 0
     by_class: dict[str, int] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        small = f"; {self.left_out:,} smaller ones left out" if self.left_out else ""
+        return f"{self.polygons:,} polygons, {self.area / 1e6:,.3f} km2{small}"
+
 
 def write_polygons(
     out: Path,

@@ -15,11 +15,12 @@ from rasterio.windows import Window
 
 import zoo
 from zoo.errors import ConfigError, DataError
+from zoo.files import check_output
 from zoo.physics import PAPER_CHANNELS, Band, IndexParameters, OptramEdges, OptramFit
 from zoo.physics.running import BinnedMoments
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size
 from zoo.rasters.alignment import AlignedBand, in_unit
-from zoo.rasters.cog import CogWriter, check_geotiff_name, check_output
+from zoo.rasters.cog import CogWriter, check_geotiff_name
 from zoo.rasters.grid import PixelGrid, choose_grid, grid_crs, require_metres, windows
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, true_scale, utm_code
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer

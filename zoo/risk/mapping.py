@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 import zoo
 from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.files import check_output
 from zoo.jobs import ProgressCallback
 from zoo.physics import Band
 from zoo.physics.rain import check_rain
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
 from zoo.rasters.alignment import RainLayers
-from zoo.rasters.cog import CogWriter, check_output
+from zoo.rasters.cog import CogWriter
 from zoo.rasters.ground import PixelAreas
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack, read_ahead
