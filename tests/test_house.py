@@ -55,6 +55,16 @@ ONLY_IN = {
     "openvino": {"deploy"},
     "ray": {"bench", "jobs", "mapping"},
 }
+PUBLIC_ROOMS = {"blocks", "datasets", "models", "physics", "risk", "testing"}
+"""Rooms whose package face (``zoo.risk``, not ``zoo.risk.mapping``) belongs to the front door."""
+COMMANDS_MAY_ALSO_IMPORT = {
+    "bench_view.py": {"bench"},  # draws trials while they run, and names their types
+    "recipe_options.py": {"training"},  # the help text of --recipe lists the recipes
+    "risk/calibrate.py": {"risk"},  # prints the typed results of this room
+    "risk/compare.py": {"risk"},
+    "risk/map.py": {"risk"},
+    "tables.py": {"bench", "evaluation"},  # prints leaderboards and changes
+}
 TORCH_FREE = (
     "__init__.py",
     "errors.py",
@@ -116,6 +126,23 @@ def test_imports_go_down_the_floors(name: str) -> None:
             parts = imported.split(".")
             if parts[0] == "zoo" and len(parts) > 1 and parts[1] != name:
                 assert parts[1] in MAY_IMPORT[name], f"{path.relative_to(HOUSE)} imports {imported}"
+
+
+@pytest.mark.parametrize("path", list(sources("cli")), ids=lambda path: str(path.relative_to(HOUSE / "cli")))
+def test_commands_call_only_the_front_door(path: Path) -> None:
+    """A command parses options, calls one function of the public API, and prints."""
+    also = COMMANDS_MAY_ALSO_IMPORT.get(str(path.relative_to(HOUSE / "cli")), set())
+    allowed = BASE | {"registry", "api", "cli"} | also
+    for imported in imports(path):
+        first, *parts = imported.split(".")
+        if first == "zoo" and parts and not (len(parts) == 1 and parts[0] in PUBLIC_ROOMS):
+            assert parts[0] in allowed, f"{path.relative_to(HOUSE)} imports {imported}; call a function of zoo.api"
+
+
+def test_the_exceptions_for_commands_are_needed() -> None:
+    for name, rooms in COMMANDS_MAY_ALSO_IMPORT.items():
+        used = {imported.split(".")[1] for imported in imports(HOUSE / "cli" / name) if imported.startswith("zoo.")}
+        assert rooms <= used, f"cli/{name} no longer imports {rooms - used}"
 
 
 def test_the_tests_mirror_the_tree() -> None:

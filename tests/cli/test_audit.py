@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zoo.cli import run
-from zoo.cli.audit import print_verdict
+from zoo.cli.bench_view import TerminalView
 
 SCENES = ["--group-column", "scene", "--train-groups", "s0", "--val-groups", "s1", "--test-groups", "s2"]
 
@@ -114,16 +114,16 @@ def test_the_benchmark_tells_the_verdict_and_never_fails_by_it(
     options = {"group_column": "scene", "train_groups": "s0", "val_groups": "s1", "test_groups": "s2"}
     splits = {split: Folder(patches, split, **options) for split in ("train", "val", "test")}
     prints = {split: dataset.fingerprint() for split, dataset in splits.items()}
-    print_verdict(splits, prints)
+    TerminalView().audit(splits, prints)
     assert capsys.readouterr().err.startswith("audit: no leak found between 8/8/8 patches")
-    print_verdict({"train": splits["train"], "test": splits["train"]}, {"train": "same", "test": "twice"})
+    TerminalView().audit({"train": splits["train"], "test": splits["train"]}, {"train": "same", "test": "twice"})
     assert "warning: audit: LEAK 8 of 8 test patches touch training patches; see zoo audit" in capsys.readouterr().err
 
     def fail(*_: object) -> None:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr("zoo.datasets.audit.cached_summary", fail)
-    print_verdict(splits, prints)
+    monkeypatch.setattr("zoo.bench.plan.cached_summary", fail)
+    TerminalView().audit(splits, prints)
     assert "audit: not done (no such thing)" in capsys.readouterr().err
 
 

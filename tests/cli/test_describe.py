@@ -133,7 +133,7 @@ def truncate(path: Path) -> None:
         (["stack.tif", "--bands", "NDVJ"], "Did you mean 'NDVI'"),
         (["stack.tif", "--bands", ","], "no band is named"),
         (["stack.tif", "--split-by", "block"], "a raster has no splits"),
-        (["stack.tif", "--picture", "p.txt"], "a picture cannot be written"),
+        (["stack.tif", "--picture", "p.txt"], "cannot write a picture of type 'txt'"),
         (["stack.tif", "--json", "stack.tif/x.json"], "cannot write here"),
         (["nothing"], "unknown data set or folder"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zoo.errors import ConfigError
+from zoo.files import check_writable_folder
 
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
@@ -304,6 +305,7 @@ def describe(
     *,
     split: str = "train",
     bands: Sequence[str] | None = None,
+    picture: PathLike | None = None,
     progress: ProgressCallback | None = None,
     **options: Any,
 ) -> Description:
@@ -313,6 +315,7 @@ def describe(
         data: name of a registered data set, path of a folder of patches or of a raster, or an open data set.
         split: "train", "val" or "test"; for data sets.
         bands: names of the channels to describe; all by default.
+        picture: draw the description into this file (``.png``, ``.pdf``, ``.svg``).
         progress: called with the number of pieces done and of all pieces.
         **options: options of the data set, such as ``split_by="block"``.
 
@@ -327,6 +330,27 @@ def describe(
         >>> found.channels[0].mean  # doctest: +SKIP
         0.41
     """
+    if picture is not None:
+        from zoo.rasters.map_frame import check_picture
+
+        check_writable_folder(Path(picture).parent)
+        check_picture(Path(picture))
+    found = _describe(data, split, bands, progress, options)
+    if picture is not None:
+        from zoo.diagnostics.drawing import draw_description
+        from zoo.rasters.map_frame import save_picture
+
+        save_picture(draw_description(found), Path(picture))
+    return found
+
+
+def _describe(
+    data: PathLike | PatchDataset,
+    split: str,
+    bands: Sequence[str] | None,
+    progress: ProgressCallback | None,
+    options: dict[str, Any],
+) -> Description:
     if isinstance(data, (str, os.PathLike)):
         name = os.fspath(data)
         if name.lower().endswith(RASTER_SUFFIXES) and not Path(name).is_dir():

@@ -564,6 +564,9 @@ class TrainedModel:
         cells: int = 12,
         bands: Sequence[str] | None = None,
         threshold: float | None = None,
+        picture: Path_ | None = None,
+        record: Path_ | None = None,
+        overwrite: bool = False,
         progress: ProgressCallback | None = None,
     ) -> SceneExplanation:
         """Find out which channels and which ground the prediction in a window of a scene depends on.
@@ -582,21 +585,27 @@ class TrainedModel:
             cells: number of squares along the window that are hidden one by one.
             bands: names of the scene's bands in order, if its files do not name them.
             threshold: probability from which a pixel is called landslide; ``None`` for the model's.
+            picture: draw the explanation into this file (``.png``, ``.pdf``, ``.svg``).
+            record: write all figures to this JSON file.
+            overwrite: replace existing files.
             progress: called with the number of predictions done and the number of all predictions.
 
         Returns:
             The explanation; ``save(path)`` draws it, ``sentences()`` says it in words.
 
         Raises:
-            ZooError: if the scene does not fit the model, or the window is outside it, too small or without data.
+            ZooError: if the scene does not fit the model, the window is outside it, too small or without data, or a
+                file cannot be written.
 
         Examples:
-            >>> found = model.explain("scene.tif", window=(512, 1024, 128, 128))  # doctest: +SKIP
-            >>> found.save("why.png")  # doctest: +SKIP
+            >>> found = model.explain("scene.tif", window=(512, 1024, 128, 128), picture="why.png")  # doctest: +SKIP
+            >>> found.sentences()  # doctest: +SKIP
         """
         from zoo.mapping.explanation import ExplanationOptions, explain_scene
 
         paths = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
+        inputs = [Path(one) for one in (*paths, truth) if one is not None]
+        _check_explanation_files(picture, record, inputs, overwrite=overwrite)
         options = ExplanationOptions(
             window=window,
             at=at,
@@ -609,8 +618,13 @@ class TrainedModel:
             threshold=threshold,
         )
         label = "" if self.folder is None else str(self.folder)
-        found = [os.fspath(path) for path in paths]
-        return explain_scene(self.bundle, self.predictor, found, options, label=label, progress=progress)
+        names = [os.fspath(path) for path in paths]
+        found = explain_scene(self.bundle, self.predictor, names, options, label=label, progress=progress)
+        if picture is not None:
+            found.save(Path(picture))
+        if record is not None:
+            found.save_numbers(Path(record))
+        return found
 
     def export(
         self,
@@ -783,3 +797,18 @@ def _differs(before: float | None, now: float | None) -> bool:
     if before is None or now is None:
         return before is not now
     return abs(before - now) > TOLERANCE
+
+
+def _check_explanation_files(
+    picture: Path_ | None, record: Path_ | None, inputs: Sequence[Path], *, overwrite: bool
+) -> None:
+    from zoo.files import check_output
+    from zoo.rasters.map_frame import check_picture
+
+    outputs = [Path(one) for one in (picture, record) if one is not None]
+    if len({one.absolute() for one in outputs}) < len(outputs):
+        raise ConfigError("two outputs have the same name", where=outputs[0], hint="Give each file its own name")
+    for one in outputs:
+        check_output(one, inputs, overwrite=overwrite)
+    if picture is not None:
+        check_picture(Path(picture))

@@ -92,7 +92,7 @@ def adapt(
     """
     from zoo.api.trained_model import check_free, load
     from zoo.cli.opening import data_warnings
-    from zoo.datasets.source import DataSource
+    from zoo.datasets import DataSource
     from zoo.files import check_writable_folder
     from zoo.schema import to_plain
 

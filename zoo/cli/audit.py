@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from zoo.datasets.audit import Audit, AuditSummary, SharedScene
-    from zoo.datasets.base import PatchDataset
     from zoo.jobs import StageCallback
 
 SHOWN = 10
@@ -45,7 +44,7 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
     """
     from zoo.api.audit import audit as audit_data
     from zoo.cli.opening import open_splits
-    from zoo.datasets.source import DataSource
+    from zoo.datasets import DataSource
     from zoo.files import check_writable_folder, write_json_atomic
 
     source = DataSource.parse(data, collect(data_options, **_with_split(split, given)))
@@ -62,21 +61,12 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
         click.get_current_context().exit(EXIT_LEAK)
 
 
-def print_verdict(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
-    """Print in one line on standard error whether splits leak; an audit that fails does not stop the command."""
-    from zoo.datasets.audit import AuditSummary, cached_summary
-
-    try:
-        found = cached_summary(splits, fingerprints)
-    except Exception as error:
-        found = AuditSummary(None, f"not done ({error})")
-    if found.leaks:
-        warn(f"audit: {found.verdict}; see zoo audit")
-    elif found.leaks is None:
-        warn(f"audit: {found.verdict}")
-    else:
+def print_verdict(found: AuditSummary) -> None:
+    """Print in one line on standard error whether splits leak."""
+    if found.leaks is False:
         note(f"audit: {found.verdict}")
-    return found
+    else:
+        warn(f"audit: {found.verdict}{'; see zoo audit' if found.leaks else ''}")
 
 
 def _with_split(split: str | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -101,8 +91,6 @@ def _progress_bar() -> Iterator[StageCallback]:
 
 
 def _print(found: Audit, console: Console) -> None:
-    from zoo.datasets.audit import KINDS
-
     rows = [
         (
             entry.kind,
@@ -111,7 +99,7 @@ def _print(found: Audit, console: Console) -> None:
             f"{entry.patches} of {found.sizes[entry.second]}",
             meaning,
         )
-        for kind, meaning in KINDS.items()
+        for kind, meaning in found.kinds.items()
         for entry in found.touched
         if entry.kind == kind
     ]
@@ -119,7 +107,7 @@ def _print(found: Audit, console: Console) -> None:
         headings = ("kind", "splits", "pairs", "patches of the second", "meaning")
         console.print("\n[bold]leakage[/bold]")
         console.print(make_table(headings, rows, right=headings[2:4]))
-    for kind in KINDS:
+    for kind in found.kinds:
         _print_pairs(found, kind, console)
     if found.scenes:
         scenes = [

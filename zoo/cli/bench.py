@@ -129,7 +129,6 @@ def _recipe_changes(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_results(plan: BenchmarkPlan, results: Results, json_file: Path | None) -> None:
-    from zoo.bench.results import trial_files
     from zoo.cli.tables import metric_warnings, print_leaderboard
     from zoo.files import write_text_atomic
 
@@ -143,9 +142,8 @@ def _print_results(plan: BenchmarkPlan, results: Results, json_file: Path | None
         for board in results.leaderboards:
             print_leaderboard(board, out())
     place = relative(plan.folder)
-    others = {path.stem for path in trial_files(plan.folder)} - {config.file_stem for config in plan.trials}
-    if others and plan.benchmark.name:
-        note(f"{place} holds {len(others)} more results, from an earlier form of this configuration")
+    if plan.other_results and plan.benchmark.name:
+        note(f"{place} holds {plan.other_results} more results, from an earlier form of this configuration")
     note(f"results, weights and logs are in {place}; print the table again: zoo report {place}")
     if json_file is not None:
         write_text_atomic(json_file, results.json())

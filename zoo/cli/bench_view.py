@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
     from zoo.datasets.source import DataSource
 
-STAGES = {"data": (0.0, 0.03), "train": (0.03, 0.9), "adapt": (0.03, 0.8), "val": (0.9, 0.95), "test": (0.95, 1.0)}
+STAGES = {
+    "data": (0.0, 0.03),
+    "train": (0.03, 0.9),
+    "adapt": (0.03, 0.8),
+    "val": (0.9, 0.95),
+    "test": (0.95, 1.0),
+    "speed": (1.0, 1.0),
+}
 """Share of a trial at which each stage begins and ends; accurate enough for the time left."""
 LOG_EVERY_S = 15.0
 TYPICAL_COST = 15.0
@@ -222,7 +229,9 @@ class TerminalView(BenchmarkView):
         """Print the verdict of the audit."""
         from zoo.cli.audit import print_verdict
 
-        return print_verdict(splits, fingerprints)
+        found = super().audit(splits, fingerprints)
+        print_verdict(found)
+        return found
 
     def measuring(self, number: int, total: int, config: TrialConfig) -> None:
         """Move the bar, or print a line in a log."""

@@ -10,7 +10,6 @@ import click
 
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.data_options import collect, split_options
-from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,17 +56,12 @@ def describe(
     from zoo.files import check_writable_folder
 
     options = collect(data_options, **given)
-    if picture is not None and picture.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise ConfigError(
-            f"a picture cannot be written as {picture.name!r}", where="--picture", hint="Name it .png, .pdf or .svg"
-        )
-    for file in (json_file, picture):
-        if file is not None:
-            check_writable_folder(file.parent)
+    if json_file is not None:
+        check_writable_folder(json_file.parent)
     wanted = None if bands is None else [name.strip() for name in bands.split(",") if name.strip()]
     is_raster = data.lower().endswith(RASTER_SUFFIXES) and not Path(data).is_dir()
     with data_warnings(), progress(f"describing {Path(data).name}") as show:
-        found = describe_data(data, split=split, bands=wanted, progress=show, **options)
+        found = describe_data(data, split=split, bands=wanted, picture=picture, progress=show, **options)
     _print_head(found, is_raster)
     console = out()
     _print_channels(found, console)
@@ -79,11 +73,6 @@ def describe(
         write_json_atomic(json_file, {"data": data, "split": None if is_raster else split, **found.to_dict()})
         note(f"the figures are in {relative(json_file)}")
     if picture is not None:
-        from zoo.diagnostics.drawing import draw_description
-        from zoo.files import atomic_path
-
-        with atomic_path(picture) as temporary:
-            draw_description(found).savefig(temporary, dpi=130)
         note(f"the picture is {relative(picture)}")
 
 

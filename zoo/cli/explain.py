@@ -45,20 +45,11 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, record: Path | N
     is measured. docs/how_to/explain.md explains how to read the result.
     """
     from zoo.api.trained_model import load
-    from zoo.rasters.cog import check_output
-    from zoo.rasters.map_frame import check_picture
 
     window, at = _window(given["window"]), None
     if given["at"] is not None:
         x, y = parse_numbers(given["at"], "--at", "437210,3791450", count=2)
         at = x, y
-    inputs = [Path(one) for one in scene] + ([given["truth"]] if given["truth"] else [])
-    outputs = [target, *([record] if record else [])]
-    if len({one.absolute() for one in outputs}) < len(outputs):
-        raise ConfigError("two outputs have the same name", where=target, hint="Give each file its own name")
-    for one in outputs:
-        check_output(one, inputs, overwrite=given["overwrite"])
-    check_picture(target)
     model = load(bundle, device=given["device"])
     with progress("hiding channels and ground") as show:
         found = model.explain(
@@ -72,13 +63,14 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, record: Path | N
             cells=given["cells"],
             bands=parse_names(given["bands"]),
             threshold=given["threshold"],
+            picture=target,
+            record=record,
+            overwrite=given["overwrite"],
             progress=show,
         )
-    found.save(target)
-    if record is not None:
-        found.save_numbers(record)
     _print(found)
-    out().print(f"in {', '.join(relative(one) for one in outputs)}", markup=False)
+    files = [target, *([record] if record else [])]
+    out().print(f"in {', '.join(map(relative, files))}", markup=False)
 
 
 def _window(text: str | None) -> tuple[int, int, int, int] | None:

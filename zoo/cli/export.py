@@ -72,7 +72,7 @@ def export(
     """
     from zoo.api.export import export as export_file
     from zoo.cli.opening import open_split
-    from zoo.datasets.source import DataSource
+    from zoo.datasets import DataSource
 
     own = ("to", "out", "precision", "opset", "reader", "tile_size", "pixel_size", "overwrite")
     settings = {name: given.pop(name) for name in (*own, "in_channels", "classes", "seed")}

@@ -23,9 +23,7 @@ def open_splits(source: DataSource) -> dict[str, PatchDataset]:
     Raises:
         ZooError: if the data are missing or damaged, or a split has no patch.
     """
-    from zoo.datasets.base import SPLITS
-
-    splits = _open(source, SPLITS)
+    splits = _open(source, ("train", "val", "test"))
     describe_splits(source, splits)
     return splits
 
@@ -53,7 +51,7 @@ def open_split(source: DataSource, split: str) -> PatchDataset:
 @contextmanager
 def data_warnings() -> Iterator[None]:
     """Print the warnings that data sets raise inside the block, each once."""
-    from zoo.datasets.base import DataWarning
+    from zoo.datasets import DataWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)

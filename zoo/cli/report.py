@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from zoo.api.results import Results
-    from zoo.bench.changes import Change
 
 
 @click.command()
@@ -109,40 +108,15 @@ def _print(results: Results, form: str, keys: Sequence[str] | None) -> None:
 
 
 def _compare(now: Results, before: Results, *, as_json: bool) -> None:
-    from zoo.bench.changes import changes_as_json
-    from zoo.cli.console import make_table, note, out
-    from zoo.files import printable
+    from zoo.cli.console import note
+    from zoo.cli.tables import print_changes
 
     for results in (now, before):
         if not results and results.problems:
             raise results.problems[0]
-    changes = now.compare(before)
-    if as_json:
-        click.echo(changes_as_json(changes), nl=False)
-        return
-    headings = ("data", "model", "before", "now", "difference", "95 %", "p", "FPS", "verdict")
-    rows = [[printable(cell) for cell in _change_cells(change)] for change in changes]
-    out().print(make_table(headings, rows, right=headings[2:8]))
-    note(
-        f"pooled Dice of {now.folder} and {before.folder}, paired over the same test images; p corrected for all "
-        "models. With one seed per side, the effect of the seed is unknown. FPS may vary from day to day"
-    )
-
-
-def _change_cells(change: Change) -> Sequence[str]:
-    from zoo.evaluation.comparison import format_p
-
-    def text(value: float | None, pattern: str = "{:.3f}") -> str:
-        return "-" if value is None else pattern.format(value)
-
-    return (
-        change.data,
-        change.model,
-        text(change.before),
-        text(change.now),
-        text(change.difference, "{:+.3f}"),
-        "-" if change.low is None else f"[{change.low:+.3f} {change.high:+.3f}]",
-        "-" if change.p is None else format_p(change.p),
-        text(change.speed, "x {:.2f}"),
-        change.verdict,
-    )
+    print_changes(now.compare(before), as_json=as_json)
+    if not as_json:
+        note(
+            f"pooled Dice of {now.folder} and {before.folder}, paired over the same test images; p corrected for all "
+            "models. With one seed per side, the effect of the seed is unknown. FPS may vary from day to day"
+        )

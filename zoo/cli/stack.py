@@ -125,7 +125,7 @@ def _moisture(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _soil(given: dict[str, Any]) -> dict[str, Any]:
-    from zoo.physics.stability import Soil
+    from zoo.physics import Soil
 
     if given["soil"] is not None and not given["safety"]:
         raise ConfigError("--soil is for --safety", hint="Add --safety")

@@ -1,4 +1,4 @@
-"""Print leaderboards on the terminal."""
+"""Print leaderboards and changes of results on the terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import click
 from rich.console import Console
 from rich.text import Text
 
+from zoo.bench.changes import Change, changes_as_json
 from zoo.bench.leaderboard import FOOTNOTE, Leaderboard
 from zoo.bench.tables import terminal_table
-from zoo.cli.console import warn
+from zoo.cli.console import make_table, out, warn
 from zoo.evaluation.columns import MetricWarning
+from zoo.evaluation.comparison import format_p
 from zoo.files import printable
 
 
@@ -39,3 +42,30 @@ def metric_warnings() -> Iterator[None]:
             texts = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, MetricWarning))
     for text in texts:
         warn(printable(text))
+
+
+def print_changes(changes: Sequence[Change], *, as_json: bool = False) -> None:
+    """Print what changed between two sets of results: a row for each model, or a JSON list."""
+    if as_json:
+        click.echo(changes_as_json(changes), nl=False)
+        return
+    headings = ("data", "model", "before", "now", "difference", "95 %", "p", "FPS", "verdict")
+    rows = [[printable(cell) for cell in _change_cells(change)] for change in changes]
+    out().print(make_table(headings, rows, right=headings[2:8]))
+
+
+def _change_cells(change: Change) -> Sequence[str]:
+    def text(value: float | None, pattern: str = "{:.3f}") -> str:
+        return "-" if value is None else pattern.format(value)
+
+    return (
+        change.data,
+        change.model,
+        text(change.before),
+        text(change.now),
+        text(change.difference, "{:+.3f}"),
+        "-" if change.low is None else f"[{change.low:+.3f} {change.high:+.3f}]",
+        "-" if change.p is None else format_p(change.p),
+        text(change.speed, "x {:.2f}"),
+        change.verdict,
+    )

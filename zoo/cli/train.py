@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +63,14 @@ def train(
     from zoo.api.train import TrainingError
     from zoo.api.train import train as train_model
     from zoo.cli.opening import open_splits
-    from zoo.datasets.source import DataSource
 
     chosen = chosen_recipe(recipe, {name: given.pop(name) for name in OVERRIDES})
-    source = DataSource.parse(data, collect(data_options, **given))
-    view = _TrainingView(folder)
+    view = _TrainingView()
     try:
         trained = train_model(
             model,
-            source,
+            data,
+            data_options=collect(data_options, **given),
             recipe=chosen,
             seed=seed,
             device=device,
@@ -80,6 +78,7 @@ def train(
             options=parse_assignments(options, "--option"),
             resume=resume,
             overwrite=overwrite,
+            speed=True,
             progress=view.progress,
             open_splits=open_splits,
             on_open=view.opened,
@@ -102,17 +101,15 @@ def train(
 class _TrainingView:
     """Shows the progress and the result of one training run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self.config: TrialConfig | None = None
         self._view: BenchView | None = None
 
     def opened(self, config: TrialConfig, splits: Any) -> AuditSummary:
         """Say what is trained and whether its splits leak, and start the progress display."""
-        from zoo.cli.audit import print_verdict
-        from zoo.cli.bench_view import BenchView
+        from zoo.cli.bench_view import BenchView, TerminalView
 
-        audit = print_verdict(splits, config.fingerprints)
+        audit = TerminalView().audit(splits, config.fingerprints)
         steps = config.recipe.total_steps(len(splits["train"]))
         note(f"{config.label}: {steps} steps of batch {config.recipe.batch_size} on {config.device}")
         self.config, self._view = config, BenchView([config], err())
@@ -130,15 +127,13 @@ class _TrainingView:
             self._view.__exit__(None, None, None)
 
     def finish(self, result: TrialResult) -> None:
-        """Time the model and print its row of the leaderboard."""
-        from zoo.bench.leaderboard import Leaderboard, make_rows
-        from zoo.bench.speed_session import SpeedSettings, time_models, time_results
+        """Print the row of the leaderboard."""
+        from zoo.api.results import Results
         from zoo.cli.tables import metric_warnings, print_leaderboard
 
         self.close()
         if self._view is not None and self.config is not None:
             self._view.finished(self.config, result)
-        if result.ok and self.config is not None:
-            (result,) = time_results([result], self.folder, partial(time_models, settings=SpeedSettings(rounds=1)))
         with metric_warnings():
-            print_leaderboard(Leaderboard([result], make_rows([result])), out())
+            for board in Results([result]).leaderboards:
+                print_leaderboard(board, out())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.datasets.hrgldd import HRGLDD
     from zoo.datasets.landslide4sense import Landslide4Sense
     from zoo.datasets.sen12landslides import Sen12Landslides
+    from zoo.datasets.source import DataSource
     from zoo.datasets.splits import LeakageWarning
     from zoo.datasets.statistics import BandStatistics, Statistics, compute_statistics, normalise
     from zoo.datasets.synthetic import Synthetic
@@ -28,6 +29,7 @@ __all__ = [
     "IGNORE",
     "BandStatistics",
     "Bijie",
+    "DataSource",
     "DataWarning",
     "Folder",
     "Landslide4Sense",
@@ -49,6 +51,7 @@ _HOMES = {
     "IGNORE": "base",
     "BandStatistics": "statistics",
     "Bijie": "bijie",
+    "DataSource": "source",
     "DataWarning": "base",
     "Folder": "folder",
     "Landslide4Sense": "landslide4sense",

@@ -16,10 +16,10 @@ from zoo.physics.indices import (
     transformed_swir,
 )
 from zoo.physics.lsi import PAPER_WEIGHTS, FeatureRange, IndexParameters, landslide_index, weighted_sum
-from zoo.physics.rain import RAIN_PRESETS, RainParameters, rainfall_factor
+from zoo.physics.rain import RAIN_PRESETS, RainParameters, rainfall_factor, threshold_rain
 from zoo.physics.sentinel2 import DarkPixels, baseline_offset, dark_pixels, guess_offset, harmonize
 from zoo.physics.slope import hillshade, horn_gradient, slope_degrees
-from zoo.physics.stability import factor_of_safety, steady_wetness
+from zoo.physics.stability import Soil, factor_of_safety, steady_wetness
 
 __all__ = [
     "PAPER_CHANNELS",
@@ -32,6 +32,7 @@ __all__ = [
     "OptramEdges",
     "OptramFit",
     "RainParameters",
+    "Soil",
     "baseline_offset",
     "dark_pixels",
     "factor_of_safety",
@@ -49,6 +50,7 @@ __all__ = [
     "scale_moisture",
     "slope_degrees",
     "steady_wetness",
+    "threshold_rain",
     "transformed_swir",
     "weighted_sum",
 ]

@@ -90,8 +90,8 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
     AUC of held-out blocks, and the shares of the classes. Exit code 0: done; 2: bad input.
     """
     import zoo.risk
-    from zoo.physics.rain import threshold_rain
-    from zoo.rasters.cog import check_output
+    from zoo.files import check_output
+    from zoo.physics import threshold_rain
     from zoo.risk.weights import PAPER_SIGNS
 
     check_output(target, (stack, inventory), overwrite=overwrite)

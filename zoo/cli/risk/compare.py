@@ -80,8 +80,7 @@ def compare(
     with rain also dynamic_thresholds and spatial_meteo; and random_forest_untuned. Exit code 0: every model has
     scores, or needs rain that the table does not have; 1: a model failed; 2: bad input.
     """
-    from zoo.files import check_could_write
-    from zoo.rasters.cog import check_output
+    from zoo.files import check_could_write, check_output
     from zoo.risk.models import require_risk, select_risk_models
     from zoo.schema import write_json
 

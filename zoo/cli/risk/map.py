@@ -72,7 +72,7 @@ def map_command(stack: Path, target: Path, **given: Any) -> None:
     Files appear when they are complete. docs/how_to/risk_map.md describes them. Exit code 0: done; 2: bad input.
     """
     import zoo.risk
-    from zoo.physics.stability import Soil
+    from zoo.physics import Soil
 
     options = {
         **given,

@@ -146,6 +146,11 @@ class Audit:
     seconds: float
 
     @property
+    def kinds(self) -> Mapping[str, str]:
+        """Return the kinds of leakage that an audit looks for, the most serious first, each with its meaning."""
+        return KINDS
+
+    @property
     def leaks(self) -> bool:
         """Return whether any two splits touch."""
         return any(entry.patches for entry in self.touched)
