@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "evaluation": BASE | {"registry"},
     "training": BASE | {"registry", "physics", "datasets", "evaluation"},
     "deploy": BASE | {"registry", "blocks", "models", "physics", "datasets", "evaluation", "training"},
-    "mapping": BASE | {"registry", "physics", "rasters", "training", "deploy"},
+    "mapping": BASE | {"registry", "physics", "rasters", "evaluation", "training", "deploy"},
     "bench": BASE | {"registry", "physics", "datasets", "evaluation", "training", "deploy"},
     "api": BASE
     | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
@@ -81,6 +81,7 @@ TORCH_FREE = (
     "datasets/archives.py",
     "datasets/source.py",
     "evaluation/builtin.py",
+    "evaluation/quality.py",
     "training/builtin.py",
 )
 

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.errors import DataError, ResultError, UnknownNameError, ZooError
+from zoo.evaluation.quality import Calibration, MeasuredSplit
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.registry.catalogue import Provider
-from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, TrainingData, sha256_of
+from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, TrainerNotes, TrainingData, sha256_of
 from zoo.training.compute import ComputeFormat, Environment
 from zoo.training.recipes import Recipe, get_recipe
 
@@ -208,3 +209,86 @@ def test_opening_a_bundle_downloads_nothing(bundle: Bundle, monkeypatch: pytest.
     options = {"encoder_weights": "imagenet"}
     predictor = replace(bundle, model="segnet", options=options, state=state).predictor()
     assert torch.equal(next(predictor.parameters()), next(iter(state.values())))
+
+
+def test_figures_label_and_notes_come_back_and_old_bundles_have_none(bundle: Bundle, tmp_path: Path) -> None:
+    measured = MeasuredSplit(data="patches", dice=0.5, dice_interval=(0.4, 0.6), calibration=Calibration(0.02, 1.1))
+    notes = TrainerNotes("unet/test", limits=("Snow is called landslide.",), licence="Apache-2.0")
+    data = replace(bundle.data, licence="CC-BY-4.0", citation="Someone 2022")
+    full = replace(bundle, evaluations=(measured,), label="demo", notes=notes, data=data)
+    full.save(tmp_path / "full")
+    back = Bundle.load(tmp_path / "full")
+    assert (back.evaluations, back.label, back.notes, back.data) == ((measured,), "demo", notes, data)
+    assert back.quality() == measured
+    bundle.save(tmp_path / "old")
+    plain = json.loads((tmp_path / "old" / DESCRIPTION).read_text())
+    assert not {"evaluations", "label", "notes"} & set(plain)
+    assert "licence" not in plain["data"]
+    old = Bundle.load(tmp_path / "old")
+    assert (old.evaluations, old.label, old.notes, old.landslide_share) == ((), "", TrainerNotes(), None)
+    quality = old.quality()
+    assert quality is not None
+    assert (quality.dice, quality.data, quality.dice_interval) == (0.5, "Übung", None)
+
+
+@pytest.mark.parametrize(
+    ("entries", "field"),
+    [
+        ({"evaluations": [{"dice": 2}]}, "dice"),
+        ({"evaluations": {"dice": 0.2}}, "evaluations"),
+        ({"label": "demo\n"}, "label"),
+        ({"label": "d" * 41}, "label"),
+        ({"notes": {"limits": "none"}}, "notes.limits"),
+    ],
+)
+def test_nonsense_in_the_new_fields_is_named(
+    bundle: Bundle, tmp_path: Path, entries: dict[str, object], field: str
+) -> None:
+    bundle.save(tmp_path)
+    change(tmp_path, **entries)
+    with pytest.raises(ResultError, match=field):
+        Bundle.load(tmp_path)
+
+
+def test_the_description_alone_is_replaced_beside_its_own_weights(bundle: Bundle, tmp_path: Path) -> None:
+    digest = bundle.save(tmp_path)
+    saved = replace(bundle, weights_sha256=digest, label="demo")
+    saved.save_description(tmp_path)
+    assert Bundle.load(tmp_path).label == "demo"
+    with pytest.raises(ResultError, match="does not hold the weights"):
+        replace(saved, weights_sha256="00").save_description(tmp_path)
+
+
+def test_half_precision_halves_the_file_and_keeps_the_statistics(bundle: Bundle, tmp_path: Path) -> None:
+    """float16 has 11 bits: a weight is off by at most 2^-11 of itself, and the logits by about a thousandth."""
+    state = {name: tensor.clone() for name, tensor in bundle.state.items()}
+    for name in state:
+        if name.endswith("running_var"):
+            state[name] = torch.full_like(state[name], 1e-9)  # 0 in float16
+        if name.endswith("running_mean"):
+            state[name] = torch.full_like(state[name], 1e5)  # infinite in float16
+    widest = max(state, key=lambda name: state[name].numel())
+    big = replace(bundle, model="unet", options={"widths": [16, 32, 32]}, state={})
+    big = replace(big, state=create_model("unet", 2, 2, widths=[16, 32, 32]).state_dict())
+    big.save(tmp_path / "whole")
+    big.save(tmp_path / "half", half=True)
+    whole, half = Bundle.load(tmp_path / "whole"), Bundle.load(tmp_path / "half")
+    sizes = [(tmp_path / name / WEIGHTS).stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.6 * sizes[1]
+    assert {tensor.dtype for tensor in half.state.values() if tensor.is_floating_point()} == {torch.float32}
+    for name, tensor in whole.state.items():
+        found = half.state[name]
+        if tensor.ndim < 2:
+            assert torch.equal(found, tensor), name
+        else:
+            torch.testing.assert_close(found, tensor, rtol=2**-10, atol=1e-7)
+    image = torch.rand(2, 2, 64, 64) * 30
+    with torch.inference_mode():
+        logits, expected = half.predictor()(image), whole.predictor()(image)
+    assert (logits - expected).abs().max() < 5e-3 * expected.abs().max()
+    assert not torch.equal(logits, expected)
+    state[widest] = torch.full_like(state[widest], 1e6)
+    replace(bundle, state=state).save(tmp_path / "odd", half=True)
+    odd = Bundle.load(tmp_path / "odd").state
+    for name in (widest, *(name for name in state if "running" in name)):
+        assert torch.equal(odd[name], state[name]), name

@@ -6,7 +6,7 @@ import html
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from zoo.api.export import Exported
     from zoo.bench.results import TrialResult
+    from zoo.evaluation.quality import MeasuredSplit
     from zoo.jobs import ProgressCallback, StageCallback
     from zoo.mapping.explanation import SceneExplanation
     from zoo.mapping.inference import TileForward
@@ -90,6 +91,7 @@ class SplitEvaluation:
         adapted_patches: number of patches that the model was adapted to; ``None`` if that is unknown, 0 for a model
             that was not adapted.
         warnings: reasons why the figures may not say what they seem to, in sentences.
+        measured: figures of the split and of its scenes, with intervals, as a bundle records them.
     """
 
     figures: dict[str, float | None]
@@ -101,6 +103,7 @@ class SplitEvaluation:
     stored: dict[str, float | None] = field(default_factory=dict)
     adapted_patches: int | None = 0
     warnings: tuple[str, ...] = ()
+    measured: tuple[MeasuredSplit, ...] = ()
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -156,6 +159,17 @@ class TrainedModel:
     def threshold(self) -> float:
         """Landslide probability from which a pixel is called landslide, chosen on the validation split."""
         return self.bundle.threshold
+
+    def quality(self, *, adapted: bool = False) -> str:
+        """Return how good the model is, in one line: Dice with its interval, precision, recall, data.
+
+        Args:
+            adapted: whether it is used adapted to the region, as ``zoo map --adapt`` does.
+        """
+        from zoo.evaluation.quality import quality_line
+
+        adapted = adapted or self.adaptation is not None
+        return quality_line(self.bundle.quality(adapted=adapted), adapted=adapted, label=self.bundle.label)
 
     @property
     def predictor(self) -> Predictor:
@@ -397,6 +411,7 @@ class TrainedModel:
         *,
         split: str = "test",
         threshold: float | None = None,
+        record: bool = False,
         progress: StageCallback | None = None,
         **options: Any,
     ) -> SplitEvaluation:
@@ -406,6 +421,8 @@ class TrainedModel:
             data: name of a registered data set, or folder of images and masks; ``None`` for the model's own data.
             split: ``train``, ``val`` or ``test``.
             threshold: probability from which a pixel is called landslide; ``None`` for the model's.
+            record: keep the figures in the bundle, in the place of those of the same split; saved at once if the model
+                has a folder. Maps and the model card quote them.
             progress: called with stage, number of patches done and number of all patches.
             **options: options of the data set, such as ``group_column="scene"``.
 
@@ -415,6 +432,7 @@ class TrainedModel:
         Raises:
             DataError: if the data are missing, or their bands are not those of the model.
             ConfigError: if the model does not record its data and none are given.
+            ZooError: if the figures are to be recorded and the folder cannot be written to.
 
         Examples:
             >>> model.evaluate()["dice"]  # doctest: +SKIP
@@ -423,6 +441,8 @@ class TrainedModel:
         from torch.utils.data import DataLoader
 
         from zoo.evaluation.columns import summarise
+        from zoo.evaluation.quality import Calibration, measure_split
+        from zoo.files import printable
         from zoo.training.adaptation_data import count_adapted_patches
         from zoo.training.evaluate import evaluate
 
@@ -441,7 +461,20 @@ class TrainedModel:
             bundle.threshold if threshold is None else threshold,
             lambda done: report("evaluating", done, len(dataset)),
         )
-        same = dataset.fingerprint() == bundle.data.fingerprints.get(split)
+        fingerprint = dataset.fingerprint()
+        same = fingerprint == bundle.data.fingerprints.get(split)
+        measured = measure_split(
+            found.counts,
+            [printable(patch.group) for patch in dataset.patches],
+            threshold=found.threshold,
+            data=source.label,
+            split=split,
+            split_sha256=fingerprint,
+            adapted=bundle.adaptation is not None,
+            calibration=Calibration.of(found.logit_histogram, self._temperature),
+        )
+        if record:
+            self._record(measured)
         comparable = same and split == "test" and threshold is None
         return SplitEvaluation(
             figures={**summarise(found.counts, dataset.pixel_size), "loss": found.loss},
@@ -453,7 +486,22 @@ class TrainedModel:
             stored=dict(bundle.metrics) if comparable else {},
             adapted_patches=count_adapted_patches(bundle, source, dataset) if bundle.adaptation else 0,
             warnings=self._size_warnings(dataset.pixel_size),
+            measured=measured,
         )
+
+    def _record(self, measured: tuple[MeasuredSplit, ...]) -> None:
+        """Keep figures in the bundle."""
+        from zoo.evaluation.quality import merge_evaluations
+
+        self.bundle = replace(self.bundle, evaluations=merge_evaluations(self.bundle.evaluations, measured))
+        if self.folder is not None:
+            self.bundle.save_description(self.folder)
+
+    @property
+    def _temperature(self) -> float | None:
+        """Temperature that was fitted on the validation split; an adapted model has another one."""
+        known = [] if self.adaptation is not None else [one.calibration for one in self.bundle.evaluations]
+        return next((one.temperature for one in known if one is not None and one.temperature is not None), None)
 
     def _size_warnings(self, found: float | None) -> tuple[str, ...]:
         from zoo.training.bundle import same_pixel_size
@@ -617,7 +665,7 @@ class TrainedModel:
             names=None if bands is None else tuple(bands),
             threshold=threshold,
         )
-        label = "" if self.folder is None else str(self.folder)
+        label = " ".join(filter(None, ("" if self.folder is None else str(self.folder), self.bundle.label)))
         names = [os.fspath(path) for path in paths]
         found = explain_scene(self.bundle, self.predictor, names, options, label=label, progress=progress)
         if picture is not None:
@@ -668,11 +716,12 @@ class TrainedModel:
             warn=notify or _silent,
         )
 
-    def save(self, folder: Path_, *, overwrite: bool = False) -> Path:
+    def save(self, folder: Path_, *, half: bool = False, overwrite: bool = False) -> Path:
         """Write the model as a bundle, which :func:`zoo.load` and every command read.
 
         Args:
             folder: folder of the bundle.
+            half: store the weights as float16, half the size (:meth:`zoo.training.bundle.Bundle.save`).
             overwrite: replace an existing bundle.
 
         Returns:
@@ -684,7 +733,8 @@ class TrainedModel:
         """
         target = Path(folder)
         check_free(target, overwrite=overwrite)
-        self.bundle.save(target)
+        digest = self.bundle.save(target, half=half)
+        self.bundle = replace(self.bundle, weights_sha256=digest)
         self.folder = target
         return target
 
@@ -726,9 +776,15 @@ class TrainedModel:
             target = bundle.adaptation.target
             place = target.options.get("root") or target.name or target.scene or "an unnamed region"
             facts["adapted to"] = f"{place}, {target.used} images, share {bundle.adaptation.share:.2f}"
-        dice = bundle.metrics.get("dice")
-        if dice is not None:
-            facts["test Dice"] = f"{dice:.3f} (test split, pooled over all pixels)"
+        quality = bundle.quality()
+        if quality is None:
+            facts["quality"] = "not measured"
+        else:
+            facts[quality.heading] = f"{quality.figures.removeprefix(quality.heading).strip()}; {quality.place}"
+        if bundle.landslide_share is not None:
+            facts["landslide share"] = f"{bundle.landslide_share:.2%} of the training masks"
+        if bundle.data.licence:
+            facts["licence of the data"] = bundle.data.licence
         if bundle.provider is not None:
             facts["provided by"] = f"{bundle.provider.distribution} {bundle.provider.version}".strip()
         if bundle.weights_sha256:
@@ -744,8 +800,9 @@ class TrainedModel:
         parts = [bundle.model, f"{len(bundle.bands)} bands", f"trained on {self._data_label()}"]
         if bundle.adaptation is not None:
             parts.append("adapted")
-        dice = bundle.metrics.get("dice")
-        parts += [] if dice is None else [f"test Dice {dice:.3f}"]
+        parts += [bundle.label] if bundle.label else []
+        quality = bundle.quality()
+        parts.append("quality not measured" if quality is None else quality.figures)
         parts.append(f"threshold {bundle.threshold:.6g}")
         return f"TrainedModel({', '.join(parts)})"
 

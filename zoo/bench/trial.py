@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +37,7 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.deploy import raise_allocator_thresholds
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import summarise
+from zoo.evaluation.quality import Calibration, MeasuredSplit, measure_split
 from zoo.files import file_name, printable
 from zoo.jobs import StageCallback, Work
 from zoo.physics.bands import records_light
@@ -158,7 +159,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     evaluated = time.perf_counter()
 
     environment = describe_environment(device)
-    digest = _keep_bundle(config, splits, data, fitted, test, environment, work.folders["bundle"])
+    digest = _keep_bundle(config, splits, data, fitted, (chosen, test), environment, work.folders["bundle"])
     samples, pictures = _samples(test, splits["test"])
     recipe = config.recipe
     measurements = TrialMeasurements(
@@ -204,12 +205,12 @@ def _keep_bundle(
     splits: dict[str, PatchDataset],
     data: PatchDataModule,
     fitted: Fitted,
-    test: Evaluation,
+    evaluations: tuple[Evaluation, Evaluation],
     environment: Environment,
     folder: Path,
 ) -> str:
-    """Write the bundle and return the digest of its weights."""
-    train = splits["train"]
+    """Write the bundle, with the evaluations of the validation and the test split, and return its weights' digest."""
+    train, (chosen, test) = splits["train"], evaluations
     model = fitted.predictor.model
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise ResultError("the trained weights hold NaN or infinities", hint="Try a lower learning rate (--lr)")
@@ -222,14 +223,36 @@ def _keep_bundle(
         class_names=train.class_names,
         threshold=test.threshold,
         metrics=summarise(test.counts, train.pixel_size),
-        data=TrainingData(config.data.name, config.data.options, config.fingerprints),
+        data=TrainingData(config.data.name, config.data.options, config.fingerprints, train.licence, train.citation),
         recipe=config.recipe,
         seed=config.seed,
         environment=environment,
         state=model.state_dict(),
         pixel_size=train.pixel_size,
+        evaluations=_quality(config, test, splits["test"], range(len(splits["test"])), chosen),
     )
     return bundle.save(folder)
+
+
+def _quality(
+    config: TrialConfig,
+    found: Evaluation,
+    dataset: PatchDataset,
+    places: Sequence[int],
+    validation: Evaluation | None = None,
+) -> tuple[MeasuredSplit, ...]:
+    """Return the figures that a bundle records of test patches; without ``validation``, of an adapted model."""
+    return measure_split(
+        found.counts,
+        [printable(dataset.patches[place].group) for place in places],
+        threshold=found.threshold,
+        data=config.data.label,
+        split_sha256=config.fingerprints["test"],
+        adapted=validation is None,
+        calibration=Calibration.of(
+            found.logit_histogram, None if validation is None else validation.logit_histogram.best_temperature()
+        ),
+    )
 
 
 # Adapted trials
@@ -276,7 +299,11 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     evaluated = time.perf_counter()
 
     digests = [
-        replace(bundle, metrics=summarise(part.counts, test.pixel_size)).save(work.folders["bundle"] / region.folder)
+        replace(
+            bundle,
+            metrics=summarise(part.counts, test.pixel_size),
+            evaluations=_quality(config, part, test, region.places),
+        ).save(work.folders["bundle"] / region.folder)
         for bundle, part, region in zip(bundles, parts, regions, strict=True)
     ]
     records = {region.name: to_plain(bundle.adaptation) for region, bundle in zip(regions, bundles, strict=True)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.console import make_table, note, out, print_json, warn
+from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import stage_progress
 from zoo.cli.values import PROBABILITY
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Split to measure."
 )
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
+@click.option("--record", is_flag=True, help="Keep the figures in the bundle; maps and the model card quote them.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 def evaluate(
@@ -31,6 +32,7 @@ def evaluate(
     data: str | None,
     split: str,
     threshold: float | None,
+    record: bool,
     device: str,
     as_json: bool,
     data_options: tuple[str, ...],
@@ -41,6 +43,7 @@ def evaluate(
     \b
     zoo evaluate runs/unet
     zoo evaluate runs/unet --data patches/ --group-column scene --test-groups S2
+    zoo evaluate runs/unet --data patches/ --record
 
     The bands of the data must be those of the bundle, in name, unit and order. For an adapted bundle, the command says
     whether it was adapted to these patches.
@@ -51,15 +54,17 @@ def evaluate(
 
     model = load(bundle, device=device)
     with data_warnings(), stage_progress("reading the data") as show:
-        found = model.evaluate(data, split=split, threshold=threshold, progress=show, **collect(data_options, **given))
+        found = model.evaluate(
+            data, split=split, threshold=threshold, record=record, progress=show, **collect(data_options, **given)
+        )
     if as_json:
         about = {"bundle": str(bundle), "data": found.data.to_dict(), "split": split, "patches": found.patches}
         about |= {"threshold": found.threshold, "same_patches_as_training_run": found.same_patches}
         if model.adaptation is not None:
-            record = to_plain(model.adaptation)
-            adaptation = {name: record[name] for name in ("target", "statistics", "share")}
+            adapted = to_plain(model.adaptation)
+            adaptation = {name: adapted[name] for name in ("target", "statistics", "share")}
             about["adaptation"] = {**adaptation, "patches_seen": found.adapted_patches}
-        print_json({**about, **to_plain(found.figures)})
+        print_json({**about, **to_plain(found.figures), "measured": to_plain(found.measured)})
     else:
         headings = (f"{model.bundle.model} on {split}", "now", "in the bundle")
         rows = [
@@ -69,6 +74,10 @@ def evaluate(
         out().print(make_table(headings, rows, right=headings[1:]))
         own = "the patches of the bundle's own split" if found.same_patches else "other patches than the bundle's own"
         note(f"threshold {found.threshold:.6g}; {own}")
+        for measured in found.measured:
+            note(str(measured))
+    if record:
+        note(f"recorded in {relative(bundle / 'bundle.json')}")
     for text in found.warnings:
         warn(text)
     if model.adaptation is not None:

@@ -73,6 +73,7 @@ def map(bundle: Path, scene: tuple[str, ...], target: str, device: str, **given:
     # On a cluster, the workers need the GPU, not this machine.
     away = given["cluster"] is not None and device.startswith("cuda")
     model = load(bundle, device="cpu" if away else device)
+    out().print(model.quality(adapted=given["adapt"]), markup=False)
     with stoppable(), stage_progress("opening the scene") as show:
         try:
             report = model.map(

@@ -72,11 +72,20 @@ class Statistics:
         bands: statistics of each band, in order.
         patches: number of patches in the split.
         source: fingerprint of the split.
+        landslide_share: share of the landslide pixels among those of the masks that count; ``None`` if it is unknown.
+
+    Raises:
+        ValueError: if the share is not from 0 to 1.
     """
 
     bands: tuple[BandStatistics, ...]
     patches: int
     source: str = ""
+    landslide_share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.landslide_share is not None and not 0 <= self.landslide_share <= 1:
+            raise ValueError(f"landslide_share is {self.landslide_share!r}, expected a number from 0 to 1")
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -106,12 +115,14 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
         progress: called with the number of patches done and the number of all patches.
 
     Returns:
-        Statistics of the pixels that are neither NaN nor the band's nodata value.
+        Statistics of the pixels that are neither NaN nor the band's nodata value, and the landslide share of the masks.
 
     Raises:
         ConfigError: if the split is not "train": statistics of another split would leak into the model.
         DataError: if the split is empty, or a band has no valid pixel or contains an infinite value.
     """
+    from zoo.datasets.base import IGNORE
+
     if dataset.split != "train":
         raise ConfigError(
             f"statistics need the training split, but this is the {dataset.split!r} split",
@@ -120,8 +131,12 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
     if not len(dataset):
         raise DataError("the training split is empty, so it has no statistics")
     moments: list[SampledMoments] = []
+    landslides = known = 0
     for index in range(len(dataset)):
-        image, _ = dataset.read(index)
+        image, mask = dataset.read(index)
+        counted = mask != IGNORE
+        known += int(counted.sum())
+        landslides += int(((mask != 0) & counted).sum())
         if index == 0:
             moments = [SampledMoments(len(dataset) * image[0].size) for _ in dataset.bands]
         for band, moment, values in zip(dataset.bands, moments, image, strict=True):
@@ -155,7 +170,7 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
                 nodata=band.nodata,
             )
         )
-    return Statistics(tuple(bands), len(dataset), dataset.fingerprint())
+    return Statistics(tuple(bands), len(dataset), dataset.fingerprint(), landslides / known if known else None)
 
 
 def normalisation_scale(

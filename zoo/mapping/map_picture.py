@@ -163,6 +163,7 @@ def map_picture(
     tags = probability.stack.tags
     notes = [
         tags.get("DATE", ""),
+        tags.get("LABEL", ""),
         f"model {tags['MODEL']}" if "MODEL" in tags else "",
         f"weights {tags['WEIGHTS_SHA256'][:12]}" if "WEIGHTS_SHA256" in tags else "",
         f"each pixel of the picture shows the highest of {peaks.step} x {peaks.step}" if peaks.step > 1 else "",
@@ -174,6 +175,7 @@ def map_picture(
         threshold=level,
         title=title or f"Landslides: {tags.get('SCENE') or scene.stem}",
         found=found,
+        label=tags.get("LABEL", ""),
         footnote="; ".join(note for note in notes if note),
     )
     save_picture(figure, out)
@@ -188,6 +190,7 @@ def draw_probability(
     title: str,
     footnote: str = "",
     found: str = "",
+    label: str = "",
 ) -> Figure:
     """Draw a map.
 
@@ -199,13 +202,15 @@ def draw_probability(
         title: title above the map.
         footnote: text below the map.
         found: text in the legend below the threshold.
+        label: word in the legend beside ``landslide``, such as ``demo``.
 
     Returns:
         A figure that pyplot does not manage.
     """
     covered = picture_bounds(scene, peaks.values.shape, peaks.step)
     share = peaks.above / max(peaks.known, 1)
-    words = [f"landslide, p ≥ {probability_text(threshold)}", f"{share:.2%} of the area", found]
+    named = f"landslide ({label})" if label else "landslide"
+    words = [f"{named}, p ≥ {probability_text(threshold)}", f"{share:.2%} of the area", found]
     legend = [
         legend_patch(typical_colour(peaks.values, threshold, above=True), "\n".join(filter(None, words))),
         legend_patch(

@@ -45,7 +45,7 @@ SLOPE, DEGREE = "slope", "degree"
 DEFAULT_CLASS = "landslide"
 """Class of all polygons if no classes are named."""
 
-KEPT_TAGS = ("MODEL", "WEIGHTS_SHA256", "SCENE", "DATE", "BANDS", "ZOO_VERSION")
+KEPT_TAGS = ("LABEL", "MODEL", "QUALITY", "WEIGHTS_SHA256", "SCENE", "DATE", "BANDS", "ZOO_VERSION")
 """Tags of the map that its polygons repeat."""
 
 
@@ -73,6 +73,7 @@ class MapReport:
         picture: file of the picture; None for none.
         files: final names of the rasters, which may be addresses.
         notes: sentences about values of the scene that were read as missing although no tag says so.
+        model_warnings: sentences about a model that is poor, or finds an unlikely share of landslides.
     """
 
     out: Path
@@ -94,6 +95,7 @@ class MapReport:
     picture: Path | None = None
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    model_warnings: tuple[str, ...] = ()
 
     @property
     def mapped(self) -> int:
@@ -115,6 +117,7 @@ class MapReport:
 
     def warnings(self) -> Iterator[str]:
         """Yield what a reader of the map must know, in sentences."""
+        yield from self.model_warnings
         yield from self.notes
         if self.implausible:
             yield (
@@ -203,7 +206,8 @@ def write_map(
         report.implausible = int(known_missing[1])
         _check_mapped(report)
         shared = {**tags, "THRESHOLD": probability_text(report.threshold)}
-        about = {"LONG_NAME": "probability of a landslide", "VALID_MIN": "0", "VALID_MAX": "1"}
+        label = _labelled(tags)
+        about = {"LONG_NAME": f"probability of a landslide{label}", "VALID_MIN": "0", "VALID_MAX": "1"}
         if dtype == "uint8":
             writer.finish(shared, {PROBABILITY.name: about}, probability_colours(), scale=1 / UINT8_STEPS)
         else:
@@ -213,13 +217,18 @@ def write_map(
             report.class_pixels = {name: int(n) for name, n in zip(classes.names, counts[1:], strict=True)}
             class_writer.finish(
                 {**shared, "CLASS_BREAKS": ",".join(map(probability_text, classes.breaks))},
-                {LANDSLIDE_CLASS.name: {"LONG_NAME": "class of the probability of a landslide", **names}},
+                {LANDSLIDE_CLASS.name: {"LONG_NAME": f"class of the probability of a landslide{label}", **names}},
                 classes.colours(),
             )
         journal.begin_publishing()
         for one in (class_writer, writer):
             if one is not None:
                 one.place()
+
+
+def _labelled(tags: Mapping[str, str]) -> str:
+    """Return the label of the bundle that made a map, such as `` (demo)``; empty for none."""
+    return f" ({tags['LABEL']})" if "LABEL" in tags else ""
 
 
 def _check_mapped(report: MapReport) -> None:
@@ -311,6 +320,7 @@ def map_polygons(
     starts: tuple[tuple[float, str], ...] = ((0.0, DEFAULT_CLASS),)
     if classes is not None:
         starts = tuple(zip((0.0, *classes.breaks), classes.names, strict=True))
+    starts = tuple((start, name + _labelled(probability.stack.tags)) for start, name in starts)
     return write_polygons(
         out,
         shape=probability.stack.shape,

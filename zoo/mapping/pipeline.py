@@ -18,6 +18,7 @@ from torch import Tensor
 from zoo import __version__
 from zoo.deploy import raise_allocator_thresholds
 from zoo.errors import ConfigError, DataError, ZooError
+from zoo.evaluation.quality import quality_line, quality_warnings, share_warnings
 from zoo.files import check_output, locked, unwritable
 from zoo.jobs import ProgressCallback, StageCallback
 from zoo.mapping.inference import (
@@ -186,6 +187,9 @@ def map_bundle(
             check_remote_output(name, overwrite=request.overwrite)
     request.products.check(inputs, places, overwrite=request.overwrite)
     classes = _classes(request, threshold)
+    poor = quality_warnings(bundle.quality(adapted=request.scales is not None))
+    for text in poor:
+        notify(text)
     raise_allocator_thresholds()
     with ExitStack() as exits:
         exits.enter_context(gdal_threads(request.scene[0]))
@@ -195,7 +199,7 @@ def map_bundle(
         mask = None if request.mask is None else Area(request.mask, scene.mosaic)
         # On a cluster, the workers use the device; this machine adapts and chooses the form on its processor.
         device = options.device if request.cluster is None else torch.device("cpu")
-        tags = {"MODEL": bundle.model, "WEIGHTS_SHA256": bundle.weights_sha256}
+        tags = {"MODEL": bundle.model, "WEIGHTS_SHA256": bundle.weights_sha256, **_quality_tags(bundle, request)}
         if request.scales is not None:
             bundle = _adapted(bundle, scene, device, request.scales, tags, progress, notify)
         predictor = bundle.predictor().to(device)
@@ -229,12 +233,22 @@ def map_bundle(
                 overwrite=request.overwrite,
                 progress=progress,
             )
+        report.model_warnings = (
+            *poor,
+            *share_warnings(report.above / report.mapped, bundle.landslide_share),
+        )
         make_products(report, scene, request.products, progress)
         for local, name in outputs.items():
             if is_remote(name):
                 upload(local, name)
     report.files = tuple(outputs.values())
     return report
+
+
+def _quality_tags(bundle: Bundle, request: MapRequest) -> dict[str, str]:
+    adapted = request.scales is not None or bundle.adaptation is not None
+    quality = quality_line(bundle.quality(adapted=adapted), adapted=adapted)
+    return {"QUALITY": quality, **({"LABEL": bundle.label} if bundle.label else {})}
 
 
 def _classes(request: MapRequest, threshold: float) -> ProbabilityClasses | None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import Statistics
 from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError, ZooError
+from zoo.evaluation.quality import MeasuredSplit, headline
 from zoo.files import atomic_path, check_writable_folder, locked
 from zoo.physics.bands import Band
 from zoo.registry import Flag, catalogue, create_model_for, provider_of
@@ -39,6 +40,9 @@ model knows [O]."""
 LARGEST_STATISTIC = 1e30
 """Largest mean or standard deviation of a band: float32 must hold the normalised values."""
 
+LONGEST_LABEL = 40
+"""Largest length of a label: it stands in tags, legends and tables."""
+
 AdaptedStatistics = Literal["layers", "bands", "both"]
 
 
@@ -50,12 +54,16 @@ class TrainingData:
         name: registered name of the data set; empty if unknown.
         options: options of the data set, ``root`` among them for a folder.
         fingerprints: sha256 of the content of each split, by split.
+        licence: licence of the data; empty if it is unknown.
+        citation: how to cite the data; empty if it is unknown.
         other: further entries of the file, kept as they are.
     """
 
     name: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    licence: str = ""
+    citation: str = ""
     other: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,6 +72,31 @@ class TrainingData:
         if not self.name or (self.name == "folder" and "root" not in self.options):
             return None
         return DataSource(self.name, self.options)
+
+
+@dataclass(frozen=True)
+class TrainerNotes:
+    """What the person who trained a model adds for its readers; the model card prints it.
+
+    Attributes:
+        name: name under which the weights are known, such as ``unet/landslide4sense-rgb``.
+        summary: what the model is, in one sentence.
+        intended_use: what it is for, and what not.
+        tried: what was tried and not taken, with figures.
+        limits: known limits, a sentence each.
+        reproduce: commands that train it again.
+        licence: licence of the weights, as an SPDX identifier.
+        notices: further notices, such as the licence of pretrained weights it started from.
+    """
+
+    name: str = ""
+    summary: str = ""
+    intended_use: str = ""
+    tried: str = ""
+    limits: tuple[str, ...] = ()
+    reproduce: str = ""
+    licence: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,6 +249,9 @@ class _BundleFile:
     scales: tuple[float, ...] = ORIGINAL_SCALE
     pixel_size: float | None = None
     provider: Provider | None = None
+    evaluations: tuple[MeasuredSplit, ...] = ()
+    label: str = ""
+    notes: TrainerNotes = field(default_factory=TrainerNotes)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -223,6 +259,8 @@ class _BundleFile:
             raise ValueError(f"threshold is {self.threshold!r}, expected a number from 0 to 1")
         if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
             raise ValueError(f"pixel_size is {self.pixel_size!r}, expected a length in metres")
+        if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
+            raise ValueError(f"label is {self.label[:50]!r}, expected a word of at most {LONGEST_LABEL} characters")
         if not self.bands or not self.class_names:
             raise ValueError("a bundle needs at least one band and one class")
         if len(self.statistics.bands) != len(self.bands):
@@ -255,6 +293,9 @@ class Bundle:
         scales: magnifications at which every image is seen (:class:`zoo.training.predictor.MeanOfScales`).
         pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
         provider: the plugin that provides the architecture, with its distribution and version; ``None`` if unknown.
+        evaluations: figures of splits and scenes, with intervals (:mod:`zoo.evaluation.quality`).
+        label: word that every output of the model carries, such as ``demo``; empty for none.
+        notes: what the person who trained it adds for its readers.
     """
 
     model: str
@@ -275,14 +316,42 @@ class Bundle:
     scales: tuple[float, ...] = ORIGINAL_SCALE
     pixel_size: float | None = None
     provider: Provider | None = None
+    evaluations: tuple[MeasuredSplit, ...] = ()
+    label: str = ""
+    notes: TrainerNotes = field(default_factory=TrainerNotes)
 
     @property
     def batch_size(self) -> int:
         """Number of patches per batch in training, which evaluation uses too."""
         return 16 if self.recipe is None else self.recipe.batch_size
 
-    def save(self, folder: Path) -> str:
+    @property
+    def landslide_share(self) -> float | None:
+        """Share of the landslide pixels in the training masks; ``None`` if it is unknown."""
+        return self.statistics.landslide_share
+
+    def quality(self, *, adapted: bool = False) -> MeasuredSplit | None:
+        """Return the figures that stand for the model; ``None`` if it was not measured.
+
+        Args:
+            adapted: whether it is used adapted to the region; an adapted bundle always is.
+        """
+        source = self.data.source
+        return headline(
+            self.evaluations,
+            self.metrics,
+            data=self.data.name if source is None else source.label,
+            adapted=adapted or self.adaptation is not None,
+        )
+
+    def save(self, folder: Path, *, half: bool = False) -> str:
         """Write both files; the description comes last, so a folder without it holds no bundle.
+
+        Args:
+            folder: folder of the bundle.
+            half: store the weights of two or more dimensions (convolutions, matrices) as float16, half the size. The
+                rest, such as the statistics of batch norm, stays float32, and so does a weight beyond float16's range.
+                Reading gives float32 again.
 
         Returns:
             The sha256 of the weights.
@@ -300,12 +369,27 @@ class Bundle:
                 try:
                     # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
                     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
+                    tensors = {name: _halved(tensor) for name, tensor in tensors.items()} if half else tensors
                     save_file(tensors, temporary)
                 except SafetensorError as error:
                     raise OSError(str(error)) from error
                 digest = sha256_of(temporary)
             write_json(folder / DESCRIPTION, self._description(digest))
         return digest
+
+    def save_description(self, folder: Path) -> None:
+        """Write ``bundle.json`` alone, for weights that are in the folder already.
+
+        Raises:
+            ResultError: if the folder holds other weights.
+            ZooError: if it cannot be written to.
+        """
+        weights = folder / WEIGHTS
+        if not weights.is_file() or sha256_of(weights) != self.weights_sha256:
+            raise ResultError("does not hold the weights of this bundle", where=folder, hint="Save the whole bundle")
+        busy = ZooError("another process writes this bundle", where=folder, hint="Wait for it, or name another folder")
+        with locked(folder / ".bundle.lock", busy, remove=True):
+            write_json(folder / DESCRIPTION, self._description(self.weights_sha256))
 
     def _description(self, digest: str) -> dict[str, Any]:
         try:
@@ -330,10 +414,16 @@ class Bundle:
             scales=self.scales,
             pixel_size=self.pixel_size,
             provider=self.provider or _provider(self.model),
+            evaluations=self.evaluations,
+            label=self.label,
+            notes=self.notes,
         )
         data = {"name": self.data.name, "options": self.data.options, "fingerprints": self.data.fingerprints}
+        data |= {name: text for name in ("licence", "citation") if (text := getattr(self.data, name))}
         values: dict[str, Any] = {"format": FORMAT, **to_plain(content), "data": {**self.data.other, **data}}
-        optional = {"adaptation": None, "pixel_size": None, "provider": None, "scales": list(ORIGINAL_SCALE)}
+        values["notes"] = {name: value for name, value in values["notes"].items() if value}
+        optional: dict[str, Any] = {"adaptation": None, "pixel_size": None, "provider": None}
+        optional |= {"scales": list(ORIGINAL_SCALE), "evaluations": [], "label": "", "notes": {}}
         return {name: value for name, value in values.items() if name not in optional or value != optional[name]}
 
     @classmethod
@@ -366,7 +456,7 @@ class Bundle:
                 raise ResultError(
                     "the weights are not those that were saved (sha256 differs)", where=weights, hint=_COPY_AGAIN
                 )
-            state = load_file(weights)
+            state = {name: _single(tensor) for name, tensor in load_file(weights).items()}
         except FileNotFoundError:
             raise ResultError("the bundle has no weights", where=weights, hint="Copy the whole folder") from None
         except (OSError, SafetensorError) as error:
@@ -396,6 +486,9 @@ class Bundle:
             scales=scales,
             pixel_size=found.pixel_size,
             provider=found.provider,
+            evaluations=found.evaluations,
+            label=found.label,
+            notes=found.notes,
         )
 
     def check_bands(self, bands: tuple[Band, ...], where: str) -> None:
@@ -520,12 +613,27 @@ def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
             )
 
 
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a weight of two or more dimensions as float16, if it stays finite; the others are small and matter more.
+
+    Statistics of batch norm, scales and biases have one dimension: float16 would lose a variance below 6e-8.
+    """
+    if tensor.dtype != torch.float32 or tensor.ndim < 2:
+        return tensor
+    half = tensor.half()
+    return half if bool(torch.isfinite(half).all()) else tensor
+
+
+def _single(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
+
+
 def _provider(model: str) -> Provider | None:
     return provider_of("model", model) if model in catalogue().models else None
 
 
 def _training_data(values: dict[str, Any] | None, path: Path) -> TrainingData:
-    known = ("name", "options", "fingerprints")
+    known = ("name", "options", "fingerprints", "licence", "citation")
     values = values or {}
     found = from_plain(
         {name: values[name] for name in known if values.get(name) is not None},

@@ -1,0 +1,149 @@
+"""The record of how good a model is: figures, intervals, one line of text, and warnings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zoo.errors import ResultError
+from zoo.evaluation.counts import Counts
+from zoo.evaluation.histograms import LogitHistogram
+from zoo.evaluation.quality import (
+    MOST_GROUPS,
+    Calibration,
+    MeasuredSplit,
+    headline,
+    measure_split,
+    merge_evaluations,
+    quality_line,
+    quality_warnings,
+    share_warnings,
+)
+from zoo.schema import decode_json, encode_json, from_plain
+
+
+def counts(images: int = 40, seed: int = 0) -> Counts:
+    rng = np.random.default_rng(seed)
+    return Counts(*(rng.integers(1, 100, images) for _ in range(4)))
+
+
+def measure(**given: object) -> tuple[MeasuredSplit, ...]:
+    one = counts()
+    groups = ["a"] * 25 + ["b"] * 15
+    return measure_split(one, groups, threshold=0.4, data="patches", split_sha256="ab", **given)  # type: ignore[arg-type]
+
+
+def test_a_split_and_its_scenes_are_measured_from_the_same_counts() -> None:
+    whole, first, second = measure()
+    cells = counts()
+    tp, fp, fn, tn = (int(cell.sum()) for cell in cells.cells)
+    assert whole.dice == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    assert whole.precision == pytest.approx(tp / (tp + fp))
+    assert whole.recall == pytest.approx(tp / (tp + fn))
+    assert whole.iou == pytest.approx(tp / (tp + fp + fn))
+    assert whole.landslide_share == pytest.approx((tp + fn) / (tp + fp + fn + tn))
+    assert (whole.group, whole.patches, whole.pixels) == (None, 40, tp + fp + fn + tn)
+    assert (first.group, first.patches, second.group, second.patches) == ("a", 25, "b", 15)
+    assert first.pixels + second.pixels == whole.pixels
+    for one in (whole, first, second):
+        assert one.dice_interval is not None
+        assert one.dice is not None
+        assert one.dice_interval[0] < one.dice < one.dice_interval[1]
+        assert one.interval_unit == "tile"
+
+
+def test_eight_events_are_drawn_whole_and_too_many_scenes_are_not_listed() -> None:
+    events = measure_split(counts(), [f"e{index % 8}" for index in range(40)], threshold=0.5)
+    assert events[0].interval_unit == "event"
+    assert len(events) == 9
+    names = [f"e{index % (MOST_GROUPS + 1)}" for index in range(42)]
+    assert len(measure_split(counts(42), names, threshold=0.5)) == 1
+
+
+def test_undefined_figures_are_none() -> None:
+    nothing = Counts(*(np.zeros(3, np.int64) for _ in range(3)), np.full(3, 9))
+    (found,) = measure_split(nothing, ["a"] * 3, threshold=0.5)
+    assert (found.dice, found.precision, found.recall, found.dice_interval) == (None, None, None, None)
+    assert str(found) == "test Dice undefined; unnamed data, 3 patches"
+    with pytest.raises(ResultError, match="empty test split"):
+        measure_split(Counts.concatenate([]), [], threshold=0.5)
+
+
+def test_the_record_survives_json_and_nonsense_is_refused() -> None:
+    histogram = LogitHistogram.empty()
+    histogram.positive[200:] += 30
+    histogram.negative[:150] += 70
+    found = measure(calibration=Calibration.of(histogram, 1.5))
+    assert decode_json(encode_json(found), tuple[MeasuredSplit, ...]) == found
+    assert found[0].calibration is not None
+    assert sum(one.pixels for one in found[0].calibration.reliability) == 30 * 40 + 70 * 150
+    assert found[0].calibration.ece != found[0].calibration.ece_scaled
+    assert Calibration.of(LogitHistogram.empty()) is None
+    for values in ({"dice": 1.5}, {"dice_interval": [0.8, 0.2]}, {"patches": -1}, {"threshold": "high"}):
+        with pytest.raises(ResultError, match=next(iter(values))):
+            from_plain(values, MeasuredSplit)
+
+
+def test_the_headline_is_the_first_whole_split_of_the_way_the_model_is_used() -> None:
+    plain, scene = MeasuredSplit(dice=0.5), MeasuredSplit(dice=0.9, group="S1")
+    adapted = MeasuredSplit(dice=0.6, adapted=True)
+    records = (scene, plain, adapted, MeasuredSplit(dice=0.1, data="other"))
+    assert headline(records, {}) is plain
+    assert headline(records, {}, adapted=True) is adapted
+    assert headline((plain,), {}, adapted=True) is plain
+    assert headline((adapted,), {}) is adapted
+    assert headline((), {"precision": 0.4}) is None
+    old = headline((), {"dice": 0.712, "precision": 0.7, "recall": None, "mcc": -0.5}, data="bijie")
+    assert quality_line(old) == "model: test Dice 0.712, precision 0.700; bijie"
+
+
+def test_one_line_says_how_good_a_model_is() -> None:
+    found = MeasuredSplit(data="patches", dice=0.5, precision=0.6, recall=0.4, dice_interval=(0.45, 0.55), patches=1200)
+    text = "test Dice 0.500 (95 % interval 0.450 to 0.550), precision 0.600, recall 0.400; patches, 1,200 patches"
+    assert quality_line(found, label="demo") == f"demo model: {text}"
+    assert quality_line(found, adapted=True) == f"model: {text}; measured without adaptation"
+    assert quality_line(None, adapted=True) == "model: quality not measured"
+    blocks = MeasuredSplit(data="L4S", split="held-out blocks", dice=0.7, group="S2", adapted=True)
+    assert str(blocks) == "Dice 0.700; L4S, S2, held-out blocks, adapted without labels"
+
+
+def test_the_same_measurement_replaces_the_old_one_in_its_place() -> None:
+    old = measure()
+    new = (MeasuredSplit(data="patches", split="test", group="b", dice=0.1), MeasuredSplit(data="more", dice=0.2))
+    merged = merge_evaluations(old, new)
+    assert merged == (old[0], old[1], *new)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, ""),
+        (MeasuredSplit(), ""),
+        (MeasuredSplit(dice=0.2, precision=0.1), ""),
+        (MeasuredSplit(dice=0.03, precision=0.5), "test Dice is 0.030, below 0.2"),
+        (MeasuredSplit(dice=0.5, precision=0.04), "96% of the pixels"),
+    ],
+)
+def test_a_poor_model_is_called_poor(found: MeasuredSplit | None, expected: str) -> None:
+    text = " ".join(quality_warnings(found))
+    assert expected in text
+    assert bool(text) is bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("mapped", "trained", "expected"),
+    [
+        (0.38, None, ""),
+        (0.38, 0.0, ""),
+        (0.38, 0.02, "more than 3 times"),
+        (0.06, 0.02, ""),
+        (0.0002, 0.02, ""),
+        (0.0001, 0.02, "less than 1/100"),
+        (0.0, 0.02, "less than 1/100"),
+        (1.0, 0.6, ""),
+    ],
+)
+def test_an_unlikely_share_of_landslides_is_said(mapped: float, trained: float | None, expected: str) -> None:
+    text = " ".join(share_warnings(mapped, trained))
+    assert expected in text
+    assert bool(text) is bool(expected)
