@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,28 @@ def test_committed_results_are_read_and_would_be_written_the_same() -> None:
         assert (result.config.key, result.config.to_dict()) == (content["key"], content["config"])
         head = ("schema", "key", "status", "error", "config")
         assert result.to_dict() == {name: value for name, value in content.items() if name not in head}
+
+
+def test_the_adaptation_of_a_trial_is_typed_and_checked(tmp_path: Path) -> None:
+    path = next(path for path in COMMITTED if "-adapted-" in path.name)
+    result = TrialResult.load(path)
+    assert result.measurements is not None
+    first = result.measurements.adaptations[0]
+    assert (first.target.group, first.statistics, first.shifts[0].scale) == ("S2", "layers", 1.0)
+    whole = result.with_measurements(adaptations=(replace(first, target=replace(first.target, group=None)),))
+    saved = whole.save(tmp_path)
+    assert TrialResult.load(saved).to_dict() == whole.to_dict()
+    assert json.loads(saved.read_text())["adaptation"]["statistics"] == "layers"
+    content = path.read_text()
+    for before, after, problem in (
+        ('"statistics":"layers"', '"statistics":"luck"', "adaptation.groups"),
+        ('"group":"S2"', '"group":"S9"', "the adaptation of group 'S2' names another group, 'S9'"),
+    ):
+        assert before in content
+        damaged = tmp_path / "damaged.json"
+        damaged.write_text(content.replace(before, after))
+        with pytest.raises(ResultError, match=problem):
+            TrialResult.load(damaged)
 
 
 def damage_cut(text: str) -> str:

@@ -1,12 +1,13 @@
 """Result files: one typed JSON file per trial, from which every table is computed.
 
-The fields of :class:`TrialMeasurements` are the sections of a result file, under the same names.
+The fields of :class:`TrialMeasurements` are the sections of a result file, under the same names; only ``adaptations``
+is written as ``adaptation``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from zoo.files import check_could_write, check_writable_folder, locked, write_js
 from zoo.physics.bands import Band
 from zoo.registry import Provider
 from zoo.schema import decode_json, read_json, to_plain, write_json
+from zoo.training.bundle import Adaptation
 from zoo.training.compute import ComputeFormat, Environment
 
 SCHEMA = 2
@@ -196,7 +198,8 @@ class TrialMeasurements:
         samples: predictions on the patches that the report shows; ``None`` in an older file.
         val: figures of the validation split.
         training: the training; ``None`` for an adapted trial.
-        adaptation: the record of an adapted trial; ``None`` for a trained one.
+        adaptations: how an adapted trial was adapted: to the whole test split, or to each group in turn. Empty for a
+            trained one.
         parameters: number of trainable parameters.
         gmac: multiply-accumulates of one test patch in units of 1e9.
         seconds: time of each stage: ``data``, ``train`` or ``adapt``, ``evaluate``.
@@ -215,7 +218,7 @@ class TrialMeasurements:
     samples: Samples | None = None
     val: ValidationFigures = ValidationFigures()
     training: TrainingRecord | None = None
-    adaptation: dict[str, Any] | None = None
+    adaptations: tuple[Adaptation, ...] = ()
     parameters: int
     gmac: float
     seconds: dict[str, float] = field(default_factory=dict)
@@ -391,7 +394,10 @@ class TrialResult:
         """Return the sections of the file as plain JSON values; what the trial does not have is left out."""
         sections: dict[str, Any] = {}
         if self.measurements is not None:
-            sections = {name: value for name, value in to_plain(self.measurements).items() if value is not None}
+            plain = to_plain(replace(self.measurements, adaptations=()))
+            adaptation = {"adaptations": ("adaptation", _plain_adaptations(self.measurements.adaptations))}
+            renamed = (adaptation.get(name, (name, value)) for name, value in plain.items())
+            sections = {name: value for name, value in renamed if value is not None}
             for section, names in (("test", ("objects", "boundaries", "odds")), ("val", ("histogram", "odds"))):
                 for name in names:
                     if sections[section].get(name, ...) is None:
@@ -425,7 +431,9 @@ class TrialResult:
                 raise ResultError("the configuration is not the one that was run (its key differs)")
             result = cls(body.config, body.status, body.error, attempts=body.attempts)
             if result.ok:
-                result = replace(result, measurements=decode_json(content, TrialMeasurements, what="result file"))
+                measurements = decode_json(content, TrialMeasurements, what="result file")
+                measurements = replace(measurements, adaptations=_adaptations(content, body.adaptation))
+                result = replace(result, measurements=measurements)
                 _check_sums(result)
         except (KeyError, TypeError, ValueError, AttributeError, ZooError) as error:
             problem = error.problem if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
@@ -445,6 +453,41 @@ class _Body:
     error: str
     config: TrialConfig
     attempts: tuple[Attempt, ...] = ()
+    adaptation: _AdaptedGroups | None = None
+
+
+@dataclass(frozen=True)
+class _AdaptedGroups:
+    """The section of a trial that was adapted to each group; that of any other adapted trial lacks ``groups``."""
+
+    groups: dict[str, Adaptation] | None = None
+
+
+@dataclass(frozen=True)
+class _AdaptedSplit:
+    adaptation: Adaptation
+
+
+def _adaptations(content: bytes, found: _AdaptedGroups | None) -> tuple[Adaptation, ...]:
+    if found is None:
+        return ()
+    if found.groups is None:
+        return (decode_json(content, _AdaptedSplit, what="result file").adaptation,)
+    for name, adaptation in found.groups.items():
+        if adaptation.target.group != name:
+            raise ResultError(f"the adaptation of group {name!r} names another group, {adaptation.target.group!r}")
+    return tuple(found.groups.values())
+
+
+def _plain_adaptations(adaptations: Sequence[Adaptation]) -> dict[str, Any] | None:
+    """Return the section ``adaptation`` of the file; choices of the target that were not made are left out."""
+    records = to_plain(adaptations)
+    for record in records:
+        record["target"] = {name: value for name, value in record["target"].items() if value is not None}
+    if [adaptation.target.group for adaptation in adaptations] == [None]:
+        section: dict[str, Any] = records[0]
+        return section
+    return {"groups": {record["target"]["group"]: record for record in records}} if records else None
 
 
 def _read(path: Path, hint: str) -> bytes:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from zoo.training.compute import Environment
+
 MemoryKind = Literal["rss", "cuda"]
 
 LARGEST_BATCH = {"cpu": 64}
@@ -168,7 +170,7 @@ class Measurement:
         parameters: number of trainable parameters.
         gmac: multiply-accumulates of one image in units of 1e9.
         stopped: why no larger batch was tried.
-        environment: the fields of :class:`SpeedProtocol` that describe machine and software.
+        environment: machine and software; ``None`` before they were described.
     """
 
     passes: dict[int, list[float]] = field(default_factory=dict)
@@ -181,7 +183,7 @@ class Measurement:
     parameters: int = 0
     gmac: float = math.nan
     stopped: str = ""
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Environment | None = None
 
     @property
     def best_batch(self) -> int:

@@ -30,7 +30,7 @@ from zoo.bench.speed import (
 from zoo.datasets.source import DataSource
 from zoo.jobs import Job, Outcome, ProgressCallback, RayExecutor, Work, prepare, run_job
 from zoo.registry import catalogue, create_model
-from zoo.training.compute import describe_environment
+from zoo.training.compute import Environment, describe_environment
 from zoo.training.predictor import Predictor
 
 ROUNDS = 3
@@ -126,7 +126,7 @@ def time_models(
     total = settings.rounds * len(subjects)
     parts: list[list[Measurement]] = [[] for _ in subjects]
     errors = ["" for _ in subjects]
-    environment: dict[str, Any] = {}
+    machine = Environment()
     loads: list[float] = []
     for turn in range(settings.rounds):
         order = [(turn + place) % len(subjects) for place in range(len(subjects))]
@@ -144,7 +144,7 @@ def time_models(
             order_one = _Order(subject, batches, settings.seconds, turn == 0)
             outcome = _measure_in_process(order_one, settings.threads)
             if outcome.value is not None:
-                environment.update(outcome.value.environment)
+                machine = outcome.value.environment or machine
                 if outcome.value.passes:
                     parts[number].append(outcome.value)
             errors[number] = errors[number] or outcome.error
@@ -157,9 +157,13 @@ def time_models(
         seconds_a_batch_size=settings.seconds,
         dtype={"fp32": "float32", "bf16": "bfloat16 (autocast)"}[subjects[0].precision],
         layout="channels first",
+        device=machine.device,
+        device_name=machine.device_name,
+        threads=machine.threads,
+        platform=machine.platform,
+        torch=machine.versions.get("torch", ""),
         cores=os.cpu_count(),
         load_average=max(loads, default=None),
-        **environment,
     )
     return [
         _report(part, replace(protocol, form="optimized" if subject.optimized else "eager", error=error))
@@ -307,14 +311,7 @@ def _measure_subject(order: _Order, work: Work) -> Measurement:
     """Measure a model; runs in a process of its own."""
     subject = order.subject
     device = torch.device(subject.device)
-    described = describe_environment(device)
-    environment = {
-        "device": described.device,
-        "device_name": described.device_name,
-        "threads": described.threads,
-        "platform": described.platform,
-        "torch": str(torch.__version__),
-    }
+    environment = describe_environment(device)
     work.keep(Measurement(environment=environment))
     # Imports of the model must not count as its memory.
     catalogue().models.get(subject.model).resolve()

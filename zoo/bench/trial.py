@@ -42,7 +42,6 @@ from zoo.files import file_name, printable
 from zoo.jobs import StageCallback, Work
 from zoo.physics.bands import records_light
 from zoo.registry import Flag, catalogue, create_model_for, provider_of
-from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import AdaptationTarget, Bundle, TrainingData
 from zoo.training.compute import Environment, describe_environment
@@ -306,7 +305,6 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         ).save(work.folders["bundle"] / region.folder)
         for bundle, part, region in zip(bundles, parts, regions, strict=True)
     ]
-    records = {region.name: to_plain(bundle.adaptation) for region, bundle in zip(regions, bundles, strict=True)}
     samples, pictures = _samples(whole, test)
     measurements = TrialMeasurements(
         data=_summarise_data(config, splits),
@@ -314,7 +312,7 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         threshold=source.threshold,
         test=_test_figures(test, whole),
         samples=samples,
-        adaptation=records.get(None, {"groups": records}),
+        adaptations=tuple(bundle.adaptation for bundle in bundles if bundle.adaptation is not None),
         parameters=count_parameters(source.predictor().model),
         gmac=gmac,
         seconds={"data": opened - begun, "adapt": adapting, "evaluate": evaluated - opened - adapting},
