@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio._env import get_gdal_config
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
 from zoo.errors import DataError
-from zoo.rasters.reading import RasterReader, read_raster
+from zoo.rasters.reading import CACHE_BYTES, RasterReader, gdal_threads, read_raster, small_cache
 from zoo.rasters.stacks import Mosaic, Stack
 
 NORTH_UP = from_origin(500_000, 3_800_000, 10, 10)
@@ -236,3 +237,13 @@ def test_colours_name_bands(tmp_path: Path) -> None:
     path = write(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8), photometric="RGB")
     with Stack(path) as stack:
         assert [band.name for band in stack.bands] == ["red", "green", "blue"]
+
+
+def test_the_cache_holds_a_row_of_jpeg_2000_tiles(tmp_path: Path) -> None:
+    """GDAL decodes a tile of 1024 x 1024 again for every window if its cache is too small."""
+    path = write(tmp_path / "a.tif", np.ones((8, 8), np.uint8), compress="deflate")
+    eleven_by_three = 11 * 3 * 3 * 1024**2
+    for cache in (small_cache(), gdal_threads(path)):
+        with cache, rasterio.open(path) as file:
+            file.read()
+            assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES >= eleven_by_three

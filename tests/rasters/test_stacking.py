@@ -102,9 +102,9 @@ def test_a_full_disk_is_one_clear_line(write_raster: WriteRaster, tmp_path: Path
     out.mkdir()
     code = """
     import resource, sys
-    from zoo.rasters import cog
+    from zoo.rasters import reading
     from zoo.cli import run
-    cog.CACHE_MEGABYTES = int(sys.argv[4])
+    reading.CACHE_BYTES = int(sys.argv[4]) * 2**20
     limit = int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     sys.exit(run(["stack", "--dem", sys.argv[1], "--out", sys.argv[2]]))

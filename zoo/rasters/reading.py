@@ -43,7 +43,9 @@ from rasterio.windows import Window
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.rasters.ground import is_unplaced, metres_per_pixel
 
-CACHE_MEGABYTES = 128
+CACHE_BYTES = 128 * 2**20
+"""GDAL's cache of decoded blocks. It holds the JPEG 2000 tiles under a row of a map's blocks, so that each is decoded
+about once. rasterio passes this number on as bytes."""
 
 MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0)
 """Numbers that stand for "not measured" in signed and floating bands, with or without a nodata tag [O]. The tables of
@@ -648,7 +650,7 @@ def plain_patches() -> Iterator[None]:
 
 def small_cache() -> AbstractContextManager[object]:
     """Let the files that are opened inside share a small cache: GDAL would take 5 % of the machine's memory."""
-    env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES)
+    env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
     return env
 
 
@@ -663,7 +665,7 @@ def gdal_threads(path: str | os.PathLike[str]) -> AbstractContextManager[object]
     except (RasterioError, OSError):
         packed = False  # the next reader of the file reports what is wrong with it
     options = {"GDAL_NUM_THREADS": "ALL_CPUS"} if packed else {}
-    env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, **options)
+    env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **options)
     return env
 
 
