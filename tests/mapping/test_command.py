@@ -112,7 +112,7 @@ def test_adapted_to_the_scene_itself(bundle: Path, write_scene: WriteScene, tmp_
     for name in ("a", "b"):
         command = ["map", str(bundle), scene, "--out", str(tmp_path / f"{name}.tif"), "--adapt", "--scales", scales]
         assert run([*command, "--threads", "1" if name == "a" else "2"]) == 0
-    assert "its share in the normalisation statistics is" in capsys.readouterr().err
+    assert "the scene's share in the statistics is" in capsys.readouterr().err
     with rasterio.open(tmp_path / "a.tif") as file:
         assert 0 <= float(file.tags()["ADAPTED_SHARE"]) <= 1
         assert file.tags().get("SCALES", "1") == scales

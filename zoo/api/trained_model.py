@@ -229,7 +229,7 @@ class TrainedModel:
         self, path: str, names: Sequence[str] | None, any_pixel_size: bool, tile: int, overlap: int
     ) -> NDArray[np.float32]:
         from zoo.datasets.base import DataWarning
-        from zoo.mapping.scene import Scene
+        from zoo.mapping.scene import open_scene
         from zoo.mapping.tiling import Reach
 
         if path.endswith(".npy"):
@@ -237,9 +237,7 @@ class TrainedModel:
                 return self._predict_array(_as_array(np.load(path, allow_pickle=False)), tile, overlap)
             except (OSError, ValueError) as error:
                 raise DataError(f"cannot be read as a numpy array ({error})", where=path) from error
-        with Scene(path, self.bands, names=names) as scene:
-            if not any_pixel_size:
-                scene.check_pixel_size(self.bundle.pixel_size)
+        with open_scene(path, self.bundle, names=names, any_pixel_size=any_pixel_size) as scene:
             rows, columns = scene.shape
             image = scene.read(Reach(0, rows), Reach(0, columns))
             for text in scene.notes:
@@ -321,6 +319,9 @@ class TrainedModel:
         threads: int | None = None,
         batch: int = 4,
         any_pixel_size: bool = False,
+        resample: bool = False,
+        cloud_mask: Path_ | None = None,
+        mask_clouds: bool = False,
         cluster: str | None = None,
         cluster_gpus: bool = False,
         overwrite: bool = False,
@@ -356,6 +357,10 @@ class TrainedModel:
             threads: number of tiles computed at the same time; ``None`` for torch's number of threads.
             batch: number of tiles that wait for a free thread.
             any_pixel_size: map a scene whose pixels have another size than those of the training data.
+            resample: resample such a scene; the map then has pixels of the size of the training data's.
+            cloud_mask: raster of Sentinel-2 scene classes (SCL), or of 0 (clear) and 1 (hidden); such pixels are nodata
+                in the map.
+            mask_clouds: leave bright white regions, clouds or snow, out of the map.
             cluster: address of a Ray cluster; ``None`` for this machine.
             cluster_gpus: give each worker of the cluster a GPU.
             overwrite: replace existing files.
@@ -400,6 +405,9 @@ class TrainedModel:
             scales=(scales or (1.0,)) if adapt else None,
             products=MapProducts(_local(polygons), min_area, _local(picture), title),
             any_pixel_size=any_pixel_size,
+            resample=resample,
+            cloud_mask=None if cloud_mask is None else os.fspath(cloud_mask),
+            mask_clouds=mask_clouds,
             cluster=cluster,
             overwrite=overwrite,
         )

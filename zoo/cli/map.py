@@ -27,6 +27,9 @@ from zoo.cli.values import PROBABILITY, FiniteFloat, parse_names, parse_numbers,
 @click.option("--bands", metavar="NAMES", help="Names of the scene's bands in order, if its files do not name them.")
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
 @click.option("--any-pixel-size", is_flag=True, help="Map a scene with another pixel size than the training data.")
+@click.option("--resample", is_flag=True, help="Resample such a scene; the map gets the training data's pixel size.")
+@click.option("--mask-clouds", is_flag=True, help="Leave bright white regions, clouds or snow, out of the map.")
+@click.option("--cloud-mask", metavar="FILE", help="Scene classes (SCL) or 0 and 1: leave clouds and snow out.")
 @click.option("--tile", type=int, default=512, show_default=True, help="Side of a tile in pixels.")
 @click.option("--overlap", type=int, default=64, show_default=True, help="Pixels that neighbouring tiles share.")
 @click.option("--tta", is_flag=True, help="Average over eight flips and rotations of each tile: eight times slower.")
@@ -60,10 +63,12 @@ def map(bundle: Path, scene: tuple[str, ...], target: str, device: str, **given:
     zoo map runs/unet scene.tif --out prob.tif --classes low,medium,high --mask county.gpkg
     zoo map runs/unet scene.tif --out prob.tif --polygons slides.gpkg --min-area 500 --picture map.png
     zoo map runs/unet tiles/*.tif --out prob.tif --dtype float32 --tta
+    zoo map runs/rgb S2B_MSIL2A_20240611T054639_N0510_R048_T43SCT.SAFE --adapt --out prob.tif
 
-    SCENE is a raster of any size, a VRT, or several rasters of one pixel grid, side by side or of different bands.
-    Bands are found by name and unit. The map appears when it is complete; after Ctrl-C or a crash the same command
-    resumes from the last finished block. docs/how_to/map.md describes the files. Exit code 0: done; 2: bad input.
+    SCENE is a raster of any size, a VRT, or several rasters of one pixel grid, side by side or of different bands. For
+    a bundle of red, green and blue it can be a Sentinel-2 product (SAFE) too. Bands are found by name and unit. The map
+    appears when it is complete; after Ctrl-C or a crash the same command resumes from the last finished block.
+    docs/how_to/map.md describes the files. Exit code 0: done; 2: bad input.
     """
     from zoo.api.trained_model import load
 
@@ -105,5 +110,6 @@ def map(bundle: Path, scene: tuple[str, ...], target: str, device: str, **given:
         console.print(f"{report.polygons}; in {relative(Path(given['polygons']))}", markup=False)
     if report.picture is not None:
         console.print(f"picture in {relative(report.picture)}", markup=False)
+    note(report.cost())
     if report.resumed:
         note(f"{report.resumed} of {report.blocks} blocks were finished by an earlier run")

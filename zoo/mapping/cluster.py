@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 
 from zoo.errors import ConfigError, ZooError
 from zoo.jobs import connected
+from zoo.mapping.clouds import Clouds
 from zoo.mapping.inference import (
     AreaMask,
     Forward,
@@ -51,10 +52,11 @@ class ClusterJob:
     """What a worker needs; every machine must reach the files under these names.
 
     Attributes:
-        paths, bands, names: see :class:`zoo.mapping.scene.Scene`.
+        paths, bands, names, pixel_size: see :class:`zoo.mapping.scene.Scene`.
         tile, overlap: see :class:`zoo.mapping.tiling.Plan`.
         dtype: dtype of the map.
         mask: file of the area; None for everywhere.
+        cloud_file, mask_bright: see :class:`zoo.mapping.clouds.Clouds`.
         threads, batch, plausible: see :func:`zoo.mapping.inference.compute_blocks`.
         make_forward: returns the forward pass on a device.
     """
@@ -62,10 +64,13 @@ class ClusterJob:
     paths: tuple[str, ...]
     bands: tuple[Band, ...]
     names: tuple[str, ...] | None
+    pixel_size: float | None
     tile: int
     overlap: int
     dtype: str
     mask: Path | None
+    cloud_file: str | None
+    mask_bright: bool
     threads: int
     batch: int
     plausible: PlausibleRange
@@ -86,7 +91,8 @@ class Worker:
         """
         self._job = job
         with gdal_threads(job.paths[0]):
-            self._scene = Scene(job.paths, job.bands, names=job.names)
+            self._scene = Scene(job.paths, job.bands, names=job.names, pixel_size=job.pixel_size)
+            self._clouds = Clouds(self._scene, file=job.cloud_file, mask_bright=job.mask_bright)
         self._plan = Plan(self._scene.shape, job.tile, job.overlap)
         self._mask = None if job.mask is None else AreaMask(Area(job.mask, self._scene.mosaic))
         self._forward = job.make_forward(self._device)
@@ -103,6 +109,7 @@ class Worker:
             np.dtype(job.dtype),
             plausible=job.plausible,
             mask=self._mask,
+            clouds=self._clouds if self._clouds.masks else None,
             threads=job.threads,
             batch=job.batch,
         )
@@ -236,7 +243,7 @@ def cluster_runner(
     options: MapOptions,
     *,
     mask: Area | None = None,
-    names: Sequence[str] | None = None,
+    clouds: Clouds | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> RayRunner:
     """Return a runner that computes the blocks of :func:`zoo.mapping.pipeline.map_scene` on a cluster.
@@ -249,17 +256,20 @@ def cluster_runner(
         options: options of the map. ``threads`` are the processors of each worker, one by default; a worker has a GPU
             if ``device`` is one.
         mask: area of the map.
-        names: see :class:`zoo.mapping.scene.Scene`.
+        clouds: clouds of the scene; None to map them.
         notify: see :class:`RayRunner`.
     """
     job = ClusterJob(
         paths=tuple(_absolute(path) for path in scene.mosaic.paths),
         bands=scene.bands,
-        names=None if names is None else tuple(names),
+        names=None if scene.names is None else tuple(scene.names),
+        pixel_size=scene.resampled_to,
         tile=options.tile,
         overlap=options.overlap,
         dtype=options.dtype,
         mask=None if mask is None else mask.path.absolute(),
+        cloud_file=None if clouds is None or clouds.file is None else _absolute(clouds.file),
+        mask_bright=clouds is not None and clouds.mask_bright,
         threads=options.threads or 1,
         batch=options.batch,
         plausible=PlausibleRange.of(predictor),

@@ -186,6 +186,14 @@ class Mask(Protocol):
         ...
 
 
+class Hidden(Protocol):
+    """The pixels whose ground clouds or snow hide."""
+
+    def hidden(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+        """Return bool (rows, columns)."""
+        ...
+
+
 class AreaMask:
     """An :class:`Area` by rows and columns."""
 
@@ -199,13 +207,14 @@ class AreaMask:
 
 @dataclass(frozen=True)
 class _Strip:
-    """A row of tiles of a block: pixels (C, rows, columns), and which of them are not mapped or implausible."""
+    """A row of tiles of a block: pixels (C, rows, columns), and which of them are not mapped, and why."""
 
     block: Block
     row: int
     image: NDArray[np.float32]
     missing: NDArray[np.bool_]
     implausible: NDArray[np.bool_] | None
+    hidden: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -218,6 +227,7 @@ class _PendingTile:
     coming: Future[NDArray[np.float32]] | None
     missing: NDArray[np.bool_]
     implausible: NDArray[np.bool_] | None
+    hidden: NDArray[np.bool_] | None
 
 
 def compute_blocks(
@@ -229,6 +239,7 @@ def compute_blocks(
     *,
     plausible: PlausibleRange,
     mask: Mask | None = None,
+    clouds: Hidden | None = None,
     threads: int = 1,
     batch: int = 1,
 ) -> Results:
@@ -242,6 +253,7 @@ def compute_blocks(
         dtype: dtype of the values; see :func:`zoo.mapping.probability.encode`.
         plausible: values that count as data.
         mask: pixels that are mapped; None for all.
+        clouds: pixels that are not mapped because the ground is hidden; None for none.
         threads: number of passes that run at the same time.
         batch: number of tiles that wait for a free thread.
 
@@ -257,7 +269,7 @@ def compute_blocks(
         canvas, left = canvases.pop(place, (None, len(tile.block.tile_rows) * len(tile.block.tile_columns)))
         canvas = canvas or Canvas(plan, tile.block, dtype)
         probability = None if tile.coming is None else tile.coming.result()
-        canvas.add(tile.row, tile.column, probability, tile.missing, tile.implausible)
+        canvas.add(tile.row, tile.column, probability, tile.missing, tile.implausible, tile.hidden)
         if left > 1:
             canvases[place] = canvas, left - 1
         else:
@@ -269,14 +281,15 @@ def compute_blocks(
         # After an error or Ctrl-C, do not wait for tiles that are no longer needed.
         exits.callback(pool.shutdown, wait=True, cancel_futures=True)
         places = ((block, row) for block in blocks for row in block.tile_rows)
-        for strip in read_ahead(places, lambda place: _read_strip(scene, plan, *place, mask, plausible)):
+        for strip in read_ahead(places, lambda place: _read_strip(scene, plan, *place, mask, clouds, plausible)):
             view = plan.columns.view(strip.block.tile_columns)
             for column in strip.block.tile_columns:
                 part = plan.columns.tiles[column].within(view)
                 missing = strip.missing[:, part]
                 implausible = None if strip.implausible is None else strip.implausible[:, part]
+                hidden = None if strip.hidden is None else strip.hidden[:, part]
                 coming = None if missing.all() else pool.submit(forward, strip.image[:, :, part])
-                waiting.append(_PendingTile(strip.block, strip.row, column, coming, missing, implausible))
+                waiting.append(_PendingTile(strip.block, strip.row, column, coming, missing, implausible, hidden))
                 while len(waiting) > threads + batch:
                     yield from settle()
         while waiting:
@@ -284,16 +297,28 @@ def compute_blocks(
 
 
 def _read_strip(
-    scene: Pixels, plan: Plan, block: Block, row: int, mask: Mask | None, plausible: PlausibleRange
+    scene: Pixels,
+    plan: Plan,
+    block: Block,
+    row: int,
+    mask: Mask | None,
+    clouds: Hidden | None,
+    plausible: PlausibleRange,
 ) -> _Strip:
     rows, columns = plan.rows.tiles[row], plan.columns.view(block.tile_columns)
     image = scene.read(rows, columns)
     missing, implausible = plausible.clean(image)
+    hidden: NDArray[np.bool_] | None = None
+    if clouds is not None:
+        hidden = clouds.hidden(rows, columns) & ~missing
+        image[:, hidden] = np.nan
+        missing |= hidden
     if mask is not None:
         covered = mask.covers(rows, columns)
         missing |= ~covered
         implausible = None if implausible is None else implausible & covered
-    return _Strip(block, row, image, missing, implausible)
+        hidden = None if hidden is None else hidden & covered
+    return _Strip(block, row, image, missing, implausible, hidden)
 
 
 @dataclass(frozen=True)

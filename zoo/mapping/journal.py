@@ -95,7 +95,7 @@ class Journal:
             "bottom": (bottom, columns),
             "left": (rows, left),
             "right": (rows, right),
-            "counts": (2,),
+            "counts": (3,),
         }
         try:
             with zipfile.ZipFile(path) as archive:

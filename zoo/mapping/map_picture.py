@@ -103,10 +103,11 @@ def read_ground(scene: Scene, longest: int = LONGEST) -> Ground:
         DataError: if the scene is truncated.
     """
     raster = scene.mosaic
-    chosen = ground_bands(raster.bands)
+    chosen = scene.colour_bands or ground_bands(raster.bands)
     values, step = reduced(raster.shape, lambda window: raster.read(window, chosen), longest, "mean")
     cell = ground_size(raster.crs, picture_bounds(scene, values.shape[1:], step), values.shape[1:])
     picture, words = paint_ground(values, [raster.bands[band] for band in chosen], cell)
+    words = words if scene.colour_bands is None else "red, green, blue"
     return Ground(picture, step, words)
 
 

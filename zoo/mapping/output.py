@@ -67,6 +67,9 @@ class MapReport:
         missing: number of pixels that are nodata.
         implausible: number of those with an infinite value, or one too far from the training data.
         undefined: number of those for which the model gave no finite probability.
+        hidden: number of those that clouds or snow hide.
+        seconds: time that the map took; None if it was not measured.
+        peak_memory: largest memory of the process so far in bytes; None if it is unknown.
         above: number of pixels at or above the threshold.
         class_pixels: number of pixels by class name.
         polygons: outcome of the polygons; None for none.
@@ -89,6 +92,9 @@ class MapReport:
     missing: int = 0
     implausible: int = 0
     undefined: int = 0
+    hidden: int = 0
+    seconds: float | None = None
+    peak_memory: int | None = None
     above: int = 0
     class_pixels: dict[str, int] = field(default_factory=dict)
     polygons: PolygonReport | None = None
@@ -109,7 +115,8 @@ class MapReport:
     def lines(self) -> Iterator[str]:
         """Yield the outcome in lines of text."""
         rows, columns = self.shape
-        yield f"{rows} x {columns} pixels, {self.missing:,} without data"
+        hidden = f" and {self.hidden:,} under clouds or snow" if self.hidden else ""
+        yield f"{rows} x {columns} pixels, {self.missing - self.hidden:,} without data{hidden}"
         yield f"{self._amount(self.above)} at or above {probability_text(self.threshold)}"
         if self.classes is not None:
             for name, reach in zip(self.classes.names, self.classes.ranges(), strict=True):
@@ -128,6 +135,15 @@ class MapReport:
             yield f"{self.undefined:,} pixels are nodata in the map because the model gave no finite probability there"
         if self.damaged:
             yield f"{self.damaged} damaged blocks of an earlier run were computed again"
+
+    def cost(self) -> str:
+        """Return time and memory in words; empty if they were not measured."""
+        if self.seconds is None:
+            return ""
+        minutes, seconds = divmod(round(self.seconds), 60)
+        speed = self.shape[0] * self.shape[1] / max(self.seconds, 1e-9) / 1e6
+        memory = "" if self.peak_memory is None else f", {self.peak_memory / 2**20:,.0f} MB of memory at most"
+        return f"{minutes} min {seconds} s, {speed:.2f} million pixels a second{memory}"
 
     def _amount(self, pixels: int) -> str:
         area = self.area(pixels)
@@ -167,7 +183,7 @@ def write_map(
     """
     classes = report.classes
     counts = np.zeros(1 if classes is None else len(classes.names) + 1, dtype=np.int64)
-    known_missing = np.zeros(2, dtype=np.int64)
+    known_missing = np.zeros(3, dtype=np.int64)
     rows, columns = plan.block_shape
     with ExitStack() as exits:
         writer = exits.enter_context(
@@ -203,7 +219,7 @@ def write_map(
             if progress is not None:
                 progress(number + 1, rows * columns)
         report.undefined = report.missing - int(known_missing[0])
-        report.implausible = int(known_missing[1])
+        report.implausible, report.hidden = int(known_missing[1]), int(known_missing[2])
         _check_mapped(report)
         shared = {**tags, "THRESHOLD": probability_text(report.threshold)}
         label = _labelled(tags)
@@ -243,6 +259,11 @@ def _check_mapped(report: MapReport) -> None:
         raise DataError(
             "every pixel has a band that is infinite or more than 10,000 standard deviations from its training mean",
             hint="Check the units and scale of the bands (zoo describe) against those of the training data",
+        )
+    if report.hidden:
+        raise DataError(
+            f"clouds or snow hide all {report.hidden:,} pixels with data, so there is nothing to map",
+            hint="Use an image with fewer clouds, or leave out --mask-clouds and --cloud-mask",
         )
     raise DataError("no pixel has a value in each band that the bundle takes, so there is nothing to map")
 

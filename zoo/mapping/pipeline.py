@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,7 @@ from zoo.errors import ConfigError, DataError, ZooError
 from zoo.evaluation.quality import quality_line, quality_warnings, share_warnings
 from zoo.files import check_output, locked, unwritable
 from zoo.jobs import ProgressCallback, StageCallback
+from zoo.mapping.clouds import Clouds
 from zoo.mapping.inference import (
     AreaMask,
     MapOptions,
@@ -34,7 +37,7 @@ from zoo.mapping.inference import (
 from zoo.mapping.journal import Journal, half_published
 from zoo.mapping.output import MapReport, ProbabilityMap, check_map_name, map_polygons, write_map
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
-from zoo.mapping.scene import Scene
+from zoo.mapping.scene import Scene, open_scene
 from zoo.mapping.tiling import Block, Plan, Reach
 from zoo.rasters.cog import check_room
 from zoo.rasters.ground import pixel_area
@@ -42,15 +45,20 @@ from zoo.rasters.polygons import check_polygons
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
 from zoo.rasters.vectors import Area
 from zoo.training.adaptation import Scales, adapt
+from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
 from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor
+from zoo.training.unlikeness import measure_unlikeness
 
 ROOM = 3.8
 """Disk space in multiples of the map's bytes: its blocks, a working file with overviews, and the finished file."""
 
 WINDOWS, SIDE = 128, 128
 """Number of windows that a bundle is adapted to, spread over the scene, and their side in pixels [O]."""
+
+COMPARED = 48
+"""Number of windows by which a scene is compared with the training data [O]."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,9 @@ class MapRequest:
         scales: magnifications for an adaptation to the scene; None for no adaptation.
         products: polygons and picture.
         any_pixel_size: map a scene whose pixels have another size than the training data's.
+        resample: resample such a scene; the map then has pixels of the training data's size.
+        cloud_mask: raster of clouds; see :class:`zoo.mapping.clouds.Clouds`.
+        mask_clouds: leave bright white regions out of the map.
         cluster: address of a Ray cluster; None for this machine.
         overwrite: replace existing files.
     """
@@ -135,6 +146,9 @@ class MapRequest:
     scales: Scales | None = None
     products: MapProducts = field(default_factory=MapProducts)
     any_pixel_size: bool = False
+    resample: bool = False
+    cloud_mask: str | None = None
+    mask_clouds: bool = False
     cluster: str | None = None
     overwrite: bool = False
 
@@ -175,46 +189,44 @@ def map_bundle(
             or no pixel can be mapped.
     """
     notify = notify or (lambda _: None)
+    started = time.monotonic()
     options = request.options
     threshold = bundle.threshold if request.threshold is None else request.threshold
     if not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
-    outputs = request.outputs()
-    places, inputs = list(outputs), [Path(one) for one in request.scene]
-    for local, name in outputs.items():
-        check_output(local, inputs, overwrite=request.overwrite or half_published(places[0]))
-        if is_remote(name):
-            check_remote_output(name, overwrite=request.overwrite)
-    request.products.check(inputs, places, overwrite=request.overwrite)
+    outputs = _checked_outputs(request)
+    places = list(outputs)
     classes = _classes(request, threshold)
     poor = quality_warnings(bundle.quality(adapted=request.scales is not None))
-    for text in poor:
-        notify(text)
+    _notify_all(notify, poor)
     raise_allocator_thresholds()
     with ExitStack() as exits:
         exits.enter_context(gdal_threads(request.scene[0]))
-        scene = exits.enter_context(Scene(request.scene, bundle.bands, names=request.names))
-        if not request.any_pixel_size:
-            scene.check_pixel_size(bundle.pixel_size)
+        scene = exits.enter_context(_open_scene(request, bundle))
         mask = None if request.mask is None else Area(request.mask, scene.mosaic)
+        clouds = exits.enter_context(Clouds(scene, file=request.cloud_mask, mask_bright=request.mask_clouds))
+        _notify_all(notify, (*scene.choices, *clouds.sentences))
+        warnings = [text for text in (clouds.warning(),) if text]
         # On a cluster, the workers use the device; this machine adapts and chooses the form on its processor.
         device = options.device if request.cluster is None else torch.device("cpu")
-        tags = {"MODEL": bundle.model, "WEIGHTS_SHA256": bundle.weights_sha256, **_quality_tags(bundle, request)}
+        tags = {**clouds.tags, **_model_tags(bundle, request)}
         if request.scales is not None:
-            bundle = _adapted(bundle, scene, device, request.scales, tags, progress, notify)
+            bundle = _adapted(bundle, scene, clouds, device, request.scales, tags, progress, notify)
+        else:
+            warnings += _unlike(bundle, scene, clouds, device, progress)
+        _notify_all(notify, warnings)
         predictor = bundle.predictor().to(device)
         plan = Plan(scene.shape, options.tile, options.overlap)
         if progress is not None:
             progress("choosing the fastest form of the model", 0, 1)
         fast, form, messages = choose_form(predictor, scene, plan, request.precision, device, threshold)
-        for text in messages:
-            notify(text)
+        _notify_all(notify, messages)
         runner: Runner | None = None
         if request.cluster is not None:
             from zoo.mapping.cluster import cluster_runner
 
             runner = cluster_runner(
-                request.cluster, predictor, form, scene, options, mask=mask, names=request.names, notify=notify
+                request.cluster, predictor, form, scene, options, mask=mask, clouds=clouds, notify=notify
             )
         # Ray prints messages about its machines, but standard output is for results.
         with redirect_stdout(sys.stderr):
@@ -225,6 +237,7 @@ def map_bundle(
                 options,
                 threshold=threshold,
                 mask=mask,
+                clouds=clouds,
                 classes=classes,
                 classes_out=places[1] if classes is not None else None,
                 tags={**tags, "PRECISION": request.precision, "FORM": form.name},
@@ -242,13 +255,43 @@ def map_bundle(
             if is_remote(name):
                 upload(local, name)
     report.files = tuple(outputs.values())
+    report.notes = (*warnings, *report.notes)
+    report.seconds, report.peak_memory = time.monotonic() - started, peak_memory()
     return report
 
 
-def _quality_tags(bundle: Bundle, request: MapRequest) -> dict[str, str]:
+def _notify_all(notify: Callable[[str], None], texts: Iterable[str]) -> None:
+    for text in texts:
+        notify(text)
+
+
+def _model_tags(bundle: Bundle, request: MapRequest) -> dict[str, str]:
     adapted = request.scales is not None or bundle.adaptation is not None
     quality = quality_line(bundle.quality(adapted=adapted), adapted=adapted)
-    return {"QUALITY": quality, **({"LABEL": bundle.label} if bundle.label else {})}
+    label = {"LABEL": bundle.label} if bundle.label else {}
+    return {"MODEL": bundle.model, "WEIGHTS_SHA256": bundle.weights_sha256, "QUALITY": quality, **label}
+
+
+def _open_scene(request: MapRequest, bundle: Bundle) -> Scene:
+    return open_scene(
+        request.scene,
+        bundle,
+        names=request.names,
+        any_pixel_size=request.any_pixel_size,
+        resample=request.resample,
+    )
+
+
+def _checked_outputs(request: MapRequest) -> dict[Path, str]:
+    """Return :meth:`MapRequest.outputs`, checked before hours of work are done."""
+    outputs = request.outputs()
+    places, inputs = list(outputs), [Path(one) for one in request.scene]
+    for local, name in outputs.items():
+        check_output(local, inputs, overwrite=request.overwrite or half_published(places[0]))
+        if is_remote(name):
+            check_remote_output(name, overwrite=request.overwrite)
+    request.products.check(inputs, places, overwrite=request.overwrite)
+    return outputs
 
 
 def _classes(request: MapRequest, threshold: float) -> ProbabilityClasses | None:
@@ -263,16 +306,23 @@ def _classes(request: MapRequest, threshold: float) -> ProbabilityClasses | None
 def _adapted(
     bundle: Bundle,
     scene: Scene,
+    clouds: Clouds,
     device: torch.device,
     scales: Scales,
     tags: dict[str, str],
     progress: StageCallback | None,
     notify: Callable[[str], None],
 ) -> Bundle:
-    adapted = adapt_to_scene(bundle, scene, device, _stage(progress, "adapting to the scene"), scales=scales)
+    adapted = adapt_to_scene(
+        bundle, scene, device, _stage(progress, "adapting to the scene"), scales=scales, clouds=clouds
+    )
     assert adapted.adaptation is not None
-    share = adapted.adaptation.share
-    notify(f"adapted to the scene: its share in the normalisation statistics is {share:g}")
+    share, first = adapted.adaptation.share, adapted.adaptation.shifts[0]
+    chance = "" if first.chance is None else f", {first.chance:.2f} by chance"
+    notify(
+        f"adapted to {adapted.adaptation.target.used} windows of the scene, without labels: the first layer was "
+        f"{first.distance:.2f} standard deviations away{chance}; the scene's share in the statistics is {share:.3g}"
+    )
     tags["ADAPTED_SHARE"] = f"{share:g}"
     if adapted.scales != ORIGINAL_SCALE:
         tags["SCALES"] = ",".join(f"{scale:g}" for scale in adapted.scales)
@@ -324,6 +374,7 @@ def map_scene(
     *,
     threshold: float = 0.5,
     mask: Area | None = None,
+    clouds: Clouds | None = None,
     classes: ProbabilityClasses | None = None,
     classes_out: Path | None = None,
     tags: Mapping[str, str] | None = None,
@@ -349,6 +400,7 @@ def map_scene(
         options: how the map is made.
         threshold: probability from which a pixel counts as landslide in the report; kept as a tag.
         mask: area to map; None for everywhere. Pixels outside are nodata.
+        clouds: clouds of the scene, whose pixels are nodata; None to map them.
         classes: classes of ``classes_out``.
         classes_out: file of the classes: uint8 from 1, with colours, 0 for nodata; None for none.
         tags: tags of the files.
@@ -386,6 +438,7 @@ def map_scene(
     key = {
         "tags": shared,
         "mask": None if mask is None else _file_digest(mask.path),
+        "clouds": None if clouds is None else clouds.identity(),
         "threshold": threshold,
         "classes": None if applied is None else asdict(applied),
         "classes_out": None if classes_out is None else str(classes_out),
@@ -402,7 +455,7 @@ def map_scene(
         _check_room(journal, out, scene.shape, options.dtype, classes is not None)
         todo = [block for block in plan.blocks() if (block.row, block.column) not in done]
         if runner is None:
-            runner = local_runner(predictor, scene, plan, options, mask)
+            runner = local_runner(predictor, scene, plan, options, mask, clouds)
         total = len(done) + len(todo)
         with closing(runner(todo)) as results:
             for number, (block, result) in enumerate(results, len(done) + 1):
@@ -465,6 +518,12 @@ def _publish(
     journal.discard()
 
 
+def peak_memory() -> int:
+    """Return the largest memory of this process so far in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def _exclusive(out: Path) -> Any:
     """Lock an output: two processes that make one file would mix their results."""
     try:
@@ -480,7 +539,12 @@ def _stage(progress: StageCallback | None, name: str) -> ProgressCallback | None
 
 
 def local_runner(
-    predictor: Predictor, scene: Scene, plan: Plan, options: MapOptions, mask: Area | None = None
+    predictor: Predictor,
+    scene: Scene,
+    plan: Plan,
+    options: MapOptions,
+    mask: Area | None = None,
+    clouds: Clouds | None = None,
 ) -> Runner:
     """Return a runner that computes blocks in this process."""
     forward = TileForward(predictor, options.device, tta=options.tta)
@@ -494,6 +558,7 @@ def local_runner(
             np.dtype(options.dtype),
             plausible=PlausibleRange.of(predictor),
             mask=None if mask is None else AreaMask(mask),
+            clouds=clouds if clouds is not None and clouds.masks else None,
             threads=options.workers,
             batch=options.batch,
         )
@@ -520,7 +585,13 @@ def _file_digest(path: Path) -> str:
 
 def _scene_tags(scene: Scene) -> dict[str, str]:
     tags = {name: scene.mosaic.tags[name] for name in ("SCENE", "DATE", "PHASE") if name in scene.mosaic.tags}
+    if scene.product is not None:
+        tags.update(SCENE=scene.product.scene, DATE=scene.product.date)
     tags.setdefault("SCENE", scene.stem)
+    if scene.resampled_to is not None:
+        tags["RESAMPLED_TO"] = f"{scene.resampled_to:g} m"
+    if scene.scale is not None:
+        tags["COLOURS"] = scene.scale.words
     return {**tags, "BANDS": ", ".join(f"{band.name} [{band.unit}]" for band in scene.bands)}
 
 
@@ -537,6 +608,7 @@ def adapt_to_scene(
     progress: ProgressCallback | None = None,
     *,
     scales: Scales = ORIGINAL_SCALE,
+    clouds: Clouds | None = None,
 ) -> Bundle:
     """Re-estimate the normalisation statistics of a bundle on windows of a scene, without labels.
 
@@ -549,6 +621,7 @@ def adapt_to_scene(
         device: device of the computation.
         progress: called with the number of steps done and the number of all steps.
         scales: magnifications at which the bundle sees every tile, or ``auto`` to choose one.
+        clouds: clouds of the scene, whose pixels have no weight, also where they are mapped.
 
     Raises:
         ZooError: if the model has no running statistics, or no window has a pixel with all bands.
@@ -556,23 +629,52 @@ def adapt_to_scene(
     plausible = PlausibleRange.of(bundle.at_original_scale().predictor())
     with single_threaded_passes():
         target = AdaptationTarget(scene=scene.mosaic.paths[0])
-        windows = _windows(scene, plausible)
+        windows = _windows(scene, plausible, clouds)
         return adapt(bundle, windows, scales=scales, device=device, target=target, progress=progress)
 
 
-def _windows(scene: Scene, plausible: PlausibleRange) -> Iterator[Tensor]:
-    """Yield one window of each cell of an even grid, at a place drawn with a fixed seed; all of a small scene."""
+def _unlike(
+    bundle: Bundle, scene: Scene, clouds: Clouds, device: torch.device, progress: StageCallback | None
+) -> list[str]:
+    """Return a warning if the scene is unlike the training data; none if it is not, or has no data."""
+    if progress is not None:
+        progress("comparing the scene with the training data", 0, 1)
+    plausible = PlausibleRange.of(bundle.at_original_scale().predictor())
+    windows = _windows(scene, plausible, clouds, COMPARED)
+    names = [band.name for band in bundle.bands]
+    try:
+        with single_threaded_passes():
+            sample = PatchSample.draw(windows, names, pixels=COMPARED * SIDE * SIDE, seed=0)
+            found = measure_unlikeness(bundle, sample, device)
+    except DataError:
+        return []  # without a valid pixel the map itself says what is wrong
+    if not found.far:
+        return []
+    advice = " Adapt the model to the scene: --adapt" if found.distance is not None else ""
+    return [f"the scene is unlike the training data: {found.sentence()}. The map may be poor.{advice}"]
+
+
+def _windows(
+    scene: Scene, plausible: PlausibleRange, clouds: Clouds | None = None, count: int = WINDOWS
+) -> Iterator[Tensor]:
+    """Yield one window of each cell of an even grid, at a place drawn with a fixed seed; all of a small scene.
+
+    Pixels under clouds are missing, whether they are mapped or not.
+    """
     height, width = scene.shape
-    down = min(-(-height // SIDE), max(1, round((WINDOWS * height / width) ** 0.5)))
-    across = min(-(-width // SIDE), max(1, WINDOWS // down))
+    down = min(-(-height // SIDE), max(1, round((count * height / width) ** 0.5)))
+    across = min(-(-width // SIDE), max(1, count // down))
     generator = np.random.default_rng(0)
     rows, columns = min(SIDE, height), min(SIDE, width)
     for row in range(down):
         for column in range(across):
             top = _place(generator, row, down, height - rows)
             left = _place(generator, column, across, width - columns)
-            image: NDArray[np.float32] = scene.read(Reach(top, top + rows), Reach(left, left + columns))
+            place = Reach(top, top + rows), Reach(left, left + columns)
+            image: NDArray[np.float32] = scene.read(*place)
             plausible.clean(image)
+            if clouds is not None:
+                image[:, clouds.hidden(*place) | clouds.bright(*place)] = np.nan
             yield torch.from_numpy(image)[None]
 
 

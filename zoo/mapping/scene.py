@@ -6,20 +6,27 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import DataError, suggestion
+from zoo.errors import ConfigError, DataError, suggestion
 from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
+from zoo.physics.display import DISPLAY
+from zoo.rasters.colours import COLOURS, ColourScale, choose_scale, find_colours, hide_borders
 from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.reading import window_of
+from zoo.rasters.resampling import ResampledMosaic
+from zoo.rasters.safe import TrueColour, is_product, true_colour
 from zoo.rasters.stacks import Mosaic
-from zoo.training.bundle import same_pixel_size
+from zoo.training.bundle import Bundle, same_pixel_size
+
+Raster: TypeAlias = Mosaic | ResampledMosaic
 
 UNKNOWN = "unknown"
 """Unit of a band whose file does not state it."""
@@ -31,21 +38,29 @@ PROBES, PROBE = 16, 32
 class Scene:
     """Rasters of one grid in the bands of a model; a context manager.
 
-    Bands are matched by name and unit, in any order and any file; other bands are not read.
+    Bands are matched by name and unit, in any order and any file; other bands are not read. Bands in the unit
+    :data:`zoo.physics.display.DISPLAY` are made from whatever colours the scene has (:mod:`zoo.rasters.colours`).
 
     Args:
         paths: one raster or VRT, or several that lie side by side or hold different bands; see
-            :class:`zoo.rasters.stacks.Mosaic`.
-        bands: bands of the model, in its order.
+            :class:`zoo.rasters.stacks.Mosaic`. Or one Sentinel-2 product, whose true-colour image is the scene.
+        bands: bands of the model, in its order; see :func:`input_bands`.
         names: names of the rasters' bands, in the order of the first file and then of what the others add, if the
             files do not name them. Their units are then those of ``bands``.
+        pixel_size: side in metres of the pixels that the scene is resampled to; None for its own pixels.
 
     Raises:
         ZooError: if the rasters cannot be read as one, lack a band, or hold it in another unit.
 
     Attributes:
-        mosaic: the rasters.
+        mosaic: the rasters, on the grid of the map.
         bands: the bands of the model.
+        names: see above.
+        resampled_to: pixel size that the scene was resampled to; None for its own pixels.
+        product: the Sentinel-2 product that the scene was given as; None for rasters.
+        scale: how colours become numbers for display; None if no band is one.
+        colour_bands: positions of red, green and blue in the rasters, if the model takes them for display; else None.
+        choices: sentences about how bands and colours were read.
     """
 
     def __init__(
@@ -54,21 +69,67 @@ class Scene:
         bands: Sequence[Band],
         *,
         names: Sequence[str] | None = None,
+        pixel_size: float | None = None,
     ) -> None:
-        self.mosaic = Mosaic(paths)
-        self.bands = tuple(bands)
+        listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        self.bands, self.names, self.resampled_to = tuple(bands), names, pixel_size
+        self.scale: ColourScale | None = None
+        self.colour_bands: tuple[int, int, int] | None = None
+        self.product: TrueColour | None = None
+        if len(listed) == 1 and is_product(listed[0]):
+            self.product = self._product(listed[0])
+            listed = [self.product.image]
+        mosaic = Mosaic(listed)
+        self.mosaic: Raster = mosaic
+        self.choices: tuple[str, ...] = ()
         try:
             if names is not None:
-                self.mosaic.rename(names, {band.name: band.unit for band in bands})
-            self._order = match_bands(self.bands, self.mosaic.bands, self.mosaic.paths[0])
+                mosaic.rename(names, {band.name: band.unit for band in bands})
+            found = mosaic.bands
+            if any(band.unit == DISPLAY for band in self.bands):
+                found = self._read_colours(mosaic)
+            self._order = match_bands(self.bands, found, self.source)
+            if pixel_size is not None:
+                self.mosaic = ResampledMosaic(mosaic, pixel_size)
         except BaseException:
-            self.mosaic.close()
+            mosaic.close()
             raise
+
+    def _product(self, path: str | os.PathLike[str]) -> TrueColour:
+        if all(band.unit == DISPLAY for band in self.bands):
+            return true_colour(Path(path))
+        raise ConfigError(
+            f"is a Sentinel-2 product, but the bundle takes {_listed(self.bands)}",
+            where=path,
+            hint=f"Make these bands first: zoo stack {path} --dem DEM --out stack.tif; then map stack.tif",
+        )
+
+    def _read_colours(self, mosaic: Mosaic) -> tuple[Band, ...]:
+        """Decide how colours are read, and return the bands of the scene with these in the unit of display."""
+        colours = find_colours(mosaic.bands, mosaic.dtypes)
+        if colours is None:
+            return mosaic.bands
+        self.colour_bands = colours
+        bands = list(mosaic.bands)
+        called = [bands[band].name for band in colours]
+        for band, name in zip(colours, COLOURS, strict=True):
+            bands[band] = replace(bands[band], name=name, unit=DISPLAY)
+        self.scale = choose_scale(mosaic, colours)
+        border = hide_borders(mosaic, colours)
+        choices = [f"{', '.join(called)} are read as red, green, blue"] if called != list(COLOURS) else []
+        choices += [] if self.scale.kind == "display" and border else [self.scale.words]
+        self.choices = (*choices, *([border] if border else []))
+        return tuple(bands)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""
         return self.mosaic.shape
+
+    @property
+    def source(self) -> str:
+        """The first file, or the product, as it was given."""
+        return self.mosaic.paths[0] if self.product is None else str(self.product.path)
 
     @property
     def stem(self) -> str:
@@ -78,8 +139,25 @@ class Scene:
     def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
         """Return pixels, float32 (C, rows, columns) in the order of ``bands``, NaN where there is no data."""
         image = self.mosaic.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)), self._order)
+        return self._in_units(image)
+
+    def overview(self, step: int) -> NDArray[np.float32]:
+        """Return every ``step``-th pixel of the scene, as :meth:`read` does; see :meth:`Mosaic.overview`."""
+        return self._in_units(self.mosaic.overview(step, self._order))
+
+    def _in_units(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         hide_nodata(image, self.bands)
+        if self.scale is not None and self.scale.kind != "display":
+            for values, band in zip(image, self.bands, strict=True):
+                if band.unit == DISPLAY:
+                    values[...] = self.scale.apply(values)
         return image
+
+    @property
+    def colours(self) -> list[int] | None:
+        """Positions of red, green and blue among :attr:`bands`; None if not all three are taken for display."""
+        found = [number for name in COLOURS for number, band in enumerate(self.bands) if band.name == name]
+        return found if len(found) == 3 and all(self.bands[one].unit == DISPLAY for one in found) else None
 
     def check_pixel_size(self, trained: float | None) -> None:
         """Check that the scene's pixels have about the size of those that the model was trained on.
@@ -92,17 +170,25 @@ class Scene:
         """
         if trained is None:
             return
-        mosaic = self.mosaic
-        found = math.sqrt(math.prod(ground_size(mosaic.crs, window_bounds(mosaic.transform, self.shape), self.shape)))
-        # Training data in a projection such as Web Mercator state the size on the map, which is not that on the ground.
-        if any(same_pixel_size(size, trained) for size in (found, mosaic.pixel_size) if size is not None):
+        if self.has_pixel_size(trained):
             return
         raise DataError(
-            f"has pixels of {found:.3g} m, but the bundle was trained on pixels of {trained:.3g} m",
-            where=mosaic.paths[0],
-            hint=f"Resample it (gdalwarp -tr {trained:g} {trained:g} in metres), or map it as it is with "
-            "--any-pixel-size",
+            f"has pixels of {self.ground_pixel:.3g} m, but the bundle was trained on pixels of {trained:.3g} m",
+            where=self.source,
+            hint="Let it be resampled (--resample), or map it as it is with --any-pixel-size",
         )
+
+    @property
+    def ground_pixel(self) -> float:
+        """Side in metres of a square as large as a pixel on the ground."""
+        mosaic = self.mosaic
+        return math.sqrt(math.prod(ground_size(mosaic.crs, window_bounds(mosaic.transform, self.shape), self.shape)))
+
+    def has_pixel_size(self, trained: float) -> bool:
+        """Return whether the scene's pixels have about the size of those that a model was trained on, in metres."""
+        # Training data in a projection such as Web Mercator state the size on the map, which is not that on the ground.
+        sizes = (self.ground_pixel, self.mosaic.pixel_size)
+        return any(same_pixel_size(size, trained) for size in sizes if size is not None)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -118,10 +204,16 @@ class Scene:
         for name in self.mosaic.files:
             path = Path(name)
             if not path.exists():
-                return {"paths": list(self.mosaic.paths), "shape": list(self.shape), "pixels": self._probe()}
+                return {"paths": list(self.mosaic.paths), **self._reading, "pixels": self._probe()}
             state = path.stat()
             files.append([str(path.resolve()), state.st_size, state.st_mtime_ns])
-        return {"files": files, "shape": list(self.shape)}
+        return {"files": files, **self._reading}
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """How the files are read, as JSON values."""
+        scale = None if self.scale is None else asdict(self.scale)
+        return {"shape": list(self.shape), "resampled_to": self.resampled_to, "colours": scale}
 
     def _probe(self) -> str:
         digest = hashlib.sha256()
@@ -145,6 +237,74 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_scene(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    bundle: Bundle,
+    *,
+    names: Sequence[str] | None = None,
+    any_pixel_size: bool = False,
+    resample: bool = False,
+) -> Scene:
+    """Open a scene for a bundle, and check the size of its pixels.
+
+    Args:
+        paths: see :class:`Scene`.
+        bundle: a trained model.
+        names: see :class:`Scene`.
+        any_pixel_size: accept pixels of any size.
+        resample: resample a scene whose pixels have another size than the training data.
+
+    Raises:
+        ConfigError: if the scene is to be resampled and the bundle does not know its pixel size, or both options are
+            given.
+        ZooError: if the scene does not fit the bundle.
+    """
+    trained = bundle.pixel_size
+    if resample and any_pixel_size:
+        raise ConfigError("--resample and --any-pixel-size exclude each other", hint="Give one of them")
+    if resample and trained is None:
+        raise ConfigError(
+            "the bundle does not record the pixel size of its training data",
+            where="--resample",
+            hint='If you know it, add "pixel_size": METRES to its bundle.json',
+        )
+    scene = Scene(paths, input_bands(bundle), names=names)
+    if any_pixel_size or trained is None or scene.has_pixel_size(trained):
+        return scene
+    if not resample:
+        with scene:
+            scene.check_pixel_size(trained)
+    found = scene.ground_pixel
+    scene.close()
+    scene = Scene(paths, input_bands(bundle), names=names, pixel_size=trained)
+    coarse = f". Nothing smaller than {found:.3g} m can be seen" if found > trained else ""
+    scene.choices = (
+        *scene.choices,
+        f"resampled from pixels of {found:.3g} m to {trained:g} m, which are those of the map{coarse}",
+    )
+    return scene
+
+
+def input_bands(bundle: Bundle) -> tuple[Band, ...]:
+    """Return the bands of a bundle; colours of pictures, whose unit the training data did not state, for display.
+
+    Three bands called red, green and blue in an unknown unit are such colours if their training values lie in 0 to 255
+    and exceed 2 [O]: 8-bit pictures have no place for a unit.
+    """
+    colours = [band for band in bundle.bands if band.name in COLOURS]
+    statistics = dict(zip((band.name for band in bundle.bands), bundle.statistics.bands, strict=True))
+    ranges = [(statistics[band.name].minimum, statistics[band.name].maximum) for band in colours]
+    pictures = (
+        len(colours) == 3
+        and all(band.unit == UNKNOWN for band in colours)
+        and all(low >= 0 and high <= 255 for low, high in ranges)
+        and max(high for _, high in ranges) > 2
+    )
+    if not pictures:
+        return bundle.bands
+    return tuple(replace(band, unit=DISPLAY) if band in colours else band for band in bundle.bands)
 
 
 def hide_nodata(image: NDArray[np.float32], bands: Sequence[Band]) -> None:
@@ -171,7 +331,9 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
         nameless = all(band.name == f"band_{number}" for number, band in enumerate(found, 1))
         listed = ", ".join(missing)
         if nameless and len(found) >= len(wanted):
-            hint = f"Its bands have no names. If you know them, name them in order: --bands {listed.replace(' ', '')}"
+            named = [band.name for band in wanted]
+            named += [band.name for band in found[len(named) :]]
+            hint = f"Its bands have no names. If you know them, name them in order: --bands {','.join(named)}"
         else:
             hint = f"The bundle takes {_listed(wanted)}; the scene has {_listed(found)}"
             if len(missing) == 1:

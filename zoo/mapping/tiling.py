@@ -203,8 +203,8 @@ class BlockResult:
         bottom: the same for the block below.
         left: float64 (rows, ramp), the same for the block to the left; no columns if there is none.
         right: the same for the block to the right.
-        counts: int64 (2,): pixels that are not mapped because a band is missing or they lie outside the area, and
-            those of them with an implausible value.
+        counts: int64 (3,): pixels that are not mapped because a band is missing, they lie outside the area or the
+            ground is hidden; those of them with an implausible value; and those hidden by clouds or snow.
     """
 
     values: NDArray[Any]
@@ -231,7 +231,7 @@ class Canvas:
         shape = len(self._rows), len(self._columns)
         self._sums = np.zeros(shape)
         self._missing = np.ones(shape, dtype=bool)
-        self._counts = np.zeros(2, dtype=np.int64)
+        self._counts = np.zeros(3, dtype=np.int64)
 
     def add(
         self,
@@ -240,6 +240,7 @@ class Canvas:
         probability: NDArray[np.float32] | None,
         missing: NDArray[np.bool_],
         implausible: NDArray[np.bool_] | None = None,
+        hidden: NDArray[np.bool_] | None = None,
     ) -> None:
         """Add a tile.
 
@@ -250,6 +251,7 @@ class Canvas:
                 None if no pixel is mapped.
             missing: bool (h, w), pixels that are not mapped.
             implausible: bool (h, w), those of them with an implausible value; None for none.
+            hidden: bool (h, w), those of them that clouds or snow hide; None for none.
         """
         rows, columns = self._plan.rows, self._plan.columns
         place = rows.supports[row].within(self._rows), columns.supports[column].within(self._columns)
@@ -259,6 +261,8 @@ class Canvas:
         self._counts[0] += np.count_nonzero(missing[own])
         if implausible is not None:
             self._counts[1] += np.count_nonzero(implausible[own])
+        if hidden is not None:
+            self._counts[2] += np.count_nonzero(hidden[own])
         if probability is None:
             return
         share = probability[part].astype(np.float64)

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from zoo.errors import ConfigError, DataError
 from zoo.physics.rain import check_rain
-from zoo.rasters.grid import grid_crs
+from zoo.rasters.grid import grid_box, grid_crs
 from zoo.rasters.ground import crs_name
 from zoo.rasters.layers import BandFile, Layer, open_layer
 from zoo.rasters.reading import RasterReader, opened, readable
@@ -301,7 +301,7 @@ class RainLayers:
         bands = {"rain_intensity": _band(names, "intensity", 1)}
         if count >= 2:
             bands["rain_duration"] = _band(names, "duration", 2)
-        grid = GeoBox(like.shape, like.transform, like.crs.to_wkt())
+        grid = grid_box(like)
         self._exits = ExitStack()
         self._bands: dict[str, AlignedBand] = {}
         try:

@@ -140,6 +140,11 @@ def parse_crs(text: str) -> CRS:
         raise ConfigError(f"{text!r} is not a coordinate reference system", hint="Write it like EPSG:32643") from error
 
 
+def grid_box(grid: Grid) -> GeoBox:
+    """Return a grid as odc-geo has it."""
+    return GeoBox(grid.shape, grid.transform, grid.crs.to_wkt())
+
+
 def grid_crs(grid: GeoBox) -> CRS:
     """Return the grid's system as rasterio has it."""
     assert grid.crs is not None  # every grid made here has one

@@ -206,12 +206,19 @@ class RasterReader:
         tags: Mapping[str, str] = self.source.tags(self.bands[band].index)
         return tags
 
-    def numbers(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+    def numbers(
+        self,
+        window: Window | None = None,
+        bands: Sequence[int] | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the numbers in the file for a window, before scale and offset.
 
         Args:
             window: within the raster; ``None`` for all of it.
             bands: positions in :attr:`bands`, in the order wanted; ``None`` for all.
+            shape: (rows, columns) of the result, for fewer pixels than the window has: overviews are used where there
+                are some, else the nearest pixels. ``None`` for every pixel.
 
         Returns:
             float32 (C, rows, columns), NaN where a pixel is missing.
@@ -225,21 +232,26 @@ class RasterReader:
         with readable(self.path):
             if any(band.dtype == np.float64 for band in wanted):
                 with np.errstate(over="ignore"):
-                    image = self.source.read(indexes, window=part).astype(np.float32)
+                    image = self.source.read(indexes, window=part, out_shape=shape).astype(np.float32)
             else:
-                image = self.source.read(indexes, window=part, out_dtype=np.float32)
+                image = self.source.read(indexes, window=part, out_shape=shape, out_dtype=np.float32)
             for band, values in zip(wanted, image, strict=True):
                 hidden = self._hidden(band, values)
                 if hidden is not None:
                     values[hidden] = np.nan
-            masked = self._masked_out(part)
+            masked = self._masked_out(part, shape)
         if masked is not None:
             image[:, masked] = np.nan
         return self._turned(image)
 
-    def read(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+    def read(
+        self,
+        window: Window | None = None,
+        bands: Sequence[int] | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the values of a window in the units of the bands; arguments and result as :meth:`numbers`."""
-        image = self.numbers(window, bands)
+        image = self.numbers(window, bands, shape)
         wanted = self.bands if bands is None else tuple(self.bands[band] for band in bands)
         for band, values in zip(wanted, image, strict=True):
             if band.scaled:
@@ -318,13 +330,13 @@ class RasterReader:
         found.update(float(code) for code in np.unique(values[coded])[:3])
         return coded if hidden is None else hidden | coded
 
-    def _masked_out(self, part: Window | None) -> NDArray[np.bool_] | None:
+    def _masked_out(self, part: Window | None, shape: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
         """Return where the alpha band or the internal mask hides a window; ``None`` without either."""
         shown: NDArray[Any] | None = None
         if self.alpha:
-            shown = self.source.read(self.alpha, window=part)
+            shown = self.source.read(self.alpha, window=part, out_shape=shape)
         elif self.masked:
-            shown = self.source.read_masks(self.bands[0].index, window=part)
+            shown = self.source.read_masks(self.bands[0].index, window=part, out_shape=shape)
         return None if shown is None else shown == 0
 
     def _own_window(self, window: Window | None) -> Window | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -167,7 +168,56 @@ def open_safe(path: Path) -> Sources:
         DataError: if the product is missing, damaged or incomplete, is not a Sentinel-2 product, or contains several
             granules.
     """
-    product = _open(Path(path))
+    found = _describe(_open(Path(path)))
+    scale, offsets, notes = _radiometry(found.root, found.level, found.baseline, found.where)
+    files = {}
+    for role, (band, metres) in BANDS.items():
+        if found.level == "1C" and role == "scl":
+            continue
+        suffix = f"_{band}_{metres}m" if found.level == "2A" else f"_{band}"
+        name = _file_of(found.images, suffix, band, found.names, found.product, found.sizes)
+        _check_opens(found.product.gdal(name), f"{found.product.path}, {name}")
+        if role == "scl":
+            files[role] = BandFile(found.product.gdal(name), nodata=0.0)
+        else:
+            files[role] = BandFile(found.product.gdal(name), offset=offsets[band], scale=scale, nodata=0.0)
+    if found.level == "1C":
+        notes.append(
+            "level 1C is reflectance at the top of the atmosphere. It has no scene classification, so clouds are not "
+            "masked"
+        )
+    scene, date = _scene_and_date(found, name)
+    return Sources(files, scene=scene, date=date, baseline=found.baseline, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What the metadata of a product say.
+
+    Attributes:
+        product: the product.
+        names: size in bytes of each file.
+        root: the metadata.
+        base: folder of the metadata in the product.
+        where: name of the metadata for errors.
+        level: "2A" or "1C".
+        baseline: processing baseline.
+        images: image files without ``.jp2``.
+        sizes: size in bytes that the manifest states for each file.
+    """
+
+    product: _Product
+    names: dict[str, int]
+    root: ElementTree.Element
+    base: str
+    where: str
+    level: str
+    baseline: str
+    images: list[str]
+    sizes: dict[str, int]
+
+
+def _describe(product: _Product) -> _Description:
     names = product.names()
     found = [name for name in names if _METADATA.search(name)]
     if len(found) != 1:
@@ -188,29 +238,67 @@ def open_safe(path: Path) -> Sources:
     images = _images(root, names, base, where)
     sizes = _manifest_sizes(product, names, base)
     baseline = text_of(root, "PROCESSING_BASELINE", where)
-    scale, offsets, notes = _radiometry(root, kind, baseline, where)
-    files = {}
-    for role, (band, metres) in BANDS.items():
-        if kind == "1C" and role == "scl":
-            continue
-        suffix = f"_{band}_{metres}m" if kind == "2A" else f"_{band}"
-        name = _file_of(images, suffix, band, names, product, sizes)
-        _check_opens(product.gdal(name), f"{product.path}, {name}")
-        if role == "scl":
-            files[role] = BandFile(product.gdal(name), nodata=0.0)
-        else:
-            files[role] = BandFile(product.gdal(name), offset=offsets[band], scale=scale, nodata=0.0)
-    if kind == "1C":
-        notes.append(
-            "level 1C is reflectance at the top of the atmosphere. It has no scene classification, so clouds are not "
-            "masked"
-        )
-    start = text_of(root, "PRODUCT_START_TIME", where)
+    return _Description(product, names, root, base, where, kind, baseline, images, sizes)
+
+
+def _scene_and_date(found: _Description, image: str) -> tuple[str, str]:
+    """Return the MGRS tile, by the name of an image, and the date of a product."""
+    start = text_of(found.root, "PRODUCT_START_TIME", found.where)
     if not re.match(r"\d{4}-\d\d-\d\dT", start):
-        raise DataError(f"PRODUCT_START_TIME is {start!r}", where=where, hint="Expected a time such as 2024-06-01T...")
-    tile = re.search(r"(?:^|_)(T\d{2}[A-Z]{3})(?:_|$)", Path(name).name.removesuffix(".jp2"))
-    scene = tile[1] if tile else PurePosixPath(base or product.path.name).name.removesuffix(".SAFE")
-    return Sources(files, scene=scene, date=start[:10], baseline=baseline, notes=tuple(notes))
+        raise DataError(
+            f"PRODUCT_START_TIME is {start!r}", where=found.where, hint="Expected a time such as 2024-06-01T..."
+        )
+    tile = re.search(r"(?:^|_)(T\d{2}[A-Z]{3})(?:_|$)", Path(image).name.removesuffix(".jp2"))
+    name = PurePosixPath(found.base or found.product.path.name).name.removesuffix(".SAFE")
+    return tile[1] if tile else name, start[:10]
+
+
+@dataclass(frozen=True)
+class TrueColour:
+    """The true-colour image of a Sentinel-2 product.
+
+    Attributes:
+        path: the product.
+        image: address of the image, 10 m, by which GDAL opens it.
+        classes: address of the scene classification (SCL), 20 m; ``None`` for level 1C, which has none.
+        scene: MGRS tile.
+        date: date of the image, YYYY-MM-DD.
+    """
+
+    path: Path
+    image: str
+    classes: str | None
+    scene: str
+    date: str
+
+
+def is_product(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path names a Sentinel-2 product: a folder, its zip or its metadata file."""
+    place = Path(path)
+    if place.is_dir():
+        inside = [*place.glob("MTD_MSIL*.xml"), *place.glob("*.SAFE/MTD_MSIL*.xml")]
+        return place.suffix.upper() == ".SAFE" or any(_METADATA.search(file.name) for file in inside)
+    return place.is_file() and (place.suffix.lower() == ".zip" or bool(_METADATA.search(place.name)))
+
+
+def true_colour(path: Path) -> TrueColour:
+    """Find the true-colour image and the scene classification of a product.
+
+    Args:
+        path: see :func:`open_safe`.
+
+    Raises:
+        DataError: as :func:`open_safe`.
+    """
+    found = _describe(_open(path))
+    suffix = "_TCI_10m" if found.level == "2A" else "_TCI"
+    files = [(suffix, "TCI"), *([("_SCL_20m", "SCL")] if found.level == "2A" else [])]
+    names = [_file_of(found.images, end, band, found.names, found.product, found.sizes) for end, band in files]
+    for name in names:
+        _check_opens(found.product.gdal(name), f"{found.product.path}, {name}")
+    opened = [found.product.gdal(name) for name in names]
+    scene, date = _scene_and_date(found, names[0])
+    return TrueColour(path, opened[0], opened[1] if len(opened) > 1 else None, scene, date)
 
 
 def _open(path: Path) -> _Product:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ MOST_FILES = 500
 SAME_LATTICE = 0.01
 """Pixels by which two rasters may be off each other's lattice and still count as on it."""
 
+Pixels: TypeAlias = NDArray[np.int64]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -123,12 +124,18 @@ class Stack:
         """Return the tags of one band of :attr:`bands`, counted from 0: source, statistics."""
         return self._reader.band_tags(band)
 
-    def read(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+    def read(
+        self,
+        window: Window | None = None,
+        bands: Sequence[int] | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the pixels of a window.
 
         Args:
             window: within the raster; ``None`` for all of it.
             bands: positions in :attr:`bands`, in the order wanted; ``None`` for all.
+            shape: see :meth:`zoo.rasters.reading.RasterReader.numbers`.
 
         Returns:
             float32 (C, rows, columns), in the units of ``bands``, NaN where a pixel is missing.
@@ -136,7 +143,18 @@ class Stack:
         Raises:
             DataError: if the file is truncated there.
         """
-        return self._reader.read(window, bands)
+        return self._reader.read(window, bands, shape)
+
+    @property
+    def dtypes(self) -> tuple[np.dtype[Any], ...]:
+        """Type of the numbers in the file, by band."""
+        return tuple(band.dtype for band in self._reader.bands)
+
+    @property
+    def declares_missing(self) -> bool:
+        """Whether a nodata tag, an alpha band or a mask says which pixels are missing."""
+        reader = self._reader
+        return bool(reader.alpha) or reader.masked or any(band.nodata is not None for band in reader.bands)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -184,6 +202,48 @@ class _Place:
     bands: Mapping[int, int]
 
 
+@dataclass(frozen=True)
+class BlackPixels:
+    """Where red, green and blue of 0 mean that there is no measurement.
+
+    Attributes:
+        bands: positions of the three colours.
+        cells: bool, squares of ``step`` pixels in which black is no measurement; ``None`` for everywhere.
+        step: side of a square in pixels.
+    """
+
+    bands: tuple[int, int, int]
+    cells: NDArray[np.bool_] | None = None
+    step: int = 1
+
+    def hide(self, image: NDArray[np.float32], colours: Sequence[int], rows: Pixels, columns: Pixels) -> None:
+        """Replace black pixels by NaN in place.
+
+        Args:
+            image: float32 (C, rows, columns).
+            colours: positions of the three colours in the image.
+            rows: number of each row in the raster.
+            columns: number of each column in the raster.
+        """
+        black = ~image[list(colours)].any(axis=0)
+        if self.cells is not None and black.any():
+            black &= cells_at(self.cells, self.step, rows, columns)
+        image[:, black] = np.nan
+
+
+def cells_at(cells: NDArray[np.bool_], step: int, rows: Pixels, columns: Pixels) -> NDArray[np.bool_]:
+    """Return the squares that pixels lie in, bool (rows, columns).
+
+    Args:
+        cells: bool, one entry for each square of ``step`` pixels.
+        step: side of a square.
+        rows: numbers of the rows.
+        columns: numbers of the columns.
+    """
+    found: NDArray[np.bool_] = cells[np.ix_(rows // step, columns // step)]
+    return found
+
+
 class Mosaic:
     """Rasters of one lattice, read window by window; a context manager. Each file is opened once.
 
@@ -216,6 +276,7 @@ class Mosaic:
                 hint="Join them in a file that refers to them: gdalbuildvrt scene.vrt FILES",
             )
         self.paths = tuple(os.fspath(path) for path in paths)
+        self._black: BlackPixels | None = None
         self._exits = ExitStack()
         try:
             self._exits.enter_context(small_cache())
@@ -289,6 +350,77 @@ class Mosaic:
             DataError: if a file is truncated there.
         """
         wanted = list(range(len(self.bands)) if bands is None else bands)
+        if self._black is None:
+            return self._read(window, wanted)
+        rows = np.arange(window.row_off, window.row_off + window.height)
+        columns = np.arange(window.col_off, window.col_off + window.width)
+        return self._without_black(lambda bands: self._read(window, bands), wanted, rows, columns)
+
+    def overview(self, step: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return every ``step``-th pixel of the whole grid, from the overviews of the files where they have some.
+
+        Args:
+            step: side of the squares that one value stands for.
+            bands: see :meth:`read`.
+
+        Returns:
+            float32 (C, rows, columns) with the number of squares along each side, rounded up. Files that do not begin
+            at a multiple of ``step`` are placed up to one square off.
+        """
+        wanted = list(range(len(self.bands)) if bands is None else bands)
+        rows, columns = (np.arange(0, side, step) for side in self.shape)
+        return self._without_black(lambda bands: self._overview(step, bands), wanted, rows, columns)
+
+    def hide_black(self, black: BlackPixels) -> None:
+        """Let black pixels count as missing from now on; the band numbers are those of :attr:`bands`."""
+        self._black = black
+
+    @property
+    def dtypes(self) -> tuple[np.dtype[Any], ...]:
+        """Type of the numbers in the files, by band: that of the first file that has the band."""
+        found: dict[int, np.dtype[Any]] = {}
+        for place in self._places:
+            for band, own in place.bands.items():
+                found.setdefault(band, place.stack.dtypes[own])
+        return tuple(found[band] for band in range(len(self.bands)))
+
+    @property
+    def declares_missing(self) -> bool:
+        """Whether a nodata tag, an alpha band or a mask of any file says which pixels are missing."""
+        return any(stack.declares_missing for stack in self._stacks)
+
+    def _without_black(
+        self,
+        read: Callable[[list[int]], NDArray[np.float32]],
+        wanted: list[int],
+        rows: Pixels,
+        columns: Pixels,
+    ) -> NDArray[np.float32]:
+        if self._black is None:
+            return read(wanted)
+        bands = [*wanted, *(band for band in self._black.bands if band not in wanted)]
+        image = read(bands)
+        self._black.hide(image, [bands.index(band) for band in self._black.bands], rows, columns)
+        return image[: len(wanted)]
+
+    def _overview(self, step: int, wanted: list[int]) -> NDArray[np.float32]:
+        rows, columns = (-(-side // step) for side in self.shape)
+        image = np.full((len(wanted), rows, columns), np.nan, dtype=np.float32)
+        for place in self._places:
+            held = [position for position, band in enumerate(wanted) if band in place.bands]
+            if not held:
+                continue
+            height, width = place.stack.shape
+            top, left = place.row // step, place.column // step
+            bottom, right = -(-(place.row + height) // step), -(-(place.column + width) // step)
+            bands = [place.bands[wanted[position]] for position in held]
+            found = place.stack.read(None, bands, (bottom - top, right - left))
+            for position, values in zip(held, found, strict=True):
+                before = image[position, top:bottom, left:right]
+                np.copyto(before, values, where=np.isnan(before))
+        return image
+
+    def _read(self, window: Window, wanted: list[int]) -> NDArray[np.float32]:
         if len(self._places) == 1:
             return self._stacks[0].read(window, [self._places[0].bands[band] for band in wanted])
         image = np.full((len(wanted), window.height, window.width), np.nan, dtype=np.float32)

@@ -1,0 +1,192 @@
+"""Clouds, cloud shadows and snow in a scene: found by brightness, or read from a classification or a mask."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from zoo.errors import DataError
+from zoo.mapping.scene import Scene
+from zoo.mapping.tiling import Reach
+from zoo.physics.display import is_bright
+from zoo.rasters.alignment import AlignedBand
+from zoo.rasters.colours import survey_step
+from zoo.rasters.grid import grid_box
+from zoo.rasters.layers import BandFile, open_layer
+from zoo.rasters.optical import CLOUDY
+from zoo.rasters.reading import RasterReader, window_of
+from zoo.rasters.stacks import cells_at
+
+SCL_KINDS = {"cloud": (8, 9, 10), "cloud shadow": (3,), "snow": (11,)}
+"""Classes of the scene classification that are reported by name."""
+
+HIDDEN = (*(number for number in CLOUDY if number != 0), 11)
+"""Classes of the scene classification that are not mapped: those of :data:`zoo.rasters.optical.CLOUDY`, and snow, under
+which no landslide is seen [O]. 0, no data, is left to the scene itself."""
+
+HIGHEST_CLASS = 11
+
+SMALLEST = 1024
+"""Pixels of the smallest bright region that counts as a cloud: 10 ha at 10 m. Roofs and quarries are smaller [O]."""
+
+EDGE = 8
+"""Pixels around a bright region that belong to it: the thin edge of a cloud [O]."""
+
+WORTH_SAYING = 0.001
+"""Share of a scene from which bright regions are reported."""
+
+
+class Clouds:
+    """What hides the ground in a scene; a context manager.
+
+    Args:
+        scene: an open scene.
+        file: raster of Sentinel-2 scene classes (SCL, 0 to 11), or of 0 (clear) and 1 (hidden), in any projection and
+            pixel size; None for that of the scene's product, if it has one.
+        mask_bright: leave bright white regions out of the map.
+
+    Raises:
+        DataError: if the file cannot be read, lies elsewhere, or holds other numbers.
+
+    Attributes:
+        bright_share: share of the scene's pixels with data that are bright and white; None if it has no colours.
+        file: the file that is used; None for none.
+        mask_bright: as it was given.
+        sentences: what was found, in words.
+    """
+
+    def __init__(self, scene: Scene, *, file: str | os.PathLike[str] | None = None, mask_bright: bool = False) -> None:
+        self._exits = ExitStack()
+        self.mask_bright = mask_bright
+        self._step = survey_step(scene.shape)
+        self._cells, self.bright_share = _bright_regions(scene, self._step)
+        product = None if scene.product is None else scene.product.classes
+        self.file: str | None = product if file is None else os.fspath(file)
+        self._band: AlignedBand | None = None
+        self._hidden: tuple[int, ...] = ()
+        sentences = []
+        if self.file is not None:
+            try:
+                sentences.append(self._open(scene, self.file))
+            except BaseException:
+                self._exits.close()
+                raise
+        self.sentences: tuple[str, ...] = tuple(sentences)
+
+    def _open(self, scene: Scene, file: str) -> str:
+        layer = open_layer("scl", BandFile(file))
+        grid = grid_box(scene.mosaic)
+        left, bottom, right, top = layer.bounds(scene.mosaic.crs)
+        box = grid.boundingbox
+        if left >= box.right or right <= box.left or bottom >= box.top or top <= box.bottom:
+            raise DataError("does not overlap the scene", where=file, hint="Name the clouds of this scene")
+        with RasterReader(file) as reader:
+            values = reader.sample(1, 1024)
+        found, counts = np.unique(values, return_counts=True)
+        if not len(found) or found.min() < 0 or found.max() > HIGHEST_CLASS or (found != np.rint(found)).any():
+            extent = "nothing" if not len(found) else f"{found.min():g} to {found.max():g}"
+            raise DataError(
+                f"holds {extent}, which is neither a Sentinel-2 scene classification (0 to 11) nor a mask (0 and 1)",
+                where=file,
+                hint="Write 1 where the ground is hidden and 0 elsewhere",
+            )
+        self._band = self._exits.enter_context(AlignedBand(layer, grid))
+        share = dict(zip(found.astype(int).tolist(), (counts / counts.sum()).tolist(), strict=True))
+        name = Path(file).name
+        if found.max() <= 1:
+            self._hidden = (1,)
+            return f"{name}: {share.get(1, 0.0):.1%} of it is marked as hidden"
+        self._hidden = HIDDEN
+        known = 1 - share.get(0, 0.0)
+        kinds = {kind: sum(share.get(one, 0.0) for one in classes) / known for kind, classes in SCL_KINDS.items()}
+        return f"{name}: {', '.join(f'{part:.1%} {kind}' for kind, part in kinds.items())}"
+
+    @property
+    def masks(self) -> bool:
+        """Whether any pixel can be left out of the map."""
+        return self._band is not None or (self.mask_bright and self._cells is not None)
+
+    def warning(self) -> str:
+        """Return what a reader of the map must know; empty for nothing."""
+        share = self.bright_share or 0.0
+        if share < WORTH_SAYING or self.masks:
+            return ""
+        return (
+            f"about {share:.1%} of the scene is bright and white: clouds or snow, which the model may call landslides. "
+            "Leave them out with --mask-clouds, or with a classification: --cloud-mask SCL.tif"
+        )
+
+    def hidden(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+        """Return the pixels that are left out of the map, bool (rows, columns).
+
+        Raises:
+            DataError: if the file is truncated.
+        """
+        found = np.zeros((len(rows), len(columns)), dtype=bool)
+        if self.mask_bright:
+            found |= self.bright(rows, columns)
+        if self._band is not None:
+            classes = self._band.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)))
+            found |= np.isin(classes, self._hidden)
+        return found
+
+    def bright(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+        """Return the pixels of bright white regions, bool (rows, columns)."""
+        if self._cells is None:
+            return np.zeros((len(rows), len(columns)), dtype=bool)
+        return cells_at(
+            self._cells, self._step, np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop)
+        )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the tags of a map say."""
+        found = {} if self.file is None else {"CLOUD_MASK": Path(self.file).name}
+        return {**found, **({"BRIGHT_CLOUDS": "left out"} if self.mask_bright else {})}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a map depends on, as JSON values."""
+        if self.file is None:
+            return {"bright": self.mask_bright}
+        path = Path(self.file)
+        state = [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
+        return {"bright": self.mask_bright, "file": self.file, "state": state}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._exits.close()
+
+    def __enter__(self) -> Clouds:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _bright_regions(scene: Scene, step: int) -> tuple[NDArray[np.bool_] | None, float | None]:
+    """Return the squares of large bright regions with their edge, and the regions' share of the pixels with data."""
+    colours = scene.colours
+    if colours is None:
+        return None, None
+    seen = scene.overview(step)[colours]
+    known = int(np.isfinite(seen).all(axis=0).sum())
+    bright = is_bright(seen)
+    numbers, count = ndimage.label(bright)
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
+    large = sizes >= max(1, SMALLEST // step**2)
+    large[0] = False
+    regions: NDArray[np.bool_] = large[numbers]
+    share = float(regions.sum()) / known if known else 0.0
+    if not regions.any():
+        return None, share
+    grown = ndimage.binary_dilation(regions, np.ones((3, 3), bool), iterations=max(1, -(-EDGE // step)))
+    return np.asarray(grown, dtype=bool), share

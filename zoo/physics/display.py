@@ -1,0 +1,52 @@
+"""Colours for display: how a reflectance becomes one of the numbers 1 to 255 of a true-colour image, and clouds in it.
+
+ESA distributes with each Sentinel-2 product a true-colour image (TCI): red, green and blue (B04, B03, B02) in 8 bits.
+"The reflectances are coded between 1 and 255, 0 being reserved for 'No Data'"; 255 stands for a reflectance of 0.3558
+in level 1C and of 0.2 in level 2A [S: Sentinel-2 MSI User Guide, Definitions].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+DISPLAY = "display 0..255"
+"""Unit of a colour that is scaled for display, as in a TCI or a PNG: 0 is black and 255 is as bright as it gets."""
+
+SATURATION = {"2A": 0.2, "1C": 0.3558}
+"""Reflectance that a TCI shows as 255, by processing level [S]."""
+
+BRIGHT = 190.0
+"""A cloud has at least this number in red, green and blue [O]. In a TCI of level 2A that is a reflectance of 0.15. Blue
+exceeds it in no pixel of the 1,980 Landslide4Sense patches; bare soil and fresh scars are bright in red alone."""
+
+GREY = 0.8
+"""A cloud's darkest colour is at least this part of its brightest [O]: clouds and snow are white, roofs and soil are
+not."""
+
+
+def display_from_reflectance(
+    reflectance: NDArray[np.floating], saturation: float = SATURATION["2A"]
+) -> NDArray[np.float32]:
+    """Return the number that a true-colour image shows for a reflectance: from 1, black, to 255, saturated.
+
+    The scale between both ends is linear, and the number is not rounded [O].
+
+    Args:
+        reflectance: dimensionless, any shape, NaN where missing.
+        saturation: reflectance that becomes 255.
+    """
+    share = np.clip(np.asarray(reflectance, np.float32) / np.float32(saturation), 0, 1)
+    return np.asarray(1 + 254 * share, np.float32)
+
+
+def is_bright(colours: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which pixels are bright and white, as clouds and snow are, which cannot be told apart by colour.
+
+    Args:
+        colours: red, green and blue in :data:`DISPLAY`, (3, ...), NaN where missing.
+    """
+    darkest = colours.min(axis=0)
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.bool_] = (darkest >= BRIGHT) & (darkest >= GREY * colours.max(axis=0))
+    return found

@@ -1,0 +1,179 @@
+"""Scenes of three colours: which bands they are, where they have no data, and how their numbers become 0 to 255.
+
+A network that was trained on pictures takes red, green and blue in the unit :data:`zoo.physics.display.DISPLAY`. This
+is the one place that says how a scene becomes that:
+
+- **8 bits** are taken as they are. In a Sentinel-2 true-colour image (TCI), whose name says so, a pixel with 0 in all
+  three colours has no data [S: ESA]. Sen2Cor also writes 0 in a single colour of dark water, which counts as 0. In
+  other pictures without a nodata tag, black counts as missing only where it is connected to the edge of the image [O].
+- **Reflectance** (largest numbers up to 2, or the unit "1" or "reflectance") is scaled as ESA scales the TCI of level
+  2A: 0 to 0.2 becomes 1 to 255 [S].
+- **Digital numbers** of Sentinel-2 are divided by 10,000 first. The offset of -1000 of processing baseline 04.00 is
+  recognised by the darkest pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from zoo.errors import DataError
+from zoo.physics.bands import Band, colour_bands
+from zoo.physics.display import DISPLAY, SATURATION, display_from_reflectance
+from zoo.physics.sentinel2 import QUANTIFICATION, guess_offset
+from zoo.rasters.reading import file_label
+from zoo.rasters.stacks import BlackPixels, Mosaic
+
+COLOURS = ("red", "green", "blue")
+
+SURVEY = 2048
+"""Largest number of squares along a scene's side for searching borders and clouds [O]."""
+
+FEWEST_CELLS = 4
+"""A black region at the edge of a picture is a border if it has this many squares at least [O]."""
+
+_TRUE_COLOUR = re.compile(r"(?:^|_)TCI(?:_\d+m)?$", re.IGNORECASE)
+_REFLECTANCE_UNITS = frozenset({"1", "reflectance"})
+_PLAIN_UNITS = frozenset({"unknown", DISPLAY})
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """How the numbers of a scene become colours for display.
+
+    Attributes:
+        kind: what the numbers are.
+        scale: reflectance of one unit, after ``offset`` was added.
+        offset: number that is added first.
+        saturation: reflectance that becomes 255.
+    """
+
+    kind: Literal["display", "reflectance", "digital numbers"]
+    scale: float = 1.0
+    offset: float = 0.0
+    saturation: float = SATURATION["2A"]
+
+    def apply(self, colours: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return numbers as colours for display; both float32 of any shape, NaN where missing."""
+        if self.kind == "display":
+            return colours
+        reflectance = (colours + np.float32(self.offset)) * np.float32(self.scale)
+        return display_from_reflectance(reflectance, self.saturation)
+
+    @property
+    def words(self) -> str:
+        """What is done, in words."""
+        if self.kind == "display":
+            return "colours of 0 to 255 are taken as they are"
+        offset = f" (offset {self.offset:g})" if self.offset else ""
+        return f"{self.kind}{offset}: 0 to {self.saturation:g} reflectance become 1 to 255, as in ESA's TCI"
+
+
+def survey_step(shape: tuple[int, int], most: int = SURVEY) -> int:
+    """Return the smallest power of two that leaves at most ``most`` squares along each side of a scene."""
+    return 1 << max(0, (-(-max(shape) // most) - 1).bit_length())
+
+
+def is_true_colour(path: str) -> bool:
+    """Return whether a file is named as ESA names a true-colour image: ``T43SCT_20240611T054639_TCI_10m.jp2``."""
+    return _TRUE_COLOUR.search(file_label(path).rpartition(".")[0]) is not None
+
+
+def find_colours(bands: Sequence[Band], dtypes: Sequence[np.dtype[Any]]) -> tuple[int, int, int] | None:
+    """Return the positions of red, green and blue; ``None`` if they cannot be known.
+
+    They are found by name: red, green, blue, or the Sentinel-2 bands B04, B03, B02. Three bands without names and with
+    8 bits are a picture.
+    """
+    found = colour_bands(bands)
+    nameless = all(band.name == f"band_{number}" for number, band in enumerate(bands, 1))
+    if found is None and nameless and len(bands) == 3 and all(dtype == np.uint8 for dtype in dtypes):
+        return 0, 1, 2
+    return found
+
+
+def choose_scale(mosaic: Mosaic, colours: tuple[int, int, int]) -> ColourScale:
+    """Decide what the numbers of three bands are.
+
+    Raises:
+        DataError: if they have several units or types, or a unit that is neither a reflectance nor for display.
+    """
+    units = {mosaic.bands[band].unit for band in colours}
+    dtypes = {mosaic.dtypes[band] for band in colours}
+    if len(units) > 1 or len({dtype.kind for dtype in dtypes}) > 1:
+        raise DataError(
+            f"red, green and blue have different units or types: {', '.join(sorted(units))}",
+            where=mosaic.paths[0],
+            hint="Give three bands of one product",
+        )
+    [unit] = units
+    if unit == DISPLAY or (unit in _PLAIN_UNITS and dtypes == {np.dtype(np.uint8)}):
+        return ColourScale("display")
+    if unit not in _PLAIN_UNITS and unit not in _REFLECTANCE_UNITS:
+        raise DataError(
+            f"red, green and blue are in {unit}, but the bundle takes {DISPLAY} or reflectance",
+            where=mosaic.paths[0],
+            hint="Convert them to reflectance, 0 to 1",
+        )
+    sample = mosaic.overview(survey_step(mosaic.shape, 512), colours)
+    known = sample[:, np.isfinite(sample).all(axis=0)]
+    if not known.size:
+        return ColourScale("reflectance")  # the map says that there is nothing to map
+    most = float(np.quantile(known, 0.99))
+    if most <= 2:
+        return ColourScale("reflectance")
+    if unit in _REFLECTANCE_UNITS:
+        raise DataError(
+            f"red, green and blue are in {unit}, but their largest numbers are near {most:.3g}",
+            where=mosaic.paths[0],
+            hint="Reflectance is a number from 0 to 1. Correct the unit, or the scale tag: gdal_edit.py -scale 0.0001",
+        )
+    if float(known.max()) <= 255:
+        return ColourScale("display")
+    offset = guess_offset(dict(zip(COLOURS, known, strict=True)), nodata=None)
+    return ColourScale("digital numbers", 1 / QUANTIFICATION, offset)
+
+
+def hide_borders(mosaic: Mosaic, colours: tuple[int, int, int]) -> str:
+    """Let the black border of a picture count as missing, where no tag says what is missing.
+
+    Returns:
+        What was done in words; empty if nothing was.
+    """
+    if mosaic.declares_missing or any(mosaic.dtypes[band] != np.uint8 for band in colours):
+        return ""
+    if all(is_true_colour(path) for path in mosaic.paths):
+        mosaic.hide_black(BlackPixels(colours))
+        return "a Sentinel-2 true-colour image: pixels with 0 in all three colours have no data"
+    step = survey_step(mosaic.shape)
+    black = np.all(mosaic.overview(step, colours) == 0, axis=0)
+    border = _at_the_edge(black)
+    if not border.any():
+        return ""
+    share = border.mean()
+    # A square of the survey stands for pixels up to half a square away.
+    mosaic.hide_black(BlackPixels(colours, ndimage.binary_dilation(border, np.ones((3, 3), bool)), step))
+    return (
+        f"about {share:.1%} of the image is a black border without a nodata tag: it counts as missing. Black inside "
+        "the image does not"
+    )
+
+
+def _at_the_edge(black: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the connected regions that touch an edge of the image and are large enough for a border."""
+    numbers, count = ndimage.label(black)
+    if not count:
+        return black
+    touching = np.zeros(count + 1, bool)
+    for edge in (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]):
+        touching[edge] = True
+    touching &= np.bincount(numbers.ravel(), minlength=count + 1) >= FEWEST_CELLS
+    touching[0] = False
+    found: NDArray[np.bool_] = touching[numbers]
+    return found
