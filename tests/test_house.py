@@ -28,15 +28,16 @@ MAY_IMPORT = {
     "datasets": BASE | {"registry", "physics", "rasters"},
     "evaluation": BASE | {"registry"},
     "training": BASE | {"registry", "physics", "datasets", "evaluation"},
+    "weights": BASE | {"registry", "physics", "datasets", "evaluation", "training"},
     "deploy": BASE | {"registry", "blocks", "models", "physics", "datasets", "evaluation", "training"},
     "mapping": BASE | {"registry", "physics", "rasters", "evaluation", "training", "deploy"},
     "bench": BASE | {"registry", "physics", "datasets", "evaluation", "training", "deploy"},
     "api": BASE
     | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
-    | {"deploy", "mapping"},
+    | {"deploy", "mapping", "weights"},
     "cli": BASE
     | {"registry", "physics", "rasters", "risk", "diagnostics", "evaluation", "training", "datasets", "bench"}
-    | {"deploy", "mapping", "api", "testing"},
+    | {"deploy", "mapping", "weights", "api", "testing"},
 }
 ONLY_IN = {
     "torchgeo": {"datasets"},
@@ -83,6 +84,9 @@ TORCH_FREE = (
     "evaluation/builtin.py",
     "evaluation/quality.py",
     "training/builtin.py",
+    "training/bundle_layout.py",
+    "weights/__init__.py",
+    "weights/sources.py",
 )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         list_metrics,
         list_models,
         list_plugins,
+        list_weights,
         register_model,
     )
 
@@ -55,6 +56,7 @@ _HOMES = {
     "list_metrics": "zoo.registry",
     "list_models": "zoo.registry",
     "list_plugins": "zoo.registry",
+    "list_weights": "zoo.registry",
     "load": "zoo.api.trained_model",
     "new_plugin": "zoo.api.plugin",
     "patches": "zoo.api.preparation",
@@ -83,6 +85,7 @@ __all__ = [
     "list_metrics",
     "list_models",
     "list_plugins",
+    "list_weights",
     "load",
     "new_plugin",
     "patches",

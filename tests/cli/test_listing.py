@@ -17,7 +17,7 @@ HEAVY = ("torch", "numpy", "lightning", "torchgeo", "segmentation_models_pytorch
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["models"], ["datasets"], ["plugins"], ["bench", "-h"]]
+    "arguments", [["--help"], ["--version"], ["models"], ["datasets"], ["plugins"], ["weights"], ["bench", "-h"]]
 )
 def test_listing_imports_nothing_heavy(arguments: list[str]) -> None:
     code = f"""

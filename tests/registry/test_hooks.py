@@ -97,6 +97,11 @@ def test_the_example_risk_model_is_registered(example: Callable[[str], PluginLoa
     assert catalogue().risk_models.get("bayes").resolve()().__class__.__name__ == "GaussianNB"
 
 
+def test_the_example_weights_are_registered(example: Callable[[str], PluginLoader]) -> None:
+    example("my_weights")
+    assert catalogue().weights.get("unet/valley-rgb").figures[0].dice == 0.71
+
+
 def test_the_example_command_runs(example: Callable[[str], PluginLoader]) -> None:
     loader = example("my_command")
     app = click.Group()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
     from zoo.datasets.source import DataSource
     from zoo.deploy.export import ExportConfig, ExportReport, ExportSubject
+    from zoo.jobs import ProgressCallback
     from zoo.training.bundle import Bundle
 
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
@@ -88,6 +89,8 @@ def export(
     open_splits: Callable[[DataSource, Sequence[str]], dict[str, PatchDataset]] | None = None,
     note: Message = lambda text: None,
     warn: Message = lambda text: None,
+    sha256: str | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Exported:
     """Write a trained bundle, or a model with fresh weights, as one file for programs without zoo.
 
@@ -95,7 +98,7 @@ def export(
     model, on random images and on real patches, before it gets its name.
 
     Args:
-        source: the folder of a bundle, an open bundle, or the name of a registered model.
+        source: the name of a registered model, an open bundle, or any source of a bundle that :func:`zoo.load` takes.
         out: the file; it must end in ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
         to: format of the file.
         precision: a precision below ``fp32`` is kept only if it predicts the same masks on real patches.
@@ -113,6 +116,8 @@ def export(
         open_splits: opens splits of the data, for callers that show progress.
         note: called with remarks while the export runs.
         warn: called with warnings.
+        sha256: checksum of the ``.zip`` file of a bundle, if its address does not end with it.
+        progress: called with the number of bytes of a bundle downloaded and of all bytes.
 
     Raises:
         ConfigError: for options that contradict each other or a format that lacks the precision.
@@ -129,6 +134,9 @@ def export(
     from zoo.deploy.export import ExportConfig, check_config, export_model, find_subject, subject_of
     from zoo.deploy.exported_files import check_format
     from zoo.files import check_output
+    from zoo.registry import catalogue
+    from zoo.training.bundle import Bundle
+    from zoo.weights.sources import is_bundle_source, resolve
 
     out = Path(out)
     check_format(to, out, precision)
@@ -139,7 +147,11 @@ def export(
     fresh = {"in_channels": in_channels, "classes": classes, "seed": seed}
     chosen = {name: value for name, value in fresh.items() if value is not None}
     if isinstance(source, (str, os.PathLike)):
-        subject = find_subject(os.fspath(source), options=dict(options or {}), **chosen)
+        text = os.fspath(source)
+        if text in catalogue().models or not (is_bundle_source(text) or "/" in text):
+            subject = find_subject(text, options=dict(options or {}), **chosen)
+        else:
+            subject = subject_of(Bundle.load(resolve(source, sha256=sha256, progress=progress, notify=note)))
     else:
         subject = subject_of(source)
     if subject.bundle is not None and (chosen or options):

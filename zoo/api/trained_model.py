@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from zoo.datasets.source import DataSource
-from zoo.errors import ConfigError, DataError, ResultError
-from zoo.registry import catalogue
+from zoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
@@ -38,12 +37,25 @@ TOLERANCE = 1e-3
 _BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "variable")
 
 
-def load(source: Path_, *, device: str = "auto") -> TrainedModel:
+def load(
+    source: Path_,
+    *,
+    device: str = "auto",
+    sha256: str | None = None,
+    progress: ProgressCallback | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> TrainedModel:
     """Open a trained model.
 
     Args:
-        source: folder of a bundle, which ``zoo train``, ``zoo bench`` or :meth:`TrainedModel.save` wrote.
+        source: folder of a bundle, which ``zoo train``, ``zoo bench`` or :meth:`TrainedModel.save` wrote; name of
+            weights that :func:`zoo.list_weights` lists; ``.zip`` file of a bundle; its address, such as
+            ``https://host/unet.zip#sha256=...``; or ``hf://owner/repo@revision``. What is not on this machine yet is
+            downloaded once.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ``auto`` is the first GPU, or the CPU.
+        sha256: checksum of the ``.zip`` file, if its address does not end with it.
+        progress: called with the number of bytes downloaded or unpacked and of all bytes.
+        notify: called with sentences that a user should know; they are warnings by default.
 
     Returns:
         The model with everything that is needed to use it: bands, normalisation, threshold.
@@ -51,6 +63,7 @@ def load(source: Path_, *, device: str = "auto") -> TrainedModel:
     Raises:
         ResultError: if there is no bundle, or it is damaged or altered.
         ConfigError: if ``source`` is the name of an architecture, which has no trained weights.
+        DataError: if it cannot be downloaded or unpacked, or has another checksum.
 
     Examples:
         >>> model = zoo.load("runs/unet")  # doctest: +SKIP
@@ -58,22 +71,13 @@ def load(source: Path_, *, device: str = "auto") -> TrainedModel:
         TrainedModel(unet, 7 bands, trained on bijie, test Dice 0.712, threshold 0.315)
         >>> probability = model.predict("scene.tif")  # doctest: +SKIP
     """
-    folder = Path(source)
-    if not folder.exists():
-        if str(source) in catalogue().models:
-            raise ConfigError(
-                f"{str(source)!r} is an architecture without trained weights",
-                hint=f"Train it first: zoo train {source} --data patches/ --out runs/{source}; "
-                f"then use runs/{source} in its place",
-            )
-        raise ResultError(
-            "there is no such folder",
-            where=folder,
-            hint="Name a bundle: a folder that zoo train writes (zoo train MODEL --out FOLDER)",
-        )
+    from zoo.weights.sources import resolve
+
+    folder = resolve(source, sha256=sha256, progress=progress, notify=notify or _warn)
     from zoo.training.bundle import Bundle
 
-    return TrainedModel(Bundle.load(folder), folder=folder, device=device)
+    # Shared weights have no folder of the user's, in which figures could be recorded.
+    return TrainedModel(Bundle.load(folder), folder=folder if folder == Path(source) else None, device=device)
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,12 @@ class TrainedModel:
 
     Args:
         bundle: the model and its description.
-        folder: folder of the bundle; ``None`` if it is not saved.
+        folder: folder of the bundle; ``None`` if it is not saved or not the user's own.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
     Attributes:
         bundle: the model and its description.
-        folder: folder of the bundle; ``None`` if it is not saved.
+        folder: folder of the bundle; ``None`` if it is not saved or not the user's own.
         device: device of predictions.
         result: result of the training run, for a model that :func:`zoo.train` returned; else ``None``.
     """
@@ -821,6 +825,10 @@ class TrainedModel:
             for name, value in self._facts().items()
         )
         return f"<table><caption>TrainedModel: {html.escape(self.bundle.model)}</caption>{rows}</table>"
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _silent(text: str) -> None:

@@ -40,6 +40,7 @@ COMMANDS = {
     "speed": "Time models side by side: latency, throughput, memory, energy.",
     "stack": "Build the paper's seven channels on one grid.",
     "train": "Train one model and save it as a bundle.",
+    "weights": "List trained weights, or show one.",
 }
 
 _MODULES = dict.fromkeys(("check", "datasets", "models", "plugin", "plugins"), "catalogue")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import stage_progress, stoppable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @data_options(None)
 @click.option(
     "--split",
@@ -62,7 +63,8 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 def adapt(
-    bundle: Path,
+    bundle: str,
+    sha256: str | None,
     data: str | None,
     split: Literal["all", "train", "val", "test"],
     groups: str | None,
@@ -90,7 +92,7 @@ def adapt(
     on the very images that were adapted to are transductive: state that beside them. docs/how_to/adapt.md explains when
     adapting helps.
     """
-    from zoo.api.trained_model import check_free, load
+    from zoo.api.trained_model import check_free
     from zoo.cli.opening import data_warnings
     from zoo.datasets import DataSource
     from zoo.files import check_writable_folder
@@ -102,7 +104,7 @@ def adapt(
     magnifications = parse_scales(scales)
     options = collect(data_options, **given)
     source = DataSource.parse(data, options)
-    model = load(bundle, device=device)
+    model = open_bundle(bundle, sha256, device)
     check_free(folder, overwrite=overwrite)
     check_writable_folder(folder)
     with stoppable(), data_warnings(), stage_progress("reading the target") as show:

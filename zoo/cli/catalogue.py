@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from zoo.registry import DatasetSpec, ModelSpec
     from zoo.registry.catalogue import Table
-    from zoo.registry.specs import Spec
+    from zoo.registry.specs import Entry, Spec
 
-    SpecT = TypeVar("SpecT", bound=Spec)
+    SpecT = TypeVar("SpecT", bound=Entry)
 
 EXIT_CHECKS_FAILED = 1
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
@@ -39,11 +39,11 @@ def models(words: tuple[str, ...], as_json: bool) -> None:
     zoo models show enhanced_unet
     """
     table = catalogue().models
-    shown = _shown(words, table, "zoo models show unet", "zoo models '*unet*'")
-    if shown is not None:
-        _show_model(shown, as_json)
+    one = shown(words, table, "zoo models show unet", "zoo models '*unet*'")
+    if one is not None:
+        _show_model(one, as_json)
         return
-    specs = _matching(words, table)
+    specs = matching(words, table)
     if as_json:
         print_json([{**spec.to_dict(), "provider": table.provider(spec.name)} for spec in specs])
         return
@@ -65,11 +65,11 @@ def datasets(words: tuple[str, ...], as_json: bool) -> None:
     zoo datasets show folder
     """
     table = catalogue().datasets
-    shown = _shown(words, table, "zoo datasets show synthetic", "zoo datasets '*land*'")
-    if shown is not None:
-        _show_dataset(shown, as_json)
+    one = shown(words, table, "zoo datasets show synthetic", "zoo datasets '*land*'")
+    if one is not None:
+        _show_dataset(one, as_json)
         return
-    specs = _matching(words, table)
+    specs = matching(words, table)
     if as_json:
         print_json([{**spec.to_dict(), "provider": table.provider(spec.name)} for spec in specs])
         return
@@ -178,10 +178,12 @@ def _spec_of_any_kind(name: str) -> Spec:
     Raises:
         UnknownNameError: if no kind has the name, with the nearest names of all.
     """
-    tables = [table for kind, table in catalogue().tables().items() if kind != "risk_models"]
+    found = catalogue()
+    tables: tuple[Table[Any], ...] = (found.models, found.datasets, found.losses, found.metrics)
     for table in tables:
         if name in table:
-            return table.get(name)
+            spec: Spec = table.get(name)
+            return spec
     known = [known for table in tables for known in table]
     error = UnknownNameError("name", name, known)
     reason = catalogue().explain_missing()
@@ -189,7 +191,7 @@ def _spec_of_any_kind(name: str) -> Spec:
     raise error
 
 
-def _shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) -> SpecT | None:
+def shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) -> SpecT | None:
     """The spec that ``show NAME`` asks for; ``None`` for a listing."""
     if words and words[0] == "show":
         if len(words) != 2:
@@ -200,7 +202,7 @@ def _shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) -
     return None
 
 
-def _matching(words: Sequence[str], table: Table[SpecT]) -> list[SpecT]:
+def matching(words: Sequence[str], table: Table[SpecT]) -> list[SpecT]:
     """The specs whose name matches the pattern.
 
     Raises:
@@ -220,7 +222,7 @@ def _show_model(spec: ModelSpec, as_json: bool) -> None:
         print_json({**spec.to_dict(), **beside, "provider": provider.plugin, "parameters_counted": counted})
         return
     console = out()
-    _print_title(console, spec)
+    print_title(console, spec)
     facts = [
         ("parameters", _parameters(spec.parameters, counted)),
         ("GMAC", "not declared" if spec.gmac is None else f"{spec.gmac:.2f} (one 7x128x128 image)"),
@@ -247,7 +249,7 @@ def _show_dataset(spec: DatasetSpec, as_json: bool) -> None:
         print_json({**spec.to_dict(), "options": plain(spec.options), "provider": provider.plugin})
         return
     console = out()
-    _print_title(console, spec)
+    print_title(console, spec)
     facts = [
         ("channels", ", ".join(spec.channels) or "as in the files"),
         ("licence", spec.licence or "not stated"),
@@ -261,7 +263,7 @@ def _show_dataset(spec: DatasetSpec, as_json: bool) -> None:
     print_options(console, spec.options, "zoo bench --data-option NAME=VALUE")
 
 
-def _print_title(console: Console, spec: Spec) -> None:
+def print_title(console: Console, spec: Entry) -> None:
     from rich.text import Text
 
     console.print(Text.assemble((spec.name, "bold"), "  ", spec.summary), soft_wrap=True)

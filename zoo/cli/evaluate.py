@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import stage_progress
 from zoo.cli.values import PROBABILITY
+from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from zoo.api.trained_model import SplitEvaluation
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @data_options(None)
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Split to measure."
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 def evaluate(
-    bundle: Path,
+    bundle: str,
+    sha256: str | None,
     data: str | None,
     split: str,
     threshold: float | None,
@@ -38,7 +40,9 @@ def evaluate(
     data_options: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Measure BUNDLE, a folder that zoo train or zoo bench wrote, on its own test split or on --data.
+    """Measure BUNDLE on its own test split or on --data.
+
+    BUNDLE is a folder that zoo train or zoo bench wrote, weights that zoo weights lists, a .zip, or an address.
 
     \b
     zoo evaluate runs/unet
@@ -48,17 +52,20 @@ def evaluate(
     The bands of the data must be those of the bundle, in name, unit and order. For an adapted bundle, the command says
     whether it was adapted to these patches.
     """
-    from zoo.api.trained_model import TOLERANCE, load
+    from zoo.api.trained_model import TOLERANCE
     from zoo.cli.opening import data_warnings
     from zoo.schema import to_plain
 
-    model = load(bundle, device=device)
+    model = open_bundle(bundle, sha256, device)
+    if record and model.folder is None:
+        hint = f"Copy it first: zoo pull {bundle} --out runs/copy"
+        raise ConfigError("--record needs a bundle folder of yours", where=bundle, hint=hint)
     with data_warnings(), stage_progress("reading the data") as show:
         found = model.evaluate(
             data, split=split, threshold=threshold, record=record, progress=show, **collect(data_options, **given)
         )
     if as_json:
-        about = {"bundle": str(bundle), "data": found.data.to_dict(), "split": split, "patches": found.patches}
+        about = {"bundle": bundle, "data": found.data.to_dict(), "split": split, "patches": found.patches}
         about |= {"threshold": found.threshold, "same_patches_as_training_run": found.same_patches}
         if model.adaptation is not None:
             adapted = to_plain(model.adaptation)
@@ -77,7 +84,8 @@ def evaluate(
         for measured in found.measured:
             note(str(measured))
     if record:
-        note(f"recorded in {relative(bundle / 'bundle.json')}")
+        assert model.folder is not None
+        note(f"recorded in {relative(model.folder / 'bundle.json')}")
     for text in found.warnings:
         warn(text)
     if model.adaptation is not None:

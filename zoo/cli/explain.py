@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import progress
 from zoo.cli.values import PROBABILITY, parse_names, parse_numbers
@@ -14,7 +15,7 @@ from zoo.errors import ConfigError
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.argument("scene", nargs=-1, required=True)
 @click.option("--window", metavar="COL,ROW,WIDTH,HEIGHT", help="Window in pixels of the scene, from its upper left.")
 @click.option("--at", metavar="X,Y", help="Centre of the window in the scene's coordinates, instead of --window.")
@@ -33,7 +34,9 @@ from zoo.errors import ConfigError
 @click.option("--out", "target", type=click.Path(path_type=Path), required=True, help="The picture, such as why.png.")
 @click.option("--json", "record", type=click.Path(path_type=Path), help="Also write every number to this file.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
-def explain(bundle: Path, scene: tuple[str, ...], target: Path, record: Path | None, **given: Any) -> None:
+def explain(
+    bundle: str, sha256: str | None, scene: tuple[str, ...], target: Path, record: Path | None, **given: Any
+) -> None:
     """Explain the prediction of BUNDLE in a window of SCENE, as a picture and a table.
 
     \b
@@ -44,13 +47,12 @@ def explain(bundle: Path, scene: tuple[str, ...], target: Path, record: Path | N
     Each channel, and each square of ground, is replaced by its training mean in turn, and the change of the prediction
     is measured. docs/how_to/explain.md explains how to read the result.
     """
-    from zoo.api.trained_model import load
 
     window, at = _window(given["window"]), None
     if given["at"] is not None:
         x, y = parse_numbers(given["at"], "--at", "437210,3791450", count=2)
         at = x, y
-    model = load(bundle, device=given["device"])
+    model = open_bundle(bundle, sha256, given["device"])
     with progress("hiding channels and ground") as show:
         found = model.explain(
             scene,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from zoo.api.export import ExportFormat, ExportPrecision
+from zoo.cli.bundle_source import download_progress, sha256_option
 from zoo.cli.console import note, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", metavar="MODEL|BUNDLE")
+@sha256_option
 @click.option("--to", type=click.Choice(get_args(ExportFormat)), required=True, help="Format of the file.")
 @click.option(
     "--out",
@@ -74,19 +76,21 @@ def export(
     from zoo.cli.opening import open_split
     from zoo.datasets import DataSource
 
-    own = ("to", "out", "precision", "opset", "reader", "tile_size", "pixel_size", "overwrite")
+    own = ("to", "out", "precision", "opset", "reader", "tile_size", "pixel_size", "overwrite", "sha256")
     settings = {name: given.pop(name) for name in (*own, "in_channels", "classes", "seed")}
     changed = collect(data_options, **given)
-    done = export_file(
-        source,
-        options=parse_assignments(options, "--option"),
-        data=None if data is None else DataSource.parse(data, changed),
-        data_options=changed,
-        open_splits=lambda where, splits: {split: open_split(where, split) for split in splits},
-        note=note,
-        warn=warn,
-        **settings,
-    )
+    with download_progress() as show:
+        done = export_file(
+            source,
+            options=parse_assignments(options, "--option"),
+            data=None if data is None else DataSource.parse(data, changed),
+            data_options=changed,
+            open_splits=lambda where, splits: {split: open_split(where, split) for split in splits},
+            note=note,
+            warn=warn,
+            progress=show,
+            **settings,
+        )
     if as_json:
         print_json(_figures(done))
     else:

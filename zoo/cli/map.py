@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import note, out, relative, warn
 from zoo.cli.progress import stage_progress, stoppable
 from zoo.cli.values import PROBABILITY, FiniteFloat, parse_names, parse_numbers, parse_scales
 
 
 @click.command("map")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.argument("scene", nargs=-1, required=True, metavar="SCENE...")
 @click.option("--out", "target", required=True, help="GeoTIFF of the probability, or an address that GDAL can write.")
 @click.option("--classes", metavar="NAMES", help="Also write classes, such as low,medium,high.")
@@ -55,8 +56,8 @@ from zoo.cli.values import PROBABILITY, FiniteFloat, parse_names, parse_numbers,
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--ray", "cluster", metavar="ADDRESS", help="Ray cluster to compute on; auto for this machine's.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
-def map(bundle: Path, scene: tuple[str, ...], target: str, device: str, **given: Any) -> None:
-    """Map SCENE with BUNDLE, a folder that zoo train or zoo bench wrote.
+def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, device: str, **given: Any) -> None:
+    """Map SCENE with BUNDLE: a folder that zoo train wrote, weights of zoo weights, a .zip, or an address.
 
     \b
     zoo map runs/unet scene.tif --out prob.tif
@@ -70,14 +71,13 @@ def map(bundle: Path, scene: tuple[str, ...], target: str, device: str, **given:
     appears when it is complete; after Ctrl-C or a crash the same command resumes from the last finished block.
     docs/how_to/map.md describes the files. Exit code 0: done; 2: bad input.
     """
-    from zoo.api.trained_model import load
 
     scales = None if given["scales"] is None else parse_scales(given["scales"])
     classes = None if given["classes"] is None else [name.strip() for name in given["classes"].split(",")]
     breaks = None if given["breaks"] is None else parse_numbers(given["breaks"], "--breaks", "0.2,0.5")
     # On a cluster, the workers need the GPU, not this machine.
     away = given["cluster"] is not None and device.startswith("cuda")
-    model = load(bundle, device="cpu" if away else device)
+    model = open_bundle(bundle, sha256, "cpu" if away else device)
     out().print(model.quality(adapted=given["adapt"]), markup=False)
     with stoppable(), stage_progress("opening the scene") as show:
         try:

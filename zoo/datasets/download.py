@@ -83,6 +83,10 @@ class RemoteFile:
         return None if self.md5 is None else ("md5", self.md5.lower())
 
 
+class NetworkError(DataError):
+    """A server that cannot be reached or does not send the file."""
+
+
 def absent(name: str, root: Path, *, expected: str, source: str, how: str) -> DataError:
     """Create the error for a data set that is not on this machine.
 
@@ -111,8 +115,8 @@ def fetch(file: RemoteFile, folder: Path, progress: ProgressCallback | None = No
         ``folder / file.name``.
 
     Raises:
-        DataError: if the server cannot be reached or refuses, the disk is full, or the bytes are not the published
-            ones.
+        NetworkError: if the server cannot be reached or refuses.
+        DataError: if the disk is full, or the bytes are not the published ones.
         ConfigError: if ``ZOO_MIRROR`` is neither a folder nor a URL.
         ZooError: if the folder cannot be written to.
     """
@@ -220,7 +224,7 @@ class _Download:
             except _InterruptedError as interruption:
                 failures = 0 if self.received > before else failures
                 if failures >= len(PAUSES):
-                    raise DataError(
+                    raise NetworkError(
                         f"the download stopped at {self.received} bytes ({interruption})",
                         where=self.url,
                         hint="The received bytes are kept: run the same command again to resume",
@@ -246,7 +250,7 @@ class _Download:
         except (requests.ConnectionError, requests.Timeout) as error:
             if start or self.state_file.exists():
                 raise _InterruptedError("the server cannot be reached") from error
-            raise DataError(
+            raise NetworkError(
                 "the server cannot be reached",
                 where=self.url,
                 hint="Check the network and the proxy, or set ZOO_MIRROR to a folder that holds the file",
@@ -303,7 +307,7 @@ class _Download:
         if status != requests.codes.ok:
             self.state_file.unlink(missing_ok=True)
             reasons = {401: "requires a login", 403: "denies access", 404: "has no such file", 410: "removed the file"}
-            raise DataError(
+            raise NetworkError(
                 f"the server {reasons.get(status, 'does not send the file')} ({status} {response.reason})",
                 where=self.url,
                 hint="Open the address in a browser; the data may have moved. Set ZOO_MIRROR to use another source",

@@ -1,4 +1,6 @@
-"""The catalogue of models, data sets, losses, metrics and risk models, built in and from plugins. Imports no torch.
+"""The catalogue of models, data sets, losses, metrics, risk models and weights, built in and from plugins.
+
+It imports no torch.
 
 >>> from zoo.registry import create_model, list_models
 >>> list_models("*unet*")
@@ -24,9 +26,11 @@ from zoo.registry.specs import (
     DatasetSpec,
     Flag,
     LossSpec,
+    MeasuredFigures,
     MetricSpec,
     ModelSpec,
     RiskModelSpec,
+    WeightsSpec,
     check_options,
 )
 
@@ -42,12 +46,14 @@ __all__ = [
     "DatasetSpec",
     "Flag",
     "LossSpec",
+    "MeasuredFigures",
     "MetricSpec",
     "ModelSpec",
     "Option",
     "PluginReport",
     "Provider",
     "RiskModelSpec",
+    "WeightsSpec",
     "catalogue",
     "check_options",
     "create_dataset",
@@ -61,6 +67,7 @@ __all__ = [
     "list_metrics",
     "list_models",
     "list_plugins",
+    "list_weights",
     "plugin_reports",
     "provider_of",
     "register_commands",
@@ -69,7 +76,7 @@ __all__ = [
 ]
 
 
-Kind = Literal["model", "dataset", "loss", "metric", "risk_model"]
+Kind = Literal["model", "dataset", "loss", "metric", "risk_model", "weights"]
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
@@ -114,7 +121,7 @@ def provider_of(kind: Kind, name: str) -> Provider:
     """Return the plugin that registered a name, with its distribution and version.
 
     Args:
-        kind: ``model``, ``dataset``, ``loss``, ``metric`` or ``risk_model``.
+        kind: ``model``, ``dataset``, ``loss``, ``metric``, ``risk_model`` or ``weights``.
         name: registered name.
 
     Raises:
@@ -126,6 +133,7 @@ def provider_of(kind: Kind, name: str) -> Provider:
         "loss": catalogue().losses,
         "metric": catalogue().metrics,
         "risk_model": catalogue().risk_models,
+        "weights": catalogue().weights,
     }
     return _loader().provider(tables[kind].provider(name))
 
@@ -219,6 +227,11 @@ def list_losses(pattern: str | None = None) -> list[str]:
 def list_metrics(pattern: str | None = None) -> list[str]:
     """Return the names of the registered metrics that match a shell pattern, sorted."""
     return [spec.name for spec in catalogue().metrics.match(pattern)]
+
+
+def list_weights(pattern: str | None = None) -> list[str]:
+    """Return the names of the registered weights that match a shell pattern such as ``unet/*``, sorted."""
+    return [spec.name for spec in catalogue().weights.match(pattern)]
 
 
 def list_plugins() -> list[PluginReport]:

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypeAlias, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, Spec
+from zoo.registry.specs import DatasetSpec, Entry, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, WeightsSpec
 
-SpecT = TypeVar("SpecT", bound=Spec)
+SpecT = TypeVar("SpecT", bound=Entry)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Table(Generic[SpecT]):
 
 
 AnyTable: TypeAlias = (
-    "Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec]"
+    "Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec] "
+    "| Table[WeightsSpec]"
 )
 
 
@@ -133,6 +134,7 @@ class Catalogue:
         self.losses = Table("loss", LossSpec, explain_missing)
         self.metrics = Table("metric", MetricSpec, explain_missing)
         self.risk_models = Table("risk model", RiskModelSpec, explain_missing)
+        self.weights = Table("weights", WeightsSpec, explain_missing)
 
     def tables(self) -> dict[str, AnyTable]:
         """Return the tables by the plural that hooks and listings use."""
@@ -142,6 +144,7 @@ class Catalogue:
             "losses": self.losses,
             "metrics": self.metrics,
             "risk_models": self.risk_models,
+            "weights": self.weights,
         }
 
     def discard(self, provider: str) -> None:

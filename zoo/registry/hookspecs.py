@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pluggy
 
-from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec
+from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, WeightsSpec
 
 PROJECT = "zoo"
 API_VERSION = 1
@@ -49,6 +49,12 @@ class RegisterRiskModel(Protocol):
     """Callback that adds one risk model."""
 
     def __call__(self, spec: RiskModelSpec, /) -> None: ...
+
+
+class RegisterWeights(Protocol):
+    """Callback that adds trained weights."""
+
+    def __call__(self, spec: WeightsSpec, /) -> None: ...
 
 
 class CommandGroup(Protocol):
@@ -90,6 +96,11 @@ def zoo_register_risk_models(register: RegisterRiskModel) -> None:
 )
 def zoo_register_comparators(register: RegisterRiskModel) -> None:
     """Old name of ``zoo_register_risk_models``."""
+
+
+@hookspec
+def zoo_register_weights(register: RegisterWeights) -> None:
+    """Call ``register(WeightsSpec(...))`` once for every bundle; its name is taken where a bundle folder is."""
 
 
 @hookspec

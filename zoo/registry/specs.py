@@ -1,9 +1,9 @@
-"""Specs: what the catalogue knows about a model, data set, loss, metric or risk model before it is imported.
+"""Specs: what the catalogue knows about a model, data set, loss, metric, risk model or weights before their use.
 
 A spec is frozen and holds strings, numbers and flags. Its ``target`` names the code and is imported when the thing is
-made, so listing hundreds of models imports no torch. Everything else about a thing stands beside its code, once:
-options in the signature and docstring of the target (:mod:`zoo.registry.options`), the source of each design choice
-of a model in ``PROVENANCE`` of its module.
+made, so listing hundreds of models imports no torch. Weights have no code; their spec has a location. Everything else
+about a thing stands beside its code, once: options in the signature and docstring of the target
+(:mod:`zoo.registry.options`), the source of each design choice of a model in ``PROVENANCE`` of its module.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from zoo.errors import ConfigError, PluginError, UnknownNameError
 from zoo.registry.options import Option, options_of, takes_any
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_\-.]*")
+_WEIGHTS_NAME = re.compile(rf"{_NAME.pattern}(/{_NAME.pattern})+")
+_PACKAGE = re.compile(r"[A-Za-z_][\w.]*:[^:\\]+")
+_HUB = re.compile(r"hf://[\w.\-]+/[\w.\-]+@[\w.\-/]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -53,47 +57,70 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
+class Entry:
     """What every entry of the catalogue has.
 
     Attributes:
         name: lower-case name that users type.
-        target: ``"package.module:attribute"``, imported only when it is needed.
         summary: one line for the listing.
     """
 
     KIND: ClassVar[str] = "entry"
-    FIXED: ClassVar[tuple[str, ...]] = ()
-    """Arguments of the target that zoo passes itself; all others are options."""
+    TEXTS: ClassVar[tuple[str, ...]] = ("name", "summary")
+    """Fields that must be text."""
 
     name: str
-    target: str
     summary: str
 
     def __post_init__(self) -> None:
-        for label in ("name", "target", "summary"):
+        for label in self.TEXTS:
             value: object = getattr(self, label)
             if not isinstance(value, str):
                 raise PluginError(f"{label} of {self.KIND} {self.name!r} must be text, not {value!r}")
+        self._check_name()
+
+    def _check_name(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise PluginError(
                 f"{self.name!r} is not a valid name for a {self.KIND}",
                 hint="Use lower-case letters, digits, '_', '-' and '.'",
             )
-        if not _TARGET.fullmatch(self.target):
-            raise PluginError(
-                f"target {self.target!r} of {self.KIND} {self.name!r} is not of the form 'package.module:attribute'"
-            )
 
     @property
     def kind(self) -> str:
-        """``model``, ``data set``, ``loss``, ``metric`` or ``risk model``."""
+        """``model``, ``data set``, ``loss``, ``metric``, ``risk model`` or ``weights``."""
         return self.KIND
 
     @property
     def label(self) -> str:
         """Kind and name, for messages: ``model 'unet'``."""
         return f"{self.KIND} {self.name!r}"
+
+    def to_dict(self) -> dict[str, object]:
+        """The spec as plain JSON values."""
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(Entry):
+    """An entry of the catalogue that code makes.
+
+    Attributes:
+        target: ``"package.module:attribute"``, imported only when it is needed.
+    """
+
+    FIXED: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the target that zoo passes itself; all others are options."""
+    TEXTS: ClassVar[tuple[str, ...]] = ("name", "target", "summary")
+
+    target: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not _TARGET.fullmatch(self.target):
+            raise PluginError(
+                f"target {self.target!r} of {self.KIND} {self.name!r} is not of the form 'package.module:attribute'"
+            )
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -131,10 +158,6 @@ class Spec:
         if not callable(value):
             raise PluginError(f"target {target!r} is not callable", where=self.label)
         return value  # type: ignore[no-any-return]
-
-    def to_dict(self) -> dict[str, object]:
-        """The spec as plain JSON values."""
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +293,116 @@ class RiskModelSpec(Spec):
     source: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuredFigures:
+    """Figures of trained weights on one split.
+
+    Attributes:
+        split: what was measured, such as ``held-out blocks of Landslide4Sense, scenes S1 to S4``.
+        dice: Dice, pooled over all pixels.
+        precision: precision of the landslide class.
+        recall: recall of the landslide class.
+        iou: intersection over union of the landslide class.
+        dice_interval: lower and upper end of the 95 % interval of the Dice.
+        adapted: whether the weights were adapted to the measured images first (``zoo adapt``).
+        patches: number of patches.
+    """
+
+    split: str
+    dice: float
+    precision: float | None = None
+    recall: float | None = None
+    iou: float | None = None
+    dice_interval: tuple[float, float] | None = None
+    adapted: bool = False
+    patches: int | None = None
+
+    def __post_init__(self) -> None:
+        named = {name: getattr(self, name) for name in ("dice", "precision", "recall", "iou")}
+        ends = dict(zip(("low", "high"), self.dice_interval or (), strict=False))
+        for name, value in {**named, **ends}.items():
+            if value is not None and not (_is_number(value) and 0 <= value <= 1):
+                raise PluginError(f"{name} must be a number from 0 to 1, not {value!r}", where=f"split {self.split!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSpec(Entry):
+    """Trained weights: a bundle with a name.
+
+    The fields repeat what the bundle says, so that ``zoo weights`` lists weights that are not on this machine yet. When
+    the weights are used, zoo compares model, bands and checksum with the bundle and refuses weights that differ.
+
+    Attributes:
+        name: ``family/data``, such as ``unet/landslide4sense-rgb``.
+        location: where the bundle is: ``package:path`` of a folder or ``.zip`` inside an installed package,
+            ``https://...`` of a ``.zip``, or ``hf://owner/repo@revision``.
+        model: registered name of the architecture.
+        options: keyword arguments of the architecture.
+        bands: name and unit of each band of the input, in order, such as ``("red", "1")``.
+        pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
+        class_names: names of the classes, in the order of the logits' channels.
+        threshold: landslide probability from which a pixel is called landslide.
+        data: what the weights were trained on.
+        licence: licence of the weights and of the data that they come from.
+        size: bytes that are read or downloaded.
+        sha256: checksum of the ``.zip`` file, or of ``model.safetensors`` where the location is a folder or a hub
+            repository. An https location needs it.
+        figures: measured figures, each with its split.
+        limits: known limits, one sentence each.
+    """
+
+    KIND: ClassVar[str] = "weights"
+    TEXTS: ClassVar[tuple[str, ...]] = ("name", "summary", "location", "model", "data", "licence", "sha256")
+
+    location: str
+    model: str
+    bands: tuple[tuple[str, str], ...]
+    threshold: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pixel_size: float | None = None
+    class_names: tuple[str, ...] = ("background", "landslide")
+    data: str = ""
+    licence: str = ""
+    size: int | None = None
+    sha256: str = ""
+    figures: tuple[MeasuredFigures, ...] = ()
+    limits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        web, hub = self.location.startswith(("https://", "http://")), self.location.startswith("hf://")
+        if not (web or (_HUB if hub else _PACKAGE).fullmatch(self.location)):
+            raise PluginError(
+                f"location {self.location!r} is not valid",
+                where=self.label,
+                hint="Give package:path, https://.../bundle.zip or hf://owner/repo@revision",
+            )
+        if (self.sha256 or web) and not _SHA256.fullmatch(self.sha256):
+            raise PluginError(f"sha256 must be 64 lower-case hexadecimal digits, not {self.sha256!r}", where=self.label)
+        if not self.bands or not all(
+            isinstance(band, tuple) and len(band) == 2 and all(isinstance(part, str) for part in band)
+            for band in self.bands
+        ):
+            raise PluginError("bands must be pairs of name and unit", where=self.label, hint='Such as (("red", "1"),)')
+        if not (_is_number(self.threshold) and 0 <= self.threshold <= 1):
+            raise PluginError(f"threshold must be a number from 0 to 1, not {self.threshold!r}", where=self.label)
+        for name in ("pixel_size", "size"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise PluginError(f"{name} must be a positive number, not {value!r}", where=self.label)
+
+    def _check_name(self) -> None:
+        if not _WEIGHTS_NAME.fullmatch(self.name):
+            raise PluginError(
+                f"{self.name!r} is not a valid name for weights",
+                hint="Give family/data, such as unet/landslide4sense-rgb: lower-case letters, digits, '_', '-' and '.'",
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def check_options(spec: Spec, options: Mapping[str, Any], target: Callable[..., Any] | None = None) -> dict[str, Any]:
     """Return the options as the types that the target declares; text from a command line is parsed.
 
@@ -314,8 +447,8 @@ def plain(value: object) -> object:
     if isinstance(value, Option):
         shown = {"name": value.name, "kind": value.kind, "help": value.help}
         return {**shown, "default": _shown(value.default), "choices": plain(value.choices)}
-    if isinstance(value, Choice):
-        return {"mark": value.mark, "what": value.what, "source": value.source}
+    if isinstance(value, (Choice, MeasuredFigures)):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return value
 
 

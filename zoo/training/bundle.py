@@ -22,14 +22,19 @@ from zoo.physics.bands import Band
 from zoo.registry import Flag, catalogue, create_model_for, provider_of
 from zoo.registry.catalogue import Provider
 from zoo.schema import from_plain, read_json, to_plain, write_json
+from zoo.training.bundle_layout import (
+    COPY_AGAIN,
+    DESCRIPTION,
+    FORMAT,
+    WEIGHTS,
+    ModelEntry,
+    WeightsEntry,
+    read_header,
+)
 from zoo.training.compute import ComputeFormat, Environment
 from zoo.training.predictor import ORIGINAL_SCALE, Predictor, check_scales, first_scale_state, with_scales
 from zoo.training.recipes import Recipe
 
-FORMAT = 1
-WEIGHTS = "model.safetensors"
-DESCRIPTION = "bundle.json"
-_COPY_AGAIN = "Copy the bundle again or train it again"
 _DOWNLOADS = ("encoder_weights", "backbone_weights", "pretrained", "pretrained_weights")
 """Model options that may download weights."""
 
@@ -211,35 +216,16 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class _ModelEntry:
-    name: str
-    options: dict[str, Any]
-    in_channels: int | None = None
-    classes: int | None = None
-
-
-@dataclass(frozen=True)
-class _WeightsEntry:
-    sha256: str
-    file: str = WEIGHTS
-
-
-@dataclass(frozen=True)
-class _FormatEntry:
-    format: Any = None
-
-
-@dataclass(frozen=True)
 class _BundleFile:
     """Layout of ``bundle.json``."""
 
-    model: _ModelEntry
+    model: ModelEntry
     bands: tuple[dict[str, Any], ...]
     statistics: Statistics
     compute_format: ComputeFormat
     class_names: tuple[str, ...]
     threshold: float
-    weights: _WeightsEntry
+    weights: WeightsEntry
     metrics: dict[str, float | None] = field(default_factory=dict)
     data: dict[str, Any] | None = None
     recipe: dict[str, Any] | None = None
@@ -399,13 +385,13 @@ class Bundle:
 
     def _plain(self, digest: str) -> dict[str, Any]:
         content = _BundleFile(
-            model=_ModelEntry(self.model, self.options, len(self.bands), len(self.class_names)),
+            model=ModelEntry(self.model, self.options, len(self.bands), len(self.class_names)),
             bands=tuple(band.to_dict() for band in self.bands),
             statistics=self.statistics,
             compute_format=self.compute_format,
             class_names=self.class_names,
             threshold=self.threshold,
-            weights=_WeightsEntry(digest),
+            weights=WeightsEntry(digest),
             metrics={name: _finite(value) for name, value in self.metrics.items()},
             recipe=None if self.recipe is None else self.recipe.to_dict(),
             seed=self.seed,
@@ -436,37 +422,24 @@ class Bundle:
         """
         folder = Path(folder)
         path, weights = folder / DESCRIPTION, folder / WEIGHTS
-        try:
-            kind = read_json(path, _FormatEntry, what="bundle", hint=_COPY_AGAIN)
-            if kind.format != FORMAT:
-                raise ResultError(
-                    f"does not have bundle format {FORMAT}",
-                    where=path,
-                    hint="It was written by another version of landslide-zoo",
-                )
-            found = read_json(path, _BundleFile, what="bundle", hint=_COPY_AGAIN)
-        except FileNotFoundError:
-            raise ResultError(
-                f"there is no {DESCRIPTION} in this folder",
-                where=folder,
-                hint="A bundle is a folder that zoo train or zoo bench wrote",
-            ) from None
+        read_header(folder)
+        found = read_json(path, _BundleFile, what="bundle", hint=COPY_AGAIN)
         try:
             if sha256_of(weights) != found.weights.sha256:
                 raise ResultError(
-                    "the weights are not those that were saved (sha256 differs)", where=weights, hint=_COPY_AGAIN
+                    "the weights are not those that were saved (sha256 differs)", where=weights, hint=COPY_AGAIN
                 )
             state = {name: _single(tensor) for name, tensor in load_file(weights).items()}
         except FileNotFoundError:
             raise ResultError("the bundle has no weights", where=weights, hint="Copy the whole folder") from None
         except (OSError, SafetensorError) as error:
-            raise ResultError(f"the weights cannot be read ({error})", where=weights, hint=_COPY_AGAIN) from error
+            raise ResultError(f"the weights cannot be read ({error})", where=weights, hint=COPY_AGAIN) from error
         _check_finite(state, weights)
         try:
             bands = tuple(Band.from_dict(band) for band in found.bands)
             scales = check_scales(found.scales)
         except (ConfigError, DataError) as error:
-            raise ResultError(f"not a valid bundle: {error}", where=path, hint=_COPY_AGAIN) from error
+            raise ResultError(f"not a valid bundle: {error}", where=path, hint=COPY_AGAIN) from error
         return cls(
             model=found.model.name,
             options=found.model.options,
@@ -560,7 +533,7 @@ class Bundle:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ResultError(
                 f"model {self.model!r} cannot be created with the options of the bundle ({reason[0][:200]})",
-                hint=_COPY_AGAIN,
+                hint=COPY_AGAIN,
             ) from error
         try:
             model.load_state_dict(first_scale_state(self.scales, self.state))
@@ -649,6 +622,6 @@ def _recipe(values: dict[str, Any] | None, path: Path) -> Recipe | None:
     if not values:
         return None
     try:
-        return from_plain(values, Recipe, what="bundle (field 'recipe')", where=path, hint=_COPY_AGAIN)
+        return from_plain(values, Recipe, what="bundle (field 'recipe')", where=path, hint=COPY_AGAIN)
     except (ConfigError, UnknownNameError) as error:
-        raise ResultError(f"not a valid bundle (field 'recipe'): {error}", where=path, hint=_COPY_AGAIN) from error
+        raise ResultError(f"not a valid bundle (field 'recipe'): {error}", where=path, hint=COPY_AGAIN) from error

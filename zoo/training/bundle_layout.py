@@ -1,0 +1,110 @@
+"""Files of a bundle, and the part of ``bundle.json`` that can be read without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ResultError
+from zoo.schema import read_json
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "bundle.json"
+CARD = "README.md"
+CARD_PICTURES = "card"
+"""Folder of the pictures of the card."""
+COPY_AGAIN = "Copy the bundle again or train it again"
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".tar")
+"""Endings of files that may run code when they are opened; a bundle has none."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """The architecture of a bundle."""
+
+    name: str
+    options: dict[str, Any]
+    in_channels: int | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """The weights of a bundle."""
+
+    sha256: str
+    file: str = WEIGHTS
+
+
+@dataclass(frozen=True)
+class _FormatEntry:
+    format: Any = None
+
+
+@dataclass(frozen=True)
+class _BandEntry:
+    name: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class BundleHeader:
+    """What a bundle says about itself, without its statistics, figures and weights.
+
+    Attributes:
+        model: the architecture.
+        bands: bands of the input, in order.
+        class_names: names of the classes.
+        threshold: landslide probability from which a pixel is called landslide.
+        weights: checksum of the weights.
+        pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
+    """
+
+    model: ModelEntry
+    bands: tuple[_BandEntry, ...]
+    class_names: tuple[str, ...]
+    threshold: float
+    weights: WeightsEntry
+    pixel_size: float | None = None
+
+
+def read_header(folder: Path) -> BundleHeader:
+    """Read the head of the bundle in a folder.
+
+    Raises:
+        ResultError: if there is no ``bundle.json``, it is damaged, or it has another format.
+    """
+    path = folder / DESCRIPTION
+    try:
+        found = read_json(path, _FormatEntry, what="bundle", hint=COPY_AGAIN).format
+        if isinstance(found, int) and found > FORMAT:
+            raise ResultError(
+                f"has bundle format {found}, and this version of landslide-zoo reads format {FORMAT}",
+                where=path,
+                hint="Upgrade landslide-zoo",
+            )
+        if found != FORMAT:
+            raise ResultError(f"does not have bundle format {FORMAT}", where=path, hint=COPY_AGAIN)
+        return read_json(path, BundleHeader, what="bundle", hint=COPY_AGAIN)
+    except FileNotFoundError:
+        pickles = sorted(one.name for one in _files(folder) if one.name.endswith(PICKLES))
+        if pickles:
+            raise ResultError(
+                f"holds {pickles[0]}, a pickle, and no {DESCRIPTION}",
+                where=folder,
+                hint=f"A pickle may run code, so zoo does not open it; ask for a bundle: {DESCRIPTION} and {WEIGHTS}",
+            ) from None
+        raise ResultError(
+            f"there is no {DESCRIPTION} in this folder",
+            where=folder,
+            hint="A bundle is a folder that zoo train or zoo bench wrote",
+        ) from None
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
