@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from zoo.datasets.source import DataSource
-from zoo.errors import UnknownNameError, ZooError, suggestion
-from zoo.registry import list_models
+from zoo.errors import ZooError, suggestion
+from zoo.files import file_name
+from zoo.registry import catalogue, list_models
 from zoo.training.recipes import Recipe
 
 AdaptedBy = Literal["split", "group"]
@@ -98,7 +99,7 @@ class TrialConfig:
     def file_stem(self) -> str:
         """Name of the trial's files: readable, and unique through the key."""
         adapted = "-adapted" if self.adapted else ""
-        return f"{self.model}{adapted}-{self.data.name}-s{self.seed}-{self.key}"
+        return f"{file_name(self.model)}{adapted}-{self.data.name}-s{self.seed}-{self.key}"
 
     @property
     def label(self) -> str:
@@ -132,21 +133,26 @@ def select_models(text: str) -> list[str]:
     """Return the registered models that a text selects, each once, in its order.
 
     Args:
-        text: names and shell patterns, separated by commas; ``all`` for every model.
+        text: names and shell patterns, separated by commas; ``all`` for every model that was registered one by one.
+            A pattern reaches the models of a family only if it has a ``/``, as ``smp/unet-resnet*``, because a family
+            has hundreds of models.
 
     Raises:
         ZooError: for a name or pattern that matches nothing, with the nearest names.
     """
     chosen: dict[str, None] = {}
-    known = list_models()
+    known = [spec.name for spec in catalogue().models.match()]
     for word in (part.strip() for part in text.split(",")):
         if not word:
             continue
-        found = known if word == "all" else [name for name in known if fnmatchcase(name, word)]
+        if word == "all":
+            found = known
+        elif not any(sign in word for sign in "*?["):
+            found = [catalogue().models.get(word).name]
+        else:
+            found = list_models(word) if "/" in word else [name for name in known if fnmatchcase(name, word)]
         if not found:
-            if any(sign in word for sign in "*?["):
-                raise ZooError(f"no model matches {word!r}", hint=suggestion(word.strip("*?"), known))
-            raise UnknownNameError("model", word, known)
+            raise ZooError(f"no model matches {word!r}", hint=suggestion(word.strip("*?"), known))
         chosen.update(dict.fromkeys(found))
     if not chosen:
         raise ZooError("no model was named", hint="Use --models all, names, or a pattern such as '*unet*'")

@@ -10,14 +10,14 @@ import click
 
 from zoo.cli.columns import print_columns
 from zoo.cli.console import make_table, note, out, print_json, print_options
-from zoo.errors import UnknownNameError
+from zoo.errors import PluginError, UnknownNameError
 from zoo.registry import catalogue, plugin_reports, provider_of
 from zoo.registry.specs import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zoo.registry import DatasetSpec, ModelSpec
+    from zoo.registry import DatasetSpec, ModelFamilySpec, ModelSpec
     from zoo.registry.catalogue import Table
     from zoo.registry.specs import Entry, Spec
 
@@ -29,21 +29,30 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for 
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
+@click.option("--all", "every", is_flag=True, help="List every model of every family too.")
 @_as_json
-def models(words: tuple[str, ...], as_json: bool) -> None:
+def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
     """List the models whose name matches PATTERN (such as '*unet*'), or show everything about one model.
 
     \b
     zoo models
-    zoo models '*unet*'
+    zoo models '*resnet*'
     zoo models show enhanced_unet
+
+    A family of models, such as smp/unet-*, is one row with the number of its models. --all or a PATTERN lists them.
     """
     table = catalogue().models
     one = shown(words, table, "zoo models show unet", "zoo models '*unet*'")
     if one is not None:
         _show_model(one, as_json)
         return
-    specs = matching(words, table)
+    if words or every:
+        names = table.names(words[0] if words else None)
+        if not names:
+            table.get(words[0])
+        specs = [table.get(name) for name in names]
+    else:
+        specs = table.match()
     if as_json:
         print_json([{**spec.to_dict(), "provider": table.provider(spec.name)} for spec in specs])
         return
@@ -51,7 +60,11 @@ def models(words: tuple[str, ...], as_json: bool) -> None:
         (spec.name, _millions(spec.parameters), _number(spec.gmac), spec.summary, table.provider(spec.name))
         for spec in specs
     ]
+    if not words and not every:
+        rows += [(family.pattern, "", "", _family_summary(family), provider) for family, provider in table.families]
     print_columns(("model", "params (M)", "GMAC", "summary", "provider"), rows, right=("params (M)", "GMAC"))
+    if not words and not every and table.families:
+        note(f"zoo models '{table.families[0][0].pattern}' lists the models of a family, zoo models --all every model")
 
 
 @click.command()
@@ -214,6 +227,14 @@ def matching(words: Sequence[str], table: Table[SpecT]) -> list[SpecT]:
     return specs
 
 
+def _family_summary(family: ModelFamilySpec) -> str:
+    """The summary with the number of models, or with the reason why they cannot be listed."""
+    try:
+        return f"{family.summary}: {len(family.table):,} models"
+    except PluginError as error:
+        return str(error)
+
+
 def _show_model(spec: ModelSpec, as_json: bool) -> None:
     counted = _count_parameters(spec)
     provider = provider_of("model", spec.name)
@@ -229,6 +250,7 @@ def _show_model(spec: ModelSpec, as_json: bool) -> None:
         ("minimum size", f"{spec.minimum_size} x {spec.minimum_size} px"),
         ("capabilities", ", ".join(sorted(spec.flags)) or "none declared"),
         ("encoder weights", ", ".join(spec.encoder_weights) or "none"),
+        *([("licence of weights", spec.encoder_weights_licence or "not stated")] if spec.encoder_weights else []),
         ("paper", spec.paper or "none"),
         ("DOI", spec.doi or "none"),
         ("licence", spec.licence or "not stated"),

@@ -32,7 +32,7 @@ from zoo.deploy.parity import GateReport, compare_masks, difference
 from zoo.deploy.quantise import eight_bit_graphs, half_precision
 from zoo.errors import ConfigError, DataError, ModelError, UnknownNameError
 from zoo.physics.bands import Band
-from zoo.registry import Flag, ModelSpec, catalogue, create_model, list_models
+from zoo.registry import Flag, ModelSpec, catalogue, create_model
 from zoo.training.bundle import Bundle
 from zoo.training.predictor import Predictor, landslide_probability
 
@@ -141,7 +141,7 @@ def find_subject(
     if not folder.exists():
         if folder.parent != Path() or source.startswith((".", "~")):
             raise DataError("there is no such folder", where=source)
-        raise UnknownNameError("model or bundle", source, list_models())
+        raise UnknownNameError("model or bundle", source, catalogue().models)
     return subject_of(Bundle.load(folder))
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from zoo.errors import ConfigError
 from zoo.registry.catalogue import AnyTable, Catalogue, Provider
+from zoo.registry.families import ModelFamilySpec
 from zoo.registry.hookspecs import CommandGroup, hookimpl
 from zoo.registry.options import Option, forwards_options, takes
 from zoo.registry.plugins import PluginLoader, PluginReport
@@ -48,6 +49,7 @@ __all__ = [
     "LossSpec",
     "MeasuredFigures",
     "MetricSpec",
+    "ModelFamilySpec",
     "ModelSpec",
     "Option",
     "PluginReport",
@@ -210,8 +212,11 @@ def register_model(
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """Return the names of the registered models that match a shell pattern such as ``*unet*``, sorted."""
-    return [spec.name for spec in catalogue().models.match(pattern)]
+    """Return the names of the registered models that match a shell pattern such as ``*unet*``, sorted.
+
+    Models of families, such as ``smp/unet-resnet34``, are among them.
+    """
+    return catalogue().models.names(pattern)
 
 
 def list_datasets(pattern: str | None = None) -> list[str]:

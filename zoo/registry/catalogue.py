@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Generic, TypeAlias, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
+from zoo.registry.families import SEPARATOR, ModelFamilySpec
 from zoo.registry.specs import DatasetSpec, Entry, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, WeightsSpec
 
 SpecT = TypeVar("SpecT", bound=Entry)
@@ -114,9 +116,89 @@ class Table(Generic[SpecT]):
         return len(self._specs)
 
 
+class ModelTable(Table[ModelSpec]):
+    """Models by name, and families of models.
+
+    Iteration and :meth:`match` give the models that were registered one by one; :meth:`names` gives those of families
+    too.
+    """
+
+    def __init__(self, explain_missing: Callable[[], str] = str) -> None:
+        super().__init__("model", ModelSpec, explain_missing)
+        self._families: dict[str, tuple[ModelFamilySpec, str]] = {}
+
+    @property
+    def families(self) -> list[tuple[ModelFamilySpec, str]]:
+        """The families and the plugins that provide them, sorted by name."""
+        return [self._families[name] for name in sorted(self._families)]
+
+    def add(self, spec: ModelSpec | ModelFamilySpec, provider: str) -> None:
+        """Add a model or a family.
+
+        Raises:
+            PluginError: if it is neither, or its name is taken; names both providers.
+        """
+        if not isinstance(spec, ModelFamilySpec):
+            super().add(spec, provider)
+        elif spec.name in self._families:
+            owner = self._families[spec.name][1]
+            raise PluginError(f"{spec.label} is already registered by {owner}", where=provider, hint="Rename one")
+        else:
+            self._families[spec.name] = (spec, provider)
+
+    def get(self, name: str) -> ModelSpec:
+        """Return the spec of a model, one of a family included; see :meth:`Table.get`."""
+        if name not in self._specs:
+            for family, _ in self._families.values():
+                if name in family:
+                    return family.model(name)
+                if name == family.name or name.startswith(family.prefix):
+                    raise UnknownNameError(self.kind, name, family.names())
+        return super().get(name)
+
+    def provider(self, name: str) -> str:
+        """Return the name of the plugin that registered ``name`` or its family."""
+        if name not in self._specs:
+            for family, owner in self._families.values():
+                if name in family:
+                    return owner
+        return super().provider(name)
+
+    def names(self, pattern: str | None = None) -> list[str]:
+        """Return the names of all models, those of families included, that match a shell pattern.
+
+        A family whose plugin cannot list it is left out with a warning.
+        """
+        found = list(self._specs)
+        for family, _ in self._families.values():
+            try:
+                found += family.names()
+            except PluginError as error:
+                warnings.warn(str(error), stacklevel=2)
+        if pattern is not None:
+            found = [name for name in found if fnmatchcase(name, pattern)]
+        return sorted(found)
+
+    def of(self, provider: str) -> list[str]:
+        """Return the names that ``provider`` registered; a family is listed as its pattern."""
+        families = [family.pattern for family, owner in self._families.values() if owner == provider]
+        return sorted([*super().of(provider), *families])
+
+    def remove(self, name: str) -> None:
+        """Remove the model called ``name``, or the family with this pattern."""
+        if name in self._specs:
+            super().remove(name)
+        else:
+            del self._families[name.removesuffix(f"{SEPARATOR}*")]
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._specs:
+            return True
+        return isinstance(name, str) and any(name in family for family, _ in self._families.values())
+
+
 AnyTable: TypeAlias = (
-    "Table[ModelSpec] | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec] "
-    "| Table[WeightsSpec]"
+    "ModelTable | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec] | Table[WeightsSpec]"
 )
 
 
@@ -129,7 +211,7 @@ class Catalogue:
 
     def __init__(self, explain_missing: Callable[[], str] = str) -> None:
         self.explain_missing = explain_missing
-        self.models = Table("model", ModelSpec, explain_missing)
+        self.models = ModelTable(explain_missing)
         self.datasets = Table("data set", DatasetSpec, explain_missing)
         self.losses = Table("loss", LossSpec, explain_missing)
         self.metrics = Table("metric", MetricSpec, explain_missing)

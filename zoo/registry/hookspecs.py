@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pluggy
 
+from zoo.registry.families import ModelFamilySpec
 from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, WeightsSpec
 
 PROJECT = "zoo"
@@ -22,9 +23,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class RegisterModel(Protocol):
-    """Callback that adds one model."""
+    """Callback that adds one model, or a family of models."""
 
-    def __call__(self, spec: ModelSpec, /) -> None: ...
+    def __call__(self, spec: ModelSpec | ModelFamilySpec, /) -> None: ...
 
 
 class RegisterDataset(Protocol):
@@ -65,7 +66,7 @@ class CommandGroup(Protocol):
 
 @hookspec
 def zoo_register_models(register: RegisterModel) -> None:
-    """Call ``register(ModelSpec(...))`` once for every model."""
+    """Call ``register(ModelSpec(...))`` once for every model, or ``register(ModelFamilySpec(...))`` for a family."""
 
 
 @hookspec

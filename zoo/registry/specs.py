@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Literal
 from zoo.errors import ConfigError, PluginError, UnknownNameError
 from zoo.registry.options import Option, options_of, takes_any
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_\-.]*")
-_WEIGHTS_NAME = re.compile(rf"{_NAME.pattern}(/{_NAME.pattern})+")
+_PART = r"[a-z0-9][a-z0-9_\-.]*"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})?")
+_WEIGHTS_NAME = re.compile(rf"{_PART}(/{_PART})+")
 _PACKAGE = re.compile(r"[A-Za-z_][\w.]*:[^:\\]+")
 _HUB = re.compile(r"hf://[\w.\-]+/[\w.\-]+@[\w.\-/]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -83,7 +84,7 @@ class Entry:
         if not _NAME.fullmatch(self.name):
             raise PluginError(
                 f"{self.name!r} is not a valid name for a {self.KIND}",
-                hint="Use lower-case letters, digits, '_', '-' and '.'",
+                hint="Use lower-case letters, digits, '_', '-' and '.', and at most one '/' between two such parts",
             )
 
     @property
@@ -177,6 +178,7 @@ class ModelSpec(Spec):
         minimum_size: smallest height and width in pixels.
         flags: capabilities, as :class:`Flag` or their names.
         encoder_weights: names that the ``weights`` or ``encoder_weights`` option takes.
+        encoder_weights_licence: licence of these weights; empty if it is not known.
     """
 
     KIND: ClassVar[str] = "model"
@@ -190,6 +192,7 @@ class ModelSpec(Spec):
     minimum_size: int = 1
     flags: frozenset[Flag] = frozenset()
     encoder_weights: tuple[str, ...] = ()
+    encoder_weights_licence: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

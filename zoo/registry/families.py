@@ -1,0 +1,113 @@
+"""Families of models: one architecture with one free choice, such as the encoder.
+
+A plugin registers a family as it registers a model. Its thousands of models are names in a table that is read when
+somebody asks for one of them; a spec is made for one model at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+from zoo.errors import PluginError
+from zoo.registry.specs import ModelSpec, Spec
+
+SEPARATOR = "-"
+"""Stands between the name of the family and that of the variant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVariantSpec(ModelSpec):
+    """One model of a family.
+
+    Attributes:
+        variant: the choice, such as ``resnet34``. The target gets it as the argument ``variant``.
+    """
+
+    FIXED: ClassVar[tuple[str, ...]] = (*ModelSpec.FIXED, "variant")
+
+    variant: str
+
+    def resolve(self, target: str | None = None) -> Callable[..., Any]:
+        """Return the target with the variant filled in; see :meth:`Spec.resolve`."""
+        found = super().resolve(target)
+        return partial(found, variant=self.variant) if target is None else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFamilySpec(Spec):
+    """A family of models. Its models are called ``NAME-VARIANT``, such as ``smp/unet-resnet34``.
+
+    The target is called as ``target(in_channels=..., classes=..., variant=..., **options)``.
+
+    Attributes:
+        variants: ``"package.module:function"``. The function takes the name of the family and returns a mapping from
+            variant to the fields of its :class:`ModelSpec` that differ from those of the family, such as ``flags``,
+            ``parameters`` and ``encoder_weights``. It is called when somebody asks for a model of the family or lists
+            them, and must not import torch.
+        paper: citation of the architecture.
+        doi: its DOI, without the resolver.
+        licence: SPDX identifier of the code.
+        minimum_size: smallest height and width in pixels.
+    """
+
+    KIND: ClassVar[str] = "model family"
+    FIXED: ClassVar[tuple[str, ...]] = ModelVariantSpec.FIXED
+
+    variants: str
+    paper: str = ""
+    doi: str = ""
+    licence: str = "Apache-2.0"
+    minimum_size: int = 1
+
+    @property
+    def pattern(self) -> str:
+        """Shell pattern of the names: ``smp/unet-*``."""
+        return f"{self.prefix}*"
+
+    @cached_property
+    def table(self) -> Mapping[str, Mapping[str, Any]]:
+        """The fields of each model that differ, by variant.
+
+        Raises:
+            PluginError: if the plugin cannot list them.
+        """
+        function = self.resolve(self.variants)
+        try:
+            found: object = function(self.name)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PluginError(f"its models cannot be listed ({reason})", where=self.label) from error
+        if not isinstance(found, Mapping):
+            raise PluginError(f"{self.variants} returned {type(found).__name__}, not a mapping", where=self.label)
+        return found
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of all names: ``smp/unet-``."""
+        return self.name + SEPARATOR
+
+    def __contains__(self, name: str) -> bool:
+        return name.startswith(self.prefix) and name.removeprefix(self.prefix) in self.table
+
+    def names(self) -> list[str]:
+        """Return the names of all models of the family, sorted."""
+        return [f"{self.prefix}{variant}" for variant in sorted(self.table)]
+
+    def model(self, name: str) -> ModelVariantSpec:
+        """Return the spec of one model by its full name.
+
+        Raises:
+            PluginError: if the plugin gives a field that a model does not have.
+        """
+        variant = name.removeprefix(self.prefix)
+        own = {name: getattr(self, name) for name in ("target", "summary", "paper", "doi", "licence", "minimum_size")}
+        values = {**own, **self.table[variant]}
+        known = {field.name for field in fields(ModelSpec)} - {"name"}
+        if not known.issuperset(values):
+            raise PluginError(f"no field {', '.join(sorted(set(values) - known))} of {variant!r}", where=self.label)
+        values["flags"] = frozenset(values.get("flags", ()))
+        values["encoder_weights"] = tuple(values.get("encoder_weights", ()))
+        return ModelVariantSpec(name=name, variant=variant, **values)
