@@ -13,6 +13,7 @@ from zoo.bench.paper import TABLES, paper_row
 from zoo.datasets.source import DataSource
 from zoo.errors import ZooError
 from zoo.schema import from_plain
+from zoo.training.recipes import FineTuning
 
 FILES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.toml"))
 
@@ -123,6 +124,9 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
         (('fusion = "mul"', 'fusoin = "mul"'), "unknown option 'fusoin'"),
         (('label = "plain"', 'labell = "plain"'), "unknown key 'labell'"),
         (('label = "plain"', 'label = "enhanced_unet"'), "two models are called 'enhanced_unet'"),
+        (('model = "unet"', 'model = "unet"\nfreeze = "encoder"'), "need weights to start from. Add from ="),
+        (('model = "unet"', 'model = "unet"\nfrm = "runs/x"'), "[[models]] number 1: unknown key 'frm'"),
+        (('model = "unet"', 'model = "unet"\nfrom = "x"\nold_lr_factor = 2'), "old_lr_factor must be above 0"),
         (("seeds", 'paper = "table9"\nseeds'), "unknown table 'table9'"),
         (("seeds", 'hold_out = ["a", "a"]\nseeds'), "hold_out must be a list of different regions"),
         (("seeds", "adapt = 1\nseeds"), "field 'adapt': expected bool | object, got int"),
@@ -169,6 +173,17 @@ def test_data_lie_beside_the_file(tmp_path: Path, patches: Path, write: Callable
     (tmp_path / "here").symlink_to(patches)
     source = load_benchmark(write(GOOD.replace('name = "synthetic", scenes = 3', 'name = "here"'))).data
     assert source == DataSource("folder", {"root": str(patches.resolve())})
+
+
+def test_weights_to_start_from_lie_beside_the_file_or_have_a_name(
+    tmp_path: Path, trained_bundle: Path, write: Callable[[str], Path]
+) -> None:
+    (tmp_path / "parent").symlink_to(trained_bundle)
+    lines = 'model = "unet"\nfrom = "{}"\nfreeze = "encoder"\nold_lr_factor = 1'
+    entry = load_benchmark(write(GOOD.replace('model = "unet"', lines.format("parent")))).models[0]
+    assert entry.start == FineTuning("parent", ("encoder",), 1.0, str(trained_bundle.resolve()))
+    named = load_benchmark(write(GOOD.replace('model = "unet"', lines.format("unet/somewhere")))).models[0]
+    assert named.start == FineTuning("unet/somewhere", ("encoder",), 1.0)
 
 
 def test_flags_override_a_file(write: Callable[[str], Path]) -> None:

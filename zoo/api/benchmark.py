@@ -171,8 +171,8 @@ def benchmark(
 
     Args:
         models: names and shell patterns such as ``"unet,*plus"``, or a list of names and
-            :class:`~zoo.bench.benchmark.ModelEntry`, which give a model options and a title. ``None`` for all models,
-            or those of ``config``.
+            :class:`~zoo.bench.benchmark.ModelEntry`, which give a model options, a title and weights to start from.
+            ``None`` for all models, or those of ``config``.
         data: registered data set, or folder of patches. ``None`` for ``synthetic``, or the data of ``config``.
         config: TOML file that describes a benchmark; the other arguments override it.
         data_options: options of the data set, such as ``{"group_column": "scene"}``.
@@ -255,6 +255,7 @@ def plan_benchmark(
         seeds=seeds,
         speed=speed,
     )
+    asked = _with_parents(asked)
     folder = Path(out) if out is not None else Path("results") / asked.name if asked.name else Path("results")
     check_folder(folder, asked.name)
     prepare("zoo.bench.trial")
@@ -312,6 +313,25 @@ def make_benchmark(
     if speed is not None:
         chosen = replace(chosen, speed=speed)
     return chosen.with_recipe(None if config is None else recipe, changes)
+
+
+def _with_parents(asked: Benchmark) -> Benchmark:
+    """Look up the weights that models start from, and give these models the options of the weights."""
+    from dataclasses import replace
+
+    if all(entry.start is None for entry in asked.models):
+        return asked
+    from zoo.api.train import open_parent
+    from zoo.training.finetuning import parent_options
+
+    entries = []
+    for entry in asked.models:
+        if entry.start is not None:
+            bundle, start = open_parent(entry.start)
+            options = parent_options(bundle, entry.model, entry.options, start.parent)
+            entry = replace(entry, options=options, start=start, title=entry.label)
+        entries.append(entry)
+    return replace(asked, models=tuple(entries))
 
 
 def _entries(models: str | Sequence[str | ModelEntry]) -> tuple[ModelEntry, ...]:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, ResultError, ZooError
 from zoo.files import check_writable_folder, locked
 from zoo.registry import catalogue, check_options, provider_of
-from zoo.training.recipes import Recipe, get_recipe
+from zoo.training.recipes import FineTuning, Recipe, get_recipe
 
 if TYPE_CHECKING:
     from zoo.bench.config import TrialConfig
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from zoo.datasets.audit import AuditSummary
     from zoo.datasets.base import PatchDataset
     from zoo.jobs import StageCallback
+    from zoo.training.bundle import Bundle
+    from zoo.training.finetuning import Transfer
 
 Splits = Mapping[str, "PatchDataset"]
 OnOpen = Callable[["TrialConfig", Splits], "AuditSummary | None"]
+OnTransfer = Callable[["Transfer"], None]
 
 
 class TrainingError(ZooError):
@@ -49,12 +53,16 @@ def train(
     out: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
+    from_: str | os.PathLike[str] | None = None,
+    freeze: str | Sequence[str] = (),
+    old_lr_factor: float = FineTuning.old_lr_factor,
     resume: bool = False,
     overwrite: bool = False,
     speed: bool = False,
     progress: StageCallback | None = None,
     open_splits: Callable[[DataSource], dict[str, PatchDataset]] | None = None,
     on_open: OnOpen | None = None,
+    on_transfer: OnTransfer | None = None,
     **overrides: Any,
 ) -> TrainedModel:
     """Train one model, choose its threshold on the validation split and measure it on the test split.
@@ -72,6 +80,10 @@ def train(
             nothing on the disk, and :meth:`TrainedModel.save` writes the bundle later.
         options: options of the model (``zoo models show NAME``).
         data_options: options of the data set (``zoo datasets show NAME``), such as ``{"group_column": "scene"}``.
+        from_: bundle whose weights the training starts from (fine-tuning): a folder, or whatever else :func:`zoo.load`
+            takes. The model has the options of the bundle, unless ``options`` changes them.
+        freeze: layers that keep their weights in a fine-tuning, such as ``"encoder"``: prefixes of names of weights.
+        old_lr_factor: learning rate of weights that are copied from ``from_``, as a part of the recipe's.
         resume: resume from the resume state in ``out``, if there is one. A finished run of the same model, data,
             recipe and seed is returned as it is.
         overwrite: replace a bundle in ``out``.
@@ -80,6 +92,7 @@ def train(
             all items.
         open_splits: opens the splits, for callers that show progress.
         on_open: called with the trial and its splits before training; may return the audit for the result file.
+        on_transfer: called before a fine-tuning with what is copied from ``from_``, in sentences.
         **overrides: fields of the recipe to replace, such as ``steps=200``, ``lr=1e-3``, ``loss="focal"`` or
             ``loss_options={"gamma": 3.0}``.
 
@@ -88,7 +101,7 @@ def train(
 
     Raises:
         TrainingError: if training fails, for example because the loss diverges.
-        ConfigError: if ``out`` holds another bundle, or an option is wrong.
+        ConfigError: if ``out`` holds another bundle, an option is wrong, or ``from_`` holds another architecture.
         ZooError: if the data are missing or damaged, or another process trains into ``out``.
 
     Examples:
@@ -96,6 +109,7 @@ def train(
         >>> model  # doctest: +SKIP
         TrainedModel(unet, 7 bands, trained on synthetic, test Dice 0.512, threshold 0.37)
         >>> model.save("runs/unet")  # doctest: +SKIP
+        >>> tuned = zoo.train("unet", "my_patches", from_="runs/unet", freeze="encoder")  # doctest: +SKIP
     """
     from zoo.bench.config import TrialConfig
     from zoo.datasets.base import SPLITS
@@ -103,7 +117,7 @@ def train(
     from zoo.training.compute import resolve_device
 
     chosen = _recipe(recipe, overrides)
-    model_options = check_options(catalogue().models.get(model), dict(options or {}))
+    model_options, parent, start = _start(model, dict(options or {}), from_, freeze, old_lr_factor)
     source = DataSource.of(data, data_options)
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ConfigError(f"a seed of {seed!r} is not possible", hint="Give an integer from 0 to 4294967295")
@@ -127,12 +141,15 @@ def train(
             if not len(splits[split]):
                 raise ZooError(f"the {split} split is empty", where=source.label, hint="Split it another way")
         fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
-        config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place)
+        config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place, fine_tuning=start)
+        transfer = None if parent is None else _plan(parent, config, splits, detailed=on_transfer is not None)
         finished = None if overwrite else _finished(folder, config)
         if finished is None and not overwrite and (folder / "bundle.json").exists():
             raise _taken(folder)
         if finished is not None:
             return _trained(folder, finished, device, keep=out is not None)
+        if on_transfer is not None and transfer is not None:
+            on_transfer(transfer)
         audit = None if on_open is None else on_open(config, splits)
         state = folder / "resume" / config.key
         result = _run(config, folder, state, resume, separate, progress)
@@ -150,6 +167,56 @@ def train(
         with suppress(OSError):
             state.parent.rmdir()
         return _trained(folder, result, device, keep=out is not None)
+
+
+def open_parent(start: FineTuning) -> tuple[Bundle, FineTuning]:
+    """Return the bundle that a training starts from, and the settings with its folder and the sha256 of its weights.
+
+    Raises:
+        ZooError: if there is no such bundle, or it is damaged.
+    """
+    from zoo.api.trained_model import load
+
+    model = load(start.folder or start.parent, device="cpu")
+    assert model.folder is not None
+    return model.bundle, replace(start, folder=str(model.folder.absolute()), sha256=model.bundle.weights_sha256)
+
+
+def _start(
+    model: str,
+    options: dict[str, Any],
+    from_: str | os.PathLike[str] | None,
+    freeze: str | Sequence[str],
+    old_lr_factor: float,
+) -> tuple[dict[str, Any], Bundle | None, FineTuning | None]:
+    """Return the options of the model, and the bundle that it starts from, if there is one."""
+    checked = check_options(catalogue().models.get(model), options)
+    frozen = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+    if from_ is None:
+        if frozen:
+            raise ConfigError(
+                f"{', '.join(frozen)} would keep random weights",
+                where="freeze",
+                hint="Name the bundle whose weights the training starts from: --from",
+            )
+        return checked, None, None
+    from zoo.training.finetuning import parent_options
+
+    parent, start = open_parent(FineTuning(os.fspath(from_), frozen, old_lr_factor))
+    return parent_options(parent, model, checked, start.parent), parent, start
+
+
+def _plan(parent: Bundle, config: TrialConfig, splits: Splits, *, detailed: bool) -> Transfer:
+    """Check that the bundle fits the data and the model, and return what is copied, on request with comparisons."""
+    from zoo.datasets.statistics import compute_statistics
+    from zoo.training.finetuning import plan_transfer, with_comparison
+
+    train = splits["train"]
+    assert config.fine_tuning is not None
+    transfer = plan_transfer(parent, config.options, train.bands, train.class_names, config.fine_tuning)
+    if not detailed:
+        return transfer
+    return with_comparison(transfer, parent, train, compute_statistics(train), config.data, splits["test"])
 
 
 def _open_quietly(source: DataSource) -> dict[str, PatchDataset]:
@@ -215,8 +282,11 @@ def _run(
             progress(*message[1:])
 
     task = TrialTask(config, resume)
+    folders = {"bundle": folder, "state": state}
+    if config.fine_tuning is not None:
+        folders["parent"] = Path(config.fine_tuning.folder)
     try:
-        return run_trial(task, Work({"bundle": folder, "state": state}, send))
+        return run_trial(task, Work(folders, send))
     except Exception as error:
         status, text = describe_failure(error)
         return result_of(config, Outcome(status, error=text, argument=task))

@@ -16,7 +16,7 @@ from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, UnknownNameError, ZooError, suggestion
 from zoo.registry import catalogue, check_options, list_datasets
 from zoo.schema import from_plain
-from zoo.training.recipes import Recipe, get_recipe
+from zoo.training.recipes import FineTuning, Recipe, get_recipe
 
 MOST_SEEDS = 1000
 DEEPEST = 20
@@ -32,16 +32,23 @@ class ModelEntry:
         model: registered name.
         options: options of the model.
         title: name of the row in tables; empty for the model's name and options.
+        start: the weights that the training starts from; ``None`` for random weights.
     """
 
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     title: str = ""
+    start: FineTuning | None = None
 
     @property
     def label(self) -> str:
-        """The title, or the name where there is none."""
-        return self.title or self.model
+        """The title, or the name where there is none, with its parent."""
+        return self.title or (self.model if self.start is None else f"{self.model} from {self.start.parent}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a results folder keeps of the entry, as plain JSON values."""
+        start = {} if self.start is None else {"from": self.start.parent, **self.start.identity()}
+        return {"model": self.model, "options": self.options, "label": self.label, **start}
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class Benchmark:
         return {
             "name": self.name,
             "title": self.title,
-            "models": [{"model": one.model, "options": one.options, "label": one.label} for one in self.models],
+            "models": [one.to_dict() for one in self.models],
             "data": self.data.to_dict(),
             "recipe": self.recipe.to_dict(),
             "seeds": list(self.seeds),
@@ -192,6 +199,7 @@ class Benchmark:
                     self.recipe,
                     seed,
                     device,
+                    fine_tuning=entry.start,
                     title=entry.title,
                     benchmark=self.name,
                     setting=setting.name,
@@ -292,6 +300,9 @@ class _ModelTable:
     model: str
     label: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    parent: str = ""
+    freeze: str | list[str] = field(default_factory=list)
+    old_lr_factor: float = FineTuning.old_lr_factor
 
 
 def load_benchmark(path: Path) -> Benchmark:
@@ -328,7 +339,9 @@ def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
     top = _typed(content, _File, str(path))
     if not top.models:
         raise ConfigError("names no model", where=path, hint="Add one or more [[models]] with a model = ...")
-    models = tuple(_entry(table, f"{path} [[models]] number {number}") for number, table in enumerate(top.models, 1))
+    models = tuple(
+        _entry(table, path.parent, f"{path} [[models]] number {number}") for number, table in enumerate(top.models, 1)
+    )
     if top.paper and top.paper not in TABLES:
         raise UnknownNameError("table", top.paper, TABLES, where=f"{path}: paper")
     recipe_name, recipe_changes = _recipe(top.recipe, f"{path} [recipe]")
@@ -357,12 +370,29 @@ def _typed(values: Mapping[str, Any], kind: type[T], where: str) -> T:
     return from_plain(dict(values), kind, what="table", where=where, error=ConfigError)
 
 
-def _entry(table: dict[str, Any], where: str) -> ModelEntry:
-    found = _typed(table, _ModelTable, where)
+def _entry(table: dict[str, Any], folder: Path, where: str) -> ModelEntry:
+    # ``from`` is no name that Python allows for a field.
+    known = ("from", *(one.name for one in fields(_ModelTable) if one.name != "parent"))
+    for key in table:
+        if key not in known:
+            raise UnknownNameError("key", key, known, where=where)
+    found = _typed({"parent" if key == "from" else key: value for key, value in table.items()}, _ModelTable, where)
     _check_plain(found.options, f"{where}: options")
     with _located(where):
         options = check_options(catalogue().models.get(found.model), found.options)
-    return ModelEntry(found.model, options, found.label)
+        start = _parent(found, folder, where)
+    return ModelEntry(found.model, options, found.label, start)
+
+
+def _parent(table: _ModelTable, folder: Path, where: str) -> FineTuning | None:
+    """Return the weights that a model starts from; a folder is looked for beside the configuration."""
+    freeze = (table.freeze,) if isinstance(table.freeze, str) else tuple(table.freeze)
+    if not table.parent:
+        if freeze or table.old_lr_factor != FineTuning.old_lr_factor:
+            raise ConfigError("freeze and old_lr_factor need weights to start from", hint="Add from = ...")
+        return None
+    beside = _absolute(table.parent, folder, where)
+    return FineTuning(table.parent, freeze, table.old_lr_factor, str(beside) if beside.exists() else "")
 
 
 def _data(given: str | dict[str, Any], folder: Path, where: str) -> DataSource:

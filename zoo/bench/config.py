@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ from zoo.datasets.source import DataSource
 from zoo.errors import ZooError, suggestion
 from zoo.files import file_name
 from zoo.registry import catalogue, list_models
-from zoo.training.recipes import Recipe
+from zoo.training.recipes import FineTuning, Recipe
 
 AdaptedBy = Literal["split", "group"]
 ADAPTED_BY: tuple[AdaptedBy, ...] = get_args(AdaptedBy)
@@ -64,6 +64,7 @@ class TrialConfig:
         adapted: train nothing; adapt the bundle of the same trial without adaptation to the images of the test split,
             without their masks.
         adapting: how it is adapted.
+        fine_tuning: the weights that the training starts from; ``None`` for random weights.
         title: name of the row in tables; empty for the model's name and options.
         benchmark: name of the configuration that the trial belongs to; empty when options asked for it.
         setting: which of the configuration's settings, such as the region held out; empty when it has one.
@@ -80,6 +81,7 @@ class TrialConfig:
     device: str
     adapted: bool = False
     adapting: AdaptationSettings = field(default_factory=AdaptationSettings)
+    fine_tuning: FineTuning | None = None
     title: str = ""
     benchmark: str = ""
     setting: str = ""
@@ -92,6 +94,8 @@ class TrialConfig:
         content = self.to_dict()
         for name in ("data", *_NAMING):
             content.pop(name, None)
+        if self.fine_tuning is not None:
+            content["fine_tuning"] = self.fine_tuning.identity()
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -103,9 +107,12 @@ class TrialConfig:
 
     @property
     def label(self) -> str:
-        """The title, or the model's name with the options that were set; an adapted trial says so."""
+        """The title, or the model's name with its options or its parent; an adapted trial says so."""
         shown = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
         plain = self.title or (f"{self.model}({shown})" if shown else self.model)
+        if not self.title and self.fine_tuning is not None:
+            # The parent has the options of the architecture.
+            plain = f"{self.model} from {self.fine_tuning.parent}"
         return f"{plain} (adapted)" if self.adapted else plain
 
     @property
@@ -126,6 +133,7 @@ class TrialConfig:
         }
         later = {name: getattr(self, name) for name in ("adapted", *_NAMING)}
         later["adapting"] = self.adapting.to_dict()
+        later["fine_tuning"] = None if self.fine_tuning is None else asdict(self.fine_tuning)
         return {**values, **{name: value for name, value in later.items() if value}}
 
 

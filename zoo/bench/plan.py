@@ -26,8 +26,9 @@ from zoo.jobs import Job, Work, connected, run_job
 from zoo.registry import Flag, catalogue, create_model, create_model_for
 from zoo.schema import to_plain
 from zoo.training.adaptation import MOST_PIXELS
-from zoo.training.bundle import without_downloads
+from zoo.training.bundle import Bundle, without_downloads
 from zoo.training.compute import choose_format, describe_environment, resolve_device
+from zoo.training.finetuning import plan_transfer
 from zoo.training.fit import SegmentationTask, seed_everything
 from zoo.training.predictor import SCALE_CANDIDATES, Predictor
 from zoo.training.running_statistics import tracked_layers
@@ -121,9 +122,18 @@ def make_plan(
         sizes[setting.name] = SplitSizes(*(len(splits[split]) for split in SPLITS))
         fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
         audits[setting.name] = audit(splits, fingerprints)
+        _check_parents(benchmark, splits["train"])
         trials += benchmark.trials(setting, fingerprints, place)
     steps = {name: benchmark.recipe.total_steps(found.train) for name, found in sizes.items()}
     return Plan(benchmark, tuple(trials), sizes, steps, audits)
+
+
+def _check_parents(benchmark: Benchmark, train: PatchDataset) -> None:
+    """Refuse weights to start from that do not fit the model and the data, before anything is trained."""
+    for entry in benchmark.models:
+        if entry.start is not None:
+            bundle = Bundle.load(entry.start.folder)
+            plan_transfer(bundle, entry.options, train.bands, train.class_names, entry.start)
 
 
 def device_on_cluster(address: str, name: str) -> str:

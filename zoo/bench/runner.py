@@ -192,11 +192,14 @@ def trial_job(
         threads: threads of torch; ``None`` for its own choice.
     """
     known = _read_attempts(state) if resume else _Attempts()
+    reads = {} if source is None else {"source": source}
+    if config.fine_tuning is not None and not config.adapted:
+        reads["parent"] = Path(config.fine_tuning.folder)
     return Job(
         "zoo.bench.trial:run_in_process",
         TrialTask(config, resume, known.accumulate, known.attempts),
         name=config.file_stem,
-        reads={} if source is None else {"source": source},
+        reads=reads,
         writes={"bundle": bundle},
         scratch={"state": state},
         log=log,

@@ -30,6 +30,7 @@ from zoo.bench.speed import (
 from zoo.datasets.source import DataSource
 from zoo.jobs import Job, Outcome, ProgressCallback, RayExecutor, Work, prepare, run_job
 from zoo.registry import catalogue, create_model
+from zoo.training.bundle import without_downloads
 from zoo.training.compute import Environment, describe_environment
 from zoo.training.predictor import Predictor
 
@@ -317,9 +318,10 @@ def _measure_subject(order: _Order, work: Work) -> Measurement:
     catalogue().models.get(subject.model).resolve()
     torch.manual_seed(0)
     made: list[torch.nn.Module] = []
+    options = without_downloads(subject.model, subject.options)
 
     def make() -> torch.nn.Module:
-        made.append(create_model(subject.model, subject.shape[0], subject.classes, **subject.options))
+        made.append(create_model(subject.model, subject.shape[0], subject.classes, **options))
         return made[0]
 
     def keep(found: Measurement) -> None:

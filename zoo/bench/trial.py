@@ -43,9 +43,10 @@ from zoo.jobs import StageCallback, Work
 from zoo.physics.bands import records_light
 from zoo.registry import Flag, catalogue, create_model_for, provider_of
 from zoo.training.adaptation import adapt
-from zoo.training.bundle import AdaptationTarget, Bundle, TrainingData
+from zoo.training.bundle import AdaptationTarget, Bundle, Parent, TrainingData
 from zoo.training.compute import Environment, describe_environment
 from zoo.training.evaluate import Evaluation, evaluate
+from zoo.training.finetuning import Transfer, plan_transfer
 from zoo.training.fit import Fitted, fit, seed_everything
 from zoo.training.recipes import JITTERS
 
@@ -136,9 +137,13 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     report("data", 0, 1)
     splits = open_splits_of(config)
     data = make_data_module(splits, config, task.accumulate)
-    seed_everything(config.seed)
     train = splits["train"]
-    model = create_model_for(config.model, train.bands, len(train.class_names), **config.options).to(device)
+    parent, transfer = _parent(config, train, work) if config.fine_tuning is not None else (None, None)
+    seed_everything(config.seed)
+    model = create_model_for(config.model, train.bands, len(train.class_names), **config.options)
+    if parent is not None and transfer is not None:
+        transfer.load(model, parent)
+    model.to(device)
     opened = time.perf_counter()
 
     report("train", 0, data.steps)
@@ -151,6 +156,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         on_step=lambda step, total, _loss: report("train", step, total),
         checkpoints=work.folders.get("state"),
         resume=task.resume,
+        transfer=transfer,
     )
     trained = time.perf_counter()
     chosen = _evaluate(fitted, data.val_dataloader(), None, "val", len(splits["val"]), report)
@@ -158,7 +164,9 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     evaluated = time.perf_counter()
 
     environment = describe_environment(device)
-    digest = _keep_bundle(config, splits, data, fitted, (chosen, test), environment, work.folders["bundle"])
+    described = None if transfer is None else transfer.parent()
+    folder, evaluations = work.folders["bundle"], (chosen, test)
+    digest = _keep_bundle(config, splits, data, fitted, evaluations, environment, described, folder)
     samples, pictures = _samples(test, splits["test"])
     recipe = config.recipe
     measurements = TrialMeasurements(
@@ -185,6 +193,16 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     return measurements, pictures
 
 
+def _parent(config: TrialConfig, train: PatchDataset, work: Work) -> tuple[Bundle, Transfer]:
+    """Return the bundle that a training starts from, and what is taken from it."""
+    assert config.fine_tuning is not None
+    folder = work.folders["parent"]
+    bundle = Bundle.load(folder)
+    if bundle.weights_sha256 != config.fine_tuning.sha256:
+        raise ResultError("the weights changed while the benchmark ran", where=config.fine_tuning.parent)
+    return bundle, plan_transfer(bundle, config.options, train.bands, train.class_names, config.fine_tuning)
+
+
 def _evaluate(
     fitted: Fitted,
     batches: Iterable[dict[str, Any]],
@@ -206,6 +224,7 @@ def _keep_bundle(
     fitted: Fitted,
     evaluations: tuple[Evaluation, Evaluation],
     environment: Environment,
+    parent: Parent | None,
     folder: Path,
 ) -> str:
     """Write the bundle, with the evaluations of the validation and the test split, and return its weights' digest."""
@@ -229,6 +248,7 @@ def _keep_bundle(
         state=model.state_dict(),
         pixel_size=train.pixel_size,
         evaluations=_quality(config, test, splits["test"], range(len(splits["test"])), chosen),
+        parent=parent,
     )
     return bundle.save(folder)
 

@@ -9,7 +9,7 @@ import click
 
 from zoo.cli.data_options import parse_assignments
 from zoo.cli.values import COUNT, POSITIVE
-from zoo.training.recipes import JITTERS, RECIPES, Recipe, get_recipe
+from zoo.training.recipes import JITTERS, RECIPES, FineTuning, Recipe, get_recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 OVERRIDES = (
@@ -69,6 +69,36 @@ _OPTIONS = (
 def recipe_options(command: Command) -> Command:
     """Add ``--recipe``, its overrides and ``--device`` to a click command."""
     for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_FINE_TUNING = (
+    click.option(
+        "--from",
+        "parent",
+        metavar="BUNDLE",
+        help="Start from the weights of this bundle instead of random ones (fine-tuning).",
+    ),
+    click.option(
+        "--freeze",
+        multiple=True,
+        metavar="LAYER",
+        help="With --from: layers that keep their weights, such as encoder; may be repeated.",
+    ),
+    click.option(
+        "--old-lr-factor",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=FineTuning.old_lr_factor,
+        show_default=True,
+        help="With --from: learning rate of copied weights as a part of the recipe's.",
+    ),
+)
+
+
+def fine_tuning_options(command: Command) -> Command:
+    """Add ``--from``, ``--freeze`` and ``--old-lr-factor`` to a click command."""
+    for option in reversed(_FINE_TUNING):
         command = option(command)
     return command
 

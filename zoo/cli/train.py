@@ -9,19 +9,21 @@ import click
 
 from zoo.cli.console import err, note, out, relative, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
-from zoo.cli.recipe_options import OVERRIDES, chosen_recipe, recipe_options
+from zoo.cli.recipe_options import OVERRIDES, chosen_recipe, fine_tuning_options, recipe_options
 
 if TYPE_CHECKING:
     from zoo.bench.config import TrialConfig
     from zoo.bench.results import TrialResult
     from zoo.cli.bench_view import BenchView
     from zoo.datasets.audit import AuditSummary
+    from zoo.training.finetuning import Transfer
 
 
 @click.command()
 @click.argument("model")
 @data_options("synthetic")
 @recipe_options
+@fine_tuning_options
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the model; may be repeated.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
@@ -42,6 +44,9 @@ def train(
     recipe: str,
     device: str,
     options: tuple[str, ...],
+    parent: str | None,
+    freeze: tuple[str, ...],
+    old_lr_factor: float,
     seed: int,
     folder: Path,
     resume: bool,
@@ -56,6 +61,7 @@ def train(
     zoo train segnet --option decoder=lite --recipe modern --out runs/segnet
     zoo train unet --data patches/ --group-column scene --test-groups S2 --out runs/unet --resume
     zoo train unet --loss focal --loss-option gamma=3 --out runs/focal
+    zoo train unet --from runs/unet --freeze encoder --data my_patches/ --out runs/tuned
 
     --out holds model.safetensors and bundle.json (the bundle), trials/ (the result, for zoo report), loss_curve.png and
     predictions.png. After Ctrl-C or a crash, --resume resumes from the last saved step.
@@ -77,11 +83,15 @@ def train(
             out=folder,
             options=parse_assignments(options, "--option"),
             resume=resume,
+            from_=parent,
+            freeze=freeze,
+            old_lr_factor=old_lr_factor,
             overwrite=overwrite,
             speed=True,
             progress=view.progress,
             open_splits=open_splits,
             on_open=view.opened,
+            on_transfer=_print_transfer,
         )
     except KeyboardInterrupt:
         warn("stopped; the same command with --resume resumes from the last saved step")
@@ -96,6 +106,15 @@ def train(
         note(f"already done: {relative(folder)} holds the finished run of this command (--overwrite trains again)")
     view.finish(trained.result)
     note(f"bundle, result and pictures are in {relative(folder)}; measure again: zoo evaluate {relative(folder)}")
+
+
+def _print_transfer(transfer: Transfer) -> None:
+    """Say which weights are copied, frozen and new."""
+    note(f"starts from {transfer.settings.parent} (sha256 {transfer.settings.sha256[:12]})")
+    for text in transfer.notes:
+        note(text)
+    for text in transfer.warnings:
+        warn(text)
 
 
 class _TrainingView:

@@ -80,6 +80,12 @@ _INDICES = frozenset(band.name.lower() for band in PAPER_CHANNELS)
 _COLOURS = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
 
 
+def canonical_name(name: str) -> str:
+    """Return the name of a band in lower case, with ``red``, ``green`` and ``blue`` for B4, B3 and B2 of Sentinel-2."""
+    lower = name.lower()
+    return next((_COLOURS[0][colours.index(lower)] for colours in _COLOURS if lower in colours), lower)
+
+
 def records_light(band: Band) -> bool:
     """Return whether a band holds brightness, such as reflectance or grey values, which light and sensor change.
 

@@ -216,6 +216,28 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The bundle that a training started from (:mod:`zoo.training.finetuning`).
+
+    Attributes:
+        name: the bundle as the user named it.
+        weights_sha256: sha256 of its weights.
+        bands: bands of the parent whose weights each band started from: one that was copied, several that were
+            averaged, or none for random weights.
+        kept_classes: whether the weights of the classes were copied.
+        freeze: layers that kept their weights.
+        old_lr_factor: learning rate of copied weights as a part of the recipe's.
+    """
+
+    name: str
+    weights_sha256: str
+    bands: dict[str, list[str]] = field(default_factory=dict)
+    kept_classes: bool = True
+    freeze: tuple[str, ...] = ()
+    old_lr_factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class _BundleFile:
     """Layout of ``bundle.json``."""
 
@@ -238,6 +260,7 @@ class _BundleFile:
     evaluations: tuple[MeasuredSplit, ...] = ()
     label: str = ""
     notes: TrainerNotes = field(default_factory=TrainerNotes)
+    parent: Parent | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -282,6 +305,7 @@ class Bundle:
         evaluations: figures of splits and scenes, with intervals (:mod:`zoo.evaluation.quality`).
         label: word that every output of the model carries, such as ``demo``; empty for none.
         notes: what the person who trained it adds for its readers.
+        parent: the bundle whose weights the training started from; ``None`` for random weights.
     """
 
     model: str
@@ -305,6 +329,7 @@ class Bundle:
     evaluations: tuple[MeasuredSplit, ...] = ()
     label: str = ""
     notes: TrainerNotes = field(default_factory=TrainerNotes)
+    parent: Parent | None = None
 
     @property
     def batch_size(self) -> int:
@@ -403,12 +428,13 @@ class Bundle:
             evaluations=self.evaluations,
             label=self.label,
             notes=self.notes,
+            parent=self.parent,
         )
         data = {"name": self.data.name, "options": self.data.options, "fingerprints": self.data.fingerprints}
         data |= {name: text for name in ("licence", "citation") if (text := getattr(self.data, name))}
         values: dict[str, Any] = {"format": FORMAT, **to_plain(content), "data": {**self.data.other, **data}}
         values["notes"] = {name: value for name, value in values["notes"].items() if value}
-        optional: dict[str, Any] = {"adaptation": None, "pixel_size": None, "provider": None}
+        optional: dict[str, Any] = dict.fromkeys(("adaptation", "parent", "pixel_size", "provider"))
         optional |= {"scales": list(ORIGINAL_SCALE), "evaluations": [], "label": "", "notes": {}}
         return {name: value for name, value in values.items() if name not in optional or value != optional[name]}
 
@@ -462,6 +488,7 @@ class Bundle:
             evaluations=found.evaluations,
             label=found.label,
             notes=found.notes,
+            parent=found.parent,
         )
 
     def check_bands(self, bands: tuple[Band, ...], where: str) -> None:

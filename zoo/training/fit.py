@@ -25,6 +25,7 @@ from zoo.errors import ResultError, ZooError
 from zoo.files import atomic_path
 from zoo.registry import create_loss
 from zoo.training.compute import ComputeFormat, choose_format
+from zoo.training.finetuning import Transfer
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe
 
@@ -71,6 +72,7 @@ def fit(
     on_step: StepCallback | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
+    transfer: Transfer | None = None,
 ) -> Fitted:
     """Train ``model`` on ``data`` by ``recipe``.
 
@@ -90,6 +92,8 @@ def fit(
         on_step: called with step, total steps and loss, at most five times a second.
         checkpoints: folder for the private resume state; ``None`` for none.
         resume: resume from the state in ``checkpoints``, if there is one.
+        transfer: weights that ``model`` has from a bundle, with the layers to freeze and the rate of copied weights;
+            ``None`` to train all weights alike.
 
     Raises:
         DivergedError: if the loss is no longer finite.
@@ -116,7 +120,7 @@ def fit(
     # One Lightning epoch is the whole run, so that any number of steps is exact; a pass is counted in steps.
     steps_a_pass = recipe.steps_a_pass(len(data.splits["train"] or ()))
     validates = recipe.schedule == "plateau"
-    task = SegmentationTask(predictor, recipe, total, steps_a_pass * data.accumulate)
+    task = SegmentationTask(predictor, recipe, total, steps_a_pass * data.accumulate, transfer=transfer)
     start = time.perf_counter()
     with _quiet_lightning():
         trainer = pl.Trainer(
@@ -163,10 +167,18 @@ class SegmentationTask(pl.LightningModule):
         total_steps: number of optimiser steps of the whole run, for the schedule.
         batches_a_pass: number of training batches between two validations, for the plateau schedule.
         ignore_index: mask value of ignored pixels.
+        transfer: layers to freeze and rate of copied weights, in a fine-tuning; ``None`` to train all weights alike.
     """
 
     def __init__(
-        self, predictor: Predictor, recipe: Recipe, total_steps: int, batches_a_pass: int = 1, ignore_index: int = 255
+        self,
+        predictor: Predictor,
+        recipe: Recipe,
+        total_steps: int,
+        batches_a_pass: int = 1,
+        ignore_index: int = 255,
+        *,
+        transfer: Transfer | None = None,
     ) -> None:
         super().__init__()
         self.predictor = predictor
@@ -174,6 +186,19 @@ class SegmentationTask(pl.LightningModule):
         self.total_steps = total_steps
         self.batches_a_pass = batches_a_pass
         self.loss = create_loss(recipe.loss, ignore_index, **recipe.loss_options)
+        self.transfer = transfer
+        if transfer is not None:
+            for name, parameter in predictor.model.named_parameters():
+                parameter.requires_grad_(name not in transfer.frozen)
+            self.train()
+
+    def train(self, mode: bool = True) -> SegmentationTask:
+        """Set the training mode; frozen layers stay in eval mode, so that BatchNorm keeps its statistics."""
+        super().train(mode)
+        if self.transfer is not None:
+            for layer in self.transfer.frozen_layers(self.predictor.model):
+                layer.eval()
+        return self
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the recipe's loss on one batch.
@@ -209,7 +234,10 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimiser and schedule in Lightning's form."""
-        recipe, parameters = self.recipe, self.predictor.parameters()
+        recipe = self.recipe
+        parameters: Any = self.predictor.parameters()
+        if self.transfer is not None:
+            parameters = self.transfer.parameter_groups(self.predictor.model, recipe.lr)
         optimiser: torch.optim.Optimizer
         if recipe.optimiser == "rmsprop":
             optimiser = torch.optim.RMSprop(

@@ -220,6 +220,42 @@ RECIPES = {
 }
 
 
+@dataclass(frozen=True)
+class FineTuning:
+    """The weights that a training starts from, and how they are trained (:mod:`zoo.training.finetuning`).
+
+    Attributes:
+        parent: the bundle as the user names it: a folder, or the name or address of weights.
+        freeze: layers that keep their weights, such as ``encoder``: prefixes of the names of weights.
+        old_lr_factor: learning rate of copied weights as a part of the recipe's; new weights train at the recipe's.
+            0.1 keeps what the weights know while new layers learn [O].
+        folder: folder of the bundle on this machine; empty before it is looked up.
+        sha256: sha256 of the bundle's weights; empty before it is looked up.
+
+    Raises:
+        ConfigError: if the factor is out of range or a layer has no name.
+    """
+
+    parent: str
+    freeze: tuple[str, ...] = ()
+    old_lr_factor: float = 0.1
+    folder: str = ""
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.old_lr_factor <= 1:
+            raise ConfigError(
+                f"old_lr_factor must be above 0 and at most 1, not {self.old_lr_factor!r}",
+                hint="Keep weights as they are with freeze",
+            )
+        if not all(self.freeze):
+            raise ConfigError("a layer to freeze has no name")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the trained weights depend on; the place of the bundle is not."""
+        return {"sha256": self.sha256, "freeze": list(self.freeze), "old_lr_factor": self.old_lr_factor}
+
+
 def get_recipe(name: str) -> Recipe:
     """Return the recipe called ``name``.
 
