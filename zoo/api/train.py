@@ -175,11 +175,12 @@ def open_parent(start: FineTuning) -> tuple[Bundle, FineTuning]:
     Raises:
         ZooError: if there is no such bundle, or it is damaged.
     """
-    from zoo.api.trained_model import load
+    from zoo.training.bundle import Bundle
+    from zoo.weights.sources import resolve
 
-    model = load(start.folder or start.parent, device="cpu")
-    assert model.folder is not None
-    return model.bundle, replace(start, folder=str(model.folder.absolute()), sha256=model.bundle.weights_sha256)
+    folder = resolve(start.folder or start.parent)
+    bundle = Bundle.load(folder)
+    return bundle, replace(start, folder=str(folder.absolute()), sha256=bundle.weights_sha256)
 
 
 def _start(
