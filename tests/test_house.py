@@ -55,6 +55,7 @@ ONLY_IN = {
     "onnxruntime": {"deploy"},
     "openvino": {"deploy"},
     "ray": {"bench", "jobs", "mapping"},
+    "huggingface_hub": {"weights"},
 }
 PUBLIC_ROOMS = {"blocks", "datasets", "models", "physics", "risk", "testing"}
 """Rooms whose package face (``zoo.risk``, not ``zoo.risk.mapping``) belongs to the front door."""
@@ -86,6 +87,7 @@ TORCH_FREE = (
     "training/builtin.py",
     "training/bundle_layout.py",
     "weights/__init__.py",
+    "weights/hub.py",
     "weights/sources.py",
 )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.api.speed import speed
     from zoo.api.train import train
     from zoo.api.trained_model import TrainedModel, load
+    from zoo.api.weights import pull, push
     from zoo.registry import (
         create_dataset,
         create_loss,
@@ -62,6 +63,8 @@ _HOMES = {
     "patches": "zoo.api.preparation",
     "plan_benchmark": "zoo.api.benchmark",
     "polygons": "zoo.api.polygons",
+    "pull": "zoo.api.weights",
+    "push": "zoo.api.weights",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
     "speed": "zoo.api.speed",
@@ -91,6 +94,8 @@ __all__ = [
     "patches",
     "plan_benchmark",
     "polygons",
+    "pull",
+    "push",
     "read_results",
     "register_model",
     "speed",

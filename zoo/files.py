@@ -6,12 +6,13 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError, DataError, ZooError
 
 
 def file_name(text: str, also: str = "") -> str:
@@ -21,6 +22,9 @@ def file_name(text: str, also: str = "") -> str:
     """
     return re.sub(rf"[^\w.{re.escape(also)}-]+", "-", text)
 
+
+WAIT_S = 0.2
+"""Seconds between two attempts to take a lock that another process holds."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
@@ -172,6 +176,35 @@ def locked(path: str | os.PathLike[str], busy: ZooError, *, remove: bool = False
                     Path(path).unlink()
     finally:
         os.close(handle)
+
+
+@contextmanager
+def waiting_lock(path: str | os.PathLike[str], on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file until the block ends; wait while another process holds it.
+
+    Args:
+        path: the lock file, which is removed at the end.
+        on_wait: called once if another process holds the lock.
+
+    Raises:
+        ZooError: if the file cannot be written.
+    """
+    busy = DataError("is locked by another process", where=path)
+    waited = False
+    while True:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(path, busy, remove=True))
+            except DataError as error:
+                if error is not busy:
+                    raise
+                if not waited:
+                    on_wait()
+                waited = True
+                time.sleep(WAIT_S)
+                continue
+            yield
+            return
 
 
 def _is_at(handle: int, path: str | os.PathLike[str]) -> bool:

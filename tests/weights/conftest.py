@@ -25,10 +25,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "weights"
 
 
-def write_bundle(folder: Path, **changes: object) -> Path:
-    """A folder that holds what a bundle's head needs, with weights of one tensor."""
+def write_bundle(folder: Path, *, rows: int = 2, **changes: object) -> Path:
+    """A folder that holds what a bundle's head needs, with weights of one tensor of 12 bytes a row."""
     folder.mkdir(parents=True)
-    save_file({"head.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}, folder / "model.safetensors")
+    save_file({"head.weight": np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)}, folder / "model.safetensors")
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     head = {
         "format": 1,

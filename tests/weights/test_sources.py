@@ -16,11 +16,16 @@ from pathlib import Path
 import pytest
 
 import zoo
+from tests.datasets.test_download import Server, server
 from tests.weights.conftest import pack, sha256_of, write_bundle
 from zoo.cli import run
+from zoo.datasets.download import NetworkError
 from zoo.errors import ConfigError, DataError, PluginError, ResultError, UnknownNameError, ZooError
+from zoo.files import waiting_lock
 from zoo.weights import sources
 from zoo.weights.sources import resolve
+
+__all__ = ["server"]
 
 
 def test_a_folder_is_used_in_place(small_bundle: Path) -> None:
@@ -109,6 +114,63 @@ def test_a_misspelt_name_is_answered_with_the_nearest(register: Callable[..., Pa
         resolve("runs/mine")
     with pytest.raises(ConfigError, match=r"Registered weights have their own"):
         resolve("unet/valley-rgb", sha256="0" * 64)
+
+
+def test_an_address_needs_a_checksum_and_is_downloaded_once(
+    server: Server, small_bundle: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    archive = pack(small_bundle, tmp_path / "valley.zip", "valley/")
+    server.content, digest = archive.read_bytes(), sha256_of(archive)
+    with pytest.raises(ConfigError, match=r"the checksum of the file is missing.*End the address with #sha256="):
+        resolve(server.url)
+    with pytest.raises(ConfigError, match=r"is not a sha256"):
+        resolve(f"{server.url}#sha256=abc")
+    with pytest.raises(ConfigError, match=r"state two checksums"):
+        resolve(f"{server.url}#sha256={digest}", sha256="0" * 64)
+    with pytest.raises(ConfigError, match=r"must be given as text, not as a Path"):
+        resolve(Path(server.url))
+    assert server.asked == []
+    folder = resolve(f"{server.url}#sha256={digest}")
+    assert folder == resolve(server.url, sha256=digest.upper()) == resolve(archive)
+    assert [wanted for _, wanted in server.asked] == [None]
+    assert list((own_cache / "downloads").iterdir()) == []
+
+
+def test_a_download_that_is_cut_short_is_resumed_by_the_next_run(
+    server: Server, small_bundle: Path, tmp_path: Path
+) -> None:
+    archive = pack(small_bundle, tmp_path / "valley.zip")
+    server.content, address = archive.read_bytes(), f"{server.url}#sha256={sha256_of(archive)}"
+    server.cuts = [100, 0, 0, 0]
+    with pytest.raises(NetworkError, match=r"stopped at 100 bytes.*run the same command again"):
+        resolve(address)
+    assert (resolve(address) / "model.safetensors").read_bytes() == (small_bundle / "model.safetensors").read_bytes()
+    assert server.asked[-1][1] == "bytes=100-"
+
+
+def test_a_wrong_checksum_and_a_missing_file(server: Server, small_bundle: Path, tmp_path: Path) -> None:
+    server.content = pack(small_bundle, tmp_path / "valley.zip").read_bytes()
+    with pytest.raises(DataError, match=r"are not the published file: sha256 [0-9a-f]{64} instead of 0000"):
+        resolve(f"{server.url}#sha256={'0' * 64}")
+    server.statuses = [404]
+    with pytest.raises(NetworkError, match=r"has no such file \(404.*By hand: download http"):
+        resolve(f"{server.url}#sha256={'1' * 64}")
+
+
+def test_without_a_network_the_error_names_the_file_and_its_place(
+    small_bundle: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    archive = pack(small_bundle, tmp_path / "valley.zip")
+    digest = sha256_of(archive)
+    address = f"http://127.0.0.1:9/models/valley.zip#sha256={digest}"
+    place = own_cache / "downloads" / digest / "valley.zip"
+    with pytest.raises(NetworkError, match=r"cannot be reached") as raised:
+        resolve(address)
+    assert f"download http://127.0.0.1:9/models/valley.zip and save it as {place}" in str(raised.value)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(archive, place)
+    assert (resolve(address) / "bundle.json").is_file()
 
 
 def test_a_failed_plugin_is_named_for_a_missing_name(install: Callable[[str, str], None]) -> None:
@@ -209,7 +271,7 @@ def test_two_processes_unpack_one_zip(small_bundle: Path, tmp_path: Path, own_ca
     program = f"from zoo.weights.sources import resolve; print(resolve({str(archive)!r}))"
     told: list[str] = []
     found: list[Path] = []
-    with sources.alone(own_cache / "bundles" / f".{digest}.lock", "", told.append):
+    with waiting_lock(own_cache / "bundles" / f".{digest}.lock", lambda: None):
         other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         thread = threading.Thread(target=lambda: found.append(resolve(archive, notify=told.append)))
         thread.start()

@@ -35,6 +35,8 @@ COMMANDS = {
     "plugin": "Write a new plugin.",
     "plugins": "List plugins: what they provide, or why they failed.",
     "polygons": "Outline the landslides of a finished map.",
+    "pull": "Download a bundle from the hub or an address.",
+    "push": "Upload a bundle to the Hugging Face hub.",
     "report": "Print tables of results, or write an HTML page.",
     "risk": "Compare risk models, calibrate the risk index, map it.",
     "speed": "Time models side by side: latency, throughput, memory, energy.",
@@ -43,7 +45,10 @@ COMMANDS = {
     "weights": "List trained weights, or show one.",
 }
 
-_MODULES = dict.fromkeys(("check", "datasets", "models", "plugin", "plugins"), "catalogue")
+_MODULES = {
+    **dict.fromkeys(("check", "datasets", "models", "plugin", "plugins"), "catalogue"),
+    **dict.fromkeys(("pull", "push"), "hub"),
+}
 """Module of each command that does not have one of its own name."""
 
 

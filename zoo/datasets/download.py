@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,13 @@ def absent(name: str, root: Path, *, expected: str, source: str, how: str) -> Da
     return DataError(f"{name} was not found: {state} {expected}", where=root, hint=f"Get it from {source}, then {how}")
 
 
-def fetch(file: RemoteFile, folder: Path, progress: ProgressCallback | None = None) -> Path:
+def fetch(
+    file: RemoteFile,
+    folder: Path,
+    progress: ProgressCallback | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Path:
     """Download a file into a folder unless it is there already.
 
     A file of that name with the right size and checksum is kept. Another one is replaced once the new file is complete.
@@ -110,6 +116,7 @@ def fetch(file: RemoteFile, folder: Path, progress: ProgressCallback | None = No
         file: the file to download.
         folder: target folder; created when it does not exist.
         progress: called with the number of bytes received and of all bytes (equal while the total is unknown).
+        headers: headers of the request, such as an authorisation; not sent to a mirror.
 
     Returns:
         ``folder / file.name``.
@@ -127,7 +134,8 @@ def fetch(file: RemoteFile, folder: Path, progress: ProgressCallback | None = No
     url = _mirrored(file.url)
     part = folder / f"{file.name}.part"
     with _locked(part, target) as handle:
-        download = _Download(file, url, handle, part.with_name(f"{part.name}.json"), progress)
+        sent = dict(headers or {}) if url == file.url else {}
+        download = _Download(file, url, handle, part.with_name(f"{part.name}.json"), progress, sent)
         resumed = download.received > 0
         download.run()
         problem = _difference(file, part)
@@ -185,9 +193,16 @@ class _Download:
     """A part file that is completed over as many connections as it takes."""
 
     def __init__(
-        self, file: RemoteFile, url: str, handle: IO[bytes], state_file: Path, progress: ProgressCallback | None
+        self,
+        file: RemoteFile,
+        url: str,
+        handle: IO[bytes],
+        state_file: Path,
+        progress: ProgressCallback | None,
+        headers: dict[str, str],
     ) -> None:
         self.file, self.url, self.handle, self.state_file, self.progress = file, url, handle, state_file, progress
+        self.headers = headers
 
     @property
     def received(self) -> int:
@@ -240,7 +255,7 @@ class _Download:
             state = _State()
         start = self.received
         # Without "identity" a server may compress the body, and byte ranges would count compressed bytes.
-        headers = {"Accept-Encoding": "identity"}
+        headers = {**self.headers, "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
             if state.version:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,9 @@ from zoo.training.bundle_layout import (
     WEIGHTS,
     ModelEntry,
     WeightsEntry,
+    check_weights,
     read_header,
+    sha256_of,
 )
 from zoo.training.compute import ComputeFormat, Environment
 from zoo.training.predictor import ORIGINAL_SCALE, Predictor, check_scales, first_scale_state, with_scales
@@ -448,16 +449,11 @@ class Bundle:
         """
         folder = Path(folder)
         path, weights = folder / DESCRIPTION, folder / WEIGHTS
-        read_header(folder)
+        header = read_header(folder)
         found = read_json(path, _BundleFile, what="bundle", hint=COPY_AGAIN)
+        check_weights(folder, header)
         try:
-            if sha256_of(weights) != found.weights.sha256:
-                raise ResultError(
-                    "the weights are not those that were saved (sha256 differs)", where=weights, hint=COPY_AGAIN
-                )
             state = {name: _single(tensor) for name, tensor in load_file(weights).items()}
-        except FileNotFoundError:
-            raise ResultError("the bundle has no weights", where=weights, hint="Copy the whole folder") from None
         except (OSError, SafetensorError) as error:
             raise ResultError(f"the weights cannot be read ({error})", where=weights, hint=COPY_AGAIN) from error
         _check_finite(state, weights)
@@ -590,12 +586,6 @@ def same_pixel_size(found: float | None, trained: float | None) -> bool:
     if found is None or trained is None:
         return True
     return 1 / SIZE_TOLERANCE <= found / trained <= SIZE_TOLERANCE
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hex; the file is read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finite(value: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,30 @@ def read_header(folder: Path) -> BundleHeader:
             where=folder,
             hint="A bundle is a folder that zoo train or zoo bench wrote",
         ) from None
+
+
+def check_weights(folder: Path, header: BundleHeader) -> Path:
+    """Check that the weights in a folder are those that its description names, and return their path.
+
+    Raises:
+        ResultError: if they are missing, cannot be read or differ.
+    """
+    path = folder / WEIGHTS
+    try:
+        found = sha256_of(path)
+    except FileNotFoundError:
+        raise ResultError("the bundle has no weights", where=path, hint="Copy the whole folder") from None
+    except OSError as error:
+        raise ResultError(f"the weights cannot be read ({error})", where=path, hint=COPY_AGAIN) from error
+    if found != header.weights.sha256:
+        raise ResultError("the weights are not those that were saved (sha256 differs)", where=path, hint=COPY_AGAIN)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hex; the file is read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -16,9 +16,7 @@ import hashlib
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -26,20 +24,27 @@ from urllib.parse import unquote, urlsplit
 from zoo.datasets.archives import unpack
 from zoo.datasets.download import NetworkError, RemoteFile, fetch
 from zoo.errors import ConfigError, DataError, PluginError, ResultError, UnknownNameError, ZooError, suggestion
-from zoo.files import cache_folder, check_writable_folder, file_name, is_file, is_folder, locked, printable
+from zoo.files import (
+    atomic_path,
+    cache_folder,
+    check_writable_folder,
+    file_name,
+    is_file,
+    is_folder,
+    printable,
+    waiting_lock,
+)
 from zoo.jobs import ProgressCallback
 from zoo.registry import catalogue, provider_of
 from zoo.registry.specs import WeightsSpec, plain
-from zoo.training.bundle_layout import DESCRIPTION, PICKLES, WEIGHTS, read_header
+from zoo.training.bundle_layout import CARD, CARD_PICTURES, DESCRIPTION, PICKLES, WEIGHTS, read_header
+from zoo.weights.hub import SCHEME, hub_folder
 
 Notify = Callable[[str], None]
 MAX_BYTES = 8 << 30
 """Largest unpacked size of a bundle [O]; a segmentation network with a large encoder has 1 GB."""
 MAX_MEMBERS = 10_000
-WAIT_S = 0.2
-"""Seconds between two looks at a lock that another process holds."""
 _WEB = ("https://", "http://")
-_HUB = "hf://"
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -75,12 +80,13 @@ def resolve(
     text = os.fspath(source)
     if sha256 is not None and not _CHECKSUM.fullmatch(sha256):
         raise ConfigError(f"{sha256!r} is not a sha256", where="--sha256", hint="Give 64 hexadecimal digits")
-    if re.match(r"(https?|hf):[/\\]+[^/\\]", text) and not text.startswith((*_WEB, _HUB)):
+    if re.match(r"(https?|hf):[/\\]+[^/\\]", text) and not text.startswith((*_WEB, SCHEME)):
         raise ConfigError("an address must be given as text, not as a Path", where=text)
     if text.startswith(_WEB):
         return _from_address(text, sha256, progress, notify)
-    if text.startswith(_HUB):
-        raise ConfigError("a hub repository cannot be opened directly", where=text, hint="Download its files first")
+    if text.startswith(SCHEME):
+        _refuse_checksum(sha256, text, "Pin a commit instead: hf://owner/repo@COMMIT")
+        return hub_folder(text, progress=progress, notify=notify)
     named = text in catalogue().weights
     if named and (isinstance(source, str) or not (is_folder(text) or is_file(text))):
         _refuse_checksum(sha256, text, "Registered weights have their own")
@@ -100,8 +106,8 @@ def _registered(spec: WeightsSpec, progress: ProgressCallback | None, notify: No
     """Return the folder of registered weights after comparing it with what was registered."""
     if spec.location.startswith(_WEB):
         folder = _downloaded(spec.location, spec.sha256, progress, notify)
-    elif spec.location.startswith(_HUB):
-        raise ConfigError("a hub repository cannot be opened directly", where=spec.location)
+    elif spec.location.startswith(SCHEME):
+        folder = hub_folder(spec.location, progress=progress, notify=notify)
     else:
         folder = _packaged(spec, progress, notify)
     _check_registered(spec, folder)
@@ -181,7 +187,8 @@ def _downloaded(url: str, sha256: str, progress: ProgressCallback | None, notify
     name = file_name(unquote(urlsplit(url).path).rpartition("/")[2]).strip(".-") or "bundle.zip"
     place = home / "downloads" / sha256
     check_writable_folder(place)
-    with alone(place.with_name(f".{sha256}.lock"), f"waiting for another process that downloads {name}", notify):
+    waiting = f"waiting for another process that downloads {name}"
+    with waiting_lock(place.with_name(f".{sha256}.lock"), lambda: notify(waiting)):
         if (folder / DESCRIPTION).is_file():
             return folder
         try:
@@ -229,7 +236,8 @@ def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, not
     folder = home / digest
     if not (folder / DESCRIPTION).is_file():
         check_writable_folder(home)
-        with alone(home / f".{digest}.lock", f"waiting for another process that unpacks {archive.name}", notify):
+        waiting = f"waiting for another process that unpacks {archive.name}"
+        with waiting_lock(home / f".{digest}.lock", lambda: notify(waiting)):
             if not (folder / DESCRIPTION).is_file():
                 for abandoned in [*home.glob(f".{digest}-*"), folder]:
                     shutil.rmtree(abandoned, ignore_errors=True)
@@ -244,36 +252,23 @@ def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, not
     return folder
 
 
-@contextmanager
-def alone(lock: Path, waiting: str, notify: Notify) -> Iterator[None]:
-    """Hold a lock file; wait for another process that holds it.
+def copy_bundle(folder: Path, target: Path) -> None:
+    """Copy the files of a bundle; the description comes last, so a folder without it holds no bundle.
 
-    Args:
-        lock: the lock file, which is removed at the end.
-        waiting: what to tell the user who waits.
-        notify: called with ``waiting`` once.
+    Raises:
+        ZooError: if they cannot be written.
     """
-    busy = DataError("is locked by another process", where=lock)
-    told = False
-    while True:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(lock, busy, remove=True))
-            except DataError as error:
-                if error is not busy:
-                    raise
-                if not told:
-                    notify(waiting)
-                told = True
-                time.sleep(WAIT_S)
-                continue
-            yield
-            return
+    check_writable_folder(target)
+    pictures = sorted(path.relative_to(folder) for path in (folder / CARD_PICTURES).glob("*.png"))
+    for name in (Path(WEIGHTS), Path(CARD), *pictures, Path(DESCRIPTION)):
+        if (folder / name).is_file():
+            with atomic_path(target / name) as temporary:
+                shutil.copyfile(folder / name, temporary)
 
 
 def is_bundle_source(text: str) -> bool:
     """Return whether a text names something that :func:`resolve` looks at: it exists, is registered or an address."""
-    return text.startswith((*_WEB, _HUB)) or text in catalogue().weights or is_folder(text) or is_file(text)
+    return text.startswith((*_WEB, SCHEME)) or text in catalogue().weights or is_folder(text) or is_file(text)
 
 
 def _refuse_checksum(sha256: str | None, where: str, hint: str) -> None:

@@ -1,0 +1,124 @@
+"""``zoo.push`` and ``zoo.pull``: bundles on the hub and elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoo.jobs import ProgressCallback
+    from zoo.weights.hub import Pushed
+
+Path_ = str | os.PathLike[str]
+
+
+def push(
+    source: Path_,
+    target: str,
+    *,
+    private: bool = False,
+    message: str = "",
+    notify: Callable[[str], None] = lambda text: None,
+) -> Pushed:
+    """Upload a bundle to a model repository of the Hugging Face hub, as one commit.
+
+    The commit holds ``model.safetensors``, ``bundle.json``, ``README.md`` (the model card) and the pictures of the
+    card. Nothing else of the folder is uploaded.
+
+    Args:
+        source: the bundle, as :func:`zoo.load` takes it.
+        target: ``hf://owner/repo``, or ``hf://owner/repo@branch``. A repository that does not exist is created.
+        private: create the repository as a private one.
+        message: first line of the commit.
+        notify: called with sentences that a user should know.
+
+    Returns:
+        Address of the commit, its page, and the files.
+
+    Raises:
+        ResultError: if the bundle is damaged.
+        DataError: if the hub refuses, with the reason.
+        ConfigError: if the address is malformed.
+
+    Examples:
+        >>> pushed = zoo.push("runs/unet", "hf://survey/landslides")  # doctest: +SKIP
+        >>> print(pushed.address)  # doctest: +SKIP
+        hf://survey/landslides@5f3c1f0d9d5f8a0c6f0b7a6e6f8f1e2d3c4b5a69
+    """
+    from zoo.training.bundle import Bundle
+    from zoo.weights.hub import HubAddress, push_folder
+    from zoo.weights.sources import resolve
+
+    HubAddress.parse(target)
+    folder = resolve(source, notify=notify)
+    bundle = Bundle.load(folder)
+    root = bundle.data.options.get("root")
+    if isinstance(root, str) and Path(root).is_absolute():
+        notify(f"bundle.json names a folder of this machine, which everybody will see: {root}")
+    return push_folder(folder, target, private=private, message=message)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A bundle that is on this machine now.
+
+    Attributes:
+        folder: its folder.
+        address: address of the commit, for a bundle of the hub; empty for others.
+    """
+
+    folder: Path
+    address: str = ""
+
+
+def pull(
+    source: Path_,
+    out: Path_ | None = None,
+    *,
+    sha256: str | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Pulled:
+    """Download a bundle, and copy it to a folder if one is named.
+
+    Args:
+        source: the bundle, as :func:`zoo.load` takes it.
+        out: folder to write; ``None`` leaves the bundle in the cache, where every command finds it by ``source``.
+        sha256: checksum of the ``.zip`` file, if its address does not end with it.
+        overwrite: replace a bundle in ``out``.
+        progress: called with the number of bytes received and of all bytes.
+        notify: called with sentences that a user should know.
+
+    Returns:
+        The folder, and the pinned address of a bundle of the hub.
+
+    Raises:
+        ResultError: if it is not a bundle.
+        DataError: if it cannot be downloaded or unpacked.
+        ConfigError: if ``out`` holds a bundle already.
+
+    Examples:
+        >>> zoo.pull("hf://survey/landslides", "runs/survey").folder  # doctest: +SKIP
+        PosixPath('runs/survey')
+    """
+    from zoo.weights.hub import SCHEME, HubAddress
+    from zoo.weights.sources import copy_bundle, resolve
+
+    text = os.fspath(source)
+    target = None if out is None else Path(out)
+    if target is not None and (target / "bundle.json").exists() and not overwrite:
+        raise ConfigError(
+            "already holds a bundle", where=target, hint="Name another folder, or replace it with --overwrite"
+        )
+    folder = resolve(source, sha256=sha256, progress=progress, notify=notify)
+    address = str(HubAddress(HubAddress.parse(text).repo, folder.name)) if text.startswith(SCHEME) else ""
+    if target is None:
+        return Pulled(folder, address)
+    copy_bundle(folder, target)
+    return Pulled(target, address)

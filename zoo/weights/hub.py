@@ -1,0 +1,351 @@
+"""Bundles in model repositories of the Hugging Face hub.
+
+huggingface_hub knows the hub's interface, the user's token (``hf auth login`` or ``HF_TOKEN``) and the address of a
+private hub (``HF_ENDPOINT``). It lists a repository and uploads to it. Files are downloaded by
+:mod:`zoo.datasets.download`, because huggingface_hub 2 starts an interrupted download again at the first byte.
+
+Only the files of a bundle are read or written: ``bundle.json``, ``model.safetensors``, ``README.md`` and the pictures
+``card/*.png``. Whatever else a repository holds stays there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.datasets.download import NetworkError, RemoteFile, fetch
+from zoo.errors import ConfigError, DataError, ResultError, ZooError
+from zoo.files import cache_folder, check_writable_folder, file_name, waiting_lock, write_json_atomic
+from zoo.jobs import ProgressCallback
+from zoo.schema import read_json
+from zoo.training.bundle_layout import CARD, CARD_PICTURES, DESCRIPTION, PICKLES, WEIGHTS, check_weights, read_header
+
+SCHEME = "hf://"
+DEFAULT_REVISION = "main"
+MAX_PICTURES = 100
+MAX_BYTES = 8 << 30
+"""Largest size of a bundle in a repository [O]."""
+_ADDRESS = re.compile(r"hf://([\w.\-]+)/([\w.\-]+)(?:@([\w.\-/]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PICTURE = re.compile(rf"{CARD_PICTURES}/[\w.\-]+\.png")
+_NOT_A_BUNDLE = f"A bundle is {DESCRIPTION} and {WEIGHTS}; zoo push writes it"
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A model repository and one of its revisions.
+
+    Attributes:
+        repo: owner and name, such as ``survey/landslides``.
+        revision: branch, tag or commit.
+    """
+
+    repo: str
+    revision: str = DEFAULT_REVISION
+
+    @classmethod
+    def parse(cls, text: str) -> HubAddress:
+        """Read ``hf://owner/repo`` or ``hf://owner/repo@revision``.
+
+        Raises:
+            ConfigError: if it has another form.
+        """
+        found = _ADDRESS.fullmatch(text)
+        if found is None or ".." in text:
+            raise ConfigError(
+                "not an address of the hub", where=text, hint="Give hf://owner/repo or hf://owner/repo@REV"
+            )
+        return cls(f"{found[1]}/{found[2]}", found[3] or DEFAULT_REVISION)
+
+    @property
+    def is_commit(self) -> bool:
+        """Whether the revision is a commit, which always means the same files."""
+        return _COMMIT.fullmatch(self.revision) is not None
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.repo}@{self.revision}"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A bundle that was uploaded.
+
+    Attributes:
+        address: address of the commit, which always means these files.
+        url: page of the commit.
+        files: names of the uploaded files.
+        bytes: their size.
+    """
+
+    address: HubAddress
+    url: str
+    files: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _HubFile:
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class _Listing:
+    commit: str
+    files: tuple[_HubFile, ...]
+
+
+def hub_folder(
+    text: str, *, progress: ProgressCallback | None = None, notify: Callable[[str], None] = lambda text: None
+) -> Path:
+    """Return the folder of the bundle in a hub repository; it is downloaded once for each commit.
+
+    Without a network, the newest copy of the branch or tag on this machine is used, and ``notify`` says so.
+
+    Args:
+        text: ``hf://owner/repo`` or ``hf://owner/repo@revision``.
+        progress: called with the number of bytes received and of all bytes.
+        notify: called with sentences that a user should know.
+
+    Raises:
+        NetworkError: if the hub cannot be reached and there is no copy.
+        DataError: if there is no such repository or revision, or its files are not those that it lists.
+        ResultError: if the repository holds no bundle, or one of a newer version.
+        ConfigError: if the address is malformed.
+    """
+    address = HubAddress.parse(text)
+    home = cache_folder("weights") / "hub" / file_name(address.repo.replace("/", "--"))
+    if address.is_commit and (home / address.revision / DESCRIPTION).is_file():
+        read_header(home / address.revision)
+        return home / address.revision
+    try:
+        listing = _list(address)
+    except NetworkError as error:
+        commit = _known_commits(home).get(address.revision, "")
+        if _COMMIT.fullmatch(commit) and (home / commit / DESCRIPTION).is_file():
+            notify(f"{address}: {error.problem}, so the copy of commit {commit[:12]} on this machine is used")
+            return home / commit
+        raise
+    _check_listing(address, listing)
+    folder = home / listing.commit
+    if not (folder / DESCRIPTION).is_file():
+        check_writable_folder(home)
+        waiting = f"waiting for another process that downloads {address}"
+        with waiting_lock(home / f".{listing.commit}.lock", lambda: notify(waiting)):
+            if not (folder / DESCRIPTION).is_file():
+                _download(address, listing, folder, progress)
+    if not address.is_commit:
+        # The record only helps without a network.
+        with suppress(ZooError):
+            write_json_atomic(home / "revisions.json", {**_known_commits(home), address.revision: listing.commit})
+    read_header(folder)
+    return folder
+
+
+def push_folder(folder: Path, text: str, *, private: bool = False, message: str = "") -> Pushed:
+    """Upload the bundle in a folder as one commit; the repository is created if it does not exist.
+
+    Args:
+        folder: folder of the bundle.
+        text: ``hf://owner/repo``, or ``hf://owner/repo@branch`` for a branch that exists.
+        private: create the repository as a private one.
+        message: first line of the commit.
+
+    Returns:
+        The commit and its files.
+
+    Raises:
+        ResultError: if the folder holds no bundle, or its weights are not those that it describes.
+        ConfigError: if the address is malformed or names a commit.
+        DataError: if the hub refuses, with the reason.
+        NetworkError: if the hub cannot be reached.
+    """
+    address = HubAddress.parse(text)
+    if address.is_commit:
+        raise ConfigError("a commit cannot be changed", where=text, hint="Name a branch, or none for main")
+    header = read_header(folder)
+    check_weights(folder, header)
+    paths = [folder / name for name in (WEIGHTS, DESCRIPTION, CARD) if (folder / name).is_file()]
+    paths += sorted((folder / CARD_PICTURES).glob("*.png"))
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    with _hub_errors(address), _bars_on_terminals_only():
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        api = _api()
+        api.create_repo(address.repo, private=private or None, exist_ok=True)
+        old = {one.name for one in _list(address).files if _PICTURE.fullmatch(one.name)} - set(names)
+        operations: list[Any] = [CommitOperationAdd(name, str(path)) for name, path in zip(names, paths, strict=True)]
+        operations += [CommitOperationDelete(name) for name in sorted(old)]
+        done = api.create_commit(
+            address.repo,
+            operations,
+            commit_message=message or f"Upload {header.model.name} trained with landslide-zoo",
+            revision=address.revision,
+        )
+    commit = HubAddress(address.repo, str(done.oid))
+    return Pushed(commit, str(done.commit_url), tuple(names), sum(path.stat().st_size for path in paths))
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=_endpoint(), library_name="landslide-zoo")
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def _list(address: HubAddress) -> _Listing:
+    """Return the commit of a revision and the files in it."""
+    with _hub_errors(address):
+        info = _api().model_info(address.repo, revision=address.revision, files_metadata=True, timeout=30.0)
+        if not _COMMIT.fullmatch(info.sha or ""):
+            raise DataError("the hub does not name the commit of this revision", where=address)
+        files = []
+        for one in info.siblings or ():
+            lfs = getattr(one, "lfs", None)
+            files.append(_HubFile(one.rfilename, one.size, None if lfs is None else lfs.sha256))
+        return _Listing(info.sha, tuple(files))
+
+
+def _check_listing(address: HubAddress, listing: _Listing) -> None:
+    """Check that a repository holds a bundle, before any of it is downloaded."""
+    names = {one.name for one in listing.files}
+    absent = [name for name in (DESCRIPTION, WEIGHTS) if name not in names]
+    if absent:
+        pickles = sorted(name for name in names if name.endswith((*PICKLES, ".ckpt")))
+        if pickles:
+            raise ResultError(
+                f"the repository holds {pickles[0]}, a pickle, and no {absent[-1]}",
+                where=address,
+                hint=f"A pickle may run code, so zoo does not open it. {_NOT_A_BUNDLE}",
+            )
+        held = ", ".join(sorted(names)[:8]) or "no files"
+        raise ResultError(f"the repository has no {absent[0]}; it holds {held}", where=address, hint=_NOT_A_BUNDLE)
+    size = sum(one.size or 0 for one in _wanted(listing))
+    if size > MAX_BYTES or len(_wanted(listing)) > MAX_PICTURES:
+        raise ResultError(f"the bundle is too large ({size / 1e9:.1f} GB in {len(names)} files)", where=address)
+
+
+def _wanted(listing: _Listing) -> list[_HubFile]:
+    """Return the files of the bundle; the description comes first, because it decides whether the rest is of use."""
+    order = {DESCRIPTION: 0, WEIGHTS: 1, CARD: 2}
+    found = [one for one in listing.files if one.name in order or _PICTURE.fullmatch(one.name)]
+    return sorted(found, key=lambda one: (order.get(one.name, 3), one.name))
+
+
+def _download(address: HubAddress, listing: _Listing, folder: Path, progress: ProgressCallback | None) -> None:
+    """Download a commit to a temporary folder that survives an interruption, and rename it when it is complete."""
+    part = folder.with_name(f".{listing.commit}.part")
+    files = _wanted(listing)
+    total = sum(one.size or 0 for one in files)
+    done = 0
+    page = f"{_endpoint()}/{address.repo}/tree/{listing.commit}"
+    for one in files:
+        url = f"{_endpoint()}/{address.repo}/resolve/{listing.commit}/{one.name}"
+        target = part / one.name
+        remote = RemoteFile(url, target.name, one.size, sha256=one.sha256)
+
+        def show(received: int, _: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + received, total)
+
+        try:
+            fetch(remote, target.parent, show, headers=_headers())
+        except NetworkError as error:
+            names = ", ".join(file.name for file in files)
+            error.hint = f"{error.hint}. By hand: download {names} from {page} to a folder, and name that folder"
+            raise
+        done += one.size or 0
+        if one.name == DESCRIPTION:
+            read_header(part)
+    try:
+        check_weights(part, read_header(part))
+    except ResultError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise ResultError(error.problem, where=address, hint="The owner must push the bundle again") from None
+    part.rename(folder)
+
+
+def _headers() -> dict[str, str]:
+    """Return the user's token as a header; requests does not pass it on to another host."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def _known_commits(home: Path) -> dict[str, str]:
+    try:
+        return read_json(home / "revisions.json", dict[str, str])
+    except (FileNotFoundError, ZooError):
+        return {}
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """Leave out huggingface_hub's progress bars where standard error is a file or a pipe."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+@contextmanager
+def _hub_errors(address: HubAddress) -> Iterator[None]:
+    """Turn what huggingface_hub raises into errors that say what to do."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:
+        kind, problem, hint = _explain(error, address)
+        raise kind(problem, where=address, hint=hint) from error
+
+
+def _explain(error: Exception, address: HubAddress) -> tuple[type[DataError], str, str | None]:
+    """Return the type of our error, the problem and the hint."""
+    from huggingface_hub import errors
+
+    page = f"{_endpoint()}/{address.repo}"
+    log_in = "hf auth login, or set HF_TOKEN"
+    if isinstance(error, errors.GatedRepoError):
+        return DataError, "the owner must grant access first", f"Ask for it at {page}, then log in: {log_in}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return DataError, f"the repository has no revision {address.revision!r}", f"Look for it at {page}/tree/main"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        hint = f"Check the name at {page}. For a private repository: {log_in}"
+        return DataError, "there is no such repository, or it is private", hint
+    if isinstance(error, errors.LocalTokenNotFoundError):
+        return DataError, "there is no token for the hub on this machine", f"Log in: {log_in}"
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        said = (error.server_message or "").strip() or f"status {status}"
+        if status == 401:
+            return DataError, f"the hub does not accept the token ({said})", f"Log in again: {log_in}"
+        if status == 403:
+            hint = f"The token needs the permission to write to {address.repo}: {log_in}"
+            return DataError, f"the hub denies access ({said})", hint
+        return (NetworkError if status >= 500 else DataError), f"the hub refuses ({said})", "Try again later"
+    # Which class a lost connection has depends on the version: it comes from requests, httpx or httpx2, and not all of
+    # their classes are OSErrors.
+    if isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore", "requests")):
+        files = f"download {DESCRIPTION} and {WEIGHTS} from {page}"
+        hint = f"Check the network and the proxy. By hand: {files} to a folder, and name that folder"
+        return NetworkError, "the hub cannot be reached", hint
+    return DataError, f"the hub's answer cannot be used ({error})", None
