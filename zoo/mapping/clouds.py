@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from zoo.errors import DataError
+from zoo.files import Closable
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Reach
 from zoo.physics.display import is_bright
@@ -43,7 +43,7 @@ WORTH_SAYING = 0.001
 """Share of a scene from which bright regions are reported."""
 
 
-class Clouds:
+class Clouds(Closable):
     """What hides the ground in a scene; a context manager.
 
     Args:
@@ -162,14 +162,6 @@ class Clouds:
     def close(self) -> None:
         """Close the file."""
         self._exits.close()
-
-    def __enter__(self) -> Clouds:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _bright_regions(scene: Scene, step: int) -> tuple[NDArray[np.bool_] | None, float | None]:

@@ -10,14 +10,13 @@ import zlib
 from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ZooError
-from zoo.files import atomic_path, unwritable, write_json_atomic
+from zoo.files import Closable, atomic_path, unwritable, write_json_atomic
 from zoo.mapping.tiling import Block, BlockResult, Plan
 
 SUFFIX, DIGITS = ".zoo-map", 16
@@ -35,7 +34,7 @@ _UNREADABLE = (
 )
 
 
-class Journal:
+class Journal(Closable):
     """The finished blocks of one map, each in a file that is whole or absent; a context manager.
 
     They lie in a hidden folder beside the map, whose name contains a digest of ``key``: another command, bundle or
@@ -158,14 +157,6 @@ class Journal:
         """Remove the folder if it holds no block."""
         if self.folder.exists() and not any(self.folder.glob("block-*.npz")):
             shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def journals_beside(out: Path) -> list[Path]:

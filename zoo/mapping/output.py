@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError
+from zoo.files import Closable
 from zoo.jobs import ProgressCallback
 from zoo.mapping.journal import Journal
 from zoo.mapping.probability import (
@@ -268,7 +268,7 @@ def _check_mapped(report: MapReport) -> None:
     raise DataError("no pixel has a value in each band that the bundle takes, so there is nothing to map")
 
 
-class ProbabilityMap:
+class ProbabilityMap(Closable):
     """A map that ``zoo map`` wrote, read window by window; a context manager.
 
     Args:
@@ -303,14 +303,6 @@ class ProbabilityMap:
     def close(self) -> None:
         """Close the file."""
         self.stack.close()
-
-    def __enter__(self) -> ProbabilityMap:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def map_polygons(

@@ -8,13 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError, suggestion
+from zoo.files import Closable
 from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
@@ -35,7 +35,7 @@ PROBES, PROBE = 16, 32
 """Number and side in pixels of the windows by which a scene behind an address is recognised."""
 
 
-class Scene:
+class Scene(Closable):
     """Rasters of one grid in the bands of a model; a context manager.
 
     Bands are matched by name and unit, in any order and any file; other bands are not read. Bands in the unit
@@ -229,14 +229,6 @@ class Scene:
     def close(self) -> None:
         """Close the files."""
         self.mosaic.close()
-
-    def __enter__(self) -> Scene:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_scene(

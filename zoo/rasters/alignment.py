@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +18,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from zoo.errors import ConfigError, DataError
+from zoo.files import Closable
 from zoo.physics.rain import check_rain
 from zoo.rasters.grid import grid_box, grid_crs
 from zoo.rasters.ground import crs_name
@@ -47,7 +47,7 @@ _TO_DAYS = {
 }
 
 
-class AlignedBand:
+class AlignedBand(Closable):
     """One layer on one grid; a context manager.
 
     A layer that already lies on the grid's lattice is read as it is. Any other goes through GDAL's warper: classes by
@@ -208,14 +208,6 @@ class AlignedBand:
         """Close the file."""
         self._exits.close()
 
-    def __enter__(self) -> AlignedBand:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def physical(band: AlignedBand, window: Window) -> Values:
     """Return values of a band that is not a reflectance, in the unit of its file, NaN where it has nothing."""
@@ -259,7 +251,7 @@ def _centre(grid: GeoBox) -> tuple[float, float]:
     return (box.left + box.right) / 2, (box.bottom + box.top) / 2
 
 
-class RainLayers:
+class RainLayers(Closable):
     """Rain intensity and duration on a stack's grid, read by windows; a context manager.
 
     Coarser rain is interpolated, finer rain averaged.
@@ -332,14 +324,6 @@ class RainLayers:
     def close(self) -> None:
         """Close the file."""
         self._exits.close()
-
-    def __enter__(self) -> RainLayers:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _band(names: list[str], name: str, otherwise: int) -> int:

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +22,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import move_into_place, unwritable
+from zoo.files import Closable, move_into_place, unwritable
 from zoo.physics.bands import Band
 from zoo.rasters.grid import Grid
 from zoo.rasters.reading import first_line, small_cache
@@ -42,7 +41,7 @@ most the size of both."""
 Rgb = tuple[int, int, int]
 
 
-class CogWriter:
+class CogWriter(Closable):
     """One or several bands on one grid, written window by window; a context manager.
 
     The working file lies in a hidden folder beside ``path``, which is removed when the block ends, Ctrl-C included.
@@ -226,14 +225,6 @@ class CogWriter:
                 self._file.close()
         finally:
             self._exits.close()
-
-    def __enter__(self) -> CogWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _overview_factors(shape: tuple[int, int]) -> list[int]:

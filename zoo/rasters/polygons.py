@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import geopandas
@@ -25,7 +24,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import atomic_path, unwritable
+from zoo.files import Closable, atomic_path, unwritable
 from zoo.rasters.cog import as_bytes, free_space, working_folder
 from zoo.rasters.grid import windows
 from zoo.rasters.ground import Ground, PixelAreas
@@ -233,7 +232,7 @@ def check_polygons(path: Path) -> None:
         raise ConfigError("GeoParquet needs pyarrow", where=path, hint="Run: pip install pyarrow, or name it .gpkg")
 
 
-class PolygonWriter:
+class PolygonWriter(Closable):
     """Polygons with attributes; a context manager.
 
     The working file lies in a hidden folder beside ``path``, which is removed when the block ends, Ctrl-C included.
@@ -337,14 +336,6 @@ class PolygonWriter:
                 self._parquet.close()
         finally:
             self._exits.close()
-
-    def __enter__(self) -> PolygonWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _arrow(polygons: geopandas.GeoDataFrame) -> pyarrow.Table:

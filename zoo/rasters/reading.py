@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
@@ -41,6 +40,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError, ZooError
+from zoo.files import Closable
 from zoo.rasters.ground import is_unplaced, metres_per_pixel
 
 CACHE_BYTES = 128 * 2**20
@@ -111,7 +111,7 @@ class RasterBand:
         return (self.scale, self.offset) != (1.0, 0.0)
 
 
-class RasterReader:
+class RasterReader(Closable):
     """One raster file, read window by window with north up; a context manager.
 
     Args:
@@ -357,14 +357,6 @@ class RasterReader:
     def close(self) -> None:
         """Close the file."""
         self.source.close()
-
-    def __enter__(self: T) -> T:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
+from zoo.files import Closable
 from zoo.physics.bands import Band
 from zoo.rasters.grid import windows
 from zoo.rasters.ground import crs_name
@@ -46,7 +46,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Stack:
+class Stack(Closable):
     """A raster of several bands on one grid, read window by window; a context manager.
 
     Names, units and valid ranges come from the file's descriptions, units and tags; a band without them is ``band_3``
@@ -183,14 +183,6 @@ class Stack:
         """Close the file."""
         self._reader.close()
 
-    def __enter__(self) -> Stack:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 @dataclass(frozen=True)
 class _Place:
@@ -244,7 +236,7 @@ def cells_at(cells: NDArray[np.bool_], step: int, rows: Pixels, columns: Pixels)
     return found
 
 
-class Mosaic:
+class Mosaic(Closable):
     """Rasters of one lattice, read window by window; a context manager. Each file is opened once.
 
     A band is known by its name. Files may lie side by side, hold different bands of one place, or both; where two have
@@ -446,14 +438,6 @@ class Mosaic:
     def close(self) -> None:
         """Close the files."""
         self._exits.close()
-
-    def __enter__(self) -> Mosaic:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterator[Result]:
