@@ -195,7 +195,7 @@ def prepare(*modules: str) -> None:
         context.set_forkserver_preload(list(modules))
         # The tracker unblocks signals when it starts, so it has to start first.
         resource_tracker.ensure_running()
-        with _start_protected():
+        with _signals_blocked({signal.SIGINT}):
             forkserver.ensure_running()
 
 
@@ -413,7 +413,7 @@ class _Running(Generic[T]):
         settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
         job = replace(self._job, retry=None, environment={**settings, **self._job.environment})
         self._process = context.Process(target=_child, args=(sender, job))
-        with _start_protected(), _without_main_script():
+        with _signals_blocked({signal.SIGINT}), _without_main_script():
             self._process.start()
         sender.close()
 
@@ -475,25 +475,12 @@ def _context(*, fresh: bool) -> ForkServerContext | SpawnContext:
 
 
 @contextmanager
-def _start_protected() -> Iterator[None]:
-    """Let a process that starts here ignore Ctrl-C from its first instruction on, while it still imports."""
+def _signals_blocked(signals: Iterable[signal.Signals] = _SIGNALS) -> Iterator[None]:
+    """Deliver signals after the block: they interrupt no clean-up, and a child that starts here ignores them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Deliver Ctrl-C and SIGTERM after the block, so that they cannot interrupt a clean-up."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

@@ -345,25 +345,24 @@ class BackendModule(nn.Module):
         return logits
 
 
-class OnnxRuntimeModule(BackendModule):
-    """A model run by ONNX Runtime on the CPU, with as many threads as torch uses.
-
-    Input and output share the memory of the tensors.
+class ModelBackend(BackendModule):
+    """A backend that runs the graph of a model.
 
     Args:
         model: a model in eval mode; see :func:`export_onnx`.
         example: float32 ``(B, C, H, W)``.
-        precision: ``fp32``; ONNX Runtime has no bfloat16 convolutions on the CPU.
+        precision: number format to compute in.
         dynamic: accept any size; ``False`` accepts only the height and width of the example.
         graph: the model's graph, if it exists already.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
-        ConfigError: for another precision.
+        ConfigError: for a precision that the backend lacks.
         ModelError: if the model cannot be exported.
     """
 
-    name = "ONNX Runtime"
+    package = ""
+    precisions: tuple[BackendPrecision, ...] = ("fp32",)
 
     def __init__(
         self,
@@ -374,12 +373,28 @@ class OnnxRuntimeModule(BackendModule):
         dynamic: bool = True,
         graph: Any = None,
     ) -> None:
-        if precision != "fp32":
-            raise ConfigError(f"ONNX Runtime computes in fp32 on the CPU, not in {precision}")
-        require("onnxruntime", self.name)
+        if precision not in self.precisions:
+            raise ConfigError(f"{self.name} computes in {' and '.join(self.precisions)} on the CPU, not in {precision}")
+        require(self.package, self.name)
         super().__init__(example.shape[1], reference_logits(model, example[:1]).shape[1], minimum_size_of(model))
         graph = export_onnx(model, example, dynamic=dynamic) if graph is None else graph
-        self._session = open_session(graph.SerializeToString(), threads=torch.get_num_threads())
+        self._open(graph.SerializeToString(), precision)
+
+    def _open(self, graph: bytes, precision: BackendPrecision) -> None:
+        raise NotImplementedError
+
+
+class OnnxRuntimeModule(ModelBackend):
+    """A model run by ONNX Runtime on the CPU, with as many threads as torch uses.
+
+    Input and output share the memory of the tensors. ``precision`` is ``fp32``: ONNX Runtime has no bfloat16
+    convolutions on the CPU. See :class:`ModelBackend`.
+    """
+
+    name, package = "ONNX Runtime", "onnxruntime"
+
+    def _open(self, graph: bytes, precision: BackendPrecision) -> None:
+        self._session = open_session(graph, threads=torch.get_num_threads())
 
     @classmethod
     def from_file(cls, path: Path, *, minimum_size: int = 1) -> OnnxRuntimeModule:
@@ -415,40 +430,18 @@ class OnnxRuntimeModule(BackendModule):
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
 
-class OpenVinoModule(BackendModule):
+class OpenVinoModule(ModelBackend):
     """A model run by OpenVINO on the CPU, with as many threads as torch uses.
 
-    Input and output share the memory of the tensors.
-
-    Args:
-        model: a model in eval mode; see :func:`export_onnx`.
-        example: float32 ``(B, C, H, W)``.
-        precision: ``fp32``, or ``bf16`` where the processor has it; the logits are float32 in either case.
-        dynamic: accept any size; ``False`` accepts only the height and width of the example.
-        graph: the model's graph, if it exists already.
-
-    Raises:
-        ZooError: if the extra ``export`` is not installed.
-        ConfigError: for another precision.
-        ModelError: if the model cannot be exported.
+    Input and output share the memory of the tensors. ``precision`` is ``fp32``, or ``bf16`` where the processor has it;
+    the logits are float32 in either case. See :class:`ModelBackend`.
     """
 
-    name = "OpenVINO"
+    name, package, precisions = "OpenVINO", "openvino", ("fp32", "bf16")
 
-    def __init__(
-        self,
-        model: nn.Module,
-        example: Tensor,
-        *,
-        precision: BackendPrecision = "fp32",
-        dynamic: bool = True,
-        graph: Any = None,
-    ) -> None:
-        openvino = require("openvino", self.name)
-        super().__init__(example.shape[1], reference_logits(model, example[:1]).shape[1], minimum_size_of(model))
-        graph = export_onnx(model, example, dynamic=dynamic) if graph is None else graph
-        core = openvino.Core()
-        self._compile(core, core.read_model(graph.SerializeToString()), precision)
+    def _open(self, graph: bytes, precision: BackendPrecision) -> None:
+        core = require("openvino", self.name).Core()
+        self._compile(core, core.read_model(graph), precision)
 
     def _compile(self, core: Any, network: Any, precision: BackendPrecision) -> None:
         options = _openvino_options(precision, torch.get_num_threads())
