@@ -19,7 +19,9 @@ from scipy.stats import rankdata
 
 from zoo.errors import ConfigError
 
-BINS = 10
+RELIABILITY_BINS = 10
+"""Bins of equal width for the calibration error. Tables have hundreds of rows, and 15 bins, as for the millions of
+pixels of a test split, would leave a few rows in each. The committed results of Table 2 have ten."""
 REPEATS = 300
 LEVEL = 0.95
 
@@ -38,7 +40,8 @@ SCORES: Mapping[str, str] = MappingProxyType(
 """Scores of Table 2 [P] and additional ones [O]: key in result files, and heading.
 
 Accuracy, balanced accuracy (mean recall of both labels) and MCC (Matthews' correlation, 0 if one label is never or
-always predicted) call a probability of at least 0.5 a landslide. MSE is the Brier score. ECE has ten bins.
+always predicted) call a probability of at least 0.5 a landslide. MSE is the Brier score. ECE has
+:data:`RELIABILITY_BINS` bins.
 """
 
 PRINTED: tuple[str, ...] = tuple(name for name in SCORES if name != "rmse")
@@ -109,7 +112,7 @@ class Judgement:
         ranked = ranked[~np.isnan(ranked).any(axis=1)]
         area, precision = ranked.mean(axis=0) if len(ranked) else (np.nan, np.nan)
         square = float(weight @ self._square) / total
-        gaps = np.bincount(self._bins, weights=weight * self._gap, minlength=BINS)
+        gaps = np.bincount(self._bins, weights=weight * self._gap, minlength=RELIABILITY_BINS)
         positives, called = float(weight @ self.truth), float(weight @ self._positive)
         hits = float(weight @ (self._positive * self.truth))
         rejections = total - called - positives + hits
@@ -278,10 +281,10 @@ def reliability(labels: NDArray[np.int64], probability: NDArray[np.float64]) -> 
         probability: 0..1, (N,).
     """
     bins = _bins(probability)
-    rows = np.bincount(bins, minlength=BINS)
+    rows = np.bincount(bins, minlength=RELIABILITY_BINS)
     used = rows > 0
-    predicted = np.bincount(bins, weights=probability, minlength=BINS)[used] / rows[used]
-    observed = np.bincount(bins, weights=labels == 1, minlength=BINS)[used] / rows[used]
+    predicted = np.bincount(bins, weights=probability, minlength=RELIABILITY_BINS)[used] / rows[used]
+    observed = np.bincount(bins, weights=labels == 1, minlength=RELIABILITY_BINS)[used] / rows[used]
     return Reliability(predicted, observed, rows[used])
 
 
@@ -290,7 +293,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.minimum((probability * BINS).astype(np.int64), BINS - 1)
+    return np.minimum((probability * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
