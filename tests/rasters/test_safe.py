@@ -12,12 +12,12 @@ import rasterio
 from rasterio.transform import from_origin
 
 from zoo.errors import DataError
-from zoo.rasters.safe import open_safe
+from zoo.rasters.safe import is_product, open_safe, true_colour
 
 PRODUCT = "S2B_MSIL2A_20240830T100559_N0511_R022_T32TPS_20240830T134009.SAFE"
 GRANULE = "L2A_T32TPS_A038765_20240830T100558"
 STEM = "T32TPS_20240830T100559"
-FINE, COARSE = ("B02", "B03", "B04", "B08"), ("B05", "B11", "B12", "SCL")
+FINE, COARSE = ("B02", "B03", "B04", "B08", "TCI"), ("B05", "B11", "B12", "SCL")
 
 HEAD = """<?xml version="1.0" encoding="UTF-8" standalone="no"?>
 <n1:Level-{level}_User_Product xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/User_Product_Level-{level}.xsd">
@@ -48,13 +48,14 @@ BAND_NAMES = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10"
 def write_jp2(path: Path, band: str, metres: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     side = 1200 // metres
-    kind = np.uint8 if band == "SCL" else np.uint16
-    values = (np.arange(side * side).reshape(side, side) % 200 + (0 if band == "SCL" else 1000)).astype(kind)
+    kind = np.uint8 if band in ("SCL", "TCI") else np.uint16
+    steps, first = {"SCL": (12, 0), "TCI": (100, 1)}.get(band, (200, 1000))
+    values = (np.arange(side * side).reshape(side, side) % steps + first).astype(kind)
     with rasterio.open(
         path,
         "w",
         driver="JP2OpenJPEG",
-        count=1,
+        count=3 if band == "TCI" else 1,
         height=side,
         width=side,
         dtype=kind,
@@ -63,7 +64,8 @@ def write_jp2(path: Path, band: str, metres: int) -> None:
         QUALITY="100",
         REVERSIBLE="YES",
     ) as target:
-        target.write(values, 1)
+        for number in target.indexes:
+            target.write(values, number)
 
 
 def write_safe(
@@ -304,3 +306,28 @@ def test_a_zip_with_gigabytes_of_xml_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("zoo.rasters.safe._XML_LIMIT", 100)
     with pytest.raises(DataError, match="more than the limit of"):
         open_safe(zipped(write_safe(tmp_path), tmp_path / "x.zip"))
+
+
+@pytest.mark.parametrize("level", ["2A", "1C"])
+def test_the_true_colour_image_of_a_product(tmp_path: Path, level: str) -> None:
+    product = write_safe(tmp_path, level=level)
+    found = true_colour(product)
+    assert (found.scene, found.date) == ("T32TPS", "2024-08-30")
+    assert found.image.endswith("TCI_10m.jp2" if level == "2A" else "TCI.jp2")
+    assert (found.classes is None) == (level == "1C")
+    assert is_product(product)
+    assert is_product(product / f"MTD_MSIL{level}.xml")
+    assert not is_product(found.image)
+    with rasterio.open(found.image) as image:
+        assert image.count == 3
+
+
+def test_a_folder_of_something_else_is_no_product(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    assert not is_product(tmp_path)
+    assert is_product(write_safe(tmp_path).parent)
+
+
+def test_a_product_without_its_true_colour_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no band TCI"):
+        true_colour(write_safe(tmp_path, leave_out=("TCI",)))

@@ -46,7 +46,7 @@ class Scene(Closable):
             :class:`zoo.rasters.stacks.Mosaic`. Or one Sentinel-2 product, whose true-colour image is the scene.
         bands: bands of the model, in its order; see :func:`input_bands`.
         names: names of the rasters' bands, in the order of the first file and then of what the others add, if the
-            files do not name them. Their units are then those of ``bands``.
+            files do not name them. Their units are then those of ``bands``, but for colours.
         pixel_size: side in metres of the pixels that the scene is resampled to; None for its own pixels.
 
     Raises:
@@ -84,7 +84,8 @@ class Scene(Closable):
         self.choices: tuple[str, ...] = ()
         try:
             if names is not None:
-                mosaic.rename(names, {band.name: band.unit for band in bands})
+                # The numbers of colours decide their unit.
+                mosaic.rename(names, {band.name: band.unit for band in bands if band.unit != DISPLAY})
             found = mosaic.bands
             if any(band.unit == DISPLAY for band in self.bands):
                 found = self._read_colours(mosaic)

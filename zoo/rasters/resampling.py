@@ -45,7 +45,9 @@ class ResampledMosaic:
 
     def __init__(self, mosaic: Mosaic, pixel_size: float) -> None:
         self._mosaic = mosaic
-        found = ground_size(mosaic.crs, window_bounds(mosaic.transform, mosaic.shape), mosaic.shape)
+        bounds = window_bounds(mosaic.transform, mosaic.shape)
+        side = mosaic.pixel_size
+        found = ground_size(mosaic.crs, bounds, mosaic.shape) if side is None else (side, side)
         self._down, self._across = pixel_size / found[0], pixel_size / found[1]
         rows = max(1, round(mosaic.shape[0] / self._down))
         columns = max(1, round(mosaic.shape[1] / self._across))
