@@ -56,6 +56,7 @@ def train(
     from_: str | os.PathLike[str] | None = None,
     freeze: str | Sequence[str] = (),
     old_lr_factor: float = FineTuning.old_lr_factor,
+    half: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     speed: bool = False,
@@ -84,6 +85,7 @@ def train(
             takes. The model has the options of the bundle, unless ``options`` changes them.
         freeze: layers that keep their weights in a fine-tuning, such as ``"encoder"``: prefixes of names of weights.
         old_lr_factor: learning rate of weights that are copied from ``from_``, as a part of the recipe's.
+        half: store the weights in ``out`` as float16, half the size (:meth:`zoo.training.bundle.Bundle.save`).
         resume: resume from the resume state in ``out``, if there is one. A finished run of the same model, data,
             recipe and seed is returned as it is.
         overwrite: replace a bundle in ``out``.
@@ -114,6 +116,7 @@ def train(
     from zoo.bench.config import TrialConfig
     from zoo.datasets.base import SPLITS
     from zoo.jobs import prepare
+    from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device
 
     chosen = _recipe(recipe, overrides)
@@ -154,6 +157,8 @@ def train(
         state = folder / "resume" / config.key
         result = _run(config, folder, state, resume, separate, progress)
         result = result.with_audit(audit)
+        if half and result.ok:
+            result = result.with_measurements(weights_sha256=Bundle.load(folder).save(folder, half=True))
         result.save(folder)
         if not result.ok:
             failure = TrainingError(f"training {config.label} failed: {result.error}")

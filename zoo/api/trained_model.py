@@ -6,7 +6,7 @@ import html
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from zoo.api.evaluation import SplitEvaluation
     from zoo.api.export import Exported
     from zoo.bench.results import TrialResult
-    from zoo.evaluation.quality import MeasuredSplit
     from zoo.jobs import ProgressCallback, StageCallback
     from zoo.mapping.explanation import SceneExplanation
     from zoo.mapping.inference import TileForward
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 Path_ = str | os.PathLike[str]
 Data = Path_ | DataSource
-TOLERANCE = 1e-3
-"""Largest difference of a figure that the rounding of another machine explains."""
 _BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "variable")
 
 
@@ -78,53 +76,6 @@ def load(
 
     # Shared weights have no folder of the user's, in which figures could be recorded.
     return TrainedModel(Bundle.load(folder), folder=folder if folder == Path(source) else None, device=device)
-
-
-@dataclass(frozen=True)
-class SplitEvaluation:
-    """Figures of a model on one split of a data set.
-
-    Attributes:
-        figures: figures by name; ``None`` where undefined.
-        threshold: landslide probability from which a pixel was called landslide.
-        data: the data set.
-        split: name of the split.
-        patches: number of patches.
-        same_patches: whether these are the patches of the same split of the model's own training run.
-        stored: figures of the test split in the bundle, if they are of the same patches.
-        adapted_patches: number of patches that the model was adapted to; ``None`` if that is unknown, 0 for a model
-            that was not adapted.
-        warnings: reasons why the figures may not say what they seem to, in sentences.
-        measured: figures of the split and of its scenes, with intervals, as a bundle records them.
-    """
-
-    figures: dict[str, float | None]
-    threshold: float
-    data: DataSource
-    split: str
-    patches: int
-    same_patches: bool
-    stored: dict[str, float | None] = field(default_factory=dict)
-    adapted_patches: int | None = 0
-    warnings: tuple[str, ...] = ()
-    measured: tuple[MeasuredSplit, ...] = ()
-
-    @property
-    def changed(self) -> tuple[str, ...]:
-        """Names of the figures that differ from those in the bundle by more than 0.001."""
-        return tuple(name for name, value in self.stored.items() if _differs(value, self.figures.get(name)))
-
-    def __getitem__(self, name: str) -> float | None:
-        """Return a figure by its name, such as ``evaluation["dice"]``."""
-        return self.figures[name]
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{_figure(value)}</td></tr>"
-            for name, value in self.figures.items()
-        )
-        caption = f"{html.escape(self.data.label)}, {self.split} split, {self.patches} patches"
-        return f"<table><caption>{caption}; threshold {self.threshold:.6g}</caption>{rows}</table>"
 
 
 class TrainedModel:
@@ -423,6 +374,7 @@ class TrainedModel:
         *,
         split: str = "test",
         threshold: float | None = None,
+        adapted: bool = False,
         record: bool = False,
         progress: StageCallback | None = None,
         **options: Any,
@@ -433,6 +385,8 @@ class TrainedModel:
             data: name of a registered data set, or folder of images and masks; ``None`` for the model's own data.
             split: ``train``, ``val`` or ``test``.
             threshold: probability from which a pixel is called landslide; ``None`` for the model's.
+            adapted: adapt the model to the images of each scene first, without labels, as ``zoo map --adapt`` does; to
+                the whole split if it has more than 20 scenes. The model itself is unchanged.
             record: keep the figures in the bundle, in the place of those of the same split; saved at once if the model
                 has a folder. Maps and the model card quote them.
             progress: called with stage, number of patches done and number of all patches.
@@ -450,78 +404,12 @@ class TrainedModel:
             >>> model.evaluate()["dice"]  # doctest: +SKIP
             0.712
         """
-        from torch.utils.data import DataLoader
+        from zoo.api.evaluation import evaluate_split
 
-        from zoo.evaluation.columns import summarise
-        from zoo.evaluation.quality import Calibration, measure_split
-        from zoo.files import printable
-        from zoo.training.adaptation_data import count_adapted_patches
-        from zoo.training.evaluate import evaluate
-
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
-        report = progress or (lambda stage, done, total: None)
-        source, bundle = self._source(data, options), self.bundle
-        dataset = source.open(split, lambda done, total: report("reading the data", done, total))
-        if not len(dataset):
-            raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
-        bundle.check_bands(dataset.bands, source.label)
-        found = evaluate(
-            self.predictor,
-            bundle.compute_format,
-            DataLoader(dataset, batch_size=bundle.batch_size),
-            bundle.threshold if threshold is None else threshold,
-            lambda done: report("evaluating", done, len(dataset)),
-        )
-        fingerprint = dataset.fingerprint()
-        same = fingerprint == bundle.data.fingerprints.get(split)
-        measured = measure_split(
-            found.counts,
-            [printable(patch.group) for patch in dataset.patches],
-            threshold=found.threshold,
-            data=source.label,
-            split=split,
-            split_sha256=fingerprint,
-            adapted=bundle.adaptation is not None,
-            calibration=Calibration.of(found.logit_histogram, self._temperature),
-        )
-        if record:
-            self._record(measured)
-        comparable = same and split == "test" and threshold is None
-        return SplitEvaluation(
-            figures={**summarise(found.counts, dataset.pixel_size), "loss": found.loss},
-            threshold=found.threshold,
-            data=source,
-            split=split,
-            patches=len(dataset),
-            same_patches=same,
-            stored=dict(bundle.metrics) if comparable else {},
-            adapted_patches=count_adapted_patches(bundle, source, dataset) if bundle.adaptation else 0,
-            warnings=self._size_warnings(dataset.pixel_size),
-            measured=measured,
-        )
-
-    def _record(self, measured: tuple[MeasuredSplit, ...]) -> None:
-        """Keep figures in the bundle."""
-        from zoo.evaluation.quality import merge_evaluations
-
-        self.bundle = replace(self.bundle, evaluations=merge_evaluations(self.bundle.evaluations, measured))
-        if self.folder is not None:
-            self.bundle.save_description(self.folder)
-
-    @property
-    def _temperature(self) -> float | None:
-        """Temperature that was fitted on the validation split; an adapted model has another one."""
-        known = [] if self.adaptation is not None else [one.calibration for one in self.bundle.evaluations]
-        return next((one.temperature for one in known if one is not None and one.temperature is not None), None)
-
-    def _size_warnings(self, found: float | None) -> tuple[str, ...]:
-        from zoo.training.bundle import same_pixel_size
-
-        trained = self.bundle.pixel_size
-        if same_pixel_size(found, trained):
-            return ()
-        return (f"the patches have pixels of {found:.3g} m, but the model was trained on pixels of {trained:.3g} m",)
+        source = self._source(data, options)
+        return evaluate_split(
+            self, source, split, threshold=threshold, adapted=adapted, record=record, progress=progress
+        )[0]
 
     def _source(self, data: Data | None, options: dict[str, Any]) -> DataSource:
         if isinstance(data, DataSource):
@@ -752,24 +640,58 @@ class TrainedModel:
 
     @property
     def card(self) -> str:
-        """A short model card in Markdown: what the model takes, how it was trained, and how well it does."""
-        bundle = self.bundle
-        lines = [f"# {bundle.model}: landslide segmentation", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in self._facts().items()]
-        lines += ["", "| band | unit | mean | standard deviation |", "|---|---|---|---|"]
-        lines += [
-            f"| {band.name} | {band.unit} | {found.mean:.4g} | {found.std:.4g} |"
-            for band, found in zip(bundle.bands, bundle.statistics.bands, strict=True)
-        ]
-        if bundle.metrics:
-            lines += ["", "| figure of the test split | value |", "|---|---|"]
-            lines += [f"| {name} | {_figure(value)} |" for name, value in bundle.metrics.items()]
-        lines += [
-            "",
-            "The figures hold for the patches of the test split. A region with other landslides, another sensor or "
-            "another pixel size may give lower ones: measure the model there with `zoo evaluate`.",
-        ]
-        return "\n".join(lines) + "\n"
+        """The model card in Markdown: what the model takes, how it was trained, and how well it does."""
+        from zoo.weights.card import render_card
+
+        return render_card(self.bundle)
+
+    def write_card(
+        self,
+        folder: Path_ | None = None,
+        *,
+        data: Data | None = None,
+        split: str = "test",
+        notes: Path_ | None = None,
+        progress: StageCallback | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write the model card beside the bundle: ``README.md``, as the Hugging Face hub shows it, and its pictures.
+
+        Args:
+            folder: folder of the bundle; ``None`` for :attr:`folder`.
+            data: patches with masks. Their figures are recorded, and pictures show the worst and the typical ones.
+                ``None`` writes what the bundle knows, and keeps pictures that are there.
+            split: split of these patches.
+            notes: TOML file with what you want to add; :func:`zoo.api.card.with_notes` lists its fields.
+            progress: called with stage, number of patches done and number of all patches.
+            **options: options of the data set.
+
+        Returns:
+            The path of ``README.md``.
+
+        Raises:
+            ConfigError: if the model is not saved and no folder is given, or the notes have an unknown field.
+            ResultError: if the folder holds another bundle.
+            ZooError: if the data are missing or have other bands, or a file cannot be written.
+
+        Examples:
+            >>> model.write_card(data="patches/", notes="notes.toml")  # doctest: +SKIP
+        """
+        from zoo.api.card import with_notes, write_card
+        from zoo.api.evaluation import evaluate_split
+
+        place = self.folder if folder is None else Path(folder)
+        if place is None:
+            raise ConfigError("the model is not saved", hint="Save it first: model.save(FOLDER)")
+        if data is None and options:
+            raise ConfigError("options of the data need the data", hint="Name the patches: --data FOLDER")
+        if notes is not None:
+            self.bundle = with_notes(self.bundle, notes)
+        measured = None
+        if data is not None:
+            source = self._source(data, options)
+            measured = evaluate_split(self, source, split, record=True, progress=progress)[1:]
+        return write_card(self, place, measured)
 
     def _facts(self) -> dict[str, str]:
         bundle = self.bundle
@@ -860,16 +782,6 @@ def _as_array(image: Any) -> NDArray[np.float32]:
     if array.dtype.kind not in "iufb":
         raise DataError(f"an image of dtype {array.dtype} has no numbers", hint="Give floats or integers")
     return array.astype(np.float32)
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _differs(before: float | None, now: float | None) -> bool:
-    if before is None or now is None:
-        return before is not now
-    return abs(before - now) > TOLERANCE
 
 
 def _check_explanation_files(

@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "adapt": "Adapt a bundle to a region without labels.",
     "audit": "Find leakage between the splits of a data set.",
+    "card": "Write the model card of a bundle.",
     "check": "Test whether a model, data set, loss or metric keeps its contract.",
     "bench": "Compare models on the same data, steps and seeds.",
     "datasets": "List data sets, or show one.",

@@ -14,7 +14,7 @@ from zoo.cli.values import PROBABILITY
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.api.trained_model import SplitEvaluation
+    from zoo.api.evaluation import SplitEvaluation
     from zoo.training.bundle import Adaptation
 
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Split to measure."
 )
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
+@click.option(
+    "--adapt", "adapted", is_flag=True,
+    help="First adapt the model to the images of each scene, without labels; the bundle stays as it is.",
+)  # fmt: skip
 @click.option("--record", is_flag=True, help="Keep the figures in the bundle; maps and the model card quote them.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
@@ -34,6 +38,7 @@ def evaluate(
     data: str | None,
     split: str,
     threshold: float | None,
+    adapted: bool,
     record: bool,
     device: str,
     as_json: bool,
@@ -52,7 +57,7 @@ def evaluate(
     The bands of the data must be those of the bundle, in name, unit and order. For an adapted bundle, the command says
     whether it was adapted to these patches.
     """
-    from zoo.api.trained_model import TOLERANCE
+    from zoo.api.evaluation import TOLERANCE
     from zoo.cli.opening import data_warnings
     from zoo.schema import to_plain
 
@@ -62,14 +67,20 @@ def evaluate(
         raise ConfigError("--record needs a bundle folder of yours", where=bundle, hint=hint)
     with data_warnings(), stage_progress("reading the data") as show:
         found = model.evaluate(
-            data, split=split, threshold=threshold, record=record, progress=show, **collect(data_options, **given)
+            data,
+            split=split,
+            threshold=threshold,
+            adapted=adapted,
+            record=record,
+            progress=show,
+            **collect(data_options, **given),
         )
     if as_json:
         about = {"bundle": bundle, "data": found.data.to_dict(), "split": split, "patches": found.patches}
         about |= {"threshold": found.threshold, "same_patches_as_training_run": found.same_patches}
         if model.adaptation is not None:
-            adapted = to_plain(model.adaptation)
-            adaptation = {name: adapted[name] for name in ("target", "statistics", "share")}
+            whole = to_plain(model.adaptation)
+            adaptation = {name: whole[name] for name in ("target", "statistics", "share")}
             about["adaptation"] = {**adaptation, "patches_seen": found.adapted_patches}
         print_json({**about, **to_plain(found.figures), "measured": to_plain(found.measured)})
     else:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     required=True,
     help="Folder for the bundle, the result, the pictures and the resume state.",
 )
+@click.option("--half", is_flag=True, help="Store the weights as float16: half the size, nearly the same figures.")
 @click.option("--resume", is_flag=True, help="Resume from the resume state in --out; keep a finished run.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
 def train(
@@ -49,6 +50,7 @@ def train(
     old_lr_factor: float,
     seed: int,
     folder: Path,
+    half: bool,
     resume: bool,
     overwrite: bool,
     data_options: tuple[str, ...],
@@ -82,6 +84,7 @@ def train(
             device=device,
             out=folder,
             options=parse_assignments(options, "--option"),
+            half=half,
             resume=resume,
             from_=parent,
             freeze=freeze,

@@ -1,4 +1,4 @@
-"""Pictures of a training run: the loss curve, and predictions on a few test patches."""
+"""Pictures of a model: the loss curve, predictions on a few patches, and the reliability of its probabilities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from zoo.datasets.base import IGNORE, PatchDataset, stretch
+from zoo.evaluation.counts import Counts
+from zoo.evaluation.metrics import image_dice
+from zoo.evaluation.quality import Calibration
 from zoo.files import atomic_path
 from zoo.physics.bands import display_bands
 from zoo.training.compute import ComputeFormat
@@ -53,10 +56,10 @@ def save_predictions(
     path: Path,
     *,
     count: int = 4,
+    chosen: Sequence[int] | None = None,
+    dpi: int = 100,
 ) -> None:
     """Draw image, mask, probability and agreement of a few patches.
-
-    The patches are spread over those with a landslide, from the largest landslide area to the smallest.
 
     Args:
         predictor: in eval mode.
@@ -65,8 +68,11 @@ def save_predictions(
         threshold: landslide probability from which a pixel is called landslide.
         path: PNG file to write.
         count: number of patches to show.
+        chosen: indices of the patches; ``None`` spreads them over those with a landslide, from the largest landslide
+            area to the smallest.
+        dpi: resolution of the picture.
     """
-    chosen = _spread(dataset, count)
+    chosen = _spread(dataset, count) if chosen is None else chosen
     figure = Figure(figsize=(13, 3.2 * len(chosen)), layout="constrained")
     grid = figure.subplots(len(chosen), 4, squeeze=False)
     shown = display_bands(dataset.bands)
@@ -103,7 +109,49 @@ def save_predictions(
         fontsize=9,
     )
     with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+def save_reliability(calibration: Calibration, path: Path) -> None:
+    """Draw the observed share of landslide pixels over the predicted probability.
+
+    Args:
+        calibration: bins of probability.
+        path: PNG file to write.
+    """
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1, label="perfect")
+    bins = calibration.reliability
+    axes.plot(
+        [one.predicted for one in bins], [one.observed for one in bins], color="#1f5fa8", marker="o", label="model"
+    )
+    axes.set(
+        xlabel="predicted probability of a landslide",
+        ylabel="observed share of landslide pixels",
+        title=f"expected calibration error {calibration.ece:.4f}",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100)
+
+
+def worst_patches(counts: Counts, count: int) -> list[int]:
+    """Return the patches with the most wrong pixels, the worst first; patches without a wrong pixel are left out."""
+    wrong = counts.fp + counts.fn
+    order = np.argsort(-wrong, kind="stable")
+    return [int(index) for index in order[:count] if wrong[index]]
+
+
+def typical_patches(counts: Counts, count: int) -> list[int]:
+    """Return patches with a landslide whose Dice is nearest to the median of all such patches."""
+    score = image_dice(counts)
+    known = np.flatnonzero(~np.isnan(score))
+    order = np.argsort(np.abs(score[known] - np.median(score[known])), kind="stable") if len(known) else known
+    return [int(index) for index in known[order[:count]]]
 
 
 def _spread(dataset: PatchDataset, count: int) -> list[int]:

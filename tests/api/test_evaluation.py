@@ -1,0 +1,93 @@
+"""Measure a bundle, plain and adapted, and keep the figures in it; bundles in float16."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo.cli import run
+from zoo.training.bundle import WEIGHTS, Bundle
+
+DATA = ("--group-column", "scene", "--device", "cpu")
+
+
+@pytest.fixture
+def folder(trained_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_bundle, tmp_path / "unet"))
+
+
+def test_training_records_the_test_split_with_interval_and_calibration(folder: Path, patches: Path) -> None:
+    bundle = Bundle.load(folder)
+    whole = bundle.evaluations[0]
+    assert whole.dice == pytest.approx(bundle.metrics["dice"])
+    assert whole.split_sha256 == bundle.data.fingerprints["test"]
+    assert (whole.data, whole.split, whole.adapted, whole.threshold) == ("patches", "test", False, bundle.threshold)
+    assert whole.dice_interval is not None
+    assert whole.calibration is not None
+    assert whole.calibration.temperature is not None
+    assert bundle.landslide_share is not None
+    assert 0.05 < bundle.landslide_share < 0.3
+    assert bundle.data.licence == "as the owner of the files says"
+
+
+def test_figures_are_recorded_where_they_are_asked_for(
+    folder: Path, patches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / "bundle.json").read_bytes()
+    weights = (folder / WEIGHTS).read_bytes()
+    line = ["evaluate", str(folder), "--data", str(patches), *DATA, "--test-groups", "s0,s1"]
+    assert run(line) == 0
+    assert (folder / "bundle.json").read_bytes() == before
+    capsys.readouterr()
+    assert run([*line, "--record", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    bundle = Bundle.load(folder)
+    assert [one.group for one in bundle.evaluations] == [None, "s0", "s1"]
+    assert shown["measured"][0]["dice"] == bundle.evaluations[0].dice == shown["dice"]
+    assert bundle.evaluations[0].calibration is not None
+    assert bundle.evaluations[0].calibration.temperature is not None
+    assert run([*line, "--record", "--adapt"]) == 0
+    assert "adapted without labels" in capsys.readouterr().err
+    bundle = Bundle.load(folder)
+    assert [(one.group, one.adapted) for one in bundle.evaluations[3:]] == [(None, True), ("s0", True), ("s1", True)]
+    assert (folder / WEIGHTS).read_bytes() == weights
+    assert repr(zoo.load(folder, device="cpu")).count("test Dice 0.") == 1
+
+
+def test_adapting_for_a_measurement_is_adapting_to_each_scene(folder: Path, patches: Path) -> None:
+    model = zoo.load(folder, device="cpu")
+    found = model.evaluate(patches, group_column="scene", test_groups=["s0", "s1"], adapted=True)
+    for name, one in zip(("s0", "s1"), found.measured[1:], strict=True):
+        there = model.adapt(patches, group_column="scene", test_groups=["s0", "s1"], split="test", groups=[name])
+        alone = there.evaluate(patches, group_column="scene", test_groups=[name])
+        assert alone["dice"] == pytest.approx(one.dice, abs=1e-6)
+    assert model.adaptation is None
+
+
+def test_half_precision_changes_no_figure_by_a_thousandth(folder: Path, tmp_path: Path) -> None:
+    model = zoo.load(folder, device="cpu")
+    whole = model.evaluate()
+    model.save(tmp_path / "half", half=True)
+    half = zoo.load(tmp_path / "half", device="cpu")
+    assert (tmp_path / "half" / WEIGHTS).stat().st_size < (folder / WEIGHTS).stat().st_size
+    found = half.evaluate(record=True)
+    assert found.same_patches
+    for name in ("dice", "precision", "recall"):
+        assert found[name] == pytest.approx(whole[name], abs=1e-3)
+    kept = [Bundle.load(place).weights_sha256 for place in (tmp_path / "half", folder)]
+    assert half.bundle.weights_sha256 == kept[0] != kept[1]
+
+
+def test_train_writes_half_precision_and_keeps_a_finished_run(patches: Path, tmp_path: Path) -> None:
+    given = {"steps": 2, "batch_size": 4, "crop": 32, "precision": "fp32", "data_options": {"group_column": "scene"}}
+    options = {"widths": (8, 16, 32)}
+    first = zoo.train("unet", patches, out=tmp_path / "half", device="cpu", options=options, half=True, **given)
+    size = (tmp_path / "half" / WEIGHTS).stat().st_size
+    parameters = sum(tensor.numel() for tensor in first.bundle.state.values())
+    assert size < 3 * parameters
+    again = zoo.train("unet", patches, out=tmp_path / "half", device="cpu", options=options, resume=True, **given)
+    assert again.bundle.weights_sha256 == first.bundle.weights_sha256

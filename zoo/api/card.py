@@ -1,0 +1,119 @@
+"""Write the model card of a bundle: ``TrainedModel.write_card`` and ``zoo card``."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import ConfigError, ResultError
+from zoo.schema import from_plain
+
+if TYPE_CHECKING:
+    from zoo.api.trained_model import TrainedModel
+    from zoo.datasets.base import PatchDataset
+    from zoo.training.bundle import Bundle
+    from zoo.training.evaluate import Evaluation
+
+SHOWN = 3
+"""Patches of a picture."""
+
+
+@dataclass(frozen=True)
+class _NotesFile:
+    """Layout of a file of notes: the fields of ``TrainerNotes``, and what is known of data and outputs."""
+
+    name: str | None = None
+    summary: str | None = None
+    intended_use: str | None = None
+    tried: str | None = None
+    limits: tuple[str, ...] | None = None
+    reproduce: str | None = None
+    licence: str | None = None
+    notices: tuple[str, ...] | None = None
+    label: str | None = None
+    data_licence: str | None = None
+    data_citation: str | None = None
+
+
+def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
+    """Return a bundle with the notes of a TOML file; what the file does not name stays.
+
+    Args:
+        bundle: a trained model.
+        path: file with ``name``, ``summary``, ``intended_use``, ``tried``, ``limits`` (list), ``reproduce``,
+            ``licence``, ``notices`` (list), ``label``, ``data_licence`` or ``data_citation``.
+
+    Raises:
+        ConfigError: if the file is missing, is not TOML, or has an unknown field or one of another type.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("there is no such file", where=path, hint="Write the notes as TOML: tried = '...'") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot be read as TOML ({error})", where=path) from error
+    known = {field.name for field in fields(_NotesFile)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(
+            f"unknown field {unknown[0]!r}", where=path, hint=f"The fields are {', '.join(sorted(known))}"
+        )
+    found = from_plain(values, _NotesFile, what="file of notes", where=path, error=ConfigError)
+    notes = {field.name: value for field in fields(bundle.notes) if (value := getattr(found, field.name)) is not None}
+    data = {"licence": found.data_licence, "citation": found.data_citation}
+    return replace(
+        bundle,
+        notes=replace(bundle.notes, **notes),
+        label=bundle.label if found.label is None else found.label,
+        data=replace(bundle.data, **{name: text for name, text in data.items() if text is not None}),
+    )
+
+
+def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, Evaluation] | None) -> Path:
+    """Write the card of a model and its pictures into a folder, whose ``bundle.json`` is written again.
+
+    Args:
+        model: the model; its bundle is saved there already.
+        folder: folder of the bundle.
+        measured: patches and the evaluation on them, for pictures of the worst and the typical ones; ``None`` keeps
+            those that are there.
+
+    Raises:
+        ResultError: if the folder holds other weights.
+        ZooError: if a file cannot be written.
+    """
+    from zoo.training import pictures
+    from zoo.weights.card import CARD_PICTURES, RELIABILITY, TYPICAL, WORST, write_card
+
+    bundle = model.bundle
+    try:
+        bundle.save_description(folder)
+    except ResultError as error:
+        raise ResultError(
+            error.problem, where=error.where, hint="A card belongs into the folder of its bundle; save the bundle there"
+        ) from error
+    place = folder / CARD_PICTURES
+    whole = [one.calibration for one in bundle.evaluations if one.group is None and one.calibration is not None]
+    if whole or measured is not None:
+        place.mkdir(exist_ok=True)
+    if whole:
+        pictures.save_reliability(whole[0], place / RELIABILITY)
+    if measured is not None:
+        dataset, found = measured
+        for name, choose in ((WORST, pictures.worst_patches), (TYPICAL, pictures.typical_patches)):
+            chosen = choose(found.counts, SHOWN)
+            (place / name).unlink(missing_ok=True)
+            if chosen:
+                pictures.save_predictions(
+                    model.predictor,
+                    bundle.compute_format,
+                    dataset,
+                    found.threshold,
+                    place / name,
+                    chosen=chosen,
+                    dpi=70,
+                )
+    return write_card(bundle, folder)

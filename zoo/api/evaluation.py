@@ -1,0 +1,206 @@
+"""Measure a trained model on a split: ``TrainedModel.evaluate`` and ``zoo evaluate``."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from zoo.datasets.source import DataSource
+from zoo.errors import ConfigError, DataError
+from zoo.evaluation.quality import MOST_GROUPS, Calibration, MeasuredSplit, measure_split, merge_evaluations
+
+if TYPE_CHECKING:
+    from zoo.api.trained_model import TrainedModel
+    from zoo.datasets.base import PatchDataset
+    from zoo.jobs import ProgressCallback, StageCallback
+    from zoo.training.bundle import Bundle
+    from zoo.training.evaluate import Evaluation
+
+TOLERANCE = 1e-3
+"""Largest difference of a figure that the rounding of another machine explains."""
+
+
+@dataclass(frozen=True)
+class SplitEvaluation:
+    """Figures of a model on one split of a data set.
+
+    Attributes:
+        figures: figures by name; ``None`` where undefined.
+        threshold: landslide probability from which a pixel was called landslide.
+        data: the data set.
+        split: name of the split.
+        patches: number of patches.
+        same_patches: whether these are the patches of the same split of the model's own training run.
+        stored: figures of the test split in the bundle, if they are of the same patches.
+        adapted_patches: number of patches that the model was adapted to; ``None`` if that is unknown, 0 for a model
+            that was not adapted.
+        warnings: reasons why the figures may not say what they seem to, in sentences.
+        measured: figures of the split and of its scenes, with intervals, as a bundle records them.
+    """
+
+    figures: dict[str, float | None]
+    threshold: float
+    data: DataSource
+    split: str
+    patches: int
+    same_patches: bool
+    stored: dict[str, float | None] = field(default_factory=dict)
+    adapted_patches: int | None = 0
+    warnings: tuple[str, ...] = ()
+    measured: tuple[MeasuredSplit, ...] = ()
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the figures that differ from those in the bundle by more than 0.001."""
+        return tuple(name for name, value in self.stored.items() if _differs(value, self.figures.get(name)))
+
+    def __getitem__(self, name: str) -> float | None:
+        """Return a figure by its name, such as ``evaluation["dice"]``."""
+        return self.figures[name]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{_figure(value)}</td></tr>"
+            for name, value in self.figures.items()
+        )
+        caption = f"{html.escape(self.data.label)}, {self.split} split, {self.patches} patches"
+        return f"<table><caption>{caption}; threshold {self.threshold:.6g}</caption>{rows}</table>"
+
+
+def evaluate_split(
+    model: TrainedModel,
+    source: DataSource,
+    split: str,
+    *,
+    threshold: float | None = None,
+    adapted: bool = False,
+    record: bool = False,
+    progress: StageCallback | None = None,
+) -> tuple[SplitEvaluation, PatchDataset, Evaluation]:
+    """Measure a model on a split that has masks; see :meth:`zoo.api.trained_model.TrainedModel.evaluate`.
+
+    Returns:
+        The figures, the patches, and the counts on each of them.
+
+    Raises:
+        DataError: if the data are missing, or their bands are not those of the model.
+        ZooError: if the figures are to be recorded and the folder cannot be written to.
+    """
+    from zoo.evaluation.columns import summarise
+    from zoo.files import printable
+    from zoo.training.adaptation_data import count_adapted_patches
+
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
+    report = progress or (lambda stage, done, total: None)
+    bundle = model.bundle
+    dataset = source.open(split, lambda done, total: report("reading the data", done, total))
+    if not len(dataset):
+        raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+    bundle.check_bands(dataset.bands, source.label)
+    called_from = bundle.threshold if threshold is None else threshold
+    whole = list(range(len(dataset)))
+    measure = _measure_adapted if adapted else _measure
+    found = measure(model, dataset, whole, called_from, lambda done, total: report("evaluating", done, total))
+    fingerprint = dataset.fingerprint()
+    measured = measure_split(
+        found.counts,
+        [printable(patch.group) for patch in dataset.patches],
+        threshold=found.threshold,
+        data=source.label,
+        split=split,
+        split_sha256=fingerprint,
+        adapted=adapted or bundle.adaptation is not None,
+        calibration=Calibration.of(found.logit_histogram, None if adapted else _temperature(bundle)),
+    )
+    if record:
+        model.bundle = replace(bundle, evaluations=merge_evaluations(bundle.evaluations, measured))
+        if model.folder is not None:
+            model.bundle.save_description(model.folder)
+    same = fingerprint == bundle.data.fingerprints.get(split)
+    comparable = same and split == "test" and threshold is None and not adapted
+    figures = SplitEvaluation(
+        figures={**summarise(found.counts, dataset.pixel_size), "loss": found.loss},
+        threshold=found.threshold,
+        data=source,
+        split=split,
+        patches=len(dataset),
+        same_patches=same,
+        stored=dict(bundle.metrics) if comparable else {},
+        adapted_patches=count_adapted_patches(bundle, source, dataset) if bundle.adaptation else 0,
+        warnings=_size_warnings(bundle, dataset.pixel_size),
+        measured=measured,
+    )
+    return figures, dataset, found
+
+
+def _measure(
+    model: TrainedModel, dataset: PatchDataset, places: Sequence[int], threshold: float, progress: ProgressCallback
+) -> Evaluation:
+    from torch.utils.data import DataLoader, Subset
+
+    from zoo.training.evaluate import evaluate
+
+    bundle = model.bundle
+    return evaluate(
+        model.predictor,
+        bundle.compute_format,
+        DataLoader(Subset(dataset, places), batch_size=bundle.batch_size),
+        threshold,
+        lambda done: progress(done, len(places)),
+    )
+
+
+def _measure_adapted(
+    model: TrainedModel, dataset: PatchDataset, places: Sequence[int], threshold: float, progress: ProgressCallback
+) -> Evaluation:
+    """Adapt to the images of each scene, and measure there; to all images at once if there are too many scenes."""
+    from torch.utils.data import DataLoader, Subset
+
+    from zoo.api.trained_model import TrainedModel
+    from zoo.training.adaptation import adapt
+    from zoo.training.evaluate import Evaluation
+
+    bundle = model.bundle
+    scenes: dict[str, list[int]] = {}
+    for place in places:
+        scenes.setdefault(dataset.patches[place].group, []).append(place)
+    parts = list(scenes.values()) if len(scenes) <= MOST_GROUPS else [list(places)]
+    found: list[Evaluation] = []
+    for part in parts:
+        images = (batch["image"] for batch in DataLoader(Subset(dataset, part), batch_size=bundle.batch_size))
+        there = TrainedModel(adapt(bundle, images, device=model.device), device=str(model.device))
+        before = sum(map(len, found))
+        found.append(
+            _measure(
+                there, dataset, part, threshold, lambda done, _, before=before: progress(before + done, len(places))
+            )
+        )
+    return Evaluation.concatenate(found, parts)
+
+
+def _temperature(bundle: Bundle) -> float | None:
+    """Return the temperature that was fitted on the validation split; an adapted model has another one."""
+    known = [] if bundle.adaptation is not None else [one.calibration for one in bundle.evaluations]
+    return next((one.temperature for one in known if one is not None and one.temperature is not None), None)
+
+
+def _size_warnings(bundle: Bundle, found: float | None) -> tuple[str, ...]:
+    from zoo.training.bundle import same_pixel_size
+
+    trained = bundle.pixel_size
+    if same_pixel_size(found, trained):
+        return ()
+    return (f"the patches have pixels of {found:.3g} m, but the model was trained on pixels of {trained:.3g} m",)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _differs(before: float | None, now: float | None) -> bool:
+    if before is None or now is None:
+        return before is not now
+    return abs(before - now) > TOLERANCE

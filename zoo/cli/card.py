@@ -1,0 +1,54 @@
+"""``zoo card``: the model card of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli.console import note, out, relative, warn
+from zoo.cli.data_options import collect, data_options
+from zoo.cli.progress import stage_progress
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@data_options(None)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
+    help="Split of --data to measure and to show.",
+)  # fmt: skip
+@click.option("--notes", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with what you want to add.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+def card(
+    bundle: Path,
+    data: str | None,
+    split: str,
+    notes: Path | None,
+    device: str,
+    data_options: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Write README.md, the model card, beside BUNDLE, as the Hugging Face hub shows it.
+
+    \b
+    zoo card runs/unet
+    zoo card runs/unet --data patches/ --group-column scene --test-groups S2
+    zoo card runs/unet --data patches/ --notes notes.toml
+
+    The card says what the model takes, how it was trained and how well it does, with intervals. With --data, it shows
+    the worst and the typical patches, and their figures are recorded in the bundle. docs/how_to/card.md lists the
+    fields of --notes.
+    """
+    from zoo.api.trained_model import load
+    from zoo.cli.opening import data_warnings
+    from zoo.evaluation.quality import quality_warnings
+
+    model = load(bundle, device=device)
+    with data_warnings(), stage_progress("reading the data") as show:
+        path = model.write_card(data=data, split=split, notes=notes, progress=show, **collect(data_options, **given))
+    for text in quality_warnings(model.bundle.quality()):
+        warn(text)
+    out().print(model.quality(), markup=False)
+    note(f"model card in {relative(path)}")

@@ -1,0 +1,116 @@
+"""Register the bundles inside an installed package: what a plugin that ships weights needs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from zoo.training.bundle_layout import DESCRIPTION, WEIGHTS, BundleHeader, read_header
+
+from zoo.errors import PluginError
+from zoo.registry.specs import MeasuredFigures, WeightsSpec
+from zoo.schema import read_json
+
+
+@dataclass(frozen=True)
+class _Notes:
+    name: str = ""
+    summary: str = ""
+    limits: tuple[str, ...] = ()
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class _Data:
+    name: str = ""
+    options: dict[str, object] = field(default_factory=dict)
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class _Figures:
+    data: str = ""
+    split: str = "test"
+    group: str | None = None
+    adapted: bool = False
+    dice: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    iou: float | None = None
+    dice_interval: tuple[float, float] | None = None
+    patches: int = 0
+
+
+@dataclass(frozen=True)
+class _Description:
+    """The part of ``bundle.json`` that a list of weights shows."""
+
+    notes: _Notes = field(default_factory=_Notes)
+    data: _Data | None = None
+    evaluations: tuple[_Figures, ...] = ()
+    label: str = ""
+
+
+def packaged_weights(package: str, folder: str = "bundles") -> Iterator[WeightsSpec]:
+    """Yield the specs of the bundles inside an installed package, in the order of their folders.
+
+    Call it in ``zoo_register_weights``: the hook then needs no list of bundles. Weights have the name that the notes of
+    the bundle give (``zoo card --notes``), such as ``unet/my-region``.
+
+    Args:
+        package: importable name of the package.
+        folder: folder inside the package; each folder in it with a ``bundle.json`` is a bundle.
+
+    Raises:
+        PluginError: if a bundle has no name, or its description is damaged.
+    """
+    home = Path(str(files(package).joinpath(folder)))
+    for place in sorted(home.iterdir()) if home.is_dir() else []:
+        if (place / DESCRIPTION).is_file():
+            yield _spec(package, f"{folder}/{place.name}", place)
+
+
+def _spec(package: str, inner: str, place: Path) -> WeightsSpec:
+    header: BundleHeader = read_header(place)
+    about = read_json(place / DESCRIPTION, _Description, what="bundle", error=PluginError)
+    if not about.notes.name:
+        raise PluginError(
+            "the bundle has no name", where=place, hint="Give it one: zoo card FOLDER --notes notes.toml, with name = "
+        )
+    data = about.data or _Data()
+    root = data.options.get("root")
+    weights = place / WEIGHTS
+    licences = [about.notes.licence, f"data: {data.licence}" if data.licence else ""]
+    return WeightsSpec(
+        name=about.notes.name,
+        summary=" ".join(filter(None, (about.label and f"{about.label.upper()}:", about.notes.summary))),
+        location=f"{package}:{inner}",
+        model=header.model.name,
+        options=header.model.options,
+        bands=tuple((band.name, band.unit) for band in header.bands),
+        pixel_size=header.pixel_size,
+        class_names=header.class_names,
+        threshold=header.threshold,
+        data=Path(root).name if data.name == "folder" and isinstance(root, str) else data.name,
+        licence="; ".join(filter(None, licences)),
+        size=weights.stat().st_size if weights.is_file() else None,
+        sha256=header.weights.sha256,
+        figures=tuple(_figures(one) for one in about.evaluations if one.dice is not None),
+        limits=about.notes.limits,
+    )
+
+
+def _figures(one: _Figures) -> MeasuredFigures:
+    assert one.dice is not None
+    return MeasuredFigures(
+        split=", ".join(filter(None, (one.data, one.split, one.group))),
+        dice=one.dice,
+        precision=one.precision,
+        recall=one.recall,
+        iou=one.iou,
+        dice_interval=one.dice_interval,
+        adapted=one.adapted,
+        patches=one.patches or None,
+    )
