@@ -88,6 +88,7 @@ TORCH_FREE = (
     "training/bundle_layout.py",
     "weights/__init__.py",
     "weights/hub.py",
+    "weights/packaged.py",
     "weights/sources.py",
 )
 

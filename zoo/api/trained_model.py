@@ -59,7 +59,7 @@ def load(
         The model with everything that is needed to use it: bands, normalisation, threshold.
 
     Raises:
-        ResultError: if there is no bundle, or it is damaged or altered.
+        ResultError: if there is no bundle, it is damaged or altered, or its model card is about another one.
         ConfigError: if ``source`` is the name of an architecture, which has no trained weights.
         DataError: if it cannot be downloaded or unpacked, or has another checksum.
 
@@ -69,9 +69,11 @@ def load(
         TrainedModel(unet, 7 bands, trained on bijie, test Dice 0.712, threshold 0.315)
         >>> probability = model.predict("scene.tif")  # doctest: +SKIP
     """
+    from zoo.weights.card import check_card
     from zoo.weights.sources import resolve
 
     folder = resolve(source, sha256=sha256, progress=progress, notify=notify or _warn)
+    check_card(folder)
     from zoo.training.bundle import Bundle
 
     # Shared weights have no folder of the user's, in which figures could be recorded.

@@ -7,13 +7,15 @@ from typing import Any
 
 import click
 
+from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import note, out, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import stage_progress
+from zoo.errors import ConfigError
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @data_options(None)
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
@@ -22,7 +24,8 @@ from zoo.cli.progress import stage_progress
 @click.option("--notes", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with what you want to add.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 def card(
-    bundle: Path,
+    bundle: str,
+    sha256: str | None,
     data: str | None,
     split: str,
     notes: Path | None,
@@ -41,11 +44,13 @@ def card(
     the worst and the typical patches, and their figures are recorded in the bundle. docs/how_to/card.md lists the
     fields of --notes.
     """
-    from zoo.api.trained_model import load
     from zoo.cli.opening import data_warnings
     from zoo.evaluation.quality import quality_warnings
 
-    model = load(bundle, device=device)
+    model = open_bundle(bundle, sha256, device)
+    if model.folder is None:
+        hint = f"Copy it first: zoo pull {bundle} --out runs/copy"
+        raise ConfigError("a card is written into a bundle folder of yours", where=bundle, hint=hint)
     with data_warnings(), stage_progress("reading the data") as show:
         path = model.write_card(data=data, split=split, notes=notes, progress=show, **collect(data_options, **given))
     for text in quality_warnings(model.bundle.quality()):

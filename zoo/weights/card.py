@@ -12,13 +12,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.training.bundle_layout import CARD, CARD_PICTURES, read_header
-
 from zoo import __version__
 from zoo.errors import ResultError
 from zoo.evaluation.quality import Calibration, MeasuredSplit, quality_warnings
 from zoo.files import printable, write_text_atomic
 from zoo.schema import from_plain
+from zoo.training.bundle_layout import CARD, CARD_PICTURES, read_header
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from zoo.training.bundle_layout import DESCRIPTION, WEIGHTS, BundleHeader, read_header
-
 from zoo.errors import PluginError
 from zoo.registry.specs import MeasuredFigures, WeightsSpec
 from zoo.schema import read_json
+from zoo.training.bundle_layout import DESCRIPTION, WEIGHTS, BundleHeader, read_header
 
 
 @dataclass(frozen=True)
