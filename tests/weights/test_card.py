@@ -128,7 +128,7 @@ def test_a_poor_model_and_a_demo_are_called_so(bundle: Path) -> None:
     [
         ("- band_2 [", "- nir [", r"names the bands .*nir.*, but bundle.json .*band_2"),
         ("weights_sha256: ", "weights_sha256: f", "weights with the sha256 f"),
-        ("landslide_zoo:", "landslide_zoo:\n  pixel_size: 30", "a pixel size of 30, but bundle.json"),
+        ("pixel_size: null", "pixel_size: 30", "a pixel size of 30, but bundle.json none"),
         ("license: ", "license: [", "is not YAML"),
         ("landslide_zoo:\n", "landslide_zoo: 3\nother:\n", "not a valid model card"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,14 @@ from zoo.errors import ConfigError, DataError
 from zoo.evaluation.quality import MOST_GROUPS, Calibration, MeasuredSplit, measure_split, merge_evaluations
 
 if TYPE_CHECKING:
+    import torch
+
     from zoo.api.trained_model import TrainedModel
     from zoo.datasets.base import PatchDataset
-    from zoo.jobs import ProgressCallback, StageCallback
+    from zoo.jobs import StageCallback
     from zoo.training.bundle import Bundle
     from zoo.training.evaluate import Evaluation
+    from zoo.training.predictor import Predictor
 
 TOLERANCE = 1e-3
 """Largest difference of a figure that the rounding of another machine explains."""
@@ -101,9 +104,14 @@ def evaluate_split(
         raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
     bundle.check_bands(dataset.bands, source.label)
     called_from = bundle.threshold if threshold is None else threshold
-    whole = list(range(len(dataset)))
-    measure = _measure_adapted if adapted else _measure
-    found = measure(model, dataset, whole, called_from, lambda done, total: report("evaluating", done, total))
+
+    def on_batch(done: int) -> None:
+        report("evaluating", done, len(dataset))
+
+    if adapted:
+        found = _measure_adapted(bundle, model.device, dataset, called_from, on_batch)
+    else:
+        found = _measure(bundle, model.predictor, dataset, range(len(dataset)), called_from, on_batch)
     fingerprint = dataset.fingerprint()
     measured = measure_split(
         found.counts,
@@ -137,45 +145,51 @@ def evaluate_split(
 
 
 def _measure(
-    model: TrainedModel, dataset: PatchDataset, places: Sequence[int], threshold: float, progress: ProgressCallback
+    bundle: Bundle,
+    predictor: Predictor,
+    dataset: PatchDataset,
+    places: Sequence[int],
+    threshold: float,
+    on_batch: Callable[[int], None],
 ) -> Evaluation:
     from torch.utils.data import DataLoader, Subset
 
     from zoo.training.evaluate import evaluate
 
-    bundle = model.bundle
-    return evaluate(
-        model.predictor,
-        bundle.compute_format,
-        DataLoader(Subset(dataset, places), batch_size=bundle.batch_size),
-        threshold,
-        lambda done: progress(done, len(places)),
-    )
+    batches = DataLoader(Subset(dataset, places), batch_size=bundle.batch_size)
+    return evaluate(predictor, bundle.compute_format, batches, threshold, on_batch)
 
 
 def _measure_adapted(
-    model: TrainedModel, dataset: PatchDataset, places: Sequence[int], threshold: float, progress: ProgressCallback
+    bundle: Bundle,
+    device: torch.device,
+    dataset: PatchDataset,
+    threshold: float,
+    on_batch: Callable[[int], None],
 ) -> Evaluation:
     """Adapt to the images of each scene, and measure there; to all images at once if there are too many scenes."""
     from torch.utils.data import DataLoader, Subset
 
-    from zoo.api.trained_model import TrainedModel
     from zoo.training.adaptation import adapt
     from zoo.training.evaluate import Evaluation
 
-    bundle = model.bundle
     scenes: dict[str, list[int]] = {}
-    for place in places:
-        scenes.setdefault(dataset.patches[place].group, []).append(place)
-    parts = list(scenes.values()) if len(scenes) <= MOST_GROUPS else [list(places)]
+    for place, patch in enumerate(dataset.patches):
+        scenes.setdefault(patch.group, []).append(place)
+    parts = list(scenes.values()) if len(scenes) <= MOST_GROUPS else [list(range(len(dataset)))]
     found: list[Evaluation] = []
     for part in parts:
         images = (batch["image"] for batch in DataLoader(Subset(dataset, part), batch_size=bundle.batch_size))
-        there = TrainedModel(adapt(bundle, images, device=model.device), device=str(model.device))
+        there = adapt(bundle, images, device=device)
         before = sum(map(len, found))
         found.append(
             _measure(
-                there, dataset, part, threshold, lambda done, _, before=before: progress(before + done, len(places))
+                there,
+                there.predictor().to(device),
+                dataset,
+                part,
+                threshold,
+                lambda done, before=before: on_batch(before + done),
             )
         )
     return Evaluation.concatenate(found, parts)

@@ -50,7 +50,7 @@ class Exported:
     def lines(self) -> list[str]:
         """Return what was written, as lines of text."""
         metadata, config, report = self.subject.metadata, self.config, self.report
-        kind = "trained" if metadata.trained else "untrained"
+        kind = metadata.label or ("trained" if metadata.trained else "untrained")
         opset = f", opset {config.opset}" if config.to == "onnx" else ""
         sizes = ", ".join(f"{height}x{width}" for height, width in report.sizes)
         form = f"{config.to} {config.precision}{opset}"

@@ -165,6 +165,7 @@ def subject_of(bundle: Bundle) -> ExportSubject:
         trained=True,
         weights_sha256=bundle.weights_sha256,
         minimum_size=spec.minimum_size,
+        label=bundle.label,
     )
     return ExportSubject(predictor, metadata, bundle)
 

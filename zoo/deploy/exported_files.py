@@ -68,6 +68,7 @@ class ExportMetadata:
         minimum_size: smallest height and width in pixels.
         precision: precision of the file: fp32, fp16, bf16 or int8.
         output: what the output is.
+        label: word that every output of the model carries, such as ``demo``; empty for none.
     """
 
     model: str
@@ -81,6 +82,7 @@ class ExportMetadata:
     minimum_size: int
     precision: str = "fp32"
     output: str = "logits"
+    label: str = ""
     producer: str = f"landslide-zoo {__version__}"
 
     def texts(self) -> dict[str, str]:

@@ -117,7 +117,8 @@ def check_card(folder: Path) -> None:
     ]
     for what, card, bundle in pairs:
         if card is not None and card != bundle:
-            raise ResultError(f"the model card names {what} {card}, but bundle.json {bundle}", where=path, hint=_HINT)
+            problem = f"the model card names {what} {card}, but bundle.json {bundle or 'none'}"
+            raise ResultError(problem, where=path, hint=_HINT)
 
 
 def _stated(path: Path) -> dict[str, Any] | None:
