@@ -63,12 +63,15 @@ def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
         )
     found = from_plain(values, _NotesFile, what="file of notes", where=path, error=ConfigError)
     notes = {field.name: value for field in fields(bundle.notes) if (value := getattr(found, field.name)) is not None}
-    data = {"licence": found.data_licence, "citation": found.data_citation}
     return replace(
         bundle,
         notes=replace(bundle.notes, **notes),
         label=bundle.label if found.label is None else found.label,
-        data=replace(bundle.data, **{name: text for name, text in data.items() if text is not None}),
+        data=replace(
+            bundle.data,
+            licence=bundle.data.licence if found.data_licence is None else found.data_licence,
+            citation=bundle.data.citation if found.data_citation is None else found.data_citation,
+        ),
     )
 
 
@@ -86,7 +89,8 @@ def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, 
         ZooError: if a file cannot be written.
     """
     from zoo.training import pictures
-    from zoo.weights.card import CARD_PICTURES, RELIABILITY, TYPICAL, WORST, write_card
+    from zoo.training.bundle_layout import CARD_PICTURES
+    from zoo.weights.card import RELIABILITY, TYPICAL, WORST, write_card
 
     bundle = model.bundle
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from zoo.datasets.source import DataSource
@@ -189,10 +190,14 @@ def _measure_adapted(
                 dataset,
                 part,
                 threshold,
-                lambda done, before=before: on_batch(before + done),
+                partial(_report_after, on_batch, before),
             )
         )
     return Evaluation.concatenate(found, parts)
+
+
+def _report_after(on_batch: Callable[[int], None], before: int, done: int) -> None:
+    on_batch(before + done)
 
 
 def _temperature(bundle: Bundle) -> float | None:
