@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import PluginError
 from zoo.registry.specs import MeasuredFigures, WeightsSpec
@@ -24,7 +25,7 @@ class _Notes:
 @dataclass(frozen=True)
 class _Data:
     name: str = ""
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
 
 
