@@ -128,6 +128,12 @@ class TrainedModel:
         adapted = adapted or self.adaptation is not None
         return quality_line(self.bundle.quality(adapted=adapted), adapted=adapted, label=self.bundle.label)
 
+    def quality_warnings(self) -> tuple[str, ...]:
+        """Return why the model is too poor to rely on, in sentences; empty for a good and for an unknown one."""
+        from zoo.evaluation.quality import quality_warnings
+
+        return quality_warnings(self.bundle.quality())
+
     @property
     def predictor(self) -> Predictor:
         """The ``nn.Module`` that maps images in units to logits, in eval mode on :attr:`device`."""

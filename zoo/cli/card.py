@@ -45,7 +45,6 @@ def card(
     fields of --notes.
     """
     from zoo.cli.opening import data_warnings
-    from zoo.evaluation.quality import quality_warnings
 
     model = open_bundle(bundle, sha256, device)
     if model.folder is None:
@@ -53,7 +52,7 @@ def card(
         raise ConfigError("a card is written into a bundle folder of yours", where=bundle, hint=hint)
     with data_warnings(), stage_progress("reading the data") as show:
         path = model.write_card(data=data, split=split, notes=notes, progress=show, **collect(data_options, **given))
-    for text in quality_warnings(model.bundle.quality()):
-        warn(text)
     out().print(model.quality(), markup=False)
+    for text in model.quality_warnings():
+        warn(text)
     note(f"model card in {relative(path)}")
