@@ -116,7 +116,6 @@ def train(
     from zoo.bench.config import TrialConfig
     from zoo.datasets.base import SPLITS
     from zoo.jobs import prepare
-    from zoo.training.bundle import Bundle
     from zoo.training.compute import resolve_device
 
     chosen = _recipe(recipe, overrides)
@@ -155,10 +154,8 @@ def train(
             on_transfer(transfer)
         audit = None if on_open is None else on_open(config, splits)
         state = folder / "resume" / config.key
-        result = _run(config, folder, state, resume, separate, progress)
-        result = result.with_audit(audit)
-        if half and result.ok:
-            result = result.with_measurements(weights_sha256=Bundle.load(folder).save(folder, half=True))
+        result = _run(config, folder, state, resume, separate, progress).with_audit(audit)
+        result = _halved(result, folder) if half and result.ok else result
         result.save(folder)
         if not result.ok:
             failure = TrainingError(f"training {config.label} failed: {result.error}")
@@ -223,6 +220,13 @@ def _plan(parent: Bundle, config: TrialConfig, splits: Splits, *, detailed: bool
     if not detailed:
         return transfer
     return with_comparison(transfer, parent, train, compute_statistics(train), config.data, splits["test"])
+
+
+def _halved(result: TrialResult, folder: Path) -> TrialResult:
+    """Store the weights of a finished run as float16."""
+    from zoo.training.bundle import Bundle
+
+    return result.with_measurements(weights_sha256=Bundle.load(folder).save(folder, half=True))
 
 
 def _open_quietly(source: DataSource) -> dict[str, PatchDataset]:
