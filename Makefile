@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test lint format docs clean
+.PHONY: help bench test nightly lint format docs clean
 
 help:
 	@echo "make bench   create the environment, install, run 'zoo bench --models all' on the embedded data"
 	@echo "make test    create the environment, install, run linters, types and tests"
+	@echo "make nightly kill every command at 200 moments and read a quarter of a million damaged files (hours)"
 	@echo "make lint    only linters and types"
 	@echo "make docs    build the documentation into build/site"
 	@echo "make format  format the code and apply safe lint fixes"
@@ -39,6 +40,9 @@ lint: $(VENV)/.test
 # One thread a process: two that share a core with another process wait for each other, and take many times longer.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+nightly: $(VENV)/.test
+	ZOO_NIGHTLY=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -rs tests/faults
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

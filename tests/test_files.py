@@ -18,6 +18,8 @@ from zoo.files import (
     check_writable_folder,
     file_name,
     printable,
+    remove_abandoned,
+    working_folder,
     write_json_atomic,
     write_text_atomic,
 )
@@ -87,6 +89,7 @@ def test_kill_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -> No
     path = tmp_path / "a.json"
     write_json_atomic(path, {"state": "old"})
     script = f"""
+import time
 from zoo.files import atomic_path
 with atomic_path({str(path)!r}) as temporary:
     temporary.write_text("half of a")
@@ -99,6 +102,57 @@ with atomic_path({str(path)!r}) as temporary:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert json.loads(path.read_text()) == {"state": "old"}
+    [left] = [one for one in tmp_path.iterdir() if one != path]
+    write_json_atomic(path, {"state": "new"})
+    assert list(tmp_path.iterdir()) == [path]
+    assert not left.exists()
+
+
+def test_two_writers_of_one_path_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_path(path) as first, atomic_path(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first != second
+        remove_abandoned(tmp_path)
+        assert first.exists()
+        assert second.exists()
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("link", ["hard", "symbolic"])
+def test_a_temporary_name_that_is_a_link_is_not_written_through(tmp_path: Path, link: str) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    place = tmp_path / ".a.part.txt"
+    place.hardlink_to(tmp_path / "mine.txt") if link == "hard" else place.symlink_to(tmp_path / "mine.txt")
+    write_text_atomic(tmp_path / "a.txt", "x")
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+    assert (tmp_path / "a.txt").read_text() == "x"
+
+
+def test_a_working_folder_is_empty_and_is_taken_over_after_a_kill(tmp_path: Path) -> None:
+    left = tmp_path / ".map.tif.part"
+    (left / "deeper").mkdir(parents=True)
+    (left / "work.tif").write_text("half")
+    (left / "kept").write_text("old")
+    with working_folder(tmp_path / "map.tif", keep="kept") as folder, working_folder(tmp_path / "map.tif") as other:
+        assert folder == left
+        assert [one.name for one in folder.iterdir()] == ["kept"]
+        assert list(other.iterdir()) == []
+        assert other != folder
+        remove_abandoned(tmp_path)
+        assert folder.is_dir()
+        assert other.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".a.part.json").write_text("half")
+    (tmp_path / ".b.part-x1y2").mkdir()
+    (tmp_path / "c.json").write_text("whole")
+    remove_abandoned(tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["c.json"]
 
 
 def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,11 @@ import abc
 import json
 import os
 import re
+import shutil
+import signal
+import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -67,34 +71,176 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.
 
     The file is flushed to the disk before the rename, so that after a crash ``path`` holds either the old bytes
-    or the new ones. On an error, Ctrl-C included, the temporary file is removed and ``path`` is untouched.
+    or the new ones. On an error, Ctrl-C included, the temporary file is removed and ``path`` is untouched. A process
+    that is killed leaves the temporary file, and the next one that writes ``path`` takes it over.
 
     Raises:
         ZooError: if the folder cannot be made or written to, or the disk is full.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
+        temporary, lock = _make_temporary(path, path.parent, folder=False)
     except OSError as error:
         raise unwritable(path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        # mkstemp makes files private; what we publish gets the permissions that open() would have given it.
+        # Temporary files are private; what we publish gets the permissions that open() would have given it.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except BaseException as error:
-        with suppress(OSError):
+        with uninterrupted(), suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def working_folder(
+    path: str | os.PathLike[str], within: Path | None = None, *, keep: str | None = None
+) -> Iterator[Path]:
+    """Yield an empty hidden folder on the disk of ``path``, so that what is made in it can be renamed into place.
+
+    The folder is removed when the block ends, Ctrl-C included. A process that is killed leaves it, and the next one
+    that asks for the folder of ``path`` takes it over and empties it. Two processes never share one.
+
+    Args:
+        path: the file or folder to come.
+        within: a folder on the same disk to make it in; ``None`` for beside ``path``.
+        keep: name of an entry that is not removed when the folder of a killed process is taken over.
+
+    Raises:
+        ZooError: if it cannot be made.
+    """
+    path = Path(path)
+    try:
+        folder, lock = _make_temporary(path, within or path.parent, folder=True)
+        for left in folder.iterdir():
+            if left.name != keep:
+                _remove(left)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield folder
+    finally:
+        with uninterrupted():
+            shutil.rmtree(folder, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Deliver Ctrl-C and SIGTERM after the block, so that they cannot stop a clean-up halfway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs signal handlers in the main thread alone
+        return
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in handled:
+        signal.signal(number, lambda number, _frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a process that was killed has left of ``path``: temporary files, its working folder, its lock."""
+    for name in (f".{path.stem}.part{path.suffix}", f".{path.name}.part", f".{path.name}.lock"):
+        _remove_abandoned(path.parent / name)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files and folders that killed processes have left in ``folder``.
+
+    Those that a running process uses are locked and stay.
+    """
+    for left in folder.glob(".*.part*"):
+        _remove_abandoned(left)
+
+
+def _remove_abandoned(left: Path) -> None:
+    lock = _claim(left, folder=left.is_dir() and not left.is_symlink(), create=False)
+    if lock is not None:
+        with suppress(OSError):
+            _remove(left)
+        os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _make_temporary(path: Path, parent: Path, *, folder: bool) -> tuple[Path, int | None]:
+    """Return a temporary place for ``path`` and the descriptor of its lock; ``None`` where there are no locks."""
+    stem, suffix = (path.name, "") if folder else (path.stem, path.suffix)
+    parent.mkdir(parents=True, exist_ok=True)
+    place = parent / f".{stem}.part{suffix}"
+    lock = _claim(place, folder=folder)
+    if lock is None:
+        # Another process writes the same path, or this disk has no locks: take a name that nobody else has.
+        if folder:
+            place = Path(tempfile.mkdtemp(dir=parent, prefix=f".{stem}.part-"))
+        else:
+            handle, name = tempfile.mkstemp(dir=parent, prefix=f".{stem}.part-", suffix=suffix)
+            os.close(handle)
+            place = Path(name)
+        lock = _claim(place, folder=folder)
+    if lock is not None and not folder:
+        os.ftruncate(lock, 0)
+    return place, lock
+
+
+def _claim(place: Path, *, folder: bool, create: bool = True) -> int | None:
+    """Lock a temporary file or folder, which may be the leftover of a killed process.
+
+    Returns:
+        The descriptor that holds the lock; ``None`` if another process or another user has the file, it is a link,
+        or there are no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        if folder and create:
+            with suppress(FileExistsError):
+                place.mkdir(mode=0o700)
+        flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_NONBLOCK | (os.O_CREAT if create else 0)
+        handle = os.open(place, flags | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None
+    about = os.fstat(handle)
+    # A hard link would let us empty a file of somebody else.
+    ours = about.st_uid == os.geteuid() and (folder or (stat.S_ISREG(about.st_mode) and about.st_nlink == 1))
+    try:
+        if ours:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(handle, place):
+                return handle
+    except BlockingIOError:
+        pass
+    except OSError:
+        if create and not about.st_size:
+            with suppress(OSError):
+                place.rmdir() if folder else place.unlink()
+    os.close(handle)
+    return None
 
 
 def move_into_place(finished: Path, path: Path) -> None:
@@ -135,6 +281,7 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
         if any(one.exists() and path.samefile(one) for one in inputs):
             raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
         if not overwrite:
+            remove_leftovers(path)
             raise ConfigError("already exists", where=path, hint="Name another file, or replace it with --overwrite")
     check_could_write(path.parent)
 
@@ -187,7 +334,7 @@ def locked(path: str | os.PathLike[str], busy: ZooError, *, remove: bool = False
             yield
         finally:
             if remove:
-                with suppress(OSError):
+                with uninterrupted(), suppress(OSError):
                     Path(path).unlink()
     finally:
         os.close(handle)

@@ -155,7 +155,7 @@ def test_what_a_killed_run_left_half_written_is_no_result_and_is_removed(
     tmp_path: Path, trial: Make, measured: Measured
 ) -> None:
     path = finished(trial("unet"), measured()).save(tmp_path)
-    ghost, empty = path.with_name(f".{path.stem}-ab12cd.json"), path.with_name(".segnet-x-ef34gh.json")
+    ghost, empty = path.with_name(f".{path.stem}.part.json"), path.with_name(".segnet-x.part-ef34gh.json")
     ghost.write_text(path.read_text())
     empty.touch()
     results, problems = load_results(tmp_path)

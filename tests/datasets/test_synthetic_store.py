@@ -16,7 +16,6 @@ from zoo.datasets.synthetic.scene_store import (
     CacheWarning,
     load_scene,
     obtain_scenes,
-    remove_leftovers,
     save_scene,
     scene_path,
 )
@@ -125,16 +124,6 @@ def test_whole_scenes_are_read_from_a_folder_that_cannot_be_written_to(tmp_path,
 
     monkeypatch.setattr("zoo.datasets.synthetic.scene_store.check_writable_folder", refuse)
     assert len(obtain_scenes(tmp_path, JOBS[:1])) == 1
-
-
-def test_leftovers_of_killed_processes_go_after_a_while(tmp_path):
-    old, new = tmp_path / ".a-x1.safetensors", tmp_path / ".b-x2.safetensors"
-    old.write_bytes(b"half")
-    new.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200,) * 2)
-    remove_leftovers(tmp_path)
-    assert not old.exists()
-    assert new.exists()
 
 
 def test_a_worker_that_dies_is_an_error_not_a_wait(tmp_path, monkeypatch):

@@ -146,14 +146,16 @@ def train(
         config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place, fine_tuning=start)
         transfer = None if parent is None else _plan(parent, config, splits, detailed=on_transfer is not None)
         finished = None if overwrite else _finished(folder, config)
-        if finished is None and not overwrite and (folder / "bundle.json").exists():
+        if finished is None and not overwrite and (folder / "bundle.json").exists() and not _begun(folder, config):
             raise _taken(folder)
+        state = folder / "resume" / config.key
         if finished is not None:
+            if state.is_dir():  # it was stopped after the result
+                _complete(folder, finished, splits["test"], state)
             return _trained(folder, finished, device, keep=out is not None)
         if on_transfer is not None and transfer is not None:
             on_transfer(transfer)
         audit = None if on_open is None else on_open(config, splits)
-        state = folder / "resume" / config.key
         result = _run(config, folder, state, resume, separate, progress).with_audit(audit)
         result = _halved(result, folder) if half and result.ok else result
         result.save(folder)
@@ -161,13 +163,10 @@ def train(
             failure = TrainingError(f"training {config.label} failed: {result.error}")
             failure.result = result
             raise failure
-        if out is not None:
-            _draw(folder, result, splits["test"])
         if speed:
             result = _timed(result, folder, progress)
-        shutil.rmtree(state, ignore_errors=True)
-        with suppress(OSError):
-            state.parent.rmdir()
+        if out is not None:
+            _complete(folder, result, splits["test"], state)
         return _trained(folder, result, device, keep=out is not None)
 
 
@@ -267,6 +266,19 @@ def _finished(folder: Path, config: TrialConfig) -> TrialResult | None:
     return result
 
 
+def _begun(folder: Path, config: TrialConfig) -> bool:
+    """Return whether the bundle in the folder was left by the same trial, stopped before its result was written."""
+    from zoo.training.bundle import Bundle
+
+    try:
+        bundle = Bundle.load(folder)
+    except ZooError:
+        return False
+    same_training = (bundle.model, bundle.options, bundle.seed) == (config.model, config.options, config.seed)
+    same_data = bundle.data.fingerprints == config.fingerprints and bundle.recipe == config.recipe
+    return (folder / "resume" / config.key).is_dir() and same_training and same_data
+
+
 def _taken(folder: Path) -> ConfigError:
     return ConfigError(
         "already holds a bundle",
@@ -300,6 +312,14 @@ def _run(
     except Exception as error:
         status, text = describe_failure(error)
         return result_of(config, Outcome(status, error=text, argument=task))
+
+
+def _complete(folder: Path, result: TrialResult, test: PatchDataset, state: Path) -> None:
+    """Draw the pictures of a finished training and remove its resume state."""
+    _draw(folder, result, test)
+    shutil.rmtree(state, ignore_errors=True)
+    with suppress(OSError):
+        state.parent.rmdir()
 
 
 def _draw(folder: Path, result: TrialResult, test: PatchDataset) -> None:

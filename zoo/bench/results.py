@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import SplitCounts
 from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
 from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram
-from zoo.files import check_could_write, check_writable_folder, locked, write_json_atomic
+from zoo.files import check_could_write, check_writable_folder, locked, remove_abandoned, write_json_atomic
 from zoo.physics.bands import Band
 from zoo.registry import Provider
 from zoo.schema import decode_json, read_json, to_plain, write_json
@@ -628,18 +628,11 @@ def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
         "another zoo bench uses this folder", where=folder, hint="Wait until it is done, or name another --out"
     )
     with locked(folder / LOCK, busy):
-        _remove_leftovers(folder)
+        for place in (folder, folder / FOLDER, folder / "pictures"):
+            remove_abandoned(place)
         if about["name"]:
             write_json(folder / DESCRIPTION, about)
         yield
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of writers that were killed; the lock proves that no writer is at work."""
-    for place in (folder, folder / FOLDER, folder / "pictures"):
-        for path in place.glob(".*-*.json"):
-            with suppress(OSError):
-                path.unlink()
 
 
 @dataclass(frozen=True)

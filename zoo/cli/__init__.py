@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -82,7 +86,8 @@ def run(arguments: list[str] | None = None) -> int:
         app = build_app()
         register_commands(app)
         # Outside standalone mode click hands back the code of ctx.exit() instead of exiting with it.
-        code = app.main(args=arguments, prog_name="zoo", standalone_mode=False)
+        with _stoppable():
+            code = app.main(args=arguments, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ZooError as error:
@@ -118,3 +123,35 @@ def _complain(problem: str, hint: str | None) -> None:
     click.echo(click.style("error: ", fg="red", bold=True) + printable_lines(problem), err=True)
     if hint:
         click.echo(click.style("       ", fg="red") + printable_lines(hint), err=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM clean up as Ctrl-C does, and let nothing interrupt the clean-up.
+
+    The first Ctrl-C or SIGTERM raises ``KeyboardInterrupt``. Further ones are ignored until the process ends, so that
+    they cannot stop the clean-up halfway or print a traceback. Threads other than the main one have no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # A shell that starts a command in the background lets it ignore Ctrl-C.
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        if not stopped:
+            for number, handler in before.items():
+                signal.signal(number, handler)

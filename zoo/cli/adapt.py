@@ -10,7 +10,7 @@ import click
 from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
-from zoo.cli.progress import stage_progress, stoppable
+from zoo.cli.progress import stage_progress
 from zoo.cli.values import COUNT, parse_names, parse_numbers, parse_scales
 from zoo.errors import ConfigError
 
@@ -107,7 +107,7 @@ def adapt(
     model = open_bundle(bundle, sha256, device)
     check_free(folder, overwrite=overwrite)
     check_writable_folder(folder)
-    with stoppable(), data_warnings(), stage_progress("reading the target") as show:
+    with data_warnings(), stage_progress("reading the target") as show:
         if measured is not None:
             # Missing masks are found before the work, not after it.
             source.open(measured, lambda done, total: show("reading the data", done, total))

@@ -82,7 +82,6 @@ def bench(
     """
     from zoo.api.benchmark import plan_benchmark
     from zoo.cli.bench_view import TerminalView
-    from zoo.cli.progress import stoppable
     from zoo.files import check_could_write
 
     context = click.get_current_context()
@@ -95,29 +94,28 @@ def bench(
     if json_file is not None:
         check_could_write(json_file.parent)
     view = TerminalView()
-    with stoppable():
-        plan = plan_benchmark(
-            chosen("models"),
-            chosen("data"),
-            config=config,
-            data_options=collect(given["data_options"], **{name: given[name] for name in DATA_OPTIONS}),
-            recipe=chosen("recipe"),
-            recipe_options=_recipe_changes(given),
-            seeds=chosen("seeds"),
-            out=folder,
-            jobs=jobs,
-            ray=ray,
-            device=device,
-            speed=chosen("speed"),
-            view=view,
-        )
-        if dry_run:
-            found = plan.estimate()
-            view.stop()
-            _print_estimate(plan, found, json_file)
-            context.exit(EXIT_TRIALS_FAILED if found.problems else 0)
-        results = plan.run()
+    plan = plan_benchmark(
+        chosen("models"),
+        chosen("data"),
+        config=config,
+        data_options=collect(given["data_options"], **{name: given[name] for name in DATA_OPTIONS}),
+        recipe=chosen("recipe"),
+        recipe_options=_recipe_changes(given),
+        seeds=chosen("seeds"),
+        out=folder,
+        jobs=jobs,
+        ray=ray,
+        device=device,
+        speed=chosen("speed"),
+        view=view,
+    )
+    if dry_run:
+        found = plan.estimate()
         view.stop()
+        _print_estimate(plan, found, json_file)
+        context.exit(EXIT_TRIALS_FAILED if found.problems else 0)
+    results = plan.run()
+    view.stop()
     _print_results(plan, results, json_file)
     if any(result.status in ("failed", "out-of-memory") for result in results):
         context.exit(EXIT_TRIALS_FAILED)

@@ -9,7 +9,7 @@ import click
 
 from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import note, out, relative, warn
-from zoo.cli.progress import stage_progress, stoppable
+from zoo.cli.progress import stage_progress
 from zoo.cli.values import PROBABILITY, FiniteFloat, parse_names, parse_numbers, parse_scales
 
 
@@ -79,7 +79,7 @@ def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, de
     away = given["cluster"] is not None and device.startswith("cuda")
     model = open_bundle(bundle, sha256, "cpu" if away else device)
     out().print(model.quality(adapted=given["adapt"]), markup=False)
-    with stoppable(), stage_progress("opening the scene") as show:
+    with stage_progress("opening the scene") as show:
         try:
             report = model.map(
                 scene,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.console import make_table, note, out, relative, warn
-from zoo.cli.progress import stage_progress, stoppable
+from zoo.cli.progress import stage_progress
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def patches(
     if negatives_per_positive is not None:
         given["negatives"] = negatives_per_positive
     names = None if bands is None else [name.strip() for name in bands.split(",") if name.strip()]
-    with stoppable(), stage_progress("cutting") as show:
+    with stage_progress("cutting") as show:
         report = cut(
             stacks,
             inventory,

@@ -1,8 +1,7 @@
-"""Progress on a terminal, and clean stops."""
+"""Progress on a terminal."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,32 +69,3 @@ class ProgressBarOnDemand:
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._what = None, ""
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM clean up as Ctrl-C does, and let nothing interrupt the clean-up.
-
-    The first Ctrl-C or SIGTERM raises ``KeyboardInterrupt``. Further ones are ignored until the process ends, so that
-    they cannot stop the clean-up halfway or print a traceback.
-    """
-    stopped = False
-
-    def stop(number: int, frame: object) -> None:
-        nonlocal stopped
-        stopped = True
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    # A shell that starts a command in the background lets it ignore Ctrl-C.
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        if not stopped:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -11,7 +11,7 @@ import click
 
 from zoo.api.preparation import EARTH_SEARCH, inputs_folder
 from zoo.cli.console import make_table, note, out, relative, warn
-from zoo.cli.progress import stage_progress, stoppable
+from zoo.cli.progress import stage_progress
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
             hint="Give numbers from 0",
         )
     stac_box = _numbers(box, "--from-stac", "73.4,34.1,73.6,34.3", 4)
-    with stoppable(), stage_progress("stack") as show:
+    with stage_progress("stack") as show:
         report = make_stack(target, safe, stac_box=stac_box, stac_dates=dates, progress=show, **keywords)
     if box is not None:
         note(f"the bands of the catalogue are in {relative(inputs_folder(target))}")

@@ -8,7 +8,6 @@ import shutil
 import stat
 import struct
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from zoo.errors import DataError
-from zoo.files import unwritable
+from zoo.files import unwritable, working_folder
 from zoo.jobs import ProgressCallback
 
 MAX_RATIO = 200.0
@@ -72,25 +71,19 @@ def unpack(
         raise DataError("already exists and is not empty", where=into, hint="Move it away, then unpack again")
     if not archive.is_file():
         raise DataError("no such archive", where=archive)
-    try:
-        packed = archive.stat().st_size
-        into.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=into.parent, prefix=f".{into.name}-"))
-    except OSError as error:
-        raise unwritable(into.parent, error) from error
-    limits = _Limits(archive, packed, max_bytes, max_ratio, max_members, shutil.disk_usage(temporary).free)
-    try:
-        with _opened(archive, limits) as (members, declared):
-            _write(members, declared, temporary, limits, progress)
-        top = _top(temporary, strip_top)
-        umask = os.umask(0)
-        os.umask(umask)
-        top.chmod(0o777 & ~umask)
-        top.replace(into)
-    except OSError as error:
-        raise unwritable(into, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with working_folder(into) as temporary:
+        try:
+            packed = archive.stat().st_size
+            limits = _Limits(archive, packed, max_bytes, max_ratio, max_members, shutil.disk_usage(temporary).free)
+            with _opened(archive, limits) as (members, declared):
+                _write(members, declared, temporary, limits, progress)
+            top = _top(temporary, strip_top)
+            umask = os.umask(0)
+            os.umask(umask)
+            top.chmod(0o777 & ~umask)
+            top.replace(into)
+        except OSError as error:
+            raise unwritable(into, error) from error
     return into
 
 

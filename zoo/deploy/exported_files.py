@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from zoo import __version__
 from zoo.deploy.backends import BackendModule, OnnxRuntimeModule, OpenVinoModule, first_line, require, unreadable
 from zoo.errors import ConfigError, ModelError, ResultError
-from zoo.files import unwritable
+from zoo.files import unwritable, working_folder
 from zoo.physics.bands import Band
 from zoo.schema import encode_json, from_plain
 
@@ -130,18 +128,12 @@ def staged(path: Path) -> Iterator[Path]:
     Raises:
         ZooError: if the folder cannot be written to, or the disk is full.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}-"))
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        yield folder / path.name
-        _publish(folder, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with working_folder(path) as folder:
+        try:
+            yield folder / path.name
+            _publish(folder, path)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 def _publish(folder: Path, path: Path) -> None:

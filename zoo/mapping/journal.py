@@ -8,6 +8,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ZooError
-from zoo.files import Closable, atomic_path, unwritable, write_json_atomic
+from zoo.files import Closable, atomic_path, uninterrupted, unwritable, working_folder, write_json_atomic
 from zoo.mapping.tiling import Block, BlockResult, Plan
 
 SUFFIX, DIGITS = ".zoo-map", 16
@@ -149,9 +150,14 @@ class Journal(Closable):
 
     def discard(self) -> None:
         """Remove the folder, and the folders that runs of other commands have left beside the same map."""
-        for folder in {self.folder, *journals_beside(self._out)}:
-            if not folder.is_symlink():
-                shutil.rmtree(folder, ignore_errors=True)
+        with uninterrupted():
+            for folder in journals_beside(self._out):
+                if not folder.is_symlink() and folder != self.folder:
+                    shutil.rmtree(folder, ignore_errors=True)
+            # A run that is killed here leaves a name that says that the map is complete.
+            with working_folder(self._out) as done, suppress(OSError):
+                self.folder.rename(done / self.folder.name)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Remove the folder if it holds no block."""

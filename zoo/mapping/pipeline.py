@@ -244,13 +244,13 @@ def map_bundle(
                 identity={"predictor": predictor_digest(predictor)},
                 runner=runner,
                 overwrite=request.overwrite,
+                finish=lambda found: make_products(found, scene, request.products, progress),
                 progress=progress,
             )
         report.model_warnings = (
             *poor,
             *share_warnings(report.above / report.mapped, bundle.landslide_share),
         )
-        make_products(report, scene, request.products, progress)
         for local, name in outputs.items():
             if is_remote(name):
                 upload(local, name)
@@ -286,11 +286,13 @@ def _checked_outputs(request: MapRequest) -> dict[Path, str]:
     """Return :meth:`MapRequest.outputs`, checked before hours of work are done."""
     outputs = request.outputs()
     places, inputs = list(outputs), [Path(one) for one in request.scene]
+    # A run that was stopped between its first file and its last is completed without --overwrite.
+    replace_local = request.overwrite or half_published(places[0])
     for local, name in outputs.items():
-        check_output(local, inputs, overwrite=request.overwrite or half_published(places[0]))
+        check_output(local, inputs, overwrite=replace_local)
         if is_remote(name):
             check_remote_output(name, overwrite=request.overwrite)
-    request.products.check(inputs, places, overwrite=request.overwrite)
+    request.products.check(inputs, places, overwrite=replace_local)
     return outputs
 
 
@@ -381,6 +383,7 @@ def map_scene(
     identity: Mapping[str, Any] | None = None,
     runner: Runner | None = None,
     overwrite: bool = False,
+    finish: Callable[[MapReport], None] | None = None,
     progress: StageCallback | None = None,
 ) -> MapReport:
     """Write the landslide probability of every pixel of a scene as a cloud-optimised GeoTIFF.
@@ -408,6 +411,8 @@ def map_scene(
             predictor in an optimised form no longer has.
         runner: computes blocks elsewhere; None for here.
         overwrite: replace existing files.
+        finish: called with the report when the files have their names, for what is made of them. If that is
+            interrupted, the same call makes it again.
         progress: called with stage, number of items done and number of all items.
 
     Raises:
@@ -457,11 +462,7 @@ def map_scene(
         if runner is None:
             runner = local_runner(predictor, scene, plan, options, mask, clouds)
         total = len(done) + len(todo)
-        with closing(runner(todo)) as results:
-            for number, (block, result) in enumerate(results, len(done) + 1):
-                journal.save(block, result)
-                if progress is not None:
-                    progress("mapping", number, total)
+        _compute(runner, todo, journal, len(done), progress)
         report = MapReport(
             out,
             classes_out,
@@ -476,7 +477,30 @@ def map_scene(
         )
         report.notes = scene.notes
         _publish(report, scene, plan, journal, shared, options, progress)
+        _finish(report, journal, finish)
     return report
+
+
+def _compute(
+    runner: Runner, todo: Sequence[Block], journal: Journal, done: int, progress: StageCallback | None
+) -> None:
+    total = done + len(todo)
+    with closing(runner(todo)) as results:
+        for number, (block, result) in enumerate(results, done + 1):
+            journal.save(block, result)
+            if progress is not None:
+                progress("mapping", number, total)
+
+
+def _finish(report: MapReport, journal: Journal, finish: Callable[[MapReport], None] | None) -> None:
+    """Call ``finish`` and remove the journal, which only an interruption leaves for the next run."""
+    try:
+        if finish is not None:
+            finish(report)
+    except Exception:
+        journal.discard()
+        raise
+    journal.discard()
 
 
 def _pixel_key(predictor: Predictor, scene: Scene, options: MapOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -500,7 +524,7 @@ def _publish(
     options: MapOptions,
     progress: StageCallback | None,
 ) -> None:
-    """Write the files of a map and remove its journal, which an interruption leaves for the next run."""
+    """Write the files of a map; remove its journal if the scene turns out to be damaged."""
     try:
         write_map(
             report,
@@ -515,7 +539,6 @@ def _publish(
     except DataError as error:
         journal.discard()
         raise DataError(error.problem, where=scene.mosaic.paths[0], hint=error.hint) from None
-    journal.discard()
 
 
 def peak_memory() -> int:

@@ -6,7 +6,6 @@ import errno
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import Closable, move_into_place, unwritable
+from zoo.files import Closable, move_into_place, unwritable, working_folder
 from zoo.physics.bands import Band
 from zoo.rasters.grid import Grid
 from zoo.rasters.reading import first_line, small_cache
@@ -90,7 +89,7 @@ class CogWriter(Closable):
             raise
 
     def _open(self, grid: Grid, within: Path | None) -> None:
-        folder = Path(self._exits.enter_context(working_folder(self.path, within)))
+        folder = self._exits.enter_context(working_folder(self.path, within))
         rows, columns = grid.shape
         pixels = math.ceil(rows / TILE) * math.ceil(columns / TILE) * TILE * TILE
         self._bytes = len(self.bands) * pixels * self._dtype.itemsize
@@ -264,23 +263,6 @@ def writing(path: Path) -> Iterator[None]:
     except (RasterioError, CPLE_BaseError, OSError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise unwritable(path, f"{reason}; {as_bytes(free_space(path.parent))} are free") from error
-
-
-def working_folder(path: Path, within: Path | None = None) -> tempfile.TemporaryDirectory[str]:
-    """Return a hidden folder on the disk of ``path``, so that a file made in it can be renamed into place.
-
-    Args:
-        path: of the file to come.
-        within: a folder on the same disk to make it in; ``None`` for beside ``path``.
-
-    Raises:
-        ZooError: if it cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=within or path.parent, prefix=f".{path.stem}-")
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 def check_room(path: Path, needed: float, folder: Path) -> None:

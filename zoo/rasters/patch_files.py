@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.files import file_name, unwritable
+from zoo.files import file_name, remove_leftovers, unwritable, working_folder
 from zoo.physics.bands import Band
 from zoo.rasters.ground import crs_name
 from zoo.rasters.inventory import PHASES, parse_day
@@ -206,6 +205,8 @@ def _metres(size: float | None) -> str:
 MARK = "patches.json"
 """The file by which a folder of zoo patches is recognised, so that no other folder is replaced."""
 
+_REPLACED = "replaced"
+
 
 @contextmanager
 def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -223,21 +224,22 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link that is to be replaced
     check_free(path, overwrite=overwrite)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        _put(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with working_folder(path, keep=_REPLACED) as folder:
+        replaced = folder / _REPLACED
+        try:
+            if replaced.exists():
+                # A run was killed while it replaced the folder.
+                if path.exists():
+                    shutil.rmtree(replaced)
+                else:
+                    replaced.rename(path)
+                    check_free(path, overwrite=overwrite)
+            temporary = folder / path.name
+            temporary.mkdir()
+            yield temporary
+            _put(temporary, path, replaced)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -255,6 +257,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if not any(path.iterdir()):
         return
     if not overwrite:
+        remove_leftovers(path)
         raise ConfigError("already exists", where=path, hint="Name another folder, or replace it with --overwrite")
     if not (path / MARK).is_file():
         raise ConfigError(
@@ -264,18 +267,17 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _put(temporary: Path, path: Path) -> None:
+def _put(temporary: Path, path: Path, replaced: Path) -> None:
     if not path.exists():
         temporary.rename(path)
         return
-    old = temporary.with_name(f"{temporary.name}-old")
-    path.rename(old)
+    path.rename(replaced)
     try:
         temporary.rename(path)
-    except OSError:
-        old.rename(path)
+    except BaseException:
+        if not path.exists():
+            replaced.rename(path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 LARGEST_PATCH = 8192

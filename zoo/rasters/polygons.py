@@ -24,8 +24,8 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError
-from zoo.files import Closable, atomic_path, unwritable
-from zoo.rasters.cog import as_bytes, free_space, working_folder
+from zoo.files import Closable, move_into_place, unwritable, working_folder
+from zoo.rasters.cog import as_bytes, free_space
 from zoo.rasters.grid import windows
 from zoo.rasters.ground import Ground, PixelAreas
 from zoo.rasters.regions import Region, RegionSweep
@@ -254,7 +254,7 @@ class PolygonWriter(Closable):
         self.path, self._metadata = path, dict(metadata)
         self.crs = pyproj.CRS.from_user_input(crs.to_wkt())
         self._exits = ExitStack()
-        self._work = Path(self._exits.enter_context(working_folder(path))) / f"work{path.suffix.lower()}"
+        self._work = self._exits.enter_context(working_folder(path)) / f"work{path.suffix.lower()}"
         self._parquet: Any = None
         self._bounds: list[tuple[float, float, float, float]] = []
         self._started = False
@@ -284,8 +284,7 @@ class PolygonWriter(Closable):
                 self._parquet.add_key_value_metadata({"geo": json.dumps(self._geo())})
                 self._parquet.close()
                 self._parquet = None
-        with atomic_path(self.path) as temporary:
-            self._work.replace(temporary)
+        move_into_place(self._work, self.path)
 
     def _to_geopackage(self, polygons: geopandas.GeoDataFrame) -> None:
         pyogrio.write_dataframe(

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +21,7 @@ from safetensors.numpy import save_file
 from zoo.datasets.synthetic.landslides import Rain
 from zoo.datasets.synthetic.scene import Scene, SceneConfig, generate_scene
 from zoo.errors import DataError, ZooError
-from zoo.files import atomic_path, check_writable_folder
+from zoo.files import atomic_path, check_writable_folder, remove_abandoned
 from zoo.jobs import Job, LocalExecutor, ProgressCallback, Work
 from zoo.schema import decode_json, encode_json
 
@@ -42,8 +40,6 @@ _STORED: Mapping[str, type[np.generic]] = {
 }
 
 _MAKE_BATCH = f"{__name__}:make_batch"
-_STALE_S = 3600.0
-"""Age in seconds from which a temporary file counts as left by a killed process."""
 
 
 class CacheWarning(UserWarning):
@@ -134,14 +130,6 @@ def load_scene(path: Path, seed: int, config: SceneConfig) -> StoredScene:
     return StoredScene(arrays, Rain(header.intensity, header.duration), header.rain_factor, header.sha256)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files in ``folder`` that are older than an hour; killed processes leave them."""
-    for left in folder.glob(".*.safetensors"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_S:
-                left.unlink()
-
-
 def obtain_scenes(
     folder: Path, keys: Sequence[SceneKey], workers: int | None = None, progress: ProgressCallback | None = None
 ) -> list[StoredScene]:
@@ -173,7 +161,7 @@ def obtain_scenes(
             missing.append(key)
     if missing:
         _check_folder(folder)
-        remove_leftovers(folder)
+        remove_abandoned(folder)
         _make_scenes(folder, missing, workers, progress or (lambda done, total: None))
         for key in missing:
             scenes[key] = load_scene(scene_path(folder, *key), *key)
