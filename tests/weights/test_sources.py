@@ -339,6 +339,7 @@ def test_every_taker_takes_a_zip_and_refuses_a_newer_bundle(
         ["adapt", "newer.zip", "--data", "./patches", "--out", "adapted"],
         ["explain", "newer.zip", "scene.tif", "--window", "0,0,64,64", "--out", "why.png"],
         ["export", "newer.zip", "--to", "onnx", "--out", "model.onnx"],
+        ["train", "unet", "--from", "newer.zip", "--data", "./patches", "--out", "tuned"],
     ):
         assert run(line) == 2
         complaint = capsys.readouterr().err

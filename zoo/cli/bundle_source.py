@@ -39,6 +39,18 @@ def open_bundle(bundle: str, sha256: str | None, device: str) -> TrainedModel:
         return load(bundle, device=device, sha256=sha256, progress=show, notify=note)
 
 
+def fetch_bundle(bundle: str) -> None:
+    """Download the bundle that a user named, unless it is on this machine; see :func:`zoo.pull`.
+
+    Raises:
+        ZooError: if it is not a bundle, or cannot be downloaded.
+    """
+    from zoo.api.weights import pull
+
+    with download_progress() as show:
+        pull(bundle, progress=show, notify=note)
+
+
 @contextmanager
 def download_progress() -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error as soon as bytes arrive."""

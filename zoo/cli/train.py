@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.cli.bundle_source import fetch_bundle
 from zoo.cli.console import err, note, out, relative, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
 from zoo.cli.recipe_options import OVERRIDES, chosen_recipe, fine_tuning_options, recipe_options
@@ -73,6 +74,8 @@ def train(
     from zoo.cli.opening import open_splits
 
     chosen = chosen_recipe(recipe, {name: given.pop(name) for name in OVERRIDES})
+    if parent is not None:
+        fetch_bundle(parent)
     view = _TrainingView()
     try:
         trained = train_model(
