@@ -383,6 +383,7 @@ def test_the_commands(
     assert address == str(HubAddress("survey/slides", hub.repos["survey/slides"]["main"]))
     assert f"zoo map {address} scene.tif" in captured.err
     assert run(["pull", address, "--out", "copy"]) == 0
+    assert "# unet" in Path("copy/README.md").read_text(), "a bundle without a card gets one"
     assert capsys.readouterr().out == "copy\n"
     assert zoo.load("copy").bundle.weights_sha256 == zoo.load(address).bundle.weights_sha256
     assert run(["push", "mine", "survey/slides"]) == 2

@@ -69,11 +69,9 @@ def load(
         TrainedModel(unet, 7 bands, trained on bijie, test Dice 0.712, threshold 0.315)
         >>> probability = model.predict("scene.tif")  # doctest: +SKIP
     """
-    from zoo.weights.card import check_card
     from zoo.weights.sources import resolve
 
     folder = resolve(source, sha256=sha256, progress=progress, notify=notify or _warn)
-    check_card(folder)
     from zoo.training.bundle import Bundle
 
     # Shared weights have no folder of the user's, in which figures could be recorded.

@@ -28,7 +28,7 @@ def push(
     """Upload a bundle to a model repository of the Hugging Face hub, as one commit.
 
     The commit holds ``model.safetensors``, ``bundle.json``, ``README.md`` (the model card) and the pictures of the
-    card. Nothing else of the folder is uploaded.
+    card. Nothing else of the folder is uploaded. A bundle without a card gets one without pictures.
 
     Args:
         source: the bundle, as :func:`zoo.load` takes it.
@@ -51,6 +51,8 @@ def push(
         hf://survey/landslides@5f3c1f0d9d5f8a0c6f0b7a6e6f8f1e2d3c4b5a69
     """
     from zoo.training.bundle import Bundle
+    from zoo.training.bundle_layout import CARD
+    from zoo.weights.card import render_card
     from zoo.weights.hub import HubAddress, push_folder
     from zoo.weights.sources import resolve
 
@@ -60,7 +62,8 @@ def push(
     root = bundle.data.options.get("root")
     if isinstance(root, str) and Path(root).is_absolute():
         notify(f"bundle.json names a folder of this machine, which everybody will see: {root}")
-    return push_folder(folder, target, private=private, message=message)
+    card = None if (folder / CARD).is_file() else render_card(bundle)
+    return push_folder(folder, target, private=private, message=message, card=card)
 
 
 @dataclass(frozen=True)

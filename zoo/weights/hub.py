@@ -150,7 +150,9 @@ def hub_folder(
     return folder
 
 
-def push_folder(folder: Path, text: str, *, private: bool = False, message: str = "") -> Pushed:
+def push_folder(
+    folder: Path, text: str, *, private: bool = False, message: str = "", card: str | None = None
+) -> Pushed:
     """Upload the bundle in a folder as one commit; the repository is created if it does not exist.
 
     Args:
@@ -158,6 +160,7 @@ def push_folder(folder: Path, text: str, *, private: bool = False, message: str 
         text: ``hf://owner/repo``, or ``hf://owner/repo@branch`` for a branch that exists.
         private: create the repository as a private one.
         message: first line of the commit.
+        card: text of the model card, instead of the file in the folder.
 
     Returns:
         The commit and its files.
@@ -173,16 +176,19 @@ def push_folder(folder: Path, text: str, *, private: bool = False, message: str 
         raise ConfigError("a commit cannot be changed", where=text, hint="Name a branch, or none for main")
     header = read_header(folder)
     check_weights(folder, header)
-    paths = [folder / name for name in (WEIGHTS, DESCRIPTION, CARD) if (folder / name).is_file()]
-    paths += sorted((folder / CARD_PICTURES).glob("*.png"))
-    names = [path.relative_to(folder).as_posix() for path in paths]
+    sources: dict[str, Path | bytes] = {
+        name: folder / name for name in (WEIGHTS, DESCRIPTION, CARD) if (folder / name).is_file()
+    }
+    if card is not None:
+        sources[CARD] = card.encode()
+    sources |= {f"{CARD_PICTURES}/{path.name}": path for path in sorted((folder / CARD_PICTURES).glob("*.png"))}
     with _hub_errors(address), _bars_on_terminals_only():
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         api = _api()
         api.create_repo(address.repo, private=private or None, exist_ok=True)
-        old = {one.name for one in _list(address).files if _PICTURE.fullmatch(one.name)} - set(names)
-        operations: list[Any] = [CommitOperationAdd(name, str(path)) for name, path in zip(names, paths, strict=True)]
+        old = {one.name for one in _list(address).files if _PICTURE.fullmatch(one.name)} - set(sources)
+        operations: list[Any] = [CommitOperationAdd(name, content) for name, content in sources.items()]
         operations += [CommitOperationDelete(name) for name in sorted(old)]
         done = api.create_commit(
             address.repo,
@@ -191,7 +197,8 @@ def push_folder(folder: Path, text: str, *, private: bool = False, message: str 
             revision=address.revision,
         )
     commit = HubAddress(address.repo, str(done.oid))
-    return Pushed(commit, str(done.commit_url), tuple(names), sum(path.stat().st_size for path in paths))
+    sizes = [len(one) if isinstance(one, bytes) else one.stat().st_size for one in sources.values()]
+    return Pushed(commit, str(done.commit_url), tuple(sources), sum(sizes))
 
 
 def _api() -> Any:

@@ -71,12 +71,22 @@ def resolve(
         The folder, which has a ``bundle.json``. :meth:`zoo.training.bundle.Bundle.load` checks the weights.
 
     Raises:
-        ResultError: if it is not a bundle, or was written by a newer version.
+        ResultError: if it is not a bundle, was written by a newer version, or its model card is about another one.
         ConfigError: if the name is that of an architecture without weights, or a checksum is missing or malformed.
         UnknownNameError: if it is similar to registered weights, with their names.
         DataError: if a file cannot be downloaded or unpacked, or has another checksum.
         ZooError: if the cache folder cannot be written to.
     """
+    from zoo.weights.card import check_card
+
+    folder = _find(source, sha256, progress, notify)
+    check_card(folder)
+    return folder
+
+
+def _find(
+    source: str | os.PathLike[str], sha256: str | None, progress: ProgressCallback | None, notify: Notify
+) -> Path:
     text = os.fspath(source)
     if sha256 is not None and not _CHECKSUM.fullmatch(sha256):
         raise ConfigError(f"{sha256!r} is not a sha256", where="--sha256", hint="Give 64 hexadecimal digits")
