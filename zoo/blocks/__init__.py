@@ -16,6 +16,7 @@ from zoo.blocks.attention import MCSA, ChannelAttention, SpatialAttention
 from zoo.blocks.convolution import ConvBNReLU, DoubleConv, HybridConv2d
 from zoo.blocks.padding import crop, pad_to_multiple
 from zoo.blocks.shrinkage import ResidualShrinkage, soft_threshold
+from zoo.blocks.standardise import StandardiseImage
 
 __all__ = [
     "ASPP",
@@ -26,6 +27,7 @@ __all__ = [
     "HybridConv2d",
     "ResidualShrinkage",
     "SpatialAttention",
+    "StandardiseImage",
     "crop",
     "pad_to_multiple",
     "soft_threshold",

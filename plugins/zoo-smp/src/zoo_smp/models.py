@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.blocks import StandardiseImage
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.models.base import PADDED, SegmentationModel
 from zoo.models.encoders import WIDENED
@@ -56,6 +57,8 @@ class Common:
         encoder_weights: None for random weights; a name of published weights such as "imagenet", which downloads
             them; "package" for weights of an installed package; or the path of a state dict. The first convolution is
             widened to the bands.
+        standardise: whether every image is standardised first (:class:`zoo.blocks.StandardiseImage`), for images
+            whose brightness differs, such as pictures and scenes with haze.
     """
 
     in_channels: int = 7
@@ -63,6 +66,7 @@ class Common:
     variant: str = ""
     encoder_depth: int = 5
     encoder_weights: str | None = None
+    standardise: bool = False
 
 
 class SmpModel(SegmentationModel):
@@ -104,11 +108,12 @@ class SmpModel(SegmentationModel):
             except (ValueError, TypeError, NotImplementedError, IndexError, AssertionError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise ConfigError(f"these options do not fit ({reason})", where=where) from error
+        self.standardise = StandardiseImage() if common.standardise else nn.Identity()
         side = max(64, stride)
         drop_unused(self.network, torch.zeros(1, common.in_channels, side, side))
 
     def segment(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
+        logits: Tensor = self.network(self.standardise(x))
         if logits.shape[2:] != x.shape[2:]:
             logits = F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
         return logits

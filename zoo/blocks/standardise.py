@@ -1,0 +1,42 @@
+"""Standardisation of each image, for data whose brightness differs from image to image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class StandardiseImage(nn.Module):
+    """Subtract the mean of each band over the image, and divide by the standard deviation of all bands together.
+
+    A gain that all bands of an image share and an offset of each band then change nothing: an exposure, a stretch for
+    display, haze. The contrast of the bands with each other stays. Pictures of Landslide4Sense, for example, are
+    scaled by an unknown factor each [O]. Instance normalisation [S: Ulyanov et al. 2016] divides each band by its own
+    deviation, which removes that contrast too.
+
+    Pixels that are 0 in all bands are taken for nodata: normalised images have 0 there. They stay 0 and do not count.
+
+    Args:
+        eps: added to the variance; images are in units of the training data's standard deviation.
+
+    Shape:
+        ``(B, C, H, W)`` -> ``(B, C, H, W)``, same dtype; computed in float32.
+
+    Example:
+        >>> image = torch.rand(1, 3, 8, 8) + 0.1
+        >>> standardise = StandardiseImage()
+        >>> torch.allclose(standardise(image), standardise(2 * image), atol=1e-3)
+        True
+    """
+
+    def __init__(self, eps: float = 1e-2) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = x.float()
+        valid = (image != 0).any(dim=1, keepdim=True).float()
+        count = valid.sum(dim=(2, 3), keepdim=True).clamp(min=1.0)
+        centred = (image - image.sum(dim=(2, 3), keepdim=True) / count) * valid
+        variance = centred.square().mean(dim=1, keepdim=True).sum(dim=(2, 3), keepdim=True) / count
+        return (centred * torch.rsqrt(variance + self.eps)).to(x.dtype)
