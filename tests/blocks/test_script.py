@@ -23,6 +23,7 @@ MODULES = [
     *(MCSA(8, fusion) for fusion in ("add", "mul", "residual")),
     ResidualShrinkage(8, 16, 2),
     SpatialAttention(),
+    blocks.StandardiseImage(),
 ]
 
 
@@ -30,7 +31,7 @@ MODULES = [
 @pytest.mark.parametrize("training", [False, True])
 def test_a_scripted_block_gives_the_same_output(module: nn.Module, training: bool) -> None:
     module.train(training)
-    channels = next(parameter.shape[1] for parameter in module.parameters() if parameter.ndim > 1)
+    channels = next((parameter.shape[1] for parameter in module.parameters() if parameter.ndim > 1), 8)
     images = torch.randn(2, 1 if channels == 1 else 8, 32, 32)
     scripted = torch.jit.script(module)
     torch.manual_seed(0)

@@ -127,6 +127,7 @@ def make_data_module(
         seed=config.seed,
         device=config.device,
         accumulate=accumulate,
+        balance=recipe.balance,
     )
 
 

@@ -13,7 +13,7 @@ from zoo.training.recipes import JITTERS, RECIPES, FineTuning, Recipe, get_recip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 OVERRIDES = (
-    *("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit"),
+    *("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit", "balance"),
     *JITTERS,
 )
 
@@ -59,6 +59,11 @@ _OPTIONS = (
         "--gamma",
         type=click.FloatRange(0, JITTERS["gamma"]),
         help="Random contrast: 0.3 bends each band by an exponent from 1/1.3 to 1.3.",
+    ),
+    click.option(
+        "--balance",
+        type=click.FloatRange(0, 1),
+        help="Balance of scenes or events of different size: 0 shows every patch equally often, 1 every scene.",
     ),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of training."),
     click.option("--time-limit", type=POSITIVE, help="Largest number of seconds for one trial."),

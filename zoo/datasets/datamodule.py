@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zoo.datasets.augmentation import TrainingAugmentation
@@ -21,21 +23,25 @@ from zoo.errors import ConfigError
 class Draws(Sampler[tuple[int, int]]):
     """An endless shuffle, without replacement within each pass over the patches, cut into epochs.
 
-    Draw d shows patch p_k[d mod n], where p_k is the permutation of pass k = d div n. Nothing depends on what was
-    drawn before, so training can be resumed at any draw.
+    Draw d shows patch p_k[d mod n], where p_k is the permutation of pass k = d div n. With ``weights``, p_k is a random
+    sample with replacement instead. Nothing depends on what was drawn before, so training can be resumed at any draw.
 
     Args:
         patches: number of patches, n.
         draws: number of draws in one iteration; the next iteration continues after it.
         seed: random seed of the permutations.
         start: number of the first draw.
+        weights: relative probability of each patch; None for all equal.
     """
 
-    def __init__(self, patches: int, draws: int, seed: int = 0, start: int = 0) -> None:
+    def __init__(
+        self, patches: int, draws: int, seed: int = 0, start: int = 0, weights: NDArray[np.float64] | None = None
+    ) -> None:
         self.patches = patches
         self.draws = draws
         self.seed = seed
         self.start = start
+        self.probabilities = None if weights is None else weights / weights.sum()
 
     def __len__(self) -> int:
         """Return the number of draws in one iteration."""
@@ -51,7 +57,11 @@ class Draws(Sampler[tuple[int, int]]):
             number, position = divmod(draw, self.patches)
             if number != drawn_pass:
                 drawn_pass = number
-                order = np.random.default_rng((self.seed, number)).permutation(self.patches).tolist()
+                generator = np.random.default_rng((self.seed, number))
+                if self.probabilities is None:
+                    order = generator.permutation(self.patches).tolist()
+                else:
+                    order = generator.choice(self.patches, self.patches, p=self.probabilities).tolist()
             yield draw, order[position]
 
 
@@ -99,6 +109,7 @@ class PatchDataModule(LightningDataModule):
         accumulate: number of parts that a training batch is cut into, for a training that accumulates their gradients.
             The stream of patches is the same, and an epoch has ``steps * accumulate`` batches. Validation and test
             batches are as small.
+        balance: how far the groups of the training split are balanced (:attr:`zoo.training.recipes.Recipe.balance`).
 
     Raises:
         ConfigError: if a number is out of range, a split has another name than its argument, or the splits differ in
@@ -122,6 +133,7 @@ class PatchDataModule(LightningDataModule):
         device: torch.device | str | None = None,
         resident: bool | None = None,
         accumulate: int = 1,
+        balance: float = 0.0,
     ) -> None:
         super().__init__()
         for option, value, least in (
@@ -151,6 +163,7 @@ class PatchDataModule(LightningDataModule):
         self.first_step = first_step
         self.device = torch.device("cpu" if device is None else device)
         self.resident = resident
+        self.balance = balance
         self._resident: dict[str, ResidentPatches] = {}
         self.augmentation: TrainingAugmentation | None
         if isinstance(augmentation, TrainingAugmentation):
@@ -174,7 +187,13 @@ class PatchDataModule(LightningDataModule):
         train = self.splits["train"]
         assert train is not None
         part = self.batch_size // self.accumulate
-        draws = Draws(len(train), self.steps * self.batch_size, seed=self.seed, start=self.first_step * self.batch_size)
+        draws = Draws(
+            len(train),
+            self.steps * self.batch_size,
+            seed=self.seed,
+            start=self.first_step * self.batch_size,
+            weights=_balanced([patch.group for patch in train.patches], self.balance) if self.balance else None,
+        )
         if self._on_device:
             augmentation = None if self.augmentation is None else DeviceAugmentation(self.augmentation)
             return self._device_batches("train", train, part, draws, augmentation)
@@ -226,6 +245,12 @@ class PatchDataModule(LightningDataModule):
         self, dataset: Dataset[Sample], batch_size: int, sampler: Sampler[tuple[int, int]] | None
     ) -> DataLoader[Sample]:
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers)
+
+
+def _balanced(groups: Sequence[str], balance: float) -> NDArray[np.float64]:
+    """Return the weight of each patch: its group's number of patches to the power of ``-balance``."""
+    sizes = Counter(groups)
+    return np.array([float(sizes[group]) ** -balance for group in groups])
 
 
 def _check_split(name: str, dataset: PatchDataset, train: PatchDataset) -> None:

@@ -53,6 +53,8 @@ class Recipe:
         offset: largest shift of a band, in its standard deviations.
         gamma: largest relative change of a band's contrast exponent. Gain, offset and gamma change only bands that
             record light (:func:`zoo.physics.bands.records_light`).
+        balance: how far groups (scenes, events) of different size are balanced: 0 shows every patch equally often, 1
+            every group. In between, a patch of a group of n patches is drawn in proportion to ``n ** -balance``.
 
     Raises:
         ConfigError: if a field is out of range, or steps and epochs are both given or both missing.
@@ -82,6 +84,7 @@ class Recipe:
     gain: float = 0.0
     offset: float = 0.0
     gamma: float = 0.0
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"recipe {self.name!r}"
@@ -109,6 +112,8 @@ class Recipe:
             value = getattr(self, label)
             if not 0 <= value <= most:
                 raise ConfigError(f"{label} must be from 0 to {most:g}, not {value!r}", where=where)
+        if not 0 <= self.balance <= 1:
+            raise ConfigError(f"balance must be from 0 to 1, not {self.balance!r}", where=where)
 
     def total_steps(self, patches: int) -> int:
         """Return the number of optimiser steps on a training split of ``patches``; it is the same for every model.
@@ -159,7 +164,7 @@ class Recipe:
         Keys of trials are computed from these values, so fields that older versions did not have are left out where
         they are empty or 0.
         """
-        later = ("loss_options", *JITTERS)
+        later = ("loss_options", "balance", *JITTERS)
         return {name: value for name, value in asdict(self).items() if value or name not in later}
 
     @classmethod
