@@ -34,9 +34,7 @@ def test_training_records_the_test_split_with_interval_and_calibration(folder: P
     assert bundle.data.licence == "as the owner of the files says"
 
 
-def test_figures_are_recorded_where_they_are_asked_for(
-    folder: Path, patches: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_figures_are_recorded_on_request(folder: Path, patches: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / "bundle.json").read_bytes()
     weights = (folder / WEIGHTS).read_bytes()
     line = ["evaluate", str(folder), "--data", str(patches), *DATA, "--test-groups", "s0,s1"]

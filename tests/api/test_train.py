@@ -23,7 +23,7 @@ def command(patches: Path, folder: Path, *more: str, model: str = "unet") -> lis
     return [*words, "--precision", "fp32", "--device", "cpu", "--out", str(folder), *more]
 
 
-def test_fine_tuning_says_what_it_takes_and_records_its_parent(
+def test_fine_tuning_reports_the_copied_layers_and_records_its_parent(
     patches: Path, trained_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "tuned"

@@ -104,7 +104,7 @@ def test_input_that_does_not_fit_is_refused(model: zoo.TrainedModel, image: obje
         model.predict(image)
 
 
-def test_it_says_what_it_is(model: zoo.TrainedModel, bundle: Path) -> None:
+def test_the_repr_describes_the_model(model: zoo.TrainedModel, bundle: Path) -> None:
     assert repr(model) == "TrainedModel(unet, 2 bands, trained on data, test Dice 0.500, threshold 0.4)"
     assert "<table>" in model._repr_html_()
     assert [band.name for band in model.bands] == ["NDVI", "slope"]
@@ -156,7 +156,9 @@ def test_evaluate_and_adapt(trained_bundle: Path, patches: Path, tmp_path: Path)
     assert zoo.load(tmp_path / "adapted", device="cpu").adaptation == adapted.adaptation
 
 
-def test_other_pixel_sizes_are_said(trained_bundle: Path, patches: Path, bundle: Path, write_scene: WriteScene) -> None:
+def test_other_pixel_sizes_cause_a_warning(
+    trained_bundle: Path, patches: Path, bundle: Path, write_scene: WriteScene
+) -> None:
     model = zoo.TrainedModel(replace(Bundle.load(trained_bundle), pixel_size=10.0), device="cpu")
     [warning] = model.evaluate(patches, group_column="scene", pixel_size=30).warnings
     assert "have pixels of 30 m, but the model was trained on pixels of 10 m" in warning
@@ -230,7 +232,7 @@ def command(patches: Path, folder: Path, *more: str, model: str = "unet") -> lis
 
 
 @pytest.mark.slow
-def test_nothing_finished_is_replaced_unasked(
+def test_finished_files_are_replaced_only_on_request(
     patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--resume with another model replaced a finished bundle, and the same command trained again from step 0."""
@@ -275,7 +277,7 @@ def test_one_training_at_a_time_in_a_folder(patches: Path, tmp_path: Path) -> No
         ["--loss", "focal", "--loss-option", "gamma=much"],
     ],
 )
-def test_odd_arguments_of_train_are_refused(
+def test_invalid_arguments_of_train_are_refused(
     patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert run(["train", "unet", "--data", str(patches), "--out", str(tmp_path / "unet"), *words]) == 2
