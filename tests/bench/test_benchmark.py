@@ -159,7 +159,7 @@ def test_what_is_wrong_is_told_with_its_place(
         assert "mine.toml" in told
 
 
-def test_a_file_that_is_none_is_told(tmp_path: Path, write: Callable[[str], Path]) -> None:
+def test_a_file_that_is_none_is_reported(tmp_path: Path, write: Callable[[str], Path]) -> None:
     write("").rename(tmp_path / "table3.toml")
     with pytest.raises(ZooError, match=r"no such file.*Did you mean 'table3.toml'"):
         load_benchmark(tmp_path / "table33.toml")

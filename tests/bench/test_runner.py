@@ -106,7 +106,7 @@ def test_a_bad_trial_says_why_and_the_next_one_runs(
 
 
 @pytest.mark.slow
-def test_want_of_memory_halves_the_patches_at_a_time_and_says_so(tmp_path: Path, trial: Make) -> None:
+def test_want_of_memory_halves_the_patches_at_a_time_with_a_note(tmp_path: Path, trial: Make) -> None:
     (greedy, tiny), _ = run(tmp_path, trial("greedy"), trial())
     assert greedy.ok, greedy.error
     training = sections(greedy)["training"]

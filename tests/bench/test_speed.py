@@ -138,7 +138,7 @@ def test_rapl_is_read_over_packages_and_wrap_around(tmp_path: Path) -> None:
     assert meter.between(before, after) == pytest.approx(2.0 + 0.5)
 
 
-def test_a_machine_that_counts_no_energy_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_energy_counters_gives_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = EnergyMeter.find(CPU, tmp_path / "absent")
     assert (none.source, none.joules()) == ("", None)
     assert "no RAPL counter" in none.reason
@@ -206,7 +206,7 @@ def test_models_are_timed_in_processes_of_their_own(patches: Path) -> None:
     assert "widths must name two or more levels" in bad.protocol.error
 
 
-def test_results_are_timed_once_beside_each_other(
+def test_models_of_results_are_timed_once_in_turns(
     tmp_path: Path, trial: Callable[..., TrialConfig], measured: Callable[..., dict[str, Any]]
 ) -> None:
     values = {name: value for name, value in measured().items() if name != "speed"}
