@@ -49,7 +49,7 @@ def test_rates_beyond_the_map_touch_only_their_centre() -> None:
         assert torch.allclose(conv(x), centre, atol=1e-6) is not touches
 
 
-def test_batch_of_one_is_refused_in_training_in_words() -> None:
+def test_batch_of_one_is_refused_in_training_with_a_clear_message() -> None:
     aspp = ASPP(4, 4)
     x = torch.randn(1, 4, 8, 8)
     with pytest.raises(ModelError, match=r"batch of one.*drop the last incomplete batch"):

@@ -76,7 +76,7 @@ def test_thresholds_lie_below_the_mean_magnitude() -> None:
     assert bool((tau < z.abs().mean(dim=(2, 3), keepdim=True)).all())
 
 
-def test_batch_of_one_is_refused_in_training_in_words() -> None:
+def test_batch_of_one_is_refused_in_training_with_a_clear_message() -> None:
     unit = ResidualShrinkage(4, 4)
     x = torch.randn(1, 4, 8, 8)
     with pytest.raises(ModelError, match=r"batch of one.*Use a batch of two"):
