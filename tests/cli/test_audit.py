@@ -98,7 +98,7 @@ def test_the_landslide_class_and_the_pairs_are_named(
     assert "have no mask" in capsys.readouterr().err
 
 
-def test_a_json_that_cannot_be_written_is_told_before_any_work(
+def test_an_unwritable_json_file_is_reported_before_any_work(
     patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -106,7 +106,7 @@ def test_a_json_that_cannot_be_written_is_told_before_any_work(
     assert "cannot write here" in capsys.readouterr().err
 
 
-def test_the_benchmark_tells_the_verdict_and_never_fails_by_it(
+def test_the_benchmark_prints_the_verdict_and_a_failed_audit_does_not_stop_it(
     patches: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from zoo.datasets import Folder

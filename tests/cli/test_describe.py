@@ -109,7 +109,7 @@ def test_patches_are_described_with_classes_and_sizes(
     assert found["landslides"]["quantiles"]["0.5"] == 100 * np.median([mask.sum() for mask in masks])
 
 
-def test_channels_that_share_no_pixel_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_channels_that_share_no_pixel_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = channels(20)
     values[2] = -9999
     stack = write_stack(tmp_path / "stack.tif", values, ("NDVI", "NDWI", "DEM", "flat"))

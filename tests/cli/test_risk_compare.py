@@ -86,7 +86,7 @@ def test_a_whole_comparison(run: Run, places: Path) -> None:
     assert json.loads(Path("out/results.json").read_text())["table"].endswith("Orte ä.csv")
 
 
-def test_without_places_and_rain_it_does_what_it_can_and_says_so(run: Run, places: Path) -> None:
+def test_without_places_and_rain_it_does_what_it_can_with_a_note(run: Run, places: Path) -> None:
     code, out, err = run(places, "--label", "slide", "--drop", "X,Y,event", "--models", "lsi_without_rain,lsi")
     assert code == 0
     assert "no coordinates" in err

@@ -69,7 +69,7 @@ def read(path):
         return file.read(1)
 
 
-def test_calibration_finds_that_slope_matters_and_says_so(place, tmp_path, capsys):
+def test_calibration_finds_that_slope_matters_with_a_note(place, tmp_path, capsys):
     out = tmp_path / "w.json"
     curve = tmp_path / "curve.csv"
     done = run(["risk", "calibrate", *args(place), "--out", str(out), "--repeats", "20", "--curve", str(curve)])
@@ -389,7 +389,7 @@ def test_a_dollar_in_a_title_is_no_formula(place, tmp_path):
     assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_name_that_is_not_utf_8_is_refused_in_words(place, tmp_path, capsys):
+def test_a_name_that_is_not_utf_8_is_refused_with_a_clear_message(place, tmp_path, capsys):
     name = os.fsdecode(b"\xff.tif")
     (tmp_path / name).write_bytes((place / "stack.tif").read_bytes())
     assert "is not valid UTF-8" in refusal(capsys, "risk", "map", tmp_path / name, "--out", tmp_path / "r.tif")

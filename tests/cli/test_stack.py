@@ -208,7 +208,7 @@ def test_a_catalogue_is_asked_for_its_bands(
         (("--scl", "absent.tif"), "no such file"),
     ],
 )
-def test_bad_options_are_told(options: tuple[str, ...], said: str, stack: Run, tmp_path: Path) -> None:
+def test_bad_options_are_reported(options: tuple[str, ...], said: str, stack: Run, tmp_path: Path) -> None:
     code, _, noted = stack("red nir dem", *options)
     assert code == 2, noted
     assert said in noted
