@@ -77,7 +77,7 @@ def test_several_tops_are_not_stripped(tmp_path):
     assert set(read(unpack(archive, tmp_path / "out", strip_top=True))) == {"img/a", "mask/a"}
 
 
-def test_what_is_there_is_never_overwritten(tmp_path):
+def test_existing_files_are_never_overwritten(tmp_path):
     archive = write_zip(tmp_path / "a.zip", FILES)
     (tmp_path / "out").mkdir()
     unpack(archive, tmp_path / "out")
@@ -154,7 +154,7 @@ def test_many_small_bombs(tmp_path):
         unpack(archive, tmp_path / "out")
 
 
-def test_a_bomb_that_lies_about_its_size(tmp_path):
+def test_a_bomb_with_a_false_size_is_refused(tmp_path):
     archive = write_zip(tmp_path / "a.zip", {"zeros": bytes(1 << 20)})
     raw = archive.read_bytes()
     archive.write_bytes(raw.replace(struct.pack("<I", 1 << 20), struct.pack("<I", 10)))
@@ -241,7 +241,7 @@ def test_missing_and_unwritable(tmp_path):
         unpack(tmp_path, tmp_path / "out")
 
 
-def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     archive = write_zip(tmp_path / "a.zip", FILES)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(DataError, match="the disk is too full to unpack this"):
@@ -259,7 +259,7 @@ def test_control_c_leaves_nothing(tmp_path):
     nothing_written(tmp_path, "a.zip")
 
 
-def test_absent_says_where_to_get_it_and_where_to_put_it(tmp_path):
+def test_missing_files_are_named_with_their_source_and_folder(tmp_path):
     how = "unpack it here"
     error = absent("bijie", tmp_path, expected="landslide", source="https://x.org", how=how)
     assert (
@@ -272,7 +272,7 @@ def test_absent_says_where_to_get_it_and_where_to_put_it(tmp_path):
 
 @settings(max_examples=200, deadline=None)
 @given(kind=st.sampled_from(["zip", "w", "w:gz", "w:bz2", "w:xz"]), seed=st.integers(0, 2**32))
-def test_damaged_archives_are_unpacked_or_refused_in_words(tmp_path_factory, disk, kind, seed):
+def test_damaged_archives_are_unpacked_or_refused_with_a_clear_message(tmp_path_factory, disk, kind, seed):
     folder = tmp_path_factory.mktemp("damaged")
     archive = folder / "a"
     files = {"top/a.txt": b"one", "top/b.bin": bytes(range(256)), "top/ü" * 30: b"long name"}

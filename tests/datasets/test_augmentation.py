@@ -135,7 +135,7 @@ def test_another_seed_or_draw_gives_another_crop():
     assert any(not torch.equal(image, other(coded(), draw)["image"]) for draw, image in enumerate(draws))
 
 
-def test_units_are_kept_unless_asked_otherwise():
+def test_units_are_kept_by_default():
     sample = {"image": 3000 + torch.rand(7, 32, 32), "mask": torch.zeros(32, 32, dtype=torch.int64)}
     out = TrainingAugmentation(None)(sample, 0)["image"]
     assert torch.equal(out.flatten(1).sort().values, sample["image"].flatten(1).sort().values)
@@ -250,7 +250,7 @@ def test_numbers_out_of_range_are_refused(options):
         TrainingAugmentation(**options)
 
 
-def test_no_network_is_asked_when_albumentations_is_imported():
+def test_importing_albumentations_uses_no_network():
     code = (
         "import urllib.request\n"
         "def refuse(*a, **k): raise SystemExit('asked the network')\n"

@@ -89,7 +89,7 @@ class TestTiling:
                 total += int(counts.sum())
         assert total == height * width
 
-    def test_small_images_lie_in_the_middle(self):
+    def test_small_images_are_centred(self):
         (part,) = spans(5, 8)
         assert (part.start, part.first, part.stop) == (-1, 0, 5)
 
@@ -192,7 +192,7 @@ class TestSplits:
         assert [sum(name.startswith("landslide/") for name in names) for names in groups.values()] == [6, 2, 2]
         assert groups["test"] != [p.group for p in Bijie(tmp_path, "test", seed=1, cache=False).patches]
 
-    def test_notes_say_that_leaks_cannot_be_ruled_out(self, tmp_path):
+    def test_notes_state_that_leaks_cannot_be_excluded(self, tmp_path):
         notes = Bijie(write_set(tmp_path), size=64, cache=False).split_notes
         assert any(note.startswith("leak: the places of the images are not published") for note in notes)
         assert any("24 of 64 x 64 pixels from 12 images; 12 are padded, 12 give more" in note for note in notes)
@@ -308,7 +308,7 @@ class TestHostileFiles:
 
     @settings(max_examples=150, deadline=None)
     @given(seed=st.integers(0, 2**32))
-    def test_damaged_bytes_are_read_or_refused_in_words(self, tmp_path_factory, disk, seed):
+    def test_damaged_bytes_are_read_or_refused_with_a_clear_message(self, tmp_path_factory, disk, seed):
         root = tmp_path_factory.getbasetemp() / "bijie"
         if not root.exists():
             write_set(root, 5, 0, size=(30, 40))

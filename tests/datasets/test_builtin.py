@@ -43,7 +43,7 @@ PUBLISHED = [spec for spec in registered() if spec.name not in ("synthetic", "fo
 
 
 @pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
-def test_a_direct_call_refuses_bad_options_in_words(spec, tmp_path):
+def test_a_direct_call_refuses_bad_options_with_a_clear_message(spec, tmp_path):
     dataset = spec.resolve()
     for option in spec.options:
         if option.choices or option.annotation in (int, bool, float):

@@ -188,7 +188,7 @@ SLOW = """
 """
 
 
-def test_kill_9_leaves_nothing_that_is_taken_for_whole(tmp_path):
+def test_kill_9_leaves_no_file_that_looks_complete(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SLOW), str(tmp_path / "reached")])
     deadline = time.monotonic() + PATIENCE_S
     while not (tmp_path / "reached").exists():

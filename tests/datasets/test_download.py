@@ -187,7 +187,7 @@ def test_another_version_is_not_mixed_in(server, tmp_path):
     assert [wanted for _, wanted in server.asked] == ["bytes=300000-"]
 
 
-def test_a_server_that_names_no_version_is_resumed_only_when_a_checksum_will_tell(server, tmp_path):
+def test_a_download_without_a_version_is_resumed_only_with_a_checksum(server, tmp_path):
     server.etag = None
     server.cuts = [300_000]
     fetch(remote(server, md5=MD5), tmp_path / "known")
@@ -218,7 +218,7 @@ def test_a_part_that_is_complete_only_gets_its_name(server, tmp_path):
     assert (tmp_path / "data.zip").read_bytes() == CONTENT
 
 
-def test_a_server_that_sends_other_bytes_than_asked_for_ends_in_an_error(server, tmp_path):
+def test_a_server_that_sends_other_bytes_than_requested_causes_an_error(server, tmp_path):
     server.lies = True
     server.cuts = [300_000] * 9
     with pytest.raises(DataError, match="other bytes than it was asked for"):
@@ -236,7 +236,7 @@ def test_the_wrong_bytes_are_refused_with_both_checksums(server, tmp_path):
         fetch(remote(server, size=len(CONTENT)), tmp_path)
 
 
-def test_a_short_body_without_announced_length_is_told_by_the_size(server, tmp_path):
+def test_a_short_body_without_a_length_is_detected_by_the_size(server, tmp_path):
     server.announce = False
     server.cuts = [300_000]
     fetch(remote(server, size=len(CONTENT)), tmp_path)
@@ -254,7 +254,7 @@ def test_passing_errors_are_tried_again(server, tmp_path):
     ("status", "words"),
     [(404, "has no such file"), (403, "denies access"), (401, "requires a login"), (500, "answers 500")],
 )
-def test_refusals_say_what_and_where(server, tmp_path, status, words):
+def test_refusals_name_the_problem_and_the_address(server, tmp_path, status, words):
     server.statuses = [status] * 5
     with pytest.raises(DataError, match=words) as caught:
         fetch(remote(server), tmp_path)
@@ -309,7 +309,7 @@ def test_control_c_keeps_what_has_arrived(server, tmp_path):
     assert server.asked[-1][1] is not None
 
 
-def test_a_full_disk_is_said_before_anything_is_fetched(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_download(server, tmp_path, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(DataError, match=r"the disk is too full: 1 MB of .* are missing"):
         fetch(remote(server), tmp_path)

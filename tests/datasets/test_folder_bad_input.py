@@ -116,7 +116,7 @@ def test_images_of_another_size_are_named_with_theirs(disk, good):
     )
 
 
-def test_the_first_image_can_be_the_odd_one(disk, good):
+def test_a_first_image_of_another_size_is_named(disk, good):
     images, masks = disk.make_patches(1, size=(8, 8))
     disk.write_png(good / "images" / "tile_000.png", images[0])
     disk.write_png(good / "masks" / "tile_000.png", masks[0])
@@ -190,7 +190,7 @@ def test_unreadable_file_is_named(good):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".h5"])
-def test_unreadable_file_is_named_whatever_opens_it(disk, tmp_path, monkeypatch, suffix):
+def test_an_unreadable_file_is_named_for_every_format(disk, tmp_path, monkeypatch, suffix):
     from pathlib import Path
 
     import PIL.Image
@@ -261,7 +261,7 @@ def test_numbers_too_large_for_any_quantity_are_missing_and_warned_of(disk, tmp_
         (np.full((16, 16), 1j), r"contains complex128 values, not real numbers"),
     ],
 )
-def test_masks_that_are_no_masks(disk, tmp_path, values, problem):
+def test_invalid_masks_are_refused(disk, tmp_path, values, problem):
     images, masks = disk.make_patches(3)
     root = disk.write_folder(tmp_path, images, masks, mask_suffix=".npy")
     np.save(root / "masks" / "tile_001.npy", values)
@@ -314,12 +314,12 @@ def test_hdf5_without_the_array(disk, tmp_path):
     refused(root, r"tile_001\.h5: contains no array of two or three axes")
 
 
-def test_single_pixels_are_no_patches(disk, tmp_path):
+def test_patches_of_one_pixel_are_refused(disk, tmp_path):
     images, masks = disk.make_patches(3, 7, (1, 2), "float32")
     refused(disk.write_folder(tmp_path, images, masks, suffix=".npy"), r"is a patch of 1 x 2 pixels")
 
 
-def test_empty_split_says_why(disk, tmp_path):
+def test_an_empty_split_gives_the_reason(disk, tmp_path):
     root = disk.write_folder(tmp_path, *disk.make_patches(2))
     with pytest.raises(DataError, match=r"the val split is empty \(train 1, val 0, test 1"):
         Folder(root, "val", split_by="random", fractions="1,0,1")

@@ -116,7 +116,7 @@ def test_transparent_pixels_are_missing(disk, tmp_path):
     assert "images: 128 pixels are missing and are ignored" in dataset.split_notes
 
 
-def test_tiff_says_names_units_nodata_and_pixel_size(disk, tmp_path):
+def test_names_units_nodata_and_pixel_size_are_read_from_a_tiff(disk, tmp_path):
     from affine import Affine
 
     images, masks = disk.make_patches(3, 2, dtype="float32")
@@ -206,7 +206,7 @@ def placed(disk, root, images, masks, **mask_options):
         (lambda affine: {"crs": "EPSG:32644"}, "another coordinate system"),
     ],
 )
-def test_a_mask_that_lies_elsewhere_is_refused(disk, tmp_path, change, complaint):
+def test_a_mask_at_another_place_is_refused(disk, tmp_path, change, complaint):
     from affine import Affine
 
     images, masks = disk.make_patches(3, 2, dtype="float32")
@@ -244,7 +244,7 @@ def test_patches_of_different_pixel_sizes_are_warned_of(disk, tmp_path):
         assert opened(root).pixel_size is None
 
 
-def test_nan_is_missing_when_the_user_says_so(disk, tmp_path):
+def test_nan_is_missing_with_the_option(disk, tmp_path):
     images, masks = disk.make_patches(3, 4, dtype="float32")
     images[1, 2, 3, 4] = np.nan
     root = disk.write_folder(tmp_path, images, masks, suffix=".npy")
@@ -256,7 +256,7 @@ def test_nan_is_missing_when_the_user_says_so(disk, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".npy", ".h5"])
 @pytest.mark.parametrize("bands_last", [False, True])
-def test_order_of_axes_is_told_by_the_mask(disk, tmp_path, suffix, bands_last):
+def test_the_order_of_axes_is_found_from_the_mask(disk, tmp_path, suffix, bands_last):
     images, masks = disk.make_patches(3, 7, (16, 20), "float32")
     root = disk.write_folder(tmp_path, images, masks, suffix=suffix)
     for index, path in enumerate(sorted((root / "images").iterdir())):
@@ -342,7 +342,7 @@ def test_hidden_and_foreign_files_are_left_alone(disk, tmp_path):
         ([0, 2], {"class_names": "none,old,new", "landslide_class": "old,new"}, {0: 0, 2: 2}, "2 = class 2"),
     ],
 )
-def test_mask_values_are_found_over_the_whole_set_and_said(disk, tmp_path, raw, options, expected, note):
+def test_mask_values_are_found_over_the_whole_set_and_reported(disk, tmp_path, raw, options, expected, note):
     images, _ = disk.make_patches(len(raw))
     # One value a mask: no single file shows the encoding.
     masks = np.stack([np.full((16, 16), value, np.uint8) for value in raw])
@@ -385,7 +385,7 @@ def test_mask_values_are_found_over_the_whole_set_and_said(disk, tmp_path, raw, 
         ({"landslide_class": "all"}, {0: 0, 1: 1, 2: 2}, ("background", "class_1", "class_2"), ""),
     ],
 )
-def test_the_landslide_class_is_chosen_and_said(disk, tmp_path, options, classes, names, note):
+def test_the_landslide_class_is_chosen_and_reported(disk, tmp_path, options, classes, names, note):
     images, _ = disk.make_patches(4)
     raw = np.stack([np.full((16, 16), value, np.uint8) for value in (0, 1, 2, max(classes))])
     dataset = opened(disk.write_folder(tmp_path, images, raw), **options)
@@ -406,7 +406,7 @@ def test_a_landslide_that_is_named_first_becomes_class_1(disk, tmp_path, names):
         assert torch.equal(one["mask"], other["mask"])
 
 
-def test_a_landslide_class_that_cannot_be_told_is_refused(disk, tmp_path):
+def test_an_ambiguous_landslide_class_is_refused(disk, tmp_path):
     images, _ = disk.make_patches(3)
     raw = np.stack([np.full((16, 16), value, np.uint8) for value in (0, 1, 2)])
     root = disk.write_folder(tmp_path, images, raw)

@@ -108,7 +108,7 @@ def test_tables_of_other_habits_are_read(tiles, delimiter, encoding, write):
     assert dataset.patches[0].row is None
 
 
-def test_places_in_pixels_are_brought_to_patches_and_it_is_said(tiles):
+def test_places_in_pixels_are_converted_to_patches_with_a_note(tiles):
     write_table(tiles / "tiles.csv", rows_for(NAMES, step=16))
     dataset = Folder(tiles, group_column="scene")
     assert max(patch.row for patch in dataset.patches) == 2
@@ -116,7 +116,7 @@ def test_places_in_pixels_are_brought_to_patches_and_it_is_said(tiles):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "latin-1"])
-def test_tables_of_other_encodings_are_read_and_it_is_said(tiles, encoding):
+def test_tables_of_other_encodings_are_read_with_a_note(tiles, encoding):
     rows = [{**row, "scene": f"Val d'Hérens {row['scene']}"} for row in rows_for(NAMES)]
     write_table(tiles / "tiles.csv", rows, encoding=encoding)
     dataset = Folder(tiles, group_column="scene")
@@ -162,7 +162,7 @@ def test_a_grid_file_that_does_not_fit_the_patches_is_refused(tabled, about):
     refused(tabled, r"patches\.json: (says that patches have|not a valid file|not valid JSON)", group_column="scene")
 
 
-def test_a_grid_file_says_how_far_patches_overlap(tabled):
+def test_a_grid_file_gives_the_overlap_of_patches(tabled):
     (tabled / "patches.json").write_text('{"size": 16, "stride": 4, "scenes": []}')
     assert Folder(tabled, group_column="scene").reach == 4
 
@@ -213,7 +213,7 @@ def test_guarded_splits_are_not_warned_of(tabled, options):
         Folder(tabled, **options)
 
 
-def test_split_without_places_says_so(tiles):
+def test_a_split_without_places_has_a_note(tiles):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset = Folder(tiles)

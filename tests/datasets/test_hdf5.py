@@ -117,7 +117,7 @@ def test_chunks_that_decompress_to_more_than_they_claim_are_refused(tmp_path):
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_damaged_bytes_are_read_or_refused_in_words(tmp_path_factory, disk, seed):
+def test_damaged_bytes_are_read_or_refused_with_a_clear_message(tmp_path_factory, disk, seed):
     folder = tmp_path_factory.getbasetemp() / "hdf5"
     folder.mkdir(exist_ok=True)
     source = folder / "sound.h5"

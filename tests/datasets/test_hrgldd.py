@@ -91,7 +91,7 @@ def test_options_that_make_no_sense(root, options, error, words):
         HRGLDD(root, **options)
 
 
-def test_what_is_absent_says_where_to_get_it_and_where_to_put_it(tmp_path, monkeypatch):
+def test_missing_files_are_named_with_their_source_and_folder(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"hrgldd was not found: .* has no trainX\.npy.*zenodo.org/records/718"):
         HRGLDD(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))

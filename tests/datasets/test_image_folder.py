@@ -64,7 +64,7 @@ def test_an_image_that_differs_or_is_damaged_is_named(tmp_path: Path, second: np
     assert complaint in str(caught.value)
 
 
-def test_what_is_not_there_is_named(patches: Path, tmp_path: Path) -> None:
+def test_unknown_groups_and_missing_folders_are_refused(patches: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown group 's9'"):
         ImageFolder(patches, channels=3, groups="s9")
     with pytest.raises(DataError, match="no such folder"):

@@ -140,7 +140,7 @@ def test_bands_by_name_in_the_order_asked_for(root):
         assert torch.equal(data[0]["image"], everything[[3, 2, 1, 13]])
 
 
-def test_published_units_are_no_reflectance(root):
+def test_published_units_are_not_reflectance(root):
     bands = Landslide4Sense(root).bands
     assert [band.name for band in bands] == list(NAMES) == list(LANDSLIDE4SENSE.channels)
     assert (bands[1].unit, bands[12].unit, bands[13].unit) == ("824.632 DN", "20.2923 degree", "772.831 m")
@@ -194,7 +194,7 @@ def test_options_that_make_no_sense(root, options, error, words):
         Landslide4Sense(root, **options)
 
 
-def test_what_is_absent_says_where_to_get_it_and_where_to_put_it(tmp_path, monkeypatch):
+def test_missing_files_are_named_with_their_source_and_folder(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"landslide4sense was not found.*no TrainData/img.*zenodo.org/records/104632"):
         Landslide4Sense(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
@@ -266,7 +266,7 @@ def test_damaged_files_are_named(copy, kind, how, words):
     assert caught.value.where == str(first(copy, kind))
 
 
-def test_one_missing_mask_is_an_error_whatever_the_labels(copy):
+def test_one_missing_mask_is_an_error_for_any_labels(copy):
     damage(copy / "TrainData" / "mask" / "mask_10.h5", "missing")
     for labels in ("required", "optional"):
         with pytest.raises(DataError, match=r"1 of 4 masks are missing; the first is mask_10.h5"):

@@ -129,7 +129,7 @@ def test_many_threads_read_at_once(tmp_path):
 
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_damaged_bytes_are_read_or_refused_in_words(tmp_path_factory, disk, seed):
+def test_damaged_bytes_are_read_or_refused_with_a_clear_message(tmp_path_factory, disk, seed):
     sound = io.BytesIO()
     np.save(sound, np.arange(60.0).reshape(3, 4, 5))
     path = tmp_path_factory.getbasetemp() / "damaged.npy"

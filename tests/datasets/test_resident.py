@@ -80,7 +80,7 @@ def test_training_is_the_same_kept_or_not_and_can_be_taken_up(splits):
     same(whole[4:], stream(on_device(splits, kept=True, steps=2, first_step=4, **options).train_dataloader()))
 
 
-def test_without_augmentation_patches_come_as_they_are(splits):
+def test_without_augmentation_patches_are_unchanged(splits):
     data = on_device(splits, kept=True, augmentation=False, batch_size=12, steps=1)
     (batch,) = stream(data.train_dataloader())
     found = Counter(image.numpy().tobytes() for image in batch["image"])

@@ -208,7 +208,7 @@ class TestReading:
         assert one(tmp_path).acquisitions(0) == ("2023-06-10",)
         assert one(tmp_path, max_cloud=0.25).acquisitions(0) == ("2023-05-21",)
 
-    def test_image_of_the_event_day_is_neither(self, tmp_path):
+    def test_the_image_of_the_event_day_is_neither_before_nor_after(self, tmp_path):
         write_patch(tmp_path / PATCH, event="2023-05-21")
         data = one(tmp_path, dates="pre_post", bands="B02")
         assert data.acquisitions(0) == ("2023-05-11", "2023-06-10")
@@ -302,7 +302,7 @@ class TestReading:
 
 
 class TestEditions:
-    def test_harmonized_is_preferred_and_said(self, tmp_path, open_set):
+    def test_the_harmonized_edition_is_preferred_with_a_note(self, tmp_path, open_set):
         write_set(tmp_path, edition="raw")
         assert open_set(tmp_path).edition == "raw"
         write_set(tmp_path)
@@ -384,7 +384,7 @@ class TestSplits:
         assert not groups[0] & groups[1]
         assert [patch.name for patch in open_set(tmp_path).patches] == [patch.name for patch in splits[0].patches]
 
-    def test_group_wins_when_asked(self, tmp_path, open_set):
+    def test_a_split_by_group_is_used_on_request(self, tmp_path, open_set):
         write_set(tmp_path)
         write_official(tmp_path, OFFICIAL)
         data = open_set(tmp_path, split_by="group")
@@ -429,7 +429,7 @@ class TestSplits:
         with pytest.raises(DataError, match=problem):
             open_set(tmp_path)
 
-    def test_official_split_asked_for_and_absent(self, tmp_path, open_set):
+    def test_a_missing_official_split_is_refused(self, tmp_path, open_set):
         write_set(tmp_path)
         with pytest.raises(DataError, match="no official split of S12LS-AD"):
             open_set(tmp_path, split_by="official", task="S12LS-AD")
@@ -502,7 +502,7 @@ class TestBadInput:
         with pytest.raises(DataError, match="the variable time holds no dates"):
             one(tmp_path)
 
-    def test_link_to_nothing(self, tmp_path):
+    def test_a_broken_link_is_refused(self, tmp_path):
         (tmp_path / PATCH).parent.mkdir(parents=True)
         (tmp_path / PATCH).symlink_to(tmp_path / "gone.nc")
         with pytest.raises(DataError, match=r"italy_s2_6982\.nc: the file is missing"):
@@ -737,7 +737,7 @@ class TestHostileFiles:
 
     @settings(max_examples=100, deadline=None)
     @given(seed=st.integers(0, 2**32))
-    def test_damaged_bytes_are_read_or_refused_in_words(self, tmp_path_factory, disk, seed):
+    def test_damaged_bytes_are_read_or_refused_with_a_clear_message(self, tmp_path_factory, disk, seed):
         folder = tmp_path_factory.getbasetemp() / "sen12"
         source = write_patch(folder / "sound.nc")
         (folder / "damaged.nc").write_bytes(disk.mutate(source.read_bytes(), seed))

@@ -169,14 +169,14 @@ def test_groups_are_kept_whole_and_validation_is_carved_with_a_guard():
     assert any("carved" in note and "spatial blocks" in note for note in split.notes)
 
 
-def test_validation_is_carved_at_random_where_places_are_unknown_and_says_so():
+def test_validation_is_drawn_at_random_where_places_are_unknown_with_a_note():
     patches = [Patch(f"a{number}", "A") for number in range(40)] + [Patch("b", "B")]
     split = by_group(patches, train=["A"], test=["B"])
     assert (len(split.train), len(split.val), split.guard) == (30, 10, ())
     assert any("at random" in note and "not known" in note for note in split.notes)
 
 
-def test_groups_that_nobody_names_go_to_the_split_that_is_left():
+def test_unnamed_groups_go_to_the_remaining_split():
     patches = grid(2, 2, "A") + grid(2, 2, "B") + grid(2, 2, "C")
     rest_tests = by_group(patches, train=["A"], val=["B"])
     assert {patches[index].group for index in rest_tests.test} == {"C"}
@@ -228,7 +228,7 @@ def test_carving_splits_the_given_patches_and_no_others(patches, share, seed):
     assert part.test == ()
 
 
-def test_a_split_is_asked_for_by_name():
+def test_an_unknown_split_is_refused():
     split = random_split(grid(5, 5))
     assert split.of("val") == split.val
     with pytest.raises(UnknownNameError, match=r"Did you mean 'val'"):
@@ -252,6 +252,6 @@ GRID = [Patch(f"p{row}-{col}", "g" if row < 4 else "h", row, col) for row in ran
         (lambda: by_group(GRID, train=["g"], test=["h"], fractions=(0, 0, 1)), "option fractions"),
     ],
 )
-def test_odd_numbers_are_refused_in_words(make, words):
+def test_invalid_numbers_are_refused_with_a_clear_message(make, words):
     with pytest.raises(ConfigError, match=words):
         make()

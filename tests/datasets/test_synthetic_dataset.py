@@ -38,7 +38,7 @@ def test_a_sample(test_split):
     assert masks.unique().tolist() == [0, 1]
 
 
-def test_patches_say_where_they_are(test_split):
+def test_patches_have_a_group_and_a_place(test_split):
     assert [(p.row, p.col) for p in test_split.patches[:5]] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
     assert {p.group for p in test_split.patches} == {"subtropical-post-2"}
     assert len({p.name for p in test_split.patches}) == 16

@@ -108,7 +108,7 @@ def test_dry_land_is_barer_than_the_tropics():
     assert green[0] < green[1] - 0.15
 
 
-def test_terrain_drains_and_is_as_steep_as_asked(terrain):
+def test_terrain_drains_and_has_the_requested_slope(terrain):
     assert route(terrain.elevation, 10.0, ring(640)).pits == 0
     slope = slope_degrees(terrain.elevation, 10.0)[64:-64, 64:-64]
     assert 17.5 < np.median(slope) < 28
@@ -165,7 +165,7 @@ def test_noise_is_standardised(field):
     assert field.std() == pytest.approx(1)
 
 
-def test_wide_noise_is_smooth_and_reaches_as_far_as_asked():
+def test_wide_noise_is_smooth_and_has_the_requested_range():
     field = smooth(400, 20, stream(0, "wide"))
     lag = np.array([np.mean(field[:, :-d] * field[:, d:]) for d in (5, 20, 60)])
     # A Gaussian of radius s correlates as exp(-d^2 / 4 s^2).

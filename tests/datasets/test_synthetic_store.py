@@ -86,7 +86,7 @@ def test_seeds_and_settings_have_files_of_their_own(tmp_path):
     assert len(paths) == 4
 
 
-def test_missing_scenes_are_made_once_and_told(tmp_path):
+def test_missing_scenes_are_generated_once_with_progress(tmp_path):
     told = []
     first = obtain_scenes(tmp_path, JOBS, workers=2, progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 4) for done in range(5)]
@@ -103,7 +103,7 @@ def test_one_worker_and_two_make_the_same(tmp_path):
     assert [scene.digest for scene in one] == [scene.digest for scene in two]
 
 
-def test_a_damaged_scene_is_made_again_and_said_so(tmp_path, stored):
+def test_a_damaged_scene_is_generated_again_with_a_warning(tmp_path, stored):
     digest = load_scene(stored, 0, SMALL).digest
     stored.write_bytes(stored.read_bytes()[:1000])
     with pytest.warns(CacheWarning, match=f"{stored.name}.*generated again"):
