@@ -231,7 +231,7 @@ class Shrinks(OwnPadding):
         (OwnPadding().train(), "in training mode"),
     ],
 )
-def test_what_cannot_be_exported_is_said_why(model: nn.Module, complaint: str) -> None:
+def test_a_failed_export_gives_the_reason(model: nn.Module, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
         export_onnx(model, torch.randn(1, 7, 64, 64))
 

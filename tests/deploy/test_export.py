@@ -268,7 +268,7 @@ def test_a_damaged_or_foreign_file_is_named(subject: ExportSubject, tmp_path: Pa
         open_exported(tmp_path / "nothing.onnx")
 
 
-def test_a_model_by_name_has_fresh_weights_and_says_so(tmp_path: Path) -> None:
+def test_a_model_by_name_has_fresh_weights_and_a_warning(tmp_path: Path) -> None:
     options = {"widths": [4, 4, 4, 4, 4]}
     first, again = (find_subject("unet", in_channels=2, options=options, seed=5) for _ in range(2))
     assert torch.equal(first.predictor.model.head.weight, again.predictor.model.head.weight)

@@ -117,7 +117,7 @@ class OwnConv(nn.Conv2d):
         return super().forward(x).abs()
 
 
-def test_what_cannot_be_folded_is_left_as_it_is(check: Check, as_trained: Make) -> None:
+def test_layers_that_cannot_be_folded_are_unchanged(check: Check, as_trained: Make) -> None:
     assert norms(check(as_trained(Shared()), torch.randn(2, 3, 8, 8))) == 4
 
 
@@ -199,7 +199,7 @@ def test_a_depthwise_dead_tap_is_merged_into_the_pointwise_layer_behind_it(check
     assert [type(module) for module in folded] == [CentreTapConv2d, nn.Identity]
 
 
-def test_a_model_in_training_is_refused_in_words(trained: Make) -> None:
+def test_a_model_in_training_is_refused_with_a_clear_message(trained: Make) -> None:
     model = copy.deepcopy(trained("unet"))
     with pytest.raises(ModelError, match=r"while it is in training mode.*model\.eval\(\)"):
         fold(model.train(), torch.randn(1, 7, 32, 32))

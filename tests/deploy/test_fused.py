@@ -74,7 +74,7 @@ def test_strips_of_any_height_give_the_same(monkeypatch: pytest.MonkeyPatch, rel
 
 
 @pytest.mark.parametrize(("height", "most"), [(128, 7), (64, 7), (32, 14), (16, 7), (8, 14), (13, 1), (7, 0), (31, 30)])
-def test_strips_overlap_by_little(height: int, most: int) -> None:
+def test_strips_overlap_by_at_most_five_per_cent(height: int, most: int) -> None:
     rows = fused._strip_height(height, most)
     assert 1 <= rows <= max(1, most)
     assert height <= rows * -(-height // rows) <= 1.05 * height
@@ -190,7 +190,7 @@ def test_the_triton_kernel_is_equal_in_the_interpreter() -> None:
     assert all(float(line) <= EXACT for line in done.stdout.split())
 
 
-def test_images_beside_each_other_give_the_same_in_the_same_order(relative: Relative) -> None:
+def test_parallel_images_give_the_same_results_in_the_same_order(relative: Relative) -> None:
     layer = nn.Conv2d(3, 4, 3, padding=1).eval()
     form = ParallelForm(layer, streams=2, threads=1, images=2)
     threads = torch.get_num_threads()

@@ -113,7 +113,7 @@ def test_the_dice_is_that_of_an_independent_count() -> None:
         assert found == pytest.approx(2 * np.sum(mask & is_slide) / (mask.sum() + is_slide.sum()), abs=1e-6)
 
 
-def test_no_patches_are_no_proof() -> None:
+def test_a_comparison_without_patches_is_refused() -> None:
     model, faster, _ = patches(flipped=0)
     with pytest.raises(ConfigError, match="no patches"):
         compare_masks(model, faster, [])

@@ -74,7 +74,7 @@ def test_what_loses_most_stays_in_float32_first(high_ground: Predictor) -> None:
     assert [name for name in floats if name.endswith("_float")] == ["model.2.weight_float"]
 
 
-def test_what_cannot_be_quantised_is_said_why(high_ground: Predictor) -> None:
+def test_a_failed_quantisation_gives_the_reason(high_ground: Predictor) -> None:
     graph = export_onnx(high_ground, images(2))
     with pytest.raises(ConfigError, match=r"needs patches.*--data"):
         quantise(graph, [])

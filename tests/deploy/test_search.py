@@ -130,7 +130,7 @@ def test_a_damaged_choice_is_made_again(damage: Callable[[str], str], trained: T
 
 
 @pytest.mark.usefixtures("no_backends")
-def test_a_cache_that_cannot_be_written_is_no_failure(
+def test_an_unwritable_cache_is_reported_and_not_fatal(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -280,7 +280,7 @@ def test_an_example_that_the_model_cannot_take_is_refused(example: Tensor, messa
         optimize(trained("unet"), example)
 
 
-def test_other_models_fail_in_words() -> None:
+def test_models_with_other_outputs_fail_with_a_clear_message() -> None:
     with pytest.raises(ModelError, match=r"cannot run on the example of shape \(2, 7, 32, 32\) \(RuntimeError"):
         optimize(nn.Conv2d(3, 2, 1).eval(), EXAMPLE)
     with pytest.raises(ModelError, match="one tensor of logits"):
@@ -308,7 +308,7 @@ def test_an_operation_without_onnx_form_skips_the_backends_with_the_reason() -> 
     assert report.chosen.startswith(("torch", "unchanged"))
 
 
-def test_a_missing_extra_says_what_to_install(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_names_the_package_to_install(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("onnx", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, library, None)
     report = optimize(trained("unet"), EXAMPLE, use_cache=False).report
@@ -355,7 +355,7 @@ def test_allocator_thresholds_are_raised_when_asked_and_never_by_importing() -> 
     assert after.strip() == str(problem == "None")
 
 
-def test_other_allocators_are_left_alone_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_allocators_are_left_unchanged_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "_raised", False)  # another test of this process may have raised them
     monkeypatch.setattr(allocator.sys, "platform", "darwin")
     assert allocator.raise_allocator_thresholds() == "the allocator of darwin has no such thresholds"
