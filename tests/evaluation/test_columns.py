@@ -91,7 +91,7 @@ def test_a_metric_of_a_plugin_is_a_column_and_one_that_fails_is_empty() -> None:
     assert "good" in {one.key for one in choose_columns()}
 
 
-def test_every_column_has_what_a_reader_needs() -> None:
+def test_every_column_has_a_heading_a_description_and_a_format() -> None:
     keys = [column.key for column in all_columns()]
     assert len(keys) == len(set(keys))
     assert set(keys) >= BUILT_IN
@@ -103,7 +103,7 @@ def test_every_column_has_what_a_reader_needs() -> None:
         choose_columns(["dcie"])
 
 
-def test_values_are_written_as_their_column_says() -> None:
+def test_values_have_the_format_of_their_column() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures = figures_of(measurements())

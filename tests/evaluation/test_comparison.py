@@ -80,7 +80,7 @@ def test_seeds_are_drawn_together_for_every_model() -> None:
     assert difference == pytest.approx(np.full(2000, 0.01))
 
 
-def test_a_real_difference_is_seen_and_none_is_not_invented() -> None:
+def test_a_real_difference_is_significant_and_no_difference_is_not() -> None:
     drawn = Resampling.draw([str(i) for i in range(60)])
     base = drawn.pooled(make_counts(0.7, seed=1), metrics.dice)
     others = [drawn.pooled(make_counts(quality, seed=seed), metrics.dice) for quality, seed in ((0.8, 2), (0.7, 3))]
@@ -121,7 +121,7 @@ def test_p_values_are_those_of_the_method_step_by_step() -> None:
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.integers(0, 99))
-def test_more_comparisons_make_none_surer(means: list[float], seed: int) -> None:
+def test_more_comparisons_never_lower_a_p_value(means: list[float], seed: int) -> None:
     replicates = drawn(means, seed=seed, replicates=60)
     alone = np.concatenate([adjusted_p_values(replicates[:, [place]]) for place in range(len(means))])
     together = adjusted_p_values(replicates)
@@ -129,7 +129,7 @@ def test_more_comparisons_make_none_surer(means: list[float], seed: int) -> None
     assert (together <= 1).all()
 
 
-def test_two_groups_of_models_are_told_apart_however_many_there_are() -> None:
+def test_models_of_two_groups_differ_between_the_groups_only() -> None:
     models = np.repeat([0.0, 9.0], 10)
     scores = drawn(list(models), replicates=2000)
     pairs = list(itertools.combinations(range(20), 2))
@@ -139,7 +139,7 @@ def test_two_groups_of_models_are_told_apart_however_many_there_are() -> None:
     assert (p[~differ] > 0.05).all()
 
 
-def test_where_nothing_differs_something_seems_to_in_a_twentieth_of_the_cases() -> None:
+def test_the_familywise_error_rate_is_five_per_cent_without_differences() -> None:
     generator = np.random.default_rng(0)
     wrong = sum(
         adjusted_p_values(drawn(list(generator.standard_normal(10)), seed=seed)).min() < 0.05 for seed in range(400)

@@ -48,7 +48,7 @@ def test_counts_add_up_and_pool(pair: tuple[torch.Tensor, torch.Tensor]) -> None
     assert to_plain(from_plain(to_plain(counts), Counts)) == to_plain(counts)
 
 
-def test_images_of_nodata_alone_count_nothing() -> None:
+def test_images_of_nodata_have_no_counts() -> None:
     counts = Counts.from_masks(torch.ones(1, 2, 2, dtype=torch.bool), torch.full((1, 2, 2), 255))
     assert counts.pixels.tolist() == [0]
     assert not counts.has_landslide[0]
@@ -213,7 +213,7 @@ def test_a_shift_of_two_pixels_is_forgiven_at_two_and_not_at_one() -> None:
     assert shifted[0] < 0.75 < shifted[1] == shifted[2] == 1
 
 
-def test_nothing_predicted_is_zero_and_nothing_at_all_is_undefined() -> None:
+def test_without_predictions_dice_is_zero_and_without_pixels_undefined() -> None:
     truth = np.zeros((1, 8, 8), np.int64)
     assert np.isnan(BoundaryCounts.from_masks(truth == 1, truth).f1()).all()
     truth[0, 2:5, 2:5] = 1

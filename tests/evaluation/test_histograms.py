@@ -81,7 +81,7 @@ def test_without_landslides_the_threshold_is_half() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), 1.5, -0.1])
-def test_what_is_no_probability_is_refused(bad: float) -> None:
+def test_values_that_are_not_probabilities_are_refused(bad: float) -> None:
     with pytest.raises(ResultError, match=r"not all within \[0, 1\]"):
         ProbabilityHistogram.empty().update(torch.tensor([[[bad]]]), torch.tensor([[[0]]]))
 

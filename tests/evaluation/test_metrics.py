@@ -58,7 +58,7 @@ def test_mcc_does_not_overflow() -> None:
     assert metrics.mcc(*arrays(big, 0, 0, big))[0] == pytest.approx(1)
 
 
-def test_averages_are_told_apart() -> None:
+def test_the_averages_differ() -> None:
     # Two images with landslides, Dice 1 and 0.5, and an empty one with false positives.
     counts = Counts(*(np.array(v) for v in ([10, 100, 0], [0, 100, 5], [0, 100, 0], [90, 0, 95])))
     figures = summarise(counts, pixel_size=10.0)

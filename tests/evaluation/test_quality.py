@@ -97,7 +97,7 @@ def test_the_headline_is_the_first_whole_split_of_the_way_the_model_is_used() ->
     assert quality_line(old) == "model: test Dice 0.712, precision 0.700; bijie"
 
 
-def test_one_line_says_how_good_a_model_is() -> None:
+def test_one_line_summarises_the_quality_of_a_model() -> None:
     found = MeasuredSplit(data="patches", dice=0.5, precision=0.6, recall=0.4, dice_interval=(0.45, 0.55), patches=1200)
     text = "test Dice 0.500 (95 % interval 0.450 to 0.550), precision 0.600, recall 0.400; patches, 1,200 patches"
     assert quality_line(found, label="demo") == f"demo model: {text}"
@@ -143,7 +143,7 @@ def test_a_poor_model_is_called_poor(found: MeasuredSplit | None, expected: str)
         (1.0, 0.6, ""),
     ],
 )
-def test_an_unlikely_share_of_landslides_is_said(mapped: float, trained: float | None, expected: str) -> None:
+def test_an_unlikely_share_of_landslides_causes_a_warning(mapped: float, trained: float | None, expected: str) -> None:
     text = " ".join(share_warnings(mapped, trained))
     assert expected in text
     assert bool(text) is bool(expected)
