@@ -47,7 +47,7 @@ def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tm
     assert (tmp_path / "here.tif").read_bytes() == (tmp_path / "there.tif").read_bytes()
 
 
-def test_no_cluster_is_told(bundle: Path, write_scene: WriteScene, tmp_path) -> None:
+def test_a_missing_cluster_is_reported(bundle: Path, write_scene: WriteScene, tmp_path) -> None:
     pytest.importorskip("ray")
     predictor = Bundle.load(bundle).predictor()
     with Scene([write_scene(make_image(40, 40))], BANDS) as scene:

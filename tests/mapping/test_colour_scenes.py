@@ -126,7 +126,7 @@ def test_a_reflectance_stack_gives_the_map_of_its_true_colour_image(
     np.testing.assert_allclose(maps["numbers"], maps["picture"], atol=0.02)
 
 
-def test_clouds_are_said_and_left_out_on_request(colour_bundle: str, tmp_path: Path, capsys) -> None:
+def test_clouds_are_reported_and_left_out_on_request(colour_bundle: str, tmp_path: Path, capsys) -> None:
     image = picture()
     image[:, 40:100, 60:120] = 240
     image[:, 150:155, 10:15] = 240  # a roof
@@ -212,7 +212,7 @@ def test_another_pixel_size_is_refused_or_resampled(
         assert file.tags()["RESAMPLED_TO"] == "10 m"
 
 
-def test_a_scene_unlike_the_training_data_is_said_to_be(colour_bundle: str, tmp_path: Path, capsys) -> None:
+def test_a_scene_unlike_the_training_data_causes_a_warning(colour_bundle: str, tmp_path: Path, capsys) -> None:
     """The bundle's own statistics are those of noise, so any scene is far from them."""
     tile = write_tile(tmp_path, picture(400, 500))
     assert run(["map", colour_bundle, tile, "--out", str(tmp_path / "map.tif")]) == 0

@@ -42,7 +42,7 @@ def test_a_map_with_classes(bundle: Path, write_scene: WriteScene, tmp_path, cap
         ("empty", "there is no bundle.json", "zoo train"),
     ],
 )
-def test_without_a_bundle_it_says_how_to_get_one(
+def test_without_a_bundle_the_message_names_zoo_train(
     write_scene: WriteScene,
     tmp_path,
     capsys,
@@ -119,7 +119,7 @@ def test_adapted_to_the_scene_itself(bundle: Path, write_scene: WriteScene, tmp_
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 
-def test_a_map_behind_an_address(bundle: Path, write_scene: WriteScene, tmp_path, capsys, monkeypatch) -> None:
+def test_a_map_is_written_to_an_address(bundle: Path, write_scene: WriteScene, tmp_path, capsys, monkeypatch) -> None:
     """In GDAL's memory, in place of a bucket."""
     monkeypatch.chdir(tmp_path)
     command = ["map", str(bundle), str(write_scene(make_image(80, 80))), "--classes", "low,high", "--out"]
@@ -135,7 +135,7 @@ def test_a_map_behind_an_address(bundle: Path, write_scene: WriteScene, tmp_path
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_that_the_same_command_goes_on(
+def test_after_ctrl_c_the_message_says_how_to_continue(
     bundle: Path,
     write_scene: WriteScene,
     tmp_path,

@@ -71,7 +71,7 @@ def test_a_channel_is_worth_what_the_rule_gives_it() -> None:
     assert by_name[("slope",)].units == ("degree",)
 
 
-def test_ground_that_is_not_looked_at_changes_nothing() -> None:
+def test_hiding_unused_ground_changes_nothing() -> None:
     found = explain(Rule(), image())
     hidden = np.zeros((32, 32), bool)
     hidden[16:24, 8:16] = True
@@ -126,7 +126,7 @@ def test_truth_gives_dice() -> None:
     assert found.channels[2].dice == found.base.dice
 
 
-def test_attention_lies_on_the_pixels_of_the_window() -> None:
+def test_attention_maps_have_the_pixels_of_the_window() -> None:
     torch.manual_seed(0)
     model = create_model("enhanced_unet", 3, 2, widths=[4, 4, 4]).eval()
     found = explain(model, image(side=46))

@@ -61,7 +61,7 @@ def test_a_place_is_a_window_around_it(bundle, scene, tmp_path, capsys):
     assert json.loads(record.read_text())["window"] == [0, 0, 40, 40]
 
 
-def test_what_is_wrong_is_said_and_nothing_written(bundle, scene, write_scene, tmp_path, capsys):
+def test_bad_options_are_refused_and_nothing_is_written(bundle, scene, write_scene, tmp_path, capsys):
     out = tmp_path / "why.png"
 
     def refusal(*more: object, scene: Path = scene, bundle: Path = bundle, out: Path = out) -> str:

@@ -157,7 +157,7 @@ def test_other_bands_are_refused(write_scene: WriteScene, bands, problem: str, h
     assert hint in str(caught.value.hint)
 
 
-def test_rasters_that_are_no_one_grid_are_refused(write_scene: WriteScene) -> None:
+def test_rasters_of_different_grids_are_refused(write_scene: WriteScene) -> None:
     image = make_image(30, 30)
     first = write_scene(image)
     for problem, given in {
@@ -195,7 +195,7 @@ def test_an_area_in_another_system_limits_the_map(predictor: Predictor, write_sc
     assert not (tmp_path / "none.tif").exists()
 
 
-def test_nothing_is_computed_where_nothing_is_mapped(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
+def test_tiles_without_data_are_not_computed(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
     image = make_image(512, 512)
     image[:, :, 200:] = np.nan
     calls = []
@@ -205,7 +205,7 @@ def test_nothing_is_computed_where_nothing_is_mapped(predictor: Predictor, write
     assert len(calls) == 15
 
 
-def test_a_scene_of_nodata_leaves_nothing(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
+def test_a_scene_of_nodata_writes_no_file(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
     path = write_scene(np.full((2, 300, 300), np.nan, dtype=np.float32))
     with pytest.raises(DataError, match="no pixel has a value in each band"):
         make(predictor, path, tmp_path / "out" / "prob.tif")

@@ -61,7 +61,7 @@ def test_polygons_are_those_of_the_written_map(bundle, write_scene: WriteScene, 
     assert np.asarray(Image.open(picture).convert("L")).std() > 10
 
 
-def test_a_scene_in_degrees_without_a_slope_the_model_knows_of(bundle, write_scene: WriteScene, tmp_path, capsys):
+def test_a_scene_in_degrees_is_outlined_in_square_metres(bundle, write_scene: WriteScene, tmp_path, capsys):
     place = from_origin(91.7, 22.5, 1e-4, 1e-4)
     scene = write_scene(make_image(90, 80), crs="EPSG:4326", transform=place)
     slides, picture = tmp_path / "slides.parquet", tmp_path / "map.png"
@@ -166,7 +166,7 @@ def test_ground_is_relief_colours_or_the_first_band(write_scene):
         assert read_ground(scene).words == "blue"
 
 
-def test_what_is_no_map_cannot_be_opened(tmp_path):
+def test_other_rasters_are_not_opened_as_maps(tmp_path):
     from zoo.errors import DataError
 
     with pytest.raises(DataError, match="no such file"):

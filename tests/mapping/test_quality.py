@@ -37,7 +37,7 @@ def run_map(folder: Path, scene: Path, capsys: pytest.CaptureFixture[str], *opti
     return told.out, " ".join(told.err.split())
 
 
-def test_the_first_line_says_how_good_the_model_is(
+def test_the_first_line_gives_the_quality_of_the_model(
     bundle: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = MeasuredSplit(data="L4S", dice=0.6, precision=0.7, recall=0.5, dice_interval=(0.5, 0.7), patches=114)
@@ -66,7 +66,7 @@ def test_a_poor_model_is_called_poor_before_and_after_the_work(
 
 
 @pytest.mark.parametrize(("share", "threshold", "expected"), [(0.01, "0", "more than 3 times"), (0.9, "1", "1/100")])
-def test_an_unlikely_share_is_said(
+def test_an_unlikely_share_causes_a_warning(
     bundle: Path,
     scene: Path,
     tmp_path: Path,
@@ -82,7 +82,7 @@ def test_an_unlikely_share_is_said(
     assert "training masks" not in err
 
 
-def test_every_output_of_a_demo_says_demo(
+def test_every_output_of_a_demo_is_marked(
     bundle: Path,
     scene: Path,
     tmp_path: Path,

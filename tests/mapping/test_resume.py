@@ -89,7 +89,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_ctrl_c_keeps_what_is_done_and_nothing_else_takes_it_over(
+def test_ctrl_c_keeps_finished_blocks_and_no_other_map_uses_them(
     predictor: Predictor, write_scene: WriteScene, tmp_path
 ) -> None:
     path = write_scene(make_image(300, 300))
@@ -144,7 +144,7 @@ def test_stopped_between_two_files(predictor: Predictor, write_scene: WriteScene
         command()
 
 
-def test_a_scene_that_was_written_again_begins_anew(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
+def test_a_changed_scene_is_mapped_from_the_start(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
     path = write_scene(make_image(300, 300))
     with pytest.raises(KeyboardInterrupt):
         make(predictor, path, tmp_path / "prob.tif", stop_after(3))
@@ -180,7 +180,7 @@ def test_two_processes_do_not_make_one_map(predictor: Predictor, write_scene: Wr
     assert read(tmp_path / "prob.tif").shape == (200, 200)
 
 
-def test_a_hole_in_the_file_is_named_and_nothing_is_published(
+def test_an_unreadable_block_is_named_and_nothing_is_published(
     predictor: Predictor, write_scene: WriteScene, tmp_path
 ) -> None:
     image = make_image(512, 512)
@@ -197,7 +197,7 @@ def test_a_hole_in_the_file_is_named_and_nothing_is_published(
     assert not out.exists()
 
 
-def test_a_disk_without_room_is_told_before_the_work(
+def test_a_full_disk_is_reported_before_the_work(
     predictor: Predictor, write_scene: WriteScene, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))

@@ -201,7 +201,7 @@ def test_the_threshold_is_one_number_everywhere(
     assert geopandas.read_file(tmp_path / "again.gpkg")["pixels"].sum() == above.sum()
 
 
-def test_breaks_that_a_byte_cannot_tell_apart_are_refused() -> None:
+def test_breaks_within_one_step_of_a_byte_are_refused() -> None:
     classes = ProbabilityClasses(("low", "medium", "high"), (0.3001, 0.3002))
     assert classes.as_applied("float32") == classes
     with pytest.raises(ConfigError, match="do not rise"):
@@ -223,7 +223,7 @@ def test_breaks_that_a_byte_cannot_tell_apart_are_refused() -> None:
         ["--scales", "inf", "--adapt"],
     ],
 )
-def test_odd_arguments_are_refused(
+def test_invalid_arguments_are_refused(
     bundle: Path,
     write_scene: WriteScene,
     tmp_path: Path,
@@ -321,7 +321,7 @@ def rewrite(path: Path, **changes: np.ndarray | None) -> None:
         lambda first, second: second.rename(second.with_name("block-99999-00000.npz")),
     ],
 )
-def test_a_damaged_or_exchanged_block_is_computed_again_and_said(
+def test_a_damaged_or_exchanged_block_is_computed_again_with_a_note(
     predictor: Predictor, write_scene: WriteScene, tmp_path: Path, damage: Callable[[Path, Path], object]
 ) -> None:
     """A damaged block ended with exit code 70, and a block copied over another was believed."""
