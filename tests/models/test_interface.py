@@ -29,7 +29,7 @@ def built(name: str) -> SegmentationModel:
 
 
 @each_spec
-def test_wrong_input_is_refused_in_words(spec: ModelSpec) -> None:
+def test_wrong_input_is_refused_with_a_clear_message(spec: ModelSpec) -> None:
     model = built(spec.name).eval()
     size = spec.minimum_size
     assert model.minimum_size == size

@@ -87,7 +87,7 @@ def test_unet_is_enhanced_unet_without_its_improvements() -> None:
     assert enhanced_unet(widths=SMALL, attention="none").state_dict().keys() == plain.state_dict().keys()
 
 
-def test_hybrid_convolution_stands_in_the_encoder_alone() -> None:
+def test_only_the_encoder_has_hybrid_convolutions() -> None:
     model = enhanced_unet(widths=SMALL)
     assert sum(isinstance(m, HybridConv2d) for m in model.encoder.modules()) == 6
     assert not any(isinstance(m, HybridConv2d) for m in model.decoder.modules())
@@ -115,7 +115,9 @@ def test_the_stem_is_dense_where_the_rest_is_grouped(mode: str) -> None:
     ("places", "count"),
     [(("encoder",), 2), (("bottleneck",), 1), (("skip",), 2), (("decoder",), 2), (("encoder", "decoder"), 4), ((), 0)],
 )
-def test_attention_stands_where_it_is_told(attention: str, kind: type, places: tuple[str, ...], count: int) -> None:
+def test_attention_blocks_are_at_the_chosen_places(
+    attention: str, kind: type, places: tuple[str, ...], count: int
+) -> None:
     model = UNet(widths=SMALL, attention=attention, attention_at=places)
     modules = [m for m in model.modules() if type(m) is kind]
     assert len(modules) == count
@@ -181,6 +183,6 @@ def test_split_takes_a_single_band() -> None:
         ({"attention": "mcsa", "fusion": "plus"}, "unknown fusion 'plus'"),
     ],
 )
-def test_misspelt_words_are_named(options: dict[str, Any], message: str) -> None:
+def test_misspelt_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
         UNet(widths=SMALL, **options)
