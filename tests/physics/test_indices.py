@@ -128,7 +128,7 @@ def test_fitted_edges_are_those_of_exact_quantiles() -> None:
     np.testing.assert_allclose([edges.wet_intercept, edges.wet_slope], exact[0.95], rtol=0.005, atol=0.003)
 
 
-def test_moisture_comes_back_from_a_trapezoid() -> None:
+def test_moisture_is_recovered_from_a_trapezoid() -> None:
     vegetation, value, moisture = trapezoid(100_000, 2)
     fit = OptramFit()
     fit.add(vegetation, value)

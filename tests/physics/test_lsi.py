@@ -150,7 +150,7 @@ def test_what_contradicts_is_refused(values: dict[str, Any], kind: type[ZooError
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"weights": {"x": 1}}', "\xff"])
-def test_a_file_that_is_none_is_named(text: str, tmp_path: Path) -> None:
+def test_a_damaged_weights_file_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ZooError, match=r"weights\.json"):

@@ -39,7 +39,7 @@ def test_a_threshold_of_shares_of_the_annual_rain(days):
 
 
 @pytest.mark.parametrize("numbers", [(0, 0.4), (14.8, -0.4), (14.8, 0.4, 0), (np.nan, 0.4), (14.8, 0.4, np.inf)])
-def test_a_threshold_that_is_none_is_refused(numbers):
+def test_an_invalid_threshold_is_refused(numbers):
     with pytest.raises(ConfigError, match="of a rain threshold"):
         threshold_rain(*numbers)
 

@@ -20,7 +20,7 @@ def test_the_offset_came_with_baseline_four(baseline: str, offset: float) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "5", "five", "05.09.1", "N05", "99999", "-4.0"])
-def test_what_is_no_baseline_is_refused(text: str) -> None:
+def test_an_invalid_baseline_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="not a processing baseline"):
         baseline_offset(text)
 
@@ -43,7 +43,7 @@ def test_old_and_new_baseline_give_the_same_ndvi() -> None:
     np.testing.assert_allclose(ndvi(nir + 1000, red + 1000)[0], 2700 / 5300)
 
 
-def test_an_offset_is_said_once() -> None:
+def test_an_offset_is_reported_once() -> None:
     with pytest.raises(ConfigError, match="give either"):
         harmonize(np.ones(3))
     with pytest.raises(ConfigError, match="give either"):
@@ -64,7 +64,7 @@ def scene(seed: int) -> dict[str, np.ndarray]:
 
 
 @given(st.integers(0, 1000), st.booleans())
-def test_dark_pixels_tell_an_offset_that_was_left_in(seed: int, offset: bool) -> None:
+def test_dark_pixels_reveal_a_remaining_offset(seed: int, offset: bool) -> None:
     numbers = {name: np.round(values * 10_000) + 1000.0 * offset for name, values in scene(seed).items()}
     assert guess_offset(numbers) == (-1000.0 if offset else 0.0)
     assert dark_pixels({name: values / 10_000 for name, values in numbers.items()}).verdict == (
@@ -72,13 +72,13 @@ def test_dark_pixels_tell_an_offset_that_was_left_in(seed: int, offset: bool) ->
     )
 
 
-def test_dark_pixels_tell_an_offset_removed_twice() -> None:
+def test_dark_pixels_reveal_an_offset_removed_twice() -> None:
     seen = dark_pixels({name: values - 0.1 for name, values in scene(0).items()})
     assert seen.verdict == "removed twice"
     assert seen.band in ("green", "red")
     assert seen.negative > 0.8
 
 
-def test_nothing_tells_nothing() -> None:
+def test_dark_pixels_need_valid_values() -> None:
     with pytest.raises(DataError, match="no band"):
         dark_pixels({"red": np.full(9, np.nan)})

@@ -50,13 +50,13 @@ def test_edges_can_be_left_empty():
 
 
 @pytest.mark.parametrize("cell", [0.0, -10.0, float("nan"), (10.0, 0.0)])
-def test_a_cell_size_that_is_none_is_refused(cell):
+def test_an_invalid_cell_size_is_refused(cell):
     with pytest.raises(ConfigError, match="cell size"):
         slope_degrees(np.zeros((3, 3)), cell)
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (2, 3, 4)])
-def test_what_is_no_grid_is_refused(shape):
+def test_an_invalid_grid_is_refused(shape):
     with pytest.raises(DataError, match="elevation has the shape"):
         slope_degrees(np.zeros(shape), 10.0)
 

@@ -24,7 +24,7 @@ def test_safety_by_hand():
 
 
 @given(st.floats(5, 60), st.floats(20, 45), st.floats(0.3, 3))
-def test_dry_soil_without_cohesion_stands_up_to_its_friction_angle(theta, phi, depth):
+def test_dry_soil_without_cohesion_is_stable_up_to_its_friction_angle(theta, phi, depth):
     expected = np.tan(np.radians(phi)) / np.tan(np.radians(theta))
     assert factor_of_safety(theta, 0.0, 0.0, phi, depth) == pytest.approx(expected)
 
