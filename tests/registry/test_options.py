@@ -146,7 +146,7 @@ def test_values_that_do_not_fit_are_refused(value: object, annotation: Any, hint
     assert str(caught.value) == hint
 
 
-def test_types_are_described_in_words() -> None:
+def test_types_are_described_with_a_clear_message() -> None:
     assert describe(Sequence[float] | str | None) == "a list of numbers or text or none"
     assert describe(Mapping[str, int]) == "a table"
     assert describe(Path) == "a path"
