@@ -44,13 +44,13 @@ def table(name: str) -> RiskTable:
     return RiskTable(pd.DataFrame({name: slope, "noise": rng.normal(size=400)}), labels)
 
 
-def test_the_built_in_risk_models_come_through_the_hook() -> None:
+def test_the_built_in_risk_models_are_registered_by_the_hook() -> None:
     names = [spec.name for spec in (*TABLE_2, *OTHERS)]
     assert list(risk_models())[: len(names)] == names
     assert all(catalogue().risk_models.provider(name).startswith("landslide-zoo/") for name in names)
 
 
-def test_a_plain_classifier_is_compared_and_says_what_a_table_lacks(plugged: None) -> None:
+def test_a_plain_classifier_is_compared_and_names_missing_columns(plugged: None) -> None:
     assert "naive_bayes" in select_risk_models("all", rain=False)
     report = next(report for report in plugin_reports() if report.name == "zoo-bayes")
     assert report.provides == {"risk_models": ["naive_bayes"]}
@@ -63,7 +63,7 @@ def test_a_plain_classifier_is_compared_and_says_what_a_table_lacks(plugged: Non
     assert skipped.status == "skipped: needs a slope"
 
 
-def test_the_group_is_no_feature_of_a_plain_classifier(plugged: None) -> None:
+def test_the_group_is_not_a_feature_of_a_plain_classifier(plugged: None) -> None:
     rows = table("slope")
     features = rows.features.assign(group=pd.Categorical(["a", "b"] * 200))
     model = create_risk_model("naive_bayes", group="group", seed=1).fit(features, rows.labels)

@@ -129,7 +129,7 @@ def test_one_model_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch)
         ({"jobs": 0}, ConfigError, "at least one"),
     ],
 )
-def test_what_no_model_could_work_with_is_said_first(
+def test_unusable_tables_are_refused_before_any_fit(
     change: dict[str, object], error: type[Exception], problem: str
 ) -> None:
     table = places(200)
@@ -139,7 +139,7 @@ def test_what_no_model_could_work_with_is_said_first(
         compare_table(table, CompareSettings(**{**settings, **change}))  # type: ignore[arg-type]
 
 
-def test_rain_that_is_the_same_everywhere_is_told() -> None:
+def test_constant_rain_is_reported() -> None:
     table = places(200)
     dry = RiskTable(table.features.drop(columns="P"), table.labels, notes=("P: left out, it is 3 everywhere",))
     with pytest.raises(DataError, match="3 everywhere"):
@@ -158,7 +158,7 @@ def test_rows_are_flat_and_their_intervals_hold_the_figures(done: Comparison) ->
     json.dumps(rows, allow_nan=False)
 
 
-def test_optimism_is_the_difference_that_it_says(done: Comparison) -> None:
+def test_optimism_is_the_difference_between_random_and_block_scores(done: Comparison) -> None:
     text = done.optimism()
     assert text is not None
     gains = []
@@ -244,7 +244,7 @@ def test_shuffling_the_rows_changes_no_score_and_no_prediction() -> None:
     pd.testing.assert_frame_equal(one.predictions(), back)
 
 
-def test_a_feature_named_like_a_formula_is_no_formula_in_the_csv(tmp_path: Path) -> None:
+def test_the_csv_escapes_feature_names_that_look_like_formulas(tmp_path: Path) -> None:
     rows = places(120)
     table = RiskTable(rows.features[["slope", "x"]].set_axis(["=1+1", "$x^{$"], axis=1), rows.labels)
     compare_table(table, CompareSettings(("lsi_without_rain",), folds=2, repeats=2)).write(tmp_path)

@@ -57,7 +57,7 @@ def pixels(count=50, seed=0):
     return {name: rng.uniform(span.low - 0.1, span.high + 0.1, count) for name, span in RANGES.items()}
 
 
-def test_a_file_comes_back_as_it_went(tmp_path):
+def test_a_file_survives_a_round_trip(tmp_path):
     path = tmp_path / "gewichte ä.json"
     full().save(path)
     assert RiskIndex.load(path) == full()
@@ -181,7 +181,7 @@ def test_a_damaged_file_names_the_key(tmp_path, place, value, told):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"weights": {}}', "\x00\xff"])
-def test_what_is_no_index_is_refused(tmp_path, text):
+def test_a_file_that_is_not_an_index_is_refused(tmp_path, text):
     path = tmp_path / "w.json"
     path.write_text(text)
     with pytest.raises(DataError):
@@ -287,7 +287,7 @@ def key_paths(value, path=()):
     return found
 
 
-def test_damaged_weights_are_refused_in_words(tmp_path):
+def test_damaged_weights_are_refused_with_a_clear_message(tmp_path):
     parameters = IndexParameters({"slope": 0.6, "DEM": -0.4}, {"slope": FeatureRange(0, 60), "DEM": FeatureRange(0, 9)})
     index = RiskIndex(parameters, form="log-additive", classes=ClassBreaks(0.2, 0.4), intervals={"slope": (0.5, 0.7)})
     base = json.loads(index.to_json())

@@ -109,7 +109,7 @@ def test_the_map_is_the_index_of_zoo_physics(scene, tmp_path):
     assert done[-1] == (4, 4)
 
 
-def test_the_files_say_what_they_are(scene, tmp_path):
+def test_the_files_have_descriptive_tags(scene, tmp_path):
     run(scene.path, tmp_path, tags={"WEIGHTS_SHA256": "abc"})
     with rasterio.open(tmp_path / "classes.tif") as file:
         assert (file.dtypes, file.nodata, file.descriptions) == (("uint8",), 0, ("risk_class",))
@@ -217,7 +217,7 @@ def test_integers_and_another_nodata_value(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
-def test_an_infinity_is_no_value(tmp_path, value):
+def test_infinite_values_are_missing(tmp_path, value):
     image = make_image((300, 300))
     expected = read_map(image, tmp_path / "whole")
     image[4, 7, 9] = image[5, 200, 200] = value
@@ -281,7 +281,7 @@ def test_a_truncated_stack_is_named(scene, tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["cut.tif"]
 
 
-def test_a_full_disk_is_told_before_the_work(scene, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_work(scene, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with Stack(scene.path) as stack, pytest.raises(ZooError, match="MB are free"):
         CogWriter(tmp_path / "risk.tif", stack, [RISK])

@@ -84,7 +84,7 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
         ("cohesoin=3", UnknownNameError),
     ],
 )
-def test_a_soil_that_is_none_is_refused(text, error):
+def test_an_invalid_soil_is_refused(text, error):
     with pytest.raises(error):
         Soil.from_text(text)
 
@@ -107,7 +107,7 @@ def write(path, *, names=("slope", "DEM"), units=("degree", "m"), crs="EPSG:3264
     return path
 
 
-def test_channels_are_written_beside_the_stack(tmp_path):
+def test_the_safety_channels_are_added_to_the_stack(tmp_path):
     with Stack(write(tmp_path / "stack.tif")) as stack:
         share = map_safety(stack, tmp_path / "safety.tif", (4.0, 1.0))
         image = stack.read()

@@ -76,7 +76,7 @@ def test_a_block_is_never_torn() -> None:
     assert max(map(len, where.values())) == 1
 
 
-def test_what_cannot_be_cut_is_said() -> None:
+def test_impossible_splits_are_refused() -> None:
     labels, places = np.array([0, 1] * 10), np.random.default_rng(0).uniform(0, 100, (20, 2))
     with pytest.raises(DataError, match="no coordinates"):
         block_folds(labels, None)
@@ -138,7 +138,7 @@ def test_whole_groups_are_held_out() -> None:
         group_folds((groups == "a").astype(int), groups, 3)
 
 
-def test_splits_that_cannot_be_are_said() -> None:
+def test_unknown_splits_and_missing_coordinates_are_refused() -> None:
     with pytest.raises(DataError, match="no coordinates"):
         make_split(table(places=False), "block")
     with pytest.raises(UnknownNameError, match="Did you mean 'random'"):

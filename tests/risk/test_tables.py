@@ -73,7 +73,7 @@ def test_a_vector_file_has_its_places(tmp_path: Path, suffix: str) -> None:
     assert np.ptp(table.coordinates, axis=0) == pytest.approx([47_700, 44_400], rel=0.02)
 
 
-def test_polygons_stand_at_their_centroids_in_metres(tmp_path: Path) -> None:
+def test_polygons_are_placed_at_their_centroids_in_metres(tmp_path: Path) -> None:
     squares = [shapely.box(1000 * i, 0, 1000 * i + 100, 100) for i in range(40)]
     geopandas.GeoDataFrame(frame(), geometry=squares, crs="EPSG:32648").to_file(tmp_path / "a.gpkg")
     table = read(tmp_path / "a.gpkg", drop=("X", "Y"))
@@ -110,7 +110,7 @@ def test_missing_codes_are_named_and_kept_where_they_may_be_values(tmp_path: Pat
     assert any("depth: 1 values of -9999 are kept" in note for note in table.notes)
 
 
-def test_classes_are_found_by_name_or_told(tmp_path: Path) -> None:
+def test_categorical_columns_are_found_by_name_or_given(tmp_path: Path) -> None:
     data = frame().assign(litho=[1, 2, 3, -9999] * 10, order=[1, 2] * 20)
     path = write(data, tmp_path / "a.csv")
     table = read_table(path, "presence")
@@ -121,7 +121,7 @@ def test_classes_are_found_by_name_or_told(tmp_path: Path) -> None:
     assert told.features["order"].dtype == "category"
 
 
-def test_words_among_numbers_are_counted(tmp_path: Path) -> None:
+def test_texts_among_numbers_are_counted(tmp_path: Path) -> None:
     data = frame()
     data["slope"] = data["slope"].astype(object)
     data.loc[4, "slope"] = "steep"
@@ -157,12 +157,12 @@ def test_tables_that_cannot_be_learnt_from(tmp_path: Path, change: dict[str, lis
     assert "a.csv" in str(caught.value)
 
 
-def test_one_column_is_no_place(tmp_path: Path) -> None:
+def test_one_coordinate_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="both column 'X'"):
         read_table(write(frame(), tmp_path / "a.csv"), "presence", coords=("X", "X"))
 
 
-def test_rows_without_a_group_are_told(tmp_path: Path) -> None:
+def test_rows_without_a_group_are_reported(tmp_path: Path) -> None:
     data = frame().assign(event=["a", "b", np.nan, "c"] * 10)
     table = read_table(write(data, tmp_path / "a.csv"), "presence", group="event")
     assert "10 rows without event form a group of their own" in table.notes
@@ -197,7 +197,7 @@ def test_unknown_columns_have_a_suggestion(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".xlsx", ".gpkg", ".geojson"])
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\x02 not a table"])
-def test_damaged_files_are_told(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_damaged_files_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"bad{suffix}"
     path.write_bytes(content)
     with pytest.raises((DataError, UnknownNameError)) as caught:
@@ -205,7 +205,7 @@ def test_damaged_files_are_told(tmp_path: Path, suffix: str, content: bytes) -> 
     assert "bad" in str(caught.value)
 
 
-def test_truncated_files_are_told(tmp_path: Path) -> None:
+def test_truncated_files_are_refused(tmp_path: Path) -> None:
     for suffix in (".parquet", ".xlsx"):
         path = write(frame(), tmp_path / f"a{suffix}")
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -329,7 +329,7 @@ def test_latitude_before_longitude_is_refused(names: tuple[str, str], lon: float
     assert make_table(data, "presence", coords=(names[1], names[0])).coordinates is not None
 
 
-def test_a_missing_code_is_no_place() -> None:
+def test_a_missing_code_is_not_a_coordinate() -> None:
     data = frame()
     data.loc[4, "X"] = -9999.0
     with pytest.raises(DataError, match="row 5 is not a number or means missing"):
@@ -383,7 +383,7 @@ def test_an_exponent_beyond_all_numbers_is_refused_and_does_not_crash(tmp_path: 
         read_table(path, "presence")
 
 
-def test_a_field_of_megabytes_and_a_folder_are_said_in_words(tmp_path: Path) -> None:
+def test_a_field_of_megabytes_and_a_folder_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('presence,"' + "x" * 200_000 + '"\n0,1\n1,2\n')
     with pytest.raises(DataError, match="cannot be read as a table"):
@@ -397,7 +397,7 @@ INSERTED = [b",", b"\n", b'"', b"nan", b"1e400", b"1e3084000042", b"\x00", b"\xf
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_damaged_tables_are_refused_in_words(tmp_path: Path, seed: int) -> None:
+def test_damaged_tables_are_refused_with_a_clear_message(tmp_path: Path, seed: int) -> None:
     rows = "".join(f"{n % 2},{n * 1.3:.2f},{'ab'[n % 2]},{500_000 + 10 * n},{4_000_000 + 7 * n}\n" for n in range(40))
     good = b"presence,slope,rock,X,Y\n" + rows.encode()
     rng = random.Random(seed)

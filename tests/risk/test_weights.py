@@ -56,7 +56,7 @@ def test_counting_rows_twice_is_repeating_them():
     assert ranks == pytest.approx([spearmanr(column[rows], labels[rows])[0] for column in x.T])
 
 
-def test_a_sign_holds_a_weight_at_zero_and_says_what_the_data_say():
+def test_a_contradicted_sign_sets_the_weight_to_zero_and_is_reported():
     features, labels, ranges = places()
     for method in (weights_from_logistic, weights_from_spearman):
         fitted = method(features, labels, ranges, repeats=20)
@@ -76,7 +76,7 @@ def test_rank_correlation_is_spearmans():
     assert list(fitted.weights.values()) == pytest.approx(judge / np.abs(judge).sum())
 
 
-def test_table_1_is_taken_as_it_is_and_shared_out_among_what_there_is():
+def test_the_weights_of_table_1_are_scaled_to_the_present_features():
     rng = np.random.default_rng(0)
     features = {name: rng.random(200) for name in PAPER_WEIGHTS}
     labels = (features["slope"] > 0.6).astype(np.int64)
@@ -90,7 +90,7 @@ def test_table_1_is_taken_as_it_is_and_shared_out_among_what_there_is():
 
 @settings(max_examples=15)
 @given(st.integers(0, 1000), st.sampled_from(["logistic", "spearman", "expert"]), st.floats(0.5, 100))
-def test_sizes_of_weights_add_up_to_one_whatever_the_units(seed, method, scale):
+def test_absolute_weights_sum_to_one_for_any_unit(seed, method, scale):
     features, labels, _ = places(300, seed)
     features["DEM"] = features["DEM"] * 3000 * scale
     fitted = fit_weights(method, features, labels, fit_ranges(features), repeats=0)
@@ -117,7 +117,7 @@ def test_intervals_hold_the_truth_and_are_wider_over_blocks():
 
 
 @pytest.mark.parametrize("method", ["logistic", "spearman"])
-def test_nothing_is_learnt_of_one_label(method):
+def test_labels_of_one_class_are_refused(method):
     features, labels, ranges = places(100)
     with pytest.raises(DataError, match="label"):
         fit_weights(method, features, np.zeros_like(labels), ranges)
@@ -198,7 +198,7 @@ def test_an_exponent_is_never_negative():
     assert "duration" in found.notes[0]
 
 
-def test_rain_that_says_nothing_is_refused():
+def test_rain_that_does_not_explain_landslides_is_refused():
     p, _, s, labels = storms(500)
     with pytest.raises(DataError, match="same in all rows"):
         fit_rain(np.full(500, 4.0), np.full(500, 2.0), s, labels)

@@ -136,7 +136,7 @@ def test_a_lower_rate_needs_more_rain_and_steep_places_need_less() -> None:
     assert 0.09 < fpr <= 0.1
 
 
-def test_thresholds_out_of_reach_are_said_to_be() -> None:
+def test_impossible_cutpoints_and_durations_are_refused() -> None:
     frame, labels = storms(800)
     model = DynamicThresholds(rain=("P", "D"), smoothness=10.0).fit(frame, labels)
     dry = model.dynamic(tpr=0.05, durations=[0.25], places=pd.DataFrame({"slope": [0.0], "P": 1.0, "D": 1.0}))

@@ -48,7 +48,7 @@ def test_every_risk_model_learns_and_gives_probabilities(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(risk_models()))
-def test_labels_that_mean_nothing_teach_nothing(name: str) -> None:
+def test_random_labels_give_an_auc_of_one_half(name: str) -> None:
     features, labels = places(1200)
     labels = np.random.default_rng(1).permutation(labels)
     model = create_risk_model(name, rain=("P", "D"), **OPTIONS.get(name, {})).fit(features[:300], labels[:300])
@@ -66,7 +66,7 @@ def test_rows_of_a_new_class_and_with_gaps_are_predicted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(risk_models()))
-def test_bad_input_is_told_in_words(name: str) -> None:
+def test_bad_input_is_refused_with_a_clear_message(name: str) -> None:
     features, labels = places(60)
     model = create_risk_model(name, rain=("P", "D"), **OPTIONS.get(name, {}))
     with pytest.raises(DataError, match="same label"):
@@ -82,7 +82,7 @@ def test_bad_input_is_told_in_words(name: str) -> None:
         model.predict_proba(features.drop(columns="slope"))
 
 
-def test_names_are_chosen_and_misspelt_ones_told() -> None:
+def test_names_are_selected_and_misspelt_names_are_refused() -> None:
     six = ["svm", "random_forest", "xgboost", "gamm", "lsi_without_rain", "lsi"]
     assert select_risk_models("all", rain=False) == six
     assert select_risk_models("all", rain=True) == [*six, "dynamic_thresholds", "spatial_meteo"]
@@ -135,7 +135,7 @@ def test_a_grid_sees_a_part_of_a_big_table() -> None:
     assert [len(fold.train) for fold in thin_folds(folds, 10**6, 0)] == [5000, 5000]
 
 
-def test_a_big_table_is_sampled_for_the_exact_kernel_and_a_note_says_so() -> None:
+def test_a_big_table_is_sampled_for_the_exact_kernel_with_a_note() -> None:
     features, labels = places(300)
     model = SupportVectors(max_rows=100, tune=False).fit(features, labels)
     assert model.notes_ == ["svm: fitted to 100 of 300 rows, drawn at random"]

@@ -35,14 +35,14 @@ def test_weights_find_what_drives_and_keep_their_signs() -> None:
     assert RainlessIndex(rain=("P", "D")).fit(flipped, labels).weights_["NDVI"] == 0
 
 
-def test_rain_columns_are_no_features_and_change_nothing_without_rain() -> None:
+def test_rain_columns_are_not_features_and_change_nothing_without_rain() -> None:
     frame, labels = channels()
     model = RainlessIndex(rain=("P", "D")).fit(frame, labels)
     wet = frame.assign(P=100.0)
     np.testing.assert_array_equal(model.predict_proba(frame), model.predict_proba(wet))
 
 
-def test_probability_is_equation_4_behind_a_line() -> None:
+def test_the_probability_is_a_line_through_equation_4() -> None:
     frame, labels = channels()
     model = RainIndex(rain=("P", "D"), clip=(0.8, 1.25)).fit(frame, labels)
     total = sum(weight * model.ranges_[name].scale(frame[name]) for name, weight in model.weights_.items())
@@ -88,7 +88,7 @@ def test_missing_rain_is_the_usual_rain_and_a_negative_sum_is_noted() -> None:
     np.testing.assert_array_equal(model.predict_proba(gap), model.predict_proba(usual))
 
 
-def test_what_is_no_index_is_told() -> None:
+def test_a_rain_index_without_rain_or_features_is_refused() -> None:
     frame, labels = channels(100)
     with pytest.raises(ConfigError, match="needs rain"):
         RainIndex().fit(frame, labels)
