@@ -49,20 +49,20 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, error: type[BaseException]
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_full_disk_is_told_in_words(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_with_a_clear_message(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="no space left"), atomic_path(tmp_path / "a.txt"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_really_full_device_is_told_in_words() -> None:
+def test_a_really_full_device_is_told_with_a_clear_message() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with pytest.raises(ZooError, match="cannot write here"):
         write_text_atomic("/dev/full/a.txt", "x")
 
 
-def test_a_folder_that_is_a_file_is_told_in_words(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_told_with_a_clear_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ZooError, match="cannot write here"):
         check_writable_folder(tmp_path / "file" / "out")
