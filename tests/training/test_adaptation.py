@@ -66,7 +66,7 @@ def test_a_shift_is_followed_and_chance_is_not() -> None:
     assert same.shifts[0].distance < moved.shifts[0].distance / 4
 
 
-def test_bands_follow_the_target_whatever_their_units(images: Tensor) -> None:
+def test_bands_follow_the_target_for_any_unit(images: Tensor) -> None:
     bundle = make_bundle()
     adapted = adapt(bundle, [images, torch.full((1, 2, 16, 16), math.nan)], share=1.0, which="bands")
     torch.testing.assert_close(torch.tensor(adapted.statistics.mean), images.double().mean((0, 2, 3)))
@@ -165,7 +165,7 @@ def test_a_target_that_cannot_be_used_is_refused(
         adapt(make_bundle(), target(images))
 
 
-def test_one_patch_changes_nothing_unless_it_is_told_to(images: Tensor) -> None:
+def test_one_patch_changes_nothing_without_a_given_share(images: Tensor) -> None:
     bundle = make_bundle()
     auto = adapt(bundle, [images[:1]])
     assert auto.adaptation is not None

@@ -251,7 +251,7 @@ def test_nonsense_in_the_new_fields_is_named(
         Bundle.load(tmp_path)
 
 
-def test_the_description_alone_is_replaced_beside_its_own_weights(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_description_can_be_replaced_without_the_weights(bundle: Bundle, tmp_path: Path) -> None:
     digest = bundle.save(tmp_path)
     saved = replace(bundle, weights_sha256=digest, label="demo")
     saved.save_description(tmp_path)

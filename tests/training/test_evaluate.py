@@ -50,6 +50,6 @@ def test_parts_join_to_the_whole(split: tuple[Tensor, Tensor], places: list[list
     np.testing.assert_array_equal(joined.masks, whole.masks)
 
 
-def test_parts_that_know_nothing_have_no_loss(split: tuple[Tensor, Tensor]) -> None:
+def test_parts_without_valid_pixels_have_no_loss(split: tuple[Tensor, Tensor]) -> None:
     images, masks = split
     assert np.isnan(Evaluation.concatenate([measured(images[4:5], masks[4:5])], [[0]]).loss)

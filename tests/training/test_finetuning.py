@@ -125,7 +125,7 @@ def test_every_architecture_takes_other_bands(name: str) -> None:
     assert not transfer.frozen & transfer.fresh
 
 
-def test_another_architecture_is_refused_in_words() -> None:
+def test_another_architecture_is_refused_with_a_clear_message() -> None:
     bundle = colour_bundle()
     with pytest.raises(ConfigError, match=r"runs/parent: the weights are those of 'unet', and 'segnet' takes others"):
         parent_options(bundle, "segnet", {}, "runs/parent")

@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_weights(patches: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_every_step_is_in_the_curve_and_the_last_is_told(patches: Path) -> None:
+def test_the_curve_has_every_step_and_the_last_step_is_reported(patches: Path) -> None:
     told: list[tuple[int, int]] = []
     fitted = train(patches, small_recipe(), on_step=lambda step, total, _: told.append((step, total)))
     assert [step for step, _ in fitted.curve] == [1, 2, 3, 4, 5, 6]
@@ -152,13 +152,13 @@ def test_a_resume_state_is_written_where_a_step_is_complete_and_time_allows() ->
     assert saved == [8]
 
 
-def test_a_damaged_resume_state_is_told_in_words(patches: Path, tmp_path: Path) -> None:
+def test_a_damaged_resume_state_is_reported(patches: Path, tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"PK half of a zip")
     with pytest.raises(ResultError, match=r"last\.ckpt: the resume state cannot be read"):
         train(patches, small_recipe(), checkpoints=tmp_path, resume=True)
 
 
-def test_a_loss_that_is_no_number_stops_with_the_step(patches: Path) -> None:
+def test_a_loss_of_nan_stops_the_training_and_names_the_step(patches: Path) -> None:
     class Broken(nn.Module):
         def __init__(self) -> None:
             super().__init__()

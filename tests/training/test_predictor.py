@@ -33,5 +33,5 @@ def test_probability_is_everything_but_background() -> None:
     torch.testing.assert_close(predictor.landslide_probability(single), single[:, 0].sigmoid())
 
 
-def test_normalisation_is_no_part_of_the_weights() -> None:
+def test_the_state_dict_does_not_hold_the_normalisation() -> None:
     assert list(Predictor(nn.Conv2d(1, 1, 1), [0.0], [1.0]).state_dict()) == ["model.weight", "model.bias"]

@@ -115,7 +115,7 @@ def test_a_bundle_of_several_scales_survives_the_disk(bundle: Bundle, images: Te
     assert not torch.allclose(after.softmax(1), plain.softmax(1), atol=1e-3)
 
 
-def test_the_size_that_the_model_needs_is_known_and_scales_tell_predictors_apart(bundle: Bundle) -> None:
+def test_scales_keep_the_minimum_size_and_change_the_digest(bundle: Bundle) -> None:
     one, other = (replace(bundle, scales=(scale,)).predictor() for scale in (1.5, 2.0))
     assert smallest_side(one) == smallest_side(bundle.predictor()) > 1
     assert predictor_digest(one) != predictor_digest(other)
@@ -131,7 +131,7 @@ def test_adapting_again_starts_from_the_first_scale(bundle: Bundle, images: Tens
 
 
 @pytest.mark.parametrize("scales", [(), (0.5,), (1, 1), (5,), (float("nan"),)])
-def test_magnifications_that_are_none_are_refused(bundle: Bundle, images: Tensor, scales: tuple[float, ...]) -> None:
+def test_invalid_magnifications_are_refused(bundle: Bundle, images: Tensor, scales: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match=r"option scales: .* must be different numbers from 1 to 4"):
         adapt(bundle, [images], scales=scales)
 

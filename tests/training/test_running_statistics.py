@@ -129,7 +129,7 @@ def test_batch_norm_of_any_rank_is_known(layer: nn.Module, shape: tuple[int, ...
     torch.testing.assert_close(layer.running_var, values.var(axes, correction=0))
 
 
-def test_what_is_missing_weighs_nothing() -> None:
+def test_missing_pixels_have_no_weight() -> None:
     model = nn.Sequential(nn.BatchNorm2d(2)).eval()
     images = torch.randn(4, 2, 8, 8) + 3 * torch.randn(4, 2, 1, 1)
     images[0, :, :7] = math.nan
