@@ -150,7 +150,7 @@ def test_another_readme_passes(bundle: Path, text: str) -> None:
     check_card(bundle)
 
 
-def test_a_readme_that_is_no_text_is_refused(bundle: Path) -> None:
+def test_a_readme_that_is_not_text_is_refused(bundle: Path) -> None:
     (bundle / "README.md").write_bytes(b"---\n\xff\xfe\n---\n")
     with pytest.raises(ResultError, match="cannot be read"):
         check_card(bundle)

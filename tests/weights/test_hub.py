@@ -348,7 +348,7 @@ def test_altered_weights_are_refused(hub: Hub, small_bundle: Path, tmp_path: Pat
     assert not list(own_cache.rglob("model.safetensors"))
 
 
-def test_without_a_network_copies_are_used_and_said(
+def test_without_a_network_copies_are_used_and_reported(
     hub: Hub, small_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = hub.add("survey/slides", content(small_bundle))

@@ -40,7 +40,7 @@ def test_a_name_is_the_folder_in_the_package(register: Callable[..., Path], smal
     assert resolve(Path("unet/valley-rgb")) == package / "valley"
 
 
-def test_a_name_that_is_also_a_folder_is_said(
+def test_a_name_that_is_also_a_folder_is_reported(
     register: Callable[..., Path], small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = register(small_bundle)
@@ -246,7 +246,7 @@ def test_other_files_are_refused(tmp_path: Path, name: str, problem: str) -> Non
         resolve(tmp_path / name)
 
 
-def test_a_cache_that_cannot_be_written_is_said(
+def test_a_cache_that_cannot_be_written_is_reported(
     small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = pack(small_bundle, tmp_path / "valley.zip")
@@ -256,7 +256,7 @@ def test_a_cache_that_cannot_be_written_is_said(
         resolve(archive)
 
 
-def test_no_space_is_said(small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_is_reported(small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(small_bundle, tmp_path / "valley.zip")
     monkeypatch.setattr("zoo.datasets.archives.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(DataError, match=r"the disk is too full to unpack this"):
