@@ -26,6 +26,7 @@ from zoo.cli import run
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import UnknownNameError
 from zoo.schema import to_plain
+from zoo.training.recipes import FineTuning
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -264,6 +265,10 @@ def test_the_command_that_reproduces_a_table_is_one_that_parses(trial: Make, mea
     listed = [finished(trial("unet", benchmark="table3", seed=42), measured())]
     assert "--seeds" not in bench_command(listed, "r")
     assert bench_command(named, "r").startswith("zoo bench --config benchmarks/table3.toml --seeds 1")
+    tuned = [finished(trial("unet", seed=3, fine_tuning=FineTuning("runs/a b", ("encoder",), 0.5)), measured())]
+    words = bench_command(tuned, "r")
+    assert words.startswith("zoo train unet --from 'runs/a b' --freeze encoder --old-lr-factor 0.5 --data ")
+    assert " --seed 3 " in words
 
 
 def test_colours_have_the_contrast_that_readers_need() -> None:

@@ -14,7 +14,7 @@ from zoo.datasets.audit import KINDS
 from zoo.datasets.source import DataSource
 from zoo.evaluation.columns import UNDEFINED
 from zoo.schema import to_plain
-from zoo.training.recipes import JITTERS, RECIPES, Recipe
+from zoo.training.recipes import JITTERS, RECIPES, FineTuning, Recipe
 
 GROUPS = ("train_groups", "val_groups", "test_groups")
 TEXTS = ("group_column", "group_pattern", "split_by")
@@ -85,13 +85,18 @@ def make_provenance(results: Sequence[TrialResult], folder: str) -> Provenance:
 
 
 def bench_command(results: Sequence[TrialResult], folder: str) -> str:
-    """Return the ``zoo bench`` command that runs the trials of a setting again.
+    """Return the ``zoo bench`` command that runs the trials of a setting again; ``zoo train`` for a fine-tuning.
 
     Args:
         results: results of one setting.
         folder: value of ``--out``.
     """
     config = results[0].config
+    if config.fine_tuning is not None and not config.benchmark:
+        # Only a configuration can give weights to start from to zoo bench.
+        words = ["zoo", "train", config.model, *_fine_tuning_words(config.fine_tuning), *_data_words(config.data)]
+        words += [*_recipe_words(config.recipe), "--seed", str(config.seed)]
+        return shlex.join([*words, "--device", config.device, "--out", folder])
     words = ["zoo", "bench"]
     if config.benchmark:
         words += ["--config", f"benchmarks/{config.benchmark}.toml"]
@@ -104,6 +109,15 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
     if not config.benchmark or seeds == set(range(len(seeds))):
         words += ["--seeds", str(max(seeds) + 1)]
     return shlex.join([*words, "--device", config.device, "--out", folder])
+
+
+def _fine_tuning_words(start: FineTuning) -> list[str]:
+    words = ["--from", start.parent]
+    for layer in start.freeze:
+        words += ["--freeze", layer]
+    if start.old_lr_factor != FineTuning.old_lr_factor:
+        words += ["--old-lr-factor", f"{start.old_lr_factor:g}"]
+    return words
 
 
 def _data_words(data: DataSource) -> list[str]:
