@@ -133,3 +133,14 @@ def test_a_family_is_registered_once_and_discarded_with_its_plugin() -> None:
     table.discard("zoo-many")
     assert table.families == []
     assert "many/net-small" not in table
+
+
+def test_a_family_may_hold_everything_of_one_source() -> None:
+    table = ModelTable()
+    spec = ModelFamilySpec(name="many", separator="/", target="a:b", variants=f"{__name__}:two", summary="s")
+    table.add(spec, "zoo-many")
+    assert table.names() == ["many/small", "many/wrong"]
+    assert table.get("many/small").name == "many/small"
+    assert table.of("zoo-many") == ["many/*"]
+    table.discard("zoo-many")
+    assert table.families == []

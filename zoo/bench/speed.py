@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.training.compute import Environment
@@ -301,7 +302,8 @@ def count_gmac(model: nn.Module, shape: tuple[int, int, int], device: torch.devi
     """
     was_training = model.training
     model.eval()
-    with FlopCounterMode(display=False) as counter:
+    # Fused attention has no counter on the CPU.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros((1, *shape), device=device))
     model.train(was_training)
     return float(counter.get_total_flops()) / 2e9

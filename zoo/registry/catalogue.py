@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypeAlias, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry.families import SEPARATOR, ModelFamilySpec
+from zoo.registry.families import ModelFamilySpec
 from zoo.registry.specs import DatasetSpec, Entry, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, WeightsSpec
 
 SpecT = TypeVar("SpecT", bound=Entry)
@@ -189,7 +189,7 @@ class ModelTable(Table[ModelSpec]):
         if name in self._specs:
             super().remove(name)
         else:
-            del self._families[name.removesuffix(f"{SEPARATOR}*")]
+            del self._families[next(key for key, (family, _) in self._families.items() if family.pattern == name)]
 
     def __contains__(self, name: object) -> bool:
         if name in self._specs:

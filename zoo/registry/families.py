@@ -14,9 +14,6 @@ from typing import Any, ClassVar
 from zoo.errors import PluginError
 from zoo.registry.specs import ModelSpec, Spec
 
-SEPARATOR = "-"
-"""Stands between the name of the family and that of the variant."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVariantSpec(ModelSpec):
@@ -51,6 +48,8 @@ class ModelFamilySpec(Spec):
         doi: its DOI, without the resolver.
         licence: SPDX identifier of the code.
         minimum_size: smallest height and width in pixels.
+        separator: stands between the name of the family and the variant; "/" for a family whose variants have nothing
+            in common but their source, such as ``torchgeo/*``.
     """
 
     KIND: ClassVar[str] = "model family"
@@ -61,6 +60,7 @@ class ModelFamilySpec(Spec):
     doi: str = ""
     licence: str = "Apache-2.0"
     minimum_size: int = 1
+    separator: str = "-"
 
     @property
     def pattern(self) -> str:
@@ -87,7 +87,7 @@ class ModelFamilySpec(Spec):
     @property
     def prefix(self) -> str:
         """Beginning of all names: ``smp/unet-``."""
-        return self.name + SEPARATOR
+        return self.name + self.separator
 
     def __contains__(self, name: str) -> bool:
         return name.startswith(self.prefix) and name.removeprefix(self.prefix) in self.table

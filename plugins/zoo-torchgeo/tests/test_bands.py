@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from zoo_torchgeo.bands import match, read_name
 
 SENTINEL2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8a", "B9", "B10", "B11", "B12")
@@ -39,7 +38,18 @@ def test_order_does_not_matter_and_the_rest_is_named() -> None:
     found = match(["slope", "B04", "B2", "B8A"], SENTINEL2, "sentinel2", "sentinel2")
     assert found.feeds == ((), (3,), (1,), (8,))
     assert found.extra == (0,)
-    assert [SENTINEL2[slot] for slot in found.missing] == ["B1", "B3", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "B12"]
+    assert [SENTINEL2[slot] for slot in found.missing] == [
+        "B1",
+        "B3",
+        "B5",
+        "B6",
+        "B7",
+        "B8",
+        "B9",
+        "B10",
+        "B11",
+        "B12",
+    ]
     text = found.describe()
     assert "B04 -> B4" in text
     assert "extra slope" in text

@@ -18,13 +18,13 @@ import torch
 import torchgeo.models
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from zoo_torchgeo import unet, vit
+from zoo_torchgeo.backbones import UNETS, VITS
+from zoo_torchgeo.bands import SENTINEL2_STATISTICS
+from zoo_torchgeo.weights import CROMA_BANDS, PretrainedBandsWarning, adapt_stem, match_bands, published
 
 from zoo.errors import ConfigError, ModelError, PluginError, UnknownNameError
 from zoo.testing import no_network
-from zoo_torchgeo import unet, vit
-from zoo_torchgeo.bands import SENTINEL2_STATISTICS
-from zoo_torchgeo.weights import CROMA_BANDS, PretrainedBandsWarning, adapt_stem, match_bands, published
-from zoo_torchgeo.backbones import UNETS, VITS
 
 SENTINEL2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 Makers = dict[str, Callable[..., Any]]
@@ -240,7 +240,7 @@ def test_safetensors_and_the_published_file_name(tmp_path: Path) -> None:
     assert torch.equal(model.encoder.body.conv1.weight, state["conv1.weight"])
     unknown = tmp_path / "weights.safetensors"
     save_file(state, unknown)
-    with pytest.raises(ConfigError, match="not known which weights weights.safetensors holds"):
+    with pytest.raises(ConfigError, match=r"not known which weights weights\.safetensors holds"):
         unet.create(3, variant="unet-resnet18", weights=str(unknown))
     assert unet.create(3, variant="unet-resnet18-sentinel2_rgb_moco", weights=str(unknown))
 
@@ -268,7 +268,7 @@ def test_wrong_files_are_refused_in_words(tmp_path: Path, content: Any, reason: 
 
 
 def test_wrong_names_are_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown weights 'sentinel2_all_moko'.*Did you mean"):
+    with pytest.raises(UnknownNameError, match=r"unknown weights 'sentinel2_all_moko'.*Did you mean"):
         unet.create(variant="unet-resnet50", weights="sentinel2_all_moko")
     with pytest.raises(ConfigError, match="has the weights SENTINEL2_ALL_DINO, not SENTINEL2_ALL_MOCO"):
         unet.create(variant="unet-resnet50-sentinel2_all_dino", weights="SENTINEL2_ALL_MOCO")
@@ -300,5 +300,5 @@ def test_standardised_inputs_stay_so_where_nothing_else_is_known() -> None:
 
 
 def test_prithvi_needs_terratorch() -> None:
-    with pytest.raises(PluginError, match="needs terratorch.*pip install terratorch"):
+    with pytest.raises(PluginError, match=r"needs terratorch.*pip install terratorch"):
         vit.create(variant="prithvi_eo_v2_300")

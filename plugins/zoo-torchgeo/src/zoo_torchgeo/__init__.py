@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.registry import Flag, ModelFamilySpec, hookimpl
 from zoo.registry.hookspecs import RegisterModel
-from zoo_torchgeo.backbones import TERRATORCH, UNETS, VITS, Backbone, weights_suffix
+from zoo_torchgeo.backbones import MEASURED, TERRATORCH, UNETS, VITS, Backbone, weights_suffix
 
 ZOO_API_VERSION = 1
 FAMILY = ModelFamilySpec(
@@ -41,6 +41,7 @@ def _fields(prefix: str, target: str, backbones: Mapping[str, Backbone]) -> dict
     found: dict[str, dict[str, Any]] = {}
     for name, backbone in backbones.items():
         paper, doi = backbone.paper
+        parameters, gmac = MEASURED.get(f"{prefix}{name}", (None, None))
         flags = {Flag.NAMED_BANDS, *backbone.flags} | ({Flag.PRETRAINED_ENCODER} if backbone.weights else set())
         values: dict[str, Any] = {
             "target": target,
@@ -50,8 +51,8 @@ def _fields(prefix: str, target: str, backbones: Mapping[str, Backbone]) -> dict
             "licence": "MIT",
             "minimum_size": backbone.minimum_size,
             "flags": flags,
-            "parameters": backbone.parameters,
-            "gmac": backbone.gmac,
+            "parameters": parameters,
+            "gmac": gmac,
         }
         chosen = [("", backbone.weights)]
         if len(backbone.weights) > 1:

@@ -39,8 +39,6 @@ class Backbone:
         paper: citation of the architecture and its DOI.
         enum: enumeration of the weights in ``torchgeo.models``; empty if none are published.
         weights: names of the weights.
-        parameters: trainable parameters with the decoder, at 7 bands and 2 classes.
-        gmac: multiply-accumulates in units of 1e9 for one 7x128x128 image.
         minimum_size: smallest height and width in pixels.
         licence: licence of the weights where torchgeo states one, by weights.
         encoder: name of the encoder in segmentation-models-pytorch, for the ones that torchgeo takes from there.
@@ -53,8 +51,6 @@ class Backbone:
     paper: tuple[str, str]
     enum: str = ""
     weights: tuple[str, ...] = ()
-    parameters: int | None = None
-    gmac: float | None = None
     minimum_size: int = 32
     licence: Mapping[str, str] = field(default_factory=dict)
     encoder: str = ""
@@ -62,7 +58,7 @@ class Backbone:
 
 
 def _unet(source: str, paper: tuple[str, str], enum: str, *weights: str, **more: Any) -> Backbone:
-    return Backbone("unet", source, more.pop("summary"), paper, enum, weights, minimum_size=64, **more)
+    return Backbone("unet", source, more.pop("summary"), paper, enum, weights, **{"minimum_size": 64, **more})
 
 
 _FTW = ("SENTINEL2_2CLASS_FTW", "SENTINEL2_3CLASS_FTW", "SENTINEL2_2CLASS_NC_FTW", "SENTINEL2_3CLASS_NC_FTW")
@@ -84,7 +80,7 @@ UNETS: Mapping[str, Backbone] = MappingProxyType(
         "resnet152": _unet("resnet152", _RESNET, "ResNet152_Weights", *_SATLAS, summary="U-Net on ResNet-152"),
         "earthloc": _unet(
             "earthloc", ("Berton et al. 2024, CVPR", "10.48550/arXiv.2403.06758"), "EarthLoc_Weights",
-            "SENTINEL2_RESNET50", summary="U-Net on the first three stages of EarthLoc's ResNet-50",
+            "SENTINEL2_RESNET50", summary="U-Net on the first three stages of EarthLoc's ResNet-50", minimum_size=32,
         ),
         "swin_t": _unet("swin_t", _SWIN, "Swin_T_Weights", "CITYSCAPES_SEMSEG", summary="U-Net on Swin-T"),
         "swin_s": _unet("swin_s", _SWIN, "Swin_S_Weights", "CITYSCAPES_SEMSEG", summary="U-Net on Swin-S"),
@@ -138,12 +134,14 @@ VITS: Mapping[str, Backbone] = MappingProxyType(
             ("SENTINEL2_ALL_CLOSP", "SENTINEL2_ALL_MAE", "SENTINEL2_ALL_FGMAE", "SENTINEL1_GRD_CLOSP",
              "SENTINEL1_GRD_MAE", "SENTINEL1_GRD_FGMAE"),
         ),
-        "vit_huge_patch14_224": Backbone("vit", "vit_huge_patch14_224", "ViT-H/14", _VIT, "ViTHuge14_Weights", _MAE),
+        "vit_huge_patch14_224": Backbone(
+            "vit", "vit_huge_patch14_224", "ViT-H/14", _VIT, "ViTHuge14_Weights", _MAE, 28,
+        ),
         "vit_small_patch14_dinov2": Backbone(
-            "vit", "vit_small_patch14_dinov2", "ViT-S/14 of DINOv2", _VIT, "ViTSmall14_DINOv2_Weights", _SOFTCON,
+            "vit", "vit_small_patch14_dinov2", "ViT-S/14 of DINOv2", _VIT, "ViTSmall14_DINOv2_Weights", _SOFTCON, 28,
         ),
         "vit_base_patch14_dinov2": Backbone(
-            "vit", "vit_base_patch14_dinov2", "ViT-B/14 of DINOv2", _VIT, "ViTBase14_DINOv2_Weights", _SOFTCON,
+            "vit", "vit_base_patch14_dinov2", "ViT-B/14 of DINOv2", _VIT, "ViTBase14_DINOv2_Weights", _SOFTCON, 28,
         ),
         "dofa_small_patch16_224": Backbone("spectral", "dofa_small_patch16_224", "DOFA, ViT-S/16", _DOFA),
         "dofa_base_patch16_224": Backbone(
@@ -152,7 +150,9 @@ VITS: Mapping[str, Backbone] = MappingProxyType(
         "dofa_large_patch16_224": Backbone(
             "spectral", "dofa_large_patch16_224", "DOFA, ViT-L/16", _DOFA, "DOFALarge16_Weights", ("DOFA_MAE",)
         ),
-        "dofa_huge_patch14_224": Backbone("spectral", "dofa_huge_patch14_224", "DOFA, ViT-H/14", _DOFA),
+        "dofa_huge_patch14_224": Backbone(
+            "spectral", "dofa_huge_patch14_224", "DOFA, ViT-H/14", _DOFA, minimum_size=28,
+        ),
         "copernicusfm_base": Backbone(
             "spectral", "copernicusfm_base", "Copernicus-FM, ViT-B/16",
             ("Wang et al. 2025, ICCV", "10.48550/arXiv.2503.11849"), "CopernicusFM_Base_Weights",
@@ -161,7 +161,7 @@ VITS: Mapping[str, Backbone] = MappingProxyType(
         "panopticon_vitb14": Backbone(
             "panopticon", "panopticon_vitb14", "Panopticon, ViT-B/14",
             ("Waldmann et al. 2025, CVPR Workshops", "10.48550/arXiv.2503.10845"), "Panopticon_Weights",
-            ("VIT_BASE14",),
+            ("VIT_BASE14",), minimum_size=28,
         ),
         "scalemae_large_patch16": Backbone(
             "scalemae", "scalemae_large_patch16", "Scale-MAE, ViT-L/16",
@@ -170,12 +170,12 @@ VITS: Mapping[str, Backbone] = MappingProxyType(
         "croma_base": Backbone(
             "croma", "croma_base", "CROMA's optical encoder, ViT-B/8",
             ("Fuller, Millard and Green 2023, NeurIPS", "10.48550/arXiv.2311.00566"), "CROMABase_Weights",
-            ("CROMA_VIT",),
+            ("CROMA_VIT",), minimum_size=16,
         ),
         "croma_large": Backbone(
             "croma", "croma_large", "CROMA's optical encoder, ViT-L/8",
             ("Fuller, Millard and Green 2023, NeurIPS", "10.48550/arXiv.2311.00566"), "CROMALarge_Weights",
-            ("CROMA_VIT",),
+            ("CROMA_VIT",), minimum_size=16,
         ),
     }
 )  # fmt: skip
@@ -210,6 +210,27 @@ LEFT_OUT = {
     "satmae": "terratorch has a head for it and no weights; its code must be fetched by hand",
 }
 """Models of torchgeo and terratorch without a model here, and why."""
+
+
+MEASURED: Mapping[str, tuple[int, float]] = MappingProxyType(
+    {
+        "unet-resnet18": (14_340_898, 1.40), "unet-resnet50": (32_533_794, 2.71), "unet-resnet152": (67_169_570, 5.14),
+        "unet-earthloc": (10_785_058, 2.18), "unet-swin_t": (31_634_268, 2.99), "unet-swin_s": (52_952_172, 5.37),
+        "unet-swin_b": (91_971_930, 9.25), "unet-swin_v2_t": (31_697_484, 2.52), "unet-swin_v2_b": (91_999_194, 6.41),
+        "unet-efficientnet-b3": (12_567_722, 0.96), "unet-efficientnet-b5": (30_165_202, 1.46),
+        "unet-efficientnet-b7": (65_454_258, 2.43), "unet-resnet34-tcd": (24_449_058, 2.01),
+        "unet-resnet50-tcd": (32_533_794, 2.71), "vit_small_patch16_224": (22_549_890, 1.77),
+        "vit_base_patch16_224": (87_174_402, 6.00), "vit_large_patch16_224": (305_005_058, 20.27),
+        "vit_huge_patch14_224": (632_484_098, 64.94), "vit_small_patch14_dinov2": (22_416_258, 2.66),
+        "vit_base_patch14_dinov2": (86_911_746, 9.25), "dofa_small_patch16_224": (35_159_945, 1.95),
+        "dofa_base_patch16_224": (111_751_049, 6.26), "dofa_large_patch16_224": (337_559_433, 20.59),
+        "dofa_huge_patch14_224": (663_569_801, 65.25), "copernicusfm_base": (113_525_129, 6.27),
+        "panopticon_vitb14": (98_716_674, 17.07), "scalemae_large_patch16": (304_803_330, 20.27),
+        "croma_base": (85_957_890, 24.00), "croma_large": (303_347_714, 81.62),
+    }
+)  # fmt: skip
+"""Trainable parameters at 7 bands and 2 classes, and GMAC for one 7x128x128 image, as benchmarks/torchgeo_models.py
+prints them."""
 
 
 def weights_suffix(name: str) -> str:

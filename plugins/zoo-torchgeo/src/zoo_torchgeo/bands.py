@@ -13,8 +13,8 @@ from typing import Literal
 Sensor = Literal["sentinel2", "landsat_tm", "landsat_etm", "landsat_oli"]
 
 TOLERANCE = 0.035
-"""Largest relative difference of two wavelengths that count as one band [O]: B8 and B8A of Sentinel-2, or B11 and band 5
-of Landsat TM are within it; red and the first red edge, 6 % apart, are not."""
+"""Largest relative difference of two wavelengths that count as one band [O]. B8 and B8A of Sentinel-2 are within it,
+and B11 and band 5 of Landsat TM; red and the first red edge, 6 % apart, are not."""
 
 _SENTINEL2 = {
     "B1": (443, 20), "B2": (490, 65), "B3": (560, 35), "B4": (665, 30), "B5": (705, 15), "B6": (740, 15),
@@ -46,8 +46,8 @@ _NAMED = ("VV", "VH", "HH", "HV", "NDVI")
 
 SENTINEL2_STATISTICS = {
     "B1": (1612.9, 791.0), "B2": (1397.6, 854.3), "B3": (1322.3, 878.7), "B4": (1373.1, 1144.9), "B5": (1561.0, 1127.5),
-    "B6": (2108.4, 1164.2), "B7": (2390.7, 1276.0), "B8": (2318.7, 1249.5), "B8A": (2581.0, 1345.9), "B9": (837.7, 577.5),
-    "B10": (22.0, 47.5), "B11": (2195.2, 1340.0), "B12": (1537.4, 1142.9),
+    "B6": (2108.4, 1164.2), "B7": (2390.7, 1276.0), "B8": (2318.7, 1249.5), "B8A": (2581.0, 1345.9),
+    "B9": (837.7, 577.5), "B10": (22.0, 47.5), "B11": (2195.2, 1340.0), "B12": (1537.4, 1142.9),
 }  # fmt: skip
 """Mean and standard deviation of Sentinel-2 digital numbers in SSL4EO-S12 [S: torchgeo.models.resnet, ``_mean_s2``]."""
 

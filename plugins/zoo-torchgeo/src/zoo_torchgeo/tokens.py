@@ -55,7 +55,9 @@ class TokenEncoder(nn.Module):
         """Return the tensors of :attr:`body` from the published layout."""
         return dict(raw)
 
-    def load_published(self, raw: Mapping[str, Any], entry: Published, bands: Sequence[str] | None, sensor: str) -> None:
+    def load_published(
+        self, raw: Mapping[str, Any], entry: Published, bands: Sequence[str] | None, sensor: str
+    ) -> None:
         """Load published weights; the first kernel is adapted to the bands.
 
         Raises:
@@ -273,11 +275,15 @@ class SpectralTokens(TokenEncoder):
             if not self.metadata:
                 from torchgeo.models.dofa import position_embedding
 
-                return position_embedding(width, centre)[0]
+                position: Tensor = position_embedding(width, centre)[0]
+                return position
             embed = self.body.patch_embed
             bandwidth = torch.tensor([float(channel.bandwidth or 1)])
-            spectrum: Tensor = embed.spectrum_central_expansion(centre, width)[0]
-            return spectrum + embed.spectrum_bandwidth_expansion(bandwidth, width)[0]
+            both: tuple[Tensor, Tensor] = (
+                embed.spectrum_central_expansion(centre, width)[0],
+                embed.spectrum_bandwidth_expansion(bandwidth, width)[0],
+            )
+            return both[0] + both[1]
 
     def forward(self, x: Tensor) -> Tensor:
         embed, body = self.body.patch_embed, self.body
@@ -300,7 +306,9 @@ class SpectralTokens(TokenEncoder):
         state = {key: value for key, value in raw.items() if not key.startswith("patch_embed_variable.")}
         return {key.replace("patch_embed_spectral.", "patch_embed."): value for key, value in state.items()}
 
-    def load_published(self, raw: Mapping[str, Any], entry: Published, bands: Sequence[str] | None, sensor: str) -> None:
+    def load_published(
+        self, raw: Mapping[str, Any], entry: Published, bands: Sequence[str] | None, sensor: str
+    ) -> None:
         super().load_published(raw, entry, bands, sensor)
         self.embedding.start_at_zero()
 
@@ -308,8 +316,8 @@ class SpectralTokens(TokenEncoder):
 class PanopticonTokens(TokenEncoder):
     """Panopticon, which embeds every band by itself and attends over the bands.
 
-    Optical bands are known by their wavelength, radar bands by their polarisation; others get a learned vector, and take part in the
-    attention from the start.
+    Optical bands are known by their wavelength, radar bands by their polarisation; others get a learned vector, and
+    take part in the attention from the start.
     """
 
     may_lack = ()
@@ -343,7 +351,7 @@ class PanopticonTokens(TokenEncoder):
         embed, body = self.body.patch_embed, self.body
         maps = embed.conv3d.conv3d(x.unsqueeze(1))  # (B, D, C, h, w)
         pixels = maps.flatten(3).permute(0, 3, 2, 1) + self.embedding()  # (B, h * w, C, D)
-        tokens = embed.proj(self._attend(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]))
+        tokens = embed.proj(self._attend(pixels.flatten(0, 1)).reshape(x.shape[0], -1, pixels.shape[3]))
         positions = resized(body.pos_embed, x.shape[2] // self.patch, x.shape[3] // self.patch)
         tokens = with_class_token(body.cls_token + positions[:, :1], tokens + positions[:, 1:])
         for block in body.blocks:
@@ -355,7 +363,7 @@ class PanopticonTokens(TokenEncoder):
         attention = self.body.patch_embed.chnfus.xattn
 
         def split(vectors: Tensor) -> Tensor:
-            return vectors.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+            return vectors.reshape(*vectors.shape[:2], attention.num_heads, -1).transpose(1, 2)
 
         keys, values = split(attention.inproj_k(pixels)), split(attention.inproj_v(pixels))
         query = split(self.body.patch_embed.chnfus.query.to(keys.dtype)).expand(pixels.shape[0], -1, -1, -1)
@@ -368,7 +376,9 @@ class PanopticonTokens(TokenEncoder):
             state["pos_embed"] = resized(state["pos_embed"], side, side)
         return state
 
-    def load_published(self, raw: Mapping[str, Any], entry: Published, bands: Sequence[str] | None, sensor: str) -> None:
+    def load_published(
+        self, raw: Mapping[str, Any], entry: Published, bands: Sequence[str] | None, sensor: str
+    ) -> None:
         super().load_published(raw, entry, bands, sensor)
         start = "patch_embed.chnfus.chnemb.embed_"
         state = self.layout(raw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torchgeo.models
 import torchvision
@@ -43,8 +43,8 @@ PROVENANCE = (
     ),
     Choice(
         "O",
-        "Bands that the weights expect as digital numbers / 10000 or / 3000 are scaled from standardised values with the "
-        "mean and standard deviation of SSL4EO-S12; all others stay standardised.",
+        "Bands that the weights expect as digital numbers / 10000 or / 3000 are scaled from standardised values with "
+        "the mean and standard deviation of SSL4EO-S12; all others stay standardised.",
         "the training data have other units",
     ),
     Choice("O", "Swin has no map at half the size: the decoder gets an empty one there.", "as smp does for MiT"),
@@ -105,14 +105,19 @@ class SwinPyramid(nn.Module):
         super().__init__()
         old = body.features[0][0]
         body.features[0][0] = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride)
-        self.body = nn.Module()
-        self.body.features = body.features
+        self.body = nn.ModuleDict({"features": body.features})
         width = old.out_channels
         self.channels = [0, width, 2 * width, 4 * width, 8 * width]
 
+    @property
+    def features(self) -> nn.Sequential:
+        """The stages, each followed by a merging of patches."""
+        stages: Any = self.body["features"]
+        return cast(nn.Sequential, stages)
+
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = [x, x[:, :0, ::2, ::2]]
-        for index, stage in enumerate(self.body.features):
+        for index, stage in enumerate(self.features):
             x = stage(x)
             if index % 2:
                 maps.append(x.permute(0, 3, 1, 2))
@@ -125,7 +130,7 @@ def make_pyramid(backbone: Backbone, in_channels: int) -> TimmPyramid | SmpPyram
         return SmpPyramid(get_encoder(backbone.encoder, in_channels=in_channels, depth=5, weights=None))
     if backbone.source == "earthloc":
         # EarthLoc ends its ResNet-50 with the third stage [S]; its descriptor has no map and is left out.
-        kept = {"features_only": True, "out_indices": (0, 1, 2, 3)}
+        kept: dict[str, Any] = {"features_only": True, "out_indices": (0, 1, 2, 3)}
         return TimmPyramid(torchgeo.models.resnet50(in_chans=in_channels, **kept))
     if backbone.source == "swin_b":
         # The published weights have windows of 12 [S: torchgeo.models.swin_b], torchvision's default is 7.

@@ -21,8 +21,8 @@ PROVENANCE = (
     Choice("S", "The transformer, its embeddings and its weights are those of torchgeo or terratorch.", "their code"),
     Choice(
         "O",
-        "Decoder: the last tokens as a map, a 1x1 convolution, then bilinear upsampling by two and a 3x3 convolution at "
-        "each step, half the width a step.",
+        "Decoder: the last tokens as a map, a 1x1 convolution, then steps of bilinear upsampling by two and a 3x3 "
+        "convolution, each with half the width.",
         "the light head of SETR-PUP (Zheng et al. 2021) in fewer channels",
     ),
     Choice(
@@ -33,14 +33,14 @@ PROVENANCE = (
     ),
     Choice(
         "O",
-        "DOFA, Copernicus-FM and Panopticon get the wavelengths of the bands. A band without one, such as the slope, gets "
-        "a learned vector; without pretrained influence at the start in the first two.",
+        "DOFA, Copernicus-FM and Panopticon get the wavelengths of the bands. A band without one, such as the slope, "
+        "gets a learned vector; in the first two it has no influence at the start if there are pretrained weights.",
         "zoo_torchgeo.bands",
     ),
     Choice(
         "O",
-        "All others: bands are matched by name, or by wavelength within 3.5 %. Missing bands are filled with their mean "
-        "in pretraining; kernels of extra bands start at zero.",
+        "All others: bands are matched by name, or by wavelength within 3.5 %. Missing bands are filled with their "
+        "mean in pretraining; kernels of extra bands start at zero.",
         "zoo_torchgeo.bands and zoo_torchgeo.weights",
     ),
     Choice("O", "CROMA is its optical encoder alone; radar bands are extra bands.", "one input"),
