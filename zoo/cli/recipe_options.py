@@ -13,7 +13,8 @@ from zoo.training.recipes import JITTERS, RECIPES, FineTuning, Recipe, get_recip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 OVERRIDES = (
-    *("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit", "balance"),
+    *("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit"),
+    *("balance", "encoder_lr_factor"),
     *JITTERS,
 )
 
@@ -64,6 +65,11 @@ _OPTIONS = (
         "--balance",
         type=click.FloatRange(0, 1),
         help="Balance of scenes or events of different size: 0 shows every patch equally often, 1 every scene.",
+    ),
+    click.option(
+        "--encoder-lr-factor",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Learning rate of the encoder as a part of --lr; 0.3 suits pretrained encoders.",
     ),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of training."),
     click.option("--time-limit", type=POSITIVE, help="Largest number of seconds for one trial."),

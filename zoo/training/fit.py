@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from zoo.datasets.datamodule import PatchDataModule
-from zoo.errors import ResultError, ZooError
+from zoo.errors import ModelError, ResultError, ZooError
 from zoo.files import atomic_path
 from zoo.registry import create_loss
 from zoo.training.compute import ComputeFormat, choose_format
@@ -238,6 +238,8 @@ class SegmentationTask(pl.LightningModule):
         parameters: Any = self.predictor.parameters()
         if self.transfer is not None:
             parameters = self.transfer.parameter_groups(self.predictor.model, recipe.lr)
+        elif recipe.encoder_lr_factor != 1:
+            parameters = _with_slower_encoder(self.predictor, recipe)
         optimiser: torch.optim.Optimizer
         if recipe.optimiser == "rmsprop":
             optimiser = torch.optim.RMSprop(
@@ -258,6 +260,24 @@ class SegmentationTask(pl.LightningModule):
         factor = warmup_cosine(self.total_steps, recipe.warmup, decay=recipe.schedule == "cosine")
         schedule = LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _with_slower_encoder(predictor: Predictor, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the parameters in two groups, those of the encoder with its learning rate.
+
+    Raises:
+        ModelError: if the model has no encoder or backbone by name.
+    """
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in predictor.named_parameters():
+        groups[bool({"encoder", "backbone"} & set(name.split(".")))].append(parameter)
+    if not groups[True]:
+        raise ModelError(
+            "no weight has encoder or backbone in its name",
+            where=type(predictor.model).__name__,
+            hint="Train without encoder_lr_factor",
+        )
+    return [{"params": groups[True], "lr": recipe.lr * recipe.encoder_lr_factor}, {"params": groups[False]}]
 
 
 def warmup_cosine(total_steps: int, warmup: float, *, decay: bool = True) -> Callable[[int], float]:

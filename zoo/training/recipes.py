@@ -55,6 +55,8 @@ class Recipe:
             record light (:func:`zoo.physics.bands.records_light`).
         balance: how far groups (scenes, events) of different size are balanced: 0 shows every patch equally often, 1
             every group. In between, a patch of a group of n patches is drawn in proportion to ``n ** -balance``.
+        encoder_lr_factor: learning rate of the encoder as a part of ``lr``, for pretrained encoders: weights with
+            ``encoder`` or ``backbone`` in their names.
 
     Raises:
         ConfigError: if a field is out of range, or steps and epochs are both given or both missing.
@@ -85,6 +87,7 @@ class Recipe:
     offset: float = 0.0
     gamma: float = 0.0
     balance: float = 0.0
+    encoder_lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
         where = f"recipe {self.name!r}"
@@ -114,6 +117,10 @@ class Recipe:
                 raise ConfigError(f"{label} must be from 0 to {most:g}, not {value!r}", where=where)
         if not 0 <= self.balance <= 1:
             raise ConfigError(f"balance must be from 0 to 1, not {self.balance!r}", where=where)
+        if not 0 < self.encoder_lr_factor <= 1:
+            raise ConfigError(
+                f"encoder_lr_factor must be above 0 and at most 1, not {self.encoder_lr_factor!r}", where=where
+            )
 
     def total_steps(self, patches: int) -> int:
         """Return the number of optimiser steps on a training split of ``patches``; it is the same for every model.
@@ -162,10 +169,10 @@ class Recipe:
         """Return the fields as plain JSON values.
 
         Keys of trials are computed from these values, so fields that older versions did not have are left out where
-        they are empty or 0.
+        they have their defaults.
         """
-        later = ("loss_options", "balance", *JITTERS)
-        return {name: value for name, value in asdict(self).items() if value or name not in later}
+        later = {"loss_options": {}, "balance": 0.0, "encoder_lr_factor": 1.0, **dict.fromkeys(JITTERS, 0.0)}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
