@@ -13,10 +13,11 @@ from torch import nn
 from zoo.datasets.augmentation import TrainingAugmentation
 from zoo.datasets.datamodule import PatchDataModule
 from zoo.datasets.source import DataSource
-from zoo.errors import ResultError
+from zoo.errors import ModelError, ResultError
 from zoo.registry import create_model
 from zoo.training.evaluate import evaluate
-from zoo.training.fit import DivergedError, Fitted, _ResumeState, fit
+from zoo.training.fit import DivergedError, Fitted, SegmentationTask, _ResumeState, fit
+from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe, get_recipe
 
 CPU = torch.device("cpu")
@@ -177,3 +178,21 @@ def test_the_papers_recipe_watches_the_validation_loss(patches: Path) -> None:
     recipe = get_recipe("paper").changed(epochs=2, batch_size=4, precision="fp32")
     fitted = train(patches, recipe)
     assert fitted.steps == recipe.total_steps(len(module(patches, recipe).splits["train"] or ()))
+
+
+def test_the_encoder_learns_at_its_own_rate() -> None:
+    recipe = get_recipe("quick").changed(lr=2e-3, encoder_lr_factor=0.25)
+    model = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 1), "decoder": nn.Conv2d(4, 2, 1)})
+    task = SegmentationTask(Predictor(model, [0.0] * 3, [1.0] * 3), recipe, total_steps=10)
+    optimiser = task.configure_optimizers()["optimizer"]
+    rates = {id(parameter): group["initial_lr"] for group in optimiser.param_groups for parameter in group["params"]}
+    assert {rates[id(one)] for one in model["encoder"].parameters()} == {5e-4}
+    assert {rates[id(one)] for one in model["decoder"].parameters()} == {2e-3}
+    assert len(rates) == 4
+
+
+def test_a_model_without_an_encoder_by_name_is_refused_in_words() -> None:
+    recipe = get_recipe("quick").changed(encoder_lr_factor=0.25)
+    task = SegmentationTask(Predictor(Dropped(), [0.0] * 3, [1.0] * 3), recipe, total_steps=10)
+    with pytest.raises(ModelError, match="no weight has encoder or backbone in its name"):
+        task.configure_optimizers()
