@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,10 @@ def test_every_bundle_has_a_name_figures_a_licence_and_its_own_card(place: Path)
     assert not re.search(r'"/(?!\*)[^"]*/', description), "the folder of the training data is on no reader's machine"
     bundle = Bundle.load(place)
     assert bundle.notes.name
+    assert f"`{bundle.notes.name}`" in (PLUGIN / "README.md").read_text(encoding="utf-8")
+    assert bundle.provider is not None
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert bundle.provider.distribution in project["dependencies"], "installing the weights installs their architecture"
     assert bundle.notes.summary
     assert bundle.notes.licence
     assert bundle.notes.reproduce
