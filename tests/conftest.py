@@ -149,3 +149,22 @@ def trained_bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     config = TrialConfig("unet", {"widths": [8, 8, 8, 8, 8]}, source, fingerprints, recipe, 0, "cpu")
     run_trial(TrialTask(config), Work({"bundle": folder}))
     return folder
+
+
+def _skipped_browser_tests(reporter: Any) -> int:
+    return sum("chromium" in str(report.longrepr).lower() for report in reporter.stats.get("skipped", []))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say at the end that pages were not tested in a browser, which a list of skipped tests hides."""
+    count = _skipped_browser_tests(terminalreporter)
+    if count:
+        wanted = "; ZOO_BROWSER=1 makes that a failure" if os.environ.get("ZOO_BROWSER") == "1" else ""
+        terminalreporter.write_line(f"note: {count} browser tests were skipped: there is no Chromium here{wanted}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where ``ZOO_BROWSER=1`` promises a browser and its tests were skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("ZOO_BROWSER") == "1" and reporter is not None and _skipped_browser_tests(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,3 +86,16 @@ def test_every_float_survives_the_round_trip(value: float | None) -> None:
     found = decode_json(encode_json(Inner(1, value)), Inner).nodata
     assert found == value or (value is not None and found is not None and math.isnan(value) and math.isnan(found))
     assert to_plain(Inner(1, value))["seed"] == 1
+
+
+def test_the_key_of_a_damaged_entry_is_named() -> None:
+    text = '{"ranges": {"slope": [1, 2], "DEM.1": [1, "x"]}}'
+    with pytest.raises(ResultError, match=re.escape("field \"ranges['DEM.1'][1]\": expected int, got str")):
+        decode_json(text, _Ranges)
+    with pytest.raises(ResultError, match=re.escape("ranges['DEM.1'][1]")):
+        from_plain({"ranges": {"slope": [1, 2], "DEM.1": [1, "x"]}}, _Ranges)
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    ranges: dict[str, list[int]]

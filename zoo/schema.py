@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args
 
@@ -25,6 +26,9 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 
 LIMIT_BYTES = 256 * 2**20
 """Largest JSON file that is read; a result file of 10,000 patches has 8 MB."""
+
+MOST_KEYS = 1000
+"""Entries of a dictionary among which the damaged one is searched for, so that its key can be named."""
 
 if TYPE_CHECKING:
     Number: TypeAlias = float
@@ -100,7 +104,11 @@ def decode_json(
     try:
         return msgspec.json.decode(content, type=kind, dec_hook=_decode_special)
     except msgspec.ValidationError as reason:
-        raise error(f"not a valid {what}: {_describe(reason)}", where=where, hint=hint) from reason
+        try:
+            value = msgspec.json.decode(content)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            value = None  # damaged behind the field that does not fit
+        raise error(f"not a valid {what}: {_describe(reason, value, kind)}", where=where, hint=hint) from reason
     except ZooError as reason:
         raise error(f"not a valid {what}: {reason.problem}", where=where, hint=hint or reason.hint) from reason
     except (msgspec.DecodeError, RecursionError, UnicodeError) as reason:
@@ -124,7 +132,7 @@ def from_plain(
     try:
         return msgspec.convert(value, kind, dec_hook=_decode_special)
     except msgspec.ValidationError as reason:
-        raise error(f"not a valid {what}: {_describe(reason)}", where=where, hint=hint) from reason
+        raise error(f"not a valid {what}: {_describe(reason, value, kind)}", where=where, hint=hint) from reason
     except ZooError as reason:
         raise error(f"not a valid {what}: {reason.problem}", where=where, hint=hint or reason.hint) from reason
     except RecursionError as reason:
@@ -150,14 +158,53 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
     write_text_atomic(path, encode_json(value, indent=2) + "\n")
 
 
-def _describe(reason: msgspec.ValidationError) -> str:
+def _describe(reason: msgspec.ValidationError, value: object, kind: Any) -> str:
     """Turn msgspec's message into ours: the field first, then what is wrong with it."""
     text = str(reason)
     found = re.fullmatch(r"(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?", text, re.DOTALL)
     problem, place = (text, "") if found is None else (found.group(1), found.group(2) or "")
     problem = problem.replace("`", "")
     problem = problem[:1].lower() + problem[1:]
+    if "[...]" in place and "key in" not in text:
+        place = _with_keys(place, value, kind, text)
     return f"field {place!r}: {problem}" if place else problem
+
+
+def _with_keys(place: str, value: object, kind: Any, complaint: str) -> str:
+    """Replace ``[...]``, which is all that msgspec says about the entry of a dictionary, by the key of the entry.
+
+    The entry is found by trying: the complaint stays when the others are left out.
+    """
+    value = deepcopy(value)
+    holder: Any = value
+    shown = ""
+    try:
+        for part in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", place):
+            if part == "[...]":
+                entries = dict(holder)
+                for key in list(entries)[:MOST_KEYS]:
+                    holder.clear()
+                    holder[key] = entries[key]
+                    if _complaint(value, kind) == complaint:
+                        break
+                else:
+                    return place
+                shown, holder = f"{shown}[{key!r}]", holder[key]
+            elif part.startswith("["):
+                shown, holder = shown + part, holder[int(part[1:-1])]
+            else:
+                shown, holder = f"{shown}.{part}" if shown else part, holder[part]
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError):
+        return place
+    return shown
+
+
+def _complaint(value: object, kind: Any) -> str:
+    try:
+        msgspec.convert(value, kind, dec_hook=_decode_special)
+    except (msgspec.ValidationError, ZooError) as reason:
+        return str(reason)
+    return ""
 
 
 def _decode_special(kind: Any, value: object) -> object:

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from zoo.datasets.base import DataWarning
 from zoo.datasets.folder import Folder
@@ -28,6 +29,13 @@ def refused(root, pattern, *, kind=DataError, **options):
     assert re.search(pattern, text), text
     assert "\n" not in text
     return text
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TGA", "PPM", "BMP"])
+def test_another_kind_of_picture_under_the_name_of_a_png_is_refused(good, kind):
+    with Image.open(good / "images" / "tile_003.png") as picture:
+        picture.convert("RGB").save(good / "images" / "tile_003.png", format=kind)
+    refused(good, "tile_003.png: is truncated or not a picture")
 
 
 def test_missing_folder_suggests_its_neighbour(good):

@@ -279,3 +279,24 @@ def test_a_model_by_name_has_fresh_weights_and_a_warning(tmp_path: Path) -> None
     assert facts.weights_sha256 == ""
     with pytest.raises(ConfigError, match="judged on real patches"):
         export_model(first, ExportConfig("onnx", tmp_path / "n.onnx", "int8"), None)
+
+
+def test_a_graph_with_weights_in_another_file_is_not_opened(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    weights.ClearField("float_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="../../secret.bin")
+    shape = ["n", 1, 8, 8]
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["image", "w"], ["logits"])],
+        "hostile",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
+        [weights],
+    )
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(ResultError, match="keeps its weights in another file"):
+        open_exported(path)

@@ -166,6 +166,18 @@ class Zoo:
         """Run one command, with a fault or without."""
         return self.together((name, folder, fault))[0]
 
+    def fuzz(self, reader: str, corpus: Path, folder: Path, seed: int, count: int) -> dict[str, Any]:
+        """Let a reader read damaged files, and return the figures of :func:`tests.faults.fuzzing.fuzz`."""
+        log = str(self.scratch / "fuzz")
+        task = {"fuzz": reader, "corpus": str(corpus / reader), "seed": seed, "count": count}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([{**task, "folder": str(folder), "log": log}]) + "\n")
+        self._process.stdin.flush()
+        [end] = json.loads(self._line())
+        assert end["code"] == 0, f"{reader}: {end}\n{Path(log + '.err').read_text(errors='replace')[-3000:]}"
+        figures: dict[str, Any] = json.loads(Path(log + ".out").read_text().splitlines()[-1])
+        return figures
+
     def undisturbed(self, name: str) -> tuple[Run, dict[str, bytes]]:
         """Return a run without faults and the files that it leaves."""
         if name not in self._undisturbed:

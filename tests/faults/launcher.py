@@ -14,6 +14,7 @@ import json
 import mmap
 import multiprocessing
 import os
+import shutil
 import signal
 import struct
 import sys
@@ -43,7 +44,7 @@ FOLDER_HANDLE = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.rename": 2, "
 """Events beside ``open``, and the position of the argument that holds the descriptor of the folder."""
 CREATING = {"open", "os.mkdir", "os.rename", "os.truncate"}
 """Events that a full or read-only disk refuses."""
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 class Faults:
@@ -90,7 +91,7 @@ class Faults:
         if kind == "signal":
             os.kill(self.root, self.fault["number"])
         elif kind == "vanish":
-            os.rename(self.fault["folder"], self.fault["folder"] + "-gone")  # noqa: PTH104
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def jump(seconds: float) -> None:
@@ -124,10 +125,18 @@ def run(task: dict[str, Any], faults: Faults) -> None:
     fault = faults.fault
     if fault.get("kind") == "clock":
         jump(fault["seconds"])
-    sys.addaudithook(faults.hook)
     code = 99
     try:
-        code = run_zoo(task["arguments"])
+        if "fuzz" in task:
+            from tests.faults.fuzzing import fuzz
+
+            print(
+                json.dumps(fuzz(task["fuzz"], Path(task["corpus"]), Path(task["folder"]), task["seed"], task["count"]))
+            )
+            code = 0
+        else:
+            sys.addaudithook(faults.hook)
+            code = run_zoo(task["arguments"])
     except BaseException:
         traceback.print_exc()
     finally:

@@ -147,7 +147,7 @@ def test_after_ctrl_c_the_message_says_how_to_continue(
     scene = write_scene(make_image(4500, 200))
     command = ["map", bundle, scene, "--out", tmp_path / "prob.tif", "--tile", "256", "--overlap", "32"]
     started = start_session(ZOO, *command, "--threads", "1", stderr=-1)
-    while not list(tmp_path.glob(".prob-*.zoo-map/block-*.npz")):
+    while not list(tmp_path.glob(".prob-*.zoo-map/block-*.safetensors")):
         assert started.poll() is None
     started.send_signal(signal.SIGINT)
     assert "the same command resumes from the last finished block" in started.communicate(timeout=PATIENCE_S)[1]

@@ -158,7 +158,7 @@ def test_a_damaged_block_is_made_again(predictor: Predictor, write_scene: WriteS
     path = write_scene(make_image(300, 300))
     with pytest.raises(KeyboardInterrupt):
         make(predictor, path, tmp_path / "prob.tif", stop_after(4))
-    first, second, *_ = sorted(hidden(tmp_path)[0].glob("block-*.npz"))
+    first, second, *_ = sorted(hidden(tmp_path)[0].glob("block-*.safetensors"))
     first.write_bytes(first.read_bytes()[:1000])
     content = bytearray(second.read_bytes())
     content[len(content) // 2] ^= 255
@@ -225,7 +225,7 @@ def test_a_disk_that_fills_up_keeps_the_blocks_for_the_next_run(
             make(predictor, path, disk / "prob.tif")
         assert not (disk / "prob.tif").exists()
         [folder] = hidden(disk)
-        done = len(list(folder.glob("block-*.npz")))
+        done = len(list(folder.glob("block-*.safetensors")))
         assert done > 3
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
         assert make(predictor, path, disk / "prob.tif").resumed == done

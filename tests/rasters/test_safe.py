@@ -266,7 +266,7 @@ def test_a_folder_or_file_of_something_else(tmp_path: Path) -> None:
         (">-1003<", ">many<", "BOA_ADD_OFFSET is 'many'"),
         (">05.11<", ">new<", "PROCESSING_BASELINE is 'new'"),
         ("<IMAGE_FILE>GRANULE/", "<IMAGE_FILE>../../GRANULE/", "outside the product"),
-        ("</n1:General_Info>", "", "truncated or is not XML"),
+        ("</n1:General_Info>", "", "truncated or not XML"),
     ],
 )
 def test_invalid_metadata_is_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:

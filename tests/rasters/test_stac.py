@@ -217,6 +217,19 @@ def test_a_damaged_image_leaves_no_half_file(catalogue: Catalogue, tmp_path: Pat
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_vrt_among_the_images_is_not_opened(catalogue: Catalogue, tmp_path: Path) -> None:
+    url = catalogue({"name": "one", "day": "2024-06-10T05:40:00", "cloud": 3.0, **APPLIED})
+    band = tmp_path / "data" / "one" / "nir.tif"
+    secret = band.rename(band.with_name("secret.tif"))
+    band.write_text(
+        '<VRTDataset rasterXSize="40" rasterYSize="40"><VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+        f"<SourceFilename>{secret}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(DataError, match="an image of the catalogue cannot be read"):
+        fetch(url, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_an_api_is_searched(catalogue: Catalogue, tmp_path: Path) -> None:
     url = catalogue({"name": "one", "day": "2024-06-10T05:40:00", "cloud": 3.0, **APPLIED})
     (found,) = pystac.Catalog.from_file(url).get_items(recursive=True)

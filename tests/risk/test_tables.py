@@ -355,6 +355,18 @@ def test_places_in_web_mercator_are_in_metres_on_the_ground(tmp_path: Path) -> N
     assert np.ptp(table.coordinates[:, 0]) == pytest.approx(5580, rel=0.01)
 
 
+def test_columns_in_a_named_projection_are_in_metres_on_the_ground(tmp_path: Path) -> None:
+    points = geopandas.points_from_xy(np.linspace(75, 75.1, 40), np.full(40, 60.0), crs="EPSG:4326").to_crs(3857)
+    data = frame().assign(X=points.x, Y=points.y)
+    named = make_table(data, "presence", coords=("X", "Y"), crs="EPSG:3857")
+    assert np.ptp(named.coordinates[:, 0]) == pytest.approx(5580, rel=0.01)
+    unnamed = make_table(data, "presence", coords=("X", "Y"))
+    assert np.ptp(unnamed.coordinates[:, 0]) == pytest.approx(11_132, rel=0.01)
+    assert any("taken for metres on the ground" in note for note in unnamed.notes)
+    with pytest.raises(ConfigError, match="unknown coordinate system 'EPSG:0'"):
+        make_table(data, "presence", coords=("X", "Y"), crs="EPSG:0")
+
+
 def test_a_workbook_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(frame(), tmp_path / "a.xlsx")
     monkeypatch.setattr("zoo.risk.tables.MAX_XLSX_BYTES", 2000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -293,3 +294,30 @@ def test_half_precision_halves_the_file_and_keeps_the_statistics(bundle: Bundle,
     odd = Bundle.load(tmp_path / "odd").state
     for name in (widest, *(name for name in state if "running" in name)):
         assert torch.equal(odd[name], state[name]), name
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (2**63).to_bytes(8, "little") + b"{}",
+        (100).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"[]",
+        *(
+            len(text).to_bytes(8, "little") + text
+            for text in (
+                b'{"w":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4]}}    ',
+                b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,99999999999]}}',
+                b'{"__metadata__":{"a":1}}',
+                b'{"w":' * 3000,
+            )
+        ),
+    ],
+)
+def test_a_hostile_safetensors_header_is_refused(bundle: Bundle, tmp_path: Path, header: bytes) -> None:
+    bundle.save(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(header)
+    document = json.loads((tmp_path / DESCRIPTION).read_text())
+    document["weights"]["sha256"] = hashlib.sha256(header).hexdigest()
+    (tmp_path / DESCRIPTION).write_text(json.dumps(document))
+    with pytest.raises(ResultError):
+        Bundle.load(tmp_path)

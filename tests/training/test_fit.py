@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -196,3 +198,18 @@ def test_a_model_without_an_encoder_by_name_is_refused_in_words() -> None:
     task = SegmentationTask(Predictor(Dropped(), [0.0] * 3, [1.0] * 3), recipe, total_steps=10)
     with pytest.raises(ModelError, match="no weight has encoder or backbone in its name"):
         task.configure_optimizers()
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("import os; os.environ['ZOO_HACKED'] = '1'",)
+
+
+def test_a_resume_state_that_runs_code_is_refused(tmp_path: Path) -> None:
+    from zoo.training.fit import _read_progress
+
+    path = tmp_path / "last.ckpt"
+    torch.save({"callbacks": _Evil(), "global_step": 1}, path)
+    with pytest.raises(ResultError, match="the resume state cannot be read"):
+        _read_progress(path)
+    assert "ZOO_HACKED" not in os.environ

@@ -384,6 +384,10 @@ class ModelBackend(BackendModule):
         raise NotImplementedError
 
 
+_EXTERNAL_DATA = b"\x0a\x08location\x12"
+"""How protobuf writes the key under which a tensor names the file with its numbers; the file may lie anywhere."""
+
+
 class OnnxRuntimeModule(ModelBackend):
     """A model run by ONNX Runtime on the CPU, with as many threads as torch uses.
 
@@ -406,7 +410,14 @@ class OnnxRuntimeModule(ModelBackend):
         """
         module = cls.__new__(cls)
         try:
-            session = open_session(path.read_bytes(), threads=torch.get_num_threads())
+            graph = path.read_bytes()
+            if _EXTERNAL_DATA in graph:
+                raise ResultError(
+                    "keeps its weights in another file, which is not opened",
+                    where=path,
+                    hint="Save the model with its weights inside, as zoo export does",
+                )
+            session = open_session(graph, threads=torch.get_num_threads())
         except ZooError:
             raise
         except Exception as error:  # ONNX Runtime's errors have no public base class

@@ -34,7 +34,7 @@ from zoo.mapping.inference import (
     compute_blocks,
     single_threaded_passes,
 )
-from zoo.mapping.journal import Journal, half_published
+from zoo.mapping.journal import BLOCKS, Journal, half_published
 from zoo.mapping.output import MapReport, ProbabilityMap, check_map_name, map_polygons, write_map
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene, open_scene
@@ -620,7 +620,7 @@ def _scene_tags(scene: Scene) -> dict[str, str]:
 
 def _check_room(journal: Journal, out: Path, shape: tuple[int, int], dtype: str, classes: bool) -> None:
     needed = ROOM * shape[0] * shape[1] * (np.dtype(dtype).itemsize + classes)
-    present = sum(path.stat().st_size for path in journal.folder.glob("block-*.npz"))
+    present = sum(path.stat().st_size for path in journal.folder.glob(BLOCKS))
     check_room(out, needed - present, out.parent)
 
 

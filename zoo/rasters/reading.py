@@ -473,6 +473,15 @@ def _open_with(path: str, formats: Sequence[str]) -> Any:
     return dataset
 
 
+def check_image(address: str) -> None:
+    """Open and close a file, to refuse one that is no image by itself, such as a VRT that reads other files.
+
+    Raises:
+        RasterioError: if it is none of :data:`IMAGE_FORMATS`.
+    """
+    _open_with(address, IMAGE_FORMATS).close()
+
+
 def _check_pages(source: Any, path: str) -> None:
     count = len(source.subdatasets)
     if source.driver == "GTiff" and count > 1:

@@ -9,46 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 from xml.etree import ElementTree
-from xml.parsers import expat
 
 from zoo.errors import DataError
 from zoo.rasters.layers import BandFile, Sources
-from zoo.rasters.reading import JPEG_2000, RasterReader
-
-
-def parse_xml(data: bytes, where: str) -> ElementTree.Element:
-    """Parse an XML document and refuse any document type declaration.
-
-    Entity attacks ("billion laughs", inclusion of local files) need a document type declaration. Sentinel-2 products
-    never contain one.
-
-    Args:
-        data: the whole document.
-        where: name of the document for the error message.
-
-    Returns:
-        The root element.
-
-    Raises:
-        DataError: if the document is truncated, is not XML, or declares a document type.
-    """
-    guard = expat.ParserCreate()
-
-    def refuse(*declared: object) -> None:
-        raise DataError(
-            "declares a document type, which can be an attack; Sentinel-2 products declare none",
-            where=where,
-            hint="Download the product from a source that you trust",
-        )
-
-    guard.StartDoctypeDeclHandler = refuse
-    try:
-        guard.Parse(data, True)
-        return ElementTree.fromstring(data)
-    except (expat.ExpatError, ElementTree.ParseError, ValueError) as error:
-        raise DataError(
-            "is truncated or is not XML", where=where, hint=f"Download or unpack the product again ({error})"
-        ) from error
+from zoo.rasters.reading import JPEG_2000, RasterReader, parse_xml
 
 
 def text_of(root: ElementTree.Element, tag: str, where: str) -> str:

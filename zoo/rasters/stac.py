@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +28,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.files import atomic_path, check_writable_folder, file_name
 from zoo.rasters.inventory import parse_day
 from zoo.rasters.layers import BandFile, Sources
-from zoo.rasters.reading import first_line
+from zoo.rasters.reading import check_image, first_line
 
 Item: TypeAlias = Any
 """A pystac.Item. The library is optional, so its type is not imported."""
@@ -41,6 +42,9 @@ ASSETS: dict[str, tuple[str, ...]] = {
     "scl": ("scl", "SCL", "SCL_20m"),
 }
 """Asset names of each role at Earth Search, Planetary Computer and the Copernicus Data Space."""
+
+_OF_PYSTAC = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+"""What the libraries raise for a catalogue that is no valid STAC, beside their own errors."""
 
 REQUIRED: tuple[str, ...] = ("green", "red", "nir", "swir")
 
@@ -453,7 +457,7 @@ class _Catalogue:
             else:
                 self._root = pystac.Catalog.from_file(url)
                 self._searches = False
-        except (OSError, ValueError, KeyError, TypeError, pystac.STACError, client.exceptions.APIError) as error:
+        except (*_OF_PYSTAC, pystac.STACError, client.exceptions.APIError) as error:
             raise self._unreachable(error) from error
 
     def items(self, collection: str, bbox: Bbox, dates: tuple[str, str] | None) -> list[Item]:
@@ -472,7 +476,7 @@ class _Catalogue:
                 )
                 return list(search.items())
             return [item for item in self._walk(collection) if _fits(item, bbox, dates)]
-        except (OSError, ValueError, KeyError, TypeError, pystac.STACError, client.exceptions.APIError) as error:
+        except (*_OF_PYSTAC, pystac.STACError, client.exceptions.APIError) as error:
             raise self._unreachable(error) from error
 
     def dem(self, bbox: Bbox, notes: list[str]) -> list[Item]:
@@ -534,6 +538,18 @@ def _crs_of(items: Sequence[Item], bbox: Bbox) -> str:
     return f"EPSG:{(32600 if bbox[1] + bbox[3] >= 0 else 32700) + zone}"
 
 
+def _checking(patch_url: Callable[[str], str] | None) -> Callable[[str], str]:
+    """Return ``patch_url`` with a check that each address is an image, and no VRT that reads other files."""
+
+    @cache
+    def checked(url: str) -> str:
+        address = url if patch_url is None else patch_url(url)
+        check_image(address)
+        return address
+
+    return checked
+
+
 class _Job:
     """Writes bands on one grid to one file each, window by window."""
 
@@ -547,7 +563,7 @@ class _Job:
         folder: Path,
         name: str,
     ) -> None:
-        self.load, self.patch_url, self.items, self.assets = load, patch_url, items, dict(assets)
+        self.load, self.patch_url, self.items, self.assets = load, _checking(patch_url), items, dict(assets)
         self.geobox, self.folder, self.name = geobox, folder, file_name(name, also="+")
         self.windows = [
             Window(column, row, min(_WINDOW, geobox.shape[1] - column), min(_WINDOW, geobox.shape[0] - row))

@@ -346,6 +346,7 @@ def compare(
     *,
     drop: Sequence[str] = (),
     coords: tuple[str, str] | None = None,
+    crs: str | None = None,
     group: str | None = None,
     rain_columns: tuple[str, str] | None = None,
     rain_clip: tuple[float, float] = RAIN_CLIP,
@@ -373,6 +374,7 @@ def compare(
         label: column that says where a landslide is: 0 and 1, true and false, yes and no.
         drop: columns that are not features.
         coords: columns with x and y, in metres or degrees.
+        crs: coordinate system of ``coords``, such as "EPSG:32643".
         group: column with the region or event.
         rain_columns: columns with rain intensity (mm/h) and duration (days).
         rain_clip: smallest and largest rainfall factor of the index.
@@ -409,6 +411,7 @@ def compare(
         options: dict[str, Any] = {
             "drop": drop,
             "coords": coords,
+            "crs": crs,
             "group": group,
             "categorical": categorical,
             "missing": missing,

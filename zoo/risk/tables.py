@@ -105,6 +105,7 @@ def read_table(
     *,
     drop: Sequence[str] = (),
     coords: tuple[str, str] | None = None,
+    crs: str | None = None,
     group: str | None = None,
     categorical: Sequence[str] | None = None,
     missing: Sequence[float] = MISSING_CODES,
@@ -116,6 +117,8 @@ def read_table(
         label: column that says where a landslide is: 0 and 1, true and false, yes and no.
         drop: columns that are not features.
         coords: columns with x and y (longitude and latitude), in metres or degrees; a vector file has its geometry.
+        crs: coordinate system of ``coords``, such as "EPSG:32643"; ``None`` for degrees of WGS 84, or metres as they
+            are.
         group: column with the region or event.
         categorical: columns with classes; None for texts, and for whole numbers under a name such as "litho".
         missing: numbers that mean missing.
@@ -134,6 +137,7 @@ def read_table(
         label,
         drop=drop,
         coords=coords,
+        crs=crs,
         group=group,
         categorical=categorical,
         missing=missing,
@@ -149,6 +153,7 @@ def make_table(
     *,
     drop: Sequence[str] = (),
     coords: tuple[str, str] | None = None,
+    crs: str | None = None,
     group: str | None = None,
     categorical: Sequence[str] | None = None,
     missing: Sequence[float] = MISSING_CODES,
@@ -160,7 +165,7 @@ def make_table(
 
     Args:
         frame: one row per place.
-        label, drop, coords, group, categorical, missing: see :func:`read_table`.
+        label, drop, coords, crs, group, categorical, missing: see :func:`read_table`.
         places: x and y of each row in metres, (N, 2), if they are not columns.
         where: file of the table, for messages.
         notes: notes of the reader.
@@ -178,7 +183,7 @@ def make_table(
     frame = frame.loc[kept].reset_index(drop=True)
     coordinates = None if places is None else places[kept]
     if coords is not None:
-        coordinates = _coordinates(frame, coords, missing, where, found)
+        coordinates = _coordinates(frame, coords, crs, missing, where, found)
     groups = None if group is None else _groups(frame[group], group, found)
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
@@ -392,7 +397,12 @@ def _groups(values: pd.Series, name: str, notes: list[str]) -> NDArray[Any]:
 
 
 def _coordinates(
-    frame: pd.DataFrame, coords: tuple[str, str], missing: Sequence[float], where: object, notes: list[str]
+    frame: pd.DataFrame,
+    coords: tuple[str, str],
+    crs: str | None,
+    missing: Sequence[float],
+    where: object,
+    notes: list[str],
 ) -> NDArray[np.float64]:
     if coords[0] == coords[1]:
         raise ConfigError(f"x and y are both column {coords[0]!r}", where="option coords", hint="Write them as X,Y")
@@ -410,7 +420,10 @@ def _coordinates(
             )
         columns.append(numbers)
     x, y = columns
+    if crs is not None:
+        return metres_around(*_degrees(x, y, crs, where))
     if max(np.abs(x).max(), np.abs(y).max()) > 180:
+        notes.append(f"{coords[0]} and {coords[1]} are taken for metres on the ground (--crs names their system)")
         return np.column_stack([x, y])
     named_swapped = bool(_LATITUDE.fullmatch(coords[0]) and _LONGITUDE.fullmatch(coords[1]))
     if named_swapped or np.abs(y).max() > 90:
@@ -421,6 +434,27 @@ def _coordinates(
         )
     notes.append(f"{coords[0]} and {coords[1]} are read as degrees; distances are in metres on the ground")
     return metres_around(x, y)
+
+
+def _degrees(
+    x: NDArray[np.float64], y: NDArray[np.float64], crs: str, where: object
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return longitude and latitude of coordinates in another system.
+
+    Raises:
+        ConfigError: if there is no such system.
+        DataError: if places lie outside of it.
+    """
+    import pyproj
+
+    try:
+        transformer = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    except pyproj.exceptions.ProjError as error:
+        raise ConfigError(f"unknown coordinate system {crs!r}", where="--crs", hint="Such as EPSG:32643") from error
+    longitude, latitude = transformer.transform(x, y)
+    if not (np.isfinite(longitude) & np.isfinite(latitude)).all():
+        raise DataError(f"some places lie outside of {crs}", where=where, hint="Name the system of --coords with --crs")
+    return longitude, latitude
 
 
 def metres_around(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--coords", metavar="X,Y", help="Columns with x and y (longitude, latitude); a vector file has its geometry."
 )
+@click.option("--crs", metavar="EPSG:CODE", help="Coordinate system of --coords.  [default: degrees, or metres]")
 @click.option("--group", metavar="COLUMN", help="Column with the region or event.")
 @click.option("--rain-columns", metavar="P,D", help="Columns with rain intensity (mm/h) and duration (days).")
 @click.option(
@@ -100,6 +101,7 @@ def compare(
         label,
         drop=names(given["drop"]),
         coords=name_pair(given["coords"], "--coords"),
+        crs=given["crs"],
         group=given["group"],
         categorical=None if given["categorical"] is None else names(given["categorical"]),
         missing=MISSING_CODES if given["missing"] is None else numbers(given["missing"], "--missing", "-9999,-1"),

@@ -568,7 +568,8 @@ def _read_picture(path: Path, role: Role) -> Decoded:
         return _read_tiff(path)
     palette: tuple[tuple[int, int, int], ...] = ()
     try:
-        with Image.open(path) as opened:
+        # Other formats of Pillow run programs or read more than a picture.
+        with Image.open(path, formats=["PNG", "JPEG"]) as opened:
             picture: Image.Image = opened
             missing = None
             if role == "image":
