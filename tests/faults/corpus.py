@@ -183,7 +183,10 @@ def write_corpus(corpus: Path, inputs: Path, trained: Path) -> None:
     write_patches(corpus / "folder" / "patches", bands=1, size=8, count=6)
     write_block(corpus / "journal")
     (corpus / "resume").mkdir()
-    state = {"callbacks": {"a": {"curve": [[1, 0.5]], "format": {"precision": "fp32", "channels_last": True}}}, "global_step": 1}
+    state = {
+        "callbacks": {"a": {"curve": [[1, 0.5]], "format": {"precision": "fp32", "channels_last": True}}},
+        "global_step": 1,
+    }
     torch.save(state, corpus / "resume" / "a.ckpt")
     site = corpus / "plugin" / "site" / "fuzzed-1.0.dist-info"
     site.mkdir(parents=True)

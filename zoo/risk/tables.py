@@ -300,7 +300,7 @@ def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes:
         # Excel writes semicolons where the comma is the decimal sign; other separators leave both meanings open.
         if separator != ";" and texts[commas].str.fullmatch(_THOUSANDS).all():
             raise DataError(
-                f"the comma in {texts[commas].iloc[0]!r} may be a decimal sign or group thousands",
+                f"the comma in {texts[commas].iloc[0][:60]!r} may be a decimal sign or group thousands",
                 where=f"{path}, column {str(name)!r}",
                 hint="Save the table with decimal points",
             )
@@ -372,7 +372,7 @@ def _labels(
         row = int(np.flatnonzero(other)[0])
         kinds = int(words[~empty].nunique())
         raise DataError(
-            f"label {str(values.iloc[row])!r} in row {row + 1} is neither yes nor no; the column has {kinds} values",
+            f"label {str(values.iloc[row])[:60]!r} in row {row + 1} is neither yes nor no; the column has {kinds} values",
             where=place,
             hint="A label is 0 or 1, true or false, yes or no",
         )
@@ -414,7 +414,7 @@ def _coordinates(
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise DataError(
-                f"coordinate {str(frame[name].iloc[row])!r} in row {row + 1} is not a number or means missing",
+                f"coordinate {str(frame[name].iloc[row])[:60]!r} in row {row + 1} is not a number or means missing",
                 where=f"{where}, column {name!r}",
                 hint="Leave such rows out, or name other columns with --coords",
             )
