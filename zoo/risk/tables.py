@@ -372,7 +372,7 @@ def _labels(
         row = int(np.flatnonzero(other)[0])
         kinds = int(words[~empty].nunique())
         raise DataError(
-            f"label {str(values.iloc[row])[:60]!r} in row {row + 1} is neither yes nor no; the column has {kinds} values",
+            f"label {str(values.iloc[row])[:60]!r} in row {row + 1} is neither yes nor no; there are {kinds} values",
             where=place,
             hint="A label is 0 or 1, true or false, yes or no",
         )
