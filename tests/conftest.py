@@ -1,4 +1,4 @@
-"""What several rooms of tests need."""
+"""Fixtures that several folders of tests share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 ZOO = str(Path(sys.executable).with_name("zoo"))
 PATIENCE_S = 300
-"""How long a test waits for what takes seconds: only a hang is longer, on however slow a machine."""
+"""Time limit in seconds for work that takes seconds; only a hang takes longer, also on a slow machine."""
 
 # A slow machine is no failure.
 settings.register_profile("zoo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,7 +28,7 @@ settings.load_profile("zoo")
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The real data beside the checkout; the test is skipped, visibly, where they are not."""
+    """The real data next to the checkout; the test is skipped visibly if they are absent."""
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data of ../shared/data are not on this machine")
     return SHARED_DATA

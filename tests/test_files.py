@@ -1,4 +1,4 @@
-"""A file is whole or absent, whatever happens while it is written."""
+"""Test that a file is complete or absent after any failure while it is written."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What is promised of fresh environments, proved in fresh environments."""
+"""Test the promises about fresh environments in fresh environments."""
 
 from __future__ import annotations
 

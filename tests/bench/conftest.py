@@ -141,7 +141,7 @@ def finished(config: TrialConfig, values: dict[str, Any]) -> TrialResult:
 
 
 def measure(tp: int = 30, *, loss: float = 0.1, seconds: float = 0.02) -> dict[str, Any]:
-    """What a trial of two test images measures."""
+    """Measurements of a trial of two test images."""
     histogram = {"positive": [0] * 199 + [40], "negative": [160] + [0] * 199}
     odds = {"positive": [0] * 239 + [40], "negative": [160] + [0] * 239}
     return {

@@ -22,7 +22,7 @@ SIZES = SplitSizes(train=40, val=10, test=20)
 
 @pytest.fixture
 def timed(measured: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """What a trial measured, with figures that are easy to divide."""
+    """Measurements of a trial, with figures that are easy to divide."""
 
     def make(steps: int = 100, resumed_from: int | None = None) -> dict[str, Any]:
         values = measured()

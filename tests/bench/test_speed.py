@@ -1,4 +1,4 @@
-"""Timing: the fastest batch size is found, quartiles are quartiles, and energy is counted or said not to be."""
+"""Test timing: the fastest batch size, quartiles, and energy or the reason for its absence."""
 
 from __future__ import annotations
 

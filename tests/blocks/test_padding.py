@@ -29,7 +29,7 @@ def test_an_image_that_fits_is_not_copied() -> None:
 
 
 class Halves(nn.Module):
-    """What every network here does with a size: pads, halves, doubles, concatenates, crops."""
+    """A network that pads, halves, doubles, concatenates and crops, as every network here does."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]

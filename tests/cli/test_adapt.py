@@ -25,7 +25,7 @@ OPTIONS = {"widths": [4, 4, 4]}
 
 @pytest.fixture(scope="module")
 def bundle(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that says it was trained on scenes s0 and s1 of the ellipses."""
+    """A bundle that was trained on scenes s0 and s1 of the ellipses."""
     source = DataSource("folder", {"root": str(patches), "group_column": "scene", "test_groups": ["s2"]})
     train = source.open("train")
     torch.manual_seed(0)

@@ -135,7 +135,7 @@ def test_start_up_is_a_small_part_of_importing_torch() -> None:
     """The measured figures are benchmarks/startup.py's; this only catches a heavy import that slipped in."""
 
     def seconds(*command: str) -> float:
-        """Of the processor: neighbours and a cold disk count for little."""
+        """Return the processor time, which other programs and a cold disk hardly change."""
         process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

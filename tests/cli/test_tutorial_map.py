@@ -16,7 +16,7 @@ from zoo.cli import run
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorials" / "own_map.md"
 STEPS = "4"
-"""Of training, instead of the tutorial's: what comes out is a bundle, and no good model."""
+"""Number of training steps in the place of the tutorial's; the model is not good."""
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -25,7 +25,7 @@ def blocks() -> list[tuple[str, str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """What stands behind each prompt, with little training."""
+    """Return the command after each prompt, with fewer training steps."""
     found = [shlex.split(line[2:]) for line in text.splitlines() if line.startswith("$ ")]
     for one in found:
         if "--steps" in one:

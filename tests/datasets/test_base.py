@@ -1,4 +1,4 @@
-"""What every data set shares: samples, pictures, and packages that import nothing heavy."""
+"""Test what every data set shares: samples, pictures, and cheap imports."""
 
 from __future__ import annotations
 

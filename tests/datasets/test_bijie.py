@@ -48,7 +48,7 @@ def write_set(root, landslides=10, others=10, size=(60, 80)):
 
 
 def only(root, name="landslide/df000", **options):
-    """The patches of one image among nine others, whatever split it is in."""
+    """The patches of one image among nine others, in any split."""
     for split in ("train", "val", "test"):
         data = Bijie(root, split, cache=False, **options)
         indices = [index for index, patch in enumerate(data.patches) if patch.group == name]

@@ -18,7 +18,7 @@ from zoo.errors import ConfigError
 
 @pytest.fixture
 def splits(disk, tmp_path):
-    """12, 4 and 4 patches of 7 bands whose first pixel tells them apart."""
+    """12, 4 and 4 patches of 7 bands; the first pixel identifies each patch."""
     images, masks = disk.make_patches(20, 7, dtype="float32")
     images[:, 0] = torch.arange(20)[:, None, None]
     root = disk.write_folder(tmp_path, images, masks, suffix=".npy")

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a folder is said in one sentence that names the file, and says what to do."""
+"""Test that every fault of a folder gives one sentence that names the file and the remedy."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def same(ones, others):
 
 
 def on_device(splits, *, kept: bool, **options):
-    """What a GPU gets; a device that is no CPU makes batches there whether patches are kept or not."""
+    """The batches of a GPU; a device other than the CPU assembles them whether patches are kept or not."""
     data = PatchDataModule(**splits, resident=kept, **options)
     data.device = CPU if kept else _NotHost("cpu")
     return data

@@ -126,7 +126,7 @@ def open_set():
 
 
 def one(root, **options):
-    """The only patch of a folder, as the training split of one region beside two that nobody asks for."""
+    """The only patch of a folder, as the training split of one region; two other regions are not used."""
     for region in ("other", "third"):
         if not (root / f"data_harmonized/s2/{region}_s2_1.nc").exists():
             write_patch(root / f"data_harmonized/s2/{region}_s2_1.nc")

@@ -1,4 +1,4 @@
-"""A file computes what its bundle computes, says what it is, and is kept only then."""
+"""Test that an exported file computes the same as its bundle, describes itself, and is kept only then."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_batch_norm_goes_into_the_layer_after_it_where_nothing_is_padded(check: 
 
 
 class Shared(nn.Module):
-    """What a fold must leave alone: outputs that are used twice, layers that run twice, layers of other kinds."""
+    """Layers that must not be folded: outputs that are used twice, layers that run twice, layers of other kinds."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What counts as rounding depends on how a model takes rounding itself."""
+"""Test that the tolerance depends on how much rounding changes the model's own logits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_model_that_takes_rounding_well_is_held_to_it() -> None:
 
 
 class Fixed(nn.Module):
-    """Gives the same logits whatever the image."""
+    """Return the same logits for every image."""
 
     def __init__(self, probability: Tensor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One call: what it chooses, what it remembers, what it refuses, and what it says."""
+"""Test the choice, the cache, the errors and the report of optimize()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run what the documentation tells readers to type.
+"""Run the commands and examples of the documentation.
 
 A block marked ``bash`` or ``python`` is executed, page by page and in order, in a folder that holds the files which the
 examples name (``patches/``, ``scene.tif``, ``runs/unet`` ...). Training is cut to a few steps on small patches. The

@@ -1,4 +1,4 @@
-"""The map is what the model says of the whole image, and has no seams."""
+"""Test that the map equals the prediction on the whole image and has no seams."""
 
 from __future__ import annotations
 

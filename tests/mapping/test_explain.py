@@ -1,4 +1,4 @@
-"""Occlusion says of models whose workings are known what they work with."""
+"""Test occlusion on models whose inputs are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map says how good its model is, whether its share of landslides is likely, and that a demo is a demo."""
+"""Test that a map reports the quality of its model, unlikely shares of landslides, and demo models."""
 
 from __future__ import annotations
 

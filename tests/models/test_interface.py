@@ -1,4 +1,4 @@
-"""What every architecture promises about its input and output, and what it says when that is broken."""
+"""Test the interface of every architecture: input, output, and errors."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def numbers(reflectance: np.ndarray, offset: int = 1000) -> np.ndarray:
 
 @pytest.fixture
 def one_grid(write_raster: WriteRaster, fields: dict[str, np.ndarray]) -> Sources:
-    """All bands on one grid; nobody says what offset they have."""
+    """All bands on one grid, with an unknown offset."""
     files = {
         role: BandFile(str(write_raster(f"{role}.tif", numbers(fields[role]))), offset=None, scale=None)
         for role in ("green", "red", "nir", "swir", "swir2")

@@ -1,4 +1,4 @@
-"""What red, green and blue of a scene are, and where they have no data."""
+"""Test how red, green and blue of a scene are found, and where they have no data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is around a map: lengths on the ground, a scale bar that tells them, layers that lie where they should."""
+"""Test the frame of a map: lengths on the ground, the scale bar, and the places of the layers."""
 
 from __future__ import annotations
 

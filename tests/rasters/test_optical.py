@@ -1,4 +1,4 @@
-"""Scale, offset and order of optical bands: told, tagged, or seen in the pixels."""
+"""Test scale, offset and order of optical bands: given, from tags, or from the pixels."""
 
 from __future__ import annotations
 

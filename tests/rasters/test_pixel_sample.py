@@ -16,7 +16,7 @@ X, Y, PIXEL = 500_000.0, 4_000_000.0, 10.0
 
 @pytest.fixture(scope="module")
 def stack_file(tmp_path_factory):
-    """Bands that hold their own row and column, so that every sampled pixel tells where it comes from."""
+    """Bands that hold their own row and column, so that every sampled pixel identifies its place."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     rows[:50, :50] = np.nan
     path = tmp_path_factory.mktemp("sample") / "stack.tif"

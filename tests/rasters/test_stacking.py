@@ -1,4 +1,4 @@
-"""The file of a stack: what it says of itself, its layout, and that it is whole or absent."""
+"""Test the file of a stack: its tags, its layout, and that it is complete or absent."""
 
 from __future__ import annotations
 

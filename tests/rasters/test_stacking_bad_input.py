@@ -1,4 +1,4 @@
-"""What cannot become a stack: told by name, with something to do, and without a file left behind."""
+"""Test that bad inputs of a stack are named with a remedy and leave no file."""
 
 from __future__ import annotations
 

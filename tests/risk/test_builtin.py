@@ -1,4 +1,4 @@
-"""A plugin's risk model stands in the table beside ours."""
+"""Test that a plugin's risk model is compared with the built-in ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison: the same held-out rows for all, nothing leaks, what fails is told, files are whole."""
+"""Test that a comparison uses the same held-out rows for all models, leaks nothing and reports failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle is adapted without labels, exactly, at any batch, and says how; what cannot be adapted to is refused."""
+"""Test that a bundle is adapted without labels, exactly, for any batch size, and records how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fine-tuning copies what fits, says what does not, and leaves frozen layers as they are."""
+"""Test that fine-tuning copies matching layers, reports the others, and leaves frozen layers unchanged."""
 
 from __future__ import annotations
 

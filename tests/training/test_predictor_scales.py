@@ -39,7 +39,7 @@ def images() -> Tensor:
 
 
 class Squares(nn.Module):
-    """Logits that are no linear function of the pixel, so that the order of mean and softmax shows."""
+    """Logits that are not linear in the pixel, so that the order of mean and softmax matters."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, x.square()], 1)

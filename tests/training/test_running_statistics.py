@@ -1,4 +1,4 @@
-"""Statistics of normalisation layers over many images are exact, whatever the batches, and know missing pixels."""
+"""Test that statistics of normalisation layers are exact for any batch size and leave out missing pixels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def statistics_of(model: nn.Module, images: Tensor, size: int, run: Callable[[Te
 
 
 def of_one_batch(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """What torch itself takes for the statistics when all images are one training batch."""
+    """Return torch's own statistics of all images as one training batch."""
     layers = tracked_layers(model)
     counts: dict[str, int] = {}
     for name, layer in layers.items():

@@ -1,4 +1,4 @@
-"""How far images are from a bundle's training data."""
+"""Test the distance between images and a bundle's training data."""
 
 from __future__ import annotations
 

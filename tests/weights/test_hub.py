@@ -219,7 +219,7 @@ def content(folder: Path) -> Files:
 
 @pytest.fixture
 def with_card(small_bundle: Path) -> Path:
-    """A bundle with a card and a picture, beside files that training leaves there."""
+    """A bundle with a card, a picture and the files that training leaves in its folder."""
     (small_bundle / "card").mkdir()
     (small_bundle / "card" / "map.png").write_bytes(b"\x89PNG map")
     (small_bundle / "train.log").write_text("lines")

@@ -1,4 +1,4 @@
-"""What users name in place of a bundle folder, good and bad."""
+"""Test valid and invalid sources in the place of a bundle folder."""
 
 from __future__ import annotations
 

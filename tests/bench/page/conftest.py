@@ -1,4 +1,4 @@
-"""A page made of odd results, and a browser to look at it with."""
+"""A page of unusual results, and a browser that opens it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FLAGS = (
 
 
 def with_samples(values: dict[str, Any], tp: int) -> dict[str, Any]:
-    """What a trial measured with its predictions and pictures: forty landslide pixels in the first of two patches."""
+    """Measurements of a trial with predictions and pictures: forty landslide pixels in the first of two patches."""
     truth = np.zeros((2, *SHAPE), bool)
     truth[0].reshape(-1)[:40] = True
     predicted = np.zeros((2, *SHAPE), bool)
@@ -73,7 +73,7 @@ def results_folder(tmp_path: Path, trial: Callable[..., TrialConfig], measured: 
 
 @pytest.fixture
 def page(results_folder: Path) -> str:
-    """The page of the odd results."""
+    """The page of the unusual results."""
     results, problems = load_results(results_folder)
     assert not problems
     return render_page(results, results_folder)

@@ -61,7 +61,7 @@ def test_it_sorts_filters_and_stays_silent(loaded) -> None:
 
 @dataclass(frozen=True)
 class Heard:
-    """A node of the accessibility tree: what a screen reader says of it, and where it stands."""
+    """A node of the accessibility tree: its text for a screen reader, and its place."""
 
     role: str
     name: str
