@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ConfigError, DataError
+from zoo.errors import DataError
 from zoo.files import Closable
 from zoo.jobs import ProgressCallback
 from zoo.mapping.journal import Journal
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0)
 LANDSLIDE_CLASS = Band("landslide_class", "1")
-SUFFIXES = (".tif", ".tiff")
 SLOPE, DEGREE = "slope", "degree"
 
 DEFAULT_CLASS = "landslide"
@@ -148,20 +147,6 @@ class MapReport:
     def _amount(self, pixels: int) -> str:
         area = self.area(pixels)
         return f"{pixels:,} pixels ({pixels / self.mapped:.2%}" + (")" if area is None else f", {area:,.3f} km2)")
-
-
-def check_map_name(path: Path) -> None:
-    """Check that a map's name ends like a GeoTIFF's.
-
-    Raises:
-        ConfigError: for another suffix.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            "a map is written as a GeoTIFF",
-            where=path,
-            hint=f"Name it {path.stem}.tif; --picture {path.stem}.png draws it",
-        )
 
 
 def write_map(

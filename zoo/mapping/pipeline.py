@@ -35,11 +35,11 @@ from zoo.mapping.inference import (
     single_threaded_passes,
 )
 from zoo.mapping.journal import BLOCKS, Journal, half_published
-from zoo.mapping.output import MapReport, ProbabilityMap, check_map_name, map_polygons, write_map
+from zoo.mapping.output import MapReport, ProbabilityMap, map_polygons, write_map
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene, open_scene
 from zoo.mapping.tiling import Block, Plan, Reach
-from zoo.rasters.cog import check_room
+from zoo.rasters.cog import check_geotiff_name, check_room
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
@@ -163,7 +163,7 @@ class MapRequest:
         names = [self.out, *([] if self.classes is None else [classes_out])]
         places = [Path(file_label(name)) if is_remote(name) else Path(name) for name in names]
         for place in places:
-            check_map_name(place)
+            check_geotiff_name(place)
         if len({place.absolute() for place in places}) < len(places):
             raise ConfigError("two outputs have the same name", where=self.out, hint="Give each file its own name")
         return dict(zip(places, names, strict=True))
@@ -427,7 +427,7 @@ def map_scene(
     inputs = [Path(path) for path in scene.mosaic.paths]
     outputs = (out, *([] if classes_out is None else [classes_out]))
     for path in outputs:
-        check_map_name(path)
+        check_geotiff_name(path)
         check_output(path, inputs, overwrite=overwrite or half_published(out))
     applied = None if classes is None else classes.as_applied(options.dtype)
     plan = Plan(scene.shape, options.tile, options.overlap)

@@ -247,7 +247,7 @@ def check_geotiff_name(path: str | os.PathLike[str]) -> None:
         raise ConfigError(
             f"a GeoTIFF is written, and the name ends in {suffix!r}" if suffix else "the name has no suffix",
             where=path,
-            hint="Name it .tif",
+            hint=f"Name it {Path(path).stem or 'NAME'}.tif",
         )
 
 
