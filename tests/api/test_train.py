@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import zoo
+from zoo.api.train import open_parent
 from zoo.bench.benchmark import ModelEntry
 from zoo.bench.results import TrialResult, trial_files
 from zoo.cli import run
@@ -82,6 +84,14 @@ def test_a_damaged_parent_is_refused(patches: Path, trained_bundle: Path, tmp_pa
     with pytest.raises(ConfigError, match="nothing is left to train"):
         layers = sorted({name.partition(".")[0] for name in bundle.state})
         zoo.train("unet", patches, from_=trained_bundle, freeze=layers, data_options={"group_column": "scene"})
+
+
+def test_weights_may_be_a_zip_file(trained_bundle: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "parent"), "zip", trained_bundle)
+    bundle, start = open_parent(FineTuning(archive))
+    assert start.parent == archive
+    assert start.sha256 == bundle.weights_sha256 == Bundle.load(trained_bundle).weights_sha256
+    assert (Path(start.folder) / "bundle.json").is_file()
 
 
 @pytest.mark.slow
