@@ -38,6 +38,7 @@ def shared_data() -> Path:
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests share one cache, which is not the user's."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+    monkeypatch.setenv("ZOO_CONFIG", str(tmp_path_factory.getbasetemp() / "zoo-config"))
 
 
 @pytest.fixture(autouse=True)

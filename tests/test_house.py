@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "registry": BASE,
     "blocks": BASE,
     "models": BASE | {"registry", "blocks"},
-    "testing": BASE | {"registry"},
+    "testing": BASE | {"registry", "risk"},
     "physics": BASE,
     "rasters": BASE | {"physics"},
     "diagnostics": BASE | {"physics"},

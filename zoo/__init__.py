@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo.api.audit import audit
     from zoo.api.benchmark import benchmark, plan_benchmark
+    from zoo.api.doctor import doctor
     from zoo.api.export import export
     from zoo.api.plugin import new_plugin
     from zoo.api.polygons import polygons
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         create_dataset,
         create_loss,
         create_model,
+        disable_plugin,
+        enable_plugin,
         list_datasets,
         list_losses,
         list_metrics,
@@ -51,6 +54,9 @@ _HOMES = {
     "create_loss": "zoo.registry",
     "create_model": "zoo.registry",
     "describe": "zoo.api.preparation",
+    "disable_plugin": "zoo.registry",
+    "doctor": "zoo.api.doctor",
+    "enable_plugin": "zoo.registry",
     "export": "zoo.api.export",
     "list_datasets": "zoo.registry",
     "list_losses": "zoo.registry",
@@ -82,6 +88,9 @@ __all__ = [
     "create_loss",
     "create_model",
     "describe",
+    "disable_plugin",
+    "doctor",
+    "enable_plugin",
     "export",
     "list_datasets",
     "list_losses",

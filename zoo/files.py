@@ -423,6 +423,15 @@ def cache_folder(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "landslide-zoo" / name
 
 
+def config_folder() -> Path:
+    """Return the folder of settings: ``$ZOO_CONFIG``, or ``~/.config/landslide-zoo``; it is not created."""
+    root = os.environ.get("ZOO_CONFIG")
+    if root:
+        return Path(root)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "landslide-zoo"
+
+
 def unwritable(path: Path, reason: OSError | str) -> ZooError:
     """Return the error for a file or folder that cannot be written, with the reason."""
     words = reason if isinstance(reason, str) else (reason.strerror or str(reason)).lower()

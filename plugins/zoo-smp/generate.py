@@ -1,10 +1,12 @@
 """Write ``src/zoo_smp/encoders.json``: which decoder accepts which encoder, counted without memory for weights.
 
-python plugins/zoo-smp/generate.py [PATTERN ...]
+python plugins/zoo-smp/generate.py SCAN [SECONDS]
 
-Every encoder of segmentation_models.pytorch and of timm is created on torch's ``meta`` device, where tensors have
-shapes and no values, and every decoder is run on the shapes of its maps. With a PATTERN, only encoders whose name
-matches are computed and the rest of the file stays. Run it again for other versions of the two.
+Everything runs on torch's ``meta`` device, where tensors have shapes and no values. First every encoder of timm is
+created once, and what is learned is kept in the file SCAN. Then encoders are run and counted with every decoder: those
+of segmentation_models.pytorch and the smallest of each family of timm, then the others, until SECONDS of processor
+time are over. An encoder that is not counted gets the facts of the smallest of its family, without numbers; the table
+says ``like``. Encoders that the file counts already are not counted again; delete it for other versions.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
@@ -28,9 +29,11 @@ import torch
 from segmentation_models_pytorch.encoders import encoders as own_encoders
 from segmentation_models_pytorch.encoders import get_encoder
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
+from timm.models._registry import _model_to_module
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from zoo_smp.models import CHANNELS, DECODERS, leaves
+from zoo_smp.table import least_side
 
 OUT = Path(__file__).parent / "src" / "zoo_smp" / "encoders.json"
 BANDS, CLASSES, SIDE = 7, 2, 128
@@ -125,8 +128,9 @@ def decoder_facts(
         return logits
 
     network.eval()
-    run(2 * multiple, 3 * multiple)
-    size = -(-SIDE // multiple) * multiple
+    least = least_side(decoder, strides[-1])
+    run(at_least(max(least, 2 * multiple), multiple), at_least(max(least + multiple, 3 * multiple), multiple))
+    size = at_least(max(SIDE, least), multiple)
     with FlopCounterMode(display=False) as counter:
         found = leaves(run(size, size))
     used = tuple(index for index, one in enumerate(stub.maps) if id(one) in found)
@@ -134,22 +138,22 @@ def decoder_facts(
     batch1 = False
     with contextlib.suppress(ValueError):
         network.train()
-        side = max(64, multiple) if multiple > 8 else 32
+        side = at_least(max(least, 64 if multiple > 8 else 32), multiple)
         run(side, side)
         batch1 = True
     return DecoderFacts(parameters, counter.get_total_flops(), used, batch1)
 
 
-def facts(name: str) -> dict[str, Any]:
-    """Return all that the table says of an encoder.
+def facts(name: str, shape: dict[str, Any]) -> dict[str, Any]:
+    """Return all that the table says of an encoder; ``shape`` is what the scan says of it.
 
     Raises:
         Exception: whatever timm or smp raises if it makes no maps.
     """
-    vit = is_vit(name)
+    vit = shape.get("style") == "other"
     encoder, arguments, multiple = create(name, vit)
-    batch1 = trains_on_one(encoder, max(64, multiple))
-    size = -(-SIDE // multiple) * multiple
+    batch1 = trains_on_one(encoder, at_least(64, multiple))
+    size = at_least(SIDE, multiple)
     with FlopCounterMode(display=False) as counter:
         maps = run_encoder(encoder.eval(), size, size)
     tokens = getattr(encoder.model, "num_prefix_tokens", 0) if vit else None
@@ -163,14 +167,14 @@ def facts(name: str) -> dict[str, Any]:
             least = multiple if depth > 3 or multiple != 32 else 8
             try:
                 if stride and stride < 32:
-                    dilate(name, stride)
+                    dilate(name, stride, shape)
                 like = next((family for family in ("vgg", "mit_b") if name.startswith(family)), "tu-")
                 one = decoder_facts(decoder, like, channels, strides, tokens, least)
             except Exception as error:
                 reasons.append(one_line(error))
                 continue
             parameters = sum(p.numel() for p in used_parameters(encoder, maps, one.used)) + one.parameters
-            whole = depth != 3 and not (stride and stride < 32) and size == SIDE and not fused_attention(encoder)
+            whole = depth != 3 and not stride and size == SIDE and not fused_attention(encoder)
             gmac = round((counter.get_total_flops() + one.flops) / 2e9, 3) if whole else None
             flags = ["exportable", *(["batch1_training"] if batch1 and one.batch1 else [])]
             found[decoder] = [parameters, gmac, flags, stride]
@@ -179,7 +183,7 @@ def facts(name: str) -> dict[str, Any]:
         raise ValueError(reasons[0])
     entry: dict[str, Any] = {"smp": name, "decoders": found}
     if multiple != 32 or vit:
-        entry |= {"multiple": multiple, "minimum": max(64, multiple)}
+        entry |= {"multiple": multiple, "minimum": max(64, multiple // 2 + 1)}
     if arguments:
         entry["arguments"] = arguments
     if tokens:
@@ -212,26 +216,27 @@ def create(name: str, vit: bool) -> tuple[Any, dict[str, Any], int]:
 
 
 def create_once(name: str, vit: bool, arguments: dict[str, Any]) -> Any:
-    own = name in own_encoders
-    with contextlib.nullcontext() if own else torch.device("meta"):  # some of smp's compute with values
+    with torch.device("meta"):
         if vit:
             short = name.removeprefix("tu-")
             return TimmViTEncoder(short, pretrained=False, in_channels=BANDS, depth=4, **arguments)
-        encoder = get_encoder(name, in_channels=BANDS, depth=5, **({} if own else arguments))
-    return encoder.to("meta") if own else encoder
+        with contextlib.suppress(RuntimeError):
+            return get_encoder(name, in_channels=BANDS, depth=5, **arguments)
+    return get_encoder(name, in_channels=BANDS, depth=5).to("meta")  # it computes with values when it is created
 
 
-def dilate(name: str, stride: int) -> None:
-    """Create an encoder with an output stride.
+def dilate(name: str, stride: int, shape: dict[str, Any]) -> None:
+    """Check that an encoder can have an output stride.
 
     Raises:
-        Exception: if it cannot be dilated.
+        ValueError: if it cannot.
     """
-    if name in own_encoders:
+    if name not in own_encoders:
+        if not isinstance(shape.get(f"os{stride}"), list):
+            raise ValueError("it cannot be dilated")
+        return
+    with torch.device("meta"), contextlib.suppress(RuntimeError):
         get_encoder(name, in_channels=BANDS, output_stride=stride)
-    else:
-        with torch.device("meta"):
-            timm.create_model(name.removeprefix("tu-"), features_only=True, output_stride=stride)
 
 
 def run_encoder(encoder: Any, height: int, width: int) -> Maps:
@@ -244,6 +249,11 @@ def trains_on_one(encoder: Any, side: int) -> bool:
         run_encoder(encoder.train(), side, side)
         return True
     return False
+
+
+def at_least(side: int, multiple: int) -> int:
+    """The smallest multiple that is not below a side."""
+    return -(-side // multiple) * multiple
 
 
 def used_parameters(encoder: nn.Module, maps: Maps, used: tuple[int, ...]) -> list[nn.Parameter]:
@@ -270,20 +280,47 @@ def published(name: str) -> dict[str, Any]:
     return {"weights": ["imagenet"], "licence": config.license or ""}
 
 
-def is_vit(name: str) -> bool:
-    """Whether only DPT can use it: a transformer without stages."""
-    if not name.startswith("tu-"):
-        return False
-    with contextlib.suppress(Exception), torch.device("meta"):
-        reduction = timm.create_model(name.removeprefix("tu-"), features_only=True).feature_info.reduction()
-        return any(2 * first != second for first, second in pairwise(reduction))
-    return True
+def scan(path: Path) -> dict[str, Any]:
+    """Create every encoder of timm once, and return what it says of its maps; kept in a file."""
+    if path.exists():
+        return json.loads(path.read_text())  # type: ignore[no-any-return]
+    found = {name: scan_one(name) for name in timm.list_models()}
+    path.write_text(json.dumps(found))
+    return found
+
+
+def scan_one(name: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {"style": "other"}
+    for key, arguments in (("red", {}), ("os8", {"output_stride": 8}), ("os16", {"output_stride": 16})):
+        try:
+            with torch.device("meta"):
+                model = timm.create_model(name, features_only=True, **arguments)
+        except Exception as error:
+            entry[key] = one_line(error)
+            if key == "red":
+                break
+            continue
+        entry[key] = model.feature_info.reduction()
+        entry.setdefault("params", sum(one.numel() for one in model.parameters()))
+        if key == "red":
+            first = {4: "transformer", 2: "traditional", 1: "vgg"}.get(entry["red"][0], "other")
+            entry["style"] = "other" if any(2 * a != b for a, b in pairwise(entry["red"])) else first
+            if entry["style"] == "other":
+                break
+    if entry["style"] == "other":
+        with contextlib.suppress(Exception), torch.device("meta"):
+            model = timm.create_model(name)
+            reductions = sorted({info["reduction"] for info in model.feature_info})
+            parameters = sum(one.numel() for one in model.parameters())
+            entry["vit"] = {"red": reductions, "prefix": model.num_prefix_tokens, "params": parameters}
+    return entry
 
 
 def one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
+@cache
 def names() -> dict[str, str]:
     """Names in smp by the names here: those of timm lose their ``tu-`` unless smp has an encoder of the name."""
     found = {name: name for name in own_encoders}
@@ -292,26 +329,71 @@ def names() -> dict[str, str]:
     return found
 
 
-def main(patterns: list[str]) -> None:
+def family_of(name: str, shape: dict[str, Any]) -> tuple[str, ...]:
+    """What encoders that behave alike share: the file of timm, the layout of maps, and whether they can be dilated."""
+    short = name.removeprefix("tu-")
+    dilated = (str(isinstance(shape.get(f"os{stride}"), list)) for stride in (8, 16))
+    vit = shape.get("vit") or {}
+    size = str([vit.get("red"), vit.get("prefix")])
+    return (_model_to_module.get(short, "smp"), shape.get("style", ""), size, *dilated)
+
+
+def main(scanned: str, seconds: str = "inf") -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    kept = json.loads(OUT.read_text()) if patterns else {}
-    encoders, left_out = kept.get("encoders", {}), kept.get("left_out", {})
-    chosen = {here: one for here, one in names().items() if not patterns or any(fnmatchcase(here, p) for p in patterns)}
-    started = time.monotonic()
-    known = sorted(chosen.items(), key=lambda pair: (pair[1] not in own_encoders, not published(pair[1]), pair[0]))
-    for count, (here, name) in enumerate(known, start=1):
-        for table in (encoders, left_out):
-            table.pop(here, None)
+    shapes = {f"tu-{name}": shape for name, shape in scan(Path(scanned)).items()}
+    kept = json.loads(OUT.read_text()) if OUT.exists() else {"encoders": {}, "left_out": {}}
+    encoders = {here: one for here, one in kept["encoders"].items() if "like" not in one}
+    left_out = {here: why for here, why in kept["left_out"].items() if not why.startswith("like ")}
+    families: dict[tuple[str, ...], list[str]] = {}
+    for here, name in names().items():
+        key = (name,) if name in own_encoders else family_of(name, shapes[name])
+        families.setdefault(key, []).append(here)
+    for members in families.values():
+        members.sort(key=lambda here: (not published(names()[here]), size_of(shapes.get(names()[here], {}))))
+    first = [members[0] for members in families.values()]
+    rest = [here for members in families.values() for here in members[1:]]
+    for here in [*first, *sorted(rest, key=lambda one: size_of(shapes.get(names()[one], {})))]:
+        if here in encoders or here in left_out:
+            continue
+        if time.process_time() > float(seconds):
+            break
+        name = names()[here]
         try:
-            encoders[here] = facts(name)
+            encoders[here] = facts(name, shapes.get(name, {}))
         except Exception as error:
             left_out[here] = one_line(error)
-        if count % 25 == 0 or count == len(chosen):
-            print(f"{count} of {len(chosen)} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-            save(encoders, left_out)
-    print(f"{len(encoders)} encoders, {len(left_out)} left out")
+        if (len(encoders) + len(left_out)) % 10 == 0:
+            print(f"{len(encoders)} counted, {len(left_out)} left out: {here}", file=sys.stderr, flush=True)
+            save(*by_analogy(families, encoders, left_out))
+    save(*by_analogy(families, encoders, left_out))
+
+
+def size_of(shape: dict[str, Any]) -> int:
+    return int(shape.get("params") or (shape.get("vit") or {}).get("params") or 10**12)
+
+
+def by_analogy(
+    families: dict[tuple[str, ...], list[str]], encoders: dict[str, Any], left_out: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Give encoders that were not counted the facts of one of their family, without numbers."""
+    encoders, left_out = dict(encoders), dict(left_out)
+    for members in families.values():
+        known = next((here for here in members if here in encoders and "like" not in encoders[here]), None)
+        failed = next((here for here in members if here in left_out), None)
+        for here in members:
+            if here in encoders or here in left_out:
+                continue
+            name = names()[here]
+            if known:
+                model = encoders[known]
+                decoders = {one: [None, None, *facts[2:]] for one, facts in model["decoders"].items()}
+                kept = {key: model[key] for key in ("multiple", "minimum", "arguments", "class_token") if key in model}
+                encoders[here] = {"smp": name, "decoders": decoders, "like": known, **kept, **published(name)}
+            elif failed:
+                left_out[here] = f"like {failed}: {left_out[failed]}"[:160]
+    return encoders, left_out
 
 
 def save(encoders: dict[str, Any], left_out: dict[str, str]) -> None:
@@ -322,4 +404,4 @@ def save(encoders: dict[str, Any], left_out: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

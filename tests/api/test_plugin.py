@@ -21,6 +21,8 @@ LISTED = {
     "metric": "metrics: my_thing",
     "risk-model": "risk models: my_thing",
     "command": "commands: my_thing",
+    "exporter": "exporters: my_thing",
+    "weights": "zoo-my-thing",
 }
 
 

@@ -9,10 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 
+import zoo as zoo_package
 from zoo.registry import catalogue, create_dataset, create_loss, create_model, hookspecs, reload, specs
 from zoo.registry.plugins import PluginLoader
 
@@ -100,6 +103,26 @@ def test_the_example_risk_model_is_registered(example: Callable[[str], PluginLoa
 def test_the_example_weights_are_registered(example: Callable[[str], PluginLoader]) -> None:
     example("my_weights")
     assert catalogue().weights.get("unet/valley-rgb").figures[0].dice == 0.71
+
+
+def test_the_example_family_lists_and_creates_its_models(example: Callable[[str], PluginLoader]) -> None:
+    example("my_family")
+    assert catalogue().models.names("my/net-*") == ["my/net-k1", "my/net-k3", "my/net-k5"]
+    model: Any = create_model("my/net-k3", in_channels=4)
+    assert model.kernel_size == (3, 3)
+
+
+def test_the_example_format_is_written_and_compared(example: Callable[[str], PluginLoader], tmp_path: Path) -> None:
+    example("my_exporter")
+    done = zoo_package.export("unet", tmp_path / "u.tsm", to="pickled", options={"widths": (4, 4)}, in_channels=3)
+    assert done.report.random < 1e-3
+    assert done.path.is_file()
+
+
+def test_the_example_section_makes_a_table(example: Callable[[str], PluginLoader]) -> None:
+    example("my_section")
+    board = SimpleNamespace(rows=[SimpleNamespace(model="unet")])
+    assert catalogue().report_sections.get("names").resolve()(board).rows == (("unet", "4"),)
 
 
 def test_the_example_command_runs(example: Callable[[str], PluginLoader]) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from zoo.errors import ConfigError
-from zoo.registry import catalogue, list_losses, list_metrics, reload
+from zoo.registry import ReportSectionSpec, catalogue, list_losses, list_metrics, reload
 from zoo.testing import run_spec_checks
 
 BROKEN = """
-    from zoo.registry import DatasetSpec, LossSpec, MetricSpec, hookimpl
+    from zoo.registry import DatasetSpec, LossSpec, MetricSpec, RiskModelSpec, hookimpl
 
     @hookimpl
     def zoo_register_losses(register):
@@ -40,6 +40,33 @@ BROKEN = """
     def changing_metric(tp, fp, fn, tn):
         tp += 1
         return tp / (tp + fp)
+
+    @hookimpl
+    def zoo_register_risk_models(register):
+        for name in ("constant_risk", "forgetful_risk", "crowded_risk"):
+            title = name.split("_")[0].title()
+            register(RiskModelSpec(name=name, title=title, target=f"zoo_broken:{title}", summary="s"))
+
+    class Constant:
+        def __init__(self, rain=None, seed=0):
+            pass
+        def fit(self, X, y, inner=None):
+            return self
+        def predict_proba(self, X):
+            import numpy as np
+            return np.full((len(X), 2), 0.5)
+
+    class Forgetful(Constant):
+        def fit(self, X, y, inner=None):
+            X["slope"] = 0.0
+        def predict_proba(self, X):
+            return super().predict_proba(X)[:, 1]
+
+    class Crowded(Constant):
+        def predict_proba(self, X):
+            import numpy as np
+            score = X["slope"].rank(pct=True).to_numpy()
+            return np.stack([1 - score, score], axis=1)
 
     def infinite_metric(tp, fp, fn, tn):
         import numpy as np
@@ -75,6 +102,12 @@ def test_the_synthetic_data_set_passes() -> None:
     assert failures("datasets", "synthetic", scenes=3) == {}
 
 
+@pytest.mark.parametrize("name", ["lsi", "lsi_without_rain", "random_forest_untuned"])
+def test_built_in_risk_models_pass(name: str) -> None:
+    pytest.importorskip("sklearn")
+    assert failures("risk_models", name) == {}
+
+
 @pytest.mark.usefixtures("broken")
 @pytest.mark.parametrize(
     ("kind", "name", "check", "words"),
@@ -86,12 +119,16 @@ def test_the_synthetic_data_set_passes() -> None:
         ("metrics", "scalar_metric", "metric_values", "returned shape ()"),
         ("metrics", "changing_metric", "metric_values", "changes its arguments"),
         ("metrics", "infinite_metric", "metric_undefined", "infinite for counts of zero"),
+        ("risk_models", "constant_risk", "risk_learns", "AUC on the training rows is"),
+        ("risk_models", "forgetful_risk", "risk_fit", "fit returned NoneType; return self"),
+        ("risk_models", "crowded_risk", "risk_new_rows", "depends on the other rows"),
     ],
 )
 def test_what_is_broken_is_found(kind: str, name: str, check: str, words: str) -> None:
     assert words in failures(kind, name)[check]
 
 
-def test_risk_models_have_no_checks_here() -> None:
-    with pytest.raises(ConfigError, match="zoo risk compare"):
-        run_spec_checks(catalogue().risk_models.get("svm"))
+def test_some_kinds_have_no_checks() -> None:
+    spec = ReportSectionSpec(name="mine", target="a:b", summary="s")
+    with pytest.raises(ConfigError, match="no checks for a report section"):
+        run_spec_checks(spec)

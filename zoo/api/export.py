@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from zoo.errors import ConfigError, ZooError
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 ExportFormat = Literal["onnx", "openvino", "torch-export"]
 ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 Message = Callable[[str], None]
+
+
+def export_formats() -> tuple[str, ...]:
+    """Return the names of all formats, those of plugins included."""
+    from zoo.registry import catalogue
+
+    return (*get_args(ExportFormat), *catalogue().exporters)
+
 
 DEEPNESS_TILE = 256
 """Tile size of QGIS Deepness in pixels where there are no patches to take it from."""
@@ -73,7 +81,7 @@ def export(
     source: str | os.PathLike[str] | Bundle,
     out: str | os.PathLike[str],
     *,
-    to: ExportFormat,
+    to: ExportFormat | str,
     precision: ExportPrecision = "fp32",
     opset: int = 18,
     reader: Literal["deepness"] | None = None,
@@ -99,7 +107,8 @@ def export(
 
     Args:
         source: the name of a registered model, an open bundle, or any source of a bundle that :func:`zoo.load` takes.
-        out: the file; it must end in ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
+        out: the file; it must end in ``.onnx``, ``.xml`` (OpenVINO), ``.pt2`` (torch.export) or the suffix of the
+            format of a plugin.
         to: format of the file.
         precision: a precision below ``fp32`` is kept only if it predicts the same masks on real patches.
         opset: ONNX opset, 13 to 20.

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.files import write_text_atomic
 
-PluginKind: TypeAlias = Literal["model", "dataset", "loss", "metric", "risk-model", "command"]
+PluginKind: TypeAlias = Literal["model", "dataset", "loss", "metric", "risk-model", "command", "exporter", "weights"]
 KINDS: tuple[str, ...] = get_args(PluginKind)
 
 _TRY = {
@@ -22,6 +22,8 @@ _TRY = {
     "metric": "zoo bench --models unet --steps 5",
     "risk-model": "zoo risk compare table.csv --models {0}",
     "command": "zoo {0} world",
+    "exporter": "zoo export unet --to {0} --out unet.{1}",
+    "weights": "zoo weights",
 }
 
 
@@ -54,7 +56,9 @@ def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str
         raise ConfigError("already exists", where=folder, hint="Name another folder with --out")
     module = name.replace("-", "_")
     entry = module.removeprefix("zoo_")
-    values = {"name": name, "module": module, "entry": entry, "kind": kind, "try_it": _TRY[kind].format(entry)}
+    suffix = entry.replace("_", "")
+    values = {"name": name, "module": module, "entry": entry, "kind": kind, "suffix": suffix}
+    values["try_it"] = _TRY[kind].format(entry, suffix)
     for part in ("common", kind):
         text = files("zoo.api").joinpath("plugin_template", f"{part}.txt").read_text(encoding="utf-8")
         for section in text.split("=== ")[1:]:

@@ -27,10 +27,11 @@ COMMANDS = {
     "adapt": "Adapt a bundle to a region without labels.",
     "audit": "Find leakage between the splits of a data set.",
     "card": "Write the model card of a bundle.",
-    "check": "Test whether a model, data set, loss or metric keeps its contract.",
+    "check": "Test whether a model, data set, loss, metric or risk model keeps its contract.",
     "bench": "Compare models on the same data, steps and seeds.",
     "datasets": "List data sets, or show one.",
     "describe": "Describe data: statistics, class balance, landslide sizes, redundancy.",
+    "doctor": "Look for what keeps zoo from working on this machine.",
     "evaluate": "Measure a bundle on its own data or on other data.",
     "explain": "Show which channels and pixels a prediction depends on.",
     "export": "Export a model to ONNX, OpenVINO or torch.export.",
@@ -51,7 +52,7 @@ COMMANDS = {
 }
 
 _MODULES = {
-    **dict.fromkeys(("check", "datasets", "models", "plugin", "plugins"), "catalogue"),
+    **dict.fromkeys(("check", "datasets", "doctor", "models", "plugin", "plugins"), "catalogue"),
     **dict.fromkeys(("pull", "push"), "hub"),
 }
 """Module of each command that does not have one of its own name."""

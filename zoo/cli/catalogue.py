@@ -1,4 +1,4 @@
-"""``zoo models``, ``datasets``, ``plugins``, ``plugin`` and ``check``: what is registered, and whether it works."""
+"""``zoo models``, ``datasets``, ``plugins``, ``plugin``, ``check`` and ``doctor``: what is there and if it works."""
 
 from __future__ import annotations
 
@@ -91,13 +91,24 @@ def datasets(words: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("words", nargs=-1, metavar="[disable NAME | enable NAME]")
 @_as_json
-def plugins(as_json: bool) -> None:
-    """List every installed plugin with its distribution and version: loaded, failed, or skipped by ZOO_PLUGINS.
+def plugins(words: tuple[str, ...], as_json: bool) -> None:
+    """List every installed plugin with its distribution and version, what it provides, or why it failed.
 
-    A plugin that fails is left out, and everything else works. ZOO_PLUGINS=a,b (or none) limits the plugins that are
-    loaded; ZOO_STRICT_PLUGINS=1 makes the first failure an error. --json includes the traceback of a failure.
+    \b
+    zoo plugins
+    zoo plugins disable zoo-my-net
+    zoo plugins enable zoo-my-net
+
+    A plugin that fails is left out, and everything else works. `disable` leaves a plugin out from now on; its name is
+    kept in plugins.json in the folder $ZOO_CONFIG (by default ~/.config/landslide-zoo). ZOO_PLUGINS=a,b (or none)
+    limits the plugins of one command and loads a disabled one that it names; ZOO_STRICT_PLUGINS=1 makes the first
+    failure an error. --json includes the traceback of a failure.
     """
+    if words:
+        _change_plugin(words)
+        return
     reports = plugin_reports()
     if as_json:
         print_json([report.to_dict() for report in reports])
@@ -105,8 +116,41 @@ def plugins(as_json: bool) -> None:
     rows = []
     for report in reports:
         provides = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names)}" for kind, names in report.provides.items())
-        rows.append((report.name, report.version, report.status, report.error or provides or "nothing"))
-    print_columns(("plugin", "version", "status", "provides, or why it failed"), rows)
+        distribution = f"{report.distribution} {report.version}".rstrip()
+        rows.append((report.name, distribution, report.status, report.error or provides or "nothing"))
+    print_columns(("plugin", "distribution", "status", "provides, or why it failed"), rows)
+
+
+def _change_plugin(words: Sequence[str]) -> None:
+    import zoo
+
+    if len(words) != 2 or words[0] not in ("disable", "enable"):
+        raise click.UsageError("give disable NAME or enable NAME, as in: zoo plugins disable zoo-my-net")
+    change = zoo.disable_plugin if words[0] == "disable" else zoo.enable_plugin
+    change(words[1])
+    note(f"{words[1]} is {words[0]}d")
+
+
+@click.command()
+@_as_json
+def doctor(as_json: bool) -> None:
+    """Look for what keeps zoo from working on this machine, and say what to do about it.
+
+    It looks at versions and their conflicts, devices, threads and load, memory, caches and their size, data folders
+    and plugins. Nothing is changed. The exit code is 1 if a problem is found.
+    """
+    import zoo
+
+    findings = zoo.doctor()
+    problems = sum(one.status == "problem" for one in findings)
+    if as_json:
+        print_json([dict(vars(one)) for one in findings])
+    else:
+        rows = [(one.topic, one.status, one.text, one.advice) for one in findings]
+        print_columns(("topic", "status", "finding", "what to do"), rows)
+        note(f"{problems} problems" if problems != 1 else "1 problem")
+    if problems:
+        click.get_current_context().exit(EXIT_CHECKS_FAILED)
 
 
 @click.group(short_help="Write a new plugin.")
@@ -121,7 +165,7 @@ def plugin() -> None:
     default="model",
     show_default=True,
     metavar="KIND",
-    help="model, dataset, loss, metric, risk-model or command.",
+    help="model, dataset, loss, metric, risk-model, command, exporter or weights.",
 )
 @click.option("--out", type=click.Path(), help="Folder to write; by default NAME.")
 def new(name: str, kind: str, out: str | None) -> None:
@@ -145,13 +189,14 @@ def new(name: str, kind: str, out: str | None) -> None:
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of it; may be repeated.")
 @_as_json
 def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
-    """Check a registered model, data set, loss or metric: one line for each property, with the reason of a failure.
+    """Check a registered model, data set, loss, metric or risk model, with one line for each property.
 
     \b
     zoo check my_model
     zoo check unet --option "widths=(8, 16)"
     zoo check folder --option root=patches
     zoo check focal --option gamma=3
+    zoo check svm
 
     The exit code is 1 if a check fails. zoo.testing runs the checks of a model as tests of pytest.
     """
@@ -186,13 +231,15 @@ def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
 
 
 def _spec_of_any_kind(name: str) -> Spec:
-    """The spec of this name: a model, else a data set, a loss or a metric.
+    """The spec of this name: a model, else a data set, a loss, a metric or a risk model.
 
     Raises:
         UnknownNameError: if no kind has the name, with the nearest names of all.
     """
     found = catalogue()
-    tables: tuple[Table[Any], ...] = (found.models, found.datasets, found.losses, found.metrics)
+    if "/" in name:
+        return found.models.get(name)
+    tables: tuple[Table[Any], ...] = (found.models, found.datasets, found.losses, found.metrics, found.risk_models)
     for table in tables:
         if name in table:
             spec: Spec = table.get(name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from zoo.api.export import ExportFormat, ExportPrecision
+from zoo.api.export import ExportPrecision, export_formats
 from zoo.cli.bundle_source import download_progress, sha256_option
 from zoo.cli.console import note, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", metavar="MODEL|BUNDLE")
 @sha256_option
-@click.option("--to", type=click.Choice(get_args(ExportFormat)), required=True, help="Format of the file.")
+@click.option("--to", type=click.Choice(export_formats()), required=True, help="Format of the file.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="The file; it must end in .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2 (torch.export).",
+    help="The file; it ends in .onnx, .xml (OpenVINO, and a .bin beside it), .pt2 (torch.export) or a plugin's suffix.",
 )
 @click.option(
     "--precision",

@@ -24,6 +24,7 @@ from zoo.deploy.exported_files import (
     check_format,
     open_exported,
     staged,
+    write_by_plugin,
     write_onnx,
     write_openvino,
     write_torch_export,
@@ -57,7 +58,7 @@ class ExportConfig:
     """How a model is exported.
 
     Attributes:
-        to: ``onnx``, ``openvino`` or ``torch-export``.
+        to: ``onnx``, ``openvino``, ``torch-export`` or a format of a plugin.
         path: the file to write.
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, as far as the format has it.
         opset: ONNX opset.
@@ -305,6 +306,10 @@ def _writers(
     if config.to == "torch-export":
         module = Bfloat16(model) if config.precision == "bf16" else model
         yield "", partial(write_torch_export, module, any_size_sample(model, example), texts)
+        return
+    if config.to in catalogue().exporters:
+        exporter = catalogue().exporters.get(config.to)
+        yield "", partial(write_by_plugin, exporter, model, any_size_sample(model, example), texts)
         return
     graph = export_onnx(model, example, opset=config.opset, dynamic=config.tile_size is None)
     if config.tile_size is not None:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from zoo import __version__
 from zoo.deploy.backends import BackendModule, OnnxRuntimeModule, OpenVinoModule, first_line, require, unreadable
-from zoo.errors import ConfigError, ModelError, ResultError
+from zoo.errors import ConfigError, ModelError, ResultError, ZooError
 from zoo.files import unwritable, working_folder
 from zoo.physics.bands import Band
+from zoo.registry import ExporterSpec, catalogue
 from zoo.schema import encode_json, from_plain
 
 if TYPE_CHECKING:
@@ -109,14 +110,19 @@ def check_format(to: str, path: Path, precision: str) -> None:
     Raises:
         ConfigError: naming the possible values.
     """
-    if to not in SUFFIXES:
-        raise ConfigError(f"unknown format {to!r}", hint="Choose one of " + ", ".join(SUFFIXES))
-    if path.suffix != SUFFIXES[to]:
-        raise ConfigError(f"the name of a file in format {to} must end in {SUFFIXES[to]}", where=path)
-    if precision not in PRECISIONS[to]:
-        raise ConfigError(
-            f"format {to} has no precision {precision}", hint="Choose one of " + ", ".join(PRECISIONS[to])
-        )
+    known = suffixes()
+    if to not in known:
+        raise ConfigError(f"unknown format {to!r}", hint="Choose one of " + ", ".join(known))
+    if path.suffix != known[to]:
+        raise ConfigError(f"the name of a file in format {to} must end in {known[to]}", where=path)
+    precisions = PRECISIONS.get(to, ("fp32",))
+    if precision not in precisions:
+        raise ConfigError(f"format {to} has no precision {precision}", hint="Choose one of " + ", ".join(precisions))
+
+
+def suffixes() -> dict[str, str]:
+    """Return the suffix of each format, those of plugins included."""
+    return SUFFIXES | {spec.name: spec.suffix for spec in catalogue().exporters.match()}
 
 
 @contextmanager
@@ -192,6 +198,47 @@ def write_torch_export(module: nn.Module, sample: Tensor, texts: Mapping[str, st
     torch.export.save(program, path, extra_files={_METADATA_FILE: json.dumps(dict(texts))})
 
 
+def write_by_plugin(
+    spec: ExporterSpec, module: nn.Module, sample: Tensor, texts: Mapping[str, str], path: Path
+) -> None:
+    """Write a file with the exporter of a plugin.
+
+    Raises:
+        ModelError: if it raises, or writes no file.
+    """
+    try:
+        spec.resolve()(model=module, sample=sample, texts=dict(texts), path=path)
+    except ZooError:
+        raise
+    except Exception as error:  # whatever a plugin raises
+        raise ModelError(f"cannot write it ({type(error).__name__}: {first_line(error)})", where=spec.label) from error
+    if not path.is_file():
+        raise ModelError("wrote no file", where=spec.label, hint="Tell the plugin's author")
+
+
+class FileOfPlugin(BackendModule):
+    """A file of a plugin's format behind the interface of the model."""
+
+    name = "plugin"
+
+    def __init__(self, spec: ExporterSpec, path: Path) -> None:
+        try:
+            opened, texts = spec.resolve(spec.opener)(path)
+        except ZooError:
+            raise
+        except Exception as error:  # whatever a plugin raises
+            raise unreadable(path, error) from error
+        self.metadata = ExportMetadata.from_texts(texts, path)
+        classes = len(self.metadata.class_names)
+        super().__init__(len(self.metadata.bands), classes, self.metadata.minimum_size)
+        # Not a child: it need not be a module.
+        self._opened = (opened,)
+
+    def compute(self, images: Tensor, logits: Tensor) -> None:
+        with torch.inference_mode():
+            logits.copy_(self._opened[0](images))
+
+
 class TorchProgram(BackendModule):
     """A ``.pt2`` file behind the interface of the model."""
 
@@ -235,6 +282,10 @@ def open_exported(path: Path | str) -> tuple[BackendModule, ExportMetadata]:
     if not path.is_file():
         raise ResultError("there is no such file", where=path)
     module: BackendModule
+    for spec in catalogue().exporters.match():
+        if path.suffix == spec.suffix:
+            opened = FileOfPlugin(spec, path)
+            return opened, opened.metadata
     if path.suffix == ".pt2":
         program = TorchProgram(path)
         return program, program.metadata
@@ -245,7 +296,7 @@ def open_exported(path: Path | str) -> tuple[BackendModule, ExportMetadata]:
         metadata = ExportMetadata.from_texts(_openvino_texts(path), path)
         module = OpenVinoModule.from_file(path, precision="bf16" if metadata.precision == "bf16" else "fp32")
     else:
-        raise ResultError("is not an exported file", where=path, hint="They end in " + ", ".join(SUFFIXES.values()))
+        raise ResultError("is not an exported file", where=path, hint="They end in " + ", ".join(suffixes().values()))
     module.minimum_size = metadata.minimum_size
     return module, metadata
 

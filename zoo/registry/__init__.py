@@ -15,21 +15,25 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, UnknownNameError
 from zoo.registry.catalogue import AnyTable, Catalogue, Provider
+from zoo.registry.disabled import disabled_plugins, write_disabled
 from zoo.registry.families import ModelFamilySpec
 from zoo.registry.hookspecs import CommandGroup, hookimpl
 from zoo.registry.options import Option, forwards_options, takes
-from zoo.registry.plugins import PluginLoader, PluginReport
+from zoo.registry.plugins import OWN_DISTRIBUTION, PluginLoader, PluginReport
 from zoo.registry.session import SESSION, remember, session_models, session_spec
 from zoo.registry.specs import (
     Choice,
     DatasetSpec,
+    ExporterSpec,
     Flag,
     LossSpec,
     MeasuredFigures,
     MetricSpec,
     ModelSpec,
+    ReportSection,
+    ReportSectionSpec,
     RiskModelSpec,
     WeightsSpec,
     check_options,
@@ -45,6 +49,7 @@ __all__ = [
     "Choice",
     "CommandGroup",
     "DatasetSpec",
+    "ExporterSpec",
     "Flag",
     "LossSpec",
     "MeasuredFigures",
@@ -54,6 +59,8 @@ __all__ = [
     "Option",
     "PluginReport",
     "Provider",
+    "ReportSection",
+    "ReportSectionSpec",
     "RiskModelSpec",
     "WeightsSpec",
     "catalogue",
@@ -62,6 +69,8 @@ __all__ = [
     "create_loss",
     "create_model",
     "create_model_for",
+    "disable_plugin",
+    "enable_plugin",
     "forwards_options",
     "hookimpl",
     "list_datasets",
@@ -242,6 +251,43 @@ def list_weights(pattern: str | None = None) -> list[str]:
 def list_plugins() -> list[PluginReport]:
     """Return one report for every installed plugin: what it provides, or why it failed."""
     return plugin_reports()
+
+
+def disable_plugin(name: str) -> None:
+    """Leave a plugin out from now on; ``$ZOO_CONFIG/plugins.json`` or ``~/.config/landslide-zoo`` keeps its name.
+
+    Args:
+        name: name of the plugin or of its distribution, as ``zoo plugins`` lists it.
+
+    Raises:
+        UnknownNameError: if no such plugin is installed.
+        ConfigError: if it is a part of landslide-zoo.
+        ZooError: if the file cannot be written.
+    """
+    if name.partition("/")[0] == OWN_DISTRIBUTION:
+        raise ConfigError("a part of landslide-zoo cannot be disabled", where=name)
+    installed = {report.name for report in plugin_reports()} | {report.distribution for report in plugin_reports()}
+    if name not in installed:
+        raise UnknownNameError("plugin", name, [one for one in installed if not one.startswith(OWN_DISTRIBUTION)])
+    write_disabled(disabled_plugins() | {name})
+    reload()
+
+
+def enable_plugin(name: str) -> None:
+    """Load a plugin again that :func:`disable_plugin` left out.
+
+    Args:
+        name: the name with which it was disabled.
+
+    Raises:
+        UnknownNameError: if no plugin was disabled under this name.
+        ZooError: if the file cannot be written.
+    """
+    disabled = disabled_plugins()
+    if name not in disabled:
+        raise UnknownNameError("disabled plugin", name, disabled)
+    write_disabled(disabled - {name})
+    reload()
 
 
 def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: Any) -> nn.Module:

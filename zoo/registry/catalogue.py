@@ -9,8 +9,18 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypeAlias, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry.families import ModelFamilySpec
-from zoo.registry.specs import DatasetSpec, Entry, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, WeightsSpec
+from zoo.registry.families import SEPARATOR, ModelFamilySpec
+from zoo.registry.specs import (
+    DatasetSpec,
+    Entry,
+    ExporterSpec,
+    LossSpec,
+    MetricSpec,
+    ModelSpec,
+    ReportSectionSpec,
+    RiskModelSpec,
+    WeightsSpec,
+)
 
 SpecT = TypeVar("SpecT", bound=Entry)
 
@@ -198,7 +208,8 @@ class ModelTable(Table[ModelSpec]):
 
 
 AnyTable: TypeAlias = (
-    "ModelTable | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec] | Table[WeightsSpec]"
+    "ModelTable | Table[DatasetSpec] | Table[LossSpec] | Table[MetricSpec] | Table[RiskModelSpec] | Table[WeightsSpec] "
+    "| Table[ExporterSpec] | Table[ReportSectionSpec]"
 )
 
 
@@ -217,6 +228,8 @@ class Catalogue:
         self.metrics = Table("metric", MetricSpec, explain_missing)
         self.risk_models = Table("risk model", RiskModelSpec, explain_missing)
         self.weights = Table("weights", WeightsSpec, explain_missing)
+        self.exporters = Table("exporter", ExporterSpec, explain_missing)
+        self.report_sections = Table("report section", ReportSectionSpec, explain_missing)
 
     def tables(self) -> dict[str, AnyTable]:
         """Return the tables by the plural that hooks and listings use."""
@@ -227,6 +240,8 @@ class Catalogue:
             "metrics": self.metrics,
             "risk_models": self.risk_models,
             "weights": self.weights,
+            "exporters": self.exporters,
+            "report_sections": self.report_sections,
         }
 
     def discard(self, provider: str) -> None:

@@ -13,7 +13,16 @@ from typing import Any, Protocol
 import pluggy
 
 from zoo.registry.families import ModelFamilySpec
-from zoo.registry.specs import DatasetSpec, LossSpec, MetricSpec, ModelSpec, RiskModelSpec, WeightsSpec
+from zoo.registry.specs import (
+    DatasetSpec,
+    ExporterSpec,
+    LossSpec,
+    MetricSpec,
+    ModelSpec,
+    ReportSectionSpec,
+    RiskModelSpec,
+    WeightsSpec,
+)
 
 PROJECT = "zoo"
 API_VERSION = 1
@@ -56,6 +65,18 @@ class RegisterWeights(Protocol):
     """Callback that adds trained weights."""
 
     def __call__(self, spec: WeightsSpec, /) -> None: ...
+
+
+class RegisterExporter(Protocol):
+    """Callback that adds one format of ``zoo export``."""
+
+    def __call__(self, spec: ExporterSpec, /) -> None: ...
+
+
+class RegisterReportSection(Protocol):
+    """Callback that adds one section of the HTML report."""
+
+    def __call__(self, spec: ReportSectionSpec, /) -> None: ...
 
 
 class CommandGroup(Protocol):
@@ -102,6 +123,16 @@ def zoo_register_comparators(register: RegisterRiskModel) -> None:
 @hookspec
 def zoo_register_weights(register: RegisterWeights) -> None:
     """Call ``register(WeightsSpec(...))`` once for every bundle; its name is taken where a bundle folder is."""
+
+
+@hookspec
+def zoo_register_exporters(register: RegisterExporter) -> None:
+    """Call ``register(ExporterSpec(...))`` once for every format of ``zoo export``."""
+
+
+@hookspec
+def zoo_register_report_sections(register: RegisterReportSection) -> None:
+    """Call ``register(ReportSectionSpec(...))`` once for every section of the HTML report."""
 
 
 @hookspec

@@ -26,6 +26,7 @@ import pluggy
 from zoo.errors import PluginError, UnknownNameError, suggestion
 from zoo.registry import hookspecs
 from zoo.registry.catalogue import Catalogue, Provider
+from zoo.registry.disabled import disabled_plugins
 
 OWN_DISTRIBUTION = "landslide-zoo"
 SLOW_S = 2.0
@@ -44,7 +45,7 @@ class PluginReport:
         name: distribution and entry point, such as ``zoo-example`` or ``zoo-example/extras``.
         version: version of the distribution.
         module: module that the entry point imports.
-        status: ``loaded``, ``failed`` or ``skipped`` (left out by ``ZOO_PLUGINS``).
+        status: ``loaded``, ``failed``, ``skipped`` (left out by ``ZOO_PLUGINS``) or ``disabled`` (by the user).
         error: why it failed, in one line; empty unless it failed.
         trace: traceback of the failure, for the author.
         provides: registered names by kind.
@@ -81,26 +82,34 @@ class PluginLoader:
     Args:
         selected: plugins to load beside the built-in ones, by distribution or entry-point name; ``None`` for all.
         strict: raise at the first failure instead of reporting it.
+        disabled: plugins that are not loaded.
     """
 
-    def __init__(self, selected: frozenset[str] | None = None, *, strict: bool = False) -> None:
+    def __init__(
+        self, selected: frozenset[str] | None = None, *, strict: bool = False, disabled: frozenset[str] = frozenset()
+    ) -> None:
         self.catalogue = Catalogue(self.explain_missing)
         self.reports: list[PluginReport] = []
         self._selected = selected
         self._strict = strict
+        self._disabled = disabled
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._modules: dict[str, object] = {}
 
     @classmethod
     def from_environment(cls) -> PluginLoader:
-        """Return a loader set up by ``ZOO_PLUGINS`` (``a,b`` or ``none``) and ``ZOO_STRICT_PLUGINS`` (``1``)."""
+        """Return a loader set up by ``ZOO_PLUGINS`` (``a,b`` or ``none``) and ``ZOO_STRICT_PLUGINS`` (``1``).
+
+        Plugins that the user disabled are left out, unless ``ZOO_PLUGINS`` names them.
+        """
         chosen = os.environ.get("ZOO_PLUGINS")
         selected = None
         if chosen is not None and chosen.strip():
             names = {name.strip() for name in chosen.split(",") if name.strip()}
             selected = frozenset() if names == {"none"} else frozenset(names)
-        return cls(selected, strict=os.environ.get("ZOO_STRICT_PLUGINS", "") not in ("", "0"))
+        strict = os.environ.get("ZOO_STRICT_PLUGINS", "") not in ("", "0")
+        return cls(selected, strict=strict, disabled=disabled_plugins() if selected is None else frozenset())
 
     def load(self) -> None:
         """Load all plugins, the built-in ones first and the others in the order of their names.
@@ -116,20 +125,21 @@ class PluginLoader:
             seen.add(installed.name)
             if installed.error:
                 self._report(installed, installed.name, "")
-                if self._is_selected(installed.name):
-                    self._fail(installed.name, PluginError(installed.error))
+                if left_out := self._left_out(installed.name):
+                    self._amend(installed.name, status=left_out)
                 else:
-                    self._amend(installed.name, status="skipped")
+                    self._fail(installed.name, PluginError(installed.error))
             for point in installed.points:
                 several = own or len(installed.points) > 1
                 name = f"{installed.name}/{point.name}" if several else installed.name
                 seen |= {name, point.name}
                 self._report(installed, name, point.value)
-                if own or self._is_selected(name, installed.name, point.name):
+                left_out = "" if own else self._left_out(name, installed.name, point.name)
+                if left_out:
+                    self._amend(name, status=left_out)
+                else:
                     with _watched(name, quiet=own):
                         self._load_one(name, point)
-                else:
-                    self._amend(name, status="skipped")
         for name in sorted((self._selected or frozenset()) - seen):
             names = {installed.name for installed in found} - {OWN_DISTRIBUTION}
             raise UnknownNameError("plugin", name, names, where="ZOO_PLUGINS")
@@ -174,10 +184,16 @@ class PluginLoader:
             which = f"Plugin {failed[0].name!r}, which may provide it, failed: {failed[0].error}"
             return which if len(failed) == 1 else f"{which} ({len(failed) - 1} more failed: zoo plugins)"
         skipped = [report.name for report in self.reports if report.status == "skipped"]
-        return f"ZOO_PLUGINS leaves out {', '.join(skipped)}" if skipped else ""
+        if skipped:
+            return f"ZOO_PLUGINS leaves out {', '.join(skipped)}"
+        disabled = [report.name for report in self.reports if report.status == "disabled"]
+        return f"Disabled: {', '.join(disabled)} (zoo plugins enable {disabled[0]})" if disabled else ""
 
-    def _is_selected(self, *names: str) -> bool:
-        return self._selected is None or bool(self._selected.intersection(names))
+    def _left_out(self, *names: str) -> str:
+        """Return the status of a plugin that is not loaded; empty for one that is."""
+        if self._disabled.intersection(names):
+            return "disabled"
+        return "" if self._selected is None or self._selected.intersection(names) else "skipped"
 
     def _load_one(self, name: str, point: EntryPoint) -> None:
         module: object | None = None

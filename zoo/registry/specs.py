@@ -402,6 +402,65 @@ class WeightsSpec(Entry):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExporterSpec(Spec):
+    """A format of ``zoo export``. The target is called as ``target(model=..., sample=..., texts=..., path=...)``.
+
+    It writes the file ``path``: ``model`` is in eval mode on the CPU and maps float32 images ``(B, C, H, W)`` to its
+    output for any B, H and W; ``sample`` is such a batch; ``texts`` are the metadata, which the file must keep. zoo
+    then opens the file with ``opener``, compares its outputs with those of the model, and discards it if they differ.
+
+    Attributes:
+        suffix: end of the names of the files, such as ``.pt``.
+        opener: ``"package.module:attribute"`` of a function that takes the path of a file, and returns a callable that
+            maps images to outputs, and the metadata of the file.
+    """
+
+    KIND: ClassVar[str] = "exporter"
+    FIXED: ClassVar[tuple[str, ...]] = ("model", "sample", "texts", "path")
+    TAKEN: ClassVar[tuple[str, ...]] = ("onnx", "openvino", "torch-export", ".onnx", ".xml", ".pt2")
+    """Formats and suffixes of zoo's own."""
+
+    suffix: str
+    opener: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"\.[a-z0-9]+", self.suffix):
+            raise PluginError(f"suffix must be a dot and letters, not {self.suffix!r}", where=self.label)
+        for value in (self.name, self.suffix):
+            if value in self.TAKEN:
+                raise PluginError(
+                    f"zoo writes {value!r} itself", where=self.label, hint="Choose another name and suffix"
+                )
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A section that a plugin adds to the HTML report. All text is shown as it is; markup is not interpreted.
+
+    Attributes:
+        title: heading.
+        text: one paragraph.
+        headings: headings of a table; empty for no table.
+        rows: cells of the table, as text.
+    """
+
+    title: str
+    text: str = ""
+    headings: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSectionSpec(Spec):
+    """A section of the HTML report. The target is called as ``target(board)`` for every leaderboard of a report
+    (:class:`zoo.bench.leaderboard.Leaderboard`), and returns a :class:`ReportSection`, or None for none."""
+
+    KIND: ClassVar[str] = "report section"
+    FIXED: ClassVar[tuple[str, ...]] = ("board",)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -1,4 +1,4 @@
-"""The contract suite that every model passes, built in or from a plugin; and those of data sets, losses and metrics.
+"""The contract suite of models, built in or from a plugin, and those of data sets, losses, metrics and risk models.
 
 A plugin's test file needs two lines::
 

@@ -429,7 +429,7 @@ def run_checks(
 def run_spec_checks(
     spec: Spec, options: Mapping[str, Any] | None = None, on_start: Callable[[str, int, int], None] | None = None
 ) -> list[CheckResult]:
-    """Run the checks on a registered model, data set, loss or metric and return their results.
+    """Run the checks on a registered model, data set, loss, metric or risk model and return their results.
 
     Args:
         spec: spec of what is checked.
@@ -445,7 +445,7 @@ def run_spec_checks(
     for kind, checks in CONTRACTS.items():
         if isinstance(spec, kind):
             return _run([(name_of(check), partial(check, spec, given)) for check in checks], on_start)
-    raise ConfigError(f"there are no checks for a {spec.kind}", where=spec.label, hint="Try it with: zoo risk compare")
+    raise ConfigError(f"there are no checks for a {spec.kind}", where=spec.label)
 
 
 def _run(

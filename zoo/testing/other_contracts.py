@@ -1,4 +1,4 @@
-"""The contracts of data sets, losses and metrics: one function for each check, as for models."""
+"""The contracts of data sets, losses, metrics and risk models: one function for each check, as for models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.registry import DatasetSpec, LossSpec, MetricSpec, Option, create_dataset, create_loss
+from zoo.registry import DatasetSpec, LossSpec, MetricSpec, Option, RiskModelSpec, create_dataset, create_loss
 from zoo.registry.options import options_of
 from zoo.registry.specs import Spec
 from zoo.testing.model_under_test import CheckSkipped, require
@@ -17,6 +19,9 @@ from zoo.testing.model_under_test import CheckSkipped, require
 IGNORE = 255
 SPLITS = ("train", "val", "test")
 PATCHES_TO_READ = 3
+RISK_ROWS = 200
+LEAST_AUC = 0.6
+"""Area under the ROC curve above which a risk model has learned something."""
 
 SpecCheck = Callable[[Any, Mapping[str, Any]], None]
 
@@ -129,12 +134,88 @@ def check_dataset_repeats(spec: DatasetSpec, options: Mapping[str, Any]) -> None
     require(same, "writing into an image that read returned changes the data set", "return a copy from read")
 
 
+def check_risk_fit(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
+    """``fit`` returns the model, and ``predict_proba`` two probabilities for each row that sum to 1."""
+    model, table, _ = _fitted(spec)
+    found = np.asarray(model.predict_proba(table))
+    hint = "return float64 (N, 2): the probabilities of 0 and of 1"
+    require(found.shape == (len(table), 2), f"predict_proba returned shape {found.shape}", hint)
+    require(bool(np.isfinite(found).all()), "a probability is NaN or infinite", "fill missing values inside the model")
+    require(bool(((found >= 0) & (found <= 1)).all()), "a probability is not in [0, 1]", hint)
+    require(bool(np.allclose(found.sum(axis=1), 1.0)), "the two probabilities of a row do not sum to 1", hint)
+
+
+def check_risk_learns(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
+    """The model ranks its training rows better than chance where steep slopes and strong rain decide."""
+    model, table, labels = _fitted(spec)
+    score = np.asarray(model.predict_proba(table))[:, 1]
+    order = np.argsort(score, kind="stable").argsort() + 1
+    positives = int(labels.sum())
+    area = (order[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(labels) - positives))
+    require(
+        area > LEAST_AUC, f"its AUC on the training rows is {area:.2f}", "check that it uses X and y in their order"
+    )
+
+
+def check_risk_repeats(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
+    """Two fits with one seed give the same probabilities, and fitting changes neither the table nor the labels."""
+    (first, table, labels), (second, _, _) = _fitted(spec), _fitted(spec)
+    same = np.allclose(first.predict_proba(table), second.predict_proba(table), rtol=0, atol=1e-12)
+    require(bool(same), "two fits with the same seed differ", "pass seed to everything that is random")
+    untouched, expected = _risk_table()
+    changed = not table.equals(untouched) or not np.array_equal(labels, expected)
+    require(not changed, "fit or predict_proba changes the table", "work on a copy")
+
+
+def check_risk_new_rows(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
+    """The probability of a row does not depend on the other rows, nor on the labels of their index."""
+    model, table, _ = _fitted(spec)
+    rows = table.iloc[5:25]
+    together = np.asarray(model.predict_proba(table))[5:25]
+    alone = np.asarray(model.predict_proba(rows.set_axis(np.arange(1000, 1020))))
+    same = np.allclose(together, alone, atol=1e-9)
+    require(same, "the probability of a row depends on the other rows", "compute statistics in fit alone")
+
+
 CONTRACTS: dict[type[Spec], tuple[SpecCheck, ...]] = {
     DatasetSpec: (check_described_options, check_dataset_samples, check_dataset_names, check_dataset_repeats),
     LossSpec: (check_described_options, check_loss_value, check_loss_ignores),
     MetricSpec: (check_metric_values, check_metric_undefined),
+    RiskModelSpec: (check_risk_fit, check_risk_learns, check_risk_repeats, check_risk_new_rows),
 }
 """The checks of every kind but models, in the order in which they run."""
+
+
+def _risk_table() -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Places whose slope and rain decide, with noise, missing values and a class without effect."""
+    random = np.random.default_rng(0)
+    slope, rain = random.uniform(0, 45, RISK_ROWS), random.gamma(2.0, 5.0, RISK_ROWS)
+    table = pd.DataFrame(
+        {
+            "slope": slope,
+            "elevation": random.uniform(100, 2000, RISK_ROWS),
+            "rain_intensity": rain,
+            "rain_duration": random.uniform(0.5, 5.0, RISK_ROWS),
+            "lithology": pd.Categorical(random.choice(["sandstone", "shale"], RISK_ROWS)),
+        }
+    )
+    table.loc[::17, "elevation"] = np.nan
+    risk = (slope - 22) / 8 + (rain - 10) / 10 + random.normal(0, 0.5, RISK_ROWS)
+    return table, (risk > 0).astype(np.int64)
+
+
+def _fitted(spec: RiskModelSpec) -> tuple[Any, pd.DataFrame, NDArray[np.int64]]:
+    """A model fitted to the made-up table; one that says that it cannot use such tables is skipped."""
+    from zoo.risk.models import create_risk_model, unsupported_reason
+
+    table, labels = _risk_table()
+    reason = unsupported_reason(spec.name, table)
+    if reason is not None:
+        raise CheckSkipped(f"the model does not use the table of this check: {reason}")
+    model = create_risk_model(spec.name, rain=("rain_intensity", "rain_duration"), seed=0)
+    fitted: object = model.fit(table, labels)
+    require(fitted is model, f"fit returned {type(fitted).__name__}", "return self from fit")
+    return model, table, labels
 
 
 def _batch(classes: int) -> tuple[Tensor, Tensor]:

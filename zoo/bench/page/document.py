@@ -19,12 +19,14 @@ from zoo.bench.leaderboard import Leaderboard, Row
 from zoo.bench.page.figures import Figure, make_figures
 from zoo.bench.page.panels import LEGEND, Panels, make_panels
 from zoo.bench.page.provenance import TRIAL_HEADINGS, Provenance, make_provenance
+from zoo.bench.report_sections import plugin_sections
 from zoo.bench.samples import load_pictures
 from zoo.bench.tables import shown_columns
 from zoo.errors import ZooError
 from zoo.evaluation.columns import COMPARISONS, UNDEFINED, Column, figure_columns
 from zoo.evaluation.comparison import REPLICATES
 from zoo.files import printable
+from zoo.registry import ReportSection
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,6 +59,7 @@ class Section:
         baseline: label of the baseline; empty for none.
         paper: headings and rows of our figures beside the paper's; ``None`` where there are none.
         figures: figures under their headings.
+        extras: sections of plugins.
         panels: pictures; ``None`` where the folder has none.
         provenance: where the figures come from.
     """
@@ -67,6 +70,7 @@ class Section:
     baseline: str
     paper: tuple[Sequence[str], Sequence[Sequence[str]]] | None
     figures: Sequence[tuple[str, Sequence[Figure]]]
+    extras: Sequence[ReportSection]
     panels: Panels | None
     provenance: Provenance
 
@@ -96,6 +100,7 @@ def render_page(boards: Sequence[Leaderboard], folder: Path | None, problems: Se
                 baseline=next((row.difference.baseline for row in board.rows if row.difference is not None), ""),
                 paper=_beside_the_paper(board),
                 figures=make_figures(board, number),
+                extras=plugin_sections(board),
                 panels=make_panels(board, pictures),
                 provenance=make_provenance(board.results, name),
             )

@@ -21,7 +21,7 @@ from zoo.errors import ConfigError, UnknownNameError
 from zoo.models.base import PADDED, SegmentationModel
 from zoo.models.encoders import WIDENED
 from zoo.registry import Choice, forwards_options
-from zoo_smp.table import Encoder, table
+from zoo_smp.table import Encoder, least_side, table
 from zoo_smp.weights import build
 
 CLASSES = (
@@ -90,9 +90,9 @@ class SmpModel(SegmentationModel):
         if not 1 <= depth <= 5:
             raise ConfigError(f"encoder_depth must be from 1 to 5, not {depth}", where=where)
         stride = encoder.multiple or 2**depth
-        super().__init__(
-            common.in_channels, common.classes, stride=stride, minimum_size=min(encoder.minimum, 2 * stride)
-        )
+        least = least_side(decoder, options.get("encoder_output_stride", 1))
+        minimum = max(min(encoder.minimum, 2 * stride), least)
+        super().__init__(common.in_channels, common.classes, stride=stride, minimum_size=minimum)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # smp deprecates some of its names, and advises on names of weights
             try:
@@ -109,7 +109,7 @@ class SmpModel(SegmentationModel):
                 reason = " ".join(str(error).split())[:300]
                 raise ConfigError(f"these options do not fit ({reason})", where=where) from error
         self.standardise = StandardiseImage() if common.standardise else nn.Identity()
-        side = max(64, stride)
+        side = -(-max(minimum, 64) // stride) * stride
         drop_unused(self.network, torch.zeros(1, common.in_channels, side, side))
 
     def segment(self, x: Tensor) -> Tensor:

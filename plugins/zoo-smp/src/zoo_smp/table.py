@@ -21,13 +21,13 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     """What is known of one decoder with one encoder at the default options.
 
     Attributes:
-        parameters: trainable parameters at 7 bands and 2 classes.
+        parameters: trainable parameters at 7 bands and 2 classes; ``None`` if they were not counted.
         gmac: multiply-accumulates in units of 1e9 for one 7x128x128 image; ``None`` if they cannot be counted.
         flags: capabilities.
         output_stride: smallest output stride of the decoder that the encoder can be dilated to; 0 where it has none.
     """
 
-    parameters: int
+    parameters: int | None
     gmac: float | None
     flags: tuple[str, ...] = ()
     output_stride: int = 0
@@ -44,6 +44,7 @@ class Encoder:
         licence: licence of these weights; empty if their publisher states none.
         multiple: number by which height and width must be divisible; 0 for 2 to the power of the depth.
         minimum: smallest height and width in pixels.
+        like: encoder of the same family whose facts these are, where this one was not counted.
         class_token: whether it is a transformer with a class token.
         arguments: arguments that make it take any image size.
     """
@@ -54,6 +55,7 @@ class Encoder:
     licence: str = ""
     multiple: int = 0
     minimum: int = 64
+    like: str = ""
     class_token: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -86,13 +88,21 @@ def variants(family: str) -> Mapping[str, Mapping[str, Any]]:
     return {name: _fields(name, one, decoder) for name, one in table().encoders.items() if decoder in one.decoders}
 
 
+def least_side(decoder: str, output_stride: int) -> int:
+    """Return the smallest height and width that a decoder takes beside what the encoder needs.
+
+    The attention of PAN halves the deepest map three times.
+    """
+    return 8 * output_stride if decoder == "pan" else 1
+
+
 def _fields(name: str, encoder: Encoder, decoder: str) -> dict[str, Any]:
     facts = encoder.decoders[decoder]
     weights = (*encoder.weights, *(("package",) if name in PACKAGED else ()))
     return {
         "parameters": facts.parameters,
         "gmac": facts.gmac,
-        "minimum_size": encoder.minimum,
+        "minimum_size": max(encoder.minimum, least_side(decoder, facts.output_stride)),
         "encoder_weights": weights,
         "encoder_weights_licence": encoder.licence,
         "flags": (*facts.flags, *(("pretrained_encoder",) if weights else ())),

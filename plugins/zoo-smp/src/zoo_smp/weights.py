@@ -44,11 +44,18 @@ def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arg
         level = logger.level
         logger.setLevel(logging.ERROR)  # it names the layers of the classifier, which nobody uses here
         try:
-            return decoder(encoder.smp, encoder_weights="file", pretrained_cfg_overlay=overlay, **arguments)
+            network = decoder(encoder.smp, encoder_weights="file", pretrained_cfg_overlay=overlay, **arguments)
         except (RuntimeError, KeyError) as error:
             raise _misfit(encoder, weights, error) from error
         finally:
             logger.setLevel(level)
+        # timm loads what it finds and says nothing of the rest.
+        given = {key.replace(".", "_") for key in state}
+        expected = network.encoder.model.state_dict()  # type: ignore[union-attr,operator]
+        missing = [key for key in expected if key.replace(".", "_") not in given and "num_batches" not in key]
+        if missing:
+            raise _misfit(encoder, weights, KeyError(f"{len(missing)} tensors are missing, such as {missing[0]}"))
+        return network
     network = decoder(encoder.smp, encoder_weights=None, **arguments)
     _fill(network.encoder, encoder, state, weights)  # type: ignore[arg-type]
     return network
@@ -108,9 +115,9 @@ def _state(encoder: Encoder, weights: str) -> dict[str, Tensor]:
 def _download(decoder: type[nn.Module], encoder: Encoder, weights: str, arguments: dict[str, Any]) -> nn.Module:
     try:
         return decoder(encoder.smp, encoder_weights=weights, **arguments)
-    except (ValueError, TypeError):
-        raise
     except Exception as error:  # hub, HTTP, TLS and disk errors share no base class
+        if isinstance(error, (ValueError, TypeError)) and not isinstance(error, OSError):
+            raise  # the options do not fit; the hub's errors are OSErrors beside
         raise ModelError(
             f"weights {weights!r} of {encoder.smp} could not be downloaded ({type(error).__name__})",
             where=_WHERE,
