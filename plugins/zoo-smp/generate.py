@@ -348,7 +348,7 @@ def main(scanned: str, seconds: str = "inf") -> None:
     left_out = {here: why for here, why in kept["left_out"].items() if not why.startswith("like ")}
     families: dict[tuple[str, ...], list[str]] = {}
     for here, name in names().items():
-        key = (name,) if name in own_encoders else family_of(name, shapes[name])
+        key = (own_encoders[name]["encoder"].__name__,) if name in own_encoders else family_of(name, shapes[name])
         families.setdefault(key, []).append(here)
     for members in families.values():
         members.sort(key=lambda here: (not published(names()[here]), size_of(shapes.get(names()[here], {}))))
@@ -371,7 +371,8 @@ def main(scanned: str, seconds: str = "inf") -> None:
 
 
 def size_of(shape: dict[str, Any]) -> int:
-    return int(shape.get("params") or (shape.get("vit") or {}).get("params") or 10**12)
+    """Parameters of an encoder of timm; those of smp come first."""
+    return 0 if not shape else int(shape.get("params") or (shape.get("vit") or {}).get("params") or 10**12)
 
 
 def by_analogy(
