@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Generic, TypeAlias, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
-from zoo.registry.families import SEPARATOR, ModelFamilySpec
+from zoo.registry.families import ModelFamilySpec
 from zoo.registry.specs import (
     DatasetSpec,
     Entry,

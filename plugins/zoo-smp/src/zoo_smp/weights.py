@@ -51,7 +51,7 @@ def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arg
             logger.setLevel(level)
         # timm loads what it finds and says nothing of the rest.
         given = {key.replace(".", "_") for key in state}
-        expected = network.encoder.model.state_dict()  # type: ignore[union-attr,operator]
+        expected = network.encoder.model.state_dict()  # type: ignore[union-attr]
         missing = [key for key in expected if key.replace(".", "_") not in given and "num_batches" not in key]
         if missing:
             raise _misfit(encoder, weights, KeyError(f"{len(missing)} tensors are missing, such as {missing[0]}"))
