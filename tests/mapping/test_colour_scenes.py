@@ -17,12 +17,13 @@ from tests.mapping.conftest import CORNER, WriteScene, read
 from tests.rasters.test_safe import write_safe
 from zoo.cli import run
 from zoo.datasets.statistics import BandStatistics, Statistics
-from zoo.mapping.scene import Scene, input_bands
+from zoo.mapping.scene import Scene
 from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle
 from zoo.training.compute import ComputeFormat
+from zoo.weights.card import render_card
 
 COLOURS = tuple(Band(name, DISPLAY) for name in ("red", "green", "blue"))
 TCI = "T43SCT_20240611T054639_TCI_10m"
@@ -224,9 +225,14 @@ def test_a_scene_unlike_the_training_data_causes_a_warning(colour_bundle: str, t
 def test_colours_of_an_unknown_unit_are_those_of_pictures() -> None:
     unknown = tuple(replace(band, unit="unknown") for band in COLOURS)
     bundle = replace(make_bundle(), bands=unknown)
-    assert input_bands(bundle) == COLOURS
+    assert bundle.input_bands == COLOURS
     entries = tuple(replace(one, minimum=0.0, maximum=0.6) for one in bundle.statistics.bands)
-    assert input_bands(replace(bundle, statistics=replace(bundle.statistics, bands=entries))) == unknown
+    assert replace(bundle, statistics=replace(bundle.statistics, bands=entries)).input_bands == unknown
+
+
+def test_the_card_of_a_model_of_colours_says_how_reflectance_is_scaled() -> None:
+    assert "Colours: red, green, blue are numbers from 0 to 255" in render_card(make_bundle())
+    assert "Reflectance of 0 to 0.2 becomes 1 to 255" in render_card(make_bundle())
 
 
 def test_bands_without_names_are_asked_for(colour_bundle: str, write_scene: WriteScene, tmp_path: Path, capsys) -> None:

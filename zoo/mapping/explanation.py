@@ -23,7 +23,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.mapping.inference import smallest_side
 from zoo.mapping.probability import probability_text
-from zoo.mapping.scene import Scene, input_bands
+from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Reach
 from zoo.physics import Band
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, window_bounds
@@ -562,7 +562,7 @@ def explain_scene(
     threshold = bundle.threshold if options.threshold is None else options.threshold
     if not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
-    with Scene(paths, input_bands(bundle), names=options.names) as scene:
+    with Scene(paths, bundle.input_bands, names=options.names) as scene:
         if options.window is not None:
             window = pixel_window(scene, *options.window, options.context)
         else:

@@ -17,8 +17,8 @@ from zoo.errors import ConfigError, DataError, suggestion
 from zoo.files import Closable
 from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
-from zoo.physics.display import DISPLAY
-from zoo.rasters.colours import COLOURS, ColourScale, choose_scale, find_colours, hide_borders
+from zoo.physics.display import COLOURS, DISPLAY
+from zoo.rasters.colours import ColourScale, choose_scale, find_colours, hide_borders
 from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.reading import window_of
 from zoo.rasters.resampling import ResampledMosaic
@@ -44,7 +44,7 @@ class Scene(Closable):
     Args:
         paths: one raster or VRT, or several that lie side by side or hold different bands; see
             :class:`zoo.rasters.stacks.Mosaic`. Or one Sentinel-2 product, whose true-colour image is the scene.
-        bands: bands of the model, in its order; see :func:`input_bands`.
+        bands: bands of the model, in its order; see :attr:`zoo.training.bundle.Bundle.input_bands`.
         names: names of the rasters' bands, in the order of the first file and then of what the others add, if the
             files do not name them. Their units are then those of ``bands``, but for colours.
         pixel_size: side in metres of the pixels that the scene is resampled to; None for its own pixels.
@@ -263,7 +263,7 @@ def open_scene(
             where="--resample",
             hint='If you know it, add "pixel_size": METRES to its bundle.json',
         )
-    scene = Scene(paths, input_bands(bundle), names=names)
+    scene = Scene(paths, bundle.input_bands, names=names)
     if any_pixel_size or trained is None or scene.has_pixel_size(trained):
         return scene
     if not resample:
@@ -271,33 +271,13 @@ def open_scene(
             scene.check_pixel_size(trained)
     found = scene.ground_pixel
     scene.close()
-    scene = Scene(paths, input_bands(bundle), names=names, pixel_size=trained)
+    scene = Scene(paths, bundle.input_bands, names=names, pixel_size=trained)
     coarse = f". Nothing smaller than {found:.3g} m can be seen" if found > trained else ""
     scene.choices = (
         *scene.choices,
         f"resampled from pixels of {found:.3g} m to {trained:g} m, which are those of the map{coarse}",
     )
     return scene
-
-
-def input_bands(bundle: Bundle) -> tuple[Band, ...]:
-    """Return the bands of a bundle; colours of pictures, whose unit the training data did not state, for display.
-
-    Three bands called red, green and blue in an unknown unit are such colours if their training values lie in 0 to 255
-    and exceed 2 [O]: 8-bit pictures have no place for a unit.
-    """
-    colours = [band for band in bundle.bands if band.name in COLOURS]
-    statistics = dict(zip((band.name for band in bundle.bands), bundle.statistics.bands, strict=True))
-    ranges = [(statistics[band.name].minimum, statistics[band.name].maximum) for band in colours]
-    pictures = (
-        len(colours) == 3
-        and all(band.unit == UNKNOWN for band in colours)
-        and all(low >= 0 and high <= 255 for low, high in ranges)
-        and max(high for _, high in ranges) > 2
-    )
-    if not pictures:
-        return bundle.bands
-    return tuple(replace(band, unit=DISPLAY) if band in colours else band for band in bundle.bands)
 
 
 def hide_nodata(image: NDArray[np.float32], bands: Sequence[Band]) -> None:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 DISPLAY = "display 0..255"
 """Unit of a colour that is scaled for display, as in a TCI or a PNG: 0 is black and 255 is as bright as it gets."""
 
+COLOURS = ("red", "green", "blue")
+"""Names of the colours, in the order of a picture."""
+
 SATURATION = {"2A": 0.2, "1C": 0.3558}
 """Reflectance that a TCI shows as 255, by processing level [S]."""
 

@@ -25,12 +25,10 @@ from scipy import ndimage
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band, colour_bands
-from zoo.physics.display import DISPLAY, SATURATION, display_from_reflectance
+from zoo.physics.display import COLOURS, DISPLAY, SATURATION, display_from_reflectance
 from zoo.physics.sentinel2 import QUANTIFICATION, guess_offset
 from zoo.rasters.reading import file_label
 from zoo.rasters.stacks import BlackPixels, Mosaic
-
-COLOURS = ("red", "green", "blue")
 
 SURVEY = 2048
 """Largest number of squares along a scene's side for searching borders and clouds [O]."""

@@ -676,7 +676,8 @@ def gdal_threads(path: str | os.PathLike[str]) -> AbstractContextManager[object]
         with _open_with(os.fspath(path), (*IMAGE_FORMATS, "VRT")) as source:
             packed = source.compression is not None
     except (RasterioError, OSError):
-        packed = False  # the next reader of the file reports what is wrong with it
+        # A Sentinel-2 product holds JPEG 2000; the next reader of another file reports what is wrong with it.
+        packed = Path(path).is_dir() or Path(path).suffix.lower() == ".zip"
     options = {"GDAL_NUM_THREADS": "ALL_CPUS"} if packed else {}
     env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **options)
     return env

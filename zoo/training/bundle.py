@@ -18,6 +18,7 @@ from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError, Zo
 from zoo.evaluation.quality import MeasuredSplit, headline
 from zoo.files import atomic_path, check_writable_folder, locked
 from zoo.physics.bands import Band
+from zoo.physics.display import COLOURS, DISPLAY
 from zoo.registry import Flag, catalogue, create_model_for, provider_of
 from zoo.registry.catalogue import Provider
 from zoo.schema import from_plain, read_json, to_plain, write_json
@@ -355,6 +356,26 @@ class Bundle:
             data=self.data.name if source is None else source.label,
             adapted=adapted or self.adaptation is not None,
         )
+
+    @property
+    def input_bands(self) -> tuple[Band, ...]:
+        """The bands as a scene is read for them: colours of pictures, whose unit the data did not state, for display.
+
+        Three bands called red, green and blue in an unknown unit are such colours if their training values lie in 0 to
+        255 and exceed 2 [O]: 8-bit pictures have no place for a unit. :mod:`zoo.rasters.colours` makes them from a
+        scene.
+        """
+        statistics = dict(zip((band.name for band in self.bands), self.statistics.bands, strict=True))
+        colours = [band for band in self.bands if band.name in COLOURS and band.unit == "unknown"]
+        ranges = [(statistics[band.name].minimum, statistics[band.name].maximum) for band in colours]
+        pictures = (
+            len(colours) == len(COLOURS)
+            and all(low >= 0 and high <= 255 for low, high in ranges)
+            and max(high for _, high in ranges) > 2
+        )
+        if not pictures:
+            return self.bands
+        return tuple(replace(band, unit=DISPLAY) if band in colours else band for band in self.bands)
 
     def save(self, folder: Path, *, half: bool = False) -> str:
         """Write both files; the description comes last, so a folder without it holds no bundle.

@@ -16,6 +16,7 @@ from zoo import __version__
 from zoo.errors import ResultError
 from zoo.evaluation.quality import Calibration, MeasuredSplit, quality_warnings
 from zoo.files import printable, write_text_atomic
+from zoo.physics.display import DISPLAY, SATURATION
 from zoo.schema import from_plain
 from zoo.training.bundle_layout import CARD, CARD_PICTURES, read_header
 
@@ -68,6 +69,8 @@ def render_card(bundle: Bundle, *, pictures: Sequence[str] = ()) -> str:
             title=bundle.notes.name or bundle.model,
             source=bundle.notes.name or "BUNDLE",
             bands=list(zip(bundle.bands, bundle.statistics.bands, strict=True)),
+            displayed=", ".join(band.name for band in bundle.input_bands if band.unit == DISPLAY),
+            saturation=SATURATION["2A"],
             quality=quality,
             warnings=quality_warnings(quality),
             evaluations=_rows(bundle),
