@@ -245,7 +245,7 @@ def check_geotiff_name(path: str | os.PathLike[str]) -> None:
     suffix = Path(path).suffix
     if suffix.lower() not in GEOTIFF_SUFFIXES:
         raise ConfigError(
-            f"a GeoTIFF is written, and the name ends in {suffix!r}" if suffix else "the name has no suffix",
+            "a GeoTIFF is written, and the name " + (f"ends in {suffix!r}" if suffix else "has no suffix"),
             where=path,
             hint=f"Name it {Path(path).stem or 'NAME'}.tif",
         )
