@@ -32,8 +32,8 @@ DECODERS = {one.__name__.casefold(): one for one in CLASSES}
 CHANNELS = (256, 128, 64, 32, 16)
 """Default channels of the decoders with one stage for each stage of the encoder."""
 
-Norm: TypeAlias = Literal["batchnorm", "instancenorm", "identity"]
-"""smp has two more: ``layernorm`` fails on images there, and ``inplace`` needs a package that is not maintained."""
+Norm: TypeAlias = Literal["batchnorm", "identity"]
+"""smp has more: ``layernorm`` and ``instancenorm`` fail there, and ``inplace`` needs an unmaintained package."""
 Interpolation: TypeAlias = Literal["nearest", "bilinear"]
 
 PROVENANCE = (
