@@ -457,7 +457,7 @@ class _Catalogue:
             else:
                 self._root = pystac.Catalog.from_file(url)
                 self._searches = False
-        except (*_OF_PYSTAC, pystac.STACError, client.exceptions.APIError) as error:
+        except (*_OF_PYSTAC, pystac.STACError, pystac.STACTypeError, client.exceptions.APIError) as error:
             raise self._unreachable(error) from error
 
     def items(self, collection: str, bbox: Bbox, dates: tuple[str, str] | None) -> list[Item]:
@@ -476,7 +476,7 @@ class _Catalogue:
                 )
                 return list(search.items())
             return [item for item in self._walk(collection) if _fits(item, bbox, dates)]
-        except (*_OF_PYSTAC, pystac.STACError, client.exceptions.APIError) as error:
+        except (*_OF_PYSTAC, pystac.STACError, pystac.STACTypeError, client.exceptions.APIError) as error:
             raise self._unreachable(error) from error
 
     def dem(self, bbox: Bbox, notes: list[str]) -> list[Item]:
