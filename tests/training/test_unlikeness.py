@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from tests.training.bundles import make_bundle
 from zoo.training.adaptation import adapt
 from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import Bundle
+from zoo.training.predictor import Predictor
 from zoo.training.unlikeness import BandShift, Unlikeness, measure_unlikeness
 
 
@@ -54,6 +56,19 @@ def test_the_bundle_is_unchanged_and_the_distance_is_that_of_adapting() -> None:
     assert adapted is not None
     np.testing.assert_allclose(found.distance, adapted.shifts[0].distance, rtol=1e-6)
     np.testing.assert_allclose(found.chance, adapted.shifts[0].chance, rtol=1e-6)
+
+
+def test_the_model_is_created_outside_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoders of timm compute with their weights when they are created, which inference mode forbids."""
+    bundle, make, modes = trained(), Bundle.predictor, []
+
+    def predictor(self: Bundle) -> Predictor:
+        modes.append(torch.is_inference_mode_enabled())
+        return make(self)
+
+    monkeypatch.setattr(Bundle, "predictor", predictor)
+    measure_unlikeness(bundle, sample(patches(1)))
+    assert modes == [False]
 
 
 def test_one_image_proves_nothing() -> None:

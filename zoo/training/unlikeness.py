@@ -94,7 +94,6 @@ class Unlikeness:
         return f"its first layer is {self.distance:.2f} standard deviations away, {self.chance:.2f} by chance; {shown}"
 
 
-@torch.inference_mode()
 def measure_unlikeness(bundle: Bundle, sample: PatchSample, device: torch.device | str = "cpu") -> Unlikeness:
     """Compare windows of a scene with the training data of a bundle.
 
@@ -112,10 +111,12 @@ def measure_unlikeness(bundle: Bundle, sample: PatchSample, device: torch.device
         values = values[~torch.isnan(values)].double()
         mean, std = (float(values.mean()), float(values.std(correction=0))) if len(values) else (math.nan, math.nan)
         bands.append(BandShift(trained.name, mean, std, trained.mean, trained.std))
+    # Some models compute with their weights when they are created, which inference mode forbids.
     predictor = bundle.at_original_scale().predictor().to(device)
     if not tracked_layers(predictor.model):
         return Unlikeness(tuple(bands), None, None)
 
+    @torch.inference_mode()
     def run(images: torch.Tensor) -> object:
         return predictor(images.to(device))
 
