@@ -27,7 +27,8 @@ QUICK = (
 )
 GRADIENTS = contract.check_gradients
 DEAD = ("manet", "pan")
-"""Decoders of smp with a bottleneck of one channel before a ReLU: with half of all seeds it is dead from the start."""
+"""Decoders of smp in which some weights get no gradient. MA-Net has attention of one channel before a ReLU, dead
+from the start with half of all seeds; PAN has biases before batch norm, which removes them, and such a channel too."""
 LARGEST = 60_000_000
 """Parameters of the largest model in a sample: larger ones need more memory than a small machine has."""
 
