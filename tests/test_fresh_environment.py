@@ -111,7 +111,11 @@ def test_the_example_plugin_is_benched_beside_unet_and_a_broken_one_stops_nothin
 
     plugins = environment.run("-m", "zoo", "plugins", "--json", cwd=tmp_path)
     reports = {report["name"]: report for report in json.loads(plugins.stdout)}
-    assert reports["zoo-example"]["provides"] == {"models": ["tiny_fcn"]}
+    assert reports["zoo-example"]["provides"] == {
+        "models": ["tiny_fcn"],
+        "exporters": ["torchscript"],
+        "report_sections": ["economy"],
+    }
     assert reports["zoo-broken"]["status"] == "failed"
     assert "broken at import" in reports["zoo-broken"]["error"]
 

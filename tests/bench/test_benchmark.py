@@ -45,14 +45,20 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
     return written
 
 
+WITH_PLUGINS = {"smp", "weights"}
+"""Configurations with models of zoo-smp."""
+
+
 def test_there_is_a_configuration_for_every_table_and_question() -> None:
     names = {path.stem for path in FILES}
     tables = {"table3_convolutions", "table4_weights", "table5_attention", "table6_models"}
-    assert names == tables | {"fusion", "placement", "leave_one_region_out", "new_scenes"}
+    assert names == tables | {"fusion", "placement", "leave_one_region_out", "new_scenes", *WITH_PLUGINS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_row_of_a_table_is_a_row_of_the_papers(path: Path) -> None:
+    if path.stem in WITH_PLUGINS:
+        pytest.importorskip("zoo_smp", reason="the plugin zoo-smp is not installed")
     benchmark = load_benchmark(path)
     assert benchmark.name == path.stem
     assert len(benchmark.seeds) >= 3

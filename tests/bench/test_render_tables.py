@@ -15,7 +15,7 @@ from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 
 REPOSITORY = Path(__file__).parents[2]
-LARGEST_TRIAL = 150_000
+LARGEST_TRIAL = 250_000
 MARKED = "Before.\n\n<!-- table: benchmarks/results/tiny -->\nold\n<!-- end of table -->\n\nAfter.\n"
 
 

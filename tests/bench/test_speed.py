@@ -98,8 +98,8 @@ def test_a_fresh_process_knows_what_a_model_adds_to_its_memory() -> None:
     prepare("zoo.bench.trial")
     order = speed_session._Order(SpeedSubject("big", {}, 2, (1, 4, 4), "cpu"), [1, 4], 0.01, False)
     found = speed_session._measure_in_process(order, 1).unwrap()
-    assert 24 * 2**20 < found.memory[1] < 100 * 2**20
-    assert 110 * 2**20 < found.memory[4] < 250 * 2**20
+    assert 24 * 2**20 < found.memory[1] < 150 * 2**20
+    assert max(110 * 2**20, found.memory[1]) < found.memory[4] < 250 * 2**20
 
 
 def test_end_to_end_reads_every_patch_in_turn() -> None:

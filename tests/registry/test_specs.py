@@ -18,7 +18,7 @@ def test_specs_are_frozen() -> None:
         spec().name = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["", "U-Net", "a b", "-a", "a/b"])
+@pytest.mark.parametrize("name", ["", "U-Net", "a b", "-a", "a//b", "/a", "a/b/c"])
 def test_bad_names_are_refused(name: str) -> None:
     with pytest.raises(PluginError, match="not a valid name for a model"):
         spec(name=name)

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "gmac": "the spec states none",
     "parameters": "checked without the wrapper",
     "needs_rain": "checked without the wrapper",
+    "named_bands": "not declared: it finds the slope by the option `slope`",
     "exportable": "not declared, since an image alone is no input; checked below",
 }
 
