@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_nothing(small: tuple[Path, Path], tmp_path: Path) -> None
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + PATIENCE_S
-    while not list(tmp_path.glob(".p.part*/**/images/*.tif")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(tmp_path.glob(".p.part*/**/*.tif")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE_S)
