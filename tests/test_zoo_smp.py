@@ -58,7 +58,7 @@ def test_listing_every_name_imports_no_torch(site: str, tmp_path: Path) -> None:
 def test_the_models_of_the_leaderboard_are_registered(site: str, tmp_path: Path) -> None:
     asked = tomllib.loads((REPOSITORY / "benchmarks" / "smp.toml").read_text())["models"]
     names = [one["model"] for one in asked if one["model"].startswith("smp/")]
-    assert len(names) == 10
+    assert len(names) == 12
     code = f"import zoo; print(all(name in zoo.registry.catalogue().models for name in {names}))"
     assert python(site, "-c", code, cwd=tmp_path).stdout == "True\n"
 

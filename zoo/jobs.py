@@ -724,7 +724,17 @@ def _run_on_node(
             scratch={name: folders[name] for name in job.scratch},
             log=log,
         )
-        outcome = run_job(local, lambda stage, done, total: board.note.remote(job.name, stage, done, total))
+        notes: list[Any] = []
+
+        def note(stage: str, done: int, total: int) -> None:
+            notes[:] = [board.note.remote(job.name, stage, done, total)]
+
+        outcome = run_job(local, note)
+        if notes:
+            # Notes are sent without waiting: the last one must not arrive after the end of the task.
+            import ray
+
+            ray.wait(notes, timeout=10)
         written = {name: _read_files(folders[name]) for name in job.writes}
         return outcome, written, log.read_bytes() if log is not None and log.is_file() else b""
     finally:
