@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +109,8 @@ def test_ctrl_c_keeps_finished_blocks_and_no_other_map_uses_them(
     assert len(hidden(tmp_path)) == 5
     report = make(predictor, path, out)
     assert report.resumed == 3
+    assert "pixels a second" not in replace(report, seconds=2.0).cost(), "most pixels took no time in this run"
+    assert "pixels a second" in replace(report, seconds=2.0, resumed=0).cost()
     assert hidden(tmp_path) == []
     assert not folder.exists()
 

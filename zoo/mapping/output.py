@@ -136,13 +136,16 @@ class MapReport:
             yield f"{self.damaged} damaged blocks of an earlier run were computed again"
 
     def cost(self) -> str:
-        """Return time and memory in words; empty if they were not measured."""
+        """Return time and memory in words, and the speed of a run that was not resumed; empty if not measured."""
         if self.seconds is None:
             return ""
         minutes, seconds = divmod(round(self.seconds), 60)
-        speed = self.shape[0] * self.shape[1] / max(self.seconds, 1e-9) / 1e6
-        memory = "" if self.peak_memory is None else f", {self.peak_memory / 2**20:,.0f} MB of memory at most"
-        return f"{minutes} min {seconds} s, {speed:.2f} million pixels a second{memory}"
+        parts = [f"{minutes} min {seconds} s"]
+        if not self.resumed:
+            parts.append(f"{self.shape[0] * self.shape[1] / max(self.seconds, 1e-9) / 1e6:.2f} million pixels a second")
+        if self.peak_memory is not None:
+            parts.append(f"{self.peak_memory / 2**20:,.0f} MB of memory at most")
+        return ", ".join(parts)
 
     def _amount(self, pixels: int) -> str:
         area = self.area(pixels)
