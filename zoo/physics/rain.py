@@ -148,8 +148,30 @@ MIN_INTENSITY = 0.01
 """Smallest plausible largest intensity, mm/h [O]: a quarter of a millimetre a day triggers no landslide."""
 
 
+TO_MM_PER_HOUR: Mapping[str, float] = MappingProxyType(
+    {
+        **dict.fromkeys(("mm/h", "mm h-1", "mm/hr", "mm/hour", "mm h**-1", "mm hr-1"), 1.0),
+        **dict.fromkeys(("mm/day", "mm/d", "mm d-1", "mm day-1", "mm d**-1"), 1 / 24),
+        **dict.fromkeys(("m/h", "m h-1", "m h**-1"), 1000.0),
+        **dict.fromkeys(
+            ("kg m-2 s-1", "kg/m2/s", "kg m**-2 s**-1", "kg m^-2 s^-1", "mm/s", "mm s-1", "mm s**-1"), 3600.0
+        ),
+        **dict.fromkeys(("m/s", "m s-1", "m s**-1"), 3_600_000.0),
+    }
+)
+"""Units of rain intensity in lower case, and the factor to mm/h."""
+
+TO_MM: Mapping[str, float] = MappingProxyType(
+    {
+        **dict.fromkeys(("mm", "kg m-2", "kg m**-2", "kg/m2", "kg m^-2", "millimeter", "millimeters"), 1.0),
+        **dict.fromkeys(("m", "m of water equivalent", "metres", "meters"), 1000.0),
+    }
+)
+"""Units of the depth of rain in lower case, and the factor to mm."""
+
+
 def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object = None) -> None:
-    """Refuse rain that no one has measured; the hint names the unit that it is probably in.
+    """Refuse rain above the measured records; the hint names the unit that it is probably in.
 
     Args:
         intensity: P in mm/h, any shape; NaN is ignored.
@@ -200,4 +222,5 @@ def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object 
 def _check(values: FloatArray, what: str, unit: str) -> None:
     if np.any(values < 0) or np.any(np.isinf(values)):
         worst = float(np.nanmin(values)) if np.any(values < 0) else math.inf
-        raise DataError(f"the {what} is {worst:g} {unit}", hint="Mark missing rain as NaN")
+        hint = "Mark missing rain as NaN" if values.ndim else "Give a finite number of at least 0"
+        raise DataError(f"the {what} is {worst:g} {unit}", hint=hint)
