@@ -12,17 +12,13 @@ writes seven; the map reads seven and writes one, as a cloud-optimised file with
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import rasterio
+from measuring import make_parser, run_job, save_rows
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -115,13 +111,9 @@ def write_stack(path: Path, side: int, compress: str) -> None:
 
 def measure(code: str, *arguments: object) -> tuple[float, float, float]:
     """Seconds, processor seconds and peak memory in MB of a job in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    found = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
-    assert found is not None, "this needs Linux's /proc"
-    seconds, processor = map(float, done.stdout.split()[:2])
-    return seconds, processor, int(found[1]) / 1024
+    output, _, peak = run_job(code, *arguments)
+    seconds, processor = map(float, output.split()[:2])
+    return seconds, processor, peak
 
 
 def compare(side: int, compress: str, repeats: int, classes: bool) -> dict[str, object]:
@@ -154,12 +146,11 @@ def compare(side: int, compress: str, repeats: int, classes: bool) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--side", default="2000,4000", help="pixels along a side, separated by commas")
     parser.add_argument("--compress", default="none,deflate", help="none, deflate, zstd or lzw, separated by commas")
     parser.add_argument("--repeats", type=int, default=3, help="turns")
     parser.add_argument("--classes", action="store_true", help="write the class raster too")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     rows = []
     print(
@@ -176,8 +167,7 @@ def main() -> None:
                 f"{row['map_processor_seconds']:9.2f}  {row['map_peak_mb']:7.0f}",
                 flush=True,
             )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    save_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_without_places_and_rain_it_does_what_it_can_with_a_note(run: Run, place
         (("--label", "slide", "--rain-columns", "P,days"), "unknown column 'days'"),
         (("--label", "slide", "--rain-columns", "P,litho"), "contains classes"),
         (("--label", "slide", "--rain-clip", "2,1"), "of the rainfall factor"),
-        (("--label", "slide", "--missing", "none"), "is not numbers"),
+        (("--label", "slide", "--missing", "none"), "is not a list of numbers"),
         (("--label", "slide", "--folds", 200), "fewer than 200 folds"),
         (("--label", "slide", "--coords", "X,Y", "--block-side", 20000), "fewer than 5 folds"),
         (("--label", "slide", "--coords", "X,Y", "--buffer", -1), "with a buffer of"),

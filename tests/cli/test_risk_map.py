@@ -12,6 +12,7 @@ import shapely
 from rasterio.transform import from_origin
 
 import zoo
+from tests.rasters.geotiffs import write_geotiff
 from zoo.cli import run
 from zoo.errors import DataError
 from zoo.physics import IndexParameters
@@ -22,15 +23,9 @@ UNITS = {"slope": "degree", "DEM": "m", "NDVI": "1"}
 
 
 def write_stack(path, image, *, names=tuple(UNITS), units=UNITS, crs="EPSG:32643", **profile):
-    with rasterio.open(
-        path, "w", driver="GTiff", width=image.shape[2], height=image.shape[1], count=len(image), dtype="float32",
-        crs=crs, transform=from_origin(X, Y, PIXEL, PIXEL), nodata=np.nan, **profile,
-    ) as file:  # fmt: skip
-        file.write(image.astype(np.float32))
-        for number, name in enumerate(names, 1):
-            file.set_band_description(number, name)
-            file.set_band_unit(number, units.get(name, ""))
-    return path
+    about = {"crs": crs, "transform": from_origin(X, Y, PIXEL, PIXEL), "nodata": np.nan, **profile}
+    named = [(name, units.get(name, "")) for name in names]
+    return write_geotiff(path, image.astype(np.float32), names=named, **about)
 
 
 def make_image(seed=0):

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, RainParameters, landslide_index, rainfall_factor
 from zoo.rasters.alignment import RainLayers
@@ -39,26 +40,17 @@ def make_image(shape, seed=0):
 
 
 def write_stack(path, image, *, names=tuple(UNITS), units=None, crs="EPSG:32643", nodata=np.nan, pixel=10.0):
-    with rasterio.open(
+    return write_geotiff(
         path,
-        "w",
-        driver="GTiff",
-        height=image.shape[1],
-        width=image.shape[2],
-        count=len(image),
-        dtype=image.dtype,
+        image,
+        names=[(name, (units or UNITS).get(name, "1")) for name in names],
         crs=crs,
         transform=from_origin(500_000, 4_000_000, pixel, pixel),
         nodata=nodata,
         tiled=True,
         blockxsize=256,
         blockysize=256,
-    ) as file:
-        file.write(image)
-        for number, name in enumerate(names, 1):
-            file.set_band_description(number, name)
-            file.set_band_unit(number, (units or UNITS).get(name, "1"))
-    return path
+    )
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import shapely
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.risk.tables import RiskTable, make_table, metres_around, read_table, single_feature_auc
+from zoo.risk.tables import RiskTable, metres_around, read_table, single_feature_auc
 
 
 def frame(rows: int = 40) -> pd.DataFrame:
@@ -242,7 +242,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     data = frame().assign(event=["a", "b", "c", "d"] * 10)
     shuffled = data.sample(frac=1, random_state=1)
     options: dict[str, Any] = {"coords": ("X", "Y"), "group": "event"}
-    one, other = (make_table(table, "presence", **options) for table in (data, shuffled))
+    one, other = (read_table(table, "presence", **options) for table in (data, shuffled))
     pd.testing.assert_frame_equal(one.features, other.features)
     np.testing.assert_array_equal(one.labels, other.labels)
     np.testing.assert_array_equal(one.coordinates, other.coordinates)
@@ -266,8 +266,8 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, suffix: str, names:
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     with pytest.raises(DataError, match="control characters"):
-        make_table(frame().rename(columns={"slope": "\x1b[31mslope"}), "presence", drop=("X", "Y"))
-    table = make_table(frame().assign(rock="\x1b[31mchalk"), "presence", drop=("X", "Y"))
+        read_table(frame().rename(columns={"slope": "\x1b[31mslope"}), "presence", drop=("X", "Y"))
+    table = read_table(frame().assign(rock="\x1b[31mchalk"), "presence", drop=("X", "Y"))
     assert "rock: left out, it is \N{REPLACEMENT CHARACTER}[31mchalk everywhere" in table.notes
 
 
@@ -303,7 +303,7 @@ def test_commas_of_thousands_are_refused_not_guessed(tmp_path: Path) -> None:
 def test_missing_codes_of_every_kind_are_found(code: float) -> None:
     data = frame()
     data.loc[[3, 5], "slope"] = code
-    table = make_table(data, "presence", drop=("X", "Y"))
+    table = read_table(data, "presence", drop=("X", "Y"))
     assert table.features["slope"].isna().sum() == 2
     assert any(note.startswith("slope: 2 values of") for note in table.notes)
 
@@ -313,7 +313,7 @@ def test_numbers_that_may_be_measured_are_kept() -> None:
     heights.loc[9, "height"] = 999.0
     edge = frame().assign(height=np.linspace(0, 999, 40))
     for data in (heights, edge):
-        table = make_table(data, "presence", drop=("X", "Y"))
+        table = read_table(data, "presence", drop=("X", "Y"))
         assert table.features["height"].isna().sum() == 0
 
 
@@ -325,15 +325,15 @@ def test_latitude_before_longitude_is_refused(names: tuple[str, str], lon: float
     data = frame().drop(columns=["X", "Y"])
     data[names[0]], data[names[1]] = lat + rng.uniform(size=40), lon + rng.uniform(size=40)
     with pytest.raises(DataError, match=f"--coords {names[1]},{names[0]}"):
-        make_table(data, "presence", coords=names)
-    assert make_table(data, "presence", coords=(names[1], names[0])).coordinates is not None
+        read_table(data, "presence", coords=names)
+    assert read_table(data, "presence", coords=(names[1], names[0])).coordinates is not None
 
 
 def test_a_missing_code_is_not_a_coordinate() -> None:
     data = frame()
     data.loc[4, "X"] = -9999.0
     with pytest.raises(DataError, match="row 5 is not a number or means missing"):
-        make_table(data, "presence", coords=("X", "Y"))
+        read_table(data, "presence", coords=("X", "Y"))
 
 
 def test_degrees_become_metres_on_the_ground_also_across_the_antimeridian() -> None:
@@ -358,13 +358,13 @@ def test_places_in_web_mercator_are_in_metres_on_the_ground(tmp_path: Path) -> N
 def test_columns_in_a_named_projection_are_in_metres_on_the_ground(tmp_path: Path) -> None:
     points = geopandas.points_from_xy(np.linspace(75, 75.1, 40), np.full(40, 60.0), crs="EPSG:4326").to_crs(3857)
     data = frame().assign(X=points.x, Y=points.y)
-    named = make_table(data, "presence", coords=("X", "Y"), crs="EPSG:3857")
+    named = read_table(data, "presence", coords=("X", "Y"), crs="EPSG:3857")
     assert np.ptp(named.coordinates[:, 0]) == pytest.approx(5580, rel=0.01)
-    unnamed = make_table(data, "presence", coords=("X", "Y"))
+    unnamed = read_table(data, "presence", coords=("X", "Y"))
     assert np.ptp(unnamed.coordinates[:, 0]) == pytest.approx(11_132, rel=0.01)
     assert any("taken for metres on the ground" in note for note in unnamed.notes)
     with pytest.raises(ConfigError, match="unknown coordinate system 'EPSG:0'"):
-        make_table(data, "presence", coords=("X", "Y"), crs="EPSG:0")
+        read_table(data, "presence", coords=("X", "Y"), crs="EPSG:0")
 
 
 def test_a_workbook_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

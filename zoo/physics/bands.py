@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from zoo.errors import DataError
-from zoo.schema import Number, from_plain, parse_numbers, to_plain
+from zoo.schema import Number, from_plain, restore_numbers
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Band:
     description: str = ""
 
     def __post_init__(self) -> None:
-        parse_numbers(self, "nodata")
+        restore_numbers(self, "nodata")
         if not self.name:
             raise DataError("a band has no name", hint="Give it one, such as 'NDVI'")
         if not self.unit:
@@ -46,13 +45,9 @@ class Band:
         if self.valid_min is not None and self.valid_max is not None and self.valid_min >= self.valid_max:
             raise DataError(f"the valid range [{self.valid_min}, {self.valid_max}] is empty", where=self.name)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return dict(to_plain(self))
-
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Band:
-        """Return the band that :meth:`to_dict` wrote.
+        """Return the band that :func:`zoo.schema.to_plain` wrote.
 
         Raises:
             DataError: if a field is missing, unknown or of another type.
@@ -75,8 +70,16 @@ PAPER_CHANNELS: tuple[Band, ...] = (
 )
 """The seven channels of the paper, in its order [P]; a valid range holds every possible value of the quantity [O]."""
 
+CHANGE_CHANNELS: tuple[Band, ...] = (
+    Band("dNDBI", "1", -2.0, 2.0, description="NDBI after the landslides minus NDBI before"),
+    Band("dNDVI", "1", -2.0, 2.0, description="NDVI after the landslides minus NDVI before"),
+    Band("dNDWI", "1", -2.0, 2.0, description="NDWI after the landslides minus NDWI before"),
+    Band("dBSI", "1", -2.0, 2.0, description="bare soil index after the landslides minus before"),
+)
+"""Differences of two dates, later minus earlier [O]: a landslide lowers NDVI and raises BSI."""
+
 _NO_LIGHT = frozenset(("degree", "degrees", "m", "db", "class"))
-_INDICES = frozenset(band.name.lower() for band in PAPER_CHANNELS)
+_INDICES = frozenset(band.name.lower() for band in (*PAPER_CHANNELS, *CHANGE_CHANNELS))
 _COLOURS = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
 
 
@@ -89,7 +92,8 @@ def canonical_name(name: str) -> str:
 def records_light(band: Band) -> bool:
     """Return whether a band holds brightness, such as reflectance or grey values, which light and sensor change.
 
-    Slopes, heights, backscatter and classes do not, by their unit; nor do the channels of the paper, by their name.
+    Slopes, heights, backscatter and classes do not, by their unit; nor do the channels of the paper and differences of
+    dates, by their name.
     """
     return band.unit.lower().split()[-1] not in _NO_LIGHT and band.name.lower() not in _INDICES
 

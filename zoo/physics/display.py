@@ -7,8 +7,13 @@ in level 1C and of 0.2 in level 2A [S: Sentinel-2 MSI User Guide, Definitions].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+
+from zoo.physics.bands import Band
 
 DISPLAY = "display 0..255"
 """Unit of a colour that is scaled for display, as in a TCI or a PNG: 0 is black and 255 is as bright as it gets."""
@@ -26,6 +31,18 @@ exceeds it in no pixel of the 1,980 Landslide4Sense patches; bare soil and fresh
 GREY = 0.8
 """A cloud's darkest colour is at least this part of its brightest [O]: clouds and snow are white, roofs and soil are
 not."""
+
+SMALLEST = 1024
+"""Pixels of the smallest bright region that counts as a cloud: 10 ha at 10 m. Roofs and quarries are smaller [O]."""
+
+EDGE = 8
+"""Pixels around a bright region that belong to it: the thin edge of a cloud [O]."""
+
+
+def display_colours(bands: Sequence[Band]) -> list[int] | None:
+    """Return the positions of red, green and blue; ``None`` if not all three have the unit :data:`DISPLAY`."""
+    found = [number for name in COLOURS for number, band in enumerate(bands) if band.name == name]
+    return found if len(found) == 3 and all(bands[one].unit == DISPLAY for one in found) else None
 
 
 def display_from_reflectance(
@@ -53,3 +70,24 @@ def is_bright(colours: NDArray[np.floating]) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         found: NDArray[np.bool_] = (darkest >= BRIGHT) & (darkest >= GREY * colours.max(axis=0))
     return found
+
+
+def bright_regions(colours: NDArray[np.floating], step: int = 1) -> tuple[NDArray[np.bool_], float]:
+    """Find the large bright white regions of an image: clouds or snow.
+
+    Args:
+        colours: red, green and blue in :data:`DISPLAY`, (3, H, W), NaN where missing.
+        step: side of a number of ``colours`` in pixels of the image, for a reduced image.
+
+    Returns:
+        The regions with an edge of :data:`EDGE` pixels, bool (H, W); and their share of the pixels with data, without
+        the edge.
+    """
+    numbers, count = ndimage.label(is_bright(colours))
+    large = np.bincount(numbers.ravel(), minlength=count + 1) >= max(1, SMALLEST // step**2)
+    large[0] = False
+    regions: NDArray[np.bool_] = large[numbers]
+    if not regions.any():
+        return regions, 0.0
+    grown = ndimage.binary_dilation(regions, np.ones((3, 3), bool), iterations=max(1, -(-EDGE // step)))
+    return np.asarray(grown, dtype=bool), float(regions.sum() / np.isfinite(colours).all(axis=0).sum())

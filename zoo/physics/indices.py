@@ -67,6 +67,15 @@ def ndbi(swir: npt.ArrayLike, nir: npt.ArrayLike) -> FloatArray:
     return normalized_difference(swir, nir)
 
 
+def bsi(swir: npt.ArrayLike, red: npt.ArrayLike, nir: npt.ArrayLike, blue: npt.ArrayLike) -> FloatArray:
+    """Return the bare soil index ((SWIR + Red) - (NIR + Blue)) / ((SWIR + Red) + (NIR + Blue)).
+
+    Rikimaru, Roy and Miyatake (2002), Tropical Ecology 43, 39-47 [S]. Sentinel-2: B11, B04, B08, B02. Result and errors
+    as :func:`normalized_difference`.
+    """
+    return normalized_difference(as_float(swir) + as_float(red), as_float(nir) + as_float(blue))
+
+
 def scale_moisture(values: npt.ArrayLike, low: float, high: float) -> FloatArray:
     """Return (values - low) / (high - low), clipped to [0, 1], to make an index of a soil-moisture product.
 

@@ -35,6 +35,7 @@ class RunningMoments:
     squares it loses no digits on an elevation of 3,000 m that varies by 1.
 
     Attributes:
+        pixels: values so far, with and without a number.
         count: numbers so far.
         minimum: smallest of them; NaN before the first, like the next two.
         maximum: largest of them.
@@ -42,15 +43,16 @@ class RunningMoments:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.pixels = self.count = 0
         self.minimum = self.maximum = self.mean = math.nan
         self._squares = 0.0
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Count finite numbers of any shape; the caller leaves out what is missing."""
-        if not values.size:
+        """Count finite numbers of any shape; NaN marks a pixel without a number."""
+        self.pixels += values.size
+        exact = values[~np.isnan(values)].astype(np.float64)
+        if not exact.size:
             return
-        exact = values.astype(np.float64).ravel()
         count, mean = exact.size, float(exact.mean())
         low, high = float(exact.min()), float(exact.max())
         exact -= mean
@@ -69,6 +71,24 @@ class RunningMoments:
     def std(self) -> float:
         """Standard deviation of the population; NaN before the first number."""
         return math.sqrt(self._squares / self.count) if self.count else math.nan
+
+    @property
+    def valid_percent(self) -> float:
+        """Share of pixels that have a number, in per cent."""
+        return 100 * self.count / self.pixels if self.pixels else 0.0
+
+    def gdal_tags(self) -> dict[str, str]:
+        """Return the statistics under GDAL's names; without a number the valid share alone."""
+        share = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
+        if not self.count:
+            return share
+        return {
+            "STATISTICS_MINIMUM": f"{self.minimum:.9g}",
+            "STATISTICS_MAXIMUM": f"{self.maximum:.9g}",
+            "STATISTICS_MEAN": f"{self.mean:.9g}",
+            "STATISTICS_STDDEV": f"{self.std:.9g}",
+            **share,
+        }
 
 
 class SampledMoments(RunningMoments):
@@ -109,9 +129,6 @@ class BinnedMoments(RunningMoments):
     Args:
         band: its valid range is divided into bins.
         bins: of the histogram.
-
-    Attributes:
-        pixels: all pixels, with and without a value.
     """
 
     def __init__(self, band: Band, bins: int = BINS) -> None:
@@ -120,23 +137,14 @@ class BinnedMoments(RunningMoments):
         assert band.valid_max is not None
         self._low, self._high = band.valid_min, band.valid_max
         self._counts: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
-        self.pixels = 0
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Count a window within the valid range; NaN is not a value."""
+        """Count a window within the valid range; NaN marks a pixel without a number."""
+        super().add(values)
         known = values[~np.isnan(values)].astype(np.float64)
-        self.pixels += values.size
-        if not known.size:
-            return
-        super().add(known)
         place = (known - self._low) * (self._counts.size / (self._high - self._low))
         places = np.clip(place.astype(np.int64), 0, self._counts.size - 1)
         self._counts += np.bincount(places, minlength=self._counts.size)
-
-    @property
-    def valid_percent(self) -> float:
-        """Share of pixels that have a value, in per cent."""
-        return 100 * self.count / self.pixels if self.pixels else 0.0
 
     def percentile(self, percent: float) -> float:
         """Return the value below which ``percent`` of the values lie, within one bin; NaN without any."""
@@ -149,19 +157,6 @@ class BinnedMoments(RunningMoments):
         part = (wanted - before) / max(int(self._counts[step]), 1)
         value = self._low + (step + part) * (self._high - self._low) / self._counts.size
         return min(max(value, self.minimum), self.maximum)
-
-    def gdal_tags(self) -> dict[str, str]:
-        """Return the statistics under GDAL's names; without a value the valid share alone."""
-        share = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
-        if not self.count:
-            return share
-        return {
-            "STATISTICS_MINIMUM": f"{self.minimum:.9g}",
-            "STATISTICS_MAXIMUM": f"{self.maximum:.9g}",
-            "STATISTICS_MEAN": f"{self.mean:.9g}",
-            "STATISTICS_STDDEV": f"{self.std:.9g}",
-            **share,
-        }
 
 
 @dataclass(frozen=True)

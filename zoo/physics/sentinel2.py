@@ -50,8 +50,7 @@ def baseline_offset(baseline: str) -> float:
     found = re.fullmatch(r"(\d{1,2})\.(\d{1,2})|N(\d{2})(\d{2})", baseline.strip())
     if found is None:
         raise ConfigError(
-            f"{baseline!r} is not a processing baseline",
-            hint="Write it as 05.09; a product's name has it as N0509",
+            f"{baseline!r} is not a processing baseline", hint="Write it as 05.09; a product's name has it as N0509"
         )
     return BOA_ADD_OFFSET if int(found[1] or found[3]) >= 4 else 0.0
 
@@ -72,7 +71,7 @@ def harmonize(
     Args:
         numbers: digital numbers of one or more bands, any shape; integers are converted before anything is added.
         baseline: processing baseline, which determines the offset (:func:`baseline_offset`).
-        offset: offset that is added to the numbers, in place of that of a baseline.
+        offset: offset that is added to the numbers, instead of that of a baseline.
         scale: reflectance of one digital number.
         nodata: number of missing pixels; None if there is none. Sentinel-2 writes 0.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.stats import qmc
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics.arrays import FloatArray, as_float
@@ -29,8 +31,8 @@ INFILTRATION = 0.7
 RESPONSE = 0.7
 """Days of rain after which the soil reaches 63 % of its steady wetness [O]."""
 
-MOST_PIXELS = 9_000_000
-"""Water comes from anywhere upslope, so the whole elevation is in memory. Flow routing needs about 550 bytes a pixel,
+MOST_PIXELS = 16_000_000
+"""Water comes from anywhere upslope, so the whole elevation is in memory. Flow routing needs about 300 bytes a pixel,
 which is 5 GB for this many pixels."""
 
 MOST_SAFETY = 10.0
@@ -65,8 +67,21 @@ def storm_recharge(intensity: float, duration: float) -> float:
     for what, value, unit in (("intensity", intensity, "mm/h"), ("duration", duration, "days")):
         if not (math.isfinite(value) and value >= 0):
             raise DataError(f"the rain {what} is {value:g} {unit}", hint="Give a finite number of at least 0")
-    reached = 1.0 - float(np.exp(-duration / RESPONSE))
-    return intensity * 24.0 / 1000.0 * INFILTRATION * reached
+    return INFILTRATION * float(steady_rain(intensity, duration))
+
+
+def steady_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike) -> FloatArray:
+    """Return the steady rain, m/day, that wets the soil as much as a rain of finite duration; see
+    :func:`storm_recharge`.
+
+    Args:
+        intensity: rain intensity P, mm/h, at least 0; NaN where unknown.
+        duration: rain duration D, days, of a shape that broadcasts.
+
+    Returns:
+        The broadcast shape.
+    """
+    return np.asarray(as_float(intensity) * 24.0 / 1000.0 * (1.0 - np.exp(-as_float(duration) / RESPONSE)))
 
 
 def steady_wetness(
@@ -190,18 +205,102 @@ class Soil:
             ConfigError: if the text is not of this form.
             UnknownNameError: for a property that does not exist.
         """
-        given: dict[str, float] = {}
-        for part in filter(None, (one.strip() for one in text.split(","))):
-            name, equals, value = part.partition("=")
-            if name not in {field.name for field in fields(cls)}:
-                raise UnknownNameError("property of the soil", name, [field.name for field in fields(cls)])
-            try:
-                given[name] = float(value) if equals else math.nan
-            except ValueError:
-                given[name] = math.nan
-            if math.isnan(given[name]):
-                raise ConfigError(f"{part!r} does not set a property of the soil", hint="Write cohesion=4,friction=30")
-        return cls(**given)
+        return cls(**dict(_properties(text, cls, float, "cohesion=4,friction=30")))
+
+
+Range = tuple[float, float, float]
+"""Lowest, most likely and highest value of a triangular distribution."""
+
+
+@dataclass(frozen=True)
+class SoilRange:
+    """One soil for the whole stack whose properties are uncertain: triangular distributions, independent of each other.
+
+    By default the ranges of the synthetic scenes [O, risk.md].
+
+    Attributes:
+        cohesion: cohesion of soil and roots, kPa.
+        friction: friction angle, degrees.
+        depth: soil depth on level ground, m; see :class:`Soil`.
+        conductivity: saturated hydraulic conductivity, m/day.
+        infiltration: share of the rain that infiltrates, 0..1.
+
+    Raises:
+        ConfigError: for a number out of range, or a range that does not rise.
+    """
+
+    cohesion: Range = (2.0, 5.0, 11.0)
+    friction: Range = (28.0, 33.0, 38.0)
+    depth: Range = (1.2, 1.7, 2.2)
+    conductivity: Range = (5.0, 12.0, 20.0)
+    infiltration: Range = (0.5, INFILTRATION, 0.9)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            low, mode, high = getattr(self, field.name)
+            if not low <= mode <= high:
+                raise ConfigError(
+                    f"{field.name} of the soil is {low:g}:{mode:g}:{high:g}, which does not rise",
+                    hint="Write the lowest, the most likely and the highest value, such as 2:5:11",
+                )
+        for place in (0, 2):
+            named = {field.name: getattr(self, field.name)[place] for field in fields(self)}
+            share = named.pop("infiltration")
+            if not 0 <= share <= 1:
+                raise ConfigError(f"infiltration of the soil is {share:g}", hint="Give a share from 0 to 1")
+            Soil(**named)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{field.name} {_range_text(getattr(self, field.name))}" for field in fields(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> SoilRange:
+        """Return the ranges of a text such as "cohesion=2:5:11,friction=33"; a single number is certain.
+
+        Raises:
+            ConfigError: if the text is not of this form, or a range is not possible.
+            UnknownNameError: for a property that does not exist.
+        """
+        return cls(**dict(_properties(text, cls, _parse_range, "cohesion=2:5:11,friction=28:33:38")))
+
+    def draw(self, count: int, seed: int = 0) -> dict[str, FloatArray]:
+        """Return random soils: by property, float64 (count,).
+
+        A Latin hypercube covers the range of each property evenly (McKay, Beckman & Conover 1979) [S].
+        """
+        names = [field.name for field in fields(self)]
+        shares = qmc.LatinHypercube(len(names), seed=np.random.default_rng(seed)).random(count)
+        return {name: _quantile(getattr(self, name), shares[:, place]) for place, name in enumerate(names)}
+
+
+def _properties(text: str, kind: type[Any], parse: Callable[[str], Any], example: str) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of each property in a text of the form ``name=value,name=value``."""
+    names = [field.name for field in fields(kind)]
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        name, _, value = part.partition("=")
+        if name not in names:
+            raise UnknownNameError("property of the soil", name, names)
+        try:
+            yield name, parse(value)
+        except ValueError as error:
+            raise ConfigError(f"{part!r} does not set a property of the soil", hint=f"Write {example}") from error
+
+
+def _parse_range(text: str) -> Range:
+    low, mode, high = (float(one) for one in (text.split(":") if ":" in text else [text] * 3))
+    return low, mode, high
+
+
+def _range_text(values: Range) -> str:
+    return f"{values[0]:g}" if values[0] == values[2] else ":".join(f"{one:g}" for one in values)
+
+
+def _quantile(values: Range, share: FloatArray) -> FloatArray:
+    """Return the quantiles of a triangular distribution."""
+    low, mode, high = values
+    rising = low + np.sqrt(share * (high - low) * (mode - low))
+    falling = high - np.sqrt((1 - share) * (high - low) * (high - mode))
+    return np.asarray(np.where(share * (high - low) < mode - low, rising, falling))
 
 
 def check_size(shape: tuple[int, ...], where: object = None) -> None:
@@ -223,6 +322,35 @@ def check_size(shape: tuple[int, ...], where: object = None) -> None:
         )
 
 
+def upslope_area(elevation: NDArray[np.float32], pixel_size: float, weight: npt.ArrayLike | None = None) -> FloatArray:
+    """Return the upslope area per metre of contour, m, of every pixel; with a weight, the weighted area.
+
+    Closed basins are filled, and area is shared among all lower neighbours
+    (:func:`zoo.physics.flow.dispersed_area`), as in the synthetic scenes. Water from beyond the edge is unknown, so
+    edges are too dry.
+
+    Args:
+        elevation: metres, (H, W), NaN where unknown.
+        pixel_size: metres.
+        weight: (H, W), what each square metre counts, such as its rain in m/day, which gives m2/day; None for 1.
+
+    Raises:
+        DataError: if there are more pixels than :data:`MOST_PIXELS`, or elevation is unknown everywhere.
+    """
+    check_size(elevation.shape)
+    unknown = np.isnan(elevation)
+    if unknown.all():
+        raise DataError("elevation is unknown everywhere")
+    # Unknown pixels are lower than all others and outlets, so that water leaves there.
+    ground = np.where(unknown, np.nanmin(elevation), elevation).astype(np.float64)
+    outlets = np.zeros(ground.shape, dtype=np.bool_)
+    outlets[[0, -1]] = outlets[:, [0, -1]] = True
+    outlets |= ndimage.binary_dilation(unknown, np.ones((3, 3), dtype=bool))
+    filled = route(ground, pixel_size, outlets).filled(ground)
+    further = np.zeros(filled.shape) if weight is None else pixel_size**2 * (np.asarray(weight, np.float64) - 1)
+    return np.asarray(dispersed_area(filled, pixel_size, further) / pixel_size)
+
+
 def safety_channels(
     elevation: NDArray[np.float32],
     slope: NDArray[np.float32],
@@ -232,12 +360,8 @@ def safety_channels(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return wetness and factor of safety under a rain.
 
-    Closed basins are filled, and upslope area is shared among all lower neighbours
-    (:func:`zoo.physics.flow.dispersed_area`), as in the synthetic scenes. Water from beyond the edge is unknown, so
-    edges are too dry.
-
     Args:
-        elevation: metres, (H, W), NaN where unknown.
+        elevation: metres, (H, W), NaN where unknown; see :func:`upslope_area`.
         slope: degrees, (H, W), NaN where unknown.
         pixel_size: metres.
         rain: intensity in mm/h, duration in days.
@@ -251,25 +375,118 @@ def safety_channels(
             negative.
     """
     soil = soil or Soil()
-    check_size(elevation.shape)
     recharge = storm_recharge(*rain)
-    unknown = np.isnan(elevation)
-    if unknown.all():
-        raise DataError("elevation is unknown everywhere")
-    # Unknown pixels are lower than all others and outlets, so that water leaves there.
-    ground = np.where(unknown, np.nanmin(elevation), elevation).astype(np.float64)
-    outlets = np.zeros(ground.shape, dtype=np.bool_)
-    outlets[[0, -1]] = outlets[:, [0, -1]] = True
-    outlets |= ndimage.binary_dilation(unknown, np.ones((3, 3), dtype=bool))
-    filled = route(ground, pixel_size, outlets).filled(ground)
-    area = dispersed_area(filled, pixel_size, np.zeros(filled.shape)) / pixel_size
+    area = upslope_area(elevation, pixel_size)
     # Single precision may round 0 degrees to a negative number.
     steep = np.clip(np.where(np.isnan(slope), np.nan, slope.astype(np.float64)), 0.0, 89.9)
     depth = np.clip(soil.depth * np.exp(-0.6 * np.tan(np.radians(steep))), 0.3, 3.0)
     wetness = steady_wetness(recharge, area, soil.conductivity * depth, steep)
     safety = np.minimum(factor_of_safety(steep, wetness, soil.cohesion, soil.friction, depth), MOST_SAFETY)
-    blank = unknown | np.isnan(steep)
-    return (
-        np.where(blank, np.nan, wetness).astype(np.float32),
-        np.where(blank, np.nan, safety).astype(np.float32),
-    )
+    blank = np.isnan(elevation) | np.isnan(steep)
+    return (np.where(blank, np.nan, wetness).astype(np.float32), np.where(blank, np.nan, safety).astype(np.float32))
+
+
+CHUNK = 16_384
+"""Pixels that are computed at a time: their arrays stay in the processor's cache."""
+
+
+def failure_probability(
+    slope: npt.ArrayLike,
+    specific_area: npt.ArrayLike,
+    rain: tuple[float, float],
+    soil: SoilRange,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    soil_unit_weight: float = SOIL_UNIT_WEIGHT,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return how often an uncertain infinite slope fails: Monte Carlo of :func:`factor_of_safety` [S].
+
+    All pixels see the same random soils, so that their differences are those of the terrain and not of the draw.
+
+    Args:
+        slope: slope theta, degrees, [0, 90), NaN where unknown.
+        specific_area: upslope area per metre of contour, m, NaN where unknown.
+        rain: intensity in mm/h, duration in days.
+        soil: distributions of the soil's properties.
+        draws: number of random soils. The standard error of a probability p is at most sqrt(p (1 - p) / draws).
+        seed: seed of the draw.
+        soil_unit_weight: unit weight of moist soil g, kN/m3.
+
+    Returns:
+        The share of soils with a factor of safety below 1, and the mean and standard deviation of the factor, which
+        counts as at most 10; the broadcast shape, NaN where an input is.
+
+    Raises:
+        DataError: if the slope is outside [0, 90), or area or rain is negative.
+        ConfigError: if ``draws`` is not positive.
+    """
+    # The recharge is proportional to the share that infiltrates.
+    supply = storm_recharge(*rain) / INFILTRATION * as_float(specific_area)
+    return supplied_failure(slope, supply, soil, draws=draws, seed=seed, soil_unit_weight=soil_unit_weight)
+
+
+def supplied_failure(
+    slope: npt.ArrayLike,
+    supply: npt.ArrayLike,
+    soil: SoilRange,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    soil_unit_weight: float = SOIL_UNIT_WEIGHT,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return what :func:`failure_probability` returns, for rain that differs from place to place.
+
+    Args:
+        slope: slope theta, degrees, [0, 90), NaN where unknown.
+        supply: steady rain (:func:`steady_rain`) of the upslope area per metre of contour, m2/day, NaN where unknown.
+        soil, draws, seed, soil_unit_weight: see :func:`failure_probability`.
+    """
+    if draws < 1:
+        raise ConfigError(f"{draws} random soils", hint="Give a number such as 1000")
+    theta, water = np.broadcast_arrays(as_float(slope), as_float(supply))
+    if np.any(theta < 0) or np.any(theta >= 90) or np.any(water < 0):
+        raise DataError("the slope is outside 0-90 degrees, or the upslope area is negative")
+    soils = soil.draw(draws, seed)
+    found = np.full((3, theta.size), np.nan)
+    known = np.flatnonzero(np.isfinite(theta) & np.isfinite(water))
+    flat_theta, flat_water = theta.ravel(), water.ravel()
+    for start in range(0, len(known), CHUNK):
+        part = known[start : start + CHUNK]
+        found[:, part] = _failure(np.radians(flat_theta[part]), flat_water[part], soils, soil_unit_weight)
+    probability, mean, deviation = found.reshape(3, *theta.shape)
+    return probability, mean, deviation
+
+
+def _failure(
+    theta: FloatArray, supply: FloatArray, soils: Mapping[str, FloatArray], unit_weight: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the three results of :func:`failure_probability` for one chunk; ``supply`` is rain x area, m2/day."""
+    # Level ground is infinitely safe, and wet unless it is dry everywhere.
+    tangent, sine = np.maximum(np.tan(theta), 1e-9), np.maximum(np.sin(theta), 1e-9)
+    shallow, squared, per_sine = np.exp(-0.6 * tangent), np.cos(theta) ** 2, supply / sine
+    failed, total, squares = (np.zeros(len(theta)) for _ in range(3))
+    depth, safety = np.empty(len(theta)), np.empty(len(theta))
+    friction = np.tan(np.radians(soils["friction"]))
+    for number in range(len(friction)):
+        np.multiply(shallow, soils["depth"][number], out=depth)
+        np.clip(depth, 0.3, 3.0, out=depth)
+        # wetness m
+        np.divide(per_sine, depth, out=safety)
+        safety *= soils["infiltration"][number] / soils["conductivity"][number]
+        np.minimum(safety, 1.0, out=safety)
+        # (1 - m gw / g) tan(phi) + c / (g z cos^2), which is FS tan(theta)
+        safety *= -friction[number] * WATER_UNIT_WEIGHT / unit_weight
+        safety += friction[number]
+        depth *= squared
+        np.divide(soils["cohesion"][number] / unit_weight, depth, out=depth)
+        safety += depth
+        safety /= tangent
+        np.minimum(safety, MOST_SAFETY, out=safety)
+        failed += safety < 1
+        total += safety
+        safety *= safety
+        squares += safety
+    count = len(friction)
+    mean = total / count
+    return failed / count, mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))

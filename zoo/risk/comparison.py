@@ -25,7 +25,7 @@ from zoo.physics.rain import check_rain
 from zoo.risk.models import create_risk_model, require_risk, risk_models, select_risk_models, unsupported_reason
 from zoo.risk.scores import PRINTED, REPEATS, SCORES, Judgement, base_rate, intervals, paired_intervals
 from zoo.risk.splits import CV_KINDS, Fold, Split, fold_numbers, make_split
-from zoo.risk.tables import MISSING_CODES, RiskTable, make_table, read_table
+from zoo.risk.tables import MISSING_CODES, RiskTable, read_table
 from zoo.schema import write_json
 
 if TYPE_CHECKING:
@@ -408,16 +408,9 @@ def compare(
     if not isinstance(table, RiskTable):
         if label is None:
             raise ConfigError("the column of the label is not named", hint="For example label='landslide'")
-        options: dict[str, Any] = {
-            "drop": drop,
-            "coords": coords,
-            "crs": crs,
-            "group": group,
-            "categorical": categorical,
-            "missing": missing,
-        }
-        make = make_table if isinstance(table, pd.DataFrame) else read_table
-        table = make(table, label, **options)  # type: ignore[arg-type]
+        table = read_table(
+            table, label, drop=drop, coords=coords, crs=crs, group=group, categorical=categorical, missing=missing
+        )
     if cv is None:
         cv = ("random",) if table.coordinates is None else ("random", "block")
     if not isinstance(models, str):
@@ -457,12 +450,7 @@ def compare_table(table: RiskTable, settings: CompareSettings, progress: Progres
     _check(table, settings)
     splits = {
         kind: make_split(
-            table,
-            kind,
-            folds=settings.folds,
-            side=settings.block_side,
-            buffer=settings.buffer,
-            seed=settings.seed,
+            table, kind, folds=settings.folds, side=settings.block_side, buffer=settings.buffer, seed=settings.seed
         )
         for kind in dict.fromkeys(settings.cv)
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,21 +12,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import zoo
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError
 from zoo.files import check_output
 from zoo.jobs import ProgressCallback
 from zoo.physics import Band
 from zoo.physics.rain import check_rain
-from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size, safety_channels
+from zoo.physics.stability import Soil
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.cog import CogWriter
 from zoo.rasters.ground import PixelAreas
+from zoo.rasters.inventory import read_inventory
+from zoo.rasters.pixel_sample import extent_of
 from zoo.rasters.reading import gdal_threads
-from zoo.rasters.stacks import TAG_RAIN, TAG_SOURCE, TAG_VALID, Stack, read_ahead
-from zoo.risk.calibration import Calibration
-from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES, ClassBreaks, RiskIndex
-from zoo.risk.surfaces import CHUNK, Breaks, Prepared, Surface, Values, input_path, prepare_index, prepare_model
+from zoo.rasters.stacks import Stack, read_ahead
+from zoo.risk.failure import map_safety
+from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES, ClassBreaks
+from zoo.risk.surfaces import (
+    CHUNK,
+    Breaks,
+    Prepared,
+    Surface,
+    Values,
+    Weights,
+    input_path,
+    prepare_index,
+    prepare_model,
+)
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
@@ -39,8 +49,8 @@ MAX_SHARE = 0.8
 """Share of the area in one class above which a map hardly distinguishes places [O]."""
 
 
-RISK = Band("risk", "1", 0.0, 1.0)
-RISK_CLASS = Band("risk_class", "1")
+RISK = Band("risk", "1", 0.0, 1.0, description="landslide risk")
+RISK_CLASS = Band("risk_class", "1", description="landslide risk class")
 
 
 @dataclass
@@ -93,7 +103,7 @@ def map_risk(
     *,
     classes_out: str | os.PathLike[str] | None = None,
     picture: str | os.PathLike[str] | None = None,
-    weights: str | os.PathLike[str] | RiskIndex | Calibration | None = None,
+    weights: Weights = None,
     rain: tuple[float, float] | str | os.PathLike[str] | None = None,
     duration: float | None = None,
     classes: Breaks = None,
@@ -168,23 +178,15 @@ def map_risk(
         opened = exits.enter_context(Stack(stack))
         if model is None:
             layers = None if rain_file is None else exits.enter_context(RainLayers(rain_file, opened, duration))
-            source = weights if isinstance(weights, (RiskIndex, Calibration)) else input_path(weights)
             prepared = prepare_index(
-                opened, source, rain=layers or numbers, classes=classes, seed=seed, progress=progress
+                opened, weights, rain=layers or numbers, classes=classes, seed=seed, progress=progress
             )
         else:
             assert inventory is not None
-            prepared = prepare_model(
-                opened,
-                model,
-                Path(inventory),
-                classes=classes,
-                seed=seed,
-                layer=layer,
-                where=where,
-                buffer=buffer,
-                progress=progress,
+            slides = read_inventory(
+                Path(inventory), opened.crs, extent_of(opened), layer=layer, where=where, buffer=buffer
             )
+            prepared = prepare_model(opened, model, slides, classes=classes, seed=seed, progress=progress)
         unstable = None
         if safety is not None and numbers is not None:
             unstable = map_safety(opened, Path(safety), numbers, soil)
@@ -378,11 +380,7 @@ def _pick(preview: NDArray[Any], values: NDArray[Any], window: Window, step: int
 
 
 def _write(
-    risk_writer: CogWriter,
-    class_writer: CogWriter | None,
-    risk: Values,
-    classes: NDArray[np.uint8],
-    window: Window,
+    risk_writer: CogWriter, class_writer: CogWriter | None, risk: Values, classes: NDArray[np.uint8], window: Window
 ) -> None:
     risk_writer.write(risk, window)
     if class_writer is not None:
@@ -390,82 +388,14 @@ def _write(
 
 
 def _publish(
-    risk_writer: CogWriter,
-    class_writer: CogWriter | None,
-    breaks: ClassBreaks,
-    tags: dict[str, str],
-    report: MapReport,
+    risk_writer: CogWriter, class_writer: CogWriter | None, breaks: ClassBreaks, tags: dict[str, str], report: MapReport
 ) -> None:
     tags = {**tags, "CLASS_BREAKS": f"{breaks.low:.9g},{breaks.high:.9g}", "CLASS_METHOD": breaks.method}
-    risk_writer.publish(tags, {RISK.name: {"LONG_NAME": "landslide risk", "VALID_MIN": "0", "VALID_MAX": "1"}})
+    risk_writer.publish(tags)
     if class_writer is None:
         return
     names = {f"CLASS_{number}": name for number, name in enumerate(CLASS_NAMES, 1)}
     areas = report.areas
     if areas is not None:
         names |= {f"AREA_KM2_{number}": f"{area:.6g}" for number, area in enumerate(areas, 1)}
-    class_writer.publish(tags, {RISK_CLASS.name: {"LONG_NAME": "landslide risk class", **names}}, CLASS_COLOURS)
-
-
-def map_safety(stack: Stack, out: Path, rain: tuple[float, float], soil: Soil | None = None) -> float:
-    """Write wetness and factor of safety of a stack's slope and DEM as a cloud-optimised GeoTIFF of two bands.
-
-    Args:
-        stack: an open one with bands ``slope`` (degree) and ``DEM`` (m) and square pixels in metres.
-        out: the file.
-        rain: intensity in mm/h, duration in days.
-        soil: soil of the whole area.
-
-    Returns:
-        Share of the known pixels with a factor of safety below 1.
-
-    Raises:
-        DataError: if a band is missing or in another unit, pixels are not square metres, or the stack is too large.
-        ZooError: if the file cannot be written.
-    """
-    soil = soil or Soil()
-    bands = {band.name: (number, band.unit) for number, band in enumerate(stack.bands)}
-    for name, unit in (("slope", "degree"), ("DEM", "m")):
-        if name not in bands:
-            raise UnknownNameError("band", name, bands, where=stack.path)
-        if bands[name][1] not in (unit, "unknown"):
-            raise DataError(f"{name} is in {bands[name][1]!r}, but {unit!r} is needed", where=stack.path)
-    if stack.pixel_size is None:
-        raise DataError(
-            "the flow of water needs square pixels in metres on the ground",
-            where=stack.path,
-            hint="Warp the stack to its UTM zone",
-        )
-    check_size(stack.shape, stack.path)
-    terrain = np.empty((2, *stack.shape), dtype=np.float32)
-    for window in stack.windows():
-        terrain[:, *_slices(window)] = stack.read(window)[[bands["DEM"][0], bands["slope"][0]]]
-    made = safety_channels(terrain[0], terrain[1], stack.pixel_size, rain, soil)
-    band_tags = {
-        band.name: {
-            TAG_SOURCE: SAFETY_SOURCES[band.name],
-            "LONG_NAME": band.description,
-            **{name: f"{bound:g}" for name, bound in zip(TAG_VALID, (band.valid_min, band.valid_max), strict=True)},
-        }
-        for band in SAFETY_CHANNELS
-    }
-    tags = {
-        TAG_SOURCE: stack.path.name,
-        "TIFFTAG_SOFTWARE": f"landslide-zoo {zoo.__version__}",
-        "SOIL": str(soil),
-        TAG_RAIN: f"{rain[0]:g},{rain[1]:g}",
-    }
-    with CogWriter(out, stack, SAFETY_CHANNELS, average=True) as writer:
-        for window in stack.windows():
-            for band, values in zip(SAFETY_CHANNELS, made, strict=True):
-                writer.write(np.ascontiguousarray(values[_slices(window)]), window, band.name)
-        writer.publish(tags, band_tags)
-    known = np.isfinite(made[1])
-    return float(np.mean(made[1][known] < 1)) if known.any() else math.nan
-
-
-def _slices(window: Window) -> tuple[slice, slice]:
-    return (
-        slice(window.row_off, window.row_off + window.height),
-        slice(window.col_off, window.col_off + window.width),
-    )
+    class_writer.publish(tags, {RISK_CLASS.name: names}, CLASS_COLOURS)

@@ -12,6 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from zoo.diagnostics.description import Collinearity, collinearity
 from zoo.files import atomic_path, csv_text
@@ -28,6 +29,7 @@ from zoo.risk.tables import RiskTable
 if TYPE_CHECKING:
     from zoo.risk.comparison import Comparison, Outcome
     from zoo.risk.mapping import MapReport
+    from zoo.risk.rain_thresholds import Thresholds
     from zoo.risk.surfaces import Prepared
 
 HIGH_VIF = 10.0
@@ -41,11 +43,7 @@ def draw_comparison(comparison: Comparison) -> dict[str, Figure]:
     """Return the figures "roc", "rates" and "reliability" by name, a panel per cross-validation."""
     if not any(outcome.ok for outcome in comparison.outcomes):
         return {}
-    return {
-        "roc": draw_roc(comparison),
-        "rates": draw_rates(comparison),
-        "reliability": draw_reliability(comparison),
-    }
+    return {"roc": draw_roc(comparison), "rates": draw_rates(comparison), "reliability": draw_reliability(comparison)}
 
 
 def draw_roc(comparison: Comparison) -> Figure:
@@ -215,6 +213,49 @@ def write_pictures(comparison: Comparison, folder: Path) -> list[Path]:
             figure.savefig(temporary, dpi=130, format="png")
         files.append(folder / f"{name}.png")
     return files
+
+
+def draw_thresholds(
+    found: Thresholds, hours: NDArray[np.float64], intensity: NDArray[np.float64], slid: NDArray[np.bool_]
+) -> Figure:
+    """Draw events, fitted thresholds with their bands, and published thresholds.
+
+    Args:
+        found: the thresholds.
+        hours: duration of each event, (N,).
+        intensity: mean intensity of each event, mm/h, (N,).
+        slid: whether it had landslides, (N,).
+    """
+    figure = Figure(figsize=(7.2, 6.0), layout="constrained")
+    ax = figure.subplots()
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    if not slid.all():
+        ax.scatter(hours[~slid], intensity[~slid], s=9, color="#c4c9d1", label=f"{found.others:,} events without")
+    ax.scatter(
+        hours[slid], intensity[slid], s=12, color="#374151", label=f"{found.landslides:,} events with landslides"
+    )
+    colours = iter(_COLOURS)
+    for curve in found.curves:
+        colour = next(colours)
+        at = np.array(curve.hours)
+        if curve.probability is None:
+            label = f"{curve.name}: {curve.scale:.3g} D$^{{-{curve.exponent:.2g}}}$"
+            ax.plot(at, curve.intensity(at), color=colour, linestyle="--", linewidth=1.2, label=label)
+            continue
+        label = f"{curve.name} of landslides below: {curve.scale:.3g} D$^{{-{curve.exponent:.2g}}}$"
+        ax.plot(at, curve.intensity(at), color=colour, linewidth=1.6, label=label)
+        if curve.band:
+            ax.fill_between(at, *np.array(curve.band).T, color=colour, alpha=0.2, linewidth=0)
+    ax.set_xlabel("duration D, h")
+    ax.set_ylabel("mean intensity I, mm/h")
+    ax.set_title("Rain thresholds of landslides (bands: 95 % bootstrap intervals)", fontsize=11, loc="left")
+    ax.set_xlim(hours.min() / 1.5, hours.max() * 1.5)
+    ax.set_ylim(intensity.min() / 1.5, intensity.max() * 1.5)
+    ax.legend(fontsize=8, loc="best", framealpha=0.9)
+    ax.grid(which="major", color="#e5e7eb", linewidth=0.6)
+    ax.set_axisbelow(True)
+    return figure
 
 
 def draw_map(stack: Stack, prepared: Prepared, report: MapReport, title: str | None = None) -> Figure:

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-import zoo
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.jobs import ProgressCallback
 from zoo.physics import PAPER_WEIGHTS, RAIN_PRESETS, Band, IndexParameters, RainParameters, rainfall_factor
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.ground import crs_name
-from zoo.rasters.inventory import Inventory, read_inventory
-from zoo.rasters.pixel_sample import PixelSample, extent_of, sample_pixels
+from zoo.rasters.inventory import Inventory
+from zoo.rasters.pixel_sample import PixelSample, sample_pixels
 from zoo.rasters.stacking import TAG_INDEX
-from zoo.rasters.stacks import Stack
+from zoo.rasters.stacks import SOFTWARE, TAG_SOURCE, Stack
 from zoo.risk.calibration import Calibration, index_features
 from zoo.risk.index import MIN_FACTOR, ClassBreaks, RiskIndex, fit_breaks
 from zoo.risk.splits import block_folds
@@ -44,6 +43,7 @@ _PREDICTED_ROWS = 1 << 18
 Factor = float | NDArray[np.float32]
 Values = NDArray[np.float32]
 Breaks = str | tuple[float, float] | None
+Weights = str | os.PathLike[str] | RiskIndex | Calibration | None
 
 
 class Surface(Protocol):
@@ -307,7 +307,7 @@ class Prepared:
 
 def prepare_index(
     stack: Stack,
-    weights: Path | RiskIndex | Calibration | None,
+    weights: Weights,
     *,
     rain: tuple[float, float] | RainLayers | None = None,
     classes: Breaks = None,
@@ -357,23 +357,7 @@ def prepare_index(
     notes += surface.notes
     intensity, duration = rain if isinstance(rain, tuple) else (None, None)
     on_stack = Rain(index.index.rain_parameters, index.index.rain_clip, intensity, duration, layers)
-    if isinstance(classes, tuple):
-        breaks = ClassBreaks(*classes)
-    elif not sample:
-        assert index.classes is not None
-        breaks = index.classes
-    elif classes == "scenario":
-        if not on_stack.given:
-            raise ConfigError("breaks for the scenario need rain", where="--classes", hint="Give it: --rain 12,2")
-        p, d = (sample["rain intensity"], sample["rain duration"]) if layers is not None else (intensity, duration)
-        assert p is not None
-        assert d is not None
-        found = index.evaluate(sample, rainfall_factor(p, d, on_stack.parameters))
-        breaks = _scenario_breaks(found, index.form)
-        notes.append("class breaks (jenks) were fitted to this scene under the given rain, so classes rank its places")
-    else:
-        breaks = fit_breaks(index.evaluate(sample), classes or "jenks")
-        notes.append(f"class breaks ({breaks.method}) were fitted to this scene under the reference rain")
+    breaks = _choose_breaks(classes, index, sample, on_stack, notes)
     digest = digest or index.digest()
     terms = " ".join(f"{index.index.weights[name]:+.3g} {name}" for name in index.features)
     return Prepared(
@@ -393,6 +377,26 @@ def prepare_index(
     )
 
 
+def _choose_breaks(
+    classes: Breaks, index: RiskIndex, sample: Mapping[str, NDArray[Any]], rain: Rain, notes: list[str]
+) -> ClassBreaks:
+    """Return the class breaks that are given, those of the weights, or breaks fitted to a sample of the scene."""
+    if isinstance(classes, tuple):
+        return ClassBreaks(*classes)
+    if not sample:
+        assert index.classes is not None
+        return index.classes
+    if classes != "scenario":
+        breaks = fit_breaks(index.evaluate(sample), classes or "jenks")
+        notes.append(f"class breaks ({breaks.method}) were fitted to this scene under the reference rain")
+        return breaks
+    p, d = (sample.get(f"rain {name}", getattr(rain, name)) for name in ("intensity", "duration"))
+    if p is None or d is None:
+        raise ConfigError("breaks for the scenario need rain", where="--classes", hint="Give it: --rain 12,2")
+    notes.append("class breaks (jenks) were fitted to this scene under the given rain, so classes rank its places")
+    return _scenario_breaks(index.evaluate(sample, rainfall_factor(p, d, rain.parameters)), index.form)
+
+
 def _scenario_breaks(index: NDArray[Any], form: str) -> ClassBreaks:
     """Fit natural breaks to the index under a rain.
 
@@ -408,13 +412,10 @@ def _scenario_breaks(index: NDArray[Any], form: str) -> ClassBreaks:
 def prepare_model(
     stack: Stack,
     name: str,
-    inventory: Path,
+    slides: Inventory,
     *,
     classes: Breaks = None,
     seed: int = 0,
-    layer: str | None = None,
-    where: str | None = None,
-    buffer: float | None = None,
     progress: ProgressCallback | None = None,
 ) -> Prepared:
     """Fit a risk model to a stack and an inventory.
@@ -422,16 +423,14 @@ def prepare_model(
     Args:
         stack: an open one.
         name: name of the risk model.
-        inventory: polygons of landslides; ``layer``, ``where`` and ``buffer`` as in
-            :func:`zoo.rasters.inventory.read_inventory`.
+        slides: landslides in the coordinates of the stack.
         classes: "jenks" (None), "quantile" or two breaks.
         seed: seed of the pixels drawn and of the model.
         progress: called with (windows done, all windows) while pixels are drawn.
 
     Raises:
-        ZooError: if the inventory is damaged or lies elsewhere, or the risk model cannot be fitted.
+        ZooError: if the risk model cannot be fitted.
     """
-    slides = read_inventory(inventory, stack.crs, extent_of(stack), layer=layer, where=where, buffer=buffer)
     surface, sample = fit_model_surface(name, stack, slides, seed=seed, progress=progress)
     if isinstance(classes, tuple):
         breaks = ClassBreaks(*classes)
@@ -443,10 +442,10 @@ def prepare_model(
         breaks=breaks,
         rain=Rain(RAIN_PRESETS["paper"], None),
         index=None,
-        source=f"{name} fitted to {', '.join(sample.names)} and {inventory.name}",
-        tags={**_common_tags(stack), "MODEL": name, "INVENTORY": inventory.name},
+        source=f"{name} fitted to {', '.join(sample.names)} and {slides.path.name}",
+        tags={**_common_tags(stack), "MODEL": name, "INVENTORY": slides.path.name},
         notes=(
-            *(f"{inventory.name}: {text}" for text in slides.notes),
+            *(f"{slides.path.name}: {text}" for text in slides.notes),
             f"{name} was fitted to {slide_pixels:,} landslide pixels and {len(sample.labels) - slide_pixels:,} other "
             "pixels; its risk ranks places and is not a probability",
         ),
@@ -454,20 +453,19 @@ def prepare_model(
 
 
 def _common_tags(stack: Stack) -> dict[str, str]:
-    tags = {"SOURCE": stack.path.name, "TIFFTAG_SOFTWARE": f"landslide-zoo {zoo.__version__}"}
+    tags = {TAG_SOURCE: stack.path.name, **SOFTWARE}
     return tags | {name: stack.tags[name] for name in ("SCENE", "DATE", "PHASE") if name in stack.tags}
 
 
-def _load_index(
-    stack: Stack, weights: Path | RiskIndex | Calibration | None, notes: list[str]
-) -> tuple[RiskIndex, str, str]:
+def _load_index(stack: Stack, weights: Weights, notes: list[str]) -> tuple[RiskIndex, str, str]:
     """Return the index, its origin, and the sha256 of its file, which is empty if there is no file."""
     if isinstance(weights, Calibration):
         weights = weights.index
     if isinstance(weights, RiskIndex):
         return weights, weights.index.source or "weights", ""
     if weights is not None:
-        return RiskIndex.load(weights), weights.name, hashlib.sha256(weights.read_bytes()).hexdigest()
+        path = Path(weights)
+        return RiskIndex.load(path), path.name, hashlib.sha256(path.read_bytes()).hexdigest()
     # Table 1 for the bands of the stack, with the ranges of its LSI if that uses all of Table 1 too.
     names, found = index_features(stack)
     notes += found
@@ -475,7 +473,7 @@ def _load_index(
     if stored is not None and len(names) == len(PAPER_WEIGHTS):
         try:
             parameters = IndexParameters.from_dict(json.loads(stored), stack.path)
-        except (ZooError, ValueError, AttributeError) as error:
+        except (ZooError, ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"its tag {TAG_INDEX} is damaged ({error})", where=stack.path) from error
         return RiskIndex(parameters), f"the LSI of {stack.path.name}", ""
     chosen = {name: PAPER_WEIGHTS[name] for name in names}

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError, first_line
 from zoo.files import printable
 from zoo.risk.scores import auc
 
@@ -100,7 +100,7 @@ class RiskTable:
 
 
 def read_table(
-    path: str | os.PathLike[str],
+    table: str | os.PathLike[str] | pd.DataFrame,
     label: str,
     *,
     drop: Sequence[str] = (),
@@ -113,7 +113,8 @@ def read_table(
     """Read a table of places.
 
     Args:
-        path: CSV, Parquet, XLSX, or a vector file of points or polygons (GeoPackage, Shapefile, GeoJSON).
+        table: CSV, Parquet, XLSX, or a vector file of points or polygons (GeoPackage, Shapefile, GeoJSON); or a
+            DataFrame with one row per place.
         label: column that says where a landslide is: 0 and 1, true and false, yes and no.
         drop: columns that are not features.
         coords: columns with x and y (longitude and latitude), in metres or degrees; a vector file has its geometry.
@@ -129,47 +130,12 @@ def read_table(
         UnknownNameError: if a column does not exist; the message has the nearest names.
         ConfigError: if the file is of another kind.
     """
-    path = Path(path)
-    notes: list[str] = []
-    frame, geometry = _load(path, notes)
-    return make_table(
-        frame,
-        label,
-        drop=drop,
-        coords=coords,
-        crs=crs,
-        group=group,
-        categorical=categorical,
-        missing=missing,
-        places=geometry,
-        where=path,
-        notes=notes,
-    )
-
-
-def make_table(
-    frame: pd.DataFrame,
-    label: str,
-    *,
-    drop: Sequence[str] = (),
-    coords: tuple[str, str] | None = None,
-    crs: str | None = None,
-    group: str | None = None,
-    categorical: Sequence[str] | None = None,
-    missing: Sequence[float] = MISSING_CODES,
-    places: NDArray[np.float64] | None = None,
-    where: object = "table",
-    notes: Sequence[str] = (),
-) -> RiskTable:
-    """Check a DataFrame and turn it into a table of places; see :func:`read_table`.
-
-    Args:
-        frame: one row per place.
-        label, drop, coords, crs, group, categorical, missing: see :func:`read_table`.
-        places: x and y of each row in metres, (N, 2), if they are not columns.
-        where: file of the table, for messages.
-        notes: notes of the reader.
-    """
+    found: list[str] = []
+    if isinstance(table, pd.DataFrame):
+        frame, places, where = table, None, Path("table")
+    else:
+        where = Path(table)
+        frame, places = load_frame(where, found)
     if frame.empty:
         raise DataError("has no rows", where=where)
     columns = [str(column) for column in frame.columns]
@@ -178,8 +144,7 @@ def make_table(
     for name in (label, *drop, *(coords or ()), *([group] if group else ()), *(categorical or ())):
         if name not in columns:
             raise UnknownNameError("column", name, columns, where=where)
-    found = list(notes)
-    labels, kept = _labels(frame[label], where, label, found)
+    labels, kept = read_labels(frame[label], where, label, found)
     frame = frame.loc[kept].reset_index(drop=True)
     coordinates = None if places is None else places[kept]
     if coords is not None:
@@ -188,8 +153,8 @@ def make_table(
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
     warnings = tuple(_leakage_warnings(features, labels))
-    table = RiskTable(features, labels, coordinates, groups, tuple(found), warnings, np.flatnonzero(kept))
-    return table.take(_canonical_order(features, labels, coordinates, groups))
+    read = RiskTable(features, labels, coordinates, groups, tuple(found), warnings, np.flatnonzero(kept))
+    return read.take(_canonical_order(features, labels, coordinates, groups))
 
 
 def _canonical_order(
@@ -219,7 +184,8 @@ def _check_names(columns: Sequence[str], where: object) -> None:
         seen.add(name.strip())
 
 
-def _load(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
+def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
+    """Return the rows of a table file as they are, and the places of a vector file; see :func:`read_table`."""
     if not path.exists():
         raise DataError("there is no such file", where=path)
     if path.is_dir():
@@ -244,11 +210,10 @@ def _load(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.float6
         ) from error
     except Exception as error:
         # Readers of damaged files raise almost anything: KeyError, IndexError, csv.Error, errors of XML and of Arrow.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
             "cannot be read as a table: it is empty, truncated or not what its name says",
             where=path,
-            hint=f"Save it again ({reason})",
+            hint=f"Save it again ({first_line(error)})",
         ) from error
     raise ConfigError(
         f"tables of type {suffix or 'without a suffix'!r} cannot be read",
@@ -360,9 +325,10 @@ def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
         yield row
 
 
-def _labels(
+def read_labels(
     values: pd.Series, where: object, name: str, notes: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return 0 and 1 for the rows that have a label, and which rows those are."""
     words = values.astype(str).str.strip().str.lower()
     empty = (values.isna() | words.isin(["", "nan", "na"])).to_numpy()
     true, false = words.isin(_TRUE).to_numpy() & ~empty, words.isin(_FALSE).to_numpy() & ~empty
@@ -409,7 +375,7 @@ def _coordinates(
     columns = []
     codes = [code for code in missing if abs(code) >= 9999 and code < 0]
     for name in coords:
-        numbers = _to_numbers(frame[name]).to_numpy()
+        numbers = to_numbers(frame[name]).to_numpy()
         bad = ~np.isfinite(numbers) | np.isin(numbers, codes) | (np.abs(numbers) > FLOAT_NODATA)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
@@ -488,7 +454,7 @@ def _features(
             columns[name] = classes
             notes.append(f"{name}: {len(kinds)} classes")
             continue
-        numbers = _to_numbers(values)
+        numbers = to_numbers(values)
         words = int((numbers.isna() & values.notna()).sum())
         if words:
             notes.append(f"{name}: {words} values that are not numbers were set to missing")
@@ -514,7 +480,7 @@ def _features(
     return pd.DataFrame(columns)
 
 
-def _to_numbers(values: pd.Series) -> pd.Series:
+def to_numbers(values: pd.Series) -> pd.Series:
     """Return float64, NaN where a value is not a number."""
     if is_numeric_dtype(values) or is_bool_dtype(values):
         return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), index=values.index)
@@ -535,7 +501,7 @@ def _is_categorical(name: str, values: pd.Series, categorical: Sequence[str] | N
     if is_bool_dtype(values):
         return False
     if not is_numeric_dtype(values):
-        return bool(_to_numbers(values).notna().sum() < 0.5 * values.notna().sum())
+        return bool(to_numbers(values).notna().sum() < 0.5 * values.notna().sum())
     known = values.dropna()
     whole = bool((known == known.round()).all())
     named = any(word in name.lower() for word in _CLASS_WORDS)

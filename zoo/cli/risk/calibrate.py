@@ -9,7 +9,8 @@ import click
 
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import progress
-from zoo.cli.risk import numbers, parse_breaks, parse_rain
+from zoo.cli.risk import parse_breaks, parse_rain
+from zoo.cli.values import BUFFER, LAYER, PATH, WHERE, parse_numbers
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Fit weights and classes of the index to a stack and an inventory.")
-@click.argument("stack", type=click.Path(path_type=Path))
-@click.option(
-    "--inventory", required=True, type=click.Path(path_type=Path), help="Landslides: GeoPackage, Shapefile, GeoJSON."
-)
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Weights, a JSON file.")
+@click.argument("stack", type=PATH)
+@click.option("--inventory", required=True, type=PATH, help="Landslides: GeoPackage, Shapefile, GeoJSON.")
+@click.option("--out", "target", required=True, type=PATH, help="Weights, a JSON file.")
 @click.option(
     "--method",
     type=click.Choice(["logistic", "spearman", "expert"]),
@@ -44,9 +43,7 @@ if TYPE_CHECKING:
     help="Keep the signs of Table 1, or allow any sign.",
 )
 @click.option(
-    "--rain",
-    metavar="P,D|FILE",
-    help="Rain before the landslides: mm/h and days, or a raster to which R_m is fitted.",
+    "--rain", metavar="P,D|FILE", help="Rain before the landslides: mm/h and days, or a raster to which R_m is fitted."
 )
 @click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity only.")
 @click.option(
@@ -71,10 +68,10 @@ if TYPE_CHECKING:
 @click.option("--block", type=float, metavar="METRES", help="Side of spatial blocks.  [default: a share of the region]")
 @click.option("--repeats", type=click.IntRange(0), default=200, show_default=True, help="Draws of the bootstrap.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
-@click.option("--layer", metavar="NAME", help="Layer of the inventory, if it has several.")
-@click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
-@click.option("--buffer", type=float, metavar="METRES", help="Radius that turns points and lines into areas.")
-@click.option("--curve", type=click.Path(path_type=Path), help="Write the success-rate curve to this CSV.")
+@LAYER
+@WHERE
+@BUFFER
+@click.option("--curve", type=PATH, help="Write the success-rate curve to this CSV.")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, overwrite: bool, **given: Any) -> None:
     """Fit weights, scaling, rain and classes of the landslide risk index.
@@ -101,7 +98,7 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
         check_output(curve, (stack, inventory, target), overwrite=overwrite)
     preset, annual = given.pop("preset"), given.pop("annual_rain")
     if "," in preset:
-        scale, exponent = numbers(preset, "--preset", "14.82,0.39", 2)
+        scale, exponent = parse_numbers(preset, "--preset", "14.82,0.39", count=2)
         preset = threshold_rain(scale, exponent, annual)
     elif annual is not None:
         raise ConfigError("--annual-rain goes with a threshold", hint="Write it as --preset A,B")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.console import err, make_table, note, out, relative, warn
-from zoo.cli.risk import name_pair, names, numbers
+from zoo.cli.progress import progress
+from zoo.cli.risk import name_pair
+from zoo.cli.values import PATH, parse_names, parse_numbers
 from zoo.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Compare risk models on a table of places (Table 2).")
-@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("table", type=PATH)
 @click.option("--label", required=True, metavar="COLUMN", help="Column that says where a landslide is: 0/1, yes/no.")
 @click.option("--drop", default="", metavar="A,B", help="Columns that are not features.")
 @click.option(
@@ -60,15 +62,10 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of folds, models and intervals."
 )
 @click.option("--jobs", type=click.IntRange(1), help="Number of processes.  [default: one per core]")
-@click.option("--out", "folder", type=click.Path(path_type=Path), help="Folder for results, predictions and pictures.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result rows to this file.")
+@click.option("--out", "folder", type=PATH, help="Folder for results, predictions and pictures.")
+@click.option("--json", "json_file", type=PATH, help="Write the result rows to this file.")
 def compare(
-    table: Path,
-    label: str,
-    folder: Path | None,
-    json_file: Path | None,
-    jobs: int | None,
-    **given: Any,
+    table: Path, label: str, folder: Path | None, json_file: Path | None, jobs: int | None, **given: Any
 ) -> None:
     """Fit risk models to TABLE and score them on rows held out at random and in spatial blocks.
 
@@ -99,15 +96,15 @@ def compare(
     data = zoo.risk.read_table(
         table,
         label,
-        drop=names(given["drop"]),
+        drop=parse_names(given["drop"]) or [],
         coords=name_pair(given["coords"], "--coords"),
         crs=given["crs"],
         group=given["group"],
-        categorical=None if given["categorical"] is None else names(given["categorical"]),
-        missing=MISSING_CODES if given["missing"] is None else numbers(given["missing"], "--missing", "-9999,-1"),
+        categorical=parse_names(given["categorical"]),
+        missing=MISSING_CODES if given["missing"] is None else parse_numbers(given["missing"], "--missing", "-9999,-1"),
     )
     _print_table(data, table)
-    low, high = numbers(given["rain_clip"], "--rain-clip", "0,5", 2)
+    low, high = parse_numbers(given["rain_clip"], "--rain-clip", "0,5", count=2)
     with _fit_progress() as show:
         comparison = zoo.risk.compare(
             data,
@@ -156,7 +153,7 @@ def _kinds(cv: str | None, data: RiskTable) -> list[str] | None:
                 "high where places are close to each other; name the columns with --coords X,Y"
             )
         return None
-    kinds = names(cv)
+    kinds = parse_names(cv) or []
     for kind in kinds:
         if kind not in CV_KINDS:
             raise UnknownNameError("cross-validation", kind, CV_KINDS, where="option --cv")
@@ -168,16 +165,11 @@ def _kinds(cv: str | None, data: RiskTable) -> list[str] | None:
 @contextmanager
 def _fit_progress() -> Iterator[ProgressCallback]:
     """Show the number of fits: a bar on a terminal, five lines elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = err()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("fits", total=None)
+    with progress("fits") as bar:
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-            if not console.is_terminal and done and done % max(1, total // 5) == 0:
+            bar(done, total)
+            if not err().is_terminal and done and done % max(1, total // 5) == 0:
                 note(f"  {done} of {total} fits")
 
         yield show

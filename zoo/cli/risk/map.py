@@ -10,17 +10,18 @@ import click
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import progress
 from zoo.cli.risk import parse_breaks, parse_rain
+from zoo.cli.values import BUFFER, LAYER, PATH, WHERE
 
 if TYPE_CHECKING:
     from zoo.risk import MapReport
 
 
 @click.command("map", short_help="Map the risk index and its classes.")
-@click.argument("stack", type=click.Path(path_type=Path))
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Risk, a GeoTIFF.")
-@click.option("--classes-out", type=click.Path(path_type=Path), help="Classes 1 low, 2 medium, 3 high, a GeoTIFF.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Picture of the classes, such as risk.png.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of zoo risk calibrate.  [default: Table 1]")
+@click.argument("stack", type=PATH)
+@click.option("--out", "target", required=True, type=PATH, help="Risk, a GeoTIFF.")
+@click.option("--classes-out", type=PATH, help="Classes 1 low, 2 medium, 3 high, a GeoTIFF.")
+@click.option("--picture", type=PATH, help="Picture of the classes, such as risk.png.")
+@click.option("--weights", type=PATH, help="Weights of zoo risk calibrate.  [default: Table 1]")
 @click.option("--rain", metavar="P,D|FILE", help="Rain in mm/h and days, or a raster with bands intensity, duration.")
 @click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity only.")
 @click.option(
@@ -31,13 +32,11 @@ if TYPE_CHECKING:
 @click.option(
     "--model", metavar="NAME", help="Map a risk model instead, such as random_forest; it is fitted to --inventory."
 )
-@click.option("--inventory", type=click.Path(path_type=Path), help="Landslides that --model is fitted to.")
-@click.option("--layer", metavar="NAME", help="Layer of the inventory, if it has several.")
-@click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
-@click.option("--buffer", type=float, metavar="METRES", help="Radius that turns points and lines into areas.")
-@click.option(
-    "--safety", type=click.Path(path_type=Path), help="Wetness and factor of safety under the rain, a GeoTIFF."
-)
+@click.option("--inventory", type=PATH, help="Landslides that --model is fitted to.")
+@LAYER
+@WHERE
+@BUFFER
+@click.option("--safety", type=PATH, help="Wetness and factor of safety under the rain, a GeoTIFF.")
 @click.option(
     "--soil", metavar="NAME=VALUE,...", help="Soil of --safety: cohesion (kPa), friction (degree), depth (m), ..."
 )

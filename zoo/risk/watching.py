@@ -1,0 +1,310 @@
+"""A forecast run: index and classes at each step of time, and alerts of districts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+import zoo
+from zoo.errors import ConfigError, DataError, ZooError
+from zoo.files import check_writable_folder, file_name, locked, working_folder
+from zoo.jobs import ProgressCallback
+from zoo.physics.rain_events import EventRules, parse_time, rain_at, time_text
+from zoo.rasters.alignment import RainLayers
+from zoo.rasters.ground import PixelAreas
+from zoo.rasters.map_frame import save_picture
+from zoo.rasters.rain_bands import TAG_RAIN_AT, source_bands, write_source
+from zoo.rasters.rain_files import RainField, RainPaths, find_files, read_rain
+from zoo.rasters.rain_series import RainReading
+from zoo.rasters.reading import gdal_threads
+from zoo.rasters.stacks import Stack
+from zoo.rasters.vectors import Zones
+from zoo.risk.index import CLASS_NAMES
+from zoo.risk.mapping import write_map
+from zoo.risk.pictures import draw_map
+from zoo.risk.surfaces import Breaks, Prepared, Rain, Weights, prepare_index
+from zoo.risk.watch_files import (
+    CLASSES,
+    INDEX,
+    ITEM,
+    PICTURE,
+    Alert,
+    StepRecord,
+    publish,
+    read_item,
+    read_items,
+    write_item,
+)
+
+EVERY = 6.0
+"""Hours from one step to the next [O]."""
+
+ALERT_SHARE = 0.1
+"""Share of a district in the high class from which it is alerted [O]."""
+
+WHOLE = "all"
+"""Name of the one district without a file of districts."""
+
+_MOST_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class WatchReport:
+    """Summary of a run.
+
+    Attributes:
+        folder: the output.
+        made: times of the steps that were computed.
+        kept: times of the steps that were there already.
+        alerts: one entry a district.
+        notes: what was found and decided, as sentences.
+        warnings: steps that could not be computed, and problems of the index.
+    """
+
+    folder: Path
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    alerts: tuple[Alert, ...]
+    notes: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
+
+
+# long: one parameter for each option of `zoo risk watch`
+def watch(
+    stack: str | os.PathLike[str],
+    rain: RainPaths,
+    out: str | os.PathLike[str],
+    *,
+    weights: Weights = None,
+    every: float = EVERY,
+    start: str | None = None,
+    districts: str | os.PathLike[str] | None = None,
+    name: str = "name",
+    alert_share: float = ALERT_SHARE,
+    classes: Breaks = None,
+    rules: EventRules | None = None,
+    reading: RainReading | None = None,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> WatchReport:
+    """Map the risk index at each step of time under the rain of that time. The command is ``zoo risk watch``.
+
+    A step that the folder already holds for the same rain is kept, so an interrupted run resumes and a new file of rain
+    adds its steps. Memory does not grow with the stack.
+
+    Args:
+        stack: raster with the bands of the index.
+        rain: files of rain, folders of them or patterns; see :func:`zoo.rain`.
+        out: folder: one folder a step with ``index.tif``, ``classes.tif``, ``map.png`` and ``item.json``; and
+            ``catalog.json`` (STAC), ``alerts.csv``, ``shares.csv`` and ``animation.gif``.
+        weights: file of ``zoo risk calibrate``, or what :func:`zoo.risk.calibrate` returns; None for Table 1.
+        every: hours from one step to the next; steps lie on whole multiples from 00 UTC.
+        start: time of the first step in UTC; by default the first with rain.
+        districts: polygons whose shares of classes are measured; None for the whole stack as one.
+        name: their attribute with the name.
+        alert_share: share of a district in the high class from which it is alerted, 0..1.
+        classes: as in :func:`zoo.risk.map`; all steps have the same breaks, so "scenario" is not possible.
+        rules, reading: as in :func:`zoo.rain`.
+        seed: seed of the pixels drawn for class breaks.
+        progress: called with (steps done, all steps).
+
+    Returns:
+        Steps made and kept, and the alerts.
+
+    Raises:
+        ZooError: if an input is missing, damaged or does not fit, no step can be computed, another run works in the
+            folder, or the folder holds steps of other weights, districts or rules.
+
+    Example:
+        >>> import zoo
+        >>> report = zoo.risk.watch("stack.tif", "imerg/", "watch/", weights="w.json", every=3)  # doctest: +SKIP
+        >>> [(one.district, one.first) for one in report.alerts]  # doctest: +SKIP
+        [('Neelum', '2024-06-11T09:00Z'), ('Poonch', None)]
+    """
+    if classes == "scenario":
+        raise ConfigError("breaks of a scenario differ from step to step", where="--classes", hint="Use jenks or A,B")
+    if not 0 < every <= 24 * 31 or every * 60 % 1:
+        raise ConfigError(f"steps of {every:g} hours", where="--every", hint="Give whole minutes, such as 0.5 or 6")
+    if not 0 < alert_share <= 1:
+        raise ConfigError(
+            f"an alert share of {alert_share:g}", where="--alert-share", hint="Give more than 0, at most 1"
+        )
+    rules, reading = rules or EventRules(), reading or RainReading()
+    files = find_files(rain)
+    folder = check_writable_folder(out)
+    busy = ZooError("another run works in this folder", where=folder, hint="Wait until it has finished")
+    with locked(folder / ".watch.lock", busy, remove=True), gdal_threads(stack), Stack(stack) as opened:
+        prepared = prepare_index(opened, weights, classes=classes, seed=seed)
+        assert prepared.index is not None
+        zones = None if districts is None else Zones(Path(districts), opened, name)
+        observed = read_rain(files, opened, reading)
+        run = _Run(folder, opened, prepared, zones, observed, rules, reading.max_missing)
+        run.refuse_foreign_steps()
+        made: list[str] = []
+        kept: list[str] = []
+        warnings: list[str] = []
+        times = _steps(observed, every, start)
+        for number, time in enumerate(times, 1):
+            try:
+                (made if run.compute(time) else kept).append(time_text(time))
+            except DataError as error:
+                warnings.append(f"no map of {time_text(time)}: {error.problem}")
+            if progress is not None:
+                progress(number, len(times))
+        items = read_items(folder)
+        if not items:
+            raise DataError(warnings[0] if warnings else "there is no step", where=folder)
+        alerts = publish(folder, opened, items, run.names, alert_share, animate=bool(made))
+    worst = max(item.record.negative for item in items)
+    if worst > 0:
+        warnings.append(
+            f"the weighted sum is negative in {worst:.1%} of the pixels, where more rain LOWERS the index; to avoid "
+            "this, calibrate with --form log-additive"
+        )
+    notes = (*prepared.notes, *observed.notes, str(rules))
+    return WatchReport(folder, tuple(made), tuple(kept), alerts, notes, tuple(warnings))
+
+
+def _steps(observed: RainField, every: float, start: str | None) -> list[np.datetime64]:
+    """Return the whole multiples of ``every`` hours, counted from 00 UTC, in the rain."""
+    series = observed.series
+    step = np.timedelta64(round(every * 3600), "s")
+    first = series.ends[0] if start is None else parse_time(start, "--start")
+    origin = series.starts[0].astype("datetime64[D]").astype("datetime64[s]")
+    count = max(0, -int((origin - first) // step))
+    times = np.arange(origin + count * step, series.ends[-1] + np.timedelta64(1, "s"), step)
+    if not len(times):
+        raise DataError(
+            f"the rain from {time_text(series.starts[0])} to {time_text(series.ends[-1])} holds no step of "
+            f"{every:g} h from {time_text(first)}",
+            hint="Choose shorter steps with --every, or an earlier --start",
+        )
+    if len(times) > _MOST_STEPS:
+        raise ConfigError(f"{len(times):,} steps", where="--every", hint="Choose longer steps, or a later --start")
+    return list(times)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything that the steps of one run share."""
+
+    folder: Path
+    stack: Stack
+    prepared: Prepared
+    zones: Zones | None
+    observed: RainField
+    rules: EventRules
+    max_missing: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the districts."""
+        return (WHOLE,) if self.zones is None else self.zones.names
+
+    @cached_property
+    def settings(self) -> str:
+        """Digest of what all steps of a folder share; the stack counts by its size and time of change."""
+        about = self.stack.path.stat()
+        breaks = self.prepared.breaks
+        assert self.prepared.index is not None
+        parts = [
+            zoo.__version__,
+            self.prepared.index.digest(),
+            f"{breaks.low!r} {breaks.high!r}",
+            f"{self.stack.path.name} {about.st_size} {about.st_mtime_ns} {self.stack.shape}",
+            str(self.rules),
+            *self.names,
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def refuse_foreign_steps(self) -> None:
+        """Refuse a folder with steps of other settings.
+
+        Raises:
+            ConfigError: if there is one.
+        """
+        if any(item.record.settings != self.settings for item in read_items(self.folder)):
+            raise ConfigError(
+                "holds steps of another stack, weights, class breaks, districts or rules of rain",
+                where=self.folder,
+                hint="Name another folder, or remove this one",
+            )
+
+    def compute(self, time: np.datetime64) -> bool:
+        """Map one step unless the folder holds it; return whether it was mapped.
+
+        Raises:
+            DataError: if too much of its rain is missing.
+        """
+        state = rain_at(self.observed.series, time, self.rules)
+        bands, _ = source_bands(self.observed, state, time, self.max_missing)
+        bands = {band: bands[band] for band in ("intensity", "duration")}
+        content = hashlib.sha256(self.settings.encode())
+        for values in bands.values():
+            content.update(np.ascontiguousarray(values).tobytes())
+        digest = content.hexdigest()
+        name = file_name(time_text(time).replace(":", "").replace("-", ""))
+        place = self.folder / name
+        if self._holds(place, digest):
+            return False
+        place.mkdir(exist_ok=True)
+        (place / ITEM).unlink(missing_ok=True)
+        assert self.prepared.index is not None
+        parameters = self.prepared.index.index
+        with working_folder(place / "rain") as work, ExitStack() as exits:
+            source = work / f"rain_{name}.tif"
+            write_source(bands, self.observed, source)
+            layers = exits.enter_context(RainLayers(source, self.stack))
+            on_stack = Rain(parameters.rain_parameters, parameters.rain_clip, layers=layers)
+            tags = {**self.prepared.tags, TAG_RAIN_AT: f"{time_text(time)}; {self.rules}"}
+            prepared = replace(self.prepared, rain=on_stack, tags=tags)
+            report = write_map(self.stack, prepared, place / INDEX, place / CLASSES)
+            # The wettest cell says more than the name of the working file, which the map with rain would have.
+            wettest = np.unravel_index(np.argmax(state.depth), state.depth.shape)
+            title = (
+                f"Landslide risk, {time_text(time)}\n"
+                f"most rain: {state.depth[wettest]:.0f} mm in {24 * state.days[wettest]:.3g} h"
+            )
+            save_picture(draw_map(self.stack, self.prepared, report, title), place / PICTURE)
+        record = StepRecord(
+            digest=digest,
+            settings=self.settings,
+            rain_from=time_text(self.observed.series.starts[0]),
+            shares=self._shares(place / CLASSES),
+            raining=float(np.mean(state.depth > 0)),
+            missing_hours=float(state.missing_hours.max()),
+            negative=report.negative,
+        )
+        write_item(place, self.stack, time, record)
+        return True
+
+    def _holds(self, place: Path, digest: str) -> bool:
+        """Return whether a step is there as this rain gives it, or of rain that begins earlier and knows more."""
+        if not all((place / name).is_file() for name in (INDEX, CLASSES, PICTURE, ITEM)):
+            return False
+        record = read_item(place / ITEM).record
+        return record.digest == digest or record.rain_from < time_text(self.observed.series.starts[0])
+
+    def _shares(self, path: Path) -> dict[str, dict[str, float]]:
+        areas = np.zeros((len(self.names) + 1, 4))
+        pixels = PixelAreas(self.stack.crs, self.stack.transform, self.stack.shape)
+        with Stack(path) as classes:
+            for window in classes.windows():
+                # The reader turns nodata, 0, into NaN.
+                found = np.nan_to_num(classes.read(window)[0]).astype(np.int64)
+                zone = np.ones_like(found) if self.zones is None else self.zones.numbers(window).astype(np.int64)
+                counts = np.bincount((4 * zone + found).ravel(), minlength=areas.size)
+                areas += counts.reshape(areas.shape) * pixels.mean(window)
+        shares = {}
+        for name, (unknown, *known) in zip(self.names, areas[1:], strict=True):
+            total = max(float(sum(known)), 1e-9)
+            shares[name] = {one: float(area) / total for one, area in zip(CLASS_NAMES, known, strict=True)}
+            shares[name]["known"] = float(sum(known)) / max(float(unknown + sum(known)), 1e-9)
+            shares[name]["km2"] = float(unknown + sum(known)) / 1e6
+        return shares
