@@ -18,6 +18,7 @@ from rasterio.transform import from_origin
 from shapely.geometry import box
 
 from tests.conftest import PATIENCE_S
+from tests.rasters.geotiffs import write_geotiff
 from zoo.cli import run
 from zoo.physics import slope_degrees
 from zoo.registry import create_dataset
@@ -28,22 +29,8 @@ Zoo = Callable[..., "subprocess.CompletedProcess[str]"]
 def write_terrain(path: Path, dem: np.ndarray, crs: object, transform: object, **tags: str) -> Path:
     """Slope and elevation, as a stack of terrain alone would hold them."""
     bands = np.stack([slope_degrees(dem, transform.a), dem]).astype(np.float32)  # type: ignore[attr-defined]
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=2,
-        height=dem.shape[0],
-        width=dem.shape[1],
-        dtype="float32",
-        crs=crs,
-        transform=transform,
-        nodata=np.nan,
-    ) as target:
-        target.write(bands)
-        target.descriptions = ("slope", "DEM")
-        target.units = ("degree", "m")
-        target.update_tags(**tags)
+    names = (("slope", "degree"), ("DEM", "m"))
+    write_geotiff(path, bands, names=names, tags=tags, crs=crs, transform=transform, nodata=np.nan)
     return path
 
 

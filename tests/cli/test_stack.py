@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import from_origin
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.cli import run
 from zoo.rasters.layers import BandFile, Sources
 from zoo.rasters.stacks import Stack
@@ -36,22 +36,7 @@ def files(tmp_path: Path) -> Files:
     values = {name: np.round(band * 10_000 + 1000).astype(np.uint16) for name, band in bands.items()}
     values["dem"] = (1000 + 300 * rng.random((120, 100))).astype(np.float32)
     values["moisture"] = (0.1 + 0.3 * wet).astype(np.float32)
-    found = {}
-    for name, band in values.items():
-        found[name] = tmp_path / f"{name}.tif"
-        with rasterio.open(
-            found[name],
-            "w",
-            driver="GTiff",
-            width=100,
-            height=120,
-            count=1,
-            dtype=band.dtype,
-            crs="EPSG:32643",
-            transform=from_origin(600_000, 3_800_000, 10, 10),
-        ) as file:
-            file.write(band, 1)
-    return found
+    return {name: write_geotiff(tmp_path / f"{name}.tif", band) for name, band in values.items()}
 
 
 @pytest.fixture
@@ -189,13 +174,13 @@ def test_a_catalogue_is_asked_for_its_bands(
         (("--rain", "12"), "--rain: '12' is not 2 numbers"),
         (("--rain", "a,b"), "12,2"),
         (("--rain", "nan,2"), "'nan,2' is not 2 numbers"),
-        (("--rain=-5,2",), "--rain: rain of -5 mm/h over 2 days"),
+        (("--rain=-5,2",), "--rain: the rain intensity is -5 mm/h"),
         (("--bounds", "1,2,3"), "is not 4 numbers"),
         (("--moisture-range", "0.5"), "is not 2 numbers"),
         (("--safety",), "need the rain"),
         (("--soil", "depth=1"), "Add --safety"),
         (("--rain", "4,1", "--safety", "--soil", "depht=1"), "Did you mean 'depth'"),
-        (("--rain", "-4,1", "--safety"), "rain of -4 mm/h over 1 days"),
+        (("--rain", "-4,1", "--safety"), "rain intensity is -4 mm/h"),
         (("--date", "June"), "is not a date"),
         (("--phase", "during"), "pre"),
         (("--baseline", "five"), "not a processing baseline"),

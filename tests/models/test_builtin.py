@@ -35,6 +35,7 @@ TABLE = [
     ("mobilenetv2", {}, 13_351_522, 2.11),
     ("drs_unet", {}, 47_406_978, 19.94),
     ("model54_standin", {}, 23_759_138, 6.22),
+    ("dndvi_threshold", {}, 0, 0.0),
 ]
 
 
@@ -122,7 +123,7 @@ def test_every_model_documents_its_design_choices(spec: ModelSpec) -> None:
     assert all(choice.mark in ("P", "S", "O") and choice.what.endswith(".") for choice in spec.provenance)
     assert any(choice.mark == "O" for choice in spec.provenance)
     assert spec.paper
-    assert spec.minimum_size >= 32
+    assert spec.minimum_size >= 32 or Flag.UNTRAINED in spec.flags
     assert (Flag.PRETRAINED_ENCODER in spec.flags) == bool(spec.encoder_weights)
 
 
@@ -154,4 +155,4 @@ def test_every_choice_can_be_made(name: str, option: str, choices: tuple[Any, ..
 def test_specs_import_no_torch() -> None:
     program = "import sys, zoo.models, zoo.models.builtin as s; print(len(s.MODELS), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["7", "False"]
+    assert done.stdout.split() == ["8", "False"]

@@ -18,6 +18,8 @@ from zoo.registry import Flag, ModelSpec, create_model
 
 NAMES = [spec.name for spec in MODELS]
 each_spec = pytest.mark.parametrize("spec", MODELS, ids=NAMES)
+TRAINED = [spec for spec in MODELS if Flag.UNTRAINED not in spec.flags]
+each_trained_spec = pytest.mark.parametrize("spec", TRAINED, ids=[spec.name for spec in TRAINED])
 
 
 @lru_cache(maxsize=1)
@@ -51,7 +53,7 @@ def test_wrong_input_is_refused_with_a_clear_message(spec: ModelSpec) -> None:
         assert type(model).__name__ in str(error.value)
 
 
-@each_spec
+@each_trained_spec
 def test_training_at_the_minimum_size(spec: ModelSpec) -> None:
     model = built(spec.name).train()
     image = torch.randn(1, 7, spec.minimum_size, spec.minimum_size)
@@ -74,7 +76,7 @@ def test_an_odd_size_is_the_crop_of_the_padded_image(spec: ModelSpec) -> None:
     assert torch.equal(logits, padded[..., :70, :97])
 
 
-@each_spec
+@each_trained_spec
 def test_the_result_depends_on_every_band(spec: ModelSpec) -> None:
     model = built(spec.name).eval()
     image = torch.randn(1, 7, 64, 64).requires_grad_()

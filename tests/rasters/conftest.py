@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from rasterio.transform import Affine, from_origin
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.rasters.layers import BandFile, Sources
 
 WriteRaster = Callable[..., Path]
@@ -31,25 +31,9 @@ def write_raster(tmp_path: Path) -> WriteRaster:
         **profile: Any,
     ) -> Path:
         unit = profile.pop("unit", None)
-        folder = tmp_path / "szène"
-        folder.mkdir(exist_ok=True)
-        bands = values[None] if values.ndim == 2 else values
-        with rasterio.open(
-            folder / name,
-            "w",
-            driver="GTiff",
-            width=bands.shape[2],
-            height=bands.shape[1],
-            count=bands.shape[0],
-            dtype=bands.dtype,
-            crs=crs,
-            transform=transform or from_origin(*origin, pixel, pixel),
-            **profile,
-        ) as file:
-            file.write(bands)
-            if unit is not None:
-                file.set_band_unit(1, unit)
-        return folder / name
+        place = transform or from_origin(*origin, pixel, pixel)
+        names = () if unit is None else (("", unit),)
+        return write_geotiff(tmp_path / "szène" / name, values, names=names, crs=crs, transform=place, **profile)
 
     return write
 

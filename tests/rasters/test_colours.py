@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import from_origin
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import DataError
 from zoo.physics.bands import Band
 from zoo.rasters.colours import choose_scale, find_colours, hide_borders, is_true_colour, survey_step
@@ -22,15 +22,8 @@ RGB = (0, 1, 2)
 def write(
     path: Path, values: np.ndarray, names: tuple[str, ...] = (), units: tuple[str, ...] = (), **profile: Any
 ) -> Mosaic:
-    about: dict[str, Any] = {"driver": "GTiff", "crs": "EPSG:32643", "transform": from_origin(6e5, 38e5, 10, 10)}
-    shape = {"count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype}
-    with rasterio.open(path, "w", **about, **shape, **profile) as file:
-        file.write(values)
-        for number, name in enumerate(names, 1):
-            file.set_band_description(number, name)
-        for number, unit in enumerate(units, 1):
-            file.set_band_unit(number, unit)
-    return Mosaic(path)
+    named = zip_longest(names, units, fillvalue="")
+    return Mosaic(write_geotiff(path, values, names=named, **profile))
 
 
 def colours(rng: np.random.Generator, rows: int = 40, columns: int = 50) -> np.ndarray:

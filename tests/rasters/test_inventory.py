@@ -10,9 +10,14 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
+from rasterio.warp import calculate_default_transform, reproject
+from scipy import ndimage
+from shapely.affinity import affine_transform
 from shapely.geometry import LineString, Point, Polygon, box
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
@@ -48,6 +53,62 @@ def test_formats_and_systems_burn_the_same(tmp_path: Path, name: str) -> None:
     assert np.array_equal(inventory.burn(TRANSFORM, SHAPE) > 0, expected)
     assert expected.sum() == 2 * 6 * 8
     assert inventory.areas() == pytest.approx([4800, 4800], rel=1e-3)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10**6), st.integers(-2000, 2000), st.integers(-2000, 2000), st.booleans())
+def test_scene_and_landslides_that_move_together_give_the_same_mask(
+    tmp_path: Path, seed: int, right: int, down: int, mirrored: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = [
+        Point(rng.uniform(EXTENT[0], EXTENT[2]), rng.uniform(EXTENT[1], EXTENT[3])).buffer(rng.uniform(20, 150))
+        for _ in range(6)
+    ]
+    drawn = read(write(tmp_path / "one.gpkg", shapes)).burn(TRANSFORM, SHAPE) > 0
+    middle = (EXTENT[0] + EXTENT[2]) / 2
+    flip = -1 if mirrored else 1
+    moved = [
+        affine_transform(shapes[number], [flip, 0, 0, 1, (1 - flip) * middle + 10 * right, -10 * down])
+        for number in rng.permutation(len(shapes))
+    ]
+    transform = from_origin(400000 + 10 * right, 3900000 - 10 * down, 10, 10)
+    inventory = read_inventory(write(tmp_path / "other.gpkg", moved), UTM, window_bounds(transform, SHAPE))
+    found = inventory.burn(transform, SHAPE) > 0
+    assert np.array_equal(found, drawn[:, ::flip])
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10**6), st.sampled_from([32642, 32644, 3857, 4326]))
+@example(971, 4326)
+def test_scene_and_landslides_in_another_system_differ_by_resampling_alone(
+    tmp_path: Path, seed: int, code: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = [
+        Point(rng.uniform(EXTENT[0], EXTENT[2]), rng.uniform(EXTENT[1], EXTENT[3])).buffer(rng.uniform(40, 150))
+        for _ in range(6)
+    ]
+    there = CRS.from_epsg(code)
+    transform, columns, rows = calculate_default_transform(UTM, there, SHAPE[1], SHAPE[0], *EXTENT)
+    frame = geopandas.GeoDataFrame(geometry=shapes, crs=32643)
+    frame.geometry.segmentize(5).to_crs(code).to_file(tmp_path / "there.gpkg", engine="pyogrio")
+    here = read(write(tmp_path / "here.gpkg", shapes))
+    other = read_inventory(tmp_path / "there.gpkg", there, window_bounds(transform, (rows, columns)))
+    np.testing.assert_allclose(sorted(other.areas()), sorted(here.areas()), rtol=1e-3)
+    mask = (here.burn(TRANSFORM, SHAPE) > 0).astype(np.uint8)
+    expected = np.zeros((rows, columns), np.uint8)
+    reproject(mask, expected, src_transform=TRANSFORM, src_crs=UTM, dst_transform=transform, dst_crs=there)
+    inside = np.zeros((rows, columns), np.uint8)
+    reproject(np.ones_like(mask), inside, src_transform=TRANSFORM, src_crs=UTM, dst_transform=transform, dst_crs=there)
+    found = other.burn(transform, (rows, columns)) > 0
+    # A gap narrower than a pixel, or a bridge, may be seen in one of them alone.
+    near = np.ones((3, 3))
+    rims = [
+        ndimage.binary_dilation(one, near) & ~ndimage.binary_erosion(one, near, border_value=1)
+        for one in (found, expected)
+    ]
+    assert not ((found != (expected > 0)) & ~rims[0] & ~rims[1] & (inside > 0)).any()
 
 
 def test_windows_burn_what_the_whole_burns(tmp_path: Path) -> None:
@@ -113,6 +174,13 @@ def test_another_place_is_refused_with_both_extents(tmp_path: Path) -> None:
 def test_coordinates_under_a_wrong_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"do not exist in EPSG:4326"):
         read(write(tmp_path / "a.gpkg", [ONE], 4326))
+
+
+def test_an_outline_with_a_vertex_that_is_no_number_is_dropped_and_counted(tmp_path: Path) -> None:
+    broken = Polygon([(400300, 3899500), (np.nan, np.nan), (400360, 3899580), (400300, 3899580)])
+    inventory = read(write(tmp_path / "a.gpkg", [ONE, broken]))
+    assert inventory.areas() == pytest.approx([4800], rel=1e-3)
+    assert "1 have coordinates that do not exist in EPSG:32643, so they were dropped" in inventory.notes
 
 
 def test_a_world_wide_inventory_is_read_though_utm_does_not_span_the_world(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
 from shapely.geometry import Point, box
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.datasets import Folder
 from zoo.datasets.audit import audit_splits
 from zoo.datasets.base import SPLITS
@@ -48,23 +49,10 @@ def write_stack(
     image = np.stack([rows + 0.25, 1000 + columns] + [rows * 0.5] * (len(names) - 2)).astype(np.float32)[: len(names)]
     if empty is not None:
         image[-1][empty] = nodata
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=len(names),
-        height=shape[0],
-        width=shape[1],
-        dtype="float32",
-        crs="EPSG:32643",
-        transform=from_origin(left, 3900000, metres, metres),
-        nodata=nodata,
-    ) as target:
-        target.write(image)
-        target.descriptions = names
-        target.units = ("degree", "m", "1")[: len(names)]
-        target.update_tags(**tags)
-        target.update_tags(1, VALID_MIN="0", VALID_MAX="90", STATISTICS_MEAN="50", SOURCE="dem.tif")
+    about = {"VALID_MIN": "0", "VALID_MAX": "90", "STATISTICS_MEAN": "50", "SOURCE": "dem.tif"}
+    named = zip(names, ("degree", "m", "1")[: len(names)], strict=True)
+    place = from_origin(left, 3900000, metres, metres)
+    write_geotiff(path, image, names=named, tags=tags, band_tags=about, transform=place, nodata=nodata)
     return path
 
 
@@ -129,12 +117,7 @@ def test_scaled_numbers_become_values_in_their_unit(tmp_path: Path, slides: Path
     path = tmp_path / "scaled.tif"
     numbers = np.arange(2 * 100 * 150, dtype=np.int16).reshape(2, 100, 150) % 3000
     numbers[0, 0, 0] = -1
-    with rasterio.open(
-        path, "w", driver="GTiff", count=2, height=100, width=150, dtype="int16", crs="EPSG:32643",
-        transform=TRANSFORM, nodata=-1,
-    ) as target:  # fmt: skip
-        target.write(numbers)
-        target.scales, target.offsets = (0.01, 1.0), (-5.0, 0.0)
+    write_geotiff(path, numbers, transform=TRANSFORM, nodata=-1, scales=(0.01, 1.0), offsets=(-5.0, 0.0))
     with Stack(path) as stack:
         values = stack.read()
         assert np.isnan(values[0, 0, 0])

@@ -1,10 +1,10 @@
 import geopandas
 import numpy as np
 import pytest
-import rasterio
 import shapely
 from rasterio.transform import from_origin
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import DataError
 from zoo.rasters.inventory import read_inventory
 from zoo.rasters.pixel_sample import extent_of, sample_pixels
@@ -19,15 +19,9 @@ def stack_file(tmp_path_factory):
     """Bands that hold their own row and column, so that every sampled pixel identifies its place."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     rows[:50, :50] = np.nan
-    path = tmp_path_factory.mktemp("sample") / "stack.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", width=SIDE, height=SIDE, count=2, dtype="float32", crs="EPSG:32643",
-        transform=from_origin(X, Y, PIXEL, PIXEL), nodata=np.nan,
-    ) as file:  # fmt: skip
-        file.write(np.stack([rows, columns]))
-        file.set_band_description(1, "row")
-        file.set_band_description(2, "column")
-    return path
+    path, grid = tmp_path_factory.mktemp("sample") / "stack.tif", from_origin(X, Y, PIXEL, PIXEL)
+    names = (("row", ""), ("column", ""))
+    return write_geotiff(path, np.stack([rows, columns]), names=names, transform=grid, nodata=np.nan)
 
 
 def box(top, left, bottom, right):

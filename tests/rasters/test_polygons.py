@@ -11,13 +11,15 @@ import numpy as np
 import pyogrio
 import pyproj
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 from scipy import ndimage
 
 from zoo.errors import ConfigError, ZooError
-from zoo.rasters.polygons import PolygonOptions, PolygonReport, PolygonWriter, check_polygons, write_polygons
+from zoo.rasters.polygons import FeatureWriter, PolygonOptions, PolygonReport, check_polygons, write_polygons
 
 UTM, DEGREES, MERCATOR = CRS.from_epsg(32643), CRS.from_epsg(4326), CRS.from_epsg(3857)
 METRES = from_origin(600_000, 3_800_000, 10, 10)
@@ -158,6 +160,27 @@ def test_areas_in_web_mercator_are_not_those_of_the_map(tmp_path):
     assert found["area_m2"][0] == pytest.approx(1600 * np.cos(np.radians(60)) ** 2, rel=0.01)
 
 
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    latitude=st.floats(-75, 75),
+    longitude=st.floats(-170, 170),
+    code=st.sampled_from([4326, 3857, 6933, "utm"]),
+)
+def test_areas_are_those_of_pyproj_everywhere(tmp_path, seed, latitude, longitude, code):
+    if code == "utm":
+        code = (32600 if latitude >= 0 else 32700) + int((longitude + 180) // 6) + 1
+    crs = CRS.from_epsg(code)
+    place = pyproj.Transformer.from_crs(4326, code, always_xy=True).transform(longitude, latitude)
+    size = 1e-4 if crs.is_geographic else 10
+    _, found = write(tmp_path / "a.parquet", field(seed, 40), crs=crs, transform=from_origin(*place, size, size))
+    assert len(found)
+    # Edges are straight in the grid; points along them follow the same line on the ellipsoid.
+    degrees = found.geometry.segmentize(size).to_crs(4326)
+    geodesic = [abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)[0]) for shape in degrees]
+    np.testing.assert_allclose(found["area_m2"], geodesic, rtol=1e-3)
+
+
 def test_feet_become_metres(tmp_path):
     values = np.zeros((8, 8), np.float32)
     values[2:4, 2:4] = 1
@@ -185,8 +208,8 @@ def test_what_fails_leaves_the_old_file(tmp_path, suffix, monkeypatch):
     def full(self, polygons):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(PolygonWriter, "_to_geopackage", full)
-    monkeypatch.setattr(PolygonWriter, "_to_geoparquet", full)
+    monkeypatch.setattr(FeatureWriter, "_to_geopackage", full)
+    monkeypatch.setattr(FeatureWriter, "_to_geoparquet", full)
     with pytest.raises(ZooError, match="No space left"):
         write(out, field())
     assert out.read_bytes() == b"old"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import DataError
 from zoo.rasters.reading import CACHE_BYTES, RasterReader, gdal_threads, read_raster, small_cache
 from zoo.rasters.stacks import Mosaic, Stack
@@ -22,22 +22,7 @@ NORTH_UP = from_origin(500_000, 3_800_000, 10, 10)
 
 
 def write(path: Path, values: np.ndarray, **profile: Any) -> Path:
-    values = values[None] if values.ndim == 2 else values
-    about = {"crs": "EPSG:32643", "transform": NORTH_UP, **profile}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            count=len(values),
-            height=values.shape[1],
-            width=values.shape[2],
-            dtype=values.dtype,
-            **{key: value for key, value in about.items() if value is not None},
-        ) as file:
-            file.write(values)
-    return path
+    return write_geotiff(path, values, **{"transform": NORTH_UP, **profile})
 
 
 def ramp(rows: int = 20, columns: int = 30) -> np.ndarray:

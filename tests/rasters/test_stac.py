@@ -19,6 +19,7 @@ import shapely
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
+import zoo
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.rasters import stac
 from zoo.rasters.stac import check_bbox, choose_day, fetch_sources, offset_of, parse_dates, tile_of
@@ -26,7 +27,7 @@ from zoo.rasters.stac import check_bbox, choose_day, fetch_sources, offset_of, p
 LEFT, TOP = 399960.0, 4000020.0
 SIZE = 40
 BBOX = transform_bounds("EPSG:32643", "EPSG:4326", LEFT + 100, TOP - 300, LEFT + 300, TOP - 100)
-VALUES = {"green": 1500, "red": 1400, "nir": 4000, "swir16": 2500, "swir22": 2000}
+VALUES = {"blue": 1300, "green": 1500, "red": 1400, "nir": 4000, "swir16": 2500, "swir22": 2000}
 Catalogue = Callable[..., Path]
 
 
@@ -61,7 +62,7 @@ def make_item(
         {"eo:cloud_cover": cloud, "proj:code": "EPSG:32643", "grid:code": "MGRS-43SDT", **properties},
     )
     for band, value in VALUES.items():
-        fine = band in ("green", "red", "nir")
+        fine = band in ("blue", "green", "red", "nir")
         values = (ramp if fine else ramp[::2, ::2]) + value + add
         write_band(folder / name / f"{band}.tif", values.astype(np.uint16), 10 if fine else 20, left)
         extra = {"raster:bands": [{"nodata": 0, "scale": 0.0001, "offset": -0.1}]}
@@ -153,6 +154,53 @@ def test_the_clearest_day_is_written_on_one_grid(catalogue: Catalogue, tmp_path:
         assert ours.dtypes == ("uint8",)
         assert set(np.unique(ours.read(1))) == {4}
     assert not list(folder.glob(".*"))
+
+
+def test_two_dates_are_fetched_and_compared(catalogue: Catalogue, tmp_path: Path) -> None:
+    url = catalogue(
+        {"name": "june", "day": "2024-06-10T05:40:00", "cloud": 3.0, **APPLIED},
+        {"name": "july", "day": "2024-07-10T05:40:00", "cloud": 3.0, "add": 300, **APPLIED},
+        dem=True,
+    )
+    box = {"stac_box": BBOX, "stac_url": str(url), "moisture": "none", "max_cloud": 20.0}
+    out = tmp_path / "change.tif"
+    report = zoo.stack(
+        out, stac_dates="2024-07-01/2024-07-31", stac_pre_dates="2024-06-01/2024-06-30", force=True, **box
+    )
+    folder = tmp_path / "change-inputs"
+    band = {}
+    for day in ("2024-06-10", "2024-07-10"):
+        for role in ("blue", "red", "nir", "swir"):
+            with rasterio.open(folder / f"T43SDT_{day}_{role}.tif") as file:
+                band[day[5:7], role] = file.read(1).astype(float)
+    assert not list(folder.glob("*2024-06-10_dem*"))
+    assert len(list(folder.glob("*_dem.tif"))) == 1
+
+    def bsi(month: str) -> np.ndarray:
+        blue, red, nir, swir = (band[month, role] for role in ("blue", "red", "nir", "swir"))
+        return (swir + red - nir - blue) / (swir + red + nir + blue)
+
+    def ndvi(month: str) -> np.ndarray:
+        return (band[month, "nir"] - band[month, "red"]) / (band[month, "nir"] + band[month, "red"])
+
+    with rasterio.open(out) as file:
+        names = list(file.descriptions)
+        found = dict(zip(names, file.read(), strict=True))
+        assert file.tags()["DATE"] == "2024-07-10"
+    np.testing.assert_allclose(found["dBSI"], bsi("07") - bsi("06"), atol=2e-3)
+    np.testing.assert_allclose(found["dNDVI"], ndvi("07") - ndvi("06"), atol=2e-3)
+    assert np.abs(found["dNDVI"]).min() > 0.01
+    assert "slope" in report.statistics
+    for given, words in (
+        ({"stac_dates": "2024-06-01/2024-06-30", "stac_pre_dates": "2024-07-10"}, "does not end before"),
+        ({"stac_dates": "2024-07-10", "stac_pre_dates": "2024-06-10", "pre": "folder", "post": "other"}, "and fetched"),
+        ({"stac_dates": "2024-07-10", "stac_pre_dates": "2024-06-10", "phase": "pre"}, "after the landslides"),
+        ({"stac_dates": "2024-07-10", "stac_pre_dates": "2024-05-10"}, "no image"),
+    ):
+        with pytest.raises(ZooError, match=words):
+            zoo.stack(tmp_path / "none.tif", **{**box, **given})
+    with pytest.raises(ConfigError, match="need a catalogue"):
+        zoo.stack(tmp_path / "none.tif", stac_pre_dates="2024-06-10")
 
 
 def test_the_window_size_does_not_matter(catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,26 +1,30 @@
-"""``zoo.stack``, ``zoo.patches`` and ``zoo.describe``: from satellite bands and inventories to training data."""
+"""``zoo.stack``, ``zoo.rain``, ``zoo.patches`` and ``zoo.describe``: from satellite bands, rain and inventories to
+training data.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zoo.errors import ConfigError
-from zoo.files import check_writable_folder
+from zoo.files import PathLike, check_writable_folder
 
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
     from zoo.diagnostics.description import Description
     from zoo.jobs import ProgressCallback, StageCallback
     from zoo.physics import IndexParameters
+    from zoo.physics.rain_events import EventRules
     from zoo.physics.stability import Soil
     from zoo.rasters.layers import BandFile, Sources
     from zoo.rasters.patches import PatchReport
+    from zoo.rasters.rain_bands import RainReport
+    from zoo.rasters.rain_series import RainReading
     from zoo.rasters.stacking import StackReport
 
-PathLike: TypeAlias = "str | os.PathLike[str]"
 Bounds: TypeAlias = tuple[float, float, float, float]
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
@@ -37,6 +41,11 @@ def stack(
     out: PathLike,
     safe: PathLike | None = None,
     *,
+    pre: PathLike | None = None,
+    post: PathLike | None = None,
+    s1: PathLike | None = None,
+    s1_pre: PathLike | None = None,
+    s1_looks: float | None = None,
     green: PathLike | None = None,
     red: PathLike | None = None,
     nir: PathLike | None = None,
@@ -54,6 +63,7 @@ def stack(
     soil: Soil | None = None,
     stac_box: Bounds | None = None,
     stac_dates: str | None = None,
+    stac_pre_dates: str | None = None,
     stac_url: str = EARTH_SEARCH,
     stac_collection: str = "sentinel-2-l2a",
     max_cloud: float = 30.0,
@@ -65,20 +75,28 @@ def stack(
     offset: float | None = None,
     scale: float | None = None,
     date: str | None = None,
+    pre_date: str | None = None,
     phase: str | None = None,
     scene: str | None = None,
+    coregister: bool = False,
     force: bool = False,
     overwrite: bool = False,
     progress: StageCallback | None = None,
 ) -> StackReport:
     """Put satellite bands, terrain and moisture on one grid: SMI, NDBI, NDVI, NDWI, slope, DEM and LSI.
 
-    Channels that the inputs do not allow are left out. Files named by keyword replace those of ``safe`` and of the
-    catalogue. A band of a file is named ``"mosaic.tif:4"``.
+    Two dates, ``pre`` and ``post``, add the differences dNDBI, dNDVI, dNDWI and dBSI: after minus before. Channels that
+    the inputs do not allow are left out. Files named by keyword replace those of ``safe`` and of the catalogue. A band
+    of a file is named ``"mosaic.tif:4"``.
 
     Args:
         out: the stack, a GeoTIFF; it appears when it is complete.
         safe: a Sentinel-2 product, folder or zip.
+        pre, post: images before and after the landslides: a product, or a folder with a file for each band such as
+            ``B04.tif`` or ``red.tif``. Both on the grid of ``post``; the other channels are those of ``post``.
+        s1: folder with terrain-corrected Sentinel-1: adds VV, VH and VV_VH (their ratio) in dB, by orbit.
+        s1_pre: the same before the landslides: adds the log-ratios dVV and dVH in dB.
+        s1_looks: filter the speckle of Sentinel-1, whose pixels have this equivalent number of looks.
         green, red, nir, swir: reflectance (Sentinel-2: B03, B04, B08, B11).
         swir2: short-wave infrared at 2.2 micrometres (B12): SMI by OPTRAM.
         scl: scene classification; clouds and their shadows become nodata.
@@ -92,6 +110,7 @@ def stack(
         soil: add the channels wetness and factor_of_safety of this soil under ``rain``.
         stac_box: west, south, east, north in degrees: fetch the bands from a catalogue.
         stac_dates: a day, or the first and last day: "2024-06-01/2024-06-30".
+        stac_pre_dates: a day or period before the landslides, whose image is fetched too and compared, as ``pre``.
         stac_url, stac_collection: the catalogue and its collection.
         max_cloud: largest share of an image under cloud, in per cent.
         grid: take the grid of this raster as it is.
@@ -99,10 +118,13 @@ def stack(
         baseline: processing baseline of Sentinel-2, such as "05.09", of bands as ESA distributes them.
         offset: added to the optical numbers: -1000, or 0 if it was removed before.
         scale: reflectance of one optical number, such as 1e-4.
-        date: ISO date of the image.
+        date: ISO date of the image; of ``post`` with two dates.
+        pre_date: ISO date of ``pre``.
         phase: "pre" or "post": before or after the landslides.
         scene: name of the scene or event, by which data sets are split.
-        force: accept red and NIR bands that look swapped.
+        coregister: move ``pre`` onto ``post``, and ``s1_pre`` onto ``s1``, by the shift between them, which is measured
+            and reported in any case.
+        force: accept red and NIR bands that look swapped, and dates that are shifted by more than a pixel.
         overwrite: replace an existing file.
         progress: called with the name of the stage, the number of items done and of all items.
 
@@ -116,9 +138,13 @@ def stack(
         >>> report = zoo.stack("terrain.tif", dem="dem.tif", rain=(12, 2))  # doctest: +SKIP
         >>> list(report.statistics)  # doctest: +SKIP
         ['slope', 'DEM']
+        >>> report = zoo.stack("change.tif", pre="june/", post="july/", moisture="none")  # doctest: +SKIP
+        >>> report.shift.pixels  # doctest: +SKIP
+        0.21
     """
     from zoo.physics import IndexParameters
     from zoo.rasters.layers import Sources
+    from zoo.rasters.stac import check_order
     from zoo.rasters.stacking import StackOptions, build_stack
 
     given = {
@@ -144,28 +170,105 @@ def stack(
         baseline=baseline,
         offset=offset,
         scale=scale,
-        phase=phase or "",
+        phase=phase or ("" if post is None and s1_pre is None and stac_pre_dates is None else "post"),
+        looks=s1_looks,
+        coregister=coregister,
         force=force,
         overwrite=overwrite,
     )
     files = {role: band_file(path, optical=role in _OPTICAL) for role, path in given.items() if path is not None}
-    found = Sources({})
+    two_dates = stac_pre_dates is not None
+    if two_dates:
+        found, before = Sources({}), None
+        _check_fetched_dates(pre, post, safe, pre_date, phase)
+    else:
+        # With two dates of Sentinel-1, coregister has a use without optical images.
+        needs_pre = coregister and s1_pre is None
+        found, before = _open_images(pre, post, pre_date, safe or stac_box, phase, needs_pre=needs_pre)
     if safe is not None:
         from zoo.rasters.safe import open_safe
 
         found = open_safe(Path(safe))
     if (stac_box is None) != (stac_dates is None):
         raise ConfigError("a catalogue needs a box and dates", hint="Give stac_box and stac_dates")
+    if two_dates and stac_box is None:
+        raise ConfigError("dates before the landslides need a catalogue", hint="Give a box and dates: --from-stac")
     if stac_box is not None and stac_dates is not None:
-        request = (stac_box, stac_dates, stac_url, stac_collection, max_cloud)
-        found = found.merged(_fetch(*request, inputs_folder(out), progress))
+        catalogue = stac_url, stac_collection, max_cloud, inputs_folder(out), progress
+        if stac_pre_dates is not None:
+            check_order(stac_pre_dates, stac_dates)
+            before = _fetch(stac_box, stac_pre_dates, *catalogue, change="before")
+        found = found.merged(_fetch(stac_box, stac_dates, *catalogue, change="after" if two_dates else None))
     found = found.merged(Sources(files, scene=scene or "", date=_iso_date(date)))
 
     def show(done: int, total: int) -> None:
         if progress is not None:
             progress("stack", done, total)
 
-    return build_stack(found, out, options, show)
+    radar, radar_before = _open_backscatter(s1, s1_pre, s1_looks)
+    return build_stack(found, out, options, show, before=before, radar=radar, radar_before=radar_before)
+
+
+def _open_backscatter(
+    s1: PathLike | None, s1_pre: PathLike | None, looks: float | None
+) -> tuple[Sources | None, Sources | None]:
+    """Return the backscatter after and before the landslides."""
+    from zoo.rasters.sentinel1 import open_radar
+
+    if s1_pre is not None and s1 is None:
+        raise ConfigError("Sentinel-1 after the landslides is missing", hint="Give it with --s1")
+    if looks is not None and s1 is None:
+        raise ConfigError("a filter of speckle is for Sentinel-1", where="--s1-looks", hint="Give --s1 FOLDER")
+    return None if s1 is None else open_radar(Path(s1)), None if s1_pre is None else open_radar(Path(s1_pre))
+
+
+def _open_images(
+    pre: PathLike | None,
+    post: PathLike | None,
+    pre_date: str | None,
+    other: object,
+    phase: str | None,
+    *,
+    needs_pre: bool,
+) -> tuple[Sources, Sources | None]:
+    """Return the images after and before the landslides; no bands and ``None`` for one date."""
+    from zoo.rasters.image_folder import open_image
+    from zoo.rasters.layers import Sources
+
+    if pre is None and post is None:
+        if pre_date is not None or needs_pre:
+            raise ConfigError(
+                f"{'a date before' if pre_date else 'a correction of the shift'} is for two images",
+                hint="Give both images with --pre and --post",
+            )
+        return Sources({}), None
+    if pre is None or post is None:
+        which = "before" if pre is None else "after"
+        raise ConfigError(
+            f"the image {which} the landslides is missing", hint=f"Give it with --{'pre' if pre is None else 'post'}"
+        )
+    if other is not None:
+        raise ConfigError("two images after the landslides are given", hint="Give only --pre and --post")
+    if phase == "pre":
+        raise ConfigError("a stack of two dates shows the ground after the landslides", hint="Leave --phase pre out")
+    before = open_image(Path(pre))
+    return open_image(Path(post)), before.merged(Sources({}, date=_iso_date(pre_date)))
+
+
+def _check_fetched_dates(
+    pre: PathLike | None, post: PathLike | None, safe: PathLike | None, pre_date: str | None, phase: str | None
+) -> None:
+    """Check that nothing contradicts two dates of a catalogue.
+
+    Raises:
+        ConfigError: if something does.
+    """
+    if pre is not None or post is not None or safe is not None:
+        raise ConfigError("images are given and fetched", where="--pre-dates", hint="Leave --pre, --post and SAFE out")
+    if pre_date is not None:
+        raise ConfigError("the catalogue states the dates", where="--pre-date", hint="Leave --pre-date out")
+    if phase == "pre":
+        raise ConfigError("a stack of two dates shows the ground after the landslides", hint="Leave --phase pre out")
 
 
 def inputs_folder(out: PathLike) -> Path:
@@ -181,6 +284,8 @@ def _fetch(
     max_cloud: float,
     folder: Path,
     progress: StageCallback | None,
+    *,
+    change: Literal["before", "after"] | None = None,
 ) -> Sources:
     from zoo.rasters.stac import fetch_sources
 
@@ -188,7 +293,17 @@ def _fetch(
         if progress is not None:
             progress("catalogue", done, total)
 
-    return fetch_sources(box, dates, folder, url=url, collection=collection, max_cloud=max_cloud, progress=show)
+    return fetch_sources(
+        box,
+        dates,
+        folder,
+        url=url,
+        collection=collection,
+        max_cloud=max_cloud,
+        blue=change is not None,
+        dem=change != "before",
+        progress=show,
+    )
 
 
 def band_file(path: PathLike, *, optical: bool) -> BandFile:
@@ -213,6 +328,57 @@ def _iso_date(text: str | None) -> str:
     from zoo.rasters.inventory import parse_day
 
     return parse_day(text, "option date").isoformat()
+
+
+def rain(
+    files: PathLike | Sequence[PathLike],
+    grid: PathLike,
+    out: PathLike,
+    *,
+    at: str | None = None,
+    rules: EventRules | None = None,
+    reading: RainReading | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+) -> RainReport:
+    """Write the rain event at one time, and the rain before it, on the grid of a stack. The command is ``zoo rain``.
+
+    Args:
+        files: rain of one product: IMERG, ERA5, ERA5-Land, CHIRPS or another grid of longitude and latitude, or tables
+            of gauges.
+        grid: the stack.
+        out: the GeoTIFF: intensity (P, mm/h), duration (D, days), antecedent_3d, _7d, _15d, _30d (mm before the event)
+            and api (mm). :func:`zoo.risk.map` reads it as ``rain``.
+        at: time in UTC, such as "2024-06-11T12:00Z"; by default the end of the rain.
+        rules: what separates rain events, such as ``zoo.EventRules(dry_gap=48)``.
+        reading: what the files do not say, such as ``zoo.RainReading(unit="mm", time_zone="Asia/Karachi")``.
+        overwrite: replace an existing file.
+        progress: called with (files read, all files).
+
+    Returns:
+        Statistics of each band, and notes.
+
+    Raises:
+        ZooError: if a file is missing, damaged or contradictory, states no unit or time zone, lies elsewhere or ends
+            before the date of the stack.
+
+    Examples:
+        >>> report = zoo.rain(["rain/a.HDF5", "rain/b.HDF5"], "stack.tif", "rain.tif")  # doctest: +SKIP
+        >>> report.bands["intensity"]  # doctest: +SKIP
+        ('mm/h', 0.0, 3.1, 11.8, 1.0)
+    """
+    from zoo.rasters.rain_bands import make_rain
+
+    return make_rain(
+        files,
+        Path(grid),
+        Path(out),
+        at=at,
+        rules=rules,
+        reading=reading,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def patches(

@@ -10,6 +10,7 @@ import click
 
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import stage_progress
+from zoo.cli.values import BUFFER, LAYER, PATH, WHERE, parse_names
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("stacks", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="STACK...")
-@click.option(
-    "--inventory", required=True, type=click.Path(path_type=Path), help="Landslides: GeoPackage, Shapefile, GeoJSON."
-)
-@click.option("--out", "folder", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.argument("stacks", nargs=-1, required=True, type=PATH, metavar="STACK...")
+@click.option("--inventory", required=True, type=PATH, help="Landslides: GeoPackage, Shapefile, GeoJSON.")
+@click.option("--out", "folder", required=True, type=PATH, help="Folder to make.")
 @click.option("--size", type=click.IntRange(8), default=128, show_default=True, help="Side of a patch in pixels.")
 @click.option("--stride", type=click.IntRange(1), help="Pixels from one patch to the next; by default the size.")
 @click.option("--bands", metavar="A,B", help="Bands to cut, in order; all by default.")
@@ -37,14 +36,14 @@ if TYPE_CHECKING:
 @click.option("--phase", type=click.Choice(["pre", "post"]), help="Image before or after the landslides; else the tag.")
 @click.option("--date", metavar="ISO", help="Day of the image; by default the stack's tag.")
 @click.option("--scene", metavar="NAME", help="Name of the scene; by default the stack's tag, else its file name.")
-@click.option("--layer", metavar="NAME", help="Layer of the inventory, if it has several.")
-@click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
+@LAYER
+@WHERE
 @click.option(
     "--date-column",
     metavar="COLUMN",
     help="Column with the day or year of a landslide: draw only what the image can show.",
 )
-@click.option("--buffer", type=float, metavar="METRES", help="Radius by which points and lines become areas.")
+@BUFFER
 @click.option("--all-touched", is_flag=True, help="Draw every pixel that a landslide touches, not only its centre.")
 @click.option("--overwrite", is_flag=True, help="Replace a folder that zoo patches made before.")
 def patches(
@@ -78,13 +77,12 @@ def patches(
     select = "positives" if positives else "all" if negatives_per_positive is None else "sampled"
     if negatives_per_positive is not None:
         given["negatives"] = negatives_per_positive
-    names = None if bands is None else [name.strip() for name in bands.split(",") if name.strip()]
     with stage_progress("cutting") as show:
         report = cut(
             stacks,
             inventory,
             folder,
-            bands=names,
+            bands=parse_names(bands),
             select=select,
             progress=lambda scene, done, total: show(f"cutting {scene}", done, total),
             **given,

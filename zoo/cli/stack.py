@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +11,7 @@ import click
 from zoo.api.preparation import EARTH_SEARCH, inputs_folder
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import stage_progress
+from zoo.cli.values import PATH, parse_numbers
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +40,12 @@ def _band_options(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("safe", required=False, type=click.Path(path_type=Path))
+@click.argument("safe", required=False, type=PATH)
+@click.option("--pre", type=PATH, help="Image before the landslides: product or folder of bands.")
+@click.option("--post", type=PATH, help="Image after them, for --pre: adds differences.")
+@click.option("--s1", type=PATH, help="Folder with terrain-corrected Sentinel-1: VV, VH, ratio.")
+@click.option("--s1-pre", type=PATH, help="The same before the landslides: adds log-ratios.")
+@click.option("--s1-looks", type=float, help="Filter the speckle of --s1: its equivalent number of looks, such as 4.4.")
 @_band_options
 @click.option("--moisture", metavar="FILE|optram|ndmi|none", help="Soil moisture: a coarse product, or another source.")
 @click.option("--moisture-range", metavar="LOW,HIGH", help="Dry and saturated value of the product, in its unit.")
@@ -54,17 +59,21 @@ def _band_options(command: Command) -> Command:
 @click.option("--baseline", metavar="05.09", help="Processing baseline of bands as ESA distributes them.")
 @click.option("--offset", type=float, help="Added to the optical numbers: -1000, or 0 if it was removed before.")
 @click.option("--scale", type=float, help="Reflectance of one optical number, such as 1e-4.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights and feature ranges of the LSI (JSON).")
-@click.option("--save-weights", type=click.Path(path_type=Path), help="Write them with the ranges that were used.")
+@click.option("--weights", type=PATH, help="Weights and feature ranges of the LSI (JSON).")
+@click.option("--save-weights", type=PATH, help="Write them with the ranges that were used.")
 @click.option("--grid", metavar="FILE", help="Take the grid of this raster as it is.")
 @click.option("--crs", help="Project to this coordinate system, such as EPSG:32643.")
 @click.option("--resolution", type=float, help="Side of a pixel, in units of the grid.")
 @click.option("--bounds", metavar="L,B,R,T", help="Left, bottom, right, top, in coordinates of the grid.")
-@click.option("--date", help="Date of the image, ISO.")
+@click.option("--date", help="Date of the image, ISO; with two dates of --post.")
+@click.option("--pre-date", help="Date of --pre, ISO.")
 @click.option("--phase", type=click.Choice(["pre", "post"]), help="Before or after the landslides.")
 @click.option("--scene", help="Name of the scene or event; data sets are split by it.")
 @click.option(
     "--from-stac", nargs=2, metavar="BBOX DATES", help="West,south,east,north and first/last day: fetch the bands."
+)
+@click.option(
+    "--pre-dates", "stac_pre_dates", metavar="DATES", help="With --from-stac: days before the landslides; fetched too."
 )
 @click.option("--stac-url", default=EARTH_SEARCH, show_default=True, help="Address or file of the catalogue.")
 @click.option("--stac-collection", default="sentinel-2-l2a", show_default=True, help="Collection of the catalogue.")
@@ -75,9 +84,10 @@ def _band_options(command: Command) -> Command:
     show_default=True,
     help="Largest share of an image under cloud, in per cent.",
 )
-@click.option("--force", is_flag=True, help="Accept red and NIR bands that look swapped.")
+@click.option("--coregister", is_flag=True, help="Move --pre onto --post, and --s1-pre onto --s1.")
+@click.option("--force", is_flag=True, help="Accept bands that look swapped, and dates shifted by more than a pixel.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="The stack, a GeoTIFF.")
+@click.option("--out", "target", required=True, type=PATH, help="The stack, a GeoTIFF.")
 def stack(safe: Path | None, target: Path, **given: Any) -> None:
     """Put satellite bands, terrain and moisture on one grid: SMI, NDBI, NDVI, NDWI, slope, DEM, LSI.
 
@@ -88,31 +98,34 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
     zoo stack --green B03.tif --red B04.tif --nir B08.tif --swir B11.tif --optram B12.tif --scl SCL.tif \\
         --baseline 05.09 --dem dem.tif --rain 12,2 --date 2024-06-11 --phase post --out stack.tif
     zoo stack --red mosaic.tif:1 --green mosaic.tif:2 --nir mosaic.tif:4 --crs EPSG:32646 --out indices.tif
+    zoo stack --pre S2A_MSIL2A_20240601T054641_N0510_R048_T43SCT.SAFE --post after/ --dem dem.tif --moisture none \\
+        --out change.tif
+    zoo stack --s1 s1_after/ --s1-pre s1_before/ --dem dem.tif --out radar.tif
     zoo stack --from-stac 73.4,34.1,73.6,34.3 2024-06-01/2024-06-30 --moisture ndmi --out stack.tif
+    zoo stack --from-stac 73.4,34.1,73.6,34.3 2024-07-15/2024-08-15 --pre-dates 2024-05-01/2024-06-15 \\
+        --coregister --out change.tif
 
-    SAFE is a Sentinel-2 product, folder or zip; files named by options replace its own. Channels that the inputs do
-    not allow are left out and listed. Without --baseline or --offset, dark pixels tell whether the offset of
-    Sentinel-2 is still in digital numbers. docs/how_to/stack.md describes the file.
+    SAFE is a Sentinel-2 product, folder or zip; files named by options replace its own. --pre and --post are products,
+    or folders with one file for each band (B04.tif, red.tif); they add dNDBI, dNDVI, dNDWI and dBSI. Channels
+    that the inputs do not allow are left out and listed. Without --baseline or --offset, dark pixels tell whether the
+    offset of Sentinel-2 is still in digital numbers. docs/how_to/stack.md describes the file.
     """
     from zoo.api.preparation import stack as make_stack
 
     box, dates = given.pop("from_stac") or (None, None)
-    keywords = {**given, **_moisture(given), **_soil(given)}
+    keywords = {**given, **_moisture(given), **_soil(given), "stac_box": box}
     for name in ("optram", "safety"):
         del keywords[name]
-    for name, example, count in (("moisture_range", "0,0.5", 2), ("rain", "12,2 (mm/h, days)", 2)):
-        keywords[name] = _numbers(given[name], f"--{name.replace('_', '-')}", example, count)
-    keywords["bounds"] = _numbers(given["bounds"], "--bounds", "left,bottom,right,top", 4)
-    rain = keywords["rain"]
-    if rain is not None and min(rain) < 0:
-        raise ConfigError(
-            f"rain of {rain[0]:g} mm/h over {rain[1]:g} days is not possible",
-            where="--rain",
-            hint="Give numbers from 0",
-        )
-    stac_box = _numbers(box, "--from-stac", "73.4,34.1,73.6,34.3", 4)
+    for name, option, example, count in (
+        ("moisture_range", "--moisture-range", "0,0.5", 2),
+        ("rain", "--rain", "12,2 (mm/h, days)", 2),
+        ("bounds", "--bounds", "353000,3802000,363000,3812000 (left,bottom,right,top)", 4),
+        ("stac_box", "--from-stac", "73.4,34.1,73.6,34.3", 4),
+    ):
+        text = keywords[name]
+        keywords[name] = None if text is None else parse_numbers(text, option, example, count=count)
     with stage_progress("stack") as show:
-        report = make_stack(target, safe, stac_box=stac_box, stac_dates=dates, progress=show, **keywords)
+        report = make_stack(target, safe, stac_dates=dates, progress=show, **keywords)
     if box is not None:
         note(f"the bands of the catalogue are in {relative(inputs_folder(target))}")
     _print(report, given["save_weights"])
@@ -132,19 +145,6 @@ def _soil(given: dict[str, Any]) -> dict[str, Any]:
     if not given["safety"]:
         return {"soil": None}
     return {"soil": Soil() if given["soil"] is None else Soil.from_text(given["soil"])}
-
-
-def _numbers(text: str | None, option: str, example: str, count: int) -> Any:
-    """Return ``count`` numbers as a tuple; ``None`` for ``None``."""
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"{text!r} is not {count} numbers", where=option, hint=f"Write it like {example}")
-    return numbers
 
 
 def _print(report: StackReport, save_weights: Path | None) -> None:

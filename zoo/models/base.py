@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -87,7 +89,7 @@ class SegmentationModel(nn.Module):
                 where=where,
                 hint="Use larger patches or pad them",
             )
-        weights = next(self.parameters()).dtype
+        weights = next(chain(self.parameters(), self.buffers())).dtype
         if x.dtype != weights and not _autocasts(x):
             raise ModelError(
                 f"expected {_name(weights)}, the dtype of its weights, got {_name(x.dtype)}",

@@ -91,11 +91,22 @@ MODELS = (
         flags=frozenset({Flag.EXPORTABLE, Flag.BATCH1_TRAINING, Flag.PRETRAINED_ENCODER}),
         encoder_weights=_IMAGENET,
     ),
+    ModelSpec(
+        name="dndvi_threshold",
+        target="zoo.models.dndvi_threshold:DndviThreshold",
+        summary="Change baseline without training: NDVI fell between two dates, on slopes; Otsu's threshold",
+        paper="Mondini et al. 2011, Remote Sensing of Environment 115, 1743-1757 (change of NDVI)",
+        doi="10.1016/j.rse.2011.03.006",
+        parameters=0,
+        gmac=0.0,
+        flags=frozenset({Flag.EXPORTABLE, Flag.NAMED_BANDS, Flag.UNTRAINED}),
+        needs_bands=("dNDVI", "slope"),
+    ),
 )
 
 
 @hookimpl
 def zoo_register_models(register: RegisterModel) -> None:
-    """Register the models of the paper's Table 6."""
+    """Register the models of the paper's Table 6, and a baseline without training."""
     for spec in MODELS:
         register(spec)

@@ -1,9 +1,9 @@
-"""DeepLabV3+ (Chen et al. 2018) on ResNet-101, and the base class that it shares with MobileNetV2."""
+"""DeepLabV3+ (Chen et al. 2018) on ResNet-101, which MobileNetV2 derives from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -85,52 +85,7 @@ class DeepLabV3PlusHead(nn.Module):
         return logits
 
 
-class DeepLabV3PlusModel(SegmentationModel):
-    """An encoder of timm with the DeepLabV3+ head; subclasses say which maps of the encoder the head takes.
-
-    Args:
-        in_channels: bands of the input.
-        classes: channels of the logits.
-        encoder: the encoder.
-        low_channels: channels of its shallow map.
-        high_channels: channels of its deep map.
-        output_stride: size of the image divided by the size of the deepest map.
-        decoder_convs: number of 3x3 convolutions of the decoder.
-        aspp_rates: dilations of the ASPP.
-        encoder_weights: ``None``, ``"imagenet"``, or the path of a state dict.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        classes: int,
-        encoder: PretrainedEncoder,
-        *,
-        low_channels: int,
-        high_channels: int,
-        output_stride: int,
-        decoder_convs: int,
-        aspp_rates: Sequence[int],
-        encoder_weights: str | None,
-    ) -> None:
-        if output_stride not in get_args(OutputStride):
-            raise ConfigError(f"output_stride must be 8, 16 or 32, not {output_stride!r}", where=type(self).__name__)
-        super().__init__(in_channels, classes, stride=output_stride, minimum_size=32)
-        self.encoder = timm_encoder(encoder, in_channels, encoder_weights, output_stride)
-        self.head = DeepLabV3PlusHead(
-            low_channels, high_channels, classes, decoder_convs=decoder_convs, rates=aspp_rates
-        )
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the shallow map, at a quarter of the image's size, and the deep map."""
-        raise NotImplementedError
-
-    def segment(self, x: Tensor) -> Tensor:
-        low, high = self.encode(x)
-        return _resize(self.head(low, high), (x.shape[2], x.shape[3]))
-
-
-class DeepLabV3Plus(DeepLabV3PlusModel):
+class DeepLabV3Plus(SegmentationModel):
     """DeepLabV3+ on ResNet-101 with full ASPP-256 and a decoder of one 3x3 convolution.
 
     The encoder is timm's, with a first convolution for ``in_channels``. Strides beyond the output stride become
@@ -152,6 +107,10 @@ class DeepLabV3Plus(DeepLabV3PlusModel):
         ModelError: if the encoder weights cannot be loaded; on a batch of one in training.
     """
 
+    ENCODER: ClassVar[PretrainedEncoder] = RESNET101
+    CHANNELS: ClassVar[tuple[int, int]] = (256, 2048)
+    """Channels of the shallow and of the deep map that :meth:`encode` returns."""
+
     def __init__(
         self,
         in_channels: int = 7,
@@ -162,22 +121,21 @@ class DeepLabV3Plus(DeepLabV3PlusModel):
         aspp_rates: Sequence[int] = (6, 12, 18),
         encoder_weights: str | None = None,
     ) -> None:
-        super().__init__(
-            in_channels,
-            classes,
-            RESNET101,
-            low_channels=256,
-            high_channels=2048,
-            output_stride=output_stride,
-            decoder_convs=decoder_convs,
-            aspp_rates=aspp_rates,
-            encoder_weights=encoder_weights,
-        )
+        if output_stride not in get_args(OutputStride):
+            raise ConfigError(f"output_stride must be 8, 16 or 32, not {output_stride!r}", where=type(self).__name__)
+        super().__init__(in_channels, classes, stride=output_stride, minimum_size=32)
+        self.encoder = timm_encoder(self.ENCODER, in_channels, encoder_weights, output_stride)
+        self.head = DeepLabV3PlusHead(*self.CHANNELS, classes, decoder_convs=decoder_convs, rates=aspp_rates)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the shallow map, at a quarter of the image's size, and the deep map."""
         encoder = self.encoder
         low = encoder.layer1(encoder.maxpool(encoder.act1(encoder.bn1(encoder.conv1(x)))))
         return low, encoder.layer4(encoder.layer3(encoder.layer2(low)))
+
+    def segment(self, x: Tensor) -> Tensor:
+        low, high = self.encode(x)
+        return _resize(self.head(low, high), (x.shape[2], x.shape[3]))
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

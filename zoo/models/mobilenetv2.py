@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from zoo.models.base import PADDED
-from zoo.models.deeplabv3plus import ASPP_CHOICES, DeepLabV3PlusModel, OutputStride
+from zoo.models.deeplabv3plus import ASPP_CHOICES, DeepLabV3Plus, OutputStride
 from zoo.models.encoders import MOBILENETV2, WIDENED
 from zoo.registry import Choice
 
@@ -28,7 +28,7 @@ PROVENANCE = (
 )
 
 
-class MobileNetV2(DeepLabV3PlusModel):
+class MobileNetV2(DeepLabV3Plus):
     """MobileNetV2 with its final 1280-channel 1x1 convolution, full ASPP-256 and two 3x3 decoder convolutions.
 
     Args:
@@ -45,6 +45,9 @@ class MobileNetV2(DeepLabV3PlusModel):
         ModelError: if the encoder weights cannot be loaded; on a batch of one in training.
     """
 
+    ENCODER = MOBILENETV2
+    CHANNELS = (24, 1280)
+
     def __init__(
         self,
         in_channels: int = 7,
@@ -58,9 +61,6 @@ class MobileNetV2(DeepLabV3PlusModel):
         super().__init__(
             in_channels,
             classes,
-            MOBILENETV2,
-            low_channels=24,
-            high_channels=1280,
             output_stride=output_stride,
             decoder_convs=decoder_convs,
             aspp_rates=aspp_rates,

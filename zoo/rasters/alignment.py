@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from zoo.errors import ConfigError, DataError
 from zoo.files import Closable
-from zoo.physics.rain import check_rain
+from zoo.physics.rain import TO_MM, TO_MM_PER_HOUR, check_rain
 from zoo.rasters.grid import grid_box, grid_crs
 from zoo.rasters.ground import crs_name
 from zoo.rasters.layers import BandFile, Layer, open_layer
@@ -31,19 +31,12 @@ CLASSES = frozenset({"scl"})
 
 Values: TypeAlias = NDArray[np.float32]
 
-_INTENSITY_UNITS = frozenset({"", "unknown", "mm/h", "mm h-1", "mm/hr", "mm/hour", "mm h**-1"})
-_DURATION_UNITS = frozenset({"", "unknown", "day", "days", "d"})
-_TO_MM_PER_HOUR = {
-    **dict.fromkeys(("mm/day", "mm/d", "mm d-1", "mm day-1"), "divide by 24"),
-    **dict.fromkeys(("m", "m/h", "m h-1"), "multiply metres of each hour by 1000"),
-    **dict.fromkeys(("kg m-2 s-1", "kg/m2/s", "mm/s", "mm s-1"), "multiply by 3600"),
-    **dict.fromkeys(("m/s", "m s-1"), "multiply by 3,600,000"),
-    "mm": "divide the depth by its hours",
-}
+_UNSTATED = frozenset({"", "unknown"})
 _TO_DAYS = {
-    **dict.fromkeys(("h", "hr", "hour", "hours"), "divide by 24"),
-    **dict.fromkeys(("min", "minutes"), "divide by 1440"),
-    **dict.fromkeys(("s", "sec", "seconds"), "divide by 86,400"),
+    **dict.fromkeys(("day", "days", "d"), 1.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 1 / 24),
+    **dict.fromkeys(("min", "minutes"), 1 / 1440),
+    **dict.fromkeys(("s", "sec", "seconds"), 1 / 86_400),
 }
 
 
@@ -367,15 +360,19 @@ def _overview(layer: Layer) -> Values:
 def _check_unit(layer: Layer) -> None:
     intensity = layer.role == "rain_intensity"
     unit = layer.unit.strip().lower()
-    if unit in (_INTENSITY_UNITS if intensity else _DURATION_UNITS):
+    factor = (TO_MM_PER_HOUR if intensity else _TO_DAYS).get(unit)
+    if unit in _UNSTATED or factor == 1:
         return
     what, needed = ("intensity", "mm/h") if intensity else ("duration", "days")
-    factor = (_TO_MM_PER_HOUR if intensity else _TO_DAYS).get(unit)
     hint = "Convert it first, for instance with gdal_calc.py"
+    if factor is not None:
+        hint += f": multiply by {factor:,.0f}" if factor > 1 else f": divide by {1 / factor:,.0f}"
+    elif intensity and unit in TO_MM:
+        hint = "Divide the depth by its hours, or make the raster with zoo rain"
     raise DataError(
         f"band {layer.file.band} is in {layer.unit!r}, but rain {what} is needed in {needed}",
         where=layer.path,
-        hint=hint if factor is None else f"{hint}: {factor}",
+        hint=hint,
     )
 
 

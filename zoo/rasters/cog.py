@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,8 @@ from zoo.errors import ConfigError
 from zoo.files import Closable, move_into_place, unwritable, working_folder
 from zoo.physics.bands import Band
 from zoo.rasters.grid import Grid
-from zoo.rasters.reading import first_line, small_cache
+from zoo.rasters.reading import gdal_message, small_cache
+from zoo.rasters.stacks import TAG_VALID
 
 COMPRESSIONS: tuple[str, ...] = ("deflate", "zstd", "lzw", "none")
 """Every GDAL since 2008 reads deflate with the floating-point predictor; the others are for speed."""
@@ -49,10 +51,10 @@ class CogWriter(Closable):
     Args:
         path: of the finished GeoTIFF.
         grid: where the pixels lie.
-        bands: names and units, in the order of the file.
-        dtype: "float32", where NaN is nodata, or "uint8".
+        bands: names, units, descriptions and valid ranges, in the order of the file; the tags name them.
+        dtype: "float32", where NaN is nodata, "uint8" or "uint16".
         compress: one of :data:`COMPRESSIONS`.
-        nodata: of uint8.
+        nodata: of integers.
         average: make overviews of means, as quantities allow; those of classes and risks take the nearest pixel.
         within: folder on the same disk for the working file; ``None`` for beside ``path``.
 
@@ -66,7 +68,7 @@ class CogWriter(Closable):
         path: Path,
         grid: Grid,
         bands: Sequence[Band],
-        dtype: Literal["float32", "uint8"] = "float32",
+        dtype: Literal["float32", "uint8", "uint16"] = "float32",
         compress: str = "deflate",
         *,
         nodata: int = 0,
@@ -79,7 +81,7 @@ class CogWriter(Closable):
         self.path, self.bands = path, tuple(bands)
         self.shape: tuple[int, int] = grid.shape
         self._dtype, self._compress, self._average = np.dtype(dtype), compress, average
-        self._nodata: float = nodata if dtype == "uint8" else np.nan
+        self._nodata: float = np.nan if dtype == "float32" else nodata
         self._exits = ExitStack()
         self._file: Any = None
         try:
@@ -138,7 +140,7 @@ class CogWriter(Closable):
     def publish(
         self,
         tags: Mapping[str, str],
-        band_tags: Mapping[str, Mapping[str, str]],
+        band_tags: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         colours: Mapping[int, Rgb] | None = None,
     ) -> None:
         """Turn what was written into a cloud-optimised GeoTIFF under the final name; see :meth:`finish`."""
@@ -148,7 +150,7 @@ class CogWriter(Closable):
     def finish(
         self,
         tags: Mapping[str, str],
-        band_tags: Mapping[str, Mapping[str, str]],
+        band_tags: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         colours: Mapping[int, Rgb] | None = None,
         *,
         scale: float | None = None,
@@ -157,7 +159,7 @@ class CogWriter(Closable):
 
         Args:
             tags: of the file.
-            band_tags: tags by name of the band.
+            band_tags: further tags by name of the band, or others than its description and valid range.
             colours: by value, for uint8.
             scale: factor from the numbers in the file to the unit of the band; ``None`` for 1.
 
@@ -169,7 +171,7 @@ class CogWriter(Closable):
             for index, band in enumerate(self.bands, 1):
                 self._file.set_band_description(index, band.name)
                 self._file.set_band_unit(index, band.unit)
-                self._file.update_tags(index, **band_tags.get(band.name, {}))
+                self._file.update_tags(index, **{**_described(band), **band_tags.get(band.name, {})})
             if scale is not None:
                 self._file.scales = (scale,) * len(self.bands)
             if self._average:
@@ -226,6 +228,14 @@ class CogWriter(Closable):
             self._exits.close()
 
 
+def _described(band: Band) -> dict[str, str]:
+    """Return the tags of the description and the valid range of a band."""
+    texts = {"LONG_NAME": band.description}
+    for name, bound in zip(TAG_VALID, (band.valid_min, band.valid_max), strict=True):
+        texts[name] = "" if bound is None else f"{bound:g}"
+    return {name: text for name, text in texts.items() if text}
+
+
 def _overview_factors(shape: tuple[int, int]) -> list[int]:
     """Return powers of two until the whole raster fits into one tile, as the COG driver chooses them."""
     factors = []
@@ -261,7 +271,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (RasterioError, CPLE_BaseError, OSError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        reason = (error.strerror if isinstance(error, OSError) else None) or gdal_message(error)
         raise unwritable(path, f"{reason}; {as_bytes(free_space(path.parent))} are free") from error
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -17,7 +19,7 @@ from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.ground import Bounds, Ground, crs_name, linear_metres, utm_code
-from zoo.rasters.layers import BandFile, Layer, open_layer
+from zoo.rasters.layers import RADAR, BandFile, Layer, open_layer
 
 MOST_PIXELS = 4_000_000_000
 """A grid beyond this (some forty Sentinel-2 tiles) is a slip in --resolution or --bounds."""
@@ -26,7 +28,7 @@ MOST_STRETCH = 0.05
 """Share by which a metre of the projection may be off: UTM stays within 0.001 in its zone, national grids within
 0.01 [O]. Slopes are computed with the local scale, but flow and buffers assume square pixels."""
 
-_FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",))
+_FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",), RADAR)
 
 
 class Grid(Protocol):
@@ -57,6 +59,15 @@ class PixelGrid:
     shape: tuple[int, int]
 
 
+def grid_around(places: NDArray[np.float64]) -> PixelGrid:
+    """Return a grid in degrees that holds places, longitude and latitude (N, 2)."""
+    step = 0.01
+    left, bottom = places.min(axis=0) - step
+    right, top = places.max(axis=0) + step
+    shape = math.ceil((top - bottom) / step), math.ceil((right - left) / step)
+    return PixelGrid(CRS.from_epsg(4326), Affine(step, 0, left, 0, -step, top), shape)
+
+
 def windows(shape: tuple[int, int], size: int) -> list[Window]:
     """Return windows of at most ``size`` x ``size`` pixels that cover each pixel of a raster once, line by line."""
     rows, columns = shape
@@ -68,7 +79,7 @@ def windows(shape: tuple[int, int], size: int) -> list[Window]:
 
 
 def base_layer(layers: Sequence[Layer]) -> Layer:
-    """Return the layer whose pixels the stack takes: the finest of green, red and NIR, else SWIR, else the DEM.
+    """Return the layer whose pixels the stack takes: the finest of green, red and NIR, else SWIR, DEM, radar.
 
     Raises:
         DataError: if there is none of them.
@@ -236,18 +247,12 @@ def _cut(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoB
     if outward:
         first, last = (
             (math.floor(rows[0] + slack), math.floor(columns[0] + slack)),
-            (
-                math.ceil(rows[1] - slack),
-                math.ceil(columns[1] - slack),
-            ),
+            (math.ceil(rows[1] - slack), math.ceil(columns[1] - slack)),
         )
     else:
         first, last = (
             (math.ceil(rows[0] - 0.5 - slack), math.ceil(columns[0] - 0.5 - slack)),
-            (
-                math.floor(rows[1] + 0.5 + slack),
-                math.floor(columns[1] + 0.5 + slack),
-            ),
+            (math.floor(rows[1] + 0.5 + slack), math.floor(columns[1] + 0.5 + slack)),
         )
     shape = (last[0] - first[0], last[1] - first[1])
     if min(shape) < 1:

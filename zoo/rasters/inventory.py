@@ -10,6 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import geopandas
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -142,19 +143,7 @@ def read_inventory(
         )
     if nothing.any():
         notes.append(f"{nothing.sum()} without a geometry were dropped")
-    frame = frame[~nothing]
-    if CRS.from_user_input(frame.crs) != crs:
-        notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
-    shapes, placed = project(frame, crs)
-    if not placed.any():
-        raise DataError(
-            f"has coordinates that do not exist in {crs_name(frame.crs)} or in the scene's {crs_name(crs)}",
-            where=path,
-            hint="Check whether its coordinates are labelled with a wrong system",
-        )
-    if not placed.all():
-        notes.append(f"{(~placed).sum()} have coordinates that do not exist in {crs_name(crs)}, so they were dropped")
-    frame, shapes = frame[placed], shapes[placed]
+    frame, shapes = _project(frame[~nothing], crs, path, notes)
     shapes = _with_area(shapes, crs, buffer, path, notes)
     shapes, kept = _repair(shapes, path, notes)
     inside = shapely.intersects(shapely.box(*extent), shapes)
@@ -174,6 +163,24 @@ def read_inventory(
         wanted, known = _dated(periods, image_date, str(phase), date_column, path, notes)
         shapes, known = shapes[wanted], known[wanted]
     return Inventory(path, crs, shapes, known, tuple(notes))
+
+
+def _project(
+    frame: geopandas.GeoDataFrame, crs: CRS, path: Path, notes: list[str]
+) -> tuple[geopandas.GeoDataFrame, NDArray[np.object_]]:
+    """Return the rows whose coordinates exist in a coordinate system, and their shapes in it."""
+    if CRS.from_user_input(frame.crs) != crs:
+        notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
+    shapes, placed = project(frame, crs)
+    if not placed.any():
+        raise DataError(
+            f"has coordinates that do not exist in {crs_name(frame.crs)} or in the scene's {crs_name(crs)}",
+            where=path,
+            hint="Check whether its coordinates are labelled with a wrong system",
+        )
+    if not placed.all():
+        notes.append(f"{(~placed).sum()} have coordinates that do not exist in {crs_name(crs)}, so they were dropped")
+    return frame[placed], shapes[placed]
 
 
 def _with_area(

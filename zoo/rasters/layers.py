@@ -15,12 +15,15 @@ from rasterio.warp import transform_bounds
 
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.ground import METRES_PER_DEGREE, Bounds, crs_name, true_scale
-from zoo.rasters.reading import RasterReader, file_label, first_line
+from zoo.rasters.reading import RasterReader, file_label, gdal_message
 
-OPTICAL: tuple[str, ...] = ("green", "red", "nir", "swir", "swir2")
-"""Reflectances; Sentinel-2: B03, B04, B08, B11, B12."""
+OPTICAL: tuple[str, ...] = ("blue", "green", "red", "nir", "swir", "swir2")
+"""Reflectances; Sentinel-2: B02, B03, B04, B08, B11, B12."""
 
-ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", "rain_duration")
+RADAR: tuple[str, ...] = ("vv", "vh", "vv_asc", "vh_asc", "vv_desc", "vh_desc")
+"""Backscatter of Sentinel-1, by direction of the orbit where it is known."""
+
+ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", "rain_duration", *RADAR)
 """``scl`` is the scene classification of Sentinel-2 level 2A; ``moisture`` a coarse soil-moisture product in m3/m3 or
 0-1; rain in mm/h and days."""
 
@@ -85,6 +88,20 @@ class Sources:
             baseline=other.baseline or self.baseline,
             notes=(*self.notes, *other.notes),
         )
+
+    def check_earlier(self, later: Sources, what: str, hint: str) -> None:
+        """Check that this image was taken before another one, if both dates are known.
+
+        Args:
+            later: the other image.
+            what: name of both, for the error.
+            hint: what to do.
+
+        Raises:
+            ConfigError: if it was not.
+        """
+        if self.date and later.date and self.date >= later.date:
+            raise ConfigError(f"{what} before the landslides is of {self.date}, after them of {later.date}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,7 @@ class Layer:
             found = transform_bounds(self.crs, crs, *own)
         except RasterioError as error:
             found = (math.nan,) * 4
-            reason = first_line(error)
+            reason = gdal_message(error)
         else:
             reason = "its corners have no coordinates there"
         if not all(math.isfinite(value) for value in found):

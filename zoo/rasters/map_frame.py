@@ -201,10 +201,7 @@ _SIDE = 1024
 
 
 def reduced(
-    shape: tuple[int, int],
-    read: Callable[[Window], NDArray[np.float32]],
-    longest: int,
-    how: Literal["mean", "max"],
+    shape: tuple[int, int], read: Callable[[Window], NDArray[np.float32]], longest: int, how: Literal["mean", "max"]
 ) -> tuple[NDArray[np.float32], int]:
     """Reduce a raster to one value per square of pixels, window by window.
 

@@ -15,7 +15,7 @@ from zoo.physics import baseline_offset, dark_pixels, guess_offset, harmonize, n
 from zoo.physics.sentinel2 import QUANTIFICATION
 from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.grid import windows
-from zoo.rasters.layers import Layer
+from zoo.rasters.layers import OPTICAL, Layer
 
 Samples: TypeAlias = Mapping[str, NDArray[np.float32]]
 
@@ -96,6 +96,59 @@ def sample(bands: Mapping[str, AlignedBand], tiles: int = 6, size: int = 128, en
             for role, values in pixels.items():
                 parts[role].append(values[known])
     return {role: np.concatenate(values) for role, values in parts.items()}
+
+
+@dataclass(frozen=True)
+class UserOptics:
+    """What the user says about the optical numbers; see :func:`calibrate`.
+
+    Attributes:
+        baseline, offset, scale: of all bands; ``None`` where they are unknown.
+        force: accept red and NIR bands that look swapped.
+    """
+
+    baseline: str | None = None
+    offset: float | None = None
+    scale: float | None = None
+    force: bool = False
+
+
+def settle_optics(
+    layers: Mapping[str, Layer], samples: Samples, found_baseline: str, user: UserOptics
+) -> tuple[dict[str, Calibration], list[str], list[str]]:
+    """Choose the calibration of an image and check the reflectances that it gives.
+
+    Args:
+        layers: layers by role; those that are not optical are left out.
+        samples: result of :func:`sample`.
+        found_baseline: processing baseline of the catalogue or product, "" when unknown.
+        user: what the user says.
+
+    Returns:
+        The calibration by role, notes and warnings.
+
+    Raises:
+        ZooError: as :func:`calibrate` and :func:`check_swapped`.
+    """
+    optical = {role: layer for role, layer in layers.items() if role in OPTICAL}
+    if not optical:
+        return {}, [], []
+    calibrations, notes = calibrate(
+        optical, samples, found_baseline=found_baseline, baseline=user.baseline, offset=user.offset, scale=user.scale
+    )
+    reflectances = {role: calibrations[role].apply(samples[role]) for role in optical}
+    if "scl" in samples:
+        for values in reflectances.values():
+            values[clouded(samples["scl"])] = np.nan
+    warnings = check_reflectance(reflectances, calibrations)
+    if "nir" in optical:
+        try:
+            check_swapped(reflectances, layers["nir"].path)
+        except DataError as error:
+            if not user.force:
+                raise
+            warnings.append(f"{error.problem}; accepted because of --force")
+    return calibrations, notes, warnings
 
 
 def calibrate(

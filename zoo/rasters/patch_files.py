@@ -24,7 +24,7 @@ from zoo.files import file_name, remove_leftovers, unwritable, working_folder
 from zoo.physics.bands import Band
 from zoo.rasters.ground import crs_name
 from zoo.rasters.inventory import PHASES, parse_day
-from zoo.rasters.reading import first_line
+from zoo.rasters.reading import gdal_message
 from zoo.rasters.stacks import TAG_DATE, TAG_PHASE, TAG_SCENE, Stack
 
 
@@ -359,7 +359,7 @@ class PatchFiles:
                 mask.update_tags(**{key: text for key, text in about.items() if text}, **place)
         except (RasterioError, OSError) as error:
             raise ZooError(
-                f"cannot write a patch ({first_line(error)})", where=self.folder, hint="Is the disk full?"
+                f"cannot write a patch ({gdal_message(error)})", where=self.folder, hint="Is the disk full?"
             ) from error
         return (
             name,

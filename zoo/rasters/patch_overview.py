@@ -88,12 +88,7 @@ def _draw(panel: Axes, one: ScenePicture) -> None:
         transform = stack.transform
         picture, step, label = _background(stack)
     # The last squares of the reduced picture reach beyond the raster.
-    extent = (
-        left,
-        left + picture.shape[1] * step * transform.a,
-        top + picture.shape[0] * step * transform.e,
-        top,
-    )
+    extent = (left, left + picture.shape[1] * step * transform.a, top + picture.shape[0] * step * transform.e, top)
     panel.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     places = {
         "too empty": one.too_empty,

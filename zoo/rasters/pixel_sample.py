@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ class PixelSample:
         return self.features[:, self.names.index(name)]
 
 
-class _Lottery:
+class Lottery:
     """Keeps the rows with the smallest random keys: a uniform sample without replacement of all rows offered."""
 
     def __init__(self, most: int, width: int) -> None:
@@ -122,7 +123,7 @@ def sample_pixels(
     positions = [[band.name for band in stack.bands].index(name) for name in names]
     columns = (*names, *layers)
     width = len(columns) + 2
-    lots = {kind: _Lottery(most, width) for kind in ("landslide", "other", "region")}
+    lots = {kind: Lottery(most, width) for kind in ("landslide", "other", "region")}
     counts = dict.fromkeys(("known", "landslide", "border", "doubtful"), 0)
     windows = list(stack.windows())
     for number, window in enumerate(windows):
@@ -135,29 +136,12 @@ def sample_pixels(
         for kind, mask in (("known", known), ("landslide", landslide & known), ("border", border & known)):
             counts[kind] += int(mask.sum())
         counts["doubtful"] += int((doubtful & known).sum())
-        masks = {
-            "landslide": known & landslide,
-            "other": known & ~(landslide | border | doubtful),
-            "region": known,
-        }
+        masks = {"landslide": known & landslide, "other": known & ~(landslide | border | doubtful), "region": known}
         for kind, mask in masks.items():
             if kind == "other" and inventory is None:
                 continue
             row, column = np.nonzero(mask)
-            keys = rng.random(len(row))
-
-            def rows(
-                drawn: NDArray[np.bool_],
-                row: NDArray[np.int64] = row,
-                column: NDArray[np.int64] = column,
-                image: NDArray[np.float32] = image,
-                window: Window = window,
-            ) -> NDArray[np.float64]:
-                row, column = row[drawn], column[drawn]
-                x, y = stack.transform * (column + window.col_off + 0.5, row + window.row_off + 0.5)
-                return np.column_stack([image[:, row, column].T, x, y])
-
-            lots[kind].offer(keys, rows)
+            lots[kind].offer(rng.random(len(row)), partial(_pixel_rows, stack, window, image, row, column))
         if progress is not None:
             progress(number + 1, len(windows))
     _check(stack, columns, inventory, counts, len(lots["other"].rows()))
@@ -175,6 +159,20 @@ def sample_pixels(
         border_pixels=counts["border"],
         doubtful_pixels=counts["doubtful"],
     )
+
+
+def _pixel_rows(
+    stack: Stack,
+    window: Window,
+    image: NDArray[np.float32],
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    drawn: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return features, x and y of those pixels of a window that were drawn, (N, features + 2)."""
+    row, column = row[drawn], column[drawn]
+    x, y = stack.transform * (column + window.col_off + 0.5, row + window.row_off + 0.5)
+    return np.column_stack([image[:, row, column].T, x, y])
 
 
 def _kinds(

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import geopandas
 import numpy as np
@@ -23,7 +23,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, first_line
 from zoo.files import Closable, move_into_place, unwritable, working_folder
 from zoo.rasters.cog import as_bytes, free_space
 from zoo.rasters.grid import windows
@@ -135,7 +135,7 @@ def write_polygons(
     threshold = np.float32(options.threshold)
     blocks = windows(shape, options.block)
     tags = {"THRESHOLD": f"{options.threshold:.6g}", "LEAST_AREA_M2": f"{options.min_area:g}", **(metadata or {})}
-    with PolygonWriter(out, crs, tags) as writer:
+    with FeatureWriter(out, crs, tags) as writer:
         # The first batch is empty: it defines the columns even when there is no landslide.
         writer.write(_polygon_frame([], ground, transform, options, report, slope is not None))
         waiting: list[Region] = []
@@ -232,8 +232,8 @@ def check_polygons(path: Path) -> None:
         raise ConfigError("GeoParquet needs pyarrow", where=path, hint="Run: pip install pyarrow, or name it .gpkg")
 
 
-class PolygonWriter(Closable):
-    """Polygons with attributes; a context manager.
+class FeatureWriter(Closable):
+    """Polygons or points with attributes; a context manager.
 
     The working file lies in a hidden folder beside ``path``, which is removed when the block ends, Ctrl-C included.
     ``path`` appears only with :meth:`publish`. Every batch has the columns of the first one; a file of one empty batch
@@ -241,17 +241,20 @@ class PolygonWriter(Closable):
 
     Args:
         path: see :func:`check_polygons`.
-        crs: of the polygons.
+        crs: of the features.
         metadata: kept in the file, by name.
+        geometry: kind of the features.
 
     Raises:
         ConfigError: as :func:`check_polygons`.
         ZooError: if the folder cannot be written to.
     """
 
-    def __init__(self, path: Path, crs: CRS, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, crs: CRS, metadata: Mapping[str, str], geometry: Literal["Polygon", "Point"] = "Polygon"
+    ) -> None:
         check_polygons(path)
-        self.path, self._metadata = path, dict(metadata)
+        self.path, self._metadata, self._geometry = path, dict(metadata), geometry
         self.crs = pyproj.CRS.from_user_input(crs.to_wkt())
         self._exits = ExitStack()
         self._work = self._exits.enter_context(working_folder(path)) / f"work{path.suffix.lower()}"
@@ -260,7 +263,7 @@ class PolygonWriter(Closable):
         self._started = False
 
     def write(self, polygons: geopandas.GeoDataFrame) -> None:
-        """Add polygons, in the coordinates of ``crs``.
+        """Add features, in the coordinates of ``crs``.
 
         Raises:
             ZooError: if the disk is full.
@@ -292,7 +295,7 @@ class PolygonWriter(Closable):
             self._work,
             layer=self.path.stem,
             driver="GPKG",
-            geometry_type="Polygon",
+            geometry_type=self._geometry,
             append=self._started,
             layer_metadata=None if self._started else self._metadata,
         )
@@ -312,7 +315,7 @@ class PolygonWriter(Closable):
         """Return the metadata of the geometry column by GeoParquet 1.0.0."""
         column: dict[str, Any] = {
             "encoding": "WKB",
-            "geometry_types": ["Polygon"] if self._bounds else [],
+            "geometry_types": [self._geometry] if self._bounds else [],
             "crs": self.crs.to_json_dict(),
         }
         if self._bounds:
@@ -325,8 +328,9 @@ class PolygonWriter(Closable):
         try:
             yield
         except (*_OF_PYOGRIO, OSError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise unwritable(self.path, f"{reason}; {as_bytes(free_space(self.path.parent))} are free") from error
+            raise unwritable(
+                self.path, f"{first_line(error)}; {as_bytes(free_space(self.path.parent))} are free"
+            ) from error
 
     def close(self) -> None:
         """Remove the working file."""

@@ -39,7 +39,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from zoo.errors import ConfigError, DataError, ZooError
+from zoo.errors import ConfigError, DataError, ZooError, first_line
 from zoo.files import Closable
 from zoo.rasters.ground import is_unplaced, metres_per_pixel
 
@@ -207,10 +207,7 @@ class RasterReader(Closable):
         return tags
 
     def numbers(
-        self,
-        window: Window | None = None,
-        bands: Sequence[int] | None = None,
-        shape: tuple[int, int] | None = None,
+        self, window: Window | None = None, bands: Sequence[int] | None = None, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """Return the numbers in the file for a window, before scale and offset.
 
@@ -245,10 +242,7 @@ class RasterReader(Closable):
         return self._turned(image)
 
     def read(
-        self,
-        window: Window | None = None,
-        bands: Sequence[int] | None = None,
-        shape: tuple[int, int] | None = None,
+        self, window: Window | None = None, bands: Sequence[int] | None = None, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """Return the values of a window in the units of the bands; arguments and result as :meth:`numbers`."""
         image = self.numbers(window, bands, shape)
@@ -474,7 +468,7 @@ def _open_with(path: str, formats: Sequence[str]) -> Any:
 
 
 def check_image(address: str) -> None:
-    """Open and close a file, to refuse one that is no image by itself, such as a VRT that reads other files.
+    """Open and close a file, to refuse one that is not an image by itself, such as a VRT that reads other files.
 
     Raises:
         RasterioError: if it is none of :data:`IMAGE_FORMATS`.
@@ -628,15 +622,13 @@ def unreadable(path: str, error: Exception) -> DataError:
     return DataError(
         "cannot be read as a raster: it is truncated or not what its name says",
         where=path,
-        hint=f"Copy it again ({first_line(error)})",
+        hint=f"Copy it again ({gdal_message(error)})",
     )
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of GDAL's message."""
-    # rasterio keeps GDAL's own words in the cause and says only "Read failed" itself.
-    lines = str(error.__cause__ or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def gdal_message(error: Exception) -> str:
+    """Return the first line of GDAL's message; rasterio keeps it in the cause and says only "Read failed" itself."""
+    return first_line(error.__cause__ or error)
 
 
 @contextmanager
@@ -724,7 +716,7 @@ def upload(local: Path, path: str) -> None:
         rasterio.shutil.copyfiles(str(local), path)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise ZooError(
-            f"cannot be written ({first_line(error)})",
+            f"cannot be written ({gdal_message(error)})",
             where=path,
             hint=f"It is whole in {local}: copy it yourself, or see GDAL's page on this file system for credentials",
         ) from error

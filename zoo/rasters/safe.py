@@ -28,6 +28,7 @@ def text_of(root: ElementTree.Element, tag: str, where: str) -> str:
 
 
 BANDS: dict[str, tuple[str, int]] = {
+    "blue": ("B02", 10),
     "green": ("B03", 10),
     "red": ("B04", 10),
     "nir": ("B08", 10),
@@ -37,7 +38,7 @@ BANDS: dict[str, tuple[str, int]] = {
 }
 """Sentinel-2 band and its pixel size in metres for each role."""
 
-_BAND_IDS = {"B03": 2, "B04": 3, "B08": 7, "B11": 11, "B12": 12}
+_BAND_IDS = {"B02": 1, "B03": 2, "B04": 3, "B08": 7, "B11": 11, "B12": 12}
 """Band numbers in the metadata of a product: B1 is 0, and B8A comes between B8 and B9 as 8 [S: PSD 14]."""
 
 _METADATA = re.compile(r"(?:^|/)MTD_MSIL(2A|1C)\.xml$")
@@ -113,7 +114,7 @@ class _Archive:
 _Product: TypeAlias = _Folder | _Archive
 
 
-def open_safe(path: Path) -> Sources:
+def open_safe(path: Path, *, blue: bool = False) -> Sources:
     """Find the bands that a stack needs in a Sentinel-2 product.
 
     The band files are those that the product metadata (MTD_MSIL2A.xml) lists. Their sizes are compared with the
@@ -121,6 +122,7 @@ def open_safe(path: Path) -> Sources:
 
     Args:
         path: the ``.SAFE`` folder, its parent folder, its ``.zip``, or its ``MTD_MSIL2A.xml``.
+        blue: include the blue band, which only the bare soil index of two dates needs.
 
     Returns:
         Green, red and NIR (10 m), both SWIR bands (20 m), and for level 2A the scene classification (20 m).
@@ -136,7 +138,7 @@ def open_safe(path: Path) -> Sources:
     scale, offsets, notes = _radiometry(found.root, found.level, found.baseline, found.where)
     files = {}
     for role, (band, metres) in BANDS.items():
-        if found.level == "1C" and role == "scl":
+        if (found.level == "1C" and role == "scl") or (role == "blue" and not blue):
             continue
         suffix = f"_{band}_{metres}m" if found.level == "2A" else f"_{band}"
         name = _file_of(found.images, suffix, band, found.names, found.product, found.sizes)

@@ -15,25 +15,29 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import numpy as np
-import rasterio
 import requests
 import shapely
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import box as geo_box
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from shapely.geometry import shape
 
-from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
-from zoo.files import atomic_path, check_writable_folder, file_name
+from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError, first_line
+from zoo.files import check_writable_folder, file_name
+from zoo.physics.bands import Band
+from zoo.rasters.cog import CogWriter
+from zoo.rasters.grid import PixelGrid, windows
 from zoo.rasters.inventory import parse_day
 from zoo.rasters.layers import BandFile, Sources
-from zoo.rasters.reading import check_image, first_line
+from zoo.rasters.reading import check_image, gdal_message
 
 Item: TypeAlias = Any
 """A pystac.Item. The library is optional, so its type is not imported."""
 
 ASSETS: dict[str, tuple[str, ...]] = {
+    "blue": ("blue", "B02", "B02_10m"),
     "green": ("green", "B03", "B03_10m"),
     "red": ("red", "B04", "B04_10m"),
     "nir": ("nir", "B08", "B08_10m"),
@@ -44,7 +48,7 @@ ASSETS: dict[str, tuple[str, ...]] = {
 """Asset names of each role at Earth Search, Planetary Computer and the Copernicus Data Space."""
 
 _OF_PYSTAC = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-"""What the libraries raise for a catalogue that is no valid STAC, beside their own errors."""
+"""What the libraries raise for a catalogue that is not valid STAC, beside their own errors."""
 
 REQUIRED: tuple[str, ...] = ("green", "red", "nir", "swir")
 
@@ -213,15 +217,15 @@ def _first_number(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
 def _newest(items: Sequence[Item]) -> list[Item]:
     """Keep one item per tile and time: a reprocessed product replaces the older one."""
     best: dict[tuple[str, datetime | None], Item] = {}
-    alone = []
+    untiled = []
     for item in items:
         if not tile_of(item):
-            alone.append(item)
+            untiled.append(item)
             continue
         key = (tile_of(item), item.datetime)
         if key not in best or baseline_of(item) > baseline_of(best[key]):
             best[key] = item
-    return [*best.values(), *alone]
+    return [*best.values(), *untiled]
 
 
 def _by_day(items: Sequence[Item], bbox: tuple[float, float, float, float]) -> dict[str, list[Item]]:
@@ -299,6 +303,8 @@ def fetch_sources(
     url: str,
     collection: str,
     max_cloud: float,
+    blue: bool = False,
+    dem: bool = True,
     progress: Progress | None = None,
 ) -> Sources:
     """Find the least cloudy day for a place and write its bands as GeoTIFFs on one 10 m grid.
@@ -315,6 +321,8 @@ def fetch_sources(
         url: address of a STAC API, or address or path of a static ``catalog.json``, whose items are read one by one.
         collection: name of the collection of Sentinel-2 level 2A.
         max_cloud: maximum cloud cover of an image in percent.
+        blue: also write blue, which only the difference of two dates needs.
+        dem: also write elevation.
         progress: called with (windows done, all windows).
 
     Returns:
@@ -348,8 +356,9 @@ def fetch_sources(
         f"{day.coverage:.0%} covered by {', '.join(item.id for item in day.items)}",
         *day.notes,
     ]
-    jobs = [_Job(load, patch_url, day.items, day.assets, geobox, folder, f"{day.scene or 'S2'}_{day.date}")]
-    tiles = catalogue.dem(bbox, notes)
+    assets = {role: name for role, name in day.assets.items() if blue or role != "blue"}
+    jobs = [_Job(load, patch_url, day.items, assets, geobox, folder, f"{day.scene or 'S2'}_{day.date}")]
+    tiles = catalogue.dem(bbox, notes) if dem else ()
     if tiles:
         coarse = GeoBox.from_geopolygon(polygon, resolution=30, crs=geobox.crs).pad(_DEM_MARGIN)
         jobs.append(_Job(load, patch_url, tiles, {"dem": "data"}, coarse, folder, DEM_COLLECTION))
@@ -362,7 +371,8 @@ def fetch_sources(
             if progress is not None:
                 progress(done, total)
     files = {role: BandFile(str(path), offset=0.0, nodata=None) for role, path in written.items()}
-    for role, offset in day.offsets.items():
+    for role in assets.keys() & day.offsets.keys():
+        offset = day.offsets[role]
         files[role] = BandFile(str(written[role]), offset=offset, scale=day.scales[role], nodata=0.0)
     return Sources(files, scene=day.scene, date=day.date, baseline=day.baseline, notes=tuple(notes))
 
@@ -385,6 +395,20 @@ def check_bbox(bbox: Sequence[float]) -> None:
     if west >= east or south >= north:
         raise ConfigError(
             f"{tuple(bbox)} is empty: west must be less than east, and south less than north", where="box", hint=order
+        )
+
+
+def check_order(earlier: str, later: str) -> None:
+    """Check that a period ends before another one starts.
+
+    Raises:
+        ConfigError: if it does not, or a period is invalid.
+    """
+    if parse_dates(earlier)[1] >= parse_dates(later)[0]:
+        raise ConfigError(
+            f"{earlier} does not end before {later} starts",
+            where="--pre-dates",
+            hint="Give the period before the landslides to --pre-dates, and the period after them to --from-stac",
         )
 
 
@@ -501,8 +525,7 @@ class _Catalogue:
     def _unreachable(self, error: Exception) -> ZooError:
         reason = "its server cannot be reached"
         if not _is_offline(error):
-            lines = str(error).strip().splitlines()
-            reason = f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+            reason = f"{type(error).__name__}: {first_line(error)}"
         return ZooError(
             f"the catalogue cannot be read ({reason})",
             where=self.url,
@@ -565,11 +588,9 @@ class _Job:
     ) -> None:
         self.load, self.patch_url, self.items, self.assets = load, _checking(patch_url), items, dict(assets)
         self.geobox, self.folder, self.name = geobox, folder, file_name(name, also="+")
-        self.windows = [
-            Window(column, row, min(_WINDOW, geobox.shape[1] - column), min(_WINDOW, geobox.shape[0] - row))
-            for row in range(0, geobox.shape[0], _WINDOW)
-            for column in range(0, geobox.shape[1], _WINDOW)
-        ]
+        rows, columns = geobox.shape
+        self.grid = PixelGrid(CRS.from_user_input(str(geobox.crs)), geobox.affine, (rows, columns))
+        self.windows = windows(self.grid.shape, _WINDOW)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -578,20 +599,18 @@ class _Job:
         """Write the files, yield each finished window, and add the paths to ``written`` at the end."""
         paths = {role: self.folder / f"{self.name}_{role}.tif" for role in self.assets}
         something = False
-        # ExitStack leaves contexts in reverse order, so the datasets close before their files are renamed.
         with ExitStack() as stack:
-            temporary = {role: stack.enter_context(atomic_path(path)) for role, path in paths.items()}
             try:
-                files = {role: stack.enter_context(self._create(role, path)) for role, path in temporary.items()}
+                writers = {role: stack.enter_context(self._writer(role, path)) for role, path in paths.items()}
                 for window in self.windows:
                     arrays = self._read(window)
                     for role, values in arrays.items():
-                        files[role].write(values, 1, window=window)
+                        writers[role].write(values, window)
                         something = something or bool((values > 0).any())
                     yield window
             except (RasterioError, OSError, RuntimeError) as error:
                 raise DataError(
-                    f"an image of the catalogue cannot be read ({first_line(error)})",
+                    f"an image of the catalogue cannot be read ({gdal_message(error)})",
                     where=", ".join(item.id for item in self.items),
                     hint="Check the network connection and run the same command again",
                 ) from error
@@ -601,6 +620,8 @@ class _Job:
                     where=", ".join(item.id for item in self.items),
                     hint="Move the box or choose other dates",
                 )
+            for writer in writers.values():
+                writer.publish({"SOURCE": ", ".join(item.id for item in self.items)})
         written.update(paths)
 
     def _read(self, window: Window) -> dict[str, Any]:
@@ -625,26 +646,6 @@ class _Job:
             return {"data_type": "float32", "nodata": float("nan")}
         return {"data_type": "uint8" if role == "scl" else "uint16", "nodata": 0}
 
-    def _create(self, role: str, path: Path) -> Any:
-        kind = self._kind(role)
-        created = rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            count=1,
-            height=self.geobox.shape[0],
-            width=self.geobox.shape[1],
-            dtype=kind["data_type"],
-            nodata=kind["nodata"],
-            crs=str(self.geobox.crs),
-            transform=self.geobox.affine,
-            compress="deflate",
-            predictor=3 if role == "dem" else 2,
-            tiled=True,
-            blockxsize=512,
-            blockysize=512,
-            bigtiff="IF_SAFER",
-        )
-        created.set_band_description(1, role)
-        created.update_tags(SOURCE=", ".join(item.id for item in self.items))
-        return created
+    def _writer(self, role: str, path: Path) -> CogWriter:
+        band = Band(role, "m" if role == "dem" else "1")
+        return CogWriter(path, self.grid, [band], self._kind(role)["data_type"], average=role != "scl")

@@ -23,6 +23,7 @@ from zoo.physics import (
     FeatureRange,
     IndexParameters,
     OptramEdges,
+    bsi,
     landslide_index,
     ndbi,
     ndmi,
@@ -64,6 +65,7 @@ _SMI_NEEDS: Mapping[str, tuple[str, ...]] = {
     "ndmi": ("nir", "swir"),
 }
 VALID_RANGES = {band.name: (band.valid_min or 0.0, band.valid_max or 0.0) for band in PAPER_CHANNELS}
+VALID_RANGES["BSI"] = (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Plan:
     """Channels of a stack.
 
     Attributes:
-        channels: names of the channels, in the order of the paper.
+        channels: names of the channels, in the order of the paper; BSI, which only differences of dates use, is last.
         missing: reason for each channel that cannot be computed, by name.
         moisture: source of the SMI; "none" if there is no SMI.
     """
@@ -175,6 +177,8 @@ class ChannelMaker:
             made["NDVI"] = _single(ndvi(optical["nir"], optical["red"]))
         if "NDWI" in wanted:
             made["NDWI"] = _single(ndwi(optical["green"], optical["nir"]))
+        if "BSI" in wanted:
+            made["BSI"] = _single(bsi(optical["swir"], optical["red"], optical["nir"], optical["blue"]))
         if self._plan.moisture == "optram":
             made[STR] = _single(transformed_swir(optical["swir2"]))
         elif self._plan.moisture == "ndmi":

@@ -6,14 +6,13 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
-import zoo
 from zoo.errors import ConfigError, DataError
 from zoo.files import check_output
 from zoo.physics import PAPER_CHANNELS, Band, IndexParameters, OptramEdges, OptramFit
@@ -21,15 +20,18 @@ from zoo.physics.running import BinnedMoments
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size
 from zoo.rasters.alignment import AlignedBand, in_unit
 from zoo.rasters.cog import CogWriter, check_geotiff_name
+from zoo.rasters.coregistration import Shift
 from zoo.rasters.grid import PixelGrid, choose_grid, grid_crs, require_metres, windows
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, true_scale, utm_code
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
-from zoo.rasters.optical import Calibration, Samples, calibrate, check_reflectance, check_swapped, clouded, sample
+from zoo.rasters.optical import Calibration, Samples, UserOptics, sample, settle_optics
 from zoo.rasters.reading import RasterReader, is_remote
 from zoo.rasters.seams import find_seams
+from zoo.rasters.sentinel1 import Radar, RadarOptions, check_radar_dates, radar_layers
 from zoo.rasters.stack_channels import (
     MOISTURE_SOURCES,
     STR,
+    VALID_RANGES,
     VOLUMETRIC,
     ChannelMaker,
     Moisture,
@@ -44,14 +46,16 @@ from zoo.rasters.stack_channels import (
 )
 from zoo.rasters.stacks import (
     FORMAT_VERSION,
+    SOFTWARE,
     TAG_DATE,
+    TAG_DATE_BEFORE,
     TAG_FORMAT,
     TAG_PHASE,
     TAG_RAIN,
     TAG_SCENE,
     TAG_SOURCE,
-    TAG_VALID,
 )
+from zoo.rasters.two_dates import Changes, EarlierImage, plan_changes
 from zoo.schema import JsonValue, encode_json, to_plain
 
 PHASES = ("", "pre", "post")
@@ -74,7 +78,9 @@ class StackOptions:
         baseline, offset, scale: the user's statements about the optical numbers; see
             :func:`zoo.rasters.optical.calibrate`.
         phase: "pre" or "post" failure, "" when unknown.
-        force: accept bands that look swapped.
+        looks: equivalent number of looks of Sentinel-1: filters its speckle; ``None`` to leave it.
+        coregister: move the images before the landslides onto those after them.
+        force: accept bands that look swapped, and dates that are shifted.
         overwrite: replace an existing file.
 
     Raises:
@@ -95,6 +101,8 @@ class StackOptions:
     offset: float | None = None
     scale: float | None = None
     phase: str = ""
+    looks: float | None = None
+    coregister: bool = False
     force: bool = False
     overwrite: bool = False
 
@@ -115,6 +123,11 @@ class StackOptions:
             if value is not None and not math.isfinite(value):
                 raise ConfigError(f"{value:g} is not a finite number", where=f"option {name}")
 
+    @property
+    def optics(self) -> UserOptics:
+        """What the user says about the optical numbers."""
+        return UserOptics(self.baseline, self.offset, self.scale, self.force)
+
 
 @dataclass(frozen=True)
 class StackReport:
@@ -130,6 +143,8 @@ class StackReport:
         sources: inputs and formula of each channel, in words.
         missing: channels that were not made, and the reason.
         index: parameters of the LSI with the ranges that were used; ``None`` without LSI.
+        shift: how far the image before the landslides lay off the one after them; ``None`` for one date, or unknown.
+        radar_shifts: the same of Sentinel-1 by orbit: "asc", "desc", or "" for an unknown one.
         notes: what was found and decided.
         warnings: what may make the stack wrong.
     """
@@ -143,6 +158,8 @@ class StackReport:
     sources: Mapping[str, str]
     missing: Mapping[str, str]
     index: IndexParameters | None
+    shift: Shift | None
+    radar_shifts: Mapping[str, Shift]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -155,8 +172,6 @@ TAG_INDEX = "LSI_PARAMETERS"
 
 TAG_NOTES = "NOTES"
 """JSON: the warnings and notes for the user."""
-
-TAG_SOFTWARE = "TIFFTAG_SOFTWARE"
 
 _FORMULAS = {
     "NDBI": ("(SWIR - NIR) / (SWIR + NIR)", ("swir", "nir")),
@@ -191,34 +206,30 @@ def band_sources(
         mask = f"; masked by {files('scl')}" if "scl" in bands and ways else ""
         return f"; {'; '.join(ways)}{mask}" if ways else ""
 
-    words = {}
+    formulas = {}
     for name in plan.channels:
         if name in _FORMULAS:
             formula, roles = _FORMULAS[name]
-            words[name] = f"{formula} of {files(*roles)}{optics(*roles)}"
+            formulas[name] = f"{formula} of {files(*roles)}{optics(*roles)}"
         elif name == "SMI" and plan.moisture == "product":
             low, high = moisture_range
-            words[name] = f"coarse product {files('moisture')}, {low:g} to {high:g} scaled to 0-1"
+            formulas[name] = f"coarse product {files('moisture')}, {low:g} to {high:g} scaled to 0-1"
         elif name == "SMI" and plan.moisture == "ndmi":
-            words[name] = f"(NDMI + 1) / 2 of {files('nir', 'swir')}, the same as (1 - NDBI) / 2{optics('nir', 'swir')}"
+            formulas[name] = (
+                f"(NDMI + 1) / 2 of {files('nir', 'swir')}, the same as (1 - NDBI) / 2{optics('nir', 'swir')}"
+            )
         elif name == "SMI" and edges is not None:
-            words[name] = (
+            formulas[name] = (
                 f"OPTRAM (Sadeghi et al. 2017) of {files('swir2', 'nir', 'red')}; STR dry {edges.dry_intercept:.4g} + "
                 f"{edges.dry_slope:.4g} NDVI, wet {edges.wet_intercept:.4g} + {edges.wet_slope:.4g} NDVI"
                 f"{optics('swir2', 'nir', 'red')}"
             )
         elif name == "LSI" and index is not None:
             terms = " ".join(f"{weight:+g} {channel}" for channel, weight in index.weights.items())
-            words[name] = f"sigmoid(R_m ({terms})), channels scaled to 0-1 with the ranges of {index.source}"
+            formulas[name] = f"sigmoid(R_m ({terms})), channels scaled to 0-1 with the ranges of {index.source}"
     if soil is not None:
-        words |= {name: f"{source}; one soil for the whole area: {soil}" for name, source in SAFETY_SOURCES.items()}
-    return words
-
-
-def band_tags(band: Band, source: str, statistics: BinnedMoments) -> dict[str, str]:
-    """Return the tags of one band: source, valid range, statistics."""
-    bounds = {name: f"{bound:g}" for name, bound in zip(TAG_VALID, (band.valid_min, band.valid_max), strict=True)}
-    return {TAG_SOURCE: source, "LONG_NAME": band.description, **bounds, **statistics.gdal_tags()}
+        formulas |= {name: f"{source}; one soil for the whole area: {soil}" for name, source in SAFETY_SOURCES.items()}
+    return formulas
 
 
 def file_tags(
@@ -227,21 +238,28 @@ def file_tags(
     bands: Mapping[str, AlignedBand],
     calibrations: Mapping[str, Calibration],
     index: IndexParameters | None,
+    earlier: EarlierImage | None,
     notes: Sequence[str],
 ) -> dict[str, str]:
     """Return the tags of the file; those without a value are left out."""
+    entries = {role: _entry(band, calibrations.get(role)) for role, band in bands.items()}
+    if earlier is not None:
+        entries |= {
+            f"{role} before": _entry(band, earlier.calibrations.get(role)) for role, band in earlier.bands.items()
+        }
     tags = {
         TAG_FORMAT: FORMAT_VERSION,
         TAG_SCENE: sources.scene,
         TAG_DATE: sources.date,
+        TAG_DATE_BEFORE: "" if earlier is None else earlier.sources.date,
         TAG_PHASE: options.phase,
         TAG_RAIN: "" if options.rain is None else f"{options.rain[0]:g},{options.rain[1]:g}",
         "SOIL": "" if options.soil is None else str(options.soil),
-        TAG_SOURCES: encode_json({role: _entry(band, calibrations.get(role)) for role, band in bands.items()}),
+        TAG_SOURCES: encode_json(entries),
         TAG_INDEX: "" if index is None else encode_json(index.to_dict()),
         TAG_NOTES: encode_json(list(notes)) if notes else "",
         "BASELINE": options.baseline or sources.baseline,
-        TAG_SOFTWARE: f"landslide-zoo {zoo.__version__}",
+        **SOFTWARE,
     }
     return {name: text for name, text in tags.items() if text}
 
@@ -304,6 +322,10 @@ def build_stack(
     out: str | os.PathLike[str],
     options: StackOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    before: Sources | None = None,
+    radar: Sources | None = None,
+    radar_before: Sources | None = None,
 ) -> StackReport:
     """Make a stack; :func:`zoo.stack` and the command ``zoo stack`` call this.
 
@@ -314,22 +336,33 @@ def build_stack(
         out: a GeoTIFF; :class:`zoo.rasters.stacks.Stack` reads it.
         options: see :class:`StackOptions`.
         progress: called with (windows done, all windows).
+        before: image before the landslides; adds the differences between ``sources`` and it.
+        radar: backscatter of Sentinel-1; adds its channels in dB.
+        radar_before: the same before the landslides; adds log-ratios.
 
     Returns:
         What was made, from what, and what is doubtful about it. Warnings are in its ``warnings``; none is issued.
 
     Raises:
         ZooError: if a file is missing, damaged, without a place or all nodata, inputs do not overlap, the grid is in
-            degrees and a slope is wanted, options contradict each other, bands look swapped, or the disk is full.
+            degrees and a slope is wanted, options contradict each other, bands look swapped, two dates are shifted by
+            more than a pixel, or the disk is full.
     """
     options = options or StackOptions()
     path = Path(out)
     _check_output(path, sources, options)
-    plan = plan_channels(sources.files, options.moisture, options.index.weights)
-    used = _used_roles(plan, sources)
-    layers = {role: open_layer(role, sources.files[role]) for role in used}
+    radar_only = radar is not None and not sources.files
+    plan = Plan((), {}, "none") if radar_only else plan_channels(sources.files, options.moisture, options.index.weights)
+    if radar is not None and radar_before is not None:
+        sources = replace(sources, notes=(*sources.notes, *check_radar_dates(radar, radar_before)))
+    if radar is not None and not sources.date:
+        sources = replace(sources, date=radar.date)
+    changes = None if before is None else plan_changes(sources, before)
+    layers = {role: open_layer(role, sources.files[role]) for role in _used_roles(plan, sources, changes)}
+    earlier = {} if before is None or changes is None else changes.open_layers(before)
+    radar_files = [layer for one in (radar, radar_before) if one is not None for layer in radar_layers(one).values()]
     grid = choose_grid(
-        list(layers.values()),
+        [*layers.values(), *earlier.values(), *radar_files],
         like=options.like,
         crs=options.crs,
         resolution=options.resolution,
@@ -341,7 +374,14 @@ def build_stack(
     rows, columns = grid.shape
     with ExitStack() as exits:
         bands = {role: exits.enter_context(AlignedBand(layer, grid)) for role, layer in layers.items()}
-        scene = _Scene(sources, options, plan, bands, path.name)
+        image = None
+        if before is not None and changes is not None:
+            image = exits.enter_context(EarlierImage(before, changes, earlier, grid))
+        backscatter = None
+        if radar is not None:
+            chosen = RadarOptions(options.looks, coregister=options.coregister, force=options.force)
+            backscatter = exits.enter_context(Radar(radar, radar_before, grid, path, chosen))
+        scene = _Scene(sources, options, plan, bands, grid, path.name, image, backscatter)
         writer = exits.enter_context(
             CogWriter(path, PixelGrid(grid_crs(grid), grid.transform, (rows, columns)), scene.output, average=True)
         )
@@ -353,59 +393,52 @@ class _Scene:
     """A stack that is being made."""
 
     def __init__(
-        self, sources: Sources, options: StackOptions, plan: Plan, bands: Mapping[str, AlignedBand], name: str
+        self,
+        sources: Sources,
+        options: StackOptions,
+        plan: Plan,
+        bands: Mapping[str, AlignedBand],
+        grid: GeoBox,
+        name: str,
+        earlier: EarlierImage | None,
+        radar: Radar | None,
     ) -> None:
         self._sources, self._options, self._bands, self._name = sources, options, bands, name
+        self._earlier, self._radar = earlier, radar
         self._layers = {role: band.layer for role, band in bands.items()}
-        self._grid: GeoBox = next(iter(bands.values())).grid
+        self._grid = grid
         self._notes: list[str] = list(sources.notes)
         self._warnings: list[str] = []
         self._plan = plan
         self._index: IndexParameters | None = None
         self._edges: OptramEdges | None = None
-        samples = sample(bands)
+        samples: Samples = sample(bands) if bands else {}
         for role, values in samples.items():
             if not np.isfinite(values).any():
                 raise DataError("is nodata on the whole grid of the stack", where=self._layers[role].path)
-        self._calibrations = self._settle_optics(samples)
+        self._calibrations, notes, warnings = settle_optics(self._layers, samples, sources.baseline, options.optics)
+        self._notes += notes
+        self._warnings += warnings
         self._moisture_range = self._settle_moisture(samples)
         self._factor, rain_note = rain_factor(options.index, options.rain, bands)
         if "LSI" in plan.channels:
             self._notes.append(rain_note)
         self._note_inputs()
         self._note_grid()
+        if earlier is not None:
+            notes, warnings = earlier.settle(bands, sources.date, options.optics, coregister=options.coregister)
+            self._notes += notes
+            self._warnings += warnings
         self.output: tuple[Band, ...] = tuple(band for band in PAPER_CHANNELS if band.name in plan.channels)
         if options.soil is not None:
             self.output += SAFETY_CHANNELS
+        if earlier is not None:
+            self.output += earlier.changes.channels
+        if radar is not None:
+            self.output += radar.channels
+            self._notes += radar.notes
+            self._warnings += radar.warnings
         self._statistics = {band.name: BinnedMoments(band) for band in self.output}
-
-    def _settle_optics(self, samples: Samples) -> dict[str, Calibration]:
-        optical = {role: layer for role, layer in self._layers.items() if role in OPTICAL}
-        if not optical:
-            return {}
-        options = self._options
-        calibrations, notes = calibrate(
-            optical,
-            samples,
-            found_baseline=self._sources.baseline,
-            baseline=options.baseline,
-            offset=options.offset,
-            scale=options.scale,
-        )
-        self._notes += notes
-        reflectances = {role: calibrations[role].apply(samples[role]) for role in optical}
-        if "scl" in samples:
-            for values in reflectances.values():
-                values[clouded(samples["scl"])] = np.nan
-        self._warnings += check_reflectance(reflectances, calibrations)
-        if "nir" in optical:
-            try:
-                check_swapped(reflectances, self._layers["nir"].path)
-            except DataError as error:
-                if not options.force:
-                    raise
-                self._warnings.append(f"{error.problem}; accepted because of --force")
-        return calibrations
 
     def _settle_moisture(self, samples: Samples) -> tuple[float, float]:
         if self._plan.moisture == "ndmi":
@@ -473,10 +506,16 @@ class _Scene:
                 if progress is not None:
                     progress(done, passes * len(squares))
 
-        maker = ChannelMaker(self._plan, self._bands, self._calibrations, self._moisture_range)
+        indices = () if self._earlier is None else self._earlier.changes.indices
+        plan = replace(self._plan, channels=tuple(dict.fromkeys((*self._plan.channels, *indices))))
+        maker = ChannelMaker(plan, self._bands, self._calibrations, self._moisture_range)
         fit = OptramFit()
         for window in steps():
             made = maker.make(window)
+            if self._earlier is not None:
+                made |= self._earlier.differences(made, window)
+            if self._radar is not None:
+                made |= self._radar.make(window)
             if STR in made:
                 fit.add(made["NDVI"], made[STR])
                 writer.write(made.pop(STR), window, "SMI")
@@ -519,11 +558,14 @@ class _Scene:
         pixels = math.prod(self._grid.shape)
         for name, count in maker.outside.items():
             if count > 0.001 * pixels:
-                band = next(band for band in PAPER_CHANNELS if band.name == name)
-                self._warnings.append(
-                    f"{name}: {count / pixels:.1%} of the pixels were outside {band.valid_min:g} to {band.valid_max:g}"
-                    f"{'' if band.unit == '1' else ' ' + band.unit} and became nodata"
-                )
+                low, high = VALID_RANGES[name]
+                unit = next((f" {band.unit}" for band in self.output if band.name == name and band.unit != "1"), "")
+                share = f"{name}: {count / pixels:.1%} of the pixels"
+                self._warnings.append(f"{share} were outside {low:g} to {high:g}{unit} and became nodata")
+        changed = () if self._earlier is None else self._earlier.changes.channels
+        for band in (*changed, *(() if self._radar is None else self._radar.channels)):
+            if self._statistics[band.name].count == 0:
+                raise DataError("no pixel is visible at both dates: clouds or nodata everywhere", where=band.name)
         for name, statistics in self._statistics.items():
             later = name not in self._plan.channels or name == "LSI"
             later = later or (name == "SMI" and self._plan.moisture == "optram")
@@ -533,14 +575,27 @@ class _Scene:
     def publish(self, writer: CogWriter) -> StackReport:
         """Write the tags, give the file its name, and return the report."""
         options = self._options
-        words = band_sources(
+        formulas = band_sources(
             self._plan, self._bands, self._calibrations, self._moisture_range, self._edges, self._index, options.soil
         )
+        notes = (*self._warnings, *self._notes)
         tags = file_tags(
-            self._sources, options, self._bands, self._calibrations, self._index, (*self._warnings, *self._notes)
+            self._sources,
+            options,
+            {**self._bands, **({} if self._radar is None else self._radar.bands)},
+            self._calibrations,
+            self._index,
+            self._earlier,
+            notes,
         )
+        missing = dict(self._plan.missing)
+        if self._earlier is not None:
+            formulas |= self._earlier.formulas(self._sources.date)
+            missing |= self._earlier.changes.missing
+        if self._radar is not None:
+            formulas |= self._radar.formulas
         writer.publish(
-            tags, {band.name: band_tags(band, words[band.name], self._statistics[band.name]) for band in self.output}
+            tags, {name: {TAG_SOURCE: formulas[name], **found.gdal_tags()} for name, found in self._statistics.items()}
         )
         if options.save_weights is not None and self._index is not None:
             self._index.save(options.save_weights)
@@ -551,9 +606,11 @@ class _Scene:
             resolution=float(self._grid.resolution.x),
             unit=crs_unit(grid_crs(self._grid)),
             statistics=self._statistics,
-            sources=words,
-            missing=self._plan.missing,
+            sources=formulas,
+            missing=missing,
             index=self._index,
+            shift=None if self._earlier is None else self._earlier.shift,
+            radar_shifts={} if self._radar is None else self._radar.shifts,
             notes=tuple(self._notes),
             warnings=tuple(self._warnings),
         )
@@ -566,10 +623,12 @@ def _check_output(path: Path, sources: Sources, options: StackOptions) -> None:
     check_output(path, inputs, overwrite=options.overwrite)
 
 
-def _used_roles(plan: Plan, sources: Sources) -> list[str]:
+def _used_roles(plan: Plan, sources: Sources, changes: Changes | None) -> list[str]:
     used = set(_SMI_USES[plan.moisture])
     for name in plan.channels:
         used |= _USED_BY.get(name, set())
+    if changes is not None:
+        used |= changes.roles
     if used & set(OPTICAL):
         used.add("scl")
     return [role for role in sources.files if role in used]

@@ -16,6 +16,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from zoo import __version__
 from zoo.errors import ConfigError, DataError
 from zoo.files import Closable
 from zoo.physics.bands import Band
@@ -26,10 +27,13 @@ from zoo.rasters.reading import RasterBand, RasterReader, small_cache
 TAG_FORMAT = "ZOO_STACK"
 TAG_SCENE = "SCENE"
 TAG_DATE = "DATE"
+TAG_DATE_BEFORE = "DATE_BEFORE"
 TAG_PHASE = "PHASE"
 TAG_RAIN = "RAIN"
 TAG_SOURCE = "SOURCE"
 TAG_VALID = ("VALID_MIN", "VALID_MAX")
+SOFTWARE = {"TIFFTAG_SOFTWARE": f"landslide-zoo {__version__}"}
+"""The tag of the software that wrote a raster."""
 FORMAT_VERSION = "1"
 
 WINDOW = 1024
@@ -125,10 +129,7 @@ class Stack(Closable):
         return self._reader.band_tags(band)
 
     def read(
-        self,
-        window: Window | None = None,
-        bands: Sequence[int] | None = None,
-        shape: tuple[int, int] | None = None,
+        self, window: Window | None = None, bands: Sequence[int] | None = None, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """Return the pixels of a window.
 
@@ -382,11 +383,7 @@ class Mosaic(Closable):
         return any(stack.declares_missing for stack in self._stacks)
 
     def _without_black(
-        self,
-        read: Callable[[list[int]], NDArray[np.float32]],
-        wanted: list[int],
-        rows: Pixels,
-        columns: Pixels,
+        self, read: Callable[[list[int]], NDArray[np.float32]], wanted: list[int], rows: Pixels, columns: Pixels
     ) -> NDArray[np.float32]:
         if self._black is None:
             return read(wanted)

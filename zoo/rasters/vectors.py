@@ -21,7 +21,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
-from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.rasters.grid import Grid
 from zoo.rasters.ground import Ground, bounds_text, crs_name, linear_metres, window_bounds
 from zoo.rasters.reading import check_vector_content
@@ -155,6 +155,9 @@ def project(frame: geopandas.GeoDataFrame, crs: CRS) -> tuple[NDArray[np.object_
     limits = np.repeat([_farthest(crs), _farthest(CRS.from_wkt(frame.crs.to_wkt()))], 4)
     with np.errstate(invalid="ignore"):
         placed: NDArray[np.bool_] = (np.abs(bounds) <= limits).all(axis=1)
+    # Bounds leave out vertices that are NaN, on which GEOS fails later.
+    vertices, owner = shapely.get_coordinates(shapes, return_index=True)
+    placed[owner[~np.isfinite(vertices).all(axis=1)]] = False
     return shapes, placed
 
 
@@ -171,8 +174,7 @@ def _unreadable(path: Path, what: str, error: Exception) -> DataError:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].split(";")[0] if lines else type(error).__name__
+    return first_line(error).split(";")[0]
 
 
 class Area:
@@ -189,16 +191,8 @@ class Area:
     def __init__(self, path: Path, grid: Grid) -> None:
         self.path = path
         self._transform = grid.transform
-        shapes = _area_polygons(path, grid)
-        box = shapely.box(*window_bounds(grid.transform, grid.shape))
-        self._shapes = shapes[shapely.intersects(shapes, box)]
-        if len(self._shapes) == 0:
-            raise DataError(
-                "no polygon of the area touches the scene",
-                where=path,
-                hint=f"In {crs_name(grid.crs)} the scene is {bounds_text(box.bounds)}, "
-                f"and the area {bounds_text(shapely.total_bounds(shapes))}",
-            )
+        shapes, _ = _polygons(path, grid, [])
+        self._shapes = shapes[_touching(shapes, grid, path)]
         self._tree: Any = shapely.STRtree(self._shapes)
 
     def covers(self, window: Window) -> NDArray[np.bool_]:
@@ -212,8 +206,56 @@ class Area:
         return drawn.astype(bool)
 
 
-def _area_polygons(path: Path, grid: Grid) -> NDArray[np.object_]:
-    frame = read_vector(path, columns=[], several="Save the layer to use as a file of its own")
+class Zones:
+    """Named polygons, such as districts, on the grid of a raster. Polygons of one name are one zone.
+
+    Args:
+        path: vector file of polygons, in any coordinate system.
+        grid: the raster.
+        column: attribute with the names.
+
+    Raises:
+        DataError: if the file is missing or damaged, has no coordinate system or no polygon, lies elsewhere, or a
+            polygon has no name.
+        UnknownNameError: if there is no such attribute.
+
+    Attributes:
+        names: of the zones that touch the raster, in alphabetical order.
+    """
+
+    def __init__(self, path: Path, grid: Grid, column: str) -> None:
+        shapes, frame = _polygons(path, grid, [column])
+        texts = frame[column]
+        if texts.isna().any() or (texts.astype(str).str.strip() == "").any():
+            raise DataError(f"a polygon has no {column}", where=path, hint="Name it, or leave it out")
+        inside = _touching(shapes, grid, path)
+        found = texts.astype(str).str.strip().to_numpy()[inside]
+        self.names: tuple[str, ...] = tuple(sorted(set(found)))
+        self._shapes = shapes[inside]
+        self._numbers = [self.names.index(name) + 1 for name in found]
+        self._transform = grid.transform
+
+    def numbers(self, window: Window) -> NDArray[np.int32]:
+        """Return the zone of each pixel of a window, int32 (rows, columns): 1 for the first of ``names``, 0 for none.
+
+        The centre of the pixel counts. Where zones overlap, it is the one that comes last in the file.
+        """
+        drawn = np.zeros((int(window.height), int(window.width)), dtype=np.int32)
+        rasterize(
+            list(zip(self._shapes, self._numbers, strict=True)),
+            out=drawn,
+            transform=window_transform(window, self._transform),
+        )
+        return drawn
+
+
+def _polygons(path: Path, grid: Grid, columns: list[str]) -> tuple[NDArray[np.object_], geopandas.GeoDataFrame]:
+    """Return the polygons of a file in the coordinates of a raster, and their attributes.
+
+    Raises:
+        DataError: if there is none, or one has no coordinates there.
+    """
+    frame = read_vector(path, columns=columns, several="Save the layer to use as a file of its own")
     given = frame.geometry.to_numpy()
     flat = ~shapely.is_missing(given) & (shapely.get_dimensions(given) == 2) & ~shapely.is_empty(given)
     if not flat.any():
@@ -222,7 +264,25 @@ def _area_polygons(path: Path, grid: Grid) -> NDArray[np.object_]:
     if not placed.all():
         raise DataError(f"has coordinates that do not exist in {crs_name(grid.crs)}", where=path)
     valid: NDArray[np.object_] = shapely.make_valid(shapes)
-    return valid
+    return valid, frame[flat]
+
+
+def _touching(shapes: NDArray[np.object_], grid: Grid, path: Path) -> NDArray[np.bool_]:
+    """Return which polygons touch a raster.
+
+    Raises:
+        DataError: if none does.
+    """
+    box = shapely.box(*window_bounds(grid.transform, grid.shape))
+    inside: NDArray[np.bool_] = shapely.intersects(shapes, box)
+    if not inside.any():
+        raise DataError(
+            "no polygon of the area touches the scene",
+            where=path,
+            hint=f"In {crs_name(grid.crs)} the scene is {bounds_text(box.bounds)}, "
+            f"and the area {bounds_text(shapely.total_bounds(shapes))}",
+        )
+    return inside
 
 
 def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
@@ -258,6 +318,33 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
     if not np.isfinite(centres).all():
         raise DataError("has places that cannot be projected to metres", where=path)
     return pd.DataFrame(frame.drop(columns=frame.geometry.name)), centres
+
+
+def read_places(
+    path: str | os.PathLike[str], columns: list[str], *, layer: str | None = None, where: str | None = None
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Read where the features of a vector file lie.
+
+    Args:
+        path: points or polygons, such as an inventory.
+        columns: attributes to read.
+        layer, where: see :func:`read_vector`.
+
+    Returns:
+        The attributes of the features that have a place, and longitude and latitude of their centroids, float64 (N, 2).
+
+    Raises:
+        DataError: if the file is missing or damaged, or no feature has a place.
+    """
+    frame = read_vector(path, layer=layer, where=where, columns=columns, what="inventory")
+    frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
+    if not len(frame):
+        raise DataError("holds no feature with a geometry", where=path)
+    shapes, placed = project(frame, CRS.from_epsg(4326))
+    if not placed.any():
+        raise DataError("has coordinates that do not exist on Earth", where=path)
+    centres = shapely.get_coordinates(shapely.centroid(shapes[placed]))
+    return pd.DataFrame(frame[placed].drop(columns=frame.geometry.name)).reset_index(drop=True), centres
 
 
 def _true_to_scale(crs: CRS, bounds: Any) -> bool:

@@ -1,0 +1,223 @@
+"""Measure by how many pixels an earlier image lies off a later one, by phase correlation; report, refuse or move it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+from scipy import fft, ndimage
+
+from zoo.errors import DataError
+
+Image: TypeAlias = Callable[[Window], NDArray[np.float32]]
+"""Reads a window of an image on the grid of a stack, NaN where it shows nothing."""
+Spectrum: TypeAlias = NDArray[np.complex128]
+
+LARGEST_SHIFT = 1.0
+"""Pixels: beyond it, edges of fields and forests are larger changes than landslides [O]."""
+NOTED_SHIFT = 0.5
+"""Pixels from which a shift is a warning: ESA expects 5 m between dates of one relative orbit of refined Sentinel-2
+products (95 %; announcement of the geometric refinement, 22 March 2021 [S])."""
+SMALLEST_SHIFT = 0.1
+"""Pixels below which a shift is not corrected: interpolation would blur the image more [O]."""
+
+SIDE = 256
+"""Side of the squares that are correlated, in pixels: shifts of up to half of it are found."""
+SQUARES = 5
+"""Squares along each side of the grid."""
+LEAST_KNOWN = 0.7
+"""Smallest share of a square that both images must show [O]."""
+LEAST_STRENGTH = 8.0
+"""Smallest height of the peak, in standard deviations of the correlation surface. The highest of 65,536 values of noise
+is at 4 to 5 [O]."""
+FADE = 48
+"""Pixels over which an image fades to 0 towards what is unknown [O]."""
+FINEST = 0.02
+"""Step of the search for the peak, in pixels."""
+CUT = 0.2
+"""Standard deviation of the low-pass filter, in cycles per pixel: the highest are noise and resampling [O]."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far an image lies off a reference.
+
+    Attributes:
+        rows: pixels down; what is at row r of the reference is at row r + ``rows`` of the image.
+        columns: pixels to the right.
+        strength: height of the peak, in standard deviations of the correlation surface.
+    """
+
+    rows: float
+    columns: float
+    strength: float
+
+    @property
+    def pixels(self) -> float:
+        """Length of the shift in pixels."""
+        return math.hypot(self.rows, self.columns)
+
+    @property
+    def known(self) -> bool:
+        """Whether the peak stands out of the noise."""
+        return self.strength >= LEAST_STRENGTH
+
+    def __str__(self) -> str:
+        """Return the shift in words: "0.31 pixels down and 0.12 pixels left"."""
+        down = f"{abs(self.rows):.2f} pixels {'up' if self.rows < 0 else 'down'}"
+        return f"{down} and {abs(self.columns):.2f} pixels {'left' if self.columns < 0 else 'right'}"
+
+
+@dataclass
+class Registration:
+    """What was found about the shift between two dates, and done.
+
+    Attributes:
+        shift: how far the earlier image lay off the later one; ``None`` if it is unknown.
+        notes, warnings: sentences about it.
+    """
+
+    shift: Shift | None = None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def register(
+    later: Image,
+    earlier: Image,
+    move: Callable[[Shift], Image],
+    shape: tuple[int, int],
+    *,
+    names: tuple[str, str],
+    of: str,
+    where: str,
+    coregister: bool,
+    force: bool,
+    cut: float = CUT,
+    smallest: float = SMALLEST_SHIFT,
+) -> Registration:
+    """Measure the shift between two dates; report it, move the earlier image on request, or refuse it.
+
+    Args:
+        later: the reference.
+        earlier: the image that may be shifted.
+        move: returns the earlier image moved against a shift.
+        shape: (rows, columns) of the grid of both.
+        names: names of the earlier and of the later image in sentences.
+        of: what is compared, such as "NIR".
+        where: file of the earlier image, for the error.
+        coregister: whether to correct the shift.
+        force: whether to accept a shift of more than a pixel.
+        cut: standard deviation of the low-pass filter, in cycles per pixel.
+        smallest: pixels below which a shift is not corrected.
+
+    Raises:
+        DataError: for a shift of more than a pixel that is not corrected or accepted.
+    """
+    done = Registration()
+    shift = measure_shift(later, earlier, shape, cut)
+    if shift is None or not shift.known:
+        why = "too few pixels are visible at both dates" if shift is None else "the images do not resemble each other"
+        between = f"between {names[0]} and {names[1]}"
+        done.warnings.append(f"the shift {between} could not be measured: {why}")
+        return done
+    done.shift = shift
+    found = f"{names[0]} lies {shift} of {names[1]} (phase correlation of {of})"
+    if coregister and shift.pixels >= smallest:
+        left = measure_shift(later, move(shift), shape, cut)
+        done.notes.append(f"{found}; it was moved, and {'an unknown shift' if left is None else left} is left")
+    elif shift.pixels > LARGEST_SHIFT and not force:
+        raise DataError(
+            f"the two dates do not lie on each other: {found}",
+            where=where,
+            hint="Move the earlier image with --coregister, or accept the shift with --force",
+        )
+    elif shift.pixels > NOTED_SHIFT:
+        done.warnings.append(f"{found}: edges look like changes. --coregister moves it")
+    else:
+        done.notes.append(found)
+    return done
+
+
+def measure_shift(reference: Image, moved: Image, shape: tuple[int, int], cut: float = CUT) -> Shift | None:
+    """Measure the shift between two images on one grid.
+
+    Phase spectra of squares that are spread over the grid are averaged before the peak is searched, so that a cloud or
+    a landslide in one of them does not matter.
+
+    Args:
+        reference: the reference.
+        moved: the other image.
+        shape: (rows, columns) of the grid of both.
+        cut: standard deviation of the low-pass filter, in cycles per pixel.
+
+    Returns:
+        The shift of ``moved``; ``None`` if no square shows enough of both images.
+    """
+    rows, columns = shape
+    height, width = min(SIDE, rows), min(SIDE, columns)
+    total: Spectrum = np.zeros((height, width), np.complex128)
+    for top in _starts(rows, height):
+        for left in _starts(columns, width):
+            window = Window(left, top, width, height)
+            images = [reference(window), moved(window)]
+            known = np.isfinite(images[0]) & np.isfinite(images[1])
+            if known.mean() >= LEAST_KNOWN:
+                total += phase_spectrum(*(_flattened(image, known) for image in images))
+    return find_peak(total, cut) if total.any() else None
+
+
+def phase_spectrum(reference: NDArray[np.floating], moved: NDArray[np.floating]) -> Spectrum:
+    """Return the cross power spectrum of two images of one shape, each frequency with the magnitude 1 or 0.
+
+    Kuglin and Hines (1975) [S]. The images should fall to 0 at the edges.
+    """
+    product = fft.fft2(moved) * np.conj(fft.fft2(reference))
+    magnitude = np.abs(product)
+    spectrum: Spectrum = np.divide(product, magnitude, out=np.zeros_like(product), where=magnitude > 0)
+    return spectrum
+
+
+def find_peak(spectrum: Spectrum, cut: float = CUT) -> Shift:
+    """Return the shift at which a cross power spectrum has its peak.
+
+    The whole pixel is the highest value of the inverse transform; around it, the transform is evaluated on a finer grid
+    by matrix products (Guizar-Sicairos, Thurman and Fienup 2008, Optics Letters 33, 156-158 [S]).
+    """
+    down, across = (fft.fftfreq(length) for length in spectrum.shape)
+    spectrum = spectrum * np.exp(-(down[:, None] ** 2 + across[None] ** 2) / (2 * cut**2))
+    surface = fft.ifft2(spectrum).real
+    peak = np.unravel_index(int(np.argmax(surface)), surface.shape)
+    row, column = (
+        place if place <= length // 2 else place - length for place, length in zip(peak, surface.shape, strict=True)
+    )
+    near = np.arange(-1, 1 + FINEST / 2, FINEST)
+    left = np.exp(2j * np.pi * np.outer(row + near, down))
+    right = np.exp(2j * np.pi * np.outer(across, column + near))
+    fine = (left @ spectrum @ right).real
+    best = np.unravel_index(int(np.argmax(fine)), fine.shape)
+    spread = float(surface.std())
+    return Shift(
+        float(row + near[best[0]]), float(column + near[best[1]]), float(surface.max() / spread) if spread else 0.0
+    )
+
+
+def _flattened(image: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the image with mean 0, fading to 0 towards its edges and unknown pixels.
+
+    Sharp edges of clouds, at the same place in both images, would look like a shift of 0.
+    """
+    weight = np.minimum(ndimage.distance_transform_edt(np.pad(known, 1))[1:-1, 1:-1] / FADE, 1.0)
+    weight = weight**2 * (3 - 2 * weight)
+    return np.asarray(np.where(known, image - image[known].mean(dtype=np.float64), 0.0) * weight)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Return the first rows of squares that are spread over a length, without overlap where they fit."""
+    count = max(1, min(SQUARES, length // side))
+    return [round(start) for start in np.linspace(0, length - side, count)]
