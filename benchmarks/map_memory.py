@@ -11,17 +11,11 @@ be mapped.
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import rasterio
+from measuring import compare_sides
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -45,12 +39,12 @@ print(Path("/proc/self/status").read_text())
 """
 
 
-def write_scene(path: Path, side: int) -> None:
+def write_scene(folder: Path, side: int) -> None:
     """Noise in seven bands, uncompressed tiles, written by rows of them."""
     rng = np.random.default_rng(0)
     strip = rng.normal(0, 1, (len(BANDS), 512, side)).astype(np.float32)
     with rasterio.open(
-        path,
+        folder / "scene.tif",
         "w",
         driver="GTiff",
         width=side,
@@ -73,38 +67,5 @@ def write_scene(path: Path, side: int) -> None:
             file.write(np.roll(strip, top // 7, axis=2)[:, :rows], window=Window(0, top, side, rows))
 
 
-def measure(side: int) -> dict[str, float]:
-    """Peak memory and seconds of one map."""
-    with tempfile.TemporaryDirectory() as name:
-        write_scene(Path(name) / "scene.tif", side)
-        begin = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", CHILD, name], stdout=subprocess.PIPE, text=True, check=True)
-        seconds = time.perf_counter() - begin
-    found = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
-    assert found is not None, "this needs Linux's /proc"
-    return {"side": side, "peak_mb": int(found[1]) / 1024, "seconds": seconds}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", default="4096,16384", help="pixels along a side, separated by commas")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    arguments = parser.parse_args()
-    rows = []
-    print(f"{'pixels':>15}  {'peak MB':>8}  {'seconds':>8}  {'Mpx/s':>6}  {'bands in memory MB':>18}")
-    for side in map(int, arguments.sides.split(",")):
-        row = measure(side)
-        rows.append(row)
-        print(
-            f"{side:>6} x {side:<6}  {row['peak_mb']:8.0f}  {row['seconds']:8.1f}  "
-            f"{side**2 / 1e6 / row['seconds']:6.2f}  {side**2 * 7 * 4 / 2**20:18.0f}",
-            flush=True,
-        )
-    print(f"{rows[-1]['side'] ** 2 / rows[0]['side'] ** 2:.1f} x the pixels, ", end="")
-    print(f"{rows[-1]['peak_mb'] / rows[0]['peak_mb']:.2f} x the peak memory")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    compare_sides(__doc__, "4096,16384", CHILD, write_scene)

@@ -19,7 +19,7 @@ from zoo.evaluation.columns import (
     SplitCounts,
     all_columns,
     choose_columns,
-    figures_of,
+    figure_columns,
     summarise,
 )
 from zoo.evaluation.counts import Counts
@@ -70,6 +70,10 @@ def odd_metrics(install: Callable[[str, str], None], tmp_path: Path) -> Iterator
 def measurements() -> FigureInputs:
     counts = Counts(*(np.array([30, 0]), np.array([10, 0]), np.array([10, 0]), np.array([50, 100])))
     return FigureInputs(SplitCounts(counts, ("a", "b"), ProbabilityHistogram.empty()), seconds={1: 0.5, 4: 1.0})
+
+
+def figures_of(found: FigureInputs) -> dict[str, float | int | None]:
+    return {column.key: column.of(found) for column in figure_columns()}
 
 
 @pytest.mark.usefixtures("odd_metrics")

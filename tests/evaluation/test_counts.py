@@ -48,6 +48,21 @@ def test_counts_add_up_and_pool(pair: tuple[torch.Tensor, torch.Tensor]) -> None
     assert to_plain(from_plain(to_plain(counts), Counts)) == to_plain(counts)
 
 
+@given(st.integers(0, 2**31), st.tuples(*[st.integers(0, 5)] * 4), st.sampled_from([0.0, 0.2]))
+def test_ignored_pixels_change_no_count(seed: int, rim: tuple[int, int, int, int], share: float) -> None:
+    rng = np.random.default_rng(seed)
+    truth = np.kron(rng.random((2, 4, 4)) < 0.4, np.ones((1, 4, 4), bool)).astype(np.int64)
+    truth[rng.random(truth.shape) < share] = 255
+    predicted = np.kron(rng.random((2, 8, 8)) < 0.3, np.ones((1, 2, 2), bool))
+    sides = [(0, 0), rim[:2], rim[2:]]
+    around = np.pad(truth, sides, constant_values=255)
+    guessed = np.where(np.pad(np.ones_like(predicted), sides), np.pad(predicted, sides), rng.random(around.shape) < 0.5)
+    for kind in (ObjectCounts, BoundaryCounts):
+        assert to_plain(kind.from_masks(guessed, around)) == to_plain(kind.from_masks(predicted, truth))
+    one, other = (Counts.from_masks(*map(torch.from_numpy, pair)) for pair in ((guessed, around), (predicted, truth)))
+    assert to_plain(one) == to_plain(other)
+
+
 def test_images_of_nodata_have_no_counts() -> None:
     counts = Counts.from_masks(torch.ones(1, 2, 2, dtype=torch.bool), torch.full((1, 2, 2), 255))
     assert counts.pixels.tolist() == [0]

@@ -10,8 +10,11 @@ from zoo.evaluation.counts import Counts
 from zoo.evaluation.histograms import LogitHistogram
 from zoo.evaluation.quality import (
     MOST_GROUPS,
+    BlockCoverage,
     Calibration,
     MeasuredSplit,
+    PredictionSets,
+    UsualDistance,
     headline,
     measure_split,
     merge_evaluations,
@@ -73,15 +76,53 @@ def test_the_record_survives_json_and_nonsense_is_refused() -> None:
     histogram = LogitHistogram.empty()
     histogram.positive[200:] += 30
     histogram.negative[:150] += 70
-    found = measure(calibration=Calibration.of(histogram, 1.5))
+    usual = UsualDistance(128, 0.4, 0.95, 0.7)
+    sets = PredictionSets(0.9, 0.3, 0.6)
+    found = measure(calibration=Calibration.of([histogram] * 2, 1.5, sets, usual, ["a", "b"]))
     assert decode_json(encode_json(found), tuple[MeasuredSplit, ...]) == found
     assert found[0].calibration is not None
-    assert sum(one.pixels for one in found[0].calibration.reliability) == 30 * 40 + 70 * 150
+    assert sum(one.pixels for one in found[0].calibration.reliability) == 2 * (30 * 40 + 70 * 150)
     assert found[0].calibration.ece != found[0].calibration.ece_scaled
-    assert Calibration.of(LogitHistogram.empty()) is None
+    assert found[0].calibration.coverage is not None
+    assert found[0].calibration.coverage.by_block is not None
+    assert Calibration.of([]) is None
     for values in ({"dice": 1.5}, {"dice_interval": [0.8, 0.2]}, {"patches": -1}, {"threshold": "high"}):
         with pytest.raises(ResultError, match=next(iter(values))):
             from_plain(values, MeasuredSplit)
+
+
+def test_coverage_is_measured_in_each_block_that_has_enough_pixels() -> None:
+    """Bins are 0.1 of a logit wide: bin 110 is p 0.25 to 0.27, bin 130 is p 0.71 to 0.73."""
+
+    def image(landslide: tuple[int, int], background: tuple[int, int]) -> LogitHistogram:
+        found = LogitHistogram.empty()
+        found.positive[[110, 130]], found.negative[[110, 130]] = landslide, background
+        return found
+
+    images = [image((100, 300), (900, 100)), image((0, 50), (0, 0)), image((0, 50), (50, 50)), image((9, 40), (0, 500))]
+    found = PredictionSets(0.9, 0.5, 0.5).covered(images, ["a", "b", "b", "c"])
+    assert found is not None
+    assert found.landslide == pytest.approx(440 / 549)
+    assert found.background == pytest.approx(950 / 1600)
+    # Block c has 49 landslide pixels, which are too few.
+    assert found.by_block == BlockCoverage(3, (0.75, 0.875, 1.0), (0.0, 0.5, 0.9))
+    assert str(found.by_block) == (
+        "in 3 held-out blocks: landslide pixels 75.0% to 100.0%, median 87.5%; background 0.0% to 90.0%, median 50.0%"
+    )
+    alone = PredictionSets(0.9, 0.5, 0.5).covered(images, ["a"] * 4)
+    assert alone is not None
+    assert alone.by_block is None
+    assert str(BlockCoverage(2, (), ())) == ""
+
+
+def test_the_usual_distance_is_that_of_enough_patches() -> None:
+    distances = np.arange(1.0, 21.0)[::-1]
+    # ceil(21 x 0.95) = 20 of 20 patches.
+    assert UsualDistance.of(distances, 64) == UsualDistance(64, 10.5, 0.95, 20.0)
+    assert UsualDistance.of(np.append(np.arange(1.0, 40.0), [np.nan, np.inf]), 64) == UsualDistance(
+        64, 20.0, 0.95, 38.0
+    )
+    assert UsualDistance.of(distances[:18], 64) is None
 
 
 def test_the_headline_is_the_first_whole_split_of_the_way_the_model_is_used() -> None:
@@ -145,5 +186,65 @@ def test_a_poor_model_is_called_poor(found: MeasuredSplit | None, expected: str)
 )
 def test_an_unlikely_share_of_landslides_causes_a_warning(mapped: float, trained: float | None, expected: str) -> None:
     text = " ".join(share_warnings(mapped, trained))
+    assert ("--adapt" in text) is bool(text)
+    assert "--adapt" not in " ".join(share_warnings(mapped, trained, adapted=True))
     assert expected in text
     assert bool(text) is bool(expected)
+
+
+def odds_of(rng: np.random.Generator, landslides: int, background: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log odds of landslide and background pixels, which overlap."""
+    return rng.normal(1.0, 1.5, landslides), rng.normal(-3.0, 1.5, background)
+
+
+def histogram(landslides: np.ndarray, background: np.ndarray) -> LogitHistogram:
+    edges = np.linspace(-12, 12, 241)
+    return LogitHistogram(np.histogram(landslides, edges)[0], np.histogram(background, edges)[0])
+
+
+def test_prediction_sets_cover_each_class_of_the_validation_split() -> None:
+    landslides, background = odds_of(np.random.default_rng(0), 500, 20_000)
+    sets = PredictionSets.of(histogram(landslides, background), 0.9)
+    low, high = (
+        np.log(sets.landslide_from / (1 - sets.landslide_from)),
+        np.log(sets.background_below / (1 - sets.background_below)),
+    )
+    assert np.sum(landslides >= low) >= np.ceil(501 * 0.9) > np.sum(landslides >= low + 0.1)
+    assert np.sum(background < high) >= np.ceil(20_001 * 0.9) > np.sum(background < high - 0.1)
+    found = sets.covered([histogram(landslides, background)])
+    assert found is not None
+    assert found.landslide == pytest.approx(np.mean(landslides >= low), abs=1e-9)
+    assert found.background == pytest.approx(np.mean(background < high), abs=1e-9)
+    assert "stated coverage 90% hold the class of 9" in str(found)
+
+
+def test_the_stated_coverage_holds_on_average_for_exchangeable_pixels() -> None:
+    """Over many draws of both splits; a share of exactly 0.9 would be ideal, and bins of 0.1 add a little."""
+    rng = np.random.default_rng(1)
+    covered = []
+    for _ in range(300):
+        sets = PredictionSets.of(histogram(*odds_of(rng, 60, 600)), 0.9)
+        found = sets.covered([histogram(*odds_of(rng, 60, 600))])
+        assert found is not None
+        covered.append((found.landslide, found.background))
+    means = np.mean(covered, axis=0)
+    assert (means > 0.895).all()
+    assert (means < 0.925).all()
+
+
+def test_too_few_pixels_of_a_class_put_it_into_every_set() -> None:
+    sets = PredictionSets.of(histogram(np.full(8, 5.0), np.full(9, -5.0)), 0.9)
+    assert sets.landslide_from == 0.0
+    assert 0 < sets.background_below < 0.01
+    empty = PredictionSets.of(LogitHistogram.empty())
+    assert (empty.landslide_from, empty.background_below) == (0.0, 1.0)
+    assert empty.covered([LogitHistogram.empty()]) is None
+    held = empty.holds(np.array([0.0, 0.5, 1.0], np.float32))
+    assert [one.tolist() for one in held] == [[True] * 3] * 2
+    beyond = PredictionSets.of(LogitHistogram(*(np.eye(240, dtype=int)[place] * 100 for place in (0, 239))))
+    assert (beyond.landslide_from, beyond.background_below) == (0.0, 1.0), "the outer bins are open"
+
+
+def test_a_temperature_is_above_zero() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Calibration(0.1, temperature=0.0)

@@ -13,6 +13,7 @@ import torch
 from rasterio.transform import Affine, from_origin
 from torch import Tensor, nn
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import create_model
@@ -77,22 +78,8 @@ def write_scene(tmp_path: Path) -> WriteScene:
         **profile: Any,
     ) -> Path:
         path = tmp_path / name
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            count=image.shape[0],
-            height=image.shape[1],
-            width=image.shape[2],
-            dtype=image.dtype,
-            crs=crs,
-            transform=transform or from_origin(*CORNER, PIXEL, PIXEL),
-            **{"nodata": np.nan, **profile},
-        ) as file:
-            file.write(image)
-            for number, band in enumerate(bands or (), 1):
-                file.set_band_description(number, band.name)
-                file.set_band_unit(number, band.unit)
+        about = {"crs": crs, "transform": transform or from_origin(*CORNER, PIXEL, PIXEL), "nodata": np.nan, **profile}
+        write_geotiff(path, image, names=[(band.name, band.unit) for band in bands or ()], **about)
         return path
 
     return write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -112,7 +113,9 @@ def test_adapted_to_the_scene_itself(bundle: Path, write_scene: WriteScene, tmp_
     for name in ("a", "b"):
         command = ["map", str(bundle), scene, "--out", str(tmp_path / f"{name}.tif"), "--adapt", "--scales", scales]
         assert run([*command, "--threads", "1" if name == "a" else "2"]) == 0
-    assert "the scene's share in the statistics is" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the scene's share in the statistics is" in told
+    assert re.search(r"the threshold is 0\.\d+; for the training regions it is 0\.\d+", told)
     with rasterio.open(tmp_path / "a.tif") as file:
         assert 0 <= float(file.tags()["ADAPTED_SHARE"]) <= 1
         assert file.tags().get("SCALES", "1") == scales
@@ -120,7 +123,7 @@ def test_adapted_to_the_scene_itself(bundle: Path, write_scene: WriteScene, tmp_
 
 
 def test_a_map_is_written_to_an_address(bundle: Path, write_scene: WriteScene, tmp_path, capsys, monkeypatch) -> None:
-    """In GDAL's memory, in place of a bucket."""
+    """In GDAL's memory, instead of a bucket."""
     monkeypatch.chdir(tmp_path)
     command = ["map", str(bundle), str(write_scene(make_image(80, 80))), "--classes", "low,high", "--out"]
     assert run([*command, "/vsimem/maps/prob.tif"]) == 0

@@ -18,7 +18,7 @@ FLOAT = np.dtype("float32")
 
 
 class Array:
-    """An image in memory in place of a file."""
+    """An image in memory instead of a file."""
 
     def __init__(self, image: np.ndarray) -> None:
         self.image = image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 import rasterio
 import shapely
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.transform import from_origin
 
 from tests.mapping.conftest import BANDS, CORNER, PIXEL, WriteScene, make_image, read
 from tests.mapping.test_exactness import whole_image
@@ -98,11 +102,41 @@ def test_a_byte_is_a_probability_that_gis_can_read(predictor: Predictor, write_s
 
 def test_batch_and_threads_change_no_byte(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
     path = write_scene(make_image(430, 520))
-    for number, given in enumerate(({"threads": 1, "batch": 1}, {"threads": 3, "batch": 7}, {"threads": 2})):
-        make(predictor, path, tmp_path / f"{number}.tif", dtype="float32", **given)
+    for number, chosen in enumerate(({"threads": 1, "batch": 1}, {"threads": 3, "batch": 7}, {"threads": 2})):
+        make(predictor, path, tmp_path / f"{number}.tif", dtype="float32", **chosen)
     assert len({digest(tmp_path / f"{number}.tif") for number in range(3)}) == 1
     make(predictor, path, tmp_path / "other.tif", dtype="float32", tta=True)
     assert digest(tmp_path / "other.tif") != digest(tmp_path / "0.tif")
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(40, 260), st.integers(40, 260)),
+    tilings=st.permutations([(64, 32), (96, 32), (128, 64), (160, 64)]),
+    block=st.integers(64, 300),
+    threads=st.integers(1, 3),
+    move=st.tuples(st.integers(-50, 50), st.integers(-50, 50)),
+)
+def test_tiles_blocks_threads_and_place_do_not_change_a_map(
+    predictor: Predictor, write_scene: WriteScene, tmp_path, monkeypatch, seed, shape, tilings, block, threads, move
+) -> None:
+    image = make_image(*shape, seed=seed)
+    image[0, 5:20, 10:30] = np.nan
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    (tile, overlap), (other, shared) = tilings[:2]
+
+    def mapped(name: str, tile: int, overlap: int, block: int, threads: int, **place: object) -> np.ndarray:
+        monkeypatch.setattr("zoo.mapping.tiling.BLOCK", block)
+        given = {"tile": tile, "overlap": overlap, "threads": threads, "batch": threads, "dtype": "float32"}
+        make(predictor, write_scene(image, f"{folder.name}/scene.tif", **place), folder / name, **given)
+        return read(folder / name)
+
+    found = mapped("one.tif", tile, overlap, 4096, 1)
+    np.testing.assert_array_equal(mapped("blocks.tif", tile, overlap, block, threads), found)
+    np.testing.assert_allclose(mapped("tiles.tif", other, shared, block, threads), found, atol=1e-5, rtol=0)
+    moved = from_origin(CORNER[0] + PIXEL * move[0], CORNER[1] - PIXEL * move[1], PIXEL, PIXEL)
+    np.testing.assert_array_equal(mapped("moved.tif", tile, overlap, block, threads, transform=moved), found)
 
 
 def test_rasters_side_by_side_and_band_by_band(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
@@ -160,7 +194,7 @@ def test_other_bands_are_refused(write_scene: WriteScene, bands, problem: str, h
 def test_rasters_of_different_grids_are_refused(write_scene: WriteScene) -> None:
     image = make_image(30, 30)
     first = write_scene(image)
-    for problem, given in {
+    for problem, changes in {
         "is in EPSG:32644": {"crs": "EPSG:32644"},
         "do not lie on those": {"transform": rasterio.transform.from_origin(CORNER[0] + 3, CORNER[1], PIXEL, PIXEL)},
         "band slope is in percent": {"bands": (BANDS[0], Band("slope", "percent"))},
@@ -168,7 +202,7 @@ def test_rasters_of_different_grids_are_refused(write_scene: WriteScene) -> None
         "no coordinate reference system": {"crs": None},
         "its grid is rotated": {"transform": rasterio.Affine(10, 1, CORNER[0], 1, -10, CORNER[1])},
     }.items():  # fmt: skip
-        second = write_scene(image, "second.tif", **given)
+        second = write_scene(image, "second.tif", **changes)
         with pytest.raises(DataError, match=problem):
             Scene([first, second], BANDS)
 

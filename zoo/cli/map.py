@@ -10,7 +10,7 @@ import click
 from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import note, out, relative, warn
 from zoo.cli.progress import stage_progress
-from zoo.cli.values import PROBABILITY, FiniteFloat, parse_names, parse_numbers, parse_scales
+from zoo.cli.values import PATH, PROBABILITY, FiniteFloat, parse_names, parse_numbers, parse_scales
 
 
 @click.command("map")
@@ -20,11 +20,18 @@ from zoo.cli.values import PROBABILITY, FiniteFloat, parse_names, parse_numbers,
 @click.option("--classes", metavar="NAMES", help="Also write classes, such as low,medium,high.")
 @click.option("--breaks", metavar="P,P,...", help="Probability at which each class but the first begins.")
 @click.option("--classes-out", help="File of the classes.  [default: OUT-classes.tif]")
+@click.option("--ensemble", multiple=True, metavar="BUNDLE", help="Map the mean with this bundle; may be repeated.")
+@click.option(
+    "--spread", metavar="FILE", help="Spread of --ensemble or --tta.  [default for ensembles: OUT-spread.tif]"
+)
+@click.option("--calibrated", is_flag=True, help="Apply the temperature that was fitted on the validation split.")
+@click.option("--sets", metavar="FILE", help="Also write conformal prediction sets; needs --dtype float32.")
+@click.option("--unlike", metavar="FILE", help="Also write the distance of each tile from the training data.")
 @click.option("--polygons", metavar="FILE", help="Also write polygons: slides.gpkg or slides.parquet.")
 @click.option("--min-area", type=FiniteFloat(0), metavar="M2", help="Leave out polygons below this area.")
 @click.option("--picture", metavar="FILE", help="Also draw the map, such as map.png.")
 @click.option("--title", help="Title of the picture.")
-@click.option("--mask", type=click.Path(path_type=Path), help="Vector file of the area to map; nodata elsewhere.")
+@click.option("--mask", type=PATH, help="Vector file of the area to map; nodata elsewhere.")
 @click.option("--bands", metavar="NAMES", help="Names of the scene's bands in order, if its files do not name them.")
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
 @click.option("--any-pixel-size", is_flag=True, help="Map a scene with another pixel size than the training data.")
@@ -64,6 +71,7 @@ def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, de
     zoo map runs/unet scene.tif --out prob.tif --classes low,medium,high --mask county.gpkg
     zoo map runs/unet scene.tif --out prob.tif --polygons slides.gpkg --min-area 500 --picture map.png
     zoo map runs/unet tiles/*.tif --out prob.tif --dtype float32 --tta
+    zoo map runs/unet-s0 scene.tif --ensemble runs/unet-s1 --ensemble runs/unet-s2 --out prob.tif
     zoo map runs/rgb S2B_MSIL2A_20240611T054639_N0510_R048_T43SCT.SAFE --adapt --out prob.tif
 
     SCENE is a raster of any size, a VRT, or several rasters of one pixel grid, side by side or of different bands. For
@@ -96,12 +104,11 @@ def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, de
                 cluster_gpus=away,
                 progress=show,
                 notify=lambda text: note(f"  {text}"),
+                warn=warn,
             )
         except KeyboardInterrupt:
             warn("stopped; the same command resumes from the last finished block")
             raise
-    for text in report.warnings():
-        warn(text)
     console = out()
     for line in report.lines():
         console.print(line, markup=False)

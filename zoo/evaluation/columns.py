@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.errors import UnknownNameError
+from zoo.errors import UnknownNameError, one_line
 from zoo.evaluation import metrics
 from zoo.evaluation.comparison import Metric
 from zoo.evaluation.counts import DISTANCES, BoundaryCounts, Counts, FloatArray, IntArray, ObjectCounts
@@ -25,7 +25,7 @@ from zoo.registry import MetricSpec, catalogue
 Value = float | int | str | None
 Direction = Literal["higher", "lower", "none"]
 UNDEFINED = "-"
-POOLED = "from the counts of all test pixels together, at the threshold chosen on validation"
+POOLED = "from the counts of all test pixels together, at the threshold chosen on validation (moved in adapted models)"
 
 
 class MetricWarning(UserWarning):
@@ -363,11 +363,6 @@ def choose_columns(keys: Sequence[str] | None = None) -> tuple[Column, ...]:
     return tuple(chosen.values())
 
 
-def figures_of(found: FigureInputs) -> dict[str, float | int | None]:
-    """Return every figure of one trial by key; ``None`` where it is undefined or was not measured."""
-    return {column.key: column.of(found) for column in figure_columns()}
-
-
 def summarise(counts: Counts, pixel_size: float | None = None) -> dict[str, float | None]:
     """Return every registered metric of the pooled counts, and the two that need single images.
 
@@ -403,9 +398,8 @@ def registered_metric(spec: MetricSpec) -> Metric:
             return found.astype(np.float64)
         except (Exception, SystemExit) as error:
             provider = catalogue().metrics.provider(spec.name)
-            text = " ".join(_message(error).split())
             warnings.warn(
-                f"metric {spec.name!r} of plugin {provider} failed ({text}); its column is left empty",
+                f"metric {spec.name!r} of plugin {provider} failed ({one_line(error)}); its column is left empty",
                 MetricWarning,
                 stacklevel=2,
             )
@@ -417,10 +411,3 @@ def registered_metric(spec: MetricSpec) -> Metric:
 def _metric_column(spec: MetricSpec) -> Column:
     direction: Direction = "higher" if spec.higher_is_better else "lower"
     return _pooled(spec.name, spec.name, registered_metric(spec), spec.summary.rstrip("."), direction)
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
-CELLS = ("tp", "fp", "fn", "tn")
-"""The cells of the confusion matrix, in the order of the arguments of a metric."""
 SIZE_EDGES = (16, 64, 256)
 """Areas in pixels at which the size bins end: 1,600, 6,400 and 25,600 m2 for pixels of 10 m [O: the paper calls 60 %
 of its landslides small; the inverse gamma distribution of Malamud et al. 2004 gives that share below 1,600 m2]."""

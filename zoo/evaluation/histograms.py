@@ -6,6 +6,7 @@ again without the predictions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -86,6 +87,13 @@ class TruthHistogram:
         known = truth != ignore_index
         for selected, total in ((known & (truth != 0), self.positive), (known & (truth == 0), self.negative)):
             total += torch.bincount(place[selected].flatten(), minlength=self.bins).cpu().numpy()
+
+    @classmethod
+    def of(cls, probability: torch.Tensor, truth: torch.Tensor, ignore_index: int = 255) -> Self:
+        """Return the pixels of a batch; see :meth:`update`."""
+        found = cls.empty()
+        found.update(probability, truth, ignore_index)
+        return found
 
     @classmethod
     def joined(cls, parts: Iterable[Self]) -> Self:
@@ -221,6 +229,51 @@ class LogitHistogram(TruthHistogram):
             mean = np.bincount(place, pixels * predicted, RELIABILITY_BINS) / totals
             observed = np.bincount(place, self.positive, RELIABILITY_BINS) / totals
         return Reliability(mean, observed, totals.astype(np.int64))
+
+    def upper_edge(self, share: float) -> float:
+        """Return the smallest edge of a bin below which at least a share of the background pixels lies (conformal).
+
+        Of n pixels, ceil((n + 1) share) must lie below it (Vovk et al. 2005) [S], all if n is too small.
+
+        Returns:
+            A probability, 0..1.
+        """
+        return 1.0 if (place := _covering(self.negative, share)) is None else _edge(place + 1)
+
+    def lower_edge(self, share: float) -> float:
+        """Return the largest edge of a bin above which at least a share of the landslide pixels lies (conformal)."""
+        return 0.0 if (place := _covering(self.positive[::-1], share)) is None else _edge(LOGIT_BINS - 1 - place)
+
+    def shares_beyond(self, landslide_from: float, background_below: float) -> tuple[float, float]:
+        """Return the shares of landslide pixels from an edge and of background pixels below another one.
+
+        Args:
+            landslide_from: edge of a bin, as :meth:`lower_edge` returns it.
+            background_below: edge of a bin, as :meth:`upper_edge` returns it.
+
+        Returns:
+            0..1; NaN without a pixel of the class.
+        """
+        edges = np.array([_edge(place) for place in range(LOGIT_BINS + 1)])
+        above, below = edges[:-1] >= landslide_from - 1e-9, edges[1:] <= background_below + 1e-9
+        with np.errstate(invalid="ignore"):
+            return (
+                float(self.positive[above].sum() / self.positive.sum()),
+                float(self.negative[below].sum() / self.negative.sum()),
+            )
+
+
+def _covering(counts: IntArray, share: float) -> int | None:
+    """Return the first bin with which enough pixels are covered; None if all pixels are not enough."""
+    needed = math.ceil((int(counts.sum()) + 1) * share)
+    return None if needed > counts.sum() else int(np.searchsorted(np.cumsum(counts), needed))
+
+
+def _edge(place: int) -> float:
+    """Return the probability at the lower edge of a bin of logits; the outer bins are open."""
+    if place in (0, LOGIT_BINS):
+        return float(place > 0)
+    return 1 / (1 + math.exp(LOGIT_LIMIT - LOGIT_STEP * place))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.evaluation import metrics
 from zoo.evaluation.comparison import Resampling, interval
 from zoo.evaluation.counts import Counts
 from zoo.evaluation.histograms import LogitHistogram
+from zoo.registry.specs import MeasuredFigures
 
 POOR_DICE = 0.2
 """A pooled Dice below this is called poor: most of what such a model outlines, or most of what it should outline, is
@@ -30,6 +32,13 @@ factor is larger than :data:`SHARE_ABOVE`, because most of an ordinary scene has
 MOST_GROUPS = 20
 """A split with more scenes or events is recorded as a whole only: a table of more rows is not read [O]."""
 NOT_MEASURED = "not measured"
+SET_COVERAGE = 0.9
+"""Coverage of the prediction sets that a bundle keeps [O]."""
+
+FEWEST_PIXELS = 100
+"""A block with fewer pixels of a class says nothing of the coverage of that class there [O]."""
+USUAL_SHARE = 0.95
+"""Share of the validation patches that are no farther from the training data than :attr:`UsualDistance.limit` [O]."""
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -54,6 +63,151 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
+class PredictionSets:
+    """Split conformal prediction, for each class by itself because landslides are rare (Vovk 2012) [S].
+
+    A pixel's set holds ``landslide`` from one probability on and ``background`` below another one. Both are chosen on
+    the validation split, so that the set of a pixel of either class holds its class with the stated coverage, if pixels
+    are exchangeable with those of the validation split.
+
+    Attributes:
+        coverage: share of the pixels of each class whose set holds it.
+        landslide_from: probability from which a set holds ``landslide``.
+        background_below: probability below which a set holds ``background``.
+    """
+
+    coverage: float
+    landslide_from: float
+    background_below: float
+
+    def __post_init__(self) -> None:
+        _check_shares(self, "coverage", "landslide_from", "background_below")
+
+    @classmethod
+    def of(cls, validation: LogitHistogram, coverage: float = SET_COVERAGE) -> PredictionSets:
+        """Return the sets with a coverage on a validation split; a class without pixels is in every set."""
+        return cls(coverage, validation.lower_edge(coverage), validation.upper_edge(coverage))
+
+    def holds(self, probability: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return where a set holds ``landslide``, and where it holds ``background``; a limit of 1 excludes nothing."""
+        everywhere = self.background_below >= 1
+        return probability >= self.landslide_from, (probability < self.background_below) | everywhere
+
+    def covered(self, found: Sequence[LogitHistogram], blocks: Sequence[str] = ()) -> SetCoverage | None:
+        """Return the coverage measured on a split; ``None`` if it lacks a class.
+
+        Args:
+            found: pixels of every image.
+            blocks: held-out block of every image; empty where blocks are unknown.
+        """
+        landslide, background = self.shares(LogitHistogram.joined(found))
+        if math.isnan(landslide + background):
+            return None
+        parts: dict[str, LogitHistogram] = {}
+        for one, block in zip(found, blocks, strict=bool(blocks)):
+            parts[block] = LogitHistogram.joined([parts[block], one]) if block in parts else one
+        return SetCoverage(self.coverage, landslide, background, BlockCoverage.of(self, list(parts.values())))
+
+    def shares(self, found: LogitHistogram) -> tuple[float, float]:
+        """Return the shares of landslide and of background pixels whose set holds their class; NaN without such."""
+        return found.shares_beyond(self.landslide_from, self.background_below)
+
+
+@dataclass(frozen=True)
+class BlockCoverage:
+    """Coverage of :class:`PredictionSets` in each held-out block of a split.
+
+    Attributes:
+        blocks: number of blocks.
+        landslide: lowest, median and highest share of the landslide pixels whose set holds ``landslide``, over the
+            blocks with at least :data:`FEWEST_PIXELS` such pixels; empty without such a block.
+        background: the same for ``background``.
+    """
+
+    blocks: int
+    landslide: tuple[float, ...]
+    background: tuple[float, ...]
+
+    @classmethod
+    def of(cls, sets: PredictionSets, blocks: Sequence[LogitHistogram]) -> BlockCoverage | None:
+        """Return the coverage of sets in blocks; ``None`` for a single block."""
+        if len(blocks) < 2:
+            return None
+        known = (
+            [sets.shares(one)[0] for one in blocks if one.positive.sum() >= FEWEST_PIXELS],
+            [sets.shares(one)[1] for one in blocks if one.negative.sum() >= FEWEST_PIXELS],
+        )
+        found = [(min(one), float(np.median(one)), max(one)) if one else () for one in known]
+        return cls(len(blocks), *found)
+
+    def __str__(self) -> str:
+        named = zip(("landslide pixels", "background"), (self.landslide, self.background), strict=True)
+        parts = [f"{name} {one[0]:.1%} to {one[2]:.1%}, median {one[1]:.1%}" for name, one in named if one]
+        return f"in {self.blocks} held-out blocks: {'; '.join(parts)}" if parts else ""
+
+
+@dataclass(frozen=True)
+class SetCoverage:
+    """Coverage of :class:`PredictionSets` measured on a split.
+
+    Attributes:
+        stated: coverage that was chosen on the validation split.
+        landslide: share of the landslide pixels whose set holds ``landslide``.
+        background: share of the background pixels whose set holds ``background``.
+        by_block: the same in each held-out block; ``None`` for a single block, or where it was not measured.
+    """
+
+    stated: float
+    landslide: float
+    background: float
+    by_block: BlockCoverage | None = None
+
+    def __post_init__(self) -> None:
+        _check_shares(self, "stated", "landslide", "background")
+
+    def __str__(self) -> str:
+        return (
+            f"prediction sets of stated coverage {self.stated:.0%} hold the class of {self.landslide:.1%} of the "
+            f"landslide pixels and of {self.background:.1%} of the background"
+        )
+
+
+@dataclass(frozen=True)
+class UsualDistance:
+    """How far patches of the validation split are from the training data.
+
+    Attributes:
+        side: side of these patches in pixels.
+        median: median of their distances in standard deviations
+            (:class:`zoo.training.running_statistics.ImageDistances`).
+        share: share of them that are no farther than ``limit``.
+        limit: such a distance.
+    """
+
+    side: int
+    median: float
+    share: float
+    limit: float
+
+    def __post_init__(self) -> None:
+        _check_shares(self, "share")
+        _check_numbers(self, "side", "median", "limit")
+
+    @classmethod
+    def of(cls, distances: NDArray[np.float64], side: int, share: float = USUAL_SHARE) -> UsualDistance | None:
+        """Return the limit that ceil((n + 1) share) of n patches do not exceed (conformal); ``None`` for few patches.
+
+        Args:
+            distances: distance of each patch, NaN where it is unknown.
+            side: side of a patch in pixels.
+            share: see :attr:`share`.
+        """
+        known = np.sort(distances[np.isfinite(distances)])
+        needed = math.ceil((len(known) + 1) * share)
+        return None if needed > len(known) else cls(side, float(np.median(known)), share, float(known[needed - 1]))
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How far the probabilities of a model can be believed.
 
@@ -62,25 +216,44 @@ class Calibration:
         temperature: temperature T of sigmoid(z / T) that was fitted on the validation split; ``None`` where it was not.
         ece_scaled: expected calibration error with that temperature.
         reliability: bins that hold a pixel, without the temperature.
+        sets: conformal prediction sets that were chosen on the validation split; ``None`` where they were not.
+        coverage: their coverage on the split; ``None`` without them.
+        usual: distance of validation patches from the training data; ``None`` where it was not measured.
     """
 
     ece: float
     temperature: float | None = None
     ece_scaled: float | None = None
     reliability: tuple[ReliabilityBin, ...] = ()
+    sets: PredictionSets | None = None
+    coverage: SetCoverage | None = None
+    usual: UsualDistance | None = None
 
     def __post_init__(self) -> None:
         _check_shares(self, "ece", "ece_scaled")
         _check_numbers(self, "temperature")
+        if self.temperature == 0:
+            raise ValueError("temperature is 0, expected a number above 0")
 
     @classmethod
-    def of(cls, test: LogitHistogram, temperature: float | None = None) -> Calibration | None:
+    def of(
+        cls,
+        images: Sequence[LogitHistogram],
+        temperature: float | None = None,
+        sets: PredictionSets | None = None,
+        usual: UsualDistance | None = None,
+        blocks: Sequence[str] = (),
+    ) -> Calibration | None:
         """Return the calibration on a split; ``None`` without a pixel.
 
         Args:
-            test: logits of the split.
+            images: logits of every image of the split.
             temperature: temperature that was fitted on the validation split; ``None`` where it is unknown.
+            sets: prediction sets that were chosen there; ``None`` where they are unknown.
+            usual: distance of its patches from the training data; ``None`` where it is unknown.
+            blocks: held-out block of every image of the split; empty where it is unknown.
         """
+        test = LogitHistogram.joined(images)
         found = test.reliability()
         ece = found.expected_calibration_error
         if math.isnan(ece):
@@ -91,55 +264,36 @@ class Calibration:
             temperature=temperature,
             ece_scaled=None if temperature is None else test.reliability(temperature).expected_calibration_error,
             reliability=tuple(ReliabilityBin(*one) for one in bins if one[2]),
+            sets=sets,
+            coverage=None if sets is None else sets.covered(images, blocks),
+            usual=usual,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredSplit:
-    """Figures of a model on a split, or on one scene of it, pooled over all its pixels.
+class MeasuredSplit(MeasuredFigures):
+    """What a bundle records of a split, or of one scene of it: the figures, and how they were measured.
 
     Attributes:
-        data: name of the data set.
-        split: ``train``, ``val`` or ``test``, or a description such as ``held-out blocks``.
         split_sha256: sha256 of the content of the split; empty if it is unknown.
-        group: scene or event; ``None`` for the whole split.
-        adapted: whether the normalisation statistics were re-estimated on the images of the split first, without
-            labels.
-        dice: ``None`` where it is undefined, as the following three.
-        precision: TP / (TP + FP).
-        recall: TP / (TP + FN).
-        iou: TP / (TP + FP + FN).
-        dice_interval: 95 % bootstrap interval of the Dice; ``None`` where there is none.
-        interval_unit: what was drawn for the interval, ``event`` or ``tile``; empty if there is no interval.
-        patches: number of patches.
+        interval_unit: what was drawn for the bootstrap interval, ``event`` or ``tile``; empty if there is no interval.
         pixels: number of pixels that count.
         landslide_share: share of these pixels that are landslide.
         threshold: probability from which a pixel was called landslide.
         calibration: of the whole split; ``None`` where it was not measured.
     """
 
-    data: str = ""
-    split: str = "test"
     split_sha256: str = ""
-    group: str | None = None
-    adapted: bool = False
-    dice: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    iou: float | None = None
-    dice_interval: tuple[float, float] | None = None
     interval_unit: str = ""
-    patches: int = 0
     pixels: int = 0
     landslide_share: float | None = None
     threshold: float | None = None
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        _check_shares(self, "dice", "precision", "recall", "iou", "landslide_share", "threshold")
+        super().__post_init__()
+        _check_shares(self, "landslide_share", "threshold")
         _check_numbers(self, "patches", "pixels")
-        if self.dice_interval is not None and not 0 <= self.dice_interval[0] <= self.dice_interval[1] <= 1:
-            raise ValueError(f"dice_interval is {list(self.dice_interval)}, expected two rising numbers from 0 to 1")
 
     @property
     def key(self) -> tuple[str, str, str | None, bool]:
@@ -155,7 +309,8 @@ class MeasuredSplit:
     def place(self) -> str:
         """Return what was measured: data, scene, split, number of patches, adaptation."""
         parts = [self.data or "unnamed data", self.group or "", "" if self.split in _SPLITS else self.split]
-        parts += [f"{self.patches:,} patches" if self.patches else "", "adapted without labels" if self.adapted else ""]
+        number = f"{self.patches:,} patch{'' if self.patches == 1 else 'es'}" if self.patches else ""
+        parts += [number, "adapted without labels" if self.adapted else ""]
         return ", ".join(filter(None, parts))
 
     @property
@@ -231,7 +386,7 @@ def _measured(shared: MeasuredSplit, counts: Counts, groups: Sequence[str]) -> M
 
 
 def merge_evaluations(old: Iterable[MeasuredSplit], new: Iterable[MeasuredSplit]) -> tuple[MeasuredSplit, ...]:
-    """Return the old records with the new ones in the place of those that measure the same."""
+    """Return the old records with the new ones instead of those that measure the same."""
     found = {one.key: one for one in old}
     return tuple((found | {one.key: one for one in new}).values())
 
@@ -289,26 +444,28 @@ def quality_warnings(found: MeasuredSplit | None) -> tuple[str, ...]:
     return (f"this model is poor: {'; '.join(reasons)}",) if reasons else ()
 
 
-def share_warnings(mapped: float, trained: float | None) -> tuple[str, ...]:
+def share_warnings(mapped: float, trained: float | None, *, adapted: bool = False) -> tuple[str, ...]:
     """Return whether the landslide share of a map is far from that of the training masks, in sentences.
 
     Args:
         mapped: share of the mapped pixels at or above the threshold.
         trained: share of the landslide pixels in the training masks; ``None`` where it is unknown.
+        adapted: whether the model was adapted to the scene, so that there is no such advice to give.
     """
     if not trained:
         return ()
+    advice = "" if adapted else " (try --adapt)"
     if mapped > min(SHARE_ABOVE * trained, 1.0):
         return (
             f"{mapped:.2%} of the mapped pixels are called landslide, more than {SHARE_ABOVE:g} times the share in the "
-            f"training masks ({trained:.2%}): the scene may be unlike the training data (try --adapt), or the "
+            f"training masks ({trained:.2%}): the scene may be unlike the training data{advice}, or the "
             "threshold too low",
         )
     if mapped < trained / SHARE_BELOW:
         return (
             f"{mapped:.4%} of the mapped pixels are called landslide, less than 1/{SHARE_BELOW:g} of the share in the "
-            f"training masks ({trained:.2%}): if there are landslides, the scene may be unlike the training data "
-            "(try --adapt)",
+            f"training masks ({trained:.2%}): if there are landslides, the scene may be unlike the training data"
+            + advice,
         )
     return ()
 

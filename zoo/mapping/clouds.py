@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from zoo.errors import DataError
 from zoo.files import Closable
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Reach
-from zoo.physics.display import is_bright
+from zoo.physics.display import bright_regions
 from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.colours import survey_step
 from zoo.rasters.grid import grid_box
@@ -32,12 +31,6 @@ HIDDEN = (*(number for number in CLOUDY if number != 0), 11)
 which no landslide is seen [O]. 0, no data, is left to the scene itself."""
 
 HIGHEST_CLASS = 11
-
-SMALLEST = 1024
-"""Pixels of the smallest bright region that counts as a cloud: 10 ha at 10 m. Roofs and quarries are smaller [O]."""
-
-EDGE = 8
-"""Pixels around a bright region that belong to it: the thin edge of a cloud [O]."""
 
 WORTH_SAYING = 0.001
 """Share of a scene from which bright regions are reported."""
@@ -169,16 +162,5 @@ def _bright_regions(scene: Scene, step: int) -> tuple[NDArray[np.bool_] | None, 
     colours = scene.colours
     if colours is None:
         return None, None
-    seen = scene.overview(step)[colours]
-    known = int(np.isfinite(seen).all(axis=0).sum())
-    bright = is_bright(seen)
-    numbers, count = ndimage.label(bright)
-    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
-    large = sizes >= max(1, SMALLEST // step**2)
-    large[0] = False
-    regions: NDArray[np.bool_] = large[numbers]
-    share = float(regions.sum()) / known if known else 0.0
-    if not regions.any():
-        return None, share
-    grown = ndimage.binary_dilation(regions, np.ones((3, 3), bool), iterations=max(1, -(-EDGE // step)))
-    return np.asarray(grown, dtype=bool), share
+    regions, share = bright_regions(scene.overview(step)[colours], step)
+    return regions if share else None, share

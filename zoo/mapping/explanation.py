@@ -451,33 +451,6 @@ def place_window(scene: Scene, x: float, y: float, size: int, context: int) -> S
 
 
 @dataclass(frozen=True)
-class ExplanationOptions:
-    """Which window is explained and how.
-
-    Attributes:
-        window: (column, row, width, height) in pixels; None if ``at`` is given.
-        at: (x, y) in the scene's coordinates; None if ``window`` is given.
-        size: side of the window around ``at`` in pixels.
-        context: number of pixels around the window that the model sees too.
-        truth: landslides mapped by people, a vector file or a mask; None if there are none.
-        together: groups of channels that are left out together.
-        cells: number of squares along the window that are hidden one by one.
-        names: names of the scene's bands in order, if its files do not name them.
-        threshold: probability from which a pixel is called landslide; None for the bundle's.
-    """
-
-    window: tuple[int, int, int, int] | None = None
-    at: tuple[float, float] | None = None
-    size: int = 128
-    context: int = 32
-    truth: Path | None = None
-    together: tuple[tuple[str, ...], ...] = ()
-    cells: int = 12
-    names: tuple[str, ...] | None = None
-    threshold: float | None = None
-
-
-@dataclass(frozen=True)
 class SceneExplanation:
     """An explanation with the window of the scene that it belongs to.
 
@@ -539,72 +512,76 @@ def explain_scene(
     bundle: Bundle,
     predictor: Predictor,
     paths: Sequence[str],
-    options: ExplanationOptions,
     *,
-    label: str = "",
-    progress: ProgressCallback | None = None,
+    window: tuple[int, int, int, int] | None,
+    at: tuple[float, float] | None,
+    size: int,
+    context: int,
+    truth: Path | None,
+    together: tuple[tuple[str, ...], ...],
+    cells: int,
+    names: Sequence[str] | None,
+    threshold: float | None,
+    label: str,
+    progress: ProgressCallback | None,
 ) -> SceneExplanation:
-    """Explain the prediction of a bundle in a window of a scene.
+    """Explain the prediction of a bundle in a window of a scene; see :meth:`zoo.TrainedModel.explain`.
 
     Args:
         bundle: a trained model.
         predictor: the bundle's predictor, on the device of the computation.
         paths: see :class:`zoo.mapping.scene.Scene`.
-        options: which window and how.
         label: folder of the bundle; empty if it has none.
-        progress: called with the number of predictions done and the number of all predictions.
 
     Raises:
         ZooError: if the scene does not fit the bundle, or the window is outside it, too small or without data.
     """
-    if (options.window is None) == (options.at is None):
-        raise ConfigError("which window?", hint="Give either --window COL,ROW,WIDTH,HEIGHT or --at X,Y")
-    threshold = bundle.threshold if options.threshold is None else options.threshold
+    threshold = bundle.threshold if threshold is None else threshold
     if not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
-    with Scene(paths, bundle.input_bands, names=options.names) as scene:
-        if options.window is not None:
-            window = pixel_window(scene, *options.window, options.context)
+    if (window is None) == (at is None):
+        raise ConfigError("which window?", hint="Give either --window COL,ROW,WIDTH,HEIGHT or --at X,Y")
+    with Scene(paths, bundle.input_bands, names=names) as scene:
+        if window is not None:
+            place = pixel_window(scene, *window, context)
         else:
-            assert options.at is not None
-            window = place_window(scene, *options.at, options.size, options.context)
+            assert at is not None
+            place = place_window(scene, *at, size, context)
         smallest = smallest_side(predictor)
-        if min(len(window.seen_rows), len(window.seen_columns)) < smallest:
+        if min(len(place.seen_rows), len(place.seen_columns)) < smallest:
             raise ConfigError(
-                f"the window and its context are {len(window.seen_columns)} x {len(window.seen_rows)} pixels, but the "
+                f"the window and its context are {len(place.seen_columns)} x {len(place.seen_rows)} pixels, but the "
                 f"model needs {smallest} x {smallest}",
                 hint="Use a larger --window, --size or --context",
             )
-        image = scene.read(window.seen_rows, window.seen_columns)
-        truth = None
-        if options.truth is not None:
-            truth = read_truth(options.truth, scene.mosaic, window.raster_window)
+        image = scene.read(place.seen_rows, place.seen_columns)
+        mapped = None if truth is None else read_truth(truth, scene.mosaic, place.raster_window)
         try:
             found = explain_window(
                 predictor,
                 image,
                 bundle.bands,
-                window.crop,
+                place.crop,
                 threshold,
-                truth=truth,
-                together=options.together,
-                cells=options.cells,
+                truth=mapped,
+                together=together,
+                cells=cells,
                 progress=progress,
             )
         except DataError as error:
             raise DataError(error.problem, where=paths[0], hint=error.hint) from error
-        columns, rows = window.columns, window.rows
-        place = f"columns {columns.start}-{columns.stop - 1}, rows {rows.start}-{rows.stop - 1}"
-        bounds = window.bounds(scene)
+        columns, rows = place.columns, place.rows
+        described = f"columns {columns.start}-{columns.stop - 1}, rows {rows.start}-{rows.stop - 1}"
+        bounds = place.bounds(scene)
         return SceneExplanation(
             explanation=found,
-            image=image[:, window.crop[0], window.crop[1]],
+            image=image[:, place.crop[0], place.crop[1]],
             bands=bundle.bands,
             bounds=bounds,
             crs=scene.mosaic.crs,
             threshold=threshold,
-            truth=truth,
-            title=f"{bundle.model}{f' ({Path(label).name})' if label else ''} on {scene.stem}, {place}",
+            truth=mapped,
+            title=f"{bundle.model}{f' ({Path(label).name})' if label else ''} on {scene.stem}, {described}",
             source={
                 "bundle": label,
                 "model": bundle.model,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ from zoo.rasters.cog import COMPRESSIONS
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import read_ahead
 from zoo.rasters.vectors import Area
-from zoo.training.predictor import PlausibleRange, Predictor
+from zoo.training.predictor import VIEWS, PlausibleRange, Predictor, in_views
 
 MapPrecision = Literal["fp32", "bf16", "auto"]
 
@@ -85,7 +86,10 @@ class MapOptions:
 
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps float32 (C, h, w), in units, NaN where missing, to float32 (h, w): probabilities that are multiples of
-1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`."""
+1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`; or to (2, h, w), a mean probability and its spread."""
+
+SPREAD_LAYERS = (2,)
+"""Layers of a map with a spread."""
 
 Results = Generator[tuple[Block, BlockResult], None, None]
 """Yields blocks and their results; to be closed when no more are wanted."""
@@ -111,13 +115,19 @@ class TileForward:
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run a tile; see :data:`Forward`. Several threads may call it at the same time."""
         height, width = image.shape[1:]
-        image = padded(image, self._smallest)
         with torch.inference_mode():
-            tile = torch.from_numpy(self._normalised(image))[None].to(self._device)
-            probability = self._averaged(tile) if self._tta else self._probability(tile)
-            found = torch.round(probability[0] * PROBABILITY_STEPS) / PROBABILITY_STEPS
-            result: NDArray[np.float32] = found[:height, :width].cpu().numpy()
+            mean = reduce(torch.add, self.views(image)) / (8 if self._tta else 1)
+            result: NDArray[np.float32] = rounded(mean)[:height, :width].cpu().numpy()
         return result
+
+    def views(self, image: NDArray[np.float32]) -> Iterator[Tensor]:
+        """Yield the predictions of a tile, float32 (h, w) with h and w at least as large as the model needs.
+
+        One as the tile is; with ``tta``, one for each of its eight flips and rotations.
+        """
+        tile = torch.from_numpy(self._normalised(padded(image, self._smallest)))[None].to(self._device)
+        for seen in in_views(self._probability, tile, VIEWS if self._tta else VIEWS[:1]):
+            yield seen[0]
 
     def _normalised(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what :meth:`Predictor.normalise` returns, band by band: one band stays in the processor's cache."""
@@ -131,16 +141,30 @@ class TileForward:
     def _probability(self, tile: Tensor) -> Tensor:
         return self._predictor.landslide_probability(self._predictor.model(tile))
 
-    def _averaged(self, tile: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for turns in range(4):
-            turned = torch.rot90(tile, turns, (2, 3))
-            for flipped in (False, True):
-                seen = self._probability(turned.flip(3) if flipped else turned)
-                back = torch.rot90(seen.flip(2) if flipped else seen, -turns, (1, 2))
-                total = back.clone() if total is None else total.add_(back)
-        assert total is not None
-        return total / 8
+
+class SpreadForward:
+    """Return the mean probability of one tile over several predictions, and their standard deviation (divided by n).
+
+    Args:
+        members: models; with ``tta``, each gives eight predictions.
+    """
+
+    def __init__(self, members: Sequence[TileForward]) -> None:
+        self._members = members
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run a tile; see :data:`Forward`. Several threads may call it at the same time."""
+        height, width = image.shape[1:]
+        with torch.inference_mode():
+            seen = torch.stack([one[:height, :width] for member in self._members for one in member.views(image)])
+            found = torch.stack([seen.mean(0), seen.std(0, correction=0)])
+            result: NDArray[np.float32] = rounded(found).cpu().numpy()
+        return result
+
+
+def rounded(probability: Tensor) -> Tensor:
+    """Round to multiples of 1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`."""
+    return torch.round(probability * PROBABILITY_STEPS) / PROBABILITY_STEPS
 
 
 def smallest_side(predictor: Predictor) -> int:
@@ -242,6 +266,7 @@ def compute_blocks(
     clouds: Hidden | None = None,
     threads: int = 1,
     batch: int = 1,
+    layers: tuple[int, ...] = (),
 ) -> Results:
     """Compute blocks in the given order.
 
@@ -256,6 +281,7 @@ def compute_blocks(
         clouds: pixels that are not mapped because the ground is hidden; None for none.
         threads: number of passes that run at the same time.
         batch: number of tiles that wait for a free thread.
+        layers: shape of what ``forward`` returns for each pixel; see :class:`zoo.mapping.tiling.Canvas`.
 
     Raises:
         DataError: if the scene is truncated.
@@ -267,7 +293,7 @@ def compute_blocks(
         tile = waiting.popleft()
         place = tile.block.row, tile.block.column
         canvas, left = canvases.pop(place, (None, len(tile.block.tile_rows) * len(tile.block.tile_columns)))
-        canvas = canvas or Canvas(plan, tile.block, dtype)
+        canvas = canvas or Canvas(plan, tile.block, dtype, layers)
         probability = None if tile.coming is None else tile.coming.result()
         canvas.add(tile.row, tile.column, probability, tile.missing, tile.implausible, tile.hidden)
         if left > 1:

@@ -63,31 +63,32 @@ class Journal(Closable):
                 shutil.rmtree(left, ignore_errors=True)
         write_json_atomic(self.folder / "command.json", dict(key))
 
-    def finished(self, plan: Plan) -> tuple[frozenset[tuple[int, int]], int]:
+    def finished(self, plan: Plan, layers: tuple[int, ...] = ()) -> tuple[frozenset[tuple[int, int]], int]:
         """Return the places of the finished blocks, and the number of damaged files, which are removed.
 
+        ``layers`` is the shape of what a block has for each pixel (:class:`zoo.mapping.tiling.Canvas`).
         A block is damaged if its file cannot be read, or holds another block, another map or arrays of another shape.
         """
         places, damaged = set(), 0
         expected = {self._path(block).name: block for block in plan.blocks()}
         for path in sorted(self.folder.glob(BLOCKS)):
             block = expected.get(path.name)
-            if block is not None and not path.is_symlink() and self._is_intact(path, block, plan):
+            if block is not None and not path.is_symlink() and self._is_intact(path, block, plan, layers):
                 places.add((block.row, block.column))
             else:
                 damaged += 1
                 path.unlink(missing_ok=True)
         return frozenset(places), damaged
 
-    def _is_intact(self, path: Path, block: Block, plan: Plan) -> bool:
+    def _is_intact(self, path: Path, block: Block, plan: Plan, layers: tuple[int, ...]) -> bool:
         rows, columns = len(plan.rows.support(block.tile_rows)), len(plan.columns.support(block.tile_columns))
         top, bottom, left, right = plan.ramps(block)
         shapes = {
-            "values": (rows, columns),
-            "top": (top, columns),
-            "bottom": (bottom, columns),
-            "left": (rows, left),
-            "right": (rows, right),
+            "values": (*layers, rows, columns),
+            "top": (*layers, top, columns),
+            "bottom": (*layers, bottom, columns),
+            "left": (*layers, rows, left),
+            "right": (*layers, rows, right),
             "counts": (3,),
         }
         try:

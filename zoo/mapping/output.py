@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import DataError
+from zoo.evaluation.quality import PredictionSets
 from zoo.files import Closable
 from zoo.jobs import ProgressCallback
 from zoo.mapping.journal import Journal
@@ -27,6 +30,7 @@ from zoo.mapping.probability import (
 )
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Plan, join
+from zoo.mapping.unlike import TileDistances
 from zoo.physics.bands import Band
 from zoo.rasters.cog import CogWriter
 from zoo.rasters.grid import Grid
@@ -37,8 +41,15 @@ from zoo.rasters.stacks import Stack
 if TYPE_CHECKING:
     from rasterio.windows import Window
 
-PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0)
-LANDSLIDE_CLASS = Band("landslide_class", "1")
+PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0, description="probability of a landslide")
+LANDSLIDE_CLASS = Band("landslide_class", "1", description="class of the probability of a landslide")
+SPREAD = Band("probability_spread", "1", 0.0, 0.5, description="standard deviation of the predicted probabilities")
+SETS = Band("prediction_set", "1", description="prediction set")
+DISTANCE = Band(
+    "training_distance", "1", 0.0, description="distance of a tile from the training data in standard deviations"
+)
+SET_NAMES = ("background", "landslide", "both", "neither")
+SET_COLOURS = {1: (224, 224, 224), 2: (153, 52, 4), 3: (254, 196, 79), 4: (106, 61, 154)}
 SLOPE, DEGREE = "slope", "degree"
 
 DEFAULT_CLASS = "landslide"
@@ -73,6 +84,13 @@ class MapReport:
         class_pixels: number of pixels by class name.
         polygons: outcome of the polygons; None for none.
         picture: file of the picture; None for none.
+        spread_out: file of the spread of several predictions; None for none.
+        spread: mean spread over all mapped pixels, and over those at or above the threshold (NaN without one); None
+            without a spread.
+        sets: file of the prediction sets, and the sets; None for none.
+        set_pixels: number of pixels by set.
+        unlike: file of the distance from the training data, and the distances; None for none.
+        unlike_pixels: number of pixels in tiles that are farther than usual.
         files: final names of the rasters, which may be addresses.
         notes: sentences about values of the scene that were read as missing although no tag says so.
         model_warnings: sentences about a model that is poor, or finds an unlikely share of landslides.
@@ -98,6 +116,12 @@ class MapReport:
     class_pixels: dict[str, int] = field(default_factory=dict)
     polygons: PolygonReport | None = None
     picture: Path | None = None
+    spread_out: Path | None = None
+    spread: tuple[float, float] | None = None
+    sets: tuple[Path, PredictionSets] | None = None
+    set_pixels: dict[str, int] = field(default_factory=dict)
+    unlike: tuple[Path, TileDistances] | None = None
+    unlike_pixels: int = 0
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     model_warnings: tuple[str, ...] = ()
@@ -120,6 +144,19 @@ class MapReport:
         if self.classes is not None:
             for name, reach in zip(self.classes.names, self.classes.ranges(), strict=True):
                 yield f"  {name} ({reach}): {self._amount(self.class_pixels[name])}"
+        if self.spread is not None:
+            everywhere, landslides = self.spread
+            above = f", {landslides:.3f} where it is at or above the threshold" if self.above else ""
+            yield f"spread of the probability: {everywhere:.3f} on average{above}"
+        if self.sets is not None:
+            yield f"prediction sets of stated coverage {self.sets[1].coverage:.0%}:"
+            for name, pixels in self.set_pixels.items():
+                yield f"  {name}: {self._amount(pixels)}"
+        if self.unlike is not None:
+            distances = self.unlike[1]
+            yield distances.sentence()
+            if distances.usual is not None:
+                yield f"  farther: {self._amount(self.unlike_pixels)}"
 
     def warnings(self) -> Iterator[str]:
         """Yield what a reader of the map must know, in sentences."""
@@ -169,65 +206,163 @@ def write_map(
         DataError: if no pixel has a probability.
         ZooError: if the disk is full.
     """
-    classes = report.classes
-    counts = np.zeros(1 if classes is None else len(classes.names) + 1, dtype=np.int64)
-    known_missing = np.zeros(3, dtype=np.int64)
+    counts = np.zeros(3, dtype=np.int64)
     rows, columns = plan.block_shape
     with ExitStack() as exits:
-        writer = exits.enter_context(
-            CogWriter(
-                report.out,
-                grid,
-                [PROBABILITY],
-                dtype,
-                compress,
-                nodata=UINT8_NODATA,
-                average=True,
-                within=journal.folder,
-            )
+        quantity = partial(
+            CogWriter,
+            grid=grid,
+            dtype=dtype,
+            compress=compress,
+            nodata=UINT8_NODATA,
+            average=True,
+            within=journal.folder,
         )
-        class_writer = None
-        if report.classes_out is not None and classes is not None:
-            class_writer = exits.enter_context(
-                CogWriter(report.classes_out, grid, [LANDSLIDE_CLASS], "uint8", compress, within=journal.folder)
-            )
+        labels = partial(CogWriter, grid=grid, dtype="uint8", compress=compress, within=journal.folder)
+        writer = exits.enter_context(quantity(report.out, bands=[PROBABILITY]))
+        others: list[_ClassLayer | _DistanceLayer | _SetLayer | _SpreadLayer] = []
+        if report.classes_out is not None and report.classes is not None:
+            made = exits.enter_context(labels(report.classes_out, bands=[LANDSLIDE_CLASS]))
+            others.append(_ClassLayer(made, report.classes))
+        if report.spread_out is not None:
+            others.append(_SpreadLayer(exits.enter_context(quantity(report.spread_out, bands=[SPREAD]))))
+        if report.sets is not None:
+            others.append(_SetLayer(exits.enter_context(labels(report.sets[0], bands=[SETS])), report.sets[1]))
+        if report.unlike is not None:
+            made = exits.enter_context(quantity(report.unlike[0], bands=[DISTANCE], dtype="float32"))
+            others.append(_DistanceLayer(made, report.unlike[1]))
         level = round(report.threshold * UINT8_STEPS) if dtype == "uint8" else np.float32(report.threshold)
         for number, block in enumerate(plan.blocks()):
-            across, along, values = join(plan, block, journal.load)
+            across, along, joined = join(plan, block, journal.load)
             window = window_of((across.start, across.stop), (along.start, along.stop))
+            layers = joined if joined.ndim == 3 else joined[None]
+            values = layers[0]
             missing = is_missing(values)
+            above = (values >= level) & ~missing
             report.missing += int(np.count_nonzero(missing))
-            report.above += int(np.count_nonzero((values >= level) & ~missing))
-            known_missing += journal.load(block, "counts")
+            report.above += int(np.count_nonzero(above))
+            counts += journal.load(block, "counts")
             writer.write(values, window)
-            if class_writer is not None and classes is not None:
-                found = classes.classify(values)
-                counts += np.bincount(found.ravel(), minlength=len(counts))
-                class_writer.write(found, window)
+            for one in others:
+                one.write(layers, window, missing, above)
             if progress is not None:
                 progress(number + 1, rows * columns)
-        report.undefined = report.missing - int(known_missing[0])
-        report.implausible, report.hidden = int(known_missing[1]), int(known_missing[2])
+        report.undefined = report.missing - int(counts[0])
+        report.implausible, report.hidden = int(counts[1]), int(counts[2])
         _check_mapped(report)
         shared = {**tags, "THRESHOLD": probability_text(report.threshold)}
         label = _labelled(tags)
-        about = {"LONG_NAME": f"probability of a landslide{label}", "VALID_MIN": "0", "VALID_MAX": "1"}
-        if dtype == "uint8":
-            writer.finish(shared, {PROBABILITY.name: about}, probability_colours(), scale=1 / UINT8_STEPS)
-        else:
-            writer.finish(shared, {PROBABILITY.name: about})
-        if class_writer is not None and classes is not None:
-            names = {f"CLASS_{number}": name for number, name in enumerate(classes.names, 1)}
-            report.class_pixels = {name: int(n) for name, n in zip(classes.names, counts[1:], strict=True)}
-            class_writer.finish(
-                {**shared, "CLASS_BREAKS": ",".join(map(probability_text, classes.breaks))},
-                {LANDSLIDE_CLASS.name: {"LONG_NAME": f"class of the probability of a landslide{label}", **names}},
-                classes.colours(),
-            )
+        scale = 1 / UINT8_STEPS if dtype == "uint8" else None
+        writer.finish(shared, _about(PROBABILITY, label), probability_colours() if scale else None, scale=scale)
+        for one in others:
+            one.finish(report, shared, label)
         journal.begin_publishing()
-        for one in (class_writer, writer):
-            if one is not None:
-                one.place()
+        for one in others:
+            one.writer.place()
+        writer.place()
+
+
+@dataclass
+class _ClassLayer:
+    """The classes of a map while it is written."""
+
+    writer: CogWriter
+    classes: ProbabilityClasses
+
+    def __post_init__(self) -> None:
+        self._counts = np.zeros(len(self.classes.names) + 1, dtype=np.int64)
+
+    def write(self, layers: NDArray[Any], window: Window, missing: NDArray[np.bool_], above: NDArray[np.bool_]) -> None:
+        found = self.classes.classify(layers[0])
+        self._counts += np.bincount(found.ravel(), minlength=len(self._counts))
+        self.writer.write(found, window)
+
+    def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
+        names = {f"CLASS_{number}": name for number, name in enumerate(self.classes.names, 1)}
+        report.class_pixels = _by_name(self.classes.names, self._counts)
+        self.writer.finish(
+            {**tags, "CLASS_BREAKS": ",".join(map(probability_text, self.classes.breaks))},
+            _about(LANDSLIDE_CLASS, label, **names),
+            self.classes.colours(),
+        )
+
+
+@dataclass
+class _SpreadLayer:
+    """The spread of several predictions while it is written."""
+
+    writer: CogWriter
+
+    def __post_init__(self) -> None:
+        self._sums = np.zeros(2)
+        self._scale: float | None = None
+
+    def write(self, layers: NDArray[Any], window: Window, missing: NDArray[np.bool_], above: NDArray[np.bool_]) -> None:
+        self._scale = 1 / UINT8_STEPS if layers.dtype == np.uint8 else None
+        size = layers[1] * np.float64(self._scale or 1)
+        self._sums += size[~missing].sum(), size[above].sum()
+        self.writer.write(layers[1], window)
+
+    def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
+        everywhere, landslides = self._sums
+        report.spread = everywhere / report.mapped, landslides / report.above if report.above else math.nan
+        self.writer.finish(tags, _about(SPREAD, label), scale=self._scale)
+
+
+@dataclass
+class _SetLayer:
+    """The prediction sets of a map while they are written: 1 to 4 in the order of SET_NAMES, 0 for nodata."""
+
+    writer: CogWriter
+    sets: PredictionSets
+
+    def __post_init__(self) -> None:
+        self._counts = np.zeros(len(SET_NAMES) + 1, dtype=np.int64)
+
+    def write(self, layers: NDArray[Any], window: Window, missing: NDArray[np.bool_], above: NDArray[np.bool_]) -> None:
+        landslide, background = self.sets.holds(layers[0])
+        found = np.select([missing, landslide & background, landslide, background], [0, 3, 2, 1], 4).astype(np.uint8)
+        self._counts += np.bincount(found.ravel(), minlength=len(self._counts))
+        self.writer.write(found, window)
+
+    def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
+        report.set_pixels = _by_name(SET_NAMES, self._counts)
+        about = {f"CLASS_{number}": name for number, name in enumerate(SET_NAMES, 1)}
+        about |= {name.upper(): f"{value:.9g}" for name, value in asdict(self.sets).items()}
+        self.writer.finish(tags, _about(SETS, label, **about), SET_COLOURS)
+
+
+@dataclass
+class _DistanceLayer:
+    """The distance of each tile from the training data while it is written."""
+
+    writer: CogWriter
+    distances: TileDistances
+
+    def __post_init__(self) -> None:
+        self._farther = 0
+
+    def write(self, layers: NDArray[Any], window: Window, missing: NDArray[np.bool_], above: NDArray[np.bool_]) -> None:
+        found = self.distances.window(window)
+        found[missing] = np.nan
+        if self.distances.usual is not None:
+            self._farther += int(np.count_nonzero(found > self.distances.usual.limit))
+        self.writer.write(found, window)
+
+    def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
+        report.unlike_pixels = self._farther
+        usual = {} if self.distances.usual is None else asdict(self.distances.usual)
+        further = {name.upper(): f"{value:.6g}" for name, value in {**usual, "side": self.distances.side}.items()}
+        self.writer.finish(tags, _about(DISTANCE, label, **further))
+
+
+def _about(band: Band, label: str, **further: str) -> dict[str, dict[str, str]]:
+    """Return the tags of a band whose description ends with the label of the bundle."""
+    return {band.name: {"LONG_NAME": f"{band.description}{label}", **further}}
+
+
+def _by_name(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, int]:
+    return dict(zip(names, counts[1:].tolist(), strict=True))
 
 
 def _labelled(tags: Mapping[str, str]) -> str:

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,15 +21,19 @@ from torch import Tensor
 from zoo import __version__
 from zoo.deploy import raise_allocator_thresholds
 from zoo.errors import ConfigError, DataError, ZooError
-from zoo.evaluation.quality import quality_line, quality_warnings, share_warnings
+from zoo.evaluation.quality import PredictionSets, quality_warnings, share_warnings
 from zoo.files import check_output, locked, unwritable
 from zoo.jobs import ProgressCallback, StageCallback
 from zoo.mapping.clouds import Clouds
+from zoo.mapping.ensemble import check_ensemble, model_tags
 from zoo.mapping.inference import (
+    SPREAD_LAYERS,
     AreaMask,
+    InferenceForm,
     MapOptions,
     MapPrecision,
     Results,
+    SpreadForward,
     TileForward,
     choose_form,
     compute_blocks,
@@ -39,6 +44,7 @@ from zoo.mapping.output import MapReport, ProbabilityMap, map_polygons, write_ma
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene, open_scene
 from zoo.mapping.tiling import Block, Plan, Reach
+from zoo.mapping.unlike import TileDistances, measure_tiles
 from zoo.rasters.cog import check_geotiff_name, check_room
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
@@ -48,7 +54,7 @@ from zoo.training.adaptation import Scales, adapt
 from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
-from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor
+from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor, calibrated
 from zoo.training.unlikeness import measure_unlikeness
 
 ROOM = 3.8
@@ -111,27 +117,18 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class MapRequest:
-    """A map to be made with a bundle.
+    """A map to be made with a bundle: the arguments of :meth:`zoo.TrainedModel.map`, in the types that the work needs.
 
     Attributes:
-        scene: raster, VRT, or several rasters of one pixel grid.
-        out: file of the probabilities, or an address that GDAL can write to.
         options: tiles, dtype and device.
-        threshold: probability from which a pixel counts as landslide; None for the bundle's.
         classes: names of classes, and their breaks or None for breaks that follow from the threshold; None for no
             classes.
-        classes_out: file of the classes; None for ``OUT-classes.tif``.
-        mask: vector file of the area to map; None for everywhere.
+        sets_out: file of the prediction sets (:class:`zoo.evaluation.quality.PredictionSets`); None for none.
+        unlike_out: file of the distance of each tile from the training data; None for none.
+        calibrated: apply the temperature that was fitted on the validation split.
         names: names of the scene's bands in order, if its files do not name them.
-        precision: precision of the model's arithmetic.
         scales: magnifications for an adaptation to the scene; None for no adaptation.
         products: polygons and picture.
-        any_pixel_size: map a scene whose pixels have another size than the training data's.
-        resample: resample such a scene; the map then has pixels of the training data's size.
-        cloud_mask: raster of clouds; see :class:`zoo.mapping.clouds.Clouds`.
-        mask_clouds: leave bright white regions out of the map.
-        cluster: address of a Ray cluster; None for this machine.
-        overwrite: replace existing files.
     """
 
     scene: tuple[str, ...]
@@ -140,6 +137,10 @@ class MapRequest:
     threshold: float | None = None
     classes: tuple[tuple[str, ...], tuple[float, ...] | None] | None = None
     classes_out: str | None = None
+    spread_out: str | None = None
+    sets_out: str | None = None
+    unlike_out: str | None = None
+    calibrated: bool = False
     mask: Path | None = None
     names: tuple[str, ...] | None = None
     precision: MapPrecision = "fp32"
@@ -158,9 +159,8 @@ class MapRequest:
         Raises:
             ConfigError: if a name does not end in .tif, or two outputs have the same name.
         """
-        stem, dot, suffix = self.out.rpartition(".")
-        classes_out = self.classes_out or (f"{stem}-classes.{suffix}" if dot else f"{self.out}-classes")
-        names = [self.out, *([] if self.classes is None else [classes_out])]
+        names = [self.out, *([] if self.classes is None else [self.classes_out or _beside(self.out, "classes")])]
+        names += [name for name in (self.spread_out, self.sets_out, self.unlike_out) if name is not None]
         places = [Path(file_label(name)) if is_remote(name) else Path(name) for name in names]
         for place in places:
             check_geotiff_name(place)
@@ -168,37 +168,70 @@ class MapRequest:
             raise ConfigError("two outputs have the same name", where=self.out, hint="Give each file its own name")
         return dict(zip(places, names, strict=True))
 
+    def with_spread(self, members: int) -> MapRequest:
+        """Return the request for a number of bundles, with the file of the spread if there is one.
+
+        Raises:
+            ConfigError: if an option does not go with several predictions, or a spread is asked for of one.
+        """
+        if members > 1 and self.scales is not None:
+            raise ConfigError(
+                "an ensemble is not adapted while it maps", where="--adapt", hint="Adapt each bundle first: zoo adapt"
+            )
+        spread_out = self.spread_out or (_beside(self.out, "spread") if members > 1 else None)
+        if spread_out is not None and members == 1 and not self.options.tta:
+            raise ConfigError(
+                "a spread needs several predictions", where="--spread", hint="Add --ensemble BUNDLE, or --tta"
+            )
+        if spread_out is not None and self.cluster is not None:
+            raise ConfigError("a spread is computed on this machine", where="--ray", hint="Leave out --ray")
+        return replace(self, spread_out=spread_out)
+
+
+def _beside(out: str, what: str) -> str:
+    """Return the default name of another raster of a map: ``prob-classes.tif`` for ``prob.tif``."""
+    stem, dot, suffix = out.rpartition(".")
+    return f"{stem}-{what}.{suffix}" if dot else f"{out}-{what}"
+
 
 def map_bundle(
     bundle: Bundle,
     request: MapRequest,
     *,
+    others: Sequence[Bundle] = (),
     progress: StageCallback | None = None,
     notify: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> MapReport:
     """Map a scene with a bundle, and write the polygons and the picture that are asked for.
 
     Args:
         bundle: a trained model.
         request: what to map and how.
+        others: further bundles of an ensemble. The map is the mean of all, and its threshold the mean of theirs [O].
         progress: called with stage, number of items done and number of all items.
         notify: called with sentences about choices that were made.
+        warn: called once with each warning of the report, as soon as it is known.
 
     Raises:
-        ZooError: if the scene does not fit the bundle, an output exists or cannot be written, the scene is truncated,
-            or no pixel can be mapped.
+        ZooError: if the bundles do not fit each other, the scene does not fit them, an output exists or cannot be
+            written, the scene is truncated, or no pixel can be mapped.
     """
-    notify = notify or (lambda _: None)
+    notify, warn = notify or (lambda _: None), warn or (lambda _: None)
     started = time.monotonic()
-    options = request.options
-    threshold = bundle.threshold if request.threshold is None else request.threshold
-    if not 0 <= threshold <= 1:
-        raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
+    members = [bundle, *others]
+    check_ensemble(members)
+    options, request = request.options, request.with_spread(len(members))
+    temperatures, sets = _fitted(members, request)
+    threshold = _threshold(members, request, temperatures)
     outputs = _checked_outputs(request)
-    places = list(outputs)
+    places = {name: place for place, name in outputs.items()}
     classes = _classes(request, threshold)
-    poor = quality_warnings(bundle.quality(adapted=request.scales is not None))
-    _notify_all(notify, poor)
+    adapted = request.scales is not None
+    poor = tuple(dict.fromkeys(text for one in members for text in quality_warnings(one.quality(adapted=adapted))))
+    _notify_all(warn, poor)
+    if others:
+        notify(f"the map is the mean of {len(members)} models; how good they are together was not measured")
     raise_allocator_thresholds()
     with ExitStack() as exits:
         exits.enter_context(gdal_threads(request.scene[0]))
@@ -209,55 +242,67 @@ def map_bundle(
         warnings = [text for text in (clouds.warning(),) if text]
         # On a cluster, the workers use the device; this machine adapts and chooses the form on its processor.
         device = options.device if request.cluster is None else torch.device("cpu")
-        tags = {**clouds.tags, **_model_tags(bundle, request)}
+        tags = {**clouds.tags, **model_tags(members, adapted=adapted)}
         if request.scales is not None:
-            bundle = _adapted(bundle, scene, clouds, device, request.scales, tags, progress, notify)
+            members[0] = _adapted(bundle, scene, clouds, device, request, tags, progress, notify)
+            threshold = _threshold(members, request, temperatures)
+            classes = _classes(request, threshold)
         else:
             warnings += _unlike(bundle, scene, clouds, device, progress)
-        _notify_all(notify, warnings)
-        predictor = bundle.predictor().to(device)
-        plan = Plan(scene.shape, options.tile, options.overlap)
-        if progress is not None:
-            progress("choosing the fastest form of the model", 0, 1)
-        fast, form, messages = choose_form(predictor, scene, plan, request.precision, device, threshold)
-        _notify_all(notify, messages)
-        runner: Runner | None = None
-        if request.cluster is not None:
-            from zoo.mapping.cluster import cluster_runner
-
-            runner = cluster_runner(
-                request.cluster, predictor, form, scene, options, mask=mask, clouds=clouds, notify=notify
-            )
+        _notify_all(warn, warnings)
+        # An adapted model is compared with the data that it was trained on, and not with this scene.
+        unlike = None if request.unlike_out is None else measure_tiles(bundle, scene, clouds, device, progress)
+        predictors = _predictors(members, temperatures, device)
+        if request.calibrated:
+            tags["TEMPERATURE"] = ", ".join(f"{one:.6g}" for one in temperatures)
+        fast, forms = _chosen_forms(predictors, scene, request, device, threshold, progress, notify)
+        runner = _away(request, predictors[0], forms[0], scene, mask, clouds, notify)
         # Ray prints messages about its machines, but standard output is for results.
         with redirect_stdout(sys.stderr):
             report = map_scene(
-                fast,
+                fast[0],
                 scene,
-                places[0],
+                places[request.out],
                 options,
                 threshold=threshold,
                 mask=mask,
                 clouds=clouds,
                 classes=classes,
-                classes_out=places[1] if classes is not None else None,
-                tags={**tags, "PRECISION": request.precision, "FORM": form.name},
-                identity={"predictor": predictor_digest(predictor)},
+                classes_out=None if classes is None else places[request.classes_out or _beside(request.out, "classes")],
+                spread_out=None if request.spread_out is None else places[request.spread_out],
+                sets=None if sets is None else (places[request.sets_out or ""], sets),
+                unlike=None if unlike is None else (places[request.unlike_out or ""], unlike),
+                others=fast[1:],
+                tags={**tags, "PRECISION": request.precision, "FORM": ", ".join(form.name for form in forms)},
+                identity={"predictor": ", ".join(map(predictor_digest, predictors))},
                 runner=runner,
                 overwrite=request.overwrite,
                 finish=lambda found: make_products(found, scene, request.products, progress),
                 progress=progress,
             )
-        report.model_warnings = (
-            *poor,
-            *share_warnings(report.above / report.mapped, bundle.landslide_share),
-        )
-        for local, name in outputs.items():
-            if is_remote(name):
-                upload(local, name)
+        unlikely = share_warnings(report.above / report.mapped, bundle.landslide_share, adapted=adapted)
+        report.model_warnings = (*poor, *unlikely)
+        _upload(outputs)
     report.files = tuple(outputs.values())
+    _notify_all(warn, (text for text in report.warnings() if text not in poor))
     report.notes = (*warnings, *report.notes)
     report.seconds, report.peak_memory = time.monotonic() - started, peak_memory()
     return report
+
+
+def _predictors(members: Sequence[Bundle], temperatures: Sequence[float], device: torch.device) -> list[Predictor]:
+    """Return the predictor of each bundle at its temperature."""
+    predictors = [one.predictor().to(device) for one in members]
+    for predictor, temperature in zip(predictors, temperatures, strict=True):
+        predictor.temperature = temperature
+    return predictors
+
+
+def _upload(outputs: Mapping[Path, str]) -> None:
+    """Copy finished files to the addresses that they are meant for."""
+    for local, name in outputs.items():
+        if is_remote(name):
+            upload(local, name)
 
 
 def _notify_all(notify: Callable[[str], None], texts: Iterable[str]) -> None:
@@ -265,11 +310,78 @@ def _notify_all(notify: Callable[[str], None], texts: Iterable[str]) -> None:
         notify(text)
 
 
-def _model_tags(bundle: Bundle, request: MapRequest) -> dict[str, str]:
-    adapted = request.scales is not None or bundle.adaptation is not None
-    quality = quality_line(bundle.quality(adapted=adapted), adapted=adapted)
-    label = {"LABEL": bundle.label} if bundle.label else {}
-    return {"MODEL": bundle.model, "WEIGHTS_SHA256": bundle.weights_sha256, "QUALITY": quality, **label}
+def _fitted(members: Sequence[Bundle], request: MapRequest) -> tuple[list[float], PredictionSets | None]:
+    """Return the temperature of each bundle, 1 for none, and the prediction sets if they are asked for.
+
+    Raises:
+        ConfigError: if a bundle has none, or they do not hold for the map that is asked for.
+    """
+    hint = "Measure its validation split: zoo evaluate BUNDLE --split val --record"
+    adapted = request.scales is not None or any(one.adaptation is not None for one in members)
+    found = [one.temperature for one in members]
+    if request.calibrated and (adapted or None in found):
+        problem = "an adapted model has another temperature" if adapted else "a bundle has no temperature"
+        raise ConfigError(problem, where="--calibrated", hint="Leave out --calibrated" if adapted else hint)
+    temperatures = [one if request.calibrated and one is not None else 1.0 for one in found]
+    if request.sets_out is None:
+        return temperatures, None
+    if adapted or len(members) > 1 or request.options.tta or request.calibrated:
+        raise ConfigError(
+            "prediction sets hold for the probability of one model as it was trained",
+            where="--sets",
+            hint="Leave out --adapt, --ensemble, --tta and --calibrated",
+        )
+    if request.options.dtype != "float32":
+        raise ConfigError("prediction sets need the full probability", where="--sets", hint="Add --dtype float32")
+    if members[0].sets is None:
+        raise ConfigError("the bundle has no prediction sets", where="--sets", hint=hint)
+    return temperatures, members[0].sets
+
+
+def _threshold(members: Sequence[Bundle], request: MapRequest, temperatures: Sequence[float]) -> float:
+    threshold = request.threshold
+    if threshold is None:
+        threshold = fmean(calibrated(one.threshold, t) for one, t in zip(members, temperatures, strict=True))
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
+    return threshold
+
+
+def _away(
+    request: MapRequest,
+    predictor: Predictor,
+    form: InferenceForm,
+    scene: Scene,
+    mask: Area | None,
+    clouds: Clouds,
+    notify: Callable[[str], None],
+) -> Runner | None:
+    """Return what computes blocks on the cluster of a request; None for this machine."""
+    if request.cluster is None:
+        return None
+    from zoo.mapping.cluster import cluster_runner
+
+    return cluster_runner(
+        request.cluster, predictor, form, scene, request.options, mask=mask, clouds=clouds, notify=notify
+    )
+
+
+def _chosen_forms(
+    predictors: Sequence[Predictor],
+    scene: Scene,
+    request: MapRequest,
+    device: torch.device,
+    threshold: float,
+    progress: StageCallback | None,
+    notify: Callable[[str], None],
+) -> tuple[list[Predictor], list[InferenceForm]]:
+    """Return each predictor in its fastest form, and the forms."""
+    plan = Plan(scene.shape, request.options.tile, request.options.overlap)
+    if progress is not None:
+        progress("choosing the fastest form of the model", 0, 1)
+    found = [choose_form(one, scene, plan, request.precision, device, threshold) for one in predictors]
+    _notify_all(notify, dict.fromkeys(text for _, _, messages in found for text in messages))
+    return [one for one, _, _ in found], [form for _, form, _ in found]
 
 
 def _open_scene(request: MapRequest, bundle: Bundle) -> Scene:
@@ -310,14 +422,13 @@ def _adapted(
     scene: Scene,
     clouds: Clouds,
     device: torch.device,
-    scales: Scales,
+    request: MapRequest,
     tags: dict[str, str],
     progress: StageCallback | None,
     notify: Callable[[str], None],
 ) -> Bundle:
-    adapted = adapt_to_scene(
-        bundle, scene, device, _stage(progress, "adapting to the scene"), scales=scales, clouds=clouds
-    )
+    show = _stage(progress, "adapting to the scene")
+    adapted = adapt_to_scene(bundle, scene, device, show, scales=request.scales or ORIGINAL_SCALE, clouds=clouds)
     assert adapted.adaptation is not None
     share, first = adapted.adaptation.share, adapted.adaptation.shifts[0]
     chance = "" if first.chance is None else f", {first.chance:.2f} by chance"
@@ -325,6 +436,8 @@ def _adapted(
         f"adapted to {adapted.adaptation.target.used} windows of the scene, without labels: the first layer was "
         f"{first.distance:.2f} standard deviations away{chance}; the scene's share in the statistics is {share:.3g}"
     )
+    if request.threshold is None:
+        notify(f"the threshold is {adapted.threshold:.3g}; for the training regions it is {bundle.threshold:.3g}")
     tags["ADAPTED_SHARE"] = f"{share:g}"
     if adapted.scales != ORIGINAL_SCALE:
         tags["SCALES"] = ",".join(f"{scale:g}" for scale in adapted.scales)
@@ -368,6 +481,7 @@ def make_products(
         ) from error
 
 
+# long: one parameter for each file and option of a map
 def map_scene(
     predictor: Predictor,
     scene: Scene,
@@ -379,6 +493,10 @@ def map_scene(
     clouds: Clouds | None = None,
     classes: ProbabilityClasses | None = None,
     classes_out: Path | None = None,
+    spread_out: Path | None = None,
+    sets: tuple[Path, PredictionSets] | None = None,
+    unlike: tuple[Path, TileDistances] | None = None,
+    others: Sequence[Predictor] = (),
     tags: Mapping[str, str] | None = None,
     identity: Mapping[str, Any] | None = None,
     runner: Runner | None = None,
@@ -406,9 +524,13 @@ def map_scene(
         clouds: clouds of the scene, whose pixels are nodata; None to map them.
         classes: classes of ``classes_out``.
         classes_out: file of the classes: uint8 from 1, with colours, 0 for nodata; None for none.
+        spread_out: file of the spread of several predictions, in the dtype of ``out``; None for none.
+        sets: file of the prediction sets, and the sets; None for none.
+        unlike: file of the distance from the training data, and the distances; None for none.
+        others: further predictors, whose mean is mapped; they need ``spread_out``.
         tags: tags of the files.
-        identity: what else the bytes depend on, as JSON values. "predictor" replaces a digest of the weights, which a
-            predictor in an optimised form no longer has.
+        identity: what else the bytes depend on, as JSON values. "predictor" replaces a digest of the weights, which
+            predictors in an optimised form no longer have.
         runner: computes blocks elsewhere; None for here.
         overwrite: replace existing files.
         finish: called with the report when the files have their names, for what is made of them. If that is
@@ -425,10 +547,9 @@ def map_scene(
     if not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
     inputs = [Path(path) for path in scene.mosaic.paths]
-    outputs = (out, *([] if classes_out is None else [classes_out]))
-    for path in outputs:
-        check_geotiff_name(path)
-        check_output(path, inputs, overwrite=overwrite or half_published(out))
+    sets_out, unlike_out = (None if one is None else one[0] for one in (sets, unlike))
+    outputs = (out, *(one for one in (classes_out, spread_out, sets_out, unlike_out) if one is not None))
+    _check_paths(outputs, inputs, overwrite=overwrite or half_published(out))
     applied = None if classes is None else classes.as_applied(options.dtype)
     plan = Plan(scene.shape, options.tile, options.overlap)
     shared = {
@@ -447,21 +568,24 @@ def map_scene(
         "threshold": threshold,
         "classes": None if applied is None else asdict(applied),
         "classes_out": None if classes_out is None else str(classes_out),
+        **({} if spread_out is None else {"spread_out": str(spread_out)}),
+        **({} if sets is None else {"sets": [str(sets[0]), asdict(sets[1])]}),
+        **({} if unlike_out is None else {"unlike_out": str(unlike_out)}),
         "device": describe_environment(options.device).device_name if runner is None else options.device.type,
-        **_pixel_key(predictor, scene, options, identity or {}),
+        **_pixel_key((predictor, *others), scene, options, identity or {}),
     }
     with ExitStack() as exits:
         for path in outputs:
             exits.enter_context(_exclusive(path))
         journal = exits.enter_context(Journal(out, key))
-        for path in outputs:
-            check_output(path, inputs, overwrite=overwrite or journal.publishing)
-        done, damaged = journal.finished(plan)
-        _check_room(journal, out, scene.shape, options.dtype, classes is not None)
+        _check_paths(outputs, inputs, overwrite=overwrite or journal.publishing)
+        done, damaged = journal.finished(plan, () if spread_out is None else SPREAD_LAYERS)
+        spread = spread_out is not None
+        labels = sum(one is not None for one in (classes_out, sets_out))
+        room = np.dtype(options.dtype).itemsize * (1 + spread) + labels + 4 * (unlike is not None)
+        _check_room(journal, out, scene.shape, room)
         todo = [block for block in plan.blocks() if (block.row, block.column) not in done]
-        if runner is None:
-            runner = local_runner(predictor, scene, plan, options, mask, clouds)
-        total = len(done) + len(todo)
+        runner = runner or local_runner([predictor, *others], scene, plan, options, mask, clouds, spread=spread)
         _compute(runner, todo, journal, len(done), progress)
         report = MapReport(
             out,
@@ -469,16 +593,22 @@ def map_scene(
             scene.shape,
             plan.tile_count,
             pixel_area(scene.mosaic.crs, scene.mosaic.transform, scene.shape),
-            total,
+            len(done) + len(todo),
             len(done),
             map_threshold(threshold, options.dtype),
             applied,
             damaged,
         )
-        report.notes = scene.notes
+        report.notes, report.spread_out, report.sets, report.unlike = scene.notes, spread_out, sets, unlike
         _publish(report, scene, plan, journal, shared, options, progress)
         _finish(report, journal, finish)
     return report
+
+
+def _check_paths(outputs: Iterable[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:
+    for path in outputs:
+        check_geotiff_name(path)
+        check_output(path, inputs, overwrite=overwrite)
 
 
 def _compute(
@@ -503,10 +633,12 @@ def _finish(report: MapReport, journal: Journal, finish: Callable[[MapReport], N
     journal.discard()
 
 
-def _pixel_key(predictor: Predictor, scene: Scene, options: MapOptions, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _pixel_key(
+    predictors: Sequence[Predictor], scene: Scene, options: MapOptions, identity: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the part of a journal's key that decides the value of a pixel."""
     return {
-        "predictor": identity.get("predictor") or predictor_digest(predictor),
+        "predictor": identity.get("predictor") or ", ".join(map(predictor_digest, predictors)),
         "scene": scene.identity(),
         "dtype": options.dtype,
         "compress": options.compress,
@@ -562,15 +694,18 @@ def _stage(progress: StageCallback | None, name: str) -> ProgressCallback | None
 
 
 def local_runner(
-    predictor: Predictor,
+    predictors: Sequence[Predictor],
     scene: Scene,
     plan: Plan,
     options: MapOptions,
     mask: Area | None = None,
     clouds: Clouds | None = None,
+    *,
+    spread: bool = False,
 ) -> Runner:
-    """Return a runner that computes blocks in this process."""
-    forward = TileForward(predictor, options.device, tta=options.tta)
+    """Return a runner that computes blocks in this process: of one predictor, or mean and spread of several."""
+    members = [TileForward(one, options.device, tta=options.tta) for one in predictors]
+    forward = SpreadForward(members) if spread else members[0]
 
     def run(blocks: Iterable[Block]) -> Results:
         return compute_blocks(
@@ -579,20 +714,21 @@ def local_runner(
             plan,
             blocks,
             np.dtype(options.dtype),
-            plausible=PlausibleRange.of(predictor),
+            plausible=PlausibleRange.common(predictors),
             mask=None if mask is None else AreaMask(mask),
             clouds=clouds if clouds is not None and clouds.masks else None,
             threads=options.workers,
             batch=options.batch,
+            layers=SPREAD_LAYERS if spread else (),
         )
 
     return run
 
 
 def predictor_digest(predictor: Predictor) -> str:
-    """Return a sha256 of weights, buffers, normalisation and magnifications, which tells predictors apart."""
+    """Return a sha256 of weights, buffers, normalisation, magnifications and temperature: it tells predictors apart."""
     model = predictor.model
-    digest = hashlib.sha256(f"{type(model).__qualname__} {model.extra_repr()}".encode())
+    digest = hashlib.sha256(f"{type(model).__qualname__} {model.extra_repr()} {predictor.temperature}".encode())
     tensors = {**predictor.state_dict(), "mean": predictor.mean, "std": predictor.std}
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -618,8 +754,9 @@ def _scene_tags(scene: Scene) -> dict[str, str]:
     return {**tags, "BANDS": ", ".join(f"{band.name} [{band.unit}]" for band in scene.bands)}
 
 
-def _check_room(journal: Journal, out: Path, shape: tuple[int, int], dtype: str, classes: bool) -> None:
-    needed = ROOM * shape[0] * shape[1] * (np.dtype(dtype).itemsize + classes)
+def _check_room(journal: Journal, out: Path, shape: tuple[int, int], pixel: int) -> None:
+    """Check that the disk has room for files of ``pixel`` bytes a pixel."""
+    needed = ROOM * shape[0] * shape[1] * pixel
     present = sum(path.stat().st_size for path in journal.folder.glob(BLOCKS))
     check_room(out, needed - present, out.parent)
 

@@ -38,17 +38,17 @@ def encode(sums: NDArray[np.float64], missing: NDArray[np.bool_], dtype: np.dtyp
     """Encode probabilities as they are written.
 
     Args:
-        sums: probabilities, 0..1. A value that is not finite becomes nodata.
-        missing: pixels that become nodata, of the same shape.
+        sums: probabilities, 0..1, (..., rows, columns). A value that is not finite becomes nodata.
+        missing: pixels that become nodata, of the same shape, or (rows, columns) for all layers.
         dtype: uint8 (steps of 1 / 250, 255 is nodata) or float32 (NaN is nodata).
     """
     if dtype == np.uint8:
         values = np.empty(sums.shape, dtype=np.uint8)
-        for first in range(0, len(sums), CHUNK):
-            steps = sums[first : first + CHUNK] * UINT8_STEPS
+        for first in range(0, sums.shape[-2], CHUNK):
+            steps = sums[..., first : first + CHUNK, :] * UINT8_STEPS
             steps[~np.isfinite(steps)] = UINT8_NODATA
-            values[first : first + CHUNK] = np.rint(steps, out=steps)
-        values[missing] = UINT8_NODATA
+            values[..., first : first + CHUNK, :] = np.rint(steps, out=steps)
+        values[..., missing] = UINT8_NODATA
         return values
     numbers = sums.astype(np.float32)
     numbers[missing | ~np.isfinite(numbers)] = np.nan

@@ -17,7 +17,7 @@ from zoo.errors import ConfigError, DataError, suggestion
 from zoo.files import Closable
 from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
-from zoo.physics.display import COLOURS, DISPLAY
+from zoo.physics.display import COLOURS, DISPLAY, display_colours
 from zoo.rasters.colours import ColourScale, choose_scale, find_colours, hide_borders
 from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.reading import window_of
@@ -157,8 +157,7 @@ class Scene(Closable):
     @property
     def colours(self) -> list[int] | None:
         """Positions of red, green and blue among :attr:`bands`; None if not all three are taken for display."""
-        found = [number for name in COLOURS for number, band in enumerate(self.bands) if band.name == name]
-        return found if len(found) == 3 and all(self.bands[one].unit == DISPLAY for one in found) else None
+        return display_colours(self.bands)
 
     def check_pixel_size(self, trained: float | None) -> None:
         """Check that the scene's pixels have about the size of those that the model was trained on.

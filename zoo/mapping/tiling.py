@@ -194,7 +194,7 @@ def check_tiling(tile: int, overlap: int) -> None:
 
 @dataclass(frozen=True)
 class BlockResult:
-    """Probabilities of a block.
+    """Probabilities of a block. All arrays but the counts have a leading axis where a tile has several layers.
 
     Attributes:
         values: (rows, columns) of its support, encoded; final except where a neighbour has a weight too.
@@ -222,14 +222,15 @@ class Canvas:
         plan: plan of the scene.
         block: one of its blocks.
         dtype: dtype of the values; see :func:`zoo.mapping.probability.encode`.
+        layers: shape of what a tile has for each pixel: () for a probability, (2,) for a mean and a spread.
     """
 
-    def __init__(self, plan: Plan, block: Block, dtype: np.dtype[Any]) -> None:
+    def __init__(self, plan: Plan, block: Block, dtype: np.dtype[Any], layers: tuple[int, ...] = ()) -> None:
         self._plan, self._block, self._dtype = plan, block, dtype
         self._rows = plan.rows.support(block.tile_rows)
         self._columns = plan.columns.support(block.tile_columns)
         shape = len(self._rows), len(self._columns)
-        self._sums = np.zeros(shape)
+        self._sums = np.zeros((*layers, *shape))
         self._missing = np.ones(shape, dtype=bool)
         self._counts = np.zeros(3, dtype=np.int64)
 
@@ -247,8 +248,8 @@ class Canvas:
         Args:
             row: row of the tile in the plan.
             column: column of the tile in the plan.
-            probability: float32 (h, w) of the tile, multiples of 1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`;
-                None if no pixel is mapped.
+            probability: float32 (..., h, w) of the tile, multiples of 1 /
+                :data:`zoo.mapping.probability.PROBABILITY_STEPS`; None if no pixel is mapped.
             missing: bool (h, w), pixels that are not mapped.
             implausible: bool (h, w), those of them with an implausible value; None for none.
             hidden: bool (h, w), those of them that clouds or snow hide; None for none.
@@ -265,24 +266,24 @@ class Canvas:
             self._counts[2] += np.count_nonzero(hidden[own])
         if probability is None:
             return
-        share = probability[part].astype(np.float64)
-        for axis, number, lines in ((rows, row, share), (columns, column, share.T)):
+        share = probability[..., *part].astype(np.float64)
+        for axis, number, lines in ((rows, row, share), (columns, column, share.swapaxes(-1, -2))):
             weights = axis.weights(number)
             # Between the ramps all weights are 1.
             for ramp in (slice(0, axis.ramp), slice(max(axis.ramp, len(weights) - axis.ramp), None)):
-                lines[ramp] *= weights[ramp, None]
-        self._sums[place] += share
+                lines[..., ramp, :] *= weights[ramp, None]
+        self._sums[..., *place] += share
 
     def result(self) -> BlockResult:
         """Return the sums; to be called after all tiles of the block were added."""
         top, bottom, left, right = self._plan.ramps(self._block)
-        height, width = self._sums.shape
+        height, width = self._sums.shape[-2:]
         return BlockResult(
             values=encode(self._sums, self._missing, self._dtype),
-            top=self._sums[:top].copy(),
-            bottom=self._sums[height - bottom :].copy(),
-            left=self._sums[:, :left].copy(),
-            right=self._sums[:, width - right :].copy(),
+            top=self._sums[..., :top, :].copy(),
+            bottom=self._sums[..., height - bottom :, :].copy(),
+            left=self._sums[..., :left].copy(),
+            right=self._sums[..., width - right :].copy(),
             counts=self._counts,
         )
 
@@ -305,21 +306,21 @@ def join(plan: Plan, block: Block, read: ReadField) -> tuple[Reach, Reach, NDArr
     rows, columns = plan.rows.support(block.tile_rows), plan.columns.support(block.tile_columns)
     top, bottom, left, right = plan.ramps(block)
     rows, columns = Reach(rows.start, rows.stop - bottom), Reach(columns.start, columns.stop - right)
-    values = read(block, "values")[: len(rows), : len(columns)].copy()
+    values = read(block, "values")[..., : len(rows), : len(columns)].copy()
     above = plan.block(block.row - 1, block.column) if top else None
     before = plan.block(block.row, block.column - 1) if left else None
     if above is not None:
         sums = read(block, "top") + read(above, "bottom")
         if before is not None:
             corner = plan.block(above.row, before.column)
-            sums[:, :left] += read(before, "top")[:, -left:] + read(corner, "bottom")[:, -left:]
-        _finish(values[:top], sums[:, : len(columns)])
+            sums[..., :left] += read(before, "top")[..., -left:] + read(corner, "bottom")[..., -left:]
+        _finish(values[..., :top, :], sums[..., : len(columns)])
     if before is not None:
         sums = read(block, "left") + read(before, "right")
-        _finish(values[top:, :left], sums[top : len(rows)])
+        _finish(values[..., top:, :left], sums[..., top : len(rows), :])
     return rows, columns, values
 
 
 def _finish(values: NDArray[Any], sums: Sums) -> None:
-    """Encode sums in place of ``values``, which are already nodata where nothing is mapped."""
+    """Encode sums instead of ``values``, which are already nodata where nothing is mapped."""
     values[...] = encode(sums, is_missing(values), values.dtype)

@@ -1,0 +1,180 @@
+"""``zoo.accuracy`` and ``zoo.draw_sample``: how accurate a map is and how large its classes are, from a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.files import PathLike, check_output
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rasterio.windows import Window
+
+    from zoo.evaluation.area_accuracy import AreaAccuracy
+    from zoo.jobs import ProgressCallback
+    from zoo.rasters.class_map import ClassMap, SamplePoints, Stratum
+
+BACKGROUND, LANDSLIDE = "background", "landslide"
+
+
+def accuracy(
+    map: PathLike,
+    samples: PathLike,
+    *,
+    column: str = "reference",
+    threshold: float | None = None,
+    progress: ProgressCallback | None = None,
+) -> AreaAccuracy:
+    """Estimate the accuracy of a map and the true areas of its classes from a stratified random sample of points.
+
+    The pixels of a map are counted wrong where the map is wrong. The points correct that: each stands for the share of
+    its class on the map. Source: Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015.
+
+    Args:
+        map: a raster of classes (integers), such as ``zoo map --classes`` writes; or a probability that ``zoo map``
+            wrote, whose classes are ``background`` and ``landslide``.
+        samples: vector file of points in any coordinate system, drawn at random within each class of the map, as
+            :func:`draw_sample` does.
+        column: column with the class on the ground, by name or by number.
+        threshold: probability from which a pixel of a probability is landslide; ``None`` for the map's.
+        progress: called with the number of windows done and the number of all windows.
+
+    Returns:
+        The error matrix in points and in shares of the area; overall, user's and producer's accuracy (0..1); areas in
+        km2, geodesic; all with standard errors.
+
+    Raises:
+        DataError: if a file cannot be read, the raster is not a class map, or a point has no class or an unknown one,
+            lies outside the map or on nodata, shares its pixel with another one, or was drawn from another map; or if a
+            class of the map has fewer than two points.
+        ConfigError: if the map has no threshold and needs one, or a threshold is given for a map of classes.
+
+    Examples:
+        >>> found = zoo.accuracy("prob.tif", "points.gpkg")  # doctest: +SKIP
+        >>> found.area_km2, found.area_intervals()  # doctest: +SKIP
+    """
+    from zoo.evaluation.area_accuracy import estimate_areas
+    from zoo.rasters.class_map import read_points, survey
+
+    with _opened(Path(map), threshold) as classes:
+        points = read_points(Path(samples), classes, column)
+        strata, numbers = survey(classes, places=points.places, progress=progress)
+    counts = _count(points, strata, numbers)
+    return estimate_areas([one.name for one in strata], counts, np.array([one.area / 1e6 for one in strata]))
+
+
+def draw_sample(
+    map: PathLike,
+    out: PathLike,
+    count: int,
+    *,
+    threshold: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+) -> dict[str, int]:
+    """Draw a stratified random sample of the pixels of a map, for people to look at.
+
+    A rare class gets 50 points, the others a number in proportion to their area, as Olofsson et al. (2014) advise. The
+    points are in random order.
+
+    Args:
+        map: see :func:`accuracy`.
+        out: GeoPackage of points in the coordinates of the map, with the columns ``id``, ``map_class`` and an empty
+            ``reference``; it appears when it is complete.
+        count: number of points, at least two for each class.
+        threshold: see :func:`accuracy`.
+        seed: seed of the draw; the same seed gives the same points.
+        overwrite: replace an existing file.
+        progress: called with the number of windows done and the number of all windows.
+
+    Returns:
+        The number of points by class; a class of fewer pixels gets a point in each.
+
+    Raises:
+        ConfigError: if ``out`` exists or has another suffix, or ``count`` is too small.
+        DataError: if the raster cannot be read or is not a class map.
+
+    Examples:
+        >>> zoo.draw_sample("prob.tif", "points.gpkg", 300)  # doctest: +SKIP
+        {'background': 250, 'landslide': 50}
+    """
+    from zoo.evaluation.area_accuracy import allocate_points
+    from zoo.rasters.class_map import check_points, survey, write_points
+
+    out = Path(out)
+    check_points(out)
+    check_output(out, [Path(map)], overwrite=overwrite)
+    if count < 1:
+        raise ConfigError(f"a sample of {count} points", hint="Give a number such as 300")
+    with _opened(Path(map), threshold) as classes:
+        strata, _ = survey(classes, draw=count, seed=seed, progress=progress)
+        if count < 2 * len(strata):
+            raise ConfigError(
+                f"{count} points are too few for {len(strata)} classes", hint="Give at least 50 for each class"
+            )
+        shares = allocate_points([one.pixels for one in strata], count)
+        places = np.concatenate([one.drawn[:share] for one, share in zip(strata, shares, strict=True)])
+        names = [one.name for one, share in zip(strata, shares, strict=True) for _ in range(share)]
+        # Points in the order of their classes would tell the person who looks at them what the map says.
+        order = np.random.default_rng(seed).permutation(len(places))
+        write_points(out, classes, places[order], [names[one] for one in order], seed)
+    return {one.name: share for one, share in zip(strata, shares, strict=True)}
+
+
+@contextmanager
+def _opened(path: Path, threshold: float | None) -> Iterator[ClassMap]:
+    """Open a map of classes, or the two classes of a probability that ``zoo map`` wrote."""
+    from zoo.api.polygons import own_threshold
+    from zoo.mapping.output import PROBABILITY, ProbabilityMap
+    from zoo.rasters.class_map import ClassMap, open_class_map
+    from zoo.rasters.grid import PixelGrid
+    from zoo.rasters.reading import RasterReader
+
+    with RasterReader(path) as reader:
+        if reader.bands[0].name != PROBABILITY.name:
+            if threshold is not None:
+                raise ConfigError("holds classes, which need no threshold", where=path, hint="Leave out --threshold")
+            yield open_class_map(reader)
+            return
+    with ProbabilityMap(path) as found:
+        stack = found.stack
+        level = np.float32(found.threshold(own_threshold(found, path) if threshold is None else threshold))
+        grid = PixelGrid(stack.crs, stack.transform, stack.shape)
+
+        def read(window: Window) -> NDArray[np.float32]:
+            values = found.read(window)
+            return np.where(np.isnan(values), np.nan, values >= level).astype(np.float32)
+
+        yield ClassMap(path, grid, {0: BACKGROUND, 1: LANDSLIDE}, read)
+
+
+def _count(points: SamplePoints, strata: tuple[Stratum, ...], numbers: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the error matrix in points, int64 (k, k)."""
+    order = {one.number: place for place, one in enumerate(strata)}
+    columns = {str(one.number): place for place, one in enumerate(strata)}
+    columns |= {one.name: place for place, one in enumerate(strata)}
+    counts = np.zeros((len(strata), len(strata)), np.int64)
+    for row, (number, reference) in enumerate(zip(numbers, points.references, strict=True)):
+        if np.isnan(number):
+            raise DataError(f"row {row + 1} lies on nodata of the map", where=points.path, hint="Leave it out")
+        stratum = strata[order[int(number)]]
+        if points.mapped is not None and points.mapped[row] not in (stratum.name, str(stratum.number)):
+            raise DataError(
+                f"row {row + 1} was drawn as {points.mapped[row]}, but the map says {stratum.name}",
+                where=points.path,
+                hint="Name the map and the threshold that the sample was drawn from: strata of another map make the "
+                "estimates wrong",
+            )
+        if reference not in columns:
+            raise UnknownNameError(
+                "class", reference, [one.name for one in strata], where=f"{points.path}, row {row + 1}"
+            )
+        counts[order[int(number)], columns[reference]] += 1
+    return counts
