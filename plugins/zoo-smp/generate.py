@@ -1,12 +1,14 @@
-"""Write ``src/zoo_smp/encoders.json``: which decoder accepts which encoder, counted without memory for weights.
+"""Write ``src/zoo_smp/encoders.json``: which decoder accepts which encoder, and what both cost together.
 
-python plugins/zoo-smp/generate.py SCAN [SECONDS]
+python plugins/zoo-smp/generate.py [JOBS]
 
-Everything runs on torch's ``meta`` device, where tensors have shapes and no values. First every encoder of timm is
-created once, and what is learned is kept in the file SCAN. Then encoders are run and counted with every decoder: those
-of segmentation_models.pytorch and the smallest of each family of timm, then the others, until SECONDS of processor
-time are over. An encoder that is not counted gets the facts of the smallest of its family, without numbers; the table
-says ``like``. Encoders that the file counts already are not counted again; delete it for other versions.
+Everything is counted on torch's ``meta`` device, where tensors have shapes and no values, so no weights are drawn and
+no memory is needed. Every encoder is created as each decoder asks for it and run; every decoder is then run on maps of
+these shapes. Parameters are those that the logits depend on, with 7 bands and 2 classes; multiply-accumulates are for
+one image of 128 x 128 pixels. ``torch.export`` runs once for each file of timm and each class of smp.
+
+Encoders that the file has counted are not counted again, so an interrupted run goes on; delete it for other versions.
+An entry with ``like`` was not counted yet: it says what the named encoder of the same family accepts, without numbers.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import multiprocessing
 import sys
-import time
 import warnings
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -26,21 +28,25 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from segmentation_models_pytorch.encoders import encoders as own_encoders
 from segmentation_models_pytorch.encoders import get_encoder
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from timm.models._registry import _model_to_module
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
-from zoo_smp.models import CHANNELS, DECODERS, leaves
+from zoo_smp.models import CHANNELS, DECODERS, drop_unused, leaves
 from zoo_smp.table import least_side
 
 OUT = Path(__file__).parent / "src" / "zoo_smp" / "encoders.json"
 BANDS, CLASSES, SIDE = 7, 2, 128
 WAYS: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 """Arguments that make an encoder take any image size, in the order in which they are tried."""
-DEPTHS = {"pspnet": 3, "dpt": 4}
-STRIDES = {"pan": (16, 32), "deeplabv3": (8, 16), "deeplabv3plus": (16,)}
+FORMS = {"pspnet": ((3, 0),), "pan": ((5, 16), (5, 32)), "deeplabv3": ((5, 8), (5, 16)), "deeplabv3plus": ((5, 16),)}
+"""Depth and output stride in which a decoder asks for an encoder, the default of smp first; 0: it does not ask."""
+EXPORTS: dict[str, bool] = {}
 Maps = list[Tensor]
 
 
@@ -77,178 +83,264 @@ class Stub(nn.Module):
         ]
 
 
+class Quick(TorchFunctionMode):
+    """Leaves out what takes long and changes no count: random weights, statistics, how maps are enlarged.
+
+    Attributes:
+        single: whether a batch normalisation saw one value for each channel, which training on one image refuses.
+    """
+
+    DRAWS = (Tensor.normal_, Tensor.uniform_, Tensor.clamp_, Tensor.erfinv_)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.single = False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init" or function in self.DRAWS:
+            return args[0] if args else given["tensor"]
+        if function is F.batch_norm:
+            self.single |= args[0].numel() == args[0].shape[1]
+            if given["weight"] is not None and given["bias"] is not None:
+                shape = (1, -1) + (1,) * (args[0].ndim - 2)
+                return torch.addcmul(given["bias"].view(shape), args[0], given["weight"].view(shape))
+        if function is F.interpolate and given.get("mode") in ("bilinear", "bicubic"):
+            given = {name: value for name, value in given.items() if name not in ("align_corners", "antialias")}
+            given["mode"] = "nearest"
+        return function(*args, **given)
+
+
 @dataclass(frozen=True)
-class DecoderFacts:
-    """What a decoder needs for maps of given channels: its parameters, multiply-accumulates and the maps it uses."""
+class Kind:
+    """What a decoder sees of an encoder beside the channels of its maps.
 
-    parameters: int
-    flops: int
-    used: tuple[int, ...]
-    batch1: bool
+    Attributes:
+        like: what smp's classes look at in the name of the encoder.
+        strides: size of the image divided by the size of each map.
+        tokens: prefix tokens of a vision transformer; ``None`` for another encoder.
+        multiple: number by which height and width must be divisible.
+    """
+
+    like: str
+    strides: tuple[int, ...]
+    tokens: int | None
+    multiple: int
+
+    def side(self, decoder: str, least: int) -> int:
+        """The smallest side in pixels, not below ``least``, that the decoder takes."""
+        return at_least(max(least, least_side(decoder, self.strides[-1])), self.multiple)
 
 
-@cache
-def decoder_facts(
-    decoder: str, like: str, channels: tuple[int, ...], strides: tuple[int, ...], tokens: int | None, multiple: int
-) -> DecoderFacts:
-    """Run a decoder on maps without values. ``like`` is what smp's classes look at in the name of the encoder.
+def decoder_on(stub: Stub, decoder: str, like: str) -> nn.Module:
+    """Create a decoder on maps without values.
 
     Raises:
         Exception: whatever the decoder raises if it does not accept them.
     """
-    stub = Stub(channels, strides, tokens)
     module = sys.modules[DECODERS[decoder].__module__]
     options: dict[str, Any] = {}
-    if decoder in STRIDES:
-        options["encoder_output_stride"] = strides[-1]
+    if FORMS.get(decoder, ((0, 0),))[0][1]:
+        options["encoder_output_stride"] = stub.output_stride
     if decoder in ("unet", "unetplusplus", "manet"):
         options["decoder_channels"] = CHANNELS
     if decoder == "dpt":
-        options["decoder_readout"] = "cat" if tokens else "ignore"
-    attribute = "get_encoder" if tokens is None else "TimmViTEncoder"
+        options["decoder_readout"] = "cat" if stub.tokens else "ignore"
+    attribute = "get_encoder" if stub.tokens is None else "TimmViTEncoder"
     kept = getattr(module, attribute)
     setattr(module, attribute, lambda *_, **__: stub)
+    depth = len(stub.out_channels) - (stub.tokens is None)
+    common = {"encoder_depth": depth, "encoder_weights": None, "in_channels": BANDS, "classes": CLASSES}
     try:
-        with torch.device("meta"):
-            network = DECODERS[decoder](
-                like,
-                encoder_depth=DEPTHS.get(decoder, 5),
-                encoder_weights=None,
-                in_channels=BANDS,
-                classes=CLASSES,
-                **options,
-            )
+        with Quick(), torch.device("meta"):
+            network: nn.Module = DECODERS[decoder](like, **common, **options)
     finally:
         setattr(module, attribute, kept)
-
-    def run(height: int, width: int) -> Tensor:
-        logits: Tensor = network(torch.empty(1, BANDS, height, width, device="meta"))
-        if abs(logits.shape[2] - height) > height // 4 or logits.shape[1] != CLASSES:
-            raise ValueError(f"the logits have shape {tuple(logits.shape)} for {height} x {width} pixels")
-        return logits
-
-    network.eval()
-    least = least_side(decoder, strides[-1])
-    run(at_least(max(least, 2 * multiple), multiple), at_least(max(least + multiple, 3 * multiple), multiple))
-    size = at_least(max(SIDE, least), multiple)
-    with FlopCounterMode(display=False) as counter:
-        found = leaves(run(size, size))
-    used = tuple(index for index, one in enumerate(stub.maps) if id(one) in found)
-    parameters = sum(one.numel() for one in network.parameters() if id(one) in found)
-    batch1 = False
-    with contextlib.suppress(ValueError):
-        network.train()
-        side = at_least(max(least, 64 if multiple > 8 else 32), multiple)
-        run(side, side)
-        batch1 = True
-    return DecoderFacts(parameters, counter.get_total_flops(), used, batch1)
+    return network.eval()
 
 
-def facts(name: str, shape: dict[str, Any]) -> dict[str, Any]:
-    """Return all that the table says of an encoder; ``shape`` is what the scan says of it.
+@cache
+def trains_on_one(decoder: str, kind: Kind, channels: tuple[int, ...]) -> bool:
+    """Check that a decoder takes images of several sizes, and return whether it trains on one image.
 
     Raises:
-        Exception: whatever timm or smp raises if it makes no maps.
+        Exception: whatever the decoder raises if it takes none.
     """
-    vit = shape.get("style") == "other"
-    encoder, arguments, multiple = create(name, vit)
-    batch1 = trains_on_one(encoder, at_least(64, multiple))
-    size = at_least(SIDE, multiple)
-    with FlopCounterMode(display=False) as counter:
-        maps = run_encoder(encoder.eval(), size, size)
-    tokens = getattr(encoder.model, "num_prefix_tokens", 0) if vit else None
-    found, reasons = {}, []
-    for decoder in ("dpt",) if vit else tuple(DECODERS)[:-1]:
-        for stride in STRIDES.get(decoder, (0,)):
-            depth = DEPTHS.get(decoder, 5)
-            natural = tuple(size // one.shape[-1] for one in maps) if vit else tuple(2**i for i in range(depth + 1))
-            strides = tuple(min(one, stride or 32) for one in natural) if not vit else natural
-            channels = tuple(encoder.out_channels)[: len(strides)]
-            least = multiple if depth > 3 or multiple != 32 else 8
+    network = decoder_on(Stub(channels, kind.strides, kind.tokens), decoder, kind.like)
+    height, width = kind.side(decoder, 2 * kind.multiple), kind.side(decoder, 3 * kind.multiple)
+    with Quick() as quick, torch.no_grad():
+        logits = network(image(height, width))
+    if abs(logits.shape[2] - height) > height // 4 or logits.shape[1] != CLASSES:
+        raise ValueError(f"the logits have shape {tuple(logits.shape)} for {height} x {width} pixels")
+    return not quick.single
+
+
+@cache
+def decoder_cost(decoder: str, kind: Kind, channels: tuple[int, ...]) -> tuple[int, int, tuple[int, ...]]:
+    """Return the parameters and floating-point operations of a decoder, and the indices of the maps that it uses."""
+    stub = Stub(channels, kind.strides, kind.tokens)
+    network = decoder_on(stub, decoder, kind.like)
+    size = kind.side(decoder, SIDE)
+    with Quick(), FlopCounterMode(display=False) as counter:
+        found = leaves(network(image(size, size)))
+    parameters = sum(one.numel() for one in network.parameters() if id(one) in found)
+    return parameters, counter.get_total_flops(), tuple(i for i, one in enumerate(stub.maps) if id(one) in found)
+
+
+class CountedEncoder:
+    """An encoder that takes images of several sizes, found out by running it.
+
+    Args:
+        name: its name in smp.
+
+    Raises:
+        Exception: the reason why no decoder can use it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.vit = name not in own_encoders and not has_pyramid(name)
+        self.first = (4 if self.vit else 5, 0)
+        self.arguments: dict[str, Any] = {}
+        self.encoder, self.multiple = self._sizes()
+        self.tokens = getattr(self.encoder.model, "num_prefix_tokens", 0) if self.vit else None
+
+    def create(self, depth: int, stride: int) -> Any:
+        """Create it in evaluation mode, in the form in which a decoder asks for it."""
+        dilated = {"output_stride": stride} if stride else {}
+        common = {"in_channels": BANDS, "depth": depth, **self.arguments, **dilated}
+        with Quick(), torch.device("meta"):
+            if self.vit:
+                return TimmViTEncoder(self.name.removeprefix("tu-"), pretrained=False, **common).eval()
+            with contextlib.suppress(RuntimeError):
+                return get_encoder(self.name, weights=None, **common).to("meta").eval()
+        return get_encoder(self.name, weights=None, **common).to("meta").eval()  # it computes with values when created
+
+    def _sizes(self) -> tuple[Any, int]:
+        reasons = []
+        for self.arguments in WAYS:
             try:
-                if stride and stride < 32:
-                    dilate(name, stride, shape)
-                like = next((family for family in ("vgg", "mit_b") if name.startswith(family)), "tu-")
-                one = decoder_facts(decoder, like, channels, strides, tokens, least)
+                encoder = self.create(*self.first)
             except Exception as error:
-                reasons.append(one_line(error))
+                reasons.append(error)
                 continue
-            parameters = sum(p.numel() for p in used_parameters(encoder, maps, one.used)) + one.parameters
-            whole = depth != 3 and not stride and size == SIDE and not fused_attention(encoder)
-            gmac = round((counter.get_total_flops() + one.flops) / 2e9, 3) if whole else None
-            flags = ["exportable", *(["batch1_training"] if batch1 and one.batch1 else [])]
-            found[decoder] = [parameters, gmac, flags, stride]
+            first = 2 * encoder.output_stride if self.vit else 32
+            for multiple in dict.fromkeys((first, 2 * first, 224)):
+                try:
+                    with Quick() as quick, torch.no_grad():
+                        run(encoder, 2 * multiple, 3 * multiple)
+                except Exception as error:
+                    reasons.append(error)
+                else:
+                    self.batch1 = not quick.single
+                    return encoder, multiple
+        raise reasons[0]
+
+    def counted(self, depth: int, stride: int) -> tuple[Any, Maps, int]:
+        """Return it in one form, the maps of one image, and its floating-point operations."""
+        encoder = self.encoder if (depth, stride) == self.first else self.create(depth, stride)
+        side = at_least(SIDE, self.multiple)
+        if depth < self.first[0]:  # some encoders run layers behind the last map, which models remove
+            drop_unused(encoder, image(side, side))
+        # Fused attention has no counter.
+        with Quick(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            maps = run(encoder, side, side)
+        return encoder, maps, counter.get_total_flops()
+
+    def exports(self) -> bool:
+        """Whether ``torch.export`` with a dynamic batch works; tried once for each file of timm and class of smp."""
+        if family(self.name) not in EXPORTS:
+            EXPORTS[family(self.name)] = self._export()
+        return EXPORTS[family(self.name)]
+
+    def _export(self) -> bool:
+        side = 2 * self.multiple
+        sample = (torch.empty(2, BANDS, side, side, device="meta"),)
+        try:
+            torch.export.export(self.encoder, sample, dynamic_shapes=({0: torch.export.Dim("b")},))
+        except Exception:
+            return False
+        return True
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Return all that the table says of an encoder.
+
+    Raises:
+        Exception: the reason why no decoder can use it.
+    """
+    encoder = CountedEncoder(name)
+    forms: dict[tuple[int, int], tuple[Any, Maps, int]] = {}
+    found: dict[str, list[Any]] = {}
+    reasons = []
+    side = at_least(SIDE, encoder.multiple)
+    for decoder in ("dpt",) if encoder.vit else tuple(DECODERS)[:-1]:
+        for form in FORMS.get(decoder, (encoder.first,)):
+            try:
+                if form not in forms:
+                    forms[form] = encoder.counted(*form)
+                network, maps, flops = forms[form]
+                strides = tuple(side // one.shape[-1] for one in maps)
+                if form[1] and strides[-1] != form[1]:
+                    raise ValueError(f"its output stride stays {strides[-1]}")
+                like = next((family for family in ("vgg", "mit_b") if name.startswith(family)), "tu-")
+                multiple = (
+                    2 ** form[0] if form[0] < 5 and encoder.multiple == 32 and not encoder.vit else encoder.multiple
+                )
+                kind = Kind(like, strides, encoder.tokens, multiple)
+                channels = tuple(network.out_channels)
+                batch1 = encoder.batch1 and trains_on_one(decoder, kind, tuple(min(one, 8) for one in channels))
+                parameters, more, used = decoder_cost(decoder, kind, channels)
+            except Exception as error:
+                reasons.append(error)
+                continue
+            parameters += sum(one.numel() for one in used_parameters(network, maps, used))
+            fits = kind.side(decoder, SIDE) == side
+            found[decoder] = [parameters, round((flops + more) / 2e9, 3) if fits else None, batch1, form[1]]
             break
     if not found:
-        raise ValueError(reasons[0])
-    entry: dict[str, Any] = {"smp": name, "decoders": found}
-    if multiple != 32 or vit:
-        entry |= {"multiple": multiple, "minimum": max(64, multiple // 2 + 1)}
-    if arguments:
-        entry["arguments"] = arguments
-    if tokens:
+        raise reasons[0]
+    entry: dict[str, Any] = {"smp": name, "decoders": found, "exportable": encoder.exports()}
+    if encoder.multiple != 32 or encoder.vit:
+        entry |= {"multiple": encoder.multiple, "minimum": max(64, encoder.multiple // 2 + 1)}
+    if encoder.arguments:
+        entry["arguments"] = encoder.arguments
+    if encoder.tokens:
         entry["class_token"] = True
     return entry | published(name)
 
 
-def create(name: str, vit: bool) -> tuple[Any, dict[str, Any], int]:
-    """Create an encoder that takes images of several sizes; return it with its arguments and the multiple of sizes.
-
-    Raises:
-        Exception: the first reason why it takes none.
-    """
-    reasons = []
-    for arguments in WAYS:
-        try:
-            encoder = create_once(name, vit, arguments)
-        except Exception as error:
-            reasons.append(error)
-            continue
-        first = 32 if not vit else 2 * encoder.output_stride
-        for multiple in dict.fromkeys((first, 2 * first, 224)):
-            try:
-                run_encoder(encoder.eval(), 2 * multiple, 3 * multiple)
-            except Exception as error:
-                reasons.append(error)
-            else:
-                return encoder, arguments, multiple
-    raise reasons[0]
+_create_model = timm.create_model
 
 
-def create_once(name: str, vit: bool, arguments: dict[str, Any]) -> Any:
-    with torch.device("meta"):
-        if vit:
-            short = name.removeprefix("tu-")
-            return TimmViTEncoder(short, pretrained=False, in_channels=BANDS, depth=4, **arguments)
-        with contextlib.suppress(RuntimeError):
-            return get_encoder(name, in_channels=BANDS, depth=5, **arguments)
-    return get_encoder(name, in_channels=BANDS, depth=5).to("meta")  # it computes with values when it is created
+@lru_cache(maxsize=1)
+def features_of(name: str) -> nn.Module:
+    """Create an encoder of timm as smp does each time it asks for the sizes of its maps."""
+    return _create_model(name, features_only=True)
 
 
-def dilate(name: str, stride: int, shape: dict[str, Any]) -> None:
-    """Check that an encoder can have an output stride.
-
-    Raises:
-        ValueError: if it cannot.
-    """
-    if name not in own_encoders:
-        if not isinstance(shape.get(f"os{stride}"), list):
-            raise ValueError("it cannot be dilated")
-        return
-    with torch.device("meta"), contextlib.suppress(RuntimeError):
-        get_encoder(name, in_channels=BANDS, output_stride=stride)
+timm.create_model = lambda name, **given: (
+    features_of(name) if given == {"features_only": True} else _create_model(name, **given)
+)
 
 
-def run_encoder(encoder: Any, height: int, width: int) -> Maps:
-    found = encoder(torch.empty(1, BANDS, height, width, device="meta"))
+def has_pyramid(name: str) -> bool:
+    """Whether the maps of an encoder of timm halve in size from one to the next, as smp's decoders want it."""
+    reductions: list[int] = [0]
+    for device in ("meta", "cpu"):  # some compute with values when they are created
+        with contextlib.suppress(Exception), Quick(), torch.device(device):
+            reductions = timm.create_model(name.removeprefix("tu-"), features_only=True).feature_info.reduction()
+            break
+    return reductions[0] in (1, 2, 4) and all(2 * one == following for one, following in pairwise(reductions))
+
+
+def image(height: int, width: int) -> Tensor:
+    return torch.empty(1, BANDS, height, width, device="meta")
+
+
+def run(encoder: Any, height: int, width: int) -> Maps:
+    found = encoder(image(height, width))
     return found[0] if isinstance(found, tuple) else found
-
-
-def trains_on_one(encoder: Any, side: int) -> bool:
-    with contextlib.suppress(ValueError):
-        run_encoder(encoder.train(), side, side)
-        return True
-    return False
 
 
 def at_least(side: int, multiple: int) -> int:
@@ -264,11 +356,6 @@ def used_parameters(encoder: nn.Module, maps: Maps, used: tuple[int, ...]) -> li
     return [one for one in encoder.parameters() if id(one) in found]
 
 
-def fused_attention(encoder: nn.Module) -> bool:
-    """Whether a layer uses torch's fused attention, which no counter counts on the CPU."""
-    return any(getattr(module, "fused_attn", False) for module in encoder.modules())
-
-
 def published(name: str) -> dict[str, Any]:
     """Names and licence of the published weights."""
     if not name.startswith("tu-"):
@@ -280,46 +367,6 @@ def published(name: str) -> dict[str, Any]:
     return {"weights": ["imagenet"], "licence": config.license or ""}
 
 
-def scan(path: Path) -> dict[str, Any]:
-    """Create every encoder of timm once, and return what it says of its maps; kept in a file."""
-    if path.exists():
-        return json.loads(path.read_text())  # type: ignore[no-any-return]
-    found = {name: scan_one(name) for name in timm.list_models()}
-    path.write_text(json.dumps(found))
-    return found
-
-
-def scan_one(name: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"style": "other"}
-    for key, arguments in (("red", {}), ("os8", {"output_stride": 8}), ("os16", {"output_stride": 16})):
-        try:
-            with torch.device("meta"):
-                model = timm.create_model(name, features_only=True, **arguments)
-        except Exception as error:
-            entry[key] = one_line(error)
-            if key == "red":
-                break
-            continue
-        entry[key] = model.feature_info.reduction()
-        entry.setdefault("params", sum(one.numel() for one in model.parameters()))
-        if key == "red":
-            first = {4: "transformer", 2: "traditional", 1: "vgg"}.get(entry["red"][0], "other")
-            entry["style"] = "other" if any(2 * a != b for a, b in pairwise(entry["red"])) else first
-            if entry["style"] == "other":
-                break
-    if entry["style"] == "other":
-        with contextlib.suppress(Exception), torch.device("meta"):
-            model = timm.create_model(name)
-            reductions = sorted({info["reduction"] for info in model.feature_info})
-            parameters = sum(one.numel() for one in model.parameters())
-            entry["vit"] = {"red": reductions, "prefix": model.num_prefix_tokens, "params": parameters}
-    return entry
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
-
-
 @cache
 def names() -> dict[str, str]:
     """Names in smp by the names here: those of timm lose their ``tu-`` unless smp has an encoder of the name."""
@@ -329,72 +376,41 @@ def names() -> dict[str, str]:
     return found
 
 
-def family_of(name: str, shape: dict[str, Any]) -> tuple[str, ...]:
-    """What encoders that behave alike share: the file of timm, the layout of maps, and whether they can be dilated."""
-    short = name.removeprefix("tu-")
-    dilated = (str(isinstance(shape.get(f"os{stride}"), list)) for stride in (8, 16))
-    vit = shape.get("vit") or {}
-    size = str([vit.get("red"), vit.get("prefix")])
-    return (_model_to_module.get(short, "smp"), shape.get("style", ""), size, *dilated)
+def entry_or_reason(name: str) -> dict[str, Any] | str:
+    """What the table says of an encoder, or why it leaves it out."""
+    try:
+        return facts(name)
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
-def main(scanned: str, seconds: str = "inf") -> None:
+def start(exports: dict[str, bool]) -> None:
+    """Set up a process, which knows the families that were exported before."""
+    EXPORTS.update(exports)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    shapes = {f"tu-{name}": shape for name, shape in scan(Path(scanned)).items()}
+
+
+def family(name: str) -> str:
+    """The class of smp, or the file of timm, that an encoder comes from."""
+    own = own_encoders.get(name)
+    return own["encoder"].__name__ if own else _model_to_module[name.removeprefix("tu-")]
+
+
+def main(jobs: str = "1") -> None:
     kept = json.loads(OUT.read_text()) if OUT.exists() else {"encoders": {}, "left_out": {}}
-    encoders = {here: one for here, one in kept["encoders"].items() if "like" not in one}
-    left_out = {here: why for here, why in kept["left_out"].items() if not why.startswith("like ")}
-    families: dict[tuple[str, ...], list[str]] = {}
-    for here, name in names().items():
-        key = (own_encoders[name]["encoder"].__name__,) if name in own_encoders else family_of(name, shapes[name])
-        families.setdefault(key, []).append(here)
-    for members in families.values():
-        members.sort(key=lambda here: (not published(names()[here]), size_of(shapes.get(names()[here], {}))))
-    first = [members[0] for members in families.values()]
-    rest = [here for members in families.values() for here in members[1:]]
-    for here in [*first, *sorted(rest, key=lambda one: size_of(shapes.get(names()[one], {})))]:
-        if here in encoders or here in left_out:
-            continue
-        if time.process_time() > float(seconds):
-            break
-        name = names()[here]
-        try:
-            encoders[here] = facts(name, shapes.get(name, {}))
-        except Exception as error:
-            left_out[here] = one_line(error)
-        if (len(encoders) + len(left_out)) % 10 == 0:
-            print(f"{len(encoders)} counted, {len(left_out)} left out: {here}", file=sys.stderr, flush=True)
-            save(*by_analogy(families, encoders, left_out))
-    save(*by_analogy(families, encoders, left_out))
-
-
-def size_of(shape: dict[str, Any]) -> int:
-    """Parameters of an encoder of timm; those of smp come first."""
-    return 0 if not shape else int(shape.get("params") or (shape.get("vit") or {}).get("params") or 10**12)
-
-
-def by_analogy(
-    families: dict[tuple[str, ...], list[str]], encoders: dict[str, Any], left_out: dict[str, str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give encoders that were not counted the facts of one of their family, without numbers."""
-    encoders, left_out = dict(encoders), dict(left_out)
-    for members in families.values():
-        known = next((here for here in members if here in encoders and "like" not in encoders[here]), None)
-        failed = next((here for here in members if here in left_out), None)
-        for here in members:
-            if here in encoders or here in left_out:
-                continue
-            name = names()[here]
-            if known:
-                model = encoders[known]
-                decoders = {one: [None, None, *facts[2:]] for one, facts in model["decoders"].items()}
-                kept = {key: model[key] for key in ("multiple", "minimum", "arguments", "class_token") if key in model}
-                encoders[here] = {"smp": name, "decoders": decoders, "like": known, **kept, **published(name)}
-            elif failed:
-                left_out[here] = f"like {failed}: {left_out[failed]}"[:160]
-    return encoders, left_out
+    encoders, left_out = kept["encoders"], kept["left_out"]
+    exports = {family(one["smp"]): one["exportable"] for one in encoders.values()}
+    counted = {here for here, one in encoders.items() if "like" not in one} | set(left_out)
+    waiting = [here for here in names() if here not in counted]
+    with multiprocessing.get_context("spawn").Pool(int(jobs), start, (exports,)) as pool:
+        facts_of_each = pool.imap(entry_or_reason, [names()[here] for here in waiting])
+        for done, (here, found) in enumerate(zip(waiting, facts_of_each, strict=True)):
+            encoders.pop(here, None)
+            (left_out if isinstance(found, str) else encoders)[here] = found
+            print(f"{done + 1} of {len(waiting)}: {here}{f': {found}' if isinstance(found, str) else ''}", flush=True)
+            save(encoders, left_out)
 
 
 def save(encoders: dict[str, Any], left_out: dict[str, str]) -> None:

@@ -45,6 +45,13 @@ def test_all_classes_of_smp_are_there() -> None:
     assert set(DECODERS) == set(smp.MODEL_ARCHITECTURES_MAPPING)
 
 
+def test_a_removed_layer_that_still_runs_takes_any_arguments() -> None:
+    """The EfficientNet of smp runs blocks behind the map that PSPNet uses, with their rate of stochastic depth."""
+    model = create_model("smp/pspnet-efficientnet-b6").eval()
+    with torch.no_grad():
+        assert model(torch.zeros(1, 7, 64, 64)).shape == (1, 2, 64, 64)
+
+
 def test_unused_layers_are_removed_and_unused_tensors_frozen() -> None:
     class Network(nn.Module):
         def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +33,12 @@ def test_every_encoder_of_timm_is_there_or_has_a_reason() -> None:
     if version("timm") == table().versions["timm"]:
         assert absent == []
     assert all(table().left_out.values())
+
+
+def test_the_page_says_how_many_encoders_are_counted() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how_to" / "smp.md"
+    counted = sum(not one.like for one in table().encoders.values())
+    assert f"- {counted:,} of {len(table().encoders):,} encoders are counted" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -5,10 +5,9 @@ Imports no torch, so that listing thousands of models takes milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,18 +22,17 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         parameters: trainable parameters at 7 bands and 2 classes; ``None`` if they were not counted.
         gmac: multiply-accumulates in units of 1e9 for one 7x128x128 image; ``None`` if they cannot be counted.
-        flags: capabilities.
+        batch1: whether a training step works on one image.
         output_stride: smallest output stride of the decoder that the encoder can be dilated to; 0 where it has none.
     """
 
     parameters: int | None
     gmac: float | None
-    flags: tuple[str, ...] = ()
+    batch1: bool = False
     output_stride: int = 0
 
 
-@dataclass(frozen=True)
-class Encoder:
+class Encoder(msgspec.Struct, frozen=True):
     """One encoder.
 
     Attributes:
@@ -44,6 +42,7 @@ class Encoder:
         licence: licence of these weights; empty if their publisher states none.
         multiple: number by which height and width must be divisible; 0 for 2 to the power of the depth.
         minimum: smallest height and width in pixels.
+        exportable: whether ``torch.export`` took an encoder of its family.
         like: encoder of the same family whose facts these are, where this one was not counted.
         class_token: whether it is a transformer with a class token.
         arguments: arguments that make it take any image size.
@@ -55,13 +54,13 @@ class Encoder:
     licence: str = ""
     multiple: int = 0
     minimum: int = 64
+    exportable: bool = False
     like: str = ""
     class_token: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """The table with the versions that it was made with.
 
     Attributes:
@@ -72,20 +71,38 @@ class Table:
 
     versions: dict[str, str]
     encoders: dict[str, Encoder]
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 @cache
 def table() -> Table:
     """Return the table; it is read once."""
-    content = files("zoo_smp").joinpath("encoders.json").read_bytes()
-    return msgspec.json.decode(content, type=Table)
+    return msgspec.json.decode(Path(__file__).with_name("encoders.json").read_bytes(), type=Table)
 
 
-def variants(family: str) -> Mapping[str, Mapping[str, Any]]:
+class Variants(Mapping[str, Mapping[str, Any]]):
+    """The fields of the models of one decoder, by encoder, made when somebody reads them."""
+
+    def __init__(self, decoder: str) -> None:
+        self.decoder = decoder
+        self.encoders = {name: one for name, one in table().encoders.items() if decoder in one.decoders}
+
+    def __getitem__(self, name: str) -> Mapping[str, Any]:
+        return _fields(name, self.encoders[name], self.decoder)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.encoders
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.encoders)
+
+    def __len__(self) -> int:
+        return len(self.encoders)
+
+
+def variants(family: str) -> Variants:
     """Return the fields of the models of a family such as ``smp/unet``, by encoder."""
-    decoder = family.removeprefix("smp/")
-    return {name: _fields(name, one, decoder) for name, one in table().encoders.items() if decoder in one.decoders}
+    return Variants(family.removeprefix("smp/"))
 
 
 def least_side(decoder: str, output_stride: int) -> int:
@@ -99,11 +116,12 @@ def least_side(decoder: str, output_stride: int) -> int:
 def _fields(name: str, encoder: Encoder, decoder: str) -> dict[str, Any]:
     facts = encoder.decoders[decoder]
     weights = (*encoder.weights, *(("package",) if name in PACKAGED else ()))
+    flags = {"exportable": encoder.exportable, "batch1_training": facts.batch1, "pretrained_encoder": bool(weights)}
     return {
         "parameters": facts.parameters,
         "gmac": facts.gmac,
         "minimum_size": max(encoder.minimum, least_side(decoder, facts.output_stride)),
         "encoder_weights": weights,
         "encoder_weights_licence": encoder.licence,
-        "flags": (*facts.flags, *(("pretrained_encoder",) if weights else ())),
+        "flags": [flag for flag, holds in flags.items() if holds],
     }
