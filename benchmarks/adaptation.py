@@ -7,22 +7,25 @@ training. Adapting and measuring use the same images (transductive); labels are 
 zoo train unet --data PATCHES --group-column scene --train-groups S1 --test-groups S2,S3,S4 \\
     --recipe quick --steps 300 --crop 0 --precision bf16 --seed 0 --out run0
 python benchmarks/adaptation.py run0 [run1 ...] [--scales auto 1,1.5,2] [--json FILE]
+python benchmarks/adaptation.py --thresholds benchmarks/results/weights    # adapted trials at three thresholds
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import make_parser, save_rows
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from zoo.bench.results import load_results
 from zoo.datasets.source import DataSource
+from zoo.evaluation.histograms import PROBABILITY_BINS, ThresholdCurve
 from zoo.mapping.inference import TileForward
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
@@ -38,7 +41,7 @@ COLUMNS = (
     "statistics",
     "scales",
     "dice_at_half",
-    "dice_frozen",
+    "dice_validated",
     "called",
     "truth",
     "entropy",
@@ -90,15 +93,15 @@ def overlap(one: Tensor, other: Tensor) -> float:
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
-def measure(bundle: Bundle, patches: Subset[Any], views: bool, d4: bool) -> dict[str, float]:
-    """Pooled Dice at 0.5 and at the frozen threshold, and what a user without labels could compute."""
+def measure(bundle: Bundle, validated: float, patches: Subset[Any], views: bool, d4: bool) -> dict[str, float]:
+    """Pooled Dice at 0.5 and at the validated threshold, and what a user without labels could compute."""
     probability = predict(bundle, patches)
     truth = torch.stack([sample["mask"] for sample in patches]) == 1
     called = probability >= 0.5
     inside = probability.clamp(1e-7, 1 - 1e-7)
     figures = {
         "dice_at_half": overlap(called, truth),
-        "dice_frozen": overlap(probability >= bundle.threshold, truth),
+        "dice_validated": overlap(probability >= validated, truth),
         "called": float(called.double().mean()),
         "truth": float(truth.double().mean()),
         "entropy": float(-(inside * inside.log() + (1 - inside) * (1 - inside).log()).mean()),
@@ -127,10 +130,28 @@ def rows_of(path: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any
                     "images": count,
                     "statistics": name,
                     "scales": bundle.scales,
-                    "scale_distances": adaptation.get("scale_distances"),
-                    **measure(bundle, patches, arguments.views, arguments.d4),
+                    "scale_agreements": adaptation.get("scale_agreements"),
+                    **measure(bundle, plain.threshold, patches, arguments.views, arguments.d4),
                     "shifts": adaptation.get("shifts", []),
                 }
+
+
+def thresholds_table(folder: Path) -> str:
+    """Dice of adapted trials at the validated threshold, at 0.5 and at the best one: means over seeds, as Markdown."""
+    results, _ = load_results(folder)
+    trained = {(one.config.setting, one.config.seed): one.threshold for one in results if not one.config.adapted}
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    for one in results:
+        if one.config.adapted and one.test is not None:
+            validated = trained[one.config.setting, one.config.seed]
+            dice = ThresholdCurve.from_histogram(one.test.histogram).dice
+            there, half = (dice[round(value * PROBABILITY_BINS)] for value in (validated, 0.5))
+            rows.setdefault(one.config.setting, []).append((there, half, float(np.nanmax(dice))))
+    lines = ["| scene | seeds | at the validated threshold | at 0.5 | at the best |", "|---|---:|---:|---:|---:|"]
+    for setting, found in sorted(rows.items()):
+        cells = " | ".join(f"{mean:.3f}" for mean in np.mean(found, axis=0))
+        lines.append(f"| {setting} | {len(found)} | {cells} |")
+    return "\n".join(lines)
 
 
 def width(column: str) -> int:
@@ -140,8 +161,9 @@ def width(column: str) -> int:
 
 def main() -> None:
     """Print a table, and write its rows with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundles", type=Path, nargs="+")
+    parser = make_parser(__doc__)
+    parser.add_argument("bundles", type=Path, nargs="*")
+    parser.add_argument("--thresholds", type=Path, help="print the table of adapted trials in this folder, and stop")
     parser.add_argument("--own", type=int, default=120, help="patches of the own region")
     parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
     parser.add_argument("--regions", nargs="+", default=[], help=f"these alone; {OWN} is the own one")
@@ -149,8 +171,10 @@ def main() -> None:
     parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
     parser.add_argument("--d4", action="store_true", help="also the mean over flips and rotations, as zoo map --tta")
     parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.thresholds is not None:
+        print(thresholds_table(arguments.thresholds))
+        return
     columns = (*COLUMNS, *["agreement"] * arguments.views, *["dice_d4"] * arguments.d4)
     print(" ".join(f"{column:>{width(column)}}" for column in ("bundle", *columns)))
     rows = []
@@ -166,8 +190,7 @@ def main() -> None:
                 for one in ("bundle", *columns)
             }
             print(" ".join(f"{cell!s:>{width(column)}}" for column, cell in shown.items()), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    save_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

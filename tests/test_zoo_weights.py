@@ -20,7 +20,9 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.conftest import REPOSITORY, pip_install
+from tests.rasters.geotiffs import write_geotiff
+
 PLUGIN = REPOSITORY / "plugins" / "zoo-weights"
 BUNDLES = PLUGIN / "src" / "zoo_weights" / "bundles"
 TUTORIAL = REPOSITORY / "docs" / "tutorials" / "sentinel2.md"
@@ -45,10 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the installed plugin, for PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-    subprocess.run([*pip, "--no-deps", "--no-index", "--target", str(folder), str(wheel)], check=True, timeout=300)
-    return str(folder)
+    return pip_install(tmp_path_factory.mktemp("site"), wheel)
 
 
 @pytest.fixture
@@ -147,14 +146,9 @@ def write_stack(path: Path) -> None:
 
     patches = Synthetic(split="test", scenes=3, region="alpine", workers=1)
     image, _ = patches.read(0)
-    profile = {"driver": "GTiff", "dtype": "float32", "count": len(image), "nodata": np.nan, "crs": "EPSG:32643"}
-    height, width = image.shape[1:]
-    transform = from_origin(400_000, 3_800_000, 10, 10)
-    with rasterio.open(path, "w", height=height, width=width, transform=transform, **profile) as file:
-        file.write(image)
-        for number, band in enumerate(patches.bands, 1):
-            file.set_band_description(number, band.name)
-            file.set_band_unit(number, band.unit)
+    place = from_origin(400_000, 3_800_000, 10, 10)
+    names = [(band.name, band.unit) for band in patches.bands]
+    write_geotiff(path, image, names=names, transform=place, nodata=np.nan, dtype="float32")
 
 
 def test_a_bundle_without_a_name_is_named_as_the_fault(zoo: Zoo, tmp_path: Path) -> None:

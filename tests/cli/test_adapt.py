@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_images_alone_are_enough(
     assert "encoder.0.1" in printed.out
     assert "share of the target" in printed.out
     assert "called landslide" in printed.err
+    assert re.search(r"threshold: 0\.\d+ plain, 0\.\d+ adapted", printed.err)
     assert "trained on" not in printed.err
     adaptation = Bundle.load(new).adaptation
     assert adaptation is not None
@@ -239,9 +241,9 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
         (empty, "contains no images"),
         (no_such_scene, "unknown group 's9'"),
         (a_split_of_everything, "test_groups chooses a split"),
-        (no_number, "'half' is not a list of numbers"),
+        (no_number, "'half' is not a number"),
         (no_numbers, "'1,large' is not a list of numbers"),
-        (too_large, "must be different numbers from 1 to 4"),
+        (too_large, "must be different numbers from 0.5 to 4"),
         (cut_bundle, "sha256 differs"),
         (no_labels_to_measure_with, "contains no folder of images with a folder of masks"),
         (out_is_a_bundle, "already holds a bundle"),

@@ -15,6 +15,8 @@ from torch import Tensor
 from tests.training.bundles import make_bundle
 from zoo import registry
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
+from zoo.physics.bands import Band
+from zoo.physics.display import DISPLAY
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
 from zoo.training.adaptation_data import PatchSample
@@ -52,6 +54,12 @@ def test_share_0_is_the_bundle_as_it_was_and_half_lies_between(images: Tensor) -
     torch.testing.assert_close(half.state[first], middle)
 
 
+def test_the_threshold_moves_to_one_half_as_far_as_the_statistics_move(images: Tensor) -> None:
+    bundle = replace(make_bundle(), threshold=0.2)
+    found = [adapt(bundle, [images], share=share).threshold for share in (0.0, 0.5, 1.0)]
+    assert found == pytest.approx([0.2, 0.35, 0.5])
+
+
 def test_a_shift_is_followed_and_chance_is_not() -> None:
     """Patches that the bundle's own statistics were taken from move little; a shifted region moves nearly wholly."""
     generator = torch.Generator().manual_seed(3)
@@ -77,6 +85,22 @@ def test_bands_follow_the_target_for_any_unit(images: Tensor) -> None:
     assert [shift.layer for shift in both.adaptation.shifts][:2] == ["bands", "encoder.0.1"]
 
 
+def test_clouds_of_colours_have_no_weight() -> None:
+    bundle = make_bundle()
+    colours = tuple(Band(name, DISPLAY) for name in ("blue", "green", "red"))
+    statistics = replace(bundle.statistics, bands=(bundle.statistics.bands[0],) * 3)
+    state = registry.create_model("unet", 3, 2, widths=[4, 4, 4]).state_dict()
+    bundle = replace(bundle, bands=colours, statistics=statistics, state=state)
+    ground = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 100
+    clouds, missing = ground.clone(), ground.clone()
+    clouds[0, :, 10:50, 10:50] = 240
+    clouds[1, :, 20:30, 20:30] = 240  # a roof
+    missing[0, :, 2:58, 2:58] = math.nan
+    missing[1, :, 20:30, 20:30] = 240
+    found, expected = (adapt(bundle, [one], share=1.0, which="bands").statistics for one in (clouds, missing))
+    assert found == expected
+
+
 def test_the_record_survives_the_disk_and_the_source_is_named(images: Tensor, tmp_path: Path) -> None:
     bundle = make_bundle()
     adapted = adapt(bundle, [images, torch.full((1, 2, 16, 16), math.nan)], target=AdaptationTarget("Übung"))
@@ -87,7 +111,7 @@ def test_the_record_survives_the_disk_and_the_source_is_named(images: Tensor, tm
     assert back.adaptation.source.weights_sha256 == bundle.weights_sha256 != digest
     assert back.adaptation.target == AdaptationTarget("Übung", patches=8, blank=1, used=7)
     assert back.metrics == {}
-    assert back.threshold == bundle.threshold
+    assert back.threshold == adapted.threshold
     again = adapt(back, [images])
     assert again.adaptation is not None
     assert again.adaptation.source.adaptation == back.adaptation

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import zoo
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.errors import DataError, ResultError, UnknownNameError, ZooError
 from zoo.evaluation.quality import Calibration, MeasuredSplit
@@ -200,6 +201,14 @@ def test_a_missing_plugin_is_named(bundle: Bundle) -> None:
     other = replace(bundle, model="glacier_net", provider=Provider("glaciers", "zoo-glaciers", "2.0"))
     with pytest.raises(UnknownNameError, match=r"pip install 'zoo-glaciers==2\.0'"):
         other.predictor()
+
+
+def test_a_missing_plugin_of_the_data_is_named(bundle: Bundle, tmp_path: Path) -> None:
+    data = TrainingData("glaciers", {"area": 3}, provider=Provider("ice", "zoo-ice", "2.0"))
+    replace(bundle, data=data).save(tmp_path)
+    assert Bundle.load(tmp_path).data == data
+    with pytest.raises(UnknownNameError, match=r"'glaciers'.*plugin ice: pip install 'zoo-ice==2\.0'"):
+        zoo.load(tmp_path).evaluate()
 
 
 def test_opening_a_bundle_downloads_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

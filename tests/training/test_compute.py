@@ -1,6 +1,7 @@
 """Choosing a format changes nothing but the format."""
 
 import copy
+from typing import Literal
 
 import pytest
 import torch
@@ -49,3 +50,14 @@ def test_the_fastest_format_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bf16_is_not_tried_without_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "bf16_in_hardware", lambda device: False)
     assert choose_format(network(), torch.randn(1, 3, 8, 8), "auto").precision == "fp32"
+
+
+@pytest.mark.parametrize(("precision", "hardware", "expected"), [
+    ("bf16", True, torch.bfloat16), ("bf16", False, torch.float32), ("fp32", True, torch.float32),
+])  # fmt: skip
+def test_bf16_is_not_emulated(
+    precision: Literal["fp32", "bf16"], hardware: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "bf16_in_hardware", lambda _: hardware)
+    with ComputeFormat(precision, True).autocast(torch.device("cpu")):
+        assert network()(torch.randn(1, 3, 8, 8)).dtype == expected

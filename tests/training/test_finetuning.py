@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle, TrainingData
 from zoo.training.finetuning import Transfer, parent_options, plan_transfer, with_comparison
-from zoo.training.fit import Fitted, SegmentationTask, fit
+from zoo.training.fit import Fitted, SegmentationTask, fit, parameter_groups
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import FineTuning, get_recipe
 
@@ -177,10 +178,19 @@ def test_new_weights_are_not_frozen_and_learn_at_the_full_rate() -> None:
     assert name not in transfer.frozen
     assert f"not frozen, because they are new: {name}" in transfer.notes
     model = create_model("unet", 4, 2, **OPTIONS)
-    slow, fast = transfer.parameter_groups(model, 0.1)
+    slow, fast = sorted(parameter_groups(model, get_recipe("quick").changed(lr=0.1), transfer), key=itemgetter("lr"))
     assert (slow["lr"], fast["lr"]) == (0.025, 0.1)
     assert [id(one) for one in fast["params"]] == [id(model.get_parameter(name))]
     assert len(slow["params"]) + 1 + len(transfer.frozen) == len(list(model.parameters()))
+
+
+def test_the_factors_of_copied_weights_and_of_the_encoder_multiply() -> None:
+    transfer, _, _ = moved(colour_bundle(), COLOURS, old_lr_factor=0.25)
+    model = create_model("unet", 3, 2, **OPTIONS)
+    recipe = get_recipe("quick").changed(lr=0.1, encoder_lr_factor=0.5)
+    rates = {id(one): group["lr"] for group in parameter_groups(model, recipe, transfer) for one in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(0.0125 if name.startswith("encoder.") else 0.025)
 
 
 def data_module(patches: Path, steps: int) -> PatchDataModule:
@@ -203,8 +213,8 @@ def tune(patches: Path, *, stop: int | None = None, freeze: tuple[str, ...] = ()
     if stop is not None:
         left = [stop]
 
-        def interrupt(*_: object) -> None:
-            left[0] -= 1
+        def interrupt(module: nn.Module, *_: object) -> None:
+            left[0] -= module.training
             if left[0] < 0:
                 raise InterruptedError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from zoo.datasets.source import DataSource
 from zoo.errors import ModelError, ResultError
 from zoo.registry import create_model
 from zoo.training.evaluate import evaluate
-from zoo.training.fit import DivergedError, Fitted, SegmentationTask, _ResumeState, fit
+from zoo.training.fit import DivergedError, Fitted, SegmentationTask, _ResumeState, fit, standardised
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe, get_recipe
 
@@ -168,12 +169,48 @@ def test_a_loss_of_nan_stops_the_training_and_names_the_step(patches: Path) -> N
             self.head = nn.Conv2d(3, 2, 1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.head(x) * float("inf")
+            logits: torch.Tensor = self.head(x) * torch.tensor([1.0, float("nan")])[:, None, None]
             return logits
 
     recipe = small_recipe()
     with pytest.raises(DivergedError, match="at step 1 of 6"):
         fit(Broken(), module(patches, recipe), recipe, seed=0, device=CPU)
+
+
+class Faulty(nn.Module):
+    """Returns what a function makes of the logits and of whether the model is in training."""
+
+    def __init__(self, change: Callable[[torch.Tensor, bool], object]) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 2, 1)
+        self.change = change
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.change(self.head(x), self.training)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda y, training: {"out": y}, r"forward returned a dict .*Return logits of shape \(B, K, H, W\)"),
+        (lambda y, training: y[:, :1], r"forward returned shape \(1, 1, (\d+), \1\)"),
+        (lambda y, training: y * float("nan"), "all logits are NaN or infinite in eval mode"),
+        (lambda y, training: y / (0.0 if training else 1.0), "all logits are NaN or infinite in training mode"),
+    ],
+)
+def test_a_faulty_model_is_told_in_the_words_of_the_contract(
+    patches: Path, change: Callable[[torch.Tensor, bool], object], words: str
+) -> None:
+    recipe = small_recipe()
+    with pytest.raises(ModelError, match=words):
+        fit(Faulty(change), module(patches, recipe), recipe, seed=0, device=CPU)
+
+
+def test_a_loss_that_is_no_scalar_is_named(patches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.training.fit.create_loss", lambda *_, **__: lambda logits, mask: logits.sum((1, 2, 3)))
+    recipe = small_recipe()
+    with pytest.raises(ModelError, match=r"loss 'ce_dice': returned shape \(4,\). Return a scalar tensor"):
+        fit(nn.Conv2d(3, 2, 1), module(patches, recipe), recipe, seed=0, device=CPU)
 
 
 def test_the_papers_recipe_watches_the_validation_loss(patches: Path) -> None:
@@ -191,6 +228,48 @@ def test_the_encoder_learns_at_its_own_rate() -> None:
     assert {rates[id(one)] for one in model["encoder"].parameters()} == {5e-4}
     assert {rates[id(one)] for one in model["decoder"].parameters()} == {2e-3}
     assert len(rates) == 4
+
+
+def test_standardised_images_keep_no_light_and_no_contrast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 16, 16, generator=generator)
+    valid = torch.ones_like(images, dtype=torch.bool)
+    valid[1, :, :, :8] = False
+    images[1, :, :, :8] = 0
+    brighter = torch.where(valid, 3 * images + 2, 0.0)
+    for found in (standardised(images, valid), standardised(brighter, valid)):
+        inside = [found[0].flatten(1), found[1, :, :, 8:].flatten(1)]
+        assert all(torch.allclose(one.mean(1), torch.zeros(3), atol=1e-5) for one in inside)
+        assert all(0.9 < float(one.std(1).min()) <= float(one.std(1).max()) < 1.01 for one in inside)
+        assert not found[1, :, :, :8].any()
+    flat = torch.full((1, 3, 8, 8), 5.0)
+    assert not standardised(flat, torch.ones_like(flat, dtype=torch.bool)).any()
+    one_band = standardised(images, valid, [True, False, False])
+    assert torch.equal(one_band[:, 1:], images[:, 1:])
+    assert not torch.equal(one_band[:, 0], images[:, 0])
+
+
+class Remembers(Dropped):
+    """Keeps the mean of every batch that it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen.append(float(x.mean((2, 3)).abs().max()))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("chance", "least", "most"), [(0.0, 0, 0), (0.5, 3, 17), (1.0, 20, 20)])
+def test_batches_are_standardised_as_often_as_the_recipe_says(
+    patches: Path, chance: float, least: int, most: int
+) -> None:
+    recipe = small_recipe(steps=20, standardise=chance)
+    model = Remembers()
+    fit(model, module(patches, recipe), recipe, seed=0, device=CPU)
+    assert least <= sum(mean < 1e-4 for mean in model.seen[-20:]) <= most
 
 
 def test_a_model_without_an_encoder_by_name_is_refused_in_words() -> None:

@@ -23,7 +23,7 @@ from zoo.mapping.inference import smallest_side
 from zoo.mapping.pipeline import predictor_digest
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, sha256_of
-from zoo.training.predictor import MeanOfScales, choose_scale, landslide_probability, magnify, middle_distance
+from zoo.training.predictor import MeanOfScales, choose_scale, landslide_probability, magnify
 from zoo.training.running_statistics import Moments, stored
 
 
@@ -64,7 +64,7 @@ def test_the_mean_is_that_of_the_probabilities() -> None:
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
-    scales=st.sets(st.sampled_from([1, 1.25, 1.5, 2, 3.7, 4]), min_size=1),
+    scales=st.sets(st.sampled_from([0.5, 0.75, 1, 1.25, 1.5, 2, 3.7, 4]), min_size=1),
 )
 @settings(max_examples=30, deadline=None)
 def test_an_even_image_looks_the_same_at_any_scale(height: int, width: int, scales: set[float]) -> None:
@@ -130,9 +130,9 @@ def test_adapting_again_starts_from_the_first_scale(bundle: Bundle, images: Tens
     assert twice.adaptation.predictions.plain != twice.adaptation.predictions.adapted
 
 
-@pytest.mark.parametrize("scales", [(), (0.5,), (1, 1), (5,), (float("nan"),)])
+@pytest.mark.parametrize("scales", [(), (0.4,), (1, 1), (5,), (float("nan"),)])
 def test_invalid_magnifications_are_refused(bundle: Bundle, images: Tensor, scales: tuple[float, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"option scales: .* must be different numbers from 1 to 4"):
+    with pytest.raises(ConfigError, match=r"option scales: .* must be different numbers from 0.5 to 4"):
         adapt(bundle, [images], scales=scales)
 
 
@@ -159,7 +159,7 @@ def name_another_scale(folder: Path) -> None:
     ("damage", "complaint"),
     [
         (drop_statistics, "the weights do not fit"),
-        (spoil_scales, "not a valid bundle.*different numbers from 1 to 4"),
+        (spoil_scales, "not a valid bundle.*different numbers from 0.5 to 4"),
         (name_another_scale, r"the weights do not fit|lacks normalisation statistics at magnification 3"),
     ],
 )
@@ -172,37 +172,45 @@ def test_a_bundle_whose_scales_were_damaged_is_refused(
         Bundle.load(tmp_path).predictor()
 
 
-def test_the_middle_layers_decide_and_a_small_gain_does_not() -> None:
-    distances = [9.0, 9.0, 1.0, 2.0, 3.0, 4.0, *[9.0] * 6]
-    assert middle_distance(distances, len(distances)) == pytest.approx(2.5)
-    assert middle_distance([4.0], 1) == 4.0
-    assert choose_scale({1.0: 1.0, 1.5: 0.59, 2.0: 0.5}) == 2.0
-    assert choose_scale({1.0: 1.0, 1.5: 0.61, 2.0: 0.7}) == 1.0
-    assert choose_scale({1.0: 1.0, 1.5: 0.5, 2.0: 0.5}) == 1.5
-    assert choose_scale({1.0: 0.0, 1.5: 0.0, 2.0: 0.0}) == 1.0
+def test_the_greatest_agreement_decides_and_of_equals_the_nearest_to_one() -> None:
+    assert choose_scale({0.75: 0.7, 1.0: 0.8, 1.5: 0.81, 2.0: 0.9}) == 2.0
+    assert choose_scale({0.75: 0.8, 1.0: 0.8, 1.5: 0.8, 2.0: 0.8}) == 1.0
+    assert choose_scale({0.75: 0.8, 1.0: 0.7, 1.5: 0.8, 2.0: 0.8}) == 0.75
+    assert choose_scale({0.75: 0.0, 1.0: 0.0, 1.5: 0.0, 2.0: 0.0}) == 1.0, "nothing is called landslide anywhere"
 
 
-def test_a_region_of_smaller_shapes_is_magnified_and_the_own_one_is_not(bundle: Bundle) -> None:
-    """Smooth noise, and the same noise seen from twice as far away."""
+def test_the_chosen_scale_is_that_of_the_masks_that_change_least_when_the_image_is_turned(bundle: Bundle) -> None:
     generator = torch.Generator().manual_seed(2)
-    noise = torch.randn(12, 2, 96, 96, generator=generator)
-    for _ in range(3):
-        noise = F.avg_pool2d(noise, 5, 1, 2, count_include_pad=False)
-    noise = noise / noise.std() * torch.tensor([0.5, 10.0])[:, None, None] + torch.tensor([0.25, 20.0])[:, None, None]
-    own, far = noise[:, :, :48, :48], F.avg_pool2d(noise, 2)
-    trained = adapt(bundle, [own], share=1.0)
-    for target, scale in ((own, 1.0), (far, 2.0)):
-        adapted = adapt(trained, [target], share=1.0, scales="auto")
-        assert adapted.scales == (scale,)
-        assert adapted.adaptation is not None
-        assert set(adapted.adaptation.scale_distances) == {"1", "1.5", "2"}
-        assert {shift.scale for shift in adapted.adaptation.shifts} == {scale}
-        # Only half of the layers decide; all of them are adapted as if the scale had been named.
-        named = adapt(trained, [target], share=1.0, scales=(scale,))
-        assert list(named.state) == list(adapted.state)
-        assert all(torch.equal(named.state[name], tensor) for name, tensor in adapted.state.items())
-        assert named.adaptation is not None
-        assert named.adaptation.shifts == adapted.adaptation.shifts
+    noise = F.avg_pool2d(torch.randn(6, 2, 48, 40, generator=generator), 5, 1, 2, count_include_pad=False)
+    images = noise * torch.tensor([0.5, 10.0])[:, None, None] + torch.tensor([0.25, 20.0])[:, None, None]
+    images[0, :, :10] = float("nan")
+    with torch.inference_mode():
+        middling = landslide_probability(adapt(bundle, [images], share=1.0).predictor()(images)).median()
+    bundle = replace(bundle, threshold=float(middling))
+    adapted = adapt(bundle, [images], share=1.0, scales="auto")
+    assert adapted.adaptation is not None
+    found = adapted.adaptation.scale_agreements
+    assert set(found) == {"0.75", "1", "1.5", "2"}
+    known = ~torch.isnan(images).any(1).numpy()
+    for scale in (0.75, 1.0, 1.5, 2.0):
+        named = adapt(bundle, [images], share=1.0, scales=(scale,))
+        predictor = named.predictor()
+        turned = []
+        for turns in range(3):
+            view = torch.rot90(images, turns, (2, 3))
+            with torch.inference_mode():
+                called = landslide_probability(predictor(view)) >= bundle.threshold
+            turned.append(np.rot90(called.numpy(), -turns, (1, 2)) & known)
+        pairs = ((0, 1), (0, 2), (1, 2))
+        shared = sum(2 * int((turned[one] & turned[other]).sum()) for one, other in pairs)
+        called_in_all = sum(int(turned[one].sum() + turned[other].sum()) for one, other in pairs)
+        assert found[f"{scale:g}"] == pytest.approx(shared / called_in_all, abs=1e-3)
+        if named.scales == adapted.scales:
+            assert all(torch.equal(named.state[name], tensor) for name, tensor in adapted.state.items())
+            assert named.adaptation is not None
+            assert named.adaptation.shifts == adapted.adaptation.shifts
+    assert len(set(found.values())) == 4
+    assert adapted.scales == (max((0.75, 1.0, 1.5, 2.0), key=lambda scale: found[f"{scale:g}"]),)
 
 
 def test_the_bands_alone_choose_no_scale(bundle: Bundle, images: Tensor) -> None:

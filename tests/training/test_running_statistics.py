@@ -6,13 +6,21 @@ import copy
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, ResultError
 from zoo.registry import create_model
-from zoo.training.running_statistics import State, measure_shift, replace_statistics, stored, tracked_layers
+from zoo.training.running_statistics import (
+    ImageDistances,
+    State,
+    measure_shift,
+    replace_statistics,
+    stored,
+    tracked_layers,
+)
 
 
 def three_layers() -> nn.Module:
@@ -179,3 +187,49 @@ def test_statistics_and_activations_that_are_not_finite_are_named() -> None:
     model[0].running_var[1] = math.nan
     with pytest.raises(ResultError, match="layer '0' are not finite"):
         stored(model)
+
+
+def test_each_image_has_the_distance_of_its_own_first_layer(images: Tensor) -> None:
+    model = three_layers()
+    first = model[1]
+    first.running_mean.normal_(0, 0.3)
+    first.running_var.uniform_(0.5, 2)
+    images = images.clone()
+    images[2, 0, :, :6] = torch.nan
+    images[3, 1, :13] = torch.nan
+    expected = []
+    for image in images:
+        valid = ~np.isnan(image.numpy()).any(0)
+        with torch.no_grad():
+            values = model[0](torch.nan_to_num(image)[None])[0].double().numpy()[:, valid]
+        mean, var = first.running_mean.double().numpy(), first.running_var.double().numpy()
+        moved = (values.mean(1) - mean) ** 2 / var + np.log(values.std(1) / np.sqrt(var)) ** 2
+        expected.append(math.sqrt(moved.mean()) if valid.mean() >= 0.25 else math.nan)
+    assert math.isnan(expected[3])
+    for size in (1, 4):
+        with ImageDistances(model, only=True) as near, torch.no_grad():
+            outcomes = [near.run(lambda batch: model(torch.nan_to_num(batch)), part) for part in images.split(size)]
+        assert outcomes == [None] * len(outcomes)
+        np.testing.assert_allclose(near.found, expected, rtol=1e-4)
+    with ImageDistances(model) as near, torch.no_grad():
+        logits = near.run(lambda batch: model(torch.nan_to_num(batch)), images)
+        torch.testing.assert_close(logits, model(torch.nan_to_num(images)))
+    assert len(near.found) == 10
+    assert not first._forward_pre_hooks
+
+
+def test_without_running_statistics_the_normalised_input_has_the_distance() -> None:
+    images = torch.randn(3, 2, 8, 8) * 2 + 1
+    with ImageDistances(nn.Conv2d(2, 2, 1)) as near, torch.no_grad():
+        near.run(nn.Identity(), images)
+        assert all(math.isnan(one) for one in near.found), "the model was not reached"
+    model = nn.Conv2d(2, 2, 1)
+    with ImageDistances(model) as near, torch.no_grad():
+        near.run(model, images)
+    values = images.double().numpy().reshape(3, 2, -1)
+    moved = values.mean(2) ** 2 + np.log(values.std(2)) ** 2
+    np.testing.assert_allclose(near.found, np.sqrt(moved.mean(1)), rtol=1e-4)
+    model.takes_units = True  # type: ignore[assignment]
+    with ImageDistances(model) as near, torch.no_grad():
+        near.run(model, images)
+    assert all(math.isnan(one) for one in near.found)

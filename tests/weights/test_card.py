@@ -23,6 +23,8 @@ from zoo.training.bundle import Bundle, TrainerNotes
 from zoo.training.pictures import typical_patches, worst_patches
 from zoo.weights.card import check_card, render_card
 
+BOMB = "[&a0 [x]" + "".join(f", &a{n} [{f'*a{n - 1}, ' * 9}*a{n - 1}]" for n in range(1, 12)) + "]"
+"""Lists of lists whose text has ten to the eleventh letters."""
 NOTES = """
 name = "unet/ellipses"
 summary = "Finds ellipses."
@@ -130,6 +132,9 @@ def test_a_poor_model_and_a_demo_are_called_so(bundle: Path) -> None:
         ("weights_sha256: ", "weights_sha256: f", "weights with the sha256 f"),
         ("pixel_size: null", "pixel_size: 30", "a pixel size of 30, but bundle.json none"),
         ("license: ", "license: [", "is not YAML"),
+        ("pixel_size: null", f"pixel_size: {'9' * 4000}", "pixel_size"),
+        ("pixel_size: null", f"pixel_size: null\n  x: {'y' * 70_000}", "front matter is too large"),
+        ("  bands:\n", f"  bands: {BOMB}\n  other:\n", r"bands\[0\].*expected str"),
         ("landslide_zoo:\n", "landslide_zoo: 3\nother:\n", "not a valid model card"),
     ],
 )
@@ -159,7 +164,9 @@ def test_a_readme_that_is_not_text_is_refused(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("tried = ", "cannot be read as TOML"),
+        ("tried = ", "is not valid TOML"),
+        pytest.param("tried = " + "[" * 5000, "nested too deeply", id="nested"),
+        pytest.param("tried = " + "9" * 5000, "is not valid TOML", id="digits"),
         ("tryed = 'x'", "unknown field 'tryed'"),
         ("limits = 'none'", "field 'limits'"),
         (None, "there is no such file"),

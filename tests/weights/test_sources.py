@@ -1,4 +1,4 @@
-"""Test valid and invalid sources in the place of a bundle folder."""
+"""Test valid and invalid sources instead of a bundle folder."""
 
 from __future__ import annotations
 

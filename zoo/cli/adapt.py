@@ -11,7 +11,7 @@ from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import stage_progress
-from zoo.cli.values import COUNT, parse_names, parse_numbers, parse_scales
+from zoo.cli.values import AS_JSON, COUNT, PATH, parse_names, parse_numbers, parse_scales
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ if TYPE_CHECKING:
 @click.option("--patches", type=COUNT, help="Largest number of patches in memory.  [default: 2 million pixels]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sample.")
-@click.option("--out", "folder", type=click.Path(path_type=Path), required=True, help="Folder of the new bundle.")
+@click.option("--out", "folder", type=PATH, required=True, help="Folder of the new bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+@AS_JSON
 def adapt(
     bundle: str,
     sha256: str | None,
@@ -86,11 +86,11 @@ def adapt(
     \b
     zoo adapt runs/unet --data new_region/ --out runs/adapted
     zoo adapt runs/unet --data patches/ --groups S2 --out runs/adapted --test-groups S2 --evaluate test
-    zoo adapt runs/unet --data new_region/ --scales auto --out runs/adapted   # landslides may be smaller there
+    zoo adapt runs/unet --data new_region/ --scales auto --out runs/adapted   # landslides may have another size there
 
-    Each layer moves as far as its shift exceeds what the choice of images explains. Weights and threshold stay. Figures
-    on the very images that were adapted to are transductive: state that beside them. docs/how_to/adapt.md explains when
-    adapting helps.
+    Each layer moves as far as its shift exceeds what the choice of images explains, and the threshold moves towards 0.5
+    by the mean share of the region. Weights stay. Figures on the very images that were adapted to are transductive:
+    state that beside them. docs/how_to/adapt.md explains when adapting helps.
     """
     from zoo.api.trained_model import check_free
     from zoo.cli.opening import data_warnings
@@ -131,9 +131,11 @@ def adapt(
     adapted.save(folder, overwrite=overwrite)
     assert adapted.adaptation is not None
     if as_json:
-        print_json({"bundle": str(folder), **to_plain(adapted.adaptation), "evaluation": to_plain(figures)})
+        record = {"threshold": adapted.bundle.threshold, **to_plain(adapted.adaptation)}
+        print_json({"bundle": str(folder), **record, "evaluation": to_plain(figures)})
     else:
         _print(adapted.adaptation, figures)
+        note(f"threshold: {model.bundle.threshold:.3g} plain, {adapted.bundle.threshold:.3g} adapted")
         note(f"bundle in {relative(folder)}; measure it: zoo evaluate {relative(folder)} --data ...")
 
 
@@ -150,10 +152,10 @@ def _print(adaptation: Adaptation, figures: dict[str, Any]) -> None:
         for one in adaptation.shifts
     ]
     out().print(make_table(headings, rows, right=headings[1:]))
-    if adaptation.scale_distances:
-        distances = ", ".join(f"{value:.3f} x{scale}" for scale, value in adaptation.scale_distances.items())
+    if adaptation.scale_agreements:
+        found = ", ".join(f"{value:.3f} at x{scale}" for scale, value in adaptation.scale_agreements.items())
         used = ", ".join(f"x{scale:g}" for scale in adaptation.scales)
-        note(f"distance of the middle layers by magnification: {distances}; images are seen {used}")
+        note(f"agreement of the masks with those of turned images: {found}; images are seen at {used}")
     target = adaptation.target
     note(
         f"statistics of {target.used} of {target.patches} patches, without labels; distances in standard deviations "

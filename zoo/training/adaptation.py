@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from zoo.datasets.statistics import Statistics
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
 from zoo.jobs import ProgressCallback
+from zoo.physics.display import bright_regions, display_colours
 from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import (
     Adaptation,
@@ -37,9 +41,8 @@ from zoo.training.predictor import (
     Predictor,
     check_scales,
     choose_scale,
+    in_views,
     magnify,
-    middle,
-    middle_distance,
     statistics_at,
 )
 from zoo.training.running_statistics import (
@@ -59,6 +62,11 @@ Scales = Sequence[float] | Literal["auto"]
 
 MOST_PIXELS = 2**21
 """Largest number of pixels of the target that are held in memory: 128 patches of 128 x 128 [O]."""
+ADAPTED_THRESHOLD = 0.5
+"""Threshold of a model that is adapted wholly. The validated one belongs to the training regions; on three of four
+regions that were left out, 0.5 gave more Dice or at most 0.002 less (docs/how_to/adapt.md) [O]."""
+CHOOSING_PIXELS = 2**19
+"""Largest number of pixels on which magnifications are compared: 32 patches of 128 x 128 [O]."""
 
 
 def adapt(
@@ -84,9 +92,9 @@ def adapt(
         share: weight of the target in the statistics, in [0, 1]. ``None`` chooses one per layer, as far as its shift
             exceeds chance (:func:`~zoo.training.running_statistics.measure_shift`).
         which: ``layers`` with running statistics (batch norm), ``bands``, or ``both``.
-        scales: magnifications in [1, 4] at which the adapted bundle sees every image; its probability is their mean.
-            The layers have statistics of their own at each magnification. ``auto`` chooses 1, 1.5 or 2: the one at
-            which the middle layers find the region nearest to the training data
+        scales: magnifications in [0.5, 4] at which the adapted bundle sees every image; its probability is their
+            mean. The layers have statistics of their own at each magnification. ``auto`` chooses 0.75, 1, 1.5 or 2:
+            the one at which the masks change least when the image is turned
             (:func:`~zoo.training.predictor.choose_scale`).
         device: device of the computation.
         batch_size: number of patches that are computed together.
@@ -96,8 +104,9 @@ def adapt(
         progress: called with the number of steps done and the number of all steps.
 
     Returns:
-        A bundle with the same weights and threshold, other statistics, no metrics (those of the source no longer
-        hold), and in ``adaptation`` what was done and the numbers that decided.
+        A bundle with the same weights, other statistics, no metrics (those of the source no longer hold), a threshold
+        that moved from the source's towards 0.5 by the overall share of the target in the statistics, and in
+        ``adaptation`` what was done and the numbers that decided.
 
     Raises:
         ModelError: if the layers are to be adapted and the model has none with running statistics.
@@ -122,7 +131,7 @@ def adapt(
             hint="Adapt the band statistics alone (--statistics bands)",
         )
     trained = stored(worker.model)
-    patches = _plausible(patches, bundle, worker.predictor)
+    patches = _usable(patches, bundle, worker.predictor)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
     uses = {} if which == "bands" else order_of_use(worker.model, worker.logits, lambda: worker.batches(sample))
     counter = _Counter(progress, _count_steps(len(uses), len(tried), choose=scales == "auto"))
@@ -136,10 +145,12 @@ def adapt(
         worker.normalise_with(statistics)
     layers = _adapt_layers(worker, sample, trained, uses, tried, share, counter, choose=scales == "auto")
     shifts += [(scale, name, shift) for scale in layers.scales for name, shift in layers.shifts[scale].items()]
+    overall = _overall_share(one for _, _, one in shifts)
     adapted = replace(
         bundle,
         state=layers.state,
         statistics=statistics,
+        threshold=bundle.threshold + overall * (ADAPTED_THRESHOLD - bundle.threshold),
         scales=layers.scales,
         metrics={},
         weights_sha256="",
@@ -153,9 +164,9 @@ def adapt(
         target=replace(target, patches=sample.seen, blank=sample.blank, used=len(sample)),
         statistics=which,
         scales=layers.scales,
-        scale_distances={f"{scale:g}": math.sqrt(distance) for scale, distance in layers.distances.items()},
+        scale_agreements={f"{scale:g}": value for scale, value in layers.agreements.items()},
         criterion="shift beyond chance (James-Stein)" if share is None else "share given by the user",
-        share=_overall_share(shift for _, _, shift in shifts),
+        share=overall,
         shifts=tuple(_layer_shift(name, scale, shift) for scale, name, shift in shifts),
         predictions=AdaptedPredictions(before, after),
         transductive="figures on the target's own images are of images that were seen, without their labels",
@@ -164,12 +175,15 @@ def adapt(
 
 
 def _count_steps(layers: int, scales: int, *, choose: bool) -> int:
-    first = min(middle(layers).stop, layers) if choose else layers
-    return first * scales + (layers - first) + 2
+    return (layers + 1) * scales + layers + 2 if choose else layers * scales + 2
 
 
-def _plausible(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> Iterator[Tensor]:
-    """Yield the batches; refuse a value that is not data, because it would decide the statistics alone."""
+def _usable(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> Iterator[Tensor]:
+    """Yield the batches without clouds; refuse a value that is not data, because it would decide the statistics alone.
+
+    Clouds are the large bright white regions of colours, which ``zoo map --adapt`` leaves out of a scene too.
+    """
+    colours = display_colours(bundle.input_bands)
     reach = PlausibleRange.of(predictor)
     low, high = (torch.from_numpy(one)[:, None, None] for one in (reach.low, reach.high))
     for batch in patches:
@@ -182,6 +196,9 @@ def _plausible(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) 
                 where=f"band {bundle.bands[band].name!r} of the target",
                 hint="Mark such pixels as nodata, or check the unit of the band",
             )
+        if fits and colours is not None:
+            clouds = np.stack([bright_regions(image)[0] for image in batch[:, colours].numpy()])
+            batch = batch.masked_fill(torch.from_numpy(clouds)[:, None], math.nan)
         yield batch
 
 
@@ -232,6 +249,27 @@ class _Worker:
         return logits
 
     @torch.inference_mode()
+    def agreement(self, sample: PatchSample, scale: float) -> float:
+        """Return the Dice of the masks of the images, seen as they are and turned by 90 and 180 degrees; 0 if empty.
+
+        A model that finds its landslides by what they look like finds them from every side; one that guesses does not.
+        """
+        shared = called = 0.0
+        for batch in self.batches(sample):
+            valid = ~torch.isnan(batch).any(1)
+            masks = [mask & valid for mask in in_views(partial(self._mask, scale=scale), batch, _COMPARED)]
+            for one, other in combinations(masks, 2):
+                shared += 2 * float((one & other).sum())
+                called += float(one.sum() + other.sum())
+        return shared / called if called else 0.0
+
+    def _mask(self, images: Tensor, scale: float) -> Tensor:
+        probability = self.predictor.landslide_probability(self.logits(images, scale).float())[:, None]
+        if scale != 1:
+            probability = F.interpolate(probability, size=images.shape[2:], mode="bilinear", align_corners=False)
+        return probability[:, 0] >= self.threshold
+
+    @torch.inference_mode()
     def summarise(self, sample: PatchSample) -> PredictionSummary:
         called = entropy = pixels = 0.0
         for batch in self.batches(sample):
@@ -246,14 +284,18 @@ class _Worker:
         return PredictionSummary(called_landslide=called / pixels, entropy=entropy / pixels)
 
 
+_COMPARED = ((0, False), (1, False), (2, False))
+"""Views whose masks are compared: more of them order the magnifications alike, and take longer [O]."""
+
+
 @dataclass(frozen=True)
 class _AdaptedLayers:
-    """State, scales and shifts after the layers were adapted; distances by scale that was tried."""
+    """State, scales and shifts after the layers were adapted; agreement by scale where one was chosen."""
 
     state: dict[str, Tensor]
     scales: tuple[float, ...]
     shifts: Mapping[float, Mapping[str, Shift]]
-    distances: Mapping[float, float] = field(default_factory=dict)
+    agreements: Mapping[float, float]
 
 
 def _adapt_layers(
@@ -267,41 +309,31 @@ def _adapt_layers(
     *,
     choose: bool,
 ) -> _AdaptedLayers:
-    """Adapt the layers at each scale; where a scale is chosen, finish only the one that is nearest to the source."""
+    """Adapt the layers at each scale; on request, keep the scale at which the predictions depend least on the view."""
     model = worker.model
-    # The first half of the layers decides on a scale, so the others wait until it is chosen.
-    half = middle(len(uses)).stop if choose else len(uses)
-    first, rest = dict(list(uses.items())[:half]), dict(list(uses.items())[half:])
     shifts: dict[float, dict[str, Shift]] = {}
-    found: dict[float, State] = {}
 
-    def measure(scale: float, layers: dict[str, int]) -> None:
-        if layers:
-            run = partial(worker.logits, scale=scale)
-            shifts[scale] |= replace_statistics(model, run, lambda: worker.batches(sample), share, counter, layers)
-        found[scale] = stored(model)
-
-    for scale in tried:
+    def adapt_at(scale: float, patches: PatchSample) -> dict[str, Shift]:
         store(model, trained)
-        shifts[scale] = {}
-        measure(scale, first)
-    distances = {
-        scale: middle_distance([one.distance for one in layers.values()], len(uses))
-        for scale, layers in shifts.items()
-        if uses
-    }
-    scales = (choose_scale(distances),) if choose else tuple(tried)
+        run = partial(worker.logits, scale=scale)
+        return replace_statistics(model, run, partial(worker.batches, patches), share, counter, uses) if uses else {}
+
+    agreements: dict[float, float] = {}
     if choose:
-        store(model, found[scales[0]])
-        measure(scales[0], rest)
+        few = sample.thinned(CHOOSING_PIXELS)
+        for scale in tried:
+            adapt_at(scale, few)
+            agreements[scale] = worker.agreement(few, scale)
+            counter()
+    scales = (choose_scale(agreements),) if choose else tuple(tried)
     state: dict[str, Tensor] = {}
     for scale in scales:
-        store(model, found[scale])
+        shifts[scale] = adapt_at(scale, sample)
         if state:
             state |= statistics_at(scale, model)
         else:
             state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-    return _AdaptedLayers(state, scales, shifts, distances)
+    return _AdaptedLayers(state, scales, shifts, agreements)
 
 
 def _adapt_bands(bundle: Bundle, sample: PatchSample, share: float | None) -> tuple[Shift, Statistics]:

@@ -226,6 +226,12 @@ class PatchSample:
         for first in range(0, len(self), size):
             yield self.images[first : first + size]
 
+    def thinned(self, pixels: int) -> PatchSample:
+        """Return at most ``pixels`` pixels of patches, one patch at least, evenly spaced over the sample."""
+        count = min(len(self), max(1, pixels // (self.images.shape[-2] * self.images.shape[-1])))
+        places = torch.linspace(0, len(self) - 1, count).round().long()
+        return PatchSample(self.images[places], self.seen, self.blank)
+
     @classmethod
     def draw(cls, batches: Iterable[Tensor], names: Sequence[str], *, pixels: int, seed: int) -> PatchSample:
         """Draw at most ``pixels`` pixels of patches, every patch with the same chance (reservoir sampling).

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import Statistics
-from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError, ZooError
-from zoo.evaluation.quality import MeasuredSplit, headline
+from zoo.errors import ConfigError, DataError, ResultError, UnknownNameError, ZooError, first_line
+from zoo.evaluation.quality import Calibration, MeasuredSplit, PredictionSets, UsualDistance, headline
 from zoo.files import atomic_path, check_writable_folder, locked
 from zoo.physics.bands import Band
 from zoo.physics.display import COLOURS, DISPLAY
@@ -28,6 +28,7 @@ from zoo.training.bundle_layout import (
     FORMAT,
     WEIGHTS,
     ModelEntry,
+    TrainerNotes,
     WeightsEntry,
     check_weights,
     read_header,
@@ -63,6 +64,7 @@ class TrainingData:
         fingerprints: sha256 of the content of each split, by split.
         licence: licence of the data; empty if it is unknown.
         citation: how to cite the data; empty if it is unknown.
+        provider: the plugin that provides the data set; ``None`` if it is one of zoo's own, or unknown.
         other: further entries of the file, kept as they are.
     """
 
@@ -71,6 +73,7 @@ class TrainingData:
     fingerprints: dict[str, str] = field(default_factory=dict)
     licence: str = ""
     citation: str = ""
+    provider: Provider | None = None
     other: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -79,31 +82,6 @@ class TrainingData:
         if not self.name or (self.name == "folder" and "root" not in self.options):
             return None
         return DataSource(self.name, self.options)
-
-
-@dataclass(frozen=True)
-class TrainerNotes:
-    """What the person who trained a model adds for its readers; the model card prints it.
-
-    Attributes:
-        name: name under which the weights are known, such as ``unet/landslide4sense-rgb``.
-        summary: what the model is, in one sentence.
-        intended_use: what it is for, and what not.
-        tried: what was tried and not taken, with figures.
-        limits: known limits, a sentence each.
-        reproduce: commands that train it again.
-        licence: licence of the weights, as an SPDX identifier.
-        notices: further notices, such as the licence of pretrained weights it started from.
-    """
-
-    name: str = ""
-    summary: str = ""
-    intended_use: str = ""
-    tried: str = ""
-    limits: tuple[str, ...] = ()
-    reproduce: str = ""
-    licence: str = ""
-    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,7 +175,8 @@ class Adaptation:
         target: the region.
         statistics: which statistics were re-estimated.
         scales: magnifications at which the adapted bundle sees every image.
-        scale_distances: distance of the middle layers by magnification, where one was chosen.
+        scale_agreements: where a magnification was chosen: by magnification, Dice of the masks of images and of the
+            same images turned.
         criterion: how the share was chosen.
         share: weight of the target in the statistics: the mean over layers, weighted by their distance.
         shifts: shift of each layer.
@@ -211,7 +190,7 @@ class Adaptation:
     share: float
     shifts: tuple[LayerShift, ...]
     scales: tuple[float, ...] = ORIGINAL_SCALE
-    scale_distances: dict[str, float] = field(default_factory=dict)
+    scale_agreements: dict[str, float] = field(default_factory=dict)
     criterion: str = ""
     predictions: AdaptedPredictions | None = None
     transductive: str = ""
@@ -292,10 +271,11 @@ class Bundle:
         statistics: statistics of each band over the training split, in the band's unit; they normalise the input.
         compute_format: number format and memory layout of training and evaluation.
         class_names: names of the classes, in the order of the logits' channels.
-        threshold: landslide probability from which a pixel is called landslide, chosen on the validation split.
+        threshold: landslide probability from which a pixel is called landslide, chosen on the validation split;
+            0.5 for a model without parameters.
         metrics: figures of the test split, by name; ``None`` where undefined.
         data: the training data.
-        recipe: how it was trained; ``None`` if unknown.
+        recipe: how it was trained; ``None`` if unknown, and for a model without parameters.
         seed: seed of the weights, the order of the patches and the augmentation; ``None`` if unknown.
         environment: machine and versions of the training.
         state: weights by parameter name, and the normalisation statistics of further scales.
@@ -356,6 +336,27 @@ class Bundle:
             data=self.data.name if source is None else source.label,
             adapted=adapted or self.adaptation is not None,
         )
+
+    @property
+    def temperature(self) -> float | None:
+        """Temperature that was fitted on the validation split; ``None`` without one, and for an adapted model."""
+        return next((one.temperature for one in self._fitted if one.temperature is not None), None)
+
+    @property
+    def sets(self) -> PredictionSets | None:
+        """Prediction sets that were chosen on the validation split; ``None`` without, and for an adapted model."""
+        return next((one.sets for one in self._fitted if one.sets is not None), None)
+
+    @property
+    def usual_distance(self) -> UsualDistance | None:
+        """Distance of validation patches from the training data; ``None`` if unknown, and for an adapted model."""
+        return next((one.usual for one in self._fitted if one.usual is not None), None)
+
+    @property
+    def _fitted(self) -> list[Calibration]:
+        # An adapted model gives other probabilities than those that were fitted.
+        known = () if self.adaptation is not None else (one.calibration for one in self.evaluations if not one.adapted)
+        return [one for one in known if one is not None]
 
     @property
     def input_bands(self) -> tuple[Band, ...]:
@@ -433,7 +434,7 @@ class Bundle:
     def _plain(self, digest: str) -> dict[str, Any]:
         content = _BundleFile(
             model=ModelEntry(self.model, self.options, len(self.bands), len(self.class_names)),
-            bands=tuple(band.to_dict() for band in self.bands),
+            bands=tuple(to_plain(band) for band in self.bands),
             statistics=self.statistics,
             compute_format=self.compute_format,
             class_names=self.class_names,
@@ -454,6 +455,8 @@ class Bundle:
         )
         data = {"name": self.data.name, "options": self.data.options, "fingerprints": self.data.fingerprints}
         data |= {name: text for name in ("licence", "citation") if (text := getattr(self.data, name))}
+        if self.data.provider is not None:
+            data["provider"] = to_plain(self.data.provider)
         values: dict[str, Any] = {"format": FORMAT, **to_plain(content), "data": {**self.data.other, **data}}
         values["notes"] = {name: value for name, value in values["notes"].items() if value}
         optional: dict[str, Any] = dict.fromkeys(("adaptation", "parent", "pixel_size", "provider"))
@@ -563,20 +566,17 @@ class Bundle:
             provider = self.provider
             if provider is None or provider.distribution == "landslide-zoo":
                 raise
-            if provider.distribution:
-                wanted = provider.distribution + (f"=={provider.version}" if provider.version else "")
-                advice = f"The bundle was made with plugin {provider.plugin}: pip install '{wanted}'"
-            else:
-                advice = "The model was registered in a Python session: register it again with zoo.register_model"
+            advice = provider.advice(
+                "The bundle was made with a model of", "register the model again with zoo.register_model"
+            )
             error.hint = advice if error.hint is None else f"{advice}. {error.hint}"
             raise
         except ZooError:
             raise
         except Exception as error:
             # Whatever an architecture raises for options that it does not take, a plugin's included.
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ResultError(
-                f"model {self.model!r} cannot be created with the options of the bundle ({reason[0][:200]})",
+                f"model {self.model!r} cannot be created with the options of the bundle ({first_line(error)})",
                 hint=COPY_AGAIN,
             ) from error
         try:
@@ -644,7 +644,7 @@ def _provider(model: str) -> Provider | None:
 
 
 def _training_data(values: dict[str, Any] | None, path: Path) -> TrainingData:
-    known = ("name", "options", "fingerprints", "licence", "citation")
+    known = ("name", "options", "fingerprints", "licence", "citation", "provider")
     values = values or {}
     found = from_plain(
         {name: values[name] for name in known if values.get(name) is not None},

@@ -40,6 +40,31 @@ class WeightsEntry:
 
 
 @dataclass(frozen=True)
+class TrainerNotes:
+    """What the person who trained a model adds for its readers; the model card prints it.
+
+    Attributes:
+        name: name under which the weights are known, such as ``unet/landslide4sense-rgb``.
+        summary: what the model is, in one sentence.
+        intended_use: what it is for, and what not.
+        tried: what was tried and not taken, with figures.
+        limits: known limits, a sentence each.
+        reproduce: commands that train it again.
+        licence: licence of the weights, as an SPDX identifier.
+        notices: further notices, such as the licence of pretrained weights it started from.
+    """
+
+    name: str = ""
+    summary: str = ""
+    intended_use: str = ""
+    tried: str = ""
+    limits: tuple[str, ...] = ()
+    reproduce: str = ""
+    licence: str = ""
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _FormatEntry:
     format: Any = None
 

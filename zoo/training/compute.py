@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -102,8 +102,13 @@ class ComputeFormat:
     channels_last: bool
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """Return the context in which a model computes in this format."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        """Return the context in which a model computes in this format, or in float32 if the device lacks bfloat16.
+
+        Emulated bfloat16 takes many times as long as float32 on a processor without its instructions: a bundle that was
+        trained on a newer machine would be unusable there. The probabilities differ by its rounding alone.
+        """
+        enabled = self.precision == "bf16" and bf16_in_hardware(device)
+        return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -114,10 +119,6 @@ class ComputeFormat:
     def lightning_name(self) -> Literal["32-true", "bf16-mixed"]:
         """Precision under the name that Lightning's Trainer gives it."""
         return "bf16-mixed" if self.precision == "bf16" else "32-true"
-
-    def to_dict(self) -> dict[str, str | bool]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"

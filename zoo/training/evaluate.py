@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
 from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram, is_landslide
+from zoo.evaluation.quality import Calibration, PredictionSets, UsualDistance
 from zoo.training.compute import ComputeFormat
 from zoo.training.losses import CrossEntropy
-from zoo.training.predictor import Predictor
+from zoo.training.predictor import MeanOfViews, Predictor
+from zoo.training.running_statistics import ImageDistances
 
 IGNORE_INDEX = 255
 
@@ -29,7 +32,10 @@ class Evaluation:
         objects: landslides found and missed in every image.
         boundaries: boundary pixels near and far in every image.
         histogram: pixels by probability and truth, pooled.
-        logit_histogram: pixels by log odds and truth, pooled.
+        logit_histograms: pixels of every image by log odds and truth.
+        distances: distance of every image from the training data in standard deviations, float64 ``(N,)``, NaN where it
+            is unknown (:class:`zoo.training.running_statistics.ImageDistances`).
+        side: shorter side of an image in pixels; 0 without one.
         loss: mean cross-entropy over the valid pixels.
         masks: predicted landslides among the valid pixels, one bit per pixel, uint8 ``(N, H * W / 8)``.
     """
@@ -39,7 +45,9 @@ class Evaluation:
     objects: ObjectCounts
     boundaries: BoundaryCounts
     histogram: ProbabilityHistogram
-    logit_histogram: LogitHistogram
+    logit_histograms: tuple[LogitHistogram, ...]
+    distances: NDArray[np.float64]
+    side: int
     loss: float
     masks: NDArray[np.uint8]
 
@@ -47,27 +55,51 @@ class Evaluation:
         """Return the number of images."""
         return len(self.counts)
 
+    @cached_property
+    def logit_histogram(self) -> LogitHistogram:
+        """Pixels by log odds and truth, pooled."""
+        return LogitHistogram.joined(self.logit_histograms)
+
     @classmethod
     def concatenate(cls, parts: Sequence[Evaluation], places: Sequence[Sequence[int]]) -> Evaluation:
         """Combine evaluations of parts of a split into one of the whole.
 
         Args:
-            parts: one or more evaluations, at one threshold.
+            parts: one or more evaluations. Of different thresholds, the mean is kept, weighted by images.
             places: index in the split of each image of each part; together, every index once.
         """
         order = np.argsort(np.concatenate([np.asarray(one, np.int64) for one in places]))
+        first = parts[0].threshold
         valid = np.array([part.counts.pixels.sum() for part in parts])
         losses = np.array([part.loss for part in parts])
+        histograms = [one for part in parts for one in part.logit_histograms]
         return cls(
-            threshold=parts[0].threshold,
+            threshold=first + sum((part.threshold - first) * (len(part) / len(order)) for part in parts),
             counts=Counts.concatenate([part.counts for part in parts]).select(order),
             objects=ObjectCounts.concatenate([part.objects for part in parts]).select(order),
             boundaries=BoundaryCounts.concatenate([part.boundaries for part in parts]).select(order),
             histogram=ProbabilityHistogram.joined(part.histogram for part in parts),
-            logit_histogram=LogitHistogram.joined(part.logit_histogram for part in parts),
+            logit_histograms=tuple(histograms[place] for place in order),
+            distances=np.concatenate([part.distances for part in parts])[order],
+            side=max(part.side for part in parts),
             loss=float((losses * valid)[valid > 0].sum() / valid.sum()) if valid.any() else float("nan"),
             masks=np.concatenate([part.masks for part in parts])[order],
         )
+
+
+def fit_calibration(found: Evaluation, validation: Evaluation | None, blocks: Sequence[str] = ()) -> Calibration | None:
+    """Return the calibration on a split, with what is fitted on the validation split if that was measured.
+
+    Args:
+        found: evaluation of the split.
+        validation: evaluation of the validation split; ``None`` for an adapted model, which has other probabilities.
+        blocks: held-out block of every image of the split.
+    """
+    if validation is None:
+        return Calibration.of(found.logit_histograms)
+    chosen = validation.logit_histogram
+    usual = UsualDistance.of(validation.distances, validation.side)
+    return Calibration.of(found.logit_histograms, chosen.best_temperature(), PredictionSets.of(chosen), usual, blocks)
 
 
 class _MaskCounts:
@@ -94,6 +126,8 @@ def evaluate(
     batches: Iterable[dict[str, Tensor]],
     threshold: float | None = None,
     on_batch: Callable[[int], None] | None = None,
+    *,
+    tta: bool = False,
 ) -> Evaluation:
     """Count the predictions on a split, in the format that the model was trained in.
 
@@ -103,35 +137,41 @@ def evaluate(
         batches: batches of ``image`` and ``mask``, every patch once.
         threshold: threshold from a validation split; ``None`` chooses the one with the highest pooled Dice here.
         on_batch: called with the number of images done.
+        tta: average the probability over the eight flips and rotations of each image.
 
     Raises:
         ResultError: if the model predicts NaN.
     """
     was_training = predictor.training
     predictor.eval()
+    model = MeanOfViews(predictor.model) if tta else predictor.model
     device = predictor.mean.device
-    histogram, logit_histogram, tally = ProbabilityHistogram.empty(), LogitHistogram.empty(), _MaskCounts()
+    histogram, tally, logit_histograms = ProbabilityHistogram.empty(), _MaskCounts(), list[LogitHistogram]()
     cross_entropy = CrossEntropy(IGNORE_INDEX)
     kept: list[tuple[Tensor, Tensor]] = []
-    loss, pixels, done = 0.0, 0, 0
-    for batch in batches:
-        mask = batch["mask"].to(device)
-        with compute_format.autocast(device):
-            logits = predictor(batch["image"].to(device, memory_format=compute_format.memory_format))
-        probability = predictor.landslide_probability(logits)
-        histogram.update(probability, mask, IGNORE_INDEX)
-        logit_histogram.update(probability, mask, IGNORE_INDEX)
-        valid = int((mask != IGNORE_INDEX).sum())
-        loss += float(cross_entropy(logits, mask)) * valid
-        pixels += valid
-        if threshold is None:
-            # Float16 would move pixels across a threshold; the cost is one float per pixel of the validation split.
-            kept.append((probability.cpu(), mask.cpu()))
-        else:
-            tally.add(is_landslide(probability, threshold), mask)
-        done += len(mask)
-        if on_batch is not None:
-            on_batch(done)
+    loss, pixels, done, side = 0.0, 0, 0, 0
+    with ImageDistances(predictor.model) as near:
+        for batch in batches:
+            mask = batch["mask"].to(device)
+            with compute_format.autocast(device):
+                images = batch["image"].to(device, memory_format=compute_format.memory_format)
+                logits = near.run(lambda batch: model(predictor.normalise(batch)), images)
+            assert logits is not None
+            probability = predictor.landslide_probability(logits)
+            histogram.update(probability, mask, IGNORE_INDEX)
+            logit_histograms += [LogitHistogram.of(*one, IGNORE_INDEX) for one in zip(probability, mask, strict=True)]
+            side = min(mask.shape[1:])
+            valid = int((mask != IGNORE_INDEX).sum())
+            loss += float(cross_entropy(logits, mask)) * valid
+            pixels += valid
+            if threshold is None:
+                # Float16 would move pixels across a threshold; the cost is one float per pixel of the validation split.
+                kept.append((probability.cpu(), mask.cpu()))
+            else:
+                tally.add(is_landslide(probability, threshold), mask)
+            done += len(mask)
+            if on_batch is not None:
+                on_batch(done)
     if threshold is None:
         threshold = histogram.best_threshold()
         for probability, mask in kept:
@@ -143,7 +183,9 @@ def evaluate(
         objects=ObjectCounts.concatenate(tally.objects),
         boundaries=BoundaryCounts.concatenate(tally.boundaries),
         histogram=histogram,
-        logit_histogram=logit_histogram,
+        logit_histograms=tuple(logit_histograms),
+        distances=np.array(near.found),
+        side=side,
         loss=loss / pixels if pixels else float("nan"),
         masks=np.concatenate(tally.masks) if tally.masks else np.zeros((0, 0), np.uint8),
     )

@@ -107,16 +107,6 @@ class Transfer:
             settings.parent, settings.sha256, bands, self.kept_classes, settings.freeze, settings.old_lr_factor
         )
 
-    def parameter_groups(self, model: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """Return the weights for an optimiser: new ones at ``lr``, copied ones at a lower rate, no frozen ones."""
-        new: list[nn.Parameter] = []
-        old: list[nn.Parameter] = []
-        for name, parameter in model.named_parameters():
-            if name not in self.frozen:
-                (new if name in self.fresh else old).append(parameter)
-        groups = [{"params": old, "lr": lr * self.settings.old_lr_factor}, {"params": new, "lr": lr}]
-        return [group for group in groups if group["params"]]
-
     def frozen_layers(self, model: nn.Module) -> list[nn.Module]:
         """Return the layers whose weights are all frozen: their BatchNorm keeps its statistics in training."""
         found = []

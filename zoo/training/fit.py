@@ -7,8 +7,8 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ModelError, ResultError, ZooError
 from zoo.files import atomic_path
-from zoo.registry import create_loss
+from zoo.physics.bands import records_light
+from zoo.registry import check_logits, create_loss
 from zoo.training.compute import ComputeFormat, choose_format
 from zoo.training.finetuning import Transfer
 from zoo.training.predictor import Predictor
@@ -33,6 +34,9 @@ StepCallback = Callable[[int, int, float], None]
 """Called with the number of steps done, the number of all steps, and the loss."""
 LAST_CHECKPOINT = "last.ckpt"
 CURVE_POINTS = 500
+LEAST_CONTRAST = 0.08
+"""Added to the deviation of an image in :func:`standardised`, in deviations of the training data, so that noise in an
+image without contrast is not taken for contrast [O]."""
 SAVING_SHARE = 0.05
 """Largest share of the time spent on writing the resume state, which is three times as large as the model [O]."""
 
@@ -74,7 +78,7 @@ def fit(
     resume: bool = False,
     transfer: Transfer | None = None,
 ) -> Fitted:
-    """Train ``model`` on ``data`` by ``recipe``.
+    """Train ``model`` on ``data`` by ``recipe``; calibrate one without parameters.
 
     Every random number depends only on the seed and the number of the batch. A run that was interrupted and resumed
     therefore ends with the same weights, bit by bit, if the precision is named.
@@ -102,10 +106,15 @@ def fit(
     seed_everything(seed)
     total = data.steps
     predictor = Predictor(model, data.statistics.mean.tolist(), data.statistics.std.tolist()).to(device)
+    if not is_trainable(model):
+        return _calibrated(predictor, data, device)
+    train = data.splits["train"]
+    assert train is not None
     state = None if checkpoints is None else checkpoints / LAST_CHECKPOINT
     resumed = _read_progress(state) if resume and state is not None and state.is_file() else None
     if resumed is None:
         example = next(iter(data.train_dataloader()))["image"].to(device)
+        _check_model(predictor, example[:1], len(train.class_names))
         compute_format = choose_format(predictor, example, recipe.precision)
     else:
         data.first_step, compute_format = resumed
@@ -118,9 +127,12 @@ def fit(
     if state is not None:
         callbacks.append(_ResumeState(state, every=max(1, min(200, total // 10))))
     # One Lightning epoch is the whole run, so that any number of steps is exact; a pass is counted in steps.
-    steps_a_pass = recipe.steps_a_pass(len(data.splits["train"] or ()))
+    steps_a_pass = recipe.steps_a_pass(len(train))
     validates = recipe.schedule == "plateau"
-    task = SegmentationTask(predictor, recipe, total, steps_a_pass * data.accumulate, transfer=transfer)
+    light = [records_light(band) for band in train.bands]
+    task = SegmentationTask(
+        predictor, recipe, total, steps_a_pass * data.accumulate, transfer=transfer, radiometric=light
+    )
     start = time.perf_counter()
     with _quiet_lightning():
         trainer = pl.Trainer(
@@ -153,6 +165,22 @@ def fit(
     )
 
 
+def is_trainable(model: nn.Module) -> bool:
+    """Return whether a model has a parameter that training changes."""
+    return any(parameter.requires_grad for parameter in model.parameters())
+
+
+def _calibrated(predictor: Predictor, data: PatchDataModule, device: torch.device) -> Fitted:
+    """Let a model without parameters see the training images, without masks and augmentation."""
+    start = time.perf_counter()
+    calibrate: Any = getattr(predictor.model, "calibrate", None)
+    images = data.splits["train"]
+    if calibrate is not None and images is not None:
+        calibrate(images[index]["image"].to(device) for index in range(len(images)))
+    compute_format = ComputeFormat("fp32", channels_last=False)
+    return Fitted(predictor.eval(), 0, time.perf_counter() - start, compute_format, [])
+
+
 def seed_everything(seed: int) -> None:
     """Seed torch, numpy and random, here and in the workers of data loaders."""
     pl.seed_everything(seed, workers=True, verbose=False)
@@ -168,6 +196,8 @@ class SegmentationTask(pl.LightningModule):
         batches_a_pass: number of training batches between two validations, for the plateau schedule.
         ignore_index: mask value of ignored pixels.
         transfer: layers to freeze and rate of copied weights, in a fine-tuning; ``None`` to train all weights alike.
+        radiometric: which bands record light, as one bool a band: those that ``recipe.standardise`` changes; ``None``
+            for all.
     """
 
     def __init__(
@@ -179,6 +209,7 @@ class SegmentationTask(pl.LightningModule):
         ignore_index: int = 255,
         *,
         transfer: Transfer | None = None,
+        radiometric: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
         self.predictor = predictor
@@ -187,6 +218,7 @@ class SegmentationTask(pl.LightningModule):
         self.batches_a_pass = batches_a_pass
         self.loss = create_loss(recipe.loss, ignore_index, **recipe.loss_options)
         self.transfer = transfer
+        self.radiometric = radiometric
         if transfer is not None:
             for name, parameter in predictor.model.named_parameters():
                 parameter.requires_grad_(name not in transfer.frozen)
@@ -206,8 +238,18 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             DivergedError: if the loss is NaN or infinite; the message names the step.
         """
-        loss: Tensor = self.loss(self.predictor(batch["image"]), batch["mask"])
+        images = self.predictor.normalise(batch["image"])
+        # The whole batch or none of it: batch normalisation would mix both kinds.
+        if self.recipe.standardise and float(torch.rand(())) < self.recipe.standardise:
+            images = standardised(images, batch["image"].isfinite(), self.radiometric)
+        logits = self.predictor.model(images)
+        loss = self.loss(logits, batch["mask"])
+        if not isinstance(loss, Tensor) or loss.ndim:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise ModelError(f"returned {got}", where=f"loss {self.recipe.loss!r}", hint="Return a scalar tensor")
         if not torch.isfinite(loss):
+            if self.global_step == 0:
+                _check_finite(logits, "in training mode")
             raise DivergedError(
                 f"the loss became {loss.item()} at step {self.global_step + 1} of {self.total_steps}",
                 hint="Try a lower learning rate (--lr) or --precision fp32",
@@ -235,11 +277,7 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimiser and schedule in Lightning's form."""
         recipe = self.recipe
-        parameters: Any = self.predictor.parameters()
-        if self.transfer is not None:
-            parameters = self.transfer.parameter_groups(self.predictor.model, recipe.lr)
-        elif recipe.encoder_lr_factor != 1:
-            parameters = _with_slower_encoder(self.predictor, recipe)
+        parameters = parameter_groups(self.predictor.model, recipe, self.transfer)
         optimiser: torch.optim.Optimizer
         if recipe.optimiser == "rmsprop":
             optimiser = torch.optim.RMSprop(
@@ -262,22 +300,52 @@ class SegmentationTask(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _with_slower_encoder(predictor: Predictor, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return the parameters in two groups, those of the encoder with its learning rate.
+def standardised(images: Tensor, valid: Tensor, bands: Sequence[bool] | None = None) -> Tensor:
+    """Give each image mean 0 and deviation 1 in each band, which takes its brightness and its contrast away.
+
+    Args:
+        images: normalised float32 ``(B, C, H, W)``, 0 where missing; not changed.
+        valid: bool ``(B, C, H, W)``: which pixels are not missing.
+        bands: which bands are changed, one bool a band; ``None`` for all.
+
+    Returns:
+        The same shape, 0 where missing. A band without contrast is only centred.
+    """
+    count = valid.sum((2, 3), keepdim=True).clamp(min=1)
+    mean = (images * valid).sum((2, 3), keepdim=True) / count
+    centred = (images - mean) * valid
+    deviation = (centred.square().sum((2, 3), keepdim=True) / count).sqrt()
+    changed = centred / (deviation + LEAST_CONTRAST)
+    return changed if bands is None else torch.where(images.new_tensor(bands)[:, None, None] > 0, changed, images)
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe, transfer: Transfer | None = None) -> list[dict[str, Any]]:
+    """Return the weights that training changes, grouped by learning rate.
+
+    The rate is the recipe's ``lr``, times ``encoder_lr_factor`` for an encoder, times ``old_lr_factor`` for weights
+    that are copied.
 
     Raises:
-        ModelError: if the model has no encoder or backbone by name.
+        ModelError: if the recipe has a factor for the encoder, and the model has no encoder or backbone by name.
     """
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in predictor.named_parameters():
-        groups[bool({"encoder", "backbone"} & set(name.split(".")))].append(parameter)
-    if not groups[True]:
+    groups: dict[float, list[nn.Parameter]] = {}
+    encoder = {name for name, _ in model.named_parameters() if {"encoder", "backbone"} & set(name.split("."))}
+    if recipe.encoder_lr_factor != 1 and not encoder:
         raise ModelError(
             "no weight has encoder or backbone in its name",
-            where=type(predictor.model).__name__,
+            where=type(model).__name__,
             hint="Train without encoder_lr_factor",
         )
-    return [{"params": groups[True], "lr": recipe.lr * recipe.encoder_lr_factor}, {"params": groups[False]}]
+    for name, parameter in model.named_parameters():
+        if transfer is not None and name in transfer.frozen:
+            continue
+        rate = recipe.lr
+        if name in encoder:
+            rate *= recipe.encoder_lr_factor
+        if transfer is not None and name not in transfer.fresh:
+            rate *= transfer.settings.old_lr_factor
+        groups.setdefault(rate, []).append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
 
 def warmup_cosine(total_steps: int, warmup: float, *, decay: bool = True) -> Callable[[int], float]:
@@ -375,7 +443,7 @@ class _LossRecorder(Callback):
             self.on_step(trainer.global_step, self.total, loss)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curve": [list(point) for point in self.curve], "format": self.compute_format.to_dict()}
+        return {"curve": [list(point) for point in self.curve], "format": asdict(self.compute_format)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = [(int(step), float(loss)) for step, loss in state_dict["curve"]]
@@ -406,6 +474,25 @@ def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
             where=path,
             hint="Delete it, or train without --resume, to start again",
         ) from error
+
+
+def _check_model(predictor: Predictor, images: Tensor, classes: int) -> None:
+    """Check what a model returns before anything is timed or trained.
+
+    Raises:
+        ModelError: if it does not return logits, or none of them is finite.
+    """
+    with torch.no_grad():
+        _check_finite(check_logits(predictor.eval()(images), images, classes), "in eval mode")
+    predictor.train()
+
+
+def _check_finite(logits: Tensor, when: str) -> None:
+    if not bool(torch.isfinite(logits).any()):
+        raise ModelError(
+            f"all logits are NaN or infinite {when} before the first step",
+            hint="Look for a logarithm, a square root or a division by zero in forward",
+        )
 
 
 @contextlib.contextmanager

@@ -1,18 +1,20 @@
 """A model with its normalisation, at one or several magnifications of the image.
 
-Landslides of a new region may be smaller, in pixels, than those of the training data. Magnified, they have the size
-that the model knows. Each magnification has normalisation statistics of its own.
+Landslides of a new region may be smaller or larger, in pixels, than those of the training data. Magnified or reduced,
+they have the size that the model knows. Each magnification has normalisation statistics of its own.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,16 +22,18 @@ from zoo.datasets.statistics import normalisation_scale, normalise_bands
 from zoo.errors import ConfigError, ResultError
 from zoo.training.running_statistics import tracked_layers
 
+SMALLEST_SCALE = 0.5
 LARGEST_SCALE = 4.0
-"""Largest magnification: beyond it, a pixel's neighbourhood holds nothing but the interpolation [O]."""
+"""Smallest and largest magnification. Below one half, landslides of a few pixels disappear; above 4, a pixel's
+neighbourhood holds nothing but the interpolation [O]."""
 MOST_SCALES = 16
 """Largest number of magnifications: the model runs once for each."""
 ORIGINAL_SCALE = (1.0,)
 """The image at its own size alone."""
-SCALE_CANDIDATES = (1.0, 1.5, 2.0)
+SCALE_CANDIDATES = (0.75, 1.0, 1.5, 2.0)
 """Magnifications among which :func:`choose_scale` chooses [O]."""
-NEARER = 0.6
-"""A magnification is chosen if it leaves at most this part of the distance at scale 1 [O]."""
+VIEWS = tuple((turns, flipped) for turns in range(4) for flipped in (False, True))
+"""The eight flips and rotations of a square (D4): quarter turns, and whether the turned image is flipped."""
 
 
 MOST_DEVIATIONS = 1e4
@@ -44,7 +48,8 @@ class Predictor(nn.Module):
         model: maps normalised float32 ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
         mean: mean of each band over the training split, in the band's unit.
         std: standard deviation of each band over the training split, in the band's unit; a constant band is only
-            centred (:func:`zoo.datasets.statistics.normalisation_scale`).
+            centred (:func:`zoo.datasets.statistics.normalisation_scale`). Not used by a model that
+            ``takes_units``: it gets the image as it is, 0 where missing.
 
     Raises:
         ConfigError: if mean and std differ in length.
@@ -52,12 +57,16 @@ class Predictor(nn.Module):
 
     mean: Tensor
     std: Tensor
+    temperature: float = 1.0
+    """T of sigmoid(z / T), which calibrates the landslide probability; 1 leaves it as it is."""
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if len(mean) != len(std):
             raise ConfigError(f"{len(mean)} band means but {len(std)} band standard deviations")
         self.model = model
+        if getattr(model, "takes_units", False):
+            mean, std = [0.0] * len(mean), [1.0] * len(std)
         scale = normalisation_scale(mean, std).tolist()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(scale, dtype=torch.float32)[:, None, None], persistent=False)
@@ -73,7 +82,21 @@ class Predictor(nn.Module):
 
     def landslide_probability(self, logits: Tensor) -> Tensor:
         """Return the landslide probability of logits of this model; see :func:`landslide_probability`."""
-        return landslide_probability(logits)
+        probability = landslide_probability(logits)
+        if self.temperature == 1:
+            return probability
+        # The temperature was fitted on the log odds of this probability, whatever the number of classes.
+        return (torch.logit(probability, eps=1e-7) / self.temperature).sigmoid()
+
+
+def calibrated(probability: float, temperature: float) -> float:
+    """Return a probability at a temperature: sigmoid(z / T) of its log odds z.
+
+    >>> round(calibrated(0.9, 2.0), 3)
+    0.75
+    """
+    # Rounding would move a threshold that has no temperature.
+    return probability if temperature == 1 else float(expit(logit(probability) / temperature))
 
 
 def landslide_probability(logits: Tensor) -> Tensor:
@@ -103,6 +126,12 @@ class PlausibleRange:
         low, high = (one.astype(np.float32) for one in bounds)
         return cls(low, high)
 
+    @classmethod
+    def common(cls, predictors: Sequence[Predictor]) -> PlausibleRange:
+        """Return the range that is plausible for all of several predictors."""
+        found = [cls.of(one) for one in predictors]
+        return cls(np.maximum.reduce([one.low for one in found]), np.minimum.reduce([one.high for one in found]))
+
     def clean(self, image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
         """Replace what is not data by NaN, in place.
 
@@ -129,14 +158,15 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """Return the magnifications as floats, in the given order.
 
     Raises:
-        ConfigError: if there is none, one is given twice, or one lies outside [1, 4].
+        ConfigError: if there is none, one is given twice, or one lies outside [0.5, 4].
     """
     checked = tuple(float(scale) for scale in scales)
-    outside = [scale for scale in checked if not 1 <= scale <= LARGEST_SCALE]
+    outside = [scale for scale in checked if not SMALLEST_SCALE <= scale <= LARGEST_SCALE]
     if not checked or outside or len(set(checked)) < len(checked) or len(checked) > MOST_SCALES:
         given = ", ".join(f"{scale:g}" for scale in checked[: MOST_SCALES + 1]) or "nothing"
         raise ConfigError(
-            f"{given}: magnifications must be different numbers from 1 to {LARGEST_SCALE:g}, at most {MOST_SCALES}",
+            f"{given}: magnifications must be different numbers from {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}, at most "
+            f"{MOST_SCALES}",
             where="option scales",
             hint="1 is the original image; 1,1.5,2 is a good choice for landslides that are small in pixels",
         )
@@ -144,42 +174,57 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
 
 
 def magnify(images: Tensor, scale: float) -> Tensor:
-    """Interpolate images ``(B, C, H, W)`` bilinearly to ``scale`` times their height and width, rounded down."""
-    if scale == 1:
+    """Interpolate images ``(B, C, H, W)`` bilinearly to ``scale`` times their height and width, rounded down.
+
+    An image of which nothing would remain is returned as it is.
+    """
+    if scale == 1 or (scale < 1 and min(images.shape[-2:]) * scale < 1):
         return images
     return F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-def middle(layers: int) -> slice:
-    """Return which of the layers lie between a sixth and a half of the way from input to output: one or more [O].
-
-    The first layers respond to light and contrast, which magnification does not change. The layers in the middle
-    respond to shapes and their size in pixels.
-    """
-    first = layers // 6
-    return slice(first, max(first + 1, layers // 2))
-
-
-def middle_distance(distances: Sequence[float], layers: int) -> float:
-    """Return the mean squared distance of the middle layers; 0 if there is none.
+def choose_scale(agreements: Mapping[float, float]) -> float:
+    """Return the magnification at which a model agrees most with itself; of equals, the one nearest to 1.
 
     Args:
-        distances: squared distances of layers in the order in which an image reaches them, from the first layer to
-            a middle one or beyond.
-        layers: number of all layers.
+        agreements: by magnification, the Dice of the masks of an image and of the same image turned.
     """
-    chosen = distances[middle(layers)]
-    return sum(chosen) / len(chosen) if chosen else 0.0
+    return max(agreements, key=lambda scale: (agreements[scale], -abs(math.log(scale))))
 
 
-def choose_scale(distances: Mapping[float, float]) -> float:
-    """Return the magnification at which a region is nearest to the training data; 1 unless another is clearly nearer.
+def in_views(
+    run: Callable[[Tensor], Tensor], images: Tensor, views: Sequence[tuple[int, bool]] = VIEWS
+) -> Iterator[Tensor]:
+    """Yield what ``run`` makes of the turned and flipped images, turned back.
 
     Args:
-        distances: distance by scale, 1 among the scales; see :func:`middle_distance`.
+        run: maps images ``(B, C, H, W)`` to ``(B, H, W)`` or ``(B, K, H, W)``.
+        images: ``(B, C, H, W)``.
+        views: quarter turns, and whether the turned image is flipped from left to right.
     """
-    nearest = min(distances, key=lambda scale: (distances[scale], scale))
-    return nearest if distances[nearest] <= NEARER * distances[1.0] else 1.0
+    for turns, flipped in views:
+        turned = torch.rot90(images, turns, (-2, -1))
+        seen = run(turned.flip(-1) if flipped else turned)
+        yield torch.rot90(seen.flip(-1) if flipped else seen, -turns, (-2, -1))
+
+
+class MeanOfViews(nn.Module):
+    """Return the mean probability of a model over the eight flips and rotations of its input, as logits.
+
+    Args:
+        model: maps ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
+
+    Shape:
+        ``(B, C, H, W)`` -> float32 ``(B, K, H, W)``, whose softmax (sigmoid if K is 1) is the mean probability.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits of normalised ``images``."""
+        return _mean_as_logits(list(in_views(lambda seen: _class_probability(self.model(seen)), images)))
 
 
 class MeanOfScales(nn.Module):
@@ -190,7 +235,7 @@ class MeanOfScales(nn.Module):
 
     Args:
         model: maps ``(B, C, H, W)`` to logits ``(B, K, H, W)``; the copy of the first scale.
-        scales: magnifications in [1, 4]; see :func:`check_scales`.
+        scales: magnifications in [0.5, 4]; see :func:`check_scales`.
 
     Shape:
         ``(B, C, H, W)`` -> float32 ``(B, K, H, W)``, whose softmax (sigmoid if K is 1) is the mean probability.
@@ -207,7 +252,12 @@ class MeanOfScales(nn.Module):
     @property
     def minimum_size(self) -> int:
         """Smallest height and width of an image that the model takes."""
-        return int(getattr(self.models[0], "minimum_size", 1))
+        return math.ceil(int(getattr(self.models[0], "minimum_size", 1)) / min(1.0, *self.scales))
+
+    @property
+    def takes_units(self) -> bool:
+        """Whether the model takes images that are not normalised."""
+        return bool(getattr(self.models[0], "takes_units", False))
 
     def extra_repr(self) -> str:
         """Return the scales."""
@@ -215,19 +265,27 @@ class MeanOfScales(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits of normalised ``images``."""
-        found = [self._probability(model, scale, images) for model, scale in zip(self.models, self.scales, strict=True)]
-        mean = torch.stack(found).mean(0)
-        # Float32 holds no probability nearer to 1, and the logarithm of 0 would be infinite.
-        mean = mean.clamp(1e-7, 1 - 1e-7)
-        return mean.log() if mean.shape[1] > 1 else mean.log() - (1 - mean).log()
+        return _mean_as_logits(
+            [self._probability(model, scale, images) for model, scale in zip(self.models, self.scales, strict=True)]
+        )
 
     @staticmethod
     def _probability(model: nn.Module, scale: float, images: Tensor) -> Tensor:
-        logits = model(magnify(images, scale)).float()
-        probability: Tensor = logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()
+        probability = _class_probability(model(magnify(images, scale)))
         if scale == 1:
             return probability
         return F.interpolate(probability, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _class_probability(logits: Tensor) -> Tensor:
+    logits = logits.float()
+    return logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()
+
+
+def _mean_as_logits(probabilities: list[Tensor]) -> Tensor:
+    # Float32 holds no probability nearer to 1, and the logarithm of 0 would be infinite.
+    mean = torch.stack(probabilities).mean(0).clamp(1e-7, 1 - 1e-7)
+    return mean.log() if mean.shape[1] > 1 else mean.log() - (1 - mean).log()
 
 
 def statistics_at(scale: float, model: nn.Module) -> dict[str, Tensor]:

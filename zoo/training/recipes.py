@@ -55,6 +55,11 @@ class Recipe:
             record light (:func:`zoo.physics.bands.records_light`).
         balance: how far groups (scenes, events) of different size are balanced: 0 shows every patch equally often, 1
             every group. In between, a patch of a group of n patches is drawn in proportion to ``n ** -balance``.
+        group_batches: whether every batch holds patches of one group (scene, event), so that batch normalisation sees
+            one region at a time, as it does after an adaptation.
+        standardise: probability that a training batch shows each image with mean 0 and deviation 1 in every band that
+            records light. A model that saw both depends less on the light of its training scenes
+            (:func:`zoo.training.fit.standardised`).
         encoder_lr_factor: learning rate of the encoder as a part of ``lr``, for pretrained encoders: weights with
             ``encoder`` or ``backbone`` in their names.
 
@@ -88,6 +93,8 @@ class Recipe:
     gamma: float = 0.0
     balance: float = 0.0
     encoder_lr_factor: float = 1.0
+    group_batches: bool = False
+    standardise: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"recipe {self.name!r}"
@@ -115,8 +122,9 @@ class Recipe:
             value = getattr(self, label)
             if not 0 <= value <= most:
                 raise ConfigError(f"{label} must be from 0 to {most:g}, not {value!r}", where=where)
-        if not 0 <= self.balance <= 1:
-            raise ConfigError(f"balance must be from 0 to 1, not {self.balance!r}", where=where)
+        for label in ("balance", "standardise"):
+            if not 0 <= getattr(self, label) <= 1:
+                raise ConfigError(f"{label} must be from 0 to 1, not {getattr(self, label)!r}", where=where)
         if not 0 < self.encoder_lr_factor <= 1:
             raise ConfigError(
                 f"encoder_lr_factor must be above 0 and at most 1, not {self.encoder_lr_factor!r}", where=where
@@ -171,7 +179,14 @@ class Recipe:
         Keys of trials are computed from these values, so fields that older versions did not have are left out where
         they have their defaults.
         """
-        later = {"loss_options": {}, "balance": 0.0, "encoder_lr_factor": 1.0, **dict.fromkeys(JITTERS, 0.0)}
+        later = {
+            "loss_options": {},
+            "balance": 0.0,
+            "encoder_lr_factor": 1.0,
+            "group_batches": False,
+            "standardise": 0.0,
+            **dict.fromkeys(JITTERS, 0.0),
+        }
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
     @classmethod

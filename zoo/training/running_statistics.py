@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ from torch.nn import functional as F
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from zoo.errors import ModelError, ResultError
+from zoo.files import Closable
+
+FEWEST_VALID = 0.25
+"""An image with a smaller share of valid pixels has no distance: few pixels vary less than many [O]."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,14 @@ def tracked_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:
     return layer.get_buffer("running_mean"), layer.get_buffer("running_var")
+
+
+def _trained_on(layer: nn.Module, _values: Tensor) -> tuple[Tensor, Tensor]:
+    return _buffers(layer)
+
+
+def _normalised(_model: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros(values.shape[1]), torch.ones(values.shape[1])
 
 
 def stored(model: nn.Module) -> State:
@@ -288,6 +301,64 @@ class MomentSums:
             (weights * (one - centre).square()).sum(0) / (images - 1) for one, centre in ((means, mean), (spreads, var))
         )
         return Moments(mean, var, *errors)
+
+
+class ImageDistances(Closable):
+    """Distance from the training data of each image that a model processes; a context manager.
+
+    It is that of :func:`measure_shift` for the first layer with running statistics, of one image by itself. A model
+    without such a layer has the distance of its normalised input.
+
+    Args:
+        model: in eval mode.
+        only: stop each pass at that layer, if nothing else is wanted.
+
+    Attributes:
+        found: distance of each image in standard deviations; NaN for an image with too few valid pixels, and for a
+            model that takes the units of the bands and not what was learnt of them.
+    """
+
+    def __init__(self, model: nn.Module, *, only: bool = False) -> None:
+        self.found: list[float] = []
+        self._only, self._valid, self._waiting = only, torch.empty(0), False
+        self._handles = ExitStack()
+        tracked = list(tracked_layers(model).values())
+        for layer in [] if getattr(model, "takes_units", False) else tracked or [model]:
+            hook = partial(self._measure, _trained_on if tracked else _normalised)
+            self._handles.callback(layer.register_forward_pre_hook(hook).remove)
+
+    def run(self, predictor: Callable[[Tensor], Tensor], images: Tensor) -> Tensor | None:
+        """Process a batch, float32 ``(B, C, H, W)`` in units, NaN where missing; None if the pass was stopped."""
+        self._valid, self._waiting = (~torch.isnan(images).any(1, keepdim=True)).float(), True
+        logits = None
+        with suppress(_ReachedError):
+            logits = predictor(images)
+        if self._waiting:
+            self.found += [math.nan] * len(images)
+        return logits
+
+    def _measure(
+        self,
+        trained: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]],
+        layer: nn.Module,
+        inputs: tuple[Tensor, ...],
+    ) -> None:
+        if not self._waiting:
+            return
+        self._waiting = False
+        source = Moments(*(one.detach().double().cpu() for one in trained(layer, inputs[0])))
+        for values, valid in zip(torch.split(inputs[0], 1), torch.split(self._valid, 1), strict=True):
+            sums = MomentSums()
+            if valid.mean() >= FEWEST_VALID:
+                sums.add(values, None if valid.all() else valid)
+            moments = sums.moments()
+            self.found.append(math.nan if moments is None else math.sqrt(measure_shift(source, moments).distance))
+        if self._only:
+            raise _ReachedError
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        self._handles.close()
 
 
 def _place_weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:

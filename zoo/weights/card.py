@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import __version__
-from zoo.errors import ResultError
+from zoo.errors import ResultError, first_line
 from zoo.evaluation.quality import Calibration, MeasuredSplit, quality_warnings
 from zoo.files import printable, write_text_atomic
 from zoo.physics.display import DISPLAY, SATURATION
@@ -46,7 +47,7 @@ HUB_LICENCES = {
 
 METRICS = ("dice", "iou", "precision", "recall")
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
-_LARGEST_CARD = 4 * 2**20
+_LARGEST_CARD, _LARGEST_FRONT_MATTER = 4 * 2**20, 2**16
 _HINT = "Write it again with zoo card, or delete it"
 
 
@@ -114,9 +115,9 @@ def check_card(folder: Path) -> None:
     header = read_header(folder)
     bands = ", ".join(f"{band.name} [{band.unit}]" for band in header.bands)
     pairs = [
-        ("the bands", ", ".join(map(str, stated["bands"])) if isinstance(stated.get("bands"), list) else None, bands),
-        ("a pixel size of", _text(stated.get("pixel_size")), _text(header.pixel_size)),
-        ("weights with the sha256", _text(stated.get("weights_sha256")), header.weights.sha256),
+        ("the bands", None if stated.bands is None else ", ".join(stated.bands), bands),
+        ("a pixel size of", _text(stated.pixel_size), _text(header.pixel_size)),
+        ("weights with the sha256", stated.weights_sha256, header.weights.sha256),
     ]
     for what, card, bundle in pairs:
         if card is not None and card != bundle:
@@ -124,7 +125,16 @@ def check_card(folder: Path) -> None:
             raise ResultError(problem, where=path, hint=_HINT)
 
 
-def _stated(path: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Stated:
+    """What a card says about its bundle. Typed, since YAML can refer to a list so often that its text fills memory."""
+
+    bands: tuple[str, ...] | None = None
+    pixel_size: float | None = None
+    weights_sha256: str | None = None
+
+
+def _stated(path: Path) -> _Stated | None:
     """Return what the front matter of a card says about the bundle; ``None`` if it says nothing."""
     import yaml
 
@@ -137,18 +147,19 @@ def _stated(path: Path) -> dict[str, Any] | None:
     found = _FRONT_MATTER.match(text)
     if found is None:
         return None
+    if len(found[1]) > _LARGEST_FRONT_MATTER:
+        raise ResultError("its front matter is too large for a model card", where=path, hint=_HINT)
     try:
         values = yaml.safe_load(found[1])
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        problem = f"the front matter of the model card is not YAML ({reason})"
+        problem = f"the front matter of the model card is not YAML ({first_line(error)})"
         raise ResultError(problem, where=path, hint=_HINT) from error
     stated = values.get("landslide_zoo") if isinstance(values, dict) else None
-    return None if stated is None else from_plain(stated, dict[str, Any], what="model card", where=path, hint=_HINT)
+    return None if stated is None else from_plain(stated, _Stated, what="model card", where=path, hint=_HINT)
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else f"{value:g}" if isinstance(value, (int, float)) else str(value)
+def _text(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
 
 
 def _front_matter(bundle: Bundle) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from zoo.datasets.download import NetworkError, RemoteFile, fetch
 from zoo.errors import ConfigError, DataError, ResultError, ZooError
 from zoo.files import cache_folder, check_writable_folder, file_name, waiting_lock, write_json_atomic
 from zoo.jobs import ProgressCallback
-from zoo.schema import read_json
+from zoo.schema import from_plain, read_json
 from zoo.training.bundle_layout import CARD, CARD_PICTURES, DESCRIPTION, PICKLES, WEIGHTS, check_weights, read_header
 
 SCHEME = "hf://"
@@ -220,8 +220,10 @@ def _list(address: HubAddress) -> _Listing:
         files = []
         for one in info.siblings or ():
             lfs = getattr(one, "lfs", None)
-            files.append(_HubFile(one.rfilename, one.size, None if lfs is None else lfs.sha256))
-        return _Listing(info.sha, tuple(files))
+            sha256 = None if lfs is None else lfs.sha256
+            files.append({"name": one.rfilename, "size": one.size, "sha256": sha256})
+        listing = {"commit": info.sha, "files": files}
+        return from_plain(listing, _Listing, what="list of files", where=address, error=DataError)
 
 
 def _check_listing(address: HubAddress, listing: _Listing) -> None:

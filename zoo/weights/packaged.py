@@ -11,15 +11,7 @@ from typing import Any
 from zoo.errors import PluginError
 from zoo.registry.specs import MeasuredFigures, WeightsSpec
 from zoo.schema import read_json
-from zoo.training.bundle_layout import DESCRIPTION, WEIGHTS, BundleHeader, read_header
-
-
-@dataclass(frozen=True)
-class _Notes:
-    name: str = ""
-    summary: str = ""
-    limits: tuple[str, ...] = ()
-    licence: str = ""
+from zoo.training.bundle_layout import DESCRIPTION, WEIGHTS, BundleHeader, TrainerNotes, read_header
 
 
 @dataclass(frozen=True)
@@ -30,26 +22,12 @@ class _Data:
 
 
 @dataclass(frozen=True)
-class _Figures:
-    data: str = ""
-    split: str = "test"
-    group: str | None = None
-    adapted: bool = False
-    dice: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    iou: float | None = None
-    dice_interval: tuple[float, float] | None = None
-    patches: int = 0
-
-
-@dataclass(frozen=True)
 class _Description:
     """The part of ``bundle.json`` that a list of weights shows."""
 
-    notes: _Notes = field(default_factory=_Notes)
+    notes: TrainerNotes = field(default_factory=TrainerNotes)
     data: _Data | None = None
-    evaluations: tuple[_Figures, ...] = ()
+    evaluations: tuple[MeasuredFigures, ...] = ()
     label: str = ""
 
 
@@ -97,20 +75,6 @@ def _spec(package: str, inner: str, place: Path) -> WeightsSpec:
         licence="; ".join(filter(None, licences)),
         size=weights.stat().st_size if weights.is_file() else None,
         sha256=header.weights.sha256,
-        figures=tuple(_figures(one) for one in about.evaluations if one.dice is not None),
+        figures=tuple(one for one in about.evaluations if one.dice is not None),
         limits=about.notes.limits,
-    )
-
-
-def _figures(one: _Figures) -> MeasuredFigures:
-    assert one.dice is not None
-    return MeasuredFigures(
-        split=", ".join(filter(None, (one.data, one.split, one.group))),
-        dice=one.dice,
-        precision=one.precision,
-        recall=one.recall,
-        iou=one.iou,
-        dice_interval=one.dice_interval,
-        adapted=one.adapted,
-        patches=one.patches or None,
     )
