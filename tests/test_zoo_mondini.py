@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.conftest import REPOSITORY
+
 PLUGIN = REPOSITORY / "plugins" / "zoo-mondini"
 REASON = "needs rainfall series, and the data have none"
 
 pytestmark = [pytest.mark.slow, pytest.mark.fresh]
-Zoo = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture
+def site(plugin_site: Callable[[str], str]) -> str:
     """A folder with the installed plugin, for PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-    here = ["--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder)]
-    subprocess.run([*pip, *here, str(PLUGIN)], check=True, timeout=300)
-    return str(folder)
+    return plugin_site("zoo-mondini")
 
 
-def python(site: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": site},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-def test_it_is_listed_and_says_that_it_needs_rain(zoo: Zoo, site: str) -> None:
+def test_it_is_listed_and_says_that_it_needs_rain(zoo: Run, site: str) -> None:
     reports = json.loads(zoo("plugins", "--json", check=True, PYTHONPATH=site).stdout)
     (report,) = [report for report in reports if report["name"] == "zoo-mondini"]
-    assert report["provides"] == {"models": ["mondini_rain"], "risk_models": ["mondini"]}
+    assert report["provides"] == {"models": ["mondini_rain"], "risk_models": ["mondini"], "commands": ["rain-table"]}
     listed = zoo("models", "mondini*", check=True, PYTHONPATH=site).stdout
     assert "NEEDS RAIN" in listed
     shown = json.loads(zoo("models", "show", "mondini_rain", "--json", check=True, PYTHONPATH=site).stdout)
@@ -53,7 +37,7 @@ def test_it_is_listed_and_says_that_it_needs_rain(zoo: Zoo, site: str) -> None:
     assert {choice["mark"] for choice in shown["provenance"]} == {"P", "S", "O"}
 
 
-def test_a_benchmark_skips_it_and_goes_on(zoo: Zoo, site: str, patches: Path, tmp_path: Path) -> None:
+def test_a_benchmark_skips_it_and_goes_on(zoo: Run, site: str, patches: Path, tmp_path: Path) -> None:
     line = "bench --models mondini_rain,unet --group-column scene --steps 2 --crop 32 --batch-size 4 --json rows.json"
     done = zoo(*line.split(), "--data", patches, PYTHONPATH=site)
     assert done.returncode == 0, done.stderr
@@ -62,7 +46,7 @@ def test_a_benchmark_skips_it_and_goes_on(zoo: Zoo, site: str, patches: Path, tm
     assert f"mondini_rain: skipped: {REASON}" in done.stdout
 
 
-def test_training_it_on_images_says_why_not(zoo: Zoo, site: str, patches: Path) -> None:
+def test_training_it_on_images_says_why_not(zoo: Run, site: str, patches: Path) -> None:
     line = "train mondini_rain --group-column scene --steps 2 --crop 32 --out run"
     done = zoo(*line.split(), "--data", patches, PYTHONPATH=site)
     assert done.returncode == 1
@@ -70,11 +54,12 @@ def test_training_it_on_images_says_why_not(zoo: Zoo, site: str, patches: Path) 
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_it_is_a_row_of_table_2_where_there_are_rainfall_histories(zoo: Zoo, site: str, tmp_path: Path) -> None:
-    code = "from zoo_mondini.synthetic import make_histories; t = make_histories(600, hours=24, seed=1); "
-    code += "t.drop(columns='probability').to_csv('rain.csv', index=False)"
-    made = python(site, "-c", code, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
+def test_it_is_a_row_of_table_2_where_there_are_rainfall_histories(zoo: Run, site: str, tmp_path: Path) -> None:
+    line = "rain-table rain.csv --rows 600 --hours 24 --seed 1"
+    zoo(*line.split(), check=True, PYTHONPATH=site)
+    refused = zoo("rain-table", "rain.csv", PYTHONPATH=site)
+    assert refused.returncode == 2
+    assert "rain.csv: already exists" in refused.stderr
     line = (
         "risk compare rain.csv --label landslide --coords x,y --models mondini,lsi_without_rain --folds 3 --cv random"
     )
@@ -91,14 +76,12 @@ def test_it_is_a_row_of_table_2_where_there_are_rainfall_histories(zoo: Zoo, sit
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_its_own_tests_pass(site: str, tmp_path: Path) -> None:
-    done = python(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", PLUGIN / "tests", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout
+def test_its_own_tests_pass(python: Run, site: str) -> None:
+    python("-m", "pytest", "-q", "-p", "no:cacheprovider", PLUGIN / "tests", check=True, PYTHONPATH=site)
 
 
-def test_the_example_prints_what_the_documents_say(site: str, tmp_path: Path) -> None:
-    done = python(site, PLUGIN / "examples" / "train_on_a_table.py", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_the_example_prints_what_the_documents_say(python: Run, site: str) -> None:
+    done = python(PLUGIN / "examples" / "train_on_a_table.py", check=True, PYTHONPATH=site)
     for document in (PLUGIN / "README.md", REPOSITORY / "docs" / "how_to" / "mondini.md"):
         text = document.read_text(encoding="utf-8")
         (block,) = [block for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S) if "AUC" in block]

@@ -1,51 +1,79 @@
-"""A new plugin of every kind installs, loads, and passes its own tests."""
+"""A new plugin of every kind installs, loads, and the commands of its README work, its own tests among them."""
 
 from __future__ import annotations
 
-import os
+import json
+import re
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import zoo
-from zoo.api.plugin import KINDS
-from zoo.errors import ConfigError, UnknownNameError
+from tests.conftest import REPOSITORY, Environment
+from zoo.api.plugin import KINDS, specs_to_check
+from zoo.errors import ConfigError, PluginError, UnknownNameError
+from zoo.registry import reload
 
 LISTED = {
-    "model": "models: my_thing",
-    "dataset": "datasets: my_thing",
-    "loss": "losses: my_thing",
-    "metric": "metrics: my_thing",
-    "risk-model": "risk models: my_thing",
-    "command": "commands: my_thing",
-    "exporter": "exporters: my_thing",
-    "weights": "zoo-my-thing",
+    "model": "models: my_model",
+    "dataset": "datasets: my_dataset",
+    "loss": "losses: my_loss",
+    "metric": "metrics: my_metric",
+    "risk-model": "risk models: my_risk_model",
+    "command": "commands: my_command",
+    "exporter": "exporters: my_exporter",
+    "weights": "loaded",
 }
+PRINTED = {
+    "model": (r"my_model +Three convolutions", "my_model passes every check", r"\nmy_model "),
+    "dataset": ("red, nir", "my_dataset passes every check", "unet"),
+    "loss": ("my_loss passes every check",),
+    "metric": ("my_metric passes every check", "my_metric"),
+    "risk-model": ("my_risk_model passes every check", "my_risk_model"),
+    "command": ("hello world",),
+    "exporter": ("unet.myexporter",),
+    "weights": (r"my_weights/my-region .* trained on my region",),
+}
+"""What the commands of the README print."""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """A fresh environment with zoo and a new plugin of every kind, each in a folder of its own."""
+    folder = tmp_path_factory.mktemp("plugins")
+    environment = Environment(folder / "env")
+    environment.see_packages_outside()
+    environment.install(REPOSITORY)
+    for kind in KINDS:
+        done = environment.run("zoo", "plugin", "new", f"zoo-my-{kind}", "--kind", kind, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    environment.install_editable(*(folder / f"zoo-my-{kind}" for kind in KINDS))
+    return environment
 
 
 @pytest.mark.slow
 @pytest.mark.fresh
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_plugin_works(kind: str, tmp_path: Path, zoo: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    zoo("plugin", "new", "zoo-my-thing", "--kind", kind, check=True)
-    folder, site = tmp_path / "zoo-my-thing", tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps"]
-    subprocess.run([*pip, "--no-build-isolation", "--no-index", "--target", site, folder], check=True, timeout=300)
-    listed = zoo("plugins", check=True, PYTHONPATH=str(site)).stdout
-    assert LISTED[kind] in listed
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder],
-        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "passed" in done.stdout
+def test_a_new_plugin_works(kind: str, environment: Environment) -> None:
+    folder = environment.python.parents[2] / f"zoo-my-{kind}"
+    assert "Apache License" in (folder / "LICENSE").read_text()
+    plugins = environment.run("zoo", "plugins", cwd=folder).stdout
+    (line,) = (line for line in plugins.splitlines() if line.startswith(f"zoo-my-{kind} "))
+    assert LISTED[kind] in line
+    if kind == "risk-model":
+        rows = "".join(f"{i % 2},{20 + i % 7 + 3 * (i % 2)},{i % 5}\n" for i in range(60))
+        (folder / "table.csv").write_text("landslide,slope,rain\n" + rows)
+    (commands,) = re.findall(r"^```\n(.*?)^```", (folder / "README.md").read_text(), re.M | re.S)
+    assert commands.startswith("pip install")
+    fewer = "--steps 5 --data-option scenes=3" if kind != "dataset" else "--steps 5"
+    installed = commands.split("\n", 1)[1].replace("--steps 5", fewer)
+    done = environment.run("bash", "-ec", installed, cwd=folder, OMP_NUM_THREADS="1")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    for words in (*PRINTED[kind], r"\d passed"):
+        assert re.search(words, said), said
 
 
 def test_wrong_names_and_kinds_are_refused(tmp_path: Path) -> None:
@@ -55,3 +83,66 @@ def test_wrong_names_and_kinds_are_refused(tmp_path: Path) -> None:
         zoo.new_plugin("My Net", out=tmp_path / "x")
     with pytest.raises(ConfigError, match="already exists"):
         zoo.new_plugin("zoo-my-net", out=tmp_path)
+
+
+TWO = """
+    from zoo.registry import LossSpec, MetricSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_losses(register):
+        register(LossSpec(name="my_ce", target="zoo_two:ce", summary="s"))
+
+    @hookimpl
+    def zoo_register_metrics(register):
+        register(MetricSpec(name="my_count", target="zoo_two:count", summary="s"))
+
+    def ce(ignore_index=255):
+        from torch import nn
+        return nn.CrossEntropyLoss(ignore_index=ignore_index)
+
+    def count(tp, fp, fn, tn):
+        return tp + 0.0
+"""
+
+
+@pytest.fixture
+def two(install: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A plugin with a loss and a metric, one that fails, and the folder of one that is not installed."""
+    install("zoo-two", TWO)
+    install("zoo-bad", "raise RuntimeError('boom')")
+    monkeypatch.chdir(tmp_path)
+    for name in ("zoo-two", "zoo-absent"):
+        Path(name).mkdir()
+        Path(name, "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+    Path("patches").mkdir()
+    reload()
+    yield
+    reload()
+
+
+@pytest.mark.usefixtures("two")
+def test_names_plugins_and_folders_are_checked() -> None:
+    def named(name: str) -> list[str]:
+        return [spec.name for spec in specs_to_check(name)[0]]
+
+    assert named("focal") == ["focal"]
+    assert named("zoo-two") == named("./zoo-two") == ["my_ce", "my_count"]
+    folder, options = specs_to_check("patches")
+    assert (folder[0].name, options) == ("folder", {"root": "patches"})
+    with pytest.raises(UnknownNameError, match="Did you mean 'my_ce'"):
+        specs_to_check("my_cee")
+    with pytest.raises(ConfigError, match=r"'zoo-absent' is not installed\. pip install --editable \./zoo-absent"):
+        specs_to_check("./zoo-absent")
+    with pytest.raises(PluginError, match="zoo-bad: RuntimeError: boom"):
+        specs_to_check("zoo-bad")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two")
+def test_check_names_everything_that_a_plugin_registers(zoo: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = zoo("check", "zoo-two", "--json")
+    found = {(one["name"], one["check"]): one["status"] for one in json.loads(done.stdout)}
+    assert found["my_ce", "loss_value"] == found["my_count", "metric_values"] == "passed"
+    assert found["my_ce", "loss_ignores"] == "failed"
+    assert done.returncode == 1
+    assert "have different options" in zoo("check", "zoo-two", "--option", "a=1").stderr

@@ -95,6 +95,17 @@ def test_a_model_of_a_family_is_found_by_its_name() -> None:
 
 
 @pytest.mark.usefixtures("many")
+def test_a_list_shows_what_the_specs_say() -> None:
+    from zoo.registry import catalogue
+
+    models = catalogue().models
+    names = models.names("*net*")
+    specs = [models.get(name) for name in names]
+    expected = [(one.name, one.parameters, one.gmac, one.summary, models.provider(one.name)) for one in specs]
+    assert list(models.listed(names)) == expected
+
+
+@pytest.mark.usefixtures("many")
 def test_a_benchmark_takes_a_family_only_when_it_is_named() -> None:
     assert not any(name.startswith("many/") for name in select_models("all"))
     assert not any(name.startswith("many/") for name in select_models("*net*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -16,12 +17,14 @@ import click
 import pytest
 
 import zoo as zoo_package
+from tests.conftest import REPOSITORY
 from zoo.registry import catalogue, create_dataset, create_loss, create_model, hookspecs, reload, specs
 from zoo.registry.plugins import PluginLoader
+from zoo.testing import run_spec_checks
 
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("zoo_register_"))
 OLD = {"zoo_register_comparators"}
-PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "plugin.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "tutorials" / "plugin.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^```python\n# (my_\w+)\.py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 
 
@@ -32,6 +35,12 @@ def test_the_page_has_the_signature_of_every_hook(hook: str) -> None:
     signature = str(inspect.signature(function)).replace("'", "")
     assert f"\n{hook}{signature}\n" in PAGE
     assert any(f"def {hook}(" in code for code in [*EXAMPLES.values(), PAGE])
+
+
+def test_every_hook_is_used_by_a_distribution_here() -> None:
+    files = [*REPOSITORY.glob("zoo/*/builtin.py"), *REPOSITORY.glob("plugins/*/src/*/__init__.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    assert [hook for hook in HOOKS if hook not in OLD and f"def {hook}(" not in text] == []
 
 
 def test_the_page_documents_options_flags_and_variables() -> None:
@@ -70,6 +79,7 @@ def test_the_example_of_options_works(install: Callable[[str, str], None]) -> No
     assert spec.provenance[0].mark == "O"
 
 
+@pytest.mark.slow
 def test_the_example_data_set_opens_in_a_command(example: Callable[[str], PluginLoader], zoo, tmp_path: Path) -> None:
     example("my_stripes")
     data = create_dataset("stripes", "test", size="32", progress=lambda done, total: None)
@@ -77,6 +87,8 @@ def test_the_example_data_set_opens_in_a_command(example: Callable[[str], Plugin
     line = ["bench", "--models", "unet", "--data", "stripes", "--data-option", "size=32", "--steps", "1"]
     done = zoo(*line, "--batch-size", "2", "--crop", "0")
     assert done.returncode == 0, done.stderr
+    (bundle,) = tmp_path.glob("**/bundle.json")
+    assert json.loads(bundle.read_text())["data"]["provider"]["plugin"] == "my-stripes"
 
 
 def test_the_example_loss_takes_options(example: Callable[[str], PluginLoader]) -> None:
@@ -97,7 +109,17 @@ def test_the_example_metric_computes(example: Callable[[str], PluginLoader]) -> 
 
 def test_the_example_risk_model_is_registered(example: Callable[[str], PluginLoader]) -> None:
     example("my_risk")
-    assert catalogue().risk_models.get("bayes").resolve()().__class__.__name__ == "GaussianNB"
+    assert catalogue().risk_models.get("boosting").resolve().__name__ == "HistGradientBoostingClassifier"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("my_stripes", "stripes"), ("my_loss", "smooth_ce"), ("my_metric", "csi"), ("my_risk", "boosting")],
+)
+def test_the_examples_keep_their_contracts(example: Callable[[str], PluginLoader], module: str, name: str) -> None:
+    example(module)
+    results = run_spec_checks(catalogue().find(name))
+    assert {one.check: one.message for one in results if one.status == "failed"} == {}
 
 
 def test_the_example_weights_are_registered(example: Callable[[str], PluginLoader]) -> None:
@@ -134,7 +156,7 @@ def test_the_example_command_runs(example: Callable[[str], PluginLoader]) -> Non
 
 def test_the_example_plugin_is_the_one_of_the_page() -> None:
     """The first example is the hook of plugins/zoo-example, whose model is created by its path."""
-    source = Path(__file__).parents[2] / "plugins" / "zoo-example" / "src"
+    source = REPOSITORY / "plugins" / "zoo-example" / "src"
     program = "import sys; sys.path.insert(0, sys.argv[1]); from zoo_example.model import TinyFCN; print(TinyFCN(3, 2))"
     done = subprocess.run([sys.executable, "-c", program, source], capture_output=True, text=True)
     assert "MCSA" in done.stdout, done.stderr

@@ -208,6 +208,12 @@ def test_commands_are_added_and_a_clash_is_taken_back(install: Installer) -> Non
         (GOOD.replace('summary="s"', "summary=None"), "summary of model 'good_model' must be text, not None"),
         (GOOD.replace('summary="s"', 'summary="s", flags={"exportible"}'), "Did you mean 'exportable'?"),
         ("ZOO_API_VERSION = 2\n" + GOOD.replace("\n    ", "\n"), "needs interface version 2"),
+        ("ZOO_API_VERSION = '1'\n" + GOOD.replace("\n    ", "\n"), "ZOO_API_VERSION must be an integer, not '1'"),
+        (GOOD.replace('summary="s"', 'summary="s", parameters="many"'), "must be an integer or none, not 'many'"),
+        (GOOD.replace('summary="s"', 'summary="s", flags="exportable"'), "flags of model 'good_model' must be a list"),
+        (GOOD.replace("register(", "return list(").replace('"s")', '"s").name'), "returned a list, which is not used"),
+        (GOOD.replace("    def zoo", "    async def zoo"), "returned a coroutine, which is not used"),
+        (GOOD + "        yield\n", "returned a generator, which is not used"),
     ],
 )
 def test_every_way_to_fail_is_isolated(install: Installer, code: str, reason: str) -> None:
@@ -218,6 +224,68 @@ def test_every_way_to_fail_is_isolated(install: Installer, code: str, reason: st
     assert state == "failed"
     assert reason in error
     assert status(loader, "zoo-good")[0] == "loaded"
+
+
+FAMILY = """
+    from zoo.registry import ModelFamilySpec, hookimpl
+
+    @hookimpl
+    def zoo_register_models(register):
+        register(ModelFamilySpec(name="fam/net", target="json:loads", variants="{0}:variants", summary="s"))
+
+    def variants(family):
+        return {{"a": {{}}, "b": {1}}}
+"""
+
+
+@pytest.mark.parametrize(("model", "family"), [("zoo-a", "zoo-b"), ("zoo-b", "zoo-a")])
+def test_a_model_cannot_have_the_name_of_one_of_a_family(install: Installer, model: str, family: str) -> None:
+    install(model, GOOD.replace("good_model", "fam/net-a"))
+    install(family, FAMILY.format(family.replace("-", "_"), {}))
+    loader = loaded()
+    assert status(loader, "zoo-a")[0] == "loaded"
+    assert "model 'fam/net-a' is already registered by zoo-a" in status(loader, "zoo-b")[1]
+
+
+def test_a_faulty_model_of_a_family_is_named(install: Installer) -> None:
+    install("zoo-fam", FAMILY.format("zoo_fam", 3))
+    models = loaded().catalogue.models
+    assert models.get("fam/net-a").name == "fam/net-a"
+    with pytest.raises(PluginError, match="the fields of 'b' are a int, not a mapping"):
+        models.get("fam/net-b")
+    rows = {row.name: row.summary for row in models.listed(["fam/net-a", "fam/net-b"])}
+    assert rows == {"fam/net-a": "s", "fam/net-b": "model family 'fam/net': the fields of 'b' are a int, not a mapping"}
+    install("zoo-more", FAMILY.replace("fam/", "more/").format("zoo_more", "{'parameters': 'many'}"))
+    with pytest.raises(PluginError, match="parameters of 'b' must be a number, not 'many'"):
+        loaded().catalogue.models.get("more/net-b")
+
+
+def test_two_entry_points_of_one_module_keep_the_first(install: Installer, tmp_path: Path) -> None:
+    install("zoo-good", GOOD)
+    points = tmp_path / "site" / "zoo_good-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[zoo]\na = zoo_good\nb = zoo_good\n")
+    loader = loaded()
+    assert status(loader, "zoo-good/a") == ("loaded", "")
+    assert "names the module of 'zoo-good/a'. Remove one of the two" in status(loader, "zoo-good/b")[1]
+    assert "good_model" in loader.catalogue.models
+    points.write_text("[zoo]\nmain = zoo_good\nmain = zoo_good\n")
+    assert "two entry points are called 'main'" in status(loaded(), "zoo-good")[1]
+
+
+def test_a_plugin_whose_command_fails_loses_its_models(install: Installer) -> None:
+    import click
+
+    failing = """
+    @hookimpl
+    def zoo_register_commands(app):
+        raise ValueError("no commands")
+"""
+    install("zoo-good", GOOD + failing)
+    loader = loaded()
+    assert "good_model" in loader.catalogue.models
+    loader.register_commands(click.Group())
+    assert status(loader, "zoo-good") == ("failed", "ValueError: no commands")
+    assert "good_model" not in loader.catalogue.models
 
 
 @pytest.mark.parametrize(
@@ -280,13 +348,15 @@ def test_a_plugin_without_metadata_is_named_by_its_folder(
 
 
 def test_a_plugin_that_prints_does_not_reach_standard_output(
-    install: Installer, capsys: pytest.CaptureFixture[str]
+    install: Installer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    install("zoo-loud", "print('at import')\n" + textwrap.dedent(GOOD))
+    loud = "import os, sys\nprint('print')\nsys.__stdout__.write('stream\\n')\nos.system('echo child')\n"
+    install("zoo-loud", loud + textwrap.dedent(GOOD))
     assert status(loaded(), "zoo-loud")[0] == "loaded"
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "at import" in captured.err
+    print("after")
+    captured = capfd.readouterr()
+    assert captured.out == "after\n"
+    assert sorted(captured.err.split()) == ["child", "print", "stream"]
 
 
 def test_a_slow_plugin_is_named(

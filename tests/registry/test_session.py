@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import zoo
 from zoo.errors import PluginError, UnknownNameError
@@ -24,25 +25,31 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     reload()
 
 
-def build(in_channels: int = 7, classes: int = 2, *, width: int = 4) -> str:
+class Made(nn.Module):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+def build(in_channels: int = 7, classes: int = 2, *, width: int = 4) -> Made:
     """Build a network.
 
     Args:
         width: its width.
     """
-    return f"{in_channels}-{classes}-{width}"
+    return Made(f"{in_channels}-{classes}-{width}")
 
 
 def test_a_model_is_registered_by_a_decorator() -> None:
     assert zoo.register_model("my_net", minimum_size=16, flags=["exportable"])(build) is build
     assert "my_net" in zoo.list_models()
-    assert zoo.create_model("my_net", width="8") == "7-2-8"  # type: ignore[comparison-overlap]
+    assert zoo.create_model("my_net", width="8").text == "7-2-8"
     spec = catalogue().models.get("my_net")
     assert (spec.summary, spec.flags, spec.minimum_size) == ("Build a network.", {Flag.EXPORTABLE}, 16)
     assert [option.name for option in spec.options] == ["width"]
     assert provider_of("model", "my_net").plugin == "this session"
     reload()
-    assert zoo.create_model("my_net") == "7-2-4"  # type: ignore[comparison-overlap]
+    assert zoo.create_model("my_net").text == "7-2-4"
 
 
 def test_duplicates_are_refused_unless_the_session_replaces_its_own() -> None:

@@ -1,6 +1,7 @@
 """Specs are frozen, checked and cheap."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,29 @@ def test_targets_are_resolved_late_and_errors_name_the_model() -> None:
         spec(target="json:lods").resolve()
     with pytest.raises(PluginError, match="not callable"):
         spec(target="json:__name__").resolve()
+
+
+def test_a_target_that_fails_at_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, code in (("divides", "1 / 0"), ("exits", "raise SystemExit(3)")):
+        (tmp_path / f"zoo_{name}.py").write_text(code)
+        with pytest.raises(PluginError, match=rf"zoo_{name}:x: model 'tiny' cannot be imported \((Zero|SystemExit: 3)"):
+            spec(target=f"zoo_{name}:x").resolve()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"parameters": 1.5}, "parameters of model 'tiny' must be an integer or none, not 1.5"),
+        ({"gmac": "1"}, "gmac of model 'tiny' must be a number or none"),
+        ({"paper": None}, "paper of model 'tiny' must be text"),
+        ({"encoder_weights": "imagenet"}, "encoder_weights of model 'tiny' must be a list of names"),
+        ({"minimum_size": 0}, "minimum_size must be a positive integer, not 0"),
+    ],
+)
+def test_fields_of_another_type_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(PluginError, match=words):
+        spec(**changes)
 
 
 def test_options_are_checked_against_the_target() -> None:

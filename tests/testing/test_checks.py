@@ -26,7 +26,7 @@ from zoo.testing import (
     no_network,
     run_checks,
 )
-from zoo.testing.contract import name_of
+from zoo.testing.contract import check_gmac, check_gradients, name_of
 from zoo.testing.model_under_test import NetworkRefusedError
 
 
@@ -265,6 +265,7 @@ BROKEN: list[tuple[str, ModelSpec, type[nn.Module]]] = [
     ("named_bands", replace(SOUND, flags=SOUND.flags | {Flag.NAMED_BANDS}), Sound),
     ("named_bands", replace(SOUND, flags=SOUND.flags | {Flag.NAMED_BANDS}), MiscountsItsBands),
     ("named_bands", SOUND, MiscountsItsBands),
+    ("untrained", replace(SOUND, flags=SOUND.flags | {Flag.UNTRAINED}), Sound),
     ("needs_rain", replace(SOUND, flags=SOUND.flags | {Flag.NEEDS_RAIN}), Sound),
     ("options", SOUND, WithGain),
     ("options", SOUND, WithoutHelp),
@@ -277,8 +278,34 @@ def failures(spec: ModelSpec, model: type[nn.Module]) -> dict[str, str]:
     return {result.check: result.message for result in results if result.status == "failed"}
 
 
+class PassesItsKernel(Sound):
+    """A layer gets a parameter, whose gradient the counter of operations follows."""
+
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        self.same = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.same(self.conv.weight)
+        return self.head(F.relu(self.norm(F.conv2d(x, kernel, self.conv.bias, padding=1))))
+
+
+def test_operations_are_counted_where_a_layer_gets_a_parameter() -> None:
+    check_gmac(ModelUnderTest(SOUND, factory=PassesItsKernel))
+
+
 def test_a_sound_model_passes() -> None:
     assert failures(SOUND, Sound) == {}
+
+
+class Detached(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+class Exits(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        raise SystemExit(3)
 
 
 @pytest.mark.parametrize(
@@ -299,12 +326,16 @@ def test_every_check_has_a_broken_model() -> None:
     ("model", "check", "word"),
     [
         (NoiseInEval, "modes", "two evaluations"),
-        (TwoHeadsInTraining, "modes", "forward returned a tuple in training mode; return logits of shape (B, K, H, W)"),
+        (TwoHeadsInTraining, "modes", "forward returned a tuple in training mode, for images of shape"),
         (WrongBelowItsMinimum, "output_shape", "raise `minimum_size` to 32"),
         (ForgetsOddSizes, "output_shape", "return logits of shape (B, K, H, W), here (2, 2, 32, 33)"),
-        (AllNaN, "output_shape", "all logits are NaN or infinite with random weights"),
+        (AllNaN, "output_shape", "all logits are NaN or infinite with 1 class,"),
         (ReturnsADict, "output_shape", "forward returned a dict"),
         (Raises, "output_shape", "forward raised ValueError: no"),
+        (ReturnsADict, "overfits", "forward returned a dict in training step 1, for images"),
+        (AllNaN, "overfits", "all logits are NaN or infinite in training step 1"),
+        (Detached, "gradients", "the logits do not depend on any parameter; keep forward free of detach()"),
+        (Exits, "output_shape", "forward raised SystemExit: 3"),
         (InfiniteGradient, "gradients", "not finite"),
         (CountsItsCalls, "modes", "calls"),
         (UnusedParameter, "gradients", "head.unused"),
@@ -318,10 +349,20 @@ def test_messages_name_the_culprit(model: type[nn.Module], check: str, word: str
     assert word in failures(SOUND, model)[check]
 
 
+def test_a_channel_that_starts_dead_has_a_gradient() -> None:
+    class StartsDead(Sound):
+        def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+            super().__init__(in_channels, classes)
+            self.norm.bias.data.fill_(-100.0)
+
+    results = run_checks(ModelUnderTest(SOUND, factory=StartsDead), [check_gradients])
+    assert [result.status for result in results] == ["passed"]
+
+
 def test_numbers_that_a_spec_leaves_out_are_skipped_not_passed() -> None:
     results = run_checks(ModelUnderTest(replace(SOUND, parameters=None, gmac=None), factory=Sound))
     skipped = {result.check for result in results if result.status == "skipped"}
-    assert skipped == {"parameters", "gmac", "named_bands", "needs_rain", "options"}
+    assert skipped == {"parameters", "gmac", "named_bands", "untrained", "needs_rain", "options"}
 
 
 def test_rain_models_skip_what_needs_images() -> None:
@@ -356,7 +397,7 @@ def test_check_model_reports_every_failure(monkeypatch: pytest.MonkeyPatch) -> N
     spec = replace(SOUND, parameters=1, gmac=1.0)
     monkeypatch.setattr(type(catalogue().models), "get", lambda self, name: spec)
     monkeypatch.setattr(ModelSpec, "resolve", lambda self, target=None: Sound)
-    with pytest.raises(ContractError, match=r"2 of 18 checks failed: parameters: .*; gmac: ") as error:
+    with pytest.raises(ContractError, match=r"2 of 19 checks failed: parameters: .*; gmac: ") as error:
         check_model("sound")
     assert "model 'sound'" in str(error.value)
 

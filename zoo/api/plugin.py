@@ -1,34 +1,54 @@
-"""Writing a new plugin from a template."""
+"""Writing a new plugin from a template, and finding what a plugin registered."""
 
 from __future__ import annotations
 
 import os
 import re
+from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from zoo.errors import ConfigError, UnknownNameError
+from zoo.errors import ConfigError, PluginError, UnknownNameError
 from zoo.files import write_text_atomic
+from zoo.registry import catalogue, plugin_reports
+from zoo.registry.specs import Spec
+from zoo.schema import read_toml
 
 PluginKind: TypeAlias = Literal["model", "dataset", "loss", "metric", "risk-model", "command", "exporter", "weights"]
 KINDS: tuple[str, ...] = get_args(PluginKind)
 
-_TRY = {
-    "model": "zoo check {0} && zoo bench --models unet,{0} --steps 5",
-    "dataset": "zoo bench --models unet --data {0} --steps 5",
-    "loss": "zoo bench --models unet --loss {0} --steps 5",
-    "metric": "zoo bench --models unet --steps 5",
-    "risk-model": "zoo risk compare table.csv --models {0}",
-    "command": "zoo {0} world",
-    "exporter": "zoo export unet --to {0} --out unet.{1}",
-    "weights": "zoo weights",
+_CHECK = "zoo check $entry\n"
+_BENCH = "zoo bench --models unet --steps 5 --crop 32 --no-speed"
+_TRAIN = "zoo train unet --steps 5 --out runs/unet\n"
+_README = {
+    "model": ("A model", "network.py", f"zoo models '$entry'\n{_CHECK}{_BENCH.replace('unet', 'unet,$entry')}"),
+    "dataset": ("A data set", "data.py", f"zoo datasets '$entry'\n{_CHECK}{_BENCH} --data $entry"),
+    "loss": ("A loss", "loss.py", f"{_CHECK}{_BENCH} --loss $entry"),
+    "metric": ("A metric", "metric.py", f"{_CHECK}{_BENCH}"),
+    "risk-model": (
+        "A risk model",
+        "classifier.py",
+        f"{_CHECK}zoo risk compare table.csv --label landslide --models $entry --cv random  # any table of places",
+    ),
+    "command": ("A command", "command.py", "zoo $entry world"),
+    "exporter": (
+        "A format of exported models",
+        "files.py",
+        f"{_TRAIN}zoo export runs/unet --to $entry --out unet.$suffix",
+    ),
+    "weights": (
+        "Trained weights",
+        "__init__.py",
+        f"{_TRAIN}cp runs/unet/bundle.json runs/unet/model.safetensors src/$module/bundle/\nzoo weights '$entry/*'",
+    ),
 }
+"""What the README and the metadata call a kind, the file to edit, and the commands between installation and tests."""
 
 
 def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str] | None = None) -> Path:
-    """Write a complete plugin: pyproject.toml, one file to edit, tests, README and a CI file.
+    """Write a complete plugin: pyproject.toml, one file to edit, tests, README, licence and a CI file.
 
     Args:
         name: name of the distribution, such as ``zoo-my-net``; the registered name is ``my_net``.
@@ -56,9 +76,10 @@ def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str
         raise ConfigError("already exists", where=folder, hint="Name another folder with --out")
     module = name.replace("-", "_")
     entry = module.removeprefix("zoo_")
-    suffix = entry.replace("_", "")
-    values = {"name": name, "module": module, "entry": entry, "kind": kind, "suffix": suffix}
-    values["try_it"] = _TRY[kind].format(entry, suffix)
+    what, edited, commands = _README[kind]
+    registered = f"{entry}/my-region" if kind == "weights" else entry
+    values = {"name": name, "module": module, "entry": entry, "suffix": entry.replace("_", ""), "what": what}
+    values |= {"registered": registered, "edited": edited, "commands": Template(commands).substitute(values)}
     for part in ("common", kind):
         text = files("zoo.api").joinpath("plugin_template", f"{part}.txt").read_text(encoding="utf-8")
         for section in text.split("=== ")[1:]:
@@ -66,4 +87,46 @@ def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str
             path = folder / Template(place.strip()).substitute(values)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text_atomic(path, Template(content).substitute(values))
+    # Installers keep the licence of zoo itself beside its metadata; the plugin gets the same.
+    licence = distribution("landslide-zoo").read_text("licenses/LICENSE")
+    write_text_atomic(folder / "LICENSE", licence or "Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0\n")
     return folder
+
+
+def specs_to_check(name: str) -> tuple[list[Spec], dict[str, Any]]:
+    """Return what ``zoo check NAME|FOLDER`` checks, and the options that the name implies.
+
+    Args:
+        name: a registered name, the name of a plugin or the folder of its ``pyproject.toml``, or a folder of images and
+            masks; the first that there is counts.
+
+    Raises:
+        UnknownNameError: if it is nothing of these.
+        ConfigError: if the plugin of the folder is not installed, or registers nothing that has a contract.
+        PluginError: if the plugin failed or is disabled.
+    """
+    found, plugin = catalogue(), name
+    try:
+        return [found.find(name)], {}
+    except UnknownNameError:
+        project = Path(name, "pyproject.toml")
+        if project.is_file():
+            table: object = read_toml(project).get("project")
+            plugin = str(table.get("name", name)) if isinstance(table, dict) else name
+        reports = [report for report in plugin_reports() if plugin in (report.name, report.distribution)]
+        if not reports and project.is_file():
+            hint = f"pip install --editable {name}"
+            raise ConfigError(f"the plugin {plugin!r} is not installed", where=name, hint=hint) from None
+        if not reports and Path(name).is_dir():
+            return [found.datasets.get("folder")], {"root": name}
+        if not reports:
+            raise
+    for report in reports:
+        if report.status != "loaded":
+            raise PluginError(report.error or f"the plugin is {report.status}", where=report.name)
+    specs = [spec for report in reports for spec in found.tested(report.name)]
+    if not specs:
+        families = [one for report in reports for one in report.provides.get("models", ())]
+        hint = f"Name one model of {', '.join(families)}" if families else "zoo plugins shows what it registers"
+        raise ConfigError("registers nothing that zoo check tests", where=plugin, hint=hint)
+    return specs, {}

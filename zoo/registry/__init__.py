@@ -11,11 +11,12 @@ It imports no torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from zoo.errors import ConfigError, UnknownNameError
+from zoo.errors import ConfigError, ModelError, PluginError, UnknownNameError, ZooError, one_line
 from zoo.registry.catalogue import AnyTable, Catalogue, Provider
 from zoo.registry.disabled import disabled_plugins, write_disabled
 from zoo.registry.families import ModelFamilySpec
@@ -35,6 +36,7 @@ from zoo.registry.specs import (
     ReportSection,
     ReportSectionSpec,
     RiskModelSpec,
+    Spec,
     WeightsSpec,
     check_options,
 )
@@ -64,6 +66,7 @@ __all__ = [
     "RiskModelSpec",
     "WeightsSpec",
     "catalogue",
+    "check_logits",
     "check_options",
     "create_dataset",
     "create_loss",
@@ -315,6 +318,7 @@ def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: A
             raise ConfigError(f"{label} must be a positive integer, not {count!r}", where=spec.label)
     checked = check_options(spec, options)
     model: nn.Module = spec.resolve()(in_channels=in_channels, classes=classes, **checked)
+    _require_made(spec, model, ("parameters", "state_dict"), "an nn.Module")
     return model
 
 
@@ -359,7 +363,17 @@ def create_dataset(name: str, split: str = "train", **options: Any) -> PatchData
     target = spec.resolve()
     if "progress" in common and not takes(target, "progress"):
         del common["progress"]
-    dataset: PatchDataset = target(split=split, **common, **checked)
+    with _blamed("dataset", spec):
+        dataset: PatchDataset = target(split=split, **common, **checked)
+        wanted = ("bands", "patches", "split", "read", "fingerprint")
+        _require_made(
+            spec, dataset, wanted, "a zoo.datasets.PatchDataset; its constructor sets bands, patches and split"
+        )
+        for values, member, kind in ((dataset.bands, "unit", "zoo.physics.Band"), (dataset.patches, "group", "Patch")):
+            if not all(hasattr(one, member) for one in values[:1]):
+                raise PluginError(f"holds {values[0]!r} where a {kind} belongs", where=spec.label)
+        if dataset.patches and provider_of("dataset", name).distribution != OWN_DISTRIBUTION:
+            dataset[0]  # arrays of a wrong shape are named here, not where they are used
     return dataset
 
 
@@ -382,5 +396,57 @@ def create_loss(name: str, ignore_index: int = 255, **options: Any) -> Callable[
     """
     spec = catalogue().losses.get(name)
     checked = check_options(spec, options)
-    loss: Callable[[Tensor, Tensor], Tensor] = spec.resolve()(ignore_index=ignore_index, **checked)
+    target = spec.resolve()
+    with _blamed("loss", spec):
+        loss: Callable[[Tensor, Tensor], Tensor] = target(ignore_index=ignore_index, **checked)
+        _require_made(spec, loss, ("__call__",), "a function of logits and mask")
     return loss
+
+
+def check_logits(output: Any, images: Tensor, classes: int, when: str = "") -> Tensor:
+    """Return the output of a model, if it is a tensor of logits for the images.
+
+    Args:
+        output: what ``forward`` returned.
+        images: its argument.
+        classes: channels that the logits must have.
+        when: circumstances for the message, such as ``in training mode``.
+
+    Raises:
+        ModelError: naming what was returned and what belongs there.
+    """
+    expected = (len(images), classes, *images.shape[2:])
+    got = "None" if output is None else f"a {type(output).__name__}"
+    if isinstance(output, type(images)):
+        logits: Tensor = output
+        if tuple(logits.shape) == expected:
+            return logits
+        got = f"shape {tuple(logits.shape)}"
+    place = f"{when}, for images of shape" if when else "for images of shape"
+    raise ModelError(
+        f"forward returned {got} {place} {tuple(images.shape)}",
+        hint=f"Return logits of shape (B, K, H, W), here {expected}",
+    )
+
+
+@contextmanager
+def _blamed(kind: Kind, spec: Spec) -> Iterator[None]:
+    """Name the plugin whose code fails in the block; errors for users and those of zoo's own code stay as they are."""
+    try:
+        yield
+    except (ZooError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        provider = provider_of(kind, spec.name)
+        if provider.distribution == OWN_DISTRIBUTION:
+            raise
+        plugin = f"plugin {provider.plugin} {provider.version}" if provider.distribution else "this session"
+        raise PluginError(f"the code of {plugin} failed ({one_line(error)})", where=spec.label) from error
+
+
+def _require_made(spec: Spec, made: object, members: Sequence[str], expected: str) -> None:
+    """Check what a target returned by its attributes; the registry imports neither torch nor data sets."""
+    lacking = [member for member in members if not hasattr(made, member)]
+    if lacking:
+        kind = "None" if made is None else f"a {type(made).__name__} without {lacking[0]}"
+        raise PluginError(f"{spec.target} returned {kind}", where=spec.label, hint=f"Return {expected}")

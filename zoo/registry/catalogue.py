@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from zoo.errors import PluginError, UnknownNameError
 from zoo.registry.families import ModelFamilySpec
@@ -19,10 +19,12 @@ from zoo.registry.specs import (
     ModelSpec,
     ReportSectionSpec,
     RiskModelSpec,
+    Spec,
     WeightsSpec,
 )
 
 SpecT = TypeVar("SpecT", bound=Entry)
+_RENAME = "Rename one of the two, or leave one plugin out with ZOO_PLUGINS"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,18 @@ class Provider:
     plugin: str
     distribution: str = ""
     version: str = ""
+
+    def advice(self, made: str, register: str) -> str:
+        """Return what to do where the plugin is missing.
+
+        Args:
+            made: what was made with it, such as ``The bundle was made with``.
+            register: how something of a Python session is registered again.
+        """
+        if not self.distribution:
+            return f"{made} a Python session: {register}"
+        wanted = self.distribution + (f"=={self.version}" if self.version else "")
+        return f"{made} plugin {self.plugin}: pip install '{wanted}'"
 
 
 class Table(Generic[SpecT]):
@@ -72,7 +86,7 @@ class Table(Generic[SpecT]):
             raise PluginError(
                 f"{self.kind} {spec.name!r} is already registered by {self._providers[spec.name]}",
                 where=provider,
-                hint="Rename one of the two, or leave one plugin out with ZOO_PLUGINS",
+                hint=_RENAME,
             )
         self._specs[spec.name] = spec
         self._providers[spec.name] = provider
@@ -126,6 +140,16 @@ class Table(Generic[SpecT]):
         return len(self._specs)
 
 
+class ListedModel(NamedTuple):
+    """What a list shows of a model; see :class:`ModelSpec`."""
+
+    name: str
+    parameters: int | None
+    gmac: float | None
+    summary: str
+    provider: str
+
+
 class ModelTable(Table[ModelSpec]):
     """Models by name, and families of models.
 
@@ -148,34 +172,42 @@ class ModelTable(Table[ModelSpec]):
         Raises:
             PluginError: if it is neither, or its name is taken; names both providers.
         """
-        if not isinstance(spec, ModelFamilySpec):
-            super().add(spec, provider)
-        elif spec.name in self._families:
-            owner = self._families[spec.name][1]
-            raise PluginError(f"{spec.label} is already registered by {owner}", where=provider, hint="Rename one")
-        else:
+        if isinstance(spec, ModelFamilySpec):
+            taken = self._families.get(spec.name)
+            if taken is not None:
+                raise PluginError(f"{spec.label} is already registered by {taken[1]}", where=provider, hint=_RENAME)
+            for name in self._specs:
+                _refuse_shadow(spec, name, provider, self._providers[name])
             self._families[spec.name] = (spec, provider)
+            return
+        if isinstance(spec, ModelSpec):
+            for family, owner in self._families.values():
+                _refuse_shadow(family, spec.name, provider, owner)
+        super().add(spec, provider)
 
     def get(self, name: str) -> ModelSpec:
         """Return the spec of a model, one of a family included; see :meth:`Table.get`."""
-        if name not in self._specs:
-            for family, _ in self._families.values():
-                if name in family:
-                    return family.model(name)
-                if name == family.name or name.startswith(family.prefix):
-                    raise UnknownNameError(self.kind, name, family.names())
-        return super().get(name)
+        family, _ = self._family_of(name)
+        if family is None:
+            return super().get(name)
+        if name not in family:
+            raise UnknownNameError(self.kind, name, family.names())
+        return family.model(name)
 
     def provider(self, name: str) -> str:
         """Return the name of the plugin that registered ``name`` or its family."""
-        if name not in self._specs:
-            for family, owner in self._families.values():
-                if name in family:
-                    return owner
-        return super().provider(name)
+        family, owner = self._family_of(name)
+        return super().provider(name) if family is None or name not in family else owner
+
+    def _family_of(self, name: str) -> tuple[ModelFamilySpec | None, str]:
+        """The family whose prefix a name has, and the plugin that provides it; the longest prefix counts."""
+        if name in self._specs:
+            return None, ""
+        found = [pair for pair in self._families.values() if name == pair[0].name or name.startswith(pair[0].prefix)]
+        return max(found, key=lambda pair: (name in pair[0], len(pair[0].prefix)), default=(None, ""))
 
     def names(self, pattern: str | None = None) -> list[str]:
-        """Return the names of all models, those of families included, that match a shell pattern.
+        """Return the names of all models, those of families included, that match a shell pattern, sorted.
 
         A family whose plugin cannot list it is left out with a warning.
         """
@@ -188,6 +220,22 @@ class ModelTable(Table[ModelSpec]):
         if pattern is not None:
             found = [name for name in found if fnmatchcase(name, pattern)]
         return sorted(found)
+
+    def listed(self, names: Iterable[str]) -> Iterator[ListedModel]:
+        """Yield what a list shows of each model, by name, without the time that thousands of specs take."""
+        for name in names:
+            family, provider = self._family_of(name)
+            if family is None:
+                spec = self._specs[name]
+                yield ListedModel(name, spec.parameters, spec.gmac, spec.summary, self._providers[name])
+            else:
+                try:
+                    values = family.fields_of(name.removeprefix(family.prefix))
+                except PluginError as error:
+                    yield ListedModel(name, None, None, str(error), provider)
+                    continue
+                summary = values.get("summary", family.summary)
+                yield ListedModel(name, values.get("parameters"), values.get("gmac"), summary, provider)
 
     def of(self, provider: str) -> list[str]:
         """Return the names that ``provider`` registered; a family is listed as its pattern."""
@@ -202,9 +250,20 @@ class ModelTable(Table[ModelSpec]):
             del self._families[next(key for key, (family, _) in self._families.items() if family.pattern == name)]
 
     def __contains__(self, name: object) -> bool:
-        if name in self._specs:
-            return True
-        return isinstance(name, str) and any(name in family for family, _ in self._families.values())
+        if name in self._specs or not isinstance(name, str):
+            return name in self._specs
+        family, _ = self._family_of(name)
+        return family is not None and name in family
+
+
+def _refuse_shadow(family: ModelFamilySpec, name: str, provider: str, owner: str) -> None:
+    """Check that a model does not have the name of one of a family, whichever of the two was registered first.
+
+    Raises:
+        PluginError: naming both providers.
+    """
+    if name.startswith(family.prefix) and name in family:
+        raise PluginError(f"model {name!r} is already registered by {owner}", where=provider, hint=_RENAME)
 
 
 AnyTable: TypeAlias = (
@@ -243,6 +302,30 @@ class Catalogue:
             "exporters": self.exporters,
             "report_sections": self.report_sections,
         }
+
+    def find(self, name: str) -> Spec:
+        """Return the model of this name, or else the data set, loss, metric or risk model.
+
+        Raises:
+            UnknownNameError: with the nearest names of all kinds.
+        """
+        for table in self._tested():
+            if name in table:
+                found: Spec = table.get(name)
+                return found
+        if "/" in name:
+            return self.models.get(name)  # its error names models of the family
+        error = UnknownNameError("name", name, [known for table in self._tested() for known in table])
+        reason = self.explain_missing()
+        error.hint = f"{error.hint} {reason}" if reason else error.hint
+        raise error
+
+    def tested(self, provider: str) -> list[Spec]:
+        """Return what ``provider`` registered of the kinds with a contract, without the models of families."""
+        return [table.get(name) for table in self._tested() for name in table.of(provider) if name in table]
+
+    def _tested(self) -> tuple[Table[Any], ...]:
+        return (self.models, self.datasets, self.losses, self.metrics, self.risk_models)
 
     def discard(self, provider: str) -> None:
         """Remove everything that ``provider`` registered, of every kind."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
-from zoo.errors import PluginError
+from zoo.errors import PluginError, one_line
+from zoo.registry.options import fits
 from zoo.registry.specs import ModelSpec, Spec
 
 
@@ -31,6 +32,9 @@ class ModelVariantSpec(ModelSpec):
         """Return the target with the variant filled in; see :meth:`Spec.resolve`."""
         found = super().resolve(target)
         return partial(found, variant=self.variant) if target is None else found
+
+
+_VARIANT_FIELDS = frozenset(field.name for field in fields(ModelSpec)) - {"name"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +81,13 @@ class ModelFamilySpec(Spec):
         function = self.resolve(self.variants)
         try:
             found: object = function(self.name)
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise PluginError(f"its models cannot be listed ({reason})", where=self.label) from error
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"its models cannot be listed ({one_line(error)})", where=self.label) from error
         if not isinstance(found, Mapping):
             raise PluginError(f"{self.variants} returned {type(found).__name__}, not a mapping", where=self.label)
         return found
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         """Beginning of all names: ``smp/unet-``."""
         return self.name + self.separator
@@ -96,6 +99,22 @@ class ModelFamilySpec(Spec):
         """Return the names of all models of the family, sorted."""
         return [f"{self.prefix}{variant}" for variant in sorted(self.table)]
 
+    def fields_of(self, variant: str) -> Mapping[str, Any]:
+        """Return the fields of one model that differ from those of the family.
+
+        Raises:
+            PluginError: if the plugin gives something else than a mapping, or counts that are no numbers.
+        """
+        found: object = self.table[variant]
+        if not isinstance(found, Mapping):
+            problem = f"the fields of {variant!r} are of type {type(found).__name__}, not a mapping"
+            raise PluginError(problem, where=self.label)
+        for label in ("parameters", "gmac"):
+            if not fits(found.get(label), float | None):
+                problem = f"{label} of {variant!r} must be a number, not {found[label]!r}"
+                raise PluginError(problem, where=self.label)
+        return found
+
     def model(self, name: str) -> ModelVariantSpec:
         """Return the spec of one model by its full name.
 
@@ -104,10 +123,10 @@ class ModelFamilySpec(Spec):
         """
         variant = name.removeprefix(self.prefix)
         own = {name: getattr(self, name) for name in ("target", "summary", "paper", "doi", "licence", "minimum_size")}
-        values = {**own, **self.table[variant]}
-        known = {field.name for field in fields(ModelSpec)} - {"name"}
-        if not known.issuperset(values):
-            raise PluginError(f"no field {', '.join(sorted(set(values) - known))} of {variant!r}", where=self.label)
+        values = {**own, **self.fields_of(variant)}
+        if not _VARIANT_FIELDS.issuperset(values):
+            unknown = ", ".join(sorted(set(values) - _VARIANT_FIELDS))
+            raise PluginError(f"no field {unknown} of {variant!r}", where=self.label)
         values["flags"] = frozenset(values.get("flags", ()))
         values["encoder_weights"] = tuple(values.get("encoder_weights", ()))
         return ModelVariantSpec(name=name, variant=variant, **values)

@@ -84,6 +84,9 @@ class CommandGroup(Protocol):
 
     commands: MutableMapping[str, Any]
 
+    def add_command(self, cmd: Any, name: str | None = None) -> None:
+        """Add a command under its name, or another."""
+
 
 @hookspec
 def zoo_register_models(register: RegisterModel) -> None:

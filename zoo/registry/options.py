@@ -186,6 +186,15 @@ def convert(value: object, annotation: Any) -> Any:
     raise ValueError(f"Give {describe(annotation)}")
 
 
+def fits(value: object, annotation: Any) -> bool:
+    """Whether a value is of the type ``annotation``; text is not parsed."""
+    try:
+        _accept(value, annotation)
+    except _UnfitError:
+        return False
+    return True
+
+
 def describe(annotation: Any) -> str:
     """Return a type in words: ``an integer``, ``a list of numbers or none``."""
     words: list[str] = []
@@ -234,7 +243,8 @@ def _layers(target: Callable[..., Any]) -> Iterator[tuple[Callable[..., Any], li
                 function = vars(owner).get("__init__")
                 if function is None or owner is object:
                     continue
-                yield function, [function.__doc__, owner.__doc__], values
+                bases = inspect.getmro(owner)[:-1]
+                yield function, [function.__doc__, *(base.__doc__ for base in bases)], values
                 following = getattr(function, _FORWARDS, None)
                 passes_on = any(one.kind is one.VAR_KEYWORD for one in _parameters(function))
                 if following is not None or not passes_on:

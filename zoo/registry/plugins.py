@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pluggy
 
-from zoo.errors import PluginError, UnknownNameError, suggestion
+from zoo.errors import PluginError, UnknownNameError, one_line, suggestion
+from zoo.files import redirected
 from zoo.registry import hookspecs
 from zoo.registry.catalogue import Catalogue, Provider
 from zoo.registry.disabled import disabled_plugins
@@ -164,6 +165,7 @@ class PluginLoader:
                 app.commands = commands
                 commands.clear()
                 commands.update(before)
+                self._discard(name)
                 self._fail(name, error)
             else:
                 added = sorted(set(app.commands) - set(before))
@@ -196,10 +198,12 @@ class PluginLoader:
         return "" if self._selected is None or self._selected.intersection(names) else "skipped"
 
     def _load_one(self, name: str, point: EntryPoint) -> None:
-        module: object | None = None
         try:
-            module = point.load()
+            module: object = point.load()
             _check_hooks(module)
+            if self._manager.is_registered(module):
+                other = self._manager.get_name(module)
+                raise PluginError(f"the entry point names the module of {other!r}", hint="Remove one of the two")
             self._manager.register(module, name)
             self._manager.check_pending()
             for plural, table in self.catalogue.tables().items():
@@ -211,18 +215,29 @@ class PluginLoader:
             sys.stderr.write(f"\ninterrupted while loading plugin {name!r}\n")
             raise
         except BaseException as error:
-            self.catalogue.discard(name)
-            if module is not None and self._manager.is_registered(module):
-                self._manager.unregister(module)
+            self._discard(name)
             self._fail(name, error)
         else:
             self._modules[name] = module
             provided = {plural: table.of(name) for plural, table in self.catalogue.tables().items()}
             self._amend(name, provides={plural: names for plural, names in provided.items() if names})
 
+    def _discard(self, name: str) -> None:
+        """Remove all that a plugin registered."""
+        self.catalogue.discard(name)
+        self._modules.pop(name, None)
+        if self._manager.has_plugin(name):
+            self._manager.unregister(name=name)
+
     def _call(self, hook: str, module: object, **arguments: object) -> None:
         others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
-        self._manager.subset_hook_caller(hook, others)(**arguments)
+        for found in self._manager.subset_hook_caller(hook, others)(**arguments):
+            # A list of specs, or the coroutine of an async function: nothing of it is registered.
+            getattr(found, "close", str)()
+            raise PluginError(
+                f"hook {hook!r} returned a {type(found).__name__}, which is not used",
+                hint="Call the argument of the hook with each spec, in a plain function",
+            )
 
     def _fail(self, name: str, error: BaseException) -> None:
         if self._strict:
@@ -241,17 +256,6 @@ class PluginLoader:
         self.reports[index] = replace(self.reports[index], **changes)  # type: ignore[arg-type]
 
 
-def one_line(error: BaseException) -> str:
-    """Return the type and message of an error in one line, also when its ``__str__`` raises."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = "its message cannot be shown"
-    if isinstance(error, PluginError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _check_hooks(module: object) -> None:
     """Check that a plugin's hooks are marked, have known names, and that its interface version is ours or older.
 
@@ -259,7 +263,9 @@ def _check_hooks(module: object) -> None:
         PluginError: naming the hook.
     """
     wanted = getattr(module, "ZOO_API_VERSION", hookspecs.API_VERSION)
-    if not isinstance(wanted, int) or wanted > hookspecs.API_VERSION:
+    if not isinstance(wanted, int):
+        raise PluginError(f"ZOO_API_VERSION must be an integer, not {wanted!r}")
+    if wanted > hookspecs.API_VERSION:
         raise PluginError(
             f"the plugin needs interface version {wanted}, and this zoo has version {hookspecs.API_VERSION}",
             hint="Upgrade landslide-zoo",
@@ -286,7 +292,7 @@ def _watched(name: str, *, quiet: bool) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), redirected(2, 1):
             yield
     finally:
         timer.cancel()
@@ -326,6 +332,7 @@ def _parse(lines: Iterable[str], distribution: Distribution) -> Iterator[EntryPo
         PluginError: for a line that is not one.
     """
     section = ""
+    names: set[str] = set()
     for line in lines:
         text = line.strip()
         if not text or text.startswith(("#", ";")):
@@ -339,6 +346,9 @@ def _parse(lines: Iterable[str], distribution: Distribution) -> Iterator[EntryPo
             if found is None:
                 raise PluginError(f"entry_points.txt is malformed at {text[:80]!r}", hint="Reinstall the plugin")
             point = EntryPoint(found.group(1), found.group(2), hookspecs.PROJECT)
+            if point.name in names:
+                raise PluginError(f"two entry points are called {point.name!r}", hint="Rename one, or remove it")
+            names.add(point.name)
             yield _with_distribution(point, distribution)
 
 

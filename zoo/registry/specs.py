@@ -12,11 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
+from functools import cache
 from importlib import import_module
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
-from zoo.errors import ConfigError, PluginError, UnknownNameError
-from zoo.registry.options import Option, options_of, takes_any
+from zoo.errors import ConfigError, PluginError, UnknownNameError, one_line
+from zoo.registry.options import Option, describe, fits, options_of, takes_any
 
 _PART = r"[a-z0-9][a-z0-9_\-.]*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})?")
@@ -38,8 +39,15 @@ class Flag(StrEnum):
     """The option ``weights`` or ``encoder_weights`` takes a name or a file; without it nothing is downloaded."""
     NAMED_BANDS = "named_bands"
     """The option ``bands`` takes the names of the input's bands; training and bundles pass those of the data."""
+    UNTRAINED = "untrained"
+    """The model has no parameters. In the place of training, its method ``calibrate`` gets the images of the training
+    split without masks, and its threshold stays 0.5. With ``takes_units = True``, it gets images that are not
+    normalised."""
     NEEDS_RAIN = "needs_rain"
     """The model cannot predict from an image alone; the benchmark skips it on data without rainfall series."""
+
+
+_FLAGS = [flag.value for flag in Flag]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +75,17 @@ class Entry:
     """
 
     KIND: ClassVar[str] = "entry"
-    TEXTS: ClassVar[tuple[str, ...]] = ("name", "summary")
-    """Fields that must be text."""
 
     name: str
     summary: str
 
     def __post_init__(self) -> None:
-        for label in self.TEXTS:
+        kind: Any = type(self)
+        for label, annotation in _types(kind).items():
             value: object = getattr(self, label)
-            if not isinstance(value, str):
-                raise PluginError(f"{label} of {self.KIND} {self.name!r} must be text, not {value!r}")
+            if not fits(value, annotation):
+                expected = describe(annotation)
+                raise PluginError(f"{label} of {self.KIND} {self.name!r} must be {expected}, not {value!r}")
         self._check_name()
 
     def _check_name(self) -> None:
@@ -112,7 +120,6 @@ class Spec(Entry):
 
     FIXED: ClassVar[tuple[str, ...]] = ()
     """Arguments of the target that zoo passes itself; all others are options."""
-    TEXTS: ClassVar[tuple[str, ...]] = ("name", "target", "summary")
 
     target: str
 
@@ -145,9 +152,10 @@ class Spec(Entry):
         module_name, _, attribute = target.partition(":")
         try:
             value: Any = import_module(module_name)
-        except ImportError as error:
+        except (Exception, SystemExit) as error:
+            reason = str(error) if isinstance(error, ImportError) else one_line(error)
             raise PluginError(
-                f"{self.label} cannot be imported ({error})",
+                f"{self.label} cannot be imported ({reason})",
                 where=target,
                 hint="Install what is missing, or tell the plugin's author",
             ) from error
@@ -177,6 +185,7 @@ class ModelSpec(Spec):
         licence: SPDX identifier of the code.
         minimum_size: smallest height and width in pixels.
         flags: capabilities, as :class:`Flag` or their names.
+        needs_bands: names of bands without which the model cannot predict; the benchmark skips it on other data.
         encoder_weights: names that the ``weights`` or ``encoder_weights`` option takes.
         encoder_weights_licence: licence of these weights; empty if it is not known.
     """
@@ -191,19 +200,19 @@ class ModelSpec(Spec):
     licence: str = "Apache-2.0"
     minimum_size: int = 1
     flags: frozenset[Flag] = frozenset()
+    needs_bands: tuple[str, ...] = ()
     encoder_weights: tuple[str, ...] = ()
     encoder_weights_licence: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.flags, (set, frozenset, list, tuple)):
+            for flag in self.flags:
+                if flag not in _FLAGS:
+                    raise UnknownNameError("flag", str(flag), _FLAGS, where=self.label)
         super().__post_init__()
-        known = [flag.value for flag in Flag]
-        for flag in self.flags:
-            if flag not in known:
-                raise UnknownNameError("flag", str(flag), known, where=self.label)
         object.__setattr__(self, "flags", frozenset(Flag(flag) for flag in self.flags))
-        size: object = self.minimum_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise PluginError(f"minimum_size must be a positive integer, not {size!r}", where=self.label)
+        if self.minimum_size < 1:
+            raise PluginError(f"minimum_size must be a positive integer, not {self.minimum_size}", where=self.label)
 
     @property
     def provenance(self) -> tuple[Choice, ...]:
@@ -298,34 +307,44 @@ class RiskModelSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFigures:
-    """Figures of trained weights on one split.
+    """Figures of trained weights on a split, or on one scene of it, pooled over all its pixels.
 
     Attributes:
-        split: what was measured, such as ``held-out blocks of Landslide4Sense, scenes S1 to S4``.
-        dice: Dice, pooled over all pixels.
-        precision: precision of the landslide class.
-        recall: recall of the landslide class.
-        iou: intersection over union of the landslide class.
-        dice_interval: lower and upper end of the 95 % interval of the Dice.
-        adapted: whether the weights were adapted to the measured images first (``zoo adapt``).
-        patches: number of patches.
+        data: name of the data set.
+        split: ``train``, ``val`` or ``test``, or a description such as ``held-out blocks``.
+        group: scene or event; ``None`` for the whole split.
+        adapted: whether the normalisation statistics were re-estimated on the measured images first, without labels
+            (``zoo adapt``).
+        dice: ``None`` where it is undefined, as the following three.
+        precision: TP / (TP + FP).
+        recall: TP / (TP + FN).
+        iou: TP / (TP + FP + FN).
+        dice_interval: 95 % interval of the Dice; ``None`` where there is none.
+        patches: number of patches; 0 if it is unknown.
+
+    Raises:
+        ValueError: if a share is not a number from 0 to 1.
     """
 
-    split: str
-    dice: float
+    data: str = ""
+    split: str = "test"
+    group: str | None = None
+    adapted: bool = False
+    dice: float | None = None
     precision: float | None = None
     recall: float | None = None
     iou: float | None = None
     dice_interval: tuple[float, float] | None = None
-    adapted: bool = False
-    patches: int | None = None
+    patches: int = 0
 
     def __post_init__(self) -> None:
         named = {name: getattr(self, name) for name in ("dice", "precision", "recall", "iou")}
-        ends = dict(zip(("low", "high"), self.dice_interval or (), strict=False))
-        for name, value in {**named, **ends}.items():
+        ends = self.dice_interval or ()
+        for name, value in {**named, **dict(zip(("lower end", "upper end"), ends, strict=False))}.items():
             if value is not None and not (_is_number(value) and 0 <= value <= 1):
-                raise PluginError(f"{name} must be a number from 0 to 1, not {value!r}", where=f"split {self.split!r}")
+                raise ValueError(f"{name} is {value!r}, expected a number from 0 to 1")
+        if ends and ends[0] > ends[1]:
+            raise ValueError(f"dice_interval is {list(ends)}, expected two rising numbers from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,7 +374,6 @@ class WeightsSpec(Entry):
     """
 
     KIND: ClassVar[str] = "weights"
-    TEXTS: ClassVar[tuple[str, ...]] = ("name", "summary", "location", "model", "data", "licence", "sha256")
 
     location: str
     model: str
@@ -372,6 +390,12 @@ class WeightsSpec(Entry):
     limits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        listed = isinstance(self.bands, (tuple, list)) and len(self.bands) > 0
+        if not listed or not all(
+            isinstance(band, tuple) and len(band) == 2 and all(isinstance(part, str) for part in band)
+            for band in self.bands
+        ):
+            raise PluginError("bands must be pairs of name and unit", where=self.label, hint='Such as (("red", "1"),)')
         super().__post_init__()
         web, hub = self.location.startswith(("https://", "http://")), self.location.startswith("hf://")
         if not (web or (_HUB if hub else _PACKAGE).fullmatch(self.location)):
@@ -382,11 +406,6 @@ class WeightsSpec(Entry):
             )
         if (self.sha256 or web) and not _SHA256.fullmatch(self.sha256):
             raise PluginError(f"sha256 must be 64 lower-case hexadecimal digits, not {self.sha256!r}", where=self.label)
-        if not self.bands or not all(
-            isinstance(band, tuple) and len(band) == 2 and all(isinstance(part, str) for part in band)
-            for band in self.bands
-        ):
-            raise PluginError("bands must be pairs of name and unit", where=self.label, hint='Such as (("red", "1"),)')
         if not (_is_number(self.threshold) and 0 <= self.threshold <= 1):
             raise PluginError(f"threshold must be a number from 0 to 1, not {self.threshold!r}", where=self.label)
         for name in ("pixel_size", "size"):
@@ -459,6 +478,13 @@ class ReportSectionSpec(Spec):
 
     KIND: ClassVar[str] = "report section"
     FIXED: ClassVar[tuple[str, ...]] = ("board",)
+
+
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    """Return the types of the fields of a spec."""
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind)}
 
 
 def _is_number(value: object) -> bool:

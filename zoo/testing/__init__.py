@@ -1,13 +1,14 @@
 """The contract suite of models, built in or from a plugin, and those of data sets, losses, metrics and risk models.
 
-A plugin's test file needs two lines::
+A plugin's test file needs two lines, for each of these kinds::
 
-    from zoo.testing import model_contract
+    from zoo.testing import contract_of
 
-    test_contract = model_contract("my_model")
+    test_contract = contract_of("my_model")
 
-pytest then runs every check as its own test. Without pytest, ``check_model("my_model")`` runs them all and raises an
-error that lists the failures; ``zoo check my_model`` does the same on the command line.
+pytest then runs every check as its own test; ``model_contract`` takes several models, or some of the checks. Without
+pytest, ``check_model("my_model")`` runs them all and raises an error that lists the failures; ``zoo check my_model``
+does the same on the command line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from zoo.testing.contract import (
     CheckResult,
     ContractError,
     check_model,
+    contract_of,
     model_contract,
     run_checks,
     run_spec_checks,
@@ -33,6 +35,7 @@ __all__ = [
     "ContractError",
     "ModelUnderTest",
     "check_model",
+    "contract_of",
     "model_contract",
     "no_network",
     "run_checks",

@@ -12,17 +12,18 @@ from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo.errors import ConfigError, ZooError
-from zoo.registry import Flag, ModelSpec, catalogue
+from zoo.errors import ConfigError, ModelError, ZooError, one_line
+from zoo.registry import Flag, ModelSpec, catalogue, check_logits
 from zoo.registry.specs import Spec
 from zoo.testing.model_under_test import (
     CHANNELS,
@@ -36,6 +37,7 @@ from zoo.testing.model_under_test import (
 from zoo.testing.other_contracts import CONTRACTS
 
 Check = Callable[[ModelUnderTest], None]
+NamedChecks: TypeAlias = Sequence[tuple[str, Callable[[], None]]]
 
 OVERFIT_STEPS = 300
 OVERFIT_LOSS = 0.2
@@ -75,10 +77,11 @@ def check_output_shape(model: ModelUnderTest) -> None:
     for channels, classes, (height, width) in zip((1, 3, 7, 14), (1, 2, 2, 5), sizes, strict=True):
         images = model.images(2, channels, height, width)
         network = model.create(channels, classes).eval()
+        when = "with 1 class" if classes == 1 else f"with {classes} classes"
         for layout in (torch.contiguous_format, torch.channels_last):
             with torch.no_grad():
                 try:
-                    _logits(network, images.to(memory_format=layout), classes, f"with {classes} classes")
+                    _logits(network, images.to(memory_format=layout), classes, when)
                 except CheckFailedError as failed:
                     larger = _smallest_size_that_works(network, model, channels, classes, height)
                     if (height, width) == (minimum, minimum) and larger:
@@ -116,8 +119,10 @@ def check_gradients(model: ModelUnderTest) -> None:
     """Every trainable parameter receives a finite gradient from the loss.
 
     In training, a bias before a batch normalisation has no gradient but rounding errors, so this is tested in eval
-    mode. Parameters that start as zeros are changed first, because a gate of zero hides the layers behind it.
+    mode. Parameters that start as zeros are changed first, because a gate of zero hides the layers behind it. A ReLU
+    behind a single channel stops the gradient with half of all random weights, so every ReLU leaks here.
     """
+    _require_training(model)
     images, targets = model.images(), _targets(model)
     network = model.model().train()
     _backward(network, images, targets)
@@ -134,7 +139,8 @@ def check_gradients(model: ModelUnderTest) -> None:
         for _, parameter in named:
             if not bool(parameter.any()):
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    _backward(network, images, targets)
+    with _LeakyReLU():
+        _backward(network, images, targets)
     zero = [name for name, p in named if p.grad is None or not bool(p.grad.any())]
     require(not zero, f"the gradient is zero everywhere in {_few(zero)}", "use the parameter in forward, or remove it")
 
@@ -152,6 +158,7 @@ def check_batch_of_one(model: ModelUnderTest) -> None:
 
 def check_batch1_training(model: ModelUnderTest) -> None:
     """``batch1_training`` is declared if and only if a training step on one image works."""
+    _require_training(model)
     images, targets = model.images(1), _targets(model)[:1]
 
     def step() -> None:
@@ -172,7 +179,8 @@ def check_determinism(model: ModelUnderTest) -> None:
     first, second, other = model.create(seed=3), model.create(seed=3), model.create(seed=4)
     hint = "draw weights from torch's global generator, and set no seed in the model"
     require(_same_state(first, second), "the same seed gives different weights", hint)
-    require(not _same_state(first, other), "another seed gives the same weights", hint)
+    if not model.declares(Flag.UNTRAINED):
+        require(not _same_state(first, other), "another seed gives the same weights", hint)
     images = model.images()
     for mode in ("training", "eval"):
         logits = []
@@ -206,11 +214,13 @@ def check_bf16(model: ModelUnderTest) -> None:
     hint = "compute sums, logarithms and differences of close numbers in float32"
     with torch.autocast("cpu", dtype=torch.bfloat16):
         with torch.no_grad():
-            evaluated = _tensor(network, images, "in bfloat16, eval mode")
+            evaluated = _tensor(network, images, CLASSES, "in bfloat16, eval mode")
         require(bool(evaluated.isfinite().all()), "the logits are not finite in bfloat16, eval mode", hint)
-        logits = _tensor(network.train(), images, "in bfloat16, training mode")
+        logits = _tensor(network.train(), images, CLASSES, "in bfloat16, training mode")
     require(bool(logits.isfinite().all()), "the logits are not finite in bfloat16, training mode", hint)
-    F.cross_entropy(logits.float(), targets).backward()  # type: ignore[no-untyped-call]
+    if model.declares(Flag.UNTRAINED):
+        return
+    _propagate(F.cross_entropy(logits.float(), targets))
     infinite = [n for n, p in network.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     require(not infinite, f"the gradient is not finite in bfloat16 in {_few(infinite)}", hint)
 
@@ -220,6 +230,7 @@ def check_overfits(model: ModelUnderTest) -> None:
 
     The class shifts every band, in noise of the same strength, so that a network that sees one pixel can learn it.
     """
+    _require_training(model)
     targets = _targets(model)
     images = model.images() + (2.0 * targets - 1.0)[:, None]
     network = model.model().train()
@@ -228,9 +239,9 @@ def check_overfits(model: ModelUnderTest) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         for step in range(OVERFIT_STEPS):
-            loss = F.cross_entropy(_tensor(network, images, f"in training step {step + 1}"), targets)
+            loss = F.cross_entropy(_logits(network, images, CLASSES, f"in training step {step + 1}"), targets)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            _propagate(loss)
             optimiser.step()
             last = loss.item()
             first = last if step == 0 else first
@@ -291,9 +302,10 @@ def check_exportable(model: ModelUnderTest) -> None:
         exported = export()
     except Exception as error:
         hint = f"{_drop_flag('exportable')}, or make forward independent of the data"
-        raise CheckFailedError(f"torch.export raised {_in_words(error)}; {hint}") from error
+        raise CheckFailedError(f"torch.export raised {one_line(error)}; {hint}") from error
     with torch.no_grad():
-        same = _close(_tensor(exported, images, "after torch.export"), _tensor(network, images, "in eval mode"))
+        found = _tensor(exported, images, CLASSES, "after torch.export")
+        same = _close(found, _tensor(network, images, CLASSES, "in eval mode"))
     require(same, "the exported program gives other logits", _drop_flag("exportable"))
 
 
@@ -338,7 +350,7 @@ def check_pretrained_encoder(model: ModelUnderTest) -> None:
 
 def check_named_bands(model: ModelUnderTest) -> None:
     """``named_bands`` is declared if and only if the option ``bands`` takes the names of the bands."""
-    names = [f"band{index}" for index in range(CHANNELS)]
+    names = [*model.spec.needs_bands, *(f"band{index}" for index in range(CHANNELS))][:CHANNELS]
     takes = "bands" in [option.name for option in model.declared_options]
     if not model.declares(Flag.NAMED_BANDS):
         require(not takes, "the model has the option `bands`", "add the flag `named_bands`")
@@ -348,6 +360,19 @@ def check_named_bands(model: ModelUnderTest) -> None:
     require(refuses, f"{CHANNELS - 1} names are accepted for {CHANNELS} bands", "raise an error")
     with torch.no_grad():
         _logits(model.create(bands=names).eval(), model.images(), CLASSES, "with names of unknown bands")
+
+
+def check_untrained(model: ModelUnderTest) -> None:
+    """``untrained`` is declared if and only if no parameter is trainable; ``calibrate`` then takes images."""
+    count = sum(parameter.numel() for parameter in model.model().parameters() if parameter.requires_grad)
+    if not model.declares(Flag.UNTRAINED):
+        require(count > 0, "the model has no trainable parameter", "make weights nn.Parameter, or add `untrained`")
+        raise CheckSkipped("the model is trained")
+    require(count == 0, f"the model has {count:,} trainable parameters", _drop_flag("untrained"))
+    calibrate: Any = getattr(model.model(), "calibrate", None)
+    if calibrate is not None:
+        # Values of tens, as slopes in degrees are.
+        calibrate(iter(10 * model.images()))
 
 
 def check_needs_rain(model: ModelUnderTest) -> None:
@@ -373,7 +398,7 @@ def check_options(model: ModelUnderTest) -> None:
                 with torch.device("meta"):
                     model.create(**chosen)
             except Exception as error:
-                raise CheckFailedError(f"{option.name}={choice!r} raised {_in_words(error)}") from error
+                raise CheckFailedError(f"{option.name}={choice!r} raised {one_line(error)}") from error
 
 
 CHECKS: tuple[Check, ...] = (
@@ -393,6 +418,7 @@ CHECKS: tuple[Check, ...] = (
     check_no_download,
     check_pretrained_encoder,
     check_named_bands,
+    check_untrained,
     check_needs_rain,
     check_options,
 )
@@ -439,18 +465,21 @@ def run_spec_checks(
     Raises:
         ConfigError: if there are no checks for things of this kind.
     """
-    given = dict(options or {})
+    return _run(_checks_of(spec, dict(options or {})), on_start)
+
+
+def _checks_of(spec: Spec, options: Mapping[str, Any]) -> NamedChecks:
+    """The checks of the kind of ``spec``, ready to be called, with their names."""
     if isinstance(spec, ModelSpec):
-        return run_checks(ModelUnderTest(spec, given), on_start=on_start)
+        model = ModelUnderTest(spec, options)
+        return [(name_of(check), partial(check, model)) for check in CHECKS]
     for kind, checks in CONTRACTS.items():
         if isinstance(spec, kind):
-            return _run([(name_of(check), partial(check, spec, given)) for check in checks], on_start)
+            return [(name_of(check), partial(check, spec, options)) for check in checks]
     raise ConfigError(f"there are no checks for a {spec.kind}", where=spec.label)
 
 
-def _run(
-    checks: Sequence[tuple[str, Callable[[], None]]], on_start: Callable[[str, int, int], None] | None
-) -> list[CheckResult]:
+def _run(checks: NamedChecks, on_start: Callable[[str, int, int], None] | None) -> list[CheckResult]:
     results = []
     for done, (name, check) in enumerate(checks):
         if on_start is not None:
@@ -464,8 +493,8 @@ def _run(
             status, message = "skipped", str(reason)
         except AssertionError as broken:
             status, message = "failed", str(broken)
-        except Exception as error:  # whatever the code raises is a failed check, and the rest still runs
-            status, message = "failed", _in_words(error)
+        except (Exception, SystemExit) as error:  # whatever the code raises is a failed check, and the rest still runs
+            status, message = "failed", one_line(error)
         results.append(CheckResult(name, status, message, perf_counter() - started))
     return results
 
@@ -530,41 +559,73 @@ def model_contract(*names: str, checks: Sequence[Check] = CHECKS) -> Callable[..
     return test_contract
 
 
+def contract_of(name: str, **options: Any) -> Callable[..., None]:
+    """Return a pytest test of every check on a registered model, data set, loss, metric or risk model.
+
+    Assign it to a name that starts with ``test_``. A skipped test says why the check does not apply.
+
+    Args:
+        name: registered name.
+        options: its options; for a data set ``root`` too.
+
+    Raises:
+        UnknownNameError: if there is no such name.
+    """
+    import pytest
+
+    checks = dict(_checks_of(catalogue().find(name), options))
+
+    @pytest.mark.parametrize("check", checks)
+    def test_contract(check: str) -> None:
+        try:
+            checks[check]()
+        except CheckSkipped as reason:
+            pytest.skip(str(reason))
+
+    return test_contract
+
+
 @lru_cache(maxsize=1)
 def _registered(name: str) -> ModelUnderTest:
     # One model at a time is kept between checks; more would fill the memory of a small machine.
     return ModelUnderTest(catalogue().models.get(name))
 
 
-def _tensor(network: nn.Module, images: Tensor, when: str) -> Tensor:
-    """The output of the network, which must be one tensor."""
+def _tensor(network: nn.Module, images: Tensor, classes: int, when: str = "") -> Tensor:
+    """The output of the network, which must be a tensor of the image's height and width.
+
+    Args:
+        network: the model.
+        images: its input.
+        classes: channels of the output.
+        when: what to say of the circumstances in an error.
+    """
+    place = _place(images, when)
     try:
         output: object = network(images)
-    except Exception as error:
-        message = f"forward raised {_in_words(error)} {when}, for images of shape {tuple(images.shape)}"
-        raise CheckFailedError(" ".join(message.split())) from error
-    shape = f"({', '.join(map(str, (len(images), 'K', *images.shape[2:])))})"
-    if not isinstance(output, Tensor):
-        got = "None" if output is None else f"a {type(output).__name__}"
-        raise CheckFailedError(
-            " ".join(f"forward returned {got} {when}; return logits of shape (B, K, H, W), here {shape}".split())
-        )
-    return output
+    except (Exception, SystemExit) as error:
+        raise CheckFailedError(f"forward raised {one_line(error)} {place}") from error
+    try:
+        return check_logits(output, images, classes, when)
+    except ModelError as error:
+        hint = error.hint or ""
+        raise CheckFailedError(f"{error.problem}; {hint[:1].lower()}{hint[1:]}") from error
 
 
 def _logits(network: nn.Module, images: Tensor, classes: int, when: str = "") -> Tensor:
     """The output of the network, which must be finite float32 logits of the image's height and width."""
-    logits = _tensor(network, images, when)
-    expected, got = (images.shape[0], classes, *images.shape[2:]), tuple(logits.shape)
-    place = " ".join(f"{when}, for images of shape {tuple(images.shape)}".split()).removeprefix(", ")
-    hint = f"return logits of shape (B, K, H, W), here {expected}"
-    require(got == expected, f"forward returned shape {got} {place}", hint)
+    logits = _tensor(network, images, classes, when)
+    place = _place(images, when)
     require(logits.dtype == torch.float32, f"forward returned {logits.dtype} {place}", "return float32 logits")
     finite = logits.isfinite()
     share = "all" if not bool(finite.any()) else "some"
-    problem = f"{share} logits are NaN or infinite with random weights {place}"
+    problem = f"{share} logits are NaN or infinite {place}"
     require(bool(finite.all()), problem, "look for a logarithm, a square root or a division by zero in forward")
     return logits
+
+
+def _place(images: Tensor, when: str) -> str:
+    return ", ".join([*([when] if when else []), f"for images of shape {tuple(images.shape)}"])
 
 
 def _smallest_size_that_works(
@@ -579,8 +640,30 @@ def _smallest_size_that_works(
 
 
 def _backward(network: nn.Module, images: Tensor, targets: Tensor) -> None:
-    logits = _tensor(network, images, "in training mode" if network.training else "in eval mode")
-    F.cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
+    logits = _tensor(network, images, CLASSES, "in training mode" if network.training else "in eval mode")
+    _propagate(F.cross_entropy(logits, targets))
+
+
+def _propagate(loss: Tensor) -> None:
+    """Compute the gradients, which the loss must have."""
+    hint = "keep forward free of detach(), no_grad() and NumPy"
+    require(loss.requires_grad, "the logits do not depend on any parameter", hint)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+class _LeakyReLU(TorchFunctionMode):
+    """Gives every ReLU a slope below zero inside the block."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function in (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_):
+            return F.leaky_relu(args[0], 0.1)
+        return function(*args, **(kwargs or {}))
 
 
 def _targets(model: ModelUnderTest) -> Tensor:
@@ -592,10 +675,15 @@ def _targets(model: ModelUnderTest) -> Tensor:
     return masks
 
 
+def _require_training(model: ModelUnderTest) -> None:
+    if model.declares(Flag.UNTRAINED):
+        raise CheckSkipped("the model has no parameters to train")
+
+
 def _fails(action: Callable[[], object]) -> bool:
     try:
         action()
-    except Exception:
+    except (Exception, SystemExit):
         return True
     return False
 
@@ -615,7 +703,3 @@ def _few(names: list[str]) -> str:
 
 def _drop_flag(flag: str) -> str:
     return f"remove the flag `{flag}`"
-
-
-def _in_words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

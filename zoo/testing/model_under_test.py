@@ -83,7 +83,11 @@ class ModelUnderTest:
         options = check_options(self.spec, self.options | more, self.factory)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.factory(in_channels=in_channels, classes=classes, **options).train()
+            made: object = self.factory(in_channels=in_channels, classes=classes, **options)
+        got = "None" if made is None else f"a {type(made).__name__}"
+        require(isinstance(made, nn.Module), f"{self.spec.target} returned {got}", "return an nn.Module")
+        assert isinstance(made, nn.Module)
+        return made.train()
 
     def model(self) -> nn.Module:
         """Return the model for 7 channels, 2 classes and seed 0 in eval mode, with its initial weights.

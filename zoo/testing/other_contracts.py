@@ -40,14 +40,20 @@ def check_loss_value(spec: LossSpec, options: Mapping[str, Any]) -> None:
     loss = create_loss(spec.name, IGNORE, **options)
     for classes in (2, 5):
         logits, mask = _batch(classes)
-        value: object = loss(logits, mask)
-        got = type(value).__name__ if not isinstance(value, Tensor) else f"shape {tuple(value.shape)}"
-        require(isinstance(value, Tensor) and value.ndim == 0, f"the loss returned {got}", "return a scalar tensor")
-        assert isinstance(value, Tensor)
+        value = _scalar(loss(logits, mask))
         require(bool(value.isfinite()), f"the loss is {value.item()} with {classes} classes", "look for a division")
-        value.backward()  # type: ignore[no-untyped-call]
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]
         reached = logits.grad is not None and bool(logits.grad.isfinite().all()) and bool(logits.grad.any())
         require(reached, "the gradient of the logits is missing, zero or not finite", "use torch functions only")
+
+
+def _scalar(value: object) -> Tensor:
+    """The value of a loss, which must be a scalar tensor."""
+    got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    require(isinstance(value, Tensor) and value.ndim == 0, f"the loss returned {got}", "return a scalar tensor")
+    assert isinstance(value, Tensor)
+    return value
 
 
 def check_loss_ignores(spec: LossSpec, options: Mapping[str, Any]) -> None:
@@ -58,9 +64,9 @@ def check_loss_ignores(spec: LossSpec, options: Mapping[str, Any]) -> None:
     changed = logits.detach().clone()
     changed[:, :, :4] += 5.0
     hint = "leave out pixels whose mask is ignore_index"
-    same = torch.allclose(loss(logits, mask), loss(changed, mask), rtol=1e-5)
+    same = torch.allclose(_scalar(loss(logits, mask)), _scalar(loss(changed, mask)), rtol=1e-5, equal_nan=True)
     require(same, "the logits of ignored pixels change the loss", hint)
-    empty = loss(logits, torch.full_like(mask, IGNORE))
+    empty = _scalar(loss(logits, torch.full_like(mask, IGNORE)))
     require(bool(empty.isfinite()), f"the loss is {empty.item()} if all pixels are ignored", "divide by at least 1")
 
 
@@ -97,17 +103,17 @@ def check_dataset_samples(spec: DatasetSpec, options: Mapping[str, Any]) -> None
             image, mask = sample["image"], sample["mask"]
             where = f"of patch {index} of {split}"
             require(image.dtype == torch.float32, f"the image {where} is {image.dtype}", "return float32 from read")
-            require(
-                image.ndim == 3 and len(image) == len(data.bands),
-                f"the image {where} has shape {tuple(image.shape)} for {len(data.bands)} bands",
-                "return (C, H, W) from read",
-            )
-            require(mask.shape == image.shape[1:], f"the mask {where} has shape {tuple(mask.shape)}", "return (H, W)")
             allowed = {*range(len(data.class_names)), IGNORE}
             wrong = set(mask.unique().tolist()) - allowed
             require(not wrong, f"the mask {where} holds {sorted(wrong)[:5]}", f"use class indices and {IGNORE}")
             shapes.add(tuple(image.shape))
         require(len(shapes) == 1, f"the patches of {split} have the shapes {sorted(shapes)}", "cut them to one size")
+
+
+def check_dataset_transforms(spec: DatasetSpec, options: Mapping[str, Any]) -> None:
+    """The argument ``transforms`` is applied to every sample."""
+    data = create_dataset(spec.name, "train", transforms=lambda sample: {**sample, "marked": True}, **options)
+    require("marked" in data[0], "transforms is not applied to the samples", "keep the argument in self.transforms")
 
 
 def check_dataset_names(spec: DatasetSpec, options: Mapping[str, Any]) -> None:
@@ -178,7 +184,13 @@ def check_risk_new_rows(spec: RiskModelSpec, options: Mapping[str, Any]) -> None
 
 
 CONTRACTS: dict[type[Spec], tuple[SpecCheck, ...]] = {
-    DatasetSpec: (check_described_options, check_dataset_samples, check_dataset_names, check_dataset_repeats),
+    DatasetSpec: (
+        check_described_options,
+        check_dataset_samples,
+        check_dataset_transforms,
+        check_dataset_names,
+        check_dataset_repeats,
+    ),
     LossSpec: (check_described_options, check_loss_value, check_loss_ignores),
     MetricSpec: (check_metric_values, check_metric_undefined),
     RiskModelSpec: (check_risk_fit, check_risk_learns, check_risk_repeats, check_risk_new_rows),

@@ -1,5 +1,5 @@
 """The contract suite over the plugin's model: all that a plugin needs for a test."""
 
-from zoo.testing import model_contract
+from zoo.testing import contract_of
 
-test_contract = model_contract("tiny_fcn")
+test_contract = contract_of("tiny_fcn")

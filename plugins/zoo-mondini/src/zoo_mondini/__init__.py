@@ -1,4 +1,4 @@
-"""Registers ``mondini_rain`` for images and ``mondini`` for tables.
+"""Registers ``mondini_rain`` for images, ``mondini`` for tables, and the command ``zoo rain-table``.
 
 The targets are names, so that listing them imports neither torch nor scikit-learn.
 """
@@ -6,7 +6,7 @@ The targets are names, so that listing them imports neither torch nor scikit-lea
 from __future__ import annotations
 
 from zoo.registry import Flag, ModelSpec, RiskModelSpec, hookimpl
-from zoo.registry.hookspecs import RegisterModel, RegisterRiskModel
+from zoo.registry.hookspecs import CommandGroup, RegisterModel, RegisterRiskModel
 
 PAPER = "Mondini, Guzzetti and Melillo 2023, Nature Communications 14, 2466"
 DOI = "10.1038/s41467-023-38135-y"
@@ -41,3 +41,11 @@ def zoo_register_models(register: RegisterModel) -> None:
 def zoo_register_risk_models(register: RegisterRiskModel) -> None:
     """Register ``mondini`` for ``zoo risk compare``."""
     register(MONDINI)
+
+
+@hookimpl
+def zoo_register_commands(app: CommandGroup) -> None:
+    """Add ``zoo rain-table``."""
+    from zoo_mondini.command import rain_table
+
+    app.add_command(rain_table)
