@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import PATIENCE_S
 from zoo.errors import ConfigError, ZooError
-from zoo.jobs import Job, LocalExecutor, Outcome, RayExecutor, Work, connected, run_job, run_jobs
+from zoo.jobs import Job, LocalExecutor, Outcome, RayExecutor, Work, connected, run_job
 
 ROOT = str(Path(__file__).parents[1])
 
@@ -153,7 +153,12 @@ def test_slots_divide_threads_and_gpus() -> None:
 
 
 def test_several_jobs_run_at_a_time_and_all_end() -> None:
-    ended = list(run_jobs([Job[int](f"{HERE}:double", number) for number in range(5)], slots=2))
+    waiting, ended = [Job[int](f"{HERE}:double", number) for number in range(5)], []
+    with LocalExecutor[int](2) as executor:
+        while len(ended) < 5:
+            while waiting and executor.free:
+                executor.submit(waiting.pop())
+            ended += executor.poll()
     assert sorted(outcome.unwrap() for _, outcome in ended) == [0, 2, 4, 6, 8]
 
 
@@ -214,8 +219,8 @@ def test_no_process_survives_its_parent(
     pytest.fail("a process is still there")
 
 
+@pytest.mark.usefixtures("ray_node")
 def test_on_a_cluster_folders_and_log_travel(tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
     (tmp_path / "source" / "a").mkdir(parents=True)
     (tmp_path / "source" / "a" / "text").write_text("hello")
     folders = {"reads": {"source": tmp_path / "source"}, "writes": {"target": tmp_path / "target"}}
@@ -225,16 +230,12 @@ def test_on_a_cluster_folders_and_log_travel(tmp_path: Path) -> None:
         Job[Any](f"{HERE}:misbehave", "refused", name="refused"),
     ]
     told: list[str] = []
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": ROOT}})
-    try:
-        with RayExecutor[Any]("local", 2, lambda job, *stage: told.append(job.name)) as executor:
-            for job in jobs:
-                executor.submit(job)
-            ended: dict[str, Outcome[Any]] = {}
-            while len(ended) < len(jobs):
-                ended |= {job.name: outcome for job, outcome in executor.poll()}
-    finally:
-        ray.shutdown()
+    with RayExecutor[Any]("local", 2, lambda job, *stage: told.append(job.name)) as executor:
+        for job in jobs:
+            executor.submit(job)
+        ended: dict[str, Outcome[Any]] = {}
+        while len(ended) < len(jobs):
+            ended |= {job.name: outcome for job, outcome in executor.poll()}
     assert ended["double"].unwrap() == 6
     assert ended["refused"].error == "option a: wrong option. Use b"
     assert (tmp_path / "target" / "b" / "text").read_text() == "HELLO"

@@ -43,8 +43,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError, ZooError, first_line
 from zoo.files import atomic_path, open_own_file
+from zoo.machine import waiting_variables
 
 T = TypeVar("T")
 ProgressCallback: TypeAlias = Callable[[int, int], None]
@@ -88,7 +89,7 @@ class Job(Generic[T]):
         gpus: number of GPUs that the job uses, 0 or 1.
         environment: environment variables that are set in the process first; by default those that choose plugins
             and models, because the server process has the values of its start.
-        fresh: start a new interpreter in place of a copy of the server process; for work that needs few imports.
+        fresh: start a new interpreter instead of a copy of the server process; for work that needs few imports.
         retry: called when an attempt ran out of memory, with the job and its outcome. It returns the job to try next,
             or ``None`` to give up.
     """
@@ -195,7 +196,7 @@ def prepare(*modules: str) -> None:
         context.set_forkserver_preload(list(modules))
         # The tracker unblocks signals when it starts, so it has to start first.
         resource_tracker.ensure_running()
-        with _signals_blocked({signal.SIGINT}):
+        with _signals_blocked({signal.SIGINT}), _variables(waiting_variables()):
             forkserver.ensure_running()
 
 
@@ -216,26 +217,6 @@ def run_job(job: Job[T], progress: StageCallback | None = None) -> Outcome[T]:
         while not (ended := executor.poll()):
             pass
         return ended[0][1]
-
-
-def run_jobs(jobs: Iterable[Job[T]], slots: int) -> Iterator[tuple[Job[T], Outcome[T]]]:
-    """Run jobs on this machine, several at a time, and yield each with its outcome as it ends.
-
-    Args:
-        jobs: the jobs.
-        slots: number of jobs that run at the same time.
-    """
-    waiting = list(reversed(list(jobs)))
-    running = 0
-    executor: LocalExecutor[T] = LocalExecutor(slots)
-    with executor:
-        while waiting or running:
-            while waiting and executor.free:
-                executor.submit(waiting.pop())
-                running += 1
-            for ended in executor.poll():
-                running -= 1
-                yield ended
 
 
 JobProgress: TypeAlias = Callable[[Job[Any], str, int, int], None]
@@ -411,6 +392,8 @@ class _Running(Generic[T]):
         self.connection = receiver
         # The server process has the variables of its start; the retry hook is the parent's.
         settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
+        if self._job.fresh:
+            settings |= waiting_variables()
         job = replace(self._job, retry=None, environment={**settings, **self._job.environment})
         self._process = context.Process(target=_child, args=(sender, job))
         with _signals_blocked({signal.SIGINT}), _without_main_script():
@@ -485,6 +468,17 @@ def _signals_blocked(signals: Iterable[signal.Signals] = _SIGNALS) -> Iterator[N
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, which a process that starts in the block inherits."""
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
 
 
 @contextmanager
@@ -564,9 +558,9 @@ def connected(address: str) -> Iterator[Any]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = first_line(error).rstrip(".")
         raise ConfigError(
-            f"cannot use a Ray cluster at {address!r} ({lines[0].rstrip('.')})", where="--ray", hint=_RAY_HINT
+            f"cannot use a Ray cluster at {address!r} ({reason})", where="--ray", hint=_RAY_HINT
         ) from error
     try:
         yield ray
@@ -681,8 +675,7 @@ class RayExecutor(Generic[T]):
         try:
             outcome, written, log = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            return Outcome("failed", None, f"the cluster lost the job: {lines[0]}", argument=job.argument)
+            return Outcome("failed", None, f"the cluster lost the job: {first_line(error)}", argument=job.argument)
         if job.log is not None:
             _write_files(job.log.parent, {job.log.name: log})
         for name, files in written.items():

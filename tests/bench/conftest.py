@@ -56,7 +56,7 @@ ODD_CODE = """
 
     class Diverges(Tiny):
         def forward(self, x):
-            return self.head(x) * float("nan")
+            return self.head(x) * torch.tensor([1.0, float("nan")])[:, None, None]
 
     class Dies(Tiny):
         def forward(self, x):
@@ -78,7 +78,8 @@ ODD_CODE = """
             return self.head(x)
 
     class Big(Tiny):
-        # 32 MiB a patch, whatever is asked.
+        # 32 MiB a patch, whatever is asked, and 128 MiB for the import of this module.
+        imported = torch.ones(32 * 2**20)
         def forward(self, x):
             return torch.ones(len(x) * 8 * 2**20)
 

@@ -45,14 +45,14 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
     return written
 
 
-WITH_PLUGINS = {"smp", "weights"}
-"""Configurations with models of zoo-smp."""
+WITH_PLUGINS = {"smp", "weights", "weights_standardised"}
+"""Configurations with models of zoo-smp; tests/test_zoo_smp.py runs their tests where it is installed."""
 
 
 def test_there_is_a_configuration_for_every_table_and_question() -> None:
     names = {path.stem for path in FILES}
     tables = {"table3_convolutions", "table4_weights", "table5_attention", "table6_models"}
-    assert names == tables | {"fusion", "placement", "leave_one_region_out", "new_scenes", *WITH_PLUGINS}
+    assert names == tables | {"fusion", "placement", "leave_one_region_out", "new_scenes", "two_dates", *WITH_PLUGINS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -140,7 +140,7 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
         (("seeds", 'adapt = { bye = "group" }\nseeds'), "[adapt]: unknown key 'bye'"),
         (("seeds", 'adapt = { scales = "1,2" }\nseeds'), "field 'scales': invalid enum value '1,2'"),
         (("seeds", "adapt = { scales = [1, true] }\nseeds"), "field 'scales[1]': expected float, got bool"),
-        (("seeds", "adapt = { scales = [0.5] }\nseeds"), "[adapt]: option scales: 0.5: magnifications"),
+        (("seeds", "adapt = { scales = [0.4] }\nseeds"), "[adapt]: option scales: 0.4: magnifications"),
         (("seeds =", "seeds"), "is not valid TOML"),
         (("[0, 7]", "1000000000"), "seeds must be their number (1 to 1000)"),
         (("[0, 7]", "1" + 5000 * "0"), "is not valid TOML"),
@@ -230,17 +230,20 @@ def test_how_models_are_adapted_is_part_of_what_a_trial_is(write: Callable[[str]
         assert from_plain(found.to_dict(), TrialConfig) == found
         return found
 
-    usual, by_group, larger = map(adapted, ("adapt = true", 'adapt = { by = "group" }', "adapt = { scales = [1, 2] }"))
+    lines = ("adapt = true", 'adapt = { by = "group" }', "adapt = { scales = [1, 2] }", "adapt = { tta = true }")
+    usual, by_group, larger, turned = map(adapted, lines)
     assert usual.adapting == AdaptationSettings()
     assert "adapting" not in usual.to_dict()
     assert by_group.adapting == AdaptationSettings("group")
     assert larger.adapting == AdaptationSettings("split", (1.0, 2.0))
-    assert list(map(str, (usual.adapting, by_group.adapting, larger.adapting))) == [
+    assert turned.adapting == AdaptationSettings(tta=True)
+    assert list(map(str, (usual.adapting, by_group.adapting, larger.adapting, turned.adapting))) == [
         "",
         "to each group",
         "magnified 1,2",
+        "mean over flips and rotations",
     ]
-    assert len({usual.key, by_group.key, larger.key, usual.plain.key}) == 4
+    assert len({usual.key, by_group.key, larger.key, turned.key, usual.plain.key}) == 5
     assert load_benchmark(write(GOOD.replace("seeds", "adapt = false\nseeds", 1))).adapt is None
     assert load_benchmark(write(GOOD.replace("seeds", 'adapt = { scales = "auto" }\nseeds', 1))).to_dict()["adapt"] == {
         "scales": "auto"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.bench.conftest import finished
 from zoo.bench.comparability import busy_machine, comparability_warnings, unequal_formats, unequal_seeds, unequal_steps
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import TrialResult
+from zoo.bench.speed import SpeedProtocol
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]
@@ -64,3 +67,20 @@ def test_speed_of_a_busy_machine_is_flagged(trial: Make, measured: Measured) -> 
     assert busy_machine([timed("unet", 0.5), timed("segnet", None), finished(trial("drs_unet"), measured())]) == []
     (text,) = comparability_warnings([timed("unet", 0.5), timed("segnet", 12.3)])
     assert text.startswith("the speed of segnet was measured while other programs used the machine (load 12.3 on 4 pro")
+
+
+@pytest.mark.parametrize(
+    ("measured", "busy"),
+    [
+        ({}, False),
+        ({"load_average": 2.5, "cores": 2}, False),
+        ({"load_average": 2.6, "cores": 2}, True),
+        ({"load_average": 0.1, "cores": 2, "cores_in_use": 0.5}, False),
+        ({"load_average": 0.1, "cores": 2, "cores_in_use": 0.9}, True),
+    ],
+)
+def test_a_machine_is_busy_by_its_load_or_by_the_cores_of_others(measured: dict[str, Any], busy: bool) -> None:
+    kept = {"session": "a", "rounds": 1, "models": 1, "seconds_a_batch_size": 1.0, "dtype": "float32", "layout": "x"}
+    protocol = SpeedProtocol(**kept, **measured)
+    assert protocol.busy is busy
+    assert ("0.9 cores used by other programs" in protocol.load) is (measured.get("cores_in_use") == 0.9)

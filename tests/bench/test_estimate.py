@@ -52,10 +52,10 @@ def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:
     assert layers.seconds(adapted, SIZES) == pytest.approx(START_S + (3 + 5 + 1) * 20 * 0.1)
     twice = replace(adapted, adapting=AdaptationSettings(scales=(1.0, 2.0)))
     assert layers.seconds(twice, SIZES) == pytest.approx(START_S + (3 + 5 * 5 + 5) * 20 * 0.1)
-    # Three magnifications are tried with the first half of the layers, and one of them is measured.
+    # Four magnifications are tried with all layers and three views; then one of them is adapted to and measured.
     chosen = replace(adapted, adapting=AdaptationSettings(scales="auto"))
-    mean = 7.25 / 3
-    expected = (3 + 7.25 * 10 / 8 + mean * 3 * 10 / 8 + mean) * 20 * 0.1
+    areas = 0.75**2 + 1 + 1.5**2 + 4
+    expected = (areas * (5 + 3) + 3 + areas / 4 * 5 + areas / 4) * 20 * 0.1
     assert layers.seconds(chosen, SIZES) == pytest.approx(START_S + expected)
     # Of many large patches, a sample is adapted to.
     large = replace(layers, pixels=2**21)

@@ -92,6 +92,7 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
         ("dies", "out-of-memory", "killed by the system in stage 'train', most likely for lack of memory (with 2 pat"),
         ("hungry", "out-of-memory", "memory"),
         ("rainy", "skipped", "needs rainfall series"),
+        ("dndvi_threshold", "skipped", "needs the bands dNDVI, slope, and the data have none"),
         ("no_such_model", "failed", "unknown model 'no_such_model'"),
     ],
 )
@@ -145,7 +146,9 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
     (adapted, trained, _, lost), _ = run(tmp_path, *trials, jobs=2)
     assert adapted.ok, adapted.error
     assert adapted.config.label == "normed (adapted)"
-    assert sections(adapted)["threshold"] == sections(trained)["threshold"]
+    validated, share = sections(trained)["threshold"], sections(adapted)["adaptation"]["share"]
+    assert share > 0
+    assert sections(adapted)["threshold"] == pytest.approx(validated + share * (0.5 - validated))
     assert "training" not in sections(adapted)
     assert sections(adapted)["adaptation"]["source"]["weights_sha256"] == sections(trained)["weights_sha256"]
     assert lost.status == "failed"

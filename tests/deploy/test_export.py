@@ -98,6 +98,11 @@ def test_every_format_has_the_dice_of_its_bundle(
         check_sizes_and_missing_values(module, subject)
 
 
+def test_metadata_nested_beyond_reading_are_refused() -> None:
+    with pytest.raises(ResultError, match="was not written by zoo export"):
+        ExportMetadata.from_texts({"producer": "[" * 100_000}, "model.onnx")
+
+
 def check_facts(facts: ExportMetadata, subject: ExportSubject) -> None:
     bundle = subject.bundle
     assert bundle is not None

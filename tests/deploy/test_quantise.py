@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from zoo.deploy.backends import INPUT, OUTPUT, export_onnx, open_session
@@ -54,9 +56,15 @@ def test_eight_bits_follow_the_ranges_of_the_patches(high_ground: Predictor) -> 
     )
     assert 1e-4 < both < 0.05
     assert last < both
+    assert 0 < largest_weight(quantised) <= 64, "two products of uint8 and seven bits fit into 16 bits"
     assert none < 1e-5
     kept = {one.name for one in keep_in_float(quantised, graph, names).graph.initializer}
     assert kept == {one.name + "_float" * (one.name in weights_of(graph)) for one in graph.graph.initializer}, "no more"
+
+
+def largest_weight(graph: Any) -> int:
+    kernels = [numpy_helper.to_array(one) for one in graph.graph.initializer if len(one.dims) == 4]
+    return max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels if kernel.dtype == np.int8)
 
 
 def weights_of(graph: Any) -> set[str]:

@@ -88,6 +88,20 @@ def test_the_choice_is_remembered(trained: Trained, request: pytest.FixtureReque
     assert optimize(other, EXAMPLE).report.from_cache
 
 
+@pytest.mark.usefixtures("no_backends", "cache")
+def test_a_choice_that_was_measured_beside_other_programs_says_so_and_is_measured_again(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (search, tuning_cache):
+        monkeypatch.setattr(module, "cores_in_use", lambda: 1.7)
+    assert "warning: other programs use 1.7 of" in str(optimize(trained("unet"), EXAMPLE).report)
+    stored = optimize(trained("unet"), EXAMPLE).report
+    assert stored.from_cache
+    assert stored.cores_in_use == 1.7
+    monkeypatch.setattr(tuning_cache, "cores_in_use", lambda: 0.1)
+    assert not optimize(trained("unet"), EXAMPLE).report.from_cache
+
+
 @pytest.mark.usefixtures("no_backends")
 def test_another_machine_version_or_shape_is_another_choice(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, cache: Path

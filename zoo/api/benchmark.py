@@ -173,7 +173,8 @@ def benchmark(
         models: names and shell patterns such as ``"unet,*plus"``, or a list of names and
             :class:`~zoo.bench.benchmark.ModelEntry`, which give a model options, a title and weights to start from.
             ``None`` for all models, or those of ``config``.
-        data: registered data set, or folder of patches. ``None`` for ``synthetic``, or the data of ``config``.
+        data: registered data set, or folder of patches. ``None`` for ``synthetic``, or the data of ``config``. Where
+            ``config`` has data of the same name, or a folder too, its other options stay, such as its groups.
         config: TOML file that describes a benchmark; the other arguments override it.
         data_options: options of the data set, such as ``{"group_column": "scene"}``.
         recipe: ``quick``, ``modern``, ``strong`` or ``paper``. ``None`` for ``quick``, or the recipe of ``config``.
@@ -301,10 +302,10 @@ def make_benchmark(
         chosen = load_benchmark(Path(config))
         if models is not None:
             chosen = _selected(chosen, models)
-        if data is not None:
-            chosen = replace(chosen, data=DataSource.of(data, given))
-        elif given:
-            chosen = replace(chosen, data=DataSource.of(chosen.data, given))
+        source = DataSource.of(chosen.data if data is None else data, given)
+        if source.name == chosen.data.name:  # the same data in another folder, for example: the groups stay
+            source = DataSource.of(chosen.data, source.options)
+        chosen = replace(chosen, data=source)
     common = ("root", "transforms", "progress")
     options = {name: value for name, value in chosen.data.options.items() if name not in common}
     check_options(catalogue().datasets.get(chosen.data.name), options)

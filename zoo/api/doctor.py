@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from zoo import __version__
-from zoo.errors import ZooError
+from zoo.errors import ZooError, one_line
 from zoo.files import cache_folder, check_could_write, config_folder
+from zoo.machine import available_cores, cores_in_use, describe_use, is_busy
 from zoo.registry import plugin_reports
-from zoo.registry.plugins import OWN_DISTRIBUTION, one_line
+from zoo.registry.plugins import OWN_DISTRIBUTION
 
 Status = Literal["ok", "note", "problem"]
 
@@ -24,8 +25,6 @@ LARGE_CACHE = 10 * 10**9
 """Bytes from which a cache is worth a word."""
 LITTLE_SPACE = 2 * 10**9
 """Bytes below which a disk is nearly full for bundles, maps and caches."""
-BUSY_LOAD = 0.5
-"""Load average per core from which timings are not to be trusted."""
 CONFLICTS = (
     ("albumentationsx", "it replaces the module albumentations by one under the AGPL", "pip uninstall albumentationsx"),
     ("opencv-python", "beside opencv-python-headless it overwrites the same files", "pip uninstall opencv-python"),
@@ -157,18 +156,17 @@ def _has_gpu() -> bool:
 def _threads() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     threads = torch.get_num_threads()
     text = f"torch uses {threads} threads on {cores} cores"
     if threads > cores:
         yield Finding("threads", "problem", text, f"Set OMP_NUM_THREADS={cores}: threads that share a core wait")
     else:
         yield Finding("threads", "ok", text)
-    if hasattr(os, "getloadavg"):
-        load = os.getloadavg()[0]
-        busy = load > BUSY_LOAD * cores
-        advice = "Other programs are running: time models on an idle machine" if busy else ""
-        yield Finding("load", "note" if busy else "ok", f"load average {load:.1f} on {cores} cores", advice)
+    in_use = cores_in_use()
+    if in_use is not None:
+        advice = "Time models on a machine that does nothing else" if is_busy(in_use) else ""
+        yield Finding("load", "note" if advice else "ok", describe_use(in_use), advice)
 
 
 def _memory() -> Iterator[Finding]:
@@ -182,7 +180,7 @@ def _memory() -> Iterator[Finding]:
     preloaded = os.environ.get("LD_PRELOAD", "")
     other = next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in preloaded), None)
     if other:
-        yield Finding("allocator", "note", f"{other} is loaded in place of the C library's", "Timings are of it")
+        yield Finding("allocator", "note", f"{other} is loaded instead of the C library's", "Timings are of it")
         return
     library, release = platform.libc_ver()
     if library == "glibc":
@@ -257,8 +255,8 @@ def _plugins() -> Iterator[Finding]:
         elif one.status == "skipped":
             yield Finding("plugins", "note", f"{name} is left out by ZOO_PLUGINS", "Unset ZOO_PLUGINS to load it")
         else:
-            count = sum(map(len, one.provides.values()))
-            yield Finding("plugins", "ok", f"{name}: {count} things registered")
+            kinds = ", ".join(kind.replace("_", " ") for kind in one.provides)
+            yield Finding("plugins", "ok", f"{name} registers {kinds}" if kinds else f"{name} is loaded")
     if not reports:
         yield Finding("plugins", "ok", "no plugins are installed")
     yield Finding("plugins", "ok", f"settings in {config_folder()}")

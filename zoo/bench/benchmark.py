@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +14,7 @@ from zoo.bench.paper import TABLES
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, UnknownNameError, ZooError, suggestion
 from zoo.registry import catalogue, check_options, list_datasets
-from zoo.schema import from_plain
+from zoo.schema import from_plain, read_toml
 from zoo.training.recipes import FineTuning, Recipe, get_recipe
 
 MOST_SEEDS = 1000
@@ -312,16 +311,9 @@ def load_benchmark(path: Path) -> Benchmark:
         ZooError: naming the file, the table and the key that is wrong, with the nearest name for an unknown one.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path, hint="docs/how_to/bench.md shows an example")
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=path, hint=_nearby(path)) from None
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=path) from error
-    except (ValueError, RecursionError) as error:
-        # ValueError: invalid TOML or UTF-8, or an integer of thousands of digits.
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        hint = "docs/how_to/bench.md shows an example"
-        raise ConfigError(f"is not valid TOML ({reason})", where=path, hint=hint) from error
     return parse_benchmark(content, path)
 
 

@@ -67,7 +67,7 @@ def busy_machine(results: Sequence[TrialResult]) -> list[str]:
     for result in results:
         protocol = result.speed_protocol
         if protocol is not None and protocol.busy and result.speed:
-            busy[result.config.label] = f"load {protocol.load_average:.1f} on {protocol.cores} processors"
+            busy[result.config.label] = protocol.load
     if not busy:
         return []
     return [

@@ -27,10 +27,12 @@ class AdaptationSettings:
         by: ``split`` adapts to all images together; ``group`` adapts to each scene or event separately and measures
             it separately, as one would map each with a bundle of its own.
         scales: magnifications at which the adapted model sees every image, or ``auto`` to choose one.
+        tta: average the adapted model's probability over the eight flips and rotations of each image.
     """
 
     by: AdaptedBy = "split"
     scales: tuple[float, ...] | Literal["auto"] = (1.0,)
+    tta: bool = False
 
     def __post_init__(self) -> None:
         if self.scales != "auto":
@@ -39,14 +41,14 @@ class AdaptationSettings:
     def __str__(self) -> str:
         """Return what differs from the default, in words; empty for the default."""
         scales = self.scales if self.scales == "auto" else ",".join(f"{scale:g}" for scale in self.scales)
-        texts = {"by": f"to each {self.by}", "scales": f"magnified {scales}"}
+        texts = {"by": f"to each {self.by}", "scales": f"magnified {scales}", "tta": "mean over flips and rotations"}
         return ", ".join(text for name, text in texts.items() if name in self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the default as plain JSON values."""
         scales = self.scales if self.scales == "auto" else list(self.scales)
-        changed = {"by": self.by != AdaptationSettings.by, "scales": self.scales != AdaptationSettings.scales}
-        return {name: value for name, value in {"by": self.by, "scales": scales}.items() if changed[name]}
+        values = {"by": self.by, "scales": scales, "tta": self.tta}
+        return {name: values[name] for name in values if getattr(self, name) != getattr(AdaptationSettings, name)}
 
 
 @dataclass(frozen=True)

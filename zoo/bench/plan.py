@@ -17,20 +17,21 @@ from zoo.bench.results import SplitSizes, TrialResult, good_result, trial_files
 from zoo.bench.runner import threads_here
 from zoo.bench.speed import count_gmac, count_parameters
 from zoo.bench.speed_session import ROUNDS, SECONDS, session_of
-from zoo.bench.trial import make_data_module, open_splits_of
+from zoo.bench.trial import make_data_module, open_splits_of, skip_reason
 from zoo.datasets.audit import AuditSummary, cached_summary
 from zoo.datasets.base import SPLITS, PatchDataset
+from zoo.datasets.datamodule import PatchDataModule
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError, ResultError
 from zoo.jobs import Job, Work, connected, run_job
-from zoo.registry import Flag, catalogue, create_model, create_model_for
+from zoo.registry import catalogue, create_model, create_model_for
 from zoo.schema import to_plain
-from zoo.training.adaptation import MOST_PIXELS
+from zoo.training.adaptation import CHOOSING_PIXELS, MOST_PIXELS
 from zoo.training.bundle import Bundle, without_downloads
-from zoo.training.compute import choose_format, describe_environment, resolve_device
+from zoo.training.compute import ComputeFormat, choose_format, describe_environment, resolve_device
 from zoo.training.finetuning import plan_transfer
-from zoo.training.fit import SegmentationTask, seed_everything
-from zoo.training.predictor import SCALE_CANDIDATES, Predictor
+from zoo.training.fit import SegmentationTask, is_trainable, seed_everything
+from zoo.training.predictor import SCALE_CANDIDATES, VIEWS, Predictor
 from zoo.training.running_statistics import tracked_layers
 
 STEPS = 2
@@ -42,7 +43,7 @@ LIMIT_S = 300.0
 START_S = 2.0
 """Seconds between two trials: process, data, bundle."""
 
-CostSource = Literal["", "measured now", "earlier result", "skipped: needs rain", "unknown: no such device here"]
+CostSource = Literal["", "measured now", "earlier result", "skipped", "no such device here"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def make_plan(
     Args:
         benchmark: the benchmark.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        address: address of a Ray cluster, whose devices then count in place of this machine's.
+        address: address of a Ray cluster, whose devices then count instead of this machine's.
         on_setting: called before the data of a setting are opened.
         open_data: opens the splits of a data set; for showing progress.
         audit: audits them; for showing the verdict.
@@ -164,7 +165,8 @@ class Cost:
         patch_s: seconds in which one patch is evaluated.
         layers: normalisation layers with running statistics, which adaptation re-estimates.
         pixels: pixels of a patch.
-        source: where the figures come from.
+        source: where the figures come from; empty if there are none.
+        lacking: what the model needs and the data lack, so that the benchmark skips it; else empty.
         error: why the trial cannot run; empty if it can.
     """
 
@@ -175,7 +177,13 @@ class Cost:
     layers: int = 0
     pixels: int = 1
     source: CostSource = ""
+    lacking: str = ""
     error: str = ""
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the trials run, as far as it is known."""
+        return not self.error and not self.lacking
 
     def seconds(self, config: TrialConfig, sizes: SplitSizes) -> float:
         """Return the expected seconds of a trial.
@@ -185,9 +193,9 @@ class Cost:
             sizes: number of patches in each split.
         """
         if config.adapted:
-            sampled = min(sizes.test, max(1, MOST_PIXELS // self.pixels))
-            to_adapt, to_evaluate = _adaptation_passes(config.adapting, self.layers)
-            return START_S + self.patch_s * (sampled * to_adapt + sizes.test * to_evaluate)
+            sampled, few = (min(sizes.test, max(1, most // self.pixels)) for most in (MOST_PIXELS, CHOOSING_PIXELS))
+            passes = _adaptation_passes(config.adapting, self.layers)
+            return START_S + self.patch_s * (few * passes[0] + sampled * passes[1] + sizes.test * passes[2])
         evaluated = sizes.test + sizes.val
         recipe = config.recipe
         steps = recipe.total_steps(sizes.train)
@@ -196,19 +204,22 @@ class Cost:
         return START_S + self.step_s * steps + self.patch_s * evaluated
 
 
-def _adaptation_passes(adapting: AdaptationSettings, layers: int) -> tuple[float, float]:
-    """Return how often an adapted trial computes the pixels of the sample to adapt, and of the split to evaluate.
+def _adaptation_passes(adapting: AdaptationSettings, layers: int) -> tuple[float, float, float]:
+    """Return how often an adapted trial computes the pixels of three sets of patches.
 
     Each layer is re-estimated in a pass of its own that ends at the layer, so that all layers take half as many whole
     passes as there are layers. Three more find the order of the layers and compare the predictions.
+
+    Returns:
+        For the patches that choose a magnification, the sample to adapt to, and the split to evaluate.
     """
+    views = len(VIEWS) if adapting.tta else 1
+    areas = [scale**2 for scale in (SCALE_CANDIDATES if adapting.scales == "auto" else adapting.scales)]
     if adapting.scales != "auto":
-        area = sum(scale**2 for scale in adapting.scales)
-        return 3 + area * layers / 2, area
-    # Every candidate takes the first half of the layers; the chosen one takes the rest.
-    areas = [scale**2 for scale in SCALE_CANDIDATES]
+        return 0.0, 3 + sum(areas) * layers / 2, sum(areas) * views
+    # Every candidate takes all layers, and predicts three views of each image; one is adapted to the whole sample.
     mean = sum(areas) / len(areas)
-    return 3 + sum(areas) * layers / 8 + mean * 3 * layers / 8, mean
+    return sum(areas) * (layers / 2 + 3), 3 + mean * layers / 2, mean * views
 
 
 @dataclass(frozen=True)
@@ -240,6 +251,7 @@ class PlannedTrial:
             "steps": self.steps,
             "seconds": _known(self.seconds),
             **figures,
+            "skipped": bool(self.cost.lacking),
             "done": self.done,
         }
 
@@ -268,7 +280,7 @@ class Estimate:
     @property
     def to_run(self) -> int:
         """Number of trials that would run."""
-        return sum(not trial.done and _can_run(trial.cost) for trial in self.trials)
+        return sum(not trial.done and trial.cost.can_run for trial in self.trials)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as plain JSON values."""
@@ -306,7 +318,7 @@ def estimate(
         steps = 0 if config.adapted else plan.steps[config.setting]
         found.append(PlannedTrial(config, cost, seconds, steps, earlier is not None))
         sessions.add(session_of(earlier))
-        if earlier is None and _can_run(cost):
+        if earlier is None and cost.can_run:
             waits.append(seconds)
     timed = len(sessions) == 1 and None not in sessions
     times = plan.benchmark.speed and not timed
@@ -331,7 +343,7 @@ def speed_stage_seconds(costs: Sequence[Cost], rounds: int = ROUNDS, seconds: fl
     return sum(
         rounds * (2.0 + 2 * max(seconds, 7 * cost.patch_s)) + 4 * max(seconds, 30 * cost.patch_s)
         for cost in costs
-        if _can_run(cost)
+        if cost.can_run
     )
 
 
@@ -395,6 +407,10 @@ def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
         source="measured now",
     )
     predictor = Predictor(model, data.statistics.mean.tolist(), data.statistics.std.tolist()).to(device)
+    if not is_trainable(model):
+        return replace(
+            cost, step_s=0.0, patch_s=_evaluation_seconds(predictor, data, ComputeFormat("fp32", False), device)
+        )
     form = None
     task = SegmentationTask(predictor, config.recipe, STEPS + 1)
     optimiser = task.configure_optimizers()["optimizer"]
@@ -418,6 +434,13 @@ def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
         if times[0] > PATIENCE_S:
             break
     assert form is not None
+    return replace(cost, step_s=min(times[1:] or times), patch_s=_evaluation_seconds(predictor, data, form, device))
+
+
+def _evaluation_seconds(
+    predictor: Predictor, data: PatchDataModule, form: ComputeFormat, device: torch.device
+) -> float:
+    """Return the seconds in which a patch of the test split is read and predicted."""
     predictor.eval()
     evaluated: list[float] = []
     with torch.inference_mode():
@@ -430,7 +453,7 @@ def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
             evaluated.append((time.perf_counter() - begun) / len(batch["mask"]))
             if evaluated[0] * len(batch["mask"]) > PATIENCE_S:
                 break
-    return replace(cost, step_s=min(times[1:] or times), patch_s=min(evaluated))
+    return min(evaluated)
 
 
 def _costs(
@@ -441,15 +464,15 @@ def _costs(
     models = {_model_of(config): config.plain for config in plan.trials}
     device = torch.device(plan.trials[0].device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        return dict.fromkeys(models, Cost(source="unknown: no such device here"))
+        return dict.fromkeys(models, Cost(source="no such device here"))
     earlier = earlier_costs(folder, threads, describe_environment(device).device_name)
     costs: dict[str, Cost] = {}
     for number, (model, config) in enumerate(models.items()):
         known = earlier(config)
         if known is not None:
             costs[model] = known
-        elif config.model in catalogue().models and Flag.NEEDS_RAIN in catalogue().models.get(config.model).flags:
-            costs[model] = Cost(source="skipped: needs rain")
+        elif config.model in catalogue().models and (reason := skip_reason(config)):
+            costs[model] = Cost(source="skipped", lacking=reason)
         else:
             if progress is not None:
                 progress(number, len(models), config)
@@ -497,10 +520,6 @@ def _workload(config: TrialConfig) -> str:
 
 def _model_of(config: TrialConfig) -> str:
     return repr((config.model, sorted(config.options.items())))
-
-
-def _can_run(cost: Cost) -> bool:
-    return not cost.error and cost.source != "skipped: needs rain"
 
 
 def _known(value: Any) -> Any:

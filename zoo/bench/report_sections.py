@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.errors import one_line
 from zoo.registry import ReportSection, ReportSectionSpec, catalogue
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ def _section(spec: ReportSectionSpec, board: Leaderboard) -> ReportSection | Non
             raise TypeError(f"it returned {type(made).__name__}, not a ReportSection")
         if any(len(row) != len(made.headings) for row in made.rows):
             raise ValueError(f"a row has not {len(made.headings)} cells")
-    except Exception as error:  # whatever a plugin raises
+    except (Exception, SystemExit) as error:  # whatever a plugin raises
         provider = catalogue().report_sections.provider(spec.name)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return ReportSection(spec.summary, f"This section of plugin {provider} failed: {reason}")
+        return ReportSection(spec.summary, f"This section of plugin {provider} failed: {one_line(error)}")
     return made

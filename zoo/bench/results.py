@@ -197,7 +197,7 @@ class TrialMeasurements:
         test: counts of the test split.
         samples: predictions on the patches that the report shows; ``None`` in an older file.
         val: figures of the validation split.
-        training: the training; ``None`` for an adapted trial.
+        training: the training; ``None`` for an adapted trial, and for a model without parameters.
         adaptations: how an adapted trial was adapted: to the whole test split, or to each group in turn. Empty for a
             trained one.
         parameters: number of trainable parameters.

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from zoo.machine import is_busy
 from zoo.training.compute import Environment
 
 MemoryKind = Literal["rss", "cuda"]
@@ -114,6 +115,8 @@ class SpeedProtocol:
         cores: number of logical processors.
         load_average: highest one-minute load average before a process of the session started; ``None`` where the
             system does not tell.
+        cores_in_use: most cores that other programs kept busy when a process of the session had ended; ``None`` where
+            the system does not tell.
         form: ``eager`` or ``optimized``.
         best_batch: the fastest batch size.
         search_ended: why no larger batch was tried.
@@ -139,6 +142,7 @@ class SpeedProtocol:
     torch: str = ""
     cores: int | None = None
     load_average: float | None = None
+    cores_in_use: float | None = None
     form: str = "eager"
     best_batch: int | None = None
     search_ended: str = ""
@@ -152,8 +156,16 @@ class SpeedProtocol:
 
     @property
     def busy(self) -> bool:
-        """Whether other programs used the machine: many more processes wanted to run than it has processors."""
-        return self.load_average is not None and self.cores is not None and self.load_average > BUSY_LOAD * self.cores
+        """Whether other programs used the machine: they kept cores busy, or many processes wanted to run."""
+        crowded = self.load_average is not None and self.load_average > BUSY_LOAD * (self.cores or math.inf)
+        return crowded or is_busy(self.cores_in_use)
+
+    @property
+    def load(self) -> str:
+        """Return what is known of the load of the machine, in words."""
+        load = "" if self.load_average is None else f"load {self.load_average:.1f} on {self.cores} processors"
+        others = "" if self.cores_in_use is None else f"{self.cores_in_use:.1f} cores used by other programs"
+        return ", ".join(filter(None, (load, others)))
 
 
 @dataclass
@@ -302,10 +314,18 @@ def count_gmac(model: nn.Module, shape: tuple[int, int, int], device: torch.devi
     """
     was_training = model.training
     model.eval()
-    # Fused attention has no counter on the CPU.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(torch.zeros((1, *shape), device=device))
-    model.train(was_training)
+    # The counter follows the gradients of parameters that a module gets as input, which do not exist here.
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        # Fused attention has no counter on the CPU.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model(torch.zeros((1, *shape), device=device))
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        model.train(was_training)
     return float(counter.get_total_flops()) / 2e9
 
 

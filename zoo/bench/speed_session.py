@@ -29,6 +29,7 @@ from zoo.bench.speed import (
 )
 from zoo.datasets.source import DataSource
 from zoo.jobs import Job, Outcome, ProgressCallback, RayExecutor, Work, prepare, run_job
+from zoo.machine import cores_in_use
 from zoo.registry import catalogue, create_model
 from zoo.training.bundle import without_downloads
 from zoo.training.compute import Environment, describe_environment
@@ -54,7 +55,7 @@ class SpeedSubject:
         precision: ``fp32`` or ``bf16``.
         label: name for people.
         data: data set whose test split gives patches for the end-to-end timing; ``None`` for no such timing.
-        optimized: time the form that :func:`zoo.deploy.optimize` finds for each batch size in place of the eager one.
+        optimized: time the form that :func:`zoo.deploy.optimize` finds for each batch size instead of the eager one.
             It is timed at the batch sizes of the eager subject, which has to come before it.
     """
 
@@ -129,6 +130,7 @@ def time_models(
     errors = ["" for _ in subjects]
     machine = Environment()
     loads: list[float] = []
+    others: list[float] = []
     for turn in range(settings.rounds):
         order = [(turn + place) % len(subjects) for place in range(len(subjects))]
         for place, number in enumerate(order):
@@ -144,6 +146,9 @@ def time_models(
             loads += _load_average()
             order_one = _Order(subject, batches, settings.seconds, turn == 0)
             outcome = _measure_in_process(order_one, settings.threads)
+            # Afterwards: before the first process, the server of processes still imports torch.
+            in_use = cores_in_use()
+            others += [] if in_use is None else [in_use]
             if outcome.value is not None:
                 machine = outcome.value.environment or machine
                 if outcome.value.passes:
@@ -165,6 +170,7 @@ def time_models(
         torch=machine.versions.get("torch", ""),
         cores=os.cpu_count(),
         load_average=max(loads, default=None),
+        cores_in_use=max(others, default=None),
     )
     return [
         _report(part, replace(protocol, form="optimized" if subject.optimized else "eager", error=error))

@@ -34,20 +34,23 @@ from zoo.bench.speed import count_gmac, count_parameters
 from zoo.datasets.augmentation import TrainingAugmentation
 from zoo.datasets.base import SPLITS, PatchDataset
 from zoo.datasets.datamodule import PatchDataModule
+from zoo.datasets.splits import held_out_blocks
 from zoo.deploy import raise_allocator_thresholds
 from zoo.errors import ResultError, ZooError
 from zoo.evaluation.columns import summarise
-from zoo.evaluation.quality import Calibration, MeasuredSplit, measure_split
+from zoo.evaluation.quality import MeasuredSplit, measure_split
 from zoo.files import file_name, printable
 from zoo.jobs import StageCallback, Work
 from zoo.physics.bands import records_light
 from zoo.registry import Flag, catalogue, create_model_for, provider_of
+from zoo.registry.plugins import OWN_DISTRIBUTION
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import AdaptationTarget, Bundle, Parent, TrainingData
 from zoo.training.compute import Environment, describe_environment
-from zoo.training.evaluate import Evaluation, evaluate
+from zoo.training.evaluate import Evaluation, evaluate, fit_calibration
 from zoo.training.finetuning import Transfer, plan_transfer
-from zoo.training.fit import Fitted, fit, seed_everything
+from zoo.training.fit import Fitted, fit, is_trainable, seed_everything
+from zoo.training.predictor import VIEWS
 from zoo.training.recipes import JITTERS
 
 
@@ -75,8 +78,9 @@ def run_trial(task: TrialTask, work: Work) -> TrialResult:
     """
     config = task.config
     started = datetime.now(UTC)
-    if Flag.NEEDS_RAIN in catalogue().models.get(config.model).flags:
-        return TrialResult(config, "skipped", "needs rainfall series, and the data have none")
+    reason = skip_reason(config)
+    if reason:
+        return TrialResult(config, "skipped", f"needs {reason}, and the data have none")
     measurements, pictures = _adapted(task, work) if config.adapted else _trained(task, work)
     measurements = replace(
         measurements, started=started.isoformat(timespec="seconds"), provider=provider_of("model", config.model)
@@ -95,6 +99,20 @@ def open_splits_of(config: TrialConfig) -> dict[str, PatchDataset]:
         if dataset.fingerprint() != config.fingerprints[split]:
             raise ZooError(f"the {split} split changed while the benchmark ran", where=config.data.label)
     return splits
+
+
+def skip_reason(config: TrialConfig) -> str:
+    """Return what the model of a trial needs that its data do not have, such as "the band dNDVI"; "" for nothing.
+
+    Raises:
+        ZooError: if the data cannot be opened.
+    """
+    spec = catalogue().models.get(config.model)
+    if Flag.NEEDS_RAIN in spec.flags:
+        return "rainfall series"
+    known = {band.name for band in config.data.open_splits(("test",))["test"].bands} if spec.needs_bands else set()
+    lacking = [name for name in spec.needs_bands if name not in known]
+    return f"the band{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}" if lacking else ""
 
 
 def make_data_module(
@@ -128,6 +146,7 @@ def make_data_module(
         device=config.device,
         accumulate=accumulate,
         balance=recipe.balance,
+        group_batches=recipe.group_batches,
     )
 
 
@@ -147,7 +166,9 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     model.to(device)
     opened = time.perf_counter()
 
-    report("train", 0, data.steps)
+    trainable = is_trainable(model)
+    if trainable:
+        report("train", 0, data.steps)
     fitted = fit(
         model,
         data,
@@ -160,7 +181,9 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         transfer=transfer,
     )
     trained = time.perf_counter()
-    chosen = _evaluate(fitted, data.val_dataloader(), None, "val", len(splits["val"]), report)
+    # No label chooses anything of a model that is not trained.
+    threshold = None if trainable else 0.5
+    chosen = _evaluate(fitted, data.val_dataloader(), threshold, "val", len(splits["val"]), report)
     test = _evaluate(fitted, data.test_dataloader(), chosen.threshold, "test", len(splits["test"]), report)
     evaluated = time.perf_counter()
 
@@ -184,7 +207,9 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
             micro_batch=recipe.batch_size // task.accumulate,
             format=fitted.compute_format,
             curve=tuple((step, loss) for step, loss in fitted.curve),
-        ),
+        )
+        if trainable
+        else None,
         parameters=count_parameters(fitted.predictor.model),
         gmac=count_gmac(fitted.predictor.model, _patch_shape(splits["test"]), device),
         seconds={"data": opened - begun, "train": trained - opened, "evaluate": evaluated - trained},
@@ -230,6 +255,7 @@ def _keep_bundle(
 ) -> str:
     """Write the bundle, with the evaluations of the validation and the test split, and return its weights' digest."""
     train, (chosen, test) = splits["train"], evaluations
+    provider = provider_of("dataset", config.data.name)
     model = fitted.predictor.model
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise ResultError("the trained weights hold NaN or infinities", hint="Try a lower learning rate (--lr)")
@@ -242,8 +268,15 @@ def _keep_bundle(
         class_names=train.class_names,
         threshold=test.threshold,
         metrics=summarise(test.counts, train.pixel_size),
-        data=TrainingData(config.data.name, config.data.options, config.fingerprints, train.licence, train.citation),
-        recipe=config.recipe,
+        data=TrainingData(
+            config.data.name,
+            config.data.options,
+            config.fingerprints,
+            train.licence,
+            train.citation,
+            provider=None if provider.distribution == OWN_DISTRIBUTION else provider,
+        ),
+        recipe=config.recipe if is_trainable(model) else None,
         seed=config.seed,
         environment=environment,
         state=model.state_dict(),
@@ -269,9 +302,7 @@ def _quality(
         data=config.data.label,
         split_sha256=config.fingerprints["test"],
         adapted=validation is None,
-        calibration=Calibration.of(
-            found.logit_histogram, None if validation is None else validation.logit_histogram.best_temperature()
-        ),
+        calibration=fit_calibration(found, validation, held_out_blocks([dataset.patches[place] for place in places])),
     )
 
 
@@ -310,10 +341,18 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         predictor = bundle.predictor().to(device).to(memory_format=bundle.compute_format.memory_format)
         on_batch = partial(_report_tested, work.report, sum(map(len, parts)), len(test))
         parts.append(
-            evaluate(predictor, bundle.compute_format, _batches(region, config), bundle.threshold, on_batch=on_batch)
+            evaluate(
+                predictor,
+                bundle.compute_format,
+                _batches(region, config),
+                bundle.threshold,
+                on_batch=on_batch,
+                tta=config.adapting.tta,
+            )
         )
         # Regions may be seen at different magnifications; this is the mean cost of a patch.
-        gmac += count_gmac(predictor.model, _patch_shape(test), device) * len(region.places) / len(test)
+        views = len(VIEWS) if config.adapting.tta else 1
+        gmac += views * count_gmac(predictor.model, _patch_shape(test), device) * len(region.places) / len(test)
         bundles.append(bundle)
     whole = Evaluation.concatenate(parts, [region.places for region in regions])
     evaluated = time.perf_counter()
@@ -329,8 +368,8 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     samples, pictures = _samples(whole, test)
     measurements = TrialMeasurements(
         data=_summarise_data(config, splits),
-        # The threshold is the trained model's; nothing is validated again.
-        threshold=source.threshold,
+        # Nothing is validated again.
+        threshold=whole.threshold,
         test=_test_figures(test, whole),
         samples=samples,
         adaptations=tuple(bundle.adaptation for bundle in bundles if bundle.adaptation is not None),

@@ -11,7 +11,9 @@ import click
 from zoo.cli import EXIT_TRIALS_FAILED
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.data_options import DATA_OPTIONS, collect, data_options, parse_assignments
+from zoo.cli.progress import prepare_threads
 from zoo.cli.recipe_options import OVERRIDES, recipe_options
+from zoo.cli.values import PATH
 
 if TYPE_CHECKING:
     from zoo.api.benchmark import BenchmarkPlan
@@ -24,7 +26,7 @@ PLAN_HEADINGS = ("model", "setting", "seed", "Par. (M)", "GMAC", "steps", "s/ste
 @click.command()
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="TOML file that describes the benchmark, such as those of benchmarks/; other options override it.",
 )
@@ -53,11 +55,11 @@ PLAN_HEADINGS = ("model", "setting", "seed", "Par. (M)", "GMAC", "steps", "s/ste
 @click.option(
     "--out",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder for results, weights and logs; the same command continues an interrupted benchmark there.  "
     "[default: results; with --config results/NAME]",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the rows to this file as well.")
+@click.option("--json", "json_file", type=PATH, help="Write the rows to this file as well.")
 def bench(
     config: Path | None,
     device: str,
@@ -93,6 +95,7 @@ def bench(
 
     if json_file is not None:
         check_could_write(json_file.parent)
+    prepare_threads()
     view = TerminalView()
     plan = plan_benchmark(
         chosen("models"),
@@ -188,7 +191,7 @@ def _plan_row(trial: PlannedTrial) -> tuple[str, ...]:
         "-" if config.adapted else str(trial.steps),
         "-" if config.adapted else _number(cost.step_s, 3),
         "done" if trial.done else "cannot run" if cost.error else _duration(trial.seconds),
-        cost.source,
+        f"{cost.source}: needs {cost.lacking}" if cost.lacking else cost.source,
     )
 
 

@@ -128,7 +128,7 @@ class BenchView:
             self._costs[stem] * (1.0 if stem in self.results else self._shares.get(stem, 0.0)) for stem in self._costs
         )
         worked = done - self._kept_cost
-        if worked < 0.02 * total:
+        if worked <= 0.02 * total:
             return ""
         seconds = (time.monotonic() - self._started) * (total - done) / worked
         return pattern.format(_clock(seconds))

@@ -8,8 +8,8 @@ import click
 
 from zoo.cli.console import make_table, note, out, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
-from zoo.cli.progress import progress
-from zoo.cli.values import FiniteFloat
+from zoo.cli.progress import prepare_threads, progress
+from zoo.cli.values import AS_JSON, FiniteFloat
 
 if TYPE_CHECKING:
     from zoo.api.speed import Timings
@@ -58,7 +58,7 @@ ALWAYS_SHOWN = 6
     help="Seconds of timing per batch size.",
 )
 @click.option("--optimized", is_flag=True, help="Also time the fastest form of each model (zoo.deploy.optimize).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+@AS_JSON
 def speed(models: str, options: tuple[str, ...], as_json: bool, data_options: tuple[str, ...], **given: Any) -> None:
     """Time MODELS in turns: each in fresh processes, in rounds over all models.
 
@@ -76,6 +76,7 @@ def speed(models: str, options: tuple[str, ...], as_json: bool, data_options: tu
 
     names = ("size", "channels", "classes", "batch", "precision", "data", "device", "threads", "rounds", "seconds")
     settings = {name: given.pop(name) for name in (*names, "optimized")}
+    prepare_threads()
     with progress("timing") as bar:
         found = zoo.speed(
             models,
@@ -117,10 +118,7 @@ def _print(found: Timings) -> None:
         if report.protocol.error:
             warn(f"{one.label}: {report.protocol.error}")
     if about.busy:
-        warn(
-            f"other programs used the machine meanwhile (load average {about.load_average:.1f} on {about.cores} "
-            "processors): these figures are too low"
-        )
+        warn(f"other programs used the machine meanwhile ({about.load}): these figures are too low")
     measured = next((report.protocol for report in found.reports if report.samples), None)
     if measured is None or measured.energy is None or measured.memory is None:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import threading
 import warnings
@@ -19,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.deploy.parity import difference
-from zoo.errors import ConfigError, ModelError, ResultError, ZooError
+from zoo.errors import ConfigError, ModelError, ResultError, ZooError, first_line
+from zoo.files import redirected
 
 if TYPE_CHECKING:
     import onnx
@@ -179,17 +181,48 @@ def _trace(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.
 
     free = {0: "batch", 2: "height", 3: "width"} if dynamic else {0: "batch"}
     written: Any = io.BytesIO()  # torch's stubs accept only paths
-    torch.onnx.export(
-        model,
-        (sample,),
-        written,
-        dynamo=False,
-        opset_version=opset,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_axes={INPUT: free, OUTPUT: free},
-    )
+    with _pooled_by_products():
+        torch.onnx.export(
+            model,
+            (sample,),
+            written,
+            dynamo=False,
+            opset_version=opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: free, OUTPUT: free},
+        )
     return onnx.load_from_string(written.getvalue())
+
+
+def _bins(length: int, count: int, like: Tensor) -> Tensor:
+    """Weights ``(count, length)`` of the means of ``count`` bins, with the edges that torch's pooling has."""
+    place, number = torch.arange(length, device=like.device), torch.arange(count, device=like.device)[:, None]
+    first = torch.div(number * length, count, rounding_mode="floor")
+    last = torch.div((number + 1) * length + count - 1, count, rounding_mode="floor")
+    inside = ((place >= first) & (place < last)).to(like.dtype)
+    return inside / inside.sum(1, keepdim=True)
+
+
+@contextmanager
+def _pooled_by_products() -> Iterator[None]:
+    """Compute poolings to a fixed size as two matrix products inside the block.
+
+    The older exporter knows no pooling whose bins follow the size of the image, such as those of a pyramid.
+    """
+    pool = F.adaptive_avg_pool2d
+
+    def pool_by_products(x: Tensor, output_size: Any) -> Tensor:
+        height, width = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+        if (height, width) == (1, 1) or None in (height, width):
+            return pool(x, output_size)
+        return _bins(x.shape[2], height, x) @ x @ _bins(x.shape[3], width, x).transpose(0, 1)
+
+    F.adaptive_avg_pool2d = pool_by_products  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        F.adaptive_avg_pool2d = pool
 
 
 def _capture(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.ModelProto:
@@ -218,7 +251,13 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with (
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            warnings.catch_warnings(),
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+            redirected(nowhere.fileno(), 1, 2),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -231,8 +270,8 @@ def _export_failure(error: Exception) -> str:
     operation = re.search(r"(?:aten|torchvision|prims|zoo\w*)::?[\w.]*\w", text) or re.search(r"aten\.\w+", text)
     if (operation is not None and "nsupported" in text + type(error).__name__) or "No ONNX function" in text:
         return f"operation {operation.group() if operation else 'unknown'} is not supported"
-    line = first_line(error, default="")
-    return line if isinstance(error, ModelError) else f"{type(error).__name__}: {line[:200]}"
+    line = first_line(error)
+    return line if isinstance(error, ModelError) else f"{type(error).__name__}: {line}"
 
 
 def _name_dimensions(graph: onnx.ModelProto, classes: int, size: tuple[int, int] | None) -> None:
@@ -262,7 +301,7 @@ def _disagreement(graph: onnx.ModelProto, model: nn.Module, example: Tensor, dyn
         try:
             (written,) = session.run([OUTPUT], {INPUT: images.numpy()})
         except Exception as error:  # ONNX Runtime's errors have no public base class
-            return f"the graph fails at {height}x{width} pixels ({str(error).splitlines()[0][:200]})"
+            return f"the graph fails at {height}x{width} pixels ({first_line(error)})"
         logits = torch.from_numpy(written)
         if logits.shape != expected.shape:
             return f"the graph returns {tuple(logits.shape)}, not {tuple(expected.shape)}, at {height}x{width} pixels"
@@ -500,11 +539,6 @@ def minimum_size_of(model: nn.Module) -> int:
 def unreadable(path: Path, error: Exception) -> ResultError:
     """Return the error for an exported file that its library cannot read."""
     return ResultError(f"cannot be read ({first_line(error)})", where=path, hint="Was it cut short? Export it again")
-
-
-def first_line(error: Exception, default: str = "no reason given") -> str:
-    """Return the first line of an error's text that is not empty, at most 200 characters."""
-    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), default)
 
 
 def open_session(graph: bytes, *, threads: int) -> Any:

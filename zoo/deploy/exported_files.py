@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo import __version__
-from zoo.deploy.backends import BackendModule, OnnxRuntimeModule, OpenVinoModule, first_line, require, unreadable
-from zoo.errors import ConfigError, ModelError, ResultError, ZooError
+from zoo.deploy.backends import BackendModule, OnnxRuntimeModule, OpenVinoModule, require, unreadable
+from zoo.errors import ConfigError, ModelError, ResultError, ZooError, first_line
 from zoo.files import unwritable, working_folder
 from zoo.physics.bands import Band
 from zoo.registry import ExporterSpec, catalogue
@@ -97,7 +97,7 @@ class ExportMetadata:
         """
         values = {}
         for key, text in texts.items():
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 values[key] = json.loads(text)
         if not str(values.get("producer", "")).startswith("landslide-zoo"):
             raise ResultError("was not written by zoo export", where=where, hint="Export the bundle again")

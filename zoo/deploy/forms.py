@@ -254,7 +254,7 @@ def make_torch_form(
 
 
 def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) -> None:
-    packed = image.device.type == "cpu" and packing_available()
+    packed = image.device.type == "cpu" and packing_available(image.dtype)
     if packed:
         replace_doubling_blocks(model, image)
     # A layer after a convolution with dead taps follows it at every size, so its parts must not take it over.
@@ -292,7 +292,7 @@ def choose_hybrid_forms(folded: nn.Module, example: Tensor, precision: Precision
     """
     options = TorchOptions(precision)
     flow = record_flow(folded, example[:1], (HybridConv2d,))
-    packed = example.device.type == "cpu" and packing_available()
+    packed = example.device.type == "cpu" and packing_available(options.dtype)
     chosen: dict[str, HybridForm] = {}
     known: dict[tuple[object, ...], HybridForm] = {}
     for name, calls in flow.calls.items():

@@ -56,12 +56,13 @@ def activation_of(module: nn.Module) -> Activation | None:
     return None
 
 
-def packing_available() -> bool:
-    """Return whether this build of torch has the fused operators."""
+def packing_available(dtype: torch.dtype = torch.float32) -> bool:
+    """Return whether this build of torch has the fused operators, and the processor runs them in a number format."""
     return (
         bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+        and (dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
     )
 
 

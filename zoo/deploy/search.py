@@ -26,8 +26,9 @@ from zoo.deploy.forms import (
 from zoo.deploy.fused import HybridForm
 from zoo.deploy.parity import GateReport, Parity, compare_masks
 from zoo.deploy.tuning_cache import TunedChoice, cache_key, load_choice, store_choice
-from zoo.errors import ModelError, ZooError
-from zoo.training.predictor import Predictor
+from zoo.errors import ModelError, ZooError, first_line
+from zoo.machine import cores_in_use, describe_use, is_busy
+from zoo.training.predictor import Predictor, calibrated
 
 PRECISIONS: dict[str, tuple[Precision, ...]] = {"fp32": ("fp32",), "bf16": ("bf16",), "auto": ("fp32", "bf16")}
 """Number formats that may be chosen, by the precision asked for."""
@@ -69,6 +70,7 @@ class OptimizationReport:
         folds: number of folds of each kind.
         hybrids: form of each hybrid convolution, by its name.
         from_cache: whether the choice comes from an earlier measurement.
+        cores_in_use: cores that other programs kept busy at the measurement; ``None`` where the system does not tell.
         gate: what the chosen bf16 form does to the masks; ``None`` for fp32.
         messages: further notes for the user.
     """
@@ -82,6 +84,7 @@ class OptimizationReport:
     folds: dict[str, int] = field(default_factory=dict)
     hybrids: dict[str, HybridForm] = field(default_factory=dict)
     from_cache: bool = False
+    cores_in_use: float | None = None
     gate: GateReport | None = None
     messages: list[str] = field(default_factory=list)
 
@@ -100,6 +103,8 @@ class OptimizationReport:
         for trial in sorted(self.trials, key=lambda trial: trial.seconds or float("inf")):
             time = "" if trial.seconds is None else f"{1000 * trial.seconds:.1f} ms, "
             lines.append(f"  {trial.name}: {time}{trial.verdict}")
+        if self.cores_in_use is not None and is_busy(self.cores_in_use):
+            lines.append(f"warning: {describe_use(self.cores_in_use)}: these times do not hold for a quiet machine")
         return lines + self.messages
 
     def __str__(self) -> str:
@@ -241,11 +246,13 @@ def optimize(
             model.normalise(_checked_example(model, example)),
             precision,
             calibration=batches,
-            threshold=threshold,
+            # The gate judges the model's own probability, which has no temperature.
+            threshold=calibrated(threshold, 1 / model.temperature),
             gate=gate,
             use_cache=use_cache,
         )
         predictor = OptimizedPredictor(inner, model.mean.flatten().tolist(), model.std.flatten().tolist())
+        predictor.temperature = model.temperature
         return predictor.to(model.mean.device).eval()
     check_eval_mode(model)
     search = _Search(model, _checked_example(model, example), precision, calibration, threshold if gate else None)
@@ -273,9 +280,8 @@ def _checked_example(model: nn.Module, example: Tensor) -> Tensor:
     except ZooError:
         raise
     except Exception as error:  # a model may fail on wrong input with any error
-        reason = next(iter(str(error).splitlines()), "")
         raise ModelError(
-            f"cannot run on the example of shape {tuple(example.shape)} ({type(error).__name__}: {reason[:200]})",
+            f"cannot run on the example of shape {tuple(example.shape)} ({type(error).__name__}: {first_line(error)})",
             where=where,
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 4:
@@ -328,10 +334,12 @@ class _Search:
             ranking: Sequence[tuple[str, float]] = stored.ranking
             self.trials |= {name: FormTrial(name, seconds) for name, seconds in ranking}
             self.report.from_cache = True
+            self.report.cores_in_use = stored.cores_in_use
         else:
+            self.report.cores_in_use = cores_in_use()
             ranking = self._measure(candidates)
             if use_cache:
-                problem = store_choice(key, TunedChoice(tuple(ranking), hybrids))
+                problem = store_choice(key, TunedChoice(tuple(ranking), hybrids, self.report.cores_in_use))
                 if problem is not None:
                     self.report.messages.append(f"the choice was not stored: {problem}")
         chosen = self._choose(ranking, candidates)
@@ -382,8 +390,8 @@ class _Search:
             form = candidate.build()
             difference = self.parity.difference(form, candidate.precision, any_size=candidate.any_size)
         except Exception as error:  # whatever a library raises is the reason why its form cannot be used
-            words = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
-            reason = next(iter(words.splitlines()), "")
+            kind = "" if isinstance(error, ZooError) else f"{type(error).__name__}: "
+            reason = f"{kind}{first_line(error)}"
             self.trials[candidate.name] = self._trial(candidate.name, verdict=f"skipped: {reason[:300]}")
             return False
         verdict = (

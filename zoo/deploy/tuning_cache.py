@@ -18,6 +18,7 @@ from zoo.deploy.allocator import thresholds_are_raised
 from zoo.deploy.fused import HybridForm
 from zoo.errors import ZooError
 from zoo.files import cache_folder
+from zoo.machine import cores_in_use, is_busy
 from zoo.schema import read_json, to_plain, write_json
 from zoo.training.compute import describe_environment
 
@@ -67,10 +68,12 @@ class TunedChoice:
     Attributes:
         ranking: name and shortest seconds of each form, fastest first.
         hybrids: form of each hybrid convolution by name, for each precision.
+        cores_in_use: cores that other programs kept busy; ``None`` where the system does not tell.
     """
 
     ranking: tuple[tuple[str, float], ...]
     hybrids: dict[str, dict[str, HybridForm]]
+    cores_in_use: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,18 @@ def cache_key(model: nn.Module, example: Tensor, precision: str) -> CacheKey:
 
 
 def load_choice(key: CacheKey) -> TunedChoice | None:
-    """Return the choice stored for ``key``; ``None`` if there is none, or the file is damaged or of another machine."""
+    """Return the choice stored for ``key``; ``None`` if it has to be measured.
+
+    That is so if there is none, the file is damaged or of another machine, or the choice was measured beside other
+    programs and the machine is quiet now.
+    """
     try:
         stored = read_json(_path(key), _CacheFile)
     except (FileNotFoundError, ZooError):
         return None
-    return stored.choice if stored.key == key else None
+    if stored.key != key or (is_busy(stored.choice.cores_in_use) and not is_busy(cores_in_use())):
+        return None
+    return stored.choice
 
 
 def store_choice(key: CacheKey, choice: TunedChoice) -> str | None:

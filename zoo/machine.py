@@ -1,0 +1,85 @@
+"""How busy this machine is, and how the threads of a process that starts now should wait.
+
+GNU OpenMP, which computes for torch on Linux, lets a thread that waits for the others spin for milliseconds. On a quiet
+machine that is fastest. Where other programs want the same cores, a spinning thread keeps the thread that it waits for
+from running: ``benchmarks/busy.py`` measures both. OpenMP reads its variables when torch is imported, so the choice
+is made before. This module imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+SAMPLE_S = 0.1
+"""Seconds in which the use of the cores is measured; the kernel counts in steps of 0.01 s."""
+
+BUSY_CORES = 0.5
+"""Other programs that keep more than this many cores busy slow down a process that uses every core [O]."""
+
+_CHOSEN_BY_USER = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_in_use(seconds: float = SAMPLE_S) -> float | None:
+    """Measure how many of the cores that this process may use are kept busy by other programs.
+
+    This process sleeps meanwhile; its threads and child processes count as other programs.
+
+    Args:
+        seconds: length of the measurement.
+
+    Returns:
+        A number from 0 to :func:`available_cores`; ``None`` where the system does not tell (Linux does).
+    """
+    before = _ticks()
+    if before is None:
+        return None
+    time.sleep(seconds)
+    after = _ticks()
+    if after is None or after[1] == before[1]:
+        return None
+    return available_cores() * (after[0] - before[0]) / (after[1] - before[1])
+
+
+def _ticks() -> tuple[int, int] | None:
+    """Return the time that the cores of this process were busy, and all their time, in ticks of the kernel."""
+    try:
+        names = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except (AttributeError, OSError):
+        return None
+    # user, nice, system, idle, iowait, irq, softirq, steal [S: proc(5)]
+    rows = [[int(number) for number in line.split()[1:9]] for line in lines if line.partition(" ")[0] in names]
+    total = sum(map(sum, rows))
+    return total - sum(row[3] + row[4] for row in rows), total
+
+
+def is_busy(in_use: float | None) -> bool:
+    """Return whether other programs slow down a process that uses every core; false where it is unknown."""
+    return in_use is not None and in_use > BUSY_CORES
+
+
+def waiting_variables(in_use: float | None = None) -> dict[str, str]:
+    """Return environment variables for a process that starts now: its threads sleep while they wait if it is busy here.
+
+    Args:
+        in_use: what :func:`cores_in_use` returned; ``None`` measures now.
+
+    Returns:
+        ``OMP_WAIT_POLICY=passive`` on a busy machine. Nothing on a quiet one, where the user has chosen already
+        (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``), or where the process has one thread.
+    """
+    if any(name in os.environ for name in _CHOSEN_BY_USER) or os.environ.get("OMP_NUM_THREADS") == "1":
+        return {}
+    return {"OMP_WAIT_POLICY": "passive"} if is_busy(cores_in_use() if in_use is None else in_use) else {}
+
+
+def describe_use(in_use: float) -> str:
+    """Return how many cores other programs use, in words."""
+    return f"other programs use {in_use:.1f} of {available_cores()} cores"
