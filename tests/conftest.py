@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
-from collections.abc import Callable
+import venv
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 ZOO = str(Path(sys.executable).with_name("zoo"))
 PATIENCE_S = 300
 """Time limit in seconds for work that takes seconds; only a hang takes longer, also on a slow machine."""
+NIGHTLY = os.environ.get("ZOO_NIGHTLY") == "1"
+_PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+LONGEST_COMMAND_S = 3 * 3600 if NIGHTLY else 900
 
 # A slow machine is no failure.
 settings.register_profile("zoo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -69,23 +75,88 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     return lambda name, code: write_distribution(folder, name, code)
 
 
-@pytest.fixture
-def zoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command ``zoo`` in a folder of its own, as a user would."""
+def pip_install(folder: Path, *sources: object) -> str:
+    """Install distributions from this machine into ``folder``, without dependencies; return it for ``PYTHONPATH``."""
+    here = ["install", "--no-deps", "--no-build-isolation", "--no-index", "--target", folder]
+    subprocess.run([*_PIP, *map(str, [*here, *sources])], check=True, timeout=PATIENCE_S)
+    return str(folder)
 
+
+@pytest.fixture(scope="session")
+def plugin_site(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Install a plugin of this repository where nothing else sees it; return the folder for ``PYTHONPATH``."""
+    return cache(lambda name: pip_install(tmp_path_factory.mktemp(name), REPOSITORY / "plugins" / name))
+
+
+class Environment:
+    """A virtual environment without pip, filled from outside."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, with_pip=False, symlinks=True)
+        self.python = folder / "bin" / "python"
+        self.site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+
+    def see_packages_outside(self) -> None:
+        """Import from the environment that runs the tests what is not installed here."""
+        outside = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+        lines = [f"import site; site.addsitedir({place!r})" for place in outside]
+        (self.site / "outside.pth").write_text("\n".join([*lines, str(REPOSITORY)]) + "\n")
+
+    def install(self, *sources: Path) -> None:
+        """pip install into it without dependencies; wheels are built here, where the build backend is."""
+        wheels = self.site.parents[2] / "wheels"
+        build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(wheels)]
+        subprocess.run([*_PIP, *build, *map(str, sources)], check=True, timeout=PATIENCE_S)
+        self._pip("install", "--no-deps", "--no-index", *map(str, wheels.glob("*.whl")))
+
+    def install_editable(self, *sources: Path) -> None:
+        """pip install --editable into it without dependencies; it must see the build backend outside."""
+        named = [word for source in sources for word in ("--editable", str(source))]
+        self._pip("install", "--no-deps", "--no-index", "--no-build-isolation", *named)
+
+    def _pip(self, *arguments: str) -> None:
+        subprocess.run([*_PIP, "--python", str(self.python), *arguments], check=True, timeout=PATIENCE_S)
+
+    def run(self, *command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment, such as ``python`` or ``zoo``, or one of the system."""
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        path = os.pathsep.join([str(self.python.parent), os.environ["PATH"]])
+        return subprocess.run(
+            [str(self.python) if command[0] == "python" else command[0], *command[1:]],
+            cwd=cwd,
+            env={**inherited, "PATH": path, **environment},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_COMMAND_S,
+        )
+
+
+def _run(program: str, folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: object, check: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [ZOO, *map(str, arguments)],
-            cwd=tmp_path,
+            [program, *map(str, arguments)],
+            cwd=folder,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=LONGEST_COMMAND_S,
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
     return run
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python in a folder of its own."""
+    return _run(sys.executable, tmp_path)
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command ``zoo`` in a folder of its own, as a user would."""
+    return _run(ZOO, tmp_path)
 
 
 @pytest.fixture
@@ -156,8 +227,26 @@ def _skipped_browser_tests(reporter: Any) -> int:
     return sum("chromium" in str(report.longrepr).lower() for report in reporter.stats.get("skipped", []))
 
 
+def _say_what_was_read_damaged(reporter: Any) -> None:
+    reports = reporter.stats.get("passed", []) + reporter.stats.get("failed", [])
+    found = [value for report in reports for name, value in report.user_properties if name == "fuzz"]
+    if found:
+        sums = {name: sum(figures[name] for figures in found) for name in found[0]}
+        reporter.write_line(
+            f"damaged files: {sums['inputs']:,} inputs for {len(found)} readers, {sums['used']:,} used, "
+            f"{sums['refused']:,} refused in words, crashes {sums['crashes']}, hangs {sums['hangs']}"
+        )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first, so that at the end no process works alone on a long one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say at the end that pages were not tested in a browser, which a list of skipped tests hides."""
+    """Print what came of damaged files, and that pages were not tested in a browser, which a list of skips hides."""
+    _say_what_was_read_damaged(terminalreporter)
     count = _skipped_browser_tests(terminalreporter)
     if count:
         wanted = "; ZOO_BROWSER=1 makes that a failure" if os.environ.get("ZOO_BROWSER") == "1" else ""
@@ -169,3 +258,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("ZOO_BROWSER") == "1" and reporter is not None and _skipped_browser_tests(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def ray_node() -> Iterator[None]:
+    """Ray with two processors, started for this test: other tests may have clusters of their own at the same time."""
+    ray = pytest.importorskip("ray")
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}},
+    )  # fmt: skip
+    yield
+    ray.shutdown()

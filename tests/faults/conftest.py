@@ -14,15 +14,13 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
-import rasterio
 import shapely
-from rasterio.transform import from_origin
 
 from tests.conftest import REPOSITORY, write_patches
 from tests.mapping.conftest import bundle as bundle
 from tests.mapping.conftest import make_image
+from tests.rasters.geotiffs import write_geotiff
 
-NIGHTLY = os.environ.get("ZOO_NIGHTLY") == "1"
 OPTICAL = ("green", "red", "nir", "swir")
 TRAINING = ("--steps", "8", "--batch-size", "4", "--crop", "0", "--precision", "fp32", "--device", "cpu")
 GROUPS = ("--group-column", "scene", "--train-groups", "s0", "--val-groups", "s1", "--test-groups", "s2")
@@ -233,26 +231,6 @@ def assert_same_files(name: str, folder: Path, whole: dict[str, bytes]) -> None:
     assert [path for path, content in results(name, files).items() if content != wanted[path]] == []
 
 
-def write(path: Path, values: np.ndarray, *, names: tuple[tuple[str, str], ...] = (), **profile: Any) -> None:
-    bands = values if values.ndim == 3 else values[None]
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=len(bands),
-        height=bands.shape[1],
-        width=bands.shape[2],
-        dtype=bands.dtype,
-        crs="EPSG:32643",
-        transform=from_origin(600_000, 3_800_000, 10, 10),
-        **profile,
-    ) as file:
-        file.write(bands)
-        for number, (name, unit) in enumerate(names, 1):
-            file.set_band_description(number, name)
-            file.set_band_unit(number, unit)
-
-
 def write_inputs(folder: Path) -> None:
     """Write bands, elevation, an inventory, a scene, patches and a benchmark, as small as they can be."""
     rng = np.random.default_rng(5)
@@ -261,9 +239,9 @@ def write_inputs(folder: Path) -> None:
     hills = (np.sin(x) + np.cos(y * 0.7) + 2) / 4
     for number, role in enumerate(OPTICAL):
         values = 0.1 + 0.1 * number + 0.1 * hills + rng.normal(0, 0.003, hills.shape)
-        write(folder / f"{role}.tif", np.round(values * 10_000 + 1000).astype(np.uint16))
-    write(folder / "dem.tif", (900 + 500 * hills).astype(np.float32))
-    write(folder / "scene.tif", make_image(150, 130), names=(("NDVI", "1"), ("slope", "degree")), nodata=np.nan)
+        write_geotiff(folder / f"{role}.tif", np.round(values * 10_000 + 1000).astype(np.uint16))
+    write_geotiff(folder / "dem.tif", (900 + 500 * hills).astype(np.float32))
+    write_geotiff(folder / "scene.tif", make_image(150, 130), names=(("NDVI", "1"), ("slope", "degree")), nodata=np.nan)
     slides = [shapely.Point(600_000 + rng.uniform(60, 900), 3_800_000 - rng.uniform(60, 900)).buffer(40) for _ in "123"]
     frame = geopandas.GeoDataFrame({"name": ["a", "b", "c"]}, geometry=slides, crs="EPSG:32643")
     frame.to_crs("EPSG:4326").to_file(folder / "slides.geojson", driver="GeoJSON")

@@ -1,4 +1,4 @@
-"""Small files of every kind that zoo reads, from real writers; past faults lie in ``past/`` and are added."""
+"""Small files of every kind that zoo reads, from real writers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ import torch
 from PIL import Image
 
 from tests.conftest import write_patches
+from tests.faults.past import write_past_faults
 from tests.rasters.test_safe import write_safe
+from tests.weights.conftest import pack
+from tests.weights.test_card import NOTES
 from zoo.mapping.journal import Journal
 from zoo.mapping.tiling import BlockResult, Plan
 from zoo.physics.lsi import IndexParameters
 from zoo.risk.index import RiskIndex
+from zoo.training.bundle import Bundle
+from zoo.weights.card import write_card
 
-PAST_FAULTS = Path(__file__).with_name("past")
 VRT = """<VRTDataset rasterXSize="8" rasterYSize="8"><SRS>EPSG:32643</SRS>
 <GeoTransform>600000,10,0,3800000,0,-10</GeoTransform>
 <VRTRasterBand dataType="Float32" band="1"><NoDataValue>-1</NoDataValue>
@@ -154,6 +158,24 @@ def write_block(folder: Path) -> None:
         journal.discard()
 
 
+def write_shared_weights(corpus: Path, trained: Path) -> None:
+    """Write a bundle as an archive, with a model card, with notes, and as the hub lists it."""
+    for name in ("card", "notes"):
+        shutil.copytree(corpus / "bundle" / "run", corpus / name / "run")
+    write_card(Bundle.load(trained), corpus / "card" / "run")
+    (corpus / "notes" / "run" / "notes.toml").write_text(NOTES)
+    folder = corpus / "archived weights"
+    folder.mkdir()
+    pack(corpus / "card" / "run", folder / "a.zip", "top/")
+    (corpus / "hub").mkdir()
+    siblings = [
+        {"rfilename": "bundle.json", "size": 120, "blobId": "0"},
+        {"rfilename": "model.safetensors", "size": 4000, "lfs": {"size": 4000, "sha256": "0" * 64, "pointerSize": 130}},
+    ]
+    listing = {"id": "owner/repo", "sha": "0" * 40, "private": False, "tags": ["landslide"], "siblings": siblings}
+    (corpus / "hub" / "a.json").write_text(json.dumps(listing))
+
+
 def write_corpus(corpus: Path, inputs: Path, trained: Path) -> None:
     """Write the corpus of each reader.
 
@@ -192,6 +214,5 @@ def write_corpus(corpus: Path, inputs: Path, trained: Path) -> None:
     site.mkdir(parents=True)
     (site / "METADATA").write_text(METADATA)
     (site / "entry_points.txt").write_text(POINTS)
-    for past in sorted(PAST_FAULTS.glob("*/*")):
-        target = corpus / past.parent.name / past.name
-        shutil.copytree(past, target) if past.is_dir() else shutil.copy(past, target)
+    write_shared_weights(corpus, trained)
+    write_past_faults(corpus)

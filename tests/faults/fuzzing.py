@@ -1,12 +1,13 @@
 """Damaged files for every reader: each is used or refused in words, and nothing else happens.
 
-A corpus of small files comes from real writers, and from past faults that are kept in ``past/``. The mutator changes
-bytes, tokens and structure; a seed decides how. :func:`fuzz` runs in a copy of the warm process of
-:mod:`tests.faults.launcher`, so that a hang or a segmentation fault ends that copy alone.
+A corpus of small files comes from real writers and from past faults (:mod:`tests.faults.past`), which are read as they
+are first. The mutator changes bytes, tokens and structure; a seed decides how. :func:`fuzz` runs in a copy of the warm
+process of :mod:`tests.faults.launcher`, so that a hang or a segmentation fault ends that copy alone.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 HANG_S = 20
+USED, REFUSED = "used-", "refused-"
+"""Names of past faults begin with what has to become of them; the rest of the corpus only must not crash."""
 NUMBERS = (
     *(b"0", b"-1", b"1", b"2", b"1e308", b"-1e308", b"1e999", b"nan", b"NaN", b"Infinity", b"65536", b"2147483648"),
     *(b"9" * 19, b"9" * 5000, b"1e-320", b"0.1", b"true", b"null", b'"x"', b"[]", b"{}", b"[[[[]]]]"),
@@ -236,6 +239,40 @@ def _resume(path: Path, root: Path) -> None:
     _read_progress(path)
 
 
+def _archived_weights(path: Path, root: Path) -> None:
+    from zoo.weights.sources import resolve
+
+    assert (resolve(path) / "bundle.json").is_file()
+
+
+def _card(path: Path, root: Path) -> None:
+    from zoo.weights.card import check_card
+
+    check_card(root)
+
+
+def _notes(path: Path, root: Path) -> None:
+    from zoo.api.card import with_notes
+    from zoo.training.bundle import Bundle
+    from zoo.weights.card import render_card
+
+    assert render_card(with_notes(Bundle.load(root), root / "notes.toml"))
+
+
+def _hub(path: Path, root: Path) -> None:
+    from types import SimpleNamespace
+    from unittest import mock
+
+    from huggingface_hub.hf_api import ModelInfo
+
+    from zoo.weights import hub
+
+    address = hub.HubAddress.parse("hf://owner/repo")
+    listing = SimpleNamespace(model_info=lambda *_, **__: ModelInfo(**json.loads(path.read_bytes())))
+    with mock.patch.object(hub, "_api", return_value=listing):
+        hub._check_listing(address, hub._list(address))
+
+
 def _plugin(path: Path, root: Path) -> None:
     from zoo.registry.plugins import PluginLoader
 
@@ -265,6 +302,10 @@ READERS: dict[str, Callable[[Path, Path], None]] = {
     "journal": _journal,
     "resume": _resume,
     "plugin": _plugin,
+    "archived weights": _archived_weights,
+    "card": _card,
+    "notes": _notes,
+    "hub": _hub,
 }
 """Readers by name. The corpus of each is a folder of cases; a case is one file, or a folder whose files are mutated in
 turn while the others stay as they are."""
@@ -278,67 +319,92 @@ def _stop(number: int, frame: object) -> None:
     raise HangError
 
 
+def attempt(reader: str, case: Path, file: Path, content: bytes, scratch: Path) -> str:
+    """Let a reader read a case with other bytes in one of its files.
+
+    Args:
+        reader: key of :data:`READERS`.
+        case: a file, or a folder that is copied.
+        file: the file of the case whose bytes are replaced.
+        content: the bytes.
+        scratch: folder for the copy.
+
+    Returns:
+        ``used``, ``refused``, ``hang``, or the place and message of the crash.
+    """
+    from zoo.errors import ZooError
+
+    place = scratch / reader / "in" / "deeper"
+    shutil.rmtree(place.parent, ignore_errors=True)
+    place.mkdir(parents=True)
+    path = place / case.name
+    if case.is_dir():
+        shutil.copytree(case, path, symlinks=True)
+        path = path / file.relative_to(case)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    try:
+        READERS[reader](path, place / case.name)
+    except ZooError as error:
+        return "refused" if len(str(error)) <= 2000 else "a message of thousands of letters"
+    except HangError:
+        return "hang"
+    except BaseException as error:
+        ours = [one for one in traceback.extract_tb(error.__traceback__) if "/zoo/" in one.filename]
+        last = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
+        return f"{last} {type(error).__name__}: {str(error)[:100]}"
+    return "used"
+
+
+def cases_in(corpus: Path) -> list[tuple[Path, Path]]:
+    """Return the cases of a reader, each with one of the files that are damaged."""
+    cases = sorted(path for path in corpus.iterdir() if not path.name.startswith("."))
+    return [(case, file) for case in cases for file in ([case] if case.is_file() else sorted(mutable(case)))]
+
+
 def fuzz(reader: str, corpus: Path, scratch: Path, seed: int, count: int) -> dict[str, Any]:
-    """Read ``count`` damaged files.
+    """Read the past faults as they are, and then ``count`` damaged files.
 
     Returns:
         Figures: inputs, used, refused, and for each crash and hang its place, number and message. The input of a crash
         is kept in ``scratch/crashes``.
     """
-    from zoo.errors import ZooError
-
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _stop)
-    cases = sorted(path for path in corpus.iterdir() if not path.name.startswith("."))
-    files = [(case, file) for case in cases for file in ([case] if case.is_file() else sorted(mutable(case)))]
+    files = cases_in(corpus)
     contents = {file: file.read_bytes() for _, file in files}
+    others = list(contents.values())
+    past = [pair for pair in files if pair[0].name.startswith((USED, REFUSED))]
+    real = [pair for pair in files if pair not in past]
     figures: dict[str, Any] = {"reader": reader, "inputs": 0, "used": 0, "refused": 0, "crashes": {}, "hangs": []}
-    for number in range(count):
+    for number in range(-len(past), count):
         rng = random.Random(f"{reader} {seed} {number}")
-        case, file = rng.choice(files)
-        place = scratch / reader / "in" / "deeper"
-        shutil.rmtree(place.parent, ignore_errors=True)
-        place.mkdir(parents=True)
-        if case.is_dir():
-            shutil.copytree(case, place / case.name, symlinks=True)
-            path = place / case.name / file.relative_to(case)
-        else:
-            path = place / case.name
         # One in fifty stays whole, so that a corpus that is refused for another reason is noticed.
-        whole = number % 50 == 0
-        others = list(contents.values())
-        damaged = contents[file] if whole else mutate(contents[file], rng, text=file.suffix in TEXTS, others=others)
-        path.unlink(missing_ok=True)
-        path.write_bytes(damaged)
-        figures["inputs"] += 1
+        whole = number < 0 or number % 50 == 0
+        # What is refused for one reason hides others, so most changes are made to whole files.
+        case, file = past[number] if number < 0 else rng.choice(real if whole or rng.random() < 0.7 else files)
+        content = contents[file] if whole else mutate(contents[file], rng, text=file.suffix in TEXTS, others=others)
         signal.setitimer(signal.ITIMER_REAL, HANG_S)
         try:
-            READERS[reader](path, place / case.name)
-            figures["used"] += 1
-        except ZooError as error:
-            figures["refused"] += 1
-            text = str(error)
-            if len(text) > 2000:
-                figures["crashes"].setdefault("a message of thousands of letters", []).append(number)
-        except HangError:
-            figures["hangs"].append(number)
-            _keep(scratch, reader, number, path, damaged)
-        except BaseException as error:
-            ours = [one for one in traceback.extract_tb(error.__traceback__) if "/zoo/" in one.filename]
-            last = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
-            figures["crashes"].setdefault(f"{last} {type(error).__name__}: {str(error)[:100]}", []).append(number)
-            _keep(scratch, reader, number, path, damaged)
+            outcome = attempt(reader, case, file, content, scratch)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+        if number < 0 and outcome in ("used", "refused") and not case.name.startswith(f"{outcome}-"):
+            outcome = f"{case.name} was {outcome}"
+        figures["inputs"] += 1
+        if outcome in ("used", "refused"):
+            figures[outcome] += 1
+            continue
+        if outcome == "hang":
+            figures["hangs"].append(number)
+        else:
+            figures["crashes"].setdefault(outcome, []).append(number)
+        kept = scratch / "crashes" / f"{reader}-{number}-{file.name}"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes(content)
     return figures
 
 
 def mutable(case: Path) -> list[Path]:
     """Return the files of a folder that are damaged: the small ones; a link is not followed."""
     return [path for path in case.rglob("*") if path.is_file() and not path.is_symlink() and "keep" not in path.parts]
-
-
-def _keep(scratch: Path, reader: str, number: int, path: Path, damaged: bytes) -> None:
-    kept = scratch / "crashes" / f"{reader}-{number}-{path.name}"
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_bytes(damaged)

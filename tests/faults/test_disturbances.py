@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import COMMANDS, NIGHTLY, Zoo, assert_nothing_half_written, assert_same_files
+from tests.conftest import NIGHTLY
+from tests.faults.conftest import COMMANDS, Zoo, assert_nothing_half_written, assert_same_files
 
 DISTURBANCES: dict[str, dict[str, Any]] = {
     "full disk": {"kind": "refuse", "errno": "ENOSPC"},

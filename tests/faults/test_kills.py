@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from tests.faults.conftest import COMMANDS, NIGHTLY, Zoo, assert_nothing_half_written, assert_same_files
+from tests.conftest import NIGHTLY
+from tests.faults.conftest import COMMANDS, Zoo, assert_nothing_half_written, assert_same_files
 
 KILLS = 34 if NIGHTLY else 2
 """Kills of each command: half of them kill -9, half SIGTERM; 204 in a night."""
