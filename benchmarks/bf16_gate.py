@@ -7,12 +7,11 @@ FOLDER holds bundles that `zoo train` or `zoo bench` made of the embedded data.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import make_parser, save_rows
 
 from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import fold
@@ -46,10 +45,9 @@ def judge(folder: Path, images: torch.Tensor, masks: torch.Tensor) -> list[dict[
 
 def main() -> None:
     """Print a table, and write its rows with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--patches", type=int, default=64)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     data = Synthetic(split="test")
     samples = [data[index] for index in range(min(arguments.patches, len(data)))]
@@ -68,8 +66,7 @@ def main() -> None:
                 f"{row['largest']:9.4f} {'passed' if row['passed'] else 'failed'}",
                 flush=True,
             )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    save_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,14 @@ python benchmarks/hybrid_training.py [--batch 16] [--rounds 5] [--json FILE]
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from measuring import make_parser, save_rows
 from torch import Tensor, nn
 
 from zoo.blocks import HybridConv2d
@@ -86,11 +84,10 @@ def held(run: Callable[[], Tensor]) -> int:
 
 def main() -> None:
     """Print a table, and write its rows with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
@@ -128,8 +125,7 @@ def main() -> None:
             f"{row['channels']:10} {row['side']:4} {row['form']:16} {1000 * row['seconds']:8.1f} {row['ratio']:12.2f} "
             f"{row['held_mib']:9.1f}"
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    save_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

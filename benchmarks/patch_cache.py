@@ -7,8 +7,6 @@ python benchmarks/patch_cache.py [--patches 512] [--repeats 7] [--json FILE]
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from measuring import make_parser, save_rows
 
 
 def write(root: Path, count: int) -> None:
@@ -46,10 +45,9 @@ def raw_hdf5(root: Path) -> Callable[[int], object]:
 
 def main() -> None:
     """Print a table, and write its rows with --json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--patches", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZOO_CACHE"] = str(Path(folder) / "cache")
@@ -88,8 +86,7 @@ def main() -> None:
     print(f"{'reader':28} {'patches/s':>10} {'ratio':>7}")
     for row in rows:
         print(f"{row['reader']:28} {row['patches_per_s']:10.0f} {row['ratio']:7.1f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    save_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,62 +1,86 @@
-"""Start-up of the command line against importing torch, interleaved, medians.
+"""Start-up of the command line against importing torch, interleaved, medians, and the number of models that it lists.
+
+Install the plugin zoo-smp to see what thousands of models cost; ``zoo models --all`` prints a row for each.
+"libraries" is the part that no command can do without. Bytecode is kept, as an installation keeps it.
 
 python benchmarks/startup.py [--repeats 15]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+from measuring import make_parser, save_rows
 
 ZOO = str(Path(sys.executable).with_name("zoo"))
 COMMANDS = {
     "python": [sys.executable, "-c", "pass"],
+    "libraries": [sys.executable, "-c", "import importlib.metadata, click, pluggy"],
     "zoo --help": [ZOO, "--help"],
     "zoo models": [ZOO, "models"],
+    "without plugins": ["env", "ZOO_PLUGINS=none", ZOO, "models"],
+    "zoo models --all": [ZOO, "models", "--all"],
+    "list_models": [sys.executable, "-c", "import zoo; print(len(zoo.list_models('*')))"],
     "zoo plugins": [ZOO, "plugins"],
     "import torch": [sys.executable, "-c", "import torch"],
 }
 
 
-def seconds(command: list[str]) -> float:
-    """Wall-clock seconds of one run."""
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - start
+def seconds(command: list[str], bytecode: str) -> tuple[float, float]:
+    """Wall-clock seconds and processor seconds of one run."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    start, used = time.perf_counter(), processor_seconds()
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return time.perf_counter() - start, processor_seconds() - used
+
+
+def processor_seconds() -> float:
+    """Processor seconds of all finished child processes."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
     """Print a table, and write its rows with --json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for command in COMMANDS.values():
-        seconds(command)  # the first run reads files from the disk
-    for _ in range(arguments.repeats):
-        for name, command in COMMANDS.items():
-            times[name].append(seconds(command))
-    torch = statistics.median(times["import torch"])
-    rows = [
-        {
-            "command": name,
-            "median_ms": 1000 * statistics.median(values),
-            "least_ms": 1000 * min(values),
-            "ratio_to_torch": statistics.median(values) / torch,
-        }
-        for name, values in times.items()
-    ]
-    print(f"{'command':14} {'median ms':>10} {'least ms':>10} {'of torch':>9}")
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
+    with tempfile.TemporaryDirectory() as bytecode:
+        for command in COMMANDS.values():
+            seconds(command, bytecode)  # the first run reads files from the disk and compiles
+        for _ in range(arguments.repeats):
+            for name, command in COMMANDS.items():
+                times[name].append(seconds(command, bytecode))
+    rows = []
+    for name, values in times.items():
+        wall, processor = zip(*values, strict=True)
+        rows.append(
+            {
+                "command": name,
+                "median_ms": 1000 * statistics.median(wall),
+                "least_ms": 1000 * min(wall),
+                "processor_ms": 1000 * statistics.median(processor),
+            }
+        )
+    torch = rows[-1]["median_ms"]
+    print(f"{'command':18} {'median ms':>10} {'least ms':>10} {'processor ms':>13} {'of torch':>9}")
     for row in rows:
-        print(f"{row['command']:14} {row['median_ms']:10.0f} {row['least_ms']:10.0f} {row['ratio_to_torch']:9.3f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+        print(
+            f"{row['command']:18} {row['median_ms']:10.0f} {row['least_ms']:10.0f} {row['processor_ms']:13.0f} "
+            f"{row['median_ms'] / torch:9.3f}"
+        )
+    listed = subprocess.run(COMMANDS["list_models"], check=True, capture_output=True, text=True).stdout.strip()
+    print(f"{listed} models")
+    save_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -3,48 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
-import venv
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.conftest import REPOSITORY, Environment
+
 pytestmark = [pytest.mark.slow, pytest.mark.fresh]
-
-
-class Environment:
-    """A virtual environment without pip, filled from outside."""
-
-    def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=False, symlinks=True)
-        self.python = folder / "bin" / "python"
-        self.site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-
-    def install(self, *sources: Path) -> None:
-        """pip install into it without dependencies; wheels are built here, where the build backend is."""
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        wheels = self.site.parents[2] / "wheels"
-        build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(wheels)]
-        subprocess.run([*pip, *build, *map(str, sources)], check=True, timeout=300)
-        install = ["--python", str(self.python), "install", "--no-deps", "--no-index"]
-        subprocess.run([*pip, *install, *map(str, wheels.glob("*.whl"))], check=True, timeout=300)
-
-    def run(self, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return subprocess.run(
-            [str(self.python), *arguments],
-            cwd=cwd,
-            env={**inherited, **environment},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
 
 
 def requirements_of(name: str, found: set[str]) -> set[str]:
@@ -87,7 +54,7 @@ from zoo.blocks import MCSA
 assert MCSA(64)(torch.randn(2, 64, 8, 8)).shape == (2, 64, 8, 8)
 print([name for name in ("numpy", "pluggy", "click", "rich", "timm", "lightning") if importlib.util.find_spec(name)])
 """
-    done = environment.run("-W", "ignore", "-c", code, cwd=tmp_path)
+    done = environment.run("python", "-W", "ignore", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"
 
@@ -96,9 +63,7 @@ def test_the_example_plugin_is_benched_beside_unet_and_a_broken_one_stops_nothin
     tmp_path: Path, patches: Path
 ) -> None:
     environment = Environment(tmp_path / "env")
-    # The other packages come from the environment that runs the tests; zoo itself may be installed there as editable.
-    outside = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(REPOSITORY)]
-    (environment.site / "outside.pth").write_text("\n".join(dict.fromkeys(outside)) + "\n")
+    environment.see_packages_outside()
     broken = tmp_path / "zoo-broken"
     broken.mkdir()
     (broken / "zoo_broken.py").write_text("raise RuntimeError('broken at import')\n")
@@ -109,7 +74,7 @@ def test_the_example_plugin_is_benched_beside_unet_and_a_broken_one_stops_nothin
     )
     environment.install(REPOSITORY / "plugins" / "zoo-example", broken)
 
-    plugins = environment.run("-m", "zoo", "plugins", "--json", cwd=tmp_path)
+    plugins = environment.run("python", "-m", "zoo", "plugins", "--json", cwd=tmp_path)
     reports = {report["name"]: report for report in json.loads(plugins.stdout)}
     assert reports["zoo-example"]["provides"] == {
         "models": ["tiny_fcn"],
@@ -120,12 +85,12 @@ def test_the_example_plugin_is_benched_beside_unet_and_a_broken_one_stops_nothin
     assert "broken at import" in reports["zoo-broken"]["error"]
 
     line = "bench --models unet,tiny_fcn --group-column scene --steps 2 --crop 32 --batch-size 4 --json rows.json"
-    done = environment.run("-m", "zoo", *line.split(), "--data", str(patches), cwd=tmp_path)
+    done = environment.run("python", "-m", "zoo", *line.split(), "--data", str(patches), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = {row["model"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
     assert {name: row["status"] for name, row in rows.items()} == {"unet": "ok", "tiny_fcn": "ok"}
     assert rows["tiny_fcn"]["parameters"] < rows["unet"]["parameters"]
 
     test_file = REPOSITORY / "plugins" / "zoo-example" / "tests" / "test_contract.py"
-    contract = environment.run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(test_file), cwd=tmp_path)
+    contract = environment.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test_file), cwd=tmp_path)
     assert contract.returncode == 0, contract.stdout

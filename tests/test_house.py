@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parents[1] / "zoo"
-BASE = {"errors", "files", "schema", "jobs"}
+BASE = {"errors", "files", "schema", "machine", "jobs"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "schema": {"errors", "files"},
-    "jobs": {"errors", "files", "schema"},
+    "machine": set(),
+    "jobs": {"errors", "files", "schema", "machine"},
     "registry": BASE,
     "blocks": BASE,
     "models": BASE | {"registry", "blocks"},
@@ -47,9 +48,10 @@ ONLY_IN = {
     "odc": {"rasters"},
     "geopandas": {"rasters"},
     "mapclassify": {"risk"},
-    "sklearn": {"risk"},
+    "sklearn": {"risk", "rasters"},
     "xgboost": {"risk"},
     "pystac_client": {"rasters"},
+    "xarray": {"rasters"},
     "click": {"cli"},
     "onnx": {"deploy"},
     "onnxruntime": {"deploy"},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from zoo.errors import DataError, ResultError
-from zoo.schema import Number, decode_json, encode_json, from_plain, parse_numbers, read_json, to_plain, write_json
+from zoo.schema import Number, decode_json, encode_json, from_plain, read_json, restore_numbers, to_plain, write_json
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Inner:
     nodata: Number | None = None
 
     def __post_init__(self) -> None:
-        parse_numbers(self, "nodata")
+        restore_numbers(self, "nodata")
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,13 @@ def test_the_key_of_a_damaged_entry_is_named() -> None:
         decode_json(text, _Ranges)
     with pytest.raises(ResultError, match=re.escape("ranges['DEM.1'][1]")):
         from_plain({"ranges": {"slope": [1, 2], "DEM.1": [1, "x"]}}, _Ranges)
+    with pytest.raises(ResultError, match=re.escape("field \"batches['16']\": expected float, got str")):
+        decode_json('{"ranges": {}, "batches": {"1": 2.5, "16": "x"}}', _Ranges)
+    with pytest.raises(ResultError, match=re.escape("field 'batches': a key: expected int, got str")):
+        decode_json('{"ranges": {}, "batches": {"one": 2.5}}', _Ranges)
 
 
 @dataclass(frozen=True)
 class _Ranges:
     ranges: dict[str, list[int]]
+    batches: dict[int, float] = field(default_factory=dict)

@@ -15,18 +15,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zoo.api.accuracy import accuracy, draw_sample
     from zoo.api.audit import audit
     from zoo.api.benchmark import benchmark, plan_benchmark
     from zoo.api.doctor import doctor
     from zoo.api.export import export
     from zoo.api.plugin import new_plugin
     from zoo.api.polygons import polygons
-    from zoo.api.preparation import describe, patches, stack
+    from zoo.api.preparation import describe, patches, rain, stack
     from zoo.api.results import Results, read_results
     from zoo.api.speed import speed
     from zoo.api.train import train
     from zoo.api.trained_model import TrainedModel, load
     from zoo.api.weights import pull, push
+    from zoo.physics.rain_events import EventRules
+    from zoo.rasters.rain_series import RainReading
     from zoo.registry import (
         create_dataset,
         create_loss,
@@ -46,8 +49,11 @@ __version__ = "0.1.0"
 
 # lazy_loader would do the same, but `from zoo.blocks import MCSA` promises to need torch and nothing else.
 _HOMES = {
+    "EventRules": "zoo.physics.rain_events",
+    "RainReading": "zoo.rasters.rain_series",
     "Results": "zoo.api.results",
     "TrainedModel": "zoo.api.trained_model",
+    "accuracy": "zoo.api.accuracy",
     "audit": "zoo.api.audit",
     "benchmark": "zoo.api.benchmark",
     "create_dataset": "zoo.registry",
@@ -57,6 +63,7 @@ _HOMES = {
     "disable_plugin": "zoo.registry",
     "doctor": "zoo.api.doctor",
     "enable_plugin": "zoo.registry",
+    "draw_sample": "zoo.api.accuracy",
     "export": "zoo.api.export",
     "list_datasets": "zoo.registry",
     "list_losses": "zoo.registry",
@@ -71,6 +78,7 @@ _HOMES = {
     "polygons": "zoo.api.polygons",
     "pull": "zoo.api.weights",
     "push": "zoo.api.weights",
+    "rain": "zoo.api.preparation",
     "read_results": "zoo.api.results",
     "register_model": "zoo.registry",
     "speed": "zoo.api.speed",
@@ -79,9 +87,12 @@ _HOMES = {
 }
 _ROOMS = ("blocks", "datasets", "errors", "models", "physics", "registry", "risk", "testing")
 __all__ = [
+    "EventRules",
+    "RainReading",
     "Results",
     "TrainedModel",
     "__version__",
+    "accuracy",
     "audit",
     "benchmark",
     "create_dataset",
@@ -90,6 +101,7 @@ __all__ = [
     "describe",
     "disable_plugin",
     "doctor",
+    "draw_sample",
     "enable_plugin",
     "export",
     "list_datasets",
@@ -105,6 +117,7 @@ __all__ = [
     "polygons",
     "pull",
     "push",
+    "rain",
     "read_results",
     "register_model",
     "speed",

@@ -6,8 +6,12 @@ exits with 2; a library user catches it by type. Anything else that escapes is a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_LONG_WORD = re.compile(r"\S{500,}")
+"""What no name or number that a person wrote looks like; a message repeats only its beginning."""
 
 
 class ZooError(Exception):
@@ -20,10 +24,10 @@ class ZooError(Exception):
     """
 
     def __init__(self, problem: str, *, where: object = None, hint: str | None = None) -> None:
-        self.problem = problem
+        self.problem = _LONG_WORD.sub(_shortened, problem)
         self.where = None if where is None else str(where)
         self.hint = hint
-        super().__init__(problem, self.where, hint)
+        super().__init__(self.problem, self.where, hint)
 
     def __str__(self) -> str:
         text = self.problem if self.where is None else f"{self.where}: {self.problem}"
@@ -33,6 +37,26 @@ class ZooError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process borders in the benchmark; keyword-only arguments would be lost on the way.
         return _rebuild, (type(self), self.problem, self.where, self.hint)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, at most 200 characters; the name of its type if it has no text."""
+    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the type and message of an error in one line, also when its ``__str__`` raises."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "its message cannot be shown"
+    if isinstance(error, ZooError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _shortened(word: re.Match[str]) -> str:
+    return f"{word[0][:100]}... ({len(word[0]):,} characters)"
 
 
 def _rebuild(kind: type[ZooError], problem: str, where: str | None, hint: str | None) -> ZooError:

@@ -9,15 +9,19 @@ import re
 import shutil
 import signal
 import stat
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from zoo.errors import ConfigError, DataError, ZooError
+
+PathLike: TypeAlias = str | os.PathLike[str]
+"""A path as users give it."""
 
 
 class Closable(abc.ABC):
@@ -53,6 +57,8 @@ def printable(text: str) -> str:
 
     White space becomes a space; every other control character and every lone surrogate becomes U+FFFD.
     """
+    if text.isprintable():  # a listing has thousands of such cells, and this takes a tenth of the time
+        return text
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"[\t\n\r\f\v]+", " ", text))
 
 
@@ -134,6 +140,36 @@ def working_folder(
             shutil.rmtree(folder, ignore_errors=True)
             if lock is not None:
                 os.close(lock)
+
+
+@contextmanager
+def redirected(target: int, *descriptors: int) -> Iterator[None]:
+    """Send what is written to file descriptors to another one, also by child processes and libraries in C.
+
+    Args:
+        target: descriptor that receives the output.
+        descriptors: 1 for standard output, 2 for standard error; one that is closed stays closed.
+    """
+    kept: dict[int, int] = {}
+    try:
+        for one in descriptors:
+            with suppress(OSError):
+                kept[one] = os.dup(one)
+        _flush_streams()
+        for one in kept:
+            os.dup2(target, one)
+        yield
+        _flush_streams()
+    finally:
+        for one, copy in kept.items():
+            os.dup2(copy, one)
+            os.close(copy)
+
+
+def _flush_streams() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None and not stream.closed:
+            stream.flush()
 
 
 @contextmanager

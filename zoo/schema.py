@@ -12,13 +12,14 @@ import json
 import math
 import os
 import re
+import tomllib
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
-from zoo.errors import ResultError, ZooError
+from zoo.errors import ConfigError, ResultError, ZooError
 from zoo.files import write_text_atomic
 
 T = TypeVar("T")
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 else:
     Number = float | str
     """A float field that may be NaN or infinite. JSON has neither, so they are written as ``"nan"``, ``"inf"`` and
-    ``"-inf"``. A dataclass with such a field calls :func:`parse_numbers` in ``__post_init__``."""
+    ``"-inf"``. A dataclass with such a field calls :func:`restore_numbers` in ``__post_init__``."""
 
 
-def parse_numbers(instance: object, *names: str) -> None:
+def restore_numbers(instance: object, *names: str) -> None:
     """Replace the strings in the :data:`Number` fields of a frozen dataclass by floats.
 
     Raises:
@@ -85,6 +86,30 @@ def read_json(
     except OSError as reason:
         raise ZooError(f"cannot be read ({reason.strerror})", where=path) from reason
     return decode_json(content, kind, what=what, where=path, hint=hint, error=error)
+
+
+def read_toml(path: str | os.PathLike[str], *, hint: str | None = None) -> dict[str, Any]:
+    """Read a TOML file that a person wrote.
+
+    Args:
+        path: the file.
+        hint: what the user should do when the file is damaged.
+
+    Raises:
+        FileNotFoundError: if there is no such file; the caller knows what its absence means.
+        ConfigError: if it cannot be read or is not TOML.
+    """
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=path) from error
+    except (ValueError, RecursionError) as error:
+        # ValueError: invalid TOML or UTF-8, or an integer of thousands of digits.
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"is not valid TOML ({reason})", where=path, hint=hint) from error
 
 
 def decode_json(
@@ -161,11 +186,11 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 def _describe(reason: msgspec.ValidationError, value: object, kind: Any) -> str:
     """Turn msgspec's message into ours: the field first, then what is wrong with it."""
     text = str(reason)
-    found = re.fullmatch(r"(.*?)(?: - at `(?:key in )?\$\.?(.*)`)?", text, re.DOTALL)
-    problem, place = (text, "") if found is None else (found.group(1), found.group(2) or "")
+    found = re.fullmatch(r"(.*?)(?: - at (`key` in )?`\$\.?(.*)`)?", text, re.DOTALL)
+    problem, in_key, place = (text, "", "") if found is None else (found[1], found[2], found[3] or "")
     problem = problem.replace("`", "")
-    problem = problem[:1].lower() + problem[1:]
-    if "[...]" in place and "key in" not in text:
+    problem = ("a key: " if in_key else "") + problem[:1].lower() + problem[1:]
+    if "[...]" in place:
         place = _with_keys(place, value, kind, text)
     return f"field {place!r}: {problem}" if place else problem
 
@@ -201,7 +226,7 @@ def _with_keys(place: str, value: object, kind: Any, complaint: str) -> str:
 
 def _complaint(value: object, kind: Any) -> str:
     try:
-        msgspec.convert(value, kind, dec_hook=_decode_special)
+        msgspec.convert(value, kind, str_keys=True, dec_hook=_decode_special)
     except (msgspec.ValidationError, ZooError) as reason:
         return str(reason)
     return ""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import zoo
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, REPOSITORY
 from zoo import registry
 from zoo.api.benchmark import BenchmarkView, make_benchmark
 from zoo.bench.benchmark import ModelEntry
@@ -36,6 +36,15 @@ def test_arguments_describe_a_benchmark(patches: Path) -> None:
     default = make_benchmark(None, None, **NOTHING)
     assert (default.data.name, default.recipe.name, default.seeds) == ("synthetic", "quick", (0,))
     assert [entry.label for entry in default.models] == [spec.name for spec in registry.catalogue().models.match()]
+
+
+def test_another_folder_keeps_the_groups_of_a_configuration(patches: Path) -> None:
+    config = REPOSITORY / "benchmarks" / "new_scenes.toml"
+    elsewhere = make_benchmark("U-net", patches, **{**NOTHING, "config": config}).data
+    assert elsewhere.options["root"] == str(patches)
+    assert (elsewhere.options["train_groups"], elsewhere.options["test_groups"]) == (["S1"], ["S2", "S3", "S4"])
+    other = make_benchmark("U-net", "synthetic", **{**NOTHING, "config": config}).data
+    assert (other.name, other.options) == ("synthetic", {})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,26 @@ def test_adapting_for_a_measurement_is_adapting_to_each_scene(folder: Path, patc
     assert model.adaptation is None
 
 
+def test_images_are_magnified_and_turned_on_request(
+    folder: Path, patches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = zoo.load(folder, device="cpu")
+    data = {"group_column": "scene", "test_groups": ["s0"]}
+    found = model.evaluate(patches, adapted=True, scales=(1.5,), tta=True, **data)
+    there = model.adapt(patches, split="test", groups=["s0"], scales=(1.5,), **data)
+    assert found["dice"] == pytest.approx(there.evaluate(patches, tta=True, **data)["dice"], abs=1e-6)
+    assert found["dice"] != model.evaluate(patches, adapted=True, **data)["dice"]
+    line = ["evaluate", str(folder), "--data", str(patches), *DATA, "--test-groups", "s0"]
+    for options, complaint in (
+        (["--scales", "1.5"], "need statistics of their own"),
+        (["--adapt", "--tta", "--record"], "figures of turned or magnified images are not recorded"),
+    ):
+        assert run([*line, *options]) == 2
+        assert complaint in capsys.readouterr().err
+    assert run([*line, "--adapt", "--scales", "1.5", "--tta", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dice"] == pytest.approx(found["dice"], abs=1e-6)
+
+
 def test_half_precision_changes_no_figure_by_a_thousandth(folder: Path, tmp_path: Path) -> None:
     model = zoo.load(folder, device="cpu")
     whole = model.evaluate()
@@ -89,3 +110,34 @@ def test_train_writes_half_precision_and_keeps_a_finished_run(patches: Path, tmp
     assert size < 3 * parameters
     again = zoo.train("unet", patches, out=tmp_path / "half", device="cpu", options=options, resume=True, **given)
     assert again.bundle.weights_sha256 == first.bundle.weights_sha256
+
+
+def test_prediction_sets_are_chosen_on_the_validation_split_and_measured_on_others(
+    folder: Path, patches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = Bundle.load(folder)
+    calibration = trained.evaluations[0].calibration
+    assert calibration is not None
+    assert calibration.coverage is not None
+    assert trained.sets == calibration.sets is not None
+    line = ["evaluate", str(folder), "--data", str(patches), *DATA]
+    assert run(line) == 0
+    told = capsys.readouterr().err
+    assert f"{calibration.coverage.landslide:.1%} of the landslide pixels" in told
+    assert "on which they were chosen" not in told
+    # A bundle of an older version has a temperature at most.
+    old = replace(calibration, sets=None, coverage=None)
+    measured = replace(trained.evaluations[0], calibration=old)
+    replace(trained, evaluations=(measured,)).save_description(folder)
+    assert run(line) == 0
+    assert "prediction sets" not in capsys.readouterr().err
+    assert run([*line, "--split", "val", "--record"]) == 0
+    assert "of the background, on which they were chosen" in capsys.readouterr().err
+    bundle = Bundle.load(folder)
+    assert bundle.sets == trained.sets
+    assert bundle.temperature == trained.temperature
+    [own] = [one.calibration for one in bundle.evaluations if one.split == "val" and one.group is None]
+    assert own is not None
+    assert own.coverage is not None
+    assert min(own.coverage.landslide, own.coverage.background) >= 0.9
+    assert bundle.quality() == measured, "the test split still stands for the model"

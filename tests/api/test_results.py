@@ -61,7 +61,7 @@ def test_results_are_compared_with_others(results: zoo.Results) -> None:
 
 
 def test_a_folder_of_results_folders_names_them() -> None:
-    with pytest.raises(ResultError, match=r"8 folders inside do: landslide4sense_quick, .*weights") as caught:
+    with pytest.raises(ResultError, match=r"\d+ folders inside do: landslide4sense_quick, .*weights") as caught:
         zoo.read_results(FOLDER.parent)
     assert "zoo report" in (caught.value.hint or "")
     with pytest.raises(ResultError, match="no such folder"):

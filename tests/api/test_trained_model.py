@@ -63,6 +63,16 @@ def test_a_large_image_equals_the_map(model: zoo.TrainedModel, write_scene: Writ
     np.testing.assert_array_equal(found, model.predict(tmp_path / "image.npy", tile=128, overlap=32))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"\x93NUMPY\x01\x00\x02\x00(((", "truncated"), (b"PK\x03\x04", "NPZ archive"), (b"\x80\x04.", "pickle")],
+)
+def test_a_damaged_array_file_is_refused(model: zoo.TrainedModel, tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "image.npy").write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        model.predict(tmp_path / "image.npy")
+
+
 def test_a_data_array_keeps_its_coordinates(model: zoo.TrainedModel) -> None:
     xarray = pytest.importorskip("xarray")
     image = make_image(40, 50)

@@ -13,26 +13,15 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.cli import run
 
 
 def write_stack(
     path: Path, values: NDArray[np.float32], names: Sequence[str] = (), crs: str | None = "EPSG:32643"
 ) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=len(values),
-        height=values.shape[1],
-        width=values.shape[2],
-        dtype="float32",
-        nodata=-9999,
-        crs=crs,
-        transform=from_origin(500000, 3700000, 20, 20),
-    ) as target:
-        target.write(values)
+    write_geotiff(path, values, nodata=-9999, crs=crs, transform=from_origin(500000, 3700000, 20, 20))
+    with rasterio.open(path, "r+") as target:
         for band, name in enumerate(names, start=1):
             target.set_band_description(band, name)
             if name in ("NDVI", "NDWI"):

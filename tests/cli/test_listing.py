@@ -161,6 +161,60 @@ def test_a_loud_plugin_leaves_the_json_readable(zoo: Zoo, install: Callable[[str
     assert "hello" in done.stderr
 
 
+def test_a_loud_model_leaves_the_json_readable(zoo: Zoo, install: Callable[[str, str], None], tmp_path: Path) -> None:
+    install("zoo-loud", LOUD)
+    (tmp_path / "site" / "loud_net.py").write_text("from torch.nn import Conv2d as Net\nprint('hello')\n")
+    for words in (("models", "show", "loud/net"), ("check", "loud/loss")):
+        done = zoo(*words, "--json")
+        assert json.loads(done.stdout), done.stderr
+        assert "hello" in done.stderr
+
+
+LOUD = """
+    from zoo.registry import LossSpec, ModelSpec, hookimpl
+
+    @hookimpl
+    def zoo_register_models(register):
+        register(ModelSpec(name="loud/net", target="zoo_loud:net", summary="s"))
+
+    @hookimpl
+    def zoo_register_losses(register):
+        register(LossSpec(name="loud/loss", target="zoo_loud:loss", summary="s"))
+
+    def net(in_channels=7, classes=2):
+        import loud_net
+        return loud_net.Net(in_channels, classes, 3, padding=1)
+
+    def loss(ignore_index=255):
+        print("hello")
+        return lambda logits, mask: logits.mean()
+"""
+"""A plugin whose model and loss print; their names have a slash, as those of families have."""
+
+
+def test_a_bad_family_or_a_bad_model_of_one_leaves_the_list(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+    family = """
+        from zoo.registry import ModelFamilySpec, hookimpl
+
+        @hookimpl
+        def zoo_register_models(register):
+            register(ModelFamilySpec(name="{0}/net", target="json:loads", variants="zoo_{0}:variants", summary="s"))
+
+        def variants(family):
+            return {1}
+    """
+    install("zoo-half", family.format("half", '{"a": {}, "b": 3}'))
+    install("zoo-none", family.format("none", "1 / 0"))
+    for words in ((), ("--json",)):
+        done = zoo("models", "--all", *words, check=True)
+        assert "the fields of 'b' are of type int, not a mapping" in done.stdout
+        assert "unet" in done.stdout
+        assert (
+            done.stderr
+            == "warning: model family 'none/net': its models cannot be listed (ZeroDivisionError: division by zero)\n"
+        )
+
+
 def test_a_hanging_plugin_is_named_and_can_be_interrupted(zoo: Zoo, install: Callable[[str, str], None]) -> None:
     install("zoo-slow", "import time\ntime.sleep(600)\n")
     command = [str(Path(sys.executable).with_name("zoo")), "--version"]

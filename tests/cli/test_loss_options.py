@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 def test_a_benchmark_passes_options_to_the_loss(zoo, patches: Path, tmp_path: Path) -> None:
     line = "bench --models unet --group-column scene --steps 1 --crop 32 --batch-size 4 --json rows.json --loss focal"
     done = zoo(*line.split(), "--data", patches, "--loss-option", "gamma=3")

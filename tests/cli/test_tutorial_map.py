@@ -16,7 +16,7 @@ from zoo.cli import run
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorials" / "own_map.md"
 STEPS = "4"
-"""Number of training steps in the place of the tutorial's; the model is not good."""
+"""Number of training steps instead of the tutorial's; the model is not good."""
 
 
 def blocks() -> list[tuple[str, str]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.errors import NotGeoreferencedWarning
+
+from tests.rasters.geotiffs import write_geotiff
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "landslide4sense_rgb"
 
@@ -30,25 +30,8 @@ def write_png(path: Path, values: NDArray[Any]) -> None:
 
 def write_tiff(path: Path, values: NDArray[Any], **options: Any) -> None:
     """Write (C, H, W) or (H, W); "names" and "units" go to the band descriptions."""
-    names, units = options.pop("names", None), options.pop("units", None)
-    values = values[None] if values.ndim == 2 else values
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            count=len(values),
-            height=values.shape[1],
-            width=values.shape[2],
-            dtype=values.dtype,
-            **options,
-        ) as target:
-            target.write(values)
-            for band in range(len(values) if names else 0):
-                target.set_band_description(band + 1, names[band])
-            if units:
-                target.units = units
+    named = zip_longest(options.pop("names", ()), options.pop("units", ()), fillvalue="")
+    write_geotiff(path, values, names=named, **{"crs": None, "transform": None, **options})
 
 
 def write_npy(path: Path, values: NDArray[Any]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.datasets.augmentation import TrainingAugmentation
-from zoo.datasets.datamodule import Draws, PatchDataModule, _balanced
+from zoo.datasets.datamodule import Draws, GroupDraws, PatchDataModule, _balanced
 from zoo.datasets.folder import Folder
 from zoo.errors import ConfigError
 
@@ -64,6 +64,29 @@ def test_balanced_draws_show_small_groups_as_often_as_large_ones():
         assert small == pytest.approx(expected, abs=0.02)
         rest = list(Draws(100, 19_000, seed=3, start=1_000, weights=_balanced(groups, balance)))
         assert rest == found[1_000:], "a resumed training draws the same patches"
+
+
+@given(st.integers(1, 20), st.integers(1, 9), st.integers(0, 2**32), st.integers(0, 9))
+def test_a_batch_of_one_group_has_no_patch_of_another(batch_size, batches, seed, first):
+    groups = ["large"] * 30 + ["small"] * 7
+    draw = lambda count, start: list(  # noqa: E731
+        GroupDraws(groups, count * batch_size, batch_size, seed=seed, start=start * batch_size, balance=0.5)
+    )
+    found = draw(batches, first)
+    assert [number for number, _ in found] == list(range(first * batch_size, (first + batches) * batch_size))
+    for batch in range(batches):
+        members = [index for _, index in found[batch * batch_size : (batch + 1) * batch_size]]
+        assert len({groups[index] for index in members}) == 1
+        size = Counter(groups)[groups[members[0]]]
+        assert size < batch_size or len(set(members)) == batch_size
+    assert found[batch_size:] == draw(batches - 1, first + 1), "a resumed training draws the same patches"
+
+
+def test_batches_of_one_group_are_balanced_as_patches_are():
+    groups = ["large"] * 90 + ["small"] * 10
+    for balance, expected in ((0.0, 0.1), (0.5, 0.25), (1.0, 0.5)):
+        found = list(GroupDraws(groups, 8 * 4000, 8, seed=3, balance=balance))
+        assert sum(index >= 90 for _, index in found) / len(found) == pytest.approx(expected, abs=0.025)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 50])

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.datasets.base import IGNORE, DataWarning
 from zoo.datasets.folder import Folder
 from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.evaluation.counts import Counts
 from zoo.physics.bands import Band
+from zoo.schema import to_plain
 
 EVERYTHING = {"fractions": (1, 0, 0), "split_by": "random"}
 
@@ -495,6 +501,29 @@ def test_masks_of_other_dtypes_and_axes_are_read(disk, tmp_path):
     dataset = opened(root)
     for index in range(3):
         np.testing.assert_array_equal(dataset[index]["mask"].numpy(), masks[index])
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    dtype=st.sampled_from(["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]),
+    suffix=st.sampled_from([".npy", ".tif", ".h5"]),
+    coding=st.sampled_from([(0, 1, 255), (0, 255, 128), (0, 7, 9), (3, 1, 2), (1, 0, 2), (0, 30_000, 5), (0, 1, -1)]),
+)
+def test_counts_do_not_depend_on_dtype_and_coding_of_the_masks(disk, tmp_path, seed, dtype, suffix, coding):
+    limits = np.iinfo(dtype)
+    assume(all(limits.min <= value <= limits.max for value in coding))
+    images, masks = disk.make_patches(3, seed=seed)
+    rng = np.random.default_rng(seed)
+    masks[rng.random(masks.shape) < 0.1] = 2
+    guessed = torch.from_numpy(rng.random(masks.shape) < 0.3)
+    expected = Counts.from_masks(guessed, torch.from_numpy(np.where(masks == 2, IGNORE, masks)))
+    background, landslide, ignored = coding
+    root = Path(tempfile.mkdtemp(dir=tmp_path))
+    disk.write_folder(root, images, np.array(coding)[masks].astype(dtype), mask_suffix=suffix)
+    dataset = opened(root, mask_values=f"{background},{landslide}", ignore_value=ignored)
+    found = Counts.from_masks(guessed, torch.stack([dataset[index]["mask"] for index in range(3)]))
+    assert to_plain(found) == to_plain(expected)
 
 
 def test_grey_mask_saved_as_rgb_is_read(disk, tmp_path):

@@ -202,3 +202,21 @@ def ring(n):
     edge = np.ones((n, n), dtype=bool)
     edge[1:-1, 1:-1] = False
     return edge
+
+
+def test_two_dates_add_differences_and_keep_the_rest():
+    settings = SceneConfig(size=256, margin=32)
+    scene, both = generate_scene(3, settings), generate_scene(3, replace(settings, phase="both"))
+    np.testing.assert_array_equal(both.image[:7], scene.image)
+    np.testing.assert_array_equal(both.mask, scene.mask)
+    assert scene.reflectance_before is None
+    red, nir = both.reflectance_before[RED], both.reflectance_before[NIR]
+    change = ndvi(both.reflectance[NIR], both.reflectance[RED]) - ndvi(nir, red)
+    np.testing.assert_allclose(both.image[8], change, atol=1e-5)
+    bare = both.visibility * (both.landslide_id > 0) > 0.5
+    steady = (both.visibility == 0) & (both.cover == Cover.FOREST)
+    assert both.image[8][bare].mean() < -0.2
+    assert abs(both.image[8][steady].mean()) < 0.1
+    # Bare patches that are no landslides lost their green too; without them a threshold would be perfect.
+    other = (both.visibility == 0) & (both.cover == Cover.SOIL)
+    assert 0.1 < (both.image[8][other] < -0.15).mean() < 0.9

@@ -21,10 +21,10 @@ import click
 import nbformat
 import numpy as np
 import pytest
-import rasterio
 from nbclient import NotebookClient
 from rasterio.transform import from_origin
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.cli import build_app, run
 from zoo.cli.lazy import LazyCommand
 
@@ -106,20 +106,8 @@ def workplace(tmp_path: Path, patches: Path, trained_bundle: Path, monkeypatch: 
     shutil.copytree(patches, tmp_path / "patches")
     shutil.copytree(trained_bundle, tmp_path / "runs" / "unet")
     rng = np.random.default_rng(0)
-    with rasterio.open(
-        tmp_path / "scene.tif",
-        "w",
-        driver="GTiff",
-        width=96,
-        height=80,
-        count=3,
-        dtype="float32",
-        crs="EPSG:32643",
-        transform=from_origin(400_000, 3_800_000, 10, 10),
-    ) as scene:
-        scene.write(rng.normal(size=(3, 80, 96)).astype(np.float32))
-        for band in (1, 2, 3):
-            scene.set_band_description(band, f"band_{band}")
+    scene, place = rng.normal(size=(3, 80, 96)).astype(np.float32), from_origin(400_000, 3_800_000, 10, 10)
+    write_geotiff(tmp_path / "scene.tif", scene, names=[(f"band_{band}", "") for band in (1, 2, 3)], transform=place)
     shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("*_150", "new_*"))
     monkeypatch.chdir(tmp_path)
     return tmp_path

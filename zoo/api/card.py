@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import ConfigError, ResultError
-from zoo.schema import from_plain
+from zoo.schema import from_plain, read_toml, to_plain
 
 if TYPE_CHECKING:
     from zoo.api.trained_model import TrainedModel
@@ -21,21 +21,8 @@ SHOWN = 3
 """Patches of a picture."""
 
 
-@dataclass(frozen=True)
-class _NotesFile:
-    """Layout of a file of notes: the fields of ``TrainerNotes``, and what is known of data and outputs."""
-
-    name: str | None = None
-    summary: str | None = None
-    intended_use: str | None = None
-    tried: str | None = None
-    limits: tuple[str, ...] | None = None
-    reproduce: str | None = None
-    licence: str | None = None
-    notices: tuple[str, ...] | None = None
-    label: str | None = None
-    data_licence: str | None = None
-    data_citation: str | None = None
+_OTHER_NOTES = {"label", "data_licence", "data_citation"}
+"""Fields of a file of notes that are none of ``TrainerNotes``."""
 
 
 def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
@@ -50,27 +37,25 @@ def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
         ConfigError: if the file is missing, is not TOML, or has an unknown field or one of another type.
     """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_toml(path)
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=path, hint="Write the notes as TOML: tried = '...'") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot be read as TOML ({error})", where=path) from error
-    known = {field.name for field in fields(_NotesFile)}
+    known = {field.name for field in fields(bundle.notes)} | _OTHER_NOTES
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(
             f"unknown field {unknown[0]!r}", where=path, hint=f"The fields are {', '.join(sorted(known))}"
         )
-    found = from_plain(values, _NotesFile, what="file of notes", where=path, error=ConfigError)
-    notes = {field.name: value for field in fields(bundle.notes) if (value := getattr(found, field.name)) is not None}
+    checked = partial(from_plain, what="file of notes", where=path, error=ConfigError)
+    others = checked({name: values.pop(name) for name in _OTHER_NOTES & set(values)}, dict[str, str])
     return replace(
         bundle,
-        notes=replace(bundle.notes, **notes),
-        label=bundle.label if found.label is None else found.label,
+        notes=checked({**to_plain(bundle.notes), **values}, type(bundle.notes)),
+        label=others.get("label", bundle.label),
         data=replace(
             bundle.data,
-            licence=bundle.data.licence if found.data_licence is None else found.data_licence,
-            citation=bundle.data.citation if found.data_citation is None else found.data_citation,
+            licence=others.get("data_licence", bundle.data.licence),
+            citation=others.get("data_citation", bundle.data.citation),
         ),
     )
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError
-from zoo.evaluation.quality import MOST_GROUPS, Calibration, MeasuredSplit, measure_split, merge_evaluations
+from zoo.evaluation.quality import (
+    MOST_GROUPS,
+    Calibration,
+    MeasuredSplit,
+    measure_split,
+    merge_evaluations,
+)
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from zoo.api.trained_model import TrainedModel
     from zoo.datasets.base import PatchDataset
@@ -80,6 +87,8 @@ def evaluate_split(
     *,
     threshold: float | None = None,
     adapted: bool = False,
+    scales: Sequence[float] | Literal["auto"] = (1.0,),
+    tta: bool = False,
     record: bool = False,
     progress: StageCallback | None = None,
 ) -> tuple[SplitEvaluation, PatchDataset, Evaluation]:
@@ -92,27 +101,38 @@ def evaluate_split(
         DataError: if the data are missing, or their bands are not those of the model.
         ZooError: if the figures are to be recorded and the folder cannot be written to.
     """
+    from zoo.datasets.splits import held_out_blocks
     from zoo.evaluation.columns import summarise
     from zoo.files import printable
+    from zoo.training.adaptation import adapt
     from zoo.training.adaptation_data import count_adapted_patches
 
     if threshold is not None and not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
+    if tuple(scales) != (1.0,) and not adapted:
+        raise ConfigError("magnified images need statistics of their own", where="--scales", hint="Add --adapt")
+    if record and (tta or tuple(scales) != (1.0,)):
+        raise ConfigError(
+            "figures of turned or magnified images are not recorded: maps that do neither would quote them",
+            where="--record",
+            hint="Record without --tta and --scales",
+        )
     report = progress or (lambda stage, done, total: None)
     bundle = model.bundle
     dataset = source.open(split, lambda done, total: report("reading the data", done, total))
     if not len(dataset):
         raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
     bundle.check_bands(dataset.bands, source.label)
-    called_from = bundle.threshold if threshold is None else threshold
 
     def on_batch(done: int) -> None:
         report("evaluating", done, len(dataset))
 
+    measure = partial(_measure, dataset=dataset, threshold=threshold, tta=tta, device=model.device)
     if adapted:
-        found = _measure_adapted(bundle, model.device, dataset, called_from, on_batch)
+        adapt_to = partial(adapt, bundle, device=model.device, scales=scales)
+        found = _measure_adapted(bundle.batch_size, adapt_to, measure, dataset, on_batch)
     else:
-        found = _measure(bundle, model.predictor, dataset, range(len(dataset)), called_from, on_batch)
+        found = measure(bundle, model.predictor, places=range(len(dataset)), on_batch=on_batch)
     fingerprint = dataset.fingerprint()
     measured = measure_split(
         found.counts,
@@ -122,14 +142,14 @@ def evaluate_split(
         split=split,
         split_sha256=fingerprint,
         adapted=adapted or bundle.adaptation is not None,
-        calibration=Calibration.of(found.logit_histogram, None if adapted else _temperature(bundle)),
+        calibration=_calibration(bundle, found, split, held_out_blocks(dataset.patches), adapted=adapted),
     )
     if record:
         model.bundle = replace(bundle, evaluations=merge_evaluations(bundle.evaluations, measured))
         if model.folder is not None:
             model.bundle.save_description(model.folder)
     same = fingerprint == bundle.data.fingerprints.get(split)
-    comparable = same and split == "test" and threshold is None and not adapted
+    comparable = same and split == "test" and threshold is None and not adapted and not tta
     figures = SplitEvaluation(
         figures={**summarise(found.counts, dataset.pixel_size), "loss": found.loss},
         threshold=found.threshold,
@@ -148,9 +168,12 @@ def evaluate_split(
 def _measure(
     bundle: Bundle,
     predictor: Predictor,
+    *,
     dataset: PatchDataset,
     places: Sequence[int],
-    threshold: float,
+    threshold: float | None,
+    tta: bool,
+    device: torch.device,
     on_batch: Callable[[int], None],
 ) -> Evaluation:
     from torch.utils.data import DataLoader, Subset
@@ -158,20 +181,20 @@ def _measure(
     from zoo.training.evaluate import evaluate
 
     batches = DataLoader(Subset(dataset, places), batch_size=bundle.batch_size)
-    return evaluate(predictor, bundle.compute_format, batches, threshold, on_batch)
+    called_from = bundle.threshold if threshold is None else threshold
+    return evaluate(predictor.to(device), bundle.compute_format, batches, called_from, on_batch, tta=tta)
 
 
 def _measure_adapted(
-    bundle: Bundle,
-    device: torch.device,
+    batch_size: int,
+    adapt_to: Callable[[Iterable[Tensor]], Bundle],
+    measure: Callable[..., Evaluation],
     dataset: PatchDataset,
-    threshold: float,
     on_batch: Callable[[int], None],
 ) -> Evaluation:
     """Adapt to the images of each scene, and measure there; to all images at once if there are too many scenes."""
     from torch.utils.data import DataLoader, Subset
 
-    from zoo.training.adaptation import adapt
     from zoo.training.evaluate import Evaluation
 
     scenes: dict[str, list[int]] = {}
@@ -180,19 +203,9 @@ def _measure_adapted(
     parts = list(scenes.values()) if len(scenes) <= MOST_GROUPS else [list(range(len(dataset)))]
     found: list[Evaluation] = []
     for part in parts:
-        images = (batch["image"] for batch in DataLoader(Subset(dataset, part), batch_size=bundle.batch_size))
-        there = adapt(bundle, images, device=device)
-        before = sum(map(len, found))
-        found.append(
-            _measure(
-                there,
-                there.predictor().to(device),
-                dataset,
-                part,
-                threshold,
-                partial(_report_after, on_batch, before),
-            )
-        )
+        there = adapt_to(batch["image"] for batch in DataLoader(Subset(dataset, part), batch_size=batch_size))
+        report = partial(_report_after, on_batch, sum(map(len, found)))
+        found.append(measure(there, there.predictor(), places=part, on_batch=report))
     return Evaluation.concatenate(found, parts)
 
 
@@ -200,10 +213,17 @@ def _report_after(on_batch: Callable[[int], None], before: int, done: int) -> No
     on_batch(before + done)
 
 
-def _temperature(bundle: Bundle) -> float | None:
-    """Return the temperature that was fitted on the validation split; an adapted model has another one."""
-    known = [] if bundle.adaptation is not None else [one.calibration for one in bundle.evaluations]
-    return next((one.temperature for one in known if one is not None and one.temperature is not None), None)
+def _calibration(
+    bundle: Bundle, found: Evaluation, split: str, blocks: Sequence[str], *, adapted: bool
+) -> Calibration | None:
+    """Return the calibration on a split, by what was fitted on the validation split: now, if it is that one."""
+    from zoo.training.evaluate import fit_calibration
+
+    if adapted or bundle.adaptation is not None:
+        return fit_calibration(found, None)
+    if split == "val":
+        return fit_calibration(found, found, blocks)
+    return Calibration.of(found.logit_histograms, bundle.temperature, bundle.sets, bundle.usual_distance, blocks)
 
 
 def _size_warnings(bundle: Bundle, found: float | None) -> tuple[str, ...]:

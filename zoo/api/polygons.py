@@ -62,7 +62,7 @@ def polygons(
     with ExitStack() as exits:
         found = exits.enter_context(ProbabilityMap(probability))
         if threshold is None:
-            threshold = _own_threshold(found, probability)
+            threshold = own_threshold(found, probability)
         mapped = exits.enter_context(Scene(rasters, ())) if rasters else None
         if mapped is not None and (mapped.shape != found.stack.shape or mapped.mosaic.crs != found.stack.crs):
             raise DataError(
@@ -71,7 +71,7 @@ def polygons(
         return map_polygons(found, mapped, out, threshold, min_area=min_area, progress=progress)
 
 
-def _own_threshold(found: ProbabilityMap, path: Path) -> float:
+def own_threshold(found: ProbabilityMap, path: Path) -> float:
     tag = found.stack.tags.get("THRESHOLD")
     if tag is None:
         raise DataError("has no threshold in its tags", where=path, hint="Give one: --threshold 0.5")

@@ -275,7 +275,7 @@ def _begun(folder: Path, config: TrialConfig) -> bool:
     except ZooError:
         return False
     same_training = (bundle.model, bundle.options, bundle.seed) == (config.model, config.options, config.seed)
-    same_data = bundle.data.fingerprints == config.fingerprints and bundle.recipe == config.recipe
+    same_data = bundle.data.fingerprints == config.fingerprints and bundle.recipe in (None, config.recipe)
     return (folder / "resume" / config.key).is_dir() and same_training and same_data
 
 
@@ -327,8 +327,8 @@ def _draw(folder: Path, result: TrialResult, test: PatchDataset) -> None:
     from zoo.training.pictures import save_loss_curve, save_predictions
 
     config, bundle = result.config, Bundle.load(folder)
-    curve = result.training.curve if result.training else ()
-    save_loss_curve(curve, folder / "loss_curve.png", f"{config.label}, {config.recipe.name}")
+    if result.training is not None:
+        save_loss_curve(result.training.curve, folder / "loss_curve.png", f"{config.label}, {config.recipe.name}")
     save_predictions(bundle.predictor(), bundle.compute_format, test, bundle.threshold, folder / "predictions.png")
 
 

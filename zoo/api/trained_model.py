@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from zoo.datasets.source import DataSource
-from zoo.errors import ConfigError, DataError
+from zoo.errors import ConfigError, DataError, UnknownNameError
+from zoo.files import PathLike
+from zoo.registry import list_datasets
 
 if TYPE_CHECKING:
     import torch
@@ -30,13 +32,12 @@ if TYPE_CHECKING:
     from zoo.training.bundle import Adaptation, Bundle
     from zoo.training.predictor import Predictor
 
-Path_ = str | os.PathLike[str]
-Data = Path_ | DataSource
+Data = PathLike | DataSource
 _BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "variable")
 
 
 def load(
-    source: Path_,
+    source: PathLike,
     *,
     device: str = "auto",
     sha256: str | None = None,
@@ -190,14 +191,12 @@ class TrainedModel:
         self, path: str, names: Sequence[str] | None, any_pixel_size: bool, tile: int, overlap: int
     ) -> NDArray[np.float32]:
         from zoo.datasets.base import DataWarning
+        from zoo.datasets.npy import read_npy
         from zoo.mapping.scene import open_scene
         from zoo.mapping.tiling import Reach
 
         if path.endswith(".npy"):
-            try:
-                return self._predict_array(_as_array(np.load(path, allow_pickle=False)), tile, overlap)
-            except (OSError, ValueError) as error:
-                raise DataError(f"cannot be read as a numpy array ({error})", where=path) from error
+            return self._predict_array(_as_array(read_npy(path)), tile, overlap)
         with open_scene(path, self.bundle, names=names, any_pixel_size=any_pixel_size) as scene:
             rows, columns = scene.shape
             image = scene.read(Reach(0, rows), Reach(0, columns))
@@ -254,20 +253,26 @@ class TrainedModel:
         listed = ", ".join(f"{band.name} [{band.unit}]" for band in self.bands)
         return f"The model takes (C, H, W) or (B, C, H, W) with {len(self.bands)} bands: {listed}"
 
+    # long: one parameter for each option of `zoo map`
     def map(
         self,
-        scene: Path_ | Sequence[Path_],
-        out: Path_,
+        scene: PathLike | Sequence[PathLike],
+        out: PathLike,
         *,
         threshold: float | None = None,
         classes: Sequence[str] | None = None,
         breaks: Sequence[float] | None = None,
-        classes_out: Path_ | None = None,
-        polygons: Path_ | None = None,
+        classes_out: PathLike | None = None,
+        ensemble: Sequence[PathLike | TrainedModel] = (),
+        spread: PathLike | None = None,
+        calibrated: bool = False,
+        sets: PathLike | None = None,
+        unlike: PathLike | None = None,
+        polygons: PathLike | None = None,
         min_area: float = 0.0,
-        picture: Path_ | None = None,
+        picture: PathLike | None = None,
         title: str = "",
-        mask: Path_ | None = None,
+        mask: PathLike | None = None,
         bands: Sequence[str] | None = None,
         adapt: bool = False,
         scales: Sequence[float] | Literal["auto"] | None = None,
@@ -281,13 +286,14 @@ class TrainedModel:
         batch: int = 4,
         any_pixel_size: bool = False,
         resample: bool = False,
-        cloud_mask: Path_ | None = None,
+        cloud_mask: PathLike | None = None,
         mask_clouds: bool = False,
         cluster: str | None = None,
         cluster_gpus: bool = False,
         overwrite: bool = False,
         progress: StageCallback | None = None,
         notify: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> MapReport:
         """Map the landslide probability of a scene of any size as a cloud-optimised GeoTIFF.
 
@@ -301,6 +307,17 @@ class TrainedModel:
             classes: names of classes from the lowest to the highest, which are written beside ``out``.
             breaks: probability at which each class but the first begins; ``None`` derives them from the threshold.
             classes_out: file of the classes; ``None`` for ``OUT-classes.tif``.
+            ensemble: further models, such as other seeds of the same trial, with the same bands, classes and pixel
+                size. The map is the mean of all models, and its threshold the mean of theirs.
+            spread: file of the standard deviation of all predictions: of the ensemble, with ``tta`` of the eight flips
+                and rotations, or of both. ``None`` for ``OUT-spread.tif`` with an ensemble, and for none without one.
+            calibrated: apply the temperature that was fitted on the validation split. The default threshold moves with
+                it, so that one model calls the same pixels landslide; a given ``threshold`` does not.
+            unlike: file of the distance of each tile from the training data, in standard deviations
+                (:class:`zoo.training.running_statistics.ImageDistances`). The report says how many tiles are farther
+                than the patches of the validation split.
+            sets: file of the conformal prediction sets: 1 background, 2 landslide, 3 both, 4 neither, 0 nodata. They
+                need ``dtype="float32"``.
             polygons: GeoPackage (``.gpkg``) or GeoParquet (``.parquet``) file of the landslides.
             min_area: area in m2 below which a polygon is left out.
             picture: picture of the map (``.png``, ``.pdf``, ``.svg``).
@@ -327,6 +344,7 @@ class TrainedModel:
             overwrite: replace existing files.
             progress: called with stage, number of items done and number of all items.
             notify: called with sentences about choices that were made.
+            warn: called once with each warning of the report, as soon as it is known.
 
         Returns:
             The files, the number of pixels at or above the threshold, and the warnings.
@@ -360,6 +378,10 @@ class TrainedModel:
             threshold=threshold,
             classes=None if classes is None else (tuple(classes), None if breaks is None else tuple(breaks)),
             classes_out=None if classes_out is None else os.fspath(classes_out),
+            spread_out=None if spread is None else os.fspath(spread),
+            sets_out=None if sets is None else os.fspath(sets),
+            unlike_out=None if unlike is None else os.fspath(unlike),
+            calibrated=calibrated,
             mask=None if mask is None else Path(mask),
             names=None if bands is None else tuple(bands),
             precision=precision,
@@ -372,7 +394,9 @@ class TrainedModel:
             cluster=cluster,
             overwrite=overwrite,
         )
-        return map_bundle(self.bundle, request, progress=progress, notify=notify)
+        others = [one if isinstance(one, TrainedModel) else load(one, device=str(self.device)) for one in ensemble]
+        bundles = [one.bundle for one in others]
+        return map_bundle(self.bundle, request, others=bundles, progress=progress, notify=notify, warn=warn)
 
     def evaluate(
         self,
@@ -381,6 +405,8 @@ class TrainedModel:
         split: str = "test",
         threshold: float | None = None,
         adapted: bool = False,
+        scales: Sequence[float] | Literal["auto"] = (1.0,),
+        tta: bool = False,
         record: bool = False,
         progress: StageCallback | None = None,
         **options: Any,
@@ -393,7 +419,9 @@ class TrainedModel:
             threshold: probability from which a pixel is called landslide; ``None`` for the model's.
             adapted: adapt the model to the images of each scene first, without labels, as ``zoo map --adapt`` does; to
                 the whole split if it has more than 20 scenes. The model itself is unchanged.
-            record: keep the figures in the bundle, in the place of those of the same split; saved at once if the model
+            scales: with ``adapted``, magnifications at which every image is seen, or ``"auto"`` to choose one.
+            tta: average the probability over the eight flips and rotations of each image.
+            record: keep the figures in the bundle, instead of those of the same split; saved at once if the model
                 has a folder. Maps and the model card quote them.
             progress: called with stage, number of patches done and number of all patches.
             **options: options of the data set, such as ``group_column="scene"``.
@@ -403,7 +431,8 @@ class TrainedModel:
 
         Raises:
             DataError: if the data are missing, or their bands are not those of the model.
-            ConfigError: if the model does not record its data and none are given.
+            ConfigError: if the model does not record its data and none are given; if images are magnified without
+                being adapted to; if figures of magnified or turned images are to be recorded.
             ZooError: if the figures are to be recorded and the folder cannot be written to.
 
         Examples:
@@ -414,7 +443,15 @@ class TrainedModel:
 
         source = self._source(data, options)
         return evaluate_split(
-            self, source, split, threshold=threshold, adapted=adapted, record=record, progress=progress
+            self,
+            source,
+            split,
+            threshold=threshold,
+            adapted=adapted,
+            scales=scales,
+            tta=tta,
+            record=record,
+            progress=progress,
         )[0]
 
     def _source(self, data: Data | None, options: dict[str, Any]) -> DataSource:
@@ -429,6 +466,11 @@ class TrainedModel:
                 where=self.folder,
                 hint="Name the data: --data FOLDER",
             )
+        provider = self.bundle.data.provider
+        if provider is not None and known.name not in list_datasets():
+            error = UnknownNameError("data set", known.name, list_datasets(), where=self.folder)
+            error.hint = provider.advice("The bundle was trained on data of", "register the data set again")
+            raise error
         return DataSource(known.name, {**known.options, **options})
 
     def adapt(
@@ -448,7 +490,8 @@ class TrainedModel:
     ) -> TrainedModel:
         """Re-estimate the normalisation statistics on unlabelled patches of another region.
 
-        Weights and threshold stay. No label is read. docs/how_to/adapt.md explains when it helps.
+        Weights stay, and no label is read. The threshold moves towards 0.5 by the mean share of the region.
+        docs/how_to/adapt.md explains when it helps.
 
         Args:
             data: folder of images, or name of a registered data set.
@@ -507,19 +550,19 @@ class TrainedModel:
 
     def explain(
         self,
-        scene: Path_ | Sequence[Path_],
+        scene: PathLike | Sequence[PathLike],
         *,
         window: tuple[int, int, int, int] | None = None,
         at: tuple[float, float] | None = None,
         size: int = 128,
         context: int = 32,
-        truth: Path_ | None = None,
+        truth: PathLike | None = None,
         together: Sequence[Sequence[str]] = (),
         cells: int = 12,
         bands: Sequence[str] | None = None,
         threshold: float | None = None,
-        picture: Path_ | None = None,
-        record: Path_ | None = None,
+        picture: PathLike | None = None,
+        record: PathLike | None = None,
         overwrite: bool = False,
         progress: ProgressCallback | None = None,
     ) -> SceneExplanation:
@@ -555,12 +598,16 @@ class TrainedModel:
             >>> found = model.explain("scene.tif", window=(512, 1024, 128, 128), picture="why.png")  # doctest: +SKIP
             >>> found.sentences()  # doctest: +SKIP
         """
-        from zoo.mapping.explanation import ExplanationOptions, explain_scene
+        from zoo.mapping.explanation import explain_scene
 
         paths = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
         inputs = [Path(one) for one in (*paths, truth) if one is not None]
         _check_explanation_files(picture, record, inputs, overwrite=overwrite)
-        options = ExplanationOptions(
+        label = " ".join(filter(None, ("" if self.folder is None else str(self.folder), self.bundle.label)))
+        found = explain_scene(
+            self.bundle,
+            self.predictor,
+            [os.fspath(path) for path in paths],
             window=window,
             at=at,
             size=size,
@@ -570,10 +617,9 @@ class TrainedModel:
             cells=cells,
             names=None if bands is None else tuple(bands),
             threshold=threshold,
+            label=label,
+            progress=progress,
         )
-        label = " ".join(filter(None, ("" if self.folder is None else str(self.folder), self.bundle.label)))
-        names = [os.fspath(path) for path in paths]
-        found = explain_scene(self.bundle, self.predictor, names, options, label=label, progress=progress)
         if picture is not None:
             found.save(Path(picture))
         if record is not None:
@@ -582,7 +628,7 @@ class TrainedModel:
 
     def export(
         self,
-        out: Path_,
+        out: PathLike,
         *,
         to: Literal["onnx", "openvino", "torch-export"] = "onnx",
         precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
@@ -622,7 +668,7 @@ class TrainedModel:
             warn=notify or _silent,
         )
 
-    def save(self, folder: Path_, *, half: bool = False, overwrite: bool = False) -> Path:
+    def save(self, folder: PathLike, *, half: bool = False, overwrite: bool = False) -> Path:
         """Write the model as a bundle, which :func:`zoo.load` and every command read.
 
         Args:
@@ -653,11 +699,11 @@ class TrainedModel:
 
     def write_card(
         self,
-        folder: Path_ | None = None,
+        folder: PathLike | None = None,
         *,
         data: Data | None = None,
         split: str = "test",
-        notes: Path_ | None = None,
+        notes: PathLike | None = None,
         progress: StageCallback | None = None,
         **options: Any,
     ) -> Path:
@@ -763,7 +809,7 @@ def _silent(text: str) -> None:
     """Ignore a message."""
 
 
-def _local(path: Path_ | None) -> Path | None:
+def _local(path: PathLike | None) -> Path | None:
     from zoo.rasters.reading import is_remote
 
     if path is not None and is_remote(os.fspath(path)):
@@ -791,7 +837,7 @@ def _as_array(image: Any) -> NDArray[np.float32]:
 
 
 def _check_explanation_files(
-    picture: Path_ | None, record: Path_ | None, inputs: Sequence[Path], *, overwrite: bool
+    picture: PathLike | None, record: PathLike | None, inputs: Sequence[Path], *, overwrite: bool
 ) -> None:
     from zoo.files import check_output
     from zoo.rasters.map_frame import check_picture

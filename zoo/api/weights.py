@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import ConfigError
+from zoo.files import PathLike
 
 if TYPE_CHECKING:
     from zoo.jobs import ProgressCallback
     from zoo.weights.hub import Pushed
 
-Path_ = str | os.PathLike[str]
-
 
 def push(
-    source: Path_,
+    source: PathLike,
     target: str,
     *,
     private: bool = False,
@@ -80,8 +79,8 @@ class Pulled:
 
 
 def pull(
-    source: Path_,
-    out: Path_ | None = None,
+    source: PathLike,
+    out: PathLike | None = None,
     *,
     sha256: str | None = None,
     overwrite: bool = False,

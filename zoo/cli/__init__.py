@@ -24,6 +24,7 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 COMMANDS = {
+    "accuracy": "Estimate accuracy and areas of a map from a sample of points.",
     "adapt": "Adapt a bundle to a region without labels.",
     "audit": "Find leakage between the splits of a data set.",
     "card": "Write the model card of a bundle.",
@@ -43,6 +44,7 @@ COMMANDS = {
     "polygons": "Outline the landslides of a finished map.",
     "pull": "Download a bundle from the hub or an address.",
     "push": "Upload a bundle to the Hugging Face hub.",
+    "rain": "Lay rain of satellites, reanalyses or gauges on the grid of a stack.",
     "report": "Print tables of results, or write an HTML page.",
     "risk": "Compare risk models, calibrate the risk index, map it.",
     "speed": "Time models side by side: latency, throughput, memory, energy.",

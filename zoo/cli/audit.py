@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli import EXIT_LEAK
-from zoo.cli.console import err, make_table, note, out, relative, warn
+from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.data_options import collect, split_options
+from zoo.cli.progress import stage_progress
+from zoo.cli.values import PATH
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from zoo.datasets.audit import Audit, AuditSummary, SharedScene
-    from zoo.jobs import StageCallback
 
 SHOWN = 10
 """Number of pairs of each kind that are printed; the JSON file has all."""
@@ -28,7 +27,7 @@ SHOWN = 10
 @click.argument("data", metavar="DATA")
 @click.option("--split", metavar="group|block|column|random", help="How to split a folder; same as --split-by.")
 @split_options
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all findings to this file.")
+@click.option("--json", "json_file", type=PATH, help="Write all findings to this file.")
 def audit(data: str, split: str | None, json_file: Path | None, data_options: tuple[str, ...], **given: Any) -> None:
     """Find what the train, val and test splits of DATA share. DATA is a registered data set, or a folder of images
     and masks.
@@ -51,7 +50,7 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
     if json_file is not None:
         check_writable_folder(json_file.parent)
     splits = open_splits(source)
-    with _progress_bar() as show:
+    with stage_progress("audit") as show:
         found = audit_data(splits, progress=show)
     _print(found, out())
     if json_file is not None:
@@ -77,17 +76,6 @@ def _with_split(split: str | None, given: dict[str, Any]) -> dict[str, Any]:
             f"--split is {split!r} but --split-by is {given['split_by']!r}", hint="Give one of the two options"
         )
     return {**given, "split_by": split}
-
-
-@contextmanager
-def _progress_bar() -> Iterator[StageCallback]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = err()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("audit", total=None)
-        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
 
 
 def _print(found: Audit, console: Console) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from zoo.cli.console import note
+from zoo.cli.progress import ProgressBarOnDemand, prepare_threads
 
 if TYPE_CHECKING:
     from zoo.api.trained_model import TrainedModel
@@ -35,6 +36,7 @@ def open_bundle(bundle: str, sha256: str | None, device: str) -> TrainedModel:
     """
     from zoo.api.trained_model import load
 
+    prepare_threads()
     with download_progress() as show:
         return load(bundle, device=device, sha256=sha256, progress=show, notify=note)
 
@@ -54,8 +56,6 @@ def fetch_bundle(bundle: str) -> None:
 @contextmanager
 def download_progress() -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error as soon as bytes arrive."""
-    from zoo.cli.progress import ProgressBarOnDemand
-
     bar = ProgressBarOnDemand()
     try:
         yield lambda done, total: bar.show("fetching the weights", done, total)

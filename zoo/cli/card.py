@@ -11,6 +11,7 @@ from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import note, out, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import stage_progress
+from zoo.cli.values import PATH
 from zoo.errors import ConfigError
 
 
@@ -21,7 +22,7 @@ from zoo.errors import ConfigError
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
     help="Split of --data to measure and to show.",
 )  # fmt: skip
-@click.option("--notes", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with what you want to add.")
+@click.option("--notes", type=PATH, metavar="FILE", help="TOML file with what you want to add.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 def card(
     bundle: str,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from zoo.cli.columns import print_columns
-from zoo.cli.console import make_table, note, out, print_json, print_options
-from zoo.errors import PluginError, UnknownNameError
+from zoo.cli.console import make_table, note, out, print_json, print_options, warn
+from zoo.cli.values import AS_JSON
+from zoo.errors import ConfigError, PluginError
 from zoo.registry import catalogue, plugin_reports, provider_of
 from zoo.registry.specs import plain
 
@@ -18,19 +20,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from zoo.registry import DatasetSpec, ModelFamilySpec, ModelSpec
-    from zoo.registry.catalogue import Table
-    from zoo.registry.specs import Entry, Spec
+    from zoo.registry.catalogue import ModelTable, Table
+    from zoo.registry.specs import Entry
 
     SpecT = TypeVar("SpecT", bound=Entry)
 
 EXIT_CHECKS_FAILED = 1
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
 @click.option("--all", "every", is_flag=True, help="List every model of every family too.")
-@_as_json
+@AS_JSON
 def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
     """List the models whose name matches PATTERN (such as '*unet*'), or show everything about one model.
 
@@ -46,19 +47,19 @@ def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
     if one is not None:
         _show_model(one, as_json)
         return
-    if words or every:
-        names = table.names(words[0] if words else None)
-        if not names:
-            table.get(words[0])
-        specs = [table.get(name) for name in names]
-    else:
-        specs = table.match()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        names = table.names(words[0] if words else None) if words or every else list(table)
+    for text in dict.fromkeys(str(one.message) for one in caught):
+        warn(text)
+    if words and not names:
+        table.get(words[0])
     if as_json:
-        print_json([{**spec.to_dict(), "provider": table.provider(spec.name)} for spec in specs])
+        print_json([_listed_model(table, name) for name in names])
         return
     rows = [
-        (spec.name, _millions(spec.parameters), _number(spec.gmac), spec.summary, table.provider(spec.name))
-        for spec in specs
+        (one.name, _millions(one.parameters), _number(one.gmac), one.summary, one.provider)
+        for one in table.listed(names)
     ]
     if not words and not every:
         rows += [(family.pattern, "", "", _family_summary(family), provider) for family, provider in table.families]
@@ -69,7 +70,7 @@ def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
-@_as_json
+@AS_JSON
 def datasets(words: tuple[str, ...], as_json: bool) -> None:
     """List the data sets whose name matches PATTERN, or show everything about one data set.
 
@@ -92,7 +93,7 @@ def datasets(words: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[disable NAME | enable NAME]")
-@_as_json
+@AS_JSON
 def plugins(words: tuple[str, ...], as_json: bool) -> None:
     """List every installed plugin with its distribution and version, what it provides, or why it failed.
 
@@ -132,7 +133,7 @@ def _change_plugin(words: Sequence[str]) -> None:
 
 
 @click.command()
-@_as_json
+@AS_JSON
 def doctor(as_json: bool) -> None:
     """Look for what keeps zoo from working on this machine, and say what to do about it.
 
@@ -185,70 +186,60 @@ def new(name: str, kind: str, out: str | None) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|FOLDER")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of it; may be repeated.")
-@_as_json
+@AS_JSON
 def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
-    """Check a registered model, data set, loss, metric or risk model, with one line for each property.
+    """Check a model, data set, loss, metric or risk model, with one line for each property.
 
     \b
     zoo check my_model
     zoo check unet --option "widths=(8, 16)"
-    zoo check folder --option root=patches
-    zoo check focal --option gamma=3
     zoo check svm
+    zoo check patches                  # a folder of images and masks
+    zoo check zoo-my-net               # everything that an installed plugin registers: its name or its folder
 
-    The exit code is 1 if a check fails. zoo.testing runs the checks of a model as tests of pytest.
+    The exit code is 1 if a check fails. zoo.testing runs the same checks as tests of pytest.
     """
+    from zoo.api.plugin import specs_to_check
     from zoo.cli.data_options import parse_assignments
     from zoo.registry import check_options
 
-    spec = _spec_of_any_kind(name)
-    given = parse_assignments(options, "--option")
-    root = {"root": given.pop("root")} if spec.kind == "data set" and "root" in given else {}
-    chosen = {**root, **check_options(spec, given)}
+    specs, given = specs_to_check(name)
+    given |= parse_assignments(options, "--option")
+    if given and len(specs) > 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise ConfigError(
+            f"the plugin registers {names}, which have different options", where="--option", hint="Name one"
+        )
 
     from zoo.testing import run_spec_checks
 
     terminal = sys.stderr.isatty()
+    results = []
+    for spec in specs:
+        root = {"root": given.pop("root")} if spec.kind == "data set" and "root" in given else {}
+        chosen = {**root, **check_options(spec, given)}
 
-    def show_start(check_name: str, done: int, total: int) -> None:
-        if terminal:
-            click.echo(f"\r\x1b[K{done}/{total} {check_name}", err=True, nl=False)
+        def show_start(check_name: str, done: int, total: int, of: str = spec.name) -> None:
+            if terminal:
+                click.echo(f"\r\x1b[K{of}: {done}/{total} {check_name}", err=True, nl=False)
 
-    results = run_spec_checks(spec, chosen, show_start)
+        results += [(spec.name, result) for result in run_spec_checks(spec, chosen, show_start)]
     if terminal:
         click.echo("\r\x1b[K", err=True, nl=False)
-    failed = sum(result.status == "failed" for result in results)
+    failed = sum(result.status == "failed" for _, result in results)
     if as_json:
-        print_json([dict(vars(result)) for result in results])
+        print_json([{"name": of, **vars(result)} for of, result in results])
     else:
-        rows = [(one.check, one.status, f"{one.seconds:.1f}", one.message) for one in results]
-        print_columns(("check", "status", "seconds", "reason"), rows, right=("seconds",))
-        note(f"{failed} of {len(results)} checks failed" if failed else f"{name} passes every check that applies")
+        rows = [(of, one.check, one.status, f"{one.seconds:.1f}", one.message) for of, one in results]
+        headings = ("name", "check", "status", "seconds", "reason")
+        first = 1 if len(specs) == 1 else 0
+        print_columns(headings[first:], [row[first:] for row in rows], right=("seconds",))
+        subject = specs[0].name if len(specs) == 1 else f"each of {', '.join(spec.name for spec in specs)}"
+        note(f"{failed} of {len(results)} checks failed" if failed else f"{subject} passes every check that applies")
     if failed:
         click.get_current_context().exit(EXIT_CHECKS_FAILED)
-
-
-def _spec_of_any_kind(name: str) -> Spec:
-    """The spec of this name: a model, else a data set, a loss, a metric or a risk model.
-
-    Raises:
-        UnknownNameError: if no kind has the name, with the nearest names of all.
-    """
-    found = catalogue()
-    if "/" in name:
-        return found.models.get(name)
-    tables: tuple[Table[Any], ...] = (found.models, found.datasets, found.losses, found.metrics, found.risk_models)
-    for table in tables:
-        if name in table:
-            spec: Spec = table.get(name)
-            return spec
-    known = [known for table in tables for known in table]
-    error = UnknownNameError("name", name, known)
-    reason = catalogue().explain_missing()
-    error.hint = f"{error.hint} {reason}" if reason else error.hint
-    raise error
 
 
 def shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) -> SpecT | None:
@@ -272,6 +263,15 @@ def matching(words: Sequence[str], table: Table[SpecT]) -> list[SpecT]:
     if not specs and words:
         table.get(words[0])
     return specs
+
+
+def _listed_model(table: ModelTable, name: str) -> dict[str, object]:
+    """The spec of a model, or the reason why the plugin has no sound one."""
+    provider = table.provider(name)
+    try:
+        return {**table.get(name).to_dict(), "provider": provider}
+    except PluginError as error:
+        return {"name": name, "error": str(error), "provider": provider}
 
 
 def _family_summary(family: ModelFamilySpec) -> str:

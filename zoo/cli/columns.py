@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import click
 
@@ -30,17 +31,19 @@ def print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], *, rig
         widest = widths.index(max(widths))
         spare = shutil.get_terminal_size().columns - sum(widths) - len(GAP) * (len(widths) - 1)
         widths[widest] = max(min(NARROWEST, widths[widest]), widths[widest] + min(0, spare))
-    click.secho(_line(headings, headings, widths, right), bold=True)
-    for row in rows:
-        cells = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
-        for number in range(max(map(len, cells))):
-            parts = [cell[number] if number < len(cell) else "" for cell in cells]
-            click.echo(_line(headings, parts, widths, right))
-
-
-def _line(headings: Sequence[str], cells: Sequence[str], widths: Sequence[int], right: Sequence[str]) -> str:
-    aligned = (
-        cell.rjust(width) if heading in right else cell.ljust(width)
-        for heading, cell, width in zip(headings, cells, widths, strict=True)
+    line = GAP.join(
+        f"{{:{'>' if heading in right else '<'}{width}}}" for heading, width in zip(headings, widths, strict=True)
     )
-    return GAP.join(aligned).rstrip()
+    click.secho(line.format(*headings).rstrip(), bold=True)
+    lines = []
+    for row in rows:
+        if all(len(cell) <= width for cell, width in zip(row, widths, strict=True)):
+            lines.append(line.format(*row).rstrip())
+        else:
+            cells = [
+                [cell] if len(cell) <= width else textwrap.wrap(cell, width)
+                for cell, width in zip(row, widths, strict=True)
+            ]
+            lines += [line.format(*parts).rstrip() for parts in zip_longest(*cells, fillvalue="")]
+    if lines:
+        click.echo("\n".join(lines))

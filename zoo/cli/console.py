@@ -6,7 +6,9 @@ rich is imported by the functions that need it, because `zoo models` does not.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 200
 """Width of tables in a file or a pipe, which are not folded to the width of a terminal."""
+_RESULTS = "zoo.results"
+"""Key of the stream that :func:`reserve_stdout` keeps, in what a command remembers."""
 
 
 def out() -> Console:
@@ -71,9 +75,27 @@ def _default(option: Option) -> str:
     return "required" if option.default is ... else str(option.default)
 
 
+def reserve_stdout() -> None:
+    """Keep standard output for :func:`print_result` until the command ends.
+
+    What a model or a plugin prints meanwhile goes to standard error, so that a program can read the result.
+    """
+    context = click.get_current_context()
+    if _RESULTS not in context.meta:
+        context.meta[_RESULTS] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+
+
+def print_result(text: str) -> None:
+    """Print the result of a command on standard output, also where it is reserved."""
+    context = click.get_current_context(silent=True)
+    stream = None if context is None else context.meta.get(_RESULTS)
+    click.echo(text, file=stream, nl=not text.endswith("\n"))
+
+
 def print_json(value: object) -> None:
     """Print ``value`` as indented JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    print_result(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def note(text: str) -> None:

@@ -10,6 +10,7 @@ import click
 
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.data_options import collect, split_options
+from zoo.cli.values import PATH, parse_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 )
 @click.option("--bands", metavar="A,B", help="Channels to describe; all by default.")
 @split_options
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file as well.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Draw them into this PNG, PDF or SVG file.")
+@click.option("--json", "json_file", type=PATH, help="Write the figures to this file as well.")
+@click.option("--picture", type=PATH, help="Draw them into this PNG, PDF or SVG file.")
 def describe(
     data: str,
     split: str,
@@ -58,7 +59,7 @@ def describe(
     options = collect(data_options, **given)
     if json_file is not None:
         check_writable_folder(json_file.parent)
-    wanted = None if bands is None else [name.strip() for name in bands.split(",") if name.strip()]
+    wanted = parse_names(bands)
     is_raster = data.lower().endswith(RASTER_SUFFIXES) and not Path(data).is_dir()
     with data_warnings(), progress(f"describing {Path(data).name}") as show:
         found = describe_data(data, split=split, bands=wanted, picture=picture, progress=show, **options)
@@ -99,14 +100,7 @@ def _print_channels(found: Description, console: Console) -> None:
             channel.unit,
             *(
                 _number(value)
-                for value in (
-                    channel.minimum,
-                    channel.low,
-                    channel.mean,
-                    channel.std,
-                    channel.high,
-                    channel.maximum,
-                )
+                for value in (channel.minimum, channel.low, channel.mean, channel.std, channel.high, channel.maximum)
             ),
             f"{channel.missing:.2%}",
             "" if channel.outside is None else f"{channel.outside:.2%}",

@@ -10,7 +10,7 @@ from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
 from zoo.cli.progress import stage_progress
-from zoo.cli.values import PROBABILITY
+from zoo.cli.values import AS_JSON, PROBABILITY, parse_scales
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,9 +29,14 @@ if TYPE_CHECKING:
     "--adapt", "adapted", is_flag=True,
     help="First adapt the model to the images of each scene, without labels; the bundle stays as it is.",
 )  # fmt: skip
+@click.option(
+    "--scales", metavar="auto|X,X,...", default="1", show_default=True,
+    help="With --adapt, magnifications at which every image is seen; auto chooses one for each scene.",
+)  # fmt: skip
+@click.option("--tta", is_flag=True, help="Average over eight flips and rotations of each image: eight times slower.")
 @click.option("--record", is_flag=True, help="Keep the figures in the bundle; maps and the model card quote them.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+@AS_JSON
 def evaluate(
     bundle: str,
     sha256: str | None,
@@ -39,6 +44,8 @@ def evaluate(
     split: str,
     threshold: float | None,
     adapted: bool,
+    scales: str,
+    tta: bool,
     record: bool,
     device: str,
     as_json: bool,
@@ -52,6 +59,7 @@ def evaluate(
     \b
     zoo evaluate runs/unet
     zoo evaluate runs/unet --data patches/ --group-column scene --test-groups S2
+    zoo evaluate runs/unet --data patches/ --adapt --scales auto --tta
     zoo evaluate runs/unet --data patches/ --record
 
     The bands of the data must be those of the bundle, in name, unit and order. For an adapted bundle, the command says
@@ -71,6 +79,8 @@ def evaluate(
             split=split,
             threshold=threshold,
             adapted=adapted,
+            scales=parse_scales(scales),
+            tta=tta,
             record=record,
             progress=show,
             **collect(data_options, **given),
@@ -94,6 +104,11 @@ def evaluate(
         note(f"threshold {found.threshold:.6g}; {own}")
         for measured in found.measured:
             note(str(measured))
+            if measured.calibration is not None and measured.calibration.coverage is not None:
+                coverage = measured.calibration.coverage
+                note(f"{coverage}{', on which they were chosen' if split == 'val' else ''}")
+                if coverage.by_block is not None:
+                    note(f"  {coverage.by_block}")
     if record:
         assert model.folder is not None
         note(f"recorded in {relative(model.folder / 'bundle.json')}")

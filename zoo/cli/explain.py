@@ -10,7 +10,7 @@ import click
 from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import progress
-from zoo.cli.values import PROBABILITY, parse_names, parse_numbers
+from zoo.cli.values import PATH, PROBABILITY, parse_names, parse_numbers
 from zoo.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ from zoo.errors import ConfigError
 @click.option(
     "--context", type=click.IntRange(0, 256), default=32, show_default=True, help="Pixels around that the model sees."
 )
-@click.option("--truth", type=click.Path(path_type=Path), help="Landslides mapped by people: a vector file or a mask.")
+@click.option("--truth", type=PATH, help="Landslides mapped by people: a vector file or a mask.")
 @click.option("--together", multiple=True, metavar="A,B", help="Channels to leave out together; may be repeated.")
 @click.option(
     "--cells", type=click.IntRange(2, 40), default=12, show_default=True, help="Squares along the window to hide."
@@ -31,8 +31,8 @@ from zoo.errors import ConfigError
 @click.option("--bands", metavar="A,B,...", help="Names of the scene's bands in order, if its files do not name them.")
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option("--out", "target", type=click.Path(path_type=Path), required=True, help="The picture, such as why.png.")
-@click.option("--json", "record", type=click.Path(path_type=Path), help="Also write every number to this file.")
+@click.option("--out", "target", type=PATH, required=True, help="The picture, such as why.png.")
+@click.option("--json", "record", type=PATH, help="Also write every number to this file.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def explain(
     bundle: str, sha256: str | None, scene: tuple[str, ...], target: Path, record: Path | None, **given: Any

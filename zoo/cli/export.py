@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -11,6 +10,7 @@ from zoo.api.export import ExportPrecision, export_formats
 from zoo.cli.bundle_source import download_progress, sha256_option
 from zoo.cli.console import note, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
+from zoo.cli.values import AS_JSON, PATH
 
 if TYPE_CHECKING:
     from zoo.api.export import Exported
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--to", type=click.Choice(export_formats()), required=True, help="Format of the file.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     metavar="FILE",
     help="The file; it ends in .onnx, .xml (OpenVINO, and a .bin beside it), .pt2 (torch.export) or a plugin's suffix.",
@@ -52,14 +52,9 @@ if TYPE_CHECKING:
 @click.option("--classes", type=click.IntRange(1), help="Classes of an untrained MODEL.  [default: 2]")
 @click.option("--seed", type=click.IntRange(0), help="Random seed of an untrained MODEL's weights.  [default: 0]")
 @data_options(None)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+@AS_JSON
 def export(
-    source: str,
-    options: tuple[str, ...],
-    data: str | None,
-    as_json: bool,
-    data_options: tuple[str, ...],
-    **given: Any,
+    source: str, options: tuple[str, ...], data: str | None, as_json: bool, data_options: tuple[str, ...], **given: Any
 ) -> None:
     """Write a trained BUNDLE, or a MODEL with fresh weights, as one file.
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-from zoo.cli.console import err, note, warn
+from zoo.cli.console import note, warn
+from zoo.cli.progress import progress
 
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
@@ -63,19 +61,9 @@ def data_warnings() -> Iterator[None]:
 def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
     from zoo.errors import DataError
 
-    console = err()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        data_warnings(),
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-    ):
-        task = bar.add_task(source.label, total=None)
-        opened = source.open_splits(splits, partial(_show, bar, task))
+    with data_warnings(), progress(source.label) as show:
+        opened = source.open_splits(splits, show)
     for split, dataset in opened.items():
         if not len(dataset):
             raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
     return opened
-
-
-def _show(bar: Progress, task: TaskID, done: int, total: int) -> None:
-    bar.update(task, completed=done, total=total)

@@ -9,11 +9,12 @@ import click
 
 from zoo.cli.console import out, relative
 from zoo.cli.progress import progress
+from zoo.cli.values import PATH
 
 
 @click.command()
-@click.argument("probability", type=click.Path(path_type=Path))
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="slides.gpkg or slides.parquet.")
+@click.argument("probability", type=PATH)
+@click.option("--out", "target", required=True, type=PATH, help="slides.gpkg or slides.parquet.")
 @click.option("--scene", multiple=True, metavar="FILE", help="Mapped raster, for the mean slope; may be repeated.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Landslide threshold; by default the map's.")
 @click.option("--min-area", type=click.FloatRange(0), default=0.0, metavar="M2", help="Leave out smaller polygons.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from zoo.cli.console import err
+from zoo.cli.console import err, note
+from zoo.machine import cores_in_use, describe_use, is_busy, waiting_variables
 
 
 def _make_bar() -> Any:
@@ -23,6 +25,14 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with _make_bar() as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def prepare_threads() -> None:
+    """Choose how the threads of torch wait, before it is imported, and say when other programs use the machine."""
+    in_use = cores_in_use()
+    os.environ.update(waiting_variables(in_use))
+    if in_use is not None and is_busy(in_use):
+        note(f"{describe_use(in_use)}: this takes longer, and its timings do not hold for a quiet machine")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from zoo.training.recipes import JITTERS, RECIPES, FineTuning, Recipe, get_recip
 Command = TypeVar("Command", bound=Callable[..., Any])
 OVERRIDES = (
     *("steps", "epochs", "batch_size", "crop", "lr", "loss", "loss_options", "precision", "time_limit"),
-    *("balance", "encoder_lr_factor"),
+    *("balance", "group_batches", "standardise", "encoder_lr_factor"),
     *JITTERS,
 )
 
@@ -65,6 +65,18 @@ _OPTIONS = (
         "--balance",
         type=click.FloatRange(0, 1),
         help="Balance of scenes or events of different size: 0 shows every patch equally often, 1 every scene.",
+    ),
+    click.option(
+        "--group-batches",
+        is_flag=True,
+        default=None,
+        help="Fill every batch from one scene or event, for a model that will be adapted to others.",
+    ),
+    click.option(
+        "--standardise",
+        type=click.FloatRange(0, 1),
+        help="Probability that a batch shows each image with mean 0 and deviation 1 in every band that records light; "
+        "0.5 suits models for regions not seen.",
     ),
     click.option(
         "--encoder-lr-factor",

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zoo.cli.values import PATH, parse_names
+
 if TYPE_CHECKING:
     from zoo.api.results import Results
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option(
     "--format",
     "form",
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--compare",
     "other",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="OTHER",
     help="Print what changed since the results in this folder, and whether it is more than noise.",
 )
@@ -65,12 +67,15 @@ def report(
     left out; the exit code is then 2.
     """
     import zoo
-    from zoo.cli.console import note, relative
+    from zoo.cli.console import note, relative, reserve_stdout
     from zoo.cli.tables import metric_warnings
     from zoo.errors import ConfigError
     from zoo.files import check_could_write, printable
 
-    keys = None if columns is None else [key.strip() for key in columns.split(",") if key.strip()]
+    form = "json" if as_json else form
+    if form != "terminal":
+        reserve_stdout()
+    keys = parse_names(columns)
     if other is not None and (page is not None or keys is not None):
         raise ConfigError("--compare excludes --html and --columns", hint="Run two commands")
     if page is not None:
@@ -84,9 +89,9 @@ def report(
         elif other is not None:
             earlier = zoo.read_results(other)
             problems += earlier.problems
-            _compare(results, earlier, as_json=as_json or form == "json")
+            _compare(results, earlier, as_json=form == "json")
         else:
-            _print(results, "json" if as_json else form, keys)
+            _print(results, form, keys)
     for problem in problems:
         note(f"error: {printable(str(problem))}")
     if problems:
@@ -94,7 +99,7 @@ def report(
 
 
 def _print(results: Results, form: str, keys: Sequence[str] | None) -> None:
-    from zoo.cli.console import note, out
+    from zoo.cli.console import note, out, print_result
     from zoo.cli.tables import print_leaderboard
 
     if form == "terminal":
@@ -104,7 +109,7 @@ def _print(results: Results, form: str, keys: Sequence[str] | None) -> None:
     if form != "markdown" and len(results.leaderboards) > 1:
         note(f"{results.folder} holds {len(results.leaderboards)} settings; their rows follow each other")
     text = {"csv": results.csv, "json": results.json, "markdown": results.markdown}[form](keys)
-    click.echo(text, nl=False)
+    print_result(text)
 
 
 def _compare(now: Results, before: Results, *, as_json: bool) -> None:

@@ -6,14 +6,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.text import Text
 
 from zoo.bench.changes import Change, changes_as_json
 from zoo.bench.leaderboard import FOOTNOTE, Leaderboard
 from zoo.bench.tables import terminal_table
-from zoo.cli.console import make_table, out, warn
+from zoo.cli.console import make_table, out, print_result, warn
 from zoo.evaluation.columns import MetricWarning
 from zoo.evaluation.comparison import format_p
 from zoo.files import printable
@@ -47,7 +46,7 @@ def metric_warnings() -> Iterator[None]:
 def print_changes(changes: Sequence[Change], *, as_json: bool = False) -> None:
     """Print what changed between two sets of results: a row for each model, or a JSON list."""
     if as_json:
-        click.echo(changes_as_json(changes), nl=False)
+        print_result(changes_as_json(changes))
         return
     headings = ("data", "model", "before", "now", "difference", "95 %", "p", "FPS", "verdict")
     rows = [[printable(cell) for cell in _change_cells(change)] for change in changes]

@@ -10,7 +10,10 @@ import click
 from zoo.cli.bundle_source import fetch_bundle
 from zoo.cli.console import err, note, out, relative, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
+from zoo.cli.progress import prepare_threads
 from zoo.cli.recipe_options import OVERRIDES, chosen_recipe, fine_tuning_options, recipe_options
+from zoo.cli.values import PATH
+from zoo.registry import Flag, catalogue
 
 if TYPE_CHECKING:
     from zoo.bench.config import TrialConfig
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="Folder for the bundle, the result, the pictures and the resume state.",
 )
@@ -76,6 +79,7 @@ def train(
     chosen = chosen_recipe(recipe, {name: given.pop(name) for name in OVERRIDES})
     if parent is not None:
         fetch_bundle(parent)
+    prepare_threads()
     view = _TrainingView()
     try:
         trained = train_model(
@@ -135,8 +139,11 @@ class _TrainingView:
         from zoo.cli.bench_view import BenchView, TerminalView
 
         audit = TerminalView().audit(splits, config.fingerprints)
-        steps = config.recipe.total_steps(len(splits["train"]))
-        note(f"{config.label}: {steps} steps of batch {config.recipe.batch_size} on {config.device}")
+        if Flag.UNTRAINED in catalogue().models.get(config.model).flags:
+            note(f"{config.label}: not trained, because it has no parameters")
+        else:
+            steps = config.recipe.total_steps(len(splits["train"]))
+            note(f"{config.label}: {steps} steps of batch {config.recipe.batch_size} on {config.device}")
         self.config, self._view = config, BenchView([config], err())
         self._view.__enter__()
         return audit

@@ -1,12 +1,14 @@
-"""Values of options: numbers that must be finite, and lists separated by commas."""
+"""Values of options, such as finite numbers and lists separated by commas, and options that commands share."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from zoo.cli.console import reserve_stdout
 from zoo.errors import ConfigError
 
 Scales = tuple[float, ...] | Literal["auto"]
@@ -23,10 +25,23 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+PATH = click.Path(path_type=Path)
 PROBABILITY = FiniteFloat(0, 1)
 POSITIVE = FiniteFloat(0, min_open=True)
 COUNT = click.IntRange(1, 10**9)
 """A number of things; more is a typing error."""
+
+
+def _reserve(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:
+    if as_json:
+        reserve_stdout()
+    return as_json
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, callback=_reserve, help="Print JSON for other programs.")
+LAYER = click.option("--layer", metavar="NAME", help="Layer of the inventory, if it has several.")
+WHERE = click.option("--where", metavar="SQL", help="Condition on the inventory, such as 'Year_obs >= 2010'.")
+BUFFER = click.option("--buffer", type=float, metavar="METRES", help="Radius that turns points and lines into areas.")
 
 
 def parse_names(text: str | None) -> list[str] | None:
@@ -51,7 +66,8 @@ def parse_numbers(text: str, option: str, example: str, *, count: int | None = N
     except ValueError:
         values = ()
     if not values or not all(map(math.isfinite, values)) or (count is not None and len(values) != count):
-        raise ConfigError(f"{text!r} is not a list of numbers", where=option, hint=f"Give numbers such as {example}")
+        wanted = {None: "a list of numbers", 1: "a number"}.get(count, f"{count} numbers")
+        raise ConfigError(f"{text!r} is not {wanted}", where=option, hint=f"For example {example}")
     return values
 
 

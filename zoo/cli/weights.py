@@ -8,7 +8,8 @@ import click
 
 from zoo.cli.catalogue import matching, print_title, shown
 from zoo.cli.columns import print_columns
-from zoo.cli.console import make_table, out, print_json
+from zoo.cli.console import make_table, note, out, print_json
+from zoo.cli.values import AS_JSON
 from zoo.registry import catalogue, provider_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[PATTERN] | show NAME")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+@AS_JSON
 def weights(words: tuple[str, ...], as_json: bool) -> None:
     """List the trained weights whose name matches PATTERN (such as 'unet/*'), or show everything about one of them.
 
@@ -45,7 +46,7 @@ def weights(words: tuple[str, ...], as_json: bool) -> None:
             ", ".join(name for name, _ in spec.bands),
             _metres(spec.pixel_size),
             _megabytes(spec.size),
-            _dice(spec),
+            _figure(spec.figures[0].dice) if spec.figures else "",
             spec.summary,
             table.provider(spec.name),
         )
@@ -53,7 +54,7 @@ def weights(words: tuple[str, ...], as_json: bool) -> None:
     ]
     print_columns(headings, rows, right=("size (MB)", "Dice"))
     if not specs:
-        click.echo("No installed package registers weights: pip install zoo-weights", err=True)
+        note("No installed package registers weights. In a checkout of zoo, run: pip install ./plugins/zoo-weights")
 
 
 def _show(spec: WeightsSpec, as_json: bool) -> None:
@@ -92,16 +93,16 @@ def _show(spec: WeightsSpec, as_json: bool) -> None:
 def _row(figures: MeasuredFigures) -> tuple[str, ...]:
     low_high = figures.dice_interval
     return (
-        figures.split + (", adapted" if figures.adapted else ""),
-        "" if figures.patches is None else f"{figures.patches:,}",
-        f"{figures.dice:.3f}",
+        ", ".join(filter(None, (figures.data, figures.split, figures.group, "adapted" if figures.adapted else ""))),
+        f"{figures.patches:,}" if figures.patches else "",
+        _figure(figures.dice),
         "" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
-        *("" if value is None else f"{value:.3f}" for value in (figures.precision, figures.recall, figures.iou)),
+        *(_figure(value) for value in (figures.precision, figures.recall, figures.iou)),
     )
 
 
-def _dice(spec: WeightsSpec) -> str:
-    return f"{spec.figures[0].dice:.3f}" if spec.figures else ""
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _metres(size: float | None) -> str:

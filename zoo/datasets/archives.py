@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from zoo.errors import DataError
+from zoo.errors import DataError, first_line
 from zoo.files import unwritable, working_folder
 from zoo.jobs import ProgressCallback
 
@@ -164,7 +164,7 @@ def _opened(archive: Path, limits: _Limits) -> Iterator[tuple[Iterator[_Member],
         # An OSError without a number comes from a decompressor, one with a number from the disk.
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        reason = first_line(error).rstrip(":")
         raise DataError(
             f"damaged, incomplete or not a zip or tar archive ({reason})",
             where=archive,

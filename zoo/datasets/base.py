@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
+from zoo.errors import DataError
 from zoo.physics.bands import Band, display_bands
 
 IGNORE = 255
@@ -156,16 +157,31 @@ class PatchDataset(NonGeoDataset, abc.ABC):
 
         Raises:
             IndexError: if the index is outside the split.
+            DataError: if :meth:`read` returned arrays of another kind or shape.
         """
         length = len(self)
         if not -length <= index < length:
             raise IndexError(f"patch {index} of a split that holds {length}")
-        image, mask = self.read(index % length)
+        image, mask = self._checked(index % length)
         sample: Sample = {
             "image": torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)),
             "mask": torch.from_numpy(np.ascontiguousarray(mask, dtype=np.int64)),
         }
         return sample if self.transforms is None else self.transforms(sample)
+
+    def _checked(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        found: Any = self.read(index)
+        where = f"patch {self.patches[index].name!r} of {type(self).__name__}"
+        if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(one, np.ndarray) for one in found)):
+            raise DataError("read did not return two arrays", where=where, hint="Return image and mask")
+        image, mask = found
+        if image.ndim != 3 or len(image) != len(self.bands):
+            problem = f"read returned an image of shape {image.shape} for {len(self.bands)} bands"
+            raise DataError(problem, where=where, hint="Return (C, H, W)")
+        if mask.shape != image.shape[1:] or mask.dtype.kind not in "iub":
+            problem = f"read returned a mask of {mask.dtype} and shape {mask.shape}"
+            raise DataError(problem, where=where, hint=f"Return integers of shape {image.shape[1:]}")
+        return image, mask
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Draw a sample: the image, its mask and, if the sample holds one, the "prediction".

@@ -65,6 +65,42 @@ class Draws(Sampler[tuple[int, int]]):
             yield draw, order[position]
 
 
+class GroupDraws(Draws):
+    """An endless stream of batches, each of patches of one group: what a region that a model is adapted to looks like.
+
+    Batch normalisation then sees the statistics of one scene or event at a time, as after
+    :func:`zoo.training.adaptation.adapt`. Batch b depends on the seed and b alone. Its patches differ, unless its group
+    is smaller than a batch.
+
+    Args:
+        groups: group of each patch.
+        draws: number of draws in one iteration, a multiple of ``batch_size``; the next iteration continues after it.
+        batch_size: number of patches in a batch.
+        seed: random seed.
+        start: number of the first draw, a multiple of ``batch_size``.
+        balance: a group of n patches is drawn in proportion to ``n ** (1 - balance)``.
+    """
+
+    def __init__(
+        self, groups: Sequence[str], draws: int, batch_size: int, *, seed: int = 0, start: int = 0, balance: float = 0.0
+    ) -> None:
+        super().__init__(len(groups), draws, seed, start)
+        self.batch_size = batch_size
+        self.members = [np.flatnonzero(np.array(groups) == name) for name in sorted(set(groups))]
+        weights = np.array([float(len(one)) ** (1 - balance) for one in self.members])
+        self.probabilities = weights / weights.sum()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (number of the draw, index of the patch)."""
+        first = self.start
+        self.start += self.draws
+        for batch in range(first // self.batch_size, (first + self.draws) // self.batch_size):
+            generator = np.random.default_rng((self.seed, batch))
+            group = self.members[generator.choice(len(self.members), p=self.probabilities)]
+            chosen = generator.choice(group, self.batch_size, replace=len(group) < self.batch_size)
+            yield from zip(range(batch * self.batch_size, (batch + 1) * self.batch_size), chosen.tolist(), strict=True)
+
+
 class _Drawn(Dataset[Sample]):
     """A data set indexed by (draw, index), augmented by the number of the draw."""
 
@@ -110,6 +146,7 @@ class PatchDataModule(LightningDataModule):
             The stream of patches is the same, and an epoch has ``steps * accumulate`` batches. Validation and test
             batches are as small.
         balance: how far the groups of the training split are balanced (:attr:`zoo.training.recipes.Recipe.balance`).
+        group_batches: whether every training batch holds patches of one group.
 
     Raises:
         ConfigError: if a number is out of range, a split has another name than its argument, or the splits differ in
@@ -134,6 +171,7 @@ class PatchDataModule(LightningDataModule):
         resident: bool | None = None,
         accumulate: int = 1,
         balance: float = 0.0,
+        group_batches: bool = False,
     ) -> None:
         super().__init__()
         for option, value, least in (
@@ -164,6 +202,7 @@ class PatchDataModule(LightningDataModule):
         self.device = torch.device("cpu" if device is None else device)
         self.resident = resident
         self.balance = balance
+        self.group_batches = group_batches
         self._resident: dict[str, ResidentPatches] = {}
         self.augmentation: TrainingAugmentation | None
         if isinstance(augmentation, TrainingAugmentation):
@@ -187,13 +226,15 @@ class PatchDataModule(LightningDataModule):
         train = self.splits["train"]
         assert train is not None
         part = self.batch_size // self.accumulate
-        draws = Draws(
-            len(train),
-            self.steps * self.batch_size,
-            seed=self.seed,
-            start=self.first_step * self.batch_size,
-            weights=_balanced([patch.group for patch in train.patches], self.balance) if self.balance else None,
-        )
+        groups = [patch.group for patch in train.patches]
+        length, start = self.steps * self.batch_size, self.first_step * self.batch_size
+        if self.group_batches:
+            draws: Draws = GroupDraws(
+                groups, length, self.batch_size, seed=self.seed, start=start, balance=self.balance
+            )
+        else:
+            weights = _balanced(groups, self.balance) if self.balance else None
+            draws = Draws(len(train), length, seed=self.seed, start=start, weights=weights)
         if self._on_device:
             augmentation = None if self.augmentation is None else DeviceAugmentation(self.augmentation)
             return self._device_batches("train", train, part, draws, augmentation)

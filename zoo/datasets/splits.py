@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from zoo.datasets.base import SPLITS, DataWarning, Patch
@@ -199,7 +201,7 @@ def by_block(
         block: side of a block in patches; None for about sixteen blocks per group (ten strips of columns), and at
             least 2 guard + 2.
         guard: Chebyshev distance in patches that patches of different splits keep; 0 for none.
-        columns: cut strips of ``block`` columns, from the first row to the last, in the place of squares. Strips have
+        columns: cut strips of ``block`` columns, from the first row to the last, instead of squares. Strips have
             shorter borders, so fewer patches are left out, but there are fewer blocks to choose from.
 
     Raises:
@@ -275,6 +277,26 @@ def neighbour_pairs(
     if others is None:
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def held_out_blocks(patches: Sequence[Patch]) -> list[str]:
+    """Return the name of the block of each patch of a split: patches of one group that touch each other.
+
+    Patches without row and column are one block a group.
+
+    >>> held_out_blocks([Patch("a", "S1", 0, 0), Patch("b", "S1", 1, 1), Patch("c", "S1", 4, 0), Patch("d", "S2")])
+    ['S1 block 0', 'S1 block 0', 'S1 block 1', 'S2']
+    """
+    pairs = neighbour_pairs(patches)
+    links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(patches), len(patches)))
+    _, labels = connected_components(links, directed=False)
+    numbers: dict[str, dict[int, int]] = {}
+    names = []
+    for patch, label in zip(patches, labels.tolist(), strict=True):
+        known = numbers.setdefault(patch.group, {})
+        placed = patch.row is not None and patch.col is not None
+        names.append(f"{patch.group} block {known.setdefault(label, len(known))}" if placed else patch.group)
+    return names
 
 
 def nearest_patch(patches: Sequence[Patch], others: Sequence[Patch]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
 from zoo.physics.running import SampledMoments
-from zoo.schema import Number, parse_numbers
+from zoo.schema import Number, restore_numbers
 
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
@@ -58,7 +58,7 @@ class BandStatistics:
     nodata: Number | None = None
 
     def __post_init__(self) -> None:
-        parse_numbers(self, "nodata")
+        restore_numbers(self, "nodata")
         for name in ("mean", "std", "minimum", "maximum", "low", "high"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} of band {self.name!r} is not a finite number")
@@ -194,7 +194,7 @@ def normalisation_scale(
 
 
 def normalise_bands(image: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Return ``(image - mean) / scale`` with 0, the mean, in the place of NaN.
+    """Return ``(image - mean) / scale`` with 0, the mean, instead of NaN.
 
     Args:
         image: (..., C, H, W), floating point, in the units of the bands, NaN where missing.

@@ -276,7 +276,7 @@ def _check_overlap(
 def _perceptual_hashes(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the 63 lowest cosine coefficients of each grey picture, as vectors of length 1.
 
-    With numbers in the place of bits, a cosine takes the place of a Hamming distance. The first coefficient is 0
+    Because the values are numbers and not bits, a cosine replaces the Hamming distance. The first coefficient is 0
     because pictures have mean 0, and all are 0 for a flat picture.
     """
     rows, columns = (min(_HASH_COEFFICIENTS, side) for side in grey.shape[1:])

@@ -22,7 +22,7 @@ from PIL import Image
 from zoo.datasets.base import IGNORE
 from zoo.datasets.hdf5 import find_array, open_hdf5
 from zoo.datasets.npy import read_npy
-from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
+from zoo.errors import ConfigError, DataError, UnknownNameError, first_line, suggestion
 from zoo.physics.bands import Band
 from zoo.rasters.reading import missing_codes, read_raster
 
@@ -71,7 +71,7 @@ class Decoded:
         place: coordinate system and transform, for a georeferenced file.
         turned: whether the file has south up or is mirrored, and was turned.
         codes: numbers that stand for missing values, by band; they are NaN in ``values``.
-        nan_is_missing: whether the reader has put NaN in the place of missing values.
+        nan_is_missing: whether the reader has put NaN instead of missing values.
     """
 
     values: NDArray[Any]
@@ -134,7 +134,7 @@ def read_file(path: Path, *, role: Role, key: str | None = None) -> Decoded:
 
 
 def hide_missing_codes(decoded: Decoded) -> Decoded:
-    """Return an image with NaN in the place of numbers that stand for missing values, such as -9999.
+    """Return an image with NaN instead of numbers that stand for missing values, such as -9999.
 
     Rasters come like that from their reader (:mod:`zoo.rasters.reading`); this does the same for arrays.
     """
@@ -537,7 +537,7 @@ def _single_channel(decoded: Decoded, path: Path) -> NDArray[Any]:
 
 
 def _integers(values: NDArray[Any], path: Path, ignore: float | None) -> NDArray[Any]:
-    """Return a floating-point mask with :data:`NAN` in the place of NaN, and refuse fractions."""
+    """Return a floating-point mask with :data:`NAN` instead of NaN, and refuse fractions."""
     unknown = np.isnan(values)
     if unknown.any():
         if ignore is None or not np.isnan(ignore):
@@ -591,7 +591,7 @@ def _read_picture(path: Path, role: Role) -> Decoded:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise DataError(
-            "is truncated or not a picture", where=path, hint=f"Copy it again ({_first_line(error)})"
+            "is truncated or not a picture", where=path, hint=f"Copy it again ({first_line(error)})"
         ) from error
     except Image.DecompressionBombError as error:
         raise DataError("is far too large for a patch", where=path) from error
@@ -679,8 +679,3 @@ def _choose_key(keys: Sequence[str], role: Role, key: str | None, path: Path) ->
         where=path,
         hint=f"Name one with the option {role}_key",
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -43,6 +43,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
 from zoo.rasters.reading import plain_patches
+from zoo.schema import to_plain
 
 LARGEST_DISTANCE = 1_000_000
 """Largest guard distance and block size in patches."""
@@ -265,7 +266,7 @@ class Folder(PatchDataset):
         if self._fingerprint is None:
             head = {
                 "split": self.split,
-                "bands": [band.to_dict() for band in self.bands],
+                "bands": to_plain(self.bands),
                 "classes": list(self.class_names),
             }
             hasher = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
@@ -448,7 +449,7 @@ class ImageFolder:
             files=paths,
             dtype=arranged.dtype,
         )
-        self._hasher = hashlib.sha256(json.dumps([band.to_dict() for band in self.bands]).encode())
+        self._hasher = hashlib.sha256(json.dumps(to_plain(self.bands)).encode())
         for index in range(len(self)):
             self._hasher.update(self.patches[index].name.encode())
             self._hasher.update(self.read(index).tobytes())

@@ -413,6 +413,21 @@ def ground_reflectance(shares: Field, vigour: Field, spectra: Spectra) -> Field:
     return mixed
 
 
+def cover_before(seed: int, cover: LandCover) -> tuple[Field, Field]:
+    """Return shares and vigour at an earlier date: (7, n, n) and (n, n).
+
+    Half of the bare patches were grass: fields before the harvest, forest lots and pastures before they were cleared.
+    They lose their green without a landslide. The season changes the greenness of everything else.
+    """
+    rng = stream(seed, "land cover before")
+    shares = cover.shares.copy()
+    patch, count = ndimage.label(shares[Cover.SOIL] > 0.3)
+    grown = np.concatenate([[False], rng.uniform(size=count) < 0.5])[patch]
+    shares[Cover.GRASS] += shares[Cover.SOIL] * grown
+    shares[Cover.SOIL] *= ~grown
+    return shares, cover.vigour * (1.0 + 0.06 * smooth(grown.shape[0], 25, rng))
+
+
 def observe(
     seed: int,
     ground: Field,
@@ -423,6 +438,7 @@ def observe(
     cell: float,
     spectra: Spectra,
     haze_share: float,
+    step: str = "optics",
 ) -> Field:
     """Return the reflectance that the sensor records, (4, n, n), within [0.001, 1].
 
@@ -436,8 +452,9 @@ def observe(
         cell: cell size in metres.
         spectra: reflectances of the region.
         haze_share: share of scenes with haze, 0..1.
+        step: name of the random numbers of sun, noise and haze; another name is another day.
     """
-    rng = stream(seed, "optics")
+    rng = stream(seed, step)
     n = elevation.shape[0]
     seen = ground * (1.0 + 0.10 * smooth(n, 2, rng))
     scar = np.array(spectra.scar)[:, None, None] * (1.0 + 0.15 * smooth(n, 1.2, rng))

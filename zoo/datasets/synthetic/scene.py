@@ -18,7 +18,9 @@ from zoo.datasets.synthetic.land_cover import (
     RED,
     SWIR,
     Cover,
+    LandCover,
     Spectra,
+    cover_before,
     ground_reflectance,
     make_landcover,
     observe,
@@ -34,7 +36,7 @@ from zoo.physics.rain import CAINE_1980, threshold_intensity
 GENERATOR_VERSION = 5
 """Increase it when the same seed gives different bytes; cached scenes of other versions are then not used."""
 
-PHASES = ("post", "pre")
+PHASES = ("post", "pre", "both")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class SceneConfig:
         size: side of the scene in pixels.
         margin: number of pixels that are generated beyond each edge and then cropped to avoid border effects.
         pixel_size: side of a pixel in metres.
-        phase: "post" shows the ground after the landslides, "pre" before them; the mask is the same.
+        phase: "post" shows the ground after the landslides, "pre" before them; "both" shows it after them and adds the
+            differences from an image of another day before them. The mask is the same.
         region: one of :data:`REGIONS`.
         difficulty: one of :data:`DIFFICULTIES`.
         label_noise: share of landslide outlines that are shifted by one pixel, 0..1.
@@ -208,7 +211,8 @@ class Scene:
     Attributes:
         seed: seed of the scene.
         config: settings of the scene.
-        image: (7, size, size) float32, the channels of :data:`zoo.physics.PAPER_CHANNELS`.
+        image: (7, size, size) float32, the channels of :data:`zoo.physics.PAPER_CHANNELS`; with two dates (10, size,
+            size), the first three of :data:`zoo.physics.CHANGE_CHANNELS` too.
         mask: uint8, 1 where a landslide of the event is labelled, with label noise.
         landslide_id: int32, number of the true landslide of the event, 0 elsewhere; numbers have gaps.
         visibility: float32, share of bare soil in fresh and old scars, 0 elsewhere.
@@ -216,6 +220,7 @@ class Scene:
         wetness: float32, true saturated share of the soil, 0..1.
         cover: uint8, :class:`zoo.datasets.synthetic.land_cover.Cover` before the event.
         reflectance: (4, size, size) float32, green, red, near and short-wave infrared as the sensor records it.
+        reflectance_before: the same of the day before the landslides; None for one date.
         elevation: float32, true elevation in metres, without closed basins.
         area: float32, upslope area in m2.
         rain: intensity (mm/h) and duration (days) of the event.
@@ -232,6 +237,7 @@ class Scene:
     wetness: npt.NDArray[np.float32]
     cover: npt.NDArray[np.uint8]
     reflectance: npt.NDArray[np.float32]
+    reflectance_before: npt.NDArray[np.float32] | None
     elevation: npt.NDArray[np.float32]
     area: npt.NDArray[np.float32]
     rain: Rain
@@ -289,12 +295,17 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
         region.haze,
     )
     factor = float(rainfall_factor(rain.intensity, rain.duration))
+    image = _channels(seed, seen, ground, terrain.elevation, cell, factor)
+    before = None
+    if config.phase == "both":
+        before = _observe_before(seed, config, cover, slides, terrain.elevation)
+        image = np.concatenate([image, _changes(seen, before)])
     fresh = slides.fresh()
     crop = np.s_[..., config.margin : config.margin + config.size, config.margin : config.margin + config.size]
     return Scene(
         seed=seed,
         config=config,
-        image=_channels(seed, seen, ground, terrain.elevation, cell, factor)[crop],
+        image=image[crop],
         mask=shifted(fresh, config.label_noise, stream(seed, "labels")).astype(np.uint8)[crop],
         landslide_id=fresh[crop],
         visibility=bare.astype(np.float32)[crop],
@@ -302,6 +313,7 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
         wetness=ground.wetness.astype(np.float32)[crop],
         cover=cover.dominant()[crop],
         reflectance=seen.astype(np.float32)[crop],
+        reflectance_before=None if before is None else before.astype(np.float32)[crop],
         elevation=terrain.elevation.astype(np.float32)[crop],
         area=terrain.area.astype(np.float32)[crop],
         rain=rain,
@@ -324,8 +336,35 @@ def _failed_share(seed: int, ground: Ground, rain: Rain) -> float:
 
 def _bare_ground(slides: Landslides, phase: str) -> Field:
     """Return the share of bare soil in each pixel; before the event only old landslides are bare."""
-    shown = slides.visibility if phase == "post" else np.where(slides.old, slides.visibility, 0.0)
+    shown = slides.visibility if phase != "pre" else np.where(slides.old, slides.visibility, 0.0)
     return np.asarray(shown[slides.number])
+
+
+def _observe_before(seed: int, config: SceneConfig, cover: LandCover, slides: Landslides, elevation: Field) -> Field:
+    """Return the reflectance (4, n, n) of another day, before the landslides and before the rain wetted the soil."""
+    region = REGIONS[config.region]
+    shares, vigour = cover_before(seed, cover)
+    return observe(
+        seed,
+        ground_reflectance(shares, vigour, region.spectra),
+        shares[Cover.SOIL],
+        _bare_ground(slides, "pre"),
+        np.zeros_like(elevation),
+        elevation,
+        config.pixel_size,
+        region.spectra,
+        region.haze,
+        "optics before",
+    )
+
+
+def _changes(after: Field, before: Field) -> npt.NDArray[np.float32]:
+    """Return the differences dNDBI, dNDVI and dNDWI of two reflectances (4, n, n), float32 (3, n, n)."""
+    indices = [
+        np.stack([ndbi(seen[SWIR], seen[NIR]), ndvi(seen[NIR], seen[RED]), ndwi(seen[GREEN], seen[NIR])])
+        for seen in (after, before)
+    ]
+    return (indices[0] - indices[1]).astype(np.float32)
 
 
 def _channels(

@@ -20,7 +20,7 @@ from zoo.datasets.synthetic.scene_store import StoredScene, obtain_scenes
 from zoo.errors import ConfigError
 from zoo.files import cache_folder
 from zoo.jobs import ProgressCallback
-from zoo.physics import PAPER_CHANNELS, hillshade
+from zoo.physics import CHANGE_CHANNELS, PAPER_CHANNELS, hillshade
 
 PATCH = 128
 """Side of a patch in pixels [P]."""
@@ -40,7 +40,7 @@ class Synthetic(PatchDataset):
     Dataset features:
 
     * 20 scenes of 512x512 pixels at 10 m by default, cut into 320 patches of 128x128
-    * seven channels with units: SMI, NDBI, NDVI, NDWI, slope (degree), DEM (m) and LSI
+    * seven channels with units: SMI, NDBI, NDVI, NDWI, slope (degree), DEM (m) and LSI; ten with ``phase="both"``
     * rain of a different intensity and duration in every scene, which determines how much ground fails
     * bare fields, rock, clear-cuts, roads, gravel bars and unlabelled old scars that look like landslides
     * 15-20 % of the outlines are shifted by one pixel, as in inventories drawn by hand
@@ -48,7 +48,8 @@ class Synthetic(PatchDataset):
 
     Dataset format:
 
-    * images are float32 (7, 128, 128), masks int64 (128, 128) with 1 for a landslide of the event
+    * images are float32 (7, 128, 128), or (10, 128, 128) with two dates
+    * masks are int64 (128, 128) with 1 for a landslide of the event
     * the split is by scene, 6:2:2, so that splits share no ground
 
     Dataset classes:
@@ -73,7 +74,7 @@ class Synthetic(PatchDataset):
         *,
         scenes: int = 20,
         seed: int = 0,
-        phase: Literal["post", "pre"] = "post",
+        phase: Literal["post", "pre", "both"] = "post",
         region: Literal["subtropical", "tropical", "dryland", "alpine", "all"] = "subtropical",
         test_region: Literal["subtropical", "tropical", "dryland", "alpine"] | None = None,
         difficulty: Literal["easy", "default", "hard"] = "default",
@@ -88,8 +89,8 @@ class Synthetic(PatchDataset):
             transforms: transform that is applied to every sample.
             scenes: number of scenes of all splits together, 3 to 10,000; each has 16 patches of 128 x 128 pixels.
             seed: random seed; the same seed gives the same bytes, and scenes of different seeds share nothing.
-            phase: whether images show the ground after the landslides or before. Results of the two are not
-                comparable.
+            phase: whether images show the ground after the landslides or before; both adds the differences dNDBI, dNDVI
+                and dNDWI of two dates to the channels of post. Results of different phases are not comparable.
             region: climate and relief; all uses each region in turn.
             test_region: with region=all, the region of the test split; train and val show the others.
             difficulty: how well landslides stand out.
@@ -121,6 +122,7 @@ class Synthetic(PatchDataset):
         self.split = split
         self.transforms = transforms
         self.phase = phase
+        self.bands = PAPER_CHANNELS if phase != "both" else (*PAPER_CHANNELS, *CHANGE_CHANNELS[:3])
         names = list(REGIONS) if region == ALL_REGIONS else [region]
         if test_region is not None:
             names = [name for name in names if (name == test_region) is (split == "test")]
@@ -147,7 +149,7 @@ class Synthetic(PatchDataset):
         self._scenes = obtain_scenes(self.root, self._jobs, self._workers, self._progress)
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
-        """Return copies of the image, float32 (7, 128, 128), and the mask, uint8 (128, 128), of a patch."""
+        """Return copies of the image, float32 (C, 128, 128), and the mask, uint8 (128, 128), of a patch."""
         scene, window = self._window(index)
         return scene.arrays["image"][(slice(None), *window)].copy(), scene.arrays["mask"][window].copy()
 
