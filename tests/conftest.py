@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,15 @@ PATIENCE_S = 300
 NIGHTLY = os.environ.get("ZOO_NIGHTLY") == "1"
 _PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 LONGEST_COMMAND_S = 3 * 3600 if NIGHTLY else 900
+
+RAY_HEAD = {
+    "num_cpus": 0,
+    "include_dashboard": False,
+    "_system_config": {
+        "health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4,
+    },
+}  # fmt: skip
+"""Arguments of a Ray head that runs no work itself, and notices within seconds that a node died."""
 
 # A slow machine is no failure.
 settings.register_profile("zoo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -131,32 +141,90 @@ class Environment:
         )
 
 
-def _run(program: str, folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def _run(arguments: tuple[object, ...], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, arguments)),
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_COMMAND_S,
+    )
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python in a folder of its own."""
+
     def run(*arguments: object, check: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [program, *map(str, arguments)],
-            cwd=folder,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_COMMAND_S,
-        )
+        done = _run((sys.executable, *arguments), tmp_path, environment)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
     return run
 
 
-@pytest.fixture
-def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run Python in a folder of its own."""
-    return _run(sys.executable, tmp_path)
+class PreparedProcess:
+    """A process with zoo and its libraries imported, which runs the command ``zoo`` in copies of itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._process = folder, None
+
+    def run(
+        self, arguments: tuple[object, ...], folder: Path, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``zoo`` with ``arguments`` in ``folder``; ``environment`` is added to the variables of the tests."""
+        if self._process is None:
+            command = [sys.executable, Path(__file__).with_name("prepared.py")]
+            own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # no test's plugins
+            self._process = subprocess.Popen(
+                command, cwd=REPOSITORY, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        words = list(map(str, arguments))
+        out, error = self._folder / "out", self._folder / "error"
+        asked = {"arguments": words, "folder": str(folder), "environment": {**os.environ, **environment}}
+        self._process.stdin.write(json.dumps({**asked, "out": str(out), "error": str(error)}) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        said = [path.read_text() for path in (out, error)]
+        for path in (out, error):
+            path.unlink()
+        return subprocess.CompletedProcess(["zoo", *words], code, *said)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.wait(PATIENCE_S)
+
+
+@pytest.fixture(scope="session")
+def prepared_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedProcess]:
+    """The process that runs most commands of the tests; importing torch for each would take half of their time."""
+    process = PreparedProcess(tmp_path_factory.mktemp("prepared"))
+    yield process
+    process.close()
 
 
 @pytest.fixture
-def zoo(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command ``zoo`` in a folder of its own, as a user would."""
-    return _run(ZOO, tmp_path)
+def zoo(tmp_path: Path, prepared_process: PreparedProcess) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command ``zoo`` in a folder of its own.
+
+    With environment variables that libraries may read when they are imported, it starts in a new process, as a user's
+    would; otherwise in a copy of one that has imported them.
+    """
+
+    def run(*arguments: object, check: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
+        ours = all(name == "PYTHONPATH" or name.startswith("ZOO_") for name in environment)
+        done = (
+            prepared_process.run(arguments, tmp_path, environment)
+            if ours
+            else _run((ZOO, *arguments), tmp_path, environment)
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
 
 
 @pytest.fixture
@@ -239,7 +307,10 @@ def _say_what_was_read_damaged(reporter: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with slow tests first, so that at the end no process works alone on a long one."""
+    """Run files with slow tests first, so that at the end no process works alone on a long one; skip nightly tests."""
+    for item in items:
+        if item.get_closest_marker("nightly") and not NIGHTLY:
+            item.add_marker(pytest.mark.skip(reason="run by make nightly"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -39,7 +39,7 @@ def test_it_is_listed_and_says_that_it_needs_rain(zoo: Run, site: str) -> None:
 
 def test_a_benchmark_skips_it_and_goes_on(zoo: Run, site: str, patches: Path, tmp_path: Path) -> None:
     line = "bench --models mondini_rain,unet --group-column scene --steps 2 --crop 32 --batch-size 4 --json rows.json"
-    done = zoo(*line.split(), "--data", patches, PYTHONPATH=site)
+    done = zoo(*line.split(), "--no-speed", "--data", patches, PYTHONPATH=site)
     assert done.returncode == 0, done.stderr
     rows = {row["model"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
     assert {name: row["status"] for name, row in rows.items()} == {"mondini_rain": "skipped", "unet": "ok"}
@@ -80,6 +80,7 @@ def test_its_own_tests_pass(python: Run, site: str) -> None:
     python("-m", "pytest", "-q", "-p", "no:cacheprovider", PLUGIN / "tests", check=True, PYTHONPATH=site)
 
 
+@pytest.mark.nightly
 def test_the_example_prints_what_the_documents_say(python: Run, site: str) -> None:
     done = python(PLUGIN / "examples" / "train_on_a_table.py", check=True, PYTHONPATH=site)
     for document in (PLUGIN / "README.md", REPOSITORY / "docs" / "how_to" / "mondini.md"):

@@ -30,7 +30,7 @@ def test_its_own_tests_pass(python: Run, site: str) -> None:
 def test_a_model_is_trained_on_named_bands_and_listed(zoo: Run, site: str, patches: Path, tmp_path: Path) -> None:
     listed = zoo("models", "torchgeo/unet-resnet18*", check=True, PYTHONPATH=site).stdout
     assert "torchgeo/unet-resnet18-sentinel2_all_moco" in listed
-    line = "train torchgeo/unet-earthloc --group-column scene --steps 2 --crop 32 --batch-size 4 --out run"
+    line = "train torchgeo/unet-earthloc --group-column scene --steps 2 --crop 32 --batch-size 4 --no-speed --out run"
     done = zoo(*line.split(), "--data", patches, "--option", "decoder_channels=(8, 8, 8, 8)", PYTHONPATH=site)
     assert done.returncode == 0, done.stdout + done.stderr
     bundle = json.loads((tmp_path / "run" / "bundle.json").read_text())

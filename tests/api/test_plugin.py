@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from tests.conftest import REPOSITORY, Environment
+from tests.conftest import NIGHTLY, REPOSITORY, Environment, PreparedProcess
 from zoo.api.plugin import KINDS, specs_to_check
 from zoo.errors import ConfigError, PluginError, UnknownNameError
 from zoo.registry import reload
@@ -27,10 +29,10 @@ LISTED = {
     "weights": "loaded",
 }
 PRINTED = {
-    "model": (r"my_model +Three convolutions", "my_model passes every check", r"\nmy_model "),
-    "dataset": ("red, nir", "my_dataset passes every check", "unet"),
+    "model": (r"my_model +Three convolutions", "my_model passes every check", r"\nmy_model ", "my_metric"),
+    "dataset": ("red, nir", "my_dataset passes every check"),
     "loss": ("my_loss passes every check",),
-    "metric": ("my_metric passes every check", "my_metric"),
+    "metric": ("my_metric passes every check",),
     "risk-model": ("my_risk_model passes every check", "my_risk_model"),
     "command": ("hello world",),
     "exporter": ("unet.myexporter",),
@@ -53,10 +55,21 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return environment
 
 
+def in_one_benchmark(kind: str, commands: str) -> str:
+    """Bench the data set, the loss and the metric together with the model, except in the nightly run."""
+    if NIGHTLY:
+        return commands
+    if kind == "model":
+        return commands.replace("zoo bench", "zoo bench --data my_dataset --loss my_loss")
+    kept = [line for line in commands.splitlines() if not line.startswith("zoo bench")]
+    assert len(commands.splitlines()) - len(kept) == (kind in ("dataset", "loss", "metric"))
+    return "\n".join(kept)
+
+
 @pytest.mark.slow
 @pytest.mark.fresh
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_plugin_works(kind: str, environment: Environment) -> None:
+def test_a_new_plugin_works(kind: str, environment: Environment, prepared_process: PreparedProcess) -> None:
     folder = environment.python.parents[2] / f"zoo-my-{kind}"
     assert "Apache License" in (folder / "LICENSE").read_text()
     plugins = environment.run("zoo", "plugins", cwd=folder).stdout
@@ -67,11 +80,21 @@ def test_a_new_plugin_works(kind: str, environment: Environment) -> None:
         (folder / "table.csv").write_text("landslide,slope,rain\n" + rows)
     (commands,) = re.findall(r"^```\n(.*?)^```", (folder / "README.md").read_text(), re.M | re.S)
     assert commands.startswith("pip install")
-    fewer = "--steps 5 --data-option scenes=3" if kind != "dataset" else "--steps 5"
-    installed = commands.split("\n", 1)[1].replace("--steps 5", fewer)
-    done = environment.run("bash", "-ec", installed, cwd=folder, OMP_NUM_THREADS="1")
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
+    installed = in_one_benchmark(kind, commands.split("\n", 1)[1])
+    if "my_dataset" not in installed:
+        installed = installed.replace("--steps 5", "--steps 5 --data-option scenes=3")
+    installed = installed.replace("zoo train unet", "zoo train unet --option 'widths=(4, 4, 4, 4, 4)'")
+    sources = [folder.with_name(f"zoo-my-{one}") / "src" for one in KINDS]
+    seen = os.pathsep.join(map(str, [*sources, environment.site]))
+    said = ""
+    for line in installed.splitlines():
+        command = shlex.split(line, comments=True)
+        if command[0] == "zoo":
+            done = prepared_process.run(tuple(command[1:]), folder, {"PYTHONPATH": seen})
+        else:
+            done = environment.run(*command, cwd=folder, OMP_NUM_THREADS="1")
+        said += done.stdout + done.stderr
+        assert done.returncode == 0, said
     for words in (*PRINTED[kind], r"\d passed"):
         assert re.search(words, said), said
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.bench.conftest import plain
+from tests.conftest import RAY_HEAD
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import TrialResult, load_results
 from zoo.bench.runner import Runner
@@ -52,9 +53,9 @@ def test_a_killed_nodes_trials_run_again_and_the_head_writes_the_same_files(
 
     from zoo.jobs import RayExecutor, connected
 
-    normed = trial("normed", recipe=trial().recipe.changed(steps=150))
+    normed = trial("normed", recipe=trial().recipe.changed(steps=60))
     trials = [normed, replace(normed, adapted=True), trial("raises")]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args=RAY_HEAD)
     try:
         listener = KillsANode(cluster, cluster.add_node(num_cpus=2))
         with connected(cluster.address):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ZOO
+
 Zoo = Callable[..., "subprocess.CompletedProcess[str]"]
 HEAVY = ("torch", "numpy", "lightning", "torchgeo", "segmentation_models_pytorch", "timm", "albumentations")
 
@@ -215,10 +217,11 @@ def test_a_bad_family_or_a_bad_model_of_one_leaves_the_list(zoo: Zoo, install: C
         )
 
 
-def test_a_hanging_plugin_is_named_and_can_be_interrupted(zoo: Zoo, install: Callable[[str, str], None]) -> None:
+def test_a_hanging_plugin_is_named_and_can_be_interrupted(
+    install: Callable[[str, str], None], start_session: Callable[..., subprocess.Popen[str]]
+) -> None:
     install("zoo-slow", "import time\ntime.sleep(600)\n")
-    command = [str(Path(sys.executable).with_name("zoo")), "--version"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_session(ZOO, "--version", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     first = process.stderr.readline()
     assert "plugin 'zoo-slow' is still loading after 2 s" in first

@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_a_benchmark_passes_options_to_the_loss(zoo, patches: Path, tmp_path: Path) -> None:
     line = "bench --models unet --group-column scene --steps 1 --crop 32 --batch-size 4 --json rows.json --loss focal"
-    done = zoo(*line.split(), "--data", patches, "--loss-option", "gamma=3")
+    done = zoo(*line.split(), "--data", patches, "--loss-option", "gamma=3", "--no-speed")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "rows.json").read_text())[0]["status"] == "ok"
     assert "gamma=3" in done.stderr + done.stdout

@@ -143,7 +143,7 @@ def worst(graph: Any, model: nn.Module, channels: int = 7) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)], ids=lambda name: str(name)
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.nightly) for name in LARGE)], ids=lambda name: str(name)
 )
 def test_every_model_has_a_graph_of_any_size(name: str) -> None:
     torch.manual_seed(0)

@@ -30,7 +30,7 @@ from zoo.cli.lazy import LazyCommand
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-FEW_STEPS = ["--steps", "2", "--crop", "32", "--batch-size", "4"]
+FEW_STEPS = ["--steps", "2", "--crop", "32", "--batch-size", "4", "--no-speed"]
 """Appended to commands that train."""
 SKIPPED = ("pip install", "make ", "python benchmarks", "ray ", "#")
 
@@ -151,8 +151,6 @@ def test_a_page_runs_from_top_to_bottom(page: Path, capsys: pytest.CaptureFixtur
                     arguments += ["--data", "patches", "--group-column", "scene"]
                 if arguments[0] == "train" and Path(arguments[arguments.index("--out") + 1]).exists():
                     shutil.rmtree(arguments[arguments.index("--out") + 1])
-                if arguments[0] == "bench":
-                    arguments.append("--no-speed")
             code = run(arguments)
             expected = (0, 1) if arguments[0] == "audit" else (0,)
             assert code in expected, f"{where}: {command}\n{capsys.readouterr().err}"
@@ -173,7 +171,9 @@ def test_the_notebook_runs_with_few_steps(tmp_path: Path) -> None:
     assert sum(1 for cell in code for line in cell.source.splitlines() if line.strip()) <= 25
     assert all(cell.outputs for cell in code if not cell.source.endswith("band.unit)")), "it is committed executed"
     for cell in code:
-        cell.source = cell.source.replace("steps=60", "steps=2")
+        cell.source = cell.source.replace("steps=60", "steps=2, data_options={'scenes': 3}")
+        cell.source = cell.source.replace('audit("synthetic"', 'audit("synthetic", scenes=3')
+        cell.source = cell.source.replace('"synthetic", "test"', '"synthetic", "test", scenes=3')
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert (tmp_path / "prob.tif").is_file()
     assert (tmp_path / "slides.gpkg").is_file()

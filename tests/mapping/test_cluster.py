@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import RAY_HEAD
 from tests.mapping.conftest import BANDS, WriteScene, make_image
 from zoo.errors import ConfigError
 from zoo.mapping import MapOptions, Scene, map_scene
@@ -17,6 +18,7 @@ from zoo.training.bundle import Bundle
 PLAIN = InferenceForm(AS_TRAINED, "fp32", None, None, 0.5)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tmp_path) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -25,7 +27,7 @@ def test_a_killed_node_changes_no_byte(bundle: Path, write_scene: WriteScene, tm
     options = MapOptions(tile=256, overlap=32, dtype="float32")
     with Scene([path], BANDS) as scene:
         map_scene(predictor, scene, tmp_path / "here.tif", options)
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=RAY_HEAD)
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         told: list[str] = []

@@ -251,10 +251,13 @@ def test_a_faulty_model_of_a_family_is_named(install: Installer) -> None:
     install("zoo-fam", FAMILY.format("zoo_fam", 3))
     models = loaded().catalogue.models
     assert models.get("fam/net-a").name == "fam/net-a"
-    with pytest.raises(PluginError, match="the fields of 'b' are a int, not a mapping"):
+    with pytest.raises(PluginError, match="the fields of 'b' are of type int, not a mapping"):
         models.get("fam/net-b")
     rows = {row.name: row.summary for row in models.listed(["fam/net-a", "fam/net-b"])}
-    assert rows == {"fam/net-a": "s", "fam/net-b": "model family 'fam/net': the fields of 'b' are a int, not a mapping"}
+    assert rows == {
+        "fam/net-a": "s",
+        "fam/net-b": "model family 'fam/net': the fields of 'b' are of type int, not a mapping",
+    }
     install("zoo-more", FAMILY.replace("fam/", "more/").format("zoo_more", "{'parameters': 'many'}"))
     with pytest.raises(PluginError, match="parameters of 'b' must be a number, not 'many'"):
         loaded().catalogue.models.get("more/net-b")

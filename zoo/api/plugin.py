@@ -21,7 +21,7 @@ KINDS: tuple[str, ...] = get_args(PluginKind)
 
 _CHECK = "zoo check $entry\n"
 _BENCH = "zoo bench --models unet --steps 5 --crop 32 --no-speed"
-_TRAIN = "zoo train unet --steps 5 --out runs/unet\n"
+_TRAIN = "zoo train unet --steps 5 --crop 32 --no-speed --out runs/unet\n"
 _README = {
     "model": ("A model", "network.py", f"zoo models '$entry'\n{_CHECK}{_BENCH.replace('unet', 'unet,$entry')}"),
     "dataset": ("A data set", "data.py", f"zoo datasets '$entry'\n{_CHECK}{_BENCH} --data $entry"),

@@ -113,20 +113,22 @@ def train(
         >>> model.save("runs/unet")  # doctest: +SKIP
         >>> tuned = zoo.train("unet", "my_patches", from_="runs/unet", freeze="encoder")  # doctest: +SKIP
     """
-    from zoo.bench.config import TrialConfig
-    from zoo.datasets.base import SPLITS
     from zoo.jobs import prepare
-    from zoo.training.compute import resolve_device
 
     chosen = _recipe(recipe, overrides)
-    model_options, parent, start = _start(model, dict(options or {}), from_, freeze, old_lr_factor)
     source = DataSource.of(data, data_options)
+    separate = not _registered_here(model, chosen.loss, source.name)
+    if separate:
+        prepare("zoo.bench.trial")  # before the imports, which it does at the same time
+
+    from zoo.bench.config import TrialConfig
+    from zoo.datasets.base import SPLITS
+    from zoo.training.compute import resolve_device
+
+    model_options, parent, start = _start(model, dict(options or {}), from_, freeze, old_lr_factor)
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ConfigError(f"a seed of {seed!r} is not possible", hint="Give an integer from 0 to 4294967295")
     place = str(resolve_device(device))
-    separate = not _registered_here(model, chosen.loss, source.name)
-    if separate:
-        prepare("zoo.bench.trial")
     with ExitStack() as exits:
         if out is None:
             folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="zoo-train-")))

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     required=True,
     help="Folder for the bundle, the result, the pictures and the resume state.",
 )
+@click.option("--speed/--no-speed", default=True, help="Time the model after the training.  [default: speed]")
 @click.option("--half", is_flag=True, help="Store the weights as float16: half the size, nearly the same figures.")
 @click.option("--resume", is_flag=True, help="Resume from the resume state in --out; keep a finished run.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
@@ -54,6 +55,7 @@ def train(
     old_lr_factor: float,
     seed: int,
     folder: Path,
+    speed: bool,
     half: bool,
     resume: bool,
     overwrite: bool,
@@ -97,7 +99,7 @@ def train(
             freeze=freeze,
             old_lr_factor=old_lr_factor,
             overwrite=overwrite,
-            speed=True,
+            speed=speed,
             progress=view.progress,
             open_splits=open_splits,
             on_open=view.opened,
