@@ -45,7 +45,9 @@ lint: $(VENV)/.test
 
 # One thread a process: two that share a core with another process wait for each other, and take many times longer. Memory
 # that a process has freed stays with it: getting it from the kernel anew for each batch takes a tenth of the time of the tests.
-PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One process more than cores: tests that kill and wait leave theirs idle.
+PROCESSES := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+PYTEST := -m pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TESTING := OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432
 
 test: lint

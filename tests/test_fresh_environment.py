@@ -59,6 +59,7 @@ print([name for name in ("numpy", "pluggy", "click", "rich", "timm", "lightning"
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.nightly
 def test_the_example_plugin_is_benched_beside_unet_and_a_broken_one_stops_nothing(
     tmp_path: Path, patches: Path
 ) -> None:

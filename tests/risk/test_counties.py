@@ -61,7 +61,7 @@ def test_a_county_that_fails_does_not_stop_the_others(
         zoo.risk.watch_counties(["west.tif", "other/west.tif"], "rain", "watch")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("ray_node")
 def test_counties_on_a_cluster(place: Path) -> None:
     stacks = [place / "west.tif", place / "flat.tif"]
