@@ -182,8 +182,15 @@ class PreparedProcess:
             )
         words = list(map(str, arguments))
         out, error = self._folder / "out", self._folder / "error"
-        asked = {"arguments": words, "folder": str(folder), "environment": {**os.environ, **environment}}
-        self._process.stdin.write(json.dumps({**asked, "out": str(out), "error": str(error)}) + "\n")
+        asked = {
+            "arguments": words,
+            "folder": str(folder),
+            "environment": {**os.environ, **environment},
+            "out": str(out),
+            "error": str(error),
+            "seconds": LONGEST_COMMAND_S,
+        }
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
         said = [path.read_text() for path in (out, error)]
@@ -200,7 +207,7 @@ class PreparedProcess:
 
 @pytest.fixture(scope="session")
 def prepared_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedProcess]:
-    """The process that runs most commands of the tests; importing torch for each would take half of their time."""
+    """The process that runs most commands of the tests, because importing torch takes seconds."""
     process = PreparedProcess(tmp_path_factory.mktemp("prepared"))
     yield process
     process.close()

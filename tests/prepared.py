@@ -1,7 +1,8 @@
 """Run the command ``zoo`` as often as asked, each time in a copy of this process, which has imported the libraries.
 
-The tests start it once and write one JSON line a run: arguments, folder, environment and the files that get the output.
-It answers each with the exit code, or with the negative number of the signal that ended the command.
+The tests start it once and write one JSON line a run: arguments, folder, environment, time limit in seconds and the
+files that get the output. It answers each with the exit code, or with the negative number of the signal that ended the
+command.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 from importlib import import_module
 from multiprocessing import forkserver
@@ -27,6 +29,7 @@ def serve() -> int | None:
         asked = json.loads(line)
         process = os.fork()
         if not process:
+            signal.alarm(asked["seconds"])
             os.chdir(asked["folder"])
             os.environ.clear()
             os.environ.update(asked["environment"])

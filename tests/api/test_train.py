@@ -29,8 +29,10 @@ def test_fine_tuning_reports_the_copied_layers_and_records_its_parent(
     patches: Path, trained_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "tuned"
-    words = command(patches, folder, "--from", str(trained_bundle), "--freeze", "encoder")
+    words = command(patches, folder, "--from", str(trained_bundle), "--freeze", "encoder", "--no-speed")
     assert run(words) == 0, capsys.readouterr().err
+    (result,) = map(TrialResult.load, trial_files(folder))
+    assert not result.speed
     printed = " ".join(capsys.readouterr().err.split())
     parent, child = Bundle.load(trained_bundle), Bundle.load(folder)
     assert f"(sha256 {parent.weights_sha256[:12]})" in printed

@@ -207,6 +207,7 @@ def test_train_is_killed_resumed_and_leaves_a_bundle_with_pictures(zoo: Zoo, pat
     assert result["audit"]["verdict"].startswith("no leak found between")
     assert result["audit"]["verdict"] in done.stderr
     assert result["training"]["curve"][0][0] == 1
+    assert result["speed"], "without --no-speed the model is timed"
     refused = zoo(*arguments)
     assert refused.returncode == 2
     assert "already holds a bundle" in refused.stderr
