@@ -44,7 +44,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 # One thread a process: two that share a core with another process wait for each other, and take many times longer. Memory
-# that a process has freed stays with it: getting it from the kernel anew for each batch takes a tenth of the time of the tests.
+# that a process has freed stays with it: getting it from the kernel anew for each batch takes time.
 # One process more than cores: tests that kill and wait leave theirs idle.
 PROCESSES := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 PYTEST := -m pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
