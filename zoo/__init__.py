@@ -15,14 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.api.accuracy import accuracy, draw_sample
-    from zoo.api.audit import audit
     from zoo.api.benchmark import benchmark, plan_benchmark
     from zoo.api.doctor import doctor
     from zoo.api.export import export
+    from zoo.api.maps import accuracy, draw_sample, polygons
     from zoo.api.plugin import new_plugin
-    from zoo.api.polygons import polygons
-    from zoo.api.preparation import describe, patches, rain, stack
+    from zoo.api.preparation import audit, describe, patches, rain, stack
     from zoo.api.results import Results, read_results
     from zoo.api.speed import speed
     from zoo.api.train import train
@@ -53,8 +51,8 @@ _HOMES = {
     "RainReading": "zoo.rasters.rain_series",
     "Results": "zoo.api.results",
     "TrainedModel": "zoo.api.trained_model",
-    "accuracy": "zoo.api.accuracy",
-    "audit": "zoo.api.audit",
+    "accuracy": "zoo.api.maps",
+    "audit": "zoo.api.preparation",
     "benchmark": "zoo.api.benchmark",
     "create_dataset": "zoo.registry",
     "create_loss": "zoo.registry",
@@ -63,7 +61,7 @@ _HOMES = {
     "disable_plugin": "zoo.registry",
     "doctor": "zoo.api.doctor",
     "enable_plugin": "zoo.registry",
-    "draw_sample": "zoo.api.accuracy",
+    "draw_sample": "zoo.api.maps",
     "export": "zoo.api.export",
     "list_datasets": "zoo.registry",
     "list_losses": "zoo.registry",
@@ -75,7 +73,7 @@ _HOMES = {
     "new_plugin": "zoo.api.plugin",
     "patches": "zoo.api.preparation",
     "plan_benchmark": "zoo.api.benchmark",
-    "polygons": "zoo.api.polygons",
+    "polygons": "zoo.api.maps",
     "pull": "zoo.api.weights",
     "push": "zoo.api.weights",
     "rain": "zoo.api.preparation",

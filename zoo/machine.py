@@ -1,14 +1,18 @@
-"""How busy this machine is, and how the threads of a process that starts now should wait.
+"""What a process asks of this machine: how its threads wait where others are busy, and how it keeps its memory.
 
 GNU OpenMP, which computes for torch on Linux, lets a thread that waits for the others spin for milliseconds. On a quiet
 machine that is fastest. Where other programs want the same cores, a spinning thread keeps the thread that it waits for
 from running: ``benchmarks/busy.py`` measures both. OpenMP reads its variables when torch is imported, so the choice
 is made before. This module imports neither torch nor numpy.
+
+Importing zoo never changes the allocator. The command line does so in its own processes, and a library user may.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +22,11 @@ SAMPLE_S = 0.1
 BUSY_CORES = 0.5
 """Other programs that keep more than this many cores busy slow down a process that uses every core [O]."""
 
+ALLOCATOR_BYTES = 2**31 - 1
+"""Size of blocks up to which memory stays with the process; the largest value that ``mallopt`` accepts."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_raised = False
 _CHOSEN_BY_USER = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
@@ -83,3 +92,35 @@ def waiting_variables(in_use: float | None = None) -> dict[str, str]:
 def describe_use(in_use: float) -> str:
     """Return how many cores other programs use, in words."""
     return f"other programs use {in_use:.1f} of {available_cores()} cores"
+
+
+def raise_allocator_thresholds() -> str | None:
+    """Raise ``M_MMAP_THRESHOLD`` and ``M_TRIM_THRESHOLD`` of this process to their largest value.
+
+    glibc maps every block above 32 MiB separately and returns it to the kernel when it is freed, so each operation on a
+    large tensor waits for new zeroed pages. With the thresholds raised, freed blocks are reused. Results are the same
+    bit by bit. The cost: the process keeps the memory of its peak until it ends.
+
+    Returns:
+        ``None`` if it was done, otherwise the reason why not.
+    """
+    if not sys.platform.startswith("linux"):
+        return f"the allocator of {sys.platform} has no such thresholds"
+    library = ctypes.CDLL(None)
+    try:
+        # musl has no mallopt; another allocator that is loaded first may have one without these thresholds.
+        library.gnu_get_libc_version.restype = ctypes.c_char_p
+        mallopt = library.mallopt
+    except AttributeError:
+        return "the C library is not glibc, which has these thresholds"
+    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+    if not (mallopt(_M_MMAP_THRESHOLD, ALLOCATOR_BYTES) and mallopt(_M_TRIM_THRESHOLD, ALLOCATOR_BYTES)):
+        return "glibc refused to raise its thresholds"
+    global _raised
+    _raised = True
+    return None
+
+
+def thresholds_are_raised() -> bool:
+    """Return whether this process raised the thresholds; another form of a model may then be the fastest."""
+    return _raised

@@ -51,7 +51,7 @@ ODD_CODE = """
 
     class Tells(Tiny):
         def forward(self, x):
-            from zoo.deploy.allocator import thresholds_are_raised
+            from zoo.machine import thresholds_are_raised
             raise RuntimeError(f"allocator thresholds raised: {thresholds_are_raised()}")
 
     class Diverges(Tiny):

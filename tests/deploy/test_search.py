@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.deploy import allocator, forms, optimize, parity, search, tuning_cache
+from zoo import machine
+from zoo.deploy import forms, optimize, parity, search, tuning_cache
 from zoo.deploy.forms import Candidate, TorchForm
 from zoo.deploy.search import CHOSEN
 from zoo.errors import ModelError, UnknownNameError
@@ -360,7 +361,7 @@ def test_a_form_for_one_size_hands_over_at_others(trained: Trained, monkeypatch:
 
 def test_allocator_thresholds_are_raised_when_asked_and_never_by_importing() -> None:
     code = (
-        "import zoo.deploy.search, zoo.deploy.allocator as a\n"
+        "import zoo.deploy.search, zoo.machine as a\n"
         "print(a.thresholds_are_raised(), a.raise_allocator_thresholds(), a.thresholds_are_raised())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -370,15 +371,15 @@ def test_allocator_thresholds_are_raised_when_asked_and_never_by_importing() -> 
 
 
 def test_other_allocators_are_left_unchanged_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator, "_raised", False)  # another test of this process may have raised them
-    monkeypatch.setattr(allocator.sys, "platform", "darwin")
-    assert allocator.raise_allocator_thresholds() == "the allocator of darwin has no such thresholds"
-    monkeypatch.setattr(allocator.sys, "platform", "linux")
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
-    problem = allocator.raise_allocator_thresholds()
+    monkeypatch.setattr(machine, "_raised", False)  # another test of this process may have raised them
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    assert machine.raise_allocator_thresholds() == "the allocator of darwin has no such thresholds"
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    problem = machine.raise_allocator_thresholds()
     assert problem is not None
     assert "not glibc" in problem
-    assert not allocator.thresholds_are_raised()
+    assert not machine.thresholds_are_raised()
 
 
 def test_importing_the_room_is_cheap() -> None:

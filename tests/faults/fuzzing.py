@@ -252,7 +252,7 @@ def _card(path: Path, root: Path) -> None:
 
 
 def _notes(path: Path, root: Path) -> None:
-    from zoo.api.card import with_notes
+    from zoo.api.weights import with_notes
     from zoo.training.bundle import Bundle
     from zoo.weights.card import render_card
 

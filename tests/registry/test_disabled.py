@@ -11,7 +11,7 @@ import pytest
 import zoo
 from zoo.errors import ConfigError, ResultError, UnknownNameError
 from zoo.registry import plugin_reports, reload
-from zoo.registry.disabled import disabled_plugins, settings_file
+from zoo.registry.plugins import disabled_plugins, settings_file
 
 GOOD = """
     from zoo.registry import ModelSpec, hookimpl

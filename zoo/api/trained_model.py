@@ -714,7 +714,7 @@ class TrainedModel:
             data: patches with masks. Their figures are recorded, and pictures show the worst and the typical ones.
                 ``None`` writes what the bundle knows, and keeps pictures that are there.
             split: split of these patches.
-            notes: TOML file with what you want to add; :func:`zoo.api.card.with_notes` lists its fields.
+            notes: TOML file with what you want to add; :func:`zoo.api.weights.with_notes` lists its fields.
             progress: called with stage, number of patches done and number of all patches.
             **options: options of the data set.
 
@@ -729,8 +729,8 @@ class TrainedModel:
         Examples:
             >>> model.write_card(data="patches/", notes="notes.toml")  # doctest: +SKIP
         """
-        from zoo.api.card import with_notes, write_card
         from zoo.api.evaluation import evaluate_split
+        from zoo.api.weights import with_notes, write_card
 
         place = self.folder if folder is None else Path(folder)
         if place is None:

@@ -56,7 +56,8 @@ COMMANDS = {
 
 _MODULES = {
     **dict.fromkeys(("check", "datasets", "doctor", "models", "plugin", "plugins"), "catalogue"),
-    **dict.fromkeys(("pull", "push"), "hub"),
+    **dict.fromkeys(("card", "pull", "push"), "weights"),
+    **dict.fromkeys(("accuracy", "polygons"), "map"),
 }
 """Module of each command that does not have one of its own name."""
 

@@ -41,7 +41,7 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
     landslides with the same outline, neighbours on the ground, and scenes in two splits. Exit code 0: no leak was
     found; 1: there is a leak; 2: the input is wrong.
     """
-    from zoo.api.audit import audit as audit_data
+    from zoo.api.preparation import audit as audit_data
     from zoo.cli.opening import open_splits
     from zoo.datasets import DataSource
     from zoo.files import check_writable_folder, write_json_atomic

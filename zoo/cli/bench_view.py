@@ -176,6 +176,15 @@ class BenchView:
         return Group(table, Text(clock, style="dim"))
 
 
+def warn_of_precision(config: TrialConfig) -> None:
+    """Warn if the device of a trial computes slowly in the precision that its recipe names."""
+    from zoo.training.compute import precision_problem, resolve_device
+
+    problem = precision_problem(config.recipe.precision, resolve_device(config.device))
+    if problem:
+        warn(problem)
+
+
 def _cost(config: TrialConfig) -> float:
     """Return the cost of a trial relative to others, from its arithmetic and the weights that the optimiser updates.
 
@@ -252,6 +261,7 @@ class TerminalView(BenchmarkView):
             f"recipe {recipe.name}: {steps} steps of batch {recipe.batch_size} for every model; "
             f"{len(trials)} trial{'s' if len(trials) > 1 else ''} on {trials[0].device}"
         )
+        warn_of_precision(trials[0])
         self._shown = BenchView(trials, err())
         try:
             with self._shown:

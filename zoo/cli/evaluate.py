@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, print_json, relative, warn
 from zoo.cli.data_options import collect, data_options
+from zoo.cli.opening import bundle_argument, open_bundle
 from zoo.cli.progress import stage_progress
 from zoo.cli.values import AS_JSON, PROBABILITY, parse_scales
 from zoo.errors import ConfigError

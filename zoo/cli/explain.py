@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from zoo.cli.bundle_source import bundle_argument, open_bundle
 from zoo.cli.console import make_table, note, out, relative, warn
+from zoo.cli.opening import bundle_argument, open_bundle
 from zoo.cli.progress import progress
 from zoo.cli.values import PATH, PROBABILITY, parse_names, parse_numbers
 from zoo.errors import ConfigError

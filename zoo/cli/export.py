@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from zoo.api.export import ExportPrecision, export_formats
-from zoo.cli.bundle_source import download_progress, sha256_option
 from zoo.cli.console import note, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
+from zoo.cli.opening import download_progress, sha256_option
 from zoo.cli.values import AS_JSON, PATH
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.bundle_source import fetch_bundle
 from zoo.cli.console import err, note, out, relative, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
+from zoo.cli.opening import fetch_bundle
 from zoo.cli.progress import prepare_threads
 from zoo.cli.recipe_options import OVERRIDES, chosen_recipe, fine_tuning_options, recipe_options
 from zoo.cli.values import PATH
@@ -138,7 +138,7 @@ class _TrainingView:
 
     def opened(self, config: TrialConfig, splits: Any) -> AuditSummary:
         """Say what is trained and whether its splits leak, and start the progress display."""
-        from zoo.cli.bench_view import BenchView, TerminalView
+        from zoo.cli.bench_view import BenchView, TerminalView, warn_of_precision
 
         audit = TerminalView().audit(splits, config.fingerprints)
         if Flag.UNTRAINED in catalogue().models.get(config.model).flags:
@@ -146,6 +146,7 @@ class _TrainingView:
         else:
             steps = config.recipe.total_steps(len(splits["train"]))
             note(f"{config.label}: {steps} steps of batch {config.recipe.batch_size} on {config.device}")
+            warn_of_precision(config)
         self.config, self._view = config, BenchView([config], err())
         self._view.__enter__()
         return audit

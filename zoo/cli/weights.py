@@ -1,15 +1,19 @@
-"""``zoo weights``: trained weights that have a name."""
+"""``zoo weights``, ``zoo pull``, ``zoo push`` and ``zoo card``: trained weights, where they are, and their cards."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.catalogue import matching, print_title, shown
-from zoo.cli.columns import print_columns
-from zoo.cli.console import make_table, note, out, print_json
-from zoo.cli.values import AS_JSON
+from zoo.cli.catalogue import matching, print_columns, print_title, shown
+from zoo.cli.console import make_table, note, out, print_json, relative, warn
+from zoo.cli.data_options import collect, data_options
+from zoo.cli.opening import bundle_argument, data_warnings, download_progress, open_bundle, sha256_option
+from zoo.cli.progress import stage_progress
+from zoo.cli.values import AS_JSON, PATH
+from zoo.errors import ConfigError
 from zoo.registry import catalogue, provider_of
 
 if TYPE_CHECKING:
@@ -111,3 +115,94 @@ def _metres(size: float | None) -> str:
 
 def _megabytes(size: int | None) -> str:
     return "" if size is None else f"{size / 1e6:.1f}"
+
+
+@click.command()
+@click.argument("bundle")
+@click.argument("target", metavar="hf://OWNER/REPO")
+@click.option("--private", is_flag=True, help="Create the repository as a private one.")
+@click.option("--message", default="", help="First line of the commit.")
+def push(bundle: str, target: str, private: bool, message: str) -> None:
+    """Upload BUNDLE to a model repository of the Hugging Face hub, as one commit.
+
+    \b
+    zoo push runs/unet hf://survey/landslides
+    zoo push runs/unet hf://survey/landslides@candidate --private
+
+    The commit holds model.safetensors, bundle.json, README.md (the model card) and its pictures. The repository is
+    created if it does not exist. Log in first: hf auth login, or set HF_TOKEN. HF_ENDPOINT names another hub.
+    """
+    from zoo.api.weights import push as push_bundle
+
+    note(f"uploading to {target}")
+    done = push_bundle(bundle, target, private=private, message=message, notify=warn)
+    click.echo(done.address)
+    note(f"{len(done.files)} files, {done.bytes / 1e6:.1f} MB: {', '.join(done.files)}")
+    note(f"page: {done.url}")
+    note(f"this address always means these files: zoo map {done.address} scene.tif --out map.tif")
+
+
+@click.command()
+@click.argument("source")
+@sha256_option
+@click.option("--out", metavar="FOLDER", help="Also copy the bundle to this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
+def pull(source: str, sha256: str | None, out: str | None, overwrite: bool) -> None:
+    """Download the bundle SOURCE: weights of zoo weights, a .zip, an https address, or hf://owner/repo[@revision].
+
+    \b
+    zoo pull hf://survey/landslides --out runs/survey
+    zoo pull 'https://example.org/unet.zip#sha256=...'
+
+    Commands that take a bundle download it themselves. Use pull to have the files before you go offline, or to look at
+    them. The folder is printed.
+    """
+    from zoo.api.weights import pull as pull_bundle
+
+    with download_progress() as show:
+        done = pull_bundle(source, out, sha256=sha256, overwrite=overwrite, progress=show, notify=note)
+    click.echo(relative(done.folder))
+    if done.address:
+        note(f"this address always means these files: {done.address}")
+
+
+@click.command()
+@bundle_argument
+@data_options(None)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
+    help="Split of --data to measure and to show.",
+)  # fmt: skip
+@click.option("--notes", type=PATH, metavar="FILE", help="TOML file with what you want to add.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+def card(
+    bundle: str,
+    sha256: str | None,
+    data: str | None,
+    split: str,
+    notes: Path | None,
+    device: str,
+    data_options: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Write README.md, the model card, beside BUNDLE, as the Hugging Face hub shows it.
+
+    \b
+    zoo card runs/unet
+    zoo card runs/unet --data patches/ --group-column scene --test-groups S2
+    zoo card runs/unet --data patches/ --notes notes.toml
+
+    The card says what the model takes, how it was trained and how well it does, with intervals. With --data, it shows
+    the worst and the typical patches, and their figures are recorded in the bundle. docs/how_to/card.md lists the
+    fields of --notes.
+    """
+    model = open_bundle(bundle, sha256, device)
+    if model.folder is None:
+        hint = f"Copy it first: zoo pull {bundle} --out runs/copy"
+        raise ConfigError("a card is written into a bundle folder of yours", where=bundle, hint=hint)
+    with data_warnings(), stage_progress("reading the data") as show:
+        path = model.write_card(data=data, split=split, notes=notes, progress=show, **collect(data_options, **given))
+    out().print(model.quality(), markup=False)
+    for text in model.quality_warnings():
+        warn(text)
+    note(f"model card in {relative(path)}")

@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.deploy.allocator import raise_allocator_thresholds
     from zoo.deploy.folding import fold
     from zoo.deploy.search import optimize
+    from zoo.machine import raise_allocator_thresholds
 
 _HOMES = {
     "fold": "zoo.deploy.folding",
     "optimize": "zoo.deploy.search",
-    "raise_allocator_thresholds": "zoo.deploy.allocator",
+    "raise_allocator_thresholds": "zoo.machine",
 }
 
 __all__ = ["fold", "optimize", "raise_allocator_thresholds"]

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo import __version__
-from zoo.deploy.allocator import thresholds_are_raised
 from zoo.deploy.fused import HybridForm
 from zoo.errors import ZooError
 from zoo.files import cache_folder
-from zoo.machine import cores_in_use, is_busy
+from zoo.machine import cores_in_use, is_busy, thresholds_are_raised
 from zoo.schema import read_json, to_plain, write_json
 from zoo.training.compute import describe_environment
 

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from zoo.errors import ConfigError, ModelError, PluginError, UnknownNameError, ZooError, one_line
 from zoo.registry.catalogue import AnyTable, Catalogue, Provider
-from zoo.registry.disabled import disabled_plugins, write_disabled
 from zoo.registry.families import ModelFamilySpec
 from zoo.registry.hookspecs import CommandGroup, hookimpl
 from zoo.registry.options import Option, forwards_options, takes
-from zoo.registry.plugins import OWN_DISTRIBUTION, PluginLoader, PluginReport
+from zoo.registry.plugins import OWN_DISTRIBUTION, PluginLoader, PluginReport, disabled_plugins, write_disabled
 from zoo.registry.session import SESSION, remember, session_models, session_spec
 from zoo.registry.specs import (
     Choice,

@@ -24,10 +24,9 @@ from pathlib import Path
 import pluggy
 
 from zoo.errors import PluginError, UnknownNameError, one_line, suggestion
-from zoo.files import redirected
+from zoo.files import config_folder, redirected
 from zoo.registry import hookspecs
 from zoo.registry.catalogue import Catalogue, Provider
-from zoo.registry.disabled import disabled_plugins
 
 OWN_DISTRIBUTION = "landslide-zoo"
 SLOW_S = 2.0
@@ -382,3 +381,45 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str]:
 def _folder(distribution: Distribution) -> str:
     path: object = getattr(distribution, "_path", "")
     return Path(str(path)).name
+
+
+@dataclass(frozen=True)
+class PluginSettings:
+    """Layout of ``plugins.json`` in the folder of settings (``$ZOO_CONFIG``).
+
+    Attributes:
+        disabled: names of plugins that are not loaded, as ``zoo plugins`` lists them.
+    """
+
+    disabled: tuple[str, ...] = ()
+
+
+def settings_file() -> Path:
+    """Return the path of ``plugins.json``."""
+    return config_folder() / "plugins.json"
+
+
+def disabled_plugins() -> frozenset[str]:
+    """Return the names of the disabled plugins.
+
+    Raises:
+        ResultError: if the file is damaged.
+    """
+    path = settings_file()
+    if not path.exists():
+        return frozenset()
+    from zoo.schema import read_json
+
+    hint = "Delete the file to enable all plugins"
+    return frozenset(read_json(path, PluginSettings, what="list of disabled plugins", hint=hint).disabled)
+
+
+def write_disabled(names: frozenset[str]) -> None:
+    """Replace the names of the disabled plugins.
+
+    Raises:
+        ZooError: if the file cannot be written.
+    """
+    from zoo.schema import write_json
+
+    write_json(settings_file(), PluginSettings(tuple(sorted(names))))

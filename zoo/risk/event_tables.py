@@ -17,8 +17,8 @@ from zoo.jobs import ProgressCallback
 from zoo.physics.rain_events import EventRules, RainEvent, RainSeries, rain_events, time_text
 from zoo.rasters.grid import grid_around
 from zoo.rasters.inventory import parse_period
+from zoo.rasters.rain_bands import rain_maps, rain_of_pixels
 from zoo.rasters.rain_files import RainField, RainPaths, find_files, read_rain
-from zoo.rasters.rain_maps import rain_maps, rain_of_pixels
 from zoo.rasters.rain_series import RainReading
 from zoo.rasters.vectors import read_places
 

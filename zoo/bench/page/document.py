@@ -19,14 +19,13 @@ from zoo.bench.leaderboard import Leaderboard, Row
 from zoo.bench.page.figures import Figure, make_figures
 from zoo.bench.page.panels import LEGEND, Panels, make_panels
 from zoo.bench.page.provenance import TRIAL_HEADINGS, Provenance, make_provenance
-from zoo.bench.report_sections import plugin_sections
 from zoo.bench.samples import load_pictures
 from zoo.bench.tables import shown_columns
-from zoo.errors import ZooError
+from zoo.errors import ZooError, one_line
 from zoo.evaluation.columns import COMPARISONS, UNDEFINED, Column, figure_columns
 from zoo.evaluation.comparison import REPLICATES
 from zoo.files import printable
-from zoo.registry import ReportSection
+from zoo.registry import ReportSection, ReportSectionSpec, catalogue
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -141,6 +140,27 @@ def render_table(board: Leaderboard, keys: Sequence[str] | None = None) -> str:
     """
     columns = shown_columns(board.rows, keys)
     return _environment().get_template("notebook.html").render(board=board, columns=columns)
+
+
+def plugin_sections(board: Leaderboard) -> list[ReportSection]:
+    """Return the sections of all plugins for a leaderboard, sorted by their registered names."""
+    found = [_section(spec, board) for spec in catalogue().report_sections.match()]
+    return [section for section in found if section is not None]
+
+
+def _section(spec: ReportSectionSpec, board: Leaderboard) -> ReportSection | None:
+    try:
+        made: object = spec.resolve()(board)
+        if made is None:
+            return None
+        if not isinstance(made, ReportSection):
+            raise TypeError(f"it returned {type(made).__name__}, not a ReportSection")
+        if any(len(row) != len(made.headings) for row in made.rows):
+            raise ValueError(f"a row has not {len(made.headings)} cells")
+    except (Exception, SystemExit) as error:  # whatever a plugin raises
+        provider = catalogue().report_sections.provider(spec.name)
+        return ReportSection(spec.summary, f"This section of plugin {provider} failed: {one_line(error)}")
+    return made
 
 
 @cache

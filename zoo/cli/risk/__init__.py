@@ -9,14 +9,17 @@ from zoo.cli.values import parse_names, parse_numbers
 from zoo.errors import ConfigError
 
 COMMANDS = {
-    "calibrate:calibrate": "Fit the weights of the risk index to a stack and an inventory.",
-    "compare:compare": "Table 2: risk models on a table of places, with random and spatial-block cross-validation.",
-    "events:events": "List the rain events of places with dated landslides.",
-    "map:map_command": "Map the risk index or a fitted model over a stack.",
-    "safety:safety": "Map the probability that slopes fail under a rain when the soil is uncertain.",
-    "thresholds:thresholds": "Fit intensity-duration thresholds to a table of rain events.",
-    "watch:watch": "Map the index at each step of time: alerts, catalogue, animation.",
+    "calibrate": "Fit the weights of the risk index to a stack and an inventory.",
+    "compare": "Table 2: risk models on a table of places, with random and spatial-block cross-validation.",
+    "events": "List the rain events of places with dated landslides.",
+    "map": "Map the risk index or a fitted model over a stack.",
+    "safety": "Map the probability that slopes fail under a rain when the soil is uncertain.",
+    "thresholds": "Fit intensity-duration thresholds to a table of rain events.",
+    "watch": "Map the index at each step of time: alerts, catalogue, animation.",
 }
+
+_TARGETS = {"events": "thresholds:events", "map": "map:map_command", "safety": "map:safety"}
+"""``module:function`` of each command that is not the function of its own name in the module of that name."""
 
 risk = LazyGroup(
     "risk",
@@ -25,8 +28,8 @@ risk = LazyGroup(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     no_args_is_help=True,
 )
-for _target, _summary in COMMANDS.items():
-    risk.add_command(LazyCommand(_target.partition(":")[0], f"zoo.cli.risk.{_target}", _summary))
+for _name, _summary in COMMANDS.items():
+    risk.add_command(LazyCommand(_name, f"zoo.cli.risk.{_TARGETS.get(_name, f'{_name}:{_name}')}", _summary))
 
 
 def name_pair(text: str | None, option: str) -> tuple[str, str] | None:

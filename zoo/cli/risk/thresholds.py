@@ -1,4 +1,4 @@
-"""``zoo risk thresholds``: intensity-duration thresholds of a table of rain events."""
+"""``zoo risk events``: rain events of places with landslides. ``zoo risk thresholds``: thresholds fitted to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.cli.console import make_table, note, out, relative
 from zoo.cli.progress import progress
 from zoo.cli.rain import rain_options
 from zoo.cli.risk import name_pair
-from zoo.cli.values import PATH, parse_numbers
+from zoo.cli.values import LAYER, PATH, WHERE, parse_numbers
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -142,3 +142,37 @@ def _print(found: Thresholds) -> None:
             interval = "" if span is None else f" [{span[0]:.3g}, {span[1]:.3g}]"
             parts.append(f"{symbol} {getattr(found.rain, name):.3g}{interval}")
         console.print(f"rainfall factor: {', '.join(parts)} mm/h at D0 = {found.rain.duration:g} day", markup=False)
+
+
+@click.command(short_help="List the rain events of places with dated landslides.")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--inventory", required=True, type=PATH, help="Points or polygons of landslides.")
+@click.option("--date-column", required=True, metavar="COLUMN", help="Column with the day of each landslide.")
+@click.option("--out", "target", required=True, type=PATH, help="The events, a CSV file.")
+@LAYER
+@WHERE
+@rain_options
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def events(files: tuple[str, ...], inventory: Path, date_column: str, target: Path, **given: Any) -> None:
+    """List the rain events of places with landslides, from FILES of rain and an inventory with dates.
+
+    \b
+    zoo risk events imerg/ --inventory slides.gpkg --date-column day --out events.csv
+    zoo risk thresholds events.csv --label landslide --group day --picture thresholds.png
+
+    All events of each rain cell that holds a landslide are listed. Those that were under way on the day of a
+    landslide have the label 1. Exit code 0: done; 2: bad input.
+    """
+    import zoo.risk
+
+    with progress("reading rain") as show:
+        found = zoo.risk.events(list(files), inventory, date_column, out=target, **given, progress=show)
+    for text in found.notes:
+        note(f"  {text}")
+    table = found.events
+    out().print(
+        f"{len(table):,} events in {table[['longitude', 'latitude']].drop_duplicates().shape[0]:,} cells, "
+        f"{int(table['landslide'].sum()):,} of them with {int(table['landslides'].sum()):,} landslides",
+        markup=False,
+    )
+    out().print(f"written: {relative(target)}", markup=False)

@@ -10,7 +10,7 @@ import pytest
 from zoo.api.results import read_results
 from zoo.registry import reload
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "synthetic_quick"
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "synthetic_quick"
 PLUGIN = """
     from zoo.registry import ReportSection, ReportSectionSpec, hookimpl
 

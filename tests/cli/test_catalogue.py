@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from zoo.cli import columns
-from zoo.cli.columns import print_columns
+from zoo.cli import catalogue
+from zoo.cli.catalogue import print_columns
 
 ROWS = [("a", "12.50", "a summary of several words"), ("longer", "3.00", "[short]")]
 
@@ -22,8 +22,8 @@ def test_columns_line_up(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_widest_column_folds_on_a_narrow_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns.sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(columns.shutil, "get_terminal_size", lambda: os.terminal_size((36, 20)))
+    monkeypatch.setattr(catalogue.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(catalogue.shutil, "get_terminal_size", lambda: os.terminal_size((36, 20)))
     print_columns(("name", "M", "summary"), ROWS, right=("M",))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 36
