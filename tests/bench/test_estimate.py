@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.bench.conftest import finished
+from zoo.bench import plan
 from zoo.bench.config import AdaptationSettings, TrialConfig
-from zoo.bench.plan import START_S, Cost, earlier_costs, makespan, measure_cost
+from zoo.bench.plan import START_S, Cost, earlier_costs, makespan, measure_cost, precision_problem
 from zoo.bench.results import SplitSizes, TrialResult, check_folder, claimed
 from zoo.errors import ResultError
 
@@ -37,6 +38,19 @@ def timed(measured: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, An
         }
 
     return make
+
+
+@pytest.mark.parametrize(("precision", "device", "hardware", "warned"), [
+    ("bf16", "cpu", False, True), ("bf16", "cpu", True, False), ("bf16", "cuda:0", False, False),
+    ("fp32", "cpu", False, False), ("auto", "cpu", False, False),
+])  # fmt: skip
+def test_training_in_emulated_bf16_is_warned_of(
+    precision: str, device: str, hardware: bool, warned: bool, trial: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "bf16_in_hardware", lambda device: hardware)
+    config = trial()
+    config = replace(config, device=device, recipe=config.recipe.changed(precision=precision))
+    assert ("no bfloat16 instructions" in precision_problem(config)) is warned
 
 
 def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:

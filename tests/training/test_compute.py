@@ -52,18 +52,6 @@ def test_bf16_is_not_tried_without_instructions_for_it(monkeypatch: pytest.Monke
     assert choose_format(network(), torch.randn(1, 3, 8, 8), "auto").precision == "fp32"
 
 
-@pytest.mark.parametrize(("precision", "hardware", "warned"), [
-    ("bf16", False, True), ("bf16", True, False), ("fp32", False, False), ("auto", False, False),
-])  # fmt: skip
-def test_training_in_emulated_bf16_is_warned_of(
-    precision: compute.Precision, hardware: bool, warned: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compute, "bf16_in_hardware", lambda device: hardware)
-    problem = compute.precision_problem(precision, torch.device("cpu"))
-    assert ("cpu has no bfloat16 instructions" in problem) is warned
-    assert bool(problem) is warned
-
-
 @pytest.mark.parametrize(("precision", "hardware", "expected"), [
     ("bf16", True, torch.bfloat16), ("bf16", False, torch.float32), ("fp32", True, torch.float32),
 ])  # fmt: skip

@@ -28,7 +28,7 @@ from zoo.registry import catalogue, create_model, create_model_for
 from zoo.schema import to_plain
 from zoo.training.adaptation import CHOOSING_PIXELS, MOST_PIXELS
 from zoo.training.bundle import Bundle, without_downloads
-from zoo.training.compute import ComputeFormat, choose_format, describe_environment, resolve_device
+from zoo.training.compute import ComputeFormat, bf16_in_hardware, choose_format, describe_environment, resolve_device
 from zoo.training.finetuning import plan_transfer
 from zoo.training.fit import SegmentationTask, is_trainable, seed_everything
 from zoo.training.predictor import SCALE_CANDIDATES, VIEWS, Predictor
@@ -127,6 +127,19 @@ def make_plan(
         trials += benchmark.trials(setting, fingerprints, place)
     steps = {name: benchmark.recipe.total_steps(found.train) for name, found in sizes.items()}
     return Plan(benchmark, tuple(trials), sizes, steps, audits)
+
+
+def precision_problem(config: TrialConfig) -> str:
+    """Return why the precision that a recipe names is slow on the device of a trial; empty if it is not.
+
+    The instructions of the processor are those of this machine, whatever machine of a cluster computes.
+    """
+    if config.recipe.precision != "bf16" or config.device != "cpu" or bf16_in_hardware(torch.device("cpu")):
+        return ""
+    return (
+        "this processor has no bfloat16 instructions and emulates them: training takes many times as long as with "
+        "--precision auto or fp32"
+    )
 
 
 def _check_parents(benchmark: Benchmark, train: PatchDataset) -> None:

@@ -177,10 +177,10 @@ class BenchView:
 
 
 def warn_of_precision(config: TrialConfig) -> None:
-    """Warn if the device of a trial computes slowly in the precision that its recipe names."""
-    from zoo.training.compute import precision_problem, resolve_device
+    """Warn if the device of a trial is slow in the precision that its recipe names."""
+    from zoo.bench.plan import precision_problem
 
-    problem = precision_problem(config.recipe.precision, resolve_device(config.device))
+    problem = precision_problem(config)
     if problem:
         warn(problem)
 

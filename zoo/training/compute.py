@@ -131,16 +131,6 @@ def bf16_in_hardware(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def precision_problem(precision: Precision, device: torch.device) -> str:
-    """Return why a precision that the user named is a bad choice on a device; empty if it is not."""
-    if precision != "bf16" or bf16_in_hardware(device):
-        return ""
-    return (
-        f"{device} has no bfloat16 instructions and emulates them: training takes many times as long as with "
-        "--precision auto or fp32"
-    )
-
-
 def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, trials: int = 1) -> ComputeFormat:
     """Return the format called ``precision``; for ``auto``, time a few training steps and return the fastest format.
 
