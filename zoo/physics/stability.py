@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import qmc
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics.arrays import FloatArray, as_float
@@ -269,6 +268,8 @@ class SoilRange:
         A Latin hypercube covers the range of each property evenly (McKay, Beckman & Conover 1979) [S].
         """
         names = [field.name for field in fields(self)]
+        from scipy.stats import qmc  # half a second, which every command would pay
+
         shares = qmc.LatinHypercube(len(names), seed=np.random.default_rng(seed)).random(count)
         return {name: _quantile(getattr(self, name), shares[:, place]) for place, name in enumerate(names)}
 
