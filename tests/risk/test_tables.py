@@ -220,7 +220,7 @@ def test_truncated_files_are_refused(tmp_path: Path) -> None:
 
 def test_a_feature_that_gives_the_answer_away_is_doubted(tmp_path: Path) -> None:
     data = frame().assign(volume=lambda table: table["presence"] * 100.0 + np.arange(40) / 100)
-    table = read_table(write(data, tmp_path / "a.csv"), "presence")
+    table = read_table(write(data, tmp_path / "a.csv"), "presence", coords=("X", "Y"))
     assert len(table.warnings) == 1
     assert "--drop volume" in table.warnings[0]
     assert single_feature_auc(-data["volume"], data["presence"].to_numpy()) == 1.0
@@ -430,3 +430,25 @@ def test_damaged_tables_are_refused_with_a_clear_message(tmp_path: Path, seed: i
         except ZooError:
             continue
         assert len(table) == len(table.features)
+
+
+def test_longitudes_from_0_to_360_are_degrees() -> None:
+    rng = np.random.default_rng(0)
+    west = frame().drop(columns=["X", "Y"]).assign(lon=rng.uniform(-80, -79, 40), lat=rng.uniform(-2, -1, 40))
+    table = read_table(west.assign(lon=west["lon"] + 360), "presence", coords=("lon", "lat"))
+    assert any("from 180 to 360 degrees" in note for note in table.notes)
+    np.testing.assert_allclose(
+        np.sort(table.coordinates, axis=0),
+        np.sort(read_table(west, "presence", coords=("lon", "lat")).coordinates, axis=0),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("pair", [("lon", "lat"), ("Longitude", "Latitude"), ("POINT_X", "POINT_Y"), ("x", "y"),
+                                  ("easting", "northing")])  # fmt: skip
+def test_coordinates_among_the_features_are_warned_of(pair: tuple[str, str]) -> None:
+    data = frame().rename(columns={"X": pair[0], "Y": pair[1]})
+    asked = f"--coords {pair[0]},{pair[1]}"
+    assert any(asked in text for text in read_table(data, "presence").warnings)
+    assert not any(asked in text for text in read_table(data, "presence", coords=pair).warnings)
+    assert not any("--coords" in text for text in read_table(data, "presence", drop=pair).warnings)

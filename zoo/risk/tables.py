@@ -56,6 +56,8 @@ _CLASS_WORDS = (
 )
 _LATITUDE = re.compile(r"lat(itude)?|breite|.*[_ ]lat", re.IGNORECASE)
 _LONGITUDE = re.compile(r"lon(g|gitude)?|l[aä]nge|.*[_ ]lon", re.IGNORECASE)
+_EASTING = re.compile(r"(.*_)?x|(.*[_ ])?(easting|east)|utm_?e", re.IGNORECASE)
+_NORTHING = re.compile(r"(.*_)?y|(.*[_ ])?(northing|north)|utm_?n", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 _PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
@@ -153,6 +155,8 @@ def read_table(
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
     warnings = tuple(_leakage_warnings(features, labels))
+    if coordinates is None:
+        warnings += tuple(_place_warnings(list(features.columns)))
     read = RiskTable(features, labels, coordinates, groups, tuple(found), warnings, np.flatnonzero(kept))
     return read.take(_canonical_order(features, labels, coordinates, groups))
 
@@ -388,6 +392,9 @@ def _coordinates(
     x, y = columns
     if crs is not None:
         return metres_around(*_degrees(x, y, crs, where))
+    if _LONGITUDE.fullmatch(coords[0]) and 180 < x.max() <= 360 and x.min() >= -180 and np.abs(y).max() <= 90:
+        notes.append(f"{coords[0]}: longitudes from 180 to 360 degrees were read as -180 to 0")
+        x = np.where(x > 180, x - 360, x)
     if max(np.abs(x).max(), np.abs(y).max()) > 180:
         notes.append(f"{coords[0]} and {coords[1]} are taken for metres on the ground (--crs names their system)")
         return np.column_stack([x, y])
@@ -578,3 +585,14 @@ def _leakage_warnings(features: pd.DataFrame, labels: NDArray[np.int64]) -> list
                 f"the landslides; leave it out with --drop {name} unless it is known before a landslide"
             )
     return warnings
+
+
+def _place_warnings(names: Sequence[str]) -> Iterator[str]:
+    """Warn of features that look like coordinates, with which a model learns where the known landslides are."""
+    for east, north in ((_LONGITUDE, _LATITUDE), (_EASTING, _NORTHING)):
+        pair = [next(filter(pattern.fullmatch, names), None) for pattern in (east, north)]
+        if all(pair):
+            yield (
+                f"{pair[0]} and {pair[1]} look like coordinates and are used as features, so that models learn places. "
+                f"Name them with --coords {pair[0]},{pair[1]}, or leave them out with --drop"
+            )
