@@ -15,7 +15,7 @@ from scipy import ndimage
 import zoo
 from tests.mapping.conftest import WriteScene, make_image
 from zoo.cli import run
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, DataError
 from zoo.mapping.map_picture import find_peaks, read_ground
 from zoo.mapping.output import ProbabilityMap
 from zoo.mapping.scene import Scene
@@ -118,6 +118,14 @@ def test_a_map_is_outlined_again_with_another_threshold(bundle, write_scene, tmp
     assert str(report).startswith(f"{len(stricter)} polygons, {stricter['area_m2'].sum() / 1e6:.3f} km2")
     with pytest.raises(ConfigError, match="probability"):
         zoo.polygons(out, tmp_path / "e.gpkg", threshold=1.5)
+    with pytest.raises(ConfigError, match="threshold of nan"):
+        zoo.polygons(out, tmp_path / "e.gpkg", threshold=float("nan"))
+    moved = tmp_path / "moved.tif"
+    moved.write_bytes(scene.read_bytes())
+    with rasterio.open(moved, "r+") as file:
+        file.transform = file.transform * rasterio.Affine.translation(5, 0)
+    with pytest.raises(DataError, match="does not lie on the pixels of the map"):
+        zoo.polygons(out, tmp_path / "e.gpkg", scene=moved)
     capsys.readouterr()
     assert run(["polygons", str(scene), "--out", str(tmp_path / "d.gpkg")]) == 2
     assert "has no band landslide_probability" in capsys.readouterr().err

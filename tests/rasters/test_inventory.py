@@ -16,13 +16,16 @@ from rasterio.crs import CRS
 from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
 from rasterio.warp import calculate_default_transform, reproject
+from rasterio.windows import Window
 from scipy import ndimage
 from shapely.affinity import affine_transform
 from shapely.geometry import LineString, Point, Polygon, box
 
+from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.rasters.grid import PixelGrid
 from zoo.rasters.ground import window_bounds
-from zoo.rasters.inventory import parse_day, parse_period, read_inventory
+from zoo.rasters.inventory import parse_day, parse_period, read_inventory, read_truth
 from zoo.rasters.vectors import read_vector
 
 UTM = CRS.from_epsg(32643)
@@ -342,3 +345,15 @@ def test_a_zip_that_is_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(DataError, match="is a damaged or encrypted zip"):
         read_vector(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("coding", "drawn"),
+    [((0, 255), (False, True, True)), ((0, 1), (False, True, True)), ((0, 1, 255), (False, True, False))],
+)
+def test_a_mask_of_0_and_255_alone_holds_landslides(tmp_path: Path, coding: tuple[int, ...], drawn: Any) -> None:
+    values = np.zeros((30, 40), np.uint8)
+    values[:, 10:20], values[:, 20:] = coding[1], coding[-1]
+    write_geotiff(tmp_path / "mask.tif", values, crs="EPSG:32643", transform=TRANSFORM)
+    found = read_truth(tmp_path / "mask.tif", PixelGrid(UTM, TRANSFORM, values.shape), Window(5, 3, 30, 10))
+    np.testing.assert_array_equal(found, np.repeat([drawn], 10, axis=0).repeat([5, 10, 15], axis=1))

@@ -222,6 +222,7 @@ def polygons(
     from zoo.mapping.output import ProbabilityMap, map_polygons
     from zoo.mapping.scene import Scene
     from zoo.rasters.polygons import check_polygons
+    from zoo.rasters.stacks import same_pixels
 
     probability, out = Path(probability), Path(out)
     rasters = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
@@ -232,7 +233,7 @@ def polygons(
         if threshold is None:
             threshold = _own_threshold(found, probability)
         mapped = exits.enter_context(Scene(rasters, ())) if rasters else None
-        if mapped is not None and (mapped.shape != found.stack.shape or mapped.mosaic.crs != found.stack.crs):
+        if mapped is not None and not same_pixels(mapped.mosaic, found.stack):
             raise DataError(
                 "does not lie on the pixels of the map", where=rasters[0], hint="Name the rasters that were mapped"
             )

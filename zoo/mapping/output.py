@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError
 from zoo.evaluation.quality import PredictionSets
 from zoo.files import Closable
 from zoo.jobs import ProgressCallback
@@ -420,7 +420,13 @@ class ProbabilityMap(Closable):
         return values
 
     def threshold(self, probability: float) -> float:
-        """Return the probability from which the map counts a pixel as landslide (:func:`map_threshold`)."""
+        """Return the probability from which the map counts a pixel as landslide (:func:`map_threshold`).
+
+        Raises:
+            ConfigError: if ``probability`` is not from 0 to 1.
+        """
+        if not 0 <= probability <= 1:
+            raise ConfigError(f"a threshold of {probability:g}", hint="Give a probability from 0 to 1")
         return map_threshold(probability, self._dtype)
 
     def close(self) -> None:

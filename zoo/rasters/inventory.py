@@ -22,7 +22,7 @@ from rasterio.windows import Window
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.grid import Grid
 from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, window_bounds
-from zoo.rasters.stacks import Stack
+from zoo.rasters.stacks import Stack, same_pixels
 from zoo.rasters.vectors import project, read_vector
 
 PHASES: tuple[str, ...] = ("pre", "post")
@@ -260,7 +260,8 @@ def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
     """Return where landslides are in a window of a raster.
 
     Args:
-        path: GeoTIFF mask on the pixels of ``grid``, 0 for none and 255 for unknown; or any vector file of polygons.
+        path: GeoTIFF mask on the pixels of ``grid``, 0 for none and 255 for unknown, or for landslide if 0 and 255 are
+            its only numbers; or any vector file of polygons.
         grid: of the scene.
         window: within it.
 
@@ -272,15 +273,17 @@ def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
     """
     if path.suffix.lower() in (".tif", ".tiff"):
         with Stack(path) as mask:
-            if mask.shape != grid.shape or mask.crs != grid.crs or not mask.transform.almost_equals(grid.transform):
+            if not same_pixels(mask, grid):
                 raise DataError(
                     "the mask does not lie on the pixels of the scene",
                     where=path,
                     hint="Make it with gdal_rasterize on the scene's grid, or name the vector file",
                 )
             values = mask.read(window, [0])[0]
-        with np.errstate(invalid="ignore"):
-            drawn: NDArray[np.bool_] = (values > 0) & (values != IGNORED)
+            parts = (mask.read(part, [0])[0] for part in mask.windows())
+            with np.errstate(invalid="ignore"):
+                alone = not any(((part > 0) & (part != IGNORED)).any() for part in parts)
+                drawn: NDArray[np.bool_] = (values > 0) & ((values != IGNORED) | alone)
         return drawn
     inventory = read_inventory(path, grid.crs, window_bounds(grid.transform, grid.shape))
     place = grid.transform * Affine.translation(window.col_off, window.row_off)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from zoo import __version__
 from zoo.errors import ConfigError, DataError
 from zoo.files import Closable
 from zoo.physics.bands import Band
-from zoo.rasters.grid import windows
+from zoo.rasters.grid import Grid, windows
 from zoo.rasters.ground import crs_name
 from zoo.rasters.reading import RasterBand, RasterReader, small_cache
 
@@ -453,6 +454,15 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterato
             coming = after
         if coming is not None:
             yield coming.result()
+
+
+def same_pixels(one: Grid, other: Grid) -> bool:
+    """Return whether two rasters have the same pixels, up to a hundredth of a pixel at every corner."""
+    if one.shape != other.shape or one.crs != other.crs:
+        return False
+    between = ~one.transform * other.transform
+    corners = [(x, y) for x in (0, one.shape[1]) for y in (0, one.shape[0])]
+    return all(math.dist(between * corner, corner) <= SAME_LATTICE for corner in corners)
 
 
 def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
