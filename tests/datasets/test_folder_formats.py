@@ -621,3 +621,156 @@ def test_genuine_hdf5_patches_are_read(tmp_path, real_hdf5):
     # Band means that the data's README gives.
     published = [0.988, 1.023, 1.104, 1.229, 1.321, 1.118, 1.045, 1.067, 1.671, 4.055, 1.284, 1.414, 1.133, 1.641]
     np.testing.assert_allclose(stack.double().mean((0, 2, 3)), published, atol=6e-4)
+
+
+def written(path, values, *, hidden=None, palette=None, **profile):
+    """Write a TIFF or PNG with an internal mask or a palette."""
+    import rasterio
+
+    values = values if values.ndim == 3 else values[None]
+    size = {"count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype}
+    with (
+        warnings.catch_warnings(),
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", **{"driver": "GTiff", **size, **profile}) as target,
+    ):
+        warnings.simplefilter("ignore")
+        target.write(values)
+        if hidden is not None:
+            target.write_mask(np.where(hidden, 0, 255).astype(np.uint8))
+        if palette is not None:
+            target.write_colormap(1, palette)
+
+
+def test_pixels_that_the_mask_of_a_mask_hides_are_ignored(disk, tmp_path):
+    images, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    hidden = np.zeros((16, 16), bool)
+    hidden[8:] = True
+    values = masks[0].copy()
+    values[8:] = 77
+    written(root / "masks" / "tile_000.tif", values, hidden=hidden)
+    dataset = opened(root)
+    np.testing.assert_array_equal(dataset[0]["mask"].numpy(), np.where(hidden, IGNORE, masks[0]))
+    np.testing.assert_array_equal(dataset[1]["mask"].numpy(), masks[1])
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparent_pixels_of_a_mask_are_background_or_refused(disk, tmp_path, mode):
+    images, masks = disk.make_patches(2)
+    root = disk.write_folder(tmp_path, images, masks)
+    colours = len(mode) - 1
+    for index, path in enumerate(sorted((root / "masks").iterdir())):
+        values = masks[index] * 255
+        Image.fromarray(np.dstack([values] * (colours + 1))).save(path)
+    np.testing.assert_array_equal(opened(root)[0]["mask"].numpy(), masks[0])
+    Image.fromarray(np.dstack([np.full_like(values, 255)] * colours + [values])).save(path)
+    with pytest.raises(DataError, match=r"tile_001\.png: the mask has transparent pixels whose value is not 0"):
+        opened(root)
+
+
+def test_transforms_are_compared_without_a_coordinate_system_too(disk, tmp_path):
+    images, masks = disk.make_patches(3, 2, dtype="float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    from affine import Affine
+
+    placed(disk, root, images, masks, crs=None)
+    np.testing.assert_array_equal(opened(root)[1]["mask"].numpy(), masks[1])
+    placed(disk, root, images, masks, crs=None, transform=lambda i: Affine(10, 0, 5e5 + 160 * i + 5, 0, -10, 4e6))
+    with pytest.raises(DataError, match=r"the mask lies 0\.5 pixels east"):
+        opened(root)
+
+
+@pytest.mark.parametrize("turned", ["images", "masks"])
+def test_a_turned_file_needs_a_partner_with_a_place(disk, tmp_path, turned):
+    from affine import Affine
+
+    images, masks = disk.make_patches(2, 2, dtype="float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for index, values in enumerate(images if turned == "images" else masks):
+        path = root / turned / f"tile_00{index}.tif"
+        disk.write_tiff(path, values, crs="EPSG:32643", transform=Affine(10, 0, 5e5, 0, 10, 4e6))
+    role, other = ("image", "mask") if turned == "images" else ("mask", "image")
+    with pytest.raises(DataError, match=f"the {role} is stored with south up .* its {other} has no place"):
+        opened(root)
+
+
+def test_a_tiff_image_with_a_palette_is_refused(disk, tmp_path):
+    images, masks = disk.make_patches(2, 1)
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    written(root / "images" / "tile_001.tif", images[1], palette={7: (7, 0, 255, 255)})
+    with pytest.raises(DataError, match=r"tile_001\.tif: is a picture with a palette"):
+        opened(root)
+
+
+def test_a_fourth_band_that_gdal_calls_alpha_is_refused(disk, tmp_path):
+    images, masks = disk.make_patches(2, 4)
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for path, values in zip(sorted((root / "images").iterdir()), images, strict=True):
+        written(path, values)
+    with pytest.raises(DataError, match=r"tile_000\.tif: band 4 is declared as transparency \(alpha\), but holds"):
+        opened(root)
+
+
+def test_the_nodata_value_of_a_16_bit_grey_png_is_missing(disk, tmp_path):
+    images, masks = disk.make_patches(2, 1, dtype="uint16")
+    images[:, 0, :3] = 0
+    root = disk.write_folder(tmp_path, images, masks)
+    for path, values in zip(sorted((root / "images").iterdir()), images, strict=True):
+        written(path, values, driver="PNG", nodata=0)
+    sample = opened(root)[0]
+    assert sample["image"][0, :3].isnan().all()
+    np.testing.assert_array_equal(sample["image"][0, 3:].numpy(), images[0, 0, 3:])
+    assert (sample["mask"][:3] == IGNORE).all()
+
+
+@pytest.mark.parametrize("fill", [-3e38, -3.4028234663852886e38])
+def test_a_fill_value_that_differs_from_the_tag_is_missing(disk, tmp_path, fill):
+    images, masks = disk.make_patches(2, 2, dtype="float32")
+    images[:, :, 0] = fill
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for path, values in zip(sorted((root / "images").iterdir()), images, strict=True):
+        written(path, values, nodata=-3.4028234663852886e38)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        sample = opened(root)[0]
+    assert sample["image"][:, 0].isnan().all()
+    assert not sample["image"][:, 1:].isnan().any()
+
+
+@pytest.mark.parametrize("scale", [None, 1e-4])
+def test_fill_scale_and_offset_of_hdf5_are_applied(disk, tmp_path, scale):
+    import h5py
+
+    images, masks = disk.make_patches(2, 3, dtype="uint16")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".h5")
+    for path in sorted((root / "images").iterdir()):
+        with h5py.File(path, "r+") as file:
+            file["img"][2, 3] = 65535
+            file["img"].attrs["_FillValue"] = np.uint16(65535)
+            if scale is not None:
+                file["img"].attrs["scale_factor"], file["img"].attrs["add_offset"] = scale, -0.1
+    sample = opened(root)[1]
+    expected = images[1].astype(np.float64) if scale is None else images[1] * scale - 0.1
+    expected[:, 2, 3] = np.nan
+    np.testing.assert_allclose(sample["image"].numpy(), expected.astype(np.float32), rtol=1e-5)
+    assert sample["mask"][2, 3] == IGNORE
+
+
+def test_a_scale_of_hdf5_that_is_no_number_is_refused(disk, tmp_path):
+    import h5py
+
+    root = disk.write_folder(tmp_path, *disk.make_patches(2), suffix=".h5")
+    with h5py.File(root / "images" / "tile_001.h5", "r+") as file:
+        file["img"].attrs["scale_factor"] = "0.0001"
+    with pytest.raises(DataError, match=r"tile_001\.h5: the attribute scale_factor of /img is not a number"):
+        opened(root)
+
+
+def test_bands_in_another_unit_are_refused(disk, tmp_path):
+    images, masks = disk.make_patches(2, 1, dtype="float32")
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for index, unit in enumerate(("m", "ft")):
+        disk.write_tiff(root / "images" / f"tile_00{index}.tif", images[index], names=["DEM"], units=[unit])
+    with pytest.raises(DataError, match=r"tile_001\.tif: band 1 is in ft, but in tile_000\.tif it is in m"):
+        opened(root)

@@ -17,11 +17,11 @@ from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.alignment import AlignedBand
-from zoo.rasters.grid import choose_grid, windows
+from zoo.rasters.grid import PixelGrid, choose_grid, windows
 from zoo.rasters.ground import utm_code
 from zoo.rasters.layers import BandFile, Layer, Sources, open_layer
 from zoo.rasters.stacking import StackOptions, build_stack
-from zoo.rasters.stacks import Stack
+from zoo.rasters.stacks import Stack, same_pixels
 
 WriteRaster = Callable[..., Path]
 LEFT, TOP = 600_000.0, 3_800_000.0
@@ -227,3 +227,37 @@ def test_two_dates_lie_on_one_grid(one_grid: Sources, write_raster: WriteRaster,
         assert one.transform == other.transform
         assert one.shape == other.shape == (80, 67)
         np.testing.assert_array_equal(one.read(), other.read())
+
+
+def test_a_single_missing_code_is_not_interpolated(write_raster: WriteRaster) -> None:
+    elevation = np.full((1200, 1200), 1000, np.float32)
+    elevation[701, 703] = -9999
+    path = write_raster("dem.tif", elevation)
+    grid = choose_grid(
+        [layer(path, "dem")], bounds=(LEFT + 5003, TOP - 9003, LEFT + 9003, TOP - 5003), crs="EPSG:32643"
+    )
+    grid = grid.translate_pix(0.3, 0.3)
+    with AlignedBand(layer(path, "dem"), grid) as band:
+        values = band.read(Window(0, 0, grid.shape[1], grid.shape[0]))
+        assert band.resampling == "bilinear"
+        assert band.codes == (-9999,)
+    np.testing.assert_array_equal(np.unique(values[np.isfinite(values)]), [1000])
+
+
+def test_several_missing_codes_are_refused_where_they_would_be_interpolated(write_raster: WriteRaster) -> None:
+    elevation = np.full((60, 60), 1000, np.float32)
+    elevation[20, 20], elevation[40, 40] = -9999, -32768
+    path = write_raster("dem.tif", elevation, nodata=-32768)
+    grid = choose_grid([layer(path, "dem")]).translate_pix(0.3, 0.3)
+    with pytest.raises(DataError, match="several numbers stand for missing values: -9999, -32768"):
+        AlignedBand(layer(path, "dem"), grid)
+
+
+def test_pixels_are_compared_by_their_size_in_every_unit() -> None:
+    for side in (1e-5, 10.0):
+        grid = PixelGrid(CRS.from_epsg(4326), from_origin(70, 34, side, side), (50, 40))
+        for shift, same in ((0.001, True), (0.5, False), (1, False)):
+            moved = from_origin(70 + shift * side, 34, side, side)
+            assert same_pixels(grid, replace(grid, transform=moved)) is same
+        assert not same_pixels(grid, replace(grid, transform=from_origin(70, 34, side * 1.001, side)))
+        assert not same_pixels(grid, replace(grid, shape=(40, 50)))

@@ -56,12 +56,14 @@ class AlignedBand(Closable):
 
     Attributes:
         resampling: "none", "nearest", "bilinear" or "average".
+        codes: missing codes without a nodata tag, of a layer that is warped.
     """
 
     def __init__(self, layer: Layer, grid: GeoBox) -> None:
         self.layer, self.grid = layer, grid
         self._shift = _shift(layer, grid)
         self.resampling = "none" if self._shift is not None else _method(layer, grid)
+        self.codes: tuple[float, ...] = ()
         self._exits = ExitStack()
         try:
             self._reader = self._exits.enter_context(RasterReader(layer.path))
@@ -80,7 +82,16 @@ class AlignedBand(Closable):
         if source.count > 1 and not masked and "?" not in layer.path:
             source = self._exits.enter_context(opened(f"vrt://{layer.path}?bands={self._index}"))
             self._index = 1
-        nodata = layer.nodata if layer.nodata is not None else layer.untagged
+        # A code that is not told to GDAL would be interpolated with its neighbours, even if it stands in one pixel.
+        self.codes = reader.find_codes(self._position)
+        numbers = [*self.codes, *(() if layer.nodata is None or math.isnan(layer.nodata) else (layer.nodata,))]
+        if len(numbers) > 1:
+            raise DataError(
+                f"several numbers stand for missing values: {', '.join(f'{one:g}' for one in numbers)}",
+                where=layer.path,
+                hint="Replace them by one number and name it: gdal_calc.py ... --NoDataValue, or gdalwarp -srcnodata",
+            )
+        nodata = numbers[0] if numbers else layer.nodata
         # GDAL looks at alpha and masks only where no number stands for "not measured".
         if nodata is None and layer.dtype.kind == "f" and not masked:
             nodata = math.nan

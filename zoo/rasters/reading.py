@@ -60,6 +60,13 @@ MOST_BANDS = 2048
 FARTHEST = 1e9
 """Largest coordinate of a raster, in any unit; the Earth's girth is 4e7 m."""
 
+ALPHA_PROBE, ALPHA_NUMBERS = 64, 16
+"""Side in pixels of the part in the middle by which an alpha band is recognised, and the different numbers from which
+it is none: transparency is 0 or full nearly everywhere [O]."""
+
+SCAN = 256
+"""Rows that are read at a time when a whole band is searched."""
+
 LARGEST_PATCH = 2**31
 """Bytes of an image that is read whole."""
 
@@ -160,6 +167,8 @@ class RasterReader(Closable):
         )
         if not self.bands:
             raise DataError("holds an alpha band alone", where=self.path)
+        if self.alpha:
+            self._check_alpha()
         flags = source.mask_flag_enums[self.bands[0].index - 1]
         self.masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         self.shape: tuple[int, int] = (source.height, source.width)
@@ -171,6 +180,20 @@ class RasterReader(Closable):
         self.codes: dict[str, set[float]] = {}
         # zoo stack writes NaN where it knows nothing, so every number in its files is a measurement.
         self._trusted = "ZOO_STACK" in self.tags
+
+    def _check_alpha(self) -> None:
+        """Refuse an alpha band that holds a measurement: GDAL calls the fourth band of 8 bits alpha if not told."""
+        (rows, columns), side = self.source.shape, ALPHA_PROBE
+        part = Window(max(0, (columns - side) // 2), max(0, (rows - side) // 2), min(side, columns), min(side, rows))
+        numbers, counts = np.unique(self.source.read(self.alpha, window=part), return_counts=True)
+        between = counts[(numbers != 0) & (numbers != numbers[-1])]
+        if between.sum() > counts.sum() / 2 and len(between) >= ALPHA_NUMBERS:
+            raise DataError(
+                f"band {self.alpha} is declared as transparency (alpha), but holds {len(numbers)} different numbers",
+                where=self.path,
+                hint=f"If it is a measurement such as NIR: gdal_edit.py -colorinterp_{self.alpha} undefined FILE; "
+                "if it is transparency, remove it: gdal_translate -b 1 -b 2 -b 3 IN OUT",
+            )
 
     def _band(self, index: int, colour: str, palette: bool) -> RasterBand:
         source, place = self.source, index - 1
@@ -299,6 +322,16 @@ class RasterReader(Closable):
         band = next(one for one in self.bands if one.index == index)
         return min(self.codes.get(band.name or f"band_{index}", ()), default=None)
 
+    def find_codes(self, band: int) -> tuple[float, ...]:
+        """Return all missing codes without a nodata tag in one band of :attr:`bands`; the whole band is read."""
+        found = self.bands[band]
+        if found.dtype.kind == "u" or self._trusted:
+            return ()
+        rows, columns = self.shape
+        for row in range(0, rows, SCAN):
+            self.numbers(Window(0, row, columns, min(SCAN, rows - row)), [band])
+        return tuple(sorted(self.codes.get(found.name or f"band_{found.index}", ())))
+
     def _hidden(self, band: RasterBand, values: NDArray[Any], *, tagged: bool = True) -> NDArray[np.bool_] | None:
         """Return which numbers of a band are missing by themselves; ``None`` if none is.
 
@@ -310,10 +343,12 @@ class RasterReader(Closable):
         by_tag: NDArray[np.bool_] | None = None
         nodata = band.nodata
         if nodata is not None and not math.isnan(nodata):
-            if abs(nodata) >= HUGE:
+            # Who compares with the tag afterwards finds that very number and no other fill value.
+            if abs(nodata) >= HUGE and tagged:
                 by_tag = values <= -HUGE if nodata < 0 else values >= HUGE
             else:
-                by_tag = values == (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
+                with np.errstate(over="ignore"):
+                    by_tag = values == (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
         hidden = by_tag if tagged else None
         if self._trusted or band.dtype.kind == "u":
             return hidden
@@ -367,7 +402,7 @@ class Raster:
         missing: bool (H, W), true where an alpha band or an internal mask hides the pixel; ``None`` if none is hidden.
         pixel_size: side of a pixel on the ground in metres; ``None`` if it is not known.
         crs: coordinate system; ``None`` without one.
-        transform: from (column, row) to coordinates; ``None`` for a file without a place.
+        transform: from (column, row) to coordinates; ``None`` for a file without one.
         codes: missing codes found, by band name; their pixels are NaN in ``image``.
         palette: whether the numbers of the first band are indices into a table of colours.
         turned: whether the file has south up or is mirrored, and was turned.
@@ -410,7 +445,7 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
             missing=missing,
             pixel_size=reader.pixel_size,
             crs=reader.crs,
-            transform=reader.transform if reader.placed else None,
+            transform=None if is_unplaced(reader.source.transform) else reader.transform,
             codes={name: frozenset(codes) for name, codes in reader.codes.items()},
             palette=reader.bands[0].palette,
             turned=reader.turned,

@@ -463,10 +463,9 @@ class _Scene:
 
     def _note_inputs(self) -> None:
         for layer in self._layers.values():
-            if layer.untagged is not None:
-                self._notes.append(
-                    f"{layer.label} holds {layer.untagged:g} without a nodata tag: such pixels count as missing"
-                )
+            code = next(iter(self._bands[layer.role].codes), layer.untagged)
+            if code is not None:
+                self._notes.append(f"{layer.label} holds {code:g} without a nodata tag: such pixels count as missing")
         if "dem" in self._layers:
             layer = self._layers["dem"]
             with RasterReader(layer.path) as reader:

@@ -44,6 +44,9 @@ EVERY_CLASS = "all"
 
 Role = Literal["image", "mask"]
 
+_ATTRIBUTES = (("_FillValue", "missing_value"), ("scale_factor",), ("add_offset",))
+"""What HDF5 and NetCDF call the number of missing values, and the factor and offset of the others."""
+
 _OTHER_ROLE_KEYS = {"image": MASK_KEYS, "mask": IMAGE_KEYS}
 # The mode to convert a picture to, without and with transparency: alpha becomes a channel, a palette becomes colours.
 _COLOUR_MODES = {"P": ("RGB", "RGBA"), "PA": ("RGBA", "RGBA"), "L": ("L", "LA"), "RGB": ("RGB", "RGBA")}
@@ -93,7 +96,7 @@ class Place:
     """Where a file lies on the ground.
 
     Attributes:
-        crs: coordinate system; it compares equal to the same system.
+        crs: coordinate system; it compares equal to the same system. None if the file has a transform alone.
         transform: the six numbers from (column, row) to coordinates.
     """
 
@@ -117,7 +120,7 @@ def read_file(path: Path, *, role: Role, key: str | None = None) -> Decoded:
         if suffix in PICTURES:
             decoded = _read_picture(path, role)
         elif suffix in TIFFS:
-            decoded = _read_tiff(path)
+            decoded = _read_tiff(path, role)
         elif suffix in HDF5:
             decoded = _read_hdf5(path, role, key)
         else:
@@ -156,15 +159,25 @@ def check_same_place(image: Decoded, mask: Decoded, paths: tuple[Path, Path]) ->
         paths: the two files, for messages.
 
     Raises:
-        DataError: if coordinate system, pixel size, orientation or corner differ. A hundredth of a pixel is tolerated.
+        DataError: if coordinate system, pixel size, orientation or corner differ, or the orientation of one of them is
+            unknown. A hundredth of a pixel is tolerated. A file with a transform and no coordinate system has the
+            other's.
     """
     if image.place is None or mask.place is None:
+        if image.turned or mask.turned:
+            role, other = ("image", "mask") if image.turned else ("mask", "image")
+            raise DataError(
+                f"the {role} is stored with south up or mirrored, and its {other} has no place, so it is unknown which "
+                f"way up the {other} is",
+                where=paths[0 if image.turned else 1],
+                hint=f"Georeference the {other} too, or store both with north up and west on the left",
+            )
         return
     ours, theirs = image.place.transform, mask.place.transform
     side = max(abs(ours[0]), abs(ours[4]), 1e-12)
     rows, columns = mask.values.shape[-2:] if mask.axes != "HWC" else mask.values.shape[:2]
     difference = ""
-    if image.place.crs != mask.place.crs:
+    if None not in (image.place.crs, mask.place.crs) and image.place.crs != mask.place.crs:
         difference = f"has another coordinate system ({mask.place.crs}, the image has {image.place.crs})"
     elif abs(ours[0] - theirs[0]) * columns > 0.01 * side or abs(ours[4] - theirs[4]) * rows > 0.01 * side:
         shown = [f"{abs(transform[0]):g} x {abs(transform[4]):g}" for transform in (theirs, ours)]
@@ -564,8 +577,8 @@ def _integers(values: NDArray[Any], path: Path, ignore: float | None) -> NDArray
 
 
 def _read_picture(path: Path, role: Role) -> Decoded:
-    if _is_deep_colour_png(path):
-        return _read_tiff(path)
+    if _is_deep_png(path):
+        return _read_tiff(path, role)
     palette: tuple[tuple[int, int, int], ...] = ()
     try:
         # Other formats of Pillow run programs or read more than a picture.
@@ -581,7 +594,14 @@ def _read_picture(path: Path, role: Role) -> Decoded:
                     missing = hidden if hidden.any() else None
                     picture = picture.convert(picture.mode[:-1])
             elif picture.mode in ("RGBA", "LA"):
+                hidden = np.asarray(picture.getchannel("A")) == 0
                 picture = picture.convert(picture.mode[:-1])
+                if np.asarray(picture)[hidden].any():
+                    raise DataError(
+                        "the mask has transparent pixels whose value is not 0, so their class is unknown",
+                        where=path,
+                        hint="Save the mask without transparency, as one channel of class values",
+                    )
             elif picture.mode == "P":
                 flat = picture.getpalette("RGB") or []
                 palette = tuple((flat[at], flat[at + 1], flat[at + 2]) for at in range(0, len(flat) - 2, 3))
@@ -598,20 +618,26 @@ def _read_picture(path: Path, role: Role) -> Decoded:
     return Decoded(values, "HW" if values.ndim == 2 else "HWC", missing=missing, palette=palette)
 
 
-def _is_deep_colour_png(path: Path) -> bool:
-    """Return whether Pillow would reduce a file to 8 bits: a PNG with 16 bits and more than one channel."""
+def _is_deep_png(path: Path) -> bool:
+    """Return whether a file is a PNG with 16 bits: Pillow cuts colours to 8 bits and drops the nodata value."""
     if path.suffix.lower() != ".png":
         return False
     with path.open("rb") as stream:
         header = stream.read(26)
-    return len(header) == 26 and header[24] == 16 and header[25] in (2, 4, 6)
+    return len(header) == 26 and header[24] == 16
 
 
-def _read_tiff(path: Path) -> Decoded:
+def _read_tiff(path: Path, role: Role) -> Decoded:
     # GDAL calls an unreadable file "not recognised"; opening it first gives the true reason.
     with path.open("rb"):
         pass
     raster = read_raster(path)
+    if raster.palette and role == "image":
+        raise DataError(
+            "is a picture with a palette: its numbers are indices of colours, not a quantity",
+            where=path,
+            hint="Turn it into colours: gdal_translate -expand rgb IN OUT",
+        )
     return Decoded(
         raster.image,
         "CHW",
@@ -644,8 +670,34 @@ def _read_hdf5(path: Path, role: Role, key: str | None) -> Decoded:
     with path.open("rb"):
         pass
     with open_hdf5(path) as file:
-        values = np.asarray(find_array(file, _choose_key(_array_keys(file), role, key, path))[()])
-    return Decoded(values, "HW" if values.ndim == 2 else "?")
+        array = find_array(file, _choose_key(_array_keys(file), role, key, path))
+        values = np.asarray(array[()])
+        fill, scale, offset = (_attribute(array, names, path) for names in _ATTRIBUTES)
+    axes = "HW" if values.ndim == 2 else "?"
+    if (scale is None and offset is None) or values.dtype.kind not in "iuf":
+        return Decoded(values, axes, nodata=fill)
+    missing = missing_codes(values, values.dtype)
+    scaled = values * (1.0 if scale is None else scale) + (offset or 0.0)
+    if missing is not None:
+        scaled[missing] = np.nan
+    if fill is not None:
+        scaled[values == fill] = np.nan
+    return Decoded(scaled.astype(np.float32), axes, nan_is_missing=True)
+
+
+def _attribute(array: h5py.Dataset, names: Sequence[str], path: Path) -> float | None:
+    """Return the first of some attributes of an array that exists; None without one."""
+    for name in names:
+        if name in array.attrs:
+            found = np.asarray(array.attrs[name])
+            if found.size != 1 or found.dtype.kind not in "iuf":
+                raise DataError(f"the attribute {name} of {array.name} is not a number", where=path)
+            number = float(found.ravel()[0])
+            plain = math.isfinite(number) or name not in ("scale_factor", "add_offset")
+            if not plain or (name == "scale_factor" and number == 0):
+                raise DataError(f"the attribute {name} of {array.name} is {number:g}", where=path)
+            return number
+    return None
 
 
 def _array_keys(file: Any) -> list[str]:

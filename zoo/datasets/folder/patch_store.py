@@ -71,6 +71,7 @@ class _DecodedPair:
     image: NDArray[Any]
     missing: NDArray[np.bool_] | None
     mask: NDArray[np.int16]
+    mask_missing: NDArray[np.bool_] | None
     values: dict[int, int]
     names: tuple[str, ...]
     units: tuple[str, ...]
@@ -151,6 +152,7 @@ class PatchStore:
         sizes: list[float | None] = []
         codes: dict[str, set[float]] = {}
         turned = [0, 0]
+        masked: dict[int, NDArray[np.uint8]] = {}
         self._nan_is_missing = False
         self.names, self.units = first.names, first.units
         for index, one in enumerate(self._decode_all(progress)):
@@ -178,7 +180,16 @@ class PatchStore:
                 )
             for value, count in one.values.items():
                 values.setdefault(value, (count, pair.mask))
+            for number, (unit, usual) in enumerate(zip(one.units, self.units, strict=False), start=1):
+                if unit and usual and unit != usual:
+                    raise DataError(
+                        f"band {number} is in {unit}, but in {self.pairs[0].image.name} it is in {usual}",
+                        where=pair.image,
+                        hint="Convert the images to one unit",
+                    )
             raw_masks[index] = one.mask
+            if one.mask_missing is not None:
+                masked[index] = np.packbits(one.mask_missing)
             if one.missing is not None:
                 self._hidden[index] = np.packbits(one.missing)
             if self._images is not None:
@@ -197,6 +208,8 @@ class PatchStore:
         )
         self._masks = np.stack([self.encoding.apply(raw) for raw in raw_masks])
         del raw_masks
+        for index, bits in masked.items():
+            self._masks[index][self._unpacked(bits)] = IGNORE
         self.missing_pixels = self._ignore_missing_pixels()
         if not self.in_memory:
             self._map_images(progress)
@@ -270,10 +283,13 @@ class PatchStore:
         if self._nan_is_missing and self.dtype.kind == "f":
             missing = np.isnan(values) if missing is None else missing | np.isnan(values)
         if index in self._hidden:
-            height, width = self.shape[1:]
-            hidden = np.unpackbits(self._hidden[index], count=height * width).reshape(height, width).astype(bool)
+            hidden = self._unpacked(self._hidden[index])
             missing = np.broadcast_to(hidden, self.shape) if missing is None else missing | hidden
         return missing
+
+    def _unpacked(self, bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        height, width = self.shape[1:]
+        return np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
 
     def _decode_all(self, progress: ProgressCallback | None) -> Iterator[_DecodedPair]:
         workers = min(8, 2 * (os.cpu_count() or 1))
@@ -305,13 +321,15 @@ class PatchStore:
                 where=pair.image,
                 hint="Patches of 64 to 512 pixels a side are usual",
             )
-        unique, counts = np.unique(mask, return_counts=True)
+        seen = mask if drawn.missing is None else mask[~drawn.missing]
+        unique, counts = np.unique(seen, return_counts=True)
         if options.mask_values is None:
             _check_palette(drawn, unique.tolist(), pair.mask)
         return _DecodedPair(
             image=image,
             missing=decoded.missing,
             mask=mask,
+            mask_missing=drawn.missing,
             values=dict(zip(unique.tolist(), counts.tolist(), strict=True)),
             names=decoded.names,
             units=decoded.units,
