@@ -203,6 +203,12 @@ def _start(
                 where="freeze",
                 hint="Name the bundle whose weights the training starts from: --from",
             )
+        if old_lr_factor != FineTuning.old_lr_factor:
+            raise ConfigError(
+                "sets the learning rate of copied weights, but no weights are copied",
+                where="old_lr_factor",
+                hint="Name the bundle whose weights the training starts from: --from",
+            )
         return checked, None, None
     from zoo.training.finetuning import parent_options
 

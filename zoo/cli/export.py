@@ -10,7 +10,7 @@ from zoo.api.export import ExportPrecision, export_formats
 from zoo.cli.console import note, print_json, warn
 from zoo.cli.data_options import collect, data_options, parse_assignments
 from zoo.cli.opening import download_progress, sha256_option
-from zoo.cli.values import AS_JSON, PATH
+from zoo.cli.values import AS_JSON, PATH, POSITIVE
 
 if TYPE_CHECKING:
     from zoo.api.export import Exported
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--pixel-size",
-    type=click.FloatRange(0, min_open=True),
+    type=POSITIVE,
     help="Deepness: pixel size in metres.  [default: that of the data]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")

@@ -131,8 +131,8 @@ def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, de
 @click.argument("probability", type=PATH)
 @click.option("--out", "target", required=True, type=PATH, help="slides.gpkg or slides.parquet.")
 @click.option("--scene", multiple=True, metavar="FILE", help="Mapped raster, for the mean slope; may be repeated.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Landslide threshold; by default the map's.")
-@click.option("--min-area", type=click.FloatRange(0), default=0.0, metavar="M2", help="Leave out smaller polygons.")
+@click.option("--threshold", type=PROBABILITY, help="Landslide threshold; by default the map's.")
+@click.option("--min-area", type=FiniteFloat(0), default=0.0, metavar="M2", help="Leave out smaller polygons.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def polygons(probability: Path, target: Path, **given: Any) -> None:
     """Outline the landslides in PROBABILITY, a map that zoo map wrote.

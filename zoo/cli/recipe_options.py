@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from zoo.cli.data_options import parse_assignments
-from zoo.cli.values import COUNT, POSITIVE
+from zoo.cli.values import COUNT, POSITIVE, FiniteFloat
 from zoo.training.recipes import JITTERS, RECIPES, FineTuning, Recipe, get_recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,27 +43,27 @@ _OPTIONS = (
     ),
     click.option(
         "--scale-jitter",
-        type=click.FloatRange(0, JITTERS["scale_jitter"]),
+        type=FiniteFloat(0, JITTERS["scale_jitter"]),
         help="Random magnification of the patches: 0.5 draws factors from 1/1.5 to 1.5.",
     ),
     click.option(
         "--gain",
-        type=click.FloatRange(0, JITTERS["gain"]),
+        type=FiniteFloat(0, JITTERS["gain"]),
         help="Random brightness: 0.2 multiplies bands by 0.8 to 1.2. Slopes, heights and indices keep their values.",
     ),
     click.option(
         "--offset",
-        type=click.FloatRange(0, JITTERS["offset"]),
+        type=FiniteFloat(0, JITTERS["offset"]),
         help="Random shift of each band, in its standard deviations.",
     ),
     click.option(
         "--gamma",
-        type=click.FloatRange(0, JITTERS["gamma"]),
+        type=FiniteFloat(0, JITTERS["gamma"]),
         help="Random contrast: 0.3 bends each band by an exponent from 1/1.3 to 1.3.",
     ),
     click.option(
         "--balance",
-        type=click.FloatRange(0, 1),
+        type=FiniteFloat(0, 1),
         help="Balance of scenes or events of different size: 0 shows every patch equally often, 1 every scene.",
     ),
     click.option(
@@ -74,13 +74,13 @@ _OPTIONS = (
     ),
     click.option(
         "--standardise",
-        type=click.FloatRange(0, 1),
+        type=FiniteFloat(0, 1),
         help="Probability that a batch shows each image with mean 0 and deviation 1 in every band that records light; "
         "0.5 suits models for regions not seen.",
     ),
     click.option(
         "--encoder-lr-factor",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=FiniteFloat(0, 1, min_open=True),
         help="Learning rate of the encoder as a part of --lr; 0.3 suits pretrained encoders.",
     ),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of training."),
@@ -111,7 +111,7 @@ _FINE_TUNING = (
     ),
     click.option(
         "--old-lr-factor",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=FiniteFloat(0, 1, min_open=True),
         default=FineTuning.old_lr_factor,
         show_default=True,
         help="With --from: learning rate of copied weights as a part of the recipe's.",

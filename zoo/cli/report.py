@@ -72,12 +72,18 @@ def report(
     from zoo.errors import ConfigError
     from zoo.files import check_could_write, printable
 
+    if as_json and form not in ("terminal", "json"):
+        raise ConfigError(f"--json and --format {form} exclude each other")
     form = "json" if as_json else form
     if form != "terminal":
         reserve_stdout()
     keys = parse_names(columns)
     if other is not None and (page is not None or keys is not None):
         raise ConfigError("--compare excludes --html and --columns", hint="Run two commands")
+    if other is not None and form in ("csv", "markdown"):
+        raise ConfigError(f"--compare has no --format {form}", hint="Choose terminal or json")
+    if page is not None and (form != "terminal" or keys is not None):
+        raise ConfigError("--html excludes --columns, --json and other formats", hint="Run two commands")
     if page is not None:
         check_could_write(page.parent)
     with metric_warnings():

@@ -11,7 +11,7 @@ import click
 from zoo.api.preparation import EARTH_SEARCH, inputs_folder
 from zoo.cli.console import make_table, note, out, relative, warn
 from zoo.cli.progress import stage_progress
-from zoo.cli.values import PATH, parse_numbers
+from zoo.cli.values import PATH, FiniteFloat, parse_numbers
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _band_options(command: Command) -> Command:
 @click.option("--stac-collection", default="sentinel-2-l2a", show_default=True, help="Collection of the catalogue.")
 @click.option(
     "--max-cloud",
-    type=click.FloatRange(0, 100),
+    type=FiniteFloat(0, 100),
     default=30.0,
     show_default=True,
     help="Largest share of an image under cloud, in per cent.",
