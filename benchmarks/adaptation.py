@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
     parser.add_argument("--regions", nargs="+", default=[], help=f"these alone; {OWN} is the own one")
     parser.add_argument("--scales", nargs="+", default=[], help="also seen so: auto, 2 or 1,1.5,2")
-    parser.add_argument("--views", action="store_true", help="also the agreement between an image and the image turned")
+    parser.add_argument("--views", action="store_true", help="also the agreement with rotated images")
     parser.add_argument("--d4", action="store_true", help="also the mean over flips and rotations, as zoo map --tta")
     parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
     arguments = parser.parse_args()

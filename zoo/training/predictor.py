@@ -187,7 +187,7 @@ def choose_scale(agreements: Mapping[float, float]) -> float:
     """Return the magnification at which a model agrees most with itself; of equals, the one nearest to 1.
 
     Args:
-        agreements: by magnification, the Dice of the masks of an image and of the same image turned.
+        agreements: by magnification, the Dice between the masks of an image and of its rotated copies.
     """
     return max(agreements, key=lambda scale: (agreements[scale], -abs(math.log(scale))))
 
