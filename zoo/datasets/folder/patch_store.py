@@ -173,20 +173,9 @@ class PatchStore:
             sizes.append(one.pixel_size)
             if one.image.shape != self.shape or dtypes[-1] != self.dtype:
                 continue
-            if one.names != self.names:
-                raise DataError(
-                    f"bands are {_listed(one.names)}, but in {self.pairs[0].image.name} they are {_listed(self.names)}",
-                    where=pair.image,
-                )
+            self._check_bands(one, pair.image)
             for value, count in one.values.items():
                 values.setdefault(value, (count, pair.mask))
-            for number, (unit, usual) in enumerate(zip(one.units, self.units, strict=False), start=1):
-                if unit and usual and unit != usual:
-                    raise DataError(
-                        f"band {number} is in {unit}, but in {self.pairs[0].image.name} it is in {usual}",
-                        where=pair.image,
-                        hint="Convert the images to one unit",
-                    )
             raw_masks[index] = one.mask
             if one.mask_missing is not None:
                 masked[index] = np.packbits(one.mask_missing)
@@ -215,6 +204,21 @@ class PatchStore:
             self._map_images(progress)
         count = len(self.encoding.class_names)
         self.class_pixels = np.stack([np.bincount(mask.ravel(), minlength=256)[:count] for mask in self._masks])
+
+    def _check_bands(self, one: _DecodedPair, image: Path) -> None:
+        """Check that the bands of an image have the names and units of the first one."""
+        first = self.pairs[0].image.name
+        if one.names != self.names:
+            raise DataError(
+                f"bands are {_listed(one.names)}, but in {first} they are {_listed(self.names)}", where=image
+            )
+        for number, (unit, usual) in enumerate(zip(one.units, self.units, strict=False), start=1):
+            if unit and usual and unit != usual:
+                raise DataError(
+                    f"band {number} is in {unit}, but in {first} it is in {usual}",
+                    where=image,
+                    hint="Convert the images to one unit",
+                )
 
     @property
     def memory_bytes(self) -> int:
