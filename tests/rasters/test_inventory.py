@@ -19,14 +19,14 @@ from rasterio.warp import calculate_default_transform, reproject
 from rasterio.windows import Window
 from scipy import ndimage
 from shapely.affinity import affine_transform
-from shapely.geometry import LineString, Point, Polygon, box
+from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
 from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.rasters.grid import PixelGrid
 from zoo.rasters.ground import window_bounds
 from zoo.rasters.inventory import parse_day, parse_period, read_inventory, read_truth
-from zoo.rasters.vectors import read_vector
+from zoo.rasters.vectors import Area, read_vector
 
 UTM = CRS.from_epsg(32643)
 TRANSFORM = from_origin(400000, 3900000, 10, 10)
@@ -199,6 +199,27 @@ def test_a_world_wide_inventory_is_read_though_utm_does_not_span_the_world(tmp_p
     # The dates are still those of their own landslides.
     assert inventory.areas() == pytest.approx([4800], rel=1e-3)
     assert inventory.shapes[0].centroid.x == pytest.approx(ONE.centroid.x, abs=0.01)
+
+
+@pytest.mark.parametrize("start", [179.8, -180.2], ids=["to 180.2", "from -180.2"])
+def test_landslides_on_both_sides_of_the_antimeridian_are_drawn(tmp_path: Path, start: float) -> None:
+    transform, shape = from_origin(start, -16.8, 0.01, 0.01), (40, 40)
+    grid = PixelGrid(CRS.from_epsg(4326), transform, shape)
+    west, east = box(179.9, -17.0, 179.95, -16.95), box(-179.95, -17.0, -179.9, -16.95)
+    divided = MultiPolygon([box(179.98, -17.0, 180, -16.9), box(-180, -17.0, -179.98, -16.9)])
+    crossing = Polygon([(179.97, -17.1), (-179.97, -17.1), (-179.97, -17.05), (179.97, -17.05)])
+    path = write(tmp_path / "i.gpkg", [west, east, divided, crossing], crs=4326)
+    turned = [affine_transform(east, [1, 0, 0, 1, 360, 0]), box(179.98, -17.0, 180.02, -16.9)]
+    turned.append(box(179.97, -17.1, 180.03, -17.05))
+    other = write(tmp_path / "turned.gpkg", [west, *turned], crs=4326)
+    extent = window_bounds(transform, shape)
+    found = [read_inventory(one, grid.crs, extent) for one in (path, other)]
+    drawn = [one.burn(transform, shape) for one in found]
+    np.testing.assert_array_equal(*drawn)
+    assert np.bincount(drawn[0].ravel())[1:].tolist() == [25, 25, 40, 30]
+    assert [one.notes for one in found] == [(), ()]
+    np.testing.assert_allclose(found[0].areas(), found[1].areas(), rtol=1e-6)
+    assert Area(other, grid).covers(Window(0, 0, 40, 40)).sum() == 120
 
 
 def test_points_and_lines_need_a_radius(tmp_path: Path) -> None:

@@ -241,11 +241,12 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
         f"has no {column}",
         "Fill in the class on the ground of every point. A point that is left out makes the estimates wrong",
     )
-    points, placed = project(frame, classes.grid.crs)
+    bounds = window_bounds(classes.grid.transform, classes.grid.shape)
+    points, placed = project(frame, classes.grid.crs, bounds)
     _refuse(path, ~placed, f"has coordinates that do not exist in {crs_name(classes.grid.crs)}")
     columns, rows = ~classes.grid.transform * shapely.get_coordinates(points).T
     places = np.floor(np.stack([rows, columns], axis=1)).astype(np.int64)
-    map_bounds = bounds_text(window_bounds(classes.grid.transform, classes.grid.shape))
+    map_bounds = bounds_text(bounds)
     own_bounds = bounds_text(shapely.total_bounds(points))
     _refuse(
         path,

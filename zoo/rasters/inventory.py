@@ -143,7 +143,7 @@ def read_inventory(
         )
     if nothing.any():
         notes.append(f"{nothing.sum()} without a geometry were dropped")
-    frame, shapes = _project(frame[~nothing], crs, path, notes)
+    frame, shapes = _project(frame[~nothing], crs, extent, path, notes)
     shapes = _with_area(shapes, crs, buffer, path, notes)
     shapes, kept = _repair(shapes, path, notes)
     inside = shapely.intersects(shapely.box(*extent), shapes)
@@ -166,12 +166,12 @@ def read_inventory(
 
 
 def _project(
-    frame: geopandas.GeoDataFrame, crs: CRS, path: Path, notes: list[str]
+    frame: geopandas.GeoDataFrame, crs: CRS, extent: Bounds, path: Path, notes: list[str]
 ) -> tuple[geopandas.GeoDataFrame, NDArray[np.object_]]:
     """Return the rows whose coordinates exist in a coordinate system, and their shapes in it."""
     if CRS.from_user_input(frame.crs) != crs:
         notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
-    shapes, placed = project(frame, crs)
+    shapes, placed = project(frame, crs, extent)
     if not placed.any():
         raise DataError(
             f"has coordinates that do not exist in {crs_name(frame.crs)} or in the scene's {crs_name(crs)}",

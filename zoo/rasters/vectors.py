@@ -20,10 +20,11 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
+from shapely.affinity import translate
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import Ground, bounds_text, crs_name, linear_metres, window_bounds
+from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, linear_metres, window_bounds
 from zoo.rasters.reading import check_vector_content
 
 FARTHEST = 1e8
@@ -139,12 +140,16 @@ def _inside_zip(path: Path) -> str:
     return f"/vsizip/{{{path.resolve()}}}/{named[0].filename}"
 
 
-def project(frame: geopandas.GeoDataFrame, crs: CRS) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+def project(
+    frame: geopandas.GeoDataFrame, crs: CRS, near: Bounds | None = None
+) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     """Return two-dimensional shapes in another coordinate system.
 
     Args:
         frame: shapes without missing or empty ones.
         crs: the target.
+        near: bounds of a raster in ``crs``. If ``crs`` is in degrees, longitudes are shifted by 360 to lie near them:
+            a file may count from -180 to 180 or from 0 to 360, and a raster may cross the antimeridian.
 
     Returns:
         Shapes, object (N,), and a bool (N,) that is false for those whose coordinates are damaged or do not exist in
@@ -158,7 +163,29 @@ def project(frame: geopandas.GeoDataFrame, crs: CRS) -> tuple[NDArray[np.object_
     # Bounds leave out vertices that are NaN, on which GEOS fails later.
     vertices, owner = shapely.get_coordinates(shapes, return_index=True)
     placed[owner[~np.isfinite(vertices).all(axis=1)]] = False
+    if near is not None and crs.is_geographic:
+        middle = (near[0] + near[2]) / 2
+        left, _, right, _ = shapely.bounds(shapes).T
+        far = placed & ((left < middle - 180) | (right > middle + 180) | (right - left > 180))
+        shapes[far] = [_shift_longitudes(shape, middle) for shape in shapes[far]]
     return shapes, placed
+
+
+def _shift_longitudes(shape: Any, middle: float) -> Any:
+    """Return a shape whose parts are each shifted by a multiple of 360 degrees to lie nearest a longitude."""
+    moved = []
+    for part in shapely.get_parts(shape):
+        left, _, right, _ = shapely.bounds(part)
+        if right - left > 180:
+            # An outline from 179.9 to -179.9 degrees crosses the antimeridian; one of the whole world keeps its width.
+            joined = shapely.transform(part, lambda points: np.column_stack([points[:, 0] % 360, points[:, 1]]))
+            if 0 < np.ptp(shapely.bounds(joined)[[0, 2]]) < 180:
+                part = joined
+                left, _, right, _ = shapely.bounds(part)
+        turns = round((middle - (left + right) / 2) / 360)
+        moved.append(translate(part, 360 * turns))
+    # A landslide that was divided at the antimeridian becomes one again.
+    return moved[0] if len(moved) == 1 else shapely.union_all(shapely.make_valid(np.array(moved, object)))
 
 
 def _farthest(crs: CRS) -> float:
@@ -260,7 +287,7 @@ def _polygons(path: Path, grid: Grid, columns: list[str]) -> tuple[NDArray[np.ob
     flat = ~shapely.is_missing(given) & (shapely.get_dimensions(given) == 2) & ~shapely.is_empty(given)
     if not flat.any():
         raise DataError("holds no polygon, so it is not an area", where=path)
-    shapes, placed = project(frame[flat], grid.crs)
+    shapes, placed = project(frame[flat], grid.crs, window_bounds(grid.transform, grid.shape))
     if not placed.all():
         raise DataError(f"has coordinates that do not exist in {crs_name(grid.crs)}", where=path)
     valid: NDArray[np.object_] = shapely.make_valid(shapes)
