@@ -24,6 +24,7 @@ from zoo.files import locked
 from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
 from zoo.mapping.map_picture import COLOURS, scale_of, tinted, typical_colour
 from zoo.mapping.probability import map_threshold
+from zoo.mapping.tiling import Reach
 from zoo.training.bundle import Bundle
 from zoo.training.predictor import Predictor
 
@@ -167,6 +168,20 @@ def test_a_scene_of_another_pixel_size_is_refused(
         assert "--any-pixel-size" in printed
         assert not (tmp_path / "prob.tif").exists()
         assert run([*command, "--any-pixel-size"]) == 0
+
+
+@pytest.mark.parametrize("pixel_size", [None, 20.0, 7.0])
+def test_the_nodata_of_the_bundle_is_hidden_before_the_scene_is_resampled(
+    write_scene: WriteScene, pixel_size: float | None
+) -> None:
+    image = np.full((2, 40, 40), 100, np.float32)
+    image[1, :, 10:21] = -7
+    bands = (BANDS[0], replace(BANDS[1], nodata=-7.0))
+    with Scene([write_scene(image, nodata=None)], bands, pixel_size=pixel_size) as scene:
+        for found in (scene.read(Reach(0, scene.shape[0]), Reach(0, scene.shape[1])), scene.overview(1)):
+            assert np.unique(found[1][np.isfinite(found[1])]).tolist() == [100]
+            assert 0.2 < np.isnan(found[1]).mean() < 0.3
+            assert np.isfinite(found[0]).all()
 
 
 @pytest.mark.parametrize("name", ["prob.jpg", "prob.png", "prob", "prob.tif.zip"])

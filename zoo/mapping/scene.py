@@ -23,7 +23,7 @@ from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.reading import window_of
 from zoo.rasters.resampling import ResampledMosaic
 from zoo.rasters.safe import TrueColour, is_product, true_colour
-from zoo.rasters.stacks import Mosaic
+from zoo.rasters.stacks import Mosaic, hide_number
 from zoo.training.bundle import Bundle, same_pixel_size
 
 Raster: TypeAlias = Mosaic | ResampledMosaic
@@ -90,6 +90,9 @@ class Scene(Closable):
             if any(band.unit == DISPLAY for band in self.bands):
                 found = self._read_colours(mosaic)
             self._order = match_bands(self.bands, found, self.source)
+            # Before resampling, which would average such a number into its neighbours.
+            placed = zip(self._order, self.bands, strict=True)
+            mosaic.hide_numbers({place: band.nodata for place, band in placed if band.nodata is not None})
             if pixel_size is not None:
                 self.mosaic = ResampledMosaic(mosaic, pixel_size)
         except BaseException:
@@ -147,7 +150,6 @@ class Scene(Closable):
         return self._in_units(self.mosaic.overview(step, self._order))
 
     def _in_units(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        hide_nodata(image, self.bands)
         if self.scale is not None and self.scale.kind != "display":
             for values, band in zip(image, self.bands, strict=True):
                 if band.unit == DISPLAY:
@@ -283,7 +285,7 @@ def hide_nodata(image: NDArray[np.float32], bands: Sequence[Band]) -> None:
     """Replace the nodata value of each band by NaN, in place; ``image`` is float32 (C, rows, columns)."""
     for values, band in zip(image, bands, strict=True):
         if band.nodata is not None and not math.isnan(band.nodata):
-            values[values == np.float32(band.nodata)] = np.nan
+            hide_number(values, band.nodata)
 
 
 def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) -> list[int]:

@@ -271,6 +271,7 @@ class Mosaic(Closable):
             )
         self.paths = tuple(os.fspath(path) for path in paths)
         self._black: BlackPixels | None = None
+        self._codes: dict[int, float] = {}
         self._exits = ExitStack()
         try:
             self._exits.enter_context(small_cache())
@@ -344,11 +345,9 @@ class Mosaic(Closable):
             DataError: if a file is truncated there.
         """
         wanted = list(range(len(self.bands)) if bands is None else bands)
-        if self._black is None:
-            return self._read(window, wanted)
         rows = np.arange(window.row_off, window.row_off + window.height)
         columns = np.arange(window.col_off, window.col_off + window.width)
-        return self._without_black(lambda bands: self._read(window, bands), wanted, rows, columns)
+        return self._without_hidden(lambda bands: self._read(window, bands), wanted, rows, columns)
 
     def overview(self, step: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Return every ``step``-th pixel of the whole grid, from the overviews of the files where they have some.
@@ -363,7 +362,7 @@ class Mosaic(Closable):
         """
         wanted = list(range(len(self.bands)) if bands is None else bands)
         rows, columns = (np.arange(0, side, step) for side in self.shape)
-        return self._without_black(lambda bands: self._overview(step, bands), wanted, rows, columns)
+        return self._without_hidden(lambda bands: self._overview(step, bands), wanted, rows, columns)
 
     def hide_black(self, black: BlackPixels) -> None:
         """Let black pixels count as missing from now on; the band numbers are those of :attr:`bands`."""
@@ -378,19 +377,30 @@ class Mosaic(Closable):
                 found.setdefault(band, place.stack.dtypes[own])
         return tuple(found[band] for band in range(len(self.bands)))
 
+    def hide_numbers(self, codes: Mapping[int, float]) -> None:
+        """Let a number count as missing from now on, whatever the tags say.
+
+        Args:
+            codes: the number of each band, by position in :attr:`bands`.
+        """
+        self._codes = dict(codes)
+
     @property
     def declares_missing(self) -> bool:
         """Whether a nodata tag, an alpha band or a mask of any file says which pixels are missing."""
         return any(stack.declares_missing for stack in self._stacks)
 
-    def _without_black(
+    def _without_hidden(
         self, read: Callable[[list[int]], NDArray[np.float32]], wanted: list[int], rows: Pixels, columns: Pixels
     ) -> NDArray[np.float32]:
-        if self._black is None:
-            return read(wanted)
-        bands = [*wanted, *(band for band in self._black.bands if band not in wanted)]
+        black = self._black
+        bands = [*wanted, *(band for band in (() if black is None else black.bands) if band not in wanted)]
         image = read(bands)
-        self._black.hide(image, [bands.index(band) for band in self._black.bands], rows, columns)
+        if black is not None:
+            black.hide(image, [bands.index(band) for band in black.bands], rows, columns)
+        for values, band in zip(image, wanted, strict=False):
+            if band in self._codes:
+                hide_number(values, self._codes[band])
         return image[: len(wanted)]
 
     def _overview(self, step: int, wanted: list[int]) -> NDArray[np.float32]:
@@ -454,6 +464,11 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterato
             coming = after
         if coming is not None:
             yield coming.result()
+
+
+def hide_number(values: NDArray[np.float32], number: float) -> None:
+    """Replace a number by NaN, in place."""
+    values[values == np.float32(number)] = np.nan
 
 
 def same_pixels(one: Grid, other: Grid) -> bool:
