@@ -207,6 +207,36 @@ def test_rasters_of_different_grids_are_refused(write_scene: WriteScene) -> None
             Scene([first, second], BANDS)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "factor", "other", "other_factor", "problem"),
+    [
+        ("uint8", 250, "uint16", 10_000, "numbers beyond 255, but in .* 8-bit numbers"),
+        ("uint16", 10_000, "uint8", 250, "8-bit numbers from 0 to 255, but in .* numbers beyond 255"),
+        ("float32", 1, "uint16", 10_000, "numbers beyond 255, but in .* fractions of 1"),
+        ("float32", 1, "float32", 10_000, "numbers beyond 255, but in .* fractions of 1"),
+        ("float32", 1, "uint8", 250, "8-bit numbers from 0 to 255, but in .* fractions of 1"),
+        ("uint16", 10_000, "float32", 9_000, None),
+        ("uint8", 250, "uint8", 250, None),
+        ("float64", 1, "float32", 0.5, None),
+    ],
+)
+def test_files_of_different_scales_without_a_unit_are_refused(
+    write_scene: WriteScene, dtype: str, factor: float, other: str, other_factor: float, problem: str | None
+) -> None:
+    image = np.random.default_rng(0).random((2, 30, 30))
+    east = rasterio.transform.from_origin(CORNER[0] + 30 * PIXEL, CORNER[1], PIXEL, PIXEL)
+    files = [
+        write_scene((image * factor).astype(dtype), "west.tif", bands=None, nodata=None),
+        write_scene((image * other_factor).astype(other), "east.tif", bands=None, nodata=None, transform=east),
+    ]
+    if problem is None:
+        Scene(files, BANDS, names=["NDVI", "slope"]).close()
+        return
+    with pytest.raises(DataError, match=problem) as caught:
+        Scene(files, BANDS, names=["NDVI", "slope"])
+    assert str(caught.value.where).endswith("east.tif")
+
+
 def test_an_area_in_another_system_limits_the_map(predictor: Predictor, write_scene: WriteScene, tmp_path) -> None:
     image = make_image(400, 400)
     path = write_scene(image)

@@ -43,6 +43,9 @@ WINDOW = 1024
 MOST_FILES = 500
 """Files that are held open at a time; systems allow 1024 as a rule."""
 
+SAMPLE = 256
+"""Side in pixels of the sample by which the scale of a band without a unit is recognised [O]."""
+
 SAME_LATTICE = 0.01
 """Pixels by which two rasters may be off each other's lattice and still count as on it."""
 
@@ -249,7 +252,7 @@ class Mosaic(Closable):
 
     Raises:
         DataError: if a file is missing or damaged, has no place, a rotated grid or two bands of one name;
-            or if the files differ in coordinate system, pixel size, lattice or the unit of a band.
+            or if the files differ in coordinate system, pixel size, lattice, or the unit or scale of a band.
         ConfigError: for no files, or too many.
 
     Attributes:
@@ -301,6 +304,32 @@ class Mosaic(Closable):
                 raise DataError(f"has two bands called {twice!r}", where=stack.name, hint="Give each its own name")
             self._places.append(_Place(stack, row - top, column - left, own))
         self.bands: tuple[Band, ...] = tuple(bands)
+        self._check_scales()
+
+    def _check_scales(self) -> None:
+        """Check that the numbers of a band without a unit are of one scale in all files.
+
+        Raises:
+            DataError: if one file holds 8 bits or fractions of 1, and another larger numbers.
+        """
+        for number, band in enumerate(self.bands):
+            files = [(place.stack, place.bands[number]) for place in self._places if number in place.bands]
+            types = {stack.dtypes[own] for stack, own in files}
+            whole = len(types) == 1 and next(iter(types)).kind in "ui" and not any(stack.scaled for stack, _ in files)
+            if band.unit != "unknown" or len(files) == 1 or whole:
+                continue
+            found: dict[str, str] = {}
+            for stack, own in files:
+                scale = _scale_in_words(stack, own)
+                if scale:
+                    found.setdefault(scale, stack.name)
+            if len(found) > 1:
+                (scale, first), (other, name) = list(found.items())[:2]
+                raise DataError(
+                    f"band {band.name} holds {other}, but in {first} it holds {scale}, and no file states its unit",
+                    where=name,
+                    hint="Convert all files to one unit first, such as reflectance from 0 to 1",
+                )
 
     def rename(self, names: Sequence[str], units: Mapping[str, str]) -> None:
         """Name the bands as the user says.
@@ -368,6 +397,14 @@ class Mosaic(Closable):
         """Let black pixels count as missing from now on; the band numbers are those of :attr:`bands`."""
         self._black = black
 
+    def hide_numbers(self, codes: Mapping[int, float]) -> None:
+        """Let a number count as missing from now on, whatever the tags say.
+
+        Args:
+            codes: the number of each band, by position in :attr:`bands`.
+        """
+        self._codes = dict(codes)
+
     @property
     def dtypes(self) -> tuple[np.dtype[Any], ...]:
         """Type of the numbers in the files, by band: that of the first file that has the band."""
@@ -376,14 +413,6 @@ class Mosaic(Closable):
             for band, own in place.bands.items():
                 found.setdefault(band, place.stack.dtypes[own])
         return tuple(found[band] for band in range(len(self.bands)))
-
-    def hide_numbers(self, codes: Mapping[int, float]) -> None:
-        """Let a number count as missing from now on, whatever the tags say.
-
-        Args:
-            codes: the number of each band, by position in :attr:`bands`.
-        """
-        self._codes = dict(codes)
 
     @property
     def declares_missing(self) -> bool:
@@ -499,6 +528,20 @@ def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
             hint="Warp it to the same pixels first (gdalwarp -tap -tr), or stack all inputs with zoo stack",
         )
     return row, column
+
+
+def _scale_in_words(stack: Stack, band: int) -> str:
+    """Return the kind of a band's numbers, from a sample; "" if they may be of several kinds."""
+    rows, columns = stack.shape
+    values = stack.read(None, [band], (min(rows, SAMPLE), min(columns, SAMPLE)))
+    known = values[np.isfinite(values)]
+    most = float(np.quantile(known, 0.99)) if known.size else 0.0
+    dtype = stack.dtypes[band]
+    if most > 255:
+        return "numbers beyond 255"
+    if dtype == np.uint8 and not stack.scaled:
+        return "8-bit numbers from 0 to 255" if most > 2 else ""
+    return "fractions of 1" if 0 < most <= 2 and (dtype.kind == "f" or stack.scaled) else ""
 
 
 def _register(bands: list[Band], band: Band, stack: Stack) -> int:
