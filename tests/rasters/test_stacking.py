@@ -57,6 +57,33 @@ def test_unknown_things_are_left_out(one_grid: Sources, tmp_path: Path) -> None:
         assert not {"SCENE", "DATE", "PHASE", "RAIN", "LSI_PARAMETERS"} & set(stack.tags)
 
 
+@pytest.mark.parametrize(
+    ("crs", "origin", "pixel", "coarser", "noted"),
+    [
+        ("EPSG:4326", (76.0, 34.0), 1e-4, 1, False),
+        ("EPSG:4326", (76.0, 34.0), 1e-4, 5, True),
+        ("EPSG:2227", (6_000_000.0, 2_100_000.0), 30.0, 1, False),
+        ("EPSG:2227", (6_000_000.0, 2_100_000.0), 30.0, 5, True),
+    ],
+)
+def test_coarse_moisture_is_noted_in_any_unit_of_the_grid(
+    write_raster: WriteRaster,
+    tmp_path: Path,
+    crs: str,
+    origin: tuple[float, float],
+    pixel: float,
+    coarser: int,
+    noted: bool,
+) -> None:
+    rng = np.random.default_rng(0)
+    files = {}
+    for role, step in {"red": 1, "nir": 1, "moisture": coarser}.items():
+        values = rng.uniform(0.1, 0.4, (60 // step, 60 // step)).astype(np.float32)
+        files[role] = BandFile(str(write_raster(f"{role}.tif", values, crs=crs, origin=origin, pixel=pixel * step)))
+    report = build_stack(Sources(files), tmp_path / "stack.tif", StackOptions(moisture="product"))
+    assert any("SMI shows regions" in note for note in report.notes) is noted
+
+
 def test_a_token_in_an_address_is_not_published() -> None:
     from zoo.rasters.reading import file_label
 

@@ -450,7 +450,7 @@ class _Scene:
         if self._plan.moisture != "product":
             return VOLUMETRIC
         layer = self._layers["moisture"]
-        if layer.pixel_metres > 2 * abs(self._grid.resolution.x):
+        if layer.pixel_metres > 2 * _metres(self._grid):
             self._notes.append(
                 f"{layer.label}: pixels of {layer.pixel_metres:.0f} m were interpolated, so SMI shows regions, "
                 "not single slopes"
