@@ -83,8 +83,10 @@ def test_nothing_in_it(write_raster: WriteRaster, one_grid: Sources, refuse: Ref
 
 
 def test_elevation_that_is_none(write_raster: WriteRaster, tmp_path: Path, refuse: Refuse) -> None:
-    feet = write_raster("feet.tif", plane(), unit="ft")
-    assert "elevation is in ft" in str(refuse(dem(feet)))
+    for unit, factor in {"ft": "0.3048", "US survey foot": "0.3048006", "cm": "0.01", "[km]": "1000"}.items():
+        error = refuse(dem(write_raster("unit.tif", plane(), unit=unit)))
+        assert f"elevation is in {unit}, and metres" in error.problem
+        assert f"--calc=A*{factor} " in str(error.hint)
     assert "at least 2x2" in str(refuse(dem(write_raster("one.tif", plane(1, 1)))))
     wild = plane()
     wild[:10] = 32767.0
@@ -96,6 +98,24 @@ def test_elevation_that_is_none(write_raster: WriteRaster, tmp_path: Path, refus
     assert np.isnan(image[1, :10]).all()
     assert np.isnan(image[1, 20, 20])
     assert np.isfinite(image[:, 30:]).all()
+
+
+@pytest.mark.parametrize(
+    ("unit", "crs", "warning"),
+    [
+        (None, "EPSG:2227", "coordinates are in US survey foot: the elevation was read as metres"),
+        ("Metre", "EPSG:2227", ""),
+        (None, "EPSG:32643", ""),
+        ("height", "EPSG:32643", "the unit 'height' is unknown, so the elevation was read as metres"),
+    ],
+)
+def test_an_elevation_that_may_not_be_in_metres_causes_a_warning(
+    write_raster: WriteRaster, tmp_path: Path, unit: str | None, crs: str, warning: str
+) -> None:
+    origin = (6_000_000.0, 2_100_000.0) if crs == "EPSG:2227" else (600_000.0, 3_800_000.0)
+    path = write_raster("dem.tif", plane(), unit=unit, crs=crs, origin=origin)
+    warnings = build_stack(dem(path), tmp_path / "stack.tif").warnings
+    assert any(warning in text for text in warnings) if warning else not warnings
 
 
 def test_web_mercator_is_no_grid_for_slopes(write_raster: WriteRaster, refuse: Refuse) -> None:
