@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from zoo.datasets.base import DataWarning, Patch
 from zoo.datasets.folder import Folder
+from zoo.datasets.folder.grouping import _to_grid
 from zoo.datasets.source import DataSource
 from zoo.datasets.splits import LeakageWarning, neighbour_pairs
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
@@ -152,6 +154,22 @@ def test_irregular_places_in_pixels_are_noticed(tiles):
     dataset = Folder(tiles, group_column="scene", place_unit="pixels")
     assert dataset.reach == 16
     assert Folder(tiles, group_column="scene", place_unit="patches").reach == 1
+
+
+def test_a_few_places_that_may_be_pixels_are_asked_for():
+    """Too few places show no step; places of one patch a group have no distances."""
+    names = ["a", "b", "c", "d"]
+    few = [Patch("a", "S", 0, 0), Patch("b", "S", 37, 101), Patch("c", "S", 150, 20), Patch("d", "S", 90, 161)]
+    for placed in (few, few[:2]):
+        with pytest.raises(DataError, match="row and column look like pixels") as caught:
+            _to_grid(placed, (64, 64), "auto", None)
+        assert "place_unit=pixels" in str(caught.value.hint)
+        assert _to_grid(placed, (64, 64), "patches", None)[0] == placed
+        assert _to_grid(placed, (64, 64), "pixels", None)[2]
+    near = [Patch(name, "S", 2 * row, row) for row, name in enumerate(names)]
+    apart = [replace(patch, group=patch.name) for patch in few]
+    for placed in (near, apart):
+        assert _to_grid(placed, (64, 64), "auto", None) == (placed, 1, "")
 
 
 @pytest.mark.parametrize(

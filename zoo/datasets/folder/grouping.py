@@ -35,6 +35,7 @@ _LARGEST_PLACE = 2**31
 _SPARSE = 8
 """Distance between the nearest places from which they look like pixels: neighbours on a grid of patches are 1 apart."""
 _FEW_PLACES = 6
+"""Fewer places do not show a step, so the unit of places that look like pixels must be given [O]."""
 
 
 @dataclass(frozen=True)
@@ -388,7 +389,8 @@ def _to_grid(
     if unit == "auto" and not (multiple and any(patch.row or patch.col for patch in placed)):
         if not _look_like_pixels(placed, size):
             return patches, 1, ""
-        if max(steps) < _SPARSE:
+        places = {(patch.group, patch.row, patch.col) for patch in placed}
+        if max(steps) < _SPARSE or len(places) < _FEW_PLACES:
             raise DataError(
                 f"row and column look like pixels: the nearest of {len(placed)} patches are {_SPARSE} or more apart",
                 where="option place_unit",
@@ -422,8 +424,6 @@ def _look_like_pixels(placed: Sequence[Patch], size: tuple[int, int]) -> bool:
     groups: dict[str, set[tuple[int, int]]] = {}
     for patch in placed:
         groups.setdefault(patch.group, set()).add((patch.row or 0, patch.col or 0))
-    if sum(len(places) for places in groups.values()) < _FEW_PLACES:
-        return False
     nearest, extent = [], 0
     for places in groups.values():
         if len(places) > 1:
