@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 import rasterio
 import torch
 from rasterio.enums import ColorInterp
-from rasterio.transform import from_origin
+from rasterio.transform import from_bounds, from_origin
+from rasterio.warp import transform_bounds
 from torch import nn
 
 from tests.mapping.conftest import CORNER, WriteScene, read
 from tests.rasters.test_safe import write_safe
 from zoo.cli import run
 from zoo.datasets.statistics import BandStatistics, Statistics
+from zoo.mapping.clouds import Clouds
 from zoo.mapping.scene import Scene
 from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
@@ -164,6 +167,28 @@ def test_a_cloud_mask_of_another_grid(colour_bundle: str, write_scene: WriteScen
         assert ("0.8% cloud, 0.8% cloud shadow, 0.8% snow" if name == "scl" else "0.8% of it is marked") in told.err
         with rasterio.open(out) as written:
             assert written.tags()["CLOUD_MASK"] == file.name
+
+
+@pytest.mark.parametrize(("crs", "width", "beyond"), [(None, 130, 0.5), (None, 260, 0), ("EPSG:4326", 130, 0.5)])
+def test_a_cloud_mask_of_a_part_of_the_scene_is_noted(
+    write_scene: WriteScene, tmp_path: Path, crs: str | None, width: int, beyond: float
+) -> None:
+    tile = write_tile(tmp_path, picture())
+    mask = write_scene(np.zeros((1, 200, width), np.uint8), "mask.tif", bands=None, nodata=None)
+    if crs is not None:
+        with rasterio.open(mask) as file:
+            box = transform_bounds(file.crs, crs, *file.bounds)
+        place = from_bounds(*box, 130, 200)
+        mask = write_scene(
+            np.zeros((1, 200, 130), np.uint8), "turned.tif", bands=None, nodata=None, crs=crs, transform=place
+        )
+    with Scene([tile], make_bundle().input_bands) as scene, Clouds(scene, file=mask) as clouds:
+        found = [text for text in clouds.sentences if "counts as clear" in text]
+    assert len(found) == (beyond > 0)
+    for text in found:
+        share = re.search(r"about ([0-9.]+)% of the scene", text)
+        assert share is not None
+        assert abs(float(share[1]) / 100 - beyond) < 0.02
 
 
 def test_cloud_masks_that_are_none(colour_bundle: str, write_scene: WriteScene, tmp_path: Path, capsys) -> None:
