@@ -94,6 +94,14 @@ def describe_use(in_use: float) -> str:
     return f"other programs use {in_use:.1f} of {available_cores()} cores"
 
 
+def memory_bytes() -> int:
+    """Return the size of this machine's memory; 8 GiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 2**33
+
+
 def raise_allocator_thresholds() -> str | None:
     """Raise ``M_MMAP_THRESHOLD`` and ``M_TRIM_THRESHOLD`` of this process to their largest value.
 

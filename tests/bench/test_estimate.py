@@ -60,20 +60,19 @@ def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:
     watched = replace(config, recipe=config.recipe.changed(schedule="plateau", epochs=3))
     # Forty patches are ten steps of four, and a validation after each of the three passes.
     assert cost.seconds(watched, SIZES) == pytest.approx(START_S + 30 * 0.5 + 30 * 0.1 + 3 * 10 * 0.1)
-    # Adapting takes three passes and half a pass per layer, and measuring one.
+    # Adapting takes four passes, and measuring one.
     adapted = replace(config, adapted=True)
-    layers = replace(cost, layers=10)
-    assert layers.seconds(adapted, SIZES) == pytest.approx(START_S + (3 + 5 + 1) * 20 * 0.1)
+    assert cost.seconds(adapted, SIZES) == pytest.approx(START_S + (3 + 1 + 1) * 20 * 0.1)
     twice = replace(adapted, adapting=AdaptationSettings(scales=(1.0, 2.0)))
-    assert layers.seconds(twice, SIZES) == pytest.approx(START_S + (3 + 5 * 5 + 5) * 20 * 0.1)
+    assert cost.seconds(twice, SIZES) == pytest.approx(START_S + (3 + 5 + 5) * 20 * 0.1)
     # Four magnifications are tried with all layers and three views; then one of them is adapted to and measured.
     chosen = replace(adapted, adapting=AdaptationSettings(scales="auto"))
     areas = 0.75**2 + 1 + 1.5**2 + 4
-    expected = (areas * (5 + 3) + 3 + areas / 4 * 5 + areas / 4) * 20 * 0.1
-    assert layers.seconds(chosen, SIZES) == pytest.approx(START_S + expected)
+    expected = (areas * (1 + 3) + 3 + areas / 4 + areas / 4) * 20 * 0.1
+    assert cost.seconds(chosen, SIZES) == pytest.approx(START_S + expected)
     # Of many large patches, a sample is adapted to.
-    large = replace(layers, pixels=2**21)
-    assert large.seconds(adapted, SIZES) == pytest.approx(START_S + ((3 + 5) * 1 + 20) * 0.1)
+    large = replace(cost, pixels=2**21)
+    assert large.seconds(adapted, SIZES) == pytest.approx(START_S + ((3 + 1) * 1 + 20) * 0.1)
 
 
 def test_jobs_share_the_trials() -> None:
@@ -92,7 +91,7 @@ def test_earlier_results_count_for_the_same_trial_on_the_same_machine(
     found = here(trial(seed=5))
     assert found is not None
     assert (found.parameters, found.gmac, found.step_s, found.patch_s) == (7, 0.5, 0.3, 0.1)
-    assert (found.layers, found.pixels, found.source) == (0, 100, "earlier result")
+    assert (found.pixels, found.source) == (100, "earlier result")
     resumed = here(trial("segnet"))
     assert resumed is not None
     assert resumed.step_s == pytest.approx(0.5)

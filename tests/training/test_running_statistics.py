@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError, ResultError
 from zoo.registry import create_model
+from zoo.training import running_statistics
 from zoo.training.running_statistics import (
     ImageDistances,
     State,
@@ -233,3 +235,88 @@ def test_without_running_statistics_the_normalised_input_has_the_distance() -> N
     with ImageDistances(model) as near, torch.no_grad():
         near.run(model, images)
     assert all(math.isnan(one) for one in near.found)
+
+
+class Branches(nn.Module):
+    """Two paths, of which the sum of the image chooses which one comes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x)) if x[0].sum() > 0 else self.first(self.second(x))
+
+
+class Residual(nn.Module):
+    """A skip connection over a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = three_layers()
+        self.outer = nn.BatchNorm2d(2)
+        self.mix = nn.Conv2d(5, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = self.inner(x)
+        return self.outer(self.mix(torch.cat([small, x[..., : small.shape[-2], : small.shape[-1]]], 1)))
+
+
+def passes_of(model: nn.Module, images: Tensor, size: int) -> tuple[State, int]:
+    """Return the statistics after adaptation, and how many images entered the model."""
+    entered = 0
+
+    def run(batch: Tensor) -> Tensor:
+        nonlocal entered
+        entered += len(batch)
+        return model(batch)
+
+    return statistics_of(model, images, size, run), entered
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_one_pass_gives_the_same_bits_as_one_pass_for_each_layer(
+    images: Tensor, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, few = passes_of(Residual().eval(), images, size)
+    monkeypatch.setattr(running_statistics, "HELD_SHARE", 0.0)
+    alone, many = passes_of(Residual().eval(), images, size)
+    # One image finds the order of the four layers, and one measures the memory.
+    assert (few, many) == (len(images) + 2, 4 * len(images) + 2)
+    for name, moments in alone.items():
+        assert torch.equal(together[name].mean, moments.mean)
+        assert torch.equal(together[name].var, moments.var)
+
+
+def test_images_that_reach_the_layers_in_another_order_take_a_pass_for_each_layer(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.cat([images, -images])
+    found = statistics_of(Branches().eval(), images, 1)
+    monkeypatch.setattr(running_statistics, "HELD_SHARE", 0.0)
+    for name, moments in statistics_of(Branches().eval(), images, 1).items():
+        assert torch.equal(found[name].mean, moments.mean)
+
+
+def test_an_error_in_a_pass_ends_all_of_them(images: Tensor) -> None:
+    before = threading.active_count()
+
+    def run(batch: Tensor) -> Tensor:
+        if len(batch) == 2:  # not the first images, which find the order of the layers
+            raise RuntimeError("out of memory")
+        return model(batch)
+
+    model = three_layers()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        replace_statistics(model, run, lambda: [images[:4], images[4:6], images[6:]], share=1.0)
+    assert threading.active_count() == before
+
+
+def test_activations_that_are_not_finite_end_all_passes(images: Tensor) -> None:
+    before, model = threading.active_count(), three_layers()
+    images[5] = math.inf
+    with pytest.raises(ResultError, match="the input of layer '1' is not finite"):
+        replace_statistics(model, model, lambda: images.split(3))
+    assert threading.active_count() == before

@@ -24,7 +24,7 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError, ResultError
 from zoo.jobs import Job, Work, connected, run_job
-from zoo.registry import catalogue, create_model, create_model_for
+from zoo.registry import catalogue, create_model_for
 from zoo.schema import to_plain
 from zoo.training.adaptation import CHOOSING_PIXELS, MOST_PIXELS
 from zoo.training.bundle import Bundle, without_downloads
@@ -32,7 +32,6 @@ from zoo.training.compute import ComputeFormat, bf16_in_hardware, choose_format,
 from zoo.training.finetuning import plan_transfer
 from zoo.training.fit import SegmentationTask, is_trainable, seed_everything
 from zoo.training.predictor import SCALE_CANDIDATES, VIEWS, Predictor
-from zoo.training.running_statistics import tracked_layers
 
 STEPS = 2
 """Training steps that are timed, after one that is not."""
@@ -176,7 +175,6 @@ class Cost:
         gmac: multiply-accumulates of one test patch in units of 1e9.
         step_s: seconds of an optimiser step, with its batch and augmentation.
         patch_s: seconds in which one patch is evaluated.
-        layers: normalisation layers with running statistics, which adaptation re-estimates.
         pixels: pixels of a patch.
         source: where the figures come from; empty if there are none.
         lacking: what the model needs and the data lack, so that the benchmark skips it; else empty.
@@ -187,7 +185,6 @@ class Cost:
     gmac: float = math.nan
     step_s: float = math.nan
     patch_s: float = math.nan
-    layers: int = 0
     pixels: int = 1
     source: CostSource = ""
     lacking: str = ""
@@ -207,7 +204,7 @@ class Cost:
         """
         if config.adapted:
             sampled, few = (min(sizes.test, max(1, most // self.pixels)) for most in (MOST_PIXELS, CHOOSING_PIXELS))
-            passes = _adaptation_passes(config.adapting, self.layers)
+            passes = _adaptation_passes(config.adapting)
             return START_S + self.patch_s * (few * passes[0] + sampled * passes[1] + sizes.test * passes[2])
         evaluated = sizes.test + sizes.val
         recipe = config.recipe
@@ -217,11 +214,11 @@ class Cost:
         return START_S + self.step_s * steps + self.patch_s * evaluated
 
 
-def _adaptation_passes(adapting: AdaptationSettings, layers: int) -> tuple[float, float, float]:
+def _adaptation_passes(adapting: AdaptationSettings) -> tuple[float, float, float]:
     """Return how often an adapted trial computes the pixels of three sets of patches.
 
-    Each layer is re-estimated in a pass of its own that ends at the layer, so that all layers take half as many whole
-    passes as there are layers. Three more find the order of the layers and compare the predictions.
+    One pass re-estimates all layers, where all batches fit into memory together. Three more find the order of the
+    layers and compare the predictions.
 
     Returns:
         For the patches that choose a magnification, the sample to adapt to, and the split to evaluate.
@@ -229,10 +226,10 @@ def _adaptation_passes(adapting: AdaptationSettings, layers: int) -> tuple[float
     views = len(VIEWS) if adapting.tta else 1
     areas = [scale**2 for scale in (SCALE_CANDIDATES if adapting.scales == "auto" else adapting.scales)]
     if adapting.scales != "auto":
-        return 0.0, 3 + sum(areas) * layers / 2, sum(areas) * views
+        return 0.0, 3 + sum(areas), sum(areas) * views
     # Every candidate takes all layers, and predicts three views of each image; one is adapted to the whole sample.
     mean = sum(areas) / len(areas)
-    return sum(areas) * (layers / 2 + 3), 3 + mean * layers / 2, mean * views
+    return sum(areas) * 4, 3 + mean, mean * views
 
 
 @dataclass(frozen=True)
@@ -415,7 +412,6 @@ def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
     cost = Cost(
         count_parameters(model),
         count_gmac(model, (channels, height, width), torch.device("cpu")),
-        layers=len(tracked_layers(model)),
         pixels=height * width,
         source="measured now",
     )
@@ -508,20 +504,9 @@ def _cost_of(result: TrialResult, threads: int, device_name: str) -> Cost | None
         result.gmac,
         training.seconds / steps,
         result.measurements.seconds.get("evaluate", math.nan) / evaluated,
-        layers=_count_layers(result),
         pixels=height * width,
         source="earlier result",
     )
-
-
-def _count_layers(result: TrialResult) -> int:
-    """Return the number of layers with running statistics; 0 if the model cannot be made any more."""
-    config, data = result.config, result.data
-    try:
-        options = without_downloads(config.model, config.options)
-        return len(tracked_layers(create_model(config.model, data.patch[0], len(data.class_names), **options)))
-    except Exception:
-        return 0
 
 
 def _workload(config: TrialConfig) -> str:

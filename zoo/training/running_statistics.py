@@ -3,8 +3,11 @@
 In training mode a batch-norm layer normalises by its batch, so the input of the next layer depends on how images are
 batched. Here, layers are processed one by one in the order in which an image reaches them: the moments of a layer's
 input are gathered over all images, while the layers before it already normalise by their new statistics. The result
-equals that of one batch of all images, in the memory of a small batch. It takes one pass per layer, and each pass
-stops at its layer.
+equals that of one batch of all images.
+
+All batches advance together from layer to layer, so that one pass is enough. It holds what each batch needs to go on:
+its activations at that layer, and those that skip connections wait for. Where this takes more than a quarter of the
+memory, each layer takes a pass of its own, which stops at the layer. The result is the same.
 
 Replacing all layers after each pass until nothing changes would need no order, but it does not converge: an error in
 one layer grows through the next ones.
@@ -13,19 +16,29 @@ one layer grows through the next ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from zoo.errors import ModelError, ResultError
 from zoo.files import Closable
+from zoo.machine import memory_bytes
 
+HELD_SHARE = 0.25
+"""Largest share of the memory for the activations that all batches hold while they advance together [O]."""
+MOST_PASSES = 64
+"""Largest number of batches that advance together; each has a thread [O]."""
 FEWEST_VALID = 0.25
 """An image with a smaller share of valid pixels has no distance: few pixels vary less than many [O]."""
 
@@ -64,6 +77,8 @@ class Shift:
 
 
 State = dict[str, Moments]
+Reached = Generator[tuple[str, Moments | None], None, None]
+"""Layers with the moments of their input, in the order in which images reach them."""
 
 
 def tracked_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -177,10 +192,24 @@ def replace_statistics(
             where=type(model).__name__,
         )
     source = stored(model)
-    shifts = {}
     todo = order_of_use(model, run, batches) if uses is None else uses
-    for number, (name, times) in enumerate(todo.items()):
-        found = _moments(layers[name], times, run, batches)
+    if _fits_together(layers, todo, run, batches):
+        with closing(_together(layers, todo, run, batches)) as reached, suppress(_OtherOrderError):
+            return _replace_each(model, source, reached, share, on_layer)
+        store(model, {name: source[name] for name in todo})
+    return _replace_each(model, source, _one_by_one(layers, todo, run, batches), share, on_layer)
+
+
+def _replace_each(
+    model: nn.Module,
+    source: State,
+    reached: Iterable[tuple[str, Moments | None]],
+    share: float | None,
+    on_layer: Callable[[int], None] | None,
+) -> dict[str, Shift]:
+    """Replace the statistics of each layer before the next one is reached; return the shifts."""
+    shifts: dict[str, Shift] = {}
+    for number, (name, found) in enumerate(reached):
         if found is not None:
             if not (torch.isfinite(found.mean).all() and torch.isfinite(found.var).all()):
                 raise ResultError(
@@ -225,6 +254,20 @@ class _ReachedError(Exception):
     """Stops a pass at the layer whose input was wanted."""
 
 
+def _one_by_one(
+    layers: Mapping[str, nn.Module],
+    todo: Mapping[str, int],
+    run: Callable[[Tensor], object],
+    batches: Callable[[], Iterable[Tensor]],
+) -> Reached:
+    """Yield each layer with the moments of its input, gathered in a pass of its own that ends at the layer.
+
+    The caller replaces the statistics of a layer before it asks for the next one.
+    """
+    for name, uses in todo.items():
+        yield name, _moments(layers[name], uses, run, batches)
+
+
 def _moments(
     layer: nn.Module, uses: int, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
 ) -> Moments | None:
@@ -251,6 +294,155 @@ def _moments(
     finally:
         handle.remove()
     return sums.moments()
+
+
+def _fits_together(
+    layers: Mapping[str, nn.Module],
+    todo: Mapping[str, int],
+    run: Callable[[Tensor], object],
+    batches: Callable[[], Iterable[Tensor]],
+) -> bool:
+    """Return whether all batches can advance together: several layers, each used once, in little enough memory."""
+    if len(todo) < 2 or max(todo.values()) > 1:
+        return False
+    images, passes, first = 0, 0, None
+    for batch in batches():
+        first = batch[:1] if first is None else first
+        images, passes = images + len(batch), passes + 1
+    if first is None or passes > MOST_PASSES:
+        return False
+    with _HeldBytes([layers[name] for name in todo]) as held:
+        run(first)
+    on_gpu = first.device.type == "cuda"
+    memory = torch.cuda.get_device_properties(first.device).total_memory if on_gpu else memory_bytes()
+    return bool(held.most * images <= HELD_SHARE * memory)
+
+
+class _HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Measures the memory of the tensors that are alive when an image reaches a layer; a context manager.
+
+    Attributes:
+        most: largest size at any of the layers, in bytes. Weights that existed before do not count.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = 0
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._handles = ExitStack()
+        for layer in layers:
+            self._handles.callback(layer.register_forward_pre_hook(self._measure).remove)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, Tensor):
+                storage = one.untyped_storage()
+                self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())  # type: ignore[no-untyped-call]
+        return made
+
+    def _measure(self, _layer: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
+        self._alive = {key: one for key, one in self._alive.items() if not one[0].expired()}  # type: ignore[no-untyped-call]
+        self.most = max(self.most, sum(size for _, size in self._alive.values()))
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._handles.close()
+
+
+def _together(
+    layers: Mapping[str, nn.Module],
+    todo: Mapping[str, int],
+    run: Callable[[Tensor], object],
+    batches: Callable[[], Iterable[Tensor]],
+) -> Reached:
+    """Yield each layer with the moments of its input, gathered in one pass in which all batches wait at the layer.
+
+    Each batch has a thread, of which one computes at a time. The caller replaces the statistics of a layer before it
+    asks for the next one.
+
+    Raises:
+        _OtherOrderError: if a batch does not reach the layers in the order of ``todo``.
+    """
+
+    def pause(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            current = threading.current_thread()
+            assert isinstance(current, _Pass)
+            current.pause(name, inputs[0])
+
+        return hook
+
+    passes: list[_Pass] = []
+    with ExitStack() as exits:
+        for name in todo:
+            exits.callback(layers[name].register_forward_pre_hook(pause(name)).remove)
+        for batch in batches():
+            passes.append(_Pass(run, batch))
+            exits.callback(passes[-1].stop)
+            passes[-1].start()
+        for name in todo:
+            sums = MomentSums()
+            for one in passes:
+                one.advance(name, sums)
+            yield name, sums.moments()
+
+
+class _OtherOrderError(Exception):
+    """A batch reaches the layers in another order than the first image, or not all of them."""
+
+
+class _Pass(threading.Thread):
+    """The pass of one batch through a model, which pauses at every layer until it is told to go on."""
+
+    def __init__(self, run: Callable[[Tensor], object], batch: Tensor) -> None:
+        super().__init__(daemon=True)
+        missing = torch.isnan(batch).any(1, keepdim=True)
+        self._valid = (~missing).float() if bool(missing.any()) else None
+        self._forward, self._images = run, batch
+        self._sums, self._expected, self._cancelled = MomentSums(), "", False
+        self._error: BaseException | None = None
+        self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+
+    def advance(self, name: str, sums: MomentSums) -> None:
+        """Compute up to the next layer, which must have that name, and add its input to ``sums``."""
+        self._expected, self._sums = name, sums
+        self._go.release()
+        self._paused.acquire()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """End the pass where it is."""
+        self._cancelled = True
+        self._go.release()
+        self.join()
+
+    def pause(self, name: str, inputs: Tensor) -> None:
+        """Take the input of a layer and wait. The layer calls this in the thread of the pass."""
+        if name != self._expected:
+            raise _OtherOrderError(name)
+        self._sums.add(inputs, self._valid)
+        self._paused.release()
+        self._await_turn()
+
+    def _await_turn(self) -> None:
+        self._go.acquire()
+        if self._cancelled:
+            raise _ReachedError
+
+    def run(self) -> None:
+        """Compute until the pass is stopped."""
+        try:
+            self._await_turn()
+            with torch.inference_mode():  # a thread does not inherit it
+                self._forward(self._images)
+            raise _OtherOrderError(self._expected)
+        except _ReachedError:
+            pass
+        except BaseException as error:
+            self._error = error
+        self._paused.release()
 
 
 class MomentSums:

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo import machine
 from zoo.datasets.base import IGNORE
 from zoo.datasets.cache import PatchCache, digest_files, open_cache
 from zoo.datasets.folder.decoding import (
@@ -139,7 +140,7 @@ class PatchStore:
         self.shape = (len(first.image), *first.mask.shape)
         self.dtype = self._stored_dtype(first.image.dtype)
         needed = len(self.pairs) * math.prod(self.shape) * self.dtype.itemsize
-        self.in_memory = needed <= (_half_of_memory() if memory_limit is None else memory_limit)
+        self.in_memory = needed <= (machine.memory_bytes() // 2 if memory_limit is None else memory_limit)
         self._images: NDArray[Any] | None = (
             np.empty((len(self.pairs), *self.shape), self.dtype) if self.in_memory else None
         )
@@ -516,14 +517,6 @@ def _common_pixel_size(sizes: Sequence[float | None]) -> float | None:
     if len(known) < len(sizes) or not known or max(known) > 1.01 * min(known):
         return None
     return known[0] if max(known) == min(known) else float(f"{np.median(known):.4g}")
-
-
-def _half_of_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        # Systems without sysconf: what a small laptop can spare.
-        return 4 * 2**30
 
 
 def _listed(names: Sequence[str]) -> str:
