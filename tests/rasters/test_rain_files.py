@@ -303,9 +303,12 @@ def test_times_of_gauges_need_a_time_zone(tmp_path, grid):
     path.write_text(naive.replace("2024-06-11T06", "2024-10-27T02"))
     with pytest.raises(DataError, match="shows 2024-10-27T02:00 twice or never"):
         read_rain([path], grid, RainReading(unit="mm", time_zone="Europe/Berlin", stamps="end"))
-    path.write_text(GAUGES)
-    with pytest.raises(ConfigError, match="its times state their time zone"):
-        read_rain([path], grid, RainReading(time_zone="UTC", stamps="end"))
+    for zone in ("+05:00", "+0500", "+05"):
+        path.write_text(GAUGES.replace("+05:00", zone))
+        found = read_rain([path], grid, RainReading(stamps="end"))
+        assert found.series.ends.astype(str)[0] == "2024-06-11T00:00:00"
+        with pytest.raises(ConfigError, match="its times state their time zone"):
+            read_rain([path], grid, RainReading(time_zone="UTC", stamps="end"))
     path.write_text(GAUGES.replace("4.0", "four"))
     with pytest.raises(DataError, match=r"rain \(mm\)'.*row 2 holds 'four'"):
         read_rain([path], grid, RainReading(stamps="end"))

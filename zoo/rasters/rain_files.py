@@ -76,7 +76,7 @@ GAUGE_CELLS = 48
 _IMERG_NAME = re.compile(r"3IMERG\.(\d{8})-S(\d{6})-E(\d{6})\.\d{4}\.V\w+\.?(30min|3hr|1day)?")
 _CHIRPS_NAME = re.compile(r"chirps-v\d\.\d\.(\d{4})\.(\d{2})\.(\d{2})\.tif", re.IGNORECASE)
 _SPANS = {"30min": 0.5, "3hr": 3.0, "1day": 24.0}
-_ZONE = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")
+_ZONE = re.compile(r"[T ]\d{2}.*(?:Z|[+-]\d{2}(?::?\d{2})?)$")
 _UNIT_IN_NAME = re.compile(r"^[^\W_]+\s*[\[(_ ]\s*(.+?)[\])]?$")
 
 
