@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+import zoo.risk
 from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, IndexParameters, RainParameters, landslide_index, rainfall_factor
@@ -249,6 +250,30 @@ def test_an_index_that_does_not_fit_is_refused(tmp_path):
     write_stack(path, make_image((9, 9)), units={**UNITS, "DEM": "ft"})
     with pytest.raises(DataError, match="ft"):
         run(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("slope", lambda degrees: 100 * np.tan(np.radians(degrees)), "% of them are outside 0 to 90 degree"),
+        ("slope", np.radians, "may be in radians"),
+        ("NDVI", lambda values: 10_000 * values, "% of them are outside -1 to 1"),
+        ("SMI", lambda values: 100 * values, "% of them are outside 0 to 1"),
+        ("DEM", lambda metres: 100 * metres, "% of them are outside -450 to 8900 m"),
+    ],
+)
+def test_values_that_cannot_be_in_the_unit_of_their_band_are_refused(tmp_path, name, change, message):
+    image = make_image((40, 50))
+    place = list(UNITS).index(name)
+    image[place] = change(image[place])
+    units = dict.fromkeys(UNITS, "") if "radians" in message else UNITS
+    path = write_stack(tmp_path / "stack.tif", image, units=units)
+    with pytest.raises(DataError, match=message):
+        zoo.risk.map(path, tmp_path / "risk.tif", weights=INDEX, classes=(0.5, 0.6))
+    if name in ("slope", "DEM"):
+        with pytest.raises(DataError, match=message):
+            zoo.risk.safety(path, tmp_path / "safety.tif", rain=(12.0, 2.0))
+    assert not list(tmp_path.glob("[rs][ia]*.tif"))
 
 
 def test_an_interruption_leaves_nothing_and_keeps_what_was_there(scene, tmp_path):

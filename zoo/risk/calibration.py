@@ -25,6 +25,7 @@ from zoo.rasters.inventory import read_inventory
 from zoo.rasters.pixel_sample import MOST, PixelSample, Reader, extent_of, sample_pixels
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import Stack
+from zoo.risk.channel_values import check_values
 from zoo.risk.index import (
     FORMS,
     ClassBreaks,
@@ -261,6 +262,7 @@ def calibrate_stack(
 ) -> Calibration:
     """Calibrate the index on an open stack; see :func:`calibrate`."""
     names, notes = index_features(stack)
+    check_values(stack, names)
     slides = read_inventory(
         inventory, stack.crs, extent_of(stack), layer=options.layer, where=options.where, buffer=options.buffer
     )

@@ -32,6 +32,7 @@ from zoo.rasters.cog import CogWriter, check_geotiff_name
 from zoo.rasters.ground import PixelAreas
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import SOFTWARE, TAG_RAIN, TAG_SOURCE, Stack
+from zoo.risk.channel_values import check_values
 
 FAILURE_CHANNELS: tuple[Band, ...] = (
     Band("failure_probability", "1", 0.0, 1.0, description="share of the random soils with a factor below 1"),
@@ -234,6 +235,7 @@ def read_terrain(stack: Stack) -> tuple[NDArray[np.float32], NDArray[np.float32]
             hint="Warp the stack to its UTM zone",
         )
     check_size(stack.shape, stack.path)
+    check_values(stack, ("slope", "DEM"))
     terrain = np.empty((2, *stack.shape), dtype=np.float32)
     for window in stack.windows():
         terrain[:, *window.toslices()] = stack.read(window)[[bands["DEM"][0], bands["slope"][0]]]

@@ -25,6 +25,7 @@ from zoo.rasters.pixel_sample import PixelSample, sample_pixels
 from zoo.rasters.stacking import TAG_INDEX
 from zoo.rasters.stacks import SOFTWARE, TAG_SOURCE, Stack
 from zoo.risk.calibration import Calibration, index_features
+from zoo.risk.channel_values import check_values
 from zoo.risk.index import MIN_FACTOR, ClassBreaks, RiskIndex, fit_breaks
 from zoo.risk.splits import block_folds
 from zoo.risk.weights import fit_ranges
@@ -336,6 +337,7 @@ def prepare_index(
     if home is not None and home != crs_name(stack.crs):
         notes.append(f"the weights come from a region in {home}, the stack is in {crs_name(stack.crs)}")
     index.check_bands(stack.bands, stack.path)
+    check_values(stack, index.features)
     layers = rain if isinstance(rain, RainLayers) else None
     readers = {}
     if layers is not None and classes == "scenario":

@@ -1,0 +1,86 @@
+"""Check that the bands of a stack hold values of the unit that they are used in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from zoo.errors import DataError
+from zoo.physics.bands import PAPER_CHANNELS
+from zoo.rasters.stacks import Stack
+
+MAX_OUTSIDE = 0.005
+"""Largest share of the pixels that may lie outside the possible values [O]: a few are noise, more are another unit."""
+
+_PLACES, _SIDE = 6, 128
+"""Windows along each side of the stack that are looked at, and the pixels along each side of one."""
+
+_HINTS = MappingProxyType(
+    {
+        "slope": "Is it in percent? degrees = arctan(percent / 100)",
+        "DEM": "Is it in feet or decimetres? Convert it to metres",
+    }
+)
+
+
+def check_values(stack: Stack, names: Iterable[str]) -> None:
+    """Refuse bands whose values cannot be in the unit of their channel, such as a slope in percent.
+
+    Values are read in windows that are spread over the stack, which is enough to recognise another unit.
+
+    Args:
+        stack: an open one.
+        names: bands that are used; those that are no channel of the paper are not checked.
+
+    Raises:
+        DataError: if more than :data:`MAX_OUTSIDE` of the values of a band are not possible, or a slope without a unit
+            looks like radians.
+    """
+    channels = {band.name: band for band in PAPER_CHANNELS}
+    positions = {band.name: number for number, band in enumerate(stack.bands)}
+    wanted = [name for name in names if name in channels and name in positions]
+    if not wanted:
+        return
+    values = _spread_values(stack, [positions[name] for name in wanted])
+    for name, row in zip(wanted, values, strict=True):
+        channel, known = channels[name], row[np.isfinite(row)]
+        if not known.size or channel.valid_min is None or channel.valid_max is None:
+            continue
+        spare = 0.01 * (channel.valid_max - channel.valid_min)
+        outside = np.mean((known < channel.valid_min - spare) | (known > channel.valid_max + spare))
+        span = f"{name} holds values from {known.min():.4g} to {known.max():.4g}"
+        if outside > MAX_OUTSIDE:
+            unit = "" if channel.unit == "1" else f" {channel.unit}"
+            raise DataError(
+                f"{span}; {outside:.1%} of them are outside {channel.valid_min:g} to {channel.valid_max:g}{unit}",
+                where=stack.path,
+                hint=_HINTS.get(name, "Is it scaled to integers? Divide it by its scale, or set the scale in the file"),
+            )
+        stated = stack.bands[positions[name]].unit != "unknown"
+        if name == "slope" and not stated and 0 < known.max() <= math.pi / 2:
+            raise DataError(
+                f"{span} and states no unit, so it may be in radians",
+                where=stack.path,
+                hint="Convert it to degrees; if it is in degrees, set the unit of the band to degree",
+            )
+
+
+def _spread_values(stack: Stack, positions: list[int]) -> NDArray[np.float32]:
+    """Return the values of bands in windows that are spread over a stack, float32 (bands, N)."""
+    starts = []
+    for side in stack.shape:
+        if side <= _PLACES * _SIDE:
+            starts.append([(start, min(_SIDE, side - start)) for start in range(0, side, _SIDE)])
+        else:
+            starts.append([(int(start), _SIDE) for start in np.linspace(0, side - _SIDE, _PLACES)])
+    parts = [
+        stack.read(Window(column, row, width, height), positions).reshape(len(positions), -1)
+        for row, height in starts[0]
+        for column, width in starts[1]
+    ]
+    return np.concatenate(parts, axis=1)
