@@ -286,6 +286,52 @@ def test_gauges_are_kriged_and_grids_are_not(tmp_path, grid):
         read_rain([tmp_path / "a.nc"], grid, RainReading(gauges="kriging"))
 
 
+def gauge_table(path, *gauges, step=1, column="rain (mm)"):
+    """Write gauges beside each other, each with one value a step, ``None`` for none."""
+    rows = [f"time,longitude,latitude,{column}"]
+    for gauge, values in enumerate(gauges):
+        for number, rain in enumerate(values):
+            time = DAY + timedelta(hours=step * number)
+            rows += [] if rain is None else [f"{time:%Y-%m-%dT%H:%M}Z,{73.42 + 0.1 * gauge:.2f},34.41,{rain}"]
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_values_of_gauges_that_are_not_rain_of_one_step_are_refused(tmp_path, grid):
+    showers = [hour % 4 for hour in range(24)]
+    daily = [None] * 23 + [36.0]
+    sums = np.cumsum(showers).tolist()
+    read = RainReading(stamps="end")
+    path = tmp_path / "gauges.csv"
+    read_rain([gauge_table(path, showers, showers[::-1])], grid, read)
+    with pytest.raises(DataError, match=r"gauge at 73\.52, 34\.41: its rain grows in 18 steps and never falls"):
+        read_rain([gauge_table(path, showers, sums)], grid, read)
+    with pytest.raises(
+        DataError, match=r"gauge at 73\.52, 34\.41: its values are 24 h apart, those of other gauges 1 h"
+    ):
+        read_rain([gauge_table(path, showers * 2, daily * 2)], grid, read)
+    for code in (999, 999.9, 9999, "inf"):
+        with pytest.raises(DataError, match=f"row 26: the rain is {code}, far above all other values"):
+            read_rain([gauge_table(path, showers, [code, *showers[1:]])], grid, read)
+    assert read_rain([gauge_table(path, [999.0] + [500.0] * 3, step=24)], grid, read).series.rate.max() > 40
+    with pytest.raises(DataError, match=r"is 450 mm in 1 h, more than was ever measured \(422 mm\)"):
+        read_rain([gauge_table(path, [450] * 24)], grid, read)
+
+
+def test_grids_of_sums_since_the_start_and_of_codes_are_refused(tmp_path, grid):
+    def write(values):
+        time = ("time", np.arange(len(values)), {"units": "hours since 2024-06-11"})
+        rain = ("time", "lat", "lon"), np.stack(values).astype(np.float32), {"units": "mm"}
+        xr.Dataset({"precip": rain}, {"time": time, "lat": LATS, "lon": LONS}).to_netcdf(tmp_path / "rain.nc")
+        return [tmp_path / "rain.nc"]
+
+    steps = [field(hour) for hour in range(12)]
+    with pytest.raises(DataError, match=r"rain\.nc: its rain grows in 11 steps and never falls"):
+        read_rain(write(np.cumsum(steps, axis=0)), grid, RainReading(stamps="end"))
+    with pytest.raises(DataError, match=r"2024-06-11T10:00Z is 999 mm in 1 h, more than was ever measured \(422 mm\)"):
+        read_rain(write([*steps[:11], np.full_like(steps[0], 999)]), grid, RainReading(stamps="end"))
+
+
 def test_times_of_gauges_need_a_time_zone(tmp_path, grid):
     path = tmp_path / "gauges.csv"
     naive = GAUGES.replace("+05:00", "").replace("rain (mm)", "rain")

@@ -39,8 +39,10 @@ from zoo.rasters.rain_series import (
     RainReading,
     Values,
     check_description,
+    check_not_cumulative,
     join_pieces,
     stated_unit,
+    unit_factor,
 )
 from zoo.rasters.reading import HUGE, RasterReader, missing_codes
 
@@ -69,6 +71,9 @@ SUFFIXES = MappingProxyType(
 INTEGER_MISSING = (9999.0, 29999.0)
 """Missing values of the integers of IMERG's GeoTIFFs: 9999 in files up to 2018, 29999 in later ones (README.GIS of
 NASA's Precipitation Processing System) [S]."""
+
+GAUGE_CODES = (999.0, 999.9, 9999.0, 9999.9, 99999.0)
+"""Numbers that mean missing in tables of gauges, where they are far above all other values."""
 
 GAUGE_CELLS = 48
 """Cells along the longer side of the grid that gauges are interpolated to [O]."""
@@ -479,6 +484,7 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
     cells = np.column_stack([grid_x.ravel(), grid_y.ravel()])
     squared = (((cells[:, None] - places[None]) * scale) ** 2).sum(axis=2)
     measured = wide.to_numpy(np.float64)
+    _check_gauges(wide, unit, files[0])
     if reading.gauges == "kriging":
         kriged = krige(measured, places * scale, cells * scale)
         values, how = kriged.values, kriged.sentence()
@@ -496,6 +502,36 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
     series = join_pieces([piece], reading, notes)
     notes[0] = f"{len(places)} gauges, {len(times):,} steps of rain in {unit}, {how}"
     return RainField(series, grid.crs, transform, tuple(notes))
+
+
+def _check_gauges(wide: pd.DataFrame, unit: str, path: Path) -> None:
+    """Refuse gauges whose values are not the rain of the steps of the table.
+
+    Args:
+        wide: rain by time (rows) and place (columns).
+        unit: of the rain.
+        path: the table, for the error.
+
+    Raises:
+        DataError: if a gauge has longer steps than another, or holds sums since the start.
+    """
+    if len(wide) < 2:
+        return
+    depth, factor = unit_factor(unit, path)
+    step = wide.index.to_series().diff().min()
+    for x, y in wide.columns:
+        known = wide[x, y].dropna()
+        where = f"{path}, gauge at {x:.6g}, {y:.6g}"
+        own = known.index.to_series().diff().min()
+        if len(known) > 1 and own > step:
+            raise DataError(
+                f"its values are {own.total_seconds() / 3600:g} h apart, those of other gauges "
+                f"{step.total_seconds() / 3600:g} h, so they are the rain of different times",
+                where=where,
+                hint="Give gauges of one length of steps: add up the shorter ones, or leave this gauge out",
+            )
+        if depth:
+            check_not_cumulative(known.to_numpy() * factor, where)
 
 
 def _gauge_table(path: Path, reading: RainReading, grid: Grid) -> tuple[pd.DataFrame, str]:
@@ -532,6 +568,14 @@ def _gauge_table(path: Path, reading: RainReading, grid: Grid) -> tuple[pd.DataF
             f"row {negative[0] + 2}: the rain is {found['rain'].iloc[negative[0]]:g}",
             where=f"{path}, column {rain!r}",
             hint="Mark missing rain as such",
+        )
+    highest = found["rain"][~found["rain"].isin(GAUGE_CODES)].max()
+    coded = np.flatnonzero(np.isinf(found["rain"]) | (found["rain"].isin(GAUGE_CODES) & ~(found["rain"] < 3 * highest)))
+    if len(coded):
+        raise DataError(
+            f"row {coded[0] + 2}: the rain is {found['rain'].iloc[coded[0]]:g}, far above all other values",
+            where=f"{path}, column {rain!r}",
+            hint="If it means missing, leave the cell empty",
         )
     if degrees is not None and not (found["x"].abs().max() <= 360 and found["y"].abs().max() <= 90):
         raise DataError("has longitudes or latitudes beyond 360 and 90 degrees", where=path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError
-from zoo.physics.rain import TO_MM, TO_MM_PER_HOUR
+from zoo.physics.rain import RECORD_DEPTH, TO_MM, TO_MM_PER_HOUR
 from zoo.physics.rain_events import RainSeries, Times, time_text
 
 NEGLIGIBLE = 0.01
 """mm below zero that packing into 16-bit integers and differences of accumulations leave [O]."""
+
+RISES = 10
+"""Steps in which rain that never falls grows, from which it counts as a sum since the start [O]."""
 
 _UNIT_IN_WORDS = re.compile(
     r"(\d*\.?\d+)?\s*(?<![a-z])(?:mm|millimet(?:er|re)s?)"
@@ -196,6 +200,9 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
     rate = values * np.float32(factor) / (hours if depth else np.float32(1))
     with np.errstate(invalid="ignore"):
         rate[(rate < 0) & (rate * hours > -NEGLIGIBLE)] = 0.0
+    if depth and not accumulates:
+        check_not_cumulative(values * np.float32(factor), first.path)
+    check_records(rate * hours, hours, starts, [pieces[one].path for one in owner[kept]])
     negative = np.flatnonzero((rate < 0).reshape(len(rate), -1).any(axis=1))
     if len(negative):
         step = negative[0]
@@ -208,6 +215,59 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
         return RainSeries(starts, ends, rate.astype(np.float32))
     except DataError as error:
         raise DataError(error.problem, where=first.path.parent, hint=error.hint) from error
+
+
+def check_not_cumulative(depth: NDArray[np.floating[Any]], where: object) -> None:
+    """Refuse depths that only grow, because they are sums since the start and not the rain of each step.
+
+    Args:
+        depth: mm, (T, ...) in the order of time, NaN where unknown.
+        where: the file, for the error.
+
+    Raises:
+        DataError: if the depth falls nowhere and grows in :data:`RISES` steps or more.
+    """
+    last, rises = np.full(depth.shape[1:], np.nan), 0
+    for now in depth:
+        with np.errstate(invalid="ignore"):
+            change = now - last
+        if (change < -NEGLIGIBLE).any():
+            return
+        rises += bool((change > NEGLIGIBLE).any())
+        last = np.where(np.isfinite(now), now, last)
+    if rises >= RISES:
+        raise DataError(
+            f"its rain grows in {rises} steps and never falls, so it is a sum since the start",
+            where=where,
+            hint="Write the rain of each step: the difference of each value and the one before",
+        )
+
+
+def check_records(
+    depth: NDArray[np.floating[Any]], hours: NDArray[Any], starts: Times, paths: Sequence[object]
+) -> None:
+    """Refuse steps with more rain than was ever measured in their time, such as a code for missing rain.
+
+    Args:
+        depth: mm, (T, ...), NaN where unknown.
+        hours: length of each step, (T, ...).
+        starts: start of each step, (T,).
+        paths: file of each step, (T,).
+
+    Raises:
+        DataError: if a step has more than the records of :data:`zoo.physics.rain.RECORD_DEPTH`.
+    """
+    with np.errstate(invalid="ignore"):
+        beyond = (depth > RECORD_DEPTH[0] * hours ** RECORD_DEPTH[1]).reshape(len(depth), -1).any(axis=1)
+    if beyond.any():
+        step = int(np.argmax(beyond))
+        length = float(np.ravel(hours)[step])
+        raise DataError(
+            f"the rain at {time_text(starts[step])} is {np.nanmax(depth[step]):.4g} mm in {length:g} h, more than was "
+            f"ever measured ({RECORD_DEPTH[0] * length ** RECORD_DEPTH[1]:,.0f} mm)",
+            where=paths[step],
+            hint="Check its unit, and mark missing rain as such",
+        )
 
 
 def _unique(times: Times, values: Values, paths: list[Path], notes: list[str]) -> NDArray[np.int64]:
