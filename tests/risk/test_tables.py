@@ -452,3 +452,43 @@ def test_coordinates_among_the_features_are_warned_of(pair: tuple[str, str]) -> 
     assert any(asked in text for text in read_table(data, "presence").warnings)
     assert not any(asked in text for text in read_table(data, "presence", coords=pair).warnings)
     assert not any("--coords" in text for text in read_table(data, "presence", drop=pair).warnings)
+
+
+def test_columns_that_number_the_rows_are_left_out(tmp_path: Path) -> None:
+    data = frame()
+    data.to_csv(tmp_path / "index.csv")
+    keys = data.assign(OBJECTID=np.random.default_rng(0).permutation(40), fid=[*range(39), 38])
+    for table, found in ((tmp_path / "index.csv", "Unnamed: 0"), (keys, "OBJECTID")):
+        read = read_table(table, "presence", coords=("X", "Y"))
+        assert found not in read.features
+        assert f"{found}: left out, it numbers the rows" in read.notes
+    assert "fid" in read.features, "it is in two rows"
+
+
+@pytest.mark.parametrize("text", ["1,234", "1'234", "1 234", "1.234,5", "1234,5"])
+def test_numbers_in_a_local_format_are_not_classes(tmp_path: Path, text: str) -> None:
+    path = write(frame().assign(height=[text, *["950"] * 19] * 2), tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"column 'height': .* is a number with group separators or a decimal comma"):
+        read_table(path, "presence", coords=("X", "Y"))
+    assert "height" in read_table(path, "presence", coords=("X", "Y"), categorical=["height"]).features
+
+
+def test_repeated_rows_are_warned_of() -> None:
+    data = frame()
+    assert not read_table(data, "presence", coords=("X", "Y")).warnings
+    twice = read_table(pd.concat([data, data.head(20)]), "presence", coords=("X", "Y"))
+    assert "20 of 60 rows repeat another row" in twice.warnings[0]
+    moved = data.head(20).assign(X=data["X"].head(20) + 50)
+    assert not read_table(pd.concat([data, moved]), "presence", coords=("X", "Y")).warnings
+
+
+def test_a_separator_at_the_end_of_each_row_shifts_no_column(tmp_path: Path) -> None:
+    data, path = frame()[["slope", "presence", "X", "Y"]], tmp_path / "a.csv"
+    header, *rows = data.to_csv(index=False).splitlines()
+    path.write_text("\n".join([header, *(f"{row}," for row in rows)]))
+    table = read(path, coords=("X", "Y"))
+    np.testing.assert_allclose(table.features["slope"], data["slope"])
+    np.testing.assert_array_equal(table.labels, data["presence"])
+    # R writes the names of the rows without a name of their column.
+    path.write_text("\n".join([header, *(f"{number},{row}" for number, row in enumerate(rows, 1))]))
+    np.testing.assert_allclose(read(path, coords=("X", "Y")).features["slope"], data["slope"])

@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ MAX_XLSX_BYTES = 256 * 2**20
 MAX_XLSX_CELLS = 20_000_000
 MAX_EMPTY_ROWS = 10_000
 MAX_COLUMNS = 5_000
+_SEEN_ROWS = 100
+"""Rows from which the layout of a text is told."""
 
 _TRUE = {"1", "1.0", "true", "t", "yes", "y", "landslide", "presence"}
 _FALSE = {"0", "0.0", "false", "f", "no", "n", "none", "absence"}
@@ -60,6 +63,13 @@ _EASTING = re.compile(r"(.*_)?x|(.*[_ ])?(easting|east)|utm_?e", re.IGNORECASE)
 _NORTHING = re.compile(r"(.*_)?y|(.*[_ ])?(northing|north)|utm_?n", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 _PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+_GROUPED = re.compile(r"[-+]?(\d{1,3}([,. '’\u00a0\u202f]\d{3})+([.,]\d+)?|\d+,\d+)")
+"""Numbers with group separators or a decimal comma, which are no classes."""
+_ROW_NUMBER = re.compile(
+    r"(unnamed: ?\d+|index|id|gid|fid|objectid|ogc_fid|rowid|row|no|nr|\.\.\.1)(_\d+)?", re.IGNORECASE
+)
+_MOST_REPEATED = 0.01
+"""Share of rows that repeat another from which a warning is given [O]."""
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
@@ -155,6 +165,7 @@ def read_table(
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
     warnings = tuple(_leakage_warnings(features, labels))
+    warnings += tuple(_repetition_warnings(features, labels, coordinates))
     if coordinates is None:
         warnings += tuple(_place_warnings(list(features.columns)))
     read = RiskTable(features, labels, coordinates, groups, tuple(found), warnings, np.flatnonzero(kept))
@@ -236,13 +247,29 @@ def _read_text(path: Path, notes: list[str]) -> pd.DataFrame:
         separator = max(",;\t|", key=head.count)
         file.seek(0)
         # pandas renames a repeated column silently.
-        header = next(csv.reader(file, delimiter=separator), [])
+        rows = csv.reader(file, delimiter=separator)
+        header = next(rows, [])
+        trailing = _ends_in_separators(rows, len(header))
     _check_names([name for name in header if name.strip()], path)
     # The default float parser of pandas reads beyond its table of powers, and crashes, at 1e3084000042.
     table: pd.DataFrame = pd.read_csv(
-        path, sep=separator, encoding=encoding, encoding_errors="replace", float_precision="round_trip"
+        path,
+        sep=separator,
+        encoding=encoding,
+        encoding_errors="replace",
+        float_precision="round_trip",
+        **({"index_col": False, "usecols": range(len(header))} if trailing else {}),
     )
     return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
+
+
+def _ends_in_separators(rows: Iterator[list[str]], names: int) -> bool:
+    """Whether every row has one separator more than the header; pandas would shift all columns by one."""
+    try:
+        return all(len(row) == names + 1 and not row[-1] for row in islice(rows, _SEEN_ROWS) if row)
+    except csv.Error:
+        # A text may be longer than the reader allows, such as the outline of a polygon.
+        return False
 
 
 def _encoding(path: Path) -> str:
@@ -452,6 +479,11 @@ def _features(
     columns: dict[str, Any] = {}
     for name in frame.columns:
         values = frame[name]
+        if not (categorical and name in categorical) and _numbers_rows(str(name), values):
+            notes.append(f"{name}: left out, it numbers the rows")
+            continue
+        if not (categorical and name in categorical):
+            _check_plain_numbers(values, f"{where}, column {name!r}")
         if _is_categorical(name, values, categorical):
             classes = _classes(values, missing)
             kinds = [str(kind) for kind in classes.cat.categories]
@@ -485,6 +517,31 @@ def _features(
     if not columns:
         raise DataError("no feature is left", where=where, hint="A feature is a column of numbers or classes that vary")
     return pd.DataFrame(columns)
+
+
+def _numbers_rows(name: str, values: pd.Series) -> bool:
+    """Whether a column is the index of a table or the key of a layer: whole numbers, each once, under such a name."""
+    if not _ROW_NUMBER.fullmatch(name.strip()) or is_bool_dtype(values) or not is_numeric_dtype(values):
+        return False
+    return bool(values.notna().all() and values.is_unique and (values == values.round()).all())
+
+
+def _check_plain_numbers(values: pd.Series, where: str) -> None:
+    """Refuse texts that are numbers in a local format, which would count as classes.
+
+    Raises:
+        DataError: if half of the texts are numbers with group separators or a decimal comma.
+    """
+    if is_numeric_dtype(values):
+        return
+    texts = values.dropna().astype(str).str.strip()
+    grouped = texts.str.fullmatch(_GROUPED) & ~texts.str.fullmatch(_PLAIN_NUMBER)
+    if grouped.any() and (grouped | texts.str.fullmatch(_PLAIN_NUMBER)).mean() > 0.5:
+        raise DataError(
+            f"{texts[grouped].iloc[0][:60]!r} is a number with group separators or a decimal comma",
+            where=where,
+            hint="Save the table with plain numbers such as 1234.5; --categorical names columns of classes",
+        )
 
 
 def to_numbers(values: pd.Series) -> pd.Series:
@@ -585,6 +642,21 @@ def _leakage_warnings(features: pd.DataFrame, labels: NDArray[np.int64]) -> list
                 f"the landslides; leave it out with --drop {name} unless it is known before a landslide"
             )
     return warnings
+
+
+def _repetition_warnings(
+    features: pd.DataFrame, labels: NDArray[np.int64], coordinates: NDArray[np.float64] | None
+) -> Iterator[str]:
+    """Warn of rows that repeat another: the copies lie in training and in test folds."""
+    content = features.assign(**{"\0label": labels})
+    if coordinates is not None:
+        content = content.assign(**{"\0x": coordinates[:, 0], "\0y": coordinates[:, 1]})
+    repeated = int(content.duplicated().sum())
+    if repeated >= max(_MOST_REPEATED * len(content), 2):
+        yield (
+            f"{repeated:,} of {len(content):,} rows repeat another row, so the same place may be in training and test "
+            "folds and scores are too high. Remove the repeated rows"
+        )
 
 
 def _place_warnings(names: Sequence[str]) -> Iterator[str]:
