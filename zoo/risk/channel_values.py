@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window
 
 from zoo.errors import DataError
 from zoo.physics.bands import PAPER_CHANNELS
@@ -17,8 +16,8 @@ from zoo.rasters.stacks import Stack
 MAX_OUTSIDE = 0.005
 """Largest share of the pixels that may lie outside the possible values [O]: a few are noise, more are another unit."""
 
-_PLACES, _SIDE = 6, 128
-"""Windows along each side of the stack that are looked at, and the pixels along each side of one."""
+_PLACES, _SIDE = 37, 256
+"""Windows of a stack that are looked at, and the pixels along each side of one."""
 
 _HINTS = MappingProxyType(
     {
@@ -72,15 +71,7 @@ def check_values(stack: Stack, names: Iterable[str]) -> None:
 
 def _spread_values(stack: Stack, positions: list[int]) -> NDArray[np.float32]:
     """Return the values of bands in windows that are spread over a stack, float32 (bands, N)."""
-    starts = []
-    for side in stack.shape:
-        if side <= _PLACES * _SIDE:
-            starts.append([(start, min(_SIDE, side - start)) for start in range(0, side, _SIDE)])
-        else:
-            starts.append([(int(start), _SIDE) for start in np.linspace(0, side - _SIDE, _PLACES)])
-    parts = [
-        stack.read(Window(column, row, width, height), positions).reshape(len(positions), -1)
-        for row, height in starts[0]
-        for column, width in starts[1]
-    ]
+    windows = list(stack.windows(_SIDE))
+    chosen = sorted({int(number) for number in np.linspace(0, len(windows) - 1, _PLACES)})
+    parts = [stack.read(windows[number], positions).reshape(len(positions), -1) for number in chosen]
     return np.concatenate(parts, axis=1)
