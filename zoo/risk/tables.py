@@ -251,6 +251,7 @@ def _read_text(path: Path, notes: list[str]) -> pd.DataFrame:
         header = next(rows, [])
         trailing = _ends_in_separators(rows, len(header))
     _check_names([name for name in header if name.strip()], path)
+    layout: dict[str, Any] = {"index_col": False, "usecols": range(len(header))} if trailing else {}
     # The default float parser of pandas reads beyond its table of powers, and crashes, at 1e3084000042.
     table: pd.DataFrame = pd.read_csv(
         path,
@@ -258,7 +259,7 @@ def _read_text(path: Path, notes: list[str]) -> pd.DataFrame:
         encoding=encoding,
         encoding_errors="replace",
         float_precision="round_trip",
-        **({"index_col": False, "usecols": range(len(header))} if trailing else {}),
+        **layout,
     )
     return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
 
