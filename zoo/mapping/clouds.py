@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.warp import transform as transform_points
 
 from zoo.errors import DataError
 from zoo.files import Closable
@@ -18,8 +17,8 @@ from zoo.mapping.tiling import Reach
 from zoo.physics.display import bright_regions
 from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.colours import survey_step
-from zoo.rasters.grid import Grid, grid_box
-from zoo.rasters.layers import BandFile, Layer, open_layer
+from zoo.rasters.grid import grid_box, share_outside
+from zoo.rasters.layers import BandFile, open_layer
 from zoo.rasters.optical import CLOUDY
 from zoo.rasters.reading import RasterReader, window_of
 from zoo.rasters.stacks import cells_at
@@ -32,9 +31,6 @@ HIDDEN = (*(number for number in CLOUDY if number != 0), 11)
 which no landslide is seen [O]. 0, no data, is left to the scene itself."""
 
 HIGHEST_CLASS = 11
-
-PLACES = 64
-"""Places along each side of a scene by which the cover of a cloud mask is measured [O]."""
 
 WORTH_SAYING = 0.001
 """Share of a scene from which bright regions are reported."""
@@ -97,7 +93,7 @@ class Clouds(Closable):
         self._band = self._exits.enter_context(AlignedBand(layer, grid))
         share = dict(zip(found.astype(int).tolist(), (counts / counts.sum()).tolist(), strict=True))
         name = Path(file).name
-        beyond = _share_beyond(layer, scene.mosaic)
+        beyond = share_outside(layer, scene.mosaic)
         partial = [f"{name} does not cover about {beyond:.1%} of the scene, which counts as clear there"]
         partial = partial if beyond >= WORTH_SAYING else []
         if found.max() <= 1:
@@ -162,18 +158,6 @@ class Clouds(Closable):
     def close(self) -> None:
         """Close the file."""
         self._exits.close()
-
-
-def _share_beyond(layer: Layer, grid: Grid) -> float:
-    """Return the share of a grid's pixels that lie outside a layer, from a sample of their centres."""
-    rows, columns = ((np.arange(PLACES) + 0.5) * side / PLACES for side in grid.shape)
-    across, down = np.meshgrid(columns, rows)
-    x, y = grid.transform * (across.ravel(), down.ravel())
-    if layer.crs != grid.crs:
-        x, y = (np.asarray(one) for one in transform_points(grid.crs, layer.crs, x, y))
-    column, row = ~layer.transform * (x, y)
-    inside = (column >= 0) & (column <= layer.shape[1]) & (row >= 0) & (row <= layer.shape[0])
-    return 1 - float(inside.mean())
 
 
 def _bright_regions(scene: Scene, step: int) -> tuple[NDArray[np.bool_] | None, float | None]:

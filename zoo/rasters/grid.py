@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.transform import Affine
+from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
@@ -160,6 +161,18 @@ def grid_crs(grid: GeoBox) -> CRS:
     """Return the grid's system as rasterio has it."""
     assert grid.crs is not None  # every grid made here has one
     return CRS.from_wkt(grid.crs.to_wkt())
+
+
+def share_outside(layer: Layer, grid: Grid, places: int = 64) -> float:
+    """Return the share of a grid's pixels outside a layer, from a sample of ``places`` x ``places`` centres."""
+    rows, columns = ((np.arange(places) + 0.5) * side / places for side in grid.shape)
+    across, down = np.meshgrid(columns, rows)
+    x, y = grid.transform * (across.ravel(), down.ravel())
+    if layer.crs != grid.crs:
+        x, y = (np.asarray(one) for one in transform_points(grid.crs, layer.crs, x, y))
+    column, row = ~layer.transform * (x, y)
+    inside = (column >= 0) & (column <= layer.shape[1]) & (row >= 0) & (row <= layer.shape[0])
+    return 1 - float(inside.mean())
 
 
 def require_metres(grid: GeoBox) -> None:

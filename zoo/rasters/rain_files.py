@@ -519,8 +519,9 @@ def _check_gauges(wide: pd.DataFrame, unit: str, path: Path) -> None:
         return
     depth, factor = unit_factor(unit, path)
     step = wide.index.to_series().diff().min()
-    for x, y in wide.columns:
-        known = wide[x, y].dropna()
+    for place in wide.columns:
+        x, y = map(float, place)
+        known = wide[place].dropna()
         where = f"{path}, gauge at {x:.6g}, {y:.6g}"
         own = known.index.to_series().diff().min()
         if len(known) > 1 and own > step:
