@@ -1,4 +1,4 @@
-"""What a process asks of this machine: how its threads wait where others are busy, and how it keeps its memory.
+"""This machine: how busy it is, how threads should wait, how much memory there is, and glibc's allocator.
 
 GNU OpenMP, which computes for torch on Linux, lets a thread that waits for the others spin for milliseconds. On a quiet
 machine that is fastest. Where other programs want the same cores, a spinning thread keeps the thread that it waits for

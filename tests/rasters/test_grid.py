@@ -20,6 +20,7 @@ from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.grid import PixelGrid, choose_grid, windows
 from zoo.rasters.ground import utm_code
 from zoo.rasters.layers import BandFile, Layer, Sources, open_layer
+from zoo.rasters.reading import RasterReader
 from zoo.rasters.stacking import StackOptions, build_stack
 from zoo.rasters.stacks import Stack, same_pixels
 
@@ -251,6 +252,27 @@ def test_several_missing_codes_are_refused_where_they_would_be_interpolated(writ
     grid = choose_grid([layer(path, "dem")]).translate_pix(0.3, 0.3)
     with pytest.raises(DataError, match="several numbers stand for missing values: -9999, -32768"):
         AlignedBand(layer(path, "dem"), grid)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32643", "EPSG:4326"])
+def test_codes_are_searched_below_the_grid_alone(
+    crs: str, write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elevation = np.full((1200, 1200), 1000, np.float32)
+    elevation[20, 20], elevation[40, 40], elevation[1000, 1010] = -9999, -32768, -9999
+    dem = layer(write_raster("dem.tif", elevation), "dem")
+    inside = transform_bounds("EPSG:32643", crs, LEFT + 9503, TOP - 10803, LEFT + 10803, TOP - 9503)
+    read, numbers = [], RasterReader.numbers
+
+    def record(reader: RasterReader, window: Window, bands: list[int]) -> np.ndarray:
+        read.append(window.width * window.height)
+        return numbers(reader, window, bands)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RasterReader, "numbers", record)
+        with AlignedBand(dem, choose_grid([dem], bounds=inside, crs=crs).translate_pix(0.3, 0.3)) as band:
+            assert band.codes == (-9999,)
+    assert 0 < sum(read) < elevation.size / 16
 
 
 def test_pixels_are_compared_by_their_size_in_every_unit() -> None:

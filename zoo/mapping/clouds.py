@@ -93,16 +93,16 @@ class Clouds(Closable):
         self._band = self._exits.enter_context(AlignedBand(layer, grid))
         share = dict(zip(found.astype(int).tolist(), (counts / counts.sum()).tolist(), strict=True))
         name = Path(file).name
-        beyond = share_outside(layer, scene.mosaic)
-        partial = [f"{name} does not cover about {beyond:.1%} of the scene, which counts as clear there"]
-        partial = partial if beyond >= WORTH_SAYING else []
+        outside = share_outside(layer, scene.mosaic)
+        rest = [f"{name} does not cover about {outside:.1%} of the scene: it counts as clear there"]
+        rest = rest if outside >= WORTH_SAYING else []
         if found.max() <= 1:
             self._hidden = (1,)
-            return [f"{name}: {share.get(1, 0.0):.1%} of it is marked as hidden", *partial]
+            return [f"{name}: {share.get(1, 0.0):.1%} of it is marked as hidden", *rest]
         self._hidden = HIDDEN
         known = 1 - share.get(0, 0.0)
         kinds = {kind: sum(share.get(one, 0.0) for one in classes) / known for kind, classes in SCL_KINDS.items()}
-        return [f"{name}: {', '.join(f'{part:.1%} {kind}' for kind, part in kinds.items())}", *partial]
+        return [f"{name}: {', '.join(f'{part:.1%} {kind}' for kind, part in kinds.items())}", *rest]
 
     @property
     def masks(self) -> bool:

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.transform import Affine
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine, array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from scipy import ndimage
 
@@ -83,7 +85,7 @@ class AlignedBand(Closable):
             source = self._exits.enter_context(opened(f"vrt://{layer.path}?bands={self._index}"))
             self._index = 1
         # A code that is not told to GDAL would be interpolated with its neighbours, even if it stands in one pixel.
-        self.codes = reader.find_codes(self._position)
+        self.codes = reader.find_codes(self._position, self._part_below())
         numbers = [*self.codes, *(() if layer.nodata is None or math.isnan(layer.nodata) else (layer.nodata,))]
         if len(numbers) > 1:
             raise DataError(
@@ -113,6 +115,27 @@ class AlignedBand(Closable):
                     warp_mem_limit=64,
                 )
             )
+
+    def _part_below(self) -> Window:
+        """Return the pixels of the layer that the grid is interpolated from, and a few more; all if that is unknown."""
+        rows, columns = self.layer.shape
+        whole = Window(0, 0, columns, rows)
+        try:
+            left, bottom, right, top = transform_bounds(
+                grid_crs(self.grid), self.layer.crs, *array_bounds(*self.grid.shape, self.grid.transform)
+            )
+        except RasterioError:
+            return whole
+        # Across the antimeridian GDAL returns the right side as a western longitude.
+        if not all(map(math.isfinite, (left, bottom, right, top))) or left > right:
+            return whole
+        x, y = ~self.layer.transform * (np.array([left, right]), np.array([top, bottom]))
+        margin = 2 + math.ceil(max(np.ptp(x) / self.grid.shape[1], np.ptp(y) / self.grid.shape[0]))
+        (first_row, last_row), (first_column, last_column) = (
+            (max(0, math.floor(places.min()) - margin), min(side, math.ceil(places.max()) + margin))
+            for places, side in ((y, rows), (x, columns))
+        )
+        return Window(first_column, first_row, max(0, last_column - first_column), max(0, last_row - first_row))
 
     def read(self, window: Window) -> Values:
         """Return the numbers in the file for a window of the grid.

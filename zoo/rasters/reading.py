@@ -65,7 +65,7 @@ ALPHA_PROBE, ALPHA_NUMBERS = 64, 16
 it is none: transparency is 0 or full nearly everywhere [O]."""
 
 SCAN = 256
-"""Rows that are read at a time when a whole band is searched."""
+"""Rows that are read at a time when a band is searched."""
 
 LARGEST_PATCH = 2**31
 """Bytes of an image that is read whole."""
@@ -322,14 +322,14 @@ class RasterReader(Closable):
         band = next(one for one in self.bands if one.index == index)
         return min(self.codes.get(band.name or f"band_{index}", ()), default=None)
 
-    def find_codes(self, band: int) -> tuple[float, ...]:
-        """Return all missing codes without a nodata tag in one band of :attr:`bands`; the whole band is read."""
+    def find_codes(self, band: int, window: Window) -> tuple[float, ...]:
+        """Return all missing codes without a nodata tag in a window of one band of :attr:`bands`; all of it is read."""
         found = self.bands[band]
         if found.dtype.kind == "u" or self._trusted:
             return ()
-        rows, columns = self.shape
-        for row in range(0, rows, SCAN):
-            self.numbers(Window(0, row, columns, min(SCAN, rows - row)), [band])
+        for top in range(0, window.height, SCAN):
+            rows = min(SCAN, window.height - top)
+            self.numbers(Window(window.col_off, window.row_off + top, window.width, rows), [band])
         return tuple(sorted(self.codes.get(found.name or f"band_{found.index}", ())))
 
     def _hidden(self, band: RasterBand, values: NDArray[Any], *, tagged: bool = True) -> NDArray[np.bool_] | None:

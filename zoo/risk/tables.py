@@ -35,7 +35,7 @@ MAX_XLSX_CELLS = 20_000_000
 MAX_EMPTY_ROWS = 10_000
 MAX_COLUMNS = 5_000
 _SEEN_ROWS = 100
-"""Rows from which the layout of a text is told."""
+"""Rows that are read to recognise the layout of a text file."""
 
 _TRUE = {"1", "1.0", "true", "t", "yes", "y", "landslide", "presence"}
 _FALSE = {"0", "0.0", "false", "f", "no", "n", "none", "absence"}

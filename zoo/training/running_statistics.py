@@ -192,12 +192,13 @@ def replace_statistics(
             where=type(model).__name__,
         )
     source = stored(model)
-    todo = order_of_use(model, run, batches) if uses is None else uses
-    if _fits_together(layers, todo, run, batches):
-        with closing(_together(layers, todo, run, batches)) as reached, suppress(_OtherOrderError):
+    uses = order_of_use(model, run, batches) if uses is None else uses
+    task = _Task({name: layers[name] for name in uses}, uses, run, batches)
+    if _fits_together(task):
+        with closing(_together(task)) as reached, suppress(_OtherOrderError, torch.OutOfMemoryError):
             return _replace_each(model, source, reached, share, on_layer)
-        store(model, {name: source[name] for name in todo})
-    return _replace_each(model, source, _one_by_one(layers, todo, run, batches), share, on_layer)
+        store(model, {name: source[name] for name in uses})
+    return _replace_each(model, source, _one_by_one(task), share, on_layer)
 
 
 def _replace_each(
@@ -250,27 +251,37 @@ def order_of_use(
     return uses
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What the moments of layers are gathered from.
+
+    Attributes:
+        layers: the layers to process, by name.
+        uses: how often an image reaches each of them, in the order in which it does.
+        run: passes a batch through the model.
+        batches: returns the same batches at every call, NaN where missing.
+    """
+
+    layers: Mapping[str, nn.Module]
+    uses: Mapping[str, int]
+    run: Callable[[Tensor], object]
+    batches: Callable[[], Iterable[Tensor]]
+
+
 class _ReachedError(Exception):
     """Stops a pass at the layer whose input was wanted."""
 
 
-def _one_by_one(
-    layers: Mapping[str, nn.Module],
-    todo: Mapping[str, int],
-    run: Callable[[Tensor], object],
-    batches: Callable[[], Iterable[Tensor]],
-) -> Reached:
+def _one_by_one(task: _Task) -> Reached:
     """Yield each layer with the moments of its input, gathered in a pass of its own that ends at the layer.
 
     The caller replaces the statistics of a layer before it asks for the next one.
     """
-    for name, uses in todo.items():
-        yield name, _moments(layers[name], uses, run, batches)
+    for name in task.uses:
+        yield name, _moments(task, name)
 
 
-def _moments(
-    layer: nn.Module, uses: int, run: Callable[[Tensor], object], batches: Callable[[], Iterable[Tensor]]
-) -> Moments | None:
+def _moments(task: _Task, name: str) -> Moments | None:
     """Return the moments of one layer's input; ``None`` if it receives a single value or nothing."""
     sums = MomentSums()
     valid: Tensor | None = None
@@ -280,39 +291,38 @@ def _moments(
         nonlocal seen
         sums.add(inputs[0], valid)
         seen += 1
-        if seen == uses:
+        if seen == task.uses[name]:
             raise _ReachedError
 
-    handle = layer.register_forward_pre_hook(hook)
+    handle = task.layers[name].register_forward_pre_hook(hook)
     try:
-        for batch in batches():
-            missing = torch.isnan(batch).any(1, keepdim=True)
-            valid = (~missing).float() if bool(missing.any()) else None
-            seen = 0
+        for batch in task.batches():
+            valid, seen = _valid_places(batch), 0
             with suppress(_ReachedError):
-                run(batch)
+                task.run(batch)
     finally:
         handle.remove()
     return sums.moments()
 
 
-def _fits_together(
-    layers: Mapping[str, nn.Module],
-    todo: Mapping[str, int],
-    run: Callable[[Tensor], object],
-    batches: Callable[[], Iterable[Tensor]],
-) -> bool:
+def _valid_places(batch: Tensor) -> Tensor | None:
+    """Return 1 where all bands of a batch are known and 0 elsewhere, ``(B, 1, H, W)``; ``None`` if all places are."""
+    missing = torch.isnan(batch).any(1, keepdim=True)
+    return (~missing).float() if bool(missing.any()) else None
+
+
+def _fits_together(task: _Task) -> bool:
     """Return whether all batches can advance together: several layers, each used once, in little enough memory."""
-    if len(todo) < 2 or max(todo.values()) > 1:
+    if len(task.uses) < 2 or max(task.uses.values()) > 1:
         return False
     images, passes, first = 0, 0, None
-    for batch in batches():
+    for batch in task.batches():
         first = batch[:1] if first is None else first
         images, passes = images + len(batch), passes + 1
     if first is None or passes > MOST_PASSES:
         return False
-    with _HeldBytes([layers[name] for name in todo]) as held:
-        run(first)
+    with _HeldBytes(task.layers.values()) as held:
+        task.run(first)
     on_gpu = first.device.type == "cuda"
     memory = torch.cuda.get_device_properties(first.device).total_memory if on_gpu else memory_bytes()
     return bool(held.most * images <= HELD_SHARE * memory)
@@ -350,19 +360,14 @@ class _HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._handles.close()
 
 
-def _together(
-    layers: Mapping[str, nn.Module],
-    todo: Mapping[str, int],
-    run: Callable[[Tensor], object],
-    batches: Callable[[], Iterable[Tensor]],
-) -> Reached:
+def _together(task: _Task) -> Reached:
     """Yield each layer with the moments of its input, gathered in one pass in which all batches wait at the layer.
 
     Each batch has a thread, of which one computes at a time. The caller replaces the statistics of a layer before it
     asks for the next one.
 
     Raises:
-        _OtherOrderError: if a batch does not reach the layers in the order of ``todo``.
+        _OtherOrderError: if a batch does not reach the layers in the order of ``task.uses``.
     """
 
     def pause(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -375,13 +380,13 @@ def _together(
 
     passes: list[_Pass] = []
     with ExitStack() as exits:
-        for name in todo:
-            exits.callback(layers[name].register_forward_pre_hook(pause(name)).remove)
-        for batch in batches():
-            passes.append(_Pass(run, batch))
+        for name in task.uses:
+            exits.callback(task.layers[name].register_forward_pre_hook(pause(name)).remove)
+        for batch in task.batches():
+            passes.append(_Pass(task.run, batch))
             exits.callback(passes[-1].stop)
             passes[-1].start()
-        for name in todo:
+        for name in task.uses:
             sums = MomentSums()
             for one in passes:
                 one.advance(name, sums)
@@ -397,9 +402,7 @@ class _Pass(threading.Thread):
 
     def __init__(self, run: Callable[[Tensor], object], batch: Tensor) -> None:
         super().__init__(daemon=True)
-        missing = torch.isnan(batch).any(1, keepdim=True)
-        self._valid = (~missing).float() if bool(missing.any()) else None
-        self._forward, self._images = run, batch
+        self._forward, self._images, self._valid = run, batch, _valid_places(batch)
         self._sums, self._expected, self._cancelled = MomentSums(), "", False
         self._error: BaseException | None = None
         self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
