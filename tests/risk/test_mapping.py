@@ -270,6 +270,8 @@ def test_values_that_cannot_be_in_the_unit_of_their_band_are_refused(tmp_path, n
     path = write_stack(tmp_path / "stack.tif", image, units=units)
     with pytest.raises(DataError, match=message):
         zoo.risk.map(path, tmp_path / "risk.tif", weights=INDEX, classes=(0.5, 0.6))
+    with pytest.raises(DataError, match=message):
+        zoo.risk.calibrate(path, tmp_path / "not_opened.gpkg")
     if name in ("slope", "DEM"):
         with pytest.raises(DataError, match=message):
             zoo.risk.safety(path, tmp_path / "safety.tif", rain=(12.0, 2.0))

@@ -197,7 +197,6 @@ def replace_statistics(
     if _fits_together(task):
         with closing(_together(task)) as reached, suppress(_OtherOrderError, torch.OutOfMemoryError):
             return _replace_each(model, source, reached, share, on_layer)
-        store(model, {name: source[name] for name in uses})
     return _replace_each(model, source, _one_by_one(task), share, on_layer)
 
 
