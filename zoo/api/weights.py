@@ -25,7 +25,7 @@ SHOWN = 3
 """Patches of a picture."""
 
 _OTHER_NOTES = {"label", "data_licence", "data_citation"}
-"""Fields of a file of notes that are none of ``TrainerNotes``."""
+"""Fields of a file of notes that ``TrainerNotes`` does not have."""
 
 
 def push(
@@ -195,7 +195,7 @@ def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, 
         bundle.save_description(folder)
     except ResultError as error:
         raise ResultError(
-            error.problem, where=error.where, hint="A card belongs into the folder of its bundle; save the bundle there"
+            error.problem, where=error.where, hint="A card belongs in the folder of its bundle; save the bundle there"
         ) from error
     place = folder / CARD_PICTURES
     whole = [one.calibration for one in bundle.evaluations if one.group is None and one.calibration is not None]

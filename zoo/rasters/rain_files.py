@@ -529,7 +529,7 @@ def _check_gauges(wide: pd.DataFrame, unit: str, path: Path) -> None:
                 f"its values are {own.total_seconds() / 3600:g} h apart, those of other gauges "
                 f"{step.total_seconds() / 3600:g} h, so they are the rain of different times",
                 where=where,
-                hint="Give gauges of one length of steps: add up the shorter ones, or leave this gauge out",
+                hint="Give gauges whose steps are equally long: add up the shorter ones, or leave this gauge out",
             )
         if depth:
             check_not_cumulative(known.to_numpy() * factor, where)
