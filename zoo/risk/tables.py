@@ -666,6 +666,6 @@ def _place_warnings(names: Sequence[str]) -> Iterator[str]:
         pair = [next(filter(pattern.fullmatch, names), None) for pattern in (east, north)]
         if all(pair):
             yield (
-                f"{pair[0]} and {pair[1]} look like coordinates and are used as features, so models learn known places. "
-                f"Name them with --coords {pair[0]},{pair[1]}, or leave them out with --drop"
+                f"{pair[0]} and {pair[1]} look like coordinates and are used as features, so models learn known "
+                f"places. Name them with --coords {pair[0]},{pair[1]}, or leave them out with --drop"
             )
