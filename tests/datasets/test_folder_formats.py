@@ -90,6 +90,47 @@ def test_sixteen_bit_colour_png_is_not_cut_to_eight(disk, tmp_path):
     np.testing.assert_array_equal(opened(root)[0]["image"].numpy(), values.astype(np.float32))
 
 
+@pytest.mark.parametrize(
+    ("background", "landslide", "hidden"),
+    [
+        ((0, 0, 0, 255), (255, 255, 255, 255), False),
+        ((255, 255, 255, 255), (255, 0, 0, 255), False),
+        ((0, 0, 0, 0), (128, 128, 128, 255), False),
+        ((255, 0, 0, 255), (0, 0, 0, 255), True),
+        ((255, 0, 0, 255), (255, 255, 255, 255), True),
+        ((255, 255, 255, 255), (0, 0, 0, 255), True),
+        ((200, 60, 0, 255), (0, 90, 200, 0), True),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_palette_that_draws_another_value_as_background_is_refused(
+    disk, tmp_path, suffix, background, landslide, hidden
+):
+    images, masks = disk.make_patches(3)
+    root = disk.write_folder(tmp_path, images, masks, suffix=suffix)
+    driver = "GTiff" if suffix == ".tif" else "PNG"
+    for index, path in enumerate(sorted((root / "masks").iterdir())):
+        path.unlink()
+        written(path, masks[index], palette={0: background, 1: landslide}, driver=driver)
+    if hidden and suffix == ".tif" and 0 in (background[3], landslide[3]):
+        return  # GeoTIFF keeps no opacity of its palette
+    if not hidden:
+        np.testing.assert_array_equal(opened(root)[1]["mask"].numpy(), masks[1])
+        return
+    with pytest.raises(DataError, match=r"the palette draws value 0 .* so 0 may be the landslide.*mask_values=1,0"):
+        opened(root)
+    np.testing.assert_array_equal(opened(root, mask_values="1,0")[1]["mask"].numpy(), 1 - masks[1])
+
+
+def test_a_mask_in_which_0_is_white_is_refused(disk, tmp_path):
+    images, masks = disk.make_patches(3)
+    root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
+    for index, path in enumerate(sorted((root / "masks").iterdir())):
+        written(path, masks[index] * 255, photometric="MINISWHITE")
+    with pytest.raises(DataError, match=r"value 0 in the colour \(255, 255, 255\) and value 255 in black"):
+        opened(root)
+
+
 def test_palette_is_class_ids_in_a_mask_and_colours_in_an_image(disk, tmp_path):
     _, masks = disk.make_patches(2)
     root = disk.write_folder(tmp_path, *disk.make_patches(2))

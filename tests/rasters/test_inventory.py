@@ -10,6 +10,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
@@ -378,3 +379,23 @@ def test_a_mask_of_0_and_255_alone_holds_landslides(tmp_path: Path, coding: tupl
     write_geotiff(tmp_path / "mask.tif", values, crs="EPSG:32643", transform=TRANSFORM)
     found = read_truth(tmp_path / "mask.tif", PixelGrid(UTM, TRANSFORM, values.shape), Window(5, 3, 30, 10))
     np.testing.assert_array_equal(found, np.repeat([drawn], 10, axis=0).repeat([5, 10, 15], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("values", "colours", "words"),
+    [
+        ([[0, 1], [2, 1]], None, "holds 1 and 2, and it is unknown which number is the landslide"),
+        ([[0.1, 0.7], [0, 1]], None, r"holds 0\.1 and 0\.7"),
+        ([[0, 1], [1, 1]], {0: (255, 0, 0), 1: (255, 255, 255)}, "the palette draws value 0 in the colour"),
+    ],
+)
+def test_truth_that_does_not_say_where_the_landslides_are_is_refused(
+    tmp_path: Path, values: list[list[float]], colours: dict[int, tuple[int, int, int]] | None, words: str
+) -> None:
+    array = np.asarray(values, np.uint8 if colours or words.startswith("holds 1") else np.float32)
+    path = write_geotiff(tmp_path / "mask.tif", array, crs="EPSG:32643", transform=TRANSFORM)
+    if colours is not None:
+        with rasterio.open(path, "r+") as file:
+            file.write_colormap(1, colours)
+    with pytest.raises(DataError, match=rf"mask\.tif: {words}"):
+        read_truth(path, PixelGrid(UTM, TRANSFORM, (2, 2)), Window(0, 0, 2, 2))

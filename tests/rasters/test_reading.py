@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,25 @@ def test_colours_name_bands(tmp_path: Path) -> None:
     path = write(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8), photometric="RGB")
     with Stack(path) as stack:
         assert [band.name for band in stack.bands] == ["red", "green", "blue"]
+
+
+def test_numbers_with_a_palette_are_read_as_classes_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "classes.tif", np.uint8([[0, 1], [2, 1]]))
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0), 1: (255, 0, 0), 2: (0, 0, 255)})
+    for opened in (RasterReader, Stack, Mosaic, read_raster):
+        with pytest.raises(DataError, match=r"classes\.tif: is a picture with a palette: its numbers are indices"):
+            opened(path)
+    with RasterReader(path, classes=True) as reader, Stack(path, classes=True) as stack:
+        np.testing.assert_array_equal(reader.read(), stack.read())
+        assert reader.palette[1] == (255, 0, 0, 255)
+
+
+@pytest.mark.parametrize(("photometric", "refused"), [("MINISBLACK", False), ("MINISWHITE", True)])
+def test_a_palette_of_greys_counts_where_it_turns_them_round(tmp_path: Path, photometric: str, refused: bool) -> None:
+    path = write(tmp_path / "bits.tif", np.uint8([[0, 1], [1, 1]]), nbits=1, photometric=photometric)
+    with pytest.raises(DataError, match="palette") if refused else nullcontext(), RasterReader(path) as reader:
+        np.testing.assert_array_equal(reader.read()[0], [[0, 1], [1, 1]])
 
 
 def test_the_cache_holds_a_row_of_jpeg_2000_tiles(tmp_path: Path) -> None:

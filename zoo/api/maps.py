@@ -143,7 +143,7 @@ def _opened(path: Path, threshold: float | None) -> Iterator[ClassMap]:
     from zoo.rasters.grid import PixelGrid
     from zoo.rasters.reading import RasterReader
 
-    with RasterReader(path) as reader:
+    with RasterReader(path, classes=True) as reader:
         if reader.bands[0].name != PROBABILITY.name:
             if threshold is not None:
                 raise ConfigError("holds classes, which need no threshold", where=path, hint="Leave out --threshold")

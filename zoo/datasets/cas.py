@@ -192,7 +192,7 @@ class CAS(StoredPatchDataset):
         if image.dtype.kind not in "iu":
             image = image.astype(np.float32)
             image[np.isinf(image)] = np.nan
-        mask = _mask(read_raster(mask_path), mask_path)
+        mask = _mask(read_raster(mask_path, classes=True), mask_path)
         missing = np.isnan(image).all(axis=0)
         if raster.missing is not None:
             missing |= raster.missing

@@ -80,7 +80,7 @@ class Clouds(Closable):
         box = grid.boundingbox
         if left >= box.right or right <= box.left or bottom >= box.top or top <= box.bottom:
             raise DataError("does not overlap the scene", where=file, hint="Name the clouds of this scene")
-        with RasterReader(file) as reader:
+        with RasterReader(file, classes=True) as reader:
             values = reader.sample(1, 1024)
         found, counts = np.unique(values, return_counts=True)
         if not len(found) or found.min() < 0 or found.max() > HIGHEST_CLASS or (found != np.rint(found)).any():

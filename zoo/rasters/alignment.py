@@ -24,12 +24,9 @@ from zoo.files import Closable
 from zoo.physics.rain import TO_MM, TO_MM_PER_HOUR, check_rain
 from zoo.rasters.grid import grid_box, grid_crs
 from zoo.rasters.ground import crs_name
-from zoo.rasters.layers import BandFile, Layer, open_layer
+from zoo.rasters.layers import CLASSES, BandFile, Layer, open_layer
 from zoo.rasters.reading import RasterReader, opened, readable
 from zoo.rasters.stacks import SAME_LATTICE, Stack
-
-CLASSES = frozenset({"scl"})
-"""Roles whose numbers are names of classes, so that they are not interpolated."""
 
 Values: TypeAlias = NDArray[np.float32]
 
@@ -68,7 +65,7 @@ class AlignedBand(Closable):
         self.codes: tuple[float, ...] = ()
         self._exits = ExitStack()
         try:
-            self._reader = self._exits.enter_context(RasterReader(layer.path))
+            self._reader = self._exits.enter_context(RasterReader(layer.path, classes=layer.role in CLASSES))
             self._position = [band.index for band in self._reader.bands].index(layer.file.band)
             if self._shift is None:
                 self._open_warped()

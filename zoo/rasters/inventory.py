@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from rasterio.windows import Window
 from zoo.errors import ConfigError, DataError
 from zoo.rasters.grid import Grid
 from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, window_bounds
+from zoo.rasters.palettes import check_background
 from zoo.rasters.stacks import Stack, same_pixels
 from zoo.rasters.vectors import project, read_vector
 
@@ -260,8 +262,8 @@ def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
     """Return where landslides are in a window of a raster.
 
     Args:
-        path: GeoTIFF mask on the pixels of ``grid``, 0 for none and 255 for unknown, or for landslide if 0 and 255 are
-            its only numbers; or any vector file of polygons.
+        path: GeoTIFF mask on the pixels of ``grid``, 0 for none, another number for landslide and 255 for unknown, or
+            for landslide if 0 and 255 are its only numbers; or any vector file of polygons.
         grid: of the scene.
         window: within it.
 
@@ -269,25 +271,45 @@ def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
         bool (rows, columns) of the window.
 
     Raises:
-        DataError: if the file is missing or damaged, lies elsewhere, or is a mask of other pixels.
+        DataError: if the file is missing or damaged, lies elsewhere, is a mask of other pixels, or holds several
+            numbers beside 0 and 255.
     """
     if path.suffix.lower() in (".tif", ".tiff"):
-        with Stack(path) as mask:
+        with Stack(path, classes=True) as mask:
             if not same_pixels(mask, grid):
                 raise DataError(
                     "the mask does not lie on the pixels of the scene",
                     where=path,
                     hint="Make it with gdal_rasterize on the scene's grid, or name the vector file",
                 )
-            values = mask.read(window, [0])[0]
-            parts = (mask.read(part, [0])[0] for part in mask.windows())
-            with np.errstate(invalid="ignore"):
-                alone = not any(((part > 0) & (part != IGNORED)).any() for part in parts)
-                drawn: NDArray[np.bool_] = (values > 0) & ((values != IGNORED) | alone)
+            drawn: NDArray[np.bool_] = mask.read(window, [0])[0] == _landslide_number(mask)
         return drawn
     inventory = read_inventory(path, grid.crs, window_bounds(grid.transform, grid.shape))
     place = grid.transform * Affine.translation(window.col_off, window.row_off)
     return inventory.burn(place, (int(window.height), int(window.width))) > 0
+
+
+def _landslide_number(mask: Stack) -> float:
+    """Return the number of the landslides in a mask; NaN if it has none.
+
+    Raises:
+        DataError: if the mask has several bands or several numbers, or its palette draws another one as the background.
+    """
+    if len(mask.bands) > 1:
+        raise DataError(f"has {len(mask.bands)} bands; a mask has one", where=mask.path)
+    found: set[float] = set()
+    for part in mask.windows():
+        values = mask.read(part)[0]
+        found |= set(np.unique(values[np.isfinite(values)]).tolist())
+        numbers = sorted(found - {0.0, float(IGNORED)})
+        if len(numbers) > 1:
+            raise DataError(
+                f"holds {numbers[0]:g} and {numbers[1]:g}, and it is unknown which number is the landslide",
+                where=mask.path,
+                hint="Write a mask of 0 (none), 1 (landslide) and 255 (unknown)",
+            )
+    check_background(mask.palette, {int(number) for number in found}, mask.path)
+    return numbers[0] if numbers else float(IGNORED) if IGNORED in found else math.nan
 
 
 def parse_period(value: Any) -> Period | None:

@@ -28,6 +28,10 @@ ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", 
 0-1; rain in mm/h and days."""
 
 
+CLASSES = frozenset({"scl"})
+"""Roles whose numbers are names of classes: they may have a palette, and are not interpolated."""
+
+
 @dataclass(frozen=True)
 class BandFile:
     """One band of one file.
@@ -200,7 +204,7 @@ def open_layer(role: str, file: BandFile) -> Layer:
     Raises:
         DataError: if the file is missing, damaged or rotated, has no such band or no place, or its numbers are colours.
     """
-    with RasterReader(file.path) as reader:
+    with RasterReader(file.path, classes=role in CLASSES) as reader:
         band = next((one for one in reader.bands if one.index == file.band), None)
         if band is None:
             raise DataError(f"has {len(reader.bands)} band(s), so there is no band {file.band}", where=file.path)
@@ -212,12 +216,6 @@ def open_layer(role: str, file: BandFile) -> Layer:
             )
         if not reader.placed:
             raise DataError("has no georeference, so it is unknown where its pixels lie", where=file.path)
-        if band.palette and role != "scl":
-            raise DataError(
-                "is a picture with a palette: its numbers are colours, not a quantity",
-                where=file.path,
-                hint="Name the product's own file",
-            )
         nodata = file.nodata if file.nodata is not None else band.nodata
         if nodata is None and role in OPTICAL and band.dtype.kind in "ui" and not (reader.alpha or reader.masked):
             nodata = 0.0  # Sentinel-2 writes 0 where it has nothing, and its files do not say so

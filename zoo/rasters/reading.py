@@ -8,6 +8,7 @@ all read through it, so the same file means the same numbers everywhere:
   number is beyond 1e20 in size, and where a signed or floating number is one of :data:`MISSING_CODES`.
 - **Place**: north is up. A south-up or mirrored file is turned round; a rotated one is refused.
 - **Unit and name**: those of the file; a band without a name is called by its colour, if the file gives it one.
+- **Palette**: numbers that a table gives colours are names of classes. Where a quantity is read, they are refused.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from rasterio.windows import Window
 from zoo.errors import ConfigError, DataError, ZooError, first_line
 from zoo.files import Closable
 from zoo.rasters.ground import is_unplaced, metres_per_pixel
+from zoo.rasters.palettes import Palette, is_grey_ramp
 
 CACHE_BYTES = 128 * 2**20
 """GDAL's cache of decoded blocks. It holds the JPEG 2000 tiles under a row of a map's blocks, so that each is decoded
@@ -100,7 +102,7 @@ class RasterBand:
         dtype: of the numbers in the file.
         nodata: number that stands for "not measured"; ``None`` without one.
         scale, offset: value = number x scale + offset.
-        palette: whether the numbers are indices into a table of colours.
+        palette: whether the numbers are indices into a table of colours, other than their own greys.
     """
 
     index: int
@@ -124,10 +126,11 @@ class RasterReader(Closable):
     Args:
         path: anything in :data:`IMAGE_FORMATS`, also behind an address, or a VRT whose name ends in ``.vrt``.
         formats: GDAL drivers to try; ``None`` for :data:`IMAGE_FORMATS`.
+        classes: whether the numbers are names of classes, which may have a palette.
 
     Raises:
         DataError: if the file is missing, damaged or another file in disguise, holds several pages or too many bands,
-            is rotated, or holds numbers that are not real.
+            is rotated, holds numbers that are not real, or has a palette and is not read for classes.
 
     Attributes:
         path: as it was given.
@@ -144,12 +147,20 @@ class RasterReader(Closable):
         masked: whether the file has an internal mask.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, formats: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, formats: Sequence[str] | None = None, classes: bool = False
+    ) -> None:
         self.path = os.fspath(path)
         self.source: Any = _open(self.path, formats)
         try:
             with readable(self.path):
                 self._describe()
+            if not classes and any(band.palette for band in self.bands):
+                raise DataError(
+                    "is a picture with a palette: its numbers are indices of colours, not a quantity",
+                    where=self.path,
+                    hint="Name the file of the measurement, or turn it into colours: gdal_translate -expand rgb IN OUT",
+                )
         except BaseException:
             self.source.close()
             raise
@@ -161,7 +172,7 @@ class RasterReader(Closable):
         self.alpha: int = meanings.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in meanings else 0
         colours = set(_COLOURS) <= set(meanings)
         self.bands: tuple[RasterBand, ...] = tuple(
-            self._band(index, _COLOURS.get(meaning, "") if colours else "", meaning == ColorInterp.palette)
+            self._band(index, _COLOURS.get(meaning, "") if colours else "", _is_palette(source, index))
             for index, meaning in zip(source.indexes, meanings, strict=True)
             if meaning != ColorInterp.alpha
         )
@@ -218,6 +229,11 @@ class RasterReader(Closable):
             offset=offset,
             palette=palette,
         )
+
+    @property
+    def palette(self) -> Palette:
+        """Colours of the numbers of the first band; empty without a palette, or for greys that are light for 0."""
+        return _palette(self.source, self.bands[0].index)
 
     @property
     def turned(self) -> bool:
@@ -404,7 +420,7 @@ class Raster:
         crs: coordinate system; ``None`` without one.
         transform: from (column, row) to coordinates; ``None`` for a file without one.
         codes: missing codes found, by band name; their pixels are NaN in ``image``.
-        palette: whether the numbers of the first band are indices into a table of colours.
+        palette: colours of the numbers of the first band; see :attr:`RasterReader.palette`.
         turned: whether the file has south up or is mirrored, and was turned.
     """
 
@@ -417,17 +433,21 @@ class Raster:
     crs: CRS | None
     transform: Affine | None
     codes: Mapping[str, frozenset[float]]
-    palette: bool
+    palette: Palette
     turned: bool = False
 
 
-def read_raster(path: str | os.PathLike[str]) -> Raster:
+def read_raster(path: str | os.PathLike[str], *, classes: bool = False) -> Raster:
     """Read a whole file: TIFF of any compression, band count and dtype, 16-bit PNG.
+
+    Args:
+        path: the file.
+        classes: as in :class:`RasterReader`.
 
     Raises:
         DataError: as :class:`RasterReader`, or if the image is too large for a patch.
     """
-    with RasterReader(path) as reader:
+    with RasterReader(path, classes=classes) as reader:
         pixels = math.prod(reader.shape) * len(reader.bands)
         if pixels * max(band.dtype.itemsize for band in reader.bands) > LARGEST_PATCH:
             size = f"{reader.shape[1]} x {reader.shape[0]} px, {len(reader.bands)} bands"
@@ -447,7 +467,7 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
             crs=reader.crs,
             transform=None if is_unplaced(reader.source.transform) else reader.transform,
             codes={name: frozenset(codes) for name, codes in reader.codes.items()},
-            palette=reader.bands[0].palette,
+            palette=reader.palette,
             turned=reader.turned,
         )
 
@@ -509,6 +529,23 @@ def check_image(address: str) -> None:
         RasterioError: if it is none of :data:`IMAGE_FORMATS`.
     """
     _open_with(address, IMAGE_FORMATS).close()
+
+
+def _palette(source: Any, index: int) -> Palette:
+    """Return the colours of the numbers of a band, also where a file says that 0 is white; empty without them."""
+    white_zero = source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    if source.colorinterp[index - 1] != ColorInterp.palette and not white_zero:
+        return {}
+    try:
+        colours: Palette = source.colormap(index)
+    except ValueError:  # it has none
+        return {}
+    return colours
+
+
+def _is_palette(source: Any, index: int) -> bool:
+    colours = _palette(source, index) if source.colorinterp[index - 1] == ColorInterp.palette else {}
+    return bool(colours) and not is_grey_ramp(colours)
 
 
 def _check_pages(source: Any, path: str) -> None:

@@ -23,6 +23,7 @@ from zoo.files import Closable
 from zoo.physics.bands import Band
 from zoo.rasters.grid import Grid, windows
 from zoo.rasters.ground import crs_name
+from zoo.rasters.palettes import Palette
 from zoo.rasters.reading import RasterBand, RasterReader, small_cache
 
 TAG_FORMAT = "ZOO_STACK"
@@ -62,9 +63,11 @@ class Stack(Closable):
 
     Args:
         path: anything GDAL opens, with a coordinate system and a transform.
+        classes: whether the numbers are names of classes, which may have a palette.
 
     Raises:
-        DataError: if the file is missing, damaged, without a place, or its grid is rotated.
+        DataError: if the file is missing, damaged, without a place, or its grid is rotated; or if it has a palette and
+            is not read for classes.
 
     Attributes:
         name: the path as it was given; an address stays an address.
@@ -78,11 +81,11 @@ class Stack(Closable):
         made_by_zoo: whether ``zoo stack`` wrote it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, classes: bool = False) -> None:
         # An address such as s3://bucket/scene.tif would lose a slash as a path.
         self.name = os.fspath(path)
         self.path = Path(path)
-        self._reader = RasterReader(self.name)
+        self._reader = RasterReader(self.name, classes=classes)
         try:
             self._describe()
         except BaseException:
@@ -149,6 +152,11 @@ class Stack(Closable):
             DataError: if the file is truncated there.
         """
         return self._reader.read(window, bands, shape)
+
+    @property
+    def palette(self) -> Palette:
+        """See :attr:`zoo.rasters.reading.RasterReader.palette`."""
+        return self._reader.palette
 
     @property
     def dtypes(self) -> tuple[np.dtype[Any], ...]:

@@ -294,7 +294,7 @@ class _Run:
     def _shares(self, path: Path) -> dict[str, dict[str, float]]:
         areas = np.zeros((len(self.names) + 1, 4))
         pixels = PixelAreas(self.stack.crs, self.stack.transform, self.stack.shape)
-        with Stack(path) as classes:
+        with Stack(path, classes=True) as classes:
             for window in classes.windows():
                 # The reader turns nodata, 0, into NaN.
                 found = np.nan_to_num(classes.read(window)[0]).astype(np.int64)

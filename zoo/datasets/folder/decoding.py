@@ -24,6 +24,7 @@ from zoo.datasets.hdf5 import find_array, open_hdf5
 from zoo.datasets.npy import read_npy
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line, suggestion
 from zoo.physics.bands import Band
+from zoo.rasters.palettes import Palette
 from zoo.rasters.reading import missing_codes, read_raster
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
@@ -84,7 +85,7 @@ class Decoded:
     nodata: float | None = None
     missing: NDArray[np.bool_] | None = None
     pixel_size: float | None = None
-    palette: tuple[tuple[int, int, int], ...] = ()
+    palette: Palette = field(default_factory=dict)
     place: Place | None = None
     turned: bool = False
     codes: Mapping[str, frozenset[float]] = field(default_factory=dict)
@@ -579,7 +580,7 @@ def _integers(values: NDArray[Any], path: Path, ignore: float | None) -> NDArray
 def _read_picture(path: Path, role: Role) -> Decoded:
     if _is_deep_png(path):
         return _read_tiff(path, role)
-    palette: tuple[tuple[int, int, int], ...] = ()
+    palette: Palette = {}
     try:
         # Other formats of Pillow run programs or read more than a picture.
         with Image.open(path, formats=["PNG", "JPEG"]) as opened:
@@ -603,8 +604,9 @@ def _read_picture(path: Path, role: Role) -> Decoded:
                         hint="Save the mask without transparency, as one channel of class values",
                     )
             elif picture.mode == "P":
-                flat = picture.getpalette("RGB") or []
-                palette = tuple((flat[at], flat[at + 1], flat[at + 2]) for at in range(0, len(flat) - 2, 3))
+                picture.apply_transparency()
+                flat = picture.getpalette("RGBA") or []
+                palette = dict(enumerate(zip(*(flat[part::4] for part in range(4)), strict=True)))
             values = np.asarray(picture)
     # What Pillow raises for a damaged file depends on where the damage is.
     except PermissionError:
@@ -631,13 +633,7 @@ def _read_tiff(path: Path, role: Role) -> Decoded:
     # GDAL calls an unreadable file "not recognised"; opening it first gives the true reason.
     with path.open("rb"):
         pass
-    raster = read_raster(path)
-    if raster.palette and role == "image":
-        raise DataError(
-            "is a picture with a palette: its numbers are indices of colours, not a quantity",
-            where=path,
-            hint="Turn it into colours: gdal_translate -expand rgb IN OUT",
-        )
+    raster = read_raster(path, classes=role == "mask")
     return Decoded(
         raster.image,
         "CHW",
@@ -647,6 +643,7 @@ def _read_tiff(path: Path, role: Role) -> Decoded:
         missing=raster.missing,
         pixel_size=raster.pixel_size,
         place=None if raster.transform is None else Place(raster.crs, tuple(raster.transform[:6])),
+        palette=raster.palette,
         turned=raster.turned,
         codes=raster.codes,
         nan_is_missing=raster.nodata is not None and math.isnan(raster.nodata),

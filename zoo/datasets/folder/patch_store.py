@@ -21,7 +21,6 @@ from zoo.datasets.base import IGNORE
 from zoo.datasets.cache import PatchCache, digest_files, open_cache
 from zoo.datasets.folder.decoding import (
     NAN,
-    Decoded,
     MaskEncoding,
     channels_first,
     check_same_place,
@@ -33,6 +32,7 @@ from zoo.datasets.folder.decoding import (
 from zoo.datasets.folder.pairing import Pair
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
+from zoo.rasters.palettes import check_background
 from zoo.rasters.reading import plain_patches
 
 
@@ -328,8 +328,8 @@ class PatchStore:
             )
         seen = mask if drawn.missing is None else mask[~drawn.missing]
         unique, counts = np.unique(seen, return_counts=True)
-        if options.mask_values is None:
-            _check_palette(drawn, unique.tolist(), pair.mask)
+        if options.mask_values is None and options.landslide_class is None:
+            check_background(drawn.palette, {value for value in unique.tolist() if value != tag}, pair.mask)
         return _DecodedPair(
             image=image,
             missing=decoded.missing,
@@ -493,22 +493,6 @@ def open_store(
     elif progress is not None:
         progress(len(pairs), len(pairs))
     return store
-
-
-def _check_palette(mask: Decoded, present: Sequence[int], path: Path) -> None:
-    """Refuse a mask whose palette draws the background (0) in a colour and another class in black.
-
-    Such a mask most likely has its landslides in index 0.
-    """
-    colours = {value: mask.palette[value] for value in present if 0 <= value < len(mask.palette)}
-    black = [value for value, colour in colours.items() if value and colour == (0, 0, 0)]
-    first = mask.palette[0] if mask.palette else (0, 0, 0)
-    if black and first != (0, 0, 0):
-        raise DataError(
-            f"the palette draws value 0 in the colour {first} and value {black[0]} in black, so 0 may be the landslide",
-            where=path,
-            hint=f"Say which is class 0, the background: mask_values={black[0]},0 or mask_values=0,{black[0]}",
-        )
 
 
 def _common_pixel_size(sizes: Sequence[float | None]) -> float | None:
