@@ -11,10 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.datasets.augmentation import TrainingAugmentation
+from zoo.datasets.augmentation import DeviceAugmentation, TrainingAugmentation
 from zoo.datasets.base import IGNORE
 from zoo.datasets.datamodule import PatchDataModule
-from zoo.datasets.device_augmentation import DeviceAugmentation
 from zoo.datasets.folder import Folder
 from zoo.datasets.resident import fits
 

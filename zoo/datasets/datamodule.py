@@ -12,9 +12,8 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from zoo.datasets.augmentation import TrainingAugmentation
+from zoo.datasets.augmentation import DeviceAugmentation, TrainingAugmentation
 from zoo.datasets.base import PatchDataset, Sample
-from zoo.datasets.device_augmentation import DeviceAugmentation
 from zoo.datasets.resident import DeviceBatches, ResidentPatches, fits
 from zoo.datasets.statistics import Statistics, compute_statistics
 from zoo.errors import ConfigError

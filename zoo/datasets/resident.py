@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from zoo.datasets.augmentation import DeviceAugmentation
 from zoo.datasets.base import PatchDataset, Sample
-from zoo.datasets.device_augmentation import DeviceAugmentation
 
 SHARE = 0.5
 """Share of a GPU's free memory that a split may take; the rest is for the model and its activations [O]."""
