@@ -48,7 +48,7 @@ def test_the_page_documents_options_flags_and_variables() -> None:
         assert word in PAGE
     for flag in specs.Flag:
         assert f"| `{flag.value}` |" in PAGE
-    assert f"has the version {hookspecs.API_VERSION} " in PAGE
+    assert f"has version {hookspecs.API_VERSION} " in PAGE
 
 
 @pytest.fixture
