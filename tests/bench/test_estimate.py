@@ -13,7 +13,7 @@ import pytest
 from tests.bench.conftest import finished
 from zoo.bench import plan
 from zoo.bench.config import AdaptationSettings, TrialConfig
-from zoo.bench.plan import START_S, Cost, earlier_costs, makespan, measure_cost, precision_problem
+from zoo.bench.plan import START_S, Cost, earlier_costs, makespan, measure_cost, precision_problem, relative_costs
 from zoo.bench.results import SplitSizes, TrialResult, check_folder, claimed
 from zoo.errors import ResultError
 
@@ -73,6 +73,23 @@ def test_a_trial_costs_its_steps_and_what_it_evaluates(trial: Make) -> None:
     # Of many large patches, a sample is adapted to.
     large = replace(cost, pixels=2**21)
     assert large.seconds(adapted, SIZES) == pytest.approx(START_S + ((3 + 1) * 1 + 20) * 0.1)
+
+
+def test_an_adapted_trial_costs_its_passes_and_not_a_fixed_share_of_the_training(trial: Make) -> None:
+    sizes = SplitSizes(train=400, val=100, test=191)
+    recipe = trial().recipe.changed(steps=40, batch_size=16, crop=64)
+
+    def cost(**changes: Any) -> float:
+        return sum(relative_costs(trial("unet", recipe=recipe, **changes), sizes, 128**2).values())
+
+    assert 0.5 < cost(adapted=True) / cost() < 2
+    eight = cost(adapted=True, adapting=AdaptationSettings(tta=True))
+    assert eight > 2 * cost(adapted=True)
+    longer = trial("unet", recipe=recipe.changed(steps=4000))
+    assert cost(adapted=True) < 0.05 * sum(relative_costs(longer, sizes, 128**2).values())
+    untrained = trial("dndvi_threshold", recipe=recipe)
+    assert relative_costs(untrained, sizes, 128**2)["train"] == 0 < relative_costs(untrained, sizes, 128**2)["test"]
+    assert relative_costs(trial("of a plugin that is gone", recipe=recipe), sizes, 128**2)["train"] > 0
 
 
 def test_jobs_share_the_trials() -> None:

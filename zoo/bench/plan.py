@@ -24,7 +24,7 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError, ResultError
 from zoo.jobs import Job, Work, connected, run_job
-from zoo.registry import catalogue, create_model_for
+from zoo.registry import Flag, catalogue, create_model_for
 from zoo.schema import to_plain
 from zoo.training.adaptation import CHOOSING_PIXELS, MOST_PIXELS
 from zoo.training.bundle import Bundle, without_downloads
@@ -41,6 +41,14 @@ LIMIT_S = 300.0
 """Time limit in seconds for measuring one model."""
 START_S = 2.0
 """Seconds between two trials: process, data, bundle."""
+TYPICAL_GMAC = 12.0
+"""Relative cost of a model whose spec has no figures; that of the U-Net is 8."""
+COUNTING_GMAC = 0.5
+"""Relative cost of reading a patch and of counting its pixels [O]."""
+UPDATE_GMAC = 3.0
+"""Relative cost of updating a million weights once; from training steps of the built-in models on two cores [O]."""
+DATA_SHARE = 0.03
+"""Share of a trial in which its process starts and opens the data [O]."""
 
 CostSource = Literal["", "measured now", "earlier result", "skipped", "no such device here"]
 
@@ -55,6 +63,7 @@ class Plan:
         sizes: number of patches in each split, by setting.
         steps: optimiser steps of a training, by setting.
         audits: what the audit of the splits found, by setting.
+        pixels: pixels of a test patch, by setting.
     """
 
     benchmark: Benchmark
@@ -62,6 +71,7 @@ class Plan:
     sizes: Mapping[str, SplitSizes]
     steps: Mapping[str, int]
     audits: Mapping[str, AuditSummary]
+    pixels: Mapping[str, int]
 
 
 OpenSplits = Callable[[DataSource], dict[str, PatchDataset]]
@@ -115,17 +125,19 @@ def make_plan(
     trials: list[TrialConfig] = []
     sizes: dict[str, SplitSizes] = {}
     audits: dict[str, AuditSummary] = {}
+    pixels: dict[str, int] = {}
     for setting in settings_of(benchmark):
         if on_setting is not None:
             on_setting(setting)
         splits = open_data(setting.data)
         sizes[setting.name] = SplitSizes(*(len(splits[split]) for split in SPLITS))
+        pixels[setting.name] = splits["test"][0]["mask"].numel()
         fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
         audits[setting.name] = audit(splits, fingerprints)
         _check_parents(benchmark, splits["train"])
         trials += benchmark.trials(setting, fingerprints, place)
     steps = {name: benchmark.recipe.total_steps(found.train) for name, found in sizes.items()}
-    return Plan(benchmark, tuple(trials), sizes, steps, audits)
+    return Plan(benchmark, tuple(trials), sizes, steps, audits, pixels)
 
 
 def precision_problem(config: TrialConfig) -> str:
@@ -202,16 +214,55 @@ class Cost:
             config: the trial.
             sizes: number of patches in each split.
         """
-        if config.adapted:
-            sampled, few = (min(sizes.test, max(1, most // self.pixels)) for most in (MOST_PIXELS, CHOOSING_PIXELS))
-            passes = _adaptation_passes(config.adapting)
-            return START_S + self.patch_s * (few * passes[0] + sampled * passes[1] + sizes.test * passes[2])
-        evaluated = sizes.test + sizes.val
-        recipe = config.recipe
-        steps = recipe.total_steps(sizes.train)
-        if recipe.schedule == "plateau":
-            evaluated += sizes.val * (steps // recipe.steps_a_pass(sizes.train))
-        return START_S + self.step_s * steps + self.patch_s * evaluated
+        amounts = stage_amounts(config, sizes, self.pixels)
+        return START_S + sum(
+            amount * (self.step_s if stage == "train" else self.patch_s) for stage, amount in amounts.items()
+        )
+
+
+def stage_amounts(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[str, float]:
+    """Return what each stage of a trial computes: optimiser steps in ``train``, passes of a patch in the others.
+
+    Args:
+        config: the trial.
+        sizes: number of patches in each split.
+        pixels: pixels of a patch.
+    """
+    if config.adapted:
+        sampled, few = (min(sizes.test, max(1, most // pixels)) for most in (MOST_PIXELS, CHOOSING_PIXELS))
+        passes = _adaptation_passes(config.adapting)
+        return {"adapt": few * passes[0] + sampled * passes[1], "test": sizes.test * passes[2]}
+    recipe = config.recipe
+    steps = recipe.total_steps(sizes.train)
+    validations = 1 + (steps // recipe.steps_a_pass(sizes.train) if recipe.schedule == "plateau" else 0)
+    return {"train": steps, "val": sizes.val * validations, "test": sizes.test}
+
+
+def relative_costs(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[str, float]:
+    """Return the cost of each stage of a trial relative to others, from its arithmetic before anything is measured.
+
+    A pass of a patch costs its GMAC; a training step three passes of each patch of its batch, and the update of the
+    weights.
+
+    Args:
+        config: the trial.
+        sizes: number of patches in each split.
+        pixels: pixels of a patch.
+    """
+    spec = catalogue().models.get(config.model) if config.model in catalogue().models else None
+    gmac, millions = TYPICAL_GMAC, 0.0
+    if spec is not None and spec.gmac is not None and spec.parameters is not None:
+        gmac, millions = spec.gmac, spec.parameters / 1e6
+    recipe = config.recipe
+    shown = 1.0 if recipe.crop is None else min(1.0, recipe.crop**2 / pixels)
+    step = 3 * recipe.batch_size * shown * (COUNTING_GMAC + gmac) + UPDATE_GMAC * millions
+    if spec is not None and Flag.UNTRAINED in spec.flags:
+        step = 0.0
+    costs = {
+        stage: amount * (step if stage == "train" else COUNTING_GMAC + gmac)
+        for stage, amount in stage_amounts(config, sizes, pixels).items()
+    }
+    return {"data": DATA_SHARE * sum(costs.values()), **costs}
 
 
 def _adaptation_passes(adapting: AdaptationSettings) -> tuple[float, float, float]:

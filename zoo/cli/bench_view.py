@@ -17,11 +17,11 @@ from rich.text import Text
 from zoo.api.benchmark import BenchmarkView
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import make_rows
-from zoo.bench.results import TrialResult
+from zoo.bench.results import SplitSizes, TrialResult
+from zoo.bench.time_left import TimeLeft
 from zoo.cli.console import err, note, warn
 from zoo.cli.progress import ProgressBarOnDemand
 from zoo.errors import ResultError
-from zoo.registry import catalogue
 
 if TYPE_CHECKING:
     from zoo.bench.benchmark import Setting
@@ -30,20 +30,7 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
     from zoo.datasets.source import DataSource
 
-STAGES = {
-    "data": (0.0, 0.03),
-    "train": (0.03, 0.9),
-    "adapt": (0.03, 0.8),
-    "val": (0.9, 0.95),
-    "test": (0.95, 1.0),
-    "speed": (1.0, 1.0),
-}
-"""Share of a trial at which each stage begins and ends; accurate enough for the time left."""
 LOG_EVERY_S = 15.0
-TYPICAL_COST = 15.0
-"""Relative cost of a model whose spec has no figures; that of the U-Net is 12."""
-ADAPTED_SHARE = 0.1
-"""Cost of an adapted trial relative to training; accurate enough for the time left."""
 SPARE_LINES = 6
 """Lines of a terminal that the table leaves free, for its heading, the clock and earlier output."""
 
@@ -54,20 +41,38 @@ class BenchView:
     Args:
         trials: all trials, including those that are kept.
         console: console of standard error.
+        sizes: number of patches in each split, by setting.
+        pixels: pixels of a patch, by setting.
     """
 
-    def __init__(self, trials: Sequence[TrialConfig], console: Console) -> None:
+    def __init__(
+        self,
+        trials: Sequence[TrialConfig],
+        console: Console,
+        sizes: Mapping[str, SplitSizes],
+        pixels: Mapping[str, int],
+    ) -> None:
+        from zoo.bench.plan import relative_costs
+
         self.trials = list(trials)
         self.console = console
         self.results: dict[str, TrialResult] = {}
-        self._shares: dict[str, float] = {}
         self._stage: dict[str, str] = {}
         self._running: dict[str, TrialConfig] = {}
-        self._costs = {config.file_stem: _cost(config) for config in trials}
-        self._kept_cost = 0.0
+        self._time_left = TimeLeft(
+            {one.file_stem: relative_costs(one, sizes[one.setting], pixels[one.setting]) for one in trials},
+            frozenset(one.file_stem for one in trials if one.adapted),
+        )
         self._started = time.monotonic()
         self._logged = 0.0
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+
+    @classmethod
+    def of_run(cls, config: TrialConfig, splits: Mapping[str, PatchDataset], console: Console) -> BenchView:
+        """Return the view of a single training run on these splits."""
+        sizes = SplitSizes(*(len(splits[split]) for split in ("train", "val", "test")))
+        pixels = splits["test"][0]["mask"].numel()
+        return cls([config], console, {config.setting: sizes}, {config.setting: pixels})
 
     @property
     def done(self) -> int:
@@ -89,7 +94,7 @@ class BenchView:
     def kept(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial of an earlier call."""
         self.results[config.file_stem] = result
-        self._kept_cost += self._costs[config.file_stem]
+        self._time_left.kept(config.file_stem)
         self._line(config, f"kept from an earlier run, {_outcome(result)}")
 
     def damaged(self, error: ResultError) -> None:
@@ -98,8 +103,7 @@ class BenchView:
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
         """Move the bar of a trial."""
-        low, high = STAGES[stage]
-        self._shares[config.file_stem] = low + (high - low) * done / max(1, total)
+        self._time_left.progress(config.file_stem, stage, done, total)
         self._stage[config.file_stem] = f"{stage} {done}/{total}" if total > 1 else stage
         self._running[config.file_stem] = config
         if time.monotonic() - self._logged > LOG_EVERY_S:
@@ -108,6 +112,7 @@ class BenchView:
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial of this call."""
         self.results[config.file_stem] = result
+        self._time_left.finished(config.file_stem, ok=result.ok)
         self._running.pop(config.file_stem, None)
         seconds = result.seconds
         self._line(config, _outcome(result) + (f" in {seconds:.0f} s" if seconds else ""))
@@ -123,15 +128,8 @@ class BenchView:
         )
 
     def _left(self, pattern: str) -> str:
-        total = sum(self._costs.values())
-        done = sum(
-            self._costs[stem] * (1.0 if stem in self.results else self._shares.get(stem, 0.0)) for stem in self._costs
-        )
-        worked = done - self._kept_cost
-        if worked <= 0.02 * total:
-            return ""
-        seconds = (time.monotonic() - self._started) * (total - done) / worked
-        return pattern.format(_clock(seconds))
+        seconds = self._time_left.seconds()
+        return "" if seconds is None else pattern.format(_clock(seconds))
 
     def _shown(self) -> list[TrialConfig]:
         """Return all trials; on a terminal with too few lines, those that run and their neighbours."""
@@ -159,7 +157,7 @@ class BenchView:
                 name.append(f"  {config.setting}", style="dim")
             result = self.results.get(config.file_stem)
             if result is None:
-                share = self._shares.get(config.file_stem, 0.0)
+                share = self._time_left.share(config.file_stem)
                 stage = self._stage.get(config.file_stem, "waiting")
                 table.add_row(name, ProgressBar(total=1.0, completed=share), stage)
             elif result.ok:
@@ -183,19 +181,6 @@ def warn_of_precision(config: TrialConfig) -> None:
     problem = precision_problem(config)
     if problem:
         warn(problem)
-
-
-def _cost(config: TrialConfig) -> float:
-    """Return the cost of a trial relative to others, from its arithmetic and the weights that the optimiser updates.
-
-    A million parameters cost as much as 0.25 GMAC; measured on training steps of the built-in models on two cores.
-    """
-    if config.model not in catalogue().models:
-        return TYPICAL_COST
-    spec = catalogue().models.get(config.model)
-    known = spec.gmac is not None and spec.parameters is not None
-    cost = (spec.gmac or 0) + 0.25 * (spec.parameters or 0) / 1e6 if known else TYPICAL_COST
-    return ADAPTED_SHARE * cost if config.adapted else cost
 
 
 def _clock(seconds: float) -> str:
@@ -262,7 +247,7 @@ class TerminalView(BenchmarkView):
             f"{len(trials)} trial{'s' if len(trials) > 1 else ''} on {trials[0].device}"
         )
         warn_of_precision(trials[0])
-        self._shown = BenchView(trials, err())
+        self._shown = BenchView(trials, err(), plan.sizes, plan.pixels)
         try:
             with self._shown:
                 yield

@@ -147,7 +147,7 @@ class _TrainingView:
             steps = config.recipe.total_steps(len(splits["train"]))
             note(f"{config.label}: {steps} steps of batch {config.recipe.batch_size} on {config.device}")
             warn_of_precision(config)
-        self.config, self._view = config, BenchView([config], err())
+        self.config, self._view = config, BenchView.of_run(config, splits, err())
         self._view.__enter__()
         return audit
 

@@ -1,0 +1,116 @@
+"""Time left of a benchmark, from what its trials took so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+PRIOR_TRIALS = 0.25
+"""Number of trials that the common rate counts for beside the measured ones of a kind [O]."""
+FIRST_SHARE = 0.02
+"""Share of all work that must be measured before a time is stated [O]."""
+
+
+@dataclass
+class _Trial:
+    """Progress of a trial.
+
+    Attributes:
+        costs: relative cost of each stage.
+        adapted: whether it adapts the bundle of another trial.
+        done: share of each stage that is done.
+        begun: when it started in this run; ``None`` for a trial that waits or was kept.
+        seconds: time that it took in this run; ``None`` while it runs.
+        counts: whether its time says what other trials take, as that of a failed one does not.
+    """
+
+    costs: Mapping[str, float]
+    adapted: bool
+    done: dict[str, float] = field(default_factory=dict)
+    begun: float | None = None
+    seconds: float | None = None
+    counts: bool = True
+
+    @property
+    def cost(self) -> float:
+        return sum(self.costs.values())
+
+    @property
+    def worked(self) -> float:
+        return sum(cost * self.done.get(stage, 0.0) for stage, cost in self.costs.items())
+
+    def spent(self, now: float) -> float:
+        if self.seconds is not None:
+            return self.seconds
+        return 0.0 if self.begun is None else now - self.begun
+
+
+class TimeLeft:
+    """Estimate the time left of several trials.
+
+    Trained and adapted trials have a rate each, in seconds per unit of cost. A kind of which little was measured in
+    this run takes the rate of all trials.
+
+    Args:
+        costs: relative cost of each stage, by trial; see :func:`zoo.bench.plan.relative_costs`.
+        adapted: the trials that adapt the bundle of another one.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        costs: Mapping[str, Mapping[str, float]],
+        adapted: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._trials = {name: _Trial(stages, name in adapted) for name, stages in costs.items()}
+        self._clock = clock
+        self._started = clock()
+
+    def kept(self, name: str) -> None:
+        """Count a trial of an earlier run as done."""
+        trial = self._trials[name]
+        trial.done, trial.counts = dict.fromkeys(trial.costs, 1.0), False
+
+    def progress(self, name: str, stage: str, done: int, total: int) -> None:
+        """Note how much of a stage is done."""
+        trial = self._trials[name]
+        if trial.begun is None:
+            trial.begun = self._clock()
+        if stage != "data":
+            trial.done["data"] = 1.0
+        trial.done[stage] = done / max(1, total)
+
+    def finished(self, name: str, *, ok: bool) -> None:
+        """Note the end of a trial of this run."""
+        trial = self._trials[name]
+        trial.seconds = trial.spent(self._clock())
+        trial.done, trial.counts = dict.fromkeys(trial.costs, 1.0), ok
+
+    def share(self, name: str) -> float:
+        """Return the share of a trial that is done, 0..1."""
+        trial = self._trials[name]
+        return trial.worked / trial.cost if trial.cost else 0.0
+
+    def seconds(self) -> float | None:
+        """Return the seconds until the last trial is done; ``None`` while too little was measured."""
+        now = self._clock()
+        trials = self._trials.values()
+        measured = [one for one in trials if one.counts and one.begun is not None]
+        worked = sum(one.worked for one in measured)
+        if worked <= FIRST_SHARE * sum(one.cost for one in trials):
+            return None
+        common = sum(one.spent(now) for one in measured) / worked
+        left = longest = 0.0
+        for adapted in (False, True):
+            kind = [one for one in trials if one.adapted is adapted]
+            known = [one for one in measured if one.adapted is adapted]
+            weight = PRIOR_TRIALS * sum(one.cost for one in kind) / max(1, len(kind))
+            total = weight + sum(one.worked for one in known)
+            rate = (common * weight + sum(one.spent(now) for one in known)) / total if total else common
+            waits = [rate * (one.cost - one.worked) for one in kind]
+            left, longest = left + sum(waits), max([longest, *waits])
+        # Trials that run at the same time share the wait, but none ends before its own work is done.
+        busy = sum(one.spent(now) for one in trials)
+        return max(longest, left * (now - self._started) / busy) if busy else left
