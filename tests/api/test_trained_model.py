@@ -196,7 +196,7 @@ def test_a_bundle_whose_data_a_person_filled_in_is_measured_on_named_data(
     assert "does not record which data" in capsys.readouterr().err
     named = ["--data", str(patches), "--group-column", "scene"]
     assert run(["evaluate", str(folder), *named]) == 0
-    assert "other patches than the bundle's own" in capsys.readouterr().err
+    assert "not the patches of the bundle's own split" in capsys.readouterr().err
 
 
 OPTIONS = {"widths": (4, 4, 4)}

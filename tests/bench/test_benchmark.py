@@ -115,7 +115,7 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
         (('baseline = "plain"', 'baseline = "plane"'), "unknown baseline 'plane'"),
         (("steps = 3", 'steps = "three"'), "[recipe]: not a valid recipe: field 'steps': expected int | null, got str"),
         (("steps = 3", "stepz = 3"), "[recipe]: unknown key 'stepz'"),
-        (("steps = 3", "steps = 3, epochs = 2"), "steps and epochs exclude each other"),
+        (("steps = 3", "steps = 3, epochs = 2"), "steps and epochs cannot be combined"),
         (("steps = 3", "lr = -1"), "lr must be a positive number"),
         (("steps = 3", 'optimiser = "adam"'), "unknown optimiser 'adam'"),
         (("steps = 3", 'loss = "cee"'), "unknown loss 'cee'"),

@@ -57,8 +57,8 @@ def test_images_alone_are_enough(
     printed = capsys.readouterr()
     assert "encoder.0.1" in printed.out
     assert "share of the target" in printed.out
-    assert "called landslide" in printed.err
-    assert re.search(r"threshold: 0\.\d+ plain, 0\.\d+ adapted", printed.err)
+    assert "classified as landslide" in printed.err
+    assert re.search(r"threshold: 0\.\d+ original, 0\.\d+ adapted", printed.err)
     assert "trained on" not in printed.err
     adaptation = Bundle.load(new).adaptation
     assert adaptation is not None
@@ -167,7 +167,7 @@ def test_an_empty_test_split_is_refused(
     assert run([*words, "--data", str(patches), "--group-column", "scene"]) == 2
     error = capsys.readouterr().err
     assert "the test split is empty" in error
-    assert "Split it another way" in error
+    assert "Split the data differently" in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -234,7 +234,7 @@ def out_is_a_bundle(bundle: Path, folder: Path, patches: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("arrange", "complaint"),
     [
-        (no_data, "no target is named"),
+        (no_data, "no target data are given"),
         (blank, "nothing to adapt to: all 1 patches are nodata"),
         (two_bands, "has 2 bands, but the bundle takes 3"),
         (other_names, "band 1 is red [unknown], but the bundle takes band_1"),

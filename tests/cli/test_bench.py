@@ -249,7 +249,7 @@ def config(tmp_path: Path, patches: Path) -> Path:
         (["--config", "none.toml"], "none.toml: there is no such file"),
         (["--config", "{config}", "--models", "U-nett"], "Did you mean 'U-net'?"),
         (["--config", "{config}", "--data-option", "fraction=1"], "unknown option 'fraction'"),
-        (["--config", "{config}", "--steps", "2", "--epochs", "2"], "exclude each other"),
+        (["--config", "{config}", "--steps", "2", "--epochs", "2"], "cannot be combined"),
         (["--config", "{config}", "--test-groups", "s0"], "group 's0' is named for train and for test"),
         (["--config", "{config}", "--out", "{other}"], "holds the results of 'another'"),
         (["--config", "{config}", "--jobs", "0"], "0 is not in the range 1<=x<=1024"),

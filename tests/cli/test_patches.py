@@ -90,8 +90,8 @@ def test_the_smallest_call_and_its_table(zoo: Zoo, small: tuple[Path, Path], tmp
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--positives", "--all"), "exclude each other"),
-        (("--positives", "--negatives-per-positive", 2), "exclude each other"),
+        (("--positives", "--all"), "cannot be combined"),
+        (("--positives", "--negatives-per-positive", 2), "cannot be combined"),
         (("--phase", "pre"), "its tag PHASE is post, but the option is pre"),
         (("--phase", "during"), "is not one of 'pre', 'post'"),
         (("--stride", 64, "--size", 32), "a stride of 64 with patches of 32 pixels"),

@@ -107,7 +107,7 @@ def test_moisture_is_asked_for(stack: Run) -> None:
     assert "warning: SMI is NDMI, which equals -NDBI" in noted
     code, _, noted = stack(f"{ALL} optram", "--moisture", "ndmi")
     assert code == 2
-    assert "are two sources" in noted
+    assert "are both sources" in noted
 
 
 def test_bands_of_one_file(stack: Run, files: Files, tmp_path: Path) -> None:

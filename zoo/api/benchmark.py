@@ -293,7 +293,7 @@ def make_benchmark(
 
     changes = {name: value for name, value in (recipe_options or {}).items() if value is not None}
     if "steps" in changes and "epochs" in changes:
-        raise ConfigError("steps and epochs exclude each other")
+        raise ConfigError("steps and epochs cannot be combined")
     given = dict(data_options or {})
     if config is None:
         source = DataSource.of("synthetic" if data is None else data, given)

@@ -121,7 +121,7 @@ def evaluate_split(
     bundle = model.bundle
     dataset = source.open(split, lambda done, total: report("reading the data", done, total))
     if not len(dataset):
-        raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+        raise DataError(f"the {split} split is empty", where=source.label, hint="Split the data differently")
     bundle.check_bands(dataset.bands, source.label)
 
     def on_batch(done: int) -> None:

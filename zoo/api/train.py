@@ -143,7 +143,7 @@ def train(
         splits = (open_splits or _open_quietly)(source)
         for split in SPLITS:
             if not len(splits[split]):
-                raise ZooError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+                raise ZooError(f"the {split} split is empty", where=source.label, hint="Split the data differently")
         fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
         config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place, fine_tuning=start)
         transfer = None if parent is None else _plan(parent, config, splits, detailed=on_transfer is not None)

@@ -568,7 +568,7 @@ class TrainedModel:
     ) -> SceneExplanation:
         """Find out which channels and which ground the prediction in a window of a scene depends on.
 
-        Each channel, and each square of ground, is replaced by its training mean in turn, and the change of the
+        Each channel and each square of the window is replaced in turn by its training mean, and the change in the
         prediction is measured. docs/how_to/explain.md explains how to read the result.
 
         Args:

@@ -432,7 +432,7 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
         if key not in known:
             raise UnknownNameError("key", key, ["name", *known], where=where)
     if "steps" in changes and "epochs" in changes:
-        raise ConfigError("steps and epochs exclude each other", where=where)
+        raise ConfigError("steps and epochs cannot be combined", where=where)
     with _located(where):
         recipe = get_recipe(name)
         # Names first: the recipe knows which there are.

@@ -87,7 +87,7 @@ def open_splits(source: DataSource) -> dict[str, PatchDataset]:
     splits = source.open_splits(SPLITS)
     for split, dataset in splits.items():
         if not len(dataset):
-            raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+            raise DataError(f"the {split} split is empty", where=source.label, hint="Split the data differently")
     return splits
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     type=click.Choice(["all", "train", "val", "test"]),
     default="all",
     show_default=True,
-    help="Patches to adapt to; all takes every image of a folder and needs no masks.",
+    help="Split to adapt to; all uses every image of a folder and needs no masks.",
 )
-@click.option("--groups", metavar="A,B", help="Adapt to the patches of these scenes alone.")
+@click.option("--groups", metavar="A,B", help="Adapt only to the patches of these scenes.")
 @click.option(
     "--share",
     metavar="auto|0..1",
@@ -41,24 +41,30 @@ if TYPE_CHECKING:
     type=click.Choice(["layers", "bands", "both"]),
     default="layers",
     show_default=True,
-    help="Statistics to re-estimate: of the batch-norm layers, of the bands, or both.",
+    help="Statistics to re-estimate: those of the batch-norm layers, of the bands, or both.",
 )
 @click.option(
     "--scales",
     metavar="auto|X,X,...",
     default="1",
     show_default=True,
-    help="Magnifications at which every image is seen, such as 1,1.5,2; auto chooses one.",
+    help="Magnifications applied to every image, such as 1,1.5,2; auto chooses one.",
 )
 @click.option(
     "--evaluate",
     "measured",
     type=click.Choice(["train", "val", "test"]),
-    help="Also measure both bundles on a split that has masks.",
+    help="Also evaluate both bundles on a split that has masks.",
 )
-@click.option("--patches", type=COUNT, help="Largest number of patches in memory.  [default: 2 million pixels]")
+@click.option("--patches", type=COUNT, help="Maximum number of patches in memory.  [default: 2 million pixels]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the sample.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Random seed of the sample of patches.",
+)
 @click.option("--out", "folder", type=PATH, required=True, help="Folder of the new bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
 @AS_JSON
@@ -86,11 +92,11 @@ def adapt(
     \b
     zoo adapt runs/unet --data new_region/ --out runs/adapted
     zoo adapt runs/unet --data patches/ --groups S2 --out runs/adapted --test-groups S2 --evaluate test
-    zoo adapt runs/unet --data new_region/ --scales auto --out runs/adapted   # landslides may have another size there
+    zoo adapt runs/unet --data new_region/ --scales auto --out runs/adapted   # landslides may differ in size there
 
-    Each layer moves as far as its shift exceeds what the choice of images explains, and the threshold moves towards 0.5
-    by the mean share of the region. Weights stay. Figures on the very images that were adapted to are transductive:
-    state that beside them. docs/how_to/adapt.md explains when adapting helps.
+    A layer's statistics move only as far as their shift exceeds what the choice of images explains, and the threshold
+    moves towards 0.5 by the mean share of the region. The weights stay unchanged. Figures measured on the images of the
+    adaptation are transductive: report them as such. docs/how_to/adapt.md explains when adapting helps.
     """
     from zoo.api.trained_model import check_free
     from zoo.cli.opening import data_warnings
@@ -99,7 +105,9 @@ def adapt(
     from zoo.schema import to_plain
 
     if data is None:
-        raise ConfigError("no target is named", where="--data", hint="Name a folder with images of the new region")
+        raise ConfigError(
+            "no target data are given", where="--data", hint="Give a folder with images of the new region"
+        )
     weight = None if share == "auto" else parse_numbers(share, "--share", "0.5, or auto", count=1)[0]
     magnifications = parse_scales(scales)
     options = collect(data_options, **given)
@@ -135,8 +143,8 @@ def adapt(
         print_json({"bundle": str(folder), **record, "evaluation": to_plain(figures)})
     else:
         _print(adapted.adaptation, figures)
-        note(f"threshold: {model.bundle.threshold:.3g} plain, {adapted.bundle.threshold:.3g} adapted")
-        note(f"bundle in {relative(folder)}; measure it: zoo evaluate {relative(folder)} --data ...")
+        note(f"threshold: {model.bundle.threshold:.3g} original, {adapted.bundle.threshold:.3g} adapted")
+        note(f"bundle written to {relative(folder)}; evaluate it: zoo evaluate {relative(folder)} --data ...")
 
 
 def _print(adaptation: Adaptation, figures: dict[str, Any]) -> None:
@@ -155,7 +163,9 @@ def _print(adaptation: Adaptation, figures: dict[str, Any]) -> None:
     if adaptation.scale_agreements:
         found = ", ".join(f"{value:.3f} at x{scale}" for scale, value in adaptation.scale_agreements.items())
         used = ", ".join(f"x{scale:g}" for scale in adaptation.scales)
-        note(f"agreement of the masks with those of turned images: {found}; images are seen at {used}")
+        note(
+            f"agreement of the masks with those of rotated and flipped images: {found}; images are magnified by {used}"
+        )
     target = adaptation.target
     note(
         f"statistics of {target.used} of {target.patches} patches, without labels; distances in standard deviations "
@@ -163,9 +173,9 @@ def _print(adaptation: Adaptation, figures: dict[str, Any]) -> None:
     )
     if adaptation.predictions is not None:
         plain, adapted = adaptation.predictions.plain, adaptation.predictions.adapted
-        note(f"called landslide: {plain.called_landslide:.2%} plain, {adapted.called_landslide:.2%} adapted")
+        note(f"classified as landslide: {plain.called_landslide:.2%} original, {adapted.called_landslide:.2%} adapted")
     if figures:
-        columns = ("measured with labels", "plain", "adapted")
+        columns = ("measured with labels", "original", "adapted")
         lines = [(name, _text(value), _text(figures["adapted"].get(name))) for name, value in figures["plain"].items()]
         out().print(make_table(columns, lines, right=columns[1:]))
 

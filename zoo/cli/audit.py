@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.datasets.audit import Audit, AuditSummary, SharedScene
 
 SHOWN = 10
-"""Number of pairs of each kind that are printed; the JSON file has all."""
+"""Number of pairs of each kind to print; the JSON file has all."""
 
 
 @click.command()
@@ -39,7 +39,7 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
 
     The audit searches for equal images, copies that were rotated, brightened or compressed, patches that overlap,
     landslides with the same outline, neighbours on the ground, and scenes in two splits. Exit code 0: no leak was
-    found; 1: there is a leak; 2: the input is wrong.
+    found; 1: there is a leak; 2: bad input.
     """
     from zoo.api.preparation import audit as audit_data
     from zoo.cli.opening import open_splits
@@ -148,7 +148,7 @@ def _distance_words(scene: SharedScene) -> str:
     if scene.distance is None:
         return "unknown: counted as a leak"
     if scene.distance > scene.reach:
-        return f"{scene.distance} patches at least: guarded"
+        return f"{scene.distance} patches apart or more: guarded"
     if scene.distance == 0:
         return "the same place: see neighbour"
     return f"{'side by side' if scene.distance == scene.reach else 'overlapping'}: see neighbour"

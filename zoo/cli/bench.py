@@ -47,11 +47,13 @@ PLAN_HEADINGS = ("model", "setting", "seed", "Par. (M)", "GMAC", "steps", "s/ste
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="Trials at a time on a machine; its threads and GPUs are divided among them.",
+    help="Concurrent trials per machine; its threads and GPUs are divided among them.",
 )
 @click.option("--ray", metavar="HOST:PORT|auto", help="Run trials on a Ray cluster (docs/how_to/bench.md).")
-@click.option("--speed/--no-speed", default=True, help="Time the models after the training.  [default: speed]")
-@click.option("--dry-run", is_flag=True, help="Check everything, print the trials and the time they take, and stop.")
+@click.option("--speed/--no-speed", default=True, help="Time the models after training.  [default: speed]")
+@click.option(
+    "--dry-run", is_flag=True, help="Check the input, print the trials and the time they would take, and exit."
+)
 @click.option(
     "--out",
     "folder",
@@ -78,8 +80,8 @@ def bench(
     zoo bench --data patches --group-column scene --train-groups S1 --test-groups S2,S3
     zoo bench --config benchmarks/table3_convolutions.toml --dry-run
 
-    Every trial runs in its own process and leaves one result file and one bundle. A trial that fails gets a row with
-    the reason. Ctrl-C keeps finished trials; the same command continues, also in the middle of a training. Exit code
+    Every trial runs in its own process and writes one result file and one bundle. A trial that fails gets a row with
+    the reason. Ctrl-C keeps finished trials; the same command resumes, even in the middle of a training run. Exit code
     0: all trials have figures; 1: some do not; 2: bad input.
     """
     from zoo.api.benchmark import plan_benchmark
@@ -144,7 +146,7 @@ def _print_results(plan: BenchmarkPlan, results: Results, json_file: Path | None
             print_leaderboard(board, out())
     place = relative(plan.folder)
     if plan.other_results and plan.benchmark.name:
-        note(f"{place} holds {plan.other_results} more results, from an earlier form of this configuration")
+        note(f"{place} holds {plan.other_results} more results, from an earlier version of this configuration")
     note(f"results, weights and logs are in {place}; print the table again: zoo report {place}")
     if json_file is not None:
         write_text_atomic(json_file, results.json())
@@ -174,7 +176,7 @@ def _print_estimate(plan: BenchmarkPlan, found: Estimate, json_file: Path | None
     else:
         speed = _duration(found.speed_seconds)
         console.print(f"\n{ahead}: about {_duration(found.seconds)} {where}, and {speed} to time the models")
-    note("nothing was trained; 'measured now' takes a few training steps and a batch of evaluation")
+    note("nothing was trained; 'measured now' means timed over a few training steps and one batch of evaluation")
     note(f"results would go to {relative(plan.folder)}")
     if json_file is not None:
         write_json_atomic(json_file, found.to_dict())

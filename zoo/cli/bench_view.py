@@ -168,7 +168,7 @@ class BenchView:
                 table.add_row(name, "", Text(f"{result.status}: {result.error}", style="red", overflow="ellipsis"))
         spent = time.monotonic() - self._started
         counts = f"{self.done} of {len(self.trials)} trials done, {len(self._running)} running; "
-        clock = f"{_clock(spent)} spent{self._left(', about {} left')}   Ctrl-C keeps what is done"
+        clock = f"{_clock(spent)} spent{self._left(', about {} left')}   Ctrl-C keeps finished trials"
         if len(shown) < len(self.trials):
             clock = counts + clock
         return Group(table, Text(clock, style="dim"))
@@ -231,7 +231,7 @@ class TerminalView(BenchmarkView):
         """Move the bar, or print a line in a log."""
         self._bar.show("measuring", number, total)
         if not err().is_terminal:
-            note(f"[{number + 1}/{total}] measuring a few steps of {config.label}")
+            note(f"[{number + 1}/{total}] timing a few steps of {config.label}")
 
     def trials(self, plan: Plan) -> AbstractContextManager[None]:
         """Show the table of trials while they run."""
@@ -253,7 +253,7 @@ class TerminalView(BenchmarkView):
                 yield
         except KeyboardInterrupt:
             warn(
-                f"stopped; {self._shown.done} of {len(trials)} trials are finished, and the same command goes on from "
+                f"stopped; {self._shown.done} of {len(trials)} trials are finished; the same command continues from "
                 "there"
             )
             raise
@@ -281,7 +281,7 @@ class TerminalView(BenchmarkView):
     def timing(self, done: int, total: int) -> None:
         """Move the bar; say once what is timed."""
         if not self._bar.active:
-            note("timing the models in turns, each in fresh processes")
+            note("timing the models in rounds, each time in a fresh process")
         self._bar.show("timing", done, total)
 
     def stop(self) -> None:

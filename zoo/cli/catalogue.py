@@ -44,7 +44,8 @@ def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
     zoo models '*resnet*'
     zoo models show enhanced_unet
 
-    A family of models, such as smp/unet-*, is one row with the number of its models. --all or a PATTERN lists them.
+    A family of models, such as smp/unet-*, is shown as one row with its number of models. --all or a PATTERN lists
+    them.
     """
     table = catalogue().models
     one = shown(words, table, "zoo models show unet", "zoo models '*unet*'")
@@ -139,10 +140,10 @@ def _change_plugin(words: Sequence[str]) -> None:
 @click.command()
 @AS_JSON
 def doctor(as_json: bool) -> None:
-    """Look for what keeps zoo from working on this machine, and say what to do about it.
+    """Find problems that keep zoo from working on this machine, and say how to fix them.
 
-    It looks at versions and their conflicts, devices, threads and load, memory, caches and their size, data folders
-    and plugins. Nothing is changed. The exit code is 1 if a problem is found.
+    Checks versions and their conflicts, devices, threads and load, memory, caches and their size, data folders
+    and plugins. It changes nothing. The exit code is 1 if a problem is found.
     """
     import zoo
 
@@ -158,7 +159,7 @@ def doctor(as_json: bool) -> None:
         click.get_current_context().exit(EXIT_CHECKS_FAILED)
 
 
-@click.group(short_help="Write a new plugin.")
+@click.group(short_help="Create a new plugin.")
 def plugin() -> None:
     """Write a new plugin; `zoo plugins` lists the installed ones."""
 
@@ -191,7 +192,9 @@ def new(name: str, kind: str, out: str | None) -> None:
 
 @click.command()
 @click.argument("name", metavar="NAME|FOLDER")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of it; may be repeated.")
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the model or data set; may be repeated."
+)
 @AS_JSON
 def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
     """Check a model, data set, loss, metric or risk model, with one line for each property.
@@ -203,7 +206,7 @@ def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
     zoo check patches                  # a folder of images and masks
     zoo check zoo-my-net               # everything that an installed plugin registers: its name or its folder
 
-    The exit code is 1 if a check fails. zoo.testing runs the same checks as tests of pytest.
+    The exit code is 1 if a check fails. zoo.testing runs the same checks as pytest tests.
     """
     from zoo.api.plugin import specs_to_check
     from zoo.cli.data_options import parse_assignments

@@ -63,7 +63,7 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 
 
 def print_options(console: Console, options: Sequence[Option], usage: str) -> None:
-    """Print the options of a model or data set and how to set them; nothing when it has none."""
+    """Print the options of a model or data set and how to set them; print nothing if there are none."""
     if not options:
         return
     rows = [(one.name, _default(one), " | ".join(map(str, one.choices)) or one.kind, one.help) for one in options]

@@ -27,23 +27,28 @@ DATA_OPTIONS = (
 
 _OPTIONS = (
     click.option("--group-column", metavar="COLUMN", help="CSV column with the scene or event of each patch."),
-    click.option("--group-pattern", metavar="REGEX", help="Pattern on file names; its first group is the scene."),
-    click.option("--train-groups", metavar="A,B", help="Scenes for training; by default all that no split names."),
+    click.option(
+        "--group-pattern", metavar="REGEX", help="Regular expression for file names; its first group is the scene."
+    ),
+    click.option(
+        "--train-groups", metavar="A,B", help="Scenes for training; by default all that no other split names."
+    ),
     click.option("--val-groups", metavar="A,B", help="Scenes for validation; by default a part of training."),
-    click.option("--test-groups", metavar="A,B", help="Scenes for the test."),
+    click.option("--test-groups", metavar="A,B", help="Scenes for testing."),
     click.option(
         "--split-by", metavar="group|block|column|random", help="How to split a folder if no scenes are named."
     ),
     click.option(
         "--landslide-class",
         metavar="NAME",
-        help="Classes of the masks that are landslides, or all; the others count as background. Found by the names of "
-        "the classes by default.",
+        help="Mask classes that are landslides, or all; the others count as background. By default found by class "
+        "name.",
     ),
     click.option(
         "--pair",
         metavar="REGEX",
-        help=r"Pattern on file names; an image and a mask with the same text in its groups belong together, such as "
+        help=r"Regular expression for file names; an image and a mask with the same text in its groups belong "
+        r"together, such as "
         r"'T_(\d+)' for ImageT_1 and MaskT_1.",
     ),
     click.option(

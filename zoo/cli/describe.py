@@ -48,7 +48,7 @@ def describe(
     zoo describe stack.tif --bands NDVI,NDWI,slope --json stack.json
 
     Prints the statistics of each channel, their correlation, variance inflation factors and principal components, the
-    balance of the classes and the sizes of the landslides. Pixels are read once, piece by piece.
+    balance of the classes and the sizes of the landslides. Pixels are read once, in blocks.
     """
     from zoo.api.preparation import RASTER_SUFFIXES
     from zoo.api.preparation import describe as describe_data
@@ -188,7 +188,7 @@ def _print_landslides(found: Description, console: Console) -> None:
     console.print()
     console.print(make_table(("landslides", ""), facts, right=("",)))
     if sizes.pixel_size is None:
-        note("the size of a pixel is not known, so areas are in pixels")
+        note("the pixel size is unknown, so areas are in pixels")
 
 
 def _number(value: float) -> str:

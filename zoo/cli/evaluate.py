@@ -22,19 +22,25 @@ if TYPE_CHECKING:
 @bundle_argument
 @data_options(None)
 @click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Split to measure."
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    default="test",
+    show_default=True,
+    help="Split to evaluate on.",
 )
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
 @click.option(
     "--adapt", "adapted", is_flag=True,
-    help="First adapt the model to the images of each scene, without labels; the bundle stays as it is.",
+    help="First adapt the model to the images of each scene, without labels; the bundle does not change.",
 )  # fmt: skip
 @click.option(
     "--scales", metavar="auto|X,X,...", default="1", show_default=True,
-    help="With --adapt, magnifications at which every image is seen; auto chooses one for each scene.",
+    help="With --adapt, magnifications applied to every image; auto chooses one for each scene.",
 )  # fmt: skip
-@click.option("--tta", is_flag=True, help="Average over eight flips and rotations of each image: eight times slower.")
-@click.option("--record", is_flag=True, help="Keep the figures in the bundle; maps and the model card quote them.")
+@click.option(
+    "--tta", is_flag=True, help="Average over the eight flips and rotations of each image: eight times slower."
+)
+@click.option("--record", is_flag=True, help="Store the figures in the bundle; maps and the model card quote them.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @AS_JSON
 def evaluate(
@@ -52,9 +58,9 @@ def evaluate(
     data_options: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Measure BUNDLE on its own test split or on --data.
+    """Evaluate BUNDLE on its own test split or on --data.
 
-    BUNDLE is a folder that zoo train or zoo bench wrote, weights that zoo weights lists, a .zip, or an address.
+    BUNDLE is a folder that zoo train or zoo bench wrote, weights that zoo weights lists, a .zip, or a URL.
 
     \b
     zoo evaluate runs/unet
@@ -72,7 +78,7 @@ def evaluate(
     model = open_bundle(bundle, sha256, device)
     if record and model.folder is None:
         hint = f"Copy it first: zoo pull {bundle} --out runs/copy"
-        raise ConfigError("--record needs a bundle folder of yours", where=bundle, hint=hint)
+        raise ConfigError("--record needs a bundle in a local folder of yours", where=bundle, hint=hint)
     with data_warnings(), stage_progress("reading the data") as show:
         found = model.evaluate(
             data,
@@ -100,7 +106,11 @@ def evaluate(
             for name, value in found.figures.items()
         ]
         out().print(make_table(headings, rows, right=headings[1:]))
-        own = "the patches of the bundle's own split" if found.same_patches else "other patches than the bundle's own"
+        own = (
+            "the patches of the bundle's own split"
+            if found.same_patches
+            else "not the patches of the bundle's own split"
+        )
         note(f"threshold {found.threshold:.6g}; {own}")
         for measured in found.measured:
             note(str(measured))
@@ -135,7 +145,7 @@ def _print_adaptation(adaptation: Adaptation, found: SplitEvaluation) -> None:
     elif found.adapted_patches:
         warn(
             f"the bundle was adapted to {found.adapted_patches} of the {found.patches} measured patches: "
-            "call these figures transductive"
+            "report these figures as transductive"
         )
     else:
         note(f"none of the {found.patches} measured patches is among those images")

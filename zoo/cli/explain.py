@@ -21,18 +21,18 @@ from zoo.errors import ConfigError
 @click.option("--at", metavar="X,Y", help="Centre of the window in the scene's coordinates, instead of --window.")
 @click.option("--size", type=click.IntRange(8, 4096), default=128, show_default=True, help="Side of the --at window.")
 @click.option(
-    "--context", type=click.IntRange(0, 256), default=32, show_default=True, help="Pixels around that the model sees."
+    "--context", type=click.IntRange(0, 256), default=32, show_default=True, help="Pixels of context around the window."
 )
-@click.option("--truth", type=PATH, help="Landslides mapped by people: a vector file or a mask.")
+@click.option("--truth", type=PATH, help="Reference landslides: a vector file or a mask.")
 @click.option("--together", multiple=True, metavar="A,B", help="Channels to leave out together; may be repeated.")
 @click.option(
-    "--cells", type=click.IntRange(2, 40), default=12, show_default=True, help="Squares along the window to hide."
+    "--cells", type=click.IntRange(2, 40), default=12, show_default=True, help="Squares along each side of the window."
 )
 @click.option("--bands", metavar="A,B,...", help="Names of the scene's bands in order, if its files do not name them.")
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--out", "target", type=PATH, required=True, help="The picture, such as why.png.")
-@click.option("--json", "record", type=PATH, help="Also write every number to this file.")
+@click.option("--json", "record", type=PATH, help="Also write all figures to this JSON file.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def explain(
     bundle: str, sha256: str | None, scene: tuple[str, ...], target: Path, record: Path | None, **given: Any
@@ -44,8 +44,8 @@ def explain(
     zoo explain runs/unet scene.tif --at 437210,3791450 --truth slides.gpkg --json why.json --out why.png
     zoo explain runs/unet scene.tif --at 437210,3791450 --together NDVI,NDWI --out why.png
 
-    Each channel, and each square of ground, is replaced by its training mean in turn, and the change of the prediction
-    is measured. docs/how_to/explain.md explains how to read the result.
+    Each channel and each square of the window is replaced in turn by its training mean, and the change in the
+    prediction is measured. docs/how_to/explain.md explains how to read the result.
     """
 
     window, at = _window(given["window"]), None
@@ -53,7 +53,7 @@ def explain(
         x, y = parse_numbers(given["at"], "--at", "437210,3791450", count=2)
         at = x, y
     model = open_bundle(bundle, sha256, given["device"])
-    with progress("hiding channels and ground") as show:
+    with progress("hiding channels and squares") as show:
         found = model.explain(
             scene,
             window=window,

@@ -63,9 +63,9 @@ def export(
     zoo export runs/unet --to openvino --precision int8 --out landslides.xml
     zoo export runs/unet --to onnx --for deepness --out qgis.onnx
 
-    The file takes images in the units of its bands and normalises them inside; any batch, height and width. It is
-    opened again and compared with the model, on random images and on real patches (the bundle's own or those of
-    --data), before it gets its name.
+    The file takes images in the units of its bands and normalises them inside; any batch, height and width. Before it
+    is kept, it is reopened and compared with the model on random images and on real patches (the bundle's own or those
+    of --data).
     """
     from zoo.api.export import export as export_file
     from zoo.cli.opening import open_split

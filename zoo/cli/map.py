@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 @click.command("map")
 @bundle_argument
 @click.argument("scene", nargs=-1, required=True, metavar="SCENE...")
-@click.option("--out", "target", required=True, help="GeoTIFF of the probability, or an address that GDAL can write.")
+@click.option("--out", "target", required=True, help="GeoTIFF of the probability, or a path that GDAL can write to.")
 @click.option("--classes", metavar="NAMES", help="Also write classes, such as low,medium,high.")
-@click.option("--breaks", metavar="P,P,...", help="Probability at which each class but the first begins.")
+@click.option("--breaks", metavar="P,P,...", help="Lower probability bound of each class except the first.")
 @click.option("--classes-out", help="File of the classes.  [default: OUT-classes.tif]")
 @click.option("--ensemble", multiple=True, metavar="BUNDLE", help="Map the mean with this bundle; may be repeated.")
 @click.option(
-    "--spread", metavar="FILE", help="Spread of --ensemble or --tta.  [default for ensembles: OUT-spread.tif]"
+    "--spread",
+    metavar="FILE",
+    help="File of the spread of --ensemble or --tta.  [default for ensembles: OUT-spread.tif]",
 )
 @click.option("--calibrated", is_flag=True, help="Apply the temperature that was fitted on the validation split.")
 @click.option("--sets", metavar="FILE", help="Also write conformal prediction sets; needs --dtype float32.")
@@ -39,13 +41,21 @@ if TYPE_CHECKING:
 @click.option("--mask", type=PATH, help="Vector file of the area to map; nodata elsewhere.")
 @click.option("--bands", metavar="NAMES", help="Names of the scene's bands in order, if its files do not name them.")
 @click.option("--threshold", type=PROBABILITY, help="Landslide threshold.  [default: the bundle's]")
-@click.option("--any-pixel-size", is_flag=True, help="Map a scene with another pixel size than the training data.")
+@click.option(
+    "--any-pixel-size", is_flag=True, help="Map a scene whose pixel size differs from that of the training data."
+)
 @click.option("--resample", is_flag=True, help="Resample such a scene; the map gets the training data's pixel size.")
-@click.option("--mask-clouds", is_flag=True, help="Leave bright white regions, clouds or snow, out of the map.")
-@click.option("--cloud-mask", metavar="FILE", help="Scene classes (SCL) or 0 and 1: leave clouds and snow out.")
+@click.option("--mask-clouds", is_flag=True, help="Leave bright white areas (clouds or snow) out of the map.")
+@click.option(
+    "--cloud-mask",
+    metavar="FILE",
+    help="Scene classification (SCL), or a raster of 0 and 1: leave clouds and snow out.",
+)
 @click.option("--tile", type=int, default=512, show_default=True, help="Side of a tile in pixels.")
 @click.option("--overlap", type=int, default=64, show_default=True, help="Pixels that neighbouring tiles share.")
-@click.option("--tta", is_flag=True, help="Average over eight flips and rotations of each tile: eight times slower.")
+@click.option(
+    "--tta", is_flag=True, help="Average over the eight flips and rotations of each tile: eight times slower."
+)
 @click.option(
     "--precision", type=click.Choice(["fp32", "bf16", "auto"]), default="fp32", show_default=True,
     help="Precision of the model; bf16 is used only if at most 500 of a million mask pixels change.",
@@ -53,23 +63,27 @@ if TYPE_CHECKING:
 @click.option("--adapt", is_flag=True, help="Re-estimate the model's normalisation statistics on the scene first.")
 @click.option(
     "--scales", metavar="auto|X,X,...",
-    help="With --adapt: magnifications at which every tile is seen, such as 1,1.5,2; auto chooses one.",
+    help="With --adapt: magnifications applied to every tile, such as 1,1.5,2; auto chooses one.",
 )  # fmt: skip
 @click.option(
     "--dtype", type=click.Choice(["uint8", "float32"]), default="uint8", show_default=True,
-    help="Probability in steps of 0.004 (uint8) or in full (float32).",
+    help="Probability in steps of 0.004 (uint8) or at full precision (float32).",
 )  # fmt: skip
 @click.option(
     "--compress", type=click.Choice(["deflate", "zstd", "lzw", "none"]), default="deflate", show_default=True,
     help="Compression of the GeoTIFFs.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1, 1024), help="Tiles computed at a time.  [default: torch's threads]")
-@click.option("--batch", type=click.IntRange(1, 1024), default=4, show_default=True, help="Tiles waiting for a thread.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Number of tiles computed at a time.  [default: torch's threads]"
+)
+@click.option(
+    "--batch", type=click.IntRange(1, 1024), default=4, show_default=True, help="Number of tiles waiting for a thread."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--ray", "cluster", metavar="ADDRESS", help="Ray cluster to compute on; auto for this machine's.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, device: str, **given: Any) -> None:
-    """Map SCENE with BUNDLE: a folder that zoo train wrote, weights of zoo weights, a .zip, or an address.
+    """Map SCENE with BUNDLE: a folder that zoo train wrote, weights that zoo weights lists, a .zip, or a URL.
 
     \b
     zoo map runs/unet scene.tif --out prob.tif
@@ -79,9 +93,9 @@ def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, de
     zoo map runs/unet-s0 scene.tif --ensemble runs/unet-s1 --ensemble runs/unet-s2 --out prob.tif
     zoo map runs/rgb S2B_MSIL2A_20240611T054639_N0510_R048_T43SCT.SAFE --adapt --out prob.tif
 
-    SCENE is a raster of any size, a VRT, or several rasters of one pixel grid, side by side or of different bands. For
-    a bundle of red, green and blue it can be a Sentinel-2 product (SAFE) too. Bands are found by name and unit. The map
-    appears when it is complete; after Ctrl-C or a crash the same command resumes from the last finished block.
+    SCENE is a raster of any size, a VRT, or several rasters on one pixel grid: adjacent tiles, or different bands. For
+    a bundle of red, green and blue it can also be a Sentinel-2 product (SAFE). Bands are matched by name and unit. The
+    map appears when it is complete; after Ctrl-C or a crash the same command resumes from the last finished block.
     docs/how_to/map.md describes the files. Exit code 0: done; 2: bad input.
     """
 
@@ -119,9 +133,9 @@ def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, de
         console.print(line, markup=False)
     console.print(f"in {', '.join(report.files)}", markup=False)
     if report.polygons is not None:
-        console.print(f"{report.polygons}; in {relative(Path(given['polygons']))}", markup=False)
+        console.print(f"{report.polygons}; written to {relative(Path(given['polygons']))}", markup=False)
     if report.picture is not None:
-        console.print(f"picture in {relative(report.picture)}", markup=False)
+        console.print(f"picture written to {relative(report.picture)}", markup=False)
     note(report.cost())
     if report.resumed:
         note(f"{report.resumed} of {report.blocks} blocks were finished by an earlier run")
@@ -152,11 +166,11 @@ def polygons(probability: Path, target: Path, **given: Any) -> None:
 
 @click.command()
 @click.argument("map", type=PATH)
-@click.option("--samples", type=PATH, help="Points with the class on the ground.")
-@click.option("--column", default="reference", show_default=True, help="Column with the class on the ground.")
+@click.option("--samples", type=PATH, help="Points with their reference class.")
+@click.option("--column", default="reference", show_default=True, help="Column with the reference class.")
 @click.option("--draw", type=COUNT, metavar="N", help="Draw a sample of N points instead, and write it to --out.")
 @click.option("--out", "target", type=PATH, help="With --draw: points.gpkg.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="With --draw: seed of the draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="With --draw: random seed.")
 @click.option("--threshold", type=PROBABILITY, help="Threshold of a probability map.  [default: the map's]")
 @AS_JSON
 @click.option("--overwrite", is_flag=True, help="With --draw: replace an existing file.")

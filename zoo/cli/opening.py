@@ -70,7 +70,7 @@ def _open(source: DataSource, splits: Sequence[str]) -> dict[str, PatchDataset]:
         opened = source.open_splits(splits, show)
     for split, dataset in opened.items():
         if not len(dataset):
-            raise DataError(f"the {split} split is empty", where=source.label, hint="Split it another way")
+            raise DataError(f"the {split} split is empty", where=source.label, hint="Split the data differently")
     return opened
 
 

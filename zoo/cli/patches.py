@@ -20,20 +20,28 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("stacks", nargs=-1, required=True, type=PATH, metavar="STACK...")
 @click.option("--inventory", required=True, type=PATH, help="Landslides: GeoPackage, Shapefile, GeoJSON.")
-@click.option("--out", "folder", required=True, type=PATH, help="Folder to make.")
+@click.option("--out", "folder", required=True, type=PATH, help="Folder to create.")
 @click.option("--size", type=click.IntRange(8), default=128, show_default=True, help="Side of a patch in pixels.")
 @click.option("--stride", type=click.IntRange(1), help="Pixels from one patch to the next; by default the size.")
 @click.option("--bands", metavar="A,B", help="Bands to cut, in order; all by default.")
 @click.option("--all", "everything", is_flag=True, help="Keep every patch that is valid enough (the default).")
-@click.option("--positives", is_flag=True, help="Keep patches with a landslide only.")
+@click.option("--positives", is_flag=True, help="Keep only patches with a landslide.")
 @click.option(
-    "--negatives-per-positive", type=float, metavar="K", help="Keep those, and K times as many others, at random."
+    "--negatives-per-positive", type=float, metavar="K", help="Keep those and K times as many others, drawn at random."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for the negatives.")
 @click.option(
-    "--min-valid", type=float, default=0.5, show_default=True, help="Smallest share of a patch with all bands known."
+    "--min-valid",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Minimum share of a patch with valid data in all bands.",
 )
-@click.option("--phase", type=click.Choice(["pre", "post"]), help="Image before or after the landslides; else the tag.")
+@click.option(
+    "--phase",
+    type=click.Choice(["pre", "post"]),
+    help="Image before or after the landslides; by default the stack's tag.",
+)
 @click.option("--date", metavar="ISO", help="Day of the image; by default the stack's tag.")
 @click.option("--scene", metavar="NAME", help="Name of the scene; by default the stack's tag, else its file name.")
 @LAYER
@@ -41,11 +49,11 @@ if TYPE_CHECKING:
 @click.option(
     "--date-column",
     metavar="COLUMN",
-    help="Column with the day or year of a landslide: draw only what the image can show.",
+    help="Column with the day or year of a landslide: draw only landslides that the image can show.",
 )
 @BUFFER
 @click.option("--all-touched", is_flag=True, help="Draw every pixel that a landslide touches, not only its centre.")
-@click.option("--overwrite", is_flag=True, help="Replace a folder that zoo patches made before.")
+@click.option("--overwrite", is_flag=True, help="Replace a folder that zoo patches wrote before.")
 def patches(
     stacks: tuple[Path, ...],
     inventory: Path,
@@ -66,13 +74,13 @@ def patches(
     zoo bench --models all --data patches/
 
     The folder holds images/ and masks/ (GeoTIFF), tiles.csv with scene, place, date and phase of each patch,
-    overview.png and patches.json. It is complete or absent. Exit code 0: done; 2: the input is wrong.
+    overview.png and patches.json. It appears when it is complete. Exit code 0: done; 2: bad input.
     """
     from zoo.api.preparation import patches as cut
 
     if everything + positives + (negatives_per_positive is not None) > 1:
         raise ConfigError(
-            "--all, --positives and --negatives-per-positive exclude each other", hint="Give one of them, or none"
+            "--all, --positives and --negatives-per-positive cannot be combined", hint="Give one of them, or none"
         )
     select = "positives" if positives else "all" if negatives_per_positive is None else "sampled"
     if negatives_per_positive is not None:

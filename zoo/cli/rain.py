@@ -29,17 +29,21 @@ def rain_options(command: Callable[..., None]) -> Callable[..., None]:
     number = partial(click.option, type=float, show_default=True)
     options = (
         number("--dry-gap", default=EventRules.dry_gap, help="Hours without rain that end an event."),
-        number("--wet", default=EventRules.wet, help="mm in an hour or longer step that count as rain."),
-        number("--min-depth", default=EventRules.min_depth, help="mm of the smallest event."),
+        number(
+            "--wet", default=EventRules.wet, help="Minimum rain of an hour or longer step, in mm, that counts as rain."
+        ),
+        number("--min-depth", default=EventRules.min_depth, help="Minimum rain of an event, in mm."),
         click.option("--variable", metavar="NAME", help="Variable or column of rain.  [default: a known name]"),
         click.option("--unit", metavar="UNIT", help="Unit of files that state none: mm, mm/h, mm/day, '0.1 mm', ..."),
         click.option(
-            "--stamps", type=click.Choice(["start", "end"]), help="What a time is of its step, if files do not say so."
+            "--stamps",
+            type=click.Choice(["start", "end"]),
+            help="Whether a time marks the start or the end of its step, if the files do not say.",
         ),
         click.option(
             "--accumulation",
             type=click.Choice(["step", "day"]),
-            help="Values of a step (ERA5) or since 00 UTC (ERA5-Land).  [default: as the numbers tell]",
+            help="Values per step (ERA5) or since 00 UTC (ERA5-Land).  [default: detected from the numbers]",
         ),
         click.option(
             "--time-zone", metavar="ZONE", help="Time zone of gauge tables without one, such as Asia/Karachi."
@@ -51,7 +55,7 @@ def rain_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="How rain is interpolated between gauges.",
         ),
-        number("--max-missing", default=RainReading.max_missing, help="Largest share of missing hours."),
+        number("--max-missing", default=RainReading.max_missing, help="Maximum share of missing hours."),
     )
     for option in reversed(options):
         with_records = option(with_records)
@@ -60,13 +64,13 @@ def rain_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=PATH)
-@click.option("--grid", required=True, type=PATH, help="The stack whose grid the rain is laid on.")
-@click.option("--out", "target", required=True, type=PATH, help="The rain, a GeoTIFF.")
+@click.option("--grid", required=True, type=PATH, help="The stack whose grid the rain is put on.")
+@click.option("--out", "target", required=True, type=PATH, help="GeoTIFF of the rain.")
 @click.option("--at", metavar="TIME", help="Time in UTC, such as 2024-06-11T12:00Z.  [default: the end of the rain]")
 @rain_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def rain(files: tuple[Path, ...], grid: Path, target: Path, **given: Any) -> None:
-    """Lay rain of satellites, reanalyses or gauges on the grid of a stack.
+    """Put rain from satellites, reanalyses or gauges on the grid of a stack.
 
     \b
     zoo rain imerg/*.HDF5 --grid stack.tif --out rain.tif
@@ -74,9 +78,9 @@ def rain(files: tuple[Path, ...], grid: Path, target: Path, **given: Any) -> Non
     zoo rain gauges.csv --unit mm --stamps end --time-zone Asia/Karachi --grid stack.tif --out rain.tif
     zoo risk map stack.tif --weights weights.json --rain rain.tif --out risk.tif
 
-    FILES are of one product: IMERG (HDF5, NetCDF, GeoTIFF), ERA5 and ERA5-Land (NetCDF, GRIB), CHIRPS (NetCDF,
-    GeoTIFF), any other grid of longitude and latitude, or tables of gauges (CSV with time, longitude, latitude, rain).
-    The bands are intensity (mm/h) and duration (days) of the event that is under way, and the rain before it (mm).
+    FILES come from one product: IMERG (HDF5, NetCDF, GeoTIFF), ERA5 and ERA5-Land (NetCDF, GRIB), CHIRPS (NetCDF,
+    GeoTIFF), any other longitude-latitude grid, or tables of gauges (CSV with time, longitude, latitude, rain). The
+    bands are the intensity (mm/h) and duration (days) of the current event, and the rain before it (mm).
     docs/how_to/rain.md describes them. Exit code 0: done; 2: bad input.
     """
     from zoo.api.preparation import rain as lay_rain

@@ -26,12 +26,14 @@ _OPTIONS = (
         metavar="|".join(RECIPES),
         help="quick checks the software in minutes (56 steps on 64-pixel crops); modern trains 50 epochs with AdamW, "
         "warm-up, cosine and averaged weights; strong trains 100 epochs and also varies scale, brightness and "
-        "contrast; paper trains as the paper states (RMSprop, learning rate 1e-5).",
+        "contrast; paper follows the paper (RMSprop, learning rate 1e-5).",
     ),
     click.option("--steps", type=COUNT, help="Number of optimiser steps, instead of the recipe's."),
     click.option("--epochs", type=COUNT, help="Number of passes over the training split, instead of the recipe's."),
     click.option("--batch-size", type=COUNT, help="Patches per step."),
-    click.option("--crop", type=click.IntRange(0, 10**9), help="Edge of the training crops; 0 for whole patches."),
+    click.option(
+        "--crop", type=click.IntRange(0, 10**9), help="Side of the training crops in pixels; 0 for whole patches."
+    ),
     click.option("--lr", type=POSITIVE, help="Peak learning rate."),
     click.option("--loss", metavar="NAME", help="A registered loss: ce, dice, ce_dice, focal, or a plugin's."),
     click.option(
@@ -64,7 +66,7 @@ _OPTIONS = (
     click.option(
         "--balance",
         type=FiniteFloat(0, 1),
-        help="Balance of scenes or events of different size: 0 shows every patch equally often, 1 every scene.",
+        help="Balance between scenes or events of different size: 0 draws every patch equally often, 1 every scene.",
     ),
     click.option(
         "--group-batches",
@@ -75,16 +77,16 @@ _OPTIONS = (
     click.option(
         "--standardise",
         type=FiniteFloat(0, 1),
-        help="Probability that a batch shows each image with mean 0 and deviation 1 in every band that records light; "
-        "0.5 suits models for regions not seen.",
+        help="Probability that the images of a batch are standardised (mean 0, deviation 1) in every optical band; "
+        "0.5 suits models for unseen regions.",
     ),
     click.option(
         "--encoder-lr-factor",
         type=FiniteFloat(0, 1, min_open=True),
-        help="Learning rate of the encoder as a part of --lr; 0.3 suits pretrained encoders.",
+        help="Learning rate of the encoder as a fraction of --lr; 0.3 suits pretrained encoders.",
     ),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Number format of training."),
-    click.option("--time-limit", type=POSITIVE, help="Largest number of seconds for one trial."),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Numeric precision of training."),
+    click.option("--time-limit", type=POSITIVE, help="Time limit of one trial in seconds."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps."),
 )
 
@@ -114,7 +116,7 @@ _FINE_TUNING = (
         type=FiniteFloat(0, 1, min_open=True),
         default=FineTuning.old_lr_factor,
         show_default=True,
-        help="With --from: learning rate of copied weights as a part of the recipe's.",
+        help="With --from: learning rate of copied weights as a fraction of the recipe's.",
     ),
 )
 
@@ -136,7 +138,7 @@ def chosen_recipe(name: str, overrides: dict[str, Any]) -> Recipe:
     from zoo.registry import catalogue, check_options
 
     if overrides.get("steps") is not None and overrides.get("epochs") is not None:
-        raise ConfigError("--steps and --epochs exclude each other")
+        raise ConfigError("--steps and --epochs cannot be combined")
     texts = tuple(overrides.get("loss_options") or ())
     recipe = get_recipe(name).changed(**{**overrides, "loss_options": None})
     spec = catalogue().losses.get(recipe.loss)

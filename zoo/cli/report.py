@@ -63,8 +63,8 @@ def report(
     zoo report results --compare results-of-last-week
     zoo report results --html report.html
 
-    Trials of different data, recipes or devices get separate tables. A result file that cannot be used is named and
-    left out; the exit code is then 2.
+    Trials of different data, recipes or devices get separate tables. A result file that cannot be used is reported and
+    skipped; the exit code is then 2.
     """
     import zoo
     from zoo.cli.console import note, relative, reserve_stdout
@@ -73,17 +73,17 @@ def report(
     from zoo.files import check_could_write, printable
 
     if as_json and form not in ("terminal", "json"):
-        raise ConfigError(f"--json and --format {form} exclude each other")
+        raise ConfigError(f"--json and --format {form} cannot be combined")
     form = "json" if as_json else form
     if form != "terminal":
         reserve_stdout()
     keys = parse_names(columns)
     if other is not None and (page is not None or keys is not None):
-        raise ConfigError("--compare excludes --html and --columns", hint="Run two commands")
+        raise ConfigError("--compare cannot be combined with --html or --columns", hint="Run two commands")
     if other is not None and form in ("csv", "markdown"):
-        raise ConfigError(f"--compare has no --format {form}", hint="Choose terminal or json")
+        raise ConfigError(f"--compare cannot be combined with --format {form}", hint="Choose terminal or json")
     if page is not None and (form != "terminal" or keys is not None):
-        raise ConfigError("--html excludes --columns, --json and other formats", hint="Run two commands")
+        raise ConfigError("--html cannot be combined with --columns, --json or --format", hint="Run two commands")
     if page is not None:
         check_could_write(page.parent)
     with metric_warnings():
@@ -113,7 +113,7 @@ def _print(results: Results, form: str, keys: Sequence[str] | None) -> None:
             print_leaderboard(board, out(), keys)
         return
     if form != "markdown" and len(results.leaderboards) > 1:
-        note(f"{results.folder} holds {len(results.leaderboards)} settings; their rows follow each other")
+        note(f"{results.folder} holds {len(results.leaderboards)} settings; their rows are printed one after another")
     text = {"csv": results.csv, "json": results.json, "markdown": results.markdown}[form](keys)
     print_result(text)
 

@@ -49,7 +49,9 @@ ALWAYS_SHOWN = 6
 @data_options(None)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads on the processor.  [default: chosen by torch]")
-@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Fresh processes per model.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Number of fresh processes per model."
+)
 @click.option(
     "--seconds",
     type=FiniteFloat(0, 3600, min_open=True),
@@ -60,7 +62,7 @@ ALWAYS_SHOWN = 6
 @click.option("--optimized", is_flag=True, help="Also time the fastest form of each model (zoo.deploy.optimize).")
 @AS_JSON
 def speed(models: str, options: tuple[str, ...], as_json: bool, data_options: tuple[str, ...], **given: Any) -> None:
-    """Time MODELS in turns: each in fresh processes, in rounds over all models.
+    """Time MODELS in rounds; each round runs every model in a fresh process.
 
     \b
     zoo speed all
@@ -68,8 +70,8 @@ def speed(models: str, options: tuple[str, ...], as_json: bool, data_options: tu
     zoo speed unet --data patches --json
 
     Prints the latency at batch 1 and the throughput at the fastest batch size (medians and quartile ranges over all
-    rounds), parameters, GMAC, peak memory, energy where the machine counts it, and with --data the throughput from
-    reading patches to the mask. Run it on a machine that does nothing else.
+    rounds), parameters, GMAC, peak memory, energy where the machine measures it, and with --data the throughput from
+    reading patches to the mask. Run it on an otherwise idle machine.
     """
     import zoo
     from zoo.cli.opening import open_split

@@ -42,7 +42,7 @@ def _band_options(command: Command) -> Command:
 @click.command()
 @click.argument("safe", required=False, type=PATH)
 @click.option("--pre", type=PATH, help="Image before the landslides: product or folder of bands.")
-@click.option("--post", type=PATH, help="Image after them, for --pre: adds differences.")
+@click.option("--post", type=PATH, help="Image after the landslides; with --pre, adds differences.")
 @click.option("--s1", type=PATH, help="Folder with terrain-corrected Sentinel-1: VV, VH, ratio.")
 @click.option("--s1-pre", type=PATH, help="The same before the landslides: adds log-ratios.")
 @click.option("--s1-looks", type=float, help="Filter the speckle of --s1: its equivalent number of looks, such as 4.4.")
@@ -54,20 +54,24 @@ def _band_options(command: Command) -> Command:
 @click.option(
     "--soil",
     metavar="NAME=VALUE,...",
-    help="Soil for --safety: cohesion (kPa), friction (degree), depth (m), conductivity (m/day).",
+    help="Soil for --safety: cohesion (kPa), friction (degrees), depth (m), conductivity (m/day).",
 )
 @click.option("--baseline", metavar="05.09", help="Processing baseline of bands as ESA distributes them.")
-@click.option("--offset", type=float, help="Added to the optical numbers: -1000, or 0 if it was removed before.")
-@click.option("--scale", type=float, help="Reflectance of one optical number, such as 1e-4.")
+@click.option(
+    "--offset", type=float, help="Offset added to the digital numbers: -1000, or 0 if it was already removed."
+)
+@click.option("--scale", type=float, help="Scale from digital numbers to reflectance, such as 1e-4.")
 @click.option("--weights", type=PATH, help="Weights and feature ranges of the LSI (JSON).")
-@click.option("--save-weights", type=PATH, help="Write them with the ranges that were used.")
-@click.option("--grid", metavar="FILE", help="Take the grid of this raster as it is.")
+@click.option("--save-weights", type=PATH, help="Write the weights with the ranges that were used.")
+@click.option("--grid", metavar="FILE", help="Use the grid of this raster.")
 @click.option("--crs", help="Project to this coordinate system, such as EPSG:32643.")
 @click.option("--resolution", type=float, help="Side of a pixel, in units of the grid.")
 @click.option("--bounds", metavar="L,B,R,T", help="Left, bottom, right, top, in coordinates of the grid.")
-@click.option("--date", help="Date of the image, ISO; with two dates of --post.")
-@click.option("--pre-date", help="Date of --pre, ISO.")
-@click.option("--phase", type=click.Choice(["pre", "post"]), help="Before or after the landslides.")
+@click.option("--date", help="ISO date of the image; with two dates, of --post.")
+@click.option("--pre-date", help="ISO date of --pre.")
+@click.option(
+    "--phase", type=click.Choice(["pre", "post"]), help="Whether the image is from before or after the landslides."
+)
 @click.option("--scene", help="Name of the scene or event; data sets are split by it.")
 @click.option(
     "--from-stac", nargs=2, metavar="BBOX DATES", help="West,south,east,north and first/last day: fetch the bands."
@@ -75,16 +79,16 @@ def _band_options(command: Command) -> Command:
 @click.option(
     "--pre-dates", "stac_pre_dates", metavar="DATES", help="With --from-stac: days before the landslides; fetched too."
 )
-@click.option("--stac-url", default=EARTH_SEARCH, show_default=True, help="Address or file of the catalogue.")
+@click.option("--stac-url", default=EARTH_SEARCH, show_default=True, help="URL or file of the catalogue.")
 @click.option("--stac-collection", default="sentinel-2-l2a", show_default=True, help="Collection of the catalogue.")
 @click.option(
     "--max-cloud",
     type=FiniteFloat(0, 100),
     default=30.0,
     show_default=True,
-    help="Largest share of an image under cloud, in per cent.",
+    help="Maximum cloud cover of an image in per cent.",
 )
-@click.option("--coregister", is_flag=True, help="Move --pre onto --post, and --s1-pre onto --s1.")
+@click.option("--coregister", is_flag=True, help="Align --pre with --post, and --s1-pre with --s1.")
 @click.option("--force", is_flag=True, help="Accept bands that look swapped, and dates shifted by more than a pixel.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--out", "target", required=True, type=PATH, help="The stack, a GeoTIFF.")
@@ -107,8 +111,8 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
 
     SAFE is a Sentinel-2 product, folder or zip; files named by options replace its own. --pre and --post are products,
     or folders with one file for each band (B04.tif, red.tif); they add dNDBI, dNDVI, dNDWI and dBSI. Channels
-    that the inputs do not allow are left out and listed. Without --baseline or --offset, dark pixels tell whether the
-    offset of Sentinel-2 is still in digital numbers. docs/how_to/stack.md describes the file.
+    that the inputs do not allow are left out and listed. Without --baseline or --offset, dark pixels show whether the
+    digital numbers still contain the Sentinel-2 offset. docs/how_to/stack.md describes the file.
     """
     from zoo.api.preparation import stack as make_stack
 
@@ -127,13 +131,13 @@ def stack(safe: Path | None, target: Path, **given: Any) -> None:
     with stage_progress("stack") as show:
         report = make_stack(target, safe, stac_dates=dates, progress=show, **keywords)
     if box is not None:
-        note(f"the bands of the catalogue are in {relative(inputs_folder(target))}")
+        note(f"the downloaded bands are in {relative(inputs_folder(target))}")
     _print(report, given["save_weights"])
 
 
 def _moisture(given: dict[str, Any]) -> dict[str, Any]:
     if given["optram"] and given["moisture"] not in (None, "optram"):
-        raise ConfigError("--moisture and --optram are two sources of the SMI", hint="Give one of them")
+        raise ConfigError("--moisture and --optram are both sources of the SMI", hint="Give one of them")
     return {"swir2": given["optram"], "moisture": "optram" if given["optram"] else given["moisture"]}
 
 
@@ -141,7 +145,7 @@ def _soil(given: dict[str, Any]) -> dict[str, Any]:
     from zoo.physics import Soil
 
     if given["soil"] is not None and not given["safety"]:
-        raise ConfigError("--soil is for --safety", hint="Add --safety")
+        raise ConfigError("--soil needs --safety", hint="Add --safety")
     if not given["safety"]:
         return {"soil": None}
     return {"soil": Soil() if given["soil"] is None else Soil.from_text(given["soil"])}

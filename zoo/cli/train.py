@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     required=True,
     help="Folder for the bundle, the result, the pictures and the resume state.",
 )
-@click.option("--speed/--no-speed", default=True, help="Time the model after the training.  [default: speed]")
+@click.option("--speed/--no-speed", default=True, help="Time the model after training.  [default: speed]")
 @click.option("--half", is_flag=True, help="Store the weights as float16: half the size, nearly the same figures.")
 @click.option("--resume", is_flag=True, help="Resume from the resume state in --out; keep a finished run.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in --out.")
@@ -72,7 +72,7 @@ def train(
     zoo train unet --from runs/unet --freeze encoder --data my_patches/ --out runs/tuned
 
     --out holds model.safetensors and bundle.json (the bundle), trials/ (the result, for zoo report), loss_curve.png and
-    predictions.png. After Ctrl-C or a crash, --resume resumes from the last saved step.
+    predictions.png. After Ctrl-C or a crash, --resume continues from the last saved step.
     """
     from zoo.api.train import TrainingError
     from zoo.api.train import train as train_model
@@ -106,7 +106,7 @@ def train(
             on_transfer=_print_transfer,
         )
     except KeyboardInterrupt:
-        warn("stopped; the same command with --resume resumes from the last saved step")
+        warn("stopped; the same command with --resume continues from the last saved step")
         raise
     except TrainingError as error:
         view.finish(error.result)
@@ -117,7 +117,7 @@ def train(
     if view.config is None:
         note(f"already done: {relative(folder)} holds the finished run of this command (--overwrite trains again)")
     view.finish(trained.result)
-    note(f"bundle, result and pictures are in {relative(folder)}; measure again: zoo evaluate {relative(folder)}")
+    note(f"bundle, result and pictures are in {relative(folder)}; evaluate again: zoo evaluate {relative(folder)}")
 
 
 def _print_transfer(transfer: Transfer) -> None:

@@ -1,4 +1,4 @@
-"""Values of options, such as finite numbers and lists separated by commas, and options that commands share."""
+"""Option types, such as finite numbers and comma-separated lists, and options that commands share."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ def weights(words: tuple[str, ...], as_json: bool) -> None:
     zoo weights show unet/landslide4sense-rgb
     zoo map unet/landslide4sense-rgb scene.tif --out map.tif
 
-    A name is taken wherever a bundle folder is. Weights that are not in an installed package are downloaded at their
-    first use. docs/how_to/weights.md describes the other sources: a .zip, an https address, a hub repository.
+    A name works wherever a bundle folder does. Weights that are not in an installed package are downloaded on first
+    use. docs/how_to/weights.md describes the other sources: a .zip, an https address, a hub repository.
     """
     table = catalogue().weights
     one = shown(words, table, "zoo weights show unet/landslide4sense-rgb", "zoo weights 'unet/*'")
@@ -120,7 +120,7 @@ def _megabytes(size: int | None) -> str:
 @click.command()
 @click.argument("bundle")
 @click.argument("target", metavar="hf://OWNER/REPO")
-@click.option("--private", is_flag=True, help="Create the repository as a private one.")
+@click.option("--private", is_flag=True, help="Create the repository as private.")
 @click.option("--message", default="", help="First line of the commit.")
 def push(bundle: str, target: str, private: bool, message: str) -> None:
     """Upload BUNDLE to a model repository of the Hugging Face hub, as one commit.
@@ -139,7 +139,7 @@ def push(bundle: str, target: str, private: bool, message: str) -> None:
     click.echo(done.address)
     note(f"{len(done.files)} files, {done.bytes / 1e6:.1f} MB: {', '.join(done.files)}")
     note(f"page: {done.url}")
-    note(f"this address always means these files: zoo map {done.address} scene.tif --out map.tif")
+    note(f"this address always refers to these files: zoo map {done.address} scene.tif --out map.tif")
 
 
 @click.command()
@@ -154,7 +154,7 @@ def pull(source: str, sha256: str | None, out: str | None, overwrite: bool) -> N
     zoo pull hf://survey/landslides --out runs/survey
     zoo pull 'https://example.org/unet.zip#sha256=...'
 
-    Commands that take a bundle download it themselves. Use pull to have the files before you go offline, or to look at
+    Commands that take a bundle download it themselves. Use pull to get the files before you go offline, or to look at
     them. The folder is printed.
     """
     from zoo.api.weights import pull as pull_bundle
@@ -163,7 +163,7 @@ def pull(source: str, sha256: str | None, out: str | None, overwrite: bool) -> N
         done = pull_bundle(source, out, sha256=sha256, overwrite=overwrite, progress=show, notify=note)
     click.echo(relative(done.folder))
     if done.address:
-        note(f"this address always means these files: {done.address}")
+        note(f"this address always refers to these files: {done.address}")
 
 
 @click.command()
@@ -171,9 +171,9 @@ def pull(source: str, sha256: str | None, out: str | None, overwrite: bool) -> N
 @data_options(None)
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True,
-    help="Split of --data to measure and to show.",
+    help="Split of --data to evaluate on and to show.",
 )  # fmt: skip
-@click.option("--notes", type=PATH, metavar="FILE", help="TOML file with what you want to add.")
+@click.option("--notes", type=PATH, metavar="FILE", help="TOML file with your notes.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 def card(
     bundle: str,
@@ -185,21 +185,21 @@ def card(
     data_options: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Write README.md, the model card, beside BUNDLE, as the Hugging Face hub shows it.
+    """Write README.md, the model card that the Hugging Face hub shows, into the folder of BUNDLE.
 
     \b
     zoo card runs/unet
     zoo card runs/unet --data patches/ --group-column scene --test-groups S2
     zoo card runs/unet --data patches/ --notes notes.toml
 
-    The card says what the model takes, how it was trained and how well it does, with intervals. With --data, it shows
-    the worst and the typical patches, and their figures are recorded in the bundle. docs/how_to/card.md lists the
+    The card states the model's inputs, how it was trained and how well it performs, with intervals. With --data, it
+    shows the worst and typical patches, and the figures are recorded in the bundle. docs/how_to/card.md lists the
     fields of --notes.
     """
     model = open_bundle(bundle, sha256, device)
     if model.folder is None:
         hint = f"Copy it first: zoo pull {bundle} --out runs/copy"
-        raise ConfigError("a card is written into a bundle folder of yours", where=bundle, hint=hint)
+        raise ConfigError("a card can be written only into a local bundle folder of yours", where=bundle, hint=hint)
     with data_warnings(), stage_progress("reading the data") as show:
         path = model.write_card(data=data, split=split, notes=notes, progress=show, **collect(data_options, **given))
     out().print(model.quality(), markup=False)

@@ -257,7 +257,7 @@ def open_scene(
     """
     trained = bundle.pixel_size
     if resample and any_pixel_size:
-        raise ConfigError("--resample and --any-pixel-size exclude each other", hint="Give one of them")
+        raise ConfigError("--resample and --any-pixel-size cannot be combined", hint="Give one of them")
     if resample and trained is None:
         raise ConfigError(
             "the bundle does not record the pixel size of its training data",

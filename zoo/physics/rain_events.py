@@ -101,7 +101,7 @@ class EventRules:
             Landslides 12, 311-320) take 48 hours in the warm and 96 in the cold season of Sicily [S].
         wet: mm in an hour, or in a longer step, from which it counts as rain. The number is that below which the same
             source removes isolated hours [S]; here it holds for every step [O].
-        min_depth: mm of the smallest event. The number is that up to which the same source removes parts of an
+        min_depth: minimum rain of an event, in mm. The number is that up to which the same source removes parts of an
             event [S]; here it holds for whole events [O].
 
     Raises:

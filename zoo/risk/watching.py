@@ -93,7 +93,7 @@ def watch(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> WatchReport:
-    """Map the risk index at each step of time under the rain of that time. The command is ``zoo risk watch``.
+    """Map the risk index at each time step under the rain of that time. The command is ``zoo risk watch``.
 
     A step that the folder already holds for the same rain is kept, so an interrupted run resumes and a new file of rain
     adds its steps. Memory does not grow with the stack.

@@ -313,7 +313,7 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(
     assert "cut.json: not valid JSON" in page.read_text(encoding="utf-8")
     capsys.readouterr()
     assert run(["report", str(results_folder), "--html", str(page), "--compare", str(results_folder)]) == 2
-    assert "--compare excludes --html and --columns" in capsys.readouterr().err
+    assert "--compare cannot be combined with --html or --columns" in capsys.readouterr().err
 
 
 def test_a_setting_says_what_it_is(trial: Make, measured: Measured) -> None:

@@ -15,7 +15,7 @@ COMMANDS = {
     "map": "Map the risk index or a fitted model over a stack.",
     "safety": "Map the probability that slopes fail under a rain when the soil is uncertain.",
     "thresholds": "Fit intensity-duration thresholds to a table of rain events.",
-    "watch": "Map the index at each step of time: alerts, catalogue, animation.",
+    "watch": "Map the index at each time step: alerts, catalogue, animation.",
 }
 
 _TARGETS = {"events": "thresholds:events", "map": "map:map_command", "safety": "map:safety"}

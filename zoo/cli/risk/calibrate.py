@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 @click.option(
     "--rain", metavar="P,D|FILE", help="Rain before the landslides: mm/h and days, or a raster to which R_m is fitted."
 )
-@click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity only.")
+@click.option(
+    "--duration", type=float, metavar="DAYS", help="Duration in days, for a raster that holds only the intensity."
+)
 @click.option(
     "--preset",
     default="paper",
@@ -64,9 +66,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Scale features to 0-1 with their 0.5 and 99.5 percentiles, or their extremes.",
 )
-@click.option("--samples", type=int, default=200_000, show_default=True, help="Pixels of each kind to draw.")
+@click.option("--samples", type=int, default=200_000, show_default=True, help="Pixels to draw of each class.")
 @click.option("--block", type=float, metavar="METRES", help="Side of spatial blocks.  [default: a share of the region]")
-@click.option("--repeats", type=click.IntRange(0), default=200, show_default=True, help="Draws of the bootstrap.")
+@click.option("--repeats", type=click.IntRange(0), default=200, show_default=True, help="Number of bootstrap draws.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @LAYER
 @WHERE
@@ -101,7 +103,7 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
         scale, exponent = parse_numbers(preset, "--preset", "14.82,0.39", count=2)
         preset = threshold_rain(scale, exponent, annual)
     elif annual is not None:
-        raise ConfigError("--annual-rain goes with a threshold", hint="Write it as --preset A,B")
+        raise ConfigError("--annual-rain needs a threshold", hint="Write it as --preset A,B")
     options = {
         **given,
         "preset": preset,

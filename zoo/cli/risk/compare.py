@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Compare risk models on a table of places (Table 2).")
 @click.argument("table", type=PATH)
-@click.option("--label", required=True, metavar="COLUMN", help="Column that says where a landslide is: 0/1, yes/no.")
+@click.option("--label", required=True, metavar="COLUMN", help="Column that marks landslides: 0/1, yes/no.")
 @click.option("--drop", default="", metavar="A,B", help="Columns that are not features.")
 @click.option(
     "--coords", metavar="X,Y", help="Columns with x and y (longitude, latitude); a vector file has its geometry."
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 @click.option(
     "--rain-clip", default="0,5", show_default=True, metavar="LOW,HIGH", help="Bounds of the rainfall factor."
 )
-@click.option("--categorical", metavar="A,B", help="Columns with classes.  [default: texts, and names such as litho]")
+@click.option(
+    "--categorical", metavar="A,B", help="Categorical columns.  [default: text columns, and names such as litho]"
+)
 @click.option("--missing", metavar="N,N", help="Numbers that mean missing.  [default: -9999, -999, 999 and the like]")
 @click.option("--models", default="all", show_default=True, metavar="all|NAMES", help="Models, separated by commas.")
 @click.option(
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     "--buffer",
     type=float,
     metavar="METRES",
-    help="Distance around test blocks without training rows.  [default: a tenth of the side]",
+    help="Width of the buffer around test blocks, without training rows.  [default: a tenth of the side]",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of folds, models and intervals."

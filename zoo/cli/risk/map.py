@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 @click.option("--picture", type=PATH, help="Picture of the classes, such as risk.png.")
 @click.option("--weights", type=PATH, help="Weights of zoo risk calibrate.  [default: Table 1]")
 @click.option("--rain", metavar="P,D|FILE", help="Rain in mm/h and days, or a raster with bands intensity, duration.")
-@click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity only.")
+@click.option(
+    "--duration", type=float, metavar="DAYS", help="Duration in days, for a raster that holds only the intensity."
+)
 @click.option(
     "--classes",
     metavar="jenks|quantile|scenario|A,B",
-    help="Class breaks fitted to this scene, in dry weather or under the rain (scenario).  [default: of the weights]",
+    help="Fit the class breaks to this scene, in dry weather or under the rain (scenario).  [default: of the weights]",
 )
 @click.option(
     "--model", metavar="NAME", help="Map a risk model instead, such as random_forest; it is fitted to --inventory."
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 @BUFFER
 @click.option("--safety", type=PATH, help="Wetness and factor of safety under the rain, a GeoTIFF.")
 @click.option(
-    "--soil", metavar="NAME=VALUE,...", help="Soil of --safety: cohesion (kPa), friction (degree), depth (m), ..."
+    "--soil", metavar="NAME=VALUE,...", help="Soil for --safety: cohesion (kPa), friction (degree), depth (m), ..."
 )
 @click.option("--title", help="Title of the picture.")
 @click.option(
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Random seed of the pixels drawn and of the model.",
+    help="Random seed for the sampled pixels and the model.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 def map_command(stack: Path, target: Path, **given: Any) -> None:
@@ -67,7 +69,7 @@ def map_command(stack: Path, target: Path, **given: Any) -> None:
     zoo risk map stack.tif --model random_forest --inventory landslides.gpkg --out risk.tif --picture risk.png
     zoo risk map stack.tif --rain 12,2 --safety safety.tif --soil cohesion=4,friction=30 --out risk.tif
 
-    Without --weights, Table 1 is scaled with the ranges of this scene, so the map compares places within it only.
+    Without --weights, Table 1 is scaled with the ranges of this scene, so the map only compares places within it.
     Files appear when they are complete. docs/how_to/risk_map.md describes them. Exit code 0: done; 2: bad input.
     """
     import zoo.risk
@@ -109,7 +111,7 @@ def _print(report: MapReport) -> None:
     console = out()
     console.print(make_table(headings, rows, right=headings[1:]))
     if areas is None:
-        note("areas are unknown, because the coordinate system of the stack has no place on Earth")
+        note("areas are unknown, because the stack has a local coordinate system")
     note(f"{report.pixels[0]:,} pixels have no data; the risk is {report.low:.3f} to {report.high:.3f}")
     console.print(f"written: {', '.join(relative(one) for one in report.files)}", markup=False)
 
@@ -117,12 +119,16 @@ def _print(report: MapReport) -> None:
 @click.command()
 @click.argument("stack", type=PATH)
 @click.option("--out", "target", required=True, type=PATH, help="GeoTIFF of three bands.")
-@click.option("--rain", required=True, metavar="P,D|FILE", help="Rain in mm/h and days, or a raster of zoo rain.")
-@click.option("--duration", type=float, metavar="DAYS", help="Days of rain, for a raster of the intensity only.")
+@click.option(
+    "--rain", required=True, metavar="P,D|FILE", help="Rain in mm/h and days, or a raster that zoo rain wrote."
+)
+@click.option(
+    "--duration", type=float, metavar="DAYS", help="Duration in days, for a raster that holds only the intensity."
+)
 @click.option(
     "--soil",
     metavar="NAME=LOW:MODE:HIGH,...",
-    help="cohesion (kPa), friction (degree), depth (m), conductivity (m/day), infiltration; one number is certain.",
+    help="cohesion (kPa), friction (degree), depth (m), conductivity (m/day), infiltration; a single number is exact.",
 )
 @click.option("--draws", type=COUNT, default=1000, show_default=True, help="Number of random soils.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random soils.")

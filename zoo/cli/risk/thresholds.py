@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Fit intensity-duration thresholds to rain events.")
 @click.argument("source", nargs=-1, required=True, metavar="TABLE|RAIN...", type=PATH)
-@click.option("--inventory", type=PATH, help="Dated landslides: the files are rain, not a table.")
+@click.option("--inventory", type=PATH, help="Landslides with dates; the inputs are then rain files, not a table.")
 @click.option("--date-column", metavar="COLUMN", help="Column of --inventory with the day of each landslide.")
 @click.option("--events", type=PATH, help="Also write the events of --inventory, a CSV file.")
 @click.option(
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     help="Columns with rain intensity (mm/h) and duration (days).",
 )
 @click.option("--label", metavar="COLUMN", help="Column that says whether an event had landslides.  [default: all had]")
-@click.option("--group", metavar="COLUMN", help="Column of which whole groups are drawn in the bootstrap.")
+@click.option("--group", metavar="COLUMN", help="Column of groups; the bootstrap draws whole groups.")
 @click.option(
     "--probabilities",
     default="0.01,0.05,0.2,0.5",
     show_default=True,
     metavar="A,B",
-    help="Shares of landslides below a threshold.",
+    help="Shares of landslides below each threshold.",
 )
-@click.option("--repeats", type=click.IntRange(0), default=500, show_default=True, help="Draws of the bootstrap.")
+@click.option("--repeats", type=click.IntRange(0), default=500, show_default=True, help="Number of bootstrap draws.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @rain_options
 @click.option("--out", "target", type=PATH, help="Thresholds with intervals, a JSON file.")
@@ -59,10 +59,10 @@ def thresholds(source: tuple[Path, ...], target: Path | None, **given: Any) -> N
     zoo risk thresholds rain/*.tif --inventory slides.gpkg --date-column day --events events.csv
     zoo risk calibrate stack.tif --inventory slides.gpkg --preset 4.9,0.61 --out weights.json
 
-    TABLE is a CSV, Parquet or XLSX file with one row per rain event. With --inventory, RAIN is rain over time or
-    rasters of zoo rain, and the table is that of zoo risk events. A fitted threshold has a share of the landslides
-    below it (frequentist, as CTRL-T). With events without landslides, alpha, beta and P0 of the rainfall factor are
-    fitted too. Exit code 0: done; 2: bad input.
+    TABLE is a CSV, Parquet or XLSX file with one row per rain event. With --inventory, RAIN is a rain time series or
+    rasters that zoo rain wrote, and the table is that of zoo risk events. A fitted threshold leaves a given share of
+    the landslides below it (frequentist, as in CTRL-T). With events without landslides, alpha, beta and P0 of the
+    rainfall factor are fitted too. Exit code 0: done; 2: bad input.
     """
     import zoo.risk
 

@@ -1,4 +1,4 @@
-"""``zoo risk watch``: the risk index at each step of time under the rain of that time."""
+"""``zoo risk watch``: the risk index at each time step under the rain of that time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.risk import WatchReport
 
 
-@click.command(short_help="Map the index at each step of time: alerts, catalogue, animation.")
+@click.command(short_help="Map the index at each time step: alerts, catalogue, animation.")
 @click.argument("stacks", nargs=-1, required=True, metavar="STACK...", type=PATH)
 @click.option("--weights", type=PATH, help="Weights of zoo risk calibrate.  [default: Table 1]")
 @click.option(
@@ -27,23 +27,25 @@ if TYPE_CHECKING:
     required=True,
     multiple=True,
     metavar="FOLDER|FILE|PATTERN",
-    help="Rain as zoo rain reads it; a quoted pattern such as 'imerg/*.HDF5'. Can be repeated.",
+    help="Rain files, as for zoo rain, or a quoted pattern such as 'imerg/*.HDF5'; may be repeated.",
 )
-@click.option("--out", "target", required=True, type=PATH, help="Folder of the steps.")
+@click.option("--out", "target", required=True, type=PATH, help="Folder for the results.")
 @click.option("--every", type=float, default=6.0, show_default=True, help="Hours from one step to the next.")
 @click.option("--start", metavar="TIME", help="Time of the first step in UTC.  [default: the first with rain]")
 @click.option("--districts", type=PATH, help="Polygons that get alerts.  [default: the whole stack]")
 @click.option("--name", default="name", show_default=True, metavar="COLUMN", help="Attribute with their names.")
 @click.option(
-    "--alert-share", type=float, default=0.1, show_default=True, help="Share in the high class that is an alert."
+    "--alert-share", type=float, default=0.1, show_default=True, help="Share of the high class that raises an alert."
 )
-@click.option("--classes", metavar="jenks|quantile|A,B", help="Class breaks of all steps.  [default: of the weights]")
+@click.option("--classes", metavar="jenks|quantile|A,B", help="Class breaks for all steps.  [default: of the weights]")
 @rain_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of class breaks.")
-@click.option("--jobs", type=COUNT, default=1, show_default=True, help="With several stacks, counties at a time.")
+@click.option(
+    "--jobs", type=COUNT, default=1, show_default=True, help="With several stacks, number of counties at a time."
+)
 @click.option("--ray", "cluster", metavar="ADDRESS", help="Ray cluster for several stacks; auto for this machine's.")
 def watch(stacks: tuple[Path, ...], files: tuple[str, ...], target: Path, **given: Any) -> None:
-    """Map the risk index at each step of time under the rain of that time.
+    """Map the risk index at each time step under the rain of that time.
 
     \b
     zoo risk watch stack.tif --weights weights.json --rain imerg/ --out watch
