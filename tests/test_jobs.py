@@ -115,7 +115,7 @@ def test_a_job_returns_its_value_reports_progress_and_logs(tmp_path: Path) -> No
     ("how", "status", "reason"),
     [
         ("killed", "out-of-memory", "killed by the system in stage 'compute', most likely for lack of memory"),
-        ("segfault", "failed", "the process died of SIGSEGV in stage 'compute'; see job.log"),
+        ("segfault", "failed", "the process died from SIGSEGV in stage 'compute'; see job.log"),
         ("exit", "failed", "the process ended with exit code 3 in stage 'compute'; see job.log"),
         ("hang", "failed", "time limit of 5 s reached in stage 'compute', 1 of 3 done"),
         ("refused", "failed", "option a: wrong option. Use b"),

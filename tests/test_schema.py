@@ -56,7 +56,7 @@ def test_a_value_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         ('{"counts": [[1], [1, 2]], "inner": {"seed": 7}}', "rows of an array differ in length"),
         ('{"counts": [1], "inner": {"seed": 7, "nodata": "none"}}', "nodata is 'none', expected a number"),
         ('{"counts": [1], "inner": {"seed": 7}, "names": [3]}', r"field 'names\[0\]': expected str, got int"),
-        ('{"counts": [1, 2', "not valid JSON; was the file cut short"),
+        ('{"counts": [1, 2', "not valid JSON; was the file truncated"),
         ("[" * 100_000, "not a valid file"),
         ('{"counts": [1' + "0" * 5000 + '], "inner": {"seed": 7}}', "not a valid file"),
         ('{"counts": [1], "inner": {"seed": NaN}}', "not valid JSON"),

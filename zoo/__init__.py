@@ -1,8 +1,7 @@
 """landslide-zoo: a model zoo for landslide segmentation.
 
-The names below are the public API: everything that the command line does is one call here. They are imported on
-first use, so ``import zoo`` is fast and needs none of the libraries that a name needs: ``zoo.blocks`` needs torch
-alone, the catalogue needs pluggy alone.
+The names below are the public API: every command is one function here. They are imported on first use, so ``import
+    zoo`` is fast and needs only what you use: ``zoo.blocks`` needs only torch, the catalogue only pluggy.
 
 >>> import zoo
 >>> zoo.list_models("*unet*")

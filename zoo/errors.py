@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONG_WORD = re.compile(r"\S{500,}")
-"""What no name or number that a person wrote looks like; a message repeats only its beginning."""
+"""A word so long that nobody typed it; a message repeats only its beginning."""
 
 
 class ZooError(Exception):
@@ -45,7 +45,7 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and message of an error in one line, also when its ``__str__`` raises."""
+    """Return the type and message of an error in one line, even if its ``__str__`` raises."""
     try:
         text = " ".join(str(error).split())
     except Exception:

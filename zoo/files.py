@@ -25,7 +25,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 
 class Closable(abc.ABC):
-    """Base of what holds files and is closed after use; a context manager."""
+    """Base class of objects that hold files and are closed after use; a context manager."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -74,7 +74,7 @@ def printable_lines(text: str) -> str:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.
+    """Yield a temporary path next to ``path``; rename it into place when the block ends without an error.
 
     The file is flushed to the disk before the rename, so that after a crash ``path`` holds either the old bytes
     or the new ones. On an error, Ctrl-C included, the temporary file is removed and ``path`` is untouched. A process
@@ -112,14 +112,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def working_folder(
     path: str | os.PathLike[str], within: Path | None = None, *, keep: str | None = None
 ) -> Iterator[Path]:
-    """Yield an empty hidden folder on the disk of ``path``, so that what is made in it can be renamed into place.
+    """Yield an empty hidden folder on the disk of ``path``, so that its contents can be renamed into place.
 
     The folder is removed when the block ends, Ctrl-C included. A process that is killed leaves it, and the next one
     that asks for the folder of ``path`` takes it over and empties it. Two processes never share one.
 
     Args:
-        path: the file or folder to come.
-        within: a folder on the same disk to make it in; ``None`` for beside ``path``.
+        path: the file or folder that will be written.
+        within: a folder on the same disk to create it in; ``None`` for the folder of ``path``.
         keep: name of an entry that is not removed when the folder of a killed process is taken over.
 
     Raises:
@@ -144,7 +144,7 @@ def working_folder(
 
 @contextmanager
 def redirected(target: int, *descriptors: int) -> Iterator[None]:
-    """Send what is written to file descriptors to another one, also by child processes and libraries in C.
+    """Redirect output to file descriptors to another one, including output of child processes and C libraries.
 
     Args:
         target: descriptor that receives the output.
@@ -280,7 +280,7 @@ def _claim(place: Path, *, folder: bool, create: bool = True) -> int | None:
 
 
 def move_into_place(finished: Path, path: Path) -> None:
-    """Rename a finished file on the same disk to its final name, after its bytes are on the disk.
+    """Rename a finished file on the same disk to its final name, after its bytes are on disk.
 
     Raises:
         ZooError: if it cannot be written there.
@@ -294,18 +294,18 @@ def move_into_place(finished: Path, path: Path) -> None:
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` as UTF-8; on an error, the old file stays unchanged."""
+    """Write ``text`` as UTF-8; on an error, the old file is unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json_atomic(path: str | os.PathLike[str], value: object) -> None:
-    """Write ``value`` as indented JSON; NaN and infinities, which JSON does not have, are refused."""
+    """Write ``value`` as indented JSON; NaN and infinities, which JSON does not have, raise an error."""
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse an output before any work is done for it.
+    """Check an output path before any work is done.
 
     Raises:
         ConfigError: if it is a folder, one of the inputs, or exists and must not be replaced.
@@ -325,11 +325,11 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
 def open_own_file(path: str | os.PathLike[str], mode: Literal["write", "append", "keep"] = "write") -> int:
     """Open a file that belongs to zoo, such as a log or a lock, and return its descriptor.
 
-    A symbolic link is refused: its target belongs to somebody else and must not be written.
+    A symbolic link is refused, because its target may belong to somebody else.
 
     Args:
         path: the file; it is created if it does not exist.
-        mode: ``write`` empties the file, ``append`` writes at its end, ``keep`` opens it for reading and writing.
+        mode: ``write`` truncates the file, ``append`` writes at its end, ``keep`` opens it for reading and writing.
 
     Raises:
         ZooError: if the path is a symbolic link or cannot be written.
@@ -356,7 +356,7 @@ def locked(path: str | os.PathLike[str], busy: ZooError, *, remove: bool = False
         remove: whether the file is removed at the end of the block; otherwise it stays.
 
     Raises:
-        ZooError: ``busy``, or that the file is a symbolic link or cannot be written.
+        ZooError: ``busy``, or an error if the file is a symbolic link or cannot be written.
     """
     handle = open_own_file(path, "keep")
     try:
@@ -477,7 +477,7 @@ def unwritable(path: Path, reason: OSError | str) -> ZooError:
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is a folder; False also for a name that the system does not allow."""
+    """Return whether a path is a folder; False for a name that the system does not allow."""
     try:
         return Path(path).is_dir()
     except (OSError, ValueError):
@@ -485,7 +485,7 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is a file; False also for a name that the system does not allow."""
+    """Return whether a path is a file; False for a name that the system does not allow."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):

@@ -1,9 +1,8 @@
 """Run work in child processes, on this machine or on a Ray cluster.
 
-A :class:`Job` names a function by its import path and gives it one argument. The function runs in a process of its
-own, so that a crash, a hang or a lack of memory ends that process and nothing else. It is called as
-``function(argument, work)`` and reports through the :class:`Work`; what it returns is the value of the
-:class:`Outcome`.
+A :class:`Job` names a function by its import path and gives it one argument. The function runs in its own process, so
+that a crash, a hang or a lack of memory ends only that process. It is called as ``function(argument, work)`` and
+reports through the :class:`Work`; what it returns is the value of the :class:`Outcome`.
 
 >>> job = Job("zoo.somewhere:compute", argument)                        # doctest: +SKIP
 >>> outcome = run_job(job, lambda stage, done, total: print(stage, done, total))  # doctest: +SKIP
@@ -49,7 +48,7 @@ from zoo.machine import waiting_variables
 
 T = TypeVar("T")
 ProgressCallback: TypeAlias = Callable[[int, int], None]
-"""Called with the number of items done and the number of all items."""
+"""Called with the number of items done and the total."""
 StageCallback: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a stage, the number of its items done and the number of all its items."""
 Status = Literal["ok", "failed", "out-of-memory"]
@@ -83,7 +82,7 @@ class Job(Generic[T]):
         writes: folders that the function writes. On a cluster their files are brought back.
         scratch: folders for private state, which stay on the machine that runs the job.
         log: file for what the process prints; ``None`` discards it. A symbolic link is refused.
-        append_log: append to the log; without it the log starts empty.
+        append_log: append to the log; otherwise the log starts empty.
         time_limit: seconds for all attempts together; ``None`` for no limit.
         threads: threads of the numerical libraries; ``None`` for their own choice.
         gpus: number of GPUs that the job uses, 0 or 1.
@@ -184,7 +183,7 @@ def describe_failure(error: BaseException) -> tuple[Status, str]:
 
 
 def prepare(*modules: str) -> None:
-    """Start the server process that jobs are copied from, and import modules there in the background.
+    """Start the server process that jobs are forked from, and import modules there in the background.
 
     Call it early: the imports take seconds. Later calls have no effect, because the server is already running.
 
@@ -220,7 +219,7 @@ def run_job(job: Job[T], progress: StageCallback | None = None) -> Outcome[T]:
 
 
 JobProgress: TypeAlias = Callable[[Job[Any], str, int, int], None]
-"""Called with a running job, the name of its stage, the number of items done and the number of all items."""
+"""Called with a running job, the name of its stage, the number of items done and the total."""
 
 
 class Executor(Protocol[T]):
@@ -520,7 +519,7 @@ def _explain_exit(exit_code: int | None, stage: str, log: Path | None) -> tuple[
         name = signal.Signals(-exit_code).name
         if name == "SIGKILL":
             return "out-of-memory", f"killed by the system in stage {stage!r}, most likely for lack of memory"
-        return "failed", f"the process died of {name} in stage {stage!r}{see}"
+        return "failed", f"the process died from {name} in stage {stage!r}{see}"
     return "failed", f"the process ended with exit code {exit_code} in stage {stage!r}{see}"
 
 
@@ -642,7 +641,7 @@ class RayExecutor(Generic[T]):
 
     @property
     def free(self) -> bool:
-        """Always true: the cluster queues jobs that it has no room for."""
+        """Always true: the cluster queues the jobs that do not fit."""
         return True
 
     def submit(self, job: Job[T]) -> None:

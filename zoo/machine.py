@@ -44,7 +44,7 @@ def cores_in_use(seconds: float = SAMPLE_S) -> float | None:
         seconds: length of the measurement.
 
     Returns:
-        A number from 0 to :func:`available_cores`; ``None`` where the system does not tell (Linux does).
+        A number from 0 to :func:`available_cores`; ``None`` where the system does not report it (Linux does).
     """
     before = _ticks()
     if before is None:
@@ -75,7 +75,7 @@ def is_busy(in_use: float | None) -> bool:
 
 
 def waiting_variables(in_use: float | None = None) -> dict[str, str]:
-    """Return environment variables for a process that starts now: its threads sleep while they wait if it is busy here.
+    """Return environment variables for a new process: on a busy machine, its threads sleep while they wait.
 
     Args:
         in_use: what :func:`cores_in_use` returned; ``None`` measures now.
@@ -95,7 +95,7 @@ def describe_use(in_use: float) -> str:
 
 
 def memory_bytes() -> int:
-    """Return the size of this machine's memory; 8 GiB where the system does not tell."""
+    """Return the size of this machine's memory; 8 GiB where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

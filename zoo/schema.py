@@ -26,7 +26,7 @@ T = TypeVar("T")
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 LIMIT_BYTES = 256 * 2**20
-"""Largest JSON file that is read; a result file of 10,000 patches has 8 MB."""
+"""Largest JSON file that is read, in bytes; a result file of 10,000 patches has 8 MB."""
 
 MOST_KEYS = 1000
 """Entries of a dictionary among which the damaged one is searched for, so that its key can be named."""
@@ -137,7 +137,7 @@ def decode_json(
     except ZooError as reason:
         raise error(f"not a valid {what}: {reason.problem}", where=where, hint=hint or reason.hint) from reason
     except (msgspec.DecodeError, RecursionError, UnicodeError) as reason:
-        raise error("not valid JSON; was the file cut short?", where=where, hint=hint) from reason
+        raise error("not valid JSON; was the file truncated?", where=where, hint=hint) from reason
 
 
 def from_plain(
@@ -175,7 +175,7 @@ def encode_json(value: object, *, indent: int | None = None) -> str:
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:
-    """Write a typed value as indented JSON, whole or not at all.
+    """Write a typed value as indented JSON, atomically.
 
     Raises:
         ZooError: if the file cannot be written.
@@ -251,7 +251,7 @@ def _decode_special(kind: Any, value: object) -> object:
     if dtype.kind in "iu" and found.size:
         bounds = np.iinfo(dtype)
         if int(found.min()) < bounds.min or int(found.max()) > bounds.max:
-            raise ValueError(f"a number does not fit {dtype}")
+            raise ValueError(f"a number does not fit into {dtype}")
     return found.astype(dtype)
 
 

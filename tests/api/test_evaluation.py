@@ -32,7 +32,7 @@ def test_training_records_the_test_split_with_interval_and_calibration(folder: P
     assert whole.calibration.temperature is not None
     assert bundle.landslide_share is not None
     assert 0.05 < bundle.landslide_share < 0.3
-    assert bundle.data.licence == "as the owner of the files says"
+    assert bundle.data.licence == "set by the owner of the files"
 
 
 def test_figures_are_recorded_on_request(folder: Path, patches: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,8 +78,8 @@ def test_images_are_magnified_and_turned_on_request(
     assert found["dice"] != model.evaluate(patches, adapted=True, **data)["dice"]
     line = ["evaluate", str(folder), "--data", str(patches), *DATA, "--test-groups", "s0"]
     for options, complaint in (
-        (["--scales", "1.5"], "need statistics of their own"),
-        (["--adapt", "--tta", "--record"], "figures of turned or magnified images are not recorded"),
+        (["--scales", "1.5"], "need adapted statistics"),
+        (["--adapt", "--tta", "--record"], "figures of rotated or magnified images are not recorded"),
     ):
         assert run([*line, *options]) == 2
         assert complaint in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_the_nodata_value_of_a_band_is_missing(bundle: Path) -> None:
         (np.zeros((3, 40, 40)), r"shape \(3, 40, 40\).*NDVI \[1\], slope \[degree\]"),
         (np.zeros((40, 40)), r"shape \(40, 40\)"),
         (np.zeros((2, 0, 40)), "does not fit"),
-        (np.full((2, 4, 4), "a"), "has no numbers"),
+        (np.full((2, 4, 4), "a"), "is not numeric"),
         ("nowhere.tif", "no such file"),
     ],
 )

@@ -99,7 +99,7 @@ def test_from_two_folders_to_a_map_without_training(scene: Path, tmp_path: Path)
     [
         ({"pre": "before"}, "image after the landslides is missing.*--post"),
         ({"post": "after"}, "image before the landslides is missing.*--pre"),
-        ({"coregister": True}, "correction of the shift is for two images"),
+        ({"coregister": True}, "coregistration is for two images"),
         ({"pre_date": "2024-06-01"}, "date before is for two images"),
         ({"pre": "before", "post": "after", "safe": "after"}, "two images after the landslides"),
         ({"pre": "before", "post": "after", "phase": "pre"}, "shows the ground after the landslides"),

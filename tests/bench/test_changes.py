@@ -58,7 +58,7 @@ def test_the_command_prints_what_changed(tmp_path: Path, trial: Make, result: Tr
     damaged.write_text(damaged.read_text()[:100])
     alone = zoo("report", "now", "--compare", "before")
     assert alone.returncode == 2
-    assert "was the file cut short" in alone.stderr
+    assert "was the file truncated" in alone.stderr
     missing = zoo("report", "now", "--compare", "nowhere")
     assert missing.returncode == 2
     assert "there is no such folder" in missing.stderr

@@ -77,7 +77,7 @@ def as_jpeg(image: NDArray[np.float32], quality: int = 75) -> NDArray[np.float32
 
 COPIES = {
     "turned": lambda image: np.rot90(image, axes=(1, 2)),
-    "turned by 270": lambda image: np.rot90(image, 3, axes=(1, 2)),
+    "rotated by 270": lambda image: np.rot90(image, 3, axes=(1, 2)),
     "reflected": lambda image: image[:, :, ::-1],
     "reflected and turned": lambda image: np.rot90(image[:, :, ::-1], axes=(1, 2)),
     "brightened": lambda image: 1.4 * image + 30,
@@ -218,8 +218,8 @@ def test_a_shared_scene_without_places_leaks_unless_nobody_knows_scenes() -> Non
     assert found.touched == (TouchedPatches("train", "test", "scene", 2), TouchedPatches("train", "test", "", 2))
     unknown = audit_splits({"train": Held(images[:2]), "test": Held(images[2:])})
     assert not unknown.leaks
-    assert any("scenes are not known" in text for text in unknown.notes)
-    assert any("no patch has a known place" in text for text in unknown.notes)
+    assert any("scenes are unknown" in text for text in unknown.notes)
+    assert any("no patch has a known location" in text for text in unknown.notes)
 
 
 def test_everything_goes_into_plain_json() -> None:

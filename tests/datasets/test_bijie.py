@@ -194,7 +194,7 @@ class TestSplits:
 
     def test_notes_state_that_leaks_cannot_be_excluded(self, tmp_path):
         notes = Bijie(write_set(tmp_path), size=64, cache=False).split_notes
-        assert any(note.startswith("leak: the places of the images are not published") for note in notes)
+        assert any(note.startswith("leak: the locations of the images are not published") for note in notes)
         assert any("24 of 64 x 64 pixels from 12 images; 12 are padded, 12 give more" in note for note in notes)
 
 

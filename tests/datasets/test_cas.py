@@ -210,7 +210,7 @@ class TestBadInput:
     def test_missing_mask_and_no_images(self, tmp_path, write):
         write.whole(tmp_path)
         (tmp_path / "palu/mask/Palu0002.tif").unlink()
-        with pytest.raises(DataError, match=r"Palu0002\.tif: no mask of this name \(1 of 3"):
+        with pytest.raises(DataError, match=r"Palu0002\.tif: no mask has this name \(1 of 3"):
             CAS(tmp_path)
         for path in (tmp_path / "palu/img").iterdir():
             path.unlink()

@@ -262,8 +262,8 @@ def test_numbers_too_large_for_any_quantity_are_missing_and_warned_of(disk, tmp_
         (np.full((16, 16), 0.3), r"mask value 0\.3 at row 0, column 0 is a fraction \(256 pixels\).*threshold"),
         (np.full((16, 16), np.nan), r"mask is NaN at row 0, column 0 \(256 pixels\)\. Pass ignore_value=nan"),
         (np.full((16, 16), 1e6), r"mask value 1000000\.0 at row 0, column 0 is not a class"),
-        (np.full((16, 16), -1), r"mask value -1 \(256 pixels here\) is none of the classes 0, 1.*mask_values"),
-        (np.full((16, 16), 7), r"mask value 7 \(256 pixels here\) is none of the classes 0, 1"),
+        (np.full((16, 16), -1), r"mask value -1 \(256 pixels here\) is not one of the classes 0, 1.*mask_values"),
+        (np.full((16, 16), 7), r"mask value 7 \(256 pixels here\) is not one of the classes 0, 1"),
         (np.stack([np.zeros((16, 16)), np.ones((16, 16))]), r"mask has 2 different channels"),
         (np.zeros((2, 2, 16, 16)), r"has shape 2 x 2 x 16 x 16, but a patch has two or three axes"),
         (np.full((16, 16), 1j), r"contains complex128 values, not real numbers"),
@@ -290,7 +290,9 @@ def test_class_without_a_name(disk, tmp_path):
     images, masks = disk.make_patches(3)
     masks[1, 3, 3] = 3
     root = disk.write_folder(tmp_path, images, masks)
-    refused(root, r"tile_001\.png: mask value 3 \(1 pixels here\) is none of the classes 0, 1, 2", class_names="a,b,c")
+    refused(
+        root, r"tile_001\.png: mask value 3 \(1 pixels here\) is not one of the classes 0, 1, 2", class_names="a,b,c"
+    )
 
 
 def test_jpeg_masks_are_refused(good):
@@ -351,11 +353,11 @@ def test_an_empty_split_gives_the_reason(disk, tmp_path):
         ({"images": "x" * 300}, DataError, r"no folder of images"),
         ({"table": "x" * 300, "split_by": None}, DataError, r"no table"),
         ({"nodata": 0.5}, ConfigError, r"option nodata: no uint8 value can be 0\.5"),
-        ({"pixel_size": 0}, ConfigError, r"option pixel_size: a pixel of 0 m is not possible"),
+        ({"pixel_size": 0}, ConfigError, r"option pixel_size: a pixel size of 0 m is not possible"),
         ({"seed": "x"}, ConfigError, r"option seed: 'x' is not valid"),
         ({"nodata": -1}, ConfigError, r"option nodata: no uint8 value can be -1"),
         ({"mask_values": "a"}, ConfigError, r"'a' is not a list of mask values"),
-        ({"mask_values": "0,1", "ignore_value": 1}, ConfigError, r"1 is a class and is ignored as well"),
+        ({"mask_values": "0,1", "ignore_value": 1}, ConfigError, r"1 is both a class and an ignored value"),
         ({"mask_values": "0:0,1:5", "class_names": "a,b"}, ConfigError, r"class 5 has no name: 2 names"),
         ({"class_names": "one"}, ConfigError, r"at least two classes"),
         ({"split_by": "group"}, ConfigError, r"a split by group needs groups"),

@@ -250,7 +250,7 @@ def placed(disk, root, images, masks, **mask_options):
     [
         (lambda affine: {"transform": lambda i: affine(10, 0, 5e5 + 160 * i + 80, 0, -10, 4e6)}, "lies 8 pixels east"),
         (lambda affine: {"transform": lambda i: affine(20, 0, 5e5 + 160 * i, 0, -20, 4e6)}, "has pixels of 20 x 20"),
-        (lambda affine: {"crs": "EPSG:32644"}, "another coordinate system"),
+        (lambda affine: {"crs": "EPSG:32644"}, "a different coordinate system"),
     ],
 )
 def test_a_mask_at_another_place_is_refused(disk, tmp_path, change, complaint):
@@ -272,7 +272,9 @@ def test_a_mask_with_south_up_is_turned_and_warned_of(disk, tmp_path):
     root = disk.write_folder(tmp_path, images, masks, suffix=".tif")
     south = {"transform": lambda i: Affine(10, 0, 5e5 + 160 * i, 0, 10, 4e6 - 160)}
     placed(disk, root, images, masks[:, ::-1], **south)
-    with pytest.warns(DataWarning, match="3 masks are stored with south up or mirrored, and were turned to north up"):
+    with pytest.warns(
+        DataWarning, match="3 masks are stored with south up or mirrored, and were reoriented to north up"
+    ):
         dataset = opened(root)
     np.testing.assert_array_equal(dataset[1]["mask"].numpy(), masks[1])
 
@@ -377,8 +379,8 @@ def test_hidden_and_foreign_files_are_left_alone(disk, tmp_path):
     ("raw", "options", "expected", "note"),
     [
         ([0, 1], {}, {0: 0, 1: 1}, "found: class ids"),
-        ([0, 255], {}, {0: 0, 255: 1}, "found: 0 and 255 alone"),
-        ([255], {}, {255: 1}, "found: 0 and 255 alone"),
+        ([0, 255], {}, {0: 0, 255: 1}, "found: only 0 and 255"),
+        ([255], {}, {255: 1}, "found: only 0 and 255"),
         ([0, 1, 255], {}, {0: 0, 1: 1, 255: IGNORE}, "255 = ignored"),
         ([0, 1, 2, 3], {"landslide_class": "all"}, {0: 0, 1: 1, 2: 2, 3: 3}, "found: class ids 0 to 3"),
         ([1, 2], {"landslide_class": "all"}, {1: 1, 2: 2}, "found: class ids 0 to 2"),
@@ -459,7 +461,7 @@ def test_an_ambiguous_landslide_class_is_refused(disk, tmp_path):
     root = disk.write_folder(tmp_path, images, raw)
     with pytest.raises(DataError, match=r"have 3 classes \(background, class_1, class_2\), and it is unknown.*=all"):
         opened(root)
-    with pytest.raises(DataError, match=r"unknown which one is the landslide\. Say it: landslide_class=waterfall"):
+    with pytest.raises(DataError, match=r"unknown which one is the landslide\. Choose it: landslide_class=waterfall"):
         opened(root, class_names="sea,waterfall,no landslide")
     with pytest.raises(UnknownNameError, match=r"unknown class 'landslid'\. Did you mean 'landslide'"):
         opened(root, class_names="sea,landslide,lake", landslide_class="landslid")
@@ -526,7 +528,7 @@ def test_nodata_tag_on_what_may_be_the_landslide_must_be_settled(disk, tmp_path)
     for index in range(2):
         disk.write_tiff(root / "masks" / f"tile_00{index}.tif", masks[index] * 255, nodata=255)
     with pytest.raises(
-        DataError, match=r"255 is nodata by the TIFF's tag and the only mask value beside 0.*mask_values=0,255"
+        DataError, match=r"255 is nodata according to the TIFF tag and the only mask value besides 0.*mask_values=0,255"
     ):
         opened(root)
     np.testing.assert_array_equal(opened(root, mask_values="0,255")[1]["mask"].numpy(), masks[1])
@@ -732,7 +734,7 @@ def test_a_turned_file_needs_a_partner_with_a_place(disk, tmp_path, turned):
         path = root / turned / f"tile_00{index}.tif"
         disk.write_tiff(path, values, crs="EPSG:32643", transform=Affine(10, 0, 5e5, 0, 10, 4e6))
     role, other = ("image", "mask") if turned == "images" else ("mask", "image")
-    with pytest.raises(DataError, match=f"the {role} is stored with south up .* its {other} has no place"):
+    with pytest.raises(DataError, match=f"the {role} is stored with south up .* its {other} is not georeferenced"):
         opened(root)
 
 

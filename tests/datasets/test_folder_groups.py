@@ -65,7 +65,7 @@ def test_group_and_place_come_from_the_table(tabled):
     dataset = Folder(tabled, "test", group_column="scene", train_groups="S1", val_groups="S2", test_groups=["S3"])
     assert len(dataset) == 12
     assert dataset.patches[5] == Patch("S3_05", "S3", 1, 1)
-    assert "groups: tiles.csv: group from column 'scene', place from columns 'row' and 'col'" in dataset.split_notes
+    assert "groups: tiles.csv: group from column 'scene', location from columns 'row' and 'col'" in dataset.split_notes
     assert "split: by group, train S1; val S2; test S3" in dataset.split_notes
     landslide = sum(int((sample["mask"] == 1).sum()) for sample in dataset)
     share = landslide / (12 * 256)
@@ -236,7 +236,7 @@ def test_a_split_without_places_has_a_note(tiles):
         warnings.simplefilter("error")
         dataset = Folder(tiles)
     assert "split: patches shuffled at random (seed 0) 6:2:2" in dataset.split_notes
-    assert any("places on the ground are not known" in note for note in dataset.split_notes)
+    assert any("locations are unknown" in note for note in dataset.split_notes)
 
 
 def test_split_does_not_depend_on_the_order_of_the_file_system(tabled, monkeypatch):
@@ -372,7 +372,7 @@ def test_a_folder_with_the_name_of_a_data_set_is_named_with_a_dot(disk, tmp_path
     monkeypatch.chdir(tmp_path)
     disk.write_folder(tmp_path / "bijie", *disk.make_patches(12))
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(DataError, match=r"not the folder bijie/; for the folder say \./bijie"):
+    with pytest.raises(DataError, match=r"not the folder bijie/; for the folder, write \./bijie"):
         DataSource.parse("bijie").open("train")
     source = DataSource.parse("./bijie", {"split_by": "random"})
     assert source.name == "folder"

@@ -308,7 +308,7 @@ def test_masks_without_a_landslide(tmp_path):
 
 
 def test_fewer_patches_than_published_are_warned_of(root):
-    with pytest.warns(DataWarning, match="4 of the 3799 published train patches are here"):
+    with pytest.warns(DataWarning, match="4 of the 3799 published train patches are present"):
         Landslide4Sense(root)
 
 

@@ -173,7 +173,7 @@ def test_validation_is_drawn_at_random_where_places_are_unknown_with_a_note():
     patches = [Patch(f"a{number}", "A") for number in range(40)] + [Patch("b", "B")]
     split = by_group(patches, train=["A"], test=["B"])
     assert (len(split.train), len(split.val), split.guard) == (30, 10, ())
-    assert any("at random" in note and "not known" in note for note in split.notes)
+    assert any("at random" in note and "unknown" in note for note in split.notes)
 
 
 def test_unnamed_groups_go_to_the_remaining_split():

@@ -124,14 +124,14 @@ def test_a_map_is_outlined_again_with_another_threshold(bundle, write_scene, tmp
     moved.write_bytes(scene.read_bytes())
     with rasterio.open(moved, "r+") as file:
         file.transform = file.transform * rasterio.Affine.translation(5, 0)
-    with pytest.raises(DataError, match="does not lie on the pixels of the map"):
+    with pytest.raises(DataError, match="is not on the pixel grid of the map"):
         zoo.polygons(out, tmp_path / "e.gpkg", scene=moved)
     capsys.readouterr()
     assert run(["polygons", str(scene), "--out", str(tmp_path / "d.gpkg")]) == 2
     assert "has no band landslide_probability" in capsys.readouterr().err
     other = write_scene(make_image(70, 80), "other.tif")
     assert run(["polygons", str(out), "--scene", str(other), "--out", str(tmp_path / "d.gpkg")]) == 2
-    assert "pixels of the map" in capsys.readouterr().err
+    assert "pixel grid of the map" in capsys.readouterr().err
     assert run([*again, "--out", str(tmp_path / "c.gpkg")]) == 2
     assert "already exists" in capsys.readouterr().err
 

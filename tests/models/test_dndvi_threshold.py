@@ -65,7 +65,7 @@ def test_the_threshold_is_that_of_steep_and_known_pixels_without_labels() -> Non
 
 def test_flat_or_constant_images_have_no_threshold() -> None:
     for pixels in ([(-0.4, 3.0), (0.1, 2.0)], [(-0.4, 30.0)] * 3):
-        with pytest.raises(ModelError, match="no two different values of dNDVI on slopes from 10 degrees"):
+        with pytest.raises(ModelError, match="no two different values of dNDVI on slopes of at least 10 degrees"):
             DndviThreshold(2).calibrate([image(*pixels)])
 
 
@@ -75,9 +75,9 @@ def test_flat_or_constant_images_have_no_threshold() -> None:
         ({"bands": ("a", "b")}, ConfigError, "2 names of bands for 3 bands"),
         ({"bands": ("NDVI", "slope", "DEM")}, ModelError, "no band dNDVI"),
         ({"bands": ("dNDVI", "NDVI", "DEM")}, ModelError, "no band slope"),
-        ({"threshold": 0.0}, ConfigError, "fall of NDVI by 0"),
-        ({"threshold": 2.5}, ConfigError, "fall of NDVI by 2.5"),
-        ({"min_slope": 95.0}, ConfigError, "slope of 95"),
+        ({"threshold": 0.0}, ConfigError, "NDVI cannot fall by 0"),
+        ({"threshold": 2.5}, ConfigError, "NDVI cannot fall by 2.5"),
+        ({"min_slope": 95.0}, ConfigError, "95 degrees"),
     ],
 )
 def test_bad_options(options: dict[str, object], error: type[Exception], problem: str) -> None:

@@ -284,6 +284,6 @@ def test_looks_that_contradict_the_image(write: Write, tmp_path: Path) -> None:
         zoo.stack(tmp_path / "other.tif", s1=tmp_path / "filtered", s1_looks=4.4)
     with pytest.raises(ConfigError, match="-1 equivalent looks"):
         zoo.stack(tmp_path / "other.tif", s1=tmp_path / "smooth", s1_looks=-1)
-    with pytest.raises(ConfigError, match="a filter of speckle is for Sentinel-1"):
+    with pytest.raises(ConfigError, match="a speckle filter needs Sentinel-1"):
         zoo.stack(tmp_path / "other.tif", s1_looks=4.4)
     assert not (tmp_path / "other.tif").exists()

@@ -97,7 +97,7 @@ def flip(path: Path) -> None:
         (lambda b: cut(b / WEIGHTS), "sha256 differs"),
         (lambda b: flip(b / WEIGHTS), "sha256 differs"),
         (lambda b: (b / WEIGHTS).unlink(), "has no weights"),
-        (lambda b: cut(b / DESCRIPTION), "cut short"),
+        (lambda b: cut(b / DESCRIPTION), "truncated"),
         (lambda b: (b / DESCRIPTION).unlink(), "there is no bundle.json"),
         (lambda b: (b / DESCRIPTION).write_text('{"format": 99}'), "bundle format"),
         (lambda b: (b / DESCRIPTION).write_text('{"format": 1}'), "missing required field model"),

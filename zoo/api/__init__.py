@@ -1,1 +1,1 @@
-"""The public functions and classes of ``import zoo``, which also the command line calls."""
+"""The public functions and classes of ``import zoo``; the command line calls them too."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class BenchmarkView:
-    """Shows a benchmark as it runs. This one shows nothing; a subclass overrides what it shows."""
+    """Callbacks that show a benchmark as it runs. This class shows nothing; subclasses override its methods."""
 
     def setting(self, setting: Setting) -> None:
         """The data of a setting are about to be opened."""
@@ -60,10 +60,10 @@ class BenchmarkView:
         """A running trial made progress."""
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
-        """A trial ended, well or not, and its result is on the disk."""
+        """A trial ended, with or without success, and its result is on disk."""
 
     def timing(self, done: int, total: int) -> None:
-        """The models are being timed: number of processes done and of all."""
+        """The models are being timed: number of processes done and in total."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class BenchmarkPlan:
         return len({path.stem for path in trial_files(self.folder)} - {config.file_stem for config in self.trials})
 
     def estimate(self) -> Estimate:
-        """Estimate the time of every trial on this machine, by earlier results or by a few training steps.
+        """Estimate the time of every trial on this machine, from earlier results or from a few training steps.
 
         Nothing is kept.
         """
@@ -165,16 +165,17 @@ def benchmark(
 ) -> Results:
     """Train and measure models on the same patches, steps and seeds.
 
-    Each trial, a model with a seed, runs in a process of its own and leaves one result file and one bundle. A trial
-    that fails gets a result that gives the reason and stops nothing. The same call continues after an interruption:
-    finished trials are kept, and an interrupted training resumes.
+    Each trial (a model with a seed) runs in its own process and writes one result file and one bundle. The result of a
+    failed trial gives the reason; the other trials continue. After an interruption, the same call continues: finished
+    trials are kept, and an interrupted training run resumes.
 
     Args:
         models: names and shell patterns such as ``"unet,*plus"``, or a list of names and
             :class:`~zoo.bench.benchmark.ModelEntry`, which give a model options, a title and weights to start from.
             ``None`` for all models, or those of ``config``.
-        data: registered data set, or folder of patches. ``None`` for ``synthetic``, or the data of ``config``. Where
-            ``config`` has data of the same name, or a folder too, its other options stay, such as its groups.
+        data: registered data set, or folder of patches. ``None`` for ``synthetic``, or the data of ``config``. If the
+            data of ``config`` have the same name, or are a folder too, their other options, such as the groups, still
+            apply.
         config: TOML file that describes a benchmark; the other arguments override it.
         data_options: options of the data set, such as ``{"group_column": "scene"}``.
         recipe: ``quick``, ``modern``, ``strong`` or ``paper``. ``None`` for ``quick``, or the recipe of ``config``.
@@ -185,7 +186,7 @@ def benchmark(
         jobs: number of trials at a time; threads and GPUs are divided among them.
         ray: address of a Ray cluster that runs the trials, ``HOST:PORT`` or ``auto``; ``None`` for this machine.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        speed: time the models after the training. ``None`` for yes, or the choice of ``config``.
+        speed: time the models after training. ``None`` for yes, or the choice of ``config``.
         view: shows the progress; ``None`` for nothing.
 
     Returns:
@@ -355,7 +356,7 @@ def _selected(chosen: Benchmark, models: str | Sequence[str | ModelEntry]) -> Be
     if all(isinstance(one, str) for one in models):
         return chosen.selected(",".join(map(str, models)))
     raise ConfigError(
-        "a configuration has its own models", where="models", hint="Give labels, names or patterns to choose some"
+        "a configuration names its own models", where="models", hint="Give labels, names or patterns to choose some"
     )
 
 

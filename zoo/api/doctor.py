@@ -1,4 +1,4 @@
-"""Look for what keeps zoo from working on this machine: ``zoo.doctor`` and ``zoo doctor``."""
+"""Find problems that keep zoo from working on this machine: ``zoo.doctor`` and ``zoo doctor``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ from zoo.registry.plugins import OWN_DISTRIBUTION
 Status = Literal["ok", "note", "problem"]
 
 LARGE_CACHE = 10 * 10**9
-"""Bytes from which a cache is worth a word."""
+"""Size in bytes above which a cache is worth mentioning."""
 LITTLE_SPACE = 2 * 10**9
 """Bytes below which a disk is nearly full for bundles, maps and caches."""
 CONFLICTS = (
-    ("albumentationsx", "it replaces the module albumentations by one under the AGPL", "pip uninstall albumentationsx"),
-    ("opencv-python", "beside opencv-python-headless it overwrites the same files", "pip uninstall opencv-python"),
+    (
+        "albumentationsx",
+        "it replaces the module albumentations with one under the AGPL",
+        "pip uninstall albumentationsx",
+    ),
+    ("opencv-python", "it overwrites files of opencv-python-headless", "pip uninstall opencv-python"),
 )
-"""Packages that must not be installed beside ours: name, reason, what to do. The second counts only beside its twin."""
+"""Packages that conflict with ours: name, reason, what to do. The second conflicts only if its twin is installed."""
 TWINS = {"opencv-python": "opencv-python-headless"}
 
 
@@ -38,7 +42,7 @@ class Finding:
     """One finding.
 
     Attributes:
-        topic: what was looked at, such as ``versions``.
+        topic: what was checked, such as ``versions``.
         status: ``ok``, ``note`` (worth knowing) or ``problem`` (something will fail or mislead).
         text: what was found.
         advice: what to do; empty where nothing needs to be done.
@@ -51,7 +55,7 @@ class Finding:
 
 
 def doctor() -> list[Finding]:
-    """Look at the environment, versions, devices, load, memory, caches, data folders and plugins.
+    """Check the environment, versions, devices, load, memory, caches, data folders and plugins.
 
     Nothing is changed, and nothing is downloaded.
 
@@ -102,7 +106,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def unmet_requirements(*roots: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong and what to do, for every requirement of these distributions and of what they need.
+    """Yield what is wrong and what to do, for every unmet requirement of these distributions and their dependencies.
 
     Args:
         roots: names of installed distributions.
@@ -180,13 +184,15 @@ def _memory() -> Iterator[Finding]:
     preloaded = os.environ.get("LD_PRELOAD", "")
     other = next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in preloaded), None)
     if other:
-        yield Finding("allocator", "note", f"{other} is loaded instead of the C library's", "Timings are of it")
+        yield Finding(
+            "allocator", "note", f"{other} replaces the allocator of the C library", "Timings apply to this allocator"
+        )
         return
     library, release = platform.libc_ver()
     if library == "glibc":
         yield Finding("allocator", "ok", f"glibc {release}: commands of zoo keep large tensors on the heap")
     else:
-        text = "the C library is not glibc, so every large tensor is mapped anew"
+        text = "the C library is not glibc, so every large tensor is mapped again"
         yield Finding("allocator", "note", text)
 
 

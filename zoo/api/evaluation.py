@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.training.predictor import Predictor
 
 TOLERANCE = 1e-3
-"""Largest difference of a figure that the rounding of another machine explains."""
+"""Largest difference of a figure that rounding on another machine can explain."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class SplitEvaluation:
 
     Attributes:
         figures: figures by name; ``None`` where undefined.
-        threshold: landslide probability from which a pixel was called landslide.
+        threshold: landslide probability at or above which a pixel counted as landslide.
         data: the data set.
         split: name of the split.
         patches: number of patches.
         same_patches: whether these are the patches of the same split of the model's own training run.
-        stored: figures of the test split in the bundle, if they are of the same patches.
+        stored: figures of the test split in the bundle, if they come from the same patches.
         adapted_patches: number of patches that the model was adapted to; ``None`` if that is unknown, 0 for a model
             that was not adapted.
-        warnings: reasons why the figures may not say what they seem to, in sentences.
+        warnings: reasons why the figures may be misleading, in sentences.
         measured: figures of the split and of its scenes, with intervals, as a bundle records them.
     """
 
@@ -110,10 +110,11 @@ def evaluate_split(
     if threshold is not None and not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
     if tuple(scales) != (1.0,) and not adapted:
-        raise ConfigError("magnified images need statistics of their own", where="--scales", hint="Add --adapt")
+        raise ConfigError("magnified images need adapted statistics", where="--scales", hint="Add --adapt")
     if record and (tta or tuple(scales) != (1.0,)):
         raise ConfigError(
-            "figures of turned or magnified images are not recorded: maps that do neither would quote them",
+            "figures of rotated or magnified images are not recorded: maps made without --tta and --scales would "
+            "quote them",
             where="--record",
             hint="Record without --tta and --scales",
         )

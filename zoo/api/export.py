@@ -100,10 +100,10 @@ def export(
     sha256: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Exported:
-    """Write a trained bundle, or a model with fresh weights, as one file for programs without zoo.
+    """Write a trained bundle, or a model with fresh weights, as one file for use without zoo.
 
-    The file takes images in the units of its bands and normalises them inside. It is opened again and compared with the
-    model, on random images and on real patches, before it gets its name.
+    The file takes images in the units of its bands and normalises them inside. Before it is kept, it is reopened and
+    compared with the model on random images and on real patches.
 
     Args:
         source: the name of a registered model, an open bundle, or any source of a bundle that :func:`zoo.load` takes.
@@ -123,14 +123,14 @@ def export(
         data: patches to compare on; by default those that the bundle was trained on, if they are present.
         data_options: options that replace those of the bundle's own data.
         open_splits: opens splits of the data, for callers that show progress.
-        note: called with remarks while the export runs.
+        note: called with notes while the export runs.
         warn: called with warnings.
         sha256: checksum of the ``.zip`` file of a bundle, if its address does not end with it.
-        progress: called with the number of bytes of a bundle downloaded and of all bytes.
+        progress: called with the number of bytes downloaded and the total.
 
     Raises:
         ConfigError: for options that contradict each other or a format that lacks the precision.
-        ModelError: if the model cannot be exported, or the file would be too far from it; no file is left then.
+        ModelError: if the model cannot be exported, or the file's output differs too much; no file is kept then.
         ZooError: if the bundle or the data are damaged, the extra ``export`` is missing, or the file cannot be written.
 
     Example:

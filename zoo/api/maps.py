@@ -1,5 +1,5 @@
-"""What is done with a finished map: ``zoo.polygons`` outlines its landslides; ``zoo.draw_sample`` and ``zoo.accuracy``
-estimate its accuracy and the areas of its classes.
+"""Work with a finished map: ``zoo.polygons`` outlines its landslides; ``zoo.draw_sample`` and ``zoo.accuracy`` estimate
+its accuracy and the areas of its classes.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ def accuracy(
 ) -> AreaAccuracy:
     """Estimate the accuracy of a map and the true areas of its classes from a stratified random sample of points.
 
-    The pixels of a map are counted wrong where the map is wrong. The points correct that: each stands for the share of
-    its class on the map. Source: Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015.
+    Counting the pixels of a map gives biased areas, because the map has errors. The points correct the bias: each
+    represents a share of its class on the map. Source: Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015.
 
     Args:
         map: a raster of classes (integers), such as ``zoo map --classes`` writes; or a probability that ``zoo map``
             wrote, whose classes are ``background`` and ``landslide``.
-        samples: vector file of points in any coordinate system, drawn at random within each class of the map, as
-            :func:`draw_sample` does.
+        samples: vector file of points in any coordinate system, drawn at random within each class of the map, as by
+            :func:`draw_sample`.
         column: column with the class on the ground, by name or by number.
-        threshold: probability from which a pixel of a probability is landslide; ``None`` for the map's.
-        progress: called with the number of windows done and the number of all windows.
+        threshold: probability at or above which a pixel of a probability map counts as landslide; ``None`` for the
+            map's.
+        progress: called with the number of windows done and the total.
 
     Returns:
         The error matrix in points and in shares of the area; overall, user's and producer's accuracy (0..1); areas in
@@ -86,10 +87,10 @@ def draw_sample(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> dict[str, int]:
-    """Draw a stratified random sample of the pixels of a map, for people to look at.
+    """Draw a stratified random sample of the pixels of a map, for visual interpretation.
 
-    A rare class gets 50 points, the others a number in proportion to their area, as Olofsson et al. (2014) advise. The
-    points are in random order.
+    A rare class gets 50 points; the others get a number in proportion to their area, as Olofsson et al. (2014) advise.
+    The points are in random order.
 
     Args:
         map: see :func:`accuracy`.
@@ -97,12 +98,12 @@ def draw_sample(
             ``reference``; it appears when it is complete.
         count: number of points, at least two for each class.
         threshold: see :func:`accuracy`.
-        seed: seed of the draw; the same seed gives the same points.
+        seed: random seed; the same seed gives the same points.
         overwrite: replace an existing file.
-        progress: called with the number of windows done and the number of all windows.
+        progress: called with the number of windows done and the total.
 
     Returns:
-        The number of points by class; a class of fewer pixels gets a point in each.
+        The number of points by class; a class with fewer pixels than that gets one point per pixel.
 
     Raises:
         ConfigError: if ``out`` exists or has another suffix, or ``count`` is too small.
@@ -119,7 +120,7 @@ def draw_sample(
     check_points(out)
     check_output(out, [Path(map)], overwrite=overwrite)
     if count < 1:
-        raise ConfigError(f"a sample of {count} points", hint="Give a number such as 300")
+        raise ConfigError(f"a sample cannot have {count} points", hint="Give a number such as 300")
     with _opened(Path(map), threshold) as classes:
         strata, _ = survey(classes, draw=count, seed=seed, progress=progress)
         if count < 2 * len(strata):
@@ -196,23 +197,23 @@ def polygons(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PolygonReport:
-    """Outline the landslides of a finished map, with another threshold or smallest area than the map's.
+    """Outline the landslides of a finished map; the threshold and the minimum area may differ from the map's.
 
     Args:
         probability: a map that ``zoo map`` or :meth:`TrainedModel.map` wrote.
         out: GeoPackage (``.gpkg``) or GeoParquet (``.parquet``) file; it appears when it is complete.
         scene: the rasters that were mapped; their band ``slope`` gives each polygon its mean slope.
-        threshold: probability from which a pixel belongs to a landslide; ``None`` for the map's.
+        threshold: probability at or above which a pixel belongs to a landslide; ``None`` for the map's.
         min_area: area in m2 below which a polygon is left out.
         overwrite: replace an existing file.
-        progress: called with the number of blocks done and the number of all blocks.
+        progress: called with the number of blocks done and the total.
 
     Returns:
         The number of polygons, their area, and the number that was left out.
 
     Raises:
         ConfigError: if ``out`` exists or has another suffix, or the threshold is not a probability.
-        DataError: if ``probability`` is no such map, has no threshold, or ``scene`` does not lie on its pixels.
+        DataError: if ``probability`` is not such a map or has no threshold, or ``scene`` is not on its pixel grid.
 
     Example:
         >>> report = zoo.polygons("prob.tif", "slides.gpkg", threshold=0.7, min_area=1000)  # doctest: +SKIP
@@ -235,7 +236,7 @@ def polygons(
         mapped = exits.enter_context(Scene(rasters, ())) if rasters else None
         if mapped is not None and not same_pixels(mapped.mosaic, found.stack):
             raise DataError(
-                "does not lie on the pixels of the map", where=rasters[0], hint="Name the rasters that were mapped"
+                "is not on the pixel grid of the map", where=rasters[0], hint="Name the rasters that were mapped"
             )
         return map_polygons(found, mapped, out, threshold, min_area=min_area, progress=progress)
 

@@ -44,7 +44,7 @@ _README = {
         f"{_TRAIN}cp runs/unet/bundle.json runs/unet/model.safetensors src/$module/bundle/\nzoo weights '$entry/*'",
     ),
 }
-"""What the README and the metadata call a kind, the file to edit, and the commands between installation and tests."""
+"""For each kind: its name in README and metadata, the file to edit, and the commands between installation and tests."""
 
 
 def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str] | None = None) -> Path:
@@ -98,10 +98,10 @@ def specs_to_check(name: str) -> tuple[list[Spec], dict[str, Any]]:
 
     Args:
         name: a registered name, the name of a plugin or the folder of its ``pyproject.toml``, or a folder of images and
-            masks; the first that there is counts.
+            masks; the first match is used.
 
     Raises:
-        UnknownNameError: if it is nothing of these.
+        UnknownNameError: if it is none of these.
         ConfigError: if the plugin of the folder is not installed, or registers nothing that has a contract.
         PluginError: if the plugin failed or is disabled.
     """

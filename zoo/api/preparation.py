@@ -1,5 +1,5 @@
 """``zoo.stack``, ``zoo.rain``, ``zoo.patches``, ``zoo.describe`` and ``zoo.audit``: from satellite bands, rain and
-inventories to training data, and what to know about them.
+inventories to training data and their description.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def stack(
         out: the stack, a GeoTIFF; it appears when it is complete.
         safe: a Sentinel-2 product, folder or zip.
         pre, post: images before and after the landslides: a product, or a folder with a file for each band such as
-            ``B04.tif`` or ``red.tif``. Both on the grid of ``post``; the other channels are those of ``post``.
+            ``B04.tif`` or ``red.tif``. Both are put on the grid of ``post``; the other channels come from ``post``.
         s1: folder with terrain-corrected Sentinel-1: adds VV, VH and VV_VH (their ratio) in dB, by orbit.
-        s1_pre: the same before the landslides: adds the log-ratios dVV and dVH in dB.
+        s1_pre: the same from before the landslides: adds the log-ratios dVV and dVH in dB.
         s1_looks: filter the speckle of Sentinel-1, whose pixels have this equivalent number of looks.
         green, red, nir, swir: reflectance (Sentinel-2: B03, B04, B08, B11).
         swir2: short-wave infrared at 2.2 micrometres (B12): SMI by OPTRAM.
@@ -113,26 +113,26 @@ def stack(
         soil: add the channels wetness and factor_of_safety of this soil under ``rain``.
         stac_box: west, south, east, north in degrees: fetch the bands from a catalogue.
         stac_dates: a day, or the first and last day: "2024-06-01/2024-06-30".
-        stac_pre_dates: a day or period before the landslides, whose image is fetched too and compared, as ``pre``.
+        stac_pre_dates: a day or period before the landslides; its image is fetched too and used as ``pre``.
         stac_url, stac_collection: the catalogue and its collection.
-        max_cloud: largest share of an image under cloud, in per cent.
-        grid: take the grid of this raster as it is.
+        max_cloud: maximum cloud cover of an image in per cent.
+        grid: raster whose grid is used unchanged.
         crs, resolution, bounds: another grid; see :func:`zoo.rasters.grid.choose_grid`.
-        baseline: processing baseline of Sentinel-2, such as "05.09", of bands as ESA distributes them.
-        offset: added to the optical numbers: -1000, or 0 if it was removed before.
-        scale: reflectance of one optical number, such as 1e-4.
+        baseline: processing baseline of Sentinel-2, such as "05.09", for bands as ESA distributes them.
+        offset: added to the digital numbers: -1000, or 0 if it was already removed.
+        scale: factor from digital numbers to reflectance, such as 1e-4.
         date: ISO date of the image; of ``post`` with two dates.
         pre_date: ISO date of ``pre``.
         phase: "pre" or "post": before or after the landslides.
         scene: name of the scene or event, by which data sets are split.
-        coregister: move ``pre`` onto ``post``, and ``s1_pre`` onto ``s1``, by the shift between them, which is measured
-            and reported in any case.
+        coregister: align ``pre`` with ``post``, and ``s1_pre`` with ``s1``. The shift between them is measured and
+            reported in any case.
         force: accept red and NIR bands that look swapped, and dates that are shifted by more than a pixel.
         overwrite: replace an existing file.
-        progress: called with the name of the stage, the number of items done and of all items.
+        progress: called with the name of the stage, the number of items done and the total.
 
     Returns:
-        The channels with their statistics, what each was made of, notes and warnings.
+        The channels with their statistics, the source of each, notes and warnings.
 
     Raises:
         ZooError: if an input is missing, damaged or contradictory, or the output cannot be written.
@@ -221,7 +221,7 @@ def _open_backscatter(
     if s1_pre is not None and s1 is None:
         raise ConfigError("Sentinel-1 after the landslides is missing", hint="Give it with --s1")
     if looks is not None and s1 is None:
-        raise ConfigError("a filter of speckle is for Sentinel-1", where="--s1-looks", hint="Give --s1 FOLDER")
+        raise ConfigError("a speckle filter needs Sentinel-1", where="--s1-looks", hint="Give --s1 FOLDER")
     return None if s1 is None else open_radar(Path(s1)), None if s1_pre is None else open_radar(Path(s1_pre))
 
 
@@ -241,7 +241,7 @@ def _open_images(
     if pre is None and post is None:
         if pre_date is not None or needs_pre:
             raise ConfigError(
-                f"{'a date before' if pre_date else 'a correction of the shift'} is for two images",
+                f"{'a date before' if pre_date else 'coregistration'} is for two images",
                 hint="Give both images with --pre and --post",
             )
         return Sources({}), None
@@ -267,7 +267,9 @@ def _check_fetched_dates(
         ConfigError: if something does.
     """
     if pre is not None or post is not None or safe is not None:
-        raise ConfigError("images are given and fetched", where="--pre-dates", hint="Leave --pre, --post and SAFE out")
+        raise ConfigError(
+            "images are both given and fetched", where="--pre-dates", hint="Leave --pre, --post and SAFE out"
+        )
     if pre_date is not None:
         raise ConfigError("the catalogue states the dates", where="--pre-date", hint="Leave --pre-date out")
     if phase == "pre":
@@ -275,7 +277,7 @@ def _check_fetched_dates(
 
 
 def inputs_folder(out: PathLike) -> Path:
-    """Return the folder beside a stack into which the bands of a catalogue are written."""
+    """Return the folder next to a stack where the bands of a catalogue are written."""
     return Path(out).parent / f"{Path(out).stem}-inputs"
 
 
@@ -347,8 +349,8 @@ def rain(
     """Write the rain event at one time, and the rain before it, on the grid of a stack. The command is ``zoo rain``.
 
     Args:
-        files: rain of one product: IMERG, ERA5, ERA5-Land, CHIRPS or another grid of longitude and latitude, or tables
-            of gauges.
+        files: rain of one product: IMERG, ERA5, ERA5-Land, CHIRPS or another longitude-latitude grid, or tables of
+            gauges.
         grid: the stack.
         out: the GeoTIFF: intensity (P, mm/h), duration (D, days), antecedent_3d, _7d, _15d, _30d (mm before the event)
             and api (mm). :func:`zoo.risk.map` reads it as ``rain``.
@@ -356,14 +358,14 @@ def rain(
         rules: what separates rain events, such as ``zoo.EventRules(dry_gap=48)``.
         reading: what the files do not say, such as ``zoo.RainReading(unit="mm", time_zone="Asia/Karachi")``.
         overwrite: replace an existing file.
-        progress: called with (files read, all files).
+        progress: called with the number of files read and the total.
 
     Returns:
         Statistics of each band, and notes.
 
     Raises:
-        ZooError: if a file is missing, damaged or contradictory, states no unit or time zone, lies elsewhere or ends
-            before the date of the stack.
+        ZooError: if a file is missing, damaged or contradictory, states no unit or time zone, covers another area, or
+            ends before the date of the stack.
 
     Examples:
         >>> report = zoo.rain(["rain/a.HDF5", "rain/b.HDF5"], "stack.tif", "rain.tif")  # doctest: +SKIP
@@ -412,25 +414,25 @@ def patches(
     Args:
         stacks: one raster per scene, all with the same bands.
         inventory: landslides as GeoPackage, Shapefile or GeoJSON.
-        out: the folder to make: ``images/``, ``masks/``, ``tiles.csv``, ``overview.png`` and ``patches.json``. It is
-            complete or absent.
+        out: the folder to create: ``images/``, ``masks/``, ``tiles.csv``, ``overview.png`` and ``patches.json``. It
+            appears when it is complete.
         size: side of a patch in pixels.
         stride: pixels from one patch to the next; by default the size.
         bands: names of the bands to cut, in order; all by default.
         select: "all" patches, "positives" only, or "sampled": positives and ``negatives`` times as many others.
-        negatives: patches without a landslide for each one with a landslide, for "sampled".
+        negatives: for "sampled", number of patches without a landslide per patch with one.
         seed: random seed of that draw.
-        min_valid: smallest share of a patch at which all bands are known.
+        min_valid: minimum share of a patch with valid data in all bands.
         phase: "pre" or "post": image before or after the landslides; by default the stack's tag.
         date: day of the image, ISO; by default the stack's tag.
         scene: name of the scene; by default the stack's tag, else its file name.
         layer: layer of the inventory, if it has several.
         where: SQL condition on the inventory, such as ``"Year_obs >= 2010"``.
-        date_column: column with the day or year of a landslide: draw only what the image can show.
-        buffer: radius in metres by which points and lines become areas.
-        all_touched: draw every pixel that a landslide touches, instead of those whose centre it covers.
+        date_column: column with the day or year of a landslide: draw only landslides that the image can show.
+        buffer: radius in metres that turns points and lines into areas.
+        all_touched: draw every pixel that a landslide touches, not only those whose centre it covers.
         overwrite: replace a folder that ``zoo patches`` made before.
-        progress: called with the scene, the number of places done and of all places.
+        progress: called with the scene, the number of places done and the total.
 
     Returns:
         The number of patches, landslides and pixels by scene, with notes.
@@ -485,7 +487,7 @@ def describe(
         split: "train", "val" or "test"; for data sets.
         bands: names of the channels to describe; all by default.
         picture: draw the description into this file (``.png``, ``.pdf``, ``.svg``).
-        progress: called with the number of pieces done and of all pieces.
+        progress: called with the number of blocks done and the total.
         **options: options of the data set, such as ``split_by="block"``.
 
     Returns:
@@ -605,7 +607,7 @@ def audit(
     Args:
         data: name of a registered data set, path of a folder of images and masks, or data sets by split name.
         overlaps: search for shifted overlaps, the slowest of the checks.
-        progress: called with the name of the stage, the number of items done and the number of all items.
+        progress: called with the name of the stage, the number of items done and the total.
         **options: options of the data set, such as ``split_by="block"`` or ``group_column="scene"``.
 
     Returns:

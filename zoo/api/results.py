@@ -30,7 +30,7 @@ class Results(Sequence["TrialResult"]):
 
     Args:
         trials: the trials.
-        folder: folder that they were read from; ``None`` for none. The report reads its pictures from there.
+        folder: folder that they were read from, or ``None``. The report reads its pictures from there.
         problems: errors of result files that could not be used.
         baseline: label of the model that the others are compared with; by default that of the configuration, else
             ``unet`` if present, else the best.
@@ -118,7 +118,7 @@ class Results(Sequence["TrialResult"]):
         return as_json((row for board in self.leaderboards for row in board.rows), columns)
 
     def html(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report: one HTML page with tables, charts and pictures that needs no other file.
+        """Write the report: one self-contained HTML page with tables, charts and pictures.
 
         Returns:
             The path.
@@ -139,7 +139,7 @@ class Results(Sequence["TrialResult"]):
         """Return what changed since other results, model by model, and whether it is more than noise.
 
         Raises:
-            ResultError: if the two share no test split.
+            ResultError: if the two have no test split in common.
         """
         from zoo.bench.changes import compare_results
 
@@ -183,7 +183,7 @@ class Results(Sequence["TrialResult"]):
 def read_results(folder: str | os.PathLike[str], *, baseline: str | None = None) -> Results:
     """Read the results of a benchmark.
 
-    A file that was cut short, edited or written by a newer version is left out; :attr:`Results.problems` names it.
+    A file that is truncated, edited or written by a newer version is skipped; :attr:`Results.problems` names it.
 
     Args:
         folder: folder that ``zoo bench`` or :func:`zoo.benchmark` wrote to.

@@ -83,11 +83,11 @@ def speed(
     progress: ProgressCallback | None = None,
     open_splits: OpenSplits | None = None,
 ) -> Timings:
-    """Time models in turns: each in fresh processes, in rounds over all models.
+    """Time models in rounds; each round runs every model in a fresh process.
 
-    Measured are the latency at batch 1 and the throughput at the fastest batch size (medians and quartile ranges over
-    all rounds), parameters, GMAC, peak memory, energy where the machine counts it, and with ``data`` the throughput
-    from reading patches to the mask. Use a machine that does nothing else.
+    The timings hold the latency at batch 1 and the throughput at the fastest batch size (medians and quartile ranges
+    over all rounds), parameters, GMAC, peak memory, energy where the machine measures it, and with ``data`` the
+    throughput from reading patches to the mask. Use an otherwise idle machine.
 
     Args:
         models: ``all``, or names and shell patterns such as ``"unet,*plus"``.
@@ -104,7 +104,7 @@ def speed(
         rounds: fresh processes per model.
         seconds: seconds of timing per batch size.
         optimized: also time the fastest form of each model (:func:`zoo.deploy.optimize`).
-        progress: called with the number of processes that are done and of all.
+        progress: called with the number of processes done and the total.
         open_splits: opens splits of the data, for callers that show progress.
 
     Returns:

@@ -68,8 +68,8 @@ def train(
 ) -> TrainedModel:
     """Train one model, choose its threshold on the validation split and measure it on the test split.
 
-    Training runs in a process of its own, within the recipe's time limit; a batch that does not fit into memory is
-    split. A model, loss or data set that was registered in this session trains in this process.
+    Training runs in its own process, within the recipe's time limit; a batch that does not fit into memory is split.
+    With a model, loss or data set registered in this session, training runs in this process.
 
     Args:
         model: name of a registered model (``zoo.list_models()``).
@@ -78,23 +78,23 @@ def train(
         seed: seed of the weights, the order of the patches and the augmentation.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         out: folder for the bundle, the result (``zoo report``), the pictures and the resume state; ``None`` keeps
-            nothing on the disk, and :meth:`TrainedModel.save` writes the bundle later.
+            nothing on disk, and :meth:`TrainedModel.save` writes the bundle later.
         options: options of the model (``zoo models show NAME``).
         data_options: options of the data set (``zoo datasets show NAME``), such as ``{"group_column": "scene"}``.
-        from_: bundle whose weights the training starts from (fine-tuning): a folder, or whatever else :func:`zoo.load`
-            takes. The model has the options of the bundle, unless ``options`` changes them.
-        freeze: layers that keep their weights in a fine-tuning, such as ``"encoder"``: prefixes of names of weights.
-        old_lr_factor: learning rate of weights that are copied from ``from_``, as a part of the recipe's.
+        from_: bundle whose weights training starts from (fine-tuning): a folder, or any other source that
+            :func:`zoo.load` takes. The model has the options of the bundle, unless ``options`` changes them.
+        freeze: layers that keep their weights during fine-tuning, such as ``"encoder"``: prefixes of weight names.
+        old_lr_factor: learning rate of weights copied from ``from_``, as a fraction of the recipe's.
         half: store the weights in ``out`` as float16, half the size (:meth:`zoo.training.bundle.Bundle.save`).
-        resume: resume from the resume state in ``out``, if there is one. A finished run of the same model, data,
-            recipe and seed is returned as it is.
+        resume: resume from the resume state in ``out``, if there is one. A finished run of the same model, data, recipe
+            and seed is returned unchanged.
         overwrite: replace a bundle in ``out``.
-        speed: time the model after the training, and keep the figures in its result.
-        progress: called with stage (``data``, ``train``, ``val``, ``test``, ``speed``), number of items done and of
-            all items.
+        speed: time the model after training, and keep the figures in its result.
+        progress: called with the stage (``data``, ``train``, ``val``, ``test``, ``speed``), the number of items done
+            and the total.
         open_splits: opens the splits, for callers that show progress.
         on_open: called with the trial and its splits before training; may return the audit for the result file.
-        on_transfer: called before a fine-tuning with what is copied from ``from_``, in sentences.
+        on_transfer: called before fine-tuning with sentences about what is copied from ``from_``.
         **overrides: fields of the recipe to replace, such as ``steps=200``, ``lr=1e-3``, ``loss="focal"`` or
             ``loss_options={"gamma": 3.0}``.
 
@@ -127,7 +127,7 @@ def train(
 
     model_options, parent, start = _start(model, dict(options or {}), from_, freeze, old_lr_factor)
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise ConfigError(f"a seed of {seed!r} is not possible", hint="Give an integer from 0 to 4294967295")
+        raise ConfigError(f"{seed!r} is not a valid seed", hint="Give an integer from 0 to 4294967295")
     place = str(resolve_device(device))
     with ExitStack() as exits:
         if out is None:
@@ -173,7 +173,7 @@ def train(
 
 
 def open_parent(start: FineTuning) -> tuple[Bundle, FineTuning]:
-    """Return the bundle that a training starts from, and the settings with its folder and the sha256 of its weights.
+    """Return the bundle that training starts from, and the settings with its folder and the sha256 of its weights.
 
     Raises:
         ZooError: if there is no such bundle, or it is damaged.
@@ -201,13 +201,13 @@ def _start(
             raise ConfigError(
                 f"{', '.join(frozen)} would keep random weights",
                 where="freeze",
-                hint="Name the bundle whose weights the training starts from: --from",
+                hint="Name the bundle whose weights training starts from: --from",
             )
         if old_lr_factor != FineTuning.old_lr_factor:
             raise ConfigError(
                 "sets the learning rate of copied weights, but no weights are copied",
                 where="old_lr_factor",
-                hint="Name the bundle whose weights the training starts from: --from",
+                hint="Name the bundle whose weights training starts from: --from",
             )
         return checked, None, None
     from zoo.training.finetuning import parent_options

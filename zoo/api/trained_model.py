@@ -49,18 +49,17 @@ def load(
     Args:
         source: folder of a bundle, which ``zoo train``, ``zoo bench`` or :meth:`TrainedModel.save` wrote; name of
             weights that :func:`zoo.list_weights` lists; ``.zip`` file of a bundle; its address, such as
-            ``https://host/unet.zip#sha256=...``; or ``hf://owner/repo@revision``. What is not on this machine yet is
-            downloaded once.
+            ``https://host/unet.zip#sha256=...``; or ``hf://owner/repo@revision``. A remote bundle is downloaded once.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ``auto`` is the first GPU, or the CPU.
         sha256: checksum of the ``.zip`` file, if its address does not end with it.
-        progress: called with the number of bytes downloaded or unpacked and of all bytes.
-        notify: called with sentences that a user should know; they are warnings by default.
+        progress: called with the number of bytes downloaded or unpacked and the total.
+        notify: called with messages for the user; by default they are warnings.
 
     Returns:
         The model with everything that is needed to use it: bands, normalisation, threshold.
 
     Raises:
-        ResultError: if there is no bundle, it is damaged or altered, or its model card is about another one.
+        ResultError: if there is no bundle, it is damaged or altered, or its model card describes another one.
         ConfigError: if ``source`` is the name of an architecture, which has no trained weights.
         DataError: if it cannot be downloaded or unpacked, or has another checksum.
 
@@ -80,7 +79,7 @@ def load(
 
 
 class TrainedModel:
-    """A trained model: architecture, weights, bands, normalisation, threshold, and how it was made.
+    """A trained model: architecture, weights, bands, normalisation, threshold and provenance.
 
     Use :func:`zoo.load` or :func:`zoo.train` to get one.
 
@@ -113,14 +112,14 @@ class TrainedModel:
 
     @property
     def threshold(self) -> float:
-        """Landslide probability from which a pixel is called landslide, chosen on the validation split."""
+        """Landslide probability at or above which a pixel counts as landslide, chosen on the validation split."""
         return self.bundle.threshold
 
     def quality(self, *, adapted: bool = False) -> str:
         """Return how good the model is, in one line: Dice with its interval, precision, recall, data.
 
         Args:
-            adapted: whether it is used adapted to the region, as ``zoo map --adapt`` does.
+            adapted: whether the model is adapted to the region, as ``zoo map --adapt`` does.
         """
         from zoo.evaluation.quality import quality_line
 
@@ -128,7 +127,7 @@ class TrainedModel:
         return quality_line(self.bundle.quality(adapted=adapted), adapted=adapted, label=self.bundle.label)
 
     def quality_warnings(self) -> tuple[str, ...]:
-        """Return why the model is too poor to rely on, in sentences; empty for a good and for an unknown one."""
+        """Return why the model is too poor to rely on, in sentences; empty if its quality is good or unknown."""
         from zoo.evaluation.quality import quality_warnings
 
         return quality_warnings(self.bundle.quality())
@@ -151,23 +150,23 @@ class TrainedModel:
     ) -> Any:
         """Return the landslide probability of an image of any size.
 
-        Large images are computed in overlapping tiles, as :meth:`map` does, so the result does not depend on the size
-        of the image beyond the model's receptive field.
+        Large images are computed in overlapping tiles, as in :meth:`map`. Apart from the limit of the model's receptive
+        field, the result does not depend on the image size.
 
         Args:
             image: ``(C, H, W)`` or ``(B, C, H, W)`` in the units of :attr:`bands`, with NaN or the band's nodata value
                 where data are missing: a numpy array, a torch tensor or an :class:`xarray.DataArray`. Or the path of a
-                raster, whose bands are found by name and unit, or of a ``.npy`` file. The band names of a DataArray's
+                raster, whose bands are matched by name and unit, or of a ``.npy`` file. The band names of a DataArray's
                 band coordinate are used if it has them.
             bands: names of the bands of a raster in order, if the file does not name them.
-            any_pixel_size: accept a raster whose pixels have another size than those of the training data.
+            any_pixel_size: accept a raster whose pixel size differs from that of the training data.
             tile: side of a tile in pixels, a multiple of 32.
             overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile.
 
         Returns:
             Landslide probability in [0, 1], float32 ``(H, W)`` or ``(B, H, W)``; NaN where a band is missing, infinite
-            or more than 10,000 standard deviations from its training mean. A DataArray with the coordinates of the
-            input for a DataArray, else a numpy array.
+            or more than 10,000 standard deviations from its training mean. A DataArray input gives a DataArray with its
+            coordinates; other inputs give a numpy array.
 
         Raises:
             DataError: if the shape or the bands do not fit the model, or the file cannot be read.
@@ -300,22 +299,22 @@ class TrainedModel:
         After an interruption, the same call resumes from the last finished block. ``out`` appears when it is complete.
 
         Args:
-            scene: a raster, a VRT, or several rasters of one pixel grid, side by side or of different bands. Bands are
-                found by name and unit.
-            out: the map, a ``.tif`` file or an address that GDAL can write to.
-            threshold: probability from which a pixel counts as landslide; ``None`` for the model's.
-            classes: names of classes from the lowest to the highest, which are written beside ``out``.
-            breaks: probability at which each class but the first begins; ``None`` derives them from the threshold.
+            scene: a raster, a VRT, or several rasters on one pixel grid: adjacent tiles, or different bands. Bands are
+                matched by name and unit.
+            out: the map, a ``.tif`` file or another path that GDAL can write to.
+            threshold: probability at or above which a pixel counts as landslide; ``None`` for the model's.
+            classes: names of classes from the lowest to the highest; they are written to a file next to ``out``.
+            breaks: lower probability bound of each class except the first; ``None`` derives them from the threshold.
             classes_out: file of the classes; ``None`` for ``OUT-classes.tif``.
             ensemble: further models, such as other seeds of the same trial, with the same bands, classes and pixel
                 size. The map is the mean of all models, and its threshold the mean of theirs.
             spread: file of the standard deviation of all predictions: of the ensemble, with ``tta`` of the eight flips
-                and rotations, or of both. ``None`` for ``OUT-spread.tif`` with an ensemble, and for none without one.
-            calibrated: apply the temperature that was fitted on the validation split. The default threshold moves with
-                it, so that one model calls the same pixels landslide; a given ``threshold`` does not.
+                and rotations, or of both. ``None`` writes ``OUT-spread.tif`` for an ensemble, and no file otherwise.
+            calibrated: apply the temperature that was fitted on the validation split. The default threshold is rescaled
+                too, so that a single model classifies the same pixels as landslide; a given ``threshold`` is not.
             unlike: file of the distance of each tile from the training data, in standard deviations
                 (:class:`zoo.training.running_statistics.ImageDistances`). The report says how many tiles are farther
-                than the patches of the validation split.
+                away than the patches of the validation split.
             sets: file of the conformal prediction sets: 1 background, 2 landslide, 3 both, 4 neither, 0 nodata. They
                 need ``dtype="float32"``.
             polygons: GeoPackage (``.gpkg``) or GeoParquet (``.parquet``) file of the landslides.
@@ -325,7 +324,7 @@ class TrainedModel:
             mask: vector file of the area to map; nodata elsewhere.
             bands: names of the scene's bands in order, if its files do not name them.
             adapt: re-estimate the normalisation statistics on the scene first.
-            scales: with ``adapt``, magnifications at which every tile is seen, or ``"auto"``.
+            scales: with ``adapt``, magnifications applied to every tile, or ``"auto"``.
             tile: side of a tile in pixels, a multiple of 32.
             overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile.
             tta: average over the eight flips and rotations of each tile; eight times slower.
@@ -334,15 +333,15 @@ class TrainedModel:
             compress: ``deflate``, ``zstd``, ``lzw`` or ``none``.
             threads: number of tiles computed at the same time; ``None`` for torch's number of threads.
             batch: number of tiles that wait for a free thread.
-            any_pixel_size: map a scene whose pixels have another size than those of the training data.
-            resample: resample such a scene; the map then has pixels of the size of the training data's.
-            cloud_mask: raster of Sentinel-2 scene classes (SCL), or of 0 (clear) and 1 (hidden); such pixels are nodata
-                in the map.
-            mask_clouds: leave bright white regions, clouds or snow, out of the map.
+            any_pixel_size: map a scene whose pixel size differs from that of the training data.
+            resample: resample such a scene; the map then has the pixel size of the training data.
+            cloud_mask: Sentinel-2 scene classification (SCL), or a raster of 0 (clear) and 1 (hidden); hidden pixels
+                become nodata in the map.
+            mask_clouds: leave bright white areas (clouds or snow) out of the map.
             cluster: address of a Ray cluster; ``None`` for this machine.
             cluster_gpus: give each worker of the cluster a GPU.
             overwrite: replace existing files.
-            progress: called with stage, number of items done and number of all items.
+            progress: called with the stage, the number of items done and the total.
             notify: called with sentences about choices that were made.
             warn: called once with each warning of the report, as soon as it is known.
 
@@ -362,7 +361,7 @@ class TrainedModel:
         from zoo.mapping.pipeline import MapProducts, MapRequest, map_bundle
 
         if scales is not None and not adapt:
-            raise ConfigError("--scales needs statistics of the scene", where="--scales", hint="Add --adapt")
+            raise ConfigError("--scales needs adapted statistics", where="--scales", hint="Add --adapt")
         if classes is None and (breaks is not None or classes_out is not None):
             raise ConfigError("--breaks and --classes-out need --classes", hint="Such as --classes low,medium,high")
         if polygons is None and min_area:
@@ -411,28 +410,28 @@ class TrainedModel:
         progress: StageCallback | None = None,
         **options: Any,
     ) -> SplitEvaluation:
-        """Measure the model on a split that has masks.
+        """Evaluate the model on a split that has masks.
 
         Args:
             data: name of a registered data set, or folder of images and masks; ``None`` for the model's own data.
             split: ``train``, ``val`` or ``test``.
-            threshold: probability from which a pixel is called landslide; ``None`` for the model's.
-            adapted: adapt the model to the images of each scene first, without labels, as ``zoo map --adapt`` does; to
-                the whole split if it has more than 20 scenes. The model itself is unchanged.
-            scales: with ``adapted``, magnifications at which every image is seen, or ``"auto"`` to choose one.
+            threshold: probability at or above which a pixel counts as landslide; ``None`` for the model's.
+            adapted: adapt the model to the images of each scene first, without labels, as ``zoo map --adapt`` does; a
+                split with more than 20 scenes is used as a whole. The model itself is unchanged.
+            scales: with ``adapted``, magnifications applied to every image, or ``"auto"`` to choose one.
             tta: average the probability over the eight flips and rotations of each image.
-            record: keep the figures in the bundle, instead of those of the same split; saved at once if the model
-                has a folder. Maps and the model card quote them.
-            progress: called with stage, number of patches done and number of all patches.
+            record: store the figures in the bundle, in place of earlier ones of the same split; saved at once if the
+                model has a folder. Maps and the model card quote them.
+            progress: called with the stage, the number of patches done and the total.
             **options: options of the data set, such as ``group_column="scene"``.
 
         Returns:
-            The figures, and whether they are of the patches of the model's own training run.
+            The figures, and whether they come from the patches of the model's own training run.
 
         Raises:
             DataError: if the data are missing, or their bands are not those of the model.
-            ConfigError: if the model does not record its data and none are given; if images are magnified without
-                being adapted to; if figures of magnified or turned images are to be recorded.
+            ConfigError: if the model does not record its data and none are given; if ``scales`` is given without
+                ``adapted``; if figures of magnified or rotated images are to be recorded.
             ZooError: if the figures are to be recorded and the folder cannot be written to.
 
         Examples:
@@ -490,22 +489,22 @@ class TrainedModel:
     ) -> TrainedModel:
         """Re-estimate the normalisation statistics on unlabelled patches of another region.
 
-        Weights stay, and no label is read. The threshold moves towards 0.5 by the mean share of the region.
-        docs/how_to/adapt.md explains when it helps.
+        The weights do not change, and no label is read. The threshold moves towards 0.5 by the mean share of the
+        region. docs/how_to/adapt.md explains when it helps.
 
         Args:
             data: folder of images, or name of a registered data set.
             split: patches to use; ``all`` takes every image of a folder and needs no masks.
             groups: scenes or events to use; ``None`` for all.
-            share: weight of the target in the statistics, in [0, 1]; ``None`` chooses one per layer, as far as its
+            share: weight of the target in the statistics, in [0, 1]; ``None`` chooses one per layer from how far its
                 shift exceeds chance.
             statistics: statistics of the ``layers`` (batch norm), of the ``bands``, or ``both``.
-            scales: magnifications at which every image is seen, or ``"auto"`` to choose one.
-            patches: largest number of patches in memory; a random sample of more is used. ``None`` for 2 million
-                pixels.
+            scales: magnifications applied to every image, or ``"auto"`` to choose one.
+            patches: maximum number of patches in memory; if there are more, a random sample is used. ``None`` for 2
+                million pixels.
             seed: seed of that sample.
-            progress: called with stage, number of items done and number of all items.
-            notify: called with sentences about reasons why the result may be unreliable.
+            progress: called with the stage, the number of items done and the total.
+            notify: called with reasons why the result may be unreliable.
             **options: options of the data set.
 
         Returns:
@@ -566,7 +565,7 @@ class TrainedModel:
         overwrite: bool = False,
         progress: ProgressCallback | None = None,
     ) -> SceneExplanation:
-        """Find out which channels and which ground the prediction in a window of a scene depends on.
+        """Find out which channels and which parts of a window of a scene the prediction depends on.
 
         Each channel and each square of the window is replaced in turn by its training mean, and the change in the
         prediction is measured. docs/how_to/explain.md explains how to read the result.
@@ -576,19 +575,19 @@ class TrainedModel:
             window: (column, row, width, height) in pixels. Give either ``window`` or ``at``.
             at: (x, y) in the scene's coordinates.
             size: side of the window around ``at`` in pixels.
-            context: number of pixels around the window that the model sees too.
-            truth: landslides mapped by people, a vector file or a mask.
+            context: number of pixels of context around the window.
+            truth: reference landslides, a vector file or a mask.
             together: groups of channels that are left out together.
-            cells: number of squares along the window that are hidden one by one.
+            cells: number of squares along each side of the window; they are hidden one by one.
             bands: names of the scene's bands in order, if its files do not name them.
-            threshold: probability from which a pixel is called landslide; ``None`` for the model's.
+            threshold: probability at or above which a pixel counts as landslide; ``None`` for the model's.
             picture: draw the explanation into this file (``.png``, ``.pdf``, ``.svg``).
             record: write all figures to this JSON file.
             overwrite: replace existing files.
-            progress: called with the number of predictions done and the number of all predictions.
+            progress: called with the number of predictions done and the total.
 
         Returns:
-            The explanation; ``save(path)`` draws it, ``sentences()`` says it in words.
+            The explanation; ``save(path)`` draws it, ``sentences()`` states it in words.
 
         Raises:
             ZooError: if the scene does not fit the model, the window is outside it, too small or without data, or a
@@ -637,7 +636,7 @@ class TrainedModel:
         notify: Callable[[str], None] | None = None,
         **options: Any,
     ) -> Exported:
-        """Write the model as one file that takes images in units, and check that it computes the same.
+        """Export the model to one file that takes images in units, and check that the outputs agree.
 
         Args:
             out: the file.
@@ -645,11 +644,11 @@ class TrainedModel:
             precision: precision of its arithmetic; less than ``fp32`` is checked on real patches.
             data: patches to check it on; ``None`` for the model's own data. For ``fp32``, random images are enough.
             overwrite: replace an existing file.
-            notify: called with sentences as the work goes on.
+            notify: called with messages while the export runs.
             **options: options of the data set.
 
         Raises:
-            ZooError: if the model cannot be exported, or the file does not compute the same.
+            ZooError: if the model cannot be exported, or the outputs of the file differ.
 
         Examples:
             >>> model.export("landslides.onnx")  # doctest: +SKIP
@@ -673,7 +672,7 @@ class TrainedModel:
 
         Args:
             folder: folder of the bundle.
-            half: store the weights as float16, half the size (:meth:`zoo.training.bundle.Bundle.save`).
+            half: store the weights as float16, at half the size (:meth:`zoo.training.bundle.Bundle.save`).
             overwrite: replace an existing bundle.
 
         Returns:
@@ -692,7 +691,7 @@ class TrainedModel:
 
     @property
     def card(self) -> str:
-        """The model card in Markdown: what the model takes, how it was trained, and how well it does."""
+        """The model card in Markdown: the model's inputs, how it was trained, and how well it performs."""
         from zoo.weights.card import render_card
 
         return render_card(self.bundle)
@@ -707,15 +706,16 @@ class TrainedModel:
         progress: StageCallback | None = None,
         **options: Any,
     ) -> Path:
-        """Write the model card beside the bundle: ``README.md``, as the Hugging Face hub shows it, and its pictures.
+        """Write the model card into the folder of the bundle: ``README.md``, which the Hugging Face hub shows, and its
+        pictures.
 
         Args:
             folder: folder of the bundle; ``None`` for :attr:`folder`.
             data: patches with masks. Their figures are recorded, and pictures show the worst and the typical ones.
-                ``None`` writes what the bundle knows, and keeps pictures that are there.
+                ``None`` writes only what the bundle records, and keeps existing pictures.
             split: split of these patches.
-            notes: TOML file with what you want to add; :func:`zoo.api.weights.with_notes` lists its fields.
-            progress: called with stage, number of patches done and number of all patches.
+            notes: TOML file with your own notes; :func:`zoo.api.weights.with_notes` lists its fields.
+            progress: called with the stage, the number of patches done and the total.
             **options: options of the data set.
 
         Returns:
@@ -736,7 +736,7 @@ class TrainedModel:
         if place is None:
             raise ConfigError("the model is not saved", hint="Save it first: model.save(FOLDER)")
         if data is None and options:
-            raise ConfigError("options of the data need the data", hint="Name the patches: --data FOLDER")
+            raise ConfigError("data options need the data", hint="Name the patches: --data FOLDER")
         if notes is not None:
             self.bundle = with_notes(self.bundle, notes)
         measured = None
@@ -832,7 +832,7 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
 def _as_array(image: Any) -> NDArray[np.float32]:
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     if array.dtype.kind not in "iufb":
-        raise DataError(f"an image of dtype {array.dtype} has no numbers", hint="Give floats or integers")
+        raise DataError(f"an image of dtype {array.dtype} is not numeric", hint="Give floats or integers")
     return array.astype(np.float32)
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from zoo.weights.hub import Pushed
 
 SHOWN = 3
-"""Patches of a picture."""
+"""Number of patches in a picture."""
 
 _OTHER_NOTES = {"label", "data_licence", "data_citation"}
-"""Fields of a file of notes that ``TrainerNotes`` does not have."""
+"""Fields of a notes file that ``TrainerNotes`` does not have."""
 
 
 def push(
@@ -44,9 +44,9 @@ def push(
     Args:
         source: the bundle, as :func:`zoo.load` takes it.
         target: ``hf://owner/repo``, or ``hf://owner/repo@branch``. A repository that does not exist is created.
-        private: create the repository as a private one.
+        private: create the repository as private.
         message: first line of the commit.
-        notify: called with sentences that a user should know.
+        notify: called with messages for the user.
 
     Returns:
         Address of the commit, its page, and the files.
@@ -72,14 +72,14 @@ def push(
     bundle = Bundle.load(folder)
     root = bundle.data.options.get("root")
     if isinstance(root, str) and Path(root).is_absolute():
-        notify(f"bundle.json names a folder of this machine, which everybody will see: {root}")
+        notify(f"bundle.json contains the path of a folder on this machine, which everyone will see: {root}")
     card = None if (folder / CARD).is_file() else render_card(bundle)
     return push_folder(folder, target, private=private, message=message, card=card)
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """A bundle that is on this machine now.
+    """A bundle that was downloaded to this machine.
 
     Attributes:
         folder: its folder.
@@ -106,8 +106,8 @@ def pull(
         out: folder to write; ``None`` leaves the bundle in the cache, where every command finds it by ``source``.
         sha256: checksum of the ``.zip`` file, if its address does not end with it.
         overwrite: replace a bundle in ``out``.
-        progress: called with the number of bytes received and of all bytes.
-        notify: called with sentences that a user should know.
+        progress: called with the number of bytes received and the total.
+        notify: called with messages for the user.
 
     Returns:
         The folder, and the pinned address of a bundle of the hub.
@@ -139,7 +139,7 @@ def pull(
 
 
 def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
-    """Return a bundle with the notes of a TOML file; what the file does not name stays.
+    """Return a bundle with the notes of a TOML file; fields that the file does not name do not change.
 
     Args:
         bundle: a trained model.
@@ -159,7 +159,7 @@ def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
         raise ConfigError(
             f"unknown field {unknown[0]!r}", where=path, hint=f"The fields are {', '.join(sorted(known))}"
         )
-    checked = partial(from_plain, what="file of notes", where=path, error=ConfigError)
+    checked = partial(from_plain, what="notes file", where=path, error=ConfigError)
     others = checked({name: values.pop(name) for name in _OTHER_NOTES & set(values)}, dict[str, str])
     return replace(
         bundle,
@@ -174,7 +174,7 @@ def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
 
 
 def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, Evaluation] | None) -> Path:
-    """Write the card of a model and its pictures into a folder, whose ``bundle.json`` is written again.
+    """Write the card of a model and its pictures into a folder, and rewrite its ``bundle.json``.
 
     Args:
         model: the model; its bundle is saved there already.

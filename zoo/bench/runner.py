@@ -55,7 +55,7 @@ class Listener(Protocol):
         """A running trial made progress."""
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
-        """A trial ended, well or not, and its result is on the disk."""
+        """A trial ended, with or without success, and its result is on disk."""
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def time_models(
     Args:
         subjects: the models, all on one device.
         settings: how to time them.
-        progress: called with the number of processes that are done and of all.
+        progress: called with the number of processes done and the total.
 
     Returns:
         One report per subject; the report of a model whose process failed in every round gives the reason.

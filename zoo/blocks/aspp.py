@@ -23,7 +23,7 @@ class ImagePooling(nn.Module):
         ``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``.
 
     Raises:
-        ModelError: for a batch of one in training, where its batch normalisation would have one value a channel.
+        ModelError: for a batch of one in training, where its batch normalisation would have one value per channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

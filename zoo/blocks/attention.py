@@ -13,12 +13,12 @@ FUSIONS = ("add", "mul", "residual")
 
 
 class ChannelAttention(nn.Module):
-    r"""One weight a channel, computed from the channel's values over the whole image.
+    r"""One weight per channel, computed from the channel's values over the whole image.
 
     ``A_c = sigmoid(FC(MLP(FC(Pool(X)))))`` (equation 10) and ``X * A_c`` (equation 11) [P]. The average and the
     maximum of each channel pass through the same branch and are added before the sigmoid [S: CBAM, Woo et al. 2018,
-    section 3]. The branch is FC C -> h, ReLU, Linear h -> h, ReLU, FC h -> C: three layers as the equation prints
-    them [P]. The ReLUs between them are ours [O], because without them the three layers would be one.
+    section 3]. The branch is FC C -> h, ReLU, Linear h -> h, ReLU, FC h -> C: three layers, as in the printed equation
+    [P]. The ReLUs between them are ours [O]; without them the three layers would collapse into one.
 
     Args:
         channels: C.
@@ -59,7 +59,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    r"""One weight a pixel, computed from the pixel's values over all channels.
+    r"""One weight per pixel, computed from the pixel's values over all channels.
 
     ``A_s = sigmoid(Conv_2(ReLU(Conv_1(Pool(X)))))`` (equation 12) and ``X * A_s`` (equation 13) [P]. Pool stacks the
     mean and the maximum over the channels, in this order [S: CBAM, Woo et al. 2018, section 3; a pool over space

@@ -27,7 +27,7 @@ def check_odd(where: object, **values: int) -> None:
     check_positive(where, **values)
     for name, value in values.items():
         if value % 2 == 0:
-            raise ConfigError(f"{name} must be odd, not {value}, or the output would shift", where=_label(where))
+            raise ConfigError(f"{name} must be odd, not {value}, otherwise the output would shift", where=_label(where))
 
 
 def check_choice(where: object, name: str, value: str, choices: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Convolutions: the pair that U-Nets are built of, convolution with normalisation, and hybrid convolution."""
+"""Convolutions: the pair that U-Nets are built from, convolution with normalisation, and hybrid convolution."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ class HybridConv2d(nn.Module):
         return torch.empty(self.out_channels, width, self.kernel_size, self.kernel_size)
 
     def reset_parameters(self) -> None:
-        """Draw the weights as ``torch.nn.Conv2d`` does; ``standard`` equals it bit by bit for the same seed."""
+        """Draw the weights as ``torch.nn.Conv2d`` does; ``standard`` is bit-identical to it for the same seed."""
         for weight, bias in ((self.weight, self.bias), (self.weight_2, self.bias_2)):
             if weight is None:
                 continue

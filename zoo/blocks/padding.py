@@ -10,9 +10,9 @@ from torch import Tensor
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pad height and width to the next multiple, at the bottom and the right.
 
-    The image is mirrored, as U-Net's authors do at borders [S: Ronneberger et al. 2015, Figure 2]. In the channels
-    used here, zeros would be sea level and bare rock, and a constant continuation would be a terrace. The top left
-    corner keeps its place, so a pixel is in the same pooling window for every image size [O].
+    The image is mirrored, as U-Net's authors do at borders [S: Ronneberger et al. 2015, Figure 2]. In the channels used
+    here, zeros would mean sea level and bare rock, and a constant continuation a terrace. The top left corner stays in
+    place, so a pixel is in the same pooling window for every image size [O].
 
     Args:
         x: ``(B, C, H, W)``.

@@ -36,8 +36,8 @@ class ResidualShrinkage(nn.Module):
 
     Raises:
         ConfigError: for channels that shrink.
-        ModelError: for a batch of one in training, where the batch normalisation of the threshold path would have
-            one value a channel.
+        ModelError: for a batch of one in training, where the batch normalisation of the threshold path would have one
+            value per channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -45,7 +45,7 @@ class ResidualShrinkage(nn.Module):
         check_positive(self, in_channels=in_channels, out_channels=out_channels, stride=stride)
         if out_channels < in_channels:
             raise ConfigError(
-                f"cannot shrink {in_channels} channels to {out_channels}: the identity is padded, never cut",
+                f"cannot shrink {in_channels} channels to {out_channels}: the identity is padded, never cropped",
                 where="ResidualShrinkage",
             )
         self.stride = stride

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 class StandardiseImage(nn.Module):
     """Subtract the mean of each band over the image, and divide by the standard deviation of all bands together.
 
-    A gain that all bands of an image share and an offset of each band then change nothing: an exposure, a stretch for
-    display, haze. The contrast of the bands with each other stays. Pictures of Landslide4Sense, for example, are
-    scaled by an unknown factor each [O]. Instance normalisation [S: Ulyanov et al. 2016] divides each band by its own
-    deviation, which removes that contrast too.
+    The output then does not depend on a gain that all bands of an image share or on an offset of each band, such as
+    exposure, display stretch or haze. The contrast between the bands is preserved. Pictures of Landslide4Sense, for
+    example, are scaled by an unknown factor each [O]. Instance normalisation [S: Ulyanov et al. 2016] divides each band
+    by its own deviation, which removes that contrast too.
 
-    Pixels that are 0 in all bands are taken for nodata: normalised images have 0 there. They stay 0 and do not count.
+    Pixels that are 0 in all bands are treated as nodata, because normalised images have 0 there. They stay 0 and do not
+    count.
 
     Args:
         eps: added to the variance; images are in units of the training data's standard deviation.

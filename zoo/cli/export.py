@@ -1,4 +1,4 @@
-"""``zoo export``: write a model as a file for programs without zoo."""
+"""``zoo export``: write a model as a file for use without zoo."""
 
 from __future__ import annotations
 

@@ -44,9 +44,9 @@ def unpack(
     max_ratio: float = MAX_RATIO,
     max_members: int = MAX_MEMBERS,
 ) -> Path:
-    """Unpack a zip or tar archive (plain, gzip, bzip2, xz) into a new folder, whole or not at all.
+    """Unpack a zip or tar archive (plain, gzip, bzip2, xz) into a new folder, atomically.
 
-    Files are written to a temporary folder beside ``into``, which is renamed at the end; after an error or Ctrl-C
+    Files are written to a temporary folder next to ``into``, which is renamed at the end; after an error or Ctrl-C
     nothing is left. Links of any kind are refused, because no data set needs them. ``__MACOSX`` is skipped.
 
     Args:
@@ -55,7 +55,7 @@ def unpack(
         strip_top: name of a folder at the top of the archive that becomes ``into``, if there is one; True for the one
             folder that holds everything, whatever its name; False to keep the archive as it is.
         progress: called with the number of bytes written and of all declared bytes (those written, for a tar).
-        max_bytes: largest number of unpacked bytes; None for no limit but the free disk space.
+        max_bytes: largest number of unpacked bytes; None for no limit except the free disk space.
         max_ratio: largest number of unpacked bytes for each byte of the archive; not checked below 64 MiB.
         max_members: largest number of entries.
 

@@ -1,4 +1,4 @@
-"""Read options of data sets as users write them, on a command line or in Python."""
+"""Parse options of data sets, as users write them on a command line or in Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMON = ("root", "split", "transforms", "progress")
 def checked_options(init: Callable[P, None]) -> Callable[P, None]:
     """Check the arguments of a data set's ``__init__`` against its annotations, and convert them.
 
-    A value may be text, as a command line gives it: ``"256"`` becomes 256 where the annotation is ``int``.
+    A value may be text, as from a command line: ``"256"`` becomes 256 where the annotation is ``int``.
 
     Raises:
         UnknownNameError: from the decorated function, for a split that does not exist.
@@ -67,7 +67,7 @@ def names_of(value: Names) -> tuple[str, ...] | None:
 
 
 def bands_of(value: str | Sequence[str | Band] | None) -> tuple[Band, ...] | None:
-    """Read "red,green,blue", names or bands; the unit of a name alone is unknown.
+    """Read "red,green,blue", names or bands; the unit of a bare name is unknown.
 
     Raises:
         ConfigError: if it is none of these, or a name occurs twice.

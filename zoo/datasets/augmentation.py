@@ -30,8 +30,8 @@ class TrainingAugmentation:
 
     In order: padding to the crop size if the patch is smaller (NaN in the image, which normalisation turns into the
     mean, and IGNORE in the mask), a random crop, one of the eight elements of D4 (of four if the result is not square),
-    and optionally other contrast and brightness (:func:`vary_brightness`). With ``scale_jitter``, padding and crop are
-    replaced by :func:`zoomed_crop`.
+    and optionally changed contrast and brightness (:func:`vary_brightness`). With ``scale_jitter``, padding and crop
+    are replaced by :func:`zoomed_crop`.
 
     A draw depends only on ``seed`` and its number, so that the stream of augmented patches is the same for any number
     of workers and can be resumed anywhere.
@@ -39,14 +39,14 @@ class TrainingAugmentation:
     Args:
         crop: side of the crop in pixels; None for the whole patch.
         landslide_share: share of the crops that are placed around a landslide pixel if the patch has one. Landslides
-            are 2 to 6 % of the pixels of the public data sets; nnU-Net uses a third, Isensee et al. (2021), Nature
+            make up 2 to 6 % of the pixels of the public data sets; nnU-Net uses a third, Isensee et al. (2021), Nature
             Methods 18, 203-211 [S].
         symmetries: flip and rotate. North-up images have the sun on one side, but D4 is usual in the field [O].
         gain: largest relative change of a band, 0.1 for values times 0.9 .. 1.1. 0 by default, because physical
             channels (a slope in degrees, an index) have absolute values [O].
         offset: largest shift of a band, in standard deviations of the patch. 0 by default, for the same reason.
         gamma: largest relative change of the exponent of a band, 0.3 for 1/1.3 .. 1.3. The smallest and the largest
-            value of the patch stay; the values between them become darker or brighter.
+            value of the patch do not change; the values between them become darker or brighter.
         scale_jitter: largest magnification less one, 0.5 for log-uniform factors from 1/1.5 to 1.5.
         radiometric_bands: indices of the bands that gain, offset and gamma may change; None for all.
         seed: random seed.

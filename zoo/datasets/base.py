@@ -20,13 +20,13 @@ from zoo.errors import DataError
 from zoo.physics.bands import Band, display_bands
 
 IGNORE = 255
-"""Mask value of ignored pixels (nodata, padding): they enter no loss, no metric and no statistic."""
+"""Mask value of ignored pixels (nodata, padding), which are left out of losses, metrics and statistics."""
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 
 class DataWarning(UserWarning):
-    """A property of the data that makes a result doubtful without making it impossible."""
+    """Warning about data that can make a result unreliable."""
 
 
 Sample = dict[str, Any]
@@ -35,7 +35,7 @@ Transform = Callable[[Sample], Sample]
 
 @dataclass(frozen=True)
 class Patch:
-    """Name and place of one patch.
+    """Name and location of one patch.
 
     Args:
         name: name that a user recognises, unique in its data set (a file name without its suffix).

@@ -35,7 +35,7 @@ _DECODING = 1
 _SIZES = (16, 4096)
 _AGAIN = "Unpack the data set again"
 _GREY = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "LA": "L"}
-"""Modes of grey pictures that are converted before they are read, so that a palette gives the values that are seen."""
+"""Modes of grey pictures that are converted before they are read, so that a palette gives the displayed values."""
 
 
 class Bijie(StoredPatchDataset):
@@ -58,16 +58,16 @@ class Bijie(StoredPatchDataset):
     Nothing is rescaled. The patches of one image are a group and stay in one split.
 
     There is no official split. This one is random by image, separately for images with and without a landslide. Leaks
-    cannot be excluded: the places of the images are not published, and images without a landslide may show the ground
-    around one.
+    cannot be excluded: the locations of the images are not published, and images without a landslide may show the
+    ground around one.
 
     If you use this dataset, cite Ji, S., Yu, D., Shen, C., Li, W. & Xu, Q. (2020), "Landslide detection from an open
     satellite imagery and digital elevation model dataset using attention boosted convolutional neural networks",
     Landslides 17, 1337-1352, https://doi.org/10.1007/s10346-020-01353-2. Licence: none is stated, so zoo does not
     download the data. Get them from http://gpcv.whu.edu.cn/data/Bijie_pages.html.
 
-    Published (abstract of the paper): F1 96.62 for telling images with a landslide from images without, with 2/3 of
-    the images for training. That is not a segmentation and cannot be compared with a Dice.
+    Published (abstract of the paper): F1 96.62 for classifying images as with or without a landslide, with 2/3 of the
+    images for training. That is not segmentation and cannot be compared with a Dice.
 
     Args:
         root: folder that holds landslide and non-landslide; None for ``datasets/bijie`` in the cache folder.
@@ -79,7 +79,7 @@ class Bijie(StoredPatchDataset):
         fractions: shares of train, val and test, by image.
         seed: random seed of the split.
         cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
-        progress: called with the number of patches decoded and of all patches.
+        progress: called with the number of patches decoded and the total.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
@@ -188,7 +188,7 @@ class Scene:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Image, mask and DEM, as far as there are."""
+        """The existing ones of image, mask and DEM."""
         return tuple(path for path in (self.image, self.mask, self.dem) if path is not None)
 
 
@@ -379,5 +379,5 @@ def _split(
     ratio = ":".join(f"{value:g}" for value in fractions)
     return sorted(chosen, key=lambda scene: scene.name), (
         f"split: images shuffled at random (seed {seed}) {ratio}, {', '.join(sizes)}",
-        "leak: the places of the images are not published, so neighbours may be in different splits",
+        "leak: the locations of the images are not published, so neighbours may be in different splits",
     )

@@ -61,7 +61,7 @@ HRGLDD = DatasetSpec(
 CAS = DatasetSpec(
     name="cas",
     target="zoo.datasets.cas:CAS",
-    summary="RGB images by satellites and drones, 0.2 to 5 m, 9 regions, 512 x 512 pixels",
+    summary="RGB images from satellites and drones, 0.2 to 5 m, 9 regions, 512 x 512 pixels",
     channels=("red", "green", "blue"),
     licence="CC BY-NC 4.0 (non-commercial), and the terms of each image's provider",
     citation="Xu, Ouyang, Xu, Wang, Zhao & Luo (2024), CAS Landslide Dataset: a large-scale and multisensor dataset "
@@ -74,7 +74,7 @@ BIJIE = DatasetSpec(
     name="bijie",
     target="zoo.datasets.bijie:Bijie",
     summary="RGB images of Bijie, China, at 0.8 m: 770 with a landslide and its mask, 2,003 without, cut to one size",
-    licence="none stated by its authors; ask them before any use but research",
+    licence="none stated by its authors; ask them before any use other than research",
     citation="Ji, Yu, Shen, Li & Xu (2020), Landslide detection from an open satellite imagery and digital elevation "
     "model dataset using attention boosted convolutional neural networks, Landslides 17, 1337-1352",
     doi="10.1007/s10346-020-01353-2",

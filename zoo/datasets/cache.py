@@ -44,7 +44,7 @@ def digest_files(paths: Iterable[Path], progress: ProgressCallback | None = None
 
     Args:
         paths: the files; one that occurs twice is read once.
-        progress: called with the number of files done and of all files.
+        progress: called with the number of files done and the total.
 
     Returns:
         Hexadecimal digests by path.
@@ -144,7 +144,7 @@ def open_cache(
         decode: returns image (C, H, W) and mask uint8 (H, W) for an index; one shape and one dtype for all. Called from
             several threads.
         slot: identity of the patches, whatever their content; an older cache of the same slot is removed.
-        progress: called with the number of patches decoded and of all patches.
+        progress: called with the number of patches decoded and the total.
 
     Returns:
         The cache; None, with a :class:`DataWarning`, if it cannot be written. Patches are then decoded when they are

@@ -1,4 +1,4 @@
-"""CAS Landslide Dataset (Xu et al. 2024): RGB images by satellites and drones with landslide masks."""
+"""CAS Landslide Dataset (Xu et al. 2024): RGB images from satellites and drones with landslide masks."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ _BY_NAME = {subset.name: subset for subset in SUBSETS}
 
 
 class CAS(StoredPatchDataset):
-    """RGB images of 512 x 512 pixels, by satellites and drones, of landslides in nine regions.
+    """RGB images of 512 x 512 pixels, from satellites and drones, of landslides in nine regions.
 
     Dataset features:
 
-    * 20,865 images in 16 sub-datasets: 7,422 by satellites (0.5 to 5 m), 13,443 by drones (0.2 to 1 m)
+    * 20,865 images in 16 sub-datasets: 7,422 from satellites (0.5 to 5 m), 13,443 from drones (0.2 to 1 m)
     * the group of a patch is its region, so that sub-datasets of one region stay in one split: Moxitaidi and Moxi town
       are one town seen in the same weeks, by drones at 0.2, 0.6 and 1 m and from a satellite, and the Longxi river, the
       Jiuzhai valley and the Tiburon peninsula were each seen twice
@@ -88,8 +88,8 @@ class CAS(StoredPatchDataset):
     * 16 archives, one folder each (``palu``, ``Moxi town (UAV-0.2m)``), with the folders img, label and mask
     * img: RGB TIFF; mask: TIFF of the same name, 0 background, 1 landslide; label (pictures of the masks) is not read
 
-    A mask of 0 and 255 is read like one of 0 and 1 [O]; other values are refused. The place of a patch within its
-    region is not known. There is no official split. This one keeps regions whole; with fewer than three regions it is
+    A mask of 0 and 255 is read like one of 0 and 1 [O]; other values are refused. The location of a patch within its
+    region is unknown. There is no official split. This one keeps regions whole; with fewer than three regions it is
     random, which leaks, because neighbouring images show the same landslides.
 
     If you use this dataset, cite Xu, Y., Ouyang, C., Xu, Q., Wang, D., Zhao, B. & Luo, Y. (2024), "CAS Landslide
@@ -114,7 +114,7 @@ class CAS(StoredPatchDataset):
         test_groups: regions of the test split; without them the regions that are left over.
         seed: random seed of the split.
         cache: keep decoded patches in the cache folder (21 GB for all); if false, decode them whenever they are read.
-        progress: called with the number of patches decoded and of all patches.
+        progress: called with the number of patches decoded and the total.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
@@ -231,7 +231,7 @@ class CAS(StoredPatchDataset):
 
 
 def named(folder: str) -> Subset | None:
-    """Return the sub-dataset that a folder is named after, in any case and with any parentheses; None otherwise."""
+    """Return the sub-dataset that a folder is named after, or None; case and kind of parentheses do not matter."""
     words = _words(folder)
     fitting = [subset for subset in SUBSETS if _words(subset.name) <= words]
     return max(fitting, key=lambda subset: len(_words(subset.name)), default=None)
@@ -249,9 +249,9 @@ def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> d
         Folder of each sub-dataset, in the order of :data:`SUBSETS`.
 
     Raises:
-        UnknownNameError: if there is no sub-dataset of a name.
-        DataError: if none is found, a wanted one is missing, or a folder belongs to no sub-dataset or to one that has
-            a folder already.
+        UnknownNameError: if there is no sub-dataset of that name.
+        DataError: if none is found, a wanted one is missing, or a folder belongs to no sub-dataset or to one that
+            already has a folder.
     """
     for name in wanted or ():
         if name not in _BY_NAME:
@@ -301,7 +301,7 @@ def pair_images(folder: Path) -> list[tuple[str, Path, Path]]:
     without = [image for name, image in images.items() if _plain(name) not in masks]
     if without:
         raise DataError(
-            f"no mask of this name ({len(without)} of {len(images)} images have none)",
+            f"no mask has this name ({len(without)} of {len(images)} images have none)",
             where=without[0],
             hint=f"{_AGAIN}; the masks belong in {folder / 'mask'}",
         )
@@ -317,7 +317,7 @@ def _mask(raster: Raster, path: Path) -> NDArray[np.uint8]:
         raise DataError(
             "the mask is a coloured picture",
             where=path,
-            hint="Are the folders label and mask exchanged? Masks hold 0 and 1",
+            hint="Are the folders label and mask swapped? Masks hold 0 and 1",
         )
     hint = f"{_AGAIN}, or open it as a folder data set with mask_values"
     return binary_mask(first, path, landslide=(1, 255), hint=hint)

@@ -65,11 +65,11 @@ class Draws(Sampler[tuple[int, int]]):
 
 
 class GroupDraws(Draws):
-    """An endless stream of batches, each of patches of one group: what a region that a model is adapted to looks like.
+    """An endless stream of batches, each with patches of one group, like a region that a model is adapted to.
 
     Batch normalisation then sees the statistics of one scene or event at a time, as after
-    :func:`zoo.training.adaptation.adapt`. Batch b depends on the seed and b alone. Its patches differ, unless its group
-    is smaller than a batch.
+    :func:`zoo.training.adaptation.adapt`. Batch b depends only on the seed and b. Its patches are distinct, unless its
+    group is smaller than a batch.
 
     Args:
         groups: group of each patch.
@@ -129,7 +129,7 @@ class PatchDataModule(LightningDataModule):
         train: the training split.
         val: the validation split.
         test: the test split.
-        batch_size: samples of a training batch.
+        batch_size: number of samples in a training batch.
         steps: training batches per epoch; None for one pass, at least one batch.
         crop: side of the training crop in pixels; None for whole patches.
         augmentation: augmentation of training patches; None for :class:`TrainingAugmentation` with ``crop`` and
@@ -137,11 +137,11 @@ class PatchDataModule(LightningDataModule):
         seed: random seed of the shuffle and of the default augmentation.
         num_workers: number of processes that load patches; 0 loads in this process. The stream is the same for any
             number.
-        eval_batch_size: samples of a validation or test batch; None for ``batch_size``.
-        first_step: number of the first training batch, to resume a training.
+        eval_batch_size: number of samples in a validation or test batch; None for ``batch_size``.
+        first_step: number of the first training batch, to resume a training run.
         device: device that uses the batches; None for host memory.
         resident: keep the splits in the memory of the device; None to do so if it is a GPU and they fit.
-        accumulate: number of parts that a training batch is cut into, for a training that accumulates their gradients.
+        accumulate: number of parts that a training batch is cut into, for gradient accumulation.
             The stream of patches is the same, and an epoch has ``steps * accumulate`` batches. Validation and test
             batches are as small.
         balance: how far the groups of the training split are balanced (:attr:`zoo.training.recipes.Recipe.balance`).
@@ -185,7 +185,8 @@ class PatchDataModule(LightningDataModule):
                 raise ConfigError(f"{option} must be at least {least}, not {value}", where=f"option {option}")
         if batch_size % accumulate:
             raise ConfigError(
-                f"a batch of {batch_size} patches has no {accumulate} equal parts", where="option accumulate"
+                f"a batch of {batch_size} patches cannot be cut into {accumulate} equal parts",
+                where="option accumulate",
             )
         self.splits = {"train": train, "val": val, "test": test}
         for name, dataset in self.splits.items():
@@ -300,4 +301,6 @@ def _check_split(name: str, dataset: PatchDataset, train: PatchDataset) -> None:
     if ours != theirs:
         raise ConfigError(f"the bands of {name} are {', '.join(ours)}, but those of train are {', '.join(theirs)}")
     if dataset.class_names != train.class_names:
-        raise ConfigError(f"the classes of {name} are {dataset.class_names}, but of train {train.class_names}")
+        raise ConfigError(
+            f"the classes of {name} are {dataset.class_names}, but those of train are {train.class_names}"
+        )

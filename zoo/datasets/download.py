@@ -1,4 +1,4 @@
-"""Download one published file: resumed after an interruption, verified before it gets its name.
+"""Download one published file; resume after an interruption, and verify the file before it gets its final name.
 
 ``NAME.part`` holds the bytes that have arrived and ``NAME.part.json`` the URL and version of the file that they belong
 to. Both survive a killed process, and the next call resumes if the server still has that version. Set ``ZOO_MIRROR`` to
@@ -149,7 +149,7 @@ def fetch(
             raise DataError(
                 f"the bytes from {url} are not the published file: {problem}",
                 where=target,
-                hint="Try again. If the error stays, the file was changed at its source or a proxy replaced it",
+                hint="Try again. If the error persists, the file was changed at its source or a proxy replaced it",
             )
         part.replace(target)
         download.state_file.unlink(missing_ok=True)
@@ -217,7 +217,7 @@ class _Download:
         self.state_file.unlink(missing_ok=True)
 
     def run(self) -> None:
-        """Download what is missing; connections that break are repeated."""
+        """Download what is missing; retry broken connections."""
         step = self._copy if urlsplit(self.url).scheme == "file" else self._request
         failures = restarts = 0
         while True:
@@ -231,7 +231,7 @@ class _Download:
                 restarts += 1
                 if restarts > RESTARTS:
                     raise DataError(
-                        "the server sends other bytes than it was asked for",
+                        "the server sent a different byte range than requested",
                         where=self.url,
                         hint="Download the file with a browser and put it there, or set ZOO_MIRROR",
                     ) from None
@@ -295,7 +295,7 @@ class _Download:
                 if self.progress is not None:
                     self.progress(done, done if total is None else total)
         except (HTTPError, requests.RequestException) as error:
-            raise _InterruptedError("the connection was cut") from error
+            raise _InterruptedError("the connection was lost") from error
         finally:
             self.handle.flush()
         if total is not None and done < total:
@@ -325,7 +325,7 @@ class _Download:
             raise NetworkError(
                 f"the server {reasons.get(status, 'does not send the file')} ({status} {response.reason})",
                 where=self.url,
-                hint="Open the address in a browser; the data may have moved. Set ZOO_MIRROR to use another source",
+                hint="Open the URL in a browser; the data may have moved. Set ZOO_MIRROR to use another source",
             )
         total = _number(response.headers.get("Content-Length", ""))
         if total is not None and self.file.size is not None and total != self.file.size:
@@ -436,7 +436,7 @@ def _mirrored(url: str) -> str:
 
 def _check_scheme(url: str) -> None:
     if urlsplit(url).scheme not in {"http", "https", "file"}:
-        raise ConfigError("the address must begin with https://, http:// or file://", where=url)
+        raise ConfigError("the URL must begin with https://, http:// or file://", where=url)
 
 
 def _version(response: requests.Response) -> str | None:

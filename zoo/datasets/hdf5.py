@@ -1,4 +1,4 @@
-"""Read arrays from HDF5 and NetCDF-4 files of unknown origin: bounded in size, and from the file itself alone."""
+"""Read arrays from HDF5 and NetCDF-4 files of unknown origin: bounded in size, and only from the file itself."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Dataset:
     """Return an array of a file without reading it.
 
-    HDF5 can take the content of an array from any other file. Such arrays are refused, because the file would not hold
-    what it seems to hold.
+    HDF5 can take the content of an array from any other file. Such arrays are refused, because their data are not in
+    the file.
 
     Args:
         file: the open file.

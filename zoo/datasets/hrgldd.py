@@ -43,7 +43,7 @@ class HRGLDD(StoredPatchDataset):
     * 1,119 training, 284 validation and 355 test patches of 128 x 128 pixels at 3 m
     * 4 PlanetScope bands: red, green, blue, near infrared
     * ten events in Asia and the Americas, five triggered by rain and five by earthquakes
-    * event and place of each patch are not published, so the splits cannot be checked for leaks
+    * event and location of each patch are not published, so the splits cannot be checked for leaks
 
     Dataset format:
 
@@ -66,7 +66,7 @@ class HRGLDD(StoredPatchDataset):
         download: download missing files from Zenodo (576 MB).
         checksum: compare the files with their published checksums.
         cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
-        progress: called with the number of items done and of all: mebibytes of a download, then patches decoded.
+        progress: called with the number of items done and the total: mebibytes of a download, then patches decoded.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
@@ -111,7 +111,7 @@ class HRGLDD(StoredPatchDataset):
             f"files: {count} of {PUBLISHED[split]} patches",
             f"bands: read as {', '.join(ORDERS[order])}; the authors do not state the order",
             "split: as published",
-            "leak: the event and place of a patch are not published, so neighbours may be in different splits",
+            "leak: the event and location of a patch are not published, so neighbours may be in different splits",
         )
         settings = {"decoding": 1, "columns": self._columns, "split": split}
         self._store([Origin((self._images, self._masks))] * count, settings, cache=cache)

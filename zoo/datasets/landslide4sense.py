@@ -155,8 +155,8 @@ class Landslide4Sense(StoredPatchDataset):
             DEM and LSI (without rain), calibrated on the training patches.
         units: "published" for the values of the files, "physical" for reflectance, degrees and metres.
         labels: "required" refuses a split without masks, "optional" opens it with masks that are ignored everywhere.
-        split_by: use the official splits, or divide the 3,799 training patches, whose scenes and places are known; by
-            default "group" if scenes are named, else "official".
+        split_by: use the official splits, or divide the 3,799 training patches, whose scenes and locations are known;
+            by default "group" if scenes are named, else "official".
         train_groups: scenes of the training split ("S1,S2").
         val_groups: scenes of the validation split; without them it is carved from the training scenes.
         test_groups: scenes of the test split; without them the scenes that are left over.
@@ -167,7 +167,7 @@ class Landslide4Sense(StoredPatchDataset):
         download: download and unpack missing files from Zenodo (3.1 GB, 9 GB unpacked).
         checksum: compare the archives in ``root`` with their published checksums.
         cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
-        progress: called with the number of items done and of all: mebibytes of a download, then patches decoded.
+        progress: called with the number of items done and the total: mebibytes of a download, then patches decoded.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
@@ -318,8 +318,8 @@ class Landslide4Sense(StoredPatchDataset):
         if len(files.images) != PUBLISHED[split]:
             warnings.warn(
                 DataWarning(
-                    f"{files.folder}: {len(files.images)} of the {PUBLISHED[split]} published {split} patches are here,"
-                    " so results cannot be compared with published figures"
+                    f"{files.folder}: {len(files.images)} of the {PUBLISHED[split]} published {split} patches are "
+                    f"present, so results cannot be compared with published figures"
                 ),
                 stacklevel=4,
             )
@@ -493,7 +493,7 @@ def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Regional constants of SMI and LSI, from training patches alone.
+    """Regional constants of SMI and LSI, from training patches only.
 
     Attributes:
         edges: dry and wet edge of OPTRAM.

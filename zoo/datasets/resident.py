@@ -1,4 +1,4 @@
-"""Batches made on the device of the model: patches kept in its memory, or read as needed, and augmented there."""
+"""Batches built on the device of the model: patches are kept in its memory or read as needed, and augmented there."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fits(dataset: PatchDataset, device: torch.device) -> bool:
 
 
 class DeviceBatches(Iterable[Sample]):
-    """Batches on a device, from patches that are kept there or come through a loader; both give the same batches.
+    """Batches on a device, from patches that are kept there or come from a data loader; both give the same batches.
 
     Args:
         dataset: the split.

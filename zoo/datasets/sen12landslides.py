@@ -81,7 +81,7 @@ class Sen12Landslides(StoredPatchDataset):
     * 13,628 patches of Sentinel-2, 13,306 and 12,622 of Sentinel-1 (ascending, descending), 128 x 128 pixels of 10 m,
       each with 15 dates, a DEM and a mask; about half show landslides, 75,000 in all [S: the authors' README]
     * one date, two dates or all 15 as channels; the channels of one date are B02 ... B12 and DEM, or VV, VH and DEM
-    * groups are regions; place, event and dates of each patch are known
+    * groups are regions; location, event and dates of each patch are known
 
     Dataset format:
 
@@ -95,9 +95,9 @@ class Sen12Landslides(StoredPatchDataset):
 
     Our decisions [O]: an image of the day of the event counts neither as before nor as after it. A patch with several
     events is taken after the last one. A patch without an event uses the most frequent event date of its region. A
-    patch without a suitable image is left out, and ``split_notes`` state how many. NaN marks what SCL calls no data,
-    values below the range of digital numbers (int16 overflow) and fill values; the mask is ignored where all measured
-    bands are missing.
+    patch without a suitable image is left out, and ``split_notes`` state how many. NaN marks pixels that are nodata in
+    SCL, values below the range of digital numbers (int16 overflow) and fill values; the mask is ignored where all
+    measured bands are missing.
 
     If you use this dataset, cite Hoehn, Heidler, Behling & Zhu (2025), "A spatio-temporal dataset for satellite-based
     landslide detection", Scientific Data 12, 1772, https://doi.org/10.1038/s41597-025-06167-2. Licence: CC BY 4.0.
@@ -113,12 +113,12 @@ class Sen12Landslides(StoredPatchDataset):
         transforms: function that is applied to every sample.
         sensor: Sentinel-2, or Sentinel-1 on ascending or descending orbits.
         dates: the first clear image after the event, the last one before it, both, or all images as channels.
-        bands: names ("B02,B03,B04"), or "all" for every measured band and the DEM; SCL by name only.
+        bands: names ("B02,B03,B04"), or "all" for every measured band and the DEM; SCL only by name.
         max_cloud: largest share of hidden pixels, 0 to 1, of a clear image; if no image is clear, the clearest is used.
         clouds: keep clouds in the image, or set clouds, cloud shadows, snow and defective pixels to missing.
-        edition: edition of the files; by default harmonized if both are there.
+        edition: edition of the files; by default harmonized if both are present.
         task: landslide or anomaly detection, whose official split is used.
-        split_by: use the official split or keep regions whole; by default official if its file is there and no region
+        split_by: use the official split or keep regions whole; by default official if its file is present and no region
             is named.
         train_groups: regions of the training split ("italy,nepal").
         val_groups: regions of the validation split; without them it is carved from training.
@@ -126,7 +126,7 @@ class Sen12Landslides(StoredPatchDataset):
         seed: random seed of a split by region.
         download: download missing files (Sentinel-2: about 39 GB, twice that unpacked).
         cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
-        progress: called with the number of items done and of all: bytes, then files or patches.
+        progress: called with the number of items done and the total: bytes, then files or patches.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
@@ -166,7 +166,9 @@ class Sen12Landslides(StoredPatchDataset):
     ) -> None:
         self._begin(root, split, transforms, progress)
         if not 0 <= max_cloud <= 1:
-            raise ConfigError(f"{max_cloud} is not a share", where="option max_cloud", hint="Give 0 to 1")
+            raise ConfigError(
+                f"{max_cloud} is not a share from 0 to 1 from 0 to 1", where="option max_cloud", hint="Give 0 to 1"
+            )
         self.sensor, self.dates, self.clouds, self.max_cloud = sensor, dates, clouds, float(max_cloud)
         self._names = _band_names(sensor, bands)
         named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
@@ -362,7 +364,7 @@ class Sen12Landslides(StoredPatchDataset):
 
 @dataclass(frozen=True)
 class Header:
-    """Dates, events and place of a patch file, without its pixels.
+    """Dates, events and location of a patch file, without its pixels.
 
     Attributes:
         times: ISO dates of the images, ascending.
@@ -441,7 +443,7 @@ def _read_headers(files: Mapping[str, Path], progress: ProgressCallback | None =
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read dates, events and place of a patch.
+    """Read dates, events and location of a patch.
 
     Raises:
         DataError: if the file is damaged, or has no valid times, events or coordinates.
@@ -610,7 +612,7 @@ def _band(name: str, label: str, sensor: str, edition: str | None) -> Band:
     offset = {
         "harmonized": "reflectance x 10000, the offset of processing baseline 04.00 removed",
         "raw": "digital number; 1000 + reflectance x 10000 where the processing baseline is 04.00 or later",
-    }.get(str(edition), "digital number; the files do not say whether the offset of baseline 04.00 is in it")
+    }.get(str(edition), "digital number; the files do not state whether the offset of baseline 04.00 is included")
     return Band(label, "DN", description=offset)
 
 
@@ -637,7 +639,7 @@ def _unusable_reason(header: Header, dates: str, reference: str | None) -> str |
     if header.undated:
         return "a landslide without a date"
     if not header.events and reference is None:
-        return "no event is dated in its region"
+        return "no event in its region has a date"
     before, after = _sides(header, reference)
     if dates in ("post", "pre_post") and not after:
         return "no image after its event"
@@ -702,7 +704,7 @@ def find_patches(root: Path, sensor: str, edition: str | None) -> tuple[str | No
     Args:
         root: folder of the data set.
         sensor: "s2", "s1asc" or "s1dsc".
-        edition: "harmonized" or "raw"; None for the edition that is there, harmonized if both are.
+        edition: "harmonized" or "raw"; None for the edition that is present, harmonized if both are.
 
     Returns:
         The edition, None if the names of the folders do not state it; and the files by name, sorted.

@@ -1,4 +1,4 @@
-"""Name a data set and its options in one value that JSON can hold, and open its splits."""
+"""A data set and its options as one JSON-serialisable value, with methods that open its splits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DataSource:
 
     @classmethod
     def of(cls, data: str | os.PathLike[str] | DataSource, options: Mapping[str, Any] | None = None) -> DataSource:
-        """Return the data set that a caller named, with ``options`` beside its own; see :meth:`parse`."""
+        """Return the data set that a caller named, with ``options`` added to its own; see :meth:`parse`."""
         if isinstance(data, DataSource):
             return cls(data.name, {**data.options, **(options or {})})
         return cls.parse(os.fspath(data), dict(options or {}))
@@ -89,8 +89,8 @@ class DataSource:
     ) -> dict[str, PatchDataset]:
         """Open several splits at once: a data set that can share its files between splits reads them only once.
 
-        A data set shares them by a method ``with_split(split)`` that returns another split of the same files, such as
-        :meth:`zoo.datasets.folder.Folder.with_split`. Other data sets are opened once per split.
+        A data set shares them through a method ``with_split(split)`` that returns another split of the same files, such
+        as :meth:`zoo.datasets.folder.Folder.with_split`. Other data sets are opened once per split.
 
         Args:
             splits: names of the splits, in the order of the result.
@@ -121,7 +121,7 @@ class DataSource:
         if self.name == "folder" or "root" in self.options or not is_folder(self.name):
             yield
             return
-        text = f"the registered data set is used, not the folder {self.name}/; for the folder say ./{self.name}"
+        text = f"the registered data set is used, not the folder {self.name}/; for the folder, write ./{self.name}"
         try:
             yield
         except ZooError as error:

@@ -1,8 +1,9 @@
 """Splits of patches without leakage: by group, by spatial block with a guard distance, or at random.
 
 Neighbouring patches share texture, weather and often the same landslide, so a random split of a grid of patches
-measures memory. The functions are pure functions on lists of :class:`~zoo.datasets.base.Patch`: the same seed gives the
-same split, whatever the order of the list. [S] Roberts et al. (2017), Ecography 40, 913-929, on blocks with a guard.
+measures memorisation. The functions are pure functions on lists of :class:`~zoo.datasets.base.Patch`: the same seed
+gives the same split, whatever the order of the list. [S] Roberts et al. (2017), Ecography 40, 913-929, on blocks with a
+guard.
 
 scikit-learn's ``GroupKFold`` and ``GroupShuffleSplit`` do not serve here: they neither fill three splits of given
 shares nor leave a guard between them, and scikit-learn is an optional dependency.
@@ -33,7 +34,7 @@ _GROUP_DISTANCE = 2.0**44
 
 
 class LeakageWarning(DataWarning):
-    """Patches of different splits see the same or neighbouring ground, so the test result is too good."""
+    """Patches of different splits show the same or neighbouring ground, so the test result is too optimistic."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Partition:
         train: indices of the training split.
         val: indices of the validation split.
         test: indices of the test split.
-        guard: indices that are left out because they lie too near to another split.
+        guard: indices that are left out because they lie too close to another split.
         unused: indices of groups that no split names.
         notes: how the split was made, in words.
     """
@@ -81,7 +82,7 @@ def random_split(patches: Sequence[Patch], *, fractions: Sequence[float] = FRACT
     train, val, test = order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] :]
     notes = [f"split: patches shuffled at random (seed {seed}) {_ratio(fractions)}"]
     if any(patch.row is None or patch.col is None for patch in patches):
-        notes.append("leak: places on the ground are not known, so neighbours may be in different splits")
+        notes.append("leak: locations are unknown, so neighbours may be in different splits")
     return _partition(train, val, test, notes=notes)
 
 
@@ -100,7 +101,7 @@ def by_group(
     If some of the three splits are named, the other groups go to the test split if ``test`` is None, else to the
     training split if ``train`` is None, else to no split. A validation split that is not named is carved from the
     training groups by :func:`carve`. If none is named, groups are assigned by size, the largest first, each to the
-    split that lacks most.
+    split that is furthest below its share.
 
     Args:
         patches: patches to split.
@@ -150,14 +151,14 @@ def by_group(
 def carve(
     patches: Sequence[Patch], indices: Sequence[int], *, share: float, seed: int = 0, guard: int = 1
 ) -> Partition:
-    """Carve a validation split out of training patches: in spatial blocks if places are known, else at random.
+    """Carve a validation split out of training patches: in spatial blocks if locations are known, else at random.
 
     Args:
         patches: all patches.
         indices: indices of the training patches.
         share: share of the validation split, 0..1.
         seed: random seed.
-        guard: distance in patches within which training patches beside validation are left out.
+        guard: distance in patches from validation within which training patches are left out.
 
     Returns:
         A partition of ``indices`` into train, val and guard.
@@ -169,7 +170,7 @@ def carve(
         how = f"in spatial blocks (seed {seed}), {len(inner.guard)} training patches within {guard} of it left out"
     else:
         inner = random_split(chosen, fractions=fractions, seed=seed)
-        how = f"at random (seed {seed}), because their places on the ground are not known"
+        how = f"at random (seed {seed}), because their locations are unknown"
     return _partition(
         [indices[index] for index in inner.train],
         [indices[index] for index in inner.val],
@@ -190,9 +191,9 @@ def by_block(
 ) -> Partition:
     """Cut the grid of each group into blocks, assign whole blocks to the splits, and leave out a guard between them.
 
-    Blocks are taken in a seeded order, each for the split that lacks most. Then a patch is left out if a patch of a
-    more important split lies within ``guard`` of it: test stays complete, validation gives way to test, and training
-    gives way to both.
+    Blocks are taken in a seeded order, each for the split that is furthest below its share. Then a patch is left out if
+    a patch of a more important split lies within ``guard`` of it: test stays complete, validation yields to test, and
+    training yields to both.
 
     Args:
         patches: patches to split, each with row and column.
@@ -237,7 +238,7 @@ def by_block(
     left_out = near_test | near_val
     limits = sorted({min(sides.values(), default=0), max(sides.values(), default=0)})
     span = " to ".join(str(side) for side in limits)
-    shape = f"strips of {span} columns" if columns else f"spatial blocks of {span} patches a side"
+    shape = f"strips of {span} columns" if columns else f"spatial blocks of {span} patches per side"
     return _partition(
         [index for index in train if index not in left_out],
         [index for index in val if index not in left_out],
@@ -258,7 +259,7 @@ def neighbour_pairs(
     Args:
         patches: the first patches.
         others: the second patches; None to find pairs among ``patches``, each once.
-        guard: largest Chebyshev distance in patches: 0 the same place, 1 side by side, corners included.
+        guard: largest Chebyshev distance in patches: 0 is the same location, 1 is adjacent, corners included.
 
     Returns:
         int64 (M, 2), sorted: index into ``patches``, and index into ``others`` (or the larger index into ``patches``).
@@ -282,7 +283,7 @@ def neighbour_pairs(
 def held_out_blocks(patches: Sequence[Patch]) -> list[str]:
     """Return the name of the block of each patch of a split: patches of one group that touch each other.
 
-    Patches without row and column are one block a group.
+    Patches without row and column form one block per group.
 
     >>> held_out_blocks([Patch("a", "S1", 0, 0), Patch("b", "S1", 1, 1), Patch("c", "S1", 4, 0), Patch("d", "S2")])
     ['S1 block 0', 'S1 block 0', 'S1 block 1', 'S2']
@@ -308,7 +309,7 @@ def nearest_patch(patches: Sequence[Patch], others: Sequence[Patch]) -> tuple[ND
 
     Returns:
         For each patch the index into ``others``, int64 (N,), and the Chebyshev distance in patches, float64 (N,);
-        -1 and infinity if there is none, or the place of the patch is not known.
+        -1 and infinity if there is none, or the location of the patch is unknown.
     """
     nearest = np.full(len(patches), -1, dtype=np.int64)
     distances = np.full(len(patches), np.inf)

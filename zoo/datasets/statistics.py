@@ -112,7 +112,7 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
 
     Args:
         dataset: a training split; its transforms are not applied.
-        progress: called with the number of patches done and the number of all patches.
+        progress: called with the number of patches done and the total.
 
     Returns:
         Statistics of the pixels that are neither NaN nor the band's nodata value, and the landslide share of the masks.

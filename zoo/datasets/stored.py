@@ -1,4 +1,4 @@
-"""Published data sets in their own files: each patch is decoded once, then read from a memory-mapped cache."""
+"""Published data sets in their original files: each patch is decoded once, then read from a memory-mapped cache."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zoo.jobs import ProgressCallback
 from zoo.schema import to_plain
 
 _FORMAT = 1
-"""Increased when the same files and settings would give another cache."""
+"""Increase it when the same files and settings give a different cache."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Origin:
 
 
 class StoredPatchDataset(PatchDataset, abc.ABC):
-    """Base class of data sets whose patches lie in the files that their authors published.
+    """Base class of data sets whose patches are in the files that their authors published.
 
     A subclass decorates ``__init__`` with :func:`checked_options`. There it calls :meth:`_begin`, finds its files, sets
     what :class:`PatchDataset` requires (``bands``, ``patches``, ...), and at the end calls :meth:`_store` with the
@@ -158,7 +158,7 @@ def binary_mask(
 
 
 def check_finite(image: NDArray[Any], names: Sequence[str], where: Path, *, hint: str, patch: str = "") -> None:
-    """Refuse an image, (C, H, W), that holds NaN or infinities although its data set has no missing values.
+    """Check that an image, (C, H, W), of a data set without missing values holds no NaN or infinities.
 
     Raises:
         DataError: naming band, row and column.

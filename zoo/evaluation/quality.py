@@ -279,7 +279,7 @@ class MeasuredSplit(MeasuredFigures):
         interval_unit: what was drawn for the bootstrap interval, ``event`` or ``tile``; empty if there is no interval.
         pixels: number of pixels that count.
         landslide_share: share of these pixels that are landslide.
-        threshold: probability from which a pixel was called landslide.
+        threshold: probability at or above which a pixel counted as landslide.
         calibration: of the whole split; ``None`` where it was not measured.
     """
 
@@ -345,7 +345,7 @@ def measure_split(
     Args:
         counts: counts of every image.
         groups: scene or event of every image.
-        threshold: probability from which a pixel was called landslide.
+        threshold: probability at or above which a pixel counted as landslide.
         data: name of the data set.
         split: name or description of the split.
         split_sha256: sha256 of the content of the split.

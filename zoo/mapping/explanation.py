@@ -171,12 +171,12 @@ def explain_window(
             around it that the model sees too.
         bands: bands of the image.
         crop: the window in ``image``.
-        threshold: probability from which a pixel is called landslide.
+        threshold: probability at or above which a pixel counts as landslide.
         truth: bool (H, W) of the window: where there is a landslide; None if it is unknown.
         together: groups of channels that are left out together, because channels with the same information can
             replace each other.
         cells: number of squares along the window's longer side that are hidden one by one.
-        progress: called with the number of predictions done and the number of all predictions.
+        progress: called with the number of predictions done and the total.
 
     Raises:
         DataError: if no pixel of the window is valid.
@@ -460,7 +460,7 @@ class SceneExplanation:
         bands: bands of the image.
         bounds: (left, bottom, right, top) of the window.
         crs: coordinate reference system of the bounds, as rasterio represents it.
-        threshold: probability from which a pixel is called landslide.
+        threshold: probability at or above which a pixel counts as landslide.
         truth: bool (H, W), where there is a landslide; None if it is unknown.
         title: model, scene and window in words.
         source: bundle, scene, window and version, as JSON values.

@@ -152,7 +152,7 @@ def map_picture(
         probability: the map.
         scene: the scene that was mapped.
         out: the picture; its suffix gives the format.
-        threshold: probability from which a pixel is called landslide.
+        threshold: probability at or above which a pixel counts as landslide.
         title: title of the picture; the scene's name if it is empty.
         found: text in the legend below the threshold, such as ``12 polygons, 0.8 km²``.
 
@@ -199,7 +199,7 @@ def draw_probability(
         peaks: peaks of the probability.
         ground: picture below it, made with the same ``longest``.
         scene: place of both.
-        threshold: probability from which a pixel is called landslide.
+        threshold: probability at or above which a pixel counts as landslide.
         title: title above the map.
         footnote: text below the map.
         found: text in the legend below the threshold.

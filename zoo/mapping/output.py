@@ -454,7 +454,7 @@ def map_polygons(
         threshold: probability from which a pixel belongs to a landslide.
         min_area: area in m2 below which a polygon is left out.
         classes: classes of the mean probability; None calls all polygons ``landslide``.
-        progress: called with the number of blocks done and the number of all blocks.
+        progress: called with the number of blocks done and the total.
 
     Raises:
         ZooError: if a raster is truncated, or the file cannot be written.

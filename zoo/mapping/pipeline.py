@@ -209,7 +209,7 @@ def map_bundle(
         bundle: a trained model.
         request: what to map and how.
         others: further bundles of an ensemble. The map is the mean of all, and its threshold the mean of theirs [O].
-        progress: called with stage, number of items done and number of all items.
+        progress: called with the stage, the number of items done and the total.
         notify: called with sentences about choices that were made.
         warn: called once with each warning of the report, as soon as it is known.
 
@@ -535,7 +535,7 @@ def map_scene(
         overwrite: replace existing files.
         finish: called with the report when the files have their names, for what is made of them. If that is
             interrupted, the same call makes it again.
-        progress: called with stage, number of items done and number of all items.
+        progress: called with the stage, the number of items done and the total.
 
     Raises:
         ZooError: if an output exists, cannot be written or is being written by another process; if the scene is
@@ -779,7 +779,7 @@ def adapt_to_scene(
         bundle: a trained model.
         scene: an open scene.
         device: device of the computation.
-        progress: called with the number of steps done and the number of all steps.
+        progress: called with the number of steps done and the total.
         scales: magnifications at which the bundle sees every tile, or ``auto`` to choose one.
         clouds: clouds of the scene, whose pixels have no weight, also where they are mapped.
 

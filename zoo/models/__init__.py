@@ -1,1 +1,1 @@
-"""Architectures, one a file; :mod:`zoo.models.builtin` registers them. Importing this package imports no torch."""
+"""Architectures, one per file; :mod:`zoo.models.builtin` registers them. Importing this package imports no torch."""

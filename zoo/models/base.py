@@ -1,4 +1,4 @@
-"""The interface that every architecture here shares, with clear errors for input that does not fit it."""
+"""The interface that all architectures here share, with clear errors for unsuitable input."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class SegmentationModel(nn.Module):
     Args:
         in_channels: bands of the input, 1 or more.
         classes: channels of the logits, 1 or more: 1 is a single logit for a sigmoid, 2 or more are for a softmax.
-        stride: number by which the network needs height and width to be divisible.
+        stride: number that must divide the height and width of the network's input.
         minimum_size: smallest height and width in pixels. With twice the stride, the deepest map has 2x2 pixels, so
             its batch normalisation has more than one value even for a batch of one.
 
     Shape:
-        float32 ``(B, in_channels, H, W)`` -> logits ``(B, classes, H, W)`` for any H and W from ``minimum_size``,
-        in training and in evaluation. Under autocast the logits have its dtype.
+        float32 ``(B, in_channels, H, W)`` -> logits ``(B, classes, H, W)`` for any H and W of at least
+        ``minimum_size``, in training and in evaluation. Under autocast the logits have its dtype.
     """
 
     def __init__(self, in_channels: int, classes: int, *, stride: int, minimum_size: int) -> None:
@@ -62,7 +62,7 @@ class SegmentationModel(nn.Module):
         return crop(self.segment(pad_to_multiple(x, self.stride)), height, width)
 
     def check_input(self, x: Tensor) -> None:
-        """Check that :meth:`segment` can take ``x``, and would not misread it.
+        """Check that ``x`` is a valid input for :meth:`segment`.
 
         Raises:
             ModelError: naming what was expected.

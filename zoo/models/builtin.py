@@ -36,7 +36,7 @@ MODELS = (
     ModelSpec(
         name="segnet",
         target="zoo.models.segnet:SegNet",
-        summary="SegNet on VGG16-BN, unpooling at the places of the maxima",
+        summary="SegNet on VGG16-BN, unpooling at the positions of the maxima",
         paper="Badrinarayanan, Kendall and Cipolla 2017, IEEE TPAMI 39, 2481-2495",
         doi="10.1109/TPAMI.2016.2644615",
         parameters=29_446_466,

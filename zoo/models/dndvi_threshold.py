@@ -20,15 +20,17 @@ _NEVER = -20.0
 
 PROVENANCE = (
     Choice("S", "Fresh landslides lose their vegetation: NDVI falls between the dates.", "Mondini et al. 2011"),
-    Choice("S", "Otsu's threshold: it separates two classes of the largest variance between them.", "Otsu 1979"),
+    Choice("S", "Otsu's threshold maximises the variance between the two classes.", "Otsu 1979"),
     Choice("O", "Slopes below 10 degrees are never landslides: fields and rivers change there."),
-    Choice("O", "The histogram of Otsu is that of the slopes of all training images, 1,024 bins of dNDVI in [-2, 2]."),
-    Choice("O", "The logit is the distance from the threshold in units of 0.05 NDVI; it is not a calibrated chance."),
+    Choice("O", "Otsu's histogram covers the slopes of all training images, with 1,024 bins of dNDVI in [-2, 2]."),
+    Choice(
+        "O", "The logit is the distance from the threshold in units of 0.05 NDVI; it is not a calibrated probability."
+    ),
 )
 
 
 class DndviThreshold(SegmentationModel):
-    """Call a pixel landslide where NDVI fell by more than a threshold, on steep ground. It has no parameters.
+    """Classify a pixel as landslide if NDVI fell by more than a threshold, on steep ground. It has no parameters.
 
     :meth:`calibrate` takes the threshold from the images of the training split by Otsu's method (Otsu 1979, IEEE
     Transactions on Systems, Man, and Cybernetics 9, 62-66), without labels. Images are in the units of their bands.
@@ -37,9 +39,9 @@ class DndviThreshold(SegmentationModel):
         in_channels: bands of the input.
         classes: channels of the logits; channel 1 is landslide, or the only channel.
         bands: names of the bands, with ``dNDVI`` (after minus before) and ``slope`` (degree). Without names, dNDVI is
-            the first band and slope the second; one band alone is dNDVI, without a limit of slope.
-        threshold: fall of NDVI from which a pixel is landslide, such as 0.2; None for Otsu's threshold.
-        min_slope: smallest slope of a landslide in degrees.
+            the first band and slope the second; a single band is dNDVI, without a slope limit.
+        threshold: minimum fall of NDVI of a landslide pixel, such as 0.2; None for Otsu's threshold.
+        min_slope: minimum slope of a landslide pixel in degrees.
 
     Raises:
         ConfigError: if an option is out of range, or the number of names differs from ``in_channels``.
@@ -64,9 +66,9 @@ class DndviThreshold(SegmentationModel):
         if len(names) != in_channels:
             raise ConfigError(f"{len(names)} names of bands for {in_channels} bands", where="option bands")
         if threshold is not None and not 0 < threshold < 2:
-            raise ConfigError(f"a fall of NDVI by {threshold:g} is not possible", where="option threshold")
+            raise ConfigError(f"NDVI cannot fall by {threshold:g}", where="option threshold")
         if not 0 <= min_slope < 90:
-            raise ConfigError(f"a slope of {min_slope:g} degrees is not possible", where="option min_slope")
+            raise ConfigError(f"{min_slope:g} degrees is not a possible slope", where="option min_slope")
         lacking = [name for name in needed if name not in names]
         if lacking:
             hint = "Make the data with zoo stack --pre FOLDER --post FOLDER --dem FILE"
@@ -93,7 +95,8 @@ class DndviThreshold(SegmentationModel):
             counts += torch.histc(self._fall(image[None]).float(), BINS, *_RANGE).double()
         if int((counts > 0).sum()) < 2:
             raise ModelError(
-                f"the training images have no two different values of dNDVI on slopes from {self.min_slope:g} degrees",
+                f"the training images have no two different values of dNDVI on slopes of at least {self.min_slope:g} "
+                f"degrees",
                 where=type(self).__name__,
                 hint="Lower min_slope, or name a threshold",
             )
@@ -119,7 +122,7 @@ def otsu(counts: Tensor, bounds: tuple[float, float]) -> float:
     """Return Otsu's threshold of a histogram: the upper edge of the last bin of the lower class.
 
     It maximises the variance between the classes, ``w0 w1 (m0 - m1)^2`` with the shares w and the means m of the values
-    below and above. Where several edges share the maximum, it is their middle.
+    below and above. If several edges share the maximum, it returns their middle.
 
     Args:
         counts: float64 ``(bins,)``, two or more of them above 0.

@@ -1,4 +1,4 @@
-"""DRs-UNet: a U-Net whose encoder is built of residual shrinkage units (Chen et al. 2022)."""
+"""DRs-UNet: a U-Net whose encoder is built from residual shrinkage units (Chen et al. 2022)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ PROVENANCE = (
     Choice("S", "DRs is deep residual shrinkage: encoder units with learned soft thresholds.", "abstract"),
     Choice(
         "S",
-        "BN-ReLU-3x3-BN-ReLU-3x3, threshold alpha * mean|z| a channel, alpha from FC-BN-ReLU-FC-sigmoid; the identity "
+        "BN-ReLU-3x3-BN-ReLU-3x3, threshold alpha * mean|z| per channel, alpha from FC-BN-ReLU-FC-sigmoid; the "
+        "identity "
         "is subsampled by a 1x1 average pool and gets half of the new zero channels on each side.",
         "Zhao et al. 2020, 10.1109/TII.2019.2943898, and their TFLearn code",
     ),
     Choice(
         "O",
         "Widths 64 to 1024, 2-2-3-3-1 units, 3x3 stem, decoder of transposed convolutions and DoubleConvs, no biases "
-        "beside BN: 47.4 M floors to the paper's 47 M.",
+        "next to BN: 47.4 M floors to the paper's 47 M.",
         "Table 6",
     ),
     Choice("O", "No training on a batch of one: thresholds are normalised over the batch.", "drop_last"),
@@ -43,7 +44,7 @@ class DRsUNet(SegmentationModel):
     Args:
         in_channels: bands of the input.
         classes: channels of the logits.
-        widths: channels of each level, none below the level before it.
+        widths: channels of each level, in non-decreasing order.
         depths: residual shrinkage units of each level.
 
     Raises:

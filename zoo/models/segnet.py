@@ -23,7 +23,7 @@ PROVENANCE = (
     Choice("O", "29.4 M parameters: no SegNet of the literature has the paper's 24 M.", "Table 6"),
     Choice(
         "O",
-        "decoder='lite' has two convolutions a stage: 24.1 M, as many parameters as the paper's, without a published "
+        "decoder='lite' has two convolutions per stage: 24.1 M, as many parameters as the paper's, without a published "
         "source.",
         "Table 6",
     ),
@@ -33,7 +33,7 @@ PROVENANCE = (
 
 
 class SegNet(SegmentationModel):
-    """VGG16's thirteen convolutions with pooling, and a decoder that unpools at the same places.
+    """VGG16's thirteen convolutions with pooling, and a decoder that unpools at the same positions.
 
     Each max pooling passes the positions of its maxima to the unpooling of the same level. The last convolution of a
     decoder stage narrows to the width of the next stage, and the last one of all gives the logits without BN or ReLU
@@ -42,7 +42,7 @@ class SegNet(SegmentationModel):
     Args:
         in_channels: bands of the input.
         classes: channels of the logits.
-        decoder: "full" mirrors the encoder; "lite" has two convolutions a stage, which matches the paper's 24 M
+        decoder: "full" mirrors the encoder; "lite" has two convolutions per stage, which matches the paper's 24 M
             parameters and has no published source.
         encoder_weights: None for random weights, "imagenet" to download them, or the path of a VGG16-BN state dict
             in torchvision's layout. The first convolution is widened to the bands.

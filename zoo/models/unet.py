@@ -33,13 +33,13 @@ _SKELETON = (
     Choice("P", "A U-Net whose Table 6 row equals the standard-convolution row of Table 3.", "Tables 3 and 6"),
     Choice(
         "O",
-        "Widths 64-128-256-512-512 with transposed convolutions: 14.791 M floors to the paper's 14 M, the canonical "
+        "Widths 64-128-256-512-512 with transposed convolutions: 14.791 M floors to the paper's 14 M; the canonical "
         "1024-channel bottleneck (31 M) does not.",
         "Table 6",
     ),
     Choice(
         "S",
-        "(3x3 convolution with bias, BN, ReLU) twice a level; skips are concatenated before the upsampled map.",
+        "(3x3 convolution with bias, BN, ReLU) twice per level; skips are concatenated before the upsampled map.",
         "milesial/Pytorch-UNet before March 2020",
     ),
     Choice(
@@ -76,7 +76,8 @@ PROVENANCE = {
         ),
         Choice(
             "O",
-            "In 'split' and 'separate' the weights of Table 4 apply as in eq. 9; 'separate' has a bias an operation.",
+            "In 'split' and 'separate' the weights of Table 4 apply as in eq. 9; 'separate' has one bias per "
+            "operation.",
             "the paper describes neither",
         ),
         Choice("O", "4 groups, the first convolution dense, for Table 3's grouped rows.", "not in the paper"),
@@ -106,9 +107,9 @@ PROVENANCE = {
 class UNet(SegmentationModel):
     """U-Net (Ronneberger et al. 2015) with the paper's two improvements as options.
 
-    The encoder has one DoubleConv a level and MaxPool2d(2) between levels. The decoder upsamples, concatenates
-    [skip, up] and applies a DoubleConv. The head is a 1x1 convolution. Hybrid convolutions stand in the encoder
-    [P section 2.5]. The first convolution, which reads the image, is never grouped [O: seven bands cannot be].
+    The encoder has one DoubleConv per level and MaxPool2d(2) between levels. The decoder upsamples, concatenates
+    [skip, up] and applies a DoubleConv. The head is a 1x1 convolution. Hybrid convolutions are in the encoder [P
+    section 2.5]. The first convolution, which reads the image, is never grouped [O: seven bands cannot be].
 
     A decoder step ends with the width of the next skip, so that the next upsampling keeps the width. When the
     bottleneck is wider than the level above, as in the canonical U-Net with 1024 channels, a step ends with the
@@ -129,7 +130,7 @@ class UNet(SegmentationModel):
         dilation: dilation r of the dilated operation.
         groups: groups of the grouped operation; the first convolution stays dense.
         attention: attention, a row of Table 5.
-        attention_at: places of the attention: "encoder" (after the DoubleConv of every level but the last, before
+        attention_at: positions of the attention: "encoder" (after the DoubleConv of every level but the last, before
             both skip and pool), "bottleneck" (after the DoubleConv of the last level), "skip" (on the skip
             connection alone), "decoder" (after each DoubleConv of the decoder).
         fusion: how MCSA joins its input: X + A, X * A or X + X * A.
@@ -175,7 +176,7 @@ class UNet(SegmentationModel):
         check_choice("UNet", "mode", mode, get_args(Mode))
         check_choice("UNet", "attention", attention, get_args(Table5Row))
         if isinstance(attention_at, str):
-            raise ConfigError("attention_at must be a sequence of places, not a string", where="UNet")
+            raise ConfigError("attention_at must be a sequence of positions, not a string", where="UNet")
         for place in attention_at:
             check_choice("UNet", "attention_at", place, get_args(Place))
         stride = 2 ** (len(widths) - 1)

@@ -126,7 +126,7 @@ def survey(
             same chance.
         seed: seed of the draw.
         places: int64 (N, 2), row and column of pixels whose class is asked for; None for none.
-        progress: called with the number of windows done and the number of all windows.
+        progress: called with the number of windows done and the total.
 
     Returns:
         The classes by number, and the number of each place, float32 (N,), NaN on nodata.

@@ -50,7 +50,7 @@ def check_background(palette: Palette, present: Collection[int], where: PathLike
                 f"the palette draws value 0 in the colour {palette[0][:3]} and value {value} in "
                 f"{_colour_name(palette[value])}, so 0 may be the landslide",
                 where=where,
-                hint=f"Say which is class 0, the background: mask_values={value},0 or mask_values=0,{value}",
+                hint=f"State which is class 0, the background: mask_values={value},0 or mask_values=0,{value}",
             )
 
 

@@ -52,7 +52,7 @@ class PatchOptions:
         negatives: patches without a landslide for each one with a landslide, if ``select`` is "sampled".
         seed: random seed of that draw.
         min_valid: smallest share of a patch at which every band is known, 0 to 1.
-        all_touched: draw every pixel that a landslide touches, instead of those whose centre it covers.
+        all_touched: draw every pixel that a landslide touches, not only those whose centre it covers.
         scene: name of the only scene; ``None`` for tag or file name.
         date: ISO date of the images; ``None`` for the tags.
         phase: "pre" or "post"; ``None`` for the tags.
@@ -189,7 +189,7 @@ def cut_patches(
         folder: the folder to make.
         options: see :class:`PatchOptions`; the defaults need the phase in the stacks' tags.
         overwrite: replace an existing folder of patches.
-        progress: called with the name of the scene, the number of places done and of all places.
+        progress: called with the name of the scene, the number of places done and the total.
 
     Raises:
         DataError: if a stack or the inventory cannot be read or used, or no patch with a landslide is left.

@@ -113,7 +113,7 @@ def sample_pixels(
         layers: further features by name, as functions that read a window of the stack's grid, NaN where missing.
         most: maximum number of pixels of each kind.
         seed: random seed; the same seed gives the same pixels.
-        progress: called with (windows done, all windows).
+        progress: called with the number of windows done and the total.
 
     Raises:
         DataError: if no pixel has all features, or if an inventory is given and none or all of these pixels lie on a

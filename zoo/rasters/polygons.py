@@ -123,7 +123,7 @@ def write_polygons(
         options: threshold, smallest area, classes.
         slope: returns the slope in degrees likewise; ``None`` for none.
         metadata: kept in the file.
-        progress: called with (blocks done, all blocks).
+        progress: called with the number of blocks done and the total.
 
     Raises:
         ConfigError: for another suffix.

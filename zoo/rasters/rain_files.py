@@ -133,7 +133,7 @@ def read_rain(
             with the columns time, longitude, latitude (or x, y in the coordinates of the raster) and rain.
         grid: the raster.
         reading: what the files do not say.
-        progress: called with (files read, all files).
+        progress: called with the number of files read and the total.
 
     Raises:
         DataError: if a file is missing or damaged, lies elsewhere, states no unit, time zone or length of its steps,

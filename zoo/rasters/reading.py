@@ -421,7 +421,7 @@ class Raster:
         transform: from (column, row) to coordinates; ``None`` for a file without one.
         codes: missing codes found, by band name; their pixels are NaN in ``image``.
         palette: colours of the numbers of the first band; see :attr:`RasterReader.palette`.
-        turned: whether the file has south up or is mirrored, and was turned.
+        turned: whether the file was stored with south up or mirrored, and was reoriented.
     """
 
     image: NDArray[Any]

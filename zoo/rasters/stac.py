@@ -323,7 +323,7 @@ def fetch_sources(
         max_cloud: maximum cloud cover of an image in percent.
         blue: also write blue, which only the difference of two dates needs.
         dem: also write elevation.
-        progress: called with (windows done, all windows).
+        progress: called with the number of windows done and the total.
 
     Returns:
         The files by role, with their offset, scale, date, tile and notes.

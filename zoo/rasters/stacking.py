@@ -346,7 +346,7 @@ def build_stack(
         sources: files by role.
         out: a GeoTIFF; :class:`zoo.rasters.stacks.Stack` reads it.
         options: see :class:`StackOptions`.
-        progress: called with (windows done, all windows).
+        progress: called with the number of windows done and the total.
         before: image before the landslides; adds the differences between ``sources`` and it.
         radar: backscatter of Sentinel-1; adds its channels in dB.
         radar_before: the same before the landslides; adds log-ratios.

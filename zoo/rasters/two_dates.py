@@ -98,7 +98,7 @@ class EarlierImage(Closable):
         grid: grid of the stack.
 
     Attributes:
-        bands: bands by role; moved ones after a correction of the shift.
+        bands: bands by role; moved ones after coregistration.
         calibrations: calibrations of the optical bands by role.
         shift: how far the image lay off the later one; ``None`` until it is measured, or if it is unknown.
     """

@@ -157,7 +157,7 @@ def register_commands(app: CommandGroup) -> None:
 
 
 def reload() -> None:
-    """Forget the loaded plugins, so that the next call looks at the environment again."""
+    """Forget the loaded plugins, so that the next call reads the environment again."""
     _loader.cache_clear()
 
 
@@ -176,8 +176,8 @@ def register_model(
     """Register a model for this session, as a decorator of its class or factory function.
 
     The name then works in ``create_model``, ``list_models``, ``train`` and ``benchmark``. Benchmarks and training run
-    in child processes, which import the class by its module and name: there it must stand in a file that can be
-    imported. A class that is written in a notebook cell or in the main script works in this process alone.
+    in child processes, which import the class by its module and name, so it must be in an importable file. A class
+    defined in a notebook cell or in the main script works only in this process.
 
     Args:
         name: lower-case name.
@@ -188,8 +188,7 @@ def register_model(
         paper: citation of the architecture.
         doi: its DOI.
         licence: SPDX identifier of the code.
-        replace: replace a model that this session registered under the name before, as a notebook cell that runs
-            again does.
+        replace: replace a model that this session registered under the same name, as when a notebook cell runs again.
 
     Raises:
         PluginError: if the name is taken or not valid.
@@ -225,7 +224,7 @@ def register_model(
 def list_models(pattern: str | None = None) -> list[str]:
     """Return the names of the registered models that match a shell pattern such as ``*unet*``, sorted.
 
-    Models of families, such as ``smp/unet-resnet34``, are among them.
+    Models of families, such as ``smp/unet-resnet34``, are included.
     """
     return catalogue().models.names(pattern)
 
@@ -256,7 +255,7 @@ def list_plugins() -> list[PluginReport]:
 
 
 def disable_plugin(name: str) -> None:
-    """Leave a plugin out from now on; ``$ZOO_CONFIG/plugins.json`` or ``~/.config/landslide-zoo`` keeps its name.
+    """Disable a plugin; its name is kept in ``$ZOO_CONFIG/plugins.json`` or ``~/.config/landslide-zoo``.
 
     Args:
         name: name of the plugin or of its distribution, as ``zoo plugins`` lists it.
@@ -276,7 +275,7 @@ def disable_plugin(name: str) -> None:
 
 
 def enable_plugin(name: str) -> None:
-    """Load a plugin again that :func:`disable_plugin` left out.
+    """Enable a plugin that :func:`disable_plugin` disabled.
 
     Args:
         name: the name with which it was disabled.
@@ -324,8 +323,8 @@ def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: A
 def create_model_for(name: str, bands: Sequence[_Named], classes: int = 2, /, **options: Any) -> nn.Module:
     """Create a registered model for an input whose bands are known.
 
-    A model with :attr:`Flag.NAMED_BANDS` gets the names, unless ``options`` has others; for the rest of the models
-    only the number of bands counts.
+    A model with :attr:`Flag.NAMED_BANDS` gets the names, unless ``options`` has others; for all other models only the
+    number of bands matters.
 
     Args:
         name: name of the model.
@@ -352,7 +351,7 @@ def create_dataset(name: str, split: str = "train", **options: Any) -> PatchData
     Raises:
         UnknownNameError: for a name or an option that does not exist.
         ConfigError: for a split that does not exist, or a value of an option that does not fit.
-        DataError: if the data are absent or not what they should be.
+        DataError: if the data are missing or invalid.
     """
     spec = catalogue().datasets.get(name)
     if split not in ("train", "val", "test"):
@@ -412,7 +411,7 @@ def check_logits(output: Any, images: Tensor, classes: int, when: str = "") -> T
         when: circumstances for the message, such as ``in training mode``.
 
     Raises:
-        ModelError: naming what was returned and what belongs there.
+        ModelError: naming what was returned and what was expected.
     """
     expected = (len(images), classes, *images.shape[2:])
     got = "None" if output is None else f"a {type(output).__name__}"

@@ -29,7 +29,7 @@ _RENAME = "Rename one of the two, or leave one plugin out with ZOO_PLUGINS"
 
 @dataclass(frozen=True)
 class Provider:
-    """The plugin that registered something. Results and bundles record it, so that a reader knows what to install.
+    """The plugin that registered an entry. Results and bundles record it, so that readers know what to install.
 
     Attributes:
         plugin: name of the plugin, as ``zoo plugins`` lists it.
@@ -42,11 +42,11 @@ class Provider:
     version: str = ""
 
     def advice(self, made: str, register: str) -> str:
-        """Return what to do where the plugin is missing.
+        """Return what to do if the plugin is missing.
 
         Args:
             made: what was made with it, such as ``The bundle was made with``.
-            register: how something of a Python session is registered again.
+            register: how an entry of a Python session is registered again.
         """
         if not self.distribution:
             return f"{made} a Python session: {register}"
@@ -209,7 +209,7 @@ class ModelTable(Table[ModelSpec]):
     def names(self, pattern: str | None = None) -> list[str]:
         """Return the names of all models, those of families included, that match a shell pattern, sorted.
 
-        A family whose plugin cannot list it is left out with a warning.
+        A family whose plugin cannot list it is skipped with a warning.
         """
         found = list(self._specs)
         for family, _ in self._families.values():
@@ -222,7 +222,7 @@ class ModelTable(Table[ModelSpec]):
         return sorted(found)
 
     def listed(self, names: Iterable[str]) -> Iterator[ListedModel]:
-        """Yield what a list shows of each model, by name, without the time that thousands of specs take."""
+        """Yield what a list shows of each model, by name, without creating thousands of specs."""
         for name in names:
             family, provider = self._family_of(name)
             if family is None:
@@ -321,7 +321,7 @@ class Catalogue:
         raise error
 
     def tested(self, provider: str) -> list[Spec]:
-        """Return what ``provider`` registered of the kinds with a contract, without the models of families."""
+        """Return what ``provider`` registered of the kinds with a contract, without models of families."""
         return [table.get(name) for table in self._tested() for name in table.of(provider) if name in table]
 
     def _tested(self) -> tuple[Table[Any], ...]:

@@ -1,7 +1,7 @@
 """Families of models: one architecture with one free choice, such as the encoder.
 
-A plugin registers a family as it registers a model. Its thousands of models are names in a table that is read when
-somebody asks for one of them; a spec is made for one model at a time.
+A plugin registers a family as it registers a model. Its thousands of models are names in a table that is read on first
+use; specs are created one model at a time.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class ModelFamilySpec(Spec):
     Attributes:
         variants: ``"package.module:function"``. The function takes the name of the family and returns a mapping from
             variant to the fields of its :class:`ModelSpec` that differ from those of the family, such as ``flags``,
-            ``parameters`` and ``encoder_weights``. It is called when somebody asks for a model of the family or lists
-            them, and must not import torch.
+            ``parameters`` and ``encoder_weights``. It is called when a model of the family is used or listed, and must
+            not import torch.
         paper: citation of the architecture.
         doi: its DOI, without the resolver.
         licence: SPDX identifier of the code.
         minimum_size: smallest height and width in pixels.
-        separator: stands between the name of the family and the variant; "/" for a family whose variants have nothing
-            in common but their source, such as ``torchgeo/*``.
+        separator: separates the name of the family from the variant; "/" for a family whose variants share only their
+            source, such as ``torchgeo/*``.
     """
 
     KIND: ClassVar[str] = "model family"
@@ -103,7 +103,7 @@ class ModelFamilySpec(Spec):
         """Return the fields of one model that differ from those of the family.
 
         Raises:
-            PluginError: if the plugin gives something else than a mapping, or counts that are no numbers.
+            PluginError: if the plugin gives something other than a mapping, or counts that are not numbers.
         """
         found: object = self.table[variant]
         if not isinstance(found, Mapping):

@@ -1,7 +1,7 @@
 """The hooks that a plugin may implement.
 
-Each hook gets a callback and registers through it, so that a plugin can add one thing or a hundred, and zoo knows
-which plugin added what. Built-in models, data sets, losses, metrics and risk models use the same hooks.
+Each hook gets a callback and registers through it, so that a plugin can add any number of entries, and zoo knows which
+plugin added which. Built-in models, data sets, losses, metrics and risk models use the same hooks.
 docs/tutorials/plugin.md has an example of each hook.
 """
 
@@ -85,7 +85,7 @@ class CommandGroup(Protocol):
     commands: MutableMapping[str, Any]
 
     def add_command(self, cmd: Any, name: str | None = None) -> None:
-        """Add a command under its name, or another."""
+        """Add a command under its own name or another one."""
 
 
 @hookspec
@@ -100,12 +100,12 @@ def zoo_register_datasets(register: RegisterDataset) -> None:
 
 @hookspec
 def zoo_register_losses(register: RegisterLoss) -> None:
-    """Call ``register(LossSpec(...))`` once for every loss; a recipe names it."""
+    """Call ``register(LossSpec(...))`` once for every loss; recipes refer to it by name."""
 
 
 @hookspec
 def zoo_register_metrics(register: RegisterMetric) -> None:
-    """Call ``register(MetricSpec(...))`` once for every metric; tables and result files have it."""
+    """Call ``register(MetricSpec(...))`` once for every metric; it appears in tables and result files."""
 
 
 @hookspec
@@ -125,7 +125,7 @@ def zoo_register_comparators(register: RegisterRiskModel) -> None:
 
 @hookspec
 def zoo_register_weights(register: RegisterWeights) -> None:
-    """Call ``register(WeightsSpec(...))`` once for every bundle; its name is taken where a bundle folder is."""
+    """Call ``register(WeightsSpec(...))`` once for every bundle; its name works wherever a bundle folder does."""
 
 
 @hookspec

@@ -1,6 +1,6 @@
 """Options of models, data sets and losses, read from the code that takes them.
 
-An option is written once, as a keyword argument of the target. Its default and its type come from the signature,
+An option is defined once, as a keyword argument of the target. Its default and its type come from the signature,
 its choices from a ``Literal`` annotation, and its help from the ``Args:`` section of the docstring::
 
     class Focal(nn.Module):
@@ -8,13 +8,13 @@ its choices from a ``Literal`` annotation, and its help from the ``Args:`` secti
 
         Args:
             ignore_index: mask value of pixels that are left out.
-            gamma: how fast the weight of an easy pixel falls.
+            gamma: how fast the weight of easy pixels decreases.
         '''
 
         def __init__(self, ignore_index: int = 255, gamma: float = 2.0) -> None: ...
 
-A function that passes ``**options`` on says where to with :func:`forwards_options`; a class whose ``__init__`` takes
-``**options`` passes them to its base class.
+A function that passes on ``**options`` declares the target with :func:`forwards_options`; a class whose ``__init__``
+takes ``**options`` passes them to its base class.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ class Option:
         return describe(self.annotation)
 
     def convert(self, value: object) -> Any:
-        """Return ``value`` as the type of the option; text, as a command line gives it, is parsed.
+        """Return ``value`` as the type of the option; text, as from a command line, is parsed.
 
         Raises:
-            ValueError: if the value does not fit, saying what would.
+            ValueError: if the value does not fit; the message says what would.
         """
         return convert(value, self.annotation)
 
@@ -90,7 +90,7 @@ def options_of(target: Callable[..., Any], fixed: Collection[str] = ()) -> tuple
 
     Args:
         target: the class or function.
-        fixed: arguments that zoo passes itself, which are no options.
+        fixed: arguments that zoo passes itself and that are not options.
     """
     found: dict[str, Option] = {}
     for function, docstrings, values in _layers(target):
@@ -116,7 +116,7 @@ def takes(target: Callable[..., Any], name: str) -> bool:
 
 
 def takes_any(target: Callable[..., Any]) -> bool:
-    """Whether a class or function takes keyword arguments of any name, and does not say where they go."""
+    """Whether a class or function takes keyword arguments of any name, without declaring their target."""
     last: Callable[..., Any] | None = None
     for function, _, _ in _layers(target):
         last = function
@@ -169,11 +169,11 @@ def choices_of(annotation: Any) -> tuple[object, ...]:
 def convert(value: object, annotation: Any) -> Any:
     """Return ``value`` as a value of the type ``annotation``.
 
-    A value of the type is returned as it is. Text is parsed where the type is another one: ``8``, ``(8, 16)``,
-    ``8,16``, ``true``, ``none``. A number becomes text where the type is text.
+    A value of the type is returned unchanged. Text is parsed if the type is another one: ``8``, ``(8, 16)``,
+    ``8,16``, ``true``, ``none``. A number becomes text if the type is text.
 
     Raises:
-        ValueError: if the value does not fit, saying what would.
+        ValueError: if the value does not fit; the message says what would.
     """
     for candidate in (value, *_readings(value)):
         try:

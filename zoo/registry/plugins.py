@@ -1,11 +1,11 @@
 """Loading of plugins, one at a time, so that a broken one affects nothing else.
 
 pluggy's own ``load_setuptools_entrypoints`` stops at the first plugin that raises, and one raising hook
-implementation aborts the call for all of them. Here every distribution is read, every entry point is imported and
-every hook is called in a ``try`` of its own, and whatever a failing plugin had registered is removed again.
+implementation aborts the call for all of them. Here every distribution is read, every entry point is imported and every
+hook is called in its own ``try``, and everything that a failing plugin registered is removed again.
 
-A plugin is still code of this process: one that ends the process, crashes it or holds the interpreter cannot be
-isolated. ``ZOO_PLUGINS=none`` leaves all plugins out.
+A plugin still runs in this process: one that ends or crashes the process or blocks the interpreter cannot be isolated.
+    ``ZOO_PLUGINS=none`` leaves all plugins out.
 """
 
 from __future__ import annotations
@@ -77,10 +77,11 @@ class _Installed:
 
 
 class PluginLoader:
-    """Loads every entry point of the group ``zoo`` once, and keeps the catalogue and the reports.
+    """Loads every entry point of the group ``zoo`` once, and holds the catalogue and the reports.
 
     Args:
-        selected: plugins to load beside the built-in ones, by distribution or entry-point name; ``None`` for all.
+        selected: plugins to load in addition to the built-in ones, by distribution or entry-point name; ``None`` for
+            all.
         strict: raise at the first failure instead of reporting it.
         disabled: plugins that are not loaded.
     """

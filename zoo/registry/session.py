@@ -64,7 +64,7 @@ def session_spec(target: Callable[..., Any], **values: Any) -> SessionModelSpec:
 
 
 def remember(spec: SessionModelSpec) -> None:
-    """Keep a model for :func:`session_models`, and tell child processes of it."""
+    """Keep a model for :func:`session_models`, and announce it to child processes."""
     _registered[spec.name] = spec
     os.environ[_VARIABLE] = json.dumps({**_announced(), spec.name: spec.to_dict()})
 

@@ -1,9 +1,9 @@
-"""Specs: what the catalogue knows about a model, data set, loss, metric, risk model or weights before their use.
+"""Specs: what the catalogue knows about a model, data set, loss, metric, risk model or weights before it is used.
 
-A spec is frozen and holds strings, numbers and flags. Its ``target`` names the code and is imported when the thing is
-made, so listing hundreds of models imports no torch. Weights have no code; their spec has a location. Everything else
-about a thing stands beside its code, once: options in the signature and docstring of the target
-(:mod:`zoo.registry.options`), the source of each design choice of a model in ``PROVENANCE`` of its module.
+A spec is frozen and holds strings, numbers and flags. Its ``target`` names the code and is imported only on use, so
+listing hundreds of models imports no torch. Weights have no code; their spec has a location. Everything else is defined
+once, in the code: options in the signature and docstring of the target (:mod:`zoo.registry.options`), the source of
+each design choice of a model in ``PROVENANCE`` of its module.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ class Flag(StrEnum):
     NAMED_BANDS = "named_bands"
     """The option ``bands`` takes the names of the input's bands; training and bundles pass those of the data."""
     UNTRAINED = "untrained"
-    """The model has no parameters. In the place of training, its method ``calibrate`` gets the images of the training
-    split without masks, and its threshold stays 0.5. With ``takes_units = True``, it gets images that are not
-    normalised."""
+    """The model has no parameters. Instead of training, its method ``calibrate`` gets the images of the training split
+    without masks, and its threshold stays 0.5. With ``takes_units = True``, it gets images that are not normalised."""
     NEEDS_RAIN = "needs_rain"
     """The model cannot predict from an image alone; the benchmark skips it on data without rainfall series."""
 
@@ -67,7 +66,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What every entry of the catalogue has.
+    """Base class of the entries of the catalogue.
 
     Attributes:
         name: lower-case name that users type.
@@ -112,7 +111,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(Entry):
-    """An entry of the catalogue that code makes.
+    """An entry of the catalogue that is created by code.
 
     Attributes:
         target: ``"package.module:attribute"``, imported only when it is needed.
@@ -283,14 +282,16 @@ class RiskModelSpec(Spec):
     folds to choose settings on (:class:`zoo.risk.models.base.RiskModel`).
 
     Attributes:
-        title: as tables print it.
+        title: title in tables.
         settings: keyword arguments of the target.
         needs_rain: whether it cannot be fitted without rain intensity and duration.
         in_all: whether ``--models all`` means it too.
-        plain: the target is any scikit-learn classifier: called without arguments, fitted as ``fit(X, y)``.
+        plain: whether the target is a plain scikit-learn classifier, created without arguments and fitted as ``fit(X,
+            y)``.
         unsupported_reason: ``"package.module:attribute"`` of a function that takes the features, a DataFrame, and
-            returns a sentence that says why the model cannot use them, or None if it can; empty for no such function.
-        source: where it comes from.
+            returns a sentence that says why the model cannot use them, or None if it can; empty if there is no such
+            function.
+        source: publication or software that it comes from.
     """
 
     KIND: ClassVar[str] = "risk model"
@@ -315,7 +316,7 @@ class MeasuredFigures:
         group: scene or event; ``None`` for the whole split.
         adapted: whether the normalisation statistics were re-estimated on the measured images first, without labels
             (``zoo adapt``).
-        dice: ``None`` where it is undefined, as the following three.
+        dice: ``None`` where it is undefined; the same holds for the following three.
         precision: TP / (TP + FP).
         recall: TP / (TP + FN).
         iou: TP / (TP + FP + FN).
@@ -344,15 +345,16 @@ class MeasuredFigures:
             if value is not None and not (_is_number(value) and 0 <= value <= 1):
                 raise ValueError(f"{name} is {value!r}, expected a number from 0 to 1")
         if ends and ends[0] > ends[1]:
-            raise ValueError(f"dice_interval is {list(ends)}, expected two rising numbers from 0 to 1")
+            raise ValueError(f"dice_interval is {list(ends)}, expected two increasing numbers from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsSpec(Entry):
     """Trained weights: a bundle with a name.
 
-    The fields repeat what the bundle says, so that ``zoo weights`` lists weights that are not on this machine yet. When
-    the weights are used, zoo compares model, bands and checksum with the bundle and refuses weights that differ.
+    The fields repeat the contents of the bundle, so that ``zoo weights`` can list weights that are not on this machine
+    yet. When the weights are used, zoo compares model, bands and checksum with the bundle and refuses weights that
+    differ.
 
     Attributes:
         name: ``family/data``, such as ``unet/landslide4sense-rgb``.
@@ -363,10 +365,10 @@ class WeightsSpec(Entry):
         bands: name and unit of each band of the input, in order, such as ``("red", "1")``.
         pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
         class_names: names of the classes, in the order of the logits' channels.
-        threshold: landslide probability from which a pixel is called landslide.
+        threshold: landslide probability at or above which a pixel counts as landslide.
         data: what the weights were trained on.
         licence: licence of the weights and of the data that they come from.
-        size: bytes that are read or downloaded.
+        size: number of bytes that are read or downloaded.
         sha256: checksum of the ``.zip`` file, or of ``model.safetensors`` where the location is a folder or a hub
             repository. An https location needs it.
         figures: measured figures, each with its split.
@@ -438,7 +440,7 @@ class ExporterSpec(Spec):
     KIND: ClassVar[str] = "exporter"
     FIXED: ClassVar[tuple[str, ...]] = ("model", "sample", "texts", "path")
     TAKEN: ClassVar[tuple[str, ...]] = ("onnx", "openvino", "torch-export", ".onnx", ".xml", ".pt2")
-    """Formats and suffixes of zoo's own."""
+    """Built-in formats and suffixes."""
 
     suffix: str
     opener: str

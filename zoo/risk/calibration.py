@@ -191,7 +191,7 @@ def calibrate(
         repeats: draws of the bootstrap; 0 for no intervals.
         seed: seed of every draw.
         layer, where, buffer: layer, SQL condition, and buffer in metres of the inventory.
-        progress: called with (windows done, all windows) while pixels are drawn.
+        progress: called with the number of windows done and the total while pixels are drawn.
 
     Returns:
         The calibrated index with its scores; ``save`` writes it.

@@ -390,7 +390,7 @@ def compare(
         jobs: processes.
         repeats: draws of the bootstrap.
         curves: predict training rows too, for the success-rate curve.
-        progress: called with (fits done, all fits).
+        progress: called with the number of fits done and the total.
 
     Raises:
         ZooError: if the table or the settings cannot work for any model: no coordinates for blocks, fewer rows than

@@ -40,7 +40,7 @@ def watch_counties(
         jobs: counties at a time, on a cluster those at a time on the smallest node.
         cluster: address of a Ray cluster (:func:`zoo.jobs.connected`), whose nodes reach all files under the same
             paths; None for this machine.
-        progress: called with (counties done, all counties).
+        progress: called with the number of counties done and the total.
         **options: further options of :func:`watch`, the same for all.
 
     Returns:

@@ -69,7 +69,7 @@ def list_events(
         layer, where: layer and SQL condition of the inventory.
         rules, reading: as in :func:`zoo.rain`.
         overwrite: replace an existing file.
-        progress: called with (files read, all files).
+        progress: called with the number of files read and the total.
 
     Returns:
         The events, and notes on landslides that have none.

@@ -101,7 +101,7 @@ def map_failure(
         draws: number of random soils.
         seed: seed of the random soils.
         overwrite: replace an existing file.
-        progress: called with the number of windows done and the number of all windows.
+        progress: called with the number of windows done and the total.
 
     Returns:
         The area that is more likely to fail than not, and the area that fails on average.

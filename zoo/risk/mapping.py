@@ -143,7 +143,7 @@ def map_risk(
         compress: compression of the GeoTIFFs, one of :data:`zoo.rasters.cog.COMPRESSIONS`.
         seed: seed of the pixels drawn and of the model.
         overwrite: replace existing outputs.
-        progress: called with (windows done, all windows).
+        progress: called with the number of windows done and the total.
 
     Returns:
         Areas by class, notes and warnings.
@@ -259,7 +259,7 @@ def write_map(
         out: see :func:`map_risk`.
         classes_out: see :func:`map_risk`.
         compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
-        progress: called with (windows done, all windows).
+        progress: called with the number of windows done and the total.
 
     Raises:
         ZooError: if a file is truncated, the disk is full, rain is negative, or no pixel has all the bands.

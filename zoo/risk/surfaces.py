@@ -245,7 +245,7 @@ def fit_model_surface(
         inventory: landslides in the coordinates of the stack.
         seed: seed of the draw and the model.
         samples: most pixels of each kind.
-        progress: called with (windows done, all windows) while pixels are drawn.
+        progress: called with the number of windows done and the total while pixels are drawn.
 
     Returns:
         The surface, and the pixels that the model was fitted to. The risk ranks places. It is not a probability,
@@ -326,7 +326,7 @@ def prepare_index(
         classes: "jenks" or "quantile" of this scene under the reference rain; "scenario", Jenks of this scene under
             ``rain``; or two breaks. None for the breaks of the weights, else Jenks of this scene.
         seed: seed of the pixels drawn.
-        progress: called with (windows done, all windows) if pixels have to be drawn.
+        progress: called with the number of windows done and the total if pixels have to be drawn.
 
     Raises:
         ZooError: if the weights are damaged or do not fit the stack.
@@ -428,7 +428,7 @@ def prepare_model(
         slides: landslides in the coordinates of the stack.
         classes: "jenks" (None), "quantile" or two breaks.
         seed: seed of the pixels drawn and of the model.
-        progress: called with (windows done, all windows) while pixels are drawn.
+        progress: called with the number of windows done and the total while pixels are drawn.
 
     Raises:
         ZooError: if the risk model cannot be fitted.

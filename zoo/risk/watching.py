@@ -112,7 +112,7 @@ def watch(
         classes: as in :func:`zoo.risk.map`; all steps have the same breaks, so "scenario" is not possible.
         rules, reading: as in :func:`zoo.rain`.
         seed: seed of the pixels drawn for class breaks.
-        progress: called with (steps done, all steps).
+        progress: called with the number of steps done and the total.
 
     Returns:
         Steps made and kept, and the alerts.

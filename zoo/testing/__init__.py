@@ -1,4 +1,4 @@
-"""The contract suite of models, built in or from a plugin, and those of data sets, losses, metrics and risk models.
+"""Contract suites for models, data sets, losses, metrics and risk models, built in or from a plugin.
 
 A plugin's test file needs two lines, for each of these kinds::
 

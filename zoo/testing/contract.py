@@ -68,7 +68,7 @@ class CheckResult:
 
 
 def check_output_shape(model: ModelUnderTest) -> None:
-    """The logits are float32, finite and of the image's height and width, at odd sizes, with 1, 3, 7 and 14 channels.
+    """The logits are finite float32 and have the image's height and width, at odd sizes, with 1, 3, 7 and 14 channels.
 
     The smallest size is the declared minimum. The memory format of the input makes no difference.
     """
@@ -118,9 +118,9 @@ def check_modes(model: ModelUnderTest) -> None:
 def check_gradients(model: ModelUnderTest) -> None:
     """Every trainable parameter receives a finite gradient from the loss.
 
-    In training, a bias before a batch normalisation has no gradient but rounding errors, so this is tested in eval
-    mode. Parameters that start as zeros are changed first, because a gate of zero hides the layers behind it. A ReLU
-    behind a single channel stops the gradient with half of all random weights, so every ReLU leaks here.
+    In training, a bias before batch normalisation has no gradient except rounding errors, so this is tested in eval
+    mode. Parameters that start at zero are changed first, because a zero gate hides the layers behind it. A ReLU behind
+    a single channel stops the gradient for half of all random weights, so every ReLU is leaky here.
     """
     _require_training(model)
     images, targets = model.images(), _targets(model)
@@ -146,7 +146,7 @@ def check_gradients(model: ModelUnderTest) -> None:
 
 
 def check_batch_of_one(model: ModelUnderTest) -> None:
-    """In evaluation, the logits of an image do not depend on the rest of the batch, and a batch may be one image."""
+    """In evaluation, the logits of an image do not depend on the rest of the batch, and a batch of one works."""
     images = model.images()
     network = model.model()
     with torch.no_grad():
@@ -192,7 +192,7 @@ def check_determinism(model: ModelUnderTest) -> None:
 
 
 def check_state_dict(model: ModelUnderTest) -> None:
-    """The weights survive safetensors: another model that loads them gives the same logits, bit by bit."""
+    """The weights survive safetensors: another model that loads them gives bit-identical logits."""
     network, other = model.model(), model.create(seed=6).eval()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
@@ -203,7 +203,7 @@ def check_state_dict(model: ModelUnderTest) -> None:
         require(
             torch.equal(_logits(network, images, CLASSES), _logits(other, images, CLASSES)),
             "the logits differ after the weights were saved and loaded",
-            "make everything that is drawn or learned a parameter or a registered buffer",
+            "make everything random or learned a parameter or a registered buffer",
         )
 
 
@@ -228,7 +228,7 @@ def check_bf16(model: ModelUnderTest) -> None:
 def check_overfits(model: ModelUnderTest) -> None:
     """Adam brings the loss of one batch below 0.2 within 300 steps.
 
-    The class shifts every band, in noise of the same strength, so that a network that sees one pixel can learn it.
+    The class shifts every band by as much as the noise, so that even a network that sees one pixel can learn it.
     """
     _require_training(model)
     targets = _targets(model)
@@ -249,7 +249,7 @@ def check_overfits(model: ModelUnderTest) -> None:
                 return
     require(
         False,
-        f"the loss of one batch goes from {first:.3f} only to {last:.3f} in {OVERFIT_STEPS} steps",
+        f"the loss of one batch only falls from {first:.3f} to {last:.3f} in {OVERFIT_STEPS} steps",
         "check that gradients reach the first layers and that the logits are not scaled down",
     )
 
@@ -267,7 +267,7 @@ def check_parameters(model: ModelUnderTest) -> None:
 
 
 def check_gmac(model: ModelUnderTest) -> None:
-    """The multiply-accumulates for one 7x128x128 image are the declared ones, to 0.5 % and 0.005 GMAC."""
+    """The multiply-accumulates for one 7x128x128 image match the declared number within 0.5 % or 0.005 GMAC."""
     expected = model.spec.gmac
     if expected is None:
         raise CheckSkipped("the spec declares no number of multiply-accumulates")
@@ -310,13 +310,13 @@ def check_exportable(model: ModelUnderTest) -> None:
 
 
 def check_no_download(model: ModelUnderTest) -> None:
-    """Creating the model with default options and a forward pass use no network."""
+    """Creating the model with default options and a forward pass do not use the network."""
     with no_network() as refused, torch.no_grad():
         network = model.create().eval()
         if not model.declares(Flag.NEEDS_RAIN):
             _logits(network, model.images(), CLASSES, "without a network")
     hint = "download weights only when an option names them"
-    require(not refused, f"the model tries to reach {_few(refused)} without being asked to", hint)
+    require(not refused, f"the model tries to connect to {_few(refused)} although no weights were requested", hint)
 
 
 def check_pretrained_encoder(model: ModelUnderTest) -> None:
@@ -354,7 +354,7 @@ def check_named_bands(model: ModelUnderTest) -> None:
     takes = "bands" in [option.name for option in model.declared_options]
     if not model.declares(Flag.NAMED_BANDS):
         require(not takes, "the model has the option `bands`", "add the flag `named_bands`")
-        raise CheckSkipped("the model knows its bands by their number")
+        raise CheckSkipped("the model identifies its bands by number")
     require(takes, "the model has no option `bands`", _drop_flag("named_bands"))
     refuses = _fails(lambda: model.create(bands=names[1:]))
     require(refuses, f"{CHANNELS - 1} names are accepted for {CHANNELS} bands", "raise an error")
@@ -463,7 +463,7 @@ def run_spec_checks(
         on_start: see :func:`run_checks`.
 
     Raises:
-        ConfigError: if there are no checks for things of this kind.
+        ConfigError: if there are no checks for this kind of entry.
     """
     return _run(_checks_of(spec, dict(options or {})), on_start)
 

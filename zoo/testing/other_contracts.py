@@ -71,7 +71,7 @@ def check_loss_ignores(spec: LossSpec, options: Mapping[str, Any]) -> None:
 
 
 def check_metric_values(spec: MetricSpec, options: Mapping[str, Any]) -> None:
-    """The metric returns one number for each element, for arrays of any shape, also of large counts."""
+    """The metric returns one number per element, for arrays of any shape and for large counts."""
     metric = spec.resolve()
     for shape, largest in (((6,), 100), ((2, 3), 100), ((1,), 2**40)):
         counts = [np.full(shape, largest // part, dtype=np.int64) for part in (2, 3, 5, 1)]
@@ -86,7 +86,7 @@ def check_metric_values(spec: MetricSpec, options: Mapping[str, Any]) -> None:
 
 
 def check_metric_undefined(spec: MetricSpec, options: Mapping[str, Any]) -> None:
-    """Counts of zero give a number or NaN, no error and no infinity."""
+    """Counts of zero give a number or NaN, never an error or infinity."""
     zeros = [np.zeros(3, dtype=np.int64)] * 4
     found = np.asarray(spec.resolve()(*(zero.copy() for zero in zeros)), dtype=np.float64)
     require(not bool(np.isinf(found).any()), "the metric is infinite for counts of zero", "return NaN where undefined")
@@ -122,7 +122,7 @@ def check_dataset_names(spec: DatasetSpec, options: Mapping[str, Any]) -> None:
     for split in SPLITS:
         for patch in create_dataset(spec.name, split, **options).patches:
             before = seen.get(patch.name)
-            hint = "give every patch a name of its own"
+            hint = "give every patch a unique name"
             require(before is None, f"patch {patch.name!r} of {split} is in {before} too", hint)
             seen[patch.name] = split
 
@@ -152,7 +152,7 @@ def check_risk_fit(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
 
 
 def check_risk_learns(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
-    """The model ranks its training rows better than chance where steep slopes and strong rain decide."""
+    """The model ranks its training rows better than chance if steep slopes and strong rain cause the landslides."""
     model, table, labels = _fitted(spec)
     score = np.asarray(model.predict_proba(table))[:, 1]
     order = np.argsort(score, kind="stable").argsort() + 1
@@ -174,13 +174,13 @@ def check_risk_repeats(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
 
 
 def check_risk_new_rows(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
-    """The probability of a row does not depend on the other rows, nor on the labels of their index."""
+    """The probability of a row does not depend on the other rows or on the index labels."""
     model, table, _ = _fitted(spec)
     rows = table.iloc[5:25]
     together = np.asarray(model.predict_proba(table))[5:25]
     alone = np.asarray(model.predict_proba(rows.set_axis(np.arange(1000, 1020))))
     same = np.allclose(together, alone, atol=1e-9)
-    require(same, "the probability of a row depends on the other rows", "compute statistics in fit alone")
+    require(same, "the probability of a row depends on the other rows", "compute statistics only in fit")
 
 
 CONTRACTS: dict[type[Spec], tuple[SpecCheck, ...]] = {
@@ -195,7 +195,7 @@ CONTRACTS: dict[type[Spec], tuple[SpecCheck, ...]] = {
     MetricSpec: (check_metric_values, check_metric_undefined),
     RiskModelSpec: (check_risk_fit, check_risk_learns, check_risk_repeats, check_risk_new_rows),
 }
-"""The checks of every kind but models, in the order in which they run."""
+"""The checks of every kind except models, in the order in which they run."""
 
 
 def _risk_table() -> tuple[pd.DataFrame, NDArray[np.int64]]:

@@ -101,7 +101,7 @@ def adapt(
         pixels: largest number of pixels to hold; a random sample is drawn from more patches.
         seed: seed of that sample.
         target: what the caller knows about the region; it is recorded in the bundle.
-        progress: called with the number of steps done and the number of all steps.
+        progress: called with the number of steps done and the total.
 
     Returns:
         A bundle with the same weights, other statistics, no metrics (those of the source no longer hold), a threshold

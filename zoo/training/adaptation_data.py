@@ -77,7 +77,7 @@ def open_target(
         split: ``train``, ``val``, ``test`` or ``all``. ``all`` takes every image of a folder without opening its
             masks, and the three splits of another data set.
         groups: scenes or events to use; ``None`` for all.
-        progress: called with the number of patches read and the number of all patches.
+        progress: called with the number of patches read and the total.
 
     Raises:
         ZooError: if the data are missing or damaged, have other bands, or no patch is left.

@@ -271,7 +271,7 @@ class Bundle:
         statistics: statistics of each band over the training split, in the band's unit; they normalise the input.
         compute_format: number format and memory layout of training and evaluation.
         class_names: names of the classes, in the order of the logits' channels.
-        threshold: landslide probability from which a pixel is called landslide, chosen on the validation split;
+        threshold: landslide probability at or above which a pixel counts as landslide, chosen on the validation split;
             0.5 for a model without parameters.
         metrics: figures of the test split, by name; ``None`` where undefined.
         data: the training data.

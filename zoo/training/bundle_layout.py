@@ -83,7 +83,7 @@ class BundleHeader:
         model: the architecture.
         bands: bands of the input, in order.
         class_names: names of the classes.
-        threshold: landslide probability from which a pixel is called landslide.
+        threshold: landslide probability at or above which a pixel counts as landslide.
         weights: checksum of the weights.
         pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
     """

@@ -27,7 +27,7 @@ class Evaluation:
     """Counts of one pass over a split.
 
     Attributes:
-        threshold: landslide probability from which a pixel is called landslide.
+        threshold: landslide probability at or above which a pixel counts as landslide.
         counts: counts of every image, in the order of the split.
         objects: landslides found and missed in every image.
         boundaries: boundary pixels near and far in every image.

@@ -65,7 +65,7 @@ def save_predictions(
         predictor: in eval mode.
         compute_format: number format and memory layout of the model.
         dataset: a test split.
-        threshold: landslide probability from which a pixel is called landslide.
+        threshold: landslide probability at or above which a pixel counts as landslide.
         path: PNG file to write.
         count: number of patches to show.
         chosen: indices of the patches; ``None`` spreads them over those with a landslide, from the largest landslide

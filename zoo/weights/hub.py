@@ -112,8 +112,8 @@ def hub_folder(
 
     Args:
         text: ``hf://owner/repo`` or ``hf://owner/repo@revision``.
-        progress: called with the number of bytes received and of all bytes.
-        notify: called with sentences that a user should know.
+        progress: called with the number of bytes received and the total.
+        notify: called with messages for the user.
 
     Raises:
         NetworkError: if the hub cannot be reached and there is no copy.
@@ -158,7 +158,7 @@ def push_folder(
     Args:
         folder: folder of the bundle.
         text: ``hf://owner/repo``, or ``hf://owner/repo@branch`` for a branch that exists.
-        private: create the repository as a private one.
+        private: create the repository as private.
         message: first line of the commit.
         card: text of the model card, instead of the file in the folder.
 

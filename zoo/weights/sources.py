@@ -71,7 +71,7 @@ def resolve(
         The folder, which has a ``bundle.json``. :meth:`zoo.training.bundle.Bundle.load` checks the weights.
 
     Raises:
-        ResultError: if it is not a bundle, was written by a newer version, or its model card is about another one.
+        ResultError: if it is not a bundle, was written by a newer version, or its model card describes another one.
         ConfigError: if the name is that of an architecture without weights, or a checksum is missing or malformed.
         UnknownNameError: if it is similar to registered weights, with their names.
         DataError: if a file cannot be downloaded or unpacked, or has another checksum.

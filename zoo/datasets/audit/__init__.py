@@ -1,4 +1,4 @@
-"""Audit of the splits of a data set: which patches of different splits show the same or neighbouring ground.
+"""Audit of the splits of a data set: patches of different splits that show the same or neighbouring ground.
 
 Importing this package imports no torch; a name is loaded when it is first used.
 """

@@ -69,7 +69,7 @@ class SharedScene:
         scene: its name.
         splits: the two splits.
         patches: number of its patches in each.
-        distance: smallest distance between patches of the two splits, in patches; None if places are not known.
+        distance: smallest distance between patches of the two splits, in patches; None if locations are unknown.
         reach: distance up to which patches of this data set touch.
     """
 
@@ -81,7 +81,7 @@ class SharedScene:
 
     @property
     def leaks(self) -> bool:
-        """Return whether the scene counts as a leak; with known places, touching patches count as neighbours."""
+        """Return whether the scene counts as a leak; if locations are known, touching patches count as neighbours."""
         return self.distance is None
 
 

@@ -1,4 +1,4 @@
-"""The audit itself: every check between every two splits, and a cache of verdicts."""
+"""The audit: every check between each pair of splits, and a cache of verdicts."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ OVERLAP_LIMIT = 6000
 
 _ORIENTATION_WORDS = (
     "",
-    "turned by 90",
-    "turned by 180",
-    "turned by 270",
+    "rotated by 90",
+    "rotated by 180",
+    "rotated by 270",
     "reflected",
-    "reflected, turned by 90",
-    "reflected, turned by 180",
-    "reflected, turned by 270",
+    "reflected, rotated by 90",
+    "reflected, rotated by 180",
+    "reflected, rotated by 270",
 )
 
 
@@ -63,13 +63,13 @@ def audit_splits(
     * landslide: a landslide of 60 pixels or more with the same outline, such as one place at two dates
     * neighbour: a distance of 1 on the grid of one scene, corners included; more if the data set says that its
       patches overlap
-    * scene: patches of one scene in two splits, if their places are not known. With known places, a shared scene is
-      only reported: patches that touch are neighbours
+    * scene: patches of one scene in two splits, if their locations are unknown. With known locations, a shared scene is
+        only reported: patches that touch are neighbours
 
     Args:
         splits: data sets by split name; splits that are missing are not compared.
         overlaps: search for shifted overlaps, the slowest of the checks.
-        progress: called with the name of the stage, the number of items done and the number of all items.
+        progress: called with the name of the stage, the number of items done and the total.
 
     Returns:
         All findings. A pair that is exact, similar or an overlap is listed once, under the most serious kind, and
@@ -262,12 +262,12 @@ def _notes(signatures: PatchSignatures, overlaps: bool) -> Iterator[str]:
     unplaced = sum(patch.row is None or patch.col is None for patch in signatures.patches)
     if unplaced:
         subject = "no patch has" if unplaced == len(signatures.patches) else f"{unplaced} patches have no"
-        yield f"{subject} a known place, so their neighbours were not searched for"
+        yield f"{subject} a known location, so their neighbours were not searched for"
     if not any(patch.group for patch in signatures.patches):
-        yield "scenes are not known, so shared scenes were not searched for"
+        yield "scenes are unknown, so shared scenes were not searched for"
     if signatures.blank.any():
         count = int(signatures.blank.sum())
-        yield f"{count} blank patches (a single value per band, or none) were compared by place only"
+        yield f"{count} blank patches (a single value per band, or none) were compared by location only"
     if not overlaps:
         yield "shifted overlaps were not searched for (zoo audit does)"
 

@@ -105,7 +105,7 @@ def extract_texture(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 def equalise_texture(texture: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale texture to one strength and clip it, so that a single edge does not dominate the correlation.
 
-    Two patches at the rim of a scene share the straight edge of the data, and nothing else. Clipped at twice the
+    Two patches at the rim of a scene share the straight edge of the data, and nothing else. After clipping at twice the
     typical strength, the edge is only a few of many pixels.
 
     Args:

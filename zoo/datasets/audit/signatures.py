@@ -1,4 +1,4 @@
-"""Signatures of patches: what the audit keeps of each patch to compare it with all others.
+"""Signatures of patches, by which the audit compares each patch with all others.
 
 A signature is a digest of the pixels, a small grey picture that does not depend on brightness or contrast, the
 landslide mask, and the outlines of the landslides that lie completely inside the patch.
@@ -88,7 +88,7 @@ def compute_signatures(splits: Mapping[str, PatchDataset], progress: ProgressCal
 
     Args:
         splits: data sets with the same bands and patch size, with at least one patch in total.
-        progress: called with the number of patches read and the number of all patches.
+        progress: called with the number of patches read and the total.
     """
     sources = [(dataset, index) for dataset in splits.values() for index in range(len(dataset))]
     ranges, start = {}, 0
@@ -150,7 +150,8 @@ def find_outlines(landslide: NDArray[np.bool_]) -> Iterator[Outline]:
 
 
 def count_corners(shape: NDArray[np.bool_]) -> int:
-    """Return the number of corners of a shape's outline: points where one or three of the four pixels are inside.
+    """Return the number of corners of a shape's outline: points where one or three of the four adjacent pixels are
+    inside.
 
     Args:
         shape: bool (H, W).
@@ -165,7 +166,7 @@ def count_corners(shape: NDArray[np.bool_]) -> int:
 
 
 def orientations(image: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield an image (H, W) rotated by 0, 90, 180 and 270 degrees, then the same of its left-right reflection."""
+    """Yield an image (H, W) rotated by 0, 90, 180 and 270 degrees, then its left-right reflection in the same way."""
     for start in (image, image[:, ::-1]):
         for quarter in range(4):
             yield np.rot90(start, quarter)

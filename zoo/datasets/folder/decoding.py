@@ -38,15 +38,15 @@ MASK_KEYS = ("mask", "masks", "label", "labels", "annotation")
 MAXIMUM_CLASSES = IGNORE
 
 NAN = -32768
-"""Stands for NaN in a mask of integers."""
+"""Represents NaN in an integer mask."""
 
 EVERY_CLASS = "all"
-"""Value of the option landslide_class for which every class above 0 is a landslide."""
+"""Value of the option landslide_class that makes every class above 0 a landslide."""
 
 Role = Literal["image", "mask"]
 
 _ATTRIBUTES = (("_FillValue", "missing_value"), ("scale_factor",), ("add_offset",))
-"""What HDF5 and NetCDF call the number of missing values, and the factor and offset of the others."""
+"""Names of HDF5 and NetCDF attributes for the missing-value number, and for the factor and offset of other values."""
 
 _OTHER_ROLE_KEYS = {"image": MASK_KEYS, "mask": IMAGE_KEYS}
 # The mode to convert a picture to, without and with transparency: alpha becomes a channel, a palette becomes colours.
@@ -56,7 +56,7 @@ _LANDSLIDE_WORDS = re.compile(
     r"|slides?|slumps?|scars?|slope failures?)\b"
 )
 _NEGATIVE_WORDS = re.compile(r"^(no|non|not|without|un)\b")
-_MASK_HINT = "Say what the values mean with mask_values (raw value of class 0, 1, ...) and ignore_value"
+_MASK_HINT = "State what the values mean with mask_values (raw value of class 0, 1, ...) and ignore_value"
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class Decoded:
         pixel_size: side of a pixel in metres, if the file is georeferenced.
         palette: colour of each index, for a mask with a palette.
         place: coordinate system and transform, for a georeferenced file.
-        turned: whether the file has south up or is mirrored, and was turned.
-        codes: numbers that stand for missing values, by band; they are NaN in ``values``.
-        nan_is_missing: whether the reader has put NaN instead of missing values.
+        turned: whether the file was stored with south up or mirrored, and was reoriented.
+        codes: numbers that represent missing values, by band; they are NaN in ``values``.
+        nan_is_missing: whether the reader replaced missing values with NaN.
     """
 
     values: NDArray[Any]
@@ -94,7 +94,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file lies on the ground.
+    """Georeference of a file.
 
     Attributes:
         crs: coordinate system; it compares equal to the same system. None if the file has a transform alone.
@@ -138,7 +138,7 @@ def read_file(path: Path, *, role: Role, key: str | None = None) -> Decoded:
 
 
 def hide_missing_codes(decoded: Decoded) -> Decoded:
-    """Return an image with NaN instead of numbers that stand for missing values, such as -9999.
+    """Return an image with NaN in place of numbers that represent missing values, such as -9999.
 
     Rasters come like that from their reader (:mod:`zoo.rasters.reading`); this does the same for arrays.
     """
@@ -161,15 +161,15 @@ def check_same_place(image: Decoded, mask: Decoded, paths: tuple[Path, Path]) ->
 
     Raises:
         DataError: if coordinate system, pixel size, orientation or corner differ, or the orientation of one of them is
-            unknown. A hundredth of a pixel is tolerated. A file with a transform and no coordinate system has the
+            unknown. A hundredth of a pixel is tolerated. A file with a transform but no coordinate system takes the
             other's.
     """
     if image.place is None or mask.place is None:
         if image.turned or mask.turned:
             role, other = ("image", "mask") if image.turned else ("mask", "image")
             raise DataError(
-                f"the {role} is stored with south up or mirrored, and its {other} has no place, so it is unknown which "
-                f"way up the {other} is",
+                f"the {role} is stored with south up or mirrored, and its {other} is not georeferenced, so the "
+                f"orientation of the {other} is unknown",
                 where=paths[0 if image.turned else 1],
                 hint=f"Georeference the {other} too, or store both with north up and west on the left",
             )
@@ -179,7 +179,7 @@ def check_same_place(image: Decoded, mask: Decoded, paths: tuple[Path, Path]) ->
     rows, columns = mask.values.shape[-2:] if mask.axes != "HWC" else mask.values.shape[:2]
     difference = ""
     if None not in (image.place.crs, mask.place.crs) and image.place.crs != mask.place.crs:
-        difference = f"has another coordinate system ({mask.place.crs}, the image has {image.place.crs})"
+        difference = f"has a different coordinate system ({mask.place.crs}, the image has {image.place.crs})"
     elif abs(ours[0] - theirs[0]) * columns > 0.01 * side or abs(ours[4] - theirs[4]) * rows > 0.01 * side:
         shown = [f"{abs(transform[0]):g} x {abs(transform[4]):g}" for transform in (theirs, ours)]
         difference = f"has pixels of {shown[0]}, the image has {shown[1]}"
@@ -222,7 +222,7 @@ def channels_first(decoded: Decoded, size: tuple[int, int], layout: str, path: P
                 f"shape {format_shape(values.shape)} fits its mask of {format_shape(size)} with the bands first and "
                 "with the bands last",
                 where=path,
-                hint="Say which: layout=CHW or layout=HWC",
+                hint="Choose one: layout=CHW or layout=HWC",
             )
         axes = "HWC" if last else "CHW"
     if (axes == "HWC" and not last) or (axes == "CHW" and not first):
@@ -251,7 +251,7 @@ def name_bands(
     files: Sequence[Path],
     dtype: np.dtype[Any],
 ) -> tuple[Band, ...]:
-    """Return the bands: as the user names them, else as the files do, else red, green, blue or numbers.
+    """Return the bands, named by the user, else by the files, else red, green, blue or numbers.
 
     Args:
         given: bands named by the user; a band without a nodata value gets the value of the files.
@@ -263,7 +263,7 @@ def name_bands(
         dtype: dtype of the images.
 
     Raises:
-        ConfigError: if the user names another number of bands.
+        ConfigError: if the user names a different number of bands.
     """
     if given is not None:
         if len(given) != count:
@@ -282,7 +282,7 @@ def name_bands(
 
 @dataclass(frozen=True)
 class MaskEncoding:
-    """How raw mask values become classes.
+    """Mapping from raw mask values to classes.
 
     Attributes:
         classes: class index of each raw value.
@@ -297,7 +297,7 @@ class MaskEncoding:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def apply(self, raw: NDArray[np.int16]) -> NDArray[np.uint8]:
-        """Return the classes, and IGNORE, of raw values that are all known."""
+        """Return the classes, and IGNORE, for raw values that are all known."""
         table = np.full(2**16, IGNORE, dtype=np.uint8)
         for value, index in self.classes.items():
             table[value] = index
@@ -367,8 +367,8 @@ def find_encoding(
 ) -> MaskEncoding:
     """Decide what the raw values of all masks mean, and which classes are landslides.
 
-    0 and 1 are classes; 0 and 255 are background and landslide; 0 .. K-1 are class ids, and 255 beside them, if
-    1 occurs as well, is IGNORE. Then the classes that are not landslides become the background: see
+    0 and 1 are classes; 0 and 255 are background and landslide; 0 .. K-1 are class ids, and an additional 255, if 1
+    also occurs, is IGNORE. Then the classes that are not landslides become the background: see
     :func:`choose_landslide`.
 
     Args:
@@ -378,7 +378,7 @@ def find_encoding(
         class_names: names of the classes that the user gives; None for as many classes as there are, at least two.
         landslide_class: names or numbers of the classes that are landslides; None to find them.
         tagged: nodata values in the tags of TIFF masks; ignored unless the user says what the values mean. 0 is the
-            background even if a tag calls it nodata, because tools that rasterise polygons write it so.
+            background even if a tag calls it nodata, because tools that rasterise polygons write this tag.
 
     Raises:
         DataError: if the values fit no encoding, or it is unknown which class is the landslide.
@@ -392,9 +392,9 @@ def find_encoding(
     if ignore is None and len(foreground) == 1 and foreground <= ignored:
         (only,) = foreground
         raise DataError(
-            f"{only} is nodata by the TIFF's tag and the only mask value beside 0",
+            f"{only} is nodata according to the TIFF tag and the only mask value besides 0",
             where=values[only][1],
-            hint=f"If it is the landslide pass mask_values=0,{only}; if it marks unknown pixels ignore_value={only}",
+            hint=f"If it marks landslides, pass mask_values=0,{only}; if unknown pixels, pass ignore_value={only}",
         )
     present = sorted(value for value in values if value not in ignored)
     if mask_values is not None:
@@ -408,7 +408,7 @@ def find_encoding(
     if unknown:
         pixels, path = values[unknown[0]]
         raise DataError(
-            f"mask value {unknown[0]} ({pixels} pixels here) is none of the classes "
+            f"mask value {unknown[0]} ({pixels} pixels here) is not one of the classes "
             f"{', '.join(str(raw) for raw in sorted(mapping))}",
             where=path,
             hint=_MASK_HINT,
@@ -426,8 +426,8 @@ def choose_landslide(
 ) -> tuple[tuple[int, ...], tuple[str, ...], str]:
     """Decide which classes are landslides, and renumber the classes so that 0 is everything else.
 
-    All figures of the zoo treat class 0 as the background and every other class as landslide, so classes that are not
-    landslides (water, fields) become the background. Several landslide classes (rockfall, debris flow) stay apart.
+    All metrics treat class 0 as the background and every other class as landslide, so classes that are not
+    landslides (water, fields) become the background. Several landslide classes (rockfall, debris flow) stay separate.
 
     Args:
         count: number of classes.
@@ -457,7 +457,7 @@ def choose_landslide(
             raise DataError(
                 f"the masks have {count} classes ({', '.join(names)}), and it is unknown which one is the landslide",
                 where=where,
-                hint=f"Say it: landslide_class={names[1]}; landslide_class=all if every class but the first is one",
+                hint=f"Choose it: landslide_class={names[1]}; landslide_class=all if every class but the first is one",
             )
     others = [name for index, name in enumerate(names) if index not in chosen]
     if not others:
@@ -503,7 +503,7 @@ def _detect_encoding(
     """Return the class of each raw value, the raw values that are ignored, and how that was found in words."""
     values = set(present)
     if values <= {0, 255} and 255 in values:
-        return {0: 0, 255: 1}, frozenset(), "found: 0 and 255 alone"
+        return {0: 0, 255: 1}, frozenset(), "found: only 0 and 255"
     ignored = frozenset({IGNORE}) if IGNORE in values and not ignore_given else frozenset()
     ids = values - ignored
     highest = max(ids, default=0)
@@ -523,7 +523,7 @@ def _check_mapping(mapping: Mapping[int, int], ignored: frozenset[int], classes:
         raise ConfigError(f"classes go from 0 to {MAXIMUM_CLASSES - 1}", where="option mask_values")
     if ignored & set(mapping):
         raise ConfigError(
-            f"{min(ignored & set(mapping))} is a class and is ignored as well",
+            f"{min(ignored & set(mapping))} is both a class and an ignored value",
             where="options mask_values and ignore_value",
         )
     if classes is not None and max(indices) >= classes:
@@ -569,7 +569,7 @@ def _integers(values: NDArray[Any], path: Path, ignore: float | None) -> NDArray
             f"mask value {values[row, col]:g} at row {row}, column {col} is a fraction "
             f"({int(fractions.sum())} pixels), but classes are integers",
             where=path,
-            hint="Apply a threshold to probabilities before they are used as masks",
+            hint="Apply a threshold to probabilities before using them as masks",
         )
     return values
 

@@ -59,7 +59,7 @@ class Folder(PatchDataset):
     Dataset features:
 
     * any number of bands, and one or several classes of landslides
-    * everything is checked when the folder is opened; an error names the file and what is wrong in one sentence
+    * everything is checked when the folder is opened; errors name the file and the problem
     * decoded patches stay in memory in the dtype of their files, and the splits of one folder share them
 
     Dataset format:
@@ -67,8 +67,8 @@ class Folder(PatchDataset):
     * images and masks are PNG, TIFF, NPY or HDF5 files (images also JPEG), one patch per file, all of one size
     * a folder of images and a folder of masks (images/ + masks/, img/ + mask/, image/ + label/, ...); a mask has the
       name of its image, or the same name without the words image, img, mask, label
-    * a mask contains 0 and 1, 0 and 255, or class ids 0..K-1; 255 beside class ids is ignored
-    * a CSV file beside the folders may give a group (scene, event), a row and a column; file names may give them too,
+    * a mask contains 0 and 1, 0 and 255, or class ids 0..K-1; 255 in addition to class ids is ignored
+    * a CSV file next to the folders may give a group (scene, event), a row and a column; file names may give them too,
       through ``group_pattern``
 
     The citation and the licence are those of the owner of the files: set ``citation`` and ``licence`` on the instance
@@ -79,7 +79,7 @@ class Folder(PatchDataset):
     """
 
     _fingerprint: str | None = None
-    licence = "as the owner of the files says"
+    licence = "set by the owner of the files"
     citation: ClassVar[str] = ""
 
     @checked_options
@@ -162,7 +162,7 @@ class Folder(PatchDataset):
                 not given.
             seed: random seed of the split.
             memory_limit: bytes of decoded images that are kept in memory; half of the machine's memory when not given.
-            progress: called with the number of patches read and the number of all patches.
+            progress: called with the number of patches read and the total.
 
         Raises:
             DataError: if files are missing, damaged, or do not fit each other.
@@ -320,7 +320,7 @@ class Folder(PatchDataset):
             raise DataError(
                 problem,
                 where=self._masks_folder,
-                hint="There is nothing to learn; check the masks, or say what their values mean with mask_values",
+                hint="There is nothing to learn; check the masks, or state what their values mean with mask_values",
             )
         _warn(DataWarning(f"{self._masks_folder}: {problem}; Dice is not defined there"))
 
@@ -355,7 +355,7 @@ class Folder(PatchDataset):
                 )
         if found:
             text = (
-                f"the split leaks, so its results will be too good: {'; '.join(found)}; "
+                f"the split leaks, so its results will be too optimistic: {'; '.join(found)}; "
                 "split by group or by block instead"
             )
             self.split_notes += (f"leak: {text}",)
@@ -363,25 +363,25 @@ class Folder(PatchDataset):
 
 
 class ImageFolder:
-    """Images of a folder without masks, read one at a time; masks beside them are not opened.
+    """Images of a folder, read one at a time without masks; existing masks are not opened.
 
     The folder is one that :class:`Folder` reads, one with only a folder of images, or the folder of the images itself.
     The options have the same meaning as there.
 
     Args:
         root: the folder.
-        channels: number of bands of an image; tells bands first from bands last in NPY and HDF5 files.
+        channels: number of bands of an image; distinguishes bands-first from bands-last NPY and HDF5 files.
         groups: groups whose patches are kept; None for all.
         images: name of the folder of images below ``root``; None to find it.
         bands: names of the bands in order, or bands with units.
         image_key: name of the image array in HDF5 files; None to find it.
         layout: "CHW", "HWC" or "auto".
-        nodata: value of missing pixels; None for what TIFFs say.
+        nodata: value of missing pixels; None for the value in the TIFF tags.
         table: name of the CSV file in ``root``; None to find it.
         group_column: column of the CSV file with the group.
         group_pattern: regular expression on file names, with the group in parentheses.
         file_column: column of the CSV file with the name of the image.
-        progress: called with the number of images checked and the number of all images.
+        progress: called with the number of images checked and the total.
 
     Attributes:
         bands: bands of the images.
@@ -487,7 +487,7 @@ class ImageFolder:
             raise DataError(
                 f"{image[band, row, col]} in band {band + 1} at row {row}, column {col}",
                 where=path,
-                hint="If it marks missing pixels pass --data-option nodata=nan; else repair the file",
+                hint="If it marks missing pixels, pass --data-option nodata=nan; otherwise repair the file",
             )
         image[missing] = np.nan
         return image
@@ -505,9 +505,10 @@ class ImageFolder:
             fits = [name for name, axis in (("CHW", 0), ("HWC", -1)) if values.shape[axis] == self._channels]
             if len(fits) != 1:
                 raise DataError(
-                    f"has shape {format_shape(values.shape)}: it is unknown which axis is the {self._channels} bands",
+                    f"has shape {format_shape(values.shape)}: it is unknown which axis holds the {self._channels} "
+                    f"bands",
                     where=path,
-                    hint="Say layout=CHW or layout=HWC with --data-option",
+                    hint="Pass layout=CHW or layout=HWC with --data-option",
                 )
             axes = fits[0]
         height, width = values.shape[:2] if axes in ("HW", "HWC") else values.shape[1:]
@@ -574,7 +575,7 @@ def _check_numbers(
         ConfigError: if one is out of range.
     """
     if pixel_size is not None and not 0 < pixel_size < math.inf:
-        raise ConfigError(f"a pixel of {pixel_size:g} m is not possible", where="option pixel_size")
+        raise ConfigError(f"a pixel size of {pixel_size:g} m is not possible", where="option pixel_size")
     for name, code in (("nodata", nodata), ("ignore_value", ignore_value)):
         if code is not None and math.isinf(code):
             raise ConfigError(f"{name} must be a finite number or nan", where=f"option {name}")

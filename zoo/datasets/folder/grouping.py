@@ -24,7 +24,7 @@ from zoo.files import is_file
 from zoo.schema import read_json
 
 GROUP_COLUMNS = ("scene", "event", "group", "region")
-"""Names of columns that are taken for the group if none is named; the first that exists is used."""
+"""Names of group columns that are tried if none is given; the first that exists is used."""
 
 PlaceUnit = Literal["auto", "patches", "pixels"]
 
@@ -33,9 +33,9 @@ _COL_COLUMNS = ("col", "column", "tile_col", "grid_col")
 _GRID_FILE = "patches.json"
 _LARGEST_PLACE = 2**31
 _SPARSE = 8
-"""Distance between the nearest places from which they look like pixels: neighbours on a grid of patches are 1 apart."""
+"""Distance between nearest patches from which coordinates look like pixels: on a patch grid, neighbours are 1 apart."""
 _FEW_PLACES = 6
-"""Fewer places do not show a step, so the unit of places that look like pixels must be given [O]."""
+"""With fewer patches no step can be found, so the unit of coordinates that look like pixels must be given [O]."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Origins:
-    """The patches of a folder with their groups and places.
+    """The patches of a folder with their groups and locations.
 
     Attributes:
         patches: in the order of the given names.
         grouped: whether groups are known.
         reach: distance on the grid up to which patches touch.
-        note: where groups and places come from, in words.
+        note: where groups and locations come from, in words.
     """
 
     patches: tuple[Patch, ...]
@@ -96,8 +96,8 @@ def find_origins(
     """Find the group, row and column of every patch.
 
     A pattern is a regular expression that is searched in the names. Its group "group" (or its first group) is the
-    group of the patch, its groups "row" and "col" are the place. Without a pattern, a CSV file in ``root`` that names
-    the files is used, if there is one.
+    group of the patch, its groups "row" and "col" are the location. Without a pattern, a CSV file in ``root`` that
+    names the files is used, if there is one.
 
     Args:
         root: folder of the data set.
@@ -114,8 +114,8 @@ def find_origins(
     Raises:
         ConfigError: if options contradict each other or the pattern is not a regular expression with a group.
         UnknownNameError: if a named column is not in the table.
-        DataError: if the table is missing, ambiguous, or does not match the files, or the unit of the places cannot be
-            told.
+        DataError: if the table is missing, ambiguous, or does not match the files, or the unit of rows and columns
+            cannot be determined.
     """
     grid = _read_grid(root, size)
     if group_pattern is not None:
@@ -139,7 +139,7 @@ def _read_grid(root: Path, size: tuple[int, int]) -> _PatchGrid | None:
         return None
     if (grid.size, grid.size) != size or not grid.stride >= 1:
         raise DataError(
-            f"says that patches have {grid.size} pixels a side and a stride of {grid.stride}, but the images have "
+            f"says that patches have {grid.size} pixels per side and a stride of {grid.stride}, but the images have "
             f"{size[0]} x {size[1]} pixels",
             where=path,
             hint="Write the patches again with zoo patches, or remove the file if they come from elsewhere",
@@ -209,8 +209,8 @@ def _from_table(
     if group_column is not None:
         parts.append(f"group from column {group_column!r}" + ("" if wanted["group"] else " (found by its name)"))
     if row_column is not None:
-        parts.append(f"place from columns {row_column!r} and {col_column!r}")
-    return patches, group_column is not None, f"{found.path.name}: " + (", ".join(parts) or "no group, no place")
+        parts.append(f"location from columns {row_column!r} and {col_column!r}")
+    return patches, group_column is not None, f"{found.path.name}: " + (", ".join(parts) or "no group, no location")
 
 
 def _first_column(lower: Mapping[str, str], names: Sequence[str]) -> str | None:
@@ -394,7 +394,7 @@ def _to_grid(
             raise DataError(
                 f"row and column look like pixels: the nearest of {len(placed)} patches are {_SPARSE} or more apart",
                 where="option place_unit",
-                hint="Say place_unit=pixels or place_unit=patches",
+                hint="Pass place_unit=pixels or place_unit=patches",
             )
     down, across = (length if multiple else step or length for length, step in zip(size, steps, strict=True))
     first = (min(patch.row or 0 for patch in placed), min(patch.col or 0 for patch in placed))

@@ -145,9 +145,9 @@ def list_files(folder: Path, role: str) -> list[Path]:
 def pair_files(images: Path, masks: Path, pattern: str | None = None) -> list[Pair]:
     """Pair every image with its mask by name, sorted by name.
 
-    Equal names pair first ("a/12.tif" with "a/12.png"). The others pair by the name without the words that say the
-    role ("image_12" with "mask_12", "S1-7.img" with "S1-7_label"). With a pattern, an image and a mask pair if the
-    groups of the pattern match the same text in both names.
+    Equal names pair first ("a/12.tif" with "a/12.png"). The others pair by the name without the words for the role
+    ("image_12" with "mask_12", "S1-7.img" with "S1-7_label"). With a pattern, an image and a mask pair if the groups of
+    the pattern match the same text in both names.
 
     Args:
         images: folder of images.
@@ -169,7 +169,7 @@ def pair_files(images: Path, masks: Path, pattern: str | None = None) -> list[Pa
         if text in left_masks:
             pairs[name] = mask_files[left_masks.pop(text)]
     unpaired = [name for name in image_files if name not in pairs]
-    how = "say with pair_pattern which part of the name they share"
+    how = "set with pair_pattern which part of the name they share"
     if unpaired:
         example = unpaired[0].rsplit("/", 1)[-1]
         raise DataError(
@@ -187,7 +187,7 @@ def pair_files(images: Path, masks: Path, pattern: str | None = None) -> list[Pa
 
 
 def key_of(name: str) -> str:
-    """Return the name without the words that say whether it is an image or a mask.
+    """Return the name without the words that mark it as an image or a mask.
 
     >>> key_of("a/image_12"), key_of("a/Mask-12"), key_of("S1.7.label")
     ('a/12', 'a/12', 's1_7')
@@ -203,7 +203,7 @@ def compile_pattern(pattern: str, option: str, example: str) -> re.Pattern[str]:
     Args:
         pattern: the expression.
         option: option that gave it, for messages.
-        example: a pattern that would do, for messages.
+        example: a valid pattern, for messages.
 
     Raises:
         ConfigError: if it is not a regular expression or has no group.
@@ -250,7 +250,7 @@ def _by_key(folder: Path, names: Sequence[str], key: Callable[[str], str]) -> di
             raise DataError(
                 f"{keyed[text]} and {name} both reduce to {shown!r}, so they would have the same partner",
                 where=folder,
-                hint="Give each image and its mask one name, or pair them with pair_pattern",
+                hint="Give each image and its mask the same name, or pair them with pair_pattern",
             )
         keyed[text] = name
     return keyed

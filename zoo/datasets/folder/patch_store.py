@@ -1,4 +1,4 @@
-"""The decoded patches of a folder: read once by a pool of threads, checked against each other, shared by the splits."""
+"""The decoded patches of a folder, read once by a pool of threads, checked for consistency and shared by the splits."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from zoo.rasters.reading import plain_patches
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How the files of a folder are read; data sets with equal options share their patches.
+    """Options for reading the files of a folder; data sets with equal options share their patches.
 
     Attributes:
         image_key: name of the image array in HDF5 files; None to find it.
         mask_key: name of the mask array in HDF5 files; None to find it.
         layout: "auto", "CHW" or "HWC", for NPY and HDF5.
-        nodata: image value of missing pixels; None for what the files say.
+        nodata: image value of missing pixels; None for the value in the files.
         nodata_rule: "any": a pixel is ignored if one band is missing; "all": if every band is.
         ignore_value: mask value of ignored pixels; None to find it.
         mask_values: pairs of raw mask value and class; None to find them.
@@ -94,7 +94,7 @@ class PatchStore:
     Args:
         pairs: image and mask files.
         options: how to read them.
-        progress: called with the number of pairs done and the number of all pairs.
+        progress: called with the number of pairs done and the total.
         memory_limit: bytes that images may take; None for half of the machine's memory.
 
     Raises:
@@ -324,7 +324,7 @@ class PatchStore:
             raise DataError(
                 f"is a patch of {height} x {width} pixels, which is too small for a segmentation",
                 where=pair.image,
-                hint="Patches of 64 to 512 pixels a side are usual",
+                hint="Patches of 64 to 512 pixels per side are usual",
             )
         seen = mask if drawn.missing is None else mask[~drawn.missing]
         unique, counts = np.unique(seen, return_counts=True)
@@ -362,7 +362,7 @@ class PatchStore:
                 yield f"{values}{where} counts as missing, although no nodata tag says so"
         for count, role in zip(turned, ("images", "masks"), strict=True):
             if count:
-                yield f"{count} {role} are stored with south up or mirrored, and were turned to north up"
+                yield f"{count} {role} are stored with south up or mirrored, and were reoriented to north up"
         known = [size for size in sizes if size is not None]
         if known and max(known) > 1.01 * min(known):
             yield f"pixels have different sizes on the ground, from {min(known):g} to {max(known):g} m"
@@ -404,7 +404,7 @@ class PatchStore:
             raise DataError(
                 f"its nodata value is {other}, but in {first.name} it is {one}",
                 where=second,
-                hint="Say which with the option nodata",
+                hint="Set it with the option nodata",
             )
         if nodata is None and tags:
             nodata = float(next(iter(tags)))
@@ -450,7 +450,7 @@ class PatchStore:
             f"{'NaN' if np.isnan(value) else value} in band {band + 1}{called} at row {row}, column {col}; "
             f"{int(strange.sum())} such values in this image",
             where=path,
-            hint="If NaN marks missing pixels pass nodata=nan; else repair the file"
+            hint="If NaN marks missing pixels, pass nodata=nan; otherwise repair the file"
             if np.isnan(value)
             else "Repair the file, or mark such pixels with a nodata value",
         )
@@ -474,7 +474,7 @@ def open_store(
     Args:
         pairs: image and mask files.
         options: how to read them.
-        progress: called with the number of pairs done and the number of all pairs.
+        progress: called with the number of pairs done and the total.
         memory_limit: bytes that images may take; None for half of the machine's memory.
 
     Raises:

@@ -452,7 +452,7 @@ def observe(
         cell: cell size in metres.
         spectra: reflectances of the region.
         haze_share: share of scenes with haze, 0..1.
-        step: name of the random numbers of sun, noise and haze; another name is another day.
+        step: name of the random stream of sun, noise and haze; another name gives another day.
     """
     rng = stream(seed, step)
     n = elevation.shape[0]

@@ -199,7 +199,7 @@ def make_landslides(
 
 
 def shifted(number: npt.NDArray[np.int32], share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Return the mask of all landslides, a ``share`` of them shifted by one pixel like outlines drawn by hand."""
+    """Return the mask of all landslides, a ``share`` of them shifted by one pixel, like outlines drawn by hand."""
     count = int(number.max())
     moved = rng.uniform(size=count + 1) < share
     moved[0] = False

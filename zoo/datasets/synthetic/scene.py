@@ -220,7 +220,7 @@ class Scene:
         wetness: float32, true saturated share of the soil, 0..1.
         cover: uint8, :class:`zoo.datasets.synthetic.land_cover.Cover` before the event.
         reflectance: (4, size, size) float32, green, red, near and short-wave infrared as the sensor records it.
-        reflectance_before: the same of the day before the landslides; None for one date.
+        reflectance_before: the same for the date before the landslides; None for one date.
         elevation: float32, true elevation in metres, without closed basins.
         area: float32, upslope area in m2.
         rain: intensity (mm/h) and duration (days) of the event.

@@ -139,7 +139,7 @@ def obtain_scenes(
         folder: cache folder.
         keys: seed and configuration of each scene.
         workers: number of processes that generate scenes; None for one per core.
-        progress: called with (scenes generated, scenes to generate); not called if no scene is missing.
+        progress: called with the number of scenes generated and the total; not called if no scene is missing.
 
     Raises:
         ZooError: if scenes are missing and the folder cannot be written to, or a process fails.

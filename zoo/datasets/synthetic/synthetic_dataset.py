@@ -95,7 +95,7 @@ class Synthetic(PatchDataset):
             test_region: with region=all, the region of the test split; train and val show the others.
             difficulty: how well landslides stand out.
             workers: number of processes that generate scenes; one per core by default.
-            progress: called with (scenes generated, scenes to generate).
+            progress: called with the number of scenes generated and the total.
 
         Raises:
             UnknownNameError: if the split does not exist.
