@@ -318,6 +318,68 @@ def test_values_of_gauges_that_are_not_rain_of_one_step_are_refused(tmp_path, gr
         read_rain([gauge_table(path, [450] * 24)], grid, read)
 
 
+def test_two_columns_or_variables_of_rain_are_refused_until_one_is_named(tmp_path, grid):
+    path = gauge_table(tmp_path / "gauges.csv", range(6), range(6))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{lines[0]},precip_mm", *(f"{line},9" for line in lines[1:])]))
+    with pytest.raises(
+        DataError, match=r"'rain \(mm\)' and 'precip_mm' may each be the rain.*--variable 'rain \(mm\)'"
+    ):
+        read_rain([path], grid, RainReading(stamps="end"))
+    for name, most in (("rain (mm)", 5), ("precip_mm", 9)):
+        assert read_rain([path], grid, RainReading(variable=name, stamps="end")).series.rate.max() == most
+    path.write_text(path.read_text().replace("precip_mm", "rain (mm)"))
+    with pytest.raises(DataError, match=r"two columns are named 'rain \(mm\)'"):
+        read_rain([path], grid, RainReading(stamps="end"))
+    time = ("time", np.arange(3), {"units": "hours since 2024-06-11"})
+    rain = ("time", "lat", "lon"), np.stack([field(hour) for hour in range(3)]), {"units": "mm"}
+    axes = {"time": time, "lat": LATS, "lon": LONS}
+    xr.Dataset({"tp": rain, "precip": rain}, axes).to_netcdf(tmp_path / "rain.nc")
+    with pytest.raises(DataError, match=r"rain\.nc: 'tp' and 'precip' may each be the rain"):
+        read_rain([tmp_path / "rain.nc"], grid, RainReading(stamps="end"))
+
+
+def test_gauges_without_a_place_are_refused_and_far_ones_named(tmp_path, grid):
+    path = gauge_table(tmp_path / "gauges.csv", range(6), range(6))
+    good, read = path.read_text(), RainReading(stamps="end")
+    path.write_text(good.replace("73.52,34.41", "0,0"))
+    with pytest.raises(DataError, match=r"gauges\.csv, row 8: the coordinates of the gauge are 0, 0, which means"):
+        read_rain([path], grid, read)
+    path.write_text(good.replace("73.52,34.41", "999,999"))
+    with pytest.raises(DataError, match="row 8: the coordinates of the gauge are 999, 999, beyond 360 and 90 degrees"):
+        read_rain([path], grid, read)
+    assert len(read_rain([gauge_table(path, range(6), range(6))], grid, read).notes) == 1
+    path.write_text(good.replace("73.52,34.41", "34.41,73.52"))
+    assert "1 gauges lie more than 1,000 km from the grid" in read_rain([path], grid, read).notes[-1]
+    path.write_text(good.splitlines()[0])
+    with pytest.raises(DataError, match="has no rows"):
+        read_rain([path], grid, read)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_gauges_in_the_formats_of_a_spreadsheet(tmp_path, grid, encoding, separator):
+    path = gauge_table(tmp_path / "gauges.csv", [0.25, 1.5, 0.0], [2.5, 0.5, 1.25])
+    expected = read_rain([path], grid, RainReading(stamps="end"))
+    lines = [f"{line},{name}" for line, name in zip(path.read_text().splitlines(), ["Ort", *["Köln"] * 6], strict=True)]
+    text = "\n".join(lines).replace(",", separator)
+    path.write_bytes((text if separator == "," else text.replace(".", ",")).encode(encoding))
+    found = read_rain([path], grid, RainReading(stamps="end"))
+    np.testing.assert_array_equal(found.series.rate, expected.series.rate)
+    assert any("Windows-1252" in note for note in found.notes) == (encoding == "latin-1")
+    assert any("decimal signs in longitude, latitude, rain (mm)" in note for note in found.notes) == (separator != ",")
+
+
+def test_times_of_gauges_in_other_orders_are_refused_in_one_line(tmp_path, grid):
+    path = gauge_table(tmp_path / "gauges.csv", range(6))
+    good = path.read_text()
+    for time in ("11.06.2024 04:00", "06/11/2024 04:00", "1718064000", "", "2024061104"):
+        path.write_text(good.replace("2024-06-11T04:00Z", time).replace("Z,", ","))
+        with pytest.raises(DataError, match=f"column 'time': row 6 holds '{time}', not a time in ISO 8601") as caught:
+            read_rain([path], grid, RainReading(stamps="end", time_zone="UTC"))
+        assert "\n" not in str(caught.value)
+
+
 def test_grids_of_sums_since_the_start_and_of_codes_are_refused(tmp_path, grid):
     def write(values):
         time = ("time", np.arange(len(values)), {"units": "hours since 2024-06-11"})

@@ -227,6 +227,9 @@ def test_the_front_door_takes_a_frame_and_shows_a_table() -> None:
     assert "<table" in found._repr_html_()
     with pytest.raises(ConfigError, match="label"):
         compare(frame)
+    hourly = frame.rename(columns={"D": "D (h)"})
+    with pytest.raises(DataError, match=r"'D \(h\)' is not in days, by its name"):
+        compare(hourly, "landslide", coords=("x", "y"), rain_columns=("P", "D (h)"), models=["lsi"])
 
 
 def test_shuffling_the_rows_changes_no_score_and_no_prediction() -> None:

@@ -115,6 +115,7 @@ def test_bad_tables_are_refused(labelled, capsys):
         (events.assign(D=1.0), "the same duration"),
         (events.assign(P=[*["much"], *events["P"][1:]]), "row 1 holds 'much', not a number"),
         (events.head(0), "has no rows"),
+        (events.set_axis([f"storm {number}" for number in range(100)]).assign(P="0,5"), "row 1 holds '0,5'"),
     ]
     for table, message in cases:
         with pytest.raises(DataError, match=message):
@@ -127,3 +128,48 @@ def test_bad_tables_are_refused(labelled, capsys):
     assert "there is no such file" in capsys.readouterr().err
     with_gaps = pd.concat([events, pd.DataFrame({"P": [np.nan, 0.0], "D": [1.0, 1.0]})])
     assert "2 events without rain" in zoo.risk.thresholds(with_gaps, repeats=0).notes[0]
+
+
+def test_columns_of_another_unit_twice_or_swapped_are_refused():
+    events = draw(100, 5.0, 0.6, 0.3)
+    twice = pd.concat([events, events["P"]], axis=1)
+    with pytest.raises(DataError, match="two columns are named 'P'"):
+        zoo.risk.thresholds(twice)
+    with pytest.raises(ConfigError, match="are the same column"):
+        zoo.risk.thresholds(events, rain_columns=("P", "P"))
+    for names, message in (
+        (("P", "D (h)"), r"'D \(h\)' is not in days, by its name. Divide its values by 24"),
+        (("P", "duration_hours"), "'duration_hours' is not in days"),
+        (("P", "D [min]"), r"Divide its values by 1440"),
+        (("P (mm/day)", "D"), r"'P \(mm/day\)' is in mm/day, not in mm/h"),
+        (("rain_mm", "D"), "'rain_mm' is in mm, not in mm/h"),
+        (("P (in/h)", "D"), r"'P \(in/h\)' is in in/h, not in mm/h"),
+        (("D", "P"), "which their names contradict"),
+        (("duration", "intensity"), "which their names contradict"),
+        (("days", "rain_mm_h"), "which their names contradict"),
+    ):
+        with pytest.raises(DataError, match=message):
+            zoo.risk.thresholds(events.set_axis(list(names), axis=1), rain_columns=names)
+    for names in (
+        ("P (mm/h)", "D (days)"),
+        ("rain_mm_h", "rain_duration"),
+        ("intensity", "duration_d"),
+        ("I_max", "D_1"),
+    ):
+        zoo.risk.thresholds(events.set_axis(list(names), axis=1), rain_columns=names, repeats=0)
+
+
+def test_implausible_rain_is_doubted_with_what_was_seen():
+    events = draw(100, 5.0, 0.6, 0.2)
+    usual = zoo.risk.thresholds(events, repeats=0).notes
+    assert len(usual) == 1
+    assert "mm/h, D 0.0" in usual[0]
+    assert "100 events repeat another row" in zoo.risk.thresholds(pd.concat([events, events]), repeats=0).notes[0]
+    few_hours = pd.DataFrame({"P": 18 * np.arange(6, 30) ** -0.4 * np.linspace(0.8, 1.2, 24), "D": np.arange(6, 30.0)})
+    for table, message in (
+        (events.assign(P=events["P"] / 25.4), "Is P in inches"),
+        (few_hours, "Is D in hours"),
+        (pd.DataFrame({"P": events["D"], "D": events["P"]}), "Are P and D swapped"),
+        (pd.DataFrame({"P": 0.5 * (24 * events["D"]) ** 0.4, "D": events["D"]}), "Is P the depth in mm"),
+    ):
+        assert any(message in note for note in zoo.risk.thresholds(table, repeats=0).notes), message

@@ -482,6 +482,33 @@ def test_repeated_rows_are_warned_of() -> None:
     assert not read_table(pd.concat([data, moved]), "presence", coords=("X", "Y")).warnings
 
 
+def test_equal_rows_with_opposite_labels_are_warned_of() -> None:
+    data = frame()
+    other = data.head(6).assign(presence=1 - data["presence"].head(6))
+    both = read_table(pd.concat([data, other]), "presence", coords=("X", "Y")).warnings
+    assert "of 46 rows, 12 have the same features and 12 have the same coordinates as a row with the" in both[0]
+    moved = read_table(pd.concat([data, other.assign(X=other["X"] + 50)]), "presence", coords=("X", "Y")).warnings
+    assert "of 46 rows, 12 have the same features as a row with the opposite label" in moved[0]
+    steeper = pd.concat([data.assign(event=1), other.assign(slope=other["slope"] + 1, event=2)])
+    placed = read_table(steeper, "presence", coords=("X", "Y"), drop=("event",)).warnings
+    assert "of 46 rows, 12 have the same coordinates as a row with the opposite label" in placed[0]
+    assert not read_table(steeper, "presence", coords=("X", "Y"), group="event").warnings
+
+
+def test_coordinates_of_0_0_are_missing_ones(tmp_path: Path) -> None:
+    degrees = frame().assign(X=np.linspace(103, 104, 40), Y=np.linspace(31, 32, 40))
+    for data in (frame(), degrees):
+        data.loc[[3, 9], ["X", "Y"]] = 0.0
+        with pytest.raises(DataError, match="2 places, the first in row 4, have the coordinates 0, 0"):
+            read_table(data, "presence", coords=("X", "Y"))
+    local = frame().assign(X=np.arange(40.0) * 50, Y=np.arange(40.0) * 30)
+    assert read_table(local, "presence", coords=("X", "Y")).coordinates is not None
+    places = geopandas.points_from_xy(degrees["X"], degrees["Y"], crs="EPSG:4326")
+    geopandas.GeoDataFrame(degrees, geometry=places).to_file(tmp_path / "a.gpkg")
+    with pytest.raises(DataError, match="2 features lie at 0, 0, which means"):
+        read_table(tmp_path / "a.gpkg", "presence")
+
+
 def test_a_separator_at_the_end_of_each_row_shifts_no_column(tmp_path: Path) -> None:
     data, path = frame()[["slope", "presence", "X", "Y"]], tmp_path / "a.csv"
     header, *rows = data.to_csv(index=False).splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -168,6 +169,70 @@ TO_MM: Mapping[str, float] = MappingProxyType(
     }
 )
 """Units of the depth of rain in lower case, and the factor to mm."""
+
+
+_HOURS: Mapping[str, float] = MappingProxyType(
+    {
+        **dict.fromkeys(("min", "mins", "minute", "minutes"), 1 / 60),
+        **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 1.0),
+        **dict.fromkeys(("d", "day", "days"), 24.0),
+    }
+)
+"""Units of duration in lower case, and the factor to hours."""
+
+_OTHER_RAIN = ("in", "inch", "inches", "in/h", "in/hr", "in/hour", "cm", "cm/h", "m/day")
+"""Units of rain that a heading may state, beside those that files state."""
+
+_BRACKETS = re.compile(r"[\[(]\s*(.+?)\s*[\])]\s*$")
+
+
+def check_rain_names(intensity: str, duration: str, where: object = None) -> None:
+    """Refuse columns whose names state another unit than mm/h and days, or that are swapped.
+
+    Args:
+        intensity: name of the column of P, such as "P" or "P (mm/h)".
+        duration: name of the column of D, such as "D" or "duration_days".
+        where: file or option, for messages.
+
+    Raises:
+        DataError: if a name states another unit.
+    """
+    p, d = _stated_units(intensity), _stated_units(duration)
+    if set(p) & {*_HOURS, "duration", "dur"} or set(d) & {*TO_MM_PER_HOUR, *TO_MM, *_OTHER_RAIN, "intensity"}:
+        raise DataError(
+            f"{intensity!r} is to be the intensity, and {duration!r} the duration, which their names contradict",
+            where=where,
+            hint="Name the columns as P,D: intensity in mm/h, then duration in days",
+        )
+    hours = next((_HOURS[one] for one in d if one in _HOURS), 24.0)
+    if hours != 24:
+        raise DataError(
+            f"{duration!r} is not in days, by its name",
+            where=where,
+            hint=f"Divide its values by {24 / hours:g}, and name it without a unit or in days",
+        )
+    wrong = next((one for one in p if TO_MM_PER_HOUR.get(one, 1.0) != 1 or one in TO_MM or one in _OTHER_RAIN), None)
+    if wrong is not None:
+        raise DataError(
+            f"{intensity!r} is in {wrong}, not in mm/h, by its name",
+            where=where,
+            hint="Give the mean intensity in mm/h: the depth of the event in mm divided by its hours",
+        )
+
+
+def _stated_units(name: str) -> list[str]:
+    """Return the texts in the name of a column that may be a unit, the likeliest first, in lower case."""
+    name = name.strip().lower()
+    found = _BRACKETS.search(name)
+    if found:
+        return [found[1]]
+    words = re.split(r"[\s_]+", name)
+    joined = "/".join(words[-2:])
+    if joined in TO_MM_PER_HOUR or joined in _OTHER_RAIN:
+        return [joined]
+    return (
+        words if len(words) == 1 else [" ".join(words[1:]), *(set(words) & {"duration", "dur", "intensity"}), words[-1]]
+    )
 
 
 def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object = None) -> None:

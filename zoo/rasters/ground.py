@@ -59,6 +59,19 @@ def linear_metres(crs: CRS) -> float:
     return float(crs.linear_units_factor[1])
 
 
+def zero_places(x: NDArray[np.float64], y: NDArray[np.float64], *, degrees: bool) -> NDArray[np.bool_]:
+    """Return which places are x = 0, y = 0 because their coordinates are missing, bool (N,).
+
+    In degrees, no land lies within 500 km of that place. In other systems it is one of the region if it lies no
+    farther from the other places than these extend [O].
+    """
+    zero: NDArray[np.bool_] = (x == 0) & (y == 0)
+    if degrees or not zero.any() or zero.all():
+        return zero
+    near = all(one.min() - np.ptp(one) <= 0 <= one.max() + np.ptp(one) for one in (x[~zero], y[~zero]))
+    return np.zeros_like(zero) if near else zero
+
+
 @dataclass(frozen=True)
 class Ground:
     """Measures on the ellipsoid of one coordinate system.

@@ -7,7 +7,6 @@ Units, times and missing values come from the file, or from an option where the 
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -17,7 +16,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import h5py
 import numpy as np
@@ -25,22 +23,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.transform import Affine
-from rasterio.warp import transform as transform_points
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.jobs import ProgressCallback
 from zoo.physics.rain_events import RainSeries, Times, time_text
+from zoo.rasters.gauge_tables import read_gauge_table
 from zoo.rasters.gauges import inverse_distance, krige
 from zoo.rasters.grid import Grid
 from zoo.rasters.ground import Bounds, Ground, bounds_text, true_scale, window_bounds
 from zoo.rasters.rain_series import (
-    NEGLIGIBLE,
+    NAMES,
     RainPiece,
     RainReading,
     Values,
     check_description,
     check_not_cumulative,
     join_pieces,
+    only_variable,
     stated_unit,
     unit_factor,
 )
@@ -48,12 +47,6 @@ from zoo.rasters.reading import HUGE, RasterReader, missing_codes
 
 RainPaths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file of rain, a folder of them or a pattern, or several of these."""
-
-NAMES: tuple[str, ...] = (
-    *("precipitation", "precipitationCal", "tp", "precip", "pr", "prcp", "rain", "rainfall", "RAINRATE"),
-    *("hourlyPrecipRate", "total_precipitation"),
-)
-"""Names of the variable of rain, in the order in which they are looked for: IMERG V07, IMERG V06, ECMWF, CHIRPS, CF."""
 
 CALENDARS: tuple[str, ...] = ("standard", "gregorian", "proleptic_gregorian", "julian")
 """Calendars whose dates exist. IMERG V07 states "julian" and counts from 1980; since 1900 and until 2100 the months of
@@ -72,17 +65,15 @@ INTEGER_MISSING = (9999.0, 29999.0)
 """Missing values of the integers of IMERG's GeoTIFFs: 9999 in files up to 2018, 29999 in later ones (README.GIS of
 NASA's Precipitation Processing System) [S]."""
 
-GAUGE_CODES = (999.0, 999.9, 9999.0, 9999.9, 99999.0)
-"""Numbers that mean missing in tables of gauges, where they are far above all other values."""
-
 GAUGE_CELLS = 48
 """Cells along the longer side of the grid that gauges are interpolated to [O]."""
+
+FAR_GAUGE = 1_000_000.0
+"""Metres from the grid beyond which a gauge is named: its latitude and longitude may be swapped [O]."""
 
 _IMERG_NAME = re.compile(r"3IMERG\.(\d{8})-S(\d{6})-E(\d{6})\.\d{4}\.V\w+\.?(30min|3hr|1day)?")
 _CHIRPS_NAME = re.compile(r"chirps-v\d\.\d\.(\d{4})\.(\d{2})\.(\d{2})\.tif", re.IGNORECASE)
 _SPANS = {"30min": 0.5, "3hr": 3.0, "1day": 24.0}
-_ZONE = re.compile(r"[T ]\d{2}.*(?:Z|[+-]\d{2}(?::?\d{2})?)$")
-_UNIT_IN_NAME = re.compile(r"^[^\W_]+\s*[\[(_ ]\s*(.+?)[\])]?$")
 
 
 @dataclass(frozen=True)
@@ -340,9 +331,9 @@ def _variable(dataset: Any, path: Path, reading: RainReading) -> str:
         if reading.variable not in names:
             raise UnknownNameError("variable", reading.variable, names, where=path)
         return reading.variable
-    for name in NAMES:
-        if name in names:
-            return name
+    found = only_variable([name for name in NAMES if name in names], path)
+    if found is not None:
+        return found
     raise DataError(
         "holds no variable with a known name of rain",
         where=path,
@@ -457,7 +448,8 @@ def _span_in_name(path: Path) -> tuple[datetime, datetime]:
 def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainField:
     """Read tables of gauges and interpolate them between the gauges."""
     notes: list[str] = []
-    tables, units = zip(*(_gauge_table(path, reading, grid) for path in files), strict=True)
+    remarks: list[str] = []
+    tables, units = zip(*(read_gauge_table(path, reading, grid, remarks) for path in files), strict=True)
     if len(set(units)) > 1:
         raise DataError(f"the tables are in {' and '.join(sorted(set(units)))}", where=files[0].parent)
     table, unit = pd.concat(tables, keys=files), units[0]
@@ -468,7 +460,7 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
         raise DataError(
             f"a second value of this gauge at {time_text(table['time'][twice].iloc[0].to_datetime64())}",
             where=f"{path}, row {row + 2}",
-            hint="Keep one of them",
+            hint="Keep one of them; the time must state the hour if a step is shorter than a day",
         )
     wide = table.pivot(index="time", columns=["x", "y"], values="rain").sort_index()
     places = np.array(list(wide.columns), dtype=np.float64)
@@ -494,14 +486,21 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
     piece = RainPiece(
         files[0], values.reshape(len(times), rows, columns).astype(np.float32), times, None, None, unit, y, x, False
     )
-    nearest = math.sqrt(float(squared.min(axis=0).min()))
+    away = np.sqrt(squared.min(axis=0))
+    nearest, farthest = float(away.min()), int(np.argmax(away))
     if nearest > max(rows, columns) * cell:
         raise DataError(
             f"the nearest gauge is {nearest / 1000:,.0f} km from the grid", where=files[0], hint="Check its coordinates"
         )
     series = join_pieces([piece], reading, notes)
     notes[0] = f"{len(places)} gauges, {len(times):,} steps of rain in {unit}, {how}"
-    return RainField(series, grid.crs, transform, tuple(notes))
+    if away[farthest] > FAR_GAUGE:
+        east, north = places[farthest]
+        remarks.append(
+            f"{int((away > FAR_GAUGE).sum())} gauges lie more than {FAR_GAUGE / 1000:,.0f} km from the grid, the "
+            f"farthest {away[farthest] / 1000:,.0f} km at {east:.6g}, {north:.6g}. Check their coordinates"
+        )
+    return RainField(series, grid.crs, transform, (*notes, *remarks))
 
 
 def _check_gauges(wide: pd.DataFrame, unit: str, path: Path) -> None:
@@ -533,114 +532,3 @@ def _check_gauges(wide: pd.DataFrame, unit: str, path: Path) -> None:
             )
         if depth:
             check_not_cumulative(known.to_numpy() * factor, where)
-
-
-def _gauge_table(path: Path, reading: RainReading, grid: Grid) -> tuple[pd.DataFrame, str]:
-    """Return the columns time (UTC), x, y (in coordinates of the grid) and rain of a table of gauges, and the unit."""
-    try:
-        table = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig", dtype=str, keep_default_na=False)
-    except (ValueError, OSError, csv.Error) as error:
-        raise _damaged(path, error) from error
-    names = {str(name).strip().lower(): str(name) for name in table.columns}
-    columns = list(table.columns)
-    time = next((names[word] for word in ("time", "datetime", "timestamp", "date") if word in names), None)
-    degrees = next(
-        ((names[a], names[b]) for a, b in (("longitude", "latitude"), ("lon", "lat")) if a in names and b in names),
-        None,
-    )
-    rain = reading.variable or next(
-        (name for name in columns if re.split(r"[\s\[(_]", name.strip().lower())[0] in (*NAMES, "depth")), None
-    )
-    if time is None or rain is None or (degrees is None and not {"x", "y"} <= set(names)):
-        raise DataError(
-            "needs the columns time, longitude, latitude (or x, y) and rain",
-            where=path,
-            hint=f"It has {', '.join(columns)}; name the rain with --variable",
-        )
-    if rain not in columns:
-        raise UnknownNameError("column", rain, columns, where=path)
-    found = pd.DataFrame({"time": _utc(table[time], path, reading)})
-    x, y = degrees or (names["x"], names["y"])
-    for key, name in (("x", x), ("y", y), ("rain", rain)):
-        found[key] = _numbers(table[name], f"{path}, column {name!r}", missing=key == "rain")
-    negative = np.flatnonzero(found["rain"] < -NEGLIGIBLE)
-    if len(negative):
-        raise DataError(
-            f"row {negative[0] + 2}: the rain is {found['rain'].iloc[negative[0]]:g}",
-            where=f"{path}, column {rain!r}",
-            hint="Mark missing rain as such",
-        )
-    highest = found["rain"][~found["rain"].isin(GAUGE_CODES)].max()
-    coded = np.flatnonzero(np.isinf(found["rain"]) | (found["rain"].isin(GAUGE_CODES) & ~(found["rain"] < 3 * highest)))
-    if len(coded):
-        raise DataError(
-            f"row {coded[0] + 2}: the rain is {found['rain'].iloc[coded[0]]:g}, far above all other values",
-            where=f"{path}, column {rain!r}",
-            hint="If it means missing, leave the cell empty",
-        )
-    if degrees is not None and not (found["x"].abs().max() <= 360 and found["y"].abs().max() <= 90):
-        raise DataError("has longitudes or latitudes beyond 360 and 90 degrees", where=path)
-    if degrees is not None:
-        found["x"], found["y"] = transform_points(CRS.from_epsg(4326), grid.crs, found["x"], found["y"])
-    stated = _UNIT_IN_NAME.match(rain.strip())
-    return found, stated_unit({"units": stated[1] if stated else ""}, reading.unit, f"{path}, column {rain!r}")
-
-
-def _numbers(texts: pd.Series[str], where: str, *, missing: bool) -> pd.Series[float]:
-    """Return a column as numbers.
-
-    Raises:
-        DataError: if a cell is not one; the message names its row.
-    """
-    stripped = texts.str.strip()
-    empty = stripped.str.lower().isin(("", "na", "nan", "null", "-"))
-    numbers = pd.to_numeric(stripped.mask(empty), errors="coerce").astype(np.float64)
-    wrong = numbers.isna() & ~(empty if missing else np.zeros(len(texts), bool))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise DataError(f"row {row + 2} holds {texts.iloc[row]!r}, not a number", where=where)
-    if missing:
-        coded = missing_codes(numbers.to_numpy(), np.dtype(np.float64), None)
-        numbers = numbers if coded is None else numbers.mask(coded)
-    return numbers
-
-
-def _utc(texts: pd.Series[str], path: Path, reading: RainReading) -> pd.Series[Any]:
-    """Return times in UTC.
-
-    Raises:
-        DataError: if a text is not a time, or its time zone is unknown.
-    """
-    texts = texts.str.strip()
-    zoned = texts.str.contains(_ZONE)
-    if zoned.any() and not zoned.all():
-        raise DataError("has times with and without a time zone", where=path, hint="Write all of them alike")
-    if zoned.all() and reading.time_zone is not None:
-        raise ConfigError("its times state their time zone", where=path, hint="Leave --time-zone out")
-    if not zoned.all() and reading.time_zone is None:
-        raise DataError(
-            f"the time {texts.iloc[0]!r} has no time zone",
-            where=path,
-            hint="Give it, for example --time-zone Asia/Karachi or UTC, or write 2024-06-11T05:00Z",
-        )
-    try:
-        if zoned.all():
-            return pd.to_datetime(texts, utc=True, format="ISO8601")
-        local = pd.to_datetime(texts, format="ISO8601")
-    except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(
-            "has times that cannot be read", where=path, hint=f"Write 2024-06-11T05:00Z ({error})"
-        ) from error
-    try:
-        zone = ZoneInfo(str(reading.time_zone))
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"{reading.time_zone!r} is not a time zone", where="--time-zone", hint="Write UTC or Asia/Karachi"
-        ) from error
-    placed = local.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    if placed.isna().any():
-        text = texts[placed.isna()].iloc[0]
-        raise DataError(
-            f"the clock of {reading.time_zone} shows {text} twice or never", where=path, hint="Give such times in UTC"
-        )
-    return placed.dt.tz_convert("UTC")

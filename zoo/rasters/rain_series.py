@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,12 @@ from numpy.typing import NDArray
 from zoo.errors import ConfigError, DataError
 from zoo.physics.rain import RECORD_DEPTH, TO_MM, TO_MM_PER_HOUR
 from zoo.physics.rain_events import RainSeries, Times, time_text
+
+NAMES: tuple[str, ...] = (
+    *("precipitation", "precipitationCal", "tp", "precip", "pr", "prcp", "rain", "rainfall", "RAINRATE"),
+    *("hourlyPrecipRate", "total_precipitation"),
+)
+"""Names of the variable of rain, in the order in which they are looked for: IMERG V07, IMERG V06, ECMWF, CHIRPS, CF."""
 
 NEGLIGIBLE = 0.01
 """mm below zero that packing into 16-bit integers and differences of accumulations leave [O]."""
@@ -79,6 +86,21 @@ class RainPiece:
     latitudes: NDArray[np.float64]
     longitudes: NDArray[np.float64]
     ecmwf: bool
+
+
+def only_variable(found: Sequence[str], where: object) -> str | None:
+    """Return the only name of rain in a file; None without one.
+
+    Raises:
+        DataError: if there are several: the choice is the user's.
+    """
+    if len(found) > 1:
+        raise DataError(
+            f"{' and '.join(map(repr, found))} may each be the rain",
+            where=where,
+            hint=f"Name the one to read, for example --variable {shlex.quote(found[0])}",
+        )
+    return found[0] if found else None
 
 
 def stated_unit(attributes: Any, given: str | None, where: object) -> str:

@@ -24,7 +24,7 @@ from shapely.affinity import translate
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, linear_metres, window_bounds
+from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, linear_metres, window_bounds, zero_places
 from zoo.rasters.reading import check_vector_content
 
 FARTHEST = 1e8
@@ -339,6 +339,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
     _, placed = project(frame, crs)
     if not placed.all():
         raise DataError(f"row {int(np.flatnonzero(~placed)[0]) + 1} has damaged coordinates", where=path)
+    _check_zeros(shapely.get_coordinates(shapely.centroid(shapes.to_numpy())), path, degrees=crs.is_geographic)
     if len(shapes) and not _true_to_scale(crs, shapes.total_bounds):
         shapes = shapes.to_crs(shapes.estimate_utm_crs())
     centres = shapely.get_coordinates(shapely.centroid(shapes.to_numpy()))
@@ -371,7 +372,23 @@ def read_places(
     if not placed.any():
         raise DataError("has coordinates that do not exist on Earth", where=path)
     centres = shapely.get_coordinates(shapely.centroid(shapes[placed]))
+    _check_zeros(centres, path, degrees=True)
     return pd.DataFrame(frame[placed].drop(columns=frame.geometry.name)).reset_index(drop=True), centres
+
+
+def _check_zeros(centres: NDArray[np.float64], path: str | os.PathLike[str], *, degrees: bool) -> None:
+    """Refuse features whose missing coordinates were written as zeros.
+
+    Raises:
+        DataError: if there are any.
+    """
+    zeros = zero_places(centres[:, 0], centres[:, 1], degrees=degrees)
+    if zeros.any():
+        raise DataError(
+            f"{int(zeros.sum())} features lie at 0, 0, which means that their coordinates are missing",
+            where=path,
+            hint="Leave them out of the file",
+        )
 
 
 def _true_to_scale(crs: CRS, bounds: Any) -> bool:

@@ -21,7 +21,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.files import csv_text, printable, write_text_atomic
 from zoo.jobs import ProgressCallback
 from zoo.physics.lsi import RAIN_CLIP
-from zoo.physics.rain import check_rain
+from zoo.physics.rain import check_rain, check_rain_names
 from zoo.risk.models import create_risk_model, require_risk, risk_models, select_risk_models, unsupported_reason
 from zoo.risk.scores import PRINTED, REPEATS, SCORES, Judgement, base_rate, intervals, paired_intervals
 from zoo.risk.splits import CV_KINDS, Fold, Split, fold_numbers, make_split
@@ -501,6 +501,7 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
             raise UnknownNameError("column", name, known, where="option rain-columns")
         if isinstance(table.features[name].dtype, pd.CategoricalDtype):
             raise DataError("contains classes, but rain is a number", where=f"column {name!r}")
+    check_rain_names(*settings.rain, where="option rain-columns")
     columns = [table.features[name].to_numpy(np.float64) for name in settings.rain]
     for name, values, what in zip(settings.rain, columns, ("intensity", "duration"), strict=True):
         if (values < 0).any():

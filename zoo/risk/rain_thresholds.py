@@ -18,9 +18,10 @@ from scipy.stats import gaussian_kde, norm
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.files import check_output
-from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, RainParameters, check_rain
+from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, RainParameters, check_rain, check_rain_names
+from zoo.rasters.text_tables import check_names
 from zoo.risk.scores import block_bootstrap
-from zoo.risk.tables import load_frame, read_labels, to_numbers
+from zoo.risk.tables import load_frame, read_groups, read_labels, repeated_rows, to_numbers
 from zoo.risk.weights import RainFit, fit_rain
 from zoo.schema import write_json
 
@@ -46,6 +47,12 @@ SAME_DURATION = 1.01
 REPEATS = 500
 _RAIN_REPEATS = 100
 """Most draws for alpha, beta and P0 [O]: each is a logistic regression of all events."""
+
+USUAL_DEPTH = (5.0, 800.0)
+"""Median depth of the events with landslides, mm, outside of which units are doubted [O]."""
+
+USUAL_DAYS = 7.0
+"""Median duration of the events with landslides above which units are doubted [O]."""
 
 _POINTS = 128
 _CURVE = 25
@@ -197,12 +204,16 @@ def _read(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[Any] | None]:
     where: object = "table" if isinstance(events, pd.DataFrame) else events
     frame = events if isinstance(events, pd.DataFrame) else load_frame(Path(events), notes)[0]
-    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1).reset_index(drop=True)
+    check_names(list(frame.columns), where)
     if frame.empty:
         raise DataError("has no rows", where=where)
     for name in (*rain_columns, *([label] if label else ()), *([group] if group else ())):
         if name not in frame.columns:
             raise UnknownNameError("column", name, list(frame.columns), where=where)
+    if rain_columns[0] == rain_columns[1]:
+        raise ConfigError("intensity and duration are the same column", where="option rain-columns")
+    check_rain_names(*rain_columns, where=where)
     labels = np.ones(len(frame), dtype=np.int64)
     if label is not None:
         labels, kept = read_labels(frame[label], where, label, notes)
@@ -215,6 +226,7 @@ def _read(
             raise DataError(
                 f"row {int(frame.index[bad[0]]) + 1} holds {str(frame[name].iloc[bad[0]])[:60]!r}, not a number",
                 where=f"{where}, column {name!r}",
+                hint="Write decimal points, and leave the cell empty where the rain is unknown",
             )
         rain.append(numbers)
     p, d = rain
@@ -222,7 +234,11 @@ def _read(
     wet = np.isfinite(p) & np.isfinite(d) & (p > 0) & (d > 0)
     if not wet.all():
         notes.append(f"{int((~wet).sum())} events without rain, or without a number, were left out")
-    groups = None if group is None else np.unique(frame[group].astype(str).to_numpy()[wet], return_inverse=True)[1]
+    groups = None
+    if group is not None:
+        groups = np.unique(read_groups(frame[group], group, notes)[wet], return_inverse=True)[1]
+    elif repeated := repeated_rows(frame[wet]):
+        notes.append(f"{repeated:,} events repeat another row, so intervals are too narrow. Remove the repeated rows")
     if int(labels[wet].sum()) < MIN_EVENTS:
         raise DataError(
             f"{int(labels[wet].sum())} events with landslides are too few for a threshold",
@@ -291,6 +307,7 @@ def _fit(
             notes += fitted.notes
         except DataError as error:
             notes.append(f"alpha, beta and P0 were not fitted: {error.problem}")
+    notes += _doubts(p[slid], d[slid], line[1])
     return Thresholds(
         curves=tuple(_counted(curve, hours, p, slid) for curve in curves),
         exponent_interval=spans.get("exponent"),
@@ -301,6 +318,35 @@ def _fit(
         rain_intervals={} if fitted is None else fitted.intervals,
         notes=tuple(notes),
     )
+
+
+def _doubts(p: NDArray[np.float64], d: NDArray[np.float64], exponent: float) -> list[str]:
+    """Return the units as they were read, and what speaks against them.
+
+    Args:
+        p: intensity of the events with landslides, mm/h.
+        d: their duration, days.
+        exponent: of the fitted thresholds.
+    """
+    depth, days = float(np.median(24 * p * d)), float(np.median(d))
+    found = [
+        f"events with landslides: P {p.min():.3g} to {p.max():.3g} mm/h, D {d.min():.3g} to {d.max():.3g} days "
+        f"(median {days:.3g}), median depth {depth:.4g} mm"
+    ]
+    if depth < USUAL_DEPTH[0]:
+        found.append(f"check the units: {depth:.4g} mm is little for landslides. Is P in inches or metres an hour?")
+    elif depth > USUAL_DEPTH[1] or days > USUAL_DAYS:
+        found.append(
+            f"check the units: events are long, or their rain is more than usual. Is D in hours? Its median would be "
+            f"{days / 24:.3g} days, and the median depth {depth / 24:.4g} mm"
+        )
+    if exponent >= 1:
+        found.append(f"check the columns: with B = {exponent:.3g}, longer events have less rain. Are P and D swapped?")
+    elif exponent <= 0:
+        found.append(
+            f"check the columns: with B = {exponent:.3g}, longer events are more intense. Is P the depth in mm?"
+        )
+    return found
 
 
 def _line(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError, first_line
 from zoo.files import printable
+from zoo.rasters.text_tables import PLAIN_NUMBER, TEXT_SUFFIXES, check_names, read_text_table
 from zoo.risk.scores import auc
 
 MISSING_CODES: tuple[float, ...] = (-999.0, -9999.0, -99999.0, -32768.0, 999.0, 9999.0, 99999.0)
@@ -33,9 +32,6 @@ MAX_XLSX_BYTES = 256 * 2**20
 
 MAX_XLSX_CELLS = 20_000_000
 MAX_EMPTY_ROWS = 10_000
-MAX_COLUMNS = 5_000
-_SEEN_ROWS = 100
-"""Rows that are read to recognise the layout of a text file."""
 
 _TRUE = {"1", "1.0", "true", "t", "yes", "y", "landslide", "presence"}
 _FALSE = {"0", "0.0", "false", "f", "no", "n", "none", "absence"}
@@ -44,7 +40,6 @@ _MAX_CLASSES = 20
 _HISTORY = re.compile(r"P_t-\d+")
 """Rain of so many steps ago; a step that was dry everywhere is still a step of the history."""
 _VECTOR = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
-_TEXT = {".csv", ".txt", ".tsv"}
 _CLASS_WORDS = (
     "litho",
     "geolog",
@@ -61,8 +56,6 @@ _LATITUDE = re.compile(r"lat(itude)?|breite|.*[_ ]lat", re.IGNORECASE)
 _LONGITUDE = re.compile(r"lon(g|gitude)?|l[aä]nge|.*[_ ]lon", re.IGNORECASE)
 _EASTING = re.compile(r"(.*_)?x|(.*[_ ])?(easting|east)|utm_?e", re.IGNORECASE)
 _NORTHING = re.compile(r"(.*_)?y|(.*[_ ])?(northing|north)|utm_?n", re.IGNORECASE)
-_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
-_PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 _GROUPED = re.compile(r"[-+]?(\d{1,3}([,. '’\u00a0\u202f]\d{3})+([.,]\d+)?|\d+,\d+)")
 """Numbers with group separators or a decimal comma, which are no classes."""
 _ROW_NUMBER = re.compile(
@@ -70,7 +63,6 @@ _ROW_NUMBER = re.compile(
 )
 _MOST_REPEATED = 0.01
 """Share of rows that repeat another from which a warning is given [O]."""
-_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -152,7 +144,7 @@ def read_table(
         raise DataError("has no rows", where=where)
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(pd.Index(columns), axis=1)
-    _check_names(columns, where)
+    check_names(columns, where)
     for name in (label, *drop, *(coords or ()), *([group] if group else ()), *(categorical or ())):
         if name not in columns:
             raise UnknownNameError("column", name, columns, where=where)
@@ -161,11 +153,12 @@ def read_table(
     coordinates = None if places is None else places[kept]
     if coords is not None:
         coordinates = _coordinates(frame, coords, crs, missing, where, found)
-    groups = None if group is None else _groups(frame[group], group, found)
+    groups = None if group is None else read_groups(frame[group], group, found)
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
     warnings = tuple(_leakage_warnings(features, labels))
     warnings += tuple(_repetition_warnings(features, labels, coordinates))
+    warnings += tuple(_contradiction_warnings(features, labels, coordinates, groups))
     if coordinates is None:
         warnings += tuple(_place_warnings(list(features.columns)))
     read = RiskTable(features, labels, coordinates, groups, tuple(found), warnings, np.flatnonzero(kept))
@@ -187,18 +180,6 @@ def _canonical_order(
     return np.argsort(pd.util.hash_pandas_object(content, index=False).to_numpy(), kind="stable")
 
 
-def _check_names(columns: Sequence[str], where: object) -> None:
-    if len(columns) > MAX_COLUMNS:
-        raise DataError(f"has {len(columns):,} columns, more than {MAX_COLUMNS:,}", where=where)
-    seen: set[str] = set()
-    for name in columns:
-        if not name.isprintable():
-            raise DataError(f"the column name {name!r} contains control characters", where=where, hint="Rename it")
-        if name.strip() in seen:
-            raise DataError(f"two columns are named {name.strip()!r}", where=where, hint="Rename one of them")
-        seen.add(name.strip())
-
-
 def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
     """Return the rows of a table file as they are, and the places of a vector file; see :func:`read_table`."""
     if not path.exists():
@@ -207,8 +188,8 @@ def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.f
         raise DataError("is a folder, not a table", where=path)
     suffix = path.suffix.lower()
     try:
-        if suffix in _TEXT:
-            return _read_text(path, notes), None
+        if suffix in TEXT_SUFFIXES:
+            return read_text_table(path, notes), None
         if suffix == ".parquet":
             return pd.read_parquet(path), None
         if suffix == ".xlsx":
@@ -237,81 +218,6 @@ def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.f
     )
 
 
-def _read_text(path: Path, notes: list[str]) -> pd.DataFrame:
-    encoding = _encoding(path)
-    if encoding == "cp1252":
-        notes.append("the file is not UTF-8; it was read as Windows-1252 (Latin-1)")
-    with path.open(encoding=encoding, newline="", errors="replace") as file:
-        head = file.readline()
-        # Excel writes semicolons wherever the comma is the decimal sign.
-        separator = max(",;\t|", key=head.count)
-        file.seek(0)
-        # pandas renames a repeated column silently.
-        rows = csv.reader(file, delimiter=separator)
-        header = next(rows, [])
-        trailing = _ends_in_separators(rows, len(header))
-    _check_names([name for name in header if name.strip()], path)
-    layout: dict[str, Any] = {"index_col": False, "usecols": range(len(header))} if trailing else {}
-    # The default float parser of pandas reads beyond its table of powers, and crashes, at 1e3084000042.
-    table: pd.DataFrame = pd.read_csv(
-        path,
-        sep=separator,
-        encoding=encoding,
-        encoding_errors="replace",
-        float_precision="round_trip",
-        **layout,
-    )
-    return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
-
-
-def _ends_in_separators(rows: Iterator[list[str]], names: int) -> bool:
-    """Whether every row has one separator more than the header; pandas would shift all columns by one."""
-    try:
-        return all(len(row) == names + 1 and not row[-1] for row in islice(rows, _SEEN_ROWS) if row)
-    except csv.Error:
-        # A text may be longer than the reader allows, such as the outline of a polygon.
-        return False
-
-
-def _encoding(path: Path) -> str:
-    content = path.read_bytes()
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8-sig"
-
-
-def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes: list[str]) -> pd.DataFrame:
-    converted = []
-    for name in table.columns:
-        texts = table[name].dropna()
-        if is_numeric_dtype(texts) or texts.empty:
-            continue
-        texts = texts.astype(str).str.strip()
-        commas = texts.str.fullmatch(_DECIMAL_COMMA)
-        if not commas.any() or (commas | texts.str.fullmatch(_PLAIN_NUMBER)).mean() < 0.5:
-            continue
-        # Excel writes semicolons where the comma is the decimal sign; other separators leave both meanings open.
-        if separator != ";" and texts[commas].str.fullmatch(_THOUSANDS).all():
-            raise DataError(
-                f"the comma in {texts[commas].iloc[0][:60]!r} may be a decimal sign or group thousands",
-                where=f"{path}, column {str(name)!r}",
-                hint="Save the table with decimal points",
-            )
-        table[name] = table[name].astype(object).map(_with_point, na_action="ignore")
-        converted.append(str(name))
-    if converted:
-        notes.append(f"commas were read as decimal signs in {', '.join(converted)}")
-    return table
-
-
-def _with_point(text: object) -> str:
-    return str(text).strip().replace(",", ".")
-
-
 def _read_xlsx(path: Path) -> pd.DataFrame:
     """Read the first sheet; pandas would rename repeated columns, and unpack a bomb."""
     from openpyxl import load_workbook  # type: ignore[import-untyped]
@@ -337,7 +243,7 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
         str(name) if name is not None else f"column {number}"
         for number, name in enumerate([*rows[0], *[None] * (width - len(rows[0]))], 1)
     ]
-    _check_names(names, path)
+    check_names(names, path)
     return pd.DataFrame([[*row, *[None] * (width - len(row))] for row in rows[1:]], columns=names)
 
 
@@ -387,7 +293,8 @@ def read_labels(
     return true[kept].astype(np.int64), kept
 
 
-def _groups(values: pd.Series, name: str, notes: list[str]) -> NDArray[Any]:
+def read_groups(values: pd.Series, name: str, notes: list[str]) -> NDArray[Any]:
+    """Return the group of each row as a text."""
     unknown = int(values.isna().sum())
     if unknown:
         notes.append(f"{unknown:,} rows without {name} form a group of their own")
@@ -418,6 +325,7 @@ def _coordinates(
             )
         columns.append(numbers)
     x, y = columns
+    _check_zeros(x, y, coords, crs, where)
     if crs is not None:
         return metres_around(*_degrees(x, y, crs, where))
     if _LONGITUDE.fullmatch(coords[0]) and 180 < x.max() <= 360 and x.min() >= -180 and np.abs(y).max() <= 90:
@@ -435,6 +343,22 @@ def _coordinates(
         )
     notes.append(f"{coords[0]} and {coords[1]} are read as degrees; distances are in metres on the ground")
     return metres_around(x, y)
+
+
+def _check_zeros(
+    x: NDArray[np.float64], y: NDArray[np.float64], coords: tuple[str, str], crs: str | None, where: object
+) -> None:
+    """Refuse missing coordinates that were written as zeros."""
+    from zoo.rasters.ground import zero_places
+
+    zeros = zero_places(x, y, degrees=crs is None and max(np.abs(x).max(), np.abs(y).max()) <= 180)
+    if zeros.any():
+        raise DataError(
+            f"{int(zeros.sum())} places, the first in row {int(np.flatnonzero(zeros)[0]) + 1}, have the coordinates "
+            "0, 0, which means that they are missing",
+            where=f"{where}, columns {coords[0]!r} and {coords[1]!r}",
+            hint="Leave such rows out",
+        )
 
 
 def _degrees(
@@ -536,8 +460,8 @@ def _check_plain_numbers(values: pd.Series, where: str) -> None:
     if is_numeric_dtype(values):
         return
     texts = values.dropna().astype(str).str.strip()
-    grouped = texts.str.fullmatch(_GROUPED) & ~texts.str.fullmatch(_PLAIN_NUMBER)
-    if grouped.any() and (grouped | texts.str.fullmatch(_PLAIN_NUMBER)).mean() > 0.5:
+    grouped = texts.str.fullmatch(_GROUPED) & ~texts.str.fullmatch(PLAIN_NUMBER)
+    if grouped.any() and (grouped | texts.str.fullmatch(PLAIN_NUMBER)).mean() > 0.5:
         raise DataError(
             f"{texts[grouped].iloc[0][:60]!r} is a number with group separators or a decimal comma",
             where=where,
@@ -652,11 +576,39 @@ def _repetition_warnings(
     content = features.assign(**{"\0label": labels})
     if coordinates is not None:
         content = content.assign(**{"\0x": coordinates[:, 0], "\0y": coordinates[:, 1]})
-    repeated = int(content.duplicated().sum())
-    if repeated >= max(_MOST_REPEATED * len(content), 2):
+    if repeated := repeated_rows(content):
         yield (
             f"{repeated:,} of {len(content):,} rows repeat another row, so the same place may be in training and test "
             "folds and scores are too high. Remove the repeated rows"
+        )
+
+
+def repeated_rows(content: pd.DataFrame) -> int:
+    """Return how many rows repeat another; 0 if so few that it may be chance."""
+    repeated = int(content.duplicated().sum())
+    return repeated if repeated >= max(_MOST_REPEATED * len(content), 2) else 0
+
+
+def _contradiction_warnings(
+    features: pd.DataFrame,
+    labels: NDArray[np.int64],
+    coordinates: NDArray[np.float64] | None,
+    groups: NDArray[Any] | None,
+) -> Iterator[str]:
+    """Warn of rows that are equal but for their label; of one place in several events, each has its own label."""
+    alike = {"features": features}
+    if coordinates is not None:
+        place = pd.DataFrame(coordinates)
+        alike["coordinates"] = place if groups is None else place.assign(group=groups)
+    counts = {}
+    for what, content in alike.items():
+        keys = pd.util.hash_pandas_object(content, index=False).to_numpy()
+        counts[what] = int((pd.Series(labels).groupby(keys).transform("nunique") > 1).sum())
+    found = " and ".join(f"{count:,} have the same {what}" for what, count in counts.items() if count)
+    if found:
+        yield (
+            f"of {len(labels):,} rows, {found} as a row with the opposite label, so no model can tell them apart. "
+            "Correct the labels, or add what differs: a feature, the rain, or the event (--group)"
         )
 
 

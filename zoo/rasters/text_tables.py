@@ -1,0 +1,137 @@
+"""Tables in text files: separator, encoding, decimal commas, and the names of their columns."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from zoo.errors import DataError
+
+TEXT_SUFFIXES = frozenset({".csv", ".txt", ".tsv"})
+
+PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+
+MAX_COLUMNS = 5_000
+_SEEN_ROWS = 100
+"""Rows that are read to recognise the layout of a file."""
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
+
+
+def check_names(columns: Sequence[str], where: object) -> None:
+    """Refuse two columns of one name, names with control characters, and more than :data:`MAX_COLUMNS` columns.
+
+    Raises:
+        DataError: if there are any.
+    """
+    if len(columns) > MAX_COLUMNS:
+        raise DataError(f"has {len(columns):,} columns, more than {MAX_COLUMNS:,}", where=where)
+    seen: set[str] = set()
+    for name in columns:
+        if not name.isprintable():
+            raise DataError(f"the column name {name!r} contains control characters", where=where, hint="Rename it")
+        if name.strip() in seen:
+            raise DataError(f"two columns are named {name.strip()!r}", where=where, hint="Rename one of them")
+        seen.add(name.strip())
+
+
+def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> pd.DataFrame:
+    """Read a table with a heading, separated by commas, semicolons, tabs, bars or spaces.
+
+    Args:
+        path: the file, in UTF-8, UTF-16 or Windows-1252.
+        notes: get a sentence for each decision.
+        as_text: keep cells as texts, empty where missing; decimal commas become points nevertheless.
+
+    Raises:
+        DataError: if two columns have one name, or a comma may be a decimal sign or group thousands.
+        Exception: whatever pandas and csv raise at a damaged file.
+    """
+    encoding = _encoding(path)
+    if encoding == "cp1252":
+        notes.append("the file is not UTF-8; it was read as Windows-1252 (Latin-1)")
+    with path.open(encoding=encoding, newline="", errors="replace") as file:
+        head = file.readline()
+        # Excel writes semicolons wherever the comma is the decimal sign.
+        separator = max(",;\t|", key=head.count)
+        if separator not in head and len(head.split()) > 1:
+            separator = " "
+        file.seek(0)
+        # pandas renames a repeated column silently.
+        rows = csv.reader(file, delimiter=separator, skipinitialspace=separator == " ")
+        header = next(rows, [])
+        trailing = _ends_in_separators(rows, len(header))
+    check_names([name for name in header if name.strip()], path)
+    layout: dict[str, Any] = {"index_col": False, "usecols": range(len(header))} if trailing else {}
+    if as_text:
+        layout |= {"dtype": str, "keep_default_na": False}
+    # The default float parser of pandas reads beyond its table of powers, and crashes, at 1e3084000042.
+    table: pd.DataFrame = pd.read_csv(
+        path,
+        sep=separator,
+        skipinitialspace=separator == " ",
+        encoding=encoding,
+        encoding_errors="replace",
+        float_precision="round_trip",
+        **layout,
+    )
+    if as_text:
+        table = table.fillna("")
+    return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
+
+
+def _ends_in_separators(rows: Iterator[list[str]], names: int) -> bool:
+    """Whether every row has one separator more than the header; pandas would shift all columns by one."""
+    try:
+        return all(len(row) == names + 1 and not row[-1] for row in islice(rows, _SEEN_ROWS) if row)
+    except csv.Error:
+        # A text may be longer than the reader allows, such as the outline of a polygon.
+        return False
+
+
+def _encoding(path: Path) -> str:
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes: list[str]) -> pd.DataFrame:
+    converted = []
+    for name in table.columns:
+        texts = table[name].dropna()
+        if is_numeric_dtype(texts) or texts.empty:
+            continue
+        texts = texts.astype(str).str.strip()
+        texts = texts[texts != ""]
+        commas = texts.str.fullmatch(_DECIMAL_COMMA)
+        if not commas.any() or (commas | texts.str.fullmatch(PLAIN_NUMBER)).mean() < 0.5:
+            continue
+        # Excel writes semicolons where the comma is the decimal sign; other separators leave both meanings open.
+        if separator != ";" and texts[commas].str.fullmatch(_THOUSANDS).all():
+            raise DataError(
+                f"the comma in {texts[commas].iloc[0][:60]!r} may be a decimal sign or group thousands",
+                where=f"{path}, column {str(name)!r}",
+                hint="Save the table with decimal points",
+            )
+        table[name] = table[name].astype(object).map(_with_point, na_action="ignore")
+        converted.append(str(name))
+    if converted:
+        notes.append(f"commas were read as decimal signs in {', '.join(converted)}")
+    return table
+
+
+def _with_point(text: object) -> str:
+    return str(text).strip().replace(",", ".")
