@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import rasterio
 import torch
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_bounds, from_origin
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from torch import nn
 
@@ -21,6 +23,7 @@ from zoo.cli import run
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.mapping.clouds import Clouds
 from zoo.mapping.scene import Scene
+from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
 from zoo.registry import create_model
@@ -191,6 +194,45 @@ def test_a_cloud_mask_of_a_part_of_the_scene_is_noted(
         assert abs(float(share[1]) / 100 - beyond) < 0.02
 
 
+@pytest.mark.parametrize("crs", [None, "EPSG:32642"])
+@pytest.mark.parametrize(
+    ("numbers", "nodata", "left_out"),
+    [((0, 1, 255), 255, (1, 255)), ((4, 9, 0), 0, (9, 0)), ((4, 9, 0), None, (9, 0)), ((0, 1, 0), 0, (1,))],
+)
+def test_nodata_of_a_cloud_mask_is_left_out(
+    write_scene: WriteScene,
+    tmp_path: Path,
+    numbers: tuple[int, int, int],
+    nodata: int | None,
+    left_out: tuple[int, ...],
+    crs: str | None,
+) -> None:
+    """What is not known to be clear is not mapped; the background of a mask is clear, whatever its tag says."""
+    tile = write_tile(tmp_path, picture())
+    clear, cloud, unknown = numbers
+    classes = np.full((1, 200, 200), clear, np.uint8)
+    classes[0, 20:40, 20:60], classes[0, 80:120, 30:90] = cloud, unknown
+    about: dict[str, Any] = {"bands": None, "nodata": nodata}
+    if crs is not None:
+        with rasterio.open(tile) as scene:
+            box = transform_bounds(scene.crs, crs, *scene.bounds)
+        with (
+            rasterio.open(write_scene(classes, "straight.tif", bands=None, nodata=None)) as file,
+            WarpedVRT(file, crs=crs, transform=from_bounds(*box, 400, 400), width=400, height=400, nodata=77) as warped,
+        ):
+            turned = warped.read()
+        about |= {"crs": crs, "transform": from_bounds(*box, 400, 400)}
+        turned[turned == 77] = clear
+        write_scene(turned, "mask.tif", **about)
+    mask = tmp_path / "mask.tif" if crs is not None else write_scene(classes, "mask.tif", **about)
+    with Scene([tile], make_bundle().input_bands) as scene, Clouds(scene, file=mask) as clouds:
+        hidden = clouds.hidden(Reach(0, scene.shape[0]), Reach(0, scene.shape[1]))[:200, :200]
+        told = " ".join(clouds.sentences)
+    expected = np.isin(classes[0], left_out)
+    assert np.mean(hidden != expected) < (0.005 if crs else 1e-9)
+    assert ("is nodata and left out" in told) == (nodata is not None and unknown in left_out)
+
+
 def test_cloud_masks_that_are_none(colour_bundle: str, write_scene: WriteScene, tmp_path: Path, capsys) -> None:
     tile, out = write_tile(tmp_path, picture()), tmp_path / "map.tif"
     whole = np.full((1, 100, 130), 9, np.uint8)
@@ -199,6 +241,7 @@ def test_cloud_masks_that_are_none(colour_bundle: str, write_scene: WriteScene, 
         (write_scene(whole * 20, "other.tif", bands=None, transform=coarse, nodata=None), "neither a Sentinel-2"),
         (write_scene(whole, "far.tif", bands=None, transform=far, nodata=None), "does not overlap"),
         (tmp_path / "absent.tif", "there is no such file"),
+        (write_scene(np.ones((2, 100, 130), np.uint8), "two.tif", bands=None, nodata=None), "has 2 bands"),
         (write_scene(whole, "all.tif", bands=None, transform=coarse, nodata=None), "clouds or snow hide all"),
     ]
     for file, problem in cases:

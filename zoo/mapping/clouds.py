@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,11 +27,14 @@ from zoo.rasters.stacks import cells_at
 SCL_KINDS = {"cloud": (8, 9, 10), "cloud shadow": (3,), "snow": (11,)}
 """Classes of the scene classification that are reported by name."""
 
-HIDDEN = (*(number for number in CLOUDY if number != 0), 11)
+HIDDEN = (*CLOUDY, 11)
 """Classes of the scene classification that are not mapped: those of :data:`zoo.rasters.optical.CLOUDY`, and snow, under
-which no landslide is seen [O]. 0, no data, is left to the scene itself."""
+which no landslide is seen [O]."""
 
 HIGHEST_CLASS = 11
+
+SAMPLE = 1024
+"""Side in pixels of the sample of a mask that is counted."""
 
 WORTH_SAYING = 0.001
 """Share of a scene from which bright regions are reported."""
@@ -42,11 +46,12 @@ class Clouds(Closable):
     Args:
         scene: an open scene.
         file: raster of Sentinel-2 scene classes (SCL, 0 to 11), or of 0 (clear) and 1 (hidden), in any projection and
-            pixel size; None for that of the scene's product, if it has one.
+            pixel size; None for that of the scene's product, if it has one. Its nodata is hidden, but 0 of a mask is
+            clear even if a tag calls it nodata.
         mask_bright: leave bright white regions out of the map.
 
     Raises:
-        DataError: if the file cannot be read, lies elsewhere, or holds other numbers.
+        DataError: if the file cannot be read, lies elsewhere, has several bands, or holds other numbers.
 
     Attributes:
         bright_share: share of the scene's pixels with data that are bright and white; None if it has no colours.
@@ -64,6 +69,7 @@ class Clouds(Closable):
         self.file: str | None = product if file is None else os.fspath(file)
         self._band: AlignedBand | None = None
         self._hidden: tuple[int, ...] = ()
+        self._nodata_hides = True
         sentences = []
         if self.file is not None:
             try:
@@ -81,7 +87,14 @@ class Clouds(Closable):
         if left >= box.right or right <= box.left or bottom >= box.top or top <= box.bottom:
             raise DataError("does not overlap the scene", where=file, hint="Name the clouds of this scene")
         with RasterReader(file, classes=True) as reader:
-            values = reader.sample(1, 1024)
+            if len(reader.bands) > 1:
+                raise DataError(
+                    f"has {len(reader.bands)} bands, and it is unknown which of them is the mask",
+                    where=file,
+                    hint="Save it as a file of its own: gdal_translate -b 1 IN OUT",
+                )
+            values = reader.sample(1, SAMPLE)
+            nodata = 1 - values.size / math.prod(min(SAMPLE, side) for side in reader.shape)
         found, counts = np.unique(values, return_counts=True)
         if not len(found) or found.min() < 0 or found.max() > HIGHEST_CLASS or (found != np.rint(found)).any():
             extent = "nothing" if not len(found) else f"{found.min():g} to {found.max():g}"
@@ -96,9 +109,13 @@ class Clouds(Closable):
         outside = share_outside(layer, scene.mosaic)
         rest = [f"{name} does not cover about {outside:.1%} of the scene: it counts as clear there"]
         rest = rest if outside >= WORTH_SAYING else []
+        if nodata >= WORTH_SAYING and (found.max() > 1 or layer.nodata != 0):
+            rest.append(f"{name}: {nodata:.1%} of it is nodata and left out of the map")
         if found.max() <= 1:
             self._hidden = (1,)
-            return [f"{name}: {share.get(1, 0.0):.1%} of it is marked as hidden", *rest]
+            # Tools that rasterise polygons call the background nodata.
+            self._nodata_hides = layer.nodata != 0
+            return [f"{name}: {share.get(1, 0.0) * (1 - nodata):.1%} of it is marked as hidden", *rest]
         self._hidden = HIDDEN
         known = 1 - share.get(0, 0.0)
         kinds = {kind: sum(share.get(one, 0.0) for one in classes) / known for kind, classes in SCL_KINDS.items()}
@@ -129,8 +146,12 @@ class Clouds(Closable):
         if self.mask_bright:
             found |= self.bright(rows, columns)
         if self._band is not None:
-            classes = self._band.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)))
+            window = window_of((rows.start, rows.stop), (columns.start, columns.stop))
+            classes = self._band.read(window)
             found |= np.isin(classes, self._hidden)
+            unknown = np.isnan(classes)
+            if self._nodata_hides and unknown.any():
+                found |= unknown & self._band.covers(window)
         return found
 
     def bright(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:

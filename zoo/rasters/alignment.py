@@ -28,6 +28,9 @@ from zoo.rasters.layers import CLASSES, BandFile, Layer, open_layer
 from zoo.rasters.reading import RasterReader, opened, readable
 from zoo.rasters.stacks import SAME_LATTICE, Stack
 
+MARGIN = 0.05
+"""Pixels by which the warper may be off where a layer ends."""
+
 Values: TypeAlias = NDArray[np.float32]
 
 _UNSTATED = frozenset({"", "unknown"})
@@ -195,10 +198,14 @@ class AlignedBand(Closable):
         # The sides of the square are in grid pixels, so a diagonal is counted as one step.
         square = np.ones((3, 3), bool)
         outside = ndimage.binary_dilation(np.isnan(values), square, iterations=self.reach)
-        return outside | ~self._within_centres(window)
+        return outside | ~self._within(window, 0.5)
 
-    def _within_centres(self, window: Window) -> NDArray[np.bool_]:
-        """Return which pixels of a window lie between the centres of the layer's outermost pixels."""
+    def covers(self, window: Window) -> NDArray[np.bool_]:
+        """Return which pixel centres of a window of the grid lie on the layer, bool (rows, columns)."""
+        return self._within(window, MARGIN)
+
+    def _within(self, window: Window, margin: float) -> NDArray[np.bool_]:
+        """Return which pixels of a window lie at least ``margin`` pixels of the layer within its edges."""
         rows, columns = np.arange(window.height) + 0.5, np.arange(window.width) + 0.5
         place = self.grid.transform * Affine.translation(window.col_off, window.row_off)
         height, width = self.layer.shape
@@ -206,26 +213,26 @@ class AlignedBand(Closable):
         if self.layer.crs == grid_crs(self.grid):
             between = ~self.layer.transform * place
             x, y = between.a * columns + between.c, between.e * rows + between.f
-            across = (x >= 0.5 - slack) & (x <= width - 0.5 + slack)
-            down = (y >= 0.5 - slack) & (y <= height - 0.5 + slack)
+            across = (x >= margin - slack) & (x <= width - margin + slack)
+            down = (y >= margin - slack) & (y <= height - margin + slack)
             inside: NDArray[np.bool_] = down[:, None] & across[None, :]
             return inside
         xs, ys = place.a * columns + place.c, place.e * rows + place.f
         edge_x = np.concatenate([xs, xs, np.full(len(ys), xs[0]), np.full(len(ys), xs[-1])])
         edge_y = np.concatenate([np.full(len(xs), ys[0]), np.full(len(xs), ys[-1]), ys, ys])
-        if self._between(edge_x, edge_y, slack).all():
+        if self._between(edge_x, edge_y, margin - slack).all():
             return np.ones((len(rows), len(columns)), bool)
         grid_x, grid_y = np.meshgrid(xs, ys)
-        return self._between(grid_x.ravel(), grid_y.ravel(), slack).reshape(grid_x.shape)
+        return self._between(grid_x.ravel(), grid_y.ravel(), margin - slack).reshape(grid_x.shape)
 
-    def _between(self, x: NDArray[np.float64], y: NDArray[np.float64], slack: float) -> NDArray[np.bool_]:
+    def _between(self, x: NDArray[np.float64], y: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
         longitude, latitude = transform_points(grid_crs(self.grid), self.layer.crs, x, y)
         back = ~self.layer.transform
         column = back.a * np.asarray(longitude) + back.c
         row = back.e * np.asarray(latitude) + back.f
         height, width = self.layer.shape
-        inside: NDArray[np.bool_] = (column >= 0.5 - slack) & (column <= width - 0.5 + slack)
-        inside &= (row >= 0.5 - slack) & (row <= height - 0.5 + slack)
+        inside: NDArray[np.bool_] = (column >= margin) & (column <= width - margin)
+        inside &= (row >= margin) & (row <= height - margin)
         return inside
 
     def close(self) -> None:

@@ -322,13 +322,13 @@ class RasterReader(Closable):
         shape = min(side, self.shape[0]), min(side, self.shape[1])
         with readable(self.path):
             values = self.source.read(index, out_shape=shape).astype(np.float32)
-            masks = self.source.read_masks(index, out_shape=shape) if self.masked else None
+            masked = self._masked_out(None, shape)
         missing = ~np.isfinite(values)
         hidden = self._hidden(band, values)
         if hidden is not None:
             missing |= hidden
-        if masks is not None:
-            missing |= masks == 0
+        if masked is not None:
+            missing |= masked
         found: NDArray[np.float32] = values[~missing]
         return found
 
