@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 from hypothesis import HealthCheck, example, given, settings
@@ -27,7 +28,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.rasters.grid import PixelGrid
 from zoo.rasters.ground import window_bounds
 from zoo.rasters.inventory import parse_day, parse_period, read_inventory, read_truth
-from zoo.rasters.vectors import Area, read_vector
+from zoo.rasters.vectors import Area, read_features, read_places, read_vector
 
 UTM = CRS.from_epsg(32643)
 TRANSFORM = from_origin(400000, 3900000, 10, 10)
@@ -399,3 +400,19 @@ def test_truth_that_does_not_say_where_the_landslides_are_is_refused(
             file.write_colormap(1, colours)
     with pytest.raises(DataError, match=rf"mask\.tif: {words}"):
         read_truth(path, PixelGrid(UTM, TRANSFORM, (2, 2)), Window(0, 0, 2, 2))
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_middles_of_features_on_both_sides_of_180_degrees(tmp_path: Path, divided: bool) -> None:
+    crossing = MultiPolygon([box(179.98, -17, 180, -16.9), box(-180, -17, -179.98, -16.9)])
+    outline = crossing if divided else box(179.98, -17, 180.02, -16.9)
+    shapes = [box(179.9, -17, 179.92, -16.98), outline, box(-179.9, -17, -179.88, -16.98)]
+    path = write(tmp_path / "slides.gpkg", shapes, 4326)
+    frame, places = read_places(path, [])
+    assert len(frame) == 3
+    np.testing.assert_allclose(places[:, 0] % 360, [179.91, 180, 180.11], atol=1e-9)
+    assert np.ptp(places[:, 0]) < 0.3
+    _, metres = read_features(path)
+    across = pyproj.Geod(ellps="WGS84").inv(179.91, -16.99, 180.11, -16.99)[2]
+    assert np.hypot(*(metres[2] - metres[0])) == pytest.approx(across, rel=2e-3)
+    assert metres[0, 0] < metres[1, 0] < metres[2, 0]

@@ -68,6 +68,30 @@ def test_the_events_of_dated_landslides(place, capsys):
     assert "already exists" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_landslides_on_both_sides_of_180_degrees_have_the_events_of_elsewhere(place, tmp_path, signed):
+    """The same rain and landslides, moved so that the antimeridian lies among them."""
+    slides = geopandas.read_file(place / "slides.gpkg")
+    move = 180 - 73.35
+    lons = (LONS + move + 180) % 360 - 180
+    order = np.argsort(lons)
+    depths = np.zeros((30, len(LATS), len(LONS)))
+    depths[3, :, :4], depths[10, :, :4], depths[11, :, :4], depths[20, :, 4:] = 24, 48, 12, 36
+    for day, depth in enumerate(depths):
+        date = datetime(2024, 6, 1) + timedelta(days=day)
+        write_imerg_daily(tmp_path / f"{day:02}.nc4", date, depth[:, order], lons[order], LATS)
+    x = slides.geometry.x + move
+    x = np.where(x > 180, x - 360, x) if signed else x
+    slides.set_geometry(geopandas.points_from_xy(x, slides.geometry.y, crs="EPSG:4326")).to_file(
+        tmp_path / "moved.gpkg"
+    )
+    there = zoo.risk.events(place / "imerg", place / "slides.gpkg", "day").events
+    here = zoo.risk.events(tmp_path, tmp_path / "moved.gpkg", "day").events
+    assert here["longitude"].abs().max() <= 180
+    here["longitude"] = (here["longitude"] - move).where(here["longitude"] > 0, here["longitude"] + 360 - move).round(4)
+    pd.testing.assert_frame_equal(here, there)
+
+
 def test_bad_input_is_refused(place):
     slides = place / "slides.gpkg"
     with pytest.raises(UnknownNameError, match="unknown column 'date'"):

@@ -16,7 +16,7 @@ from rasterio.warp import transform as transform_points
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import zero_places
+from zoo.rasters.ground import near_longitude, zero_places
 from zoo.rasters.rain_series import NAMES, NEGLIGIBLE, RainReading, only_variable, stated_unit
 from zoo.rasters.reading import missing_codes
 from zoo.rasters.text_tables import read_text_table
@@ -76,6 +76,8 @@ def read_gauge_table(path: Path, reading: RainReading, grid: Grid, notes: list[s
     _check_places(found[["x", "y"]].to_numpy(np.float64), path, degrees is not None)
     if degrees is not None:
         found["x"], found["y"] = transform_points(CRS.from_epsg(4326), grid.crs, found["x"], found["y"])
+        if grid.crs.is_geographic:
+            found["x"] = near_longitude(found["x"], grid.transform.c + grid.transform.a * grid.shape[1] / 2)
     stated = _UNIT_IN_NAME.match(rain.strip())
     return found, stated_unit({"units": stated[1] if stated else ""}, reading.unit, f"{path}, column {rain!r}")
 

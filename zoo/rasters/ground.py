@@ -47,6 +47,31 @@ def crs_name(crs: Any) -> str:
     return name if len(name) < 60 else f"{name[:57]}..."
 
 
+def near_longitude(longitude: Any, middle: float) -> Any:
+    """Return longitudes shifted by multiples of 360 degrees to lie within 180 of ``middle``."""
+    return middle + (longitude - middle + 180) % 360 - 180
+
+
+def narrowest_longitudes(longitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return longitudes shifted by multiples of 360 degrees so that together they span the fewest degrees.
+
+    Their middle is from -180 to 180.
+
+    >>> narrowest_longitudes(np.array([179.5, -179.5, 181.5])).tolist()
+    [-180.5, -179.5, -178.5]
+    """
+    wrapped = longitude % 360
+    ordered = np.unique(wrapped)
+    widest = int(np.argmax(np.diff(ordered, append=ordered[:1] + 360)))
+    first = ordered[(widest + 1) % len(ordered)]
+    found = wrapped + 360 * (wrapped < first)
+    middle = (found.min() + found.max()) / 2
+    found -= 360 * math.floor((middle + 180) / 360)
+    # Numbers that need no shift stay as they are, to the last digit.
+    shifted: NDArray[np.float64] = longitude + 360 * np.rint((found - longitude) / 360)
+    return shifted
+
+
 def crs_unit(crs: CRS) -> str:
     """Return "m", "degree", or the name of the system's unit."""
     if crs.is_geographic:

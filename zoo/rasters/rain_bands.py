@@ -23,6 +23,7 @@ from zoo.physics.running import RunningMoments
 from zoo.rasters.alignment import AlignedBand, physical
 from zoo.rasters.cog import CogWriter, check_geotiff_name
 from zoo.rasters.grid import PixelGrid, grid_box
+from zoo.rasters.ground import near_longitude
 from zoo.rasters.inventory import parse_day
 from zoo.rasters.layers import BandFile, open_layer
 from zoo.rasters.rain_files import RainField, RainPaths, find_files, read_rain
@@ -252,7 +253,10 @@ def rain_of_pixels(
     with Stack(path) as stack:
         bands = [_place_of(stack, band) for band in (INTENSITY, DURATION)]
         x, y = transform_points(CRS.from_epsg(4326), stack.crs, places[:, 0], places[:, 1])
-        columns, rows = (np.floor(axis).astype(np.int64) for axis in ~stack.transform * (np.array(x), np.array(y)))
+        x, y = np.array(x), np.array(y)
+        if stack.crs.is_geographic:
+            x = near_longitude(x, stack.transform.c + stack.transform.a * stack.shape[1] / 2)
+        columns, rows = (np.floor(axis).astype(np.int64) for axis in ~stack.transform * (x, y))
         inside = (rows >= 0) & (rows < stack.shape[0]) & (columns >= 0) & (columns < stack.shape[1])
         found = []
         for row, column in sorted(set(zip(rows[inside].tolist(), columns[inside].tolist(), strict=True))):

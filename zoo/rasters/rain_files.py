@@ -30,7 +30,7 @@ from zoo.physics.rain_events import RainSeries, Times, time_text
 from zoo.rasters.gauge_tables import read_gauge_table
 from zoo.rasters.gauges import inverse_distance, krige
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import Bounds, Ground, bounds_text, true_scale, window_bounds
+from zoo.rasters.ground import Bounds, Ground, bounds_text, near_longitude, true_scale, window_bounds
 from zoo.rasters.rain_series import (
     NAMES,
     RainPiece,
@@ -180,7 +180,7 @@ def _region(grid: Grid) -> Bounds:
     edge_y = np.concatenate([np.full(21, bottom), np.full(21, top), y, y])
     longitude, latitude = Ground(grid.crs).degrees(edge_x, edge_y)
     middle = float(longitude[10])
-    longitude = middle + (longitude - middle + 180) % 360 - 180
+    longitude = near_longitude(longitude, middle)
     return float(longitude.min()), float(latitude.min()), float(longitude.max()), float(latitude.max())
 
 
@@ -191,7 +191,7 @@ def _crop(
     west, south, east, north = region
     middle = (west + east) / 2
     # 350 degrees east lie beside 10 degrees west.
-    longitudes = middle + (longitudes - middle + 180) % 360 - 180
+    longitudes = near_longitude(longitudes, middle)
     found = []
     for axis, name, low, high in ((latitudes, "latitudes", south, north), (longitudes, "longitudes", west, east)):
         order = np.argsort(axis)

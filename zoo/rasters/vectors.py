@@ -24,7 +24,17 @@ from shapely.affinity import translate
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.rasters.grid import Grid
-from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, linear_metres, window_bounds, zero_places
+from zoo.rasters.ground import (
+    Bounds,
+    Ground,
+    bounds_text,
+    crs_name,
+    linear_metres,
+    narrowest_longitudes,
+    utm_code,
+    window_bounds,
+    zero_places,
+)
 from zoo.rasters.reading import check_vector_content
 
 FARTHEST = 1e8
@@ -339,13 +349,43 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
     _, placed = project(frame, crs)
     if not placed.all():
         raise DataError(f"row {int(np.flatnonzero(~placed)[0]) + 1} has damaged coordinates", where=path)
-    _check_zeros(shapely.get_coordinates(shapely.centroid(shapes.to_numpy())), path, degrees=crs.is_geographic)
-    if len(shapes) and not _true_to_scale(crs, shapes.total_bounds):
-        shapes = shapes.to_crs(shapes.estimate_utm_crs())
-    centres = shapely.get_coordinates(shapely.centroid(shapes.to_numpy()))
+    _check_zeros(_middles(shapes.to_numpy()), path, degrees=crs.is_geographic)
+    centres = _centres_in_metres(frame, crs)
     if not np.isfinite(centres).all():
         raise DataError("has places that cannot be projected to metres", where=path)
     return pd.DataFrame(frame.drop(columns=frame.geometry.name)), centres
+
+
+def _centres_in_metres(frame: geopandas.GeoDataFrame, crs: CRS) -> NDArray[np.float64]:
+    """Return the centroids of features in metres on the ground, float64 (N, 2), NaN where there are none."""
+    shapes = frame.geometry
+    if not len(shapes) or _true_to_scale(crs, shapes.total_bounds):
+        return _middles(shapes.to_numpy())
+    flat, placed = project(frame, CRS.from_epsg(4326))
+    if not placed.all():
+        return np.full((len(frame), 2), np.nan)
+    flat = _joined(flat)
+    longitude = _middles(flat)[:, 0]
+    turns = np.rint((narrowest_longitudes(longitude) - longitude) / 360)
+    flat = np.array([translate(one, 360 * turn) for one, turn in zip(flat, turns, strict=True)], object)
+    left, bottom, right, top = (float(bound) for bound in shapely.total_bounds(flat))
+    zone = utm_code((left, bottom, right, top), CRS.from_epsg(4326))
+    return _middles(geopandas.GeoSeries(flat, crs="EPSG:4326").to_crs(zone).to_numpy())
+
+
+def _middles(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return the centroids of shapes, float64 (N, 2)."""
+    found: NDArray[np.float64] = shapely.get_coordinates(shapely.centroid(shapes))
+    return found
+
+
+def _joined(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return shapes in degrees in which those that cross 180 degrees are in one piece."""
+    left, _, right, _ = shapely.bounds(shapes).T
+    found = shapes.copy()
+    for place in np.flatnonzero(right - left > 180):
+        found[place] = _shift_longitudes(shapes[place], 180.0)
+    return found
 
 
 def read_places(
@@ -360,6 +400,7 @@ def read_places(
 
     Returns:
         The attributes of the features that have a place, and longitude and latitude of their centroids, float64 (N, 2).
+        Longitudes of places on both sides of 180 degrees go beyond 180.
 
     Raises:
         DataError: if the file is missing or damaged, or no feature has a place.
@@ -371,8 +412,9 @@ def read_places(
     shapes, placed = project(frame, CRS.from_epsg(4326))
     if not placed.any():
         raise DataError("has coordinates that do not exist on Earth", where=path)
-    centres = shapely.get_coordinates(shapely.centroid(shapes[placed]))
+    centres = _middles(_joined(shapes[placed]))
     _check_zeros(centres, path, degrees=True)
+    centres[:, 0] = narrowest_longitudes(centres[:, 0])
     return pd.DataFrame(frame[placed].drop(columns=frame.geometry.name)).reset_index(drop=True), centres
 
 

@@ -16,6 +16,7 @@ from zoo.files import atomic_path, check_output
 from zoo.jobs import ProgressCallback
 from zoo.physics.rain_events import EventRules, RainEvent, RainSeries, rain_events, time_text
 from zoo.rasters.grid import grid_around
+from zoo.rasters.ground import near_longitude
 from zoo.rasters.inventory import parse_period
 from zoo.rasters.rain_bands import rain_maps, rain_of_pixels
 from zoo.rasters.rain_files import RainField, RainPaths, find_files, read_rain
@@ -132,7 +133,9 @@ def _rows_of_series(
             where=inventory,
         )
     places, days = places[inside], days[inside]
-    column, row = (np.floor(axis).astype(np.int64) for axis in ~field.transform * (places[:, 0], places[:, 1]))
+    middle, _ = field.transform * (field.series.rate.shape[2] / 2, 0)
+    x, y = near_longitude(places[:, 0], middle), places[:, 1]
+    column, row = (np.floor(axis).astype(np.int64) for axis in ~field.transform * (x, y))
     series, rows = field.series, []
     period = float((series.ends[-1] - series.starts[0]) / np.timedelta64(3600, "s"))
     incomplete, unmatched = 0, 0
@@ -179,7 +182,7 @@ def _row(
     """Return a row of the table: an event of P (mm/h) and D (days) at a longitude and latitude."""
     return {
         "day": str(day.astype("datetime64[D]")),
-        "longitude": round(place[0], 4),
+        "longitude": round(float(near_longitude(place[0], 0.0)), 4),
         "latitude": round(place[1], 4),
         "start": span[0],
         "end": span[1],
