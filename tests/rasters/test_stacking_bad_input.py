@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.shutil
+from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from zoo.errors import ConfigError, DataError, ZooError
@@ -98,6 +102,40 @@ def test_elevation_that_is_none(write_raster: WriteRaster, tmp_path: Path, refus
     assert np.isnan(image[1, :10]).all()
     assert np.isnan(image[1, 20, 20])
     assert np.isfinite(image[:, 30:]).all()
+
+
+@pytest.mark.parametrize(
+    ("about", "unit"),
+    [
+        ({"band_tags": {"units": "feet"}}, "feet"),
+        ({"tags": {"Units": "ft"}}, "ft"),
+        ({"description": "Elevation (ft)"}, "feet"),
+        ({"description": "elevation_US_survey_feet"}, "US survey feet"),
+        ({"tags": {"TIFFTAG_IMAGEDESCRIPTION": "Heights in feet"}}, "feet"),
+        ({"crs": "EPSG:32643+6360"}, "US survey foot"),
+        ({"vrt": "EPSG:32643+6360"}, "US survey foot"),
+        ({"description": "height in metres, from feet"}, ""),
+        ({"description": "left drift"}, ""),
+        ({"tags": {"units": "m"}, "description": "feet"}, ""),
+    ],
+)
+def test_an_elevation_in_feet_is_found_wherever_the_file_says_so(
+    write_raster: WriteRaster, tmp_path: Path, refuse: Refuse, about: dict[str, Any], unit: str
+) -> None:
+    path = write_raster("dem.tif", plane(), crs=about.get("crs", "EPSG:32643"))
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(**about.get("tags", {}))
+        file.update_tags(1, **about.get("band_tags", {}))
+        file.set_band_description(1, about.get("description", ""))
+    if "vrt" in about:
+        straight, path = path, path.with_suffix(".vrt")
+        rasterio.shutil.copy(straight, path, driver="VRT")
+        with rasterio.open(path, "r+") as file:
+            file.crs = CRS.from_user_input(about["vrt"])
+    if unit:
+        assert f"elevation is in {unit}, and metres" in refuse(dem(path)).problem
+    else:
+        build_stack(dem(path), tmp_path / "stack.tif")
 
 
 @pytest.mark.parametrize(

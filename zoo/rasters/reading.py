@@ -66,6 +66,9 @@ ALPHA_PROBE, ALPHA_NUMBERS = 64, 16
 """Side in pixels of the part in the middle by which an alpha band is recognised, and the different numbers from which
 it is none: transparency is 0 or full nearly everywhere [O]."""
 
+UNIT_TAGS = frozenset({"unit", "units", "unittype", "unit_type"})
+"""Names of tags that libraries write the unit of a band to where GDAL has a field of its own."""
+
 SCAN = 256
 """Rows that are read at a time when a band is searched."""
 
@@ -222,13 +225,18 @@ class RasterReader(Closable):
         return RasterBand(
             index=index,
             name=source.descriptions[place] or colour,
-            unit=source.units[place] or "",
+            unit=source.units[place] or self._tagged_unit(index),
             dtype=dtype,
             nodata=None if nodata is None else float(nodata),
             scale=scale,
             offset=offset,
             palette=palette,
         )
+
+    def _tagged_unit(self, index: int) -> str:
+        """Return the unit that the tags of a band state, or those of a file of one band; "" without one."""
+        tags = {**(self.source.tags() if self.source.count == 1 else {}), **self.source.tags(index)}
+        return next((text.strip() for name, text in tags.items() if name.casefold() in UNIT_TAGS), "")
 
     @property
     def palette(self) -> Palette:

@@ -21,8 +21,9 @@ from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_s
 from zoo.rasters.alignment import AlignedBand, in_unit
 from zoo.rasters.cog import CogWriter, check_geotiff_name
 from zoo.rasters.coregistration import Shift
+from zoo.rasters.elevation import doubtful_elevation, require_metres_up
 from zoo.rasters.grid import PixelGrid, choose_grid, grid_crs, require_metres, windows
-from zoo.rasters.ground import Bounds, crs_name, crs_unit, linear_metres, true_scale, utm_code
+from zoo.rasters.ground import Bounds, crs_name, crs_unit, true_scale, utm_code
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
 from zoo.rasters.optical import Calibration, Samples, UserOptics, sample, settle_optics
 from zoo.rasters.reading import RasterReader, is_remote
@@ -305,18 +306,6 @@ def _entry(band: AlignedBand, calibration: Calibration | None) -> dict[str, Json
 WINDOW = 1024
 """Side of the windows that are computed at a time: ten bands of 4 MB."""
 
-_FOOT = 0.3048
-_US_FOOT = 1200 / 3937
-_METRES = {
-    **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0),
-    **dict.fromkeys(("ft", "foot", "feet", "international foot"), _FOOT),
-    **dict.fromkeys(("us-ft", "us survey foot", "us survey feet", "ftus", "foot_us"), _US_FOOT),
-    **dict.fromkeys(("mm", "millimetre", "millimetres", "millimeter", "millimeters"), 0.001),
-    **dict.fromkeys(("cm", "centimetre", "centimetres", "centimeter", "centimeters"), 0.01),
-    **dict.fromkeys(("dm", "decimetre", "decimetres", "decimeter", "decimeters"), 0.1),
-    **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0),
-}
-"""Metres in one unit of elevation, by the names that files have for it."""
 _USED_BY = {
     "NDBI": {"swir", "nir"},
     "NDVI": {"nir", "red"},
@@ -479,7 +468,7 @@ class _Scene:
                 self._notes.append(f"{layer.label} holds {code:g} without a nodata tag: such pixels count as missing")
         if "dem" in self._layers:
             layer = self._layers["dem"]
-            doubt = _doubtful_elevation(layer)
+            doubt = doubtful_elevation(layer)
             if doubt:
                 self._warnings.append(doubt)
             with RasterReader(layer.path) as reader:
@@ -669,26 +658,4 @@ def _check_terrain(plan: Plan, layers: Mapping[str, Layer], grid: GeoBox) -> Non
     if "slope" not in plan.channels:
         return
     require_metres(grid)
-    unit = layers["dem"].unit
-    metres = _METRES.get(unit.strip(" []").lower(), 1.0)
-    if metres != 1:
-        raise DataError(
-            f"the elevation is in {unit}, and metres are needed",
-            where=layers["dem"].path,
-            hint=f"Convert it: gdal_calc.py -A DEM --calc=A*{metres:.7g} --outfile=OUT",
-        )
-
-
-def _doubtful_elevation(dem: Layer) -> str:
-    """Return why it is doubtful that an elevation is in metres; "" if it is not."""
-    unit = dem.unit.strip(" []")
-    if unit:
-        known = unit.lower() in _METRES
-        return "" if known else f"{dem.label}: the unit {dem.unit!r} is unknown, so the elevation was read as metres"
-    if dem.crs.is_geographic or linear_metres(dem.crs) == 1:
-        return ""
-    return (
-        f"{dem.label} has no unit of elevation, and its coordinates are in {crs_unit(dem.crs)}: the elevation was read "
-        f"as metres. If it is not, every slope is wrong: gdal_calc.py -A DEM --calc=A*{linear_metres(dem.crs):.7g} "
-        "--outfile=OUT converts it"
-    )
+    require_metres_up(layers["dem"])
