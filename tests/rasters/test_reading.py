@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio._env import get_gdal_config
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
 from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import DataError
+from zoo.rasters.layers import BandFile, open_layer
 from zoo.rasters.reading import CACHE_BYTES, RasterReader, gdal_threads, read_raster, small_cache
 from zoo.rasters.stacks import Mosaic, Stack
 
@@ -223,6 +225,24 @@ def test_colours_name_bands(tmp_path: Path) -> None:
     path = write(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8), photometric="RGB")
     with Stack(path) as stack:
         assert [band.name for band in stack.bands] == ["red", "green", "blue"]
+
+
+def test_complex_integers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "slc.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=4, height=4, count=1, dtype="complex_int16"):
+        pass
+    with pytest.raises(DataError, match="band 1 holds numbers of type complex_int16, not real ones"):
+        RasterReader(path)
+
+
+def test_a_file_that_is_placed_by_control_points_says_how_to_warp_it(tmp_path: Path) -> None:
+    path = tmp_path / "points.tif"
+    points = [GroundControlPoint(row, column, 5e5 + column, 4e6 - row) for row in (0, 4) for column in (0, 4)]
+    with rasterio.open(path, "w", driver="GTiff", width=4, height=4, count=1, dtype="uint8") as file:
+        file.gcps = points, "EPSG:32643"
+    for opened in (Stack, lambda name: open_layer("dem", BandFile(str(name)))):
+        with pytest.raises(DataError, match=r"Warp it with its ground control points: gdalwarp"):
+            opened(path)
 
 
 def test_numbers_with_a_palette_are_read_as_classes_alone(tmp_path: Path) -> None:

@@ -99,14 +99,11 @@ def open_class_map(reader: RasterReader) -> ClassMap:
     path = Path(reader.path)
     if len(reader.bands) != 1:
         raise DataError(f"has {len(reader.bands)} bands; a class map has one", where=path)
-    if not reader.placed or reader.crs is None:
-        raise DataError(
-            "has no coordinate reference system or no transform", where=path, hint="Georeference it: gdal_edit.py"
-        )
+    crs = reader.require_place()
     tags = reader.band_tags(0)
     numbered = {key.removeprefix("CLASS_"): name for key, name in tags.items() if key.startswith("CLASS_")}
     names = {int(key): name for key, name in numbered.items() if key.isdecimal()}
-    grid = PixelGrid(reader.crs, reader.transform, reader.shape)
+    grid = PixelGrid(crs, reader.transform, reader.shape)
     return ClassMap(path, grid, names, lambda window: reader.read(window)[0])
 
 

@@ -208,21 +208,14 @@ def open_layer(role: str, file: BandFile) -> Layer:
         band = next((one for one in reader.bands if one.index == file.band), None)
         if band is None:
             raise DataError(f"has {len(reader.bands)} band(s), so there is no band {file.band}", where=file.path)
-        if reader.crs is None:
-            raise DataError(
-                "has no coordinate reference system, so it cannot be laid over the others",
-                where=file.path,
-                hint="Set one with: gdal_edit.py -a_srs EPSG:CODE FILE",
-            )
-        if not reader.placed:
-            raise DataError("has no georeference, so it is unknown where its pixels lie", where=file.path)
+        crs = reader.require_place()
         nodata = file.nodata if file.nodata is not None else band.nodata
         if nodata is None and role in OPTICAL and band.dtype.kind in "ui" and not (reader.alpha or reader.masked):
             nodata = 0.0  # Sentinel-2 writes 0 where it has nothing, and its files do not say so
         return Layer(
             role=role,
             file=file,
-            crs=reader.crs,
+            crs=crs,
             transform=reader.transform,
             shape=reader.shape,
             dtype=band.dtype,

@@ -211,9 +211,11 @@ class RasterReader(Closable):
 
     def _band(self, index: int, colour: str, palette: bool) -> RasterBand:
         source, place = self.source, index - 1
-        dtype = np.dtype(source.dtypes[place])
+        stored = source.dtypes[place]
+        # numpy has no complex integers.
+        dtype = np.dtype(np.complex64 if stored.startswith("complex") else stored)
         if dtype.kind not in "uif":
-            raise DataError(f"band {index} holds numbers of type {dtype}, not real ones", where=self.path)
+            raise DataError(f"band {index} holds numbers of type {stored}, not real ones", where=self.path)
         scale, offset = float(source.scales[place]), float(source.offsets[place])
         if not (math.isfinite(scale) and math.isfinite(offset) and scale != 0):
             raise DataError(
@@ -247,6 +249,30 @@ class RasterReader(Closable):
     def turned(self) -> bool:
         """Whether the file has south up or is mirrored, and is turned when it is read."""
         return any(self._flipped)
+
+    def require_place(self) -> CRS:
+        """Return the coordinate system of a file that has one and a transform.
+
+        Raises:
+            DataError: if it has not.
+        """
+        if self.crs is not None and self.placed:
+            return self.crs
+        if self.source.gcps[0]:
+            hint = "Warp it with its ground control points: gdalwarp IN.tif OUT.tif"
+        elif self.source.rpcs is not None:
+            hint = "Warp it with its rational polynomials and a DEM: gdalwarp -rpc -to RPC_DEM=DEM.tif IN.tif OUT.tif"
+        elif self.crs is None:
+            hint = "Set one with: gdal_edit.py -a_srs EPSG:CODE FILE"
+        else:
+            hint = "Set its corners: gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE"
+        raise DataError(
+            "has no coordinate reference system, so nothing can be laid over it"
+            if self.crs is None
+            else "has no georeference, so it is unknown where its pixels lie",
+            where=self.path,
+            hint=hint,
+        )
 
     def band_tags(self, band: int) -> Mapping[str, str]:
         """Return the tags of one band of :attr:`bands`, counted from 0."""

@@ -94,21 +94,7 @@ class Stack(Closable):
 
     def _describe(self) -> None:
         reader = self._reader
-        if reader.crs is None:
-            raise DataError(
-                "has no coordinate reference system, so nothing can be laid over it",
-                where=self.name,
-                hint="Set one with: gdal_edit.py -a_srs EPSG:CODE FILE",
-            )
-        if not reader.placed:
-            raise DataError(
-                "has no georeference, so it is unknown where its pixels lie",
-                where=self.name,
-                hint="Warp it with its ground control points: gdalwarp IN.tif OUT.tif"
-                if reader.source.gcps[0]
-                else "Set its corners: gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE",
-            )
-        self.crs: CRS = reader.crs
+        self.crs: CRS = reader.require_place()
         self.transform: Affine = reader.transform
         self.shape: tuple[int, int] = reader.shape
         self.pixel_size = reader.pixel_size
