@@ -36,6 +36,25 @@ def test_a_fixed_precision_is_kept(name: compute.Precision) -> None:
     assert choose_format(network(), torch.randn(2, 3, 8, 8), name) == ComputeFormat(name, True)
 
 
+@pytest.mark.parametrize("name", ["fp32", "bf16", "auto"])
+def test_channels_last_is_avoided_where_it_corrupts_memory(name: compute.Precision) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, stride=2), nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 1))
+    assert not choose_format(model, torch.randn(2, 3, 8, 8), name).channels_last
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 1),
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.Conv2d(16, 4, 1, stride=2),
+        nn.Conv2d(3, 3, 1, stride=2, groups=3),
+    ],
+)
+def test_other_convolutions_keep_channels_last(layer: nn.Module) -> None:
+    assert not compute.corrupts_channels_last(layer)
+
+
 def test_the_fastest_format_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {
         ComputeFormat("bf16", True): 2.0,

@@ -136,7 +136,8 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
 
     A named precision is used with channels last and without timing, so the same command gives the same weights on the
     same machine. ``auto`` may choose another format on another day; results record which one was used. The model, its
-    batch-norm statistics and the random number generators are left unchanged.
+    batch-norm statistics and the random number generators are left unchanged. Models for which channels last gives
+    wrong gradients (:func:`corrupts_channels_last`) get channels first.
 
     Args:
         model: maps ``batch`` to logits, on the training device.
@@ -145,8 +146,11 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
         trials: number of steps to time after one warm-up step; a format whose first step takes twice the best time
             is dropped.
     """
+    corrupts = batch.device.type == "cpu" and corrupts_channels_last(model)
     if precision != "auto":
-        return ComputeFormat(precision, channels_last=True)
+        return ComputeFormat(precision, channels_last=not corrupts)
+    if corrupts:
+        return ComputeFormat("fp32", channels_last=False)
     # bf16 with channels first is left out: oneDNN reorders every tensor there, and a step takes many times longer.
     bf16, fp32 = ComputeFormat("bf16", channels_last=True), ComputeFormat("fp32", channels_last=True)
     seconds = {}
@@ -161,6 +165,23 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
                 model, batch, channels_first, trials, give_up=2 * min(seconds.values())
             )
     return min(seconds, key=seconds.__getitem__)
+
+
+def corrupts_channels_last(model: nn.Module) -> bool:
+    """Return whether the backward pass of a model on the CPU goes wrong with channels last.
+
+    For a 1 x 1 convolution with a stride and fewer than 16 input channels, oneDNN writes past the end of a buffer:
+    gradients are wrong or the process crashes [S: oneDNN issue 6035, seen with torch 2.14.1]. The first layer of
+    MobileOne and RepVGG is such a convolution.
+    """
+    return any(
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels < 16 * layer.groups
+        and not 1 < layer.groups == layer.in_channels
+        for layer in model.modules()
+    )
 
 
 def _step_seconds(model: nn.Module, batch: Tensor, candidate: ComputeFormat, trials: int, give_up: float) -> float:
