@@ -118,7 +118,8 @@ def test_categorical_columns_are_found_by_name_or_given(tmp_path: Path) -> None:
     assert table.features["litho"].isna().sum() == 10
     assert table.features["order"].dtype == np.float64
     told = read_table(path, "presence", categorical=("order",))
-    assert told.features["order"].dtype == "category"
+    assert {told.features[name].dtype.name for name in ("order", "rock")} == {"category"}
+    assert told.features["litho"].dtype == np.float64
 
 
 def test_texts_among_numbers_are_counted(tmp_path: Path) -> None:
@@ -308,6 +309,24 @@ def test_missing_codes_of_every_kind_are_found(code: float) -> None:
     assert any(note.startswith("slope: 2 values of") for note in table.notes)
 
 
+@pytest.mark.parametrize("code", [-99.0, -999.0, -32767.0])
+@pytest.mark.parametrize("low", [-5.0, 0.0, 500.0])
+def test_a_negative_code_below_heights_is_missing_however_large_they_are(code: float, low: float) -> None:
+    data = frame().assign(height=np.linspace(low, 3500, 40))
+    data.loc[[3, 5], "height"] = code
+    assert read_table(data, "presence", drop=("X", "Y")).features["height"].isna().sum() == 2
+
+
+def test_a_code_that_the_user_names_is_missing_wherever_it_stands() -> None:
+    data = frame().assign(ndvi=np.linspace(-0.2, 0.8, 40))
+    data.loc[[3, 5], "ndvi"] = -1.0
+    assert read_table(data, "presence", drop=("X", "Y")).features["ndvi"].isna().sum() == 0
+    assert read_table(data, "presence", drop=("X", "Y"), missing=(-1.0,)).features["ndvi"].isna().sum() == 2
+    curved = frame().assign(curvature=np.linspace(-60, 90, 40)).replace({"curvature": {-60.0: -99.0}})
+    notes = read_table(curved, "presence", drop=("X", "Y")).notes
+    assert "curvature: 1 values of -99 are kept, as they are not far from the others" in notes
+
+
 def test_numbers_that_may_be_measured_are_kept() -> None:
     heights = frame().assign(height=np.linspace(200, 1400, 40))
     heights.loc[9, "height"] = 999.0
@@ -465,6 +484,14 @@ def test_columns_that_number_the_rows_are_left_out(tmp_path: Path) -> None:
     assert "fid" in read.features, "it is in two rows"
 
 
+@pytest.mark.parametrize("text", ["35%", "35 m", "<0.5", "12°"])
+def test_numbers_with_a_unit_are_not_classes(text: str) -> None:
+    data = frame().assign(height=[text, "950", text, text] * 10)
+    with pytest.raises(DataError, match=r"column 'height': .* is a number with a unit"):
+        read_table(data, "presence", coords=("X", "Y"))
+    assert "height" in read_table(data, "presence", coords=("X", "Y"), categorical=["height"]).features
+
+
 @pytest.mark.parametrize("text", ["1,234", "1'234", "1 234", "1.234,5", "1234,5"])
 def test_numbers_in_a_local_format_are_not_classes(tmp_path: Path, text: str) -> None:
     path = write(frame().assign(height=[text, *["950"] * 19] * 2), tmp_path / "a.csv")
@@ -493,6 +520,33 @@ def test_equal_rows_with_opposite_labels_are_warned_of() -> None:
     placed = read_table(steeper, "presence", coords=("X", "Y"), drop=("event",)).warnings
     assert "of 46 rows, 12 have the same coordinates as a row with the opposite label" in placed[0]
     assert not read_table(steeper, "presence", coords=("X", "Y"), group="event").warnings
+
+
+def test_one_place_far_from_the_others_is_warned_of_with_its_row() -> None:
+    data = frame().assign(X=np.linspace(73, 74, 40), Y=np.linspace(34, 35, 40))
+    assert not read_table(data, "presence", coords=("X", "Y")).warnings
+    for x, y in ((34.5, 73.5), (-73.5, 34.5)):
+        data.loc[3, ["X", "Y"]] = x, y
+        data.loc[0, "presence"] = np.nan
+        (told,) = read_table(data, "presence", coords=("X", "Y")).warnings
+        assert told.startswith("1 places lie far from all others, the first in row 4, ")
+    for code in (999.0, -999.0):
+        data.loc[3, ["X", "Y"]] = code
+        with pytest.raises(DataError, match=f"coordinate '{code}' in row 4 is not a number or means missing"):
+            read_table(data, "presence", coords=("X", "Y"))
+    metres = frame()
+    metres.loc[10:29, ["X", "Y"]] = 73.5, 34.5
+    with pytest.raises(
+        DataError, match="20 places, the first in row 11, look like degrees, and the others like metres"
+    ):
+        read_table(metres, "presence", coords=("X", "Y"))
+
+
+def test_the_label_names_no_groups_and_names_have_no_spaces_around_them() -> None:
+    with pytest.raises(ConfigError, match="column 'presence' is the label"):
+        read_table(frame(), "presence", group="presence")
+    spaced = frame().rename(columns={"presence": " presence ", "slope": "slope "})
+    assert list(read_table(spaced, "presence", coords=("X", "Y")).features) == ["slope", "rock"]
 
 
 def test_coordinates_of_0_0_are_missing_ones(tmp_path: Path) -> None:

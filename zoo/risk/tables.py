@@ -21,11 +21,14 @@ from zoo.files import printable
 from zoo.rasters.text_tables import PLAIN_NUMBER, TEXT_SUFFIXES, check_names, read_text_table
 from zoo.risk.scores import auc
 
-MISSING_CODES: tuple[float, ...] = (-999.0, -9999.0, -99999.0, -32768.0, 999.0, 9999.0, 99999.0)
+MISSING_CODES: tuple[float, ...] = (
+    *(-99.0, -999.0, -9999.0, -99999.0, -32767.0, -32768.0),
+    *(999.0, 9999.0, 99999.0, 32767.0, 65535.0),
+)
 """Numbers that mean "not measured" where they are far from all other values; a note names each that is found."""
 
-FLOAT_NODATA = 1e30
-"""Larger absolute values are nodata of float rasters, such as -3.4e38 or 9.97e36 [O]."""
+FLOAT_NODATA = 1e20
+"""This size and larger ones are nodata of float rasters, such as -3.4e38, 9.97e36 or 1e20 [O]."""
 
 MAX_XLSX_BYTES = 256 * 2**20
 """Most bytes that an XLSX file may have unpacked; a million rows of ten columns have 200 MB."""
@@ -61,6 +64,14 @@ _GROUPED = re.compile(r"[-+]?(\d{1,3}([,. '’\u00a0\u202f]\d{3})+([.,]\d+)?|\d+
 _ROW_NUMBER = re.compile(
     r"(unnamed: ?\d+|index|id|gid|fid|objectid|ogc_fid|rowid|row|no|nr|\.\.\.1)(_\d+)?", re.IGNORECASE
 )
+_WITH_UNIT = re.compile(r"[<>~≈]?\s*[-+]?\d+([.,]\d+)?\s*(%|°|‰|m|mm|cm|km|ft|deg|degrees?)?", re.IGNORECASE)
+"""Numbers with a unit or a sign of comparison, which are no classes."""
+
+_FAR = 10.0
+"""A place is far from the others if it lies so many times as far from their middle as nine tenths of them [O]."""
+_FEW_FAR = 0.05
+"""Largest share of the places that are far from the others; more are another region [O]."""
+
 _MOST_REPEATED = 0.01
 """Share of rows that repeat another from which a warning is given [O]."""
 
@@ -125,8 +136,8 @@ def read_table(
         crs: coordinate system of ``coords``, such as "EPSG:32643"; ``None`` for degrees of WGS 84, or metres as they
             are.
         group: column with the region or event.
-        categorical: columns with classes; None for texts, and for whole numbers under a name such as "litho".
-        missing: numbers that mean missing.
+        categorical: columns with classes beside texts; None for whole numbers under a name such as "litho".
+        missing: numbers that mean missing; those of :data:`MISSING_CODES` only where they are far from other values.
 
     Raises:
         DataError: if the file is missing, damaged or empty, the label is not binary or has one value only, a column
@@ -142,24 +153,29 @@ def read_table(
         frame, places = load_frame(where, found)
     if frame.empty:
         raise DataError("has no rows", where=where)
-    columns = [str(column) for column in frame.columns]
-    frame = frame.set_axis(pd.Index(columns), axis=1)
+    columns = [str(column).strip() for column in frame.columns]
+    frame = frame.set_axis(pd.Index(columns), axis=1).reset_index(drop=True)
     check_names(columns, where)
     for name in (label, *drop, *(coords or ()), *([group] if group else ()), *(categorical or ())):
         if name not in columns:
             raise UnknownNameError("column", name, columns, where=where)
+    if label in (*(coords or ()), group):
+        raise ConfigError(f"column {label!r} is the label, and names the places or groups too", where=where)
     labels, kept = read_labels(frame[label], where, label, found)
-    frame = frame.loc[kept].reset_index(drop=True)
+    frame = frame.loc[kept]
     coordinates = None if places is None else places[kept]
     if coords is not None:
         coordinates = _coordinates(frame, coords, crs, missing, where, found)
     groups = None if group is None else read_groups(frame[group], group, found)
     used = {label, *drop, *(coords or ()), *([group] if group else ())}
     features = _features(frame[[name for name in columns if name not in used]], categorical, missing, where, found)
+    features = features.reset_index(drop=True)
     warnings = tuple(_leakage_warnings(features, labels))
     warnings += tuple(_repetition_warnings(features, labels, coordinates))
     warnings += tuple(_contradiction_warnings(features, labels, coordinates, groups))
-    if coordinates is None:
+    if coordinates is not None:
+        warnings += tuple(_far_warnings(coordinates, np.flatnonzero(kept)))
+    else:
         warnings += tuple(_place_warnings(list(features.columns)))
     read = RiskTable(features, labels, coordinates, groups, tuple(found), warnings, np.flatnonzero(kept))
     return read.take(_canonical_order(features, labels, coordinates, groups))
@@ -312,20 +328,19 @@ def _coordinates(
     if coords[0] == coords[1]:
         raise ConfigError(f"x and y are both column {coords[0]!r}", where="option coords", hint="Write them as X,Y")
     columns = []
-    codes = [code for code in missing if abs(code) >= 9999 and code < 0]
     for name in coords:
-        numbers = to_numbers(frame[name]).to_numpy()
-        bad = ~np.isfinite(numbers) | np.isin(numbers, codes) | (np.abs(numbers) > FLOAT_NODATA)
+        numbers = _without_codes(name, to_numbers(frame[name]), missing, []).to_numpy()
+        bad = ~np.isfinite(numbers)
         if bad.any():
-            row = int(np.flatnonzero(bad)[0])
+            text = str(frame[name][bad].iloc[0])[:60]
             raise DataError(
-                f"coordinate {str(frame[name].iloc[row])[:60]!r} in row {row + 1} is not a number or means missing",
+                f"coordinate {text!r} in row {frame.index[bad][0] + 1} is not a number or means missing",
                 where=f"{where}, column {name!r}",
                 hint="Leave such rows out, or name other columns with --coords",
             )
         columns.append(numbers)
     x, y = columns
-    _check_zeros(x, y, coords, crs, where)
+    _check_zeros(x, y, frame.index.to_numpy(), f"{where}, columns {coords[0]!r} and {coords[1]!r}", crs)
     if crs is not None:
         return metres_around(*_degrees(x, y, crs, where))
     if _LONGITUDE.fullmatch(coords[0]) and 180 < x.max() <= 360 and x.min() >= -180 and np.abs(y).max() <= 90:
@@ -346,19 +361,25 @@ def _coordinates(
 
 
 def _check_zeros(
-    x: NDArray[np.float64], y: NDArray[np.float64], coords: tuple[str, str], crs: str | None, where: object
+    x: NDArray[np.float64], y: NDArray[np.float64], rows: NDArray[np.int64], where: str, crs: str | None
 ) -> None:
-    """Refuse missing coordinates that were written as zeros."""
+    """Refuse missing coordinates that were written as zeros, and degrees among metres."""
     from zoo.rasters.ground import zero_places
 
-    zeros = zero_places(x, y, degrees=crs is None and max(np.abs(x).max(), np.abs(y).max()) <= 180)
-    if zeros.any():
-        raise DataError(
-            f"{int(zeros.sum())} places, the first in row {int(np.flatnonzero(zeros)[0]) + 1}, have the coordinates "
-            "0, 0, which means that they are missing",
-            where=f"{where}, columns {coords[0]!r} and {coords[1]!r}",
-            hint="Leave such rows out",
-        )
+    small = (np.abs(x) <= 180) & (np.abs(y) <= 90)
+    zeros = zero_places(x, y, degrees=crs is None and bool(small.all()))
+    among = zero_places(np.where(small, 0, x), np.where(small, 0, y), degrees=False) & ~small.all()
+    for wrong, problem in (
+        (zeros, "have the coordinates 0, 0, which means that they are missing"),
+        (among, "look like degrees, and the others like metres"),
+    ):
+        if wrong.any():
+            first = int(rows[np.flatnonzero(wrong)[0]]) + 1
+            raise DataError(
+                f"{int(wrong.sum())} places, the first in row {first}, {problem}",
+                where=where,
+                hint="Correct them, or leave such rows out",
+            )
 
 
 def _degrees(
@@ -425,7 +446,7 @@ def _features(
         infinite = np.isinf(numbers.to_numpy())
         if infinite.any():
             raise DataError(
-                f"has an infinite value in row {int(np.flatnonzero(infinite)[0]) + 1}",
+                f"has an infinite value in row {int(values.index[infinite][0]) + 1}",
                 where=f"{where}, column {name!r}",
                 hint="Leave missing cells empty, or leave the column out with --drop",
             )
@@ -452,21 +473,27 @@ def _numbers_rows(name: str, values: pd.Series) -> bool:
 
 
 def _check_plain_numbers(values: pd.Series, where: str) -> None:
-    """Refuse texts that are numbers in a local format, which would count as classes.
+    """Refuse texts that are numbers in a local format or with a unit, which would count as classes.
 
     Raises:
-        DataError: if half of the texts are numbers with group separators or a decimal comma.
+        DataError: if half of the texts are numbers with group separators, a decimal comma or a unit.
     """
     if is_numeric_dtype(values):
         return
     texts = values.dropna().astype(str).str.strip()
-    grouped = texts.str.fullmatch(_GROUPED) & ~texts.str.fullmatch(PLAIN_NUMBER)
-    if grouped.any() and (grouped | texts.str.fullmatch(PLAIN_NUMBER)).mean() > 0.5:
-        raise DataError(
-            f"{texts[grouped].iloc[0][:60]!r} is a number with group separators or a decimal comma",
-            where=where,
-            hint="Save the table with plain numbers such as 1234.5; --categorical names columns of classes",
-        )
+    plain = texts.str.fullmatch(PLAIN_NUMBER)
+    grouped = texts.str.fullmatch(_GROUPED) & ~plain
+    measured = texts.str.fullmatch(_WITH_UNIT) & ~plain
+    for found, share, what in (
+        (grouped, (grouped | plain).mean(), "group separators or a decimal comma"),
+        (measured, measured.mean(), "a unit or a sign of comparison"),
+    ):
+        if found.any() and share > 0.5:
+            raise DataError(
+                f"{texts[found].iloc[0][:60]!r} is a number with {what}",
+                where=where,
+                hint="Save the table with plain numbers such as 1234.5; --categorical names columns of classes",
+            )
 
 
 def to_numbers(values: pd.Series) -> pd.Series:
@@ -485,12 +512,14 @@ def _to_number(value: object) -> float:
 
 
 def _is_categorical(name: str, values: pd.Series, categorical: Sequence[str] | None) -> bool:
-    if categorical is not None:
-        return name in categorical
+    if categorical is not None and name in categorical:
+        return True
     if is_bool_dtype(values):
         return False
     if not is_numeric_dtype(values):
         return bool(to_numbers(values).notna().sum() < 0.5 * values.notna().sum())
+    if categorical is not None:
+        return False
     known = values.dropna()
     whole = bool((known == known.round()).all())
     named = any(word in name.lower() for word in _CLASS_WORDS)
@@ -505,7 +534,7 @@ def _classes(values: pd.Series, missing: Sequence[float]) -> Any:
 
 
 def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], notes: list[str]) -> pd.Series:
-    huge = numbers.abs() > FLOAT_NODATA
+    huge = numbers.abs() >= FLOAT_NODATA
     if huge.any():
         notes.append(f"{name}: {int(huge.sum())} values of {numbers[huge].iloc[0]:.4g} (nodata) were set to missing")
         numbers = numbers.where(~huge)
@@ -515,9 +544,12 @@ def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], note
         if not coded.any():
             continue
         others = numbers[~coded].dropna()
-        if not others.empty and not _isolated(code, others):
-            if code < 0 and others.min() < code < others.max():
-                notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, as others lie on both sides")
+        # A code that the user named is one wherever it stands.
+        if code in MISSING_CODES and not others.empty and not _isolated(code, others):
+            if code < 0:
+                both = others.min() < code < others.max()
+                why = "others lie on both sides" if both else "they are not far from the others"
+                notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, as {why}")
             continue
         notes.append(f"{name}: {int(coded.sum())} values of {code:g} were set to missing")
         numbers = numbers.where(~coded)
@@ -525,11 +557,12 @@ def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], note
 
 
 def _isolated(code: float, others: pd.Series) -> bool:
-    """Whether a code lies outside the other values; a short or positive one must be farther away than their range."""
+    """Whether a code lies outside the other values: a negative one below numbers that are not, or are ten times nearer
+    to 0; others farther away than the range of the values."""
     low, high = float(others.min()), float(others.max())
     if low <= code <= high:
         return False
-    if code <= -9999:
+    if code <= -9999 or (code < 0 and code < 10 * min(low, 0)):
         return True
     return max(low - code, code - high) > high - low
 
@@ -587,6 +620,19 @@ def repeated_rows(content: pd.DataFrame) -> int:
     """Return how many rows repeat another; 0 if so few that it may be chance."""
     repeated = int(content.duplicated().sum())
     return repeated if repeated >= max(_MOST_REPEATED * len(content), 2) else 0
+
+
+def _far_warnings(coordinates: NDArray[np.float64], rows: NDArray[np.int64]) -> Iterator[str]:
+    """Warn of single places far from all others: one wrong place shifts blocks, buffers and distances of all."""
+    away = np.linalg.norm(coordinates - np.median(coordinates, axis=0), axis=1)
+    usual = float(np.quantile(away, 0.9))
+    far = away > _FAR * usual
+    if usual > 0 and 0 < far.mean() <= _FEW_FAR:
+        yield (
+            f"{int(far.sum())} places lie far from all others, the first in row {int(rows[far][0]) + 1}, "
+            f"{away[far][0] / 1000:,.0f} km from the middle. Correct their coordinates, or leave these rows out: "
+            "blocks and buffers follow from the extent of all places"
+        )
 
 
 def _contradiction_warnings(

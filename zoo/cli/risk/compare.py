@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--categorical", metavar="A,B", help="Categorical columns.  [default: text columns, and names such as litho]"
 )
-@click.option("--missing", metavar="N,N", help="Numbers that mean missing.  [default: -9999, -999, 999 and the like]")
+@click.option("--missing", metavar="N,N", help="Numbers that mean missing, beside -9999, -999, 999 and the like.")
 @click.option("--models", default="all", show_default=True, metavar="all|NAMES", help="Models, separated by commas.")
 @click.option(
     "--lsi-weights",
@@ -85,6 +85,7 @@ def compare(
     from zoo.schema import write_json
 
     rain_columns = name_pair(given["rain_columns"], "--rain-columns")
+    named = given["missing"] and parse_numbers(given["missing"], "--missing", "-1,-8888")
     select_risk_models(given["models"], rain_columns is not None)
     if json_file is not None:
         check_output(json_file, (table,), overwrite=True)
@@ -103,7 +104,7 @@ def compare(
         crs=given["crs"],
         group=given["group"],
         categorical=parse_names(given["categorical"]),
-        missing=MISSING_CODES if given["missing"] is None else parse_numbers(given["missing"], "--missing", "-9999,-1"),
+        missing=(*MISSING_CODES, *(named or ())),
     )
     _print_table(data, table)
     low, high = parse_numbers(given["rain_clip"], "--rain-clip", "0,5", count=2)
