@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from odc.geo.geobox import GeoBox
 from rasterio._env import get_gdal_config
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
@@ -17,6 +18,7 @@ from rasterio.windows import Window
 
 from tests.rasters.geotiffs import write_geotiff
 from zoo.errors import DataError
+from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.layers import BandFile, open_layer
 from zoo.rasters.reading import CACHE_BYTES, RasterReader, gdal_threads, read_raster, small_cache
 from zoo.rasters.stacks import Mosaic, Stack
@@ -225,6 +227,43 @@ def test_colours_name_bands(tmp_path: Path) -> None:
     path = write(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8), photometric="RGB")
     with Stack(path) as stack:
         assert [band.name for band in stack.bands] == ["red", "green", "blue"]
+
+
+def test_the_mask_of_a_single_band_hides_its_pixels(tmp_path: Path) -> None:
+    values = np.stack([ramp(), ramp() + 1])
+    write(tmp_path / "values.tif", values)
+    write(tmp_path / "shown.tif", np.uint8(ramp() >= 100) * 255)
+    name = "<SourceFilename relativeToVRT='1'>{}.tif</SourceFilename>"
+    source = f"<SimpleSource>{name}<SourceBand>{{}}</SourceBand></SimpleSource>"
+    mask = f"<MaskBand><VRTRasterBand dataType='Byte'>{source.format('shown', 1)}</VRTRasterBand></MaskBand>"
+    bands = "".join(
+        f"<VRTRasterBand dataType='Float32' band='{band}'>{extra}{source.format('values', band)}</VRTRasterBand>"
+        for band, extra in ((1, ""), (2, mask))
+    )
+    place = ",".join(map(str, NORTH_UP.to_gdal()))
+    (tmp_path / "one.vrt").write_text(
+        "<VRTDataset rasterXSize='30' rasterYSize='20'><SRS>EPSG:32643</SRS>"
+        f"<GeoTransform>{place}</GeoTransform>{bands}</VRTDataset>"
+    )
+    expected = values.copy()
+    expected[1, ramp() < 100] = np.nan
+    with RasterReader(tmp_path / "one.vrt") as reader, Stack(tmp_path / "one.vrt") as stack:
+        np.testing.assert_array_equal(reader.read(), expected)
+        np.testing.assert_array_equal(reader.read(Window(3, 2, 9, 8)), expected[:, 2:10, 3:12])
+        np.testing.assert_array_equal(reader.read_native()[0], expected)
+        assert reader.sample(2).min() >= 101
+        assert stack.declares_missing
+    layer = open_layer("dem", BandFile(str(tmp_path / "one.vrt"), 2))
+    with pytest.raises(DataError, match="band 2 has a mask of its own, which cannot be resampled"):
+        AlignedBand(layer, GeoBox((9, 9), NORTH_UP * Affine.translation(0.5, 0.5), "EPSG:32643"))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4978", "EPSG:5773", 'LOCAL_CS["hall",UNIT["metre",1]]'])
+def test_systems_without_places_on_the_ground_are_refused(tmp_path: Path, crs: str) -> None:
+    path = write(tmp_path / "hall.tif", ramp(), crs=crs)
+    for opened in (Stack, lambda name: open_layer("dem", BandFile(str(name)))):
+        with pytest.raises(DataError, match=r"hall\.tif: its coordinate system .* is neither projected nor"):
+            opened(path)
 
 
 def test_complex_integers_are_refused(tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ class AlignedBand(Closable):
 
     def _open_warped(self) -> None:
         reader, layer = self._reader, self.layer
+        if reader.bands[self._position].own_mask:
+            raise DataError(
+                f"band {layer.file.band} has a mask of its own, which cannot be resampled",
+                where=layer.path,
+                hint="Write its missing pixels as a nodata number first, or give files of one grid",
+            )
         masked = bool(reader.alpha) or reader.masked
         source, self._index = reader.source, layer.file.band
         # GDAL warps every band of a file for the sake of one; alpha and masks would be lost with the others.

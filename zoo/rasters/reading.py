@@ -4,7 +4,7 @@
 all read through it, so the same file means the same numbers everywhere:
 
 - **Value**: number in the file x scale tag + offset tag, of the band's unit tag.
-- **Validity**: a pixel is missing (NaN) where the nodata tag, an alpha band or an internal mask says so, where a
+- **Validity**: a pixel is missing (NaN) where the nodata tag, an alpha band or a mask of file or band says so, where a
   number is beyond 1e20 in size, and where a signed or floating number is one of :data:`MISSING_CODES`.
 - **Place**: north is up. A south-up or mirrored file is turned round; a rotated one is refused.
 - **Unit and name**: those of the file; a band without a name is called by its colour, if the file gives it one.
@@ -42,7 +42,7 @@ from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError, ZooError, first_line
 from zoo.files import Closable
-from zoo.rasters.ground import is_unplaced, metres_per_pixel
+from zoo.rasters.ground import crs_name, is_unplaced, metres_per_pixel
 from zoo.rasters.palettes import Palette, is_grey_ramp
 
 CACHE_BYTES = 128 * 2**20
@@ -106,6 +106,7 @@ class RasterBand:
         nodata: number that stands for "not measured"; ``None`` without one.
         scale, offset: value = number x scale + offset.
         palette: whether the numbers are indices into a table of colours, other than their own greys.
+        own_mask: whether a mask of this band alone hides pixels, as a VRT can have it.
     """
 
     index: int
@@ -116,6 +117,7 @@ class RasterBand:
     scale: float
     offset: float
     palette: bool
+    own_mask: bool
 
     @property
     def scaled(self) -> bool:
@@ -233,6 +235,7 @@ class RasterReader(Closable):
             scale=scale,
             offset=offset,
             palette=palette,
+            own_mask=not source.mask_flag_enums[place],
         )
 
     def _tagged_unit(self, index: int) -> str:
@@ -254,8 +257,14 @@ class RasterReader(Closable):
         """Return the coordinate system of a file that has one and a transform.
 
         Raises:
-            DataError: if it has not.
+            DataError: if it has not, or the system has no coordinates on the ground, such as a local or vertical one.
         """
+        if self.crs is not None and not (self.crs.is_geographic or self.crs.is_projected):
+            raise DataError(
+                f"its coordinate system {crs_name(self.crs)} is neither projected nor in longitude and latitude",
+                where=self.path,
+                hint="Set the right one (gdal_edit.py -a_srs EPSG:CODE FILE), or warp it (gdalwarp -t_srs EPSG:CODE)",
+            )
         if self.crs is not None and self.placed:
             return self.crs
         if self.source.gcps[0]:
@@ -309,6 +318,8 @@ class RasterReader(Closable):
                 hidden = self._hidden(band, values)
                 if hidden is not None:
                     values[hidden] = np.nan
+                if band.own_mask:
+                    values[self.source.read_masks(band.index, window=part, out_shape=shape) == 0] = np.nan
             masked = self._masked_out(part, shape)
         if masked is not None:
             image[:, masked] = np.nan
@@ -338,7 +349,7 @@ class RasterReader(Closable):
             pairs = zip(self.bands, numbers, strict=True)
             coded = [self._hidden(band, values, tagged=False) is not None for band, values in pairs]
             masked = self._masked_out(None)
-        if any(coded) or any(band.scaled for band in self.bands):
+        if any(coded) or any(band.scaled or band.own_mask for band in self.bands):
             image: NDArray[Any] = self.read()
         else:
             image = self._turned(numbers)
@@ -352,18 +363,9 @@ class RasterReader(Closable):
             index: number of the band in the file, from 1.
             side: at most this many pixels along each side of the raster.
         """
-        band = next(one for one in self.bands if one.index == index)
-        shape = min(side, self.shape[0]), min(side, self.shape[1])
-        with readable(self.path):
-            values = self.source.read(index, out_shape=shape).astype(np.float32)
-            masked = self._masked_out(None, shape)
-        missing = ~np.isfinite(values)
-        hidden = self._hidden(band, values)
-        if hidden is not None:
-            missing |= hidden
-        if masked is not None:
-            missing |= masked
-        found: NDArray[np.float32] = values[~missing]
+        position = [band.index for band in self.bands].index(index)
+        values = self.numbers(None, [position], (min(side, self.shape[0]), min(side, self.shape[1])))
+        found: NDArray[np.float32] = values[np.isfinite(values)]
         return found
 
     def probe(self, index: int) -> float | None:
@@ -489,7 +491,7 @@ def read_raster(path: str | os.PathLike[str], *, classes: bool = False) -> Raste
         image, missing = reader.read_native()
         tags = {str(band.nodata): band.nodata for band in reader.bands}
         nodata = next(iter(tags.values())) if len(tags) == 1 else None
-        if reader.codes or any(band.scaled for band in reader.bands):
+        if reader.codes or any(band.scaled or band.own_mask for band in reader.bands):
             nodata = math.nan
         return Raster(
             image=image,

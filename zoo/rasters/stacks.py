@@ -153,7 +153,8 @@ class Stack(Closable):
     def declares_missing(self) -> bool:
         """Whether a nodata tag, an alpha band or a mask says which pixels are missing."""
         reader = self._reader
-        return bool(reader.alpha) or reader.masked or any(band.nodata is not None for band in reader.bands)
+        declared = bool(reader.alpha) or reader.masked
+        return declared or any(band.nodata is not None or band.own_mask for band in reader.bands)
 
     @property
     def files(self) -> tuple[str, ...]:
