@@ -39,17 +39,22 @@ class ZooError(Exception):
         return _rebuild, (type(self), self.problem, self.where, self.hint)
 
 
+def text_of(error: BaseException) -> str:
+    """Return the message of an error, even if its ``__str__`` raises."""
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, at most 200 characters; the name of its type if it has no text."""
-    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip()[:200] for line in text_of(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type and message of an error in one line, even if its ``__str__`` raises."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = "its message cannot be shown"
+    """Return the type, message and notes of an error in one line, even if its ``__str__`` raises."""
+    text = " ".join("; ".join([text_of(error), *map(str, getattr(error, "__notes__", ()))]).split())
     if isinstance(error, ZooError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -42,7 +42,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from zoo.errors import ConfigError, ZooError, first_line
+from zoo.errors import ConfigError, PluginError, ZooError, first_line, text_of
 from zoo.files import atomic_path, open_own_file
 from zoo.machine import waiting_variables
 
@@ -171,15 +171,21 @@ class Work:
 
 def describe_failure(error: BaseException) -> tuple[Status, str]:
     """Return the status and the one-line reason that an exception stands for."""
-    text = str(error)
+    text = text_of(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
-    # By name: torch, whose OutOfMemoryError this is, must not be imported here.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if ran_out_of_memory(error):
         return "out-of-memory", first or "out of memory"
     if isinstance(error, ZooError):
         return "failed", text
     return "failed", f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception stands for a lack of memory."""
+    # By name: torch, whose OutOfMemoryError this is, must not be imported here.
+    named = type(error).__name__ == "OutOfMemoryError"
+    return named or isinstance(error, MemoryError) or "can't allocate memory" in text_of(error)
 
 
 def prepare(*modules: str) -> None:
@@ -435,7 +441,7 @@ def _child(sender: Connection, job: Job[Any]) -> None:
         outcome: Outcome[Any] = Outcome("ok", function(job.argument, Work(job.folders, sender.send)))
         sender.send(("end", outcome))
     except BaseException as error:
-        if not isinstance(error, ZooError):
+        if not isinstance(error, ZooError) or isinstance(error, PluginError):
             traceback.print_exc()
             with suppress(OSError, ValueError, AttributeError):
                 sys.stderr.flush()

@@ -26,7 +26,9 @@ ODD_MODELS = """
 
     @hookimpl
     def zoo_register_models(register):
-        names = ("tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big", "tells")
+        names = (
+            "tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big", "tells", "exits", "mute"
+        )
         for name in names:
             flags = frozenset({Flag.BATCH1_TRAINING} if name == "greedy" else ())
             register(ModelSpec(name=name, target=f"zoo_odd_models:{name.title()}", summary="s", flags=flags))
@@ -48,6 +50,14 @@ ODD_CODE = """
     class Raises(Tiny):
         def forward(self, x):
             raise RuntimeError("no such luck")
+
+    class Exits(Tiny):
+        def forward(self, x):
+            raise SystemExit(0)
+
+    class Mute(Tiny):
+        def forward(self, x):
+            raise type("Mute", (BaseException,), {"__str__": lambda self: 1 / 0})()
 
     class Tells(Tiny):
         def forward(self, x):

@@ -86,7 +86,9 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
 @pytest.mark.parametrize(
     ("model", "status", "reason"),
     [
-        ("raises", "failed", "RuntimeError: no such luck"),
+        ("raises", "failed", "the code of plugin zoo-odd 1.0 failed (RuntimeError: no such luck)"),
+        ("exits", "failed", "the code of plugin zoo-odd 1.0 failed (SystemExit: 0)"),
+        ("mute", "failed", "the code of plugin zoo-odd 1.0 failed (Mute: its message cannot be shown)"),
         ("tells", "failed", f"allocator thresholds raised: {sys.platform.startswith('linux')}"),
         ("diverges", "failed", "the loss became nan at step 1 of 2"),
         ("dies", "out-of-memory", "killed by the system in stage 'train', most likely for lack of memory (with 2 pat"),
@@ -152,7 +154,7 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
     assert "training" not in sections(adapted)
     assert sections(adapted)["adaptation"]["source"]["weights_sha256"] == sections(trained)["weights_sha256"]
     assert lost.status == "failed"
-    assert "the trained model that it starts from is failed: RuntimeError: no such luck" in lost.error
+    assert "the trained model that it starts from is failed: the code of plugin zoo-odd 1.0 failed (R" in lost.error
 
 
 @pytest.mark.slow

@@ -301,6 +301,7 @@ def _run(
 ) -> TrialResult:
     from zoo.bench.runner import TrialTask, result_of, trial_job
     from zoo.jobs import Outcome, Work, describe_failure, run_job
+    from zoo.registry import plugin_errors
 
     if separate:
         job = trial_job(config, bundle=folder, log=folder / "train.log", state=state, resume=resume)
@@ -316,7 +317,8 @@ def _run(
     if config.fine_tuning is not None:
         folders["parent"] = Path(config.fine_tuning.folder)
     try:
-        return run_trial(task, Work(folders, send))
+        with plugin_errors():
+            return run_trial(task, Work(folders, send))
     except Exception as error:
         status, text = describe_failure(error)
         return result_of(config, Outcome(status, error=text, argument=task))

@@ -24,7 +24,7 @@ from zoo.datasets.datamodule import PatchDataModule
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError, ResultError
 from zoo.jobs import Job, Work, connected, run_job
-from zoo.registry import Flag, catalogue, create_model_for
+from zoo.registry import Flag, catalogue, create_model_for, plugin_errors
 from zoo.schema import to_plain
 from zoo.training.adaptation import CHOOSING_PIXELS, MOST_PIXELS
 from zoo.training.bundle import Bundle, without_downloads
@@ -450,6 +450,7 @@ def measure_cost(config: TrialConfig, threads: int | None) -> Cost:
     return Cost(error=outcome.error)
 
 
+@plugin_errors()
 def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
     """Measure the cost of a trial in this process; see :func:`measure_cost`."""
     device = torch.device(config.device)

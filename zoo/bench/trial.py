@@ -42,7 +42,7 @@ from zoo.evaluation.quality import MeasuredSplit, measure_split
 from zoo.files import file_name, printable
 from zoo.jobs import StageCallback, Work
 from zoo.physics.bands import records_light
-from zoo.registry import Flag, catalogue, create_model_for, provider_of
+from zoo.registry import Flag, catalogue, create_model_for, plugin_errors, provider_of
 from zoo.registry.plugins import OWN_DISTRIBUTION
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import AdaptationTarget, Bundle, Parent, TrainingData
@@ -58,7 +58,8 @@ def run_in_process(task: TrialTask, work: Work) -> TrialResult:
     """Run a trial in a process of its own; see :func:`run_trial`."""
     # The process ends with the trial, so that its allocator may be tuned for it.
     raise_allocator_thresholds()
-    return run_trial(task, work)
+    with plugin_errors():
+        return run_trial(task, work)
 
 
 def run_trial(task: TrialTask, work: Work) -> TrialResult:

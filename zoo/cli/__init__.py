@@ -15,8 +15,8 @@ import click
 
 from zoo import __version__
 from zoo.cli.lazy import LazyCommand, LazyGroup
-from zoo.errors import ZooError
-from zoo.registry import register_commands
+from zoo.errors import ZooError, one_line
+from zoo.registry import plugin_error, register_commands
 
 EXIT_TRIALS_FAILED = 1
 EXIT_LEAK = 1
@@ -115,14 +115,23 @@ def run(arguments: list[str] | None = None) -> int:
         # GDAL, JSON and GeoTIFF tags need UTF-8, and a name in another encoding reaches Python as lone surrogates.
         _complain(f"{error.object!r} is not valid UTF-8", "Rename the file or folder")
         return EXIT_BAD_INPUT
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, SystemExit) and not _passed_through_zoo(error):
+            raise  # a command of a plugin ends as it likes
         if os.environ.get("ZOO_TRACEBACK"):
             traceback.print_exc()
+        found = plugin_error(error)
         _complain(
-            f"this is a bug in zoo or in a plugin ({type(error).__name__}: {error})",
+            f"this is a bug in zoo or in a plugin ({one_line(error)})" if found is None else found.problem,
             "Run the command again with ZOO_TRACEBACK=1 and report what it prints",
         )
         return EXIT_BUG
+
+
+def _passed_through_zoo(error: BaseException) -> bool:
+    """Return whether an exception passed through one of zoo's own commands."""
+    modules = {str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return any(name.startswith("zoo.cli.") for name in modules - {"zoo.cli.lazy"})
 
 
 def _complain(problem: str, hint: str | None) -> None:

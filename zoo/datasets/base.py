@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,20 @@ class Patch:
     group: str
     row: int | None = None
     col: int | None = None
+
+
+def _naming_the_patch(read: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(read)
+    def named(self: PatchDataset, index: int) -> Any:
+        try:
+            return read(self, index)
+        except (Exception, SystemExit) as error:
+            if not getattr(error, "__notes__", None):
+                place = self.patches[index].name if 0 <= index < len(self.patches) else index
+                error.add_note(f"while reading patch {place!r} of {type(self).__name__}")
+            raise
+
+    return named
 
 
 class PatchDataset(NonGeoDataset, abc.ABC):
@@ -113,6 +128,12 @@ class PatchDataset(NonGeoDataset, abc.ABC):
     transforms: Transform | None = None
     citation: ClassVar[str] = ""
     licence: str = ""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Let whatever ``read`` of the subclass raises name the patch."""
+        super().__init_subclass__(**arguments)
+        if "read" in vars(cls):
+            cls.read = _naming_the_patch(vars(cls)["read"])  # type: ignore[method-assign]
 
     @abc.abstractmethod
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:

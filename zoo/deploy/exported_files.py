@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo import __version__
 from zoo.deploy.backends import BackendModule, OnnxRuntimeModule, OpenVinoModule, require, unreadable
-from zoo.errors import ConfigError, ModelError, ResultError, ZooError, first_line
+from zoo.errors import ConfigError, ModelError, ResultError, ZooError, first_line, one_line
 from zoo.files import unwritable, working_folder
 from zoo.physics.bands import Band
 from zoo.registry import ExporterSpec, catalogue
@@ -210,10 +210,15 @@ def write_by_plugin(
         spec.resolve()(model=module, sample=sample, texts=dict(texts), path=path)
     except ZooError:
         raise
-    except Exception as error:  # whatever a plugin raises
-        raise ModelError(f"cannot write it ({type(error).__name__}: {first_line(error)})", where=spec.label) from error
+    except (Exception, SystemExit) as error:  # whatever a plugin raises
+        raise ModelError(f"cannot write it ({one_line(error)})", where=_place(spec)) from error
     if not path.is_file():
-        raise ModelError("wrote no file", where=spec.label, hint="Tell the plugin's author")
+        raise ModelError("wrote no file", where=_place(spec), hint="Tell the plugin's author")
+
+
+def _place(spec: ExporterSpec) -> str:
+    """Return the name of an exporter and its plugin for messages."""
+    return f"{spec.label} of plugin {catalogue().exporters.provider(spec.name)}"
 
 
 class FileOfPlugin(BackendModule):

@@ -14,9 +14,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from zoo.errors import ConfigError, ModelError, PluginError, UnknownNameError, ZooError, one_line
+from zoo.jobs import ran_out_of_memory
 from zoo.registry.catalogue import AnyTable, Catalogue, Provider
 from zoo.registry.families import ModelFamilySpec
 from zoo.registry.hookspecs import CommandGroup, hookimpl
@@ -432,14 +434,47 @@ def _blamed(kind: Kind, spec: Spec) -> Iterator[None]:
     """Name the plugin whose code fails in the block; errors for users and those of zoo's own code stay as they are."""
     try:
         yield
-    except (ZooError, MemoryError):
-        raise
     except (Exception, SystemExit) as error:
         provider = provider_of(kind, spec.name)
-        if provider.distribution == OWN_DISTRIBUTION:
+        if isinstance(error, ZooError) or ran_out_of_memory(error) or provider.distribution == OWN_DISTRIBUTION:
             raise
-        plugin = f"plugin {provider.plugin} {provider.version}" if provider.distribution else "this session"
-        raise PluginError(f"the code of {plugin} failed ({one_line(error)})", where=spec.label) from error
+        raise PluginError(_failure(provider, error), where=spec.label) from error
+
+
+@contextmanager
+def plugin_errors() -> Iterator[None]:
+    """Name the plugin whose code raises in the block; errors for users and a lack of memory stay as they are.
+
+    Raises:
+        PluginError: for anything else that the code of a plugin raises, ``SystemExit`` included.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, ZooError) or ran_out_of_memory(error):
+            raise
+        found = plugin_error(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def plugin_error(error: BaseException) -> PluginError | None:
+    """Return an error that names the plugin whose code an exception passed through; ``None`` if it passed through none.
+
+    Args:
+        error: an exception that was raised.
+    """
+    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in walk_tb(error.__traceback__)]
+    provider = _loader().owner(reversed(modules))
+    return None if provider is None else PluginError(_failure(provider, error))
+
+
+def _failure(provider: Provider, error: BaseException) -> str:
+    plugin = f"plugin {provider.plugin} {provider.version}".rstrip() if provider.distribution else "this session"
+    return f"the code of {plugin} failed ({one_line(error)})"
 
 
 def _require_made(spec: Spec, made: object, members: Sequence[str], expected: str) -> None:

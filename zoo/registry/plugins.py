@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions, packages_distributions
 from pathlib import Path
 
 import pluggy
@@ -178,6 +178,27 @@ class PluginLoader:
             if report.name == plugin:
                 return Provider(plugin, report.distribution, report.version)
         return Provider(plugin)
+
+    def owner(self, modules: Iterable[str]) -> Provider | None:
+        """Return the plugin that the first of some modules belongs to that belongs to one; ``None`` for none.
+
+        A plugin's modules are those in the packages of its entry point and of what it registers, as long as no other
+        distribution installed them.
+        """
+        own = {report.name for report in self.reports if report.distribution == OWN_DISTRIBUTION}
+        places = [(report.module, report.name) for report in self.reports if report.name in self._modules]
+        for table in self.catalogue.tables().values():
+            places += [(getattr(spec, "target", ""), table.provider(spec.name)) for spec in table.match()]
+        owners = {re.split(r"[.:]", place)[0]: self.provider(name) for place, name in places if name not in own}
+        names = [module.partition(".")[0] for module in modules]
+        if not owners.keys() & set(names):
+            return None
+        installed = packages_distributions()
+        for name in names:
+            provider = owners.get(name)
+            if provider is not None and (name not in installed or provider.distribution in installed[name]):
+                return provider
+        return None
 
     def explain_missing(self) -> str:
         """Return why a name may be missing: plugins that failed or were left out. Empty if there are none."""
