@@ -311,6 +311,9 @@ def test_dates_that_do_not_help(tmp_path: Path) -> None:
         ("2010", (date(2010, 1, 1), date(2010, 12, 31))),
         ("2012-02", (date(2012, 2, 1), date(2012, 2, 29))),
         ("2010/7/3", (date(2010, 7, 3), date(2010, 7, 3))),
+        ("2010-07-03T01:00+05:00", (date(2010, 7, 2), date(2010, 7, 2))),
+        ("2010-07-03 22:00:00-0300", (date(2010, 7, 4), date(2010, 7, 4))),
+        (datetime.fromisoformat("2010-07-03T01:00+05:00"), (date(2010, 7, 2), date(2010, 7, 2))),
         ("2010-07-03T12:00:00Z", (date(2010, 7, 3), date(2010, 7, 3))),
         (np.datetime64("2010-07-03"), (date(2010, 7, 3), date(2010, 7, 3))),
         (datetime(2010, 7, 3, 12), (date(2010, 7, 3), date(2010, 7, 3))),
@@ -408,7 +411,7 @@ def test_middles_of_features_on_both_sides_of_180_degrees(tmp_path: Path, divide
     outline = crossing if divided else box(179.98, -17, 180.02, -16.9)
     shapes = [box(179.9, -17, 179.92, -16.98), outline, box(-179.9, -17, -179.88, -16.98)]
     path = write(tmp_path / "slides.gpkg", shapes, 4326)
-    frame, places = read_places(path, [])
+    frame, places = read_places(path, [], [])
     assert len(frame) == 3
     np.testing.assert_allclose(places[:, 0] % 360, [179.91, 180, 180.11], atol=1e-9)
     assert np.ptp(places[:, 0]) < 0.3

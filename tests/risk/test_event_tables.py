@@ -98,10 +98,29 @@ def test_bad_input_is_refused(place):
         zoo.risk.events(place / "imerg", slides, "date")
     with pytest.raises(DataError, match="no landslide is of a day in the rain"):
         zoo.risk.events(place / "imerg", slides, "day", where="day = '2023-01-01'")
-    with pytest.raises(DataError, match="no landslide has a day"):
+    with pytest.raises(DataError, match="no landslide has a day in column 'day', which holds '2024'"):
         zoo.risk.events(place / "imerg", slides, "day", where="day = '2024'")
     with pytest.raises(DataError, match="no place with a landslide has a rain event"):
         zoo.risk.events(place / "imerg", slides, "day", rules=zoo.EventRules(min_depth=500))
+
+
+def test_landslides_far_from_all_others_or_without_a_place_are_noted(place, tmp_path):
+    points = [shapely.Point(73.1 + 0.01 * number, 34.26) for number in range(40)]
+    points[3], points[5] = shapely.Point(34.26, 73.16), None
+    slides = geopandas.GeoDataFrame({"day": ["2024-06-11"] * 40}, geometry=points, crs="EPSG:4326")
+    slides.to_file(tmp_path / "slides.gpkg")
+    hours = [datetime(2024, 6, 11) + timedelta(hours=hour) for hour in range(48)]
+    rows = [f"{hour:%Y-%m-%dT%H:%M}Z,73.3,34.3,{2 + hour.hour % 2}" for hour in hours]
+    (tmp_path / "gauge.csv").write_text("\n".join(["time,longitude,latitude,rain (mm)", *rows]))
+    found = zoo.risk.events(
+        tmp_path / "gauge.csv", tmp_path / "slides.gpkg", "day", reading=zoo.RainReading(stamps="end")
+    )
+    notes = " ".join(found.notes)
+    assert "1 landslides without a place on Earth were left out" in notes
+    assert "1 landslides lie far from all others, such as 34.2600, 73.1600" in notes
+    assert "of the region lies more than 250 km from any gauge and has no rain" in notes
+    assert "1 landslides lie where more than 5.0% of the hours are missing" in notes
+    assert found.events["longitude"].min() > 70
 
 
 @pytest.fixture(scope="module")

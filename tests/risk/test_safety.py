@@ -94,6 +94,10 @@ def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
         ("cohesion=-1", ConfigError),
         ("depth=0", ConfigError),
         ("friction=95", ConfigError),
+        ("friction=0.58", ConfigError),
+        ("cohesion=5000", ConfigError),
+        ("depth=170", ConfigError),
+        ("conductivity=1e-5", ConfigError),
         ("cohesoin=3", UnknownNameError),
     ],
 )

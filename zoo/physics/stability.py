@@ -165,6 +165,17 @@ def factor_of_safety(
     return np.asarray(np.where(np.isnan(resisting), np.nan, safety))
 
 
+_PLAUSIBLE: Mapping[str, tuple[float, float, str]] = MappingProxyType(
+    {
+        "cohesion": (0.0, 200.0, "It is in kPa; 5000 Pa are 5 kPa"),
+        "friction": (2.0, 90.0, "It is in degrees; 0.58 rad are 33 degrees"),
+        "depth": (0.1, 20.0, "It is in metres; 170 cm are 1.7 m"),
+        "conductivity": (1e-3, 1e4, "It is in metres a day; 1e-5 m/s are 0.86 m/day"),
+    }
+)
+"""Lowest and highest value of each property of a soil, beyond which it is in another unit, and what to do [O]."""
+
+
 @dataclass(frozen=True)
 class Soil:
     """One soil for the whole stack; by default the middle of the range of the synthetic scenes [O, risk.md].
@@ -192,6 +203,10 @@ class Soil:
                 raise ConfigError(f"{field.name} of the soil is {value:g}", hint="Give a positive number")
         if self.friction >= 90:
             raise ConfigError(f"friction of the soil is {self.friction:g}", hint="Give degrees below 90")
+        for name, (low, high, hint) in _PLAUSIBLE.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} of the soil is {value:g}, outside {low:g} to {high:g}", hint=hint)
 
     def __str__(self) -> str:
         return ", ".join(f"{field.name} {getattr(self, field.name):g}" for field in fields(self))

@@ -84,6 +84,25 @@ def linear_metres(crs: CRS) -> float:
     return float(crs.linear_units_factor[1])
 
 
+_FAR = 10.0
+"""A place is far from the others if it lies so many times as far from their middle as nine tenths of them [O]."""
+
+_FEW_FAR = 0.05
+"""Largest share of the places that are far from the others; more are another region [O]."""
+
+
+def far_places(places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which single places lie far from all others, as after a slip in their coordinates, bool (N,).
+
+    Args:
+        places: x and y, (N, 2), in metres or degrees.
+    """
+    away = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+    usual = float(np.quantile(away, 0.9))
+    far: NDArray[np.bool_] = away > _FAR * usual
+    return far if usual > 0 and far.mean() <= _FEW_FAR else np.zeros_like(far)
+
+
 def zero_places(x: NDArray[np.float64], y: NDArray[np.float64], *, degrees: bool) -> NDArray[np.bool_]:
     """Return which places are x = 0, y = 0 because their coordinates are missing, bool (N,).
 

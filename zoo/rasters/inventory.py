@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +37,7 @@ Period: TypeAlias = tuple[date, date]
 """First and last day of the time in which something happened."""
 
 _WRITTEN = re.compile(r"(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2})(?:[T ].*)?)?)?$")
+_WITH_OFFSET = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:.*[+-]\d{2}:?\d{2}$")
 _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
 
 
@@ -313,7 +314,7 @@ def _landslide_number(mask: Stack) -> float:
 
 
 def parse_period(value: Any) -> Period | None:
-    """Return the days that a day, a month ("2010-07") or a year (2010, "2010") may mean.
+    """Return the days that a day, a month ("2010-07") or a year (2010, "2010") may mean; a time with an offset is UTC.
 
     Args:
         value: a text, a number, a date or a time, as a column of a vector file holds it.
@@ -323,6 +324,13 @@ def parse_period(value: Any) -> Period | None:
     """
     if isinstance(value, np.datetime64):
         value = None if np.isnat(value) else value.astype("datetime64[s]").item()
+    if isinstance(value, str) and _WITH_OFFSET.match(value.strip()):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    if isinstance(value, datetime) and value == value and value.tzinfo is not None:
+        value = value.astimezone(UTC)
     if isinstance(value, datetime):
         # pandas' NaT is a datetime that is not equal to itself.
         return (value.date(), value.date()) if value == value else None

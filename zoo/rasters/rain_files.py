@@ -71,6 +71,9 @@ GAUGE_CELLS = 48
 FAR_GAUGE = 1_000_000.0
 """Metres from the grid beyond which a gauge is named: its latitude and longitude may be swapped [O]."""
 
+GAUGE_REACH = 250_000.0
+"""Metres from the nearest gauge beyond which rain is unknown [O]; storms are smaller."""
+
 _IMERG_NAME = re.compile(r"3IMERG\.(\d{8})-S(\d{6})-E(\d{6})\.\d{4}\.V\w+\.?(30min|3hr|1day)?")
 _CHIRPS_NAME = re.compile(r"chirps-v\d\.\d\.(\d{4})\.(\d{2})\.(\d{2})\.tif", re.IGNORECASE)
 _SPANS = {"30min": 0.5, "3hr": 3.0, "1day": 24.0}
@@ -482,6 +485,8 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
         values, how = kriged.values, kriged.sentence()
     else:
         values, how = inverse_distance(measured, squared), "interpolated by inverse squared distance"
+    beyond = squared.min(axis=1) > GAUGE_REACH**2
+    values[:, beyond] = np.nan
     times = wide.index.tz_localize(None).to_numpy().astype("datetime64[s]")
     piece = RainPiece(
         files[0], values.reshape(len(times), rows, columns).astype(np.float32), times, None, None, unit, y, x, False
@@ -494,6 +499,10 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
         )
     series = join_pieces([piece], reading, notes)
     notes[0] = f"{len(places)} gauges, {len(times):,} steps of rain in {unit}, {how}"
+    if beyond.any():
+        remarks.append(
+            f"{beyond.mean():.0%} of the region lies more than {GAUGE_REACH / 1000:g} km from any gauge and has no rain"
+        )
     if away[farthest] > FAR_GAUGE:
         east, north = places[farthest]
         remarks.append(

@@ -29,6 +29,7 @@ from zoo.rasters.ground import (
     Ground,
     bounds_text,
     crs_name,
+    far_places,
     linear_metres,
     narrowest_longitudes,
     utm_code,
@@ -389,13 +390,19 @@ def _joined(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
 
 
 def read_places(
-    path: str | os.PathLike[str], columns: list[str], *, layer: str | None = None, where: str | None = None
+    path: str | os.PathLike[str],
+    columns: list[str],
+    notes: list[str],
+    *,
+    layer: str | None = None,
+    where: str | None = None,
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """Read where the features of a vector file lie.
 
     Args:
         path: points or polygons, such as an inventory.
         columns: attributes to read.
+        notes: get sentences about features without a place, and about places far from the others.
         layer, where: see :func:`read_vector`.
 
     Returns:
@@ -406,15 +413,22 @@ def read_places(
         DataError: if the file is missing or damaged, or no feature has a place.
     """
     frame = read_vector(path, layer=layer, where=where, columns=columns, what="inventory")
+    whole = len(frame)
     frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
     if not len(frame):
         raise DataError("holds no feature with a geometry", where=path)
     shapes, placed = project(frame, CRS.from_epsg(4326))
     if not placed.any():
         raise DataError("has coordinates that do not exist on Earth", where=path)
+    if placed.sum() < whole:
+        notes.append(f"{whole - int(placed.sum())} landslides without a place on Earth were left out")
     centres = _middles(_joined(shapes[placed]))
     _check_zeros(centres, path, degrees=True)
     centres[:, 0] = narrowest_longitudes(centres[:, 0])
+    far = far_places(centres)
+    if far.any():
+        x, y = centres[far][0]
+        notes.append(f"{int(far.sum())} landslides lie far from all others, such as {x:.4f}, {y:.4f}: check them")
     return pd.DataFrame(frame[placed].drop(columns=frame.geometry.name)).reset_index(drop=True), centres
 
 

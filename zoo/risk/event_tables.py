@@ -89,14 +89,21 @@ def list_events(
     if out is not None:
         check_output(Path(out), [Path(inventory), *files], overwrite=overwrite)
     maps = rain_maps(files, rules, reading)
-    frame, places = read_places(inventory, [date_column], layer=layer, where=where)
+    notes: list[str] = []
+    frame, places = read_places(inventory, [date_column], notes, layer=layer, where=where)
     periods = [parse_period(value) for value in frame[date_column]]
     exact = np.array([period is not None and period[0] == period[1] for period in periods])
-    notes = []
     if not exact.all():
-        notes.append(f"{int((~exact).sum())} landslides without a day in {date_column!r} were left out")
-    if not exact.any():
-        raise DataError(f"no landslide has a day in column {date_column!r}", where=inventory)
+        example = str(frame[date_column][~exact].iloc[0])[:60]
+        if not exact.any():
+            raise DataError(
+                f"no landslide has a day in column {date_column!r}, which holds {example!r}",
+                where=inventory,
+                hint="Write year, month and day: 2024-06-11",
+            )
+        notes.append(
+            f"{int((~exact).sum())} landslides without a day in {date_column!r}, such as {example!r}, were left out"
+        )
     days = np.array([period[0] for period in periods if period is not None and period[0] == period[1]])
     days, places = days.astype("datetime64[D]").astype("datetime64[s]"), places[exact]
     if maps:

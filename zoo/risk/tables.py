@@ -67,11 +67,6 @@ _ROW_NUMBER = re.compile(
 _WITH_UNIT = re.compile(r"[<>~≈]?\s*[-+]?\d+([.,]\d+)?\s*(%|°|‰|m|mm|cm|km|ft|deg|degrees?)?", re.IGNORECASE)
 """Numbers with a unit or a sign of comparison, which are no classes."""
 
-_FAR = 10.0
-"""A place is far from the others if it lies so many times as far from their middle as nine tenths of them [O]."""
-_FEW_FAR = 0.05
-"""Largest share of the places that are far from the others; more are another region [O]."""
-
 _MOST_REPEATED = 0.01
 """Share of rows that repeat another from which a warning is given [O]."""
 
@@ -624,13 +619,14 @@ def repeated_rows(content: pd.DataFrame) -> int:
 
 def _far_warnings(coordinates: NDArray[np.float64], rows: NDArray[np.int64]) -> Iterator[str]:
     """Warn of single places far from all others: one wrong place shifts blocks, buffers and distances of all."""
-    away = np.linalg.norm(coordinates - np.median(coordinates, axis=0), axis=1)
-    usual = float(np.quantile(away, 0.9))
-    far = away > _FAR * usual
-    if usual > 0 and 0 < far.mean() <= _FEW_FAR:
+    from zoo.rasters.ground import far_places
+
+    far = far_places(coordinates)
+    if far.any():
+        away = np.linalg.norm(coordinates - np.median(coordinates, axis=0), axis=1)[far][0] / 1000
         yield (
             f"{int(far.sum())} places lie far from all others, the first in row {int(rows[far][0]) + 1}, "
-            f"{away[far][0] / 1000:,.0f} km from the middle. Correct their coordinates, or leave these rows out: "
+            f"{away:,.0f} km from the middle. Correct their coordinates, or leave these rows out: "
             "blocks and buffers follow from the extent of all places"
         )
 
