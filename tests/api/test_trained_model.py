@@ -142,7 +142,7 @@ def test_explain_and_export(model: zoo.TrainedModel, write_scene: WriteScene, tm
     found = model.explain(write_scene(make_image(80, 80)), window=(10, 10, 40, 40), cells=2)
     found.save(tmp_path / "why.png")
     assert (tmp_path / "why.png").stat().st_size > 10_000
-    assert found.sentences()[0].startswith("The model calls")
+    assert found.sentences()[0].startswith("The model classifies")
     with pytest.raises(ConfigError, match="threshold of nan"):
         model.explain(write_scene(make_image(80, 80)), window=(1, 1, 40, 40), threshold=float("nan"))
 

@@ -103,7 +103,7 @@ def test_from_two_folders_to_a_map_without_training(scene: Path, tmp_path: Path)
         ({"pre_date": "2024-06-01"}, "date before is for two images"),
         ({"pre": "before", "post": "after", "safe": "after"}, "two images after the landslides"),
         ({"pre": "before", "post": "after", "phase": "pre"}, "shows the ground after the landslides"),
-        ({"pre": "before", "post": "after", "pre_date": "2024-08-01"}, "before the landslides is of 2024-08-01"),
+        ({"pre": "before", "post": "after", "pre_date": "2024-08-01"}, "before the landslides is from 2024-08-01"),
     ],
 )
 def test_options_that_contradict_each_other(scene: Path, tmp_path: Path, given: dict, problem: str) -> None:

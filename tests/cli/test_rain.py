@@ -48,7 +48,7 @@ def test_from_half_hours_to_a_risk_map(place, imerg, capsys):
     told = capsys.readouterr()
     assert told.out.splitlines()[1].split() == ["intensity", "mm/h", "5", "5", "5", "100.0%"]
     assert told.out.splitlines()[2].split() == ["duration", "day", "0.25", "0.25", "0.25", "100.0%"]
-    assert "an event is under way in 100.0% of the rain's cells" in told.err
+    assert "a rain event is in progress in 100.0% of the cells" in told.err
     assert "events end with 12.5 h without rain" in told.err
     weights = {
         "weights": {"slope": 0.6, "DEM": 0.4},

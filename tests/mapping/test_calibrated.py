@@ -136,12 +136,12 @@ def test_what_was_not_fitted_is_refused(bundle: Path, fitted: Path, write_scene:
         with pytest.raises(ConfigError, match=words) as caught:
             plain.map(scene, out, **given)
         assert "--split val --record" in str(caught.value)
-    with pytest.raises(ConfigError, match="adapted model has another temperature"):
+    with pytest.raises(ConfigError, match="does not apply to an adapted model"):
         model.map(scene, out, calibrated=True, adapt=True)
     # Two bundles of the same weights are refused before.
     other = zoo.TrainedModel(replace(plain.bundle, weights_sha256=""), device="cpu")
     for extra in ({"adapt": True}, {"tta": True}, {"calibrated": True}, {"ensemble": [other]}):
-        with pytest.raises(ConfigError, match="one model as it was trained"):
+        with pytest.raises(ConfigError, match="a single model as it was trained"):
             model.map(scene, out, **sets, **extra)
     adapted = Adaptation(AdaptationSource(), AdaptationTarget(), "layers", 0.5, ())
     assert replace(model.bundle, adaptation=adapted).temperature is None

@@ -100,12 +100,12 @@ def test_a_true_colour_tile_needs_no_names(colour_bundle: str, tmp_path: Path, c
     told = capsys.readouterr()
     assert "pixels with 0 in all three colours have no data" in told.err
     assert "windows of the scene, without labels" in told.err
-    assert "million pixels a second" in told.err
+    assert "million pixels per second" in told.err
     assert "MB of memory" in told.err
     assert f"{200 * 60 + 9:,} without data" in told.out
     np.testing.assert_array_equal(read(out) == 255, (image == 0).all(axis=0))
     with rasterio.open(out) as file:
-        assert "taken as they are" in file.tags()["COLOURS"]
+        assert "used unchanged" in file.tags()["COLOURS"]
 
 
 def test_a_reflectance_stack_gives_the_map_of_its_true_colour_image(
@@ -186,7 +186,7 @@ def test_a_cloud_mask_of_a_part_of_the_scene_is_noted(
             np.zeros((1, 200, 130), np.uint8), "turned.tif", bands=None, nodata=None, crs=crs, transform=place
         )
     with Scene([tile], make_bundle().input_bands) as scene, Clouds(scene, file=mask) as clouds:
-        found = [text for text in clouds.sentences if "counts as clear" in text]
+        found = [text for text in clouds.sentences if "count as clear" in text]
     assert len(found) == (beyond > 0)
     for text in found:
         share = re.search(r"about ([0-9.]+)% of the scene", text)

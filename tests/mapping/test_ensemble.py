@@ -171,7 +171,7 @@ def test_bundles_that_do_not_fit_are_refused(
         other = zoo.TrainedModel(replace(first, **change), device="cpu")
         with pytest.raises(ConfigError, match=words):
             model.map(scene, out, ensemble=[other])
-    with pytest.raises(ConfigError, match="not adapted while it maps"):
+    with pytest.raises(ConfigError, match="cannot be adapted during mapping"):
         model.map(scene, out, ensemble=[others[0]], adapt=True)
     with pytest.raises(ConfigError, match="needs several predictions"):
         model.map(scene, out, spread=tmp_path / "spread.tif")

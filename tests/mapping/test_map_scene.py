@@ -196,7 +196,7 @@ def test_rasters_of_different_grids_are_refused(write_scene: WriteScene) -> None
     first = write_scene(image)
     for problem, changes in {
         "is in EPSG:32644": {"crs": "EPSG:32644"},
-        "do not lie on those": {"transform": rasterio.transform.from_origin(CORNER[0] + 3, CORNER[1], PIXEL, PIXEL)},
+        "not on the pixel grid": {"transform": rasterio.transform.from_origin(CORNER[0] + 3, CORNER[1], PIXEL, PIXEL)},
         "band slope is in percent": {"bands": (BANDS[0], Band("slope", "percent"))},
         "two bands called 'NDVI'": {"bands": (BANDS[0], BANDS[0])},
         "no coordinate reference system": {"crs": None},

@@ -109,8 +109,8 @@ def test_ctrl_c_keeps_finished_blocks_and_no_other_map_uses_them(
     assert len(hidden(tmp_path)) == 5
     report = make(predictor, path, out)
     assert report.resumed == 3
-    assert "pixels a second" not in replace(report, seconds=2.0).cost(), "most pixels took no time in this run"
-    assert "pixels a second" in replace(report, seconds=2.0, resumed=0).cost()
+    assert "pixels per second" not in replace(report, seconds=2.0).cost(), "most pixels took no time in this run"
+    assert "pixels per second" in replace(report, seconds=2.0, resumed=0).cost()
     assert hidden(tmp_path) == []
     assert not folder.exists()
 

@@ -157,7 +157,9 @@ def test_what_has_no_coordinates_or_nothing_in_it(tmp_path: Path) -> None:
         read(tmp_path / "empty.gpkg")
     with pytest.raises(DataError, match="none of its 2 landslides has a geometry"):
         read(write(tmp_path / "null.gpkg", [None, Polygon()]))
-    with pytest.raises(DataError, match=r"is a table without geometries|truncated or not what its name says|no layer"):
+    with pytest.raises(
+        DataError, match=r"is a table without geometries|truncated or its format does not match its name|no layer"
+    ):
         (tmp_path / "a.csv").write_text("a,b\n1,2\n")
         read(tmp_path / "a.csv")
 
@@ -166,7 +168,7 @@ def test_what_has_no_coordinates_or_nothing_in_it(tmp_path: Path) -> None:
 def test_truncated_files(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a.{suffix}", [ONE, TWO])
     path.write_bytes(path.read_bytes()[: 40 if suffix == "shp" else 500])
-    with pytest.raises(DataError, match="truncated or not what its name says"):
+    with pytest.raises(DataError, match="truncated or its format does not match its name"):
         read(path)
 
 

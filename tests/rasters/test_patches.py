@@ -347,7 +347,7 @@ def test_stacks_that_cannot_be_cut(tmp_path: Path, slides: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(DataError, match="there is no such file"):
         cut_patches([tmp_path / "none.tif"], slides, out, POST)
-    with pytest.raises(DataError, match="has no pixel at which every band is known"):
+    with pytest.raises(DataError, match="has no pixel with valid data in every band"):
         cut_patches([write_stack(tmp_path / "a.tif", empty=np.s_[:, :])], slides, out, POST)
     with pytest.raises(DataError, match="no landslide lies on valid pixels"):
         cut_patches([write_stack(tmp_path / "b.tif", empty=np.s_[:, 20:])], slides, out, POST)
@@ -355,7 +355,7 @@ def test_stacks_that_cannot_be_cut(tmp_path: Path, slides: Path) -> None:
         cut_patches([write_stack(tmp_path / "d.tif")], slides, out, PatchOptions(size=300, phase="post"))
     truncated = write_stack(tmp_path / "c.tif")
     os.truncate(truncated, truncated.stat().st_size // 2)
-    with pytest.raises(DataError, match="truncated or not what its name says"):
+    with pytest.raises(DataError, match="truncated or its format does not match its name"):
         cut_patches([truncated], slides, out, POST)
     with pytest.raises(ConfigError, match="no stack"):
         cut_patches([], slides, out, POST)

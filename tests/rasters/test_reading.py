@@ -156,15 +156,15 @@ def test_a_vrt_under_another_name_is_not_opened(tmp_path: Path, name: str) -> No
 <SimpleSource><SourceFilename>{target}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>
 </VRTDataset>"""
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match="VRT under the name of an image"):
+    with pytest.raises(DataError, match="VRT with the name of an image"):
         read_raster(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("inner", "words"),
     [
-        ("<SourceFilename>/vsicurl/http://127.0.0.1:9/a.tif</SourceFilename>", "from an address"),
-        ("<SourceFilename>http://127.0.0.1:9/a.tif</SourceFilename>", "from an address"),
+        ("<SourceFilename>/vsicurl/http://127.0.0.1:9/a.tif</SourceFilename>", "from a URL"),
+        ("<SourceFilename>http://127.0.0.1:9/a.tif</SourceFilename>", "from a URL"),
         ("<SourceFilename>&lt;VRTDataset/&gt;</SourceFilename>", "another VRT inside"),
     ],
 )

@@ -82,7 +82,7 @@ def test_bands_of_one_file_and_the_orbit_of_its_tags(write: Write, tmp_path: Pat
     assert list(found) == ["VV_asc", "VH_asc", "VV_VH_asc"]
     assert np.isnan(found["VV_asc"][:5]).all()
     np.testing.assert_allclose(found["VH_asc"][5:], values[1, 5:], atol=1e-5)
-    assert any("dB by its values: half of its values are below -11" in text for text in notes)
+    assert any("dB according to its values: half of its values are below -11" in text for text in notes)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,14 @@ def test_folders_that_do_not_fit(write: Write, tmp_path: Path) -> None:
     for folder, problem in (
         ("double", "two rasters of vv: 20240601_VV.tif and 20240613_VV.tif"),
         ("none", "no backscatter"),
-        ("both", "of an ascending and of a descending orbit"),
+        ("both", "of both an ascending and a descending orbit"),
         ("nowhere", "does not exist"),
     ):
         with pytest.raises(DataError, match=problem):
             open_radar(tmp_path / folder)
-    with pytest.raises(ConfigError, match="before the landslides is of 2024-07-01, after them of 2024-06-01"):
+    with pytest.raises(
+        ConfigError, match="before the landslides is from 2024-07-01, the one after them from 2024-06-01"
+    ):
         stacked(tmp_path, s1=tmp_path / "one", s1_pre=tmp_path / "two")
     with pytest.raises(DataError, match="only one has vv asc, vv desc"):
         stacked(tmp_path, s1=tmp_path / "two", s1_pre=tmp_path / "other")
@@ -163,7 +165,9 @@ def test_folders_that_do_not_fit(write: Write, tmp_path: Path) -> None:
     write("late/20240710_desc_VV.tif", power())
     write("early/20240602_asc_VV.tif", power())
     write("early/20240712_desc_VV.tif", power())
-    with pytest.raises(ConfigError, match="before the landslides is of 2024-07-12, after them of 2024-07-10"):
+    with pytest.raises(
+        ConfigError, match="before the landslides is from 2024-07-12, the one after them from 2024-07-10"
+    ):
         stacked(tmp_path, s1=tmp_path / "late", s1_pre=tmp_path / "early")
     write("undated/asc_VV.tif", power())
     _, notes, _ = stacked(tmp_path, s1=tmp_path / "two", s1_pre=tmp_path / "undated")
@@ -213,7 +217,7 @@ def test_the_shift_of_each_orbit_is_measured_and_corrected_on_request(shifted: P
     assert report.shift is None
     assert (report.radar_shifts["asc"].rows, report.radar_shifts["asc"].columns) == pytest.approx((0.7, -1.4), abs=0.15)
     assert report.radar_shifts["desc"].pixels < 0.15
-    assert any("ascending" in text and "--coregister moves it" in text for text in report.warnings)
+    assert any("ascending" in text and "--coregister corrects it" in text for text in report.warnings)
     moved = zoo.stack(shifted / "radar.tif", **given, coregister=True)
     assert any("ascending" in text and "it was moved, and 0.0" in text for text in moved.notes)
     assert "moved from" in moved.sources["dVH_asc"]
@@ -277,10 +281,10 @@ def test_speckle_is_filtered_on_the_pixels_of_the_file(write: Write, tmp_path: P
 def test_looks_that_contradict_the_image(write: Write, tmp_path: Path) -> None:
     write("smooth/scene_VV.tif", power())  # 20 looks
     report = zoo.stack(tmp_path / "radar.tif", s1=tmp_path / "smooth", s1_looks=4.4)
-    assert any("show at least 21 equivalent looks, and --s1-looks says 4.4" in text for text in report.warnings)
+    assert any("show at least 21 equivalent looks, but --s1-looks is 4.4" in text for text in report.warnings)
     assert not zoo.stack(tmp_path / "radar.tif", s1=tmp_path / "smooth", s1_looks=20, overwrite=True).warnings
     write("filtered/S1A_IW_20240601T010203_DVP_RTC20_G_gpufed_AB12_VV.tif", power())
-    with pytest.raises(DataError, match="speckle is filtered already"):
+    with pytest.raises(DataError, match="speckle is already filtered"):
         zoo.stack(tmp_path / "other.tif", s1=tmp_path / "filtered", s1_looks=4.4)
     with pytest.raises(ConfigError, match="-1 equivalent looks"):
         zoo.stack(tmp_path / "other.tif", s1=tmp_path / "smooth", s1_looks=-1)

@@ -242,9 +242,9 @@ def test_missing_images_and_catalogues_are_reported(catalogue: Catalogue, tmp_pa
     url = catalogue({"name": "one", "day": "2024-06-10T05:40:00", "cloud": 60.0, **APPLIED})
     with pytest.raises(DataError, match="the clearest has 60 %"):
         fetch(url, tmp_path / "out")
-    with pytest.raises(DataError, match="no image of this place and time"):
+    with pytest.raises(DataError, match="no image of this area and period"):
         fetch(url, tmp_path / "out", dates="2023-06-10")
-    with pytest.raises(DataError, match="no image of this place and time"):
+    with pytest.raises(DataError, match="no image of this area and period"):
         fetch(url, tmp_path / "out", bbox=(10, 10, 10.1, 10.1))
     with pytest.raises(UnknownNameError, match="Did you mean 'sentinel-2-l2a'"):
         fetch(url, tmp_path / "out", collection="sentinel-2-l2")
@@ -253,7 +253,7 @@ def test_missing_images_and_catalogues_are_reported(catalogue: Catalogue, tmp_pa
     url.write_text('{"type": "Catal')
     with pytest.raises(ZooError, match="cannot be read"):
         fetch(url, tmp_path / "out")
-    with pytest.raises(ZooError, match=r"its server cannot be reached\).*Check the address"):
+    with pytest.raises(ZooError, match=r"its server cannot be reached\).*Check the URL"):
         fetch("http://127.0.0.1:9/stac", tmp_path / "out")
 
 

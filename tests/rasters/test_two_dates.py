@@ -123,7 +123,7 @@ def test_a_small_shift_is_reported_and_corrected_on_request(
     report, shifted = build(after, before, tmp_path)
     assert report.shift is not None
     assert (report.shift.rows, report.shift.columns) == pytest.approx((0.4, -0.7), abs=0.1)
-    assert any("--coregister moves it" in text for text in report.warnings)
+    assert any("--coregister corrects it" in text for text in report.warnings)
     report, corrected = build(after, before, tmp_path, coregister=True, overwrite=True)
     assert any("it was moved, and 0.0" in text for text in report.notes)
     inside = np.s_[5:-5, 5:-5]
@@ -173,7 +173,9 @@ def test_images_that_cannot_be_compared(
 ) -> None:
     after = image("after", ground, "2024-07-01")
     late = image("late", ground, "2024-07-01")
-    with pytest.raises(ConfigError, match="before the landslides is of 2024-07-01, after them of 2024-07-01"):
+    with pytest.raises(
+        ConfigError, match="before the landslides is from 2024-07-01, the one after them from 2024-07-01"
+    ):
         build(after, late, tmp_path)
     fewer = image("fewer", {role: ground[role] for role in ("red", "nir")}, "2024-06-01")
     with pytest.raises(DataError, match="image before the landslides has no band blue, green, swir"):
@@ -207,5 +209,5 @@ def test_clouds_of_one_date_alone_are_a_warning_and_clouds_everywhere_an_error(
     upper, lower = (np.full((240, 200), 4) for _ in range(2))
     upper[:121], lower[119:] = 9, 9
     after, before = image("after", {**ground, "scl": upper}), image("before", {**ground, "scl": lower})
-    with pytest.raises(DataError, match="no pixel is visible at both dates"):
+    with pytest.raises(DataError, match="no pixel is visible on both dates"):
         build(after, before, tmp_path, overwrite=True)

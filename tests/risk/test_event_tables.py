@@ -148,12 +148,12 @@ def test_rasters_of_rain_give_the_events_of_their_days(place, maps, capsys):
     assert table["landslides"].sum() == 3
     assert "3 landslides are of days or places without a raster, and were left out" in found.notes
     for given, words in (
-        ({"rules": zoo.EventRules(dry_gap=48.0)}, "made with other rules"),
+        ({"rules": zoo.EventRules(dry_gap=48.0)}, "made with other event rules"),
         ({"reading": zoo.RainReading(unit="mm")}, "state their unit and time"),
     ):
         with pytest.raises(ConfigError, match=words):
             zoo.risk.events(maps, place / "slides.gpkg", "day", **given)
-    with pytest.raises(DataError, match="is not a raster of zoo rain"):
+    with pytest.raises(DataError, match="was not written by zoo rain"):
         zoo.risk.events([*maps, place / "stack.tif"], place / "slides.gpkg", "day")
     with pytest.raises(DataError, match="describes 2024-06-22T00:00Z"):
         (place / "copy.tif").write_bytes(maps[0].read_bytes())

@@ -1,4 +1,4 @@
-"""Clouds, cloud shadows and snow in a scene: found by brightness, or read from a classification or a mask."""
+"""Clouds, cloud shadows and snow in a scene, found by brightness or read from a classification or mask."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ SAMPLE = 1024
 """Side in pixels of the sample of a mask that is counted."""
 
 WORTH_SAYING = 0.001
-"""Share of a scene from which bright regions are reported."""
+"""Share of a scene above which bright areas are reported."""
 
 
 class Clouds(Closable):
-    """What hides the ground in a scene; a context manager.
+    """The hidden pixels of a scene; a context manager.
 
     Args:
         scene: an open scene.
         file: raster of Sentinel-2 scene classes (SCL, 0 to 11), or of 0 (clear) and 1 (hidden), in any projection and
             pixel size; None for that of the scene's product, if it has one. Its nodata is hidden, but 0 of a mask is
             clear even if a tag calls it nodata.
-        mask_bright: leave bright white regions out of the map.
+        mask_bright: leave bright white areas out of the map.
 
     Raises:
         DataError: if the file cannot be read, lies elsewhere, has several bands, or holds other numbers.
@@ -85,7 +85,7 @@ class Clouds(Closable):
         left, bottom, right, top = layer.bounds(scene.mosaic.crs)
         box = grid.boundingbox
         if left >= box.right or right <= box.left or bottom >= box.top or top <= box.bottom:
-            raise DataError("does not overlap the scene", where=file, hint="Name the clouds of this scene")
+            raise DataError("does not overlap the scene", where=file, hint="Name a cloud mask of this scene")
         with RasterReader(file, classes=True) as reader:
             if len(reader.bands) > 1:
                 raise DataError(
@@ -107,7 +107,7 @@ class Clouds(Closable):
         share = dict(zip(found.astype(int).tolist(), (counts / counts.sum()).tolist(), strict=True))
         name = Path(file).name
         outside = share_outside(layer, scene.mosaic)
-        rest = [f"{name} does not cover about {outside:.1%} of the scene: it counts as clear there"]
+        rest = [f"{name} does not cover about {outside:.1%} of the scene: those parts count as clear"]
         rest = rest if outside >= WORTH_SAYING else []
         if nodata >= WORTH_SAYING and (found.max() > 1 or layer.nodata != 0):
             rest.append(f"{name}: {nodata:.1%} of it is nodata and left out of the map")
@@ -127,12 +127,13 @@ class Clouds(Closable):
         return self._band is not None or (self.mask_bright and self._cells is not None)
 
     def warning(self) -> str:
-        """Return what a reader of the map must know; empty for nothing."""
+        """Return a warning for readers of the map; empty if there is none."""
         share = self.bright_share or 0.0
         if share < WORTH_SAYING or self.masks:
             return ""
         return (
-            f"about {share:.1%} of the scene is bright and white: clouds or snow, which the model may call landslides. "
+            f"about {share:.1%} of the scene is bright and white: clouds or snow, which the model may take for "
+            f"landslides. "
             "Leave them out with --mask-clouds, or with a classification: --cloud-mask SCL.tif"
         )
 
@@ -155,7 +156,7 @@ class Clouds(Closable):
         return found
 
     def bright(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
-        """Return the pixels of bright white regions, bool (rows, columns)."""
+        """Return the pixels of bright white areas, bool (rows, columns)."""
         if self._cells is None:
             return np.zeros((len(rows), len(columns)), dtype=bool)
         return cells_at(
@@ -164,7 +165,7 @@ class Clouds(Closable):
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the tags of a map say."""
+        """Tags of a map."""
         found = {} if self.file is None else {"CLOUD_MASK": Path(self.file).name}
         return {**found, **({"BRIGHT_CLOUDS": "left out"} if self.mask_bright else {})}
 

@@ -206,7 +206,7 @@ class RayRunner:
                 yield worker.running.pop(ready), result
 
     def _take_back(self, worker: _WorkerState, todo: deque[Block], error: Exception) -> None:
-        self._notify(f"a worker has died ({type(error).__name__}); its {len(worker.running)} blocks run again")
+        self._notify(f"a worker died ({type(error).__name__}); its {len(worker.running)} blocks run again")
         for block in worker.running.values():
             place = block.row, block.column
             self._failures[place] = self._failures.get(place, 0) + 1
@@ -214,7 +214,7 @@ class RayRunner:
                 raise ZooError(
                     f"{MOST_FAILURES} workers died in the same block",
                     where=self._address,
-                    hint="Do they have enough memory? Fewer --threads or a smaller --tile need less",
+                    hint="Do they have enough memory? Fewer --threads or a smaller --tile needs less",
                 ) from error
             todo.appendleft(block)
 

@@ -1,4 +1,4 @@
-"""Bundles that are mapped together: whether they fit each other, and what the tags of their map say."""
+"""Ensembles of bundles: check that they fit together, and write the tags of their map."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_ensemble(members: Sequence[Bundle]) -> None:
 
 
 def model_tags(members: Sequence[Bundle], *, adapted: bool) -> dict[str, str]:
-    """Return the tags of a map that name its models, their weights and how good they are."""
+    """Return the tags of a map that state its models, their weights and their quality."""
     first = members[0]
     adapted = adapted or first.adaptation is not None
     quality = quality_line(first.quality(adapted=adapted), adapted=adapted)

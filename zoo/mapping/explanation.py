@@ -1,7 +1,7 @@
-"""Which channels and which ground a prediction depends on, in one window of a scene.
+"""Which channels and which parts of the image a prediction depends on, in one window of a scene.
 
-Occlusion (Zeiler & Fergus 2014 [S]): a channel, or a square of ground, is replaced by its training mean, and the
-change of the prediction is measured. The method needs nothing from the model but that it can be run.
+Occlusion (Zeiler & Fergus 2014 [S]): a channel, or a square of the image, is replaced by its training mean, and the
+change in the prediction is measured. The method only needs to run the model.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ class Explanation:
 
     Attributes:
         probability: landslide probability of the window, float32 (H, W), NaN where a band is missing.
-        target: bool (H, W), the pixels whose probability is followed: those that are called landslide, or all valid
-            pixels if there is none.
-        landslide: whether the target is called landslide.
+        target: bool (H, W), the pixels whose probability is followed: those that are classified as landslide, or all
+            valid pixels if there is none.
+        landslide: whether the target is classified as landslide.
         base: the prediction with all channels.
         channels: the prediction without each channel, in the order of the bands.
         together: the prediction without each group of channels that was asked for.
@@ -100,7 +100,7 @@ class Explanation:
         cell: side of a hidden square in pixels.
         attention: maps of the model's attention blocks, in the order in which they run, each ``spatial`` on the
             window's pixels, (H, W); empty for a model without such blocks.
-        context: pixels around the window that the model saw too: (above, below, left, right).
+        context: pixels of context around the window: (above, below, left, right).
     """
 
     probability: NDArray[np.float32]
@@ -125,12 +125,12 @@ class Explanation:
         level, mean = probability_text(threshold), f"{self.base.probability:.2f}"
         if self.landslide:
             first = (
-                f"The model calls {pixels:,} of {known:,} pixels landslide (p >= {level}); "
+                f"The model classifies {pixels:,} of {known:,} pixels as landslide (p >= {level}); "
                 f"their mean probability is {mean}"
             )
         else:
             first = (
-                f"The model calls no pixel of the window landslide (p >= {level}); "
+                f"The model classifies no pixel of the window as landslide (p >= {level}); "
                 f"the mean probability of its {known:,} pixels is {mean}"
             )
         sentences = [first]
@@ -144,8 +144,8 @@ class Explanation:
                 sentences.append(f"{start}: {', '.join(words)}")
         if len(sentences) == 1:
             sentences.append(
-                f"No single channel changes it by {SLIGHT} or more. Channels with the same information can replace "
-                "each other: leave them out together (--together)"
+                f"No single channel changes it by {SLIGHT} or more. Channels with the same information can stand in "
+                f"for each other: leave them out together (--together)"
             )
         return sentences
 
@@ -393,7 +393,7 @@ def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, c
         row: row of the upper left pixel, from 0.
         width: width in pixels.
         height: height in pixels.
-        context: number of pixels around the window that the model sees too, where the scene has them.
+        context: number of pixels of context around the window, where the scene has them.
 
     Raises:
         ConfigError: if the window reaches beyond the scene, is empty or too large.
@@ -422,10 +422,10 @@ def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, c
 
 
 def place_window(scene: Scene, x: float, y: float, size: int, context: int) -> SceneWindow:
-    """Return a square window around a place in the scene's coordinates, moved inwards at the scene's edges.
+    """Return a square window around a point in the scene's coordinates, moved inwards at the scene's edges.
 
     Raises:
-        ConfigError: if the place lies outside the scene, or as :func:`pixel_window`.
+        ConfigError: if the point lies outside the scene, or as :func:`pixel_window`.
     """
     rows, columns = scene.shape
     place = ~scene.mosaic.transform * (x, y)
@@ -433,7 +433,7 @@ def place_window(scene: Scene, x: float, y: float, size: int, context: int) -> S
     if not inside:
         left, bottom, right, top = window_bounds(scene.mosaic.transform, scene.shape)
         raise ConfigError(
-            f"the place {x:g}, {y:g} lies outside the scene",
+            f"the point {x:g}, {y:g} lies outside the scene",
             where=scene.mosaic.paths[0],
             hint=f"In {crs_name(scene.mosaic.crs)} [{crs_unit(scene.mosaic.crs)}] the scene spans x {left:.10g} to "
             f"{right:.10g} and y {bottom:.10g} to {top:.10g}",
@@ -540,7 +540,7 @@ def explain_scene(
     if not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
     if (window is None) == (at is None):
-        raise ConfigError("which window?", hint="Give either --window COL,ROW,WIDTH,HEIGHT or --at X,Y")
+        raise ConfigError("no window is given, or two", hint="Give either --window COL,ROW,WIDTH,HEIGHT or --at X,Y")
     with Scene(paths, bundle.input_bands, names=names) as scene:
         if window is not None:
             place = pixel_window(scene, *window, context)

@@ -52,10 +52,10 @@ def _maps(figure: SubFigure, window: SceneExplanation) -> None:
     with np.errstate(invalid="ignore"):
         called = found.probability >= np.float32(window.threshold)
     _outline(axes[0], called, bounds, _CALLED)
-    notes = ["called landslide: light blue"]
+    notes = ["classified as landslide: light blue"]
     if window.truth is not None:
         _outline(axes[0], window.truth, bounds, _TRUTH)
-        notes.append("mapped by people: yellow")
+        notes.append("reference landslides: yellow")
     axes[0].set_xlabel("; ".join(notes), fontsize=8)
     add_scale_bar(axes[0], window.crs, bounds)
     probability = axes[1].imshow(
@@ -100,7 +100,7 @@ def _bars(ax: Axes, found: Explanation) -> None:
         text = f"{one.probability:.2f}" + ("" if one.dice is None else f", Dice {one.dice:.2f}")
         ends_right = one.change <= 0
         ax.text(-one.change, float(place), f" {text} ", va="center", ha="left" if ends_right else "right", fontsize=8)
-    target = f"{int(found.target.sum()):,} px " + ("called landslide" if found.landslide else "of the window")
+    target = f"{int(found.target.sum()):,} px " + ("classified as landslide" if found.landslide else "of the window")
     base = f"{found.base.probability:.2f}" + ("" if found.base.dice is None else f", Dice {found.base.dice:.2f}")
     ax.set_title(f"mean probability without a channel, for the {target} ({base} with all channels)", fontsize=10)
     ax.set_xlabel("loss if the channel is replaced by its training mean (red: it supports a landslide)", fontsize=9)

@@ -41,7 +41,7 @@ MOST_THREADS = 1024
 
 @dataclass(frozen=True)
 class MapOptions:
-    """How a map is made. The first five fields change its bytes, the others do not.
+    """Options of a map. The first five fields change its bytes, the others do not.
 
     Args:
         tile: side of a tile in pixels, a multiple of 32.
@@ -99,7 +99,7 @@ class TileForward:
     """Return the landslide probability of one tile.
 
     A pass takes one tile and runs on one thread: a convolution splits its sums differently among two threads than on
-    one, and their last bits differ. Tiles run beside each other instead, which is faster too.
+    one, and their last bits differ. Tiles run in parallel instead, which is also faster.
 
     Args:
         predictor: in eval mode, on ``device``.
@@ -123,7 +123,7 @@ class TileForward:
     def views(self, image: NDArray[np.float32]) -> Iterator[Tensor]:
         """Yield the predictions of a tile, float32 (h, w) with h and w at least as large as the model needs.
 
-        One as the tile is; with ``tta``, one for each of its eight flips and rotations.
+        Without ``tta``, one for the tile itself; with it, one for each of its eight flips and rotations.
         """
         tile = torch.from_numpy(self._normalised(padded(image, self._smallest)))[None].to(self._device)
         for seen in in_views(self._probability, tile, VIEWS if self._tta else VIEWS[:1]):
@@ -211,7 +211,7 @@ class Mask(Protocol):
 
 
 class Hidden(Protocol):
-    """The pixels whose ground clouds or snow hide."""
+    """The pixels that clouds or snow hide."""
 
     def hidden(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
         """Return bool (rows, columns)."""
@@ -349,10 +349,10 @@ def _read_strip(
 
 @dataclass(frozen=True)
 class InferenceForm:
-    """How a predictor computes; can be sent to other machines.
+    """Form of a predictor; can be sent to other machines.
 
     Attributes:
-        name: name of the form, which stands in the map's tags and in the key of its journal.
+        name: name of the form, which is recorded in the map's tags and in the key of its journal.
         precision: the precision that was asked for.
         example: float32 (C, h, w), a tile of the scene; None for the predictor as it was trained.
         choice: cached result of the search for the fastest form.
@@ -371,7 +371,7 @@ def choose_form(
 ) -> tuple[Predictor, InferenceForm, tuple[str, ...]]:
     """Choose the fastest form of a predictor by measuring, once per machine, model and tile size.
 
-    Small scenes in fp32 are computed as the model was trained, because a search would not pay off.
+    Small scenes in fp32 are computed with the model as it was trained, because a search would not pay off.
 
     Args:
         predictor: on ``device``.

@@ -1,4 +1,4 @@
-"""Finished blocks, kept on the disk until the map is complete, so that an interrupted run can resume."""
+"""Finished blocks, kept on disk until the map is complete, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _UNREADABLE = (OSError, KeyError, ValueError, TypeError, SafetensorError)
 
 
 class Journal(Closable):
-    """The finished blocks of one map, each in a file that is whole or absent; a context manager.
+    """The finished blocks of one map, each in an atomically written file; a context manager.
 
-    They lie in a hidden folder beside the map, whose name contains a digest of ``key``: another command, bundle or
-    scene has another folder and reuses nothing. The caller holds a lock on the map (:func:`zoo.files.locked`), so
-    one process at a time works in it.
+    They are in a hidden folder next to the map, whose name contains a digest of ``key``: another command, bundle or
+    scene has another folder and reuses nothing. The caller holds a lock on the map (:func:`zoo.files.locked`), so one
+    process at a time works in it.
 
     Args:
         out: the map to write.
@@ -150,7 +150,7 @@ class Journal(Closable):
         return (self.folder / PUBLISHING).exists()
 
     def discard(self) -> None:
-        """Remove the folder, and the folders that runs of other commands have left beside the same map."""
+        """Remove the folder, and the folders that runs of other commands left next to the same map."""
         with uninterrupted():
             for folder in journals_beside(self._out):
                 if not folder.is_symlink() and folder != self.folder:

@@ -32,7 +32,7 @@ LONGEST = 1200
 COLOURS = matplotlib.colormaps["YlOrRd"]
 
 FAINTEST = 0.15
-"""Below this share of the threshold nothing is drawn, so that the ground is visible where there is no landslide."""
+"""Below this share of the threshold nothing is drawn, so that the background is visible where there is no landslide."""
 
 FAINT = 0.55
 """Opacity just below the threshold."""
@@ -203,7 +203,7 @@ def draw_probability(
         title: title above the map.
         footnote: text below the map.
         found: text in the legend below the threshold.
-        label: word in the legend beside ``landslide``, such as ``demo``.
+        label: word in the legend next to ``landslide``, such as ``demo``.
 
     Returns:
         A figure that pyplot does not manage.
@@ -283,7 +283,7 @@ def typical_colour(values: NDArray[np.float32], threshold: float, *, above: bool
 
 
 def tinted(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
-    """Return RGBA (H, W, 4) of probabilities: opaque from the threshold on, fainter below it."""
+    """Return RGBA (H, W, 4) of probabilities: opaque at and above the threshold, fainter below it."""
     known = np.nan_to_num(values)
     least = FAINTEST * threshold
     below = FAINT * np.clip((known - least) / max(threshold - least, 1e-6), 0, 1)

@@ -72,7 +72,7 @@ class MapReport:
         blocks: number of blocks of the map.
         resumed: number of blocks that an earlier run had finished.
         damaged: number of damaged blocks of an earlier run, which were computed again.
-        threshold: probability from which a pixel counts as landslide, as the map applies it.
+        threshold: probability at or above which a pixel counts as landslide, as the map applies it.
         classes: classes as the map applies them; None for none.
         missing: number of pixels that are nodata.
         implausible: number of those with an infinite value, or one too far from the training data.
@@ -159,7 +159,7 @@ class MapReport:
                 yield f"  farther: {self._amount(self.unlike_pixels)}"
 
     def warnings(self) -> Iterator[str]:
-        """Yield what a reader of the map must know, in sentences."""
+        """Yield warnings for readers of the map, in sentences."""
         yield from self.model_warnings
         yield from self.notes
         if self.implausible:
@@ -179,7 +179,9 @@ class MapReport:
         minutes, seconds = divmod(round(self.seconds), 60)
         parts = [f"{minutes} min {seconds} s"]
         if not self.resumed:
-            parts.append(f"{self.shape[0] * self.shape[1] / max(self.seconds, 1e-9) / 1e6:.2f} million pixels a second")
+            parts.append(
+                f"{self.shape[0] * self.shape[1] / max(self.seconds, 1e-9) / 1e6:.2f} million pixels per second"
+            )
         if self.peak_memory is not None:
             parts.append(f"{self.peak_memory / 2**20:,.0f} MB of memory at most")
         return ", ".join(parts)
@@ -420,7 +422,7 @@ class ProbabilityMap(Closable):
         return values
 
     def threshold(self, probability: float) -> float:
-        """Return the probability from which the map counts a pixel as landslide (:func:`map_threshold`).
+        """Return the probability at or above which the map counts a pixel as landslide (:func:`map_threshold`).
 
         Raises:
             ConfigError: if ``probability`` is not from 0 to 1.

@@ -69,7 +69,7 @@ COMPARED = 48
 
 @dataclass(frozen=True)
 class MapProducts:
-    """What is made of a finished map.
+    """Products of a finished map.
 
     Attributes:
         polygons: GeoPackage or GeoParquet file of the landslides; None for none.
@@ -84,7 +84,7 @@ class MapProducts:
     title: str = ""
 
     def check(self, inputs: Sequence[Path], taken: Iterable[Path], *, overwrite: bool) -> None:
-        """Check names and formats before hours of work are done.
+        """Check names and formats before hours of work.
 
         Args:
             inputs: files that must not be replaced.
@@ -117,7 +117,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class MapRequest:
-    """A map to be made with a bundle: the arguments of :meth:`zoo.TrainedModel.map`, in the types that the work needs.
+    """Request for a map: the arguments of :meth:`zoo.TrainedModel.map`, in the types that the work needs.
 
     Attributes:
         options: tiles, dtype and device.
@@ -154,7 +154,7 @@ class MapRequest:
     overwrite: bool = False
 
     def outputs(self) -> dict[Path, str]:
-        """Return the local file of each output and its final name; what belongs to an address is made here first.
+        """Return the local file of each output and its final name; remote outputs are written locally first.
 
         Raises:
             ConfigError: if a name does not end in .tif, or two outputs have the same name.
@@ -172,11 +172,13 @@ class MapRequest:
         """Return the request for a number of bundles, with the file of the spread if there is one.
 
         Raises:
-            ConfigError: if an option does not go with several predictions, or a spread is asked for of one.
+            ConfigError: if an option does not support several predictions, or a spread of a single one is requested.
         """
         if members > 1 and self.scales is not None:
             raise ConfigError(
-                "an ensemble is not adapted while it maps", where="--adapt", hint="Adapt each bundle first: zoo adapt"
+                "an ensemble cannot be adapted during mapping",
+                where="--adapt",
+                hint="Adapt each bundle first: zoo adapt",
             )
         spread_out = self.spread_out or (_beside(self.out, "spread") if members > 1 else None)
         if spread_out is not None and members == 1 and not self.options.tta:
@@ -203,7 +205,7 @@ def map_bundle(
     notify: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> MapReport:
-    """Map a scene with a bundle, and write the polygons and the picture that are asked for.
+    """Map a scene with a bundle, and write the requested polygons and picture.
 
     Args:
         bundle: a trained model.
@@ -231,7 +233,7 @@ def map_bundle(
     poor = tuple(dict.fromkeys(text for one in members for text in quality_warnings(one.quality(adapted=adapted))))
     _notify_all(warn, poor)
     if others:
-        notify(f"the map is the mean of {len(members)} models; how good they are together was not measured")
+        notify(f"the map is the mean of {len(members)} models; their joint quality was not measured")
     raise_allocator_thresholds()
     with ExitStack() as exits:
         exits.enter_context(gdal_threads(request.scene[0]))
@@ -320,19 +322,25 @@ def _fitted(members: Sequence[Bundle], request: MapRequest) -> tuple[list[float]
     adapted = request.scales is not None or any(one.adaptation is not None for one in members)
     found = [one.temperature for one in members]
     if request.calibrated and (adapted or None in found):
-        problem = "an adapted model has another temperature" if adapted else "a bundle has no temperature"
+        problem = (
+            "the temperature of the bundle does not apply to an adapted model"
+            if adapted
+            else "a bundle has no temperature"
+        )
         raise ConfigError(problem, where="--calibrated", hint="Leave out --calibrated" if adapted else hint)
     temperatures = [one if request.calibrated and one is not None else 1.0 for one in found]
     if request.sets_out is None:
         return temperatures, None
     if adapted or len(members) > 1 or request.options.tta or request.calibrated:
         raise ConfigError(
-            "prediction sets hold for the probability of one model as it was trained",
+            "prediction sets are valid only for the probability of a single model as it was trained",
             where="--sets",
             hint="Leave out --adapt, --ensemble, --tta and --calibrated",
         )
     if request.options.dtype != "float32":
-        raise ConfigError("prediction sets need the full probability", where="--sets", hint="Add --dtype float32")
+        raise ConfigError(
+            "prediction sets need the probability at full precision", where="--sets", hint="Add --dtype float32"
+        )
     if members[0].sets is None:
         raise ConfigError("the bundle has no prediction sets", where="--sets", hint=hint)
     return temperatures, members[0].sets
@@ -448,7 +456,7 @@ def _adapted(
 def make_products(
     report: MapReport, scene: Scene, products: MapProducts, progress: StageCallback | None = None
 ) -> None:
-    """Write polygons and picture of a finished map, and add them to its report. The map stays if that fails.
+    """Write polygons and picture of a finished map, and add them to its report. If that fails, the map is kept.
 
     Raises:
         ZooError: if a file cannot be written.
@@ -519,7 +527,7 @@ def map_scene(
         scene: an open scene.
         out: file of the probability.
         options: how the map is made.
-        threshold: probability from which a pixel counts as landslide in the report; kept as a tag.
+        threshold: probability at or above which a pixel counts as landslide in the report; kept as a tag.
         mask: area to map; None for everywhere. Pixels outside are nodata.
         clouds: clouds of the scene, whose pixels are nodata; None to map them.
         classes: classes of ``classes_out``.
@@ -531,10 +539,10 @@ def map_scene(
         tags: tags of the files.
         identity: what else the bytes depend on, as JSON values. "predictor" replaces a digest of the weights, which
             predictors in an optimised form no longer have.
-        runner: computes blocks elsewhere; None for here.
+        runner: computes blocks elsewhere; None for this process.
         overwrite: replace existing files.
-        finish: called with the report when the files have their names, for what is made of them. If that is
-            interrupted, the same call makes it again.
+        finish: called with the report when the files are in place, to make further products. If it is interrupted, the
+            same call runs it again.
         progress: called with the stage, the number of items done and the total.
 
     Raises:
@@ -726,7 +734,7 @@ def local_runner(
 
 
 def predictor_digest(predictor: Predictor) -> str:
-    """Return a sha256 of weights, buffers, normalisation, magnifications and temperature: it tells predictors apart."""
+    """Return a sha256 of weights, buffers, normalisation, magnifications and temperature, to tell predictors apart."""
     model = predictor.model
     digest = hashlib.sha256(f"{type(model).__qualname__} {model.extra_repr()} {predictor.temperature}".encode())
     tensors = {**predictor.state_dict(), "mean": predictor.mean, "std": predictor.std}

@@ -86,10 +86,10 @@ class ProbabilityClasses:
 
     Args:
         names: names from the lowest class to the highest, two or more.
-        breaks: probability at which each class but the first begins, rising, between 0 and 1.
+        breaks: lower probability bound of each class except the first, increasing, between 0 and 1.
 
     Raises:
-        ConfigError: if the number of names or breaks is wrong, a name is used twice, or the breaks do not rise.
+        ConfigError: if the number of names or breaks is wrong, a name is used twice, or the breaks do not increase.
 
     >>> ProbabilityClasses(("low", "medium", "high"), (0.2, 0.5)).ranges()
     ('below 0.2', '0.2 to 0.5', '0.5 and above')
@@ -112,7 +112,7 @@ class ProbabilityClasses:
         edges = (0.0, *self.breaks, 1.0)
         if not all(low < high for low, high in pairwise(edges)):
             raise ConfigError(
-                f"breaks {', '.join(map(probability_text, self.breaks))} do not rise between 0 and 1",
+                f"breaks {', '.join(map(probability_text, self.breaks))} do not increase between 0 and 1",
                 hint="Such as --breaks 0.2,0.5",
             )
 

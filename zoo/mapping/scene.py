@@ -1,4 +1,4 @@
-"""The scene of a map: its rasters as one grid, in the bands that the bundle takes."""
+"""The scene of a map: its rasters on one grid, with the bands that the bundle takes."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ PROBES, PROBE = 16, 32
 
 
 class Scene(Closable):
-    """Rasters of one grid in the bands of a model; a context manager.
+    """Rasters on one grid with the bands of a model; a context manager.
 
     Bands are matched by name and unit, in any order and any file; other bands are not read. Bands in the unit
     :data:`zoo.physics.display.DISPLAY` are made from whatever colours the scene has (:mod:`zoo.rasters.colours`).
 
     Args:
-        paths: one raster or VRT, or several that lie side by side or hold different bands; see
+        paths: one raster or VRT, or several that are adjacent tiles or hold different bands; see
             :class:`zoo.rasters.stacks.Mosaic`. Or one Sentinel-2 product, whose true-colour image is the scene.
         bands: bands of the model, in its order; see :attr:`zoo.training.bundle.Bundle.input_bands`.
-        names: names of the rasters' bands, in the order of the first file and then of what the others add, if the
-            files do not name them. Their units are then those of ``bands``, but for colours.
+        names: names of the rasters' bands, in the order of the first file and then of what the others add, if the files
+            do not name them. Their units are then those of ``bands``, except for colours.
         pixel_size: side in metres of the pixels that the scene is resampled to; None for its own pixels.
 
     Raises:
@@ -177,7 +177,7 @@ class Scene(Closable):
         raise DataError(
             f"has pixels of {self.ground_pixel:.3g} m, but the bundle was trained on pixels of {trained:.3g} m",
             where=self.source,
-            hint="Let it be resampled (--resample), or map it as it is with --any-pixel-size",
+            hint="Resample it with --resample, or map it as it is with --any-pixel-size",
         )
 
     @property
@@ -198,9 +198,10 @@ class Scene(Closable):
         return self.mosaic.code_notes
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells this scene from another, and from an earlier version of itself.
+        """Return the identity of this scene, which differs between scenes and between versions of a file.
 
-        Files are recognised by size and time of change. An address states neither, so a few windows of pixels are read.
+        Files are recognised by size and time of change. A remote file states neither, so a few windows of pixels are
+        read.
         """
         files = []
         for name in self.mosaic.files:
@@ -273,7 +274,7 @@ def open_scene(
     found = scene.ground_pixel
     scene.close()
     scene = Scene(paths, bundle.input_bands, names=names, pixel_size=trained)
-    coarse = f". Nothing smaller than {found:.3g} m can be seen" if found > trained else ""
+    coarse = f". Nothing smaller than {found:.3g} m is visible" if found > trained else ""
     scene.choices = (
         *scene.choices,
         f"resampled from pixels of {found:.3g} m to {trained:g} m, which are those of the map{coarse}",
@@ -328,7 +329,7 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
         raise DataError(
             f"band {band.name} is in {other.unit}, but the bundle takes {band.unit}",
             where=where,
-            hint="Convert it, or make the scene as the training data were made (zoo stack)",
+            hint="Convert it, or make the scene in the same way as the training data (zoo stack)",
         )
     return [places[band.name] for band in wanted]
 

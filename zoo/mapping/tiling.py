@@ -1,4 +1,4 @@
-"""Tiles of a scene: where they lie, how much each weighs, and the sums of overlapping tiles.
+"""Tiles of a scene: positions, weights, and sums of overlapping tiles.
 
 The sums do not depend on the order in which tiles are added, so the bytes of a map do not depend on threads.
 """
@@ -23,7 +23,7 @@ WEIGHT_STEPS = 1 << 12
 """Weights are multiples of 1 / this: their products and sums are exact, in any order."""
 
 BLOCK = 2048
-"""Approximate side of a block in pixels. A block is computed, recorded and sent to other machines as one."""
+"""Approximate side of a block in pixels. A block is computed, recorded and sent to other machines as a unit."""
 
 LARGEST_TILE = 1 << 16
 """Largest side of a tile in pixels; more is a typing error."""
@@ -134,7 +134,7 @@ class Block:
 
 
 class Plan:
-    """All tiles and blocks of a scene; they depend on its shape and the tiling alone.
+    """All tiles and blocks of a scene; they depend only on its shape and the tiling.
 
     Args:
         shape: (rows, columns) of the scene.
@@ -183,7 +183,7 @@ def check_tiling(tile: int, overlap: int) -> None:
     if not 2 * ALIGNMENT <= tile <= LARGEST_TILE or tile % ALIGNMENT:
         raise ConfigError(
             f"a tile of {tile} pixels is not possible",
-            hint=f"Tiles are multiples of {ALIGNMENT}, from {2 * ALIGNMENT} to {LARGEST_TILE}",
+            hint=f"Tile sizes are multiples of {ALIGNMENT}, from {2 * ALIGNMENT} to {LARGEST_TILE}",
         )
     if not 0 <= overlap <= tile // 2 or overlap % ALIGNMENT:
         raise ConfigError(
@@ -194,7 +194,7 @@ def check_tiling(tile: int, overlap: int) -> None:
 
 @dataclass(frozen=True)
 class BlockResult:
-    """Probabilities of a block. All arrays but the counts have a leading axis where a tile has several layers.
+    """Probabilities of a block. All arrays except the counts have a leading axis where a tile has several layers.
 
     Attributes:
         values: (rows, columns) of its support, encoded; final except where a neighbour has a weight too.
@@ -293,7 +293,7 @@ ReadField = Callable[[Block, str], NDArray[Any]]
 
 
 def join(plan: Plan, block: Block, read: ReadField) -> tuple[Reach, Reach, NDArray[Any]]:
-    """Return the pixels that a block has for itself or shares with the blocks above and to the left.
+    """Return the pixels that a block has alone or shares with the blocks above and to the left.
 
     Args:
         plan: plan of the scene.

@@ -91,7 +91,7 @@ def measure_tiles(
     predictor = bundle.at_original_scale().predictor().to(device)
     if getattr(predictor.model, "takes_units", False):
         raise ConfigError(
-            "the model learnt nothing of its bands, so there are no training data to compare with",
+            "the model was not trained, so there are no training data to compare with",
             where="--unlike",
             hint="Leave out --unlike",
         )

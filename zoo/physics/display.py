@@ -73,7 +73,7 @@ def is_bright(colours: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def bright_regions(colours: NDArray[np.floating], step: int = 1) -> tuple[NDArray[np.bool_], float]:
-    """Find the large bright white regions of an image: clouds or snow.
+    """Find the large bright white areas of an image: clouds or snow.
 
     Args:
         colours: red, green and blue in :data:`DISPLAY`, (3, H, W), NaN where missing.

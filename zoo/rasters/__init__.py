@@ -1,1 +1,1 @@
-"""Rasters and vector files: the one room that imports rasterio."""
+"""Rasters and vector files: the only package that imports rasterio."""

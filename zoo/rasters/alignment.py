@@ -1,4 +1,4 @@
-"""Read a band, or rain, as if it lay on the grid of a stack."""
+"""Read a band, or rain, on the grid of a stack."""
 
 from __future__ import annotations
 
@@ -45,9 +45,8 @@ _TO_DAYS = {
 class AlignedBand(Closable):
     """One layer on one grid; a context manager.
 
-    A layer that already lies on the grid's lattice is read as it is. Any other goes through GDAL's warper: classes by
-    the nearest pixel, quantities bilinearly where the grid is as fine or finer, and as the mean of the pixels below
-    where it is coarser.
+    A layer that already lies on the grid's lattice is read unchanged. Any other is warped by GDAL: classes by nearest
+    neighbour, quantities bilinearly if the grid is as fine or finer, and as the mean of the pixels if it is coarser.
 
     Args:
         layer: the header of the band.
@@ -95,7 +94,7 @@ class AlignedBand(Closable):
         numbers = [*self.codes, *(() if layer.nodata is None or math.isnan(layer.nodata) else (layer.nodata,))]
         if len(numbers) > 1:
             raise DataError(
-                f"several numbers stand for missing values: {', '.join(f'{one:g}' for one in numbers)}",
+                f"several numbers mark missing values: {', '.join(f'{one:g}' for one in numbers)}",
                 where=layer.path,
                 hint="Replace them by one number and name it: gdal_calc.py ... --NoDataValue, or gdalwarp -srcnodata",
             )
@@ -150,7 +149,7 @@ class AlignedBand(Closable):
             window: within the grid.
 
         Returns:
-            float32 (rows, columns), NaN where the file has nothing.
+            float32 (rows, columns), NaN where the file has no data.
 
         Raises:
             DataError: if the file is truncated there.
@@ -179,7 +178,7 @@ class AlignedBand(Closable):
 
     @property
     def reach(self) -> int:
-        """Grid pixels from a missing pixel to which interpolation holds the value flat: half a pixel of the layer."""
+        """Grid pixels from a missing pixel within which interpolation repeats a value: half a pixel of the layer."""
         if self.resampling != "bilinear":
             return 0
         width, height = self.layer.pixel_size_in(grid_crs(self.grid), _centre(self.grid))
@@ -187,7 +186,7 @@ class AlignedBand(Closable):
         return math.ceil(max(width, height) / ours / 2 - 1e-6)
 
     def extrapolated(self, window: Window, values: Values) -> NDArray[np.bool_]:
-        """Return where a window holds values that were not interpolated between known pixels.
+        """Return where values of a window were not interpolated between known pixels.
 
         Beyond the centres of the outermost known pixels, at the rim of the layer and around holes in it, the warper
         repeats the nearest value. A gradient is wrong there.
@@ -247,12 +246,12 @@ class AlignedBand(Closable):
 
 
 def physical(band: AlignedBand, window: Window) -> Values:
-    """Return values of a band that is not a reflectance, in the unit of its file, NaN where it has nothing."""
+    """Return values of a band that is not a reflectance, in the unit of its file, NaN where it has no data."""
     return in_unit(band.layer, band.read(window))
 
 
 def in_unit(layer: Layer, numbers: Values) -> Values:
-    """Return the numbers of a file as values in its unit: by the offset and scale of ``layer.file``, else by its tags.
+    """Convert the numbers of a file to its unit, with the offset and scale of ``layer.file``, else with its tags.
 
     Reflectances are converted by :mod:`zoo.rasters.optical` instead.
     """
@@ -299,7 +298,7 @@ class RainLayers(Closable):
         duration: days, for a file of one band.
 
     Raises:
-        DataError: if the file is missing or damaged, lies elsewhere, has no place, or is in another unit.
+        DataError: if the file is missing or damaged, covers another area, has no georeference, or is in another unit.
         ConfigError: for one band without a duration, two bands with one, or a duration that is negative or infinite.
     """
 
@@ -309,7 +308,7 @@ class RainLayers(Closable):
             raise ConfigError(
                 f"{duration:g} days of rain are not possible",
                 where="option duration",
-                hint="Give a finite number of days from 0",
+                hint="Give a finite number of days, at least 0",
             )
         with RasterReader(self.path) as reader:
             names = [band.name.lower() for band in reader.bands]
@@ -412,7 +411,7 @@ def _check_unit(layer: Layer) -> None:
     if factor is not None:
         hint += f": multiply by {factor:,.0f}" if factor > 1 else f": divide by {1 / factor:,.0f}"
     elif intensity and unit in TO_MM:
-        hint = "Divide the depth by its hours, or make the raster with zoo rain"
+        hint = "Divide the depth by its duration in hours, or make the raster with zoo rain"
     raise DataError(
         f"band {layer.file.band} is in {layer.unit!r}, but rain {what} is needed in {needed}",
         where=layer.path,
@@ -427,5 +426,5 @@ def _check_place(layer: Layer, grid: GeoBox, like: Stack) -> None:
         raise DataError(
             f"does not overlap {like.name}",
             where=layer.path,
-            hint=f"Is it the rain of another place? The stack is in {crs_name(like.crs)}",
+            hint=f"Is it rain for another area? The stack is in {crs_name(like.crs)}",
         )

@@ -1,4 +1,4 @@
-"""Class maps: the area of each class, random pixels of each class, and the classes under given points."""
+"""Class maps: the area of each class, random pixels of each class, and the classes at given points."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_CLASSES = 100
 """A map with more different numbers holds measurements, not classes [O]."""
 
 MAP_CLASS, REFERENCE = "map_class", "reference"
-"""Columns of a sample: the class on the map, and the class on the ground, which a person fills in."""
+"""Columns of a sample: the class on the map, and the reference class, which a person fills in."""
 
 Places = NDArray[np.int64]
 
@@ -39,7 +39,7 @@ class ClassMap:
 
     Attributes:
         path: its file.
-        grid: where its pixels lie.
+        grid: grid of its pixels.
         names: name of each class by its number; a class without one is called by its number.
         read: returns the numbers of a window, float32 (rows, columns), NaN for nodata.
     """
@@ -80,7 +80,7 @@ class SamplePoints:
     Attributes:
         path: their file.
         places: int64 (N, 2), row and column of the pixel under each point.
-        references: class on the ground of each point, as the file has it.
+        references: reference class of each point, as in the file.
         mapped: class on the map that the file states for each point; None if it does not.
     """
 
@@ -94,7 +94,7 @@ def open_class_map(reader: RasterReader) -> ClassMap:
     """Return the class map in an open raster; names come from its tags ``CLASS_1``, ``CLASS_2``, ...
 
     Raises:
-        DataError: if the raster has several bands or no place.
+        DataError: if the raster has several bands or no georeference.
     """
     path = Path(reader.path)
     if len(reader.bands) != 1:
@@ -176,7 +176,7 @@ def survey(
 
 
 def write_points(path: Path, classes: ClassMap, places: Places, names: list[str], seed: int) -> None:
-    """Write the centres of pixels as points with their class on the map and an empty class on the ground.
+    """Write the centres of pixels as points with their class on the map and an empty reference class.
 
     Args:
         path: GeoPackage; it appears when it is complete.
@@ -216,14 +216,14 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
     Args:
         path: vector file of points, in any coordinate system.
         classes: the map.
-        column: column of the class on the ground.
+        column: column with the reference class.
 
     Raises:
-        DataError: if the file cannot be read, holds no points, a row has no class on the ground, lies outside the map,
+        DataError: if the file cannot be read, holds no points, a row has no reference class, lies outside the map,
             or lies in the same pixel as another one.
         UnknownNameError: if there is no such column.
     """
-    frame = read_vector(path, several="Save the layer to use as a file of its own", what="sample")
+    frame = read_vector(path, several="Save the layer as a separate file", what="sample")
     if column not in frame.columns:
         # Its error lists the columns of the file.
         read_vector(path, columns=[column])
@@ -236,7 +236,7 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
         path,
         np.array([not one for one in references]),
         f"has no {column}",
-        "Fill in the class on the ground of every point. A point that is left out makes the estimates wrong",
+        "Fill in the reference class of every point. Leaving out a point makes the estimates wrong",
     )
     bounds = window_bounds(classes.grid.transform, classes.grid.shape)
     points, placed = project(frame, classes.grid.crs, bounds)

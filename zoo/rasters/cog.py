@@ -1,4 +1,4 @@
-"""Write rasters window by window and publish them as cloud-optimised GeoTIFFs, whole or not at all."""
+"""Write rasters window by window and publish them atomically as cloud-optimised GeoTIFFs."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ Rgb = tuple[int, int, int]
 class CogWriter(Closable):
     """One or several bands on one grid, written window by window; a context manager.
 
-    The working file lies in a hidden folder beside ``path``, which is removed when the block ends, Ctrl-C included.
+    The working file is in a hidden folder next to ``path``, which is removed when the block ends, Ctrl-C included.
     ``path`` appears only with :meth:`publish`.
 
     Args:
-        path: of the finished GeoTIFF.
+        path: path of the finished GeoTIFF.
         grid: where the pixels lie.
         bands: names, units, descriptions and valid ranges, in the order of the file; the tags name them.
         dtype: "float32", where NaN is nodata, "uint8" or "uint16".
         compress: one of :data:`COMPRESSIONS`.
         nodata: of integers.
         average: make overviews of means, as quantities allow; those of classes and risks take the nearest pixel.
-        within: folder on the same disk for the working file; ``None`` for beside ``path``.
+        within: folder on the same disk for the working file; ``None`` for the folder of ``path``.
 
     Raises:
-        ConfigError: for an unknown compression, or a name that is not that of a GeoTIFF.
-        ZooError: if the folder cannot be written to, or its disk has less room than the working file needs.
+        ConfigError: for an unknown compression, or a name without a GeoTIFF suffix.
+        ZooError: if the folder cannot be written to, or its disk has less space than the working file needs.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ def _overview_factors(shape: tuple[int, int]) -> list[int]:
 
 
 def check_geotiff_name(path: str | os.PathLike[str]) -> None:
-    """Refuse a name of another kind of file for a GeoTIFF.
+    """Check that a file name has a GeoTIFF suffix.
 
     Raises:
         ConfigError: if the name does not end in .tif or .tiff.
@@ -255,7 +255,7 @@ def check_geotiff_name(path: str | os.PathLike[str]) -> None:
     suffix = Path(path).suffix
     if suffix.lower() not in GEOTIFF_SUFFIXES:
         raise ConfigError(
-            "a GeoTIFF is written, and the name " + (f"ends in {suffix!r}" if suffix else "has no suffix"),
+            "the output is a GeoTIFF, but the name " + (f"ends in {suffix!r}" if suffix else "has no suffix"),
             where=path,
             hint=f"Name it {Path(path).stem or 'NAME'}.tif",
         )
@@ -276,7 +276,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_room(path: Path, needed: float, folder: Path) -> None:
-    """Refuse to begin a file that will not fit.
+    """Check that the disk has enough space for a file.
 
     Args:
         path: of the file to come, for the error.
@@ -288,7 +288,7 @@ def check_room(path: Path, needed: float, folder: Path) -> None:
     """
     free = free_space(folder)
     if free < needed:
-        raise unwritable(path, f"about {as_bytes(needed)} are needed while it is made, {as_bytes(free)} are free")
+        raise unwritable(path, f"about {as_bytes(needed)} are needed while it is written, {as_bytes(free)} are free")
 
 
 def free_space(folder: Path) -> int:

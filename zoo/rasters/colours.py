@@ -1,10 +1,10 @@
-"""Scenes of three colours: which bands they are, where they have no data, and how their numbers become 0 to 255.
+"""Scenes in red, green and blue: find the bands and missing pixels, and scale the numbers to 0 to 255.
 
 A network that was trained on pictures takes red, green and blue in the unit :data:`zoo.physics.display.DISPLAY`. This
-is the one place that says how a scene becomes that:
+module defines how a scene is converted to that unit:
 
-- **8 bits** are taken as they are. In a Sentinel-2 true-colour image (TCI), whose name says so, a pixel with 0 in all
-  three colours has no data [S: ESA]. Sen2Cor also writes 0 in a single colour of dark water, which counts as 0. In
+- **8-bit numbers** are used unchanged. In a Sentinel-2 true-colour image (TCI), whose name says so, a pixel with 0 in
+  all three colours has no data [S: ESA]. Sen2Cor also writes 0 in a single colour of dark water, which counts as 0. In
   other pictures without a nodata tag, black counts as missing only where it is connected to the edge of the image [O].
 - **Reflectance** (largest numbers up to 2, or the unit "1" or "reflectance") is scaled as ESA scales the TCI of level
   2A: 0 to 0.2 becomes 1 to 255 [S].
@@ -68,7 +68,7 @@ class ColourScale:
     def words(self) -> str:
         """What is done, in words."""
         if self.kind == "display":
-            return "colours of 0 to 255 are taken as they are"
+            return "colours of 0 to 255 are used unchanged"
         offset = f" (offset {self.offset:g})" if self.offset else ""
         return f"{self.kind}{offset}: 0 to {self.saturation:g} reflectance become 1 to 255, as in ESA's TCI"
 
@@ -97,7 +97,7 @@ def find_colours(bands: Sequence[Band], dtypes: Sequence[np.dtype[Any]]) -> tupl
 
 
 def choose_scale(mosaic: Mosaic, colours: tuple[int, int, int]) -> ColourScale:
-    """Decide what the numbers of three bands are.
+    """Find out what the numbers of three bands mean.
 
     Raises:
         DataError: if they have several units or types, or a unit that is neither a reflectance nor for display.
@@ -139,10 +139,10 @@ def choose_scale(mosaic: Mosaic, colours: tuple[int, int, int]) -> ColourScale:
 
 
 def hide_borders(mosaic: Mosaic, colours: tuple[int, int, int]) -> str:
-    """Let the black border of a picture count as missing, where no tag says what is missing.
+    """Treat the black border of a picture as missing, if no tag marks missing pixels.
 
     Returns:
-        What was done in words; empty if nothing was.
+        A sentence about what was done; empty if nothing was.
     """
     if mosaic.declares_missing or any(mosaic.dtypes[band] != np.uint8 for band in colours):
         return ""
@@ -158,8 +158,8 @@ def hide_borders(mosaic: Mosaic, colours: tuple[int, int, int]) -> str:
     # A square of the survey stands for pixels up to half a square away.
     mosaic.hide_black(BlackPixels(colours, ndimage.binary_dilation(border, np.ones((3, 3), bool)), step))
     return (
-        f"about {share:.1%} of the image is a black border without a nodata tag: it counts as missing. Black inside "
-        "the image does not"
+        f"about {share:.1%} of the image is a black border without a nodata tag: it counts as missing. Black "
+        f"pixels inside the image do not"
     )
 
 

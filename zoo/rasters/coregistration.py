@@ -1,4 +1,4 @@
-"""Measure by how many pixels an earlier image lies off a later one, by phase correlation; report, refuse or move it."""
+"""Measure the shift between an earlier and a later image by phase correlation; report, refuse or correct it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CUT = 0.2
 
 @dataclass(frozen=True)
 class Shift:
-    """How far an image lies off a reference.
+    """Shift of an image relative to a reference.
 
     Attributes:
         rows: pixels down; what is at row r of the reference is at row r + ``rows`` of the image.
@@ -75,10 +75,10 @@ class Shift:
 
 @dataclass
 class Registration:
-    """What was found about the shift between two dates, and done.
+    """Result of the registration of two dates.
 
     Attributes:
-        shift: how far the earlier image lay off the later one; ``None`` if it is unknown.
+        shift: shift of the earlier image relative to the later one; ``None`` if it is unknown.
         notes, warnings: sentences about it.
     """
 
@@ -101,7 +101,7 @@ def register(
     cut: float = CUT,
     smallest: float = SMALLEST_SHIFT,
 ) -> Registration:
-    """Measure the shift between two dates; report it, move the earlier image on request, or refuse it.
+    """Measure the shift between two dates; report it, correct the earlier image on request, or refuse the pair.
 
     Args:
         later: the reference.
@@ -122,7 +122,7 @@ def register(
     done = Registration()
     shift = measure_shift(later, earlier, shape, cut)
     if shift is None or not shift.known:
-        why = "too few pixels are visible at both dates" if shift is None else "the images do not resemble each other"
+        why = "too few pixels are visible on both dates" if shift is None else "the images do not resemble each other"
         between = f"between {names[0]} and {names[1]}"
         done.warnings.append(f"the shift {between} could not be measured: {why}")
         return done
@@ -130,15 +130,15 @@ def register(
     found = f"{names[0]} lies {shift} of {names[1]} (phase correlation of {of})"
     if coregister and shift.pixels >= smallest:
         left = measure_shift(later, move(shift), shape, cut)
-        done.notes.append(f"{found}; it was moved, and {'an unknown shift' if left is None else left} is left")
+        done.notes.append(f"{found}; it was moved, and {'an unknown shift' if left is None else left} remains")
     elif shift.pixels > LARGEST_SHIFT and not force:
         raise DataError(
-            f"the two dates do not lie on each other: {found}",
+            f"the two dates are not aligned: {found}",
             where=where,
             hint="Move the earlier image with --coregister, or accept the shift with --force",
         )
     elif shift.pixels > NOTED_SHIFT:
-        done.warnings.append(f"{found}: edges look like changes. --coregister moves it")
+        done.warnings.append(f"{found}: edges look like changes. --coregister corrects it")
     else:
         done.notes.append(found)
     return done

@@ -57,7 +57,7 @@ def require_metres_up(dem: Layer) -> None:
     metres = _METRES.get(_plain(unit), 1.0)
     if metres != 1:
         raise DataError(
-            f"the elevation is in {unit}, and metres are needed",
+            f"the elevation is in {unit}, but metres are needed",
             where=dem.path,
             hint=f"Convert it: gdal_calc.py -A DEM --calc=A*{metres:.7g} --outfile=OUT",
         )

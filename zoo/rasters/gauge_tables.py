@@ -156,7 +156,7 @@ def _utc(texts: pd.Series[str], path: Path, reading: RainReading) -> pd.Series[A
     texts = texts.str.strip()
     zoned = texts.str.contains(_ZONE)
     if zoned.any() and not zoned.all():
-        raise DataError("has times with and without a time zone", where=path, hint="Write all of them alike")
+        raise DataError("has times with and without a time zone", where=path, hint="Write all of them the same way")
     if zoned.all() and reading.time_zone is not None:
         raise ConfigError("its times state their time zone", where=path, hint="Leave --time-zone out")
     times = pd.to_datetime(texts, utc=bool(zoned.all()), format="ISO8601", errors="coerce")
@@ -185,6 +185,8 @@ def _utc(texts: pd.Series[str], path: Path, reading: RainReading) -> pd.Series[A
     if placed.isna().any():
         text = texts[placed.isna()].iloc[0]
         raise DataError(
-            f"the clock of {reading.time_zone} shows {text} twice or never", where=path, hint="Give such times in UTC"
+            f"the local time {text} of {reading.time_zone} occurs twice or never",
+            where=path,
+            hint="Give such times in UTC",
         )
     return placed.dt.tz_convert("UTC")

@@ -27,7 +27,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Kriged:
-    """Rain between gauges, and what it rests on.
+    """Interpolated rain, and the basis of the interpolation.
 
     Attributes:
         values: (T, cells), in the unit of the gauges, between 0 and the largest gauge of the step; NaN for a step
@@ -46,12 +46,12 @@ class Kriged:
     left_out: tuple[float, float]
 
     def sentence(self) -> str:
-        """Return what the interpolation rests on, in words."""
+        """Return the basis of the interpolation, in words."""
         low, high = self.error
         return (
             f"interpolated by kriging: covariance exp(-distance / {self.metres / 1000:.3g} km) and a nugget of "
-            f"{self.nugget:.0%}; standard error of a cell {low:.2f} to {high:.2f} standard deviations of the gauges; a "
-            f"gauge that is left out is missed by {self.left_out[0]:.3g} (inverse squared distance: "
+            f"{self.nugget:.0%}; standard error of a cell {low:.2f} to {high:.2f} standard deviations of the gauges; "
+            f"leave-one-out error of a gauge {self.left_out[0]:.3g} (inverse squared distance: "
             f"{self.left_out[1]:.3g}), root mean square in the unit of the table"
         )
 
@@ -78,8 +78,8 @@ def krige(measured: Numbers, places: Numbers, cells: Numbers) -> Kriged:
     Williams 2006, 2.2 and 2.7].
 
     The covariance is exponential with a nugget. Its parameters maximise the likelihood of the steps in which all gauges
-    measured, each divided by its standard deviation, so that one storm does not decide alone [O]. Predictions are cut
-    at 0 and at the largest gauge of the step [O].
+    measured, each divided by its standard deviation, so that no single storm dominates [O]. Predictions are clipped at
+    0 and at the largest gauge of the step [O].
 
     Args:
         measured: (T, gauges), NaN where missing.

@@ -1,4 +1,4 @@
-"""Choose the grid of a stack: whose pixels, in which projection, over which ground."""
+"""Choose the grid of a stack: pixels, projection and extent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zoo.rasters.ground import Bounds, Ground, crs_name, linear_metres, utm_code
 from zoo.rasters.layers import RADAR, BandFile, Layer, open_layer
 
 MOST_PIXELS = 4_000_000_000
-"""A grid beyond this (some forty Sentinel-2 tiles) is a slip in --resolution or --bounds."""
+"""A larger grid (some forty Sentinel-2 tiles) is a mistake in --resolution or --bounds."""
 
 MOST_STRETCH = 0.05
 """Share by which a metre of the projection may be off: UTM stays within 0.001 in its zone, national grids within
@@ -33,7 +33,7 @@ _FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",), RADAR)
 
 
 class Grid(Protocol):
-    """Where pixels lie, as every open raster has it."""
+    """Pixel grid, as every open raster has it."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class Grid(Protocol):
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """A :class:`Grid` by itself."""
+    """A :class:`Grid` without a raster."""
 
     crs: CRS
     transform: Affine
@@ -123,7 +123,8 @@ def choose_grid(
     if like is not None:
         if crs is not None or resolution is not None or bounds is not None:
             raise ConfigError(
-                "a grid file excludes a CRS, a resolution and bounds", hint="Give --grid alone, or leave it out"
+                "a grid file cannot be combined with a CRS, a resolution or bounds",
+                hint="Give only --grid, or leave it out",
             )
         pattern = open_layer("dem", BandFile(os.fspath(like)))
         grid = GeoBox(pattern.shape, pattern.transform, pattern.crs.to_wkt())
@@ -176,7 +177,7 @@ def share_outside(layer: Layer, grid: Grid, places: int = 64) -> float:
 
 
 def require_metres(grid: GeoBox) -> None:
-    """Refuse a grid on which a slope has no meaning.
+    """Check that slopes are meaningful on a grid.
 
     Raises:
         DataError: if the grid is in degrees, or its metres are more than 5 % off those on the ground, as in Web
@@ -184,7 +185,7 @@ def require_metres(grid: GeoBox) -> None:
     """
     crs, box = grid_crs(grid), grid.boundingbox
     if crs.is_geographic:
-        problem = f"the stack's grid is in degrees ({crs_name(crs)}), and a slope needs metres both ways"
+        problem = f"the stack's grid is in degrees ({crs_name(crs)}), but a slope needs metres in both directions"
     else:
         scale = Ground(crs).scale((box.left + box.right) / 2, (box.bottom + box.top) / 2)
         stretch = max((one / linear_metres(crs) for one in scale), key=lambda one: abs(one - 1))
@@ -192,7 +193,7 @@ def require_metres(grid: GeoBox) -> None:
             return
         problem = f"a metre of {crs_name(crs)} is {stretch:.2f} m on the ground here, so every slope would be wrong"
     zone = utm_code((box.left, box.bottom, box.right, box.top), crs)
-    raise DataError(problem, hint=f"Project it with --crs {zone}, the UTM zone of this place")
+    raise DataError(problem, hint=f"Project it with --crs {zone}, the UTM zone of this area")
 
 
 def _lattice(base: Layer, target: CRS, resolution: float | None) -> Affine:
@@ -231,8 +232,8 @@ def _intersection(layers: Sequence[Layer], target: CRS) -> Bounds:
             raise DataError(
                 f"does not overlap {other.path}",
                 where=one.path,
-                hint=f"They lie at {_box_text(box)} and {_box_text(other_box)} in {crs_name(target)}. Is one of them "
-                "of another place, or labelled with a wrong coordinate reference system?",
+                hint=f"They lie at {_box_text(box)} and {_box_text(other_box)} in {crs_name(target)}. Does one of "
+                f"them cover another area, or is it labelled with a wrong coordinate reference system?",
             )
     found = (-math.inf, -math.inf, math.inf, math.inf)
     for _, box in boxes.values():

@@ -54,7 +54,7 @@ def open_image(path: Path) -> Sources:
 
 
 def check_folder(path: Path, hint: str) -> None:
-    """Refuse a path that is not a folder.
+    """Check that a path is a folder.
 
     Raises:
         DataError: with ``hint``.
@@ -76,14 +76,14 @@ def files_by_word(files: list[Path], wanted: Mapping[str, set[str]], where: Path
                 raise DataError(
                     f"has two files for {key}: {found[key].name} and {file.name}",
                     where=where,
-                    hint="Leave one file for each band, of one image, in the folder",
+                    hint="Keep only one file per band, all of one image, in the folder",
                 )
             found[key] = file
     return {key: found[key] for key in wanted if key in found}
 
 
 def words_of(text: str) -> set[str]:
-    """Return the words of a name in lower case; any character that is no letter and no digit ends a word."""
+    """Return the words of a name in lower case; any character that is not a letter or digit ends a word."""
     return set(_WORDS.findall(text.lower()))
 
 

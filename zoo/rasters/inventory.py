@@ -28,10 +28,10 @@ from zoo.rasters.stacks import Stack, same_pixels
 from zoo.rasters.vectors import project, read_vector
 
 PHASES: tuple[str, ...] = ("pre", "post")
-"""Whether an image shows the ground before the landslides of its mask, or after them."""
+"""Whether an image shows the ground before or after the landslides of its mask."""
 
 IGNORED = 255
-"""Mask value of pixels that count nowhere."""
+"""Mask value of ignored pixels."""
 
 Period: TypeAlias = tuple[date, date]
 """First and last day of the time in which something happened."""
@@ -121,7 +121,7 @@ def read_inventory(
 
     Raises:
         DataError: if the file is missing, damaged, empty, has no coordinate system, holds points or lines without
-            ``buffer``, or lies elsewhere than the raster.
+            ``buffer``, or covers another area than the raster.
         ConfigError: for a condition that is not SQL, or options that need each other.
         UnknownNameError: for an unknown layer or column.
     """
@@ -155,7 +155,7 @@ def read_inventory(
             f"no landslide lies in the scene: they extend over {bounds_text(shapely.total_bounds(shapes))}, "
             f"the scene over {bounds_text(extent)} ({crs_name(crs)})",
             where=path,
-            hint="Is it the inventory of another place, or are its coordinates labelled with a wrong system?",
+            hint="Is it the inventory of another area, or are its coordinates labelled with a wrong system?",
         )
     if not inside.all():
         notes.append(f"{(~inside).sum()} lie outside the scene")
@@ -197,7 +197,7 @@ def _with_area(
         raise DataError(
             f"{flat.sum()} of {len(shapes)} landslides have no area ({kinds}), and a mask needs areas",
             where=path,
-            hint="Draw polygons, or turn points into discs with --buffer METRES if a rough place is enough",
+            hint="Draw polygons, or turn points into discs with --buffer METRES if rough locations are enough",
         )
     notes.append(f"{flat.sum()} points or lines became areas of radius {buffer:g} m, so their outlines are not real")
     widened = shapes.copy()
@@ -260,7 +260,7 @@ def _dated(
 
 
 def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
-    """Return where landslides are in a window of a raster.
+    """Return the landslide pixels in a window of a raster.
 
     Args:
         path: GeoTIFF mask on the pixels of ``grid``, 0 for none, another number for landslide and 255 for unknown, or
@@ -279,7 +279,7 @@ def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
         with Stack(path, classes=True) as mask:
             if not same_pixels(mask, grid):
                 raise DataError(
-                    "the mask does not lie on the pixels of the scene",
+                    "the mask is not on the pixel grid of the scene",
                     where=path,
                     hint="Make it with gdal_rasterize on the scene's grid, or name the vector file",
                 )

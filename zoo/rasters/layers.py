@@ -43,10 +43,10 @@ class BandFile:
         path: anything GDAL opens, ``/vsizip/`` and ``/vsicurl/`` too.
         band: number of the band in the file, from 1.
         offset: added to the numbers, -1000 for Sentinel-2 since processing baseline 04.00; ``None`` if it is unknown
-            and dark pixels have to tell it.
-        scale: multiplied afterwards, 1e-4 for Sentinel-2 reflectance; ``None`` if it is unknown and the kind and size
-            of the numbers have to tell it.
-        nodata: number that stands for "not measured"; ``None`` for the file's own tag.
+            and must be estimated from dark pixels.
+        scale: multiplied afterwards, 1e-4 for Sentinel-2 reflectance; ``None`` if it is unknown and must be inferred
+            from the type and size of the numbers.
+        nodata: number that marks missing values; ``None`` for the file's own tag.
     """
 
     path: str
@@ -105,7 +105,9 @@ class Sources:
             ConfigError: if it was not.
         """
         if self.date and later.date and self.date >= later.date:
-            raise ConfigError(f"{what} before the landslides is of {self.date}, after them of {later.date}", hint=hint)
+            raise ConfigError(
+                f"{what} before the landslides is from {self.date}, the one after them from {later.date}", hint=hint
+            )
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Layer:
         transform: from (column, row) to coordinates, with north up.
         shape: (rows, columns).
         dtype: of the numbers in the file.
-        nodata: number that stands for "not measured": of ``file``, else of the file's tag, else 0 for optical integers
+        nodata: number that marks missing values: of ``file``, else of the file's tag, else 0 for optical integers
             without a mask, else ``None``.
         unit: of the scaled values; "" if the file has none.
         tagged: (scale, offset) tags with value = number * scale + offset; (1, 0) without them.

@@ -156,7 +156,7 @@ def _north(ax: Axes) -> None:
 
 
 def check_picture(path: Path) -> str:
-    """Return the picture format that the file name asks for; call it before the work starts.
+    """Return the picture format for the suffix of a file; call it before the work starts.
 
     Raises:
         ConfigError: if matplotlib cannot write this format.

@@ -100,7 +100,7 @@ def sample(bands: Mapping[str, AlignedBand], tiles: int = 6, size: int = 128, en
 
 @dataclass(frozen=True)
 class UserOptics:
-    """What the user says about the optical numbers; see :func:`calibrate`.
+    """The user's statements about the digital numbers; see :func:`calibrate`.
 
     Attributes:
         baseline, offset, scale: of all bands; ``None`` where they are unknown.
@@ -122,7 +122,7 @@ def settle_optics(
         layers: layers by role; those that are not optical are left out.
         samples: result of :func:`sample`.
         found_baseline: processing baseline of the catalogue or product, "" when unknown.
-        user: what the user says.
+        user: the user's statements.
 
     Returns:
         The calibration by role, notes and warnings.
@@ -190,7 +190,7 @@ def calibrate(
     for role, layer in layers.items():
         tag_scale, tag_offset = layer.tagged
         if offset is not None:
-            offsets[role] = (offset, "offset by the user")
+            offsets[role] = (offset, "offset given by the user")
         elif layer.file.offset is not None:
             offsets[role] = (layer.file.offset, "offset of the source")
         elif tag_offset:
@@ -212,7 +212,7 @@ def calibrate(
         guess, why = _guess(layers, samples, {role: scales[role][0] for role in unknown})
         notes.append(why)
         for role in unknown:
-            offsets[role] = (guess / (QUANTIFICATION * scales[role][0]), "offset by dark pixels")
+            offsets[role] = (guess / (QUANTIFICATION * scales[role][0]), "offset estimated from dark pixels")
     calibrations = {}
     for role in layers:
         value, how = offsets[role]
@@ -280,7 +280,7 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> 
     if stated is not None:
         if not (math.isfinite(stated) and stated > 0):
             raise ConfigError(f"a scale of {stated:g} is not possible", hint="Give a positive number, such as 1e-4")
-        return stated, f"scale {stated:g} by the user"
+        return stated, f"scale {stated:g} given by the user"
     if layer.file.scale is not None:
         return layer.file.scale, f"scale {layer.file.scale:g} of the source"
     if layer.tagged[0] != 1:
@@ -289,7 +289,7 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> 
         raise DataError(
             "contains 8-bit numbers, which are a picture and not reflectance",
             where=layer.path,
-            hint="Use the 16-bit bands of the product, or give the reflectance of one step with --scale",
+            hint="Use the 16-bit bands of the product, or give the scale to reflectance with --scale",
         )
     if layer.dtype.kind in "ui":
         return 1 / QUANTIFICATION, "integers read as digital numbers of Sentinel-2, scale 1e-4"
@@ -302,7 +302,7 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> 
     raise DataError(
         f"its largest numbers are near {most:.3g}: neither reflectance (0-1) nor digital numbers (0-10000)",
         where=layer.path,
-        hint="Give the reflectance of one unit with --scale",
+        hint="Give the scale to reflectance with --scale",
     )
 
 

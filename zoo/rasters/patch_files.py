@@ -1,4 +1,4 @@
-"""The parts of a folder of patches: scenes, the grid of patches, their files, and the folder itself."""
+"""The parts of a folder of patches: scenes, the grid of patches, their files, and the folder."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def open_scenes(
             if found.slug.casefold() == other.slug.casefold():
                 raise ConfigError(
                     f"{other.path} and {path} are both scene {found.name!r}",
-                    hint="Cut them into two folders, or give each its SCENE tag",
+                    hint="Cut them into two folders, or give each its own SCENE tag",
                 )
         if scenes:
             _check_equal(scenes[0], found)
@@ -145,7 +145,7 @@ def select_bands(bands: Sequence[Band], names: Sequence[str] | None, where: obje
 
     Raises:
         ConfigError: if no name or one name twice is given.
-        UnknownNameError: for a band that there is not.
+        UnknownNameError: for a band that does not exist.
     """
     if names is None:
         return tuple(range(len(bands)))
@@ -243,7 +243,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something, before hours of work are spent on it.
+    """Check that the output folder is free, before hours of work.
 
     Raises:
         ConfigError: if ``path`` exists and must not be replaced, or is a symbolic link.
@@ -429,7 +429,7 @@ class PatchGrid:
             raise ConfigError(
                 f"a stride of {self.stride} with patches of {self.size} pixels",
                 where="option stride",
-                hint="From 1 to the size of a patch: more would skip ground, and landslides with it",
+                hint="Give 1 to the size of a patch: a larger stride would skip ground, and landslides with it",
             )
 
     @property

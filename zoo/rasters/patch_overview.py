@@ -40,8 +40,8 @@ class ScenePicture:
         scene: the scene.
         inventory: its landslides.
         grid: its patches.
-        kept: place of each patch that was written, and whether it holds a landslide.
-        too_empty: places that were left out because too few of their pixels are valid.
+        kept: position of each patch that was written, and whether it holds a landslide.
+        too_empty: positions that were left out because too few of their pixels are valid.
     """
 
     scene: PatchScene
@@ -77,7 +77,7 @@ def draw_overview(scenes: Sequence[ScenePicture], path: Path) -> None:
     handles = [Line2D([], [], color=colour, lw=2, label=f"patch {name}") for name, colour in _COLOURS.items()]
     handles.append(Line2D([], [], color=_LANDSLIDE, lw=2, label="landslide"))
     if not all(one.inventory.known.all() for one in scenes):
-        handles.append(Line2D([], [], color=_DOUBTFUL, lw=2, label="landslide of unclear date, ignored"))
+        handles.append(Line2D([], [], color=_DOUBTFUL, lw=2, label="landslide with uncertain date, ignored"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=9, frameon=False)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 

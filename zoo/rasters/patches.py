@@ -42,23 +42,23 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class PatchOptions:
-    """How stacks are cut.
+    """Options for cutting stacks into patches.
 
     Attributes:
-        size: side of a patch in pixels; 128 as Landslide4Sense [S].
+        size: side of a patch in pixels; 128 as in Landslide4Sense [S].
         stride: pixels from one patch to the next; None for ``size``.
         select: "all" patches; "positives", those with a landslide; or "sampled", those and ``negatives`` times as many
             others, drawn at random.
-        negatives: patches without a landslide for each one with a landslide, if ``select`` is "sampled".
+        negatives: if ``select`` is "sampled", number of patches without a landslide per patch with one.
         seed: random seed of that draw.
-        min_valid: smallest share of a patch at which every band is known, 0 to 1.
+        min_valid: minimum share of a patch with valid data in every band, 0 to 1.
         all_touched: draw every pixel that a landslide touches, not only those whose centre it covers.
         scene: name of the only scene; ``None`` for tag or file name.
         date: ISO date of the images; ``None`` for the tags.
         phase: "pre" or "post"; ``None`` for the tags.
         layer: layer of the inventory.
         where: SQL condition on the inventory.
-        buffer: metres by which points and lines become areas; ``None`` refuses them.
+        buffer: radius in metres that turns points and lines into areas; ``None`` refuses them.
         date_column: column of the inventory; landslides that the image cannot show are left out.
         bands: names of the bands to cut, in order; ``None`` for all.
 
@@ -87,12 +87,14 @@ class PatchOptions:
         if self.select not in SELECTIONS:
             raise ConfigError(f"unknown selection {self.select!r}", hint=f"Choose from {', '.join(SELECTIONS)}")
         if not 0 <= self.min_valid <= 1:
-            raise ConfigError(f"{self.min_valid} is not a share", where="option min_valid", hint="From 0 to 1")
+            raise ConfigError(
+                f"{self.min_valid} is not a share from 0 to 1 from 0 to 1", where="option min_valid", hint="From 0 to 1"
+            )
         if not (self.negatives >= 0 and np.isfinite(self.negatives)):
             raise ConfigError(
                 f"{self.negatives} is not a number of patches",
                 where="option negatives_per_positive",
-                hint="Give a number from 0, such as 2",
+                hint="Give a number of at least 0, such as 2",
             )
 
     @property
@@ -155,7 +157,7 @@ class PatchReport:
         pixel_size: side of a pixel on the ground in metres; ``None`` in degrees.
         bands: names and units.
         inventory: the file of the landslides.
-        scenes: one entry a stack.
+        scenes: one entry per stack.
     """
 
     folder: Path
@@ -176,17 +178,17 @@ def cut_patches(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PatchReport:
-    """Cut stacks and the landslides on them into patches and masks, in a folder that is complete or absent.
+    """Cut stacks and their landslides into patches and masks, in a folder that appears when it is complete.
 
     The folder holds ``images/`` and ``masks/`` (GeoTIFF of equal names), ``tiles.csv`` with the columns
     :data:`~zoo.rasters.patch_files.COLUMNS`, ``overview.png`` and ``patches.json``. Images are float32 in the
-    stack's units, NaN where the stack has nothing; masks are uint8: 0, 1, and 255 where a band is missing, beyond the
+    stack's units, NaN where the stack has no data; masks are uint8: 0, 1, and 255 where a band is missing, beyond the
     raster's edge, or on a landslide whose date is not exact enough.
 
     Args:
-        stacks: one raster a scene, all with the same bands.
+        stacks: one raster per scene, all with the same bands.
         inventory: vector file of landslides.
-        folder: the folder to make.
+        folder: the folder to create.
         options: see :class:`PatchOptions`; the defaults need the phase in the stacks' tags.
         overwrite: replace an existing folder of patches.
         progress: called with the name of the scene, the number of places done and the total.
@@ -312,7 +314,7 @@ class _Cut:
                 self.progress(self.scene.name, done, len(self.grid))
         if not seen:
             raise DataError(
-                "has no pixel at which every band is known",
+                "has no pixel with valid data in every band",
                 where=self.scene.path,
                 hint="Is a band all nodata? zoo describe shows the valid share of each",
             )

@@ -48,12 +48,12 @@ Reader = Callable[[Window], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class PolygonOptions:
-    """Which polygons are written, and their classes.
+    """Options for polygons: threshold, minimum area and classes.
 
     Attributes:
-        threshold: probability from which a pixel belongs to a landslide, 0..1.
+        threshold: probability at or above which a pixel belongs to a landslide, 0..1.
         min_area: smallest area of a polygon in m2; smaller ones are left out.
-        classes: (lowest mean probability, name), rising from 0; the last that a polygon reaches is its class.
+        classes: (lowest mean probability, name), increasing from 0; the last that a polygon reaches is its class.
         block: side of the blocks that are read, in pixels; the polygons do not depend on it.
 
     Raises:
@@ -69,10 +69,12 @@ class PolygonOptions:
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"a threshold of {self.threshold:g}", hint="Give a probability from 0 to 1")
         if not (math.isfinite(self.min_area) and self.min_area >= 0):
-            raise ConfigError(f"a smallest area of {self.min_area:g} m2", hint="Give square metres, such as 500")
+            raise ConfigError(f"a minimum area of {self.min_area:g} m2", hint="Give square metres, such as 500")
         starts = [start for start, _ in self.classes]
         if not starts or starts[0] != 0 or any(one >= other for one, other in pairwise(starts)):
-            raise ConfigError("classes of polygons do not rise from 0", hint="Such as 0 low, 0.5 medium, 0.8 high")
+            raise ConfigError(
+                "the class breaks of polygons do not increase from 0", hint="Such as 0 low, 0.5 medium, 0.8 high"
+            )
 
 
 @dataclass
@@ -215,7 +217,7 @@ _OF_PYOGRIO = (DataLayerError, DataSourceError, FeatureError, FieldError, Geomet
 
 
 def check_polygons(path: Path) -> None:
-    """Refuse the name of a polygon file before any work is done for it.
+    """Check the name of a polygon file before any work is done.
 
     Raises:
         ConfigError: for a suffix that is neither GeoPackage's nor GeoParquet's, or for GeoParquet if pyarrow is not
@@ -235,7 +237,7 @@ def check_polygons(path: Path) -> None:
 class FeatureWriter(Closable):
     """Polygons or points with attributes; a context manager.
 
-    The working file lies in a hidden folder beside ``path``, which is removed when the block ends, Ctrl-C included.
+    The working file is in a hidden folder next to ``path``, which is removed when the block ends, Ctrl-C included.
     ``path`` appears only with :meth:`publish`. Every batch has the columns of the first one; a file of one empty batch
     is valid.
 

@@ -1,4 +1,4 @@
-"""Lay the rain at one time on the grid of a stack: intensity, duration, rain before the event; and read it again."""
+"""Put the rain at one time on the grid of a stack (intensity, duration, rain before the event), and read it again."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def make_rain(
 
 
 def check_reaches_date(field: RainField, stack: Stack) -> None:
-    """Refuse rain that ends before the date of a stack.
+    """Check that rain does not end before the date of a stack.
 
     Raises:
         DataError: if it does.
@@ -107,7 +107,7 @@ def check_reaches_date(field: RainField, stack: Stack) -> None:
     if last < day:
         raise DataError(
             f"the rain ends at {time_text(last)}, before the date of {stack.name} ({stack.tags[TAG_DATE]})",
-            hint="Add the files up to that day, or give the time that you mean with --at",
+            hint="Add the files up to that day, or give the intended time with --at",
         )
 
 
@@ -134,7 +134,7 @@ def source_bands(
             hint="Add the missing files, or allow it with --max-missing; missing hours count as dry",
         )
     if most > 1e-6:
-        refused = "" if enough.all() else f"; {np.mean(~enough):.1%} of the cells miss more and have no value"
+        refused = "" if enough.all() else f"; {np.mean(~enough):.1%} of the cells lack more and have no value"
         span = f"{least:g}" if least == most else f"{least:g} to {most:g}"
         notes.append(
             f"{span} of {state.hours:g} hours are missing and count as dry (at most {max_missing:.1%} may be){refused}"
@@ -147,9 +147,9 @@ def source_bands(
     bands |= {name: values for name, values in before.items() if np.isfinite(values).any()}
     absent = [name for name in _BANDS if name not in bands]
     if absent:
-        notes.append(f"not made: {', '.join(absent)}, because the rain begins at {time_text(field.series.starts[0])}")
+        notes.append(f"left out: {', '.join(absent)}, because the rain begins at {time_text(field.series.starts[0])}")
     raining = float(np.mean(state.depth[enough] > 0))
-    notes.append(f"at {time_text(at)} an event is under way in {raining:.1%} of the rain's cells")
+    notes.append(f"at {time_text(at)} a rain event is in progress in {raining:.1%} of the cells")
     return {name: np.where(enough, values, np.nan).astype(np.float32) for name, values in bands.items()}, notes
 
 
@@ -195,11 +195,11 @@ def _write(
 
 
 def rain_maps(files: Sequence[Path], rules: EventRules, reading: RainReading) -> dict[np.datetime64, Path]:
-    """Return the rasters of ``zoo rain`` by the time that they describe; none if the files are rain over time.
+    """Return the rasters of ``zoo rain`` by the time that they describe; none if the files are a rain time series.
 
     Raises:
         DataError: if only some are such rasters, or two describe one time.
-        ConfigError: if they were made with other rules of events, or options are given that say how rain is read.
+        ConfigError: if they were made with other event rules, or options for reading rain are given.
     """
     described = {path: _described(path) for path in files}
     if not any(described.values()):
@@ -208,12 +208,12 @@ def rain_maps(files: Sequence[Path], rules: EventRules, reading: RainReading) ->
     for path, text in described.items():
         if not text:
             raise DataError(
-                "is not a raster of zoo rain, but other files are", where=path, hint="Give one kind of file"
+                "was not written by zoo rain, but other files were", where=path, hint="Give one kind of file"
             )
         time, _, made_with = text.partition("; ")
         if made_with != str(rules):
             raise ConfigError(
-                f"was made with other rules of events ({made_with}) than are given ({rules})",
+                f"was made with other event rules ({made_with}) than those given ({rules})",
                 where=path,
                 hint="Give the --dry-gap, --wet and --min-depth that zoo rain was given",
             )
@@ -237,7 +237,7 @@ def _described(path: Path) -> str:
 def rain_of_pixels(
     path: Path, places: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], list[tuple[NDArray[np.bool_], float, float]]]:
-    """Return the rain of each pixel that holds a place.
+    """Return the rain of each pixel that contains a place.
 
     Args:
         path: a raster of ``zoo rain``.

@@ -1,4 +1,4 @@
-"""Read rain over time: IMERG, ERA5, ERA5-Land, CHIRPS and other grids of longitude and latitude, and tables of gauges.
+"""Read rain time series: IMERG, ERA5, ERA5-Land, CHIRPS and other longitude-latitude grids, and tables of gauges.
 
 Layouts were checked against published headers [S]: IMERG V06 and V07, half-hourly (HDF5, group Grid, axes time, lon,
 lat) and daily (NetCDF); the Climate Data Store's NetCDF and GRIB of ERA5; CHIRPS 2.0; and the GeoTIFFs of IMERG.
@@ -126,12 +126,12 @@ def read_rain(
         paths: files of one product, folders of them or patterns: NetCDF, HDF5, GRIB or GeoTIFF; or tables of gauges
             with the columns time, longitude, latitude (or x, y in the coordinates of the raster) and rain.
         grid: the raster.
-        reading: what the files do not say.
+        reading: what the files do not state.
         progress: called with the number of files read and the total.
 
     Raises:
-        DataError: if a file is missing or damaged, lies elsewhere, states no unit, time zone or length of its steps,
-            or contradicts another file or itself.
+        DataError: if a file is missing or damaged, covers another area, states no unit, time zone or length of its
+            steps, or contradicts another file or itself.
         ConfigError: if options contradict the files, or a library that a format needs is not installed.
     """
     files = sorted(find_files(paths))
@@ -200,7 +200,7 @@ def _crop(
         order = np.argsort(axis)
         spaces = np.diff(axis[order])
         if not len(spaces):
-            raise DataError(f"has a single value in its {name}", where=path, hint="Cut it less tightly to the region")
+            raise DataError(f"has a single value in its {name}", where=path, hint="Crop it less tightly to the region")
         space = float(np.median(spaces))
         near = (axis[order] > low - 2 * space) & (axis[order] < high + 2 * space)
         inside = (axis[order] > low - space / 2) & (axis[order] < high + space / 2)
@@ -213,7 +213,7 @@ def _crop(
             )
         kept = order[near]
         if len(kept) < 2:
-            raise DataError(f"has a single value in its {name} near the grid", where=path, hint="Cut it less tightly")
+            raise DataError(f"has a single value in its {name} near the grid", where=path, hint="Crop it less tightly")
         if not np.allclose(np.diff(axis[kept]), space, rtol=0.02):
             raise DataError(
                 f"its {name} are not evenly spaced",
@@ -325,7 +325,7 @@ def _not_installed(error: ImportError) -> ConfigError:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     hint = f"({first_line(error)})"
-    return DataError("cannot be read: it is truncated or not what its name says", where=path, hint=hint)
+    return DataError("cannot be read: it is truncated or its format does not match its name", where=path, hint=hint)
 
 
 def _variable(dataset: Any, path: Path, reading: RainReading) -> str:
@@ -414,7 +414,7 @@ def _read_geotiff(path: Path, region: Bounds, reading: RainReading) -> RainPiece
     start, end = _span_in_name(path)
     with RasterReader(path) as reader:
         if reader.crs is None or not reader.crs.is_geographic:
-            raise DataError("is not on a grid of longitude and latitude", where=path)
+            raise DataError("is not on a longitude-latitude grid", where=path)
         unit = stated_unit({"units": reader.bands[0].unit}, reading.unit, path)
         check_description(reader.tags.get("TIFFTAG_IMAGEDESCRIPTION", ""), unit, path)
         rows, columns = reader.shape
@@ -444,7 +444,8 @@ def _span_in_name(path: Path) -> tuple[datetime, datetime]:
     raise DataError(
         "its name states no time",
         where=path,
-        hint="GeoTIFFs keep the names of IMERG (...3IMERG.20240611-S053000-E055959...) or chirps-v2.0.2024.06.11.tif",
+        hint="Keep the published file names of IMERG (...3IMERG.20240611-S053000-E055959...) or "
+        "chirps-v2.0.2024.06.11.tif",
     )
 
 
@@ -537,7 +538,7 @@ def _check_gauges(wide: pd.DataFrame, unit: str, path: Path) -> None:
                 f"its values are {own.total_seconds() / 3600:g} h apart, those of other gauges "
                 f"{step.total_seconds() / 3600:g} h, so they are the rain of different times",
                 where=where,
-                hint="Give gauges whose steps are equally long: add up the shorter ones, or leave this gauge out",
+                hint="Give gauges with equal steps: sum up the shorter ones, or leave this gauge out",
             )
         if depth:
             check_not_cumulative(known.to_numpy() * factor, where)

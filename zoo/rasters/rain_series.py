@@ -1,4 +1,4 @@
-"""Rain of several files in the order of time: units, repeated and missing steps, accumulations that reset."""
+"""Rain of several files in chronological order: units, repeated and missing steps, accumulations that reset."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ Values: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RainReading:
-    """How files of rain are read: what they do not say themselves, and how much may be missing.
+    """Options for reading rain files: what the files do not state, and how much may be missing.
 
     Attributes:
         variable: name of the variable or column; None for one of :data:`NAMES`.
         unit: unit of files that do not state one, such as "mm/day"; "0.1 mm" for integers of tenths.
-        stamps: whether a time is the "start" or the "end" of its step; None for what the file says.
+        stamps: whether a time is the "start" or the "end" of its step; None for what the file states.
         accumulation: whether a value of ECMWF is the depth of its "step" (ERA5) or since the start of the "day"
-            (ERA5-Land); None to tell by the numbers.
+            (ERA5-Land); None to infer it from the numbers.
         time_zone: IANA name of the time zone of gauge tables whose times have none, such as "Asia/Karachi".
         gauges: how rain is interpolated between gauges (:mod:`zoo.rasters.gauges`).
-        max_missing: largest share of the hours that may be missing [O]; they count as dry, so more would hide rain.
+        max_missing: maximum share of missing hours [O]; missing hours count as dry, so more would hide rain.
 
     Raises:
         ConfigError: if the share is not 0..1.
@@ -104,7 +104,7 @@ def only_variable(found: Sequence[str], where: object) -> str | None:
 
 
 def stated_unit(attributes: Any, given: str | None, where: object) -> str:
-    """Return the unit of a variable, which file and option must agree on."""
+    """Return the unit of a variable; file and option must agree."""
     stated = {str(attributes[key]).strip() for key in ("units", "Units") if str(attributes.get(key, "")).strip()}
     if len({unit_factor(text, where) for text in stated}) > 1:
         raise DataError(f"states two units: {' and '.join(sorted(stated))}", where=where)
@@ -135,7 +135,7 @@ def unit_factor(unit: str, where: object) -> tuple[bool, float]:
 
 
 def check_description(text: str, unit: str, where: object) -> None:
-    """Refuse a unit that a description in words contradicts, such as that of IMERG's GeoTIFFs.
+    """Check a unit against a description in words, such as that of IMERG's GeoTIFFs.
 
     A description agrees if one of its units is a depth or an intensity as ``unit`` is, with the same factor if it has
     a number. One without a unit says nothing.
@@ -166,7 +166,7 @@ def check_description(text: str, unit: str, where: object) -> None:
 
 
 def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str]) -> RainSeries:
-    """Join the files of one product in the order of time, and convert them to mm/h."""
+    """Join the files of one product in chronological order, and convert them to mm/h."""
     first = pieces[0]
     for piece in pieces[1:]:
         same = piece.latitudes.shape == first.latitudes.shape and piece.longitudes.shape == first.longitudes.shape
@@ -240,7 +240,7 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
 
 
 def check_not_cumulative(depth: NDArray[np.floating[Any]], where: object) -> None:
-    """Refuse depths that only grow, because they are sums since the start and not the rain of each step.
+    """Refuse depths that only increase: they are sums since the start, not the rain of each step.
 
     Args:
         depth: mm, (T, ...) in the order of time, NaN where unknown.
@@ -259,16 +259,16 @@ def check_not_cumulative(depth: NDArray[np.floating[Any]], where: object) -> Non
         last = np.where(np.isfinite(now), now, last)
     if rises >= RISES:
         raise DataError(
-            f"its rain grows in {rises} steps and never falls, so it is a sum since the start",
+            f"its rain increases in {rises} steps and never decreases, so it is a sum since the start",
             where=where,
-            hint="Write the rain of each step: the difference of each value and the one before",
+            hint="Write the rain of each step: the difference between each value and the previous one",
         )
 
 
 def check_records(
     depth: NDArray[np.floating[Any]], hours: NDArray[Any], starts: Times, paths: Sequence[object]
 ) -> None:
-    """Refuse steps with more rain than was ever measured in their time, such as a code for missing rain.
+    """Refuse steps with more rain than was ever measured over their duration, such as a code for missing rain.
 
     Args:
         depth: mm, (T, ...), NaN where unknown.
@@ -302,12 +302,12 @@ def _unique(times: Times, values: Values, paths: list[Path], notes: list[str]) -
     for number in again:
         if not np.array_equal(values[number], values[number - 1], equal_nan=True):
             raise DataError(
-                f"has other rain at {time_text(times[number])} than {paths[number - 1]}",
+                f"has different rain at {time_text(times[number])} than {paths[number - 1]}",
                 where=paths[number],
                 hint="Early, late and final runs differ: give one of them",
             )
     if len(again):
-        notes.append(f"{len(again):,} steps are there twice with the same rain; each was used once")
+        notes.append(f"{len(again):,} steps occur twice with the same rain; each was used once")
     return np.setdiff1d(np.arange(len(times)), again)
 
 
@@ -330,7 +330,7 @@ def _place_stamps(
             stamps = "start"
         else:
             raise DataError(
-                "does not say whether its times are the start or the end of a step",
+                "does not state whether its times mark the start or the end of a step",
                 where=piece.path,
                 hint="Look it up and give --stamps start or --stamps end",
             )
@@ -357,7 +357,7 @@ def _increments(
     if accumulation is None and step != np.timedelta64(3600, "s"):
         # An hourly file of ERA5 from which hours were left out holds the rain of an hour only.
         raise DataError(
-            f"its times are {step / np.timedelta64(3600, 's'):g} h apart; it is unknown over how many hours a value is",
+            f"its times are {step / np.timedelta64(3600, 's'):g} h apart; it is unknown how many hours a value covers",
             where=path,
             hint="Give hourly files; or --accumulation step (over that time) or day (since 00 UTC)",
         )
@@ -372,7 +372,7 @@ def _increments(
             accumulation, why = "day", "it never falls within a day and does so after it"
         else:
             raise DataError(
-                "it cannot be told whether values are the rain of a step (ERA5) or since 00 UTC (ERA5-Land)",
+                "it is unknown whether values are the rain of a step (ERA5) or since 00 UTC (ERA5-Land)",
                 where=path,
                 hint="Give --accumulation step or --accumulation day",
             )

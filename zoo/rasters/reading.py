@@ -1,13 +1,13 @@
-"""Open raster files safely and decide what each pixel is: its value, its validity, its place and its unit.
+"""Open raster files safely and determine the value, validity, location and unit of each pixel.
 
-:class:`RasterReader` is the one place where these questions are answered. Scenes, stacks, patches, masks and rain are
-all read through it, so the same file means the same numbers everywhere:
+:class:`RasterReader` is the only place where this is decided. Scenes, stacks, patches, masks and rain are all read
+through it, so the same file gives the same numbers everywhere:
 
 - **Value**: number in the file x scale tag + offset tag, of the band's unit tag.
 - **Validity**: a pixel is missing (NaN) where the nodata tag, an alpha band or a mask of file or band says so, where a
   number is beyond 1e20 in size, and where a signed or floating number is one of :data:`MISSING_CODES`.
-- **Place**: north is up. A south-up or mirrored file is turned round; a rotated one is refused.
-- **Unit and name**: those of the file; a band without a name is called by its colour, if the file gives it one.
+- **Orientation**: north is up. A south-up or mirrored file is flipped; a rotated one is refused.
+- **Unit and name**: those of the file; a band without a name is named after its colour, if the file gives it one.
 - **Palette**: numbers that a table gives colours are names of classes. Where a quantity is read, they are refused.
 """
 
@@ -50,7 +50,7 @@ CACHE_BYTES = 128 * 2**20
 about once. rasterio passes this number on as bytes."""
 
 MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0)
-"""Numbers that stand for "not measured" in signed and floating bands, with or without a nodata tag [O]. The tables of
+"""Numbers that mark missing values in signed and floating bands, with or without a nodata tag [O]. The tables of
 ``zoo risk compare`` know the same three."""
 
 HUGE = 1e20
@@ -103,7 +103,7 @@ class RasterBand:
         name: description, or "red", "green" or "blue" for the three colours; "" without either.
         unit: unit of the scaled values, "" if the file has none.
         dtype: of the numbers in the file.
-        nodata: number that stands for "not measured"; ``None`` without one.
+        nodata: number that marks missing values; ``None`` without one.
         scale, offset: value = number x scale + offset.
         palette: whether the numbers are indices into a table of colours, other than their own greys.
         own_mask: whether a mask of this band alone hides pixels, as a VRT can have it.
@@ -139,7 +139,7 @@ class RasterReader(Closable):
 
     Attributes:
         path: as it was given.
-        bands: one entry a band; the alpha band is left out.
+        bands: one entry per band; the alpha band is left out.
         shape: (rows, columns).
         crs: coordinate system; ``None`` without one.
         transform: from (column, row) to coordinates, with north up.
@@ -182,7 +182,7 @@ class RasterReader(Closable):
             if meaning != ColorInterp.alpha
         )
         if not self.bands:
-            raise DataError("holds an alpha band alone", where=self.path)
+            raise DataError("holds only an alpha band", where=self.path)
         if self.alpha:
             self._check_alpha()
         flags = source.mask_flag_enums[self.bands[0].index - 1]
@@ -250,7 +250,7 @@ class RasterReader(Closable):
 
     @property
     def turned(self) -> bool:
-        """Whether the file has south up or is mirrored, and is turned when it is read."""
+        """Whether the file has south up or is mirrored, and is flipped when it is read."""
         return any(self._flipped)
 
     def require_place(self) -> CRS:
@@ -276,9 +276,9 @@ class RasterReader(Closable):
         else:
             hint = "Set its corners: gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE"
         raise DataError(
-            "has no coordinate reference system, so nothing can be laid over it"
+            "has no coordinate reference system, so it cannot be aligned with other layers"
             if self.crs is None
-            else "has no georeference, so it is unknown where its pixels lie",
+            else "has no georeference, so the location of its pixels is unknown",
             where=self.path,
             hint=hint,
         )
@@ -594,17 +594,17 @@ def _check_pages(source: Any, path: str) -> None:
         )
     if source.count == 0:
         raise DataError(
-            f"holds {count} rasters and none by itself" if count else "holds no band",
+            f"holds {count} subdatasets but no raster of its own" if count else "holds no band",
             where=path,
             hint=f"Name one, such as {source.subdatasets[0]}" if count else None,
         )
     if source.count > MOST_BANDS:
-        raise DataError(f"says that it has {source.count:,} bands; at most {MOST_BANDS:,} are read", where=path)
+        raise DataError(f"claims to have {source.count:,} bands; at most {MOST_BANDS:,} are read", where=path)
     if not all(math.isfinite(number) for number in source.transform[:6]) or source.transform.determinant == 0:
-        raise DataError("has a transform that places no pixel", where=path, hint="Georeference it again")
+        raise DataError("has an invalid transform", where=path, hint="Georeference it again")
     corners = [source.transform * corner for corner in ((0, 0), (source.width, source.height))]
     if max(abs(number) for corner in corners for number in corner) > FARTHEST:
-        raise DataError("has a transform that places its pixels far outside the Earth", where=path)
+        raise DataError("has a transform that puts its pixels far outside the Earth", where=path)
 
 
 def _north_up(transform: Affine, shape: tuple[int, int], path: str) -> tuple[Affine, tuple[bool, bool]]:
@@ -641,7 +641,7 @@ def _check_vrt(path: Path, depth: int = 0) -> None:
             continue
         if _REMOTE.search(name) and os.environ.get("ZOO_ALLOW_REMOTE_VRT") != "1":
             raise DataError(
-                f"is a VRT that reads from an address: {name[:80]}",
+                f"is a VRT that reads from a URL: {name[:80]}",
                 where=path,
                 hint="Download its sources, or allow it with the environment variable ZOO_ALLOW_REMOTE_VRT=1",
             )
@@ -655,7 +655,7 @@ def _check_vrt(path: Path, depth: int = 0) -> None:
             if b"<VRTDataset" in start:
                 _check_vrt(source, depth + 1)
             elif start.lstrip().startswith(b"<"):
-                raise DataError(f"is a VRT whose source is no image: {name}", where=path)
+                raise DataError(f"is a VRT whose source is not an image: {name}", where=path)
 
 
 def check_vector_content(path: Path) -> None:
@@ -723,12 +723,12 @@ def unreadable(path: str, error: Exception) -> DataError:
             start = b""
         if b"<VRTDataset" in start and not path.lower().endswith(".vrt"):
             return DataError(
-                "is a VRT under the name of an image, so it is not opened",
+                "is a VRT with the name of an image, so it is not opened",
                 where=path,
                 hint="If you trust it, name it .vrt",
             )
     return DataError(
-        "cannot be read as a raster: it is truncated or not what its name says",
+        "cannot be read as a raster: it is truncated or its format does not match its name",
         where=path,
         hint=f"Copy it again ({gdal_message(error)})",
     )
@@ -800,7 +800,7 @@ def file_label(path: str) -> str:
 
 
 def check_remote_output(path: str, *, overwrite: bool) -> None:
-    """Refuse to replace a raster behind an address.
+    """Check that no remote raster is replaced by accident.
 
     Raises:
         ConfigError: if there is one and it must not be replaced.
@@ -815,7 +815,7 @@ def check_remote_output(path: str, *, overwrite: bool) -> None:
 
 
 def upload(local: Path, path: str) -> None:
-    """Copy a finished raster byte by byte to an address, and remove it here.
+    """Copy a finished raster byte by byte to a remote path, and remove the local file.
 
     Raises:
         ZooError: if it cannot be copied; it stays here then.
@@ -826,6 +826,7 @@ def upload(local: Path, path: str) -> None:
         raise ZooError(
             f"cannot be written ({gdal_message(error)})",
             where=path,
-            hint=f"It is whole in {local}: copy it yourself, or see GDAL's page on this file system for credentials",
+            hint=f"The complete file is {local}: copy it yourself, or see GDAL's page on this file system for "
+            f"credentials",
         ) from error
     local.unlink()

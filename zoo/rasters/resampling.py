@@ -1,4 +1,4 @@
-"""A scene on pixels of another size: means of finer pixels, linear interpolation between coarser ones."""
+"""A scene resampled to another pixel size: mean of finer pixels, linear interpolation between coarser ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notice the seams of a terrain model whose tiles were put together wrongly."""
+"""Detect seams in a terrain model whose tiles were assembled incorrectly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WINDOW = 1024
 
 
 MOST_WINDOWS = 4
-"""Windows along each side that are looked at: tiles are put together wrongly everywhere or nowhere."""
+"""Number of windows along each side that are checked: tiles are assembled incorrectly everywhere or nowhere."""
 
 
 def is_terrain(band: Band) -> bool:

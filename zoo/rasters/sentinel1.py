@@ -66,7 +66,7 @@ _WINDOW = 1024
 
 
 def open_radar(path: Path) -> Sources:
-    """Find the terrain-corrected backscatter of an acquisition, or of one for each orbit, in a folder.
+    """Find the terrain-corrected backscatter of one acquisition, or of one per orbit, in a folder.
 
     Rasters may lie in folders below. A raster holds one polarisation, with ``VV`` or ``VH`` as a word in its name, or
     several bands of these names. The direction of the orbit is a word in the path (``asc``, ``desc``) or a tag.
@@ -126,7 +126,9 @@ def _polarisations(file: Path, root: Path) -> Iterator[tuple[str, int]]:
         tags = [reader.tags.get(tag, "").lower() for tag in _ORBIT_TAGS]
     orbits = {_ORBITS[word] for word in (*words, *tags) if word in _ORBITS}
     if len(orbits) > 1:
-        raise DataError("is of an ascending and of a descending orbit", where=file, hint="Correct its name or its tags")
+        raise DataError(
+            "is of both an ascending and a descending orbit", where=file, hint="Correct its name or its tags"
+        )
     for name, index in found:
         yield "_".join((name, *orbits)), index
 
@@ -167,9 +169,9 @@ def find_scale(layer: Layer, name: str, numbers: NDArray[np.float32]) -> tuple[S
             hint="Calibrate it to sigma0 or gamma0",
         )
     if negative > 0.5 and -45 < middle < 0:
-        return "dB", f"dB by its values: {range_text}"
+        return "dB", f"dB according to its values: {range_text}"
     if negative <= 0.01 and middle < 2:
-        return "power", f"linear power by its values: {range_text}"
+        return "power", f"linear power according to its values: {range_text}"
     raise DataError(
         f"is neither dB nor linear power: {range_text}",
         where=layer.path,
@@ -195,12 +197,12 @@ def _plausible(decibel: Values) -> Values:
 
 @dataclass(frozen=True)
 class RadarOptions:
-    """What is done with backscatter.
+    """Options for backscatter.
 
     Attributes:
         looks: equivalent number of looks of the pixels: filters speckle (:func:`zoo.physics.filter_speckle`); ``None``
             to leave it.
-        coregister: move the earlier date onto the later one.
+        coregister: align the earlier date with the later one.
         force: accept dates that are shifted by more than a pixel.
     """
 
@@ -232,7 +234,7 @@ def _filter_file(band: AlignedBand, scale: Scale, path: Path, looks: float) -> f
     code = _HYP3.search(Path(layer.path).name)
     if code is not None and code[2] == "f":
         raise DataError(
-            "its speckle is filtered already, as the name of the HyP3 product says",
+            "its speckle is already filtered, according to the name of the HyP3 product",
             where=layer.path,
             hint="Leave --s1-looks out",
         )
@@ -271,7 +273,7 @@ class Radar(Closable):
         channels: the channels, in the order of the file.
         notes: the scale of each file and its reason, and the shifts.
         warnings: what may make the channels wrong.
-        shifts: how far the earlier date lay off the later one, by orbit: "asc", "desc", or "" where it is unknown.
+        shifts: shift of the earlier date relative to the later one, by orbit: "asc", "desc", or "" where it is unknown.
         formulas: formula of each channel, by name.
     """
 
@@ -330,8 +332,8 @@ class Radar(Closable):
         self.notes.append(f"{prefix}speckle was filtered with {looks:g} equivalent looks; {found}")
         if most > _BLURRED * looks:
             self.warnings.append(
-                f"{prefix}{found}, and --s1-looks says {looks:g}: the filter blurs an image that was averaged, "
-                f"resampled or filtered before. Give about {most:.2g}, or leave --s1-looks out"
+                f"{prefix}{found}, but --s1-looks is {looks:g}: the filter blurs an image that was already averaged, "
+                f"resampled or filtered. Give about {most:.2g}, or leave --s1-looks out"
             )
         return replace(date, bands=bands, scales=dict.fromkeys(bands, "power"))
 
@@ -471,14 +473,14 @@ def check_radar_dates(later: Sources, earlier: Sources) -> list[str]:
     if differing:
         raise DataError(
             f"the dates of Sentinel-1 differ: only one has {', '.join(differing).replace('_', ' ')}",
-            hint="Give both dates the same polarisations and orbits: radar of two orbits does not compare",
+            hint="Give both dates the same polarisations and orbits: radar images of two orbits cannot be compared",
         )
     days = [
         [replace(sources, date=day_of_names([Path(sources.files[role].path)])) for sources in (earlier, later)]
         for role in later.files
     ]
     for before, after in days:
-        before.check_earlier(after, "Sentinel-1", "Exchange --s1-pre and --s1")
+        before.check_earlier(after, "Sentinel-1", "Swap --s1-pre and --s1")
     if all(one.date for pair in days for one in pair):
         return []
     return ["a date of Sentinel-1 is unknown, so the order of the two dates was not checked"]

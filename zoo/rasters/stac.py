@@ -1,4 +1,4 @@
-"""Fetch Sentinel-2 bands for a place and a time from a STAC catalogue, online or on disk."""
+"""Fetch Sentinel-2 bands for an area and a period from a STAC catalogue, online or on disk."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def choose_day(
     """
     if not items:
         raise DataError(
-            "no image of this place and time was found",
+            "no image of this area and period was found",
             where=where,
             hint="Check that the box is west,south,east,north in degrees. Try a longer period or another collection",
         )
@@ -318,7 +318,7 @@ def fetch_sources(
         bbox: west, south, east, north in degrees.
         dates: a day, or the first and the last day: "2024-06-01/2024-06-30".
         folder: folder for the files; each file appears when it is complete.
-        url: address of a STAC API, or address or path of a static ``catalog.json``, whose items are read one by one.
+        url: URL of a STAC API, or URL or path of a static ``catalog.json``, whose items are read one by one.
         collection: name of the collection of Sentinel-2 level 2A.
         max_cloud: maximum cloud cover of an image in percent.
         blue: also write blue, which only the difference of two dates needs.
@@ -457,7 +457,7 @@ def _libraries(url: str) -> tuple[Callable[..., Any], Callable[[str], str] | Non
         signer = import_module("planetary_computer")
     except ImportError as error:
         raise ConfigError(
-            "Planetary Computer requires signed addresses, and the library that signs them is not installed",
+            "Planetary Computer requires signed URLs, and the library that signs them is not installed",
             where=url,
             hint="Run: pip install planetary-computer",
         ) from error
@@ -471,7 +471,7 @@ class _Catalogue:
         self.url = url
         online = urlsplit(url).scheme in ("http", "https")
         if not online and not Path(url).exists():
-            raise DataError("the catalogue does not exist", where=url, hint="Give the address of a STAC API or a file")
+            raise DataError("the catalogue does not exist", where=url, hint="Give the URL of a STAC API or a file")
         pystac, client = import_module("pystac"), import_module("pystac_client")
         try:
             if online:
@@ -529,7 +529,7 @@ class _Catalogue:
         return ZooError(
             f"the catalogue cannot be read ({reason})",
             where=self.url,
-            hint="Check the address and the network connection",
+            hint="Check the URL and the network connection",
         )
 
 

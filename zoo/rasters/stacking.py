@@ -64,23 +64,23 @@ PHASES = ("", "pre", "post")
 
 @dataclass(frozen=True)
 class StackOptions:
-    """How a stack is made. The defaults are those of the paper, or follow the files.
+    """Options of a stack. The defaults are those of the paper, or follow the files.
 
     Attributes:
         moisture: source of the SMI: "product", "optram", "ndmi", or "none" to leave SMI and LSI out; ``None`` for the
             product if one is given.
         moisture_range: dry and saturated value of the product, in its unit; ``None`` to use its unit and numbers.
         rain: (intensity in mm/h, duration in days) of the rainfall factor; ``None`` for rain rasters or a factor of 1.
-        index: weights, ranges and rain parameters of the LSI; without ranges, those of the scene itself.
+        index: weights, ranges and rain parameters of the LSI; without ranges, those of the scene are used.
         soil: adds the channels wetness and factor_of_safety of this soil under ``rain``; ``None`` leaves them out.
         save_weights: file for the index parameters with the ranges that were used.
-        like: raster whose grid is taken; see :func:`zoo.rasters.grid.choose_grid` for this and the next three.
+        like: raster whose grid is used; see :func:`zoo.rasters.grid.choose_grid` for this and the next three.
         crs, resolution, bounds: another grid.
-        baseline, offset, scale: the user's statements about the optical numbers; see
+        baseline, offset, scale: the user's statements about the digital numbers; see
             :func:`zoo.rasters.optical.calibrate`.
         phase: "pre" or "post" failure, "" when unknown.
         looks: equivalent number of looks of Sentinel-1: filters its speckle; ``None`` to leave it.
-        coregister: move the images before the landslides onto those after them.
+        coregister: align the images before the landslides with those after them.
         force: accept bands that look swapped, and dates that are shifted.
         overwrite: replace an existing file.
 
@@ -142,10 +142,11 @@ class StackReport:
         unit: of ``resolution``: "m", "degree" or what ``crs`` counts in.
         statistics: by channel, in the order of the bands.
         sources: inputs and formula of each channel, in words.
-        missing: channels that were not made, and the reason.
+        missing: channels that were left out, and the reason.
         index: parameters of the LSI with the ranges that were used; ``None`` without LSI.
-        shift: how far the image before the landslides lay off the one after them; ``None`` for one date, or unknown.
-        radar_shifts: the same of Sentinel-1 by orbit: "asc", "desc", or "" for an unknown one.
+        shift: shift of the image before the landslides relative to the one after them; ``None`` for one date, or
+            unknown.
+        radar_shifts: the same for Sentinel-1 by orbit: "asc", "desc", or "" for an unknown one.
         notes: what was found and decided.
         warnings: what may make the stack wrong.
     """
@@ -341,12 +342,12 @@ def build_stack(
         radar_before: the same before the landslides; adds log-ratios.
 
     Returns:
-        What was made, from what, and what is doubtful about it. Warnings are in its ``warnings``; none is issued.
+        The channels, their sources and doubts about them. Warnings are in its ``warnings``; none is issued.
 
     Raises:
-        ZooError: if a file is missing, damaged, without a place or all nodata, inputs do not overlap, the grid is in
-            degrees and a slope is wanted, options contradict each other, bands look swapped, two dates are shifted by
-            more than a pixel, or the disk is full.
+        ZooError: if a file is missing, damaged, without georeference or all nodata, inputs do not overlap, the grid is
+            in degrees and a slope is wanted, options contradict each other, bands look swapped, two dates are shifted
+            by more than a pixel, or the disk is full.
     """
     options = options or StackOptions()
     path = Path(out)
@@ -537,7 +538,9 @@ class _Scene:
         if options.soil is None or options.rain is None:
             return
         unstable = finish_safety(writer, _metres(self._grid), options.rain, options.soil, self._statistics, steps)
-        self._notes.append(f"the factor of safety is below 1 on {unstable:.1%} of the area, with one soil everywhere")
+        self._notes.append(
+            f"the factor of safety is below 1 on {unstable:.1%} of the area, with the same soil everywhere"
+        )
 
     def _fill_index(self, writer: CogWriter, steps: Iterator[Window]) -> None:
         self._index = settle_ranges(self._options.index, self._statistics, self._sources.scene or self._name)
@@ -567,7 +570,7 @@ class _Scene:
         changed = () if self._earlier is None else self._earlier.changes.channels
         for band in (*changed, *(() if self._radar is None else self._radar.channels)):
             if self._statistics[band.name].count == 0:
-                raise DataError("no pixel is visible at both dates: clouds or nodata everywhere", where=band.name)
+                raise DataError("no pixel is visible on both dates: clouds or nodata everywhere", where=band.name)
         for name, statistics in self._statistics.items():
             later = name not in self._plan.channels or name == "LSI"
             later = later or (name == "SMI" and self._plan.moisture == "optram")

@@ -70,9 +70,9 @@ class Stack(Closable):
             is not read for classes.
 
     Attributes:
-        name: the path as it was given; an address stays an address.
+        name: the path as it was given; a URL is kept as it is.
         path: the same as a :class:`~pathlib.Path`.
-        bands: one entry a band, alpha left out.
+        bands: one entry per band, without alpha.
         crs: coordinate system.
         transform: from (column, row) to coordinates, with north up.
         shape: (rows, columns).
@@ -239,19 +239,19 @@ def cells_at(cells: NDArray[np.bool_], step: int, rows: Pixels, columns: Pixels)
 class Mosaic(Closable):
     """Rasters of one lattice, read window by window; a context manager. Each file is opened once.
 
-    A band is known by its name. Files may lie side by side, hold different bands of one place, or both; where two have
+    A band is known by its name. Files may be adjacent tiles, hold different bands of one area, or both; where two have
     the same band of the same pixel, the first one given that has a value counts. What no file has is NaN.
 
     Args:
         paths: one file or more, anything that GDAL opens, VRT and its virtual file systems included.
 
     Raises:
-        DataError: if a file is missing or damaged, has no place, a rotated grid or two bands of one name;
+        DataError: if a file is missing or damaged, has no georeference, a rotated grid or two bands of one name;
             or if the files differ in coordinate system, pixel size, lattice, or the unit or scale of a band.
         ConfigError: for no files, or too many.
 
     Attributes:
-        bands: one entry a band.
+        bands: one entry per band.
         crs, transform, shape: of the grid that covers all files, with north up.
         pixel_size: side of a pixel on the ground in metres; ``None`` in degrees, or when pixels are not square.
         tags: tags of the first file.
@@ -327,14 +327,14 @@ class Mosaic(Closable):
                 )
 
     def rename(self, names: Sequence[str], units: Mapping[str, str]) -> None:
-        """Name the bands as the user says.
+        """Rename the bands.
 
         Args:
             names: of all bands, in the order of ``bands``.
             units: units that are known from elsewhere, by name.
 
         Raises:
-            ConfigError: if there are fewer or more names than bands, or a name comes twice.
+            ConfigError: if there are fewer or more names than bands, or a name occurs twice.
         """
         if len(names) != len(self.bands) or len(set(names)) < len(names):
             raise ConfigError(
@@ -389,11 +389,11 @@ class Mosaic(Closable):
         return self._without_hidden(lambda bands: self._overview(step, bands), wanted, rows, columns)
 
     def hide_black(self, black: BlackPixels) -> None:
-        """Let black pixels count as missing from now on; the band numbers are those of :attr:`bands`."""
+        """Treat black pixels as missing from now on; the band numbers are those of :attr:`bands`."""
         self._black = black
 
     def hide_numbers(self, codes: Mapping[int, float]) -> None:
-        """Let a number count as missing from now on, whatever the tags say.
+        """Treat a number as missing from now on, regardless of the tags.
 
         Args:
             codes: the number of each band, by position in :attr:`bands`.
@@ -518,7 +518,7 @@ def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
     row, column = round(between.f), round(between.c)
     if max(drift, abs(between.f - row), abs(between.c - column)) > SAME_LATTICE:
         raise DataError(
-            f"its pixels do not lie on those of {first.name}",
+            f"it is not on the pixel grid of {first.name}",
             where=stack.name,
             hint="Warp it to the same pixels first (gdalwarp -tap -tr), or stack all inputs with zoo stack",
         )

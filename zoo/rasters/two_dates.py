@@ -1,4 +1,4 @@
-"""Compare an image before the landslides with one after them: difference channels on the grid of a stack."""
+"""Compare images from before and after the landslides: difference channels on the grid of a stack."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Changes:
 
     @property
     def roles(self) -> frozenset[str]:
-        """Roles of the bands that the channels are made of."""
+        """Roles of the bands that the channels are computed from."""
         return frozenset(role for band in self.channels for role in INDEX_ROLES[band.name])
 
     def open_layers(self, image: Sources) -> dict[str, Layer]:
@@ -64,7 +64,7 @@ def plan_changes(after: Sources, before: Sources) -> Changes:
         ConfigError: if the image before the landslides was not taken before the other.
         DataError: if the images differ in their bands, or have no index in common.
     """
-    before.check_earlier(after, "the image", "Exchange --pre and --post, or correct --pre-date and --date")
+    before.check_earlier(after, "the image", "Swap --pre and --post, or correct --pre-date and --date")
     roles = {name: COMPARED_ROLES & set(image.files) for name, image in (("after", after), ("before", before))}
     for one, other in (("after", "before"), ("before", "after")):
         lacking = sorted(roles[other] - roles[one])
@@ -100,7 +100,7 @@ class EarlierImage(Closable):
     Attributes:
         bands: bands by role; moved ones after coregistration.
         calibrations: calibrations of the optical bands by role.
-        shift: how far the image lay off the later one; ``None`` until it is measured, or if it is unknown.
+        shift: shift of the image relative to the later one; ``None`` until it is measured, or if it is unknown.
     """
 
     def __init__(self, sources: Sources, changes: Changes, layers: Mapping[str, Layer], grid: GeoBox) -> None:

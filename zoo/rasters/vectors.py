@@ -101,9 +101,10 @@ def read_vector(
             raise DataError("is a table without geometries", where=path)
         if info["crs"] is None:
             raise DataError(
-                "has no coordinate reference system, so it cannot be laid over a scene",
+                "has no coordinate reference system, so it cannot be aligned with a scene",
                 where=path,
-                hint="Set the one it was drawn in: ogr2ogr -a_srs EPSG:CODE OUT IN (a Shapefile has lost its .prj)",
+                hint="Set the one that it was drawn in: ogr2ogr -a_srs EPSG:CODE OUT IN (the .prj of a Shapefile is "
+                "missing)",
             )
         # A column that is not read cannot be part of a condition on a Shapefile: GDAL finds no row and reports nothing.
         wanted = None if where is not None else columns
@@ -141,7 +142,9 @@ def _inside_zip(path: Path) -> str:
                     hint="Unpack it and name the file",
                 )
             if sum(info.file_size for info in archive.infolist()) > LARGEST_UNPACKED:
-                raise DataError("unpacks to far too much for a vector file", where=path, hint="Unpack it yourself")
+                raise DataError(
+                    "is far too large for a vector file when unpacked", where=path, hint="Unpack it yourself"
+                )
             if b"<OGR" in archive.open(named[0]).read(4096):
                 raise DataError("holds a file that points to other files", where=path, hint="Save it as a GeoPackage")
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
@@ -205,7 +208,7 @@ def _farthest(crs: CRS) -> float:
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:
     return DataError(
-        f"the {what} cannot be read: it is truncated or not what its name says",
+        f"the {what} cannot be read: it is truncated or its format does not match its name",
         where=path,
         hint=f"GeoPackage, Shapefile and GeoJSON are read, and most other formats of GDAL ({_reason(error)})",
     )
@@ -223,7 +226,7 @@ class Area:
         grid: the raster.
 
     Raises:
-        DataError: if the file is missing or damaged, has no coordinate system or no polygon, or lies elsewhere.
+        DataError: if the file is missing or damaged, has no coordinate system or no polygon, or covers another area.
     """
 
     def __init__(self, path: Path, grid: Grid) -> None:
@@ -253,7 +256,7 @@ class Zones:
         column: attribute with the names.
 
     Raises:
-        DataError: if the file is missing or damaged, has no coordinate system or no polygon, lies elsewhere, or a
+        DataError: if the file is missing or damaged, has no coordinate system or no polygon, covers another area, or a
             polygon has no name.
         UnknownNameError: if there is no such attribute.
 
@@ -293,7 +296,7 @@ def _polygons(path: Path, grid: Grid, columns: list[str]) -> tuple[NDArray[np.ob
     Raises:
         DataError: if there is none, or one has no coordinates there.
     """
-    frame = read_vector(path, columns=columns, several="Save the layer to use as a file of its own")
+    frame = read_vector(path, columns=columns, several="Save the layer as a separate file")
     given = frame.geometry.to_numpy()
     flat = ~shapely.is_missing(given) & (shapely.get_dimensions(given) == 2) & ~shapely.is_empty(given)
     if not flat.any():
@@ -334,17 +337,17 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
         (N, 2). A file whose units are not metres on the ground is projected to the UTM zone of its middle.
 
     Raises:
-        DataError: if the file is missing or cannot be read, has no coordinate system, or a row has no place.
+        DataError: if the file is missing or cannot be read, has no coordinate system, or a row has no location.
         ConfigError: if it has several layers.
     """
-    frame = read_vector(path, several="Save the layer to use as a file of its own")
+    frame = read_vector(path, several="Save the layer as a separate file")
     shapes = frame.geometry
     without = shapes.isna() | shapes.is_empty
     if without.any():
         raise DataError(
             f"row {int(np.flatnonzero(without)[0]) + 1} has no geometry",
             where=path,
-            hint="Leave such rows out, or use a table without places",
+            hint="Leave such rows out, or use a table without coordinates",
         )
     crs = CRS.from_wkt(frame.crs.to_wkt())
     _, placed = project(frame, crs)
@@ -353,7 +356,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
     _check_zeros(_middles(shapes.to_numpy()), path, degrees=crs.is_geographic)
     centres = _centres_in_metres(frame, crs)
     if not np.isfinite(centres).all():
-        raise DataError("has places that cannot be projected to metres", where=path)
+        raise DataError("has coordinates that cannot be projected to metres", where=path)
     return pd.DataFrame(frame.drop(columns=frame.geometry.name)), centres
 
 
@@ -397,7 +400,7 @@ def read_places(
     layer: str | None = None,
     where: str | None = None,
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Read where the features of a vector file lie.
+    """Read the locations of the features of a vector file.
 
     Args:
         path: points or polygons, such as an inventory.
@@ -406,11 +409,11 @@ def read_places(
         layer, where: see :func:`read_vector`.
 
     Returns:
-        The attributes of the features that have a place, and longitude and latitude of their centroids, float64 (N, 2).
-        Longitudes of places on both sides of 180 degrees go beyond 180.
+        The attributes of the features that have a location, and longitude and latitude of their centroids, float64 (N,
+        2). Longitudes of places on both sides of 180 degrees go beyond 180.
 
     Raises:
-        DataError: if the file is missing or damaged, or no feature has a place.
+        DataError: if the file is missing or damaged, or no feature has a location.
     """
     frame = read_vector(path, layer=layer, where=where, columns=columns, what="inventory")
     whole = len(frame)

@@ -218,7 +218,7 @@ def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.f
     except Exception as error:
         # Readers of damaged files raise almost anything: KeyError, IndexError, csv.Error, errors of XML and of Arrow.
         raise DataError(
-            "cannot be read as a table: it is empty, truncated or not what its name says",
+            "cannot be read as a table: it is empty, truncated or its format does not match its name",
             where=path,
             hint=f"Save it again ({first_line(error)})",
         ) from error

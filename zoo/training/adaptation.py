@@ -181,7 +181,7 @@ def _count_steps(layers: int, scales: int, *, choose: bool) -> int:
 def _usable(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> Iterator[Tensor]:
     """Yield the batches without clouds; refuse a value that is not data, because it would decide the statistics alone.
 
-    Clouds are the large bright white regions of colours, which ``zoo map --adapt`` leaves out of a scene too.
+    Clouds are the large bright white areas of colours, which ``zoo map --adapt`` leaves out of a scene too.
     """
     colours = display_colours(bundle.input_bands)
     reach = PlausibleRange.of(predictor)
