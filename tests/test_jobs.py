@@ -131,7 +131,9 @@ def test_a_job_that_fails_says_why_and_keeps_what_it_sent(tmp_path: Path, how: s
     with pytest.raises(ZooError) as caught:
         outcome.unwrap()
     assert isinstance(caught.value, ConfigError) is (how == "refused")
-    assert ("RuntimeError: two" in (tmp_path / "job.log").read_text()) is (how == "raise")
+    log = (tmp_path / "job.log").read_text()
+    assert ("RuntimeError: two" in log) is (how == "raise")
+    assert ("in misbehave" in log) is (how in ("raise", "memory", "segfault"))
 
 
 def test_lack_of_memory_is_retried_with_what_the_hook_returns() -> None:

@@ -18,6 +18,7 @@ The caller's main script is never run in a child process, so scripts and noteboo
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import logging
 import math
@@ -434,6 +435,7 @@ def _child(sender: Connection, job: Job[Any]) -> None:
             stream.flush()
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    faulthandler.enable(2)  # a crash in a library then says in the log where it was
     try:
         function = _resolve(job.function)
         if job.threads is not None and "torch" in sys.modules:
