@@ -91,6 +91,35 @@ def test_a_data_array_keeps_its_coordinates(model: zoo.TrainedModel) -> None:
     assert model.predict(times).dims == ("time", "y", "x")
 
 
+def test_a_data_array_says_its_scale_its_direction_and_its_bands(model: zoo.TrainedModel) -> None:
+    xarray = pytest.importorskip("xarray")
+    image = np.round(make_image(40, 50) * 100)
+    image[:, 3, 4] = -9999
+    attributes = {"_FillValue": -9999, "scale_factor": 0.01, "add_offset": 0.5}
+    expected = image / np.float32(100) + np.float32(0.5)
+    expected[:, 3, 4] = np.nan
+    straight = model.predict(expected)
+    assert np.isnan(straight).sum() == 1
+    north, east = 4e6 - np.arange(40.0) * 10, 5e5 + np.arange(50.0) * 10
+    array = xarray.DataArray(image, dims=("band", "y", "x"), coords={"y": north, "x": east}, attrs=attributes)
+    for one in (array, array.isel(y=slice(None, None, -1)), array.isel(x=slice(None, None, -1))):
+        found = model.predict(one)
+        np.testing.assert_array_equal(found.y, one.y)
+        np.testing.assert_array_equal(found.x, one.x)
+        np.testing.assert_allclose(found.sel(y=north, x=east).values, straight, atol=1e-6)
+    with pytest.raises(DataError, match=r"the bands are red, green.*NDVI \[1\], slope"):
+        model.predict(array.assign_coords(band=["red", "green"]))
+    np.testing.assert_array_equal(model.predict(array.assign_coords(band=[1, 2])), model.predict(array))
+
+
+def test_a_masked_array_is_missing_where_it_is_masked(model: zoo.TrainedModel) -> None:
+    image = make_image(40, 40)
+    masked = np.ma.masked_array(image, np.zeros(image.shape, bool))
+    masked[0, :5] = np.ma.masked
+    image[0, :5] = np.nan
+    np.testing.assert_array_equal(model.predict(masked), model.predict(image))
+
+
 def test_the_nodata_value_of_a_band_is_missing(bundle: Path) -> None:
     loaded = Bundle.load(bundle)
     model = zoo.TrainedModel(replace(loaded, bands=(replace(BANDS[0], nodata=-1.0), BANDS[1])), device="cpu")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from zoo.api.arrays import predict_labelled, read_array
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.files import PathLike
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from zoo.training.predictor import Predictor
 
 Data = PathLike | DataSource
-_BAND_DIMENSIONS = ("band", "bands", "channel", "channels", "variable")
 
 
 def load(
@@ -156,8 +156,9 @@ class TrainedModel:
         Args:
             image: ``(C, H, W)`` or ``(B, C, H, W)`` in the units of :attr:`bands`, with NaN or the band's nodata value
                 where data are missing: a numpy array, a torch tensor or an :class:`xarray.DataArray`. Or the path of a
-                raster, whose bands are matched by name and unit, or of a ``.npy`` file. The band names of a DataArray's
-                band coordinate are used if it has them.
+                raster, whose bands are matched by name and unit, or of a ``.npy`` file. Of a DataArray, the names of
+                the band coordinate, the direction of the coordinates y and x, and the attributes ``_FillValue``,
+                ``scale_factor`` and ``add_offset`` are used.
             bands: names of the bands of a raster in order, if the file does not name them.
             any_pixel_size: accept a raster whose pixel size differs from that of the training data.
             tile: side of a tile in pixels, a multiple of 32.
@@ -183,8 +184,11 @@ class TrainedModel:
         if isinstance(image, (str, os.PathLike)):
             return self._predict_file(os.fspath(image), bands, any_pixel_size, tile, overlap)
         if type(image).__module__.split(".")[0] == "xarray":
-            return self._predict_xarray(image, tile, overlap)
-        return self._predict_array(_as_array(image), tile, overlap)
+            wanted = [one.name for one in self.bands]
+            return predict_labelled(
+                image, wanted, self._expected, lambda values: self._predict_array(values, tile, overlap)
+            )
+        return self._predict_array(read_array(image), tile, overlap)
 
     def _predict_file(
         self, path: str, names: Sequence[str] | None, any_pixel_size: bool, tile: int, overlap: int
@@ -195,37 +199,13 @@ class TrainedModel:
         from zoo.mapping.tiling import Reach
 
         if path.endswith(".npy"):
-            return self._predict_array(_as_array(read_npy(path)), tile, overlap)
+            return self._predict_array(read_array(read_npy(path)), tile, overlap)
         with open_scene(path, self.bundle, names=names, any_pixel_size=any_pixel_size) as scene:
             rows, columns = scene.shape
             image = scene.read(Reach(0, rows), Reach(0, columns))
             for text in scene.notes:
                 warnings.warn(f"{path}: {text}", DataWarning, stacklevel=3)
         return self._predict_array(image, tile, overlap)
-
-    def _predict_xarray(self, image: Any, tile: int, overlap: int) -> Any:
-        dimensions = [str(name) for name in image.dims]
-        if image.ndim not in (3, 4):
-            raise DataError(f"expected a DataArray of 3 or 4 dimensions, got {tuple(dimensions)}", hint=self._expected)
-        named = [name for name in dimensions if name in _BAND_DIMENSIONS]
-        band = named[0] if named else dimensions[-3]
-        rest = [name for name in image.dims if name != band]
-        image = image.transpose(*rest[:-2], band, *rest[-2:])
-        names = [str(name) for name in image.coords[band].values] if band in image.coords else []
-        wanted = [one.name for one in self.bands]
-        if set(wanted) <= set(names):
-            image = image.isel({band: [names.index(name) for name in wanted]})
-        values = _as_array(image.values).copy()
-        for nodata in (image.attrs.get("_FillValue"), image.attrs.get("nodata"), image.encoding.get("_FillValue")):
-            if isinstance(nodata, (int, float, np.number)):
-                values[values == np.float32(nodata)] = np.nan
-        found = self._predict_array(values, tile, overlap)
-        template = image.isel({band: 0}, drop=True)
-        result = template.copy(data=found)
-        result.name = "landslide_probability"
-        result.attrs = {"long_name": "probability of a landslide", "units": "1"}
-        result.encoding = {}
-        return result
 
     def _predict_array(self, image: NDArray[np.float32], tile: int, overlap: int) -> NDArray[np.float32]:
         import torch
@@ -827,13 +807,6 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
         raise ConfigError(
             "already holds a bundle", where=folder, hint="Name another folder, or replace it with --overwrite"
         )
-
-
-def _as_array(image: Any) -> NDArray[np.float32]:
-    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
-    if array.dtype.kind not in "iufb":
-        raise DataError(f"an image of dtype {array.dtype} is not numeric", hint="Give floats or integers")
-    return array.astype(np.float32)
 
 
 def _check_explanation_files(
