@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from zoo.errors import ZooError
+from zoo.errors import ConfigError, ZooError
 from zoo.files import (
     atomic_path,
     cache_folder,
     check_could_write,
+    check_outputs,
     check_writable_folder,
     file_name,
     printable,
@@ -23,6 +24,23 @@ from zoo.files import (
     write_json_atomic,
     write_text_atomic,
 )
+
+
+def test_an_output_is_no_input_and_no_source_of_one(tmp_path: Path) -> None:
+    for name in ("a.tif", "b & c.tif", "d.tif"):
+        (tmp_path / name).write_bytes(b"")
+    band = "<SourceFilename relativeToVRT='1'>{}</SourceFilename>"
+    (tmp_path / "inner.vrt").write_text(f"<VRTDataset>{band.format('b &amp; c.tif')}</VRTDataset>")
+    (tmp_path / "outer.vrt").write_text(
+        f"<VRTDataset>{band.format('inner.vrt')}<SourceFilename>{tmp_path / 'a.tif'}</SourceFilename></VRTDataset>"
+    )
+    (tmp_path / "link.tif").symlink_to(tmp_path / "a.tif")
+    for name in ("outer.vrt", "inner.vrt", "a.tif", "b & c.tif", "link.tif"):
+        with pytest.raises(ConfigError, match="is one of the inputs"):
+            check_outputs([None, tmp_path / name], [str(tmp_path / "outer.vrt")], overwrite=True)
+    check_outputs([tmp_path / "d.tif", tmp_path / "new.tif"], [tmp_path / "outer.vrt"], overwrite=True)
+    with pytest.raises(ConfigError, match="two outputs have the same name"):
+        check_outputs([tmp_path / "x.tif", tmp_path / "y" / ".." / "x.tif"], [], overwrite=True)
 
 
 def test_text_round_trip_leaves_no_temporary_file(tmp_path: Path) -> None:

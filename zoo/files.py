@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import html
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
@@ -22,6 +23,9 @@ from zoo.errors import ConfigError, DataError, ZooError
 
 PathLike: TypeAlias = str | os.PathLike[str]
 """A path as users give it."""
+
+VRT_DEPTH = 8
+"""VRTs that refer to VRTs are followed to this depth."""
 
 
 class Closable(abc.ABC):
@@ -304,8 +308,27 @@ def write_json_atomic(path: str | os.PathLike[str], value: object) -> None:
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_outputs(outputs: Iterable[PathLike | None], inputs: Iterable[PathLike], *, overwrite: bool) -> None:
+    """Check all files of a command before any work is done: :func:`check_output` of each that is given.
+
+    Raises:
+        ConfigError: if two have the same name, too.
+    """
+    paths = [Path(one) for one in outputs if one is not None]
+    read = [Path(one) for one in inputs]
+    if len({one.resolve() for one in paths}) < len(paths):
+        raise ConfigError("two outputs have the same name", where=paths[-1], hint="Give each file its own name")
+    for path in paths:
+        check_output(path, read, overwrite=overwrite)
+
+
 def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Check an output path before any work is done.
+
+    Args:
+        path: the file.
+        inputs: files that are read, and with a VRT those that it refers to.
+        overwrite: whether an existing file may be replaced; an input never is.
 
     Raises:
         ConfigError: if it is a folder, one of the inputs, or exists and must not be replaced.
@@ -314,12 +337,22 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
     if path.is_dir():
         raise ConfigError("is a folder", where=path, hint="Name a file in it")
     if path.exists():
-        if any(one.exists() and path.samefile(one) for one in inputs):
+        if any(one.exists() and path.samefile(one) for given in inputs for one in (given, *_sources(given))):
             raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
         if not overwrite:
             remove_leftovers(path)
             raise ConfigError("already exists", where=path, hint="Name another file, or replace it with --overwrite")
     check_could_write(path.parent)
+
+
+def _sources(path: Path, depth: int = 0) -> Iterator[Path]:
+    """Yield the files that a VRT refers to, and those that they refer to."""
+    if path.suffix.lower() != ".vrt" or not path.is_file() or depth > VRT_DEPTH:
+        return
+    for name in re.findall(r"<Source(?:Filename|Dataset)[^>]*>([^<]+)</", path.read_text("utf-8", "replace")):
+        source = path.parent / html.unescape(name.strip())
+        yield source
+        yield from _sources(source, depth + 1)
 
 
 def open_own_file(path: str | os.PathLike[str], mode: Literal["write", "append", "keep"] = "write") -> int:

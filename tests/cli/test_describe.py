@@ -124,6 +124,8 @@ def truncate(path: Path) -> None:
         (["stack.tif", "--split-by", "block"], "a raster has no splits"),
         (["stack.tif", "--picture", "p.txt"], "cannot write a picture of type 'txt'"),
         (["stack.tif", "--json", "stack.tif/x.json"], "cannot write here"),
+        (["stack.tif", "--json", "stack.tif"], "stack.tif: is one of the inputs"),
+        (["stack.tif", "--json", "p.png", "--picture", "p.png"], "two outputs have the same name"),
         (["nothing"], "unknown data set or folder"),
     ],
 )

@@ -250,6 +250,13 @@ def test_cloud_masks_that_are_none(colour_bundle: str, write_scene: WriteScene, 
         assert not out.exists()
 
 
+def test_a_map_replaces_no_mask(colour_bundle: str, write_scene: WriteScene, tmp_path: Path, capsys) -> None:
+    tile = write_tile(tmp_path, picture())
+    mask = write_scene(np.zeros((1, 200, 260), np.uint8), "mask.tif", bands=None, nodata=None)
+    assert run(["map", colour_bundle, tile, "--out", str(mask), "--cloud-mask", str(mask), "--overwrite"]) == 2
+    assert "mask.tif: is one of the inputs" in capsys.readouterr().err
+
+
 def test_a_product_brings_its_classification(colour_bundle: str, bundle: Path, tmp_path: Path, capsys) -> None:
     product, out = write_safe(tmp_path), tmp_path / "map.tif"
     assert run(["map", colour_bundle, str(product), "--out", str(out)]) == 0

@@ -92,7 +92,7 @@ def test_bad_options_are_refused_and_nothing_is_written(bundle, scene, write_sce
     empty = write_scene(np.full((2, 120, 150), np.nan, np.float32), "empty.tif")
     assert "no pixel of the window is valid" in refusal(*window, scene=empty)
     mask = write_scene(make_image(60, 60)[:1], "mask.tif", bands=BANDS[:1])
-    assert "pixels of the scene" in refusal(*window, "--truth", mask)
+    assert "pixel grid of the scene" in refusal(*window, "--truth", mask)
     assert not out.exists()
     out.write_bytes(b"mine")
     assert "already exists" in refusal(*window)

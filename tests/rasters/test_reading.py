@@ -294,6 +294,10 @@ def test_numbers_with_a_palette_are_read_as_classes_alone(tmp_path: Path) -> Non
     with RasterReader(path, classes=True) as reader, Stack(path, classes=True) as stack:
         np.testing.assert_array_equal(reader.read(), stack.read())
         assert reader.palette[1] == (255, 0, 0, 255)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.25,)
+    with Stack(path) as stack:
+        np.testing.assert_array_equal(stack.read()[0], [[0, 0.25], [0.5, 0.25]])
 
 
 @pytest.mark.parametrize(("photometric", "refused"), [("MINISBLACK", False), ("MINISWHITE", True)])

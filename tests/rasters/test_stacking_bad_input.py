@@ -89,7 +89,7 @@ def test_nothing_in_it(write_raster: WriteRaster, one_grid: Sources, refuse: Ref
 def test_elevation_that_is_none(write_raster: WriteRaster, tmp_path: Path, refuse: Refuse) -> None:
     for unit, factor in {"ft": "0.3048", "US survey foot": "0.3048006", "cm": "0.01", "[km]": "1000"}.items():
         error = refuse(dem(write_raster("unit.tif", plane(), unit=unit)))
-        assert f"elevation is in {unit}, and metres" in error.problem
+        assert f"elevation is in {unit}, but metres" in error.problem
         assert f"--calc=A*{factor} " in str(error.hint)
     assert "at least 2x2" in str(refuse(dem(write_raster("one.tif", plane(1, 1)))))
     wild = plane()
@@ -133,7 +133,7 @@ def test_an_elevation_in_feet_is_found_wherever_the_file_says_so(
         with rasterio.open(path, "r+") as file:
             file.crs = CRS.from_user_input(about["vrt"])
     if unit:
-        assert f"elevation is in {unit}, and metres" in refuse(dem(path)).problem
+        assert f"elevation is in {unit}, but metres" in refuse(dem(path)).problem
     else:
         build_stack(dem(path), tmp_path / "stack.tif")
 
@@ -200,6 +200,16 @@ def test_nothing_to_make(one_grid: Sources, refuse: Refuse) -> None:
     assert "no input file" in str(refuse(Sources({})))
     assert "no channel" in str(refuse(Sources({"red": one_grid.files["red"]})))
     assert "no DEM" in str(refuse(Sources({"moisture": one_grid.files["moisture"]})))
+
+
+def test_no_input_is_replaced(write_raster: WriteRaster) -> None:
+    path, pattern, before = (write_raster(f"{name}.tif", plane()) for name in ("dem", "grid", "before"))
+    options = StackOptions(like=pattern, overwrite=True)
+    for out in (path, pattern, before):
+        with pytest.raises(ConfigError, match="is one of the inputs"):
+            build_stack(dem(path), out, options, before=Sources({"red": BandFile(str(before))}))
+    with pytest.raises(ConfigError, match=r"grid\.tif: is one of the inputs"):
+        build_stack(dem(path), path.with_name("new.tif"), replace(options, save_weights=pattern))
 
 
 def test_outputs_that_are_in_the_way(one_grid: Sources, tmp_path: Path) -> None:

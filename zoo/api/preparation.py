@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError
-from zoo.files import PathLike, check_writable_folder
+from zoo.files import PathLike, check_outputs
 
 if TYPE_CHECKING:
     from zoo.datasets.audit import Audit
@@ -504,7 +504,7 @@ def describe(
     if picture is not None:
         from zoo.rasters.map_frame import check_picture
 
-        check_writable_folder(Path(picture).parent)
+        check_outputs([picture], [data] if isinstance(data, (str, os.PathLike)) else [], overwrite=True)
         check_picture(Path(picture))
     found = _describe(data, split, bands, progress, options)
     if picture is not None:

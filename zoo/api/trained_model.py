@@ -812,13 +812,9 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
 def _check_explanation_files(
     picture: PathLike | None, record: PathLike | None, inputs: Sequence[Path], *, overwrite: bool
 ) -> None:
-    from zoo.files import check_output
+    from zoo.files import check_outputs
     from zoo.rasters.map_frame import check_picture
 
-    outputs = [Path(one) for one in (picture, record) if one is not None]
-    if len({one.absolute() for one in outputs}) < len(outputs):
-        raise ConfigError("two outputs have the same name", where=outputs[0], hint="Give each file its own name")
-    for one in outputs:
-        check_output(one, inputs, overwrite=overwrite)
+    check_outputs((picture, record), inputs, overwrite=overwrite)
     if picture is not None:
         check_picture(Path(picture))

@@ -44,11 +44,10 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
     from zoo.api.preparation import audit as audit_data
     from zoo.cli.opening import open_splits
     from zoo.datasets import DataSource
-    from zoo.files import check_writable_folder, write_json_atomic
+    from zoo.files import check_outputs, write_json_atomic
 
     source = DataSource.parse(data, collect(data_options, **_with_split(split, given)))
-    if json_file is not None:
-        check_writable_folder(json_file.parent)
+    check_outputs([json_file], [data], overwrite=True)
     splits = open_splits(source)
     with stage_progress("audit") as show:
         found = audit_data(splits, progress=show)

@@ -86,7 +86,7 @@ def bench(
     """
     from zoo.api.benchmark import plan_benchmark
     from zoo.cli.bench_view import TerminalView
-    from zoo.files import check_could_write
+    from zoo.files import check_outputs
 
     context = click.get_current_context()
 
@@ -95,8 +95,7 @@ def bench(
         given_by_user = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         return given[name] if config is None or given_by_user else None
 
-    if json_file is not None:
-        check_could_write(json_file.parent)
+    check_outputs([json_file], [] if config is None else [config], overwrite=True)
     prepare_threads()
     view = TerminalView()
     plan = plan_benchmark(

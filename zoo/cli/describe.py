@@ -54,11 +54,10 @@ def describe(
     from zoo.api.preparation import describe as describe_data
     from zoo.cli.opening import data_warnings
     from zoo.cli.progress import progress
-    from zoo.files import check_writable_folder
+    from zoo.files import check_outputs
 
     options = collect(data_options, **given)
-    if json_file is not None:
-        check_writable_folder(json_file.parent)
+    check_outputs((json_file, picture), [data], overwrite=True)
     wanted = parse_names(bands)
     is_raster = data.lower().endswith(RASTER_SUFFIXES) and not Path(data).is_dir()
     with data_warnings(), progress(f"describing {Path(data).name}") as show:

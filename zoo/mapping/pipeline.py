@@ -405,7 +405,8 @@ def _open_scene(request: MapRequest, bundle: Bundle) -> Scene:
 def _checked_outputs(request: MapRequest) -> dict[Path, str]:
     """Return :meth:`MapRequest.outputs`, checked before hours of work are done."""
     outputs = request.outputs()
-    places, inputs = list(outputs), [Path(one) for one in request.scene]
+    given = (*request.scene, request.mask, request.cloud_mask)
+    places, inputs = list(outputs), [Path(one) for one in given if one is not None]
     # A run that was stopped between its first file and its last is completed without --overwrite.
     replace_local = request.overwrite or half_published(places[0])
     for local, name in outputs.items():

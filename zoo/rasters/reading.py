@@ -41,7 +41,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError, ZooError, first_line
-from zoo.files import Closable
+from zoo.files import VRT_DEPTH, Closable
 from zoo.rasters.ground import crs_name, is_unplaced, metres_per_pixel
 from zoo.rasters.palettes import Palette, is_grey_ramp
 
@@ -87,7 +87,6 @@ JPEG_2000: tuple[str, ...] = ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
 
 _REMOTE = re.compile(r"/vsi(?!zip/|tar/|gzip/|mem/)|(?<![A-Za-z])(?:https?|ftp|s3|gs|az|oss|swift)://", re.IGNORECASE)
 _XML_LIMIT = 64 * 2**20
-_VRT_DEPTH = 8
 _WITHOUT_SOURCES = frozenset({"MDI", "SRS", "GCPProjection", "Description", "UnitType"})
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
 
@@ -234,7 +233,8 @@ class RasterReader(Closable):
             nodata=None if nodata is None else float(nodata),
             scale=scale,
             offset=offset,
-            palette=palette,
+            # A scaled number is a quantity; its colours are for display, as those of a map of probabilities.
+            palette=palette and (scale, offset) == (1, 0),
             own_mask=not source.mask_flag_enums[place],
         )
 
@@ -628,8 +628,8 @@ def _check_vrt(path: Path, depth: int = 0) -> None:
         DataError: if it reads raw bytes or an address, runs code, or is nested too deeply. ``ZOO_ALLOW_REMOTE_VRT=1``
             allows addresses.
     """
-    if depth > _VRT_DEPTH:
-        raise DataError(f"VRTs are nested more than {_VRT_DEPTH} deep", where=path)
+    if depth > VRT_DEPTH:
+        raise DataError(f"VRTs are nested more than {VRT_DEPTH} deep", where=path)
     content = _head(path, _XML_LIMIT + 1)
     if len(content) > _XML_LIMIT:
         raise DataError("is too large for a VRT", where=path)

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError
-from zoo.files import check_output
+from zoo.files import check_output, check_outputs
 from zoo.physics import PAPER_CHANNELS, Band, IndexParameters, OptramEdges, OptramFit
 from zoo.physics.running import BinnedMoments
 from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_size
@@ -351,7 +351,15 @@ def build_stack(
     """
     options = options or StackOptions()
     path = Path(out)
-    _check_output(path, sources, options)
+    if not path.is_dir():
+        check_geotiff_name(path)
+    images = [one for one in (sources, before, radar, radar_before) if one is not None]
+    inputs = [file.path for image in images for file in image.files.values()]
+    inputs += [] if options.like is None else [os.fspath(options.like)]
+    inputs = [name for name in inputs if not is_remote(name)]
+    check_output(path, [Path(name) for name in inputs], overwrite=options.overwrite)
+    # Index parameters are replaced, but no raster is.
+    check_outputs([options.save_weights], [*inputs, path], overwrite=True)
     radar_only = radar is not None and not sources.files
     plan = Plan((), {}, "none") if radar_only else plan_channels(sources.files, options.moisture, options.index.weights)
     if radar is not None and radar_before is not None:
@@ -619,13 +627,6 @@ class _Scene:
             notes=tuple(self._notes),
             warnings=tuple(self._warnings),
         )
-
-
-def _check_output(path: Path, sources: Sources, options: StackOptions) -> None:
-    if not path.is_dir():
-        check_geotiff_name(path)
-    inputs = [Path(file.path) for file in sources.files.values() if not is_remote(file.path)]
-    check_output(path, inputs, overwrite=options.overwrite)
 
 
 def _used_roles(plan: Plan, sources: Sources, changes: Changes | None) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError
-from zoo.files import check_output
+from zoo.files import check_outputs
 from zoo.jobs import ProgressCallback
 from zoo.physics import Band
 from zoo.physics.rain import check_rain
@@ -166,10 +166,7 @@ def map_risk(
     stack = Path(stack)
     outputs = [Path(one) for one in (out, classes_out, picture, safety) if one is not None]
     inputs = [path for path in map(input_path, (stack, weights, inventory, rain)) if path is not None]
-    if len({one.absolute() for one in outputs}) < len(outputs):
-        raise ConfigError("two outputs have the same name", hint="Give each output its own file")
-    for one in outputs:
-        check_output(one, inputs, overwrite=overwrite)
+    check_outputs(outputs, inputs, overwrite=overwrite)
     if picture is not None:
         from zoo.rasters.map_frame import check_picture
 

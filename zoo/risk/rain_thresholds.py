@@ -17,7 +17,7 @@ from scipy.optimize import curve_fit
 from scipy.stats import gaussian_kde, norm
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
-from zoo.files import check_output
+from zoo.files import check_outputs
 from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, RainParameters, check_rain, check_rain_names
 from zoo.rasters.text_tables import check_names
 from zoo.risk.scores import block_bootstrap
@@ -167,10 +167,7 @@ def fit_thresholds(
         >>> found.curves[1].scale, found.curves[1].exponent  # doctest: +SKIP
         (4.9, 0.61)
     """
-    outputs = [Path(one) for one in (out, picture) if one is not None]
-    inputs = [] if isinstance(events, pd.DataFrame) else [Path(events)]
-    for one in outputs:
-        check_output(one, inputs, overwrite=overwrite)
+    check_outputs((out, picture), [] if isinstance(events, pd.DataFrame) else [events], overwrite=overwrite)
     if picture is not None:
         from zoo.rasters.map_frame import check_picture
 

@@ -89,15 +89,11 @@ def calibrate(stack: Path, inventory: Path, target: Path, curve: Path | None, ov
     AUC of held-out blocks, and the shares of the classes. Exit code 0: done; 2: bad input.
     """
     import zoo.risk
-    from zoo.files import check_output
+    from zoo.files import check_outputs
     from zoo.physics import threshold_rain
     from zoo.risk.weights import PAPER_SIGNS
 
-    check_output(target, (stack, inventory), overwrite=overwrite)
-    if curve is not None:
-        if curve.absolute() == target.absolute():
-            raise ConfigError("--curve and --out have the same name", where=curve, hint="Give each its own file")
-        check_output(curve, (stack, inventory, target), overwrite=overwrite)
+    check_outputs((target, curve), (stack, inventory), overwrite=overwrite)
     preset, annual = given.pop("preset"), given.pop("annual_rain")
     if "," in preset:
         scale, exponent = parse_numbers(preset, "--preset", "14.82,0.39", count=2)
