@@ -203,6 +203,7 @@ def test_what_cannot_be_calibrated_is_refused(place, tmp_path, capsys):
     geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 9, 9)], crs="EPSG:32643").to_file(away)
     assert "no landslide lies in the scene" in refusal(capsys, *calibrate, stack, "--inventory", away, *out)
     assert "--rain" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--rain", "-3,1", *out)
+    assert "the same everywhere" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--rain", "0,1", *out)
     assert "preset" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--preset", "cain", *out)
     assert "--seed" in refusal(capsys, *calibrate, stack, "--inventory", slides, "--seed", "-1", *out)
     assert "have the same name" in refusal(

@@ -278,6 +278,30 @@ def test_values_that_cannot_be_in_the_unit_of_their_band_are_refused(tmp_path, n
     assert not list(tmp_path.glob("[rs][ia]*.tif"))
 
 
+def test_values_outside_the_ranges_of_the_weights_are_warned_of(tmp_path):
+    image = make_image((40, 50))
+    inside = write_stack(tmp_path / "inside.tif", image)
+    image[5] *= 3.28
+    feet = write_stack(tmp_path / "feet.tif", image, units=dict.fromkeys(UNITS, ""))
+    told = [
+        [text for text in zoo.risk.map(path, out, weights=INDEX, classes=(0.5, 0.6)).warnings if "range of the" in text]
+        for path, out in ((inside, tmp_path / "a.tif"), (feet, tmp_path / "b.tif"))
+    ]
+    assert told[0] == []
+    assert told[1][0].startswith("DEM: 100%")
+    assert "lie outside 1000 to 2500, the range of the weights" in told[1][0]
+
+
+def test_voids_of_an_elevation_written_as_0_are_refused(tmp_path):
+    image = make_image((40, 50))
+    image[5, :9, :9] = 0.0
+    path = write_stack(tmp_path / "stack.tif", image)
+    with pytest.raises(DataError, match=r"DEM is 0 in 4\.0% of the pixels, and 80\d\S* m or more in the others"):
+        zoo.risk.map(path, tmp_path / "risk.tif", weights=INDEX, classes=(0.5, 0.6))
+    image[5] = np.clip(image[5] - 900, 0, None)
+    zoo.risk.map(write_stack(tmp_path / "coast.tif", image), tmp_path / "risk.tif", weights=INDEX, classes=(0.5, 0.6))
+
+
 def test_an_interruption_leaves_nothing_and_keeps_what_was_there(scene, tmp_path):
     (tmp_path / "risk.tif").write_bytes(b"before")
 

@@ -91,6 +91,12 @@ class CalibrationOptions:
             )
         if self.rain_numbers is not None:
             check_rain(*self.rain_numbers, where="--rain")
+            if 0 in self.rain_numbers:
+                raise ConfigError(
+                    "without rain, the index is the same everywhere",
+                    where="--rain",
+                    hint="Give the rain before the landslides, or leave it out for the reference rain",
+                )
         if self.samples < 10:
             raise ConfigError(f"{self.samples} pixels of each kind are too few", hint="Draw at least 10")
         if self.repeats < 0:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import DataError
+from zoo.physics import FeatureRange
 from zoo.physics.bands import PAPER_CHANNELS
 from zoo.rasters.stacks import Stack
 
 MAX_OUTSIDE = 0.005
 """Largest share of the pixels that may lie outside the possible values [O]: a few are noise, more are another unit."""
+
+VOID_GAP = 50.0
+"""Metres between 0 and the lowest other elevation from which 0 means missing [O]; a coast has values between."""
+
+MAX_BEYOND = 0.5
+"""Share of the values outside the range of the weights above which the index is doubtful [O]; it is 0.01 where the
+weights were fitted."""
 
 _PLACES, _SIDE = 37, 256
 """Windows of a stack that are looked at, and the pixels along each side of one."""
@@ -37,8 +45,8 @@ def check_values(stack: Stack, names: Iterable[str]) -> None:
         names: bands that are used; those that are no channel of the paper are not checked.
 
     Raises:
-        DataError: if more than :data:`MAX_OUTSIDE` of the values of a band are not possible, or a slope without a unit
-            looks like radians.
+        DataError: if more than :data:`MAX_OUTSIDE` of the values of a band are not possible, a slope without a unit
+            looks like radians, or elevations of 0 are missing ones.
     """
     channels = {band.name: band for band in PAPER_CHANNELS}
     positions = {band.name: number for number, band in enumerate(stack.bands)}
@@ -60,6 +68,13 @@ def check_values(stack: Stack, names: Iterable[str]) -> None:
                 where=stack.path,
                 hint=_HINTS.get(name, "Is it scaled to integers? Divide it by its scale, or set the scale in the file"),
             )
+        if name == "DEM" and (known == 0).any() and (known > VOID_GAP).any() and known[known != 0].min() > VOID_GAP:
+            raise DataError(
+                f"DEM is 0 in {np.mean(known == 0):.1%} of the pixels, and {known[known != 0].min():.4g} m or more in "
+                "the others, so 0 means missing",
+                where=stack.path,
+                hint="Set 0 as nodata of the elevation (gdal_translate -a_nodata 0), and make the stack again",
+            )
         stated = stack.bands[positions[name]].unit != "unknown"
         if name == "slope" and not stated and 0 < known.max() <= math.pi / 2:
             raise DataError(
@@ -67,6 +82,29 @@ def check_values(stack: Stack, names: Iterable[str]) -> None:
                 where=stack.path,
                 hint="Convert it to degrees; if it is in degrees, set the unit of the band to degree",
             )
+
+
+def beyond_ranges(stack: Stack, ranges: Mapping[str, FeatureRange]) -> list[str]:
+    """Return a sentence about each band whose values lie mostly outside the range that the weights were fitted to.
+
+    Args:
+        stack: an open one.
+        ranges: by the name of the band; it is one of the stack.
+    """
+    positions = {band.name: number for number, band in enumerate(stack.bands)}
+    found = []
+    for (name, span), row in zip(
+        ranges.items(), _spread_values(stack, [positions[one] for one in ranges]), strict=True
+    ):
+        known = row[np.isfinite(row)]
+        beyond = float(np.mean((known < span.low) | (known > span.high))) if known.size else 0.0
+        if beyond > MAX_BEYOND:
+            found.append(
+                f"{name}: {beyond:.0%} of the values lie outside {span.low:.4g} to {span.high:.4g}, the range of the "
+                f"weights, and count as its ends. Check the unit ({known.min():.4g} to {known.max():.4g}), or "
+                "calibrate weights for this region"
+            )
+    return found
 
 
 def _spread_values(stack: Stack, positions: list[int]) -> NDArray[np.float32]:

@@ -308,7 +308,7 @@ def write_map(
             tags["RAIN_FACTOR"] = rain.describe()
         _publish(risk_writer, class_writer, breaks, tags, report)
     report.notes += [*prepared.notes, *([] if prepared.index is None else [rain.describe()])]
-    report.warnings += _map_warnings(report, prepared)
+    report.warnings += [*prepared.warnings, *_map_warnings(report, prepared)]
     return report
 
 

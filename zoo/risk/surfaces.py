@@ -25,7 +25,7 @@ from zoo.rasters.pixel_sample import PixelSample, sample_pixels
 from zoo.rasters.stacking import TAG_INDEX
 from zoo.rasters.stacks import SOFTWARE, TAG_SOURCE, Stack
 from zoo.risk.calibration import Calibration, index_features
-from zoo.risk.channel_values import check_values
+from zoo.risk.channel_values import beyond_ranges, check_values
 from zoo.risk.index import MIN_FACTOR, ClassBreaks, RiskIndex, fit_breaks
 from zoo.risk.splits import block_folds
 from zoo.risk.weights import fit_ranges
@@ -295,6 +295,7 @@ class Prepared:
         source: one line on the origin of the risk.
         tags: tags of the files.
         notes: what was found and decided, as sentences.
+        warnings: why the risk may be wrong, as sentences.
     """
 
     surface: Surface
@@ -304,6 +305,7 @@ class Prepared:
     source: str
     tags: Mapping[str, str]
     notes: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
 
 
 def prepare_index(
@@ -338,6 +340,8 @@ def prepare_index(
         notes.append(f"the weights come from a region in {home}, the stack is in {crs_name(stack.crs)}")
     index.check_bands(stack.bands, stack.path)
     check_values(stack, index.features)
+    ranges = {name: span for name, span in index.index.ranges.items() if name in index.features}
+    doubts = tuple(beyond_ranges(stack, ranges)) if ranges else ()
     layers = rain if isinstance(rain, RainLayers) else None
     readers = {}
     if layers is not None and classes == "scenario":
@@ -376,6 +380,7 @@ def prepare_index(
             TAG_INDEX: json.dumps(index.index.to_dict(), ensure_ascii=False),
         },
         notes=tuple(notes),
+        warnings=doubts,
     )
 
 

@@ -161,6 +161,7 @@ def watch(
         if not items:
             raise DataError(warnings[0] if warnings else "there is no step", where=folder)
         alerts = publish(folder, opened, items, run.names, alert_share, animate=bool(made))
+    warnings += prepared.warnings
     worst = max(item.record.negative for item in items)
     if worst > 0:
         warnings.append(
