@@ -52,7 +52,7 @@ def test_another_folder_keeps_the_groups_of_a_configuration(patches: Path) -> No
     [
         ("unett", {}, "Did you mean 'unet'"),
         ([], {}, "no model was named"),
-        ("unet", {"seeds": 10**9}, r"seeds must be their number \(1 to 1000\)"),
+        ("unet", {"seeds": 10**9}, r"seeds must be a number of seeds \(1 to 1000\)"),
         ("unet", {"seeds": [-1]}, "seeds must be"),
         ("unet", {"recipe_options": {"steps": 2, "epochs": 2}}, "cannot be combined"),
         ("unet", {"recipe_options": {"time_limit": float("nan")}}, "time_limit"),

@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_refused_before_training(
 ) -> None:
     start = ("--from", str(trained_bundle))
     for more, model, complaint in (
-        (start, "segnet", "the weights are those of 'unet', and 'segnet' takes others"),
+        (start, "segnet", "the weights are those of 'unet', but 'segnet' needs others"),
         ((*start, "--option", "widths=[4,4,4]"), "unet", "the architectures differ"),
         ((*start, "--freeze", "encodr"), "unet", "Did you mean 'encoder'"),
         ((*start, "--old-lr-factor", "0"), "unet", "--old-lr-factor"),

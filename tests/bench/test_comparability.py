@@ -29,7 +29,7 @@ def test_a_trial_with_other_steps_than_the_rest_is_flagged(trial: Make, measured
     odd = finished(trial("segnet"), trained_for(measured, 90))
     failed = TrialResult(trial("drs_unet"), "failed", "why")
     (text,) = unequal_steps([*results, odd, failed])
-    assert text.startswith("segnet, seed 0: 90 optimiser steps, and the others took 2")
+    assert text.startswith("segnet, seed 0: 90 optimiser steps, but the others took 2")
 
 
 def test_a_trial_in_another_number_format_than_the_rest_is_flagged(trial: Make, measured: Measured) -> None:
@@ -41,7 +41,9 @@ def test_a_trial_in_another_number_format_than_the_rest_is_flagged(trial: Make, 
     alike = [trained(0, "bf16"), trained(1, "bf16"), finished(trial("segnet"), measured())]
     assert unequal_formats(alike) == []
     (text,) = comparability_warnings([*alike, trained(2, "fp32")])[:1]
-    assert text == "unet, seed 2: trained in fp32, and the others in bf16; --precision bf16 trains all alike"
+    assert (
+        text == "unet, seed 2: trained in fp32, but the others in bf16; --precision bf16 trains all in the same format"
+    )
 
 
 def test_means_over_other_seeds_are_flagged(trial: Make, measured: Measured) -> None:

@@ -99,7 +99,7 @@ def damage_config(text: str) -> str:
     [
         (damage_cut, "not valid JSON; was the file truncated"),
         (damage_counts, "differ in shape"),
-        (damage_schema, "has schema 99, and this version reads schemas 1 to 2: a newer landslide-zoo wrote it"),
+        (damage_schema, "has schema 99, but this version reads schemas 1 to 2: a newer landslide-zoo wrote it"),
         (damage_sums, "do not add up: 154 background pixels, and 160 in the histogram of probabilities"),
         (damage_objects, "more false alarms than predicted landslides"),
         (damage_config, "its key differs"),

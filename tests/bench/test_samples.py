@@ -61,7 +61,7 @@ def test_predictions_that_were_not_counted_are_refused() -> None:
     predicted = masks.sum(axis=(1, 2))
     counts = Counts(predicted, 0 * predicted, 0 * predicted, 35 - predicted)
     kept.check(counts, (5, 7))
-    with pytest.raises(ResultError, match=r"patch 2 does not add up: \d+ pixels of landslide, \d+ counted"):
+    with pytest.raises(ResultError, match=r"patch 2 does not match its counts: \d+ pixels of landslide, \d+ counted"):
         kept.check(Counts(predicted + 1, 0 * predicted, 0 * predicted, 34 - predicted), (5, 7))
     with pytest.raises(ResultError, match="shows patch 2 of a test split of 2"):
         kept.check(counts.select([0, 1]), (5, 7))

@@ -378,7 +378,7 @@ def test_a_folder_with_the_name_of_a_data_set_is_named_with_a_dot(disk, tmp_path
     assert source.name == "folder"
     assert len(source.open("train")) == 7
     (tmp_path / "synthetic").mkdir()
-    with pytest.warns(DataWarning, match=r"for the folder say \./synthetic"):
+    with pytest.warns(DataWarning, match=r"for the folder, write \./synthetic"):
         DataSource("synthetic", {"scenes": 3}).open("test")
 
 

@@ -133,7 +133,7 @@ def test_int8_is_calibrated_and_judged(
     told: list[str] = []
     monkeypatch.setattr("zoo.deploy.parity.MAX_FLIPS_PPM", -1.0)
     config = ExportConfig(to, tmp_path / NAMES[to], "int8")
-    with pytest.raises(ModelError, match=r"too far from the model: \d+ ppm of the pixels changed"):
+    with pytest.raises(ModelError, match=r"differ too much from the model: \d+ ppm of the pixels changed"):
         export_model(subject, config, splits, told.append)  # type: ignore[arg-type]
     kept = [text.split("trying again: ")[1] for text in told]
     assert [text.split()[1] for text in kept] == ["3", "5", "10"]
@@ -282,7 +282,7 @@ def test_a_model_by_name_has_fresh_weights_and_a_warning(tmp_path: Path) -> None
     _, facts = open_exported(tmp_path / "m.onnx")
     assert facts.trained is False
     assert facts.weights_sha256 == ""
-    with pytest.raises(ConfigError, match="judged on real patches"):
+    with pytest.raises(ConfigError, match="checked on real patches"):
         export_model(first, ExportConfig("onnx", tmp_path / "n.onnx", "int8"), None)
 
 

@@ -64,7 +64,7 @@ def test_a_class_that_nobody_found_has_no_producers_accuracy() -> None:
     found = estimate_areas("ab", np.array([[50, 0], [50, 0]]), np.array([1.0, 1.0]))
     assert np.isnan(found.producers[1])
     assert found.area_km2.tolist() == [2.0, 0.0]
-    assert "no point mapped as b is right" in " ".join(found.warnings())
+    assert "no point mapped as b is correct" in " ".join(found.warnings())
 
 
 @pytest.mark.parametrize(("row", "words"), [([0, 0], "no points"), ([0, 1], "1 point;")])
@@ -75,7 +75,7 @@ def test_a_stratum_without_points_is_refused(row: list[int], words: str) -> None
 
 def test_few_points_and_points_without_an_error_are_said() -> None:
     told = " ".join(estimate_areas("ab", np.array([[60, 0], [3, 9]]), np.array([9.0, 1.0])).warnings())
-    assert "every point mapped as a is right" in told
+    assert "every point mapped as a is correct" in told
     assert "only 12 points are mapped as b" in told
 
 

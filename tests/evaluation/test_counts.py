@@ -172,7 +172,7 @@ def test_object_counts_survive_a_result_file_and_edits_are_seen() -> None:
     empty = ObjectCounts.from_masks(np.zeros((0, 5, 5), bool), np.zeros((0, 5, 5), np.int64))
     assert to_plain(from_plain(to_plain(empty), ObjectCounts)) == to_plain(empty)
     assert ObjectCounts.concatenate([counts, empty, counts]).total.shape == (4, SIZE_BINS)
-    with pytest.raises(ResultError, match="found than there are"):
+    with pytest.raises(ResultError, match="found than exist"):
         from_plain({**values, "found": [[0, 9, 0, 0], [0, 1, 0, 0]]}, ObjectCounts)
     with pytest.raises(ResultError, match="missing required field touched"):
         from_plain({name: value for name, value in values.items() if name != "touched"}, ObjectCounts)
@@ -243,7 +243,7 @@ def test_boundary_counts_survive_a_result_file_and_edits_are_seen() -> None:
     assert to_plain(from_plain(values, BoundaryCounts)) == values
     assert BoundaryCounts.concatenate([counts, counts]).truth_near.shape == (4, 3)
     assert from_plain(to_plain(BoundaryCounts.concatenate([])), BoundaryCounts).truth.shape == (0,)
-    with pytest.raises(ResultError, match="near than there are"):
+    with pytest.raises(ResultError, match="near than exist"):
         from_plain({**values, "truth": [1, 1]}, BoundaryCounts)
     with pytest.raises(ResultError, match="missing required field predicted_near"):
         from_plain({"predicted": []}, BoundaryCounts)

@@ -128,11 +128,11 @@ def test_every_architecture_takes_other_bands(name: str) -> None:
 
 def test_another_architecture_is_refused_with_a_clear_message() -> None:
     bundle = colour_bundle()
-    with pytest.raises(ConfigError, match=r"runs/parent: the weights are those of 'unet', and 'segnet' takes others"):
+    with pytest.raises(ConfigError, match=r"runs/parent: the weights are those of 'unet', but 'segnet' needs others"):
         parent_options(bundle, "segnet", {}, "runs/parent")
     assert parent_options(bundle, "unet", {}, "runs/parent")["widths"] == (4, 4, 4)
     wider = parent_options(bundle, "unet", {"widths": (8, 8, 8)}, "runs/parent")
-    with pytest.raises(ConfigError, match=r"has the shape .* in the weights, and .*widths \(weights: \(4, 4, 4\)\)"):
+    with pytest.raises(ConfigError, match=r"has the shape .* in the weights, but .*widths \(weights: \(4, 4, 4\)\)"):
         plan_transfer(bundle, wider, COLOURS, CLASSES, START)
     deeper = parent_options(bundle, "unet", {"widths": (4, 4, 4, 4)}, "runs/parent")
     with pytest.raises(ConfigError, match="is missing in the weights"):
@@ -295,7 +295,7 @@ def test_other_pixels_and_patches_that_the_parent_saw_are_warned_of(patches: Pat
     others = sorted({"s0", "s1", "s2"} - {scene})
     seen = replace(colour_bundle(), data=TrainingData("folder", {**options, "test_groups": others[:1]}))
     (told,) = [text for text in compared(seen, patches, DataSource("folder", options)).warnings if "trained on" in text]
-    assert told.endswith(f" of the {len(test)} test patches: the test figures will be too good")
+    assert told.endswith(f" of the {len(test)} test patches: the test figures will be too optimistic")
     apart = replace(seen, data=TrainingData("folder", {**options, "test_groups": [scene]}))
     assert not [t for t in compared(apart, patches, DataSource("folder", options)).warnings if "test patches" in t]
     gone = replace(seen, data=TrainingData("folder", {"root": "/nowhere"}))

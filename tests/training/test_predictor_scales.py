@@ -214,6 +214,6 @@ def test_the_chosen_scale_is_that_of_the_masks_that_change_least_when_the_image_
 
 
 def test_the_bands_alone_choose_no_scale(bundle: Bundle, images: Tensor) -> None:
-    with pytest.raises(ConfigError, match="the bands alone cannot choose a scale"):
+    with pytest.raises(ConfigError, match="a scale cannot be chosen from the bands alone"):
         adapt(bundle, [images], which="bands", scales="auto")
     assert adapt(bundle, [images], share=1.0, which="bands", scales=(1, 2)).scales == (1.0, 2.0)

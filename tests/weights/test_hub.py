@@ -303,10 +303,10 @@ def test_a_private_repository_needs_the_token(hub: Hub, small_bundle: Path, monk
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({"pytorch_model.bin": b"", "bundle.json": b"{}"}, r"holds pytorch_model\.bin, a pickle, and no model\.safe"),
+        ({"pytorch_model.bin": b"", "bundle.json": b"{}"}, r"holds pytorch_model\.bin, a pickle, but no model\.safe"),
         ({"last.ckpt": b""}, r"holds last\.ckpt, a pickle"),
         ({"README.md": b"", "notes.txt": b""}, r"has no bundle\.json; it holds README\.md, notes\.txt"),
-        ({"bundle.json": b'{"format": 2}', "model.safetensors": b"x"}, "has bundle format 2, and this version"),
+        ({"bundle.json": b'{"format": 2}', "model.safetensors": b"x"}, "has bundle format 2, but this version"),
         ({"bundle.json": b"<html>", "model.safetensors": b"x"}, "not valid JSON"),
     ],
 )

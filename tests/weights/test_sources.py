@@ -50,7 +50,7 @@ def test_a_name_that_is_also_a_folder_is_reported(
     assert resolve("unet/valley-rgb", notify=told.append) == package / "valley"
     assert told == [
         "the registered weights unet/valley-rgb are used, not the folder unet/valley-rgb/; "
-        "for the folder say ./unet/valley-rgb"
+        "for the folder, write ./unet/valley-rgb"
     ]
     assert resolve("./unet/valley-rgb", notify=told.append) == Path("unet/valley-rgb")
     assert resolve(Path("unet/valley-rgb"), notify=told.append) == Path("unet/valley-rgb")
@@ -108,7 +108,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(register: Callable[..., Pa
     register(small_bundle)
     with pytest.raises(UnknownNameError, match=r"unknown weights or bundle folder 'unet/valey'.*'unet/valley-rgb'"):
         resolve("unet/valey")
-    with pytest.raises(ConfigError, match=r"Take trained weights: unet/valley-rgb. Or train it first"):
+    with pytest.raises(ConfigError, match=r"Use trained weights: unet/valley-rgb. Or train it first"):
         resolve("unet")
     with pytest.raises(ResultError, match=r"there is no such folder.*or weights that zoo weights lists"):
         resolve("runs/mine")
@@ -121,11 +121,11 @@ def test_an_address_needs_a_checksum_and_is_downloaded_once(
 ) -> None:
     archive = pack(small_bundle, tmp_path / "valley.zip", "valley/")
     server.content, digest = archive.read_bytes(), sha256_of(archive)
-    with pytest.raises(ConfigError, match=r"the checksum of the file is missing.*End the address with #sha256="):
+    with pytest.raises(ConfigError, match=r"the checksum of the file is missing.*End the URL with #sha256="):
         resolve(server.url)
     with pytest.raises(ConfigError, match=r"is not a sha256"):
         resolve(f"{server.url}#sha256=abc")
-    with pytest.raises(ConfigError, match=r"state two checksums"):
+    with pytest.raises(ConfigError, match=r"state different checksums"):
         resolve(f"{server.url}#sha256={digest}", sha256="0" * 64)
     with pytest.raises(ConfigError, match=r"must be given as text, not as a Path"):
         resolve(Path(server.url))
@@ -200,10 +200,10 @@ def bomb(archive: zipfile.ZipFile) -> None:
         (link, "is a link or a device"),
         (bomb, "an archive bomb"),
         (lambda archive: archive.writestr("data.csv", "x"), "is not a bundle: there is no bundle.json"),
-        (lambda archive: archive.writestr("model.pth", "x"), "holds model.pth, a pickle, and no bundle.json"),
+        (lambda archive: archive.writestr("model.pth", "x"), "holds model.pth, a pickle, but no bundle.json"),
         (
             lambda archive: archive.writestr("bundle.json", '{"format": 2}'),
-            r"is not a bundle: has bundle format 2, and this version of landslide-zoo reads format 1.*Upgrade",
+            r"is not a bundle: has bundle format 2, but this version of landslide-zoo reads format 1.*Upgrade",
         ),
         (lambda archive: archive.writestr("bundle.json", "{"), "is not a bundle: not valid JSON"),
     ],
@@ -221,7 +221,7 @@ def test_a_hostile_or_wrong_zip_leaves_nothing(
 
 def test_a_bundle_without_weights_is_refused(small_bundle: Path, tmp_path: Path) -> None:
     (small_bundle / "model.safetensors").unlink()
-    with pytest.raises(ResultError, match=r"is not a bundle: there is no model\.safetensors beside bundle\.json"):
+    with pytest.raises(ResultError, match=r"is not a bundle: there is no model\.safetensors next to bundle\.json"):
         resolve(pack(small_bundle, tmp_path / "half.zip"))
 
 
@@ -237,7 +237,7 @@ def test_a_truncated_zip_is_refused(small_bundle: Path, tmp_path: Path) -> None:
     [
         ("model.pt", "is a pickle"),
         ("model.safetensors", "is one file of a bundle. Name the folder"),
-        ("scene.tif", "is a file, and not a .zip of a bundle"),
+        ("scene.tif", "is a file, but not a .zip of a bundle"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, name: str, problem: str) -> None:
@@ -280,7 +280,7 @@ def test_two_processes_unpack_one_zip(small_bundle: Path, tmp_path: Path, own_ca
     thread.join()
     assert found == [own_cache / "bundles" / digest]
     assert other.communicate()[0].strip() == str(found[0])
-    assert told == ["waiting for another process that unpacks valley.zip"]
+    assert told == ["waiting for another process that is unpacking valley.zip"]
     assert [path.name for path in (own_cache / "bundles").iterdir()] == [digest]
 
 

@@ -38,7 +38,7 @@ class BenchmarkView:
         return open_splits(source)
 
     def audit(self, splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
-        """Audit the splits; a failed audit stops nothing."""
+        """Audit the splits; a failed audit does not stop the benchmark."""
         from zoo.bench.plan import audit_splits
 
         return audit_splits(splits, fingerprints)

@@ -125,7 +125,7 @@ def export(
         open_splits: opens splits of the data, for callers that show progress.
         note: called with notes while the export runs.
         warn: called with warnings.
-        sha256: checksum of the ``.zip`` file of a bundle, if its address does not end with it.
+        sha256: checksum of the ``.zip`` file of a bundle, if its URL does not end with it.
         progress: called with the number of bytes downloaded and the total.
 
     Raises:

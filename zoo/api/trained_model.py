@@ -51,7 +51,7 @@ def load(
             weights that :func:`zoo.list_weights` lists; ``.zip`` file of a bundle; its address, such as
             ``https://host/unet.zip#sha256=...``; or ``hf://owner/repo@revision``. A remote bundle is downloaded once.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; ``auto`` is the first GPU, or the CPU.
-        sha256: checksum of the ``.zip`` file, if its address does not end with it.
+        sha256: checksum of the ``.zip`` file, if its URL does not end with it.
         progress: called with the number of bytes downloaded or unpacked and the total.
         notify: called with messages for the user; by default they are warnings.
 

@@ -104,7 +104,7 @@ def pull(
     Args:
         source: the bundle, as :func:`zoo.load` takes it.
         out: folder to write; ``None`` leaves the bundle in the cache, where every command finds it by ``source``.
-        sha256: checksum of the ``.zip`` file, if its address does not end with it.
+        sha256: checksum of the ``.zip`` file, if its URL does not end with it.
         overwrite: replace a bundle in ``out``.
         progress: called with the number of bytes received and the total.
         notify: called with messages for the user.

@@ -1,1 +1,1 @@
-"""The benchmark: every model on the same patches, steps and seeds, one result file a trial."""
+"""The benchmark: every model on the same patches, steps and seeds, one result file per trial."""

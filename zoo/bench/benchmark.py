@@ -1,4 +1,4 @@
-"""Describe a benchmark: which models with which options, on which data, with which recipe; read it from a TOML file."""
+"""Description of a benchmark (models with options, data and recipe), read from a TOML file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelEntry:
         model: registered name.
         options: options of the model.
         title: name of the row in tables; empty for the model's name and options.
-        start: the weights that the training starts from; ``None`` for random weights.
+        start: the weights that training starts from; ``None`` for random weights.
     """
 
     model: str
@@ -45,7 +45,7 @@ class ModelEntry:
         return self.title or (self.model if self.start is None else f"{self.model} from {self.start.parent}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a results folder keeps of the entry, as plain JSON values."""
+        """Return the entry as a results folder stores it, as plain JSON values."""
         start = {} if self.start is None else {"from": self.start.parent, **self.start.identity()}
         return {"model": self.model, "options": self.options, "label": self.label, **start}
 
@@ -68,8 +68,8 @@ class Benchmark:
     """The models, data and training that ``zoo bench`` compares.
 
     Attributes:
-        name: name of the configuration, its file's name without the suffix; empty when options alone ask for it.
-        title: title for people.
+        name: name of the configuration (file name without suffix); empty for a benchmark defined only by options.
+        title: title of the benchmark.
         models: the models in the order of the table.
         data: the data set.
         recipe_name: name of a registered recipe.
@@ -77,10 +77,10 @@ class Benchmark:
         seeds: seeds; there is one trial per model and seed.
         baseline: title of the row that the others are compared with; empty for none.
         paper: a key of :data:`zoo.bench.paper.TABLES`; empty for none.
-        hold_out: regions of which each in turn is the test split; ``("all",)`` for every region, empty for none.
-        adapt: how every trained model is adapted to the images of the test split and measured again; ``None`` if it
-            is not.
-        speed: time the models after the training.
+        hold_out: regions; each in turn is the test split; ``("all",)`` for every region, empty for none.
+        adapt: how every trained model is adapted to the images of the test split and evaluated again; ``None`` if it is
+            not.
+        speed: time the models after training.
 
     Raises:
         ZooError: if two models have one label, the baseline is not among the labels, or there are too many seeds.
@@ -113,7 +113,7 @@ class Benchmark:
         return get_recipe(self.recipe_name).changed(**self.recipe_changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a results folder keeps of the benchmark, as plain JSON values."""
+        """Return the benchmark as a results folder stores it, as plain JSON values."""
         return {
             "name": self.name,
             "title": self.title,
@@ -222,7 +222,8 @@ def check_seeds(seeds: int | Sequence[int], where: object = None) -> tuple[int, 
         ConfigError: if there are none or more than :data:`MOST_SEEDS`, or one is negative or given twice.
     """
     problem = ConfigError(
-        f"seeds must be their number (1 to {MOST_SEEDS}), or different whole numbers from 0, not {seeds!r}", where=where
+        f"seeds must be a number of seeds (1 to {MOST_SEEDS}), or different whole numbers of at least 0, not {seeds!r}",
+        where=where,
     )
     if isinstance(seeds, bool) or (isinstance(seeds, int) and not 0 < seeds <= MOST_SEEDS):
         raise problem
@@ -253,7 +254,7 @@ def settings_of(benchmark: Benchmark) -> list[Setting]:
     taken = {name for name in ("train_groups", "val_groups", option) if name in data.options}
     if taken:
         raise ConfigError(
-            f"hold_out and {sorted(taken)[0]} both choose the test split", hint="Leave one of the two out"
+            f"hold_out and {sorted(taken)[0]} both choose the test split", hint="Leave out one of the two"
         )
     known = _regions(data, option, declared[option].choices)
     names = known if benchmark.hold_out == ("all",) else list(benchmark.hold_out)

@@ -1,4 +1,4 @@
-"""What changed between two sets of results, and whether it is more than noise."""
+"""Changes between two sets of results, and whether they are more than noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Setting = tuple[str, str]
 
 @dataclass(frozen=True)
 class Change:
-    """One model of one setting, before and now.
+    """One model in one setting, before and now.
 
     Attributes:
         data: label of the data.
@@ -30,7 +30,7 @@ class Change:
         difference: now minus before, on the same test images; ``None`` where one is missing.
         low: lower end of its paired bootstrap interval.
         high: upper end of its paired bootstrap interval.
-        p: p-value that nothing changed, corrected for all models (Romano-Wolf).
+        p: p-value of no change, corrected for all models (Romano-Wolf).
         speed: frames per second now divided by those before, at batch 1; ``None`` where unknown.
         verdict: ``better``, ``worse``, ``within noise``, ``the same``, ``new``, ``gone`` or ``no figures``.
     """
@@ -51,14 +51,14 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
     """Compare two folders of results, model by model.
 
     Models are paired where the test images are the same. Recipes may differ: their effect may be the question. The
-    intervals include the variation between seeds as far as there are several.
+    intervals include the variation between seeds if there are several.
 
     Args:
         now: results of this folder.
         before: results of the other folder.
 
     Returns:
-        One change per model and setting, in the order of the tables of ``now``; models that are gone come last.
+        One change per model and setting, in the order of the tables of ``now``; models that no longer exist come last.
 
     Raises:
         ResultError: if the folders share no test split.

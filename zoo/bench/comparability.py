@@ -1,4 +1,4 @@
-"""Warnings about the rows of a table: what keeps them from being compared."""
+"""Warnings about rows of a table that are not comparable."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def unequal_seeds(results: Sequence[TrialResult]) -> list[str]:
         f"{', '.join(labels)}: seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
         for found, labels in sorted(groups.items(), key=lambda one: -len(one[0]))
     ]
-    return [f"not all models have figures of the same seeds ({'; '.join(named)}): their means do not compare"]
+    return [f"not all models have figures of the same seeds ({'; '.join(named)}): their means are not comparable"]
 
 
 def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
-    """Return a warning for each trial with other optimiser steps than most trials. Adapted trials are left out."""
+    """Return a warning for each trial whose number of steps differs from most trials. Adapted trials are left out."""
     return [
-        f"{result.config.label}, seed {result.config.seed}: {steps} optimiser steps, and the others took {usual}: "
-        "its figures do not compare"
+        f"{result.config.label}, seed {result.config.seed}: {steps} optimiser steps, but the others took {usual}: its "
+        f"figures are not comparable"
         for result, steps, usual in _unusual(results, lambda training: training.steps)
     ]
 
 
 def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
-    """Return a warning for each trial with another number format than most trials. Adapted trials are left out.
+    """Return a warning for each trial whose number format differs from most trials. Adapted trials are left out.
 
     ``--precision auto`` chooses by time, so formats of nearly the same speed may alternate.
     """
     return [
-        f"{result.config.label}, seed {result.config.seed}: trained in {found}, and the others in {usual}; "
-        f"--precision {usual} trains all alike"
+        f"{result.config.label}, seed {result.config.seed}: trained in {found}, but the others in {usual}; "
+        f"--precision {usual} trains all in the same format"
         for result, found, usual in _unusual(
             results, lambda training: None if training.format is None else training.format.precision
         )

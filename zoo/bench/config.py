@@ -24,9 +24,9 @@ class AdaptationSettings:
     """How a trained model is adapted to the images of a test split (:mod:`zoo.training.adaptation`).
 
     Attributes:
-        by: ``split`` adapts to all images together; ``group`` adapts to each scene or event separately and measures
-            it separately, as one would map each with a bundle of its own.
-        scales: magnifications at which the adapted model sees every image, or ``auto`` to choose one.
+        by: ``split`` adapts to all images together; ``group`` adapts to each scene or event separately and evaluates it
+            separately, as if each were mapped with its own bundle.
+        scales: magnifications applied to every image by the adapted model, or ``auto`` to choose one.
         tta: average the adapted model's probability over the eight flips and rotations of each image.
     """
 
@@ -63,14 +63,14 @@ class TrialConfig:
         recipe: how to train.
         seed: seed of the weights, the order of the patches and the augmentation.
         device: resolved device, such as ``cpu`` or ``cuda:0``.
-        adapted: train nothing; adapt the bundle of the same trial without adaptation to the images of the test split,
+        adapted: do not train; adapt the bundle of the same trial without adaptation to the images of the test split,
             without their masks.
         adapting: how it is adapted.
-        fine_tuning: the weights that the training starts from; ``None`` for random weights.
+        fine_tuning: the weights that training starts from; ``None`` for random weights.
         title: name of the row in tables; empty for the model's name and options.
-        benchmark: name of the configuration that the trial belongs to; empty when options asked for it.
+        benchmark: name of the configuration that the trial belongs to; empty if it has none.
         setting: which of the configuration's settings, such as the region held out; empty when it has one.
-        paper: table of the paper whose row of the same title stands beside ours; empty for none.
+        paper: table of the paper whose row of the same title is shown next to ours; empty for none.
         baseline: title of the row that the others are compared with; empty for none.
     """
 
@@ -92,7 +92,7 @@ class TrialConfig:
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits over everything that a result depends on; names and the place of the files are not."""
+        """Sixteen hex digits over everything that a result depends on; names and file locations are not included."""
         content = self.to_dict()
         for name in ("data", *_NAMING):
             content.pop(name, None)
@@ -144,8 +144,8 @@ def select_models(text: str) -> list[str]:
 
     Args:
         text: names and shell patterns, separated by commas; ``all`` for every model that was registered one by one.
-            A pattern reaches the models of a family only if it has a ``/``, as ``smp/unet-resnet*``, because a family
-            has hundreds of models.
+            A pattern matches the models of a family only if it has a ``/``, such as ``smp/unet-resnet*``, because a
+            family has hundreds of models.
 
     Raises:
         ZooError: for a name or pattern that matches nothing, with the nearest names.

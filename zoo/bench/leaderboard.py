@@ -29,7 +29,7 @@ FIRST_KEYS = (
     "dice", "dice_per_image", "precision", "recall", "accuracy", "loss", "parameters", "gmac", "fps", "fps_batch",
 )  # fmt: skip
 """Figures that come first in CSV and JSON; the others follow the seeds."""
-PAPER_NOTE = "paper: {} of Zheng et al. 2025, with other data and another machine; neither a target nor a claim."
+PAPER_NOTE = "paper: {} of Zheng et al. 2025, on other data and another machine; not a target."
 FOOTNOTE = (
     "Dice, precision, recall, accuracy: pooled over all test pixels, at the threshold with the best pooled Dice on "
     "the validation split; 0.5 for a model without training. Base rate: accuracy of predicting the more frequent class "
@@ -176,7 +176,7 @@ def _make_row(label: str, trials: Sequence[TrialResult], columns: Sequence[Colum
 
 
 def figure_inputs(trial: TrialResult) -> FigureInputs:
-    """Return what the figures of a trial are computed from."""
+    """Return the inputs of the figures of a trial."""
     return FigureInputs(
         split=trial.evaluated,
         pixel_size=trial.data.pixel_size,
@@ -340,7 +340,7 @@ class Leaderboard:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader should know before comparing rows; a leak of the splits among them."""
+        """Warnings to read before comparing rows, including leaks between the splits."""
         leaks, audit = audit_note(self.results)
         return [*comparability_warnings(self.results), *([audit] if leaks else [])]
 
@@ -353,12 +353,12 @@ class Leaderboard:
 
     @property
     def paper_note(self) -> str:
-        """The source of the paper's figures, for under every table that shows them."""
+        """The source of the paper's figures, shown below every table that has them."""
         return PAPER_NOTE.format(self.paper_table)
 
     @property
     def paper_table(self) -> str:
-        """The table of the paper whose rows stand beside ours, such as ``Table 6``."""
+        """The table of the paper whose rows are shown next to ours, such as ``Table 6``."""
         return paper_table(self.results[0].config)
 
     @cached_property
@@ -412,14 +412,14 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
 
 
 def describe_draws(results: Sequence[TrialResult]) -> str:
-    """Return one sentence on what intervals and groups mean, for under a table; empty without figures."""
+    """Return a sentence on what intervals and groups mean, shown below a table; empty without figures."""
     draws = Draws.of(results)
     if draws is None:
         return ""
     drawn = draws.resampling
     seeds = min(len(trials) for trials in draws.trials.values())
     over = f"{drawn.units} {drawn.unit}s" + (f" and {seeds} seeds" if seeds > 1 else "")
-    caution = "" if seeds > 1 else "; with one seed, they do not show what another seed would change"
+    caution = "" if seeds > 1 else "; with one seed, they do not include the effect of the seed"
     return (
         f"95 %: bootstrap intervals over {over}{caution}. Group: models that share a letter do not differ "
         "significantly in Dice (paired differences, Romano-Wolf correction for all pairs)."

@@ -1,4 +1,4 @@
-"""The paper's Tables 3 to 6, to print beside ours. They come from other data and another machine: they are no target.
+"""The paper's Tables 3 to 6, to print next to ours. They come from other data and another machine and are not a target.
 
 Source: Zheng et al. 2025, doi 10.4236/jcc.2025.138004. The paper prints Dice in percent and truncates parameters to
 whole millions. Tables 3 and 5 have no accuracy, precision, recall and parameters; Table 4 has no FPS either.
@@ -80,10 +80,10 @@ TABLES: Mapping[str, Mapping[str, PaperRow]] = MappingProxyType(
 
 
 def paper_row(config: TrialConfig) -> PaperRow | None:
-    """Return the row of the paper that belongs beside a trial, or ``None``.
+    """Return the row of the paper to show next to a trial, or ``None``.
 
-    A configuration names the table, and the trial's title names the row. A trial that command-line options ask for has
-    a row of Table 6 when its model has no options of its own.
+    A configuration names the table, and the trial's title names the row. A trial without a configuration has a row of
+    Table 6 if its model has default options.
     """
     if config.adapted:
         return None

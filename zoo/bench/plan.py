@@ -61,7 +61,7 @@ class Plan:
         benchmark: the benchmark.
         trials: trials of all settings in the order to run them.
         sizes: number of patches in each split, by setting.
-        steps: optimiser steps of a training, by setting.
+        steps: optimiser steps of a training run, by setting.
         audits: what the audit of the splits found, by setting.
         pixels: pixels of a test patch, by setting.
     """
@@ -92,7 +92,7 @@ def open_splits(source: DataSource) -> dict[str, PatchDataset]:
 
 
 def audit_splits(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
-    """Return what the audit of the splits found; a failed audit stops nothing."""
+    """Return what the audit of the splits found; a failed audit does not stop the benchmark."""
     try:
         return cached_summary(splits, fingerprints)
     except Exception as error:
@@ -143,7 +143,7 @@ def make_plan(
 def precision_problem(config: TrialConfig) -> str:
     """Return why the precision that a recipe names is slow on the device of a trial; empty if it is not.
 
-    The instructions of the processor are those of this machine, whatever machine of a cluster computes.
+    The instructions checked are those of this machine's processor, even if a cluster runs the trial.
     """
     if config.recipe.precision != "bf16" or config.device != "cpu" or bf16_in_hardware(torch.device("cpu")):
         return ""
@@ -162,7 +162,7 @@ def _check_parents(benchmark: Benchmark, train: PatchDataset) -> None:
 
 
 def device_on_cluster(address: str, name: str) -> str:
-    """Return the device that ``name`` means on a Ray cluster; ``auto`` is a GPU where the cluster has one.
+    """Return the device that ``name`` refers to on a Ray cluster; ``auto`` is a GPU where the cluster has one.
 
     Raises:
         ConfigError: if the cluster has no such device or cannot be used.
@@ -189,7 +189,7 @@ class Cost:
         patch_s: seconds in which one patch is evaluated.
         pixels: pixels of a patch.
         source: where the figures come from; empty if there are none.
-        lacking: what the model needs and the data lack, so that the benchmark skips it; else empty.
+        lacking: what the model needs but the data lack, so that the benchmark skips it; else empty.
         error: why the trial cannot run; empty if it can.
     """
 
@@ -292,7 +292,7 @@ class PlannedTrial:
         cost: cost of its model.
         seconds: expected seconds; NaN where unknown.
         steps: optimiser steps; 0 for an adapted trial.
-        done: whether the results folder has its result already.
+        done: whether the results folder already has its result.
     """
 
     config: TrialConfig
@@ -319,7 +319,7 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a benchmark takes on this machine.
+    """Estimated time of a benchmark on this machine.
 
     Attributes:
         trials: all trials.
@@ -355,7 +355,7 @@ class Estimate:
 def estimate(
     plan: Plan, folder: Path, jobs: int = 1, progress: Callable[[int, int, TrialConfig], None] | None = None
 ) -> Estimate:
-    """Estimate what the trials of a plan take, from results in the folder or by a few training steps of each model.
+    """Estimate the time of the trials of a plan, from results in the folder or from a few training steps of each model.
 
     Nothing is kept.
 
@@ -431,7 +431,7 @@ def earlier_costs(folder: Path, threads: int, device_name: str) -> Callable[[Tri
 
 
 def measure_cost(config: TrialConfig, threads: int | None) -> Cost:
-    """Train a few steps and evaluate a batch in a process of its own.
+    """Train a few steps and evaluate a batch in a separate process.
 
     Args:
         config: a trial that is not adapted.

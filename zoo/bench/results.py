@@ -77,7 +77,7 @@ class DataSummary:
         pixel_size: edge of a pixel in metres; ``None`` where it is unknown.
         patch: channels, height and width of a test patch.
         patches: number of patches in each split.
-        split_notes: what the data set says about its splits.
+        split_notes: notes of the data set about its splits.
     """
 
     name: str
@@ -144,12 +144,12 @@ class TestFigures:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """How a training went.
+    """Record of a training run.
 
     Attributes:
         steps: optimiser steps.
         seconds: time of the steps that this call took.
-        resumed_from: step from which an interrupted training went on; ``None`` if it was not interrupted.
+        resumed_from: step at which an interrupted run was resumed; ``None`` if it was not interrupted.
         batch: patches per optimiser step.
         micro_batch: patches per forward pass; smaller than ``batch`` after a lack of memory.
         format: number format and memory layout.
@@ -174,7 +174,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A training that ran out of memory.
+    """A training run that ran out of memory.
 
     Attributes:
         micro_batch: patches per forward pass.
@@ -193,7 +193,7 @@ class TrialMeasurements:
 
     Attributes:
         data: the data.
-        threshold: landslide probability from which a pixel counts as landslide, from the validation split.
+        threshold: landslide probability at or above which a pixel counts as landslide, from the validation split.
         test: counts of the test split.
         samples: predictions on the patches that the report shows; ``None`` in an older file.
         val: figures of the validation split.
@@ -250,9 +250,9 @@ class TrialResult:
         status: ``ok``, ``failed``, ``out-of-memory`` or ``skipped``.
         error: why the status is not ``ok``, in one line.
         measurements: what an ``ok`` trial measured.
-        attempts: trainings that ran out of memory before.
-        pictures: the patches that the report shows; :meth:`save` writes them once for all trials, in a file of their
-            own. ``None`` in a result that was read.
+        attempts: earlier attempts that ran out of memory.
+        pictures: the patches that the report shows; :meth:`save` writes them once for all trials, in a separate file.
+            ``None`` in a result that was read.
     """
 
     config: TrialConfig
@@ -362,7 +362,7 @@ class TrialResult:
         return replace(self, measurements=replace(self._figures, **changes))
 
     def with_audit(self, found: AuditSummary | None) -> TrialResult:
-        """Return the result with what an audit found; unchanged if it says the same already or has no figures."""
+        """Return the result with the findings of an audit; unchanged if it already has them or has no figures."""
         if found is None or not self.ok:
             return self
         known = self.audit
@@ -371,7 +371,7 @@ class TrialResult:
         return self.with_measurements(audit=found)
 
     def save(self, folder: Path) -> Path:
-        """Write the result under ``folder/trials``, whole or not at all, and its pictures once for all trials.
+        """Write the result to ``folder/trials`` atomically, and its pictures once for all trials.
 
         Raises:
             ZooError: if the folder cannot be written to.
@@ -391,7 +391,7 @@ class TrialResult:
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sections of the file as plain JSON values; what the trial does not have is left out."""
+        """Return the sections of the file as plain JSON values; missing sections are left out."""
         sections: dict[str, Any] = {}
         if self.measurements is not None:
             plain = to_plain(replace(self.measurements, adaptations=()))
@@ -420,8 +420,8 @@ class TrialResult:
             raise ResultError(f"has schema {head.schema!r}: it is not a result file", where=path, hint=hint)
         if head.schema > SCHEMA:
             raise ResultError(
-                f"has schema {head.schema}, and this version reads schemas 1 to {SCHEMA}: a newer landslide-zoo wrote "
-                "it",
+                f"has schema {head.schema}, but this version reads schemas 1 to {SCHEMA}: a newer landslide-zoo wrote "
+                f"it",
                 where=path,
                 hint="Install that version: pip install --upgrade landslide-zoo",
             )
@@ -552,7 +552,7 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
     """
     hint = "Name the folder that was given to zoo bench as --out"
     if not folder.is_dir():
-        problem = "is a file, and results are in a folder" if folder.exists() else "there is no such folder"
+        problem = "is a file, but results are in a folder" if folder.exists() else "there is no such folder"
         raise ResultError(problem, where=folder, hint=hint)
     paths = trial_files(folder)
     if not paths:
@@ -594,11 +594,11 @@ def group_by_setting(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Refuse a folder that holds the results of another benchmark.
+    """Check that a folder holds no results of another benchmark.
 
     Args:
         folder: the folder; it need not exist and is not created.
-        name: name of the configuration; empty for trials that options ask for.
+        name: name of the configuration; empty for trials without a configuration.
 
     Raises:
         ZooError: if the folder holds something else or cannot be written to.
@@ -613,7 +613,7 @@ def check_folder(folder: Path, name: str) -> None:
 
 @contextmanager
 def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
-    """Lock a results folder while trials run, describe it, and remove what a killed run left half-written.
+    """Lock a results folder while trials run, describe it, and remove partial files of a killed run.
 
     Args:
         folder: the folder.
@@ -625,7 +625,7 @@ def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
     check_folder(folder, about["name"])
     check_writable_folder(folder)
     busy = ResultError(
-        "another zoo bench uses this folder", where=folder, hint="Wait until it is done, or name another --out"
+        "another zoo bench uses this folder", where=folder, hint="Wait until it is finished, or name another --out"
     )
     with locked(folder / LOCK, busy):
         for place in (folder, folder / FOLDER, folder / "pictures"):

@@ -1,4 +1,4 @@
-"""Run many trials: finished ones are kept, failures stop nothing, and interrupted trainings resume."""
+"""Run many trials: finished ones are kept, failures do not stop the others, and interrupted training runs resume."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ATTEMPTS = "attempts.json"
 
 @dataclass(frozen=True)
 class TrialTask:
-    """What the process of a trial needs to know.
+    """Input of the process of a trial.
 
     Attributes:
         config: the trial.
         resume: continue from the resume state where there is one.
         accumulate: number of parts that a training batch is cut into; their gradients are averaged.
-        attempts: trainings that ran out of memory before this one.
+        attempts: earlier attempts that ran out of memory.
     """
 
     config: TrialConfig
@@ -65,8 +65,8 @@ class Runner:
     Attributes:
         folder: folder for results (``trials/``), weights (``bundles/``), output of the processes (``logs/``) and the
             private resume state of running trainings (``resume/``).
-        executor: makes the executor of the trials from the function to report progress to; ``None`` runs one trial
-            after the other on this machine.
+        executor: creates the executor of the trials, given the progress callback; ``None`` runs one trial after another
+            on this machine.
         audits: what the audit of the splits found, by setting, for the result files.
     """
 
@@ -87,11 +87,13 @@ class Runner:
         Raises:
             ZooError: if the folder cannot be written to.
             KeyboardInterrupt: if the user interrupts. Running trials are stopped and resume in the next call; results
-                of finished ones are on the disk.
+                of finished ones are on disk.
         """
         check_writable_folder(self.folder)
         stems = {config.file_stem for config in trials}
-        assert all(config.plain.file_stem in stems for config in trials), "an adapted trial lacks the one it adapts"
+        assert all(config.plain.file_stem in stems for config in trials), (
+            "an adapted trial lacks the trial that it adapts"
+        )
         results: dict[str, TrialResult] = {}
         waiting: list[TrialConfig] = []
         for config in trials:

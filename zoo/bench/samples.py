@@ -1,6 +1,6 @@
-"""Six test patches for the report: each model's predictions there, and once for all models the image and the truth.
+"""Six test patches for the report: each model's predictions, and the image and the truth once for all models.
 
-The patches are chosen by the area of their landslides alone, so no model influences the choice. Predictions are stored
+The patches are chosen only by the area of their landslides, so no model influences the choice. Predictions are stored
 in the result file of the trial with one bit per pixel. Images and truth are in ``pictures/``, one file for all trials
 with the same test split.
 """
@@ -36,7 +36,7 @@ PATCHES = len(QUANTILES) + 1
 LARGEST_EDGE = 512
 """Longest edge of a shown image in pixels; larger images are halved until they fit. Masks keep every pixel."""
 LARGEST_MASK = 1 << 26
-"""Most pixels of a mask: 8,192 x 8,192. A larger one is refused before it is unpacked."""
+"""Maximum number of pixels of a mask: 8,192 x 8,192. A larger one is refused before it is unpacked."""
 HINT = "Delete it; the next trial on these patches writes it again"
 
 
@@ -95,7 +95,7 @@ class Samples:
         return _unpack(self.masks[place], shape)
 
     def check(self, counts: Counts, shape: tuple[int, int]) -> None:
-        """Refuse predictions that differ from those that were counted.
+        """Check that the predictions match the counts.
 
         Args:
             counts: counts of every test patch.
@@ -111,13 +111,14 @@ class Samples:
             counted, shown = int(counts.tp[index] + counts.fp[index]), int(self.mask(place, shape).sum())
             if counted != shown:
                 raise ResultError(
-                    f"its prediction on patch {index} does not add up: {shown} pixels of landslide, {counted} counted"
+                    f"its prediction on patch {index} does not match its counts: {shown} pixels of landslide, "
+                    f"{counted} counted"
                 )
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The chosen patches themselves.
+    """The chosen patches.
 
     Attributes:
         indices: indices of the patches in the test split.

@@ -1,4 +1,4 @@
-"""Measure the speed, arithmetic, memory and energy of a model in the process that calls.
+"""Measure the speed, arithmetic, memory and energy of a model in the calling process.
 
 :mod:`zoo.bench.speed_session` starts such processes, one per model and round. Models run eager, in eval mode, as users
 run them.
@@ -90,8 +90,8 @@ class EnergyUse:
     """Energy of an inference.
 
     Attributes:
-        source: ``rapl`` or ``nvml``; ``None`` where nothing counts energy.
-        why_not: the reason then.
+        source: ``rapl`` or ``nvml``; ``None`` where no counter exists.
+        why_not: reason why there is no energy figure.
         joules_per_image: energy at the fastest batch size; ``None`` where it was not measured.
     """
 
@@ -102,7 +102,7 @@ class EnergyUse:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedProtocol:
-    """How the speed of a model was measured, and what else was measured with it.
+    """How the speed of a model was measured, and the other measurements.
 
     Attributes:
         session: identifier that all models timed together share.
@@ -113,10 +113,10 @@ class SpeedProtocol:
         layout: memory layout of the input.
         device, device_name, threads, platform, torch: machine and software.
         cores: number of logical processors.
-        load_average: highest one-minute load average before a process of the session started; ``None`` where the
-            system does not tell.
+        load_average: highest one-minute load average before a process of the session started; ``None`` where the system
+            does not report it.
         cores_in_use: most cores that other programs kept busy when a process of the session had ended; ``None`` where
-            the system does not tell.
+            the system does not report it.
         form: ``eager`` or ``optimized``.
         best_batch: the fastest batch size.
         search_ended: why no larger batch was tried.
@@ -170,7 +170,7 @@ class SpeedProtocol:
 
 @dataclass
 class Measurement:
-    """What one process measures of one model. Every pass is kept, so that rounds can be pooled.
+    """Measurements of one model in one process. Every pass is kept, so that rounds can be pooled.
 
     Attributes:
         passes: seconds of each pass by batch size: the model alone, its input already on the device.
@@ -221,7 +221,7 @@ def measure(
     form: Callable[[nn.Module, Tensor], nn.Module] | None = None,
     on_batch: Callable[[Measurement], None] | None = None,
 ) -> Measurement:
-    """Time the forward pass of a model and measure what it takes.
+    """Time the forward pass of a model, and measure its memory and energy.
 
     After a warm-up, passes are timed until ``seconds`` are over; the device is synchronised after each.
 
@@ -279,7 +279,7 @@ def measure_end_to_end(
     Args:
         run: maps images ``(B, C, H, W)`` in host memory to a mask there.
         read: returns the image of a patch by its number.
-        patches: number of patches; they are read over and over.
+        patches: number of patches; they are read repeatedly.
         batch: patches per batch.
         seconds: seconds of timing.
     """
@@ -394,7 +394,7 @@ def _resident(field_name: str) -> int:
 
 
 class EnergyMeter:
-    """Reads a counter of joules. The whole package or GPU counts, whatever else runs on it.
+    """Reads a counter of joules. It covers the whole package or GPU, including other programs.
 
     Args:
         reason: why nothing counts energy here.

@@ -1,8 +1,7 @@
-"""Time several models in turns: each in fresh processes, in rounds over all models.
+"""Time several models in rounds; each round runs every model in a fresh process.
 
-Whatever changes on the machine meanwhile (heat, other programs, fragmented memory) affects all models alike: each
-round times every model once and begins with another one. Compare figures of one session, and only ratios across
-sessions.
+Changes on the machine (heat, other programs, fragmented memory) affect all models equally: each round times every model
+once and starts with a different one. Compare figures of one session, and only ratios across sessions.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class SpeedSubject:
         shape: channels, height, width of an image.
         device: resolved device.
         precision: ``fp32`` or ``bf16``.
-        label: name for people.
+        label: name in tables.
         data: data set whose test split gives patches for the end-to-end timing; ``None`` for no such timing.
         optimized: time the form that :func:`zoo.deploy.optimize` finds for each batch size instead of the eager one.
             It is timed at the batch sizes of the eager subject, which has to come before it.
@@ -113,7 +112,7 @@ def time_models(
     settings: SpeedSettings | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[SpeedReport]:
-    """Time models in turns on this machine.
+    """Time models in rounds on this machine.
 
     Args:
         subjects: the models, all on one device.
@@ -179,7 +178,7 @@ def time_models(
 
 
 def time_models_on_cluster(address: str, subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:
-    """Time models in turns on one node of a Ray cluster, which does nothing else meanwhile.
+    """Time models in rounds on one node of a Ray cluster, which runs nothing else meanwhile.
 
     Raises:
         ZooError: if the cluster cannot be used.
@@ -198,7 +197,7 @@ def _time_on_node(subjects: list[SpeedSubject], work: Work) -> list[SpeedReport]
 
 
 def time_results(results: Sequence[TrialResult], folder: Path, time_all: TimeModels) -> list[TrialResult]:
-    """Time the models of results in turns and keep the figures in their result files.
+    """Time the models of results in rounds and store the figures in their result files.
 
     Models that were all timed in one session are not timed again. Trials of one model, whatever their seeds and
     whether adapted or not, are timed once.

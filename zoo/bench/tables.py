@@ -1,4 +1,4 @@
-"""A leaderboard as terminal table, Markdown, CSV or JSON. All of them read the table of columns."""
+"""A leaderboard as terminal table, Markdown, CSV or JSON. All of them use the same table of columns."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shown_columns(rows: Sequence[Row], keys: Sequence[str] | None = None) -> tup
 
     Args:
         rows: rows of the table.
-        keys: keys that were asked for; ``None`` chooses the default columns without those of comparisons where the
+        keys: requested keys; ``None`` chooses the default columns without those of comparisons where the
             rows are not compared, and metrics of plugins that have a value.
 
     Raises:
@@ -60,7 +60,7 @@ def shown_columns(rows: Sequence[Row], keys: Sequence[str] | None = None) -> tup
 
 
 def terminal_table(board: Leaderboard, width: int, keys: Sequence[str] | None = None) -> RenderableType:
-    """Return our figures with the paper's beside them, or below them when they do not fit.
+    """Return our figures with the paper's next to them, or below them if they do not fit.
 
     Args:
         board: the leaderboard.

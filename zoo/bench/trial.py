@@ -1,7 +1,7 @@
 """Run one trial, from opening the data to its result.
 
-A trial trains a model, chooses the threshold on the validation split, counts the test split and keeps the bundle. An
-adapted trial trains nothing: it adapts the bundle of another trial to the images of the test split.
+A trial trains a model, chooses the threshold on the validation split, evaluates on the test split and saves the bundle.
+An adapted trial does not train: it adapts the bundle of another trial to the images of the test split.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from zoo.training.recipes import JITTERS
 
 
 def run_in_process(task: TrialTask, work: Work) -> TrialResult:
-    """Run a trial in a process of its own; see :func:`run_trial`."""
+    """Run a trial in a separate process; see :func:`run_trial`."""
     # The process ends with the trial, so that its allocator may be tuned for it.
     raise_allocator_thresholds()
     with plugin_errors():
@@ -63,7 +63,7 @@ def run_in_process(task: TrialTask, work: Work) -> TrialResult:
 
 
 def run_trial(task: TrialTask, work: Work) -> TrialResult:
-    """Run one trial and keep its bundle; the caller keeps the result.
+    """Run one trial and save its bundle; the caller saves the result.
 
     Args:
         task: the trial.
@@ -72,7 +72,7 @@ def run_trial(task: TrialTask, work: Work) -> TrialResult:
             ``source`` with the bundle to start from.
 
     Returns:
-        A result with status ``ok``, or ``skipped`` where the model needs data that there are not.
+        A result with status ``ok``, or ``skipped`` if the model needs data that are missing.
 
     Raises:
         Exception: whatever goes wrong in data, model or training.
@@ -81,7 +81,7 @@ def run_trial(task: TrialTask, work: Work) -> TrialResult:
     started = datetime.now(UTC)
     reason = skip_reason(config)
     if reason:
-        return TrialResult(config, "skipped", f"needs {reason}, and the data have none")
+        return TrialResult(config, "skipped", f"needs {reason}, but the data have none")
     measurements, pictures = _adapted(task, work) if config.adapted else _trained(task, work)
     measurements = replace(
         measurements, started=started.isoformat(timespec="seconds"), provider=provider_of("model", config.model)
@@ -98,12 +98,12 @@ def open_splits_of(config: TrialConfig) -> dict[str, PatchDataset]:
     splits = config.data.open_splits(SPLITS)
     for split, dataset in splits.items():
         if dataset.fingerprint() != config.fingerprints[split]:
-            raise ZooError(f"the {split} split changed while the benchmark ran", where=config.data.label)
+            raise ZooError(f"the {split} split changed during the benchmark", where=config.data.label)
     return splits
 
 
 def skip_reason(config: TrialConfig) -> str:
-    """Return what the model of a trial needs that its data do not have, such as "the band dNDVI"; "" for nothing.
+    """Return what the model of a trial needs but its data lack, such as "the band dNDVI"; "" for nothing.
 
     Raises:
         ZooError: if the data cannot be opened.
@@ -226,7 +226,7 @@ def _parent(config: TrialConfig, train: PatchDataset, work: Work) -> tuple[Bundl
     folder = work.folders["parent"]
     bundle = Bundle.load(folder)
     if bundle.weights_sha256 != config.fine_tuning.sha256:
-        raise ResultError("the weights changed while the benchmark ran", where=config.fine_tuning.parent)
+        raise ResultError("the weights changed during the benchmark", where=config.fine_tuning.parent)
     return bundle, plan_transfer(bundle, config.options, train.bands, train.class_names, config.fine_tuning)
 
 

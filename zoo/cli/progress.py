@@ -32,7 +32,7 @@ def prepare_threads() -> None:
     in_use = cores_in_use()
     os.environ.update(waiting_variables(in_use))
     if in_use is not None and is_busy(in_use):
-        note(f"{describe_use(in_use)}: this takes longer, and its timings do not hold for a quiet machine")
+        note(f"{describe_use(in_use)}: this takes longer, and its timings are not valid for an idle machine")
 
 
 @contextmanager

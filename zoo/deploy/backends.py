@@ -1,4 +1,4 @@
-"""A model as an ONNX graph, run by ONNX Runtime or OpenVINO behind the interface of the model."""
+"""A model as an ONNX graph, run by ONNX Runtime or OpenVINO with the interface of the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 INPUT = "image"
 OUTPUT = "logits"
 OPSET = 18
-"""Default opset. ONNX Runtime reads it since 1.14, OpenVINO since 2023.0; torch's newer exporter writes none below."""
+"""Default opset. ONNX Runtime reads it since 1.14, OpenVINO since 2023.0; torch's newer exporter has no lower one."""
 OPSETS = range(13, 21)
 """From the first opset with per-channel quantisation to the last that torch's faster exporter writes."""
 
@@ -75,7 +75,7 @@ def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynami
             backend plan its memory.
 
     Returns:
-        A graph with float32 weights that agrees with the model at every size that was tried.
+        A graph with float32 weights that agrees with the model at every tested size.
 
     Raises:
         ZooError: if the extra ``export`` is not installed.
@@ -105,7 +105,7 @@ def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynami
     raise ModelError(
         f"cannot be written as an ONNX graph of opset {opset}: {'; '.join(dict.fromkeys(reasons))}",
         where=type(model).__name__,
-        hint="Replace the operation that is named, or export with --to torch-export",
+        hint="Replace the named operation, or export with --to torch-export",
     )
 
 
@@ -113,13 +113,13 @@ def check_opset(opset: int) -> None:
     """Check that an opset can be written.
 
     Raises:
-        ConfigError: naming those that can.
+        ConfigError: naming the possible ones.
     """
     if opset not in OPSETS:
         word = "low" if opset < OPSETS.start else "high"
         raise ConfigError(
             f"opset {opset} is too {word}",
-            hint=f"Choose one from {OPSETS.start} to {OPSETS.stop - 1}; {OPSET} is usual",
+            hint=f"Choose one from {OPSETS.start} to {OPSETS.stop - 1}; {OPSET} is the default",
         )
 
 
@@ -330,7 +330,8 @@ class BackendModule(nn.Module):
     Args:
         in_channels: number of bands.
         classes: number of channels of the logits.
-        minimum_size: smallest height and width; a graph also computes smaller images, but the result is no prediction.
+        minimum_size: smallest height and width; a graph also computes smaller images, but the result is not a
+            prediction.
 
     Shape:
         float32 ``(B, in_channels, H, W)`` on the CPU -> float32 logits ``(B, classes, H, W)``, for any B.
@@ -353,7 +354,7 @@ class BackendModule(nn.Module):
         """Return the logits of ``x`` without a gradient; a contiguous tensor is not copied.
 
         Raises:
-            ModelError: for input that the model was not made for, in training mode, or if the backend fails, as it does
+            ModelError: for unsuitable input, in training mode, or if the backend fails, as it does
                 for a size that the model does not take.
         """
         if self.training:
@@ -424,7 +425,7 @@ class ModelBackend(BackendModule):
 
 
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
-"""How protobuf writes the key under which a tensor names the file with its numbers; the file may lie anywhere."""
+"""Protobuf encoding of the key by which a tensor refers to an external data file; that file may be anywhere."""
 
 
 class OnnxRuntimeModule(ModelBackend):
@@ -502,7 +503,7 @@ class OpenVinoModule(ModelBackend):
 
     @classmethod
     def from_file(cls, path: Path, *, precision: BackendPrecision = "fp32", minimum_size: int = 1) -> OpenVinoModule:
-        """Open an OpenVINO ``.xml`` file, with its ``.bin`` beside it, with one input and one output.
+        """Open an OpenVINO ``.xml`` file (with its ``.bin`` in the same folder) with one input and one output.
 
         Raises:
             ZooError: if the extra ``export`` is not installed.
@@ -538,7 +539,7 @@ def minimum_size_of(model: nn.Module) -> int:
 
 def unreadable(path: Path, error: Exception) -> ResultError:
     """Return the error for an exported file that its library cannot read."""
-    return ResultError(f"cannot be read ({first_line(error)})", where=path, hint="Was it cut short? Export it again")
+    return ResultError(f"cannot be read ({first_line(error)})", where=path, hint="Was it truncated? Export it again")
 
 
 def open_session(graph: bytes, *, threads: int) -> Any:

@@ -1,4 +1,4 @@
-"""Export a model: write a draft, prove that it computes what the model computes, and only then publish the file."""
+"""Export a model: write a draft, check that its outputs match the model's, and only then publish the file."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """How a model is exported.
+    """Configuration of an export.
 
     Attributes:
         to: ``onnx``, ``openvino``, ``torch-export`` or a format of a plugin.
         path: the file to write.
-        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, as far as the format has it.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, if the format supports it.
         opset: ONNX opset.
         tile_size: height and width of the tiles of QGIS Deepness in pixels; ``None`` for every other reader.
         pixel_size: pixel size in metres for QGIS Deepness, if known.
@@ -76,7 +76,7 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how close it is to the model.
+    """Result of an export, and how close the file is to the model.
 
     Attributes:
         bytes: size of all files.
@@ -84,7 +84,7 @@ class ExportReport:
         sizes: height and width of the random images.
         real: how close the masks on real patches are; ``None`` without patches.
         split: split of those patches.
-        note: a remark for the reader, or an empty string.
+        note: a note for the user, or an empty string.
     """
 
     bytes: int
@@ -101,7 +101,7 @@ class ExportSubject:
 
     Attributes:
         predictor: in eval mode, float32, on the CPU.
-        metadata: what the file will say about it.
+        metadata: metadata of the file.
         bundle: the bundle it comes from; ``None`` for fresh weights.
     """
 
@@ -224,22 +224,23 @@ def export_model(
     splits: Splits | None,
     note: Callable[[str], None] = lambda text: None,
 ) -> ExportReport:
-    """Write ``subject`` to a file, if the file computes what the model computes.
+    """Write ``subject`` to a file, if the outputs of the file match the model's.
 
-    The draft is written beside its destination, opened again as its users will, and compared with the model: on random
-    images of several sizes with missing values, and on real patches. A float32 file must return the model's outputs up
-    to rounding. A file of lower precision must pass the gate (:func:`zoo.deploy.parity.compare_masks`) on validation
-    patches; without patches it is not written. Only then does the draft get its final name.
+    The draft is written next to its destination, reopened in the way its users will open it, and compared with the
+    model: on random images of several sizes with missing values, and on real patches. A float32 file must return the
+    model's outputs up to rounding. A file of lower precision must pass the gate
+    (:func:`zoo.deploy.parity.compare_masks`) on validation patches; without patches it is not written. Only then does
+    the draft get its final name.
 
     Args:
         subject: the model to export.
         config: how to export it.
         splits: real patches, ``train``, ``val`` and ``test``; ``None`` if there are none.
-        note: called with a line for the user as work goes on.
+        note: called with messages for the user during the export.
 
     Raises:
         ConfigError: for a configuration that is not possible.
-        ModelError: if the model cannot be exported, or the file is too far from it; no file is left then.
+        ModelError: if the model cannot be exported, or the file differs too much from it; no file is kept then.
         ZooError: if the extra ``export`` is not installed, or the file cannot be written.
     """
     check_config(subject, config, splits)
@@ -247,7 +248,7 @@ def export_model(
     failure = ""
     for remark, write in _writers(subject, config, model, splits):
         if failure:
-            note(f"int8 is too far from the model: {failure}; trying again: {remark}")
+            note(f"int8 differs too much from the model: {failure}; trying again: {remark}")
         try:
             with staged(config.path) as draft:
                 write(draft)
@@ -258,14 +259,14 @@ def export_model(
         else:
             return ExportReport(size, random, sizes, real, split, remark)
     raise ModelError(
-        f"the {config.precision} file would be too far from the model: {failure}",
+        f"the {config.precision} file would differ too much from the model: {failure}",
         where=config.path,
         hint="It was not kept. " + ("Report this" if config.precision == "fp32" else "Choose --precision fp32"),
     )
 
 
 def check_config(subject: ExportSubject, config: ExportConfig, splits: Splits | None) -> None:
-    """Check that an export is possible, before any work is done for it.
+    """Check that an export is possible, before any work is done.
 
     Raises:
         ConfigError: naming what is possible.
@@ -283,7 +284,7 @@ def check_config(subject: ExportSubject, config: ExportConfig, splits: Splits | 
             )
     if config.precision != "fp32" and splits is None:
         raise ConfigError(
-            f"{config.precision} must be judged on real patches, and there are none",
+            f"{config.precision} must be checked on real patches, but there are none",
             hint="Name the data that the bundle was trained on with --data",
         )
 

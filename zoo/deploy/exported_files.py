@@ -1,4 +1,4 @@
-"""Write a model in each export format, and open it again as its users would."""
+"""Write a model in each export format, and reopen it in the way its users would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
-"""Suffix of each format; OpenVINO keeps its weights in a ``.bin`` beside the ``.xml``."""
+"""Suffix of each format; OpenVINO keeps its weights in a ``.bin`` next to the ``.xml``."""
 PRECISIONS = {
     "onnx": ("fp32", "fp16", "int8"),
     "openvino": ("fp32", "fp16", "bf16", "int8"),
@@ -37,7 +37,7 @@ _METADATA_FILE = "zoo.json"
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What the graph does to its input.
+    """Normalisation inside the graph.
 
     Attributes:
         mean: subtracted from each band.
@@ -52,21 +52,21 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """What an exported file says about itself, each field as JSON text under its name, in every format.
+    """Metadata of an exported file; every format stores each field as JSON text under its name.
 
     Attributes:
         producer: program and version that wrote the file.
         model: registered name of the architecture.
         options: keyword arguments of the architecture.
         bands: bands of the input, in order, with units.
-        normalisation: what the graph does to its input.
+        normalisation: normalisation inside the graph.
         class_names: names of the logits' channels, by index; QGIS Deepness reads the same form.
         threshold: landslide probability at and above which a pixel is landslide.
-        trained: ``False`` for weights fresh from their seed.
+        trained: ``False`` for random weights.
         weights_sha256: sha256 of the bundle's ``model.safetensors``; empty for fresh weights.
         minimum_size: smallest height and width in pixels.
         precision: precision of the file: fp32, fp16, bf16 or int8.
-        output: what the output is.
+        output: meaning of the output.
         label: word that every output of the model carries, such as ``demo``; empty for none.
     """
 
@@ -127,7 +127,7 @@ def suffixes() -> dict[str, str]:
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a hidden folder beside ``path``; publish what was written there at the end.
+    """Yield a path of the same name in a hidden folder next to ``path``; publish the written files at the end.
 
     On an error, Ctrl-C included, the draft is removed and ``path`` is unchanged.
 
@@ -222,7 +222,7 @@ def _place(spec: ExporterSpec) -> str:
 
 
 class FileOfPlugin(BackendModule):
-    """A file of a plugin's format behind the interface of the model."""
+    """A file in a plugin's format, with the interface of the model."""
 
     name = "plugin"
 
@@ -245,7 +245,7 @@ class FileOfPlugin(BackendModule):
 
 
 class TorchProgram(BackendModule):
-    """A ``.pt2`` file behind the interface of the model."""
+    """A ``.pt2`` file with the interface of the model."""
 
     name = "torch.export"
 

@@ -1,7 +1,7 @@
 """Exact simplifications of a model in evaluation: batch normalisation and dead kernel taps are folded into weights.
 
 How the layers are connected is recorded in one run on an example, not read from the code, so any ``nn.Module`` can be
-folded. A layer whose role is not understood is left as it is.
+folded. A layer whose role is unknown is left unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Folded:
 
     @property
     def warnings(self) -> list[str]:
-        """Return what the user should know about the model at the size of the example."""
+        """Return warnings about the model at the size of the example."""
         if not self.dead_taps:
             return []
         rates = ", ".join(str(rate) for rate in sorted({rate for rate, _, _ in self.dead_taps}))
@@ -55,8 +55,8 @@ class Folded:
 def fold(model: nn.Module, example: Tensor) -> Folded:
     """Fold batch normalisation into convolutions, and kernels with dead taps into their centre.
 
-    Hybrid convolutions of a single operation become ordinary convolutions. Hybrid convolutions of two operations
-    stay, because each form of the model chooses its own implementation. The model itself is not changed.
+    Hybrid convolutions of a single operation become ordinary convolutions. Hybrid convolutions of two operations are
+    kept, because each form of the model chooses its own implementation. The model is not changed.
 
     Args:
         model: a model in eval mode.
@@ -112,7 +112,7 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Return whether ``module`` is exactly of class ``kind`` and has no hooks.
 
-    A subclass may compute something else, and a hook may look at what a fold would change.
+    A subclass may compute something else, and a hook may observe values that folding changes.
     """
     return type(module) is kind and not (module._forward_hooks or module._forward_pre_hooks)
 
@@ -160,7 +160,7 @@ class Flow:
         return calls[0] if len(calls) == 1 else None
 
     def sole_source(self, name: str) -> str | None:
-        """Return the module whose whole output goes to ``name`` and nowhere else, if both ran exactly once."""
+        """Return the module whose entire output goes only to ``name``, if both ran exactly once."""
         call = self.only_call(name)
         if call is None or call.source is None or call.source.uses != 1:
             return None

@@ -37,9 +37,9 @@ from zoo.training.compute import bf16_in_hardware
 
 Precision = Literal["fp32", "bf16"]
 UNCHANGED = "unchanged"
-"""Name of the form that runs the model as it was given."""
+"""Name of the form that runs the unchanged model."""
 IMAGES_PER_PASS = (1, 2, 4)
-"""Images that go through the model together where a batch has more: fewer images stay in the cache."""
+"""Images per pass if a batch has more: fewer images stay in the cache."""
 KEEP_WITHIN = 1.3
 """Candidates whose first timed pass took longer than this times the best one are not timed again."""
 
@@ -82,7 +82,7 @@ class TorchOptions:
 
 
 class TorchForm(nn.Module):
-    """A folded model with :class:`TorchOptions` applied, behind the model's interface.
+    """A folded model with :class:`TorchOptions` applied, with the model's interface.
 
     Args:
         model: the folded model; not copied.
@@ -119,14 +119,14 @@ class TorchForm(nn.Module):
 
 
 class ParallelForm(nn.Module):
-    """A form that runs on several parts of a batch at the same time, each part on cores of its own.
+    """A form that runs on several parts of a batch in parallel, each part on its own cores.
 
-    Threads that share one operation wait for each other at its end and compete for the cache. Threads that have images
-    of their own do neither.
+    Threads that share one operation wait for each other at its end and compete for the cache. Threads with separate
+    images do neither.
 
     Args:
         form: the form to run; all parts share its weights.
-        streams: number of parts that run at the same time.
+        streams: number of parts that run in parallel.
         threads: threads of each part.
         images: largest number of images in a part; a small batch is divided evenly.
 
@@ -344,7 +344,7 @@ def candidates_for(
     """Return all forms for the example's device, including the unchanged model.
 
     Args:
-        model: the model as it was given.
+        model: the unchanged model.
         folded: the folded model.
         example: float32 ``(B, C, H, W)``.
         precisions: number formats that may be used.
@@ -430,15 +430,15 @@ def time_interleaved(
 ) -> dict[str, float]:
     """Return the shortest time of each candidate in seconds.
 
-    The candidates are timed in turns, so other work on the machine affects all alike; since it only ever adds time, the
+    The candidates are timed in rounds, so other work on the machine affects all equally; since it only adds time, the
     minimum is reported.
 
     Args:
         candidates: what to call, by name.
         device: the device that they compute on.
-        seconds: time for all turns after the first.
-        most: largest number of turns.
-        least: smallest number of turns.
+        seconds: time for all rounds after the first.
+        most: maximum number of rounds.
+        least: minimum number of rounds.
     """
     if not candidates:
         return {}

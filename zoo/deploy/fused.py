@@ -29,7 +29,7 @@ longer than the convolution of a deep layer."""
 
 
 class Activation(NamedTuple):
-    """An activation as oneDNN names it, with its constants."""
+    """An activation under its oneDNN name, with its constants."""
 
     name: str = "none"
     constants: tuple[float, ...] = ()
@@ -84,7 +84,7 @@ class PackedKernel(nn.Module):
         self._packed: dict[tuple[int, ...], Tensor] = {}
 
     def packed(self, shape: tuple[int, ...]) -> Tensor:
-        """Return the weights in the layout that oneDNN wants for input of ``shape``."""
+        """Return the weights in the oneDNN layout for input of ``shape``."""
         # The layout also depends on the number of threads, which differs between streams and the main thread.
         key = (torch.get_num_threads(), *shape)
         found = self._packed.get(key)

@@ -1,4 +1,4 @@
-"""Whether another form of a model computes the same: logits to rounding (parity), masks and Dice for bf16 (gate)."""
+"""Check that another form of a model is equivalent: logits up to rounding (parity), masks and Dice for bf16 (gate)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from zoo.training.predictor import landslide_probability
 
 CLOSE = {"fp32": 1e-4, "bf16": 0.1}
 """Largest difference of a logit, relative to the largest logit, that counts as rounding. Whole networks amplify the
-rounding of a layer. What bf16 does to masks is judged by the gate; parity finds forms that are wrong."""
+rounding of a layer. The gate checks the effect of bf16 on masks; parity finds forms that are wrong."""
 STRAY_SHARE = 1e-3
 """Share of logits that may differ by more: where two neighbours are equal up to rounding, unpooling moves a value."""
 ROUNDING = 1 + 2**-22
-"""Factor applied to images to see how a model reacts to rounding."""
+"""Factor applied to images to measure how a model reacts to rounding."""
 MAX_FLIPS_PPM = 500.0
 """Pixels in a million that may cross the threshold."""
 MAX_DICE_CHANGE = 1e-3
@@ -31,7 +31,7 @@ MAX_DICE_CHANGE = 1e-3
 
 @dataclass(frozen=True)
 class Difference:
-    """How far logits are from those of the model.
+    """Difference between logits and those of the model.
 
     Attributes:
         largest: largest difference of a logit, relative to the largest logit.
@@ -109,7 +109,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class GateReport:
-    """How far the masks of a faster form are from those of its model.
+    """Difference between the masks of a faster form and those of its model.
 
     Attributes:
         patches: number of patches compared.
@@ -207,6 +207,6 @@ def compare_masks(
             before.append(Counts.from_masks(masks[0], truth.cpu(), IGNORE_INDEX))
             after.append(Counts.from_masks(masks[1], truth.cpu(), IGNORE_INDEX))
     if not patches:
-        raise ConfigError("there are no patches to compare the model and its faster form on")
+        raise ConfigError("there are no patches for comparing the model with its faster form")
     old_dice, new_dice = (pooled_dice(Counts.concatenate(counts)) for counts in (before, after))
     return GateReport(patches, pixels, flips, largest, old_dice, new_dice, finite)

@@ -1,4 +1,4 @@
-"""Eight-bit and half-precision graphs: ONNX Runtime's static quantisation, with float32 where int8 harms most.
+"""Eight-bit and half-precision graphs: ONNX Runtime's static quantisation, with float32 where int8 loses most accuracy.
 
 Weights become int8 for each output channel, in seven of the eight bits: a processor without VNNI adds two products in
 16 bits, which overflow with the eighth, and the same file would give other probabilities there (ONNX Runtime's page
@@ -35,7 +35,7 @@ FLOAT_SHARES = (1 / 8, 1 / 4, 1 / 2)
 
 
 def eight_bit_graphs(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yield graphs with fewer and fewer eight-bit convolutions, each with a remark on what stays in float32.
+    """Yield graphs with fewer and fewer eight-bit convolutions, each with a note on what stays in float32.
 
     Args:
         graph: a float32 graph with one input and one output, logits or a probability.
@@ -99,7 +99,7 @@ def keep_in_float(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Col
 
     Args:
         quantised: a graph from :func:`quantise`.
-        graph: the float32 graph that it was made of.
+        graph: the float32 graph that it was made from.
         names: node names of the convolutions.
     """
     mixed = copy.deepcopy(quantised)

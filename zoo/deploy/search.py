@@ -1,4 +1,4 @@
-"""Find the fastest form of a model on this machine, prove that it computes the same, and remember the choice."""
+"""Find the fastest form of a model on this machine, check that it is equivalent, and cache the choice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from zoo.machine import cores_in_use, describe_use, is_busy
 from zoo.training.predictor import Predictor, calibrated
 
 PRECISIONS: dict[str, tuple[Precision, ...]] = {"fp32": ("fp32",), "bf16": ("bf16",), "auto": ("fp32", "bf16")}
-"""Number formats that may be chosen, by the precision asked for."""
+"""Number formats that may be chosen, by requested precision."""
 PASS_SECONDS = 1.0
 """A larger example is timed on as many of its images as take this long; otherwise tuning a tile takes minutes."""
 CHOSEN = "chosen"
@@ -58,20 +58,21 @@ class FormTrial:
 
 @dataclass
 class OptimizationReport:
-    """What :func:`zoo.deploy.optimize` tried and found.
+    """Report of :func:`zoo.deploy.optimize`.
 
     Attributes:
         model: class of the model.
         shape: shape of the example.
         device: device that was measured.
-        precision: precision that was asked for.
+        precision: requested precision.
         chosen: name of the chosen form.
         trials: all forms, including those that cannot be used here.
         folds: number of folds of each kind.
         hybrids: form of each hybrid convolution, by its name.
         from_cache: whether the choice comes from an earlier measurement.
-        cores_in_use: cores that other programs kept busy at the measurement; ``None`` where the system does not tell.
-        gate: what the chosen bf16 form does to the masks; ``None`` for fp32.
+        cores_in_use: cores that other programs kept busy at the measurement; ``None`` where the system does not report
+            it.
+        gate: effect of the chosen bf16 form on the masks; ``None`` for fp32.
         messages: further notes for the user.
     """
 
@@ -104,7 +105,7 @@ class OptimizationReport:
             time = "" if trial.seconds is None else f"{1000 * trial.seconds:.1f} ms, "
             lines.append(f"  {trial.name}: {time}{trial.verdict}")
         if self.cores_in_use is not None and is_busy(self.cores_in_use):
-            lines.append(f"warning: {describe_use(self.cores_in_use)}: these times do not hold for a quiet machine")
+            lines.append(f"warning: {describe_use(self.cores_in_use)}: these times are not valid for an idle machine")
         return lines + self.messages
 
     def __str__(self) -> str:
@@ -202,23 +203,23 @@ def optimize(
     gate: bool = True,
     use_cache: bool = True,
 ) -> OptimizedModel | OptimizedPredictor:
-    """Return the fastest form of a model on this machine that computes the same.
+    """Return the fastest equivalent form of a model on this machine.
 
     Batch normalisation and dead taps are folded. Then layouts, fused layers, numbers of images at once, ONNX Runtime
-    and OpenVINO are timed side by side on the example, and the fastest form whose logits agree with the model's is
-    kept. The choice is stored for this machine, its software, the structure of the model and the shape of the example;
-    parity and gate are checked every time. The model is not changed.
+    and OpenVINO are timed on the example, and the fastest form whose logits agree with the model's is kept. The choice
+    is stored for this machine, its software, the structure of the model and the shape of the example; parity and gate
+    are checked every time. The model is not changed.
 
     Args:
         model: a float32 model in eval mode; a :class:`~zoo.training.predictor.Predictor` returns a predictor.
-        example: float32 ``(B, C, H, W)`` on the model's device. Its shape decides which form is fastest, so it should
-            be the shape that will occur.
+        example: float32 ``(B, C, H, W)`` on the model's device. Its shape decides which form is fastest, so use the
+            shape of the real input.
         precision: ``fp32`` is exact up to rounding. ``bf16`` is used if it passes the gate; ``auto`` uses it if it
             passes and is faster. Otherwise fp32 is used, and the report says so.
         calibration: batches of ``image``, as the model takes it, and optionally ``mask``, for the gate. Without them
             the gate sees only the example and noise, and no Dice.
         threshold: landslide probability at and above which a pixel is landslide, for the gate.
-        gate: ``False`` uses bf16 whatever it does to the masks, for measurements of speed.
+        gate: ``False`` uses bf16 regardless of its effect on the masks, for speed measurements.
         use_cache: read and write stored choices.
 
     Returns:
@@ -456,7 +457,7 @@ class _Search:
         if self.threshold is None:
             return True
         found = compare_masks(self.model, self.built[candidate.name], self.calibration, self.threshold)
-        where = "" if self.has_patches else "; judged on the example and on noise, since no patches were given"
+        where = "" if self.has_patches else "; checked only on the example and on noise, because no patches were given"
         if found.passed:
             self.report.gate = found
             self.gate_messages.append(f"bf16 passes the gate: {found}{where}")

@@ -39,7 +39,7 @@ class MachineKey:
 
 @dataclass(frozen=True)
 class CacheKey:
-    """Everything that decides which form is fastest; the values of the weights do not.
+    """Everything that decides which form is fastest, which excludes the values of the weights.
 
     Attributes:
         format: version of the cache file.
@@ -48,7 +48,7 @@ class CacheKey:
         versions: version of each package that computes, ``None`` where it is not installed.
         model: sha256 over the model's structure and the shapes of its parameters.
         shape: shape of the example.
-        precision: precision that was asked for.
+        precision: requested precision.
     """
 
     format: int
@@ -67,7 +67,7 @@ class TunedChoice:
     Attributes:
         ranking: name and shortest seconds of each form, fastest first.
         hybrids: form of each hybrid convolution by name, for each precision.
-        cores_in_use: cores that other programs kept busy; ``None`` where the system does not tell.
+        cores_in_use: cores that other programs kept busy; ``None`` where the system does not report it.
     """
 
     ranking: tuple[tuple[str, float], ...]
@@ -85,9 +85,9 @@ def cache_key(model: nn.Module, example: Tensor, precision: str) -> CacheKey:
     """Return the key of a measurement.
 
     Args:
-        model: the model as it was given.
+        model: the unchanged model.
         example: ``(B, C, H, W)``.
-        precision: precision that was asked for.
+        precision: requested precision.
     """
     environment = describe_environment(example.device)
     structure = hashlib.sha256()
@@ -112,8 +112,8 @@ def cache_key(model: nn.Module, example: Tensor, precision: str) -> CacheKey:
 def load_choice(key: CacheKey) -> TunedChoice | None:
     """Return the choice stored for ``key``; ``None`` if it has to be measured.
 
-    That is so if there is none, the file is damaged or of another machine, or the choice was measured beside other
-    programs and the machine is quiet now.
+    That is the case if there is none, the file is damaged or from another machine, or the choice was measured while
+    other programs ran and the machine is idle now.
     """
     try:
         stored = read_json(_path(key), _CacheFile)
@@ -128,7 +128,7 @@ def store_choice(key: CacheKey, choice: TunedChoice) -> str | None:
     """Store ``choice`` for ``key``.
 
     Returns:
-        ``None`` when it is stored, otherwise the reason why not: a full disk must not stop the work.
+        ``None`` if it was stored, otherwise the reason why not: a full disk must not stop the work.
     """
     try:
         write_json(_path(key), _CacheFile(key, choice))

@@ -30,8 +30,8 @@ class Collinearity:
         names: names of the channels.
         constant: whether each channel is constant, bool (C,); the fields below leave these channels out.
         correlation: Pearson correlation, float64 (C, C); NaN for constant channels.
-        vif: variance inflation factors, float64 (C,): 1 for a channel that no other explains, infinite for one that
-            the others determine; NaN for constant channels.
+        vif: variance inflation factors, float64 (C,): 1 for a channel that no other channel explains, infinite for one
+            that the others determine; NaN for constant channels.
         explained: share of the standardised variance that each principal component explains, float64 (K,), descending.
         loadings: principal components as rows of length 1, float64 (K, C). The largest entry of a row is positive, and
             the entries of constant channels are 0.

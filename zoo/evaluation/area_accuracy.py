@@ -17,17 +17,17 @@ from zoo.errors import DataError
 Figures = NDArray[np.float64]
 
 Z_95 = 1.96
-"""Standard errors on each side of an estimate that a 95 % interval has, as in the paper [S]."""
+"""Half-width of a 95 % interval in standard errors, as in the paper [S]."""
 
 FEWEST = 50
-"""Points that a rare class gets; the paper advises 50 to 100 for each class of change [S]."""
+"""Number of points for a rare class; the paper advises 50 to 100 for each class of change [S]."""
 
 
 @dataclass(frozen=True)
 class AreaAccuracy:
     """Accuracy and areas with their standard errors; made by :func:`estimate_areas`.
 
-    Arrays have one entry a class, in the order of ``classes``.
+    Arrays have one entry per class, in the order of ``classes``.
 
     Attributes:
         classes: names of the classes.
@@ -36,7 +36,7 @@ class AreaAccuracy:
         shares: float64 (k, k), estimated share of the whole area in each cell of the error matrix (eq. 4).
         overall: overall accuracy, 0..1 (eq. 1).
         overall_error: its standard error (eq. 5).
-        users: user's accuracy, 0..1: share of the class on the map that is right (eq. 2).
+        users: user's accuracy, 0..1: share of the class on the map that is correct (eq. 2).
         users_error: standard errors (eq. 6).
         producers: producer's accuracy, 0..1: share of the class on the ground that is mapped (eq. 3); NaN for a class
             that no point has as reference.
@@ -65,13 +65,13 @@ class AreaAccuracy:
         return np.stack([np.maximum(self.area_km2 - half, 0), np.minimum(self.area_km2 + half, whole)], axis=1)
 
     def warnings(self) -> Iterator[str]:
-        """Yield the reasons why figures are uncertain beyond their intervals."""
+        """Yield reasons why figures are less certain than their intervals suggest."""
         totals = self.counts.sum(axis=1)
         for name, total, right in zip(self.classes, totals, np.diag(self.counts), strict=True):
             if right in (0, total):
                 which = "no point" if right == 0 else "every point"
                 yield (
-                    f"{which} mapped as {name} is right, so its share of the standard errors is 0 and the intervals "
+                    f"{which} mapped as {name} is correct, so its share of the standard errors is 0 and the intervals "
                     "are too narrow: draw more points"
                 )
             if total < FEWEST:

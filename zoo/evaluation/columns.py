@@ -1,7 +1,7 @@
 """The table of columns: every figure of a trial with its heading, format, unit, direction and computation.
 
-Terminal, Markdown, CSV, JSON and HTML tables read this table and nothing else. To add a figure, add a
-:class:`Column` to :data:`FIGURES`. A metric that a plugin registers becomes a column by itself.
+Terminal, Markdown, CSV, JSON and HTML tables use only this table. To add a figure, add a
+:class:`Column` to :data:`FIGURES`. A metric that a plugin registers becomes a column automatically.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MetricWarning(UserWarning):
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Everything that is counted on a test split.
+    """All counts on a test split.
 
     Attributes:
         counts: confusion matrix of every image, at the frozen threshold.
@@ -62,7 +62,7 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """What the figures of one trial are computed from.
+    """Inputs of the figures of one trial.
 
     Attributes:
         split: the counts of its test split.
@@ -94,7 +94,7 @@ class Column:
         direction: whether ``higher`` or ``lower`` values are better; ``none`` where neither is.
         scale: number that values are divided by for display.
         metric: function of the four pooled counts, for bootstrap intervals; ``None`` for other figures.
-        compute: function of the inputs of one trial; ``None`` for what comes from comparing rows.
+        compute: function of the inputs of one trial; ``None`` for columns that compare rows.
     """
 
     key: str
@@ -364,7 +364,7 @@ def choose_columns(keys: Sequence[str] | None = None) -> tuple[Column, ...]:
 
 
 def summarise(counts: Counts, pixel_size: float | None = None) -> dict[str, float | None]:
-    """Return every registered metric of the pooled counts, and the two that need single images.
+    """Return every registered metric of the pooled counts, and the two that need individual images.
 
     Args:
         counts: counts of every test image.
@@ -384,7 +384,7 @@ def summarise(counts: Counts, pixel_size: float | None = None) -> dict[str, floa
 def registered_metric(spec: MetricSpec) -> Metric:
     """Return a registered metric as a function that never fails.
 
-    A metric that raises, or returns something else than one number per image, gives NaN and a :class:`MetricWarning`
+    A metric that raises, or returns anything but one number per image, gives NaN and a :class:`MetricWarning`
     that names the metric and its plugin.
     """
 

@@ -18,7 +18,7 @@ from zoo.evaluation.counts import Counts, FloatArray, IntArray
 REPLICATES = 2000
 LEVEL = 0.95
 FEWEST_EVENTS = 8
-"""Number of events from which on events are drawn instead of tiles: with fewer units, bootstrap intervals are too
+"""Minimum number of events for drawing events instead of tiles: with fewer units, bootstrap intervals are too
 narrow and unstable."""
 
 CELLS_AT_ONCE = 2**22
@@ -32,7 +32,7 @@ Metric = Callable[[IntArray, IntArray, IntArray, IntArray], FloatArray]
 
 @dataclass(frozen=True)
 class Resampling:
-    """The units that are drawn, and how often each image is in each replicate.
+    """The resampled units, and how often each image is in each replicate.
 
     Attributes:
         unit: ``event`` or ``tile``.
@@ -50,7 +50,7 @@ class Resampling:
     def draw(cls, groups: Sequence[str], replicates: int = REPLICATES, seed: int = 0) -> Resampling:
         """Draw events where there are at least eight of them, else tiles.
 
-        Neighbouring tiles of an event are alike, so intervals over tiles are too narrow where events differ;
+        Neighbouring tiles of an event are similar, so intervals over tiles are too narrow if events differ;
         :attr:`unit` says which was drawn.
 
         Args:
@@ -139,8 +139,8 @@ def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
     This is the step-down method of Romano and Wolf (2005, algorithm 4.1) over bootstrap replicates. Each difference is
     divided by its standard deviation and compared with the largest deviation from the mean among the differences that
     are no larger. The largest is taken replicate by replicate, so correlated differences cost less than independent
-    ones, and a p-value can be as small as one draw in all. Holm's correction of tail counts cannot: with 2000
-    replicates it separates no two of eleven models.
+    ones, and a p-value can be as small as one draw in all replicates. Holm's correction of tail counts cannot do this:
+    with 2000 replicates it cannot separate any two of eleven models.
 
     Args:
         replicates: replicates of every difference, float64 ``(replicates, differences)``, drawn together; NaN where

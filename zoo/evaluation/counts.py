@@ -1,4 +1,4 @@
-"""Integer counts of each image: pixels, landslides and boundary pixels, from which every figure is computed again.
+"""Integer counts per image: pixels, landslides and boundary pixels, from which every figure can be recomputed.
 
 Result files hold these counts, so that a metric that is registered later also works for older results.
 """
@@ -37,7 +37,7 @@ class ImageCounts:
     """
 
     name: ClassVar[str]
-    """What is counted, for messages."""
+    """Name of the counts, for messages."""
     widths: ClassVar[Mapping[str, int]] = {}
     """Number of columns of the two-dimensional arrays."""
 
@@ -79,7 +79,7 @@ class ImageCounts:
 
 @dataclass(frozen=True)
 class Counts(ImageCounts):
-    """Pixels of each image by truth and prediction (the confusion matrix). Ignored pixels are in none of the four.
+    """Pixels of each image by truth and prediction (the confusion matrix). Ignored pixels are not counted.
 
     Attributes:
         tp: landslide pixels predicted as landslide, int64 ``(N,)``.
@@ -155,7 +155,7 @@ class ObjectCounts(ImageCounts):
         false_alarms: predicted components without any landslide pixel, int64 ``(N,)``.
 
     Raises:
-        ResultError: if the arrays do not fit each other, or more is found than there is.
+        ResultError: if the arrays do not fit each other, or more landslides are found than exist.
     """
 
     name: ClassVar[str] = "object counts"
@@ -170,7 +170,7 @@ class ObjectCounts(ImageCounts):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.found > self.touched).any() or (self.touched > self.total).any():
-            raise ResultError("more landslides are found than there are")
+            raise ResultError("more landslides are found than exist")
         if (self.false_alarms > self.predicted).any():
             raise ResultError("more false alarms than predicted landslides")
 
@@ -181,7 +181,7 @@ class ObjectCounts(ImageCounts):
         Args:
             predicted: bool ``(B, H, W)``, true where a landslide is predicted.
             truth: integer ``(B, H, W)``; 0 is background, ``ignore_index`` is ignored, every other value is landslide.
-            ignore_index: mask value of the ignored pixels; they separate the components beside them.
+            ignore_index: mask value of the ignored pixels; they separate adjacent components.
         """
         from scipy import ndimage
 
@@ -217,7 +217,7 @@ class BoundaryCounts(ImageCounts):
     """Boundary pixels of each image, and those within 1, 2 and 4 pixels (Euclidean) of the other boundary.
 
     A boundary pixel is a landslide pixel with at least one background pixel among its four neighbours. The edge of the
-    image and ignored pixels make no boundary.
+    image and ignored pixels do not form boundaries.
 
     Attributes:
         predicted: boundary pixels of the prediction, int64 ``(N,)``.
@@ -241,7 +241,7 @@ class BoundaryCounts(ImageCounts):
         super().__post_init__()
         for near, total in ((self.predicted_near, self.predicted), (self.truth_near, self.truth)):
             if (near > total[:, None]).any():
-                raise ResultError("more boundary pixels are near than there are")
+                raise ResultError("more boundary pixels are near than exist")
 
     @classmethod
     def from_masks(cls, predicted: NDArray[np.bool_], truth: NDArray[Any], ignore_index: int = 255) -> BoundaryCounts:

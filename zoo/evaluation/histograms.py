@@ -1,7 +1,7 @@
 """Histograms of pixels by prediction and truth: threshold curves, the best threshold, calibration and temperature.
 
-Histograms are integer counts that add up over batches. Result files hold them, so curves and calibration are computed
-again without the predictions.
+Histograms are integer counts that add up over batches. Result files hold them, so curves and calibration can be
+recomputed without the predictions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ That of places in a table, which are hundreds, has fewer: :data:`zoo.risk.scores
 
 @dataclass
 class TruthHistogram:
-    """Pixels in bins of a value, landslide and background apart.
+    """Pixels in bins of a value, with landslide and background separate.
 
     A subclass sets :attr:`values` and :attr:`bins` and implements :meth:`bin_of`.
 
@@ -48,7 +48,7 @@ class TruthHistogram:
     negative: IntArray
 
     values: ClassVar[str]
-    """What is binned, for messages."""
+    """Name of the binned values, for messages."""
     bins: ClassVar[int]
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class TruthHistogram:
 
 
 class ProbabilityHistogram(TruthHistogram):
-    """Pixels by predicted probability, landslide and background apart.
+    """Pixels by predicted probability, with landslide and background separate.
 
     Bin k holds the pixels with k/200 <= p < (k+1)/200; the last bin also holds p = 1. The counts at every threshold
     k/200 are therefore exact.
@@ -148,7 +148,7 @@ class ThresholdCurve:
     """Pooled figures at the thresholds k/200, k from 0 to 199.
 
     Attributes:
-        threshold: float64 ``(200,)``, rising.
+        threshold: float64 ``(200,)``, increasing.
         precision: float64 ``(200,)``; NaN where nothing is predicted.
         recall: float64 ``(200,)``; NaN without a landslide.
         dice: float64 ``(200,)``; NaN where nothing is predicted and there is no landslide.
@@ -181,7 +181,7 @@ class ThresholdCurve:
 
 
 class LogitHistogram(TruthHistogram):
-    """Pixels by the logit (log odds) of their landslide probability, landslide and background apart.
+    """Pixels by the logit (log odds) of their landslide probability, with landslide and background separate.
 
     A histogram of probabilities has all confident pixels in its last bin; logits separate them, so the effect of a
     temperature can be computed afterwards. Bins are 0.1 wide within [-12, 12]; values beyond lie in the outer bins.
@@ -214,7 +214,7 @@ class LogitHistogram(TruthHistogram):
         return float(np.exp(found.x))
 
     def reliability(self, temperature: float = 1.0) -> Reliability:
-        """Return predicted beside observed frequency.
+        """Return the predicted and the observed frequencies.
 
         Args:
             temperature: T of sigmoid(z / T).
@@ -245,7 +245,7 @@ class LogitHistogram(TruthHistogram):
         return 0.0 if (place := _covering(self.positive[::-1], share)) is None else _edge(LOGIT_BINS - 1 - place)
 
     def shares_beyond(self, landslide_from: float, background_below: float) -> tuple[float, float]:
-        """Return the shares of landslide pixels from an edge and of background pixels below another one.
+        """Return the share of landslide pixels at or above an edge, and of background pixels below another edge.
 
         Args:
             landslide_from: edge of a bin, as :meth:`lower_edge` returns it.

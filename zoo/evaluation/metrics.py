@@ -1,7 +1,7 @@
 """Metrics as functions of the four counts. Each takes int64 arrays and returns float64, NaN where it is undefined.
 
-The formulas are the paper's eqs. 16, 17 and 19 and common ones beside them, tested against scikit-learn. The caller
-averages: pooled counts give pooled metrics, the counts of single images give metrics per image.
+The formulas are the paper's eqs. 16, 17 and 19 and other common ones, tested against scikit-learn. The caller averages:
+pooled counts give pooled metrics, per-image counts give metrics per image.
 """
 
 from __future__ import annotations

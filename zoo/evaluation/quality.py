@@ -1,4 +1,4 @@
-"""How good a trained model is: figures of a split with their interval, and warnings that follow from them.
+"""Quality of a trained model: figures of a split with their interval, and warnings derived from them.
 
 A bundle holds these records, ``zoo map`` quotes them in its first line, and the model card prints them as a table.
 """
@@ -22,7 +22,7 @@ POOR_DICE = 0.2
 """A pooled Dice below this is called poor: most of what such a model outlines, or most of what it should outline, is
 wrong [O]."""
 POOR_PRECISION = 0.1
-"""A precision below this is called poor: nine of ten pixels that such a model calls landslide are not [O]."""
+"""A precision below this is called poor: nine of ten pixels that such a model classifies as landslide are not [O]."""
 SHARE_ABOVE = 3.0
 """A scene with more than this many times the landslide share of the training masks is unlikely: training patches are
 cut around landslides, so that a whole scene has a smaller share [O]."""
@@ -30,13 +30,13 @@ SHARE_BELOW = 100.0
 """A scene with less than the training share divided by this may be one where the model finds nothing at all [O]. The
 factor is larger than :data:`SHARE_ABOVE`, because most of an ordinary scene has no landslide."""
 MOST_GROUPS = 20
-"""A split with more scenes or events is recorded as a whole only: a table of more rows is not read [O]."""
+"""A split with more scenes or events is recorded only as a whole: nobody reads a longer table [O]."""
 NOT_MEASURED = "not measured"
 SET_COVERAGE = 0.9
 """Coverage of the prediction sets that a bundle keeps [O]."""
 
 FEWEST_PIXELS = 100
-"""A block with fewer pixels of a class says nothing of the coverage of that class there [O]."""
+"""A block with fewer pixels of a class says nothing about the coverage of that class [O]."""
 USUAL_SHARE = 0.95
 """Share of the validation patches that are no farther from the training data than :attr:`UsualDistance.limit` [O]."""
 
@@ -64,15 +64,15 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Split conformal prediction, for each class by itself because landslides are rare (Vovk 2012) [S].
+    """Split conformal prediction, separate for each class because landslides are rare (Vovk 2012) [S].
 
-    A pixel's set holds ``landslide`` from one probability on and ``background`` below another one. Both are chosen on
-    the validation split, so that the set of a pixel of either class holds its class with the stated coverage, if pixels
-    are exchangeable with those of the validation split.
+    A pixel's set holds ``landslide`` at or above one probability and ``background`` below another one. Both are chosen
+    on the validation split, so that the set of a pixel of either class holds its class with the stated coverage, if
+    pixels are exchangeable with those of the validation split.
 
     Attributes:
         coverage: share of the pixels of each class whose set holds it.
-        landslide_from: probability from which a set holds ``landslide``.
+        landslide_from: probability at or above which a set holds ``landslide``.
         background_below: probability below which a set holds ``background``.
     """
 
@@ -174,14 +174,14 @@ class SetCoverage:
 
 @dataclass(frozen=True)
 class UsualDistance:
-    """How far patches of the validation split are from the training data.
+    """Distance of validation patches from the training data.
 
     Attributes:
         side: side of these patches in pixels.
         median: median of their distances in standard deviations
             (:class:`zoo.training.running_statistics.ImageDistances`).
         share: share of them that are no farther than ``limit``.
-        limit: such a distance.
+        limit: distance for that share.
     """
 
     side: int
@@ -209,7 +209,7 @@ class UsualDistance:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far the probabilities of a model can be believed.
+    """Reliability of the probabilities of a model.
 
     Attributes:
         ece: expected calibration error on the split, 15 bins.
@@ -272,7 +272,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSplit(MeasuredFigures):
-    """What a bundle records of a split, or of one scene of it: the figures, and how they were measured.
+    """Record of a split, or of one scene of it, in a bundle: the figures, and how they were measured.
 
     Attributes:
         split_sha256: sha256 of the content of the split; empty if it is unknown.
@@ -297,12 +297,12 @@ class MeasuredSplit(MeasuredFigures):
 
     @property
     def key(self) -> tuple[str, str, str | None, bool]:
-        """What is measured; a second measurement of the same replaces the first."""
+        """Identity of the measurement; a second measurement with the same key replaces the first."""
         return self.data, self.split, self.group, self.adapted
 
     @property
     def heading(self) -> str:
-        """Return what the Dice is of, such as ``test Dice``."""
+        """Return the heading of the Dice, such as ``test Dice``."""
         return f"{_SPLITS[self.split]} Dice" if self.split in _SPLITS else "Dice"
 
     @property
@@ -386,7 +386,7 @@ def _measured(shared: MeasuredSplit, counts: Counts, groups: Sequence[str]) -> M
 
 
 def merge_evaluations(old: Iterable[MeasuredSplit], new: Iterable[MeasuredSplit]) -> tuple[MeasuredSplit, ...]:
-    """Return the old records with the new ones instead of those that measure the same."""
+    """Return the old records updated with the new ones; records with the same key are replaced."""
     found = {one.key: one for one in old}
     return tuple((found | {one.key: one for one in new}).values())
 
@@ -394,10 +394,10 @@ def merge_evaluations(old: Iterable[MeasuredSplit], new: Iterable[MeasuredSplit]
 def headline(
     evaluations: Sequence[MeasuredSplit], metrics: Mapping[str, float | None], *, data: str = "", adapted: bool = False
 ) -> MeasuredSplit | None:
-    """Return the record that stands for a model; ``None`` if nothing was measured.
+    """Return the record that represents a model; ``None`` if nothing was measured.
 
     It is the first record of a whole split, of an adapted model if ``adapted``, else of one that is not. A bundle of an
-    older version has no records, and its test figures stand for it.
+    older version has no records; its test figures are used instead.
 
     Args:
         evaluations: records of a bundle.
@@ -417,7 +417,7 @@ def headline(
 
 
 def quality_line(found: MeasuredSplit | None, *, adapted: bool = False, label: str = "") -> str:
-    """Return how good a model is in one line.
+    """Return the quality of a model in one line.
 
     Args:
         found: what :func:`headline` returned.
@@ -430,7 +430,7 @@ def quality_line(found: MeasuredSplit | None, *, adapted: bool = False, label: s
 
 
 def quality_warnings(found: MeasuredSplit | None) -> tuple[str, ...]:
-    """Return why a model is too poor to be relied on, in sentences; empty for a good one and for an unknown one."""
+    """Return why a model is too poor to rely on, in sentences; empty if its quality is good or unknown."""
     if found is None:
         return ()
     reasons = []
@@ -439,31 +439,33 @@ def quality_warnings(found: MeasuredSplit | None) -> tuple[str, ...]:
     if found.precision is not None and found.precision < POOR_PRECISION:
         reasons.append(
             f"its precision is {found.precision:.3f}, below {POOR_PRECISION:g}: "
-            f"{1 - found.precision:.0%} of the pixels that it calls landslide are something else"
+            f"{1 - found.precision:.0%} of the pixels that it classifies as landslide are not"
         )
     return (f"this model is poor: {'; '.join(reasons)}",) if reasons else ()
 
 
 def share_warnings(mapped: float, trained: float | None, *, adapted: bool = False) -> tuple[str, ...]:
-    """Return whether the landslide share of a map is far from that of the training masks, in sentences.
+    """Return warnings if the landslide share of a map is far from that of the training masks.
 
     Args:
         mapped: share of the mapped pixels at or above the threshold.
         trained: share of the landslide pixels in the training masks; ``None`` where it is unknown.
-        adapted: whether the model was adapted to the scene, so that there is no such advice to give.
+        adapted: whether the model was adapted to the scene, so that adaptation is not advised.
     """
     if not trained:
         return ()
     advice = "" if adapted else " (try --adapt)"
     if mapped > min(SHARE_ABOVE * trained, 1.0):
         return (
-            f"{mapped:.2%} of the mapped pixels are called landslide, more than {SHARE_ABOVE:g} times the share in the "
+            f"{mapped:.2%} of the mapped pixels are classified as landslide, more than {SHARE_ABOVE:g} times the "
+            f"share in the "
             f"training masks ({trained:.2%}): the scene may be unlike the training data{advice}, or the "
             "threshold too low",
         )
     if mapped < trained / SHARE_BELOW:
         return (
-            f"{mapped:.4%} of the mapped pixels are called landslide, less than 1/{SHARE_BELOW:g} of the share in the "
+            f"{mapped:.4%} of the mapped pixels are classified as landslide, less than 1/{SHARE_BELOW:g} of the share "
+            f"in the "
             f"training masks ({trained:.2%}): if there are landslides, the scene may be unlike the training data"
             + advice,
         )
@@ -489,4 +491,4 @@ def _check_numbers(instance: object, *names: str) -> None:
     for name in names:
         value = getattr(instance, name)
         if value is not None and not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value!r}, expected a number from 0 on")
+            raise ValueError(f"{name} is {value!r}, expected a number of at least 0")

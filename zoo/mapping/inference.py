@@ -353,7 +353,7 @@ class InferenceForm:
 
     Attributes:
         name: name of the form, which is recorded in the map's tags and in the key of its journal.
-        precision: the precision that was asked for.
+        precision: the requested precision.
         example: float32 (C, h, w), a tile of the scene; None for the predictor as it was trained.
         choice: cached result of the search for the fastest form.
         threshold: landslide probability of the mask, by which bf16 is judged.

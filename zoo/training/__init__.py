@@ -1,1 +1,1 @@
-"""Training through Lightning: recipes, losses, the task, and the bundle that a trained model is kept in."""
+"""Training through Lightning: recipes, losses, the task, and the bundle of a trained model."""

@@ -1,7 +1,7 @@
 """Adaptation of a bundle to a region without labels.
 
 The normalisation statistics are re-estimated on unlabelled patches of the region: mean and standard deviation of each
-channel at each batch-norm layer, or of each band. On request, the model sees every image at other magnifications.
+channel at each batch-norm layer, or of each band. On request, every image is magnified before prediction.
 No weight is trained and no label is read.
 """
 
@@ -61,9 +61,9 @@ from zoo.training.running_statistics import (
 Scales = Sequence[float] | Literal["auto"]
 
 MOST_PIXELS = 2**21
-"""Largest number of pixels of the target that are held in memory: 128 patches of 128 x 128 [O]."""
+"""Maximum number of pixels of the target held in memory: 128 patches of 128 x 128 [O]."""
 ADAPTED_THRESHOLD = 0.5
-"""Threshold of a model that is adapted wholly. The validated one belongs to the training regions; on three of four
+"""Threshold of a fully adapted model. The validated one belongs to the training regions; on three of four
 regions that were left out, 0.5 gave more Dice or at most 0.002 less (docs/how_to/adapt.md) [O]."""
 CHOOSING_PIXELS = 2**19
 """Largest number of pixels on which magnifications are compared: 32 patches of 128 x 128 [O]."""
@@ -92,21 +92,20 @@ def adapt(
         share: weight of the target in the statistics, in [0, 1]. ``None`` chooses one per layer, as far as its shift
             exceeds chance (:func:`~zoo.training.running_statistics.measure_shift`).
         which: ``layers`` with running statistics (batch norm), ``bands``, or ``both``.
-        scales: magnifications in [0.5, 4] at which the adapted bundle sees every image; its probability is their
-            mean. The layers have statistics of their own at each magnification. ``auto`` chooses 0.75, 1, 1.5 or 2:
-            the one at which the masks change least when the image is turned
-            (:func:`~zoo.training.predictor.choose_scale`).
+        scales: magnifications in [0.5, 4] that the adapted bundle applies to every image; its probability is their
+            mean. The layers have separate statistics at each magnification. ``auto`` chooses 0.75, 1, 1.5 or 2: the one
+            at which the masks change least when the image is rotated (:func:`~zoo.training.predictor.choose_scale`).
         device: device of the computation.
-        batch_size: number of patches that are computed together.
-        pixels: largest number of pixels to hold; a random sample is drawn from more patches.
+        batch_size: number of patches per batch.
+        pixels: maximum number of pixels to hold; a random sample is drawn if there are more.
         seed: seed of that sample.
         target: what the caller knows about the region; it is recorded in the bundle.
         progress: called with the number of steps done and the total.
 
     Returns:
         A bundle with the same weights, other statistics, no metrics (those of the source no longer hold), a threshold
-        that moved from the source's towards 0.5 by the overall share of the target in the statistics, and in
-        ``adaptation`` what was done and the numbers that decided.
+        that moved from the source's towards 0.5 by the overall share of the target in the statistics, and a record of
+        the adaptation in ``adaptation``.
 
     Raises:
         ModelError: if the layers are to be adapted and the model has none with running statistics.
@@ -121,14 +120,16 @@ def adapt(
     tried = SCALE_CANDIDATES if scales == "auto" else check_scales(scales)
     if scales == "auto" and which == "bands":
         raise ConfigError(
-            "the bands alone cannot choose a scale", where="option scales", hint="Name the scale, or adapt the layers"
+            "a scale cannot be chosen from the bands alone",
+            where="option scales",
+            hint="Name the scale, or adapt the layers",
         )
     worker = _Worker(bundle.at_original_scale(), torch.device(device), batch_size)
     if which != "bands" and not tracked_layers(worker.model):
         raise ModelError(
             "has no normalisation layer with running statistics (batch norm), so there is nothing to re-estimate",
             where=f"model {bundle.model!r}",
-            hint="Adapt the band statistics alone (--statistics bands)",
+            hint="Adapt only the band statistics (--statistics bands)",
         )
     trained = stored(worker.model)
     patches = _usable(patches, bundle, worker.predictor)
@@ -169,7 +170,8 @@ def adapt(
         share=overall,
         shifts=tuple(_layer_shift(name, scale, shift) for scale, name, shift in shifts),
         predictions=AdaptedPredictions(before, after),
-        transductive="figures on the target's own images are of images that were seen, without their labels",
+        transductive="figures on the target's own images are transductive: the model has seen these images, without "
+        "their labels",
     )
     return replace(adapted, adaptation=record)
 
@@ -250,9 +252,10 @@ class _Worker:
 
     @torch.inference_mode()
     def agreement(self, sample: PatchSample, scale: float) -> float:
-        """Return the Dice of the masks of the images, seen as they are and turned by 90 and 180 degrees; 0 if empty.
+        """Return the Dice between the masks of the images and of the images rotated by 90 and 180 degrees; 0 if empty.
 
-        A model that finds its landslides by what they look like finds them from every side; one that guesses does not.
+        A model that recognises landslides by their appearance finds them in every orientation; one that guesses does
+        not.
         """
         shared = called = 0.0
         for batch in self.batches(sample):
@@ -285,7 +288,7 @@ class _Worker:
 
 
 _COMPARED = ((0, False), (1, False), (2, False))
-"""Views whose masks are compared: more of them order the magnifications alike, and take longer [O]."""
+"""Views whose masks are compared; more views give the same ranking of magnifications and take longer [O]."""
 
 
 @dataclass(frozen=True)

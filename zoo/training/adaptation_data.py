@@ -1,4 +1,4 @@
-"""Unlabelled patches that a bundle is adapted to: where they come from, and a sample that fits into memory."""
+"""Unlabelled patches for adaptation: their source, and a sample that fits into memory."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class TargetPatches:
     """Images of a region, without their masks.
 
     Attributes:
-        patches: name, scene and place of each patch.
+        patches: name, scene and location of each patch.
         read: returns image ``index``, float32 ``(C, H, W)``, in units, NaN where missing.
-        record: what an adapted bundle records about the region.
+        record: record of the region in an adapted bundle.
         warnings: reasons why the result may be unreliable, in sentences.
     """
 
@@ -69,7 +69,7 @@ def open_target(
     groups: Sequence[str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> TargetPatches:
-    """Open the patches that a bundle is adapted to, and compare them with those it was trained on.
+    """Open the patches for adaptation, and compare them with the training patches of the bundle.
 
     Args:
         bundle: a trained model; the data must have its bands.
@@ -264,7 +264,7 @@ class PatchSample:
                     held[place] = (number, _copy(patch))
         if not held:
             problem = "there is no patch" if not seen else f"all {seen} patches are nodata in a band at every pixel"
-            raise DataError(f"there is nothing to adapt to: {problem}", hint="Name a target that holds images")
+            raise DataError(f"there is nothing to adapt to: {problem}", hint="Name a target that contains images")
         return cls(torch.stack([patch for _, patch in sorted(held, key=lambda one: one[0])]), seen, blank)
 
 

@@ -49,14 +49,14 @@ LARGEST_STATISTIC = 1e30
 """Largest mean or standard deviation of a band: float32 must hold the normalised values."""
 
 LONGEST_LABEL = 40
-"""Largest length of a label: it stands in tags, legends and tables."""
+"""Maximum length of a label, which is shown in tags, legends and tables."""
 
 AdaptedStatistics = Literal["layers", "bands", "both"]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data that a model was trained on. Every field may be unknown, as in a bundle that a person wrote.
+    """The data that a model was trained on. Every field may be unknown, as in a hand-written bundle.
 
     Attributes:
         name: registered name of the data set; empty if unknown.
@@ -65,7 +65,7 @@ class TrainingData:
         licence: licence of the data; empty if it is unknown.
         citation: how to cite the data; empty if it is unknown.
         provider: the plugin that provides the data set; ``None`` if it is one of zoo's own, or unknown.
-        other: further entries of the file, kept as they are.
+        other: further entries of the file, kept unchanged.
     """
 
     name: str = ""
@@ -93,12 +93,12 @@ class AdaptationTarget:
         options: options of the data set.
         split: split that was used, or ``all``.
         groups: scenes or events that were chosen; ``None`` for all.
-        group: the one scene or event, where each was adapted to by itself.
-        scene: raster file, where the target is the scene that is mapped.
+        group: the scene or event, if each was adapted to separately.
+        scene: raster file, if the target is the scene that is mapped.
         fingerprint: sha256 of the images.
         patches: number of patches in the target.
         blank: number of those without a valid pixel, which were left out.
-        used: number of those that the statistics were computed on.
+        used: number of patches that the statistics were computed on.
     """
 
     name: str = ""
@@ -159,7 +159,7 @@ class AdaptationSource:
 
     Attributes:
         weights_sha256: sha256 of its weights.
-        adaptation: how it had been adapted itself; ``None`` if it had not.
+        adaptation: earlier adaptation of the bundle; ``None`` if there was none.
     """
 
     weights_sha256: str = ""
@@ -174,14 +174,14 @@ class Adaptation:
         source: the bundle before.
         target: the region.
         statistics: which statistics were re-estimated.
-        scales: magnifications at which the adapted bundle sees every image.
-        scale_agreements: where a magnification was chosen: by magnification, Dice of the masks of images and of the
-            same images turned.
+        scales: magnifications that the adapted bundle applies to every image.
+        scale_agreements: if a magnification was chosen: by magnification, Dice between the masks of images and of their
+            rotated copies.
         criterion: how the share was chosen.
         share: weight of the target in the statistics: the mean over layers, weighted by their distance.
         shifts: shift of each layer.
         predictions: predictions on the target; ``None`` in bundles of older versions.
-        transductive: what a reader of figures on the target's own images must know.
+        transductive: caution for figures on the target's own images.
     """
 
     source: AdaptationSource
@@ -198,7 +198,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Parent:
-    """The bundle that a training started from (:mod:`zoo.training.finetuning`).
+    """The bundle that training started from (:mod:`zoo.training.finetuning`).
 
     Attributes:
         name: the bundle as the user named it.
@@ -207,7 +207,7 @@ class Parent:
             averaged, or none for random weights.
         kept_classes: whether the weights of the classes were copied.
         freeze: layers that kept their weights.
-        old_lr_factor: learning rate of copied weights as a part of the recipe's.
+        old_lr_factor: learning rate of copied weights as a fraction of the recipe's.
     """
 
     name: str
@@ -262,7 +262,7 @@ class _BundleFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A trained model and everything that is needed to use it again.
+    """A trained model and everything needed to use it.
 
     Attributes:
         model: registered name of the architecture.
@@ -281,13 +281,13 @@ class Bundle:
         state: weights by parameter name, and the normalisation statistics of further scales.
         weights_sha256: sha256 of ``model.safetensors``; empty before saving.
         adaptation: how it was adapted to a region without labels; ``None`` if it was not.
-        scales: magnifications at which every image is seen (:class:`zoo.training.predictor.MeanOfScales`).
+        scales: magnifications applied to every image (:class:`zoo.training.predictor.MeanOfScales`).
         pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
         provider: the plugin that provides the architecture, with its distribution and version; ``None`` if unknown.
         evaluations: figures of splits and scenes, with intervals (:mod:`zoo.evaluation.quality`).
         label: word that every output of the model carries, such as ``demo``; empty for none.
-        notes: what the person who trained it adds for its readers.
-        parent: the bundle whose weights the training started from; ``None`` for random weights.
+        notes: notes of the person who trained it.
+        parent: the bundle whose weights training started from; ``None`` for random weights.
     """
 
     model: str
@@ -315,7 +315,7 @@ class Bundle:
 
     @property
     def batch_size(self) -> int:
-        """Number of patches per batch in training, which evaluation uses too."""
+        """Number of patches per batch in training; evaluation uses it too."""
         return 16 if self.recipe is None else self.recipe.batch_size
 
     @property
@@ -324,7 +324,7 @@ class Bundle:
         return self.statistics.landslide_share
 
     def quality(self, *, adapted: bool = False) -> MeasuredSplit | None:
-        """Return the figures that stand for the model; ``None`` if it was not measured.
+        """Return the figures that represent the model; ``None`` if it was not evaluated.
 
         Args:
             adapted: whether it is used adapted to the region; an adapted bundle always is.
@@ -360,7 +360,7 @@ class Bundle:
 
     @property
     def input_bands(self) -> tuple[Band, ...]:
-        """The bands as a scene is read for them: colours of pictures, whose unit the data did not state, for display.
+        """The bands in which a scene is read; colours of pictures in an unknown unit are read for display.
 
         Three bands called red, green and blue in an unknown unit are such colours if their training values lie in 0 to
         255 and exceed 2 [O]: 8-bit pictures have no place for a unit. :mod:`zoo.rasters.colours` makes them from a
@@ -379,7 +379,7 @@ class Bundle:
         return tuple(replace(band, unit=DISPLAY) if band in colours else band for band in self.bands)
 
     def save(self, folder: Path, *, half: bool = False) -> str:
-        """Write both files; the description comes last, so a folder without it holds no bundle.
+        """Write both files; the description is written last, so a folder without it is not a bundle.
 
         Args:
             folder: folder of the bundle.
@@ -397,7 +397,9 @@ class Bundle:
         _check_finite(self.state, folder)
         self._description("")
         check_writable_folder(folder)
-        busy = ZooError("another process writes this bundle", where=folder, hint="Wait for it, or name another folder")
+        busy = ZooError(
+            "another process is writing this bundle", where=folder, hint="Wait for it, or name another folder"
+        )
         with locked(folder / ".bundle.lock", busy, remove=True):
             with atomic_path(folder / WEIGHTS) as temporary:
                 try:
@@ -412,7 +414,7 @@ class Bundle:
         return digest
 
     def save_description(self, folder: Path) -> None:
-        """Write ``bundle.json`` alone, for weights that are in the folder already.
+        """Write only ``bundle.json``, for weights that are already in the folder.
 
         Raises:
             ResultError: if the folder holds other weights.
@@ -421,7 +423,9 @@ class Bundle:
         weights = folder / WEIGHTS
         if not weights.is_file() or sha256_of(weights) != self.weights_sha256:
             raise ResultError("does not hold the weights of this bundle", where=folder, hint="Save the whole bundle")
-        busy = ZooError("another process writes this bundle", where=folder, hint="Wait for it, or name another folder")
+        busy = ZooError(
+            "another process is writing this bundle", where=folder, hint="Wait for it, or name another folder"
+        )
         with locked(folder / ".bundle.lock", busy, remove=True):
             write_json(folder / DESCRIPTION, self._description(self.weights_sha256))
 
@@ -468,7 +472,7 @@ class Bundle:
         """Read a bundle and check that its weights are those that were saved. Nothing is downloaded or executed.
 
         Raises:
-            ResultError: if a file is missing, cut short, of another format or altered, a field has another type, or
+            ResultError: if a file is missing, truncated, of another format or altered, a field has another type, or
                 a weight is NaN or infinite. The message names the file and the field.
         """
         folder = Path(folder)
@@ -591,7 +595,7 @@ class Bundle:
 
 
 def without_downloads(model: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a model without those that load pretrained weights, for a model that is not trained.
+    """Return the options of a model without those that load pretrained weights, for a model that will not be trained.
 
     The weights of a bundle replace them anyway, and parameters and speed are the same without them.
     """

@@ -41,14 +41,14 @@ class WeightsEntry:
 
 @dataclass(frozen=True)
 class TrainerNotes:
-    """What the person who trained a model adds for its readers; the model card prints it.
+    """Notes of the person who trained a model; the model card prints them.
 
     Attributes:
         name: name under which the weights are known, such as ``unet/landslide4sense-rgb``.
         summary: what the model is, in one sentence.
         intended_use: what it is for, and what not.
-        tried: what was tried and not taken, with figures.
-        limits: known limits, a sentence each.
+        tried: what was tried and rejected, with figures.
+        limits: known limits, one sentence each.
         reproduce: commands that train it again.
         licence: licence of the weights, as an SPDX identifier.
         notices: further notices, such as the licence of pretrained weights it started from.
@@ -77,7 +77,7 @@ class _BandEntry:
 
 @dataclass(frozen=True)
 class BundleHeader:
-    """What a bundle says about itself, without its statistics, figures and weights.
+    """Header of a bundle, without its statistics, figures and weights.
 
     Attributes:
         model: the architecture.
@@ -97,7 +97,7 @@ class BundleHeader:
 
 
 def read_header(folder: Path) -> BundleHeader:
-    """Read the head of the bundle in a folder.
+    """Read the header of the bundle in a folder.
 
     Raises:
         ResultError: if there is no ``bundle.json``, it is damaged, or it has another format.
@@ -107,7 +107,7 @@ def read_header(folder: Path) -> BundleHeader:
         found = read_json(path, _FormatEntry, what="bundle", hint=COPY_AGAIN).format
         if isinstance(found, int) and found > FORMAT:
             raise ResultError(
-                f"has bundle format {found}, and this version of landslide-zoo reads format {FORMAT}",
+                f"has bundle format {found}, but this version of landslide-zoo reads format {FORMAT}",
                 where=path,
                 hint="Upgrade landslide-zoo",
             )
@@ -118,7 +118,7 @@ def read_header(folder: Path) -> BundleHeader:
         pickles = sorted(one.name for one in _files(folder) if one.name.endswith(PICKLES))
         if pickles:
             raise ResultError(
-                f"holds {pickles[0]}, a pickle, and no {DESCRIPTION}",
+                f"holds {pickles[0]}, a pickle, but no {DESCRIPTION}",
                 where=folder,
                 hint=f"A pickle may run code, so zoo does not open it; ask for a bundle: {DESCRIPTION} and {WEIGHTS}",
             ) from None
@@ -148,7 +148,7 @@ def check_weights(folder: Path, header: BundleHeader) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hex; the file is read in pieces."""
+    """Return the sha256 of a file in hex; the file is read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

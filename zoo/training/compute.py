@@ -105,7 +105,7 @@ class ComputeFormat:
         """Return the context in which a model computes in this format, or in float32 if the device lacks bfloat16.
 
         Emulated bfloat16 takes many times as long as float32 on a processor without its instructions: a bundle that was
-        trained on a newer machine would be unusable there. The probabilities differ by its rounding alone.
+        trained on a newer machine would be unusable there. The probabilities differ only by its rounding.
         """
         enabled = self.precision == "bf16" and bf16_in_hardware(device)
         return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -1,4 +1,4 @@
-"""Evaluation of a predictor on a split: every count that the figures are computed from."""
+"""Evaluation of a predictor on a split: the counts from which the figures are computed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Evaluation:
         """Combine evaluations of parts of a split into one of the whole.
 
         Args:
-            parts: one or more evaluations. Of different thresholds, the mean is kept, weighted by images.
+            parts: one or more evaluations. Different thresholds are averaged, weighted by images.
             places: index in the split of each image of each part; together, every index once.
         """
         order = np.argsort(np.concatenate([np.asarray(one, np.int64) for one in places]))

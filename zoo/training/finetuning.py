@@ -1,7 +1,7 @@
-"""Start a training from the weights of a bundle: which weights are copied, and how fast each of them learns.
+"""Start training from the weights of a bundle: which weights are copied, and at which learning rate each trains.
 
-Every weight whose shape depends neither on the bands nor on the classes is copied. A weight with one place per band,
-such as that of the first convolution, is filled band by band (:class:`BandStart`). Weights with one place per class are
+Every weight whose shape depends neither on the bands nor on the classes is copied. A weight with one slice per band,
+such as that of the first convolution, is filled band by band (:class:`BandStart`). Weights with one slice per class are
 copied if the classes are the same, and random otherwise.
 """
 
@@ -27,7 +27,7 @@ from zoo.training.recipes import FineTuning
 FAR_SHIFT = 2.0
 """Shift of a band's mean, in standard deviations of the parent's data, from which a warning is given [O]."""
 FAR_RATIO = 3.0
-"""Ratio of two standard deviations of a band from which a warning is given: another unit is likely [O]."""
+"""Ratio of two standard deviations of a band above which a warning is given: the unit probably differs [O]."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Transfer:
     Attributes:
         settings: the parent, the frozen layers and the rate of copied weights.
         bands: initial weights of each band of the data.
-        places: places of :attr:`BandStart.sources` in the parent, by band of the data.
+        places: indices of :attr:`BandStart.sources` in the parent, by band of the data.
         band_axes: weights that are filled band by band, with the axis of the bands.
-        fresh: weights that are not copied whole: those with a new band, and those of other classes. They train at the
+        fresh: weights that are not fully copied: those with a new band, and those of other classes. They train at the
             full rate and are never frozen.
         frozen: weights that training does not change.
         kept_classes: whether the weights of the classes are copied.
@@ -118,12 +118,12 @@ class Transfer:
 
 
 def parent_options(bundle: Bundle, model: str, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the options of a model that starts from a bundle: the bundle's own, changed by those that are given.
+    """Return the options of a model that starts from a bundle: the bundle's own, updated with the given ones.
 
     Args:
         bundle: the parent.
-        model: name of the model that is asked for.
-        options: its options that are given.
+        model: name of the requested model.
+        options: its given options.
         where: the parent's name, for messages.
 
     Raises:
@@ -131,9 +131,9 @@ def parent_options(bundle: Bundle, model: str, options: Mapping[str, Any], where
     """
     if bundle.model != model:
         raise ConfigError(
-            f"the weights are those of {bundle.model!r}, and {model!r} takes others",
+            f"the weights are those of {bundle.model!r}, but {model!r} needs others",
             where=where,
-            hint=f"Train {bundle.model} in its place, or train {model} without --from",
+            hint=f"Train {bundle.model} instead, or train {model} without --from",
         )
     merged = {**without_downloads(model, bundle.options), **options}
     return check_options(catalogue().models.get(model), merged)
@@ -146,7 +146,7 @@ def plan_transfer(
     class_names: Sequence[str],
     settings: FineTuning,
 ) -> Transfer:
-    """Decide what a model with these options, bands and classes takes from ``bundle``. Nothing is copied yet.
+    """Decide which weights a model with these options, bands and classes takes from ``bundle``. Nothing is copied yet.
 
     Args:
         bundle: the parent.
@@ -226,7 +226,7 @@ def with_comparison(
     notes, warnings = _compare_statistics(bundle, train.bands, statistics)
     if not same_pixel_size(train.pixel_size, bundle.pixel_size):
         found, known = train.pixel_size, bundle.pixel_size
-        warnings.append(f"the pixels are {found:g} m, and the weights were trained on pixels of {known:g} m")
+        warnings.append(f"the pixels are {found:g} m, but the weights were trained on pixels of {known:g} m")
     overlap = _overlap_warning(bundle.data, data, test)
     if overlap is not None:
         warnings.append(overlap)
@@ -248,7 +248,7 @@ def _compare_statistics(parent: Bundle, bands: Sequence[Band], new: Statistics) 
         words.append(text)
         shift, ratio = abs(found.mean - known.mean) / known.std, found.std / known.std
         if shift > FAR_SHIFT or not 1 / FAR_RATIO <= ratio <= FAR_RATIO:
-            warnings.append(f"{text} differ much. Check that both have the same unit")
+            warnings.append(f"{text} differ strongly. Check that both have the same unit")
     return ([f"normalisation by the new training split; {'; '.join(words)}"] if words else []), warnings
 
 
@@ -264,7 +264,9 @@ def _overlap_warning(parent: TrainingData, data: DataSource, test: PatchDataset)
     shared = sum(patch.name in names for patch in test.patches)
     if not shared:
         return None
-    return f"the weights were trained on {shared} of the {len(test)} test patches: the test figures will be too good"
+    return (
+        f"the weights were trained on {shared} of the {len(test)} test patches: the test figures will be too optimistic"
+    )
 
 
 def _band_starts(old: Sequence[Band], new: Sequence[Band]) -> tuple[tuple[BandStart, ...], tuple[tuple[int, ...], ...]]:
@@ -334,9 +336,9 @@ def _mismatch(
     if found is None:
         problem = f"{name} is missing in the weights"
     elif wanted is None:
-        problem = f"the weights have {name}, and the model does not"
+        problem = f"the weights have {name}, but the model does not"
     else:
-        problem = f"{name} has the shape {found} in the weights, and {wanted} in the model"
+        problem = f"{name} has the shape {found} in the weights, but {wanted} in the model"
     differing = sorted(option for option in options if options[option] != bundle.options.get(option))
     hint = "Leave out the options of the model: those of the weights are used"
     if differing:
@@ -354,7 +356,7 @@ def _copied_in_words(bundle: Bundle, class_names: Sequence[str], starts: Sequenc
     ours, theirs = ", ".join(class_names), ", ".join(bundle.class_names)
     if ours == theirs:
         return first, f"classes: weights of {ours} copied"
-    return first, f"classes: random weights, because the data have {ours} and the weights {theirs}"
+    return first, f"classes: random weights, because the data have {ours} but the weights {theirs}"
 
 
 def _training_in_words(
@@ -378,10 +380,10 @@ def _warnings(bundle: Bundle, bands: Sequence[Band], starts: Sequence[BandStart]
     known = {canonical_name(band.name): band for band in bundle.bands}
     if not any(canonical_name(band.name) in known for band in bands):
         warnings.append(
-            f"no band of the data is among those of the weights ({', '.join(band.name for band in bundle.bands)})"
+            f"no band of the data matches a band of the weights ({', '.join(band.name for band in bundle.bands)})"
         )
     for band in bands:
         old = known.get(canonical_name(band.name))
         if old is not None and old.unit != band.unit and "unknown" not in (old.unit, band.unit):
-            warnings.append(f"band {band.name} is in {band.unit}, and the weights were trained on {old.unit}")
+            warnings.append(f"band {band.name} is in {band.unit}, but the weights were trained on {old.unit}")
     return tuple(warnings)

@@ -1,4 +1,4 @@
-"""Training of one model by one recipe, through Lightning."""
+"""Training of one model with one recipe, through Lightning."""
 
 from __future__ import annotations
 
@@ -78,26 +78,26 @@ def fit(
     resume: bool = False,
     transfer: Transfer | None = None,
 ) -> Fitted:
-    """Train ``model`` on ``data`` by ``recipe``; calibrate one without parameters.
+    """Train ``model`` on ``data`` with ``recipe``; calibrate a model without parameters.
 
     Every random number depends only on the seed and the number of the batch. A run that was interrupted and resumed
-    therefore ends with the same weights, bit by bit, if the precision is named.
+    therefore ends with bit-identical weights, if the precision is named.
 
     With ``data.accumulate`` above one, the gradients of that many parts of a batch are averaged before a step. The
-    patches and the number of steps do not change. What looks at a whole batch does: BatchNorm normalises with the
+    patches and the number of steps do not change. Whole-batch operations do change: BatchNorm normalises with the
     statistics of a part, and a Dice loss is computed on a part.
 
     Args:
         model: model with random or pretrained weights; trained in place.
         data: its training loader gives the recipe's number of batches.
-        recipe: everything else about training.
-        seed: seed of dropout and of whatever else the model draws.
+        recipe: all other settings of training.
+        seed: seed of dropout and of all other random numbers of the model.
         device: device to train on.
-        on_step: called with step, total steps and loss, at most five times a second.
+        on_step: called with step, total steps and loss, at most five times per second.
         checkpoints: folder for the private resume state; ``None`` for none.
         resume: resume from the state in ``checkpoints``, if there is one.
         transfer: weights that ``model`` has from a bundle, with the layers to freeze and the rate of copied weights;
-            ``None`` to train all weights alike.
+            ``None`` to train all weights in the same way.
 
     Raises:
         DivergedError: if the loss is no longer finite.
@@ -195,8 +195,9 @@ class SegmentationTask(pl.LightningModule):
         total_steps: number of optimiser steps of the whole run, for the schedule.
         batches_a_pass: number of training batches between two validations, for the plateau schedule.
         ignore_index: mask value of ignored pixels.
-        transfer: layers to freeze and rate of copied weights, in a fine-tuning; ``None`` to train all weights alike.
-        radiometric: which bands record light, as one bool a band: those that ``recipe.standardise`` changes; ``None``
+        transfer: layers to freeze and rate of copied weights, in a fine-tuning; ``None`` to train all weights in the
+            same way.
+        radiometric: which bands record light, as one bool per band: those that ``recipe.standardise`` changes; ``None``
             for all.
     """
 
@@ -301,12 +302,12 @@ class SegmentationTask(pl.LightningModule):
 
 
 def standardised(images: Tensor, valid: Tensor, bands: Sequence[bool] | None = None) -> Tensor:
-    """Give each image mean 0 and deviation 1 in each band, which takes its brightness and its contrast away.
+    """Give each image mean 0 and deviation 1 in each band, which removes its brightness and contrast.
 
     Args:
         images: normalised float32 ``(B, C, H, W)``, 0 where missing; not changed.
         valid: bool ``(B, C, H, W)``: which pixels are not missing.
-        bands: which bands are changed, one bool a band; ``None`` for all.
+        bands: which bands are changed, one bool per band; ``None`` for all.
 
     Returns:
         The same shape, 0 where missing. A band without contrast is only centred.
@@ -326,7 +327,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe, transfer: Transfer | None
     that are copied.
 
     Raises:
-        ModelError: if the recipe has a factor for the encoder, and the model has no encoder or backbone by name.
+        ModelError: if the recipe has a factor for the encoder, but the model has no weight named encoder or backbone.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     encoder = {name for name, _ in model.named_parameters() if {"encoder", "backbone"} & set(name.split("."))}

@@ -67,7 +67,8 @@ class CrossEntropyDice(nn.Module):
 
 
 class Focal(nn.Module):
-    """Focal loss: pixels that are already right get a lower weight [S: Lin et al. 2017, 10.1109/ICCV.2017.324].
+    """Focal loss: pixels that are already classified well get a lower weight [S: Lin et al. 2017,
+    10.1109/ICCV.2017.324].
 
     Args:
         ignore_index: mask value of ignored pixels.

@@ -20,7 +20,7 @@ from zoo.training.compute import ComputeFormat
 from zoo.training.predictor import Predictor
 
 FOUND, FALSE_ALARM, MISSED = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.80, 0.47, 0.65)
-"""Colours of Okabe and Ito (2008), which colour-blind readers can tell apart."""
+"""Colours of Okabe and Ito (2008), which colour-blind readers can distinguish."""
 IGNORED = (0.5, 0.5, 0.5)
 
 
@@ -90,7 +90,7 @@ def save_predictions(
         axes[3].imshow(_agreement(probability >= threshold, mask), interpolation="nearest")
         for axis in axes:
             axis.set(xticks=[], yticks=[])
-    figure.suptitle(f"called landslide at a probability of {threshold:g} or more", fontsize=10)
+    figure.suptitle(f"classified as landslide at a probability of {threshold:g} or more", fontsize=10)
     titles = (
         ", ".join(dataset.bands[band].name for band in dict.fromkeys(shown)),
         "mask",

@@ -1,7 +1,7 @@
 """A model with its normalisation, at one or several magnifications of the image.
 
 Landslides of a new region may be smaller or larger, in pixels, than those of the training data. Magnified or reduced,
-they have the size that the model knows. Each magnification has normalisation statistics of its own.
+they have the size that the model knows. Each magnification has its own normalisation statistics.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ neighbourhood holds nothing but the interpolation [O]."""
 MOST_SCALES = 16
 """Largest number of magnifications: the model runs once for each."""
 ORIGINAL_SCALE = (1.0,)
-"""The image at its own size alone."""
+"""Only the image at its original size."""
 SCALE_CANDIDATES = (0.75, 1.0, 1.5, 2.0)
 """Magnifications among which :func:`choose_scale` chooses [O]."""
 VIEWS = tuple((turns, flipped) for turns in range(4) for flipped in (False, True))
-"""The eight flips and rotations of a square (D4): quarter turns, and whether the turned image is flipped."""
+"""The eight flips and rotations of a square (D4): quarter turns, and whether the rotated image is flipped."""
 
 
 MOST_DEVIATIONS = 1e4
 """A value farther from the training mean, in standard deviations of its band, is not data: it is a fill value without a
-nodata tag, or in another unit. Left in, it would spread over all that a convolution or a global pooling touches [O]."""
+nodata tag, or in another unit. If it were kept, convolutions and global pooling would spread it [O]."""
 
 
 class Predictor(nn.Module):
@@ -49,7 +49,7 @@ class Predictor(nn.Module):
         mean: mean of each band over the training split, in the band's unit.
         std: standard deviation of each band over the training split, in the band's unit; a constant band is only
             centred (:func:`zoo.datasets.statistics.normalisation_scale`). Not used by a model that
-            ``takes_units``: it gets the image as it is, 0 where missing.
+            ``takes_units``: it gets the unchanged image, 0 where missing.
 
     Raises:
         ConfigError: if mean and std differ in length.
@@ -58,7 +58,7 @@ class Predictor(nn.Module):
     mean: Tensor
     std: Tensor
     temperature: float = 1.0
-    """T of sigmoid(z / T), which calibrates the landslide probability; 1 leaves it as it is."""
+    """T of sigmoid(z / T), which calibrates the landslide probability; 1 leaves it unchanged."""
 
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class PlausibleRange:
         return cls(np.maximum.reduce([one.low for one in found]), np.minimum.reduce([one.high for one in found]))
 
     def clean(self, image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-        """Replace what is not data by NaN, in place.
+        """Replace implausible values by NaN, in place.
 
         Args:
             image: float32 (C, rows, columns).
@@ -176,7 +176,7 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
 def magnify(images: Tensor, scale: float) -> Tensor:
     """Interpolate images ``(B, C, H, W)`` bilinearly to ``scale`` times their height and width, rounded down.
 
-    An image of which nothing would remain is returned as it is.
+    An image that would become empty is returned unchanged.
     """
     if scale == 1 or (scale < 1 and min(images.shape[-2:]) * scale < 1):
         return images
@@ -184,7 +184,7 @@ def magnify(images: Tensor, scale: float) -> Tensor:
 
 
 def choose_scale(agreements: Mapping[float, float]) -> float:
-    """Return the magnification at which a model agrees most with itself; of equals, the one nearest to 1.
+    """Return the magnification with the highest agreement; of equals, the one nearest to 1.
 
     Args:
         agreements: by magnification, the Dice between the masks of an image and of its rotated copies.
@@ -195,12 +195,12 @@ def choose_scale(agreements: Mapping[float, float]) -> float:
 def in_views(
     run: Callable[[Tensor], Tensor], images: Tensor, views: Sequence[tuple[int, bool]] = VIEWS
 ) -> Iterator[Tensor]:
-    """Yield what ``run`` makes of the turned and flipped images, turned back.
+    """Yield the outputs of ``run`` for the rotated and flipped images, transformed back.
 
     Args:
         run: maps images ``(B, C, H, W)`` to ``(B, H, W)`` or ``(B, K, H, W)``.
         images: ``(B, C, H, W)``.
-        views: quarter turns, and whether the turned image is flipped from left to right.
+        views: quarter turns, and whether the rotated image is flipped from left to right.
     """
     for turns, flipped in views:
         turned = torch.rot90(images, turns, (-2, -1))

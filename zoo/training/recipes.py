@@ -1,4 +1,4 @@
-"""Training recipes: everything about training except the model and the data, under four names."""
+"""Training recipes: all settings of training except the model and the data, under four names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JITTERS = {"scale_jitter": 3.0, "gain": 0.9, "offset": 10.0, "gamma": 3.0}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained.
+    """Settings of a training run.
 
     Attributes:
         name: ``quick``, ``modern``, ``strong`` or ``paper``, followed by the fields that were changed.
@@ -30,7 +30,7 @@ class Recipe:
         steps: number of optimiser steps; ``None`` to train for ``epochs``.
         epochs: number of passes over the training split, if ``steps`` is ``None``.
         batch_size: number of patches per step.
-        crop: edge of the random training crops in pixels; ``None`` for whole patches.
+        crop: side of the random training crops in pixels; ``None`` for whole patches.
         optimiser: ``adamw`` or ``rmsprop``.
         lr: peak learning rate.
         weight_decay: weight decay, as the optimiser defines it.
@@ -44,7 +44,7 @@ class Recipe:
         clip: largest norm of the gradient; ``None`` for no limit.
         augment: whether patches are flipped and rotated at random (the eight symmetries of the square).
         precision: ``fp32``, ``bf16`` (mixed), or ``auto`` for the format with the faster step on this machine.
-            A named format gives the same weights again; ``auto`` may choose differently on another day.
+            A named format gives reproducible weights; ``auto`` may choose differently on another day.
         time_limit: largest number of seconds for one trial, training and evaluation together; ``None`` for no limit.
         loss_options: keyword arguments of the loss, such as ``{"gamma": 3.0}`` for ``focal``.
         scale_jitter: random magnification of patches; 0.5 draws log-uniform factors from 1/1.5 to 1.5. The four jitters
@@ -53,14 +53,14 @@ class Recipe:
         offset: largest shift of a band, in its standard deviations.
         gamma: largest relative change of a band's contrast exponent. Gain, offset and gamma change only bands that
             record light (:func:`zoo.physics.bands.records_light`).
-        balance: how far groups (scenes, events) of different size are balanced: 0 shows every patch equally often, 1
+        balance: how far groups (scenes, events) of different size are balanced: 0 draws every patch equally often, 1
             every group. In between, a patch of a group of n patches is drawn in proportion to ``n ** -balance``.
         group_batches: whether every batch holds patches of one group (scene, event), so that batch normalisation sees
             one region at a time, as it does after an adaptation.
-        standardise: probability that a training batch shows each image with mean 0 and deviation 1 in every band that
-            records light. A model that saw both depends less on the light of its training scenes
+        standardise: probability that the images of a training batch are standardised (mean 0, deviation 1) in every
+            optical band. A model trained on both depends less on the illumination of its training scenes
             (:func:`zoo.training.fit.standardised`).
-        encoder_lr_factor: learning rate of the encoder as a part of ``lr``, for pretrained encoders: weights with
+        encoder_lr_factor: learning rate of the encoder as a fraction of ``lr``, for pretrained encoders: weights with
             ``encoder`` or ``backbone`` in their names.
 
     Raises:
@@ -208,7 +208,7 @@ RECIPES = {
     for recipe in (
         Recipe(
             name="quick",
-            summary="56 steps on 64-pixel crops: minutes on a laptop; ranks code, not science",
+            summary="56 steps on 64-pixel crops: minutes on a laptop; for checking the software",
             steps=56,
             crop=64,
             lr=2e-3,
@@ -223,7 +223,7 @@ RECIPES = {
         ),
         Recipe(
             name="strong",
-            summary="100 epochs as modern, with random scale, brightness and contrast: for regions not seen [O]",
+            summary="100 epochs as modern, with random scale, brightness and contrast: for unseen regions [O]",
             epochs=100,
             lr=5e-4,
             ema=0.999,
@@ -249,13 +249,13 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class FineTuning:
-    """The weights that a training starts from, and how they are trained (:mod:`zoo.training.finetuning`).
+    """The weights that training starts from, and how they are trained (:mod:`zoo.training.finetuning`).
 
     Attributes:
-        parent: the bundle as the user names it: a folder, or the name or address of weights.
+        parent: the bundle as the user names it: a folder, or the name or URL of weights.
         freeze: layers that keep their weights, such as ``encoder``: prefixes of the names of weights.
-        old_lr_factor: learning rate of copied weights as a part of the recipe's; new weights train at the recipe's.
-            0.1 keeps what the weights know while new layers learn [O].
+        old_lr_factor: learning rate of copied weights as a fraction of the recipe's; new weights train at the recipe's.
+            0.1 preserves what the weights have learnt while new layers train [O].
         folder: folder of the bundle on this machine; empty before it is looked up.
         sha256: sha256 of the bundle's weights; empty before it is looked up.
 
@@ -273,13 +273,13 @@ class FineTuning:
         if not 0 < self.old_lr_factor <= 1:
             raise ConfigError(
                 f"old_lr_factor must be above 0 and at most 1, not {self.old_lr_factor!r}",
-                hint="Keep weights as they are with freeze",
+                hint="Use freeze to keep weights unchanged",
             )
         if not all(self.freeze):
             raise ConfigError("a layer to freeze has no name")
 
     def identity(self) -> dict[str, Any]:
-        """Return what the trained weights depend on; the place of the bundle is not."""
+        """Return what the trained weights depend on, which excludes the location of the bundle."""
         return {"sha256": self.sha256, "freeze": list(self.freeze), "old_lr_factor": self.old_lr_factor}
 
 

@@ -5,9 +5,9 @@ batched. Here, layers are processed one by one in the order in which an image re
 input are gathered over all images, while the layers before it already normalise by their new statistics. The result
 equals that of one batch of all images.
 
-All batches advance together from layer to layer, so that one pass is enough. It holds what each batch needs to go on:
-its activations at that layer, and those that skip connections wait for. Where this takes more than a quarter of the
-memory, each layer takes a pass of its own, which stops at the layer. The result is the same.
+All batches advance together from layer to layer, so that one pass is enough. It holds what each batch needs to
+continue: its activations at that layer, and those for skip connections. If this takes more than a quarter of the
+memory, each layer takes a separate pass, which stops at the layer. The result is the same.
 
 Replacing all layers after each pass until nothing changes would need no order, but it does not converge: an error in
 one layer grows through the next ones.
@@ -45,7 +45,7 @@ FEWEST_VALID = 0.25
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of the channels of one layer's input, over images and places.
+    """Mean and variance of the channels of one layer's input, over images and positions.
 
     Attributes:
         mean: float64 ``(C,)``.
@@ -136,7 +136,7 @@ def store(model: nn.Module, state: State) -> None:
 
 
 def measure_shift(source: Moments, target: Moments) -> Shift:
-    """Return the distance between the statistics of training and of a region, and how much of it chance explains.
+    """Return the distance between the statistics of training and of a region, and the part explained by chance.
 
     The share is that of the positive-part James-Stein estimator [S: Efron and Morris 1973, J. Am. Stat. Assoc. 68,
     117-130]: ``max(0, 1 - error / distance)``. With few or very different images, the statistics of the source are
@@ -170,8 +170,8 @@ def replace_statistics(
     Args:
         model: in eval mode; changed in place.
         run: passes a batch through the model.
-        batches: returns the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. A missing place
-            has no weight.
+        batches: returns the same batches at every call: float32 ``(B, C, H, W)``, NaN where missing. Missing pixels
+            have no weight.
         share: weight of the images in mean and variance, in [0, 1]; ``None`` for a share per layer, by
             :func:`measure_shift`.
         on_layer: called with the number of layers done.
@@ -500,16 +500,16 @@ class MomentSums:
 class ImageDistances(Closable):
     """Distance from the training data of each image that a model processes; a context manager.
 
-    It is that of :func:`measure_shift` for the first layer with running statistics, of one image by itself. A model
+    It is that of :func:`measure_shift` for the first layer with running statistics, for a single image. A model
     without such a layer has the distance of its normalised input.
 
     Args:
         model: in eval mode.
-        only: stop each pass at that layer, if nothing else is wanted.
+        only: stop each pass at that layer, if nothing else is needed.
 
     Attributes:
         found: distance of each image in standard deviations; NaN for an image with too few valid pixels, and for a
-            model that takes the units of the bands and not what was learnt of them.
+            model that takes images in units without normalisation.
     """
 
     def __init__(self, model: nn.Module, *, only: bool = False) -> None:

@@ -1,9 +1,9 @@
 """How far a scene is from a bundle's training data, without labels.
 
 The first layer with running statistics (batch norm) stores the mean and spread of its input over the training data. Its
-distance to those over windows of a scene is what ``zoo adapt`` prints for that layer. It tells regions on which a model
-works from those on which it fails: in docs/how_to/adapt.md the plain model has a Dice of 0.60 to 0.62 at a distance of
-0.14 to 0.23, and of 0.06 to 0.22 at 0.65 to 0.79.
+distance to those over windows of a scene is what ``zoo adapt`` prints for that layer. It separates regions where a
+model works from regions where it fails: in docs/how_to/adapt.md the unadapted model has a Dice of 0.60 to 0.62 at a
+distance of 0.14 to 0.23, and of 0.06 to 0.22 at 0.65 to 0.79.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zoo.training.bundle import Bundle
 from zoo.training.running_statistics import order_of_use, replace_statistics, tracked_layers
 
 FAR = 0.4
-"""Distance of the first layer from which a scene is unlike the training data, in standard deviations [O]."""
+"""Distance of the first layer at or above which a scene is unlike the training data, in standard deviations [O]."""
 
 BEYOND_CHANCE = 2.0
 """The distance must be this many times what the choice of windows explains [O]."""
@@ -90,7 +90,7 @@ class Unlikeness:
             "there"
         )
         if self.distance is None or self.chance is None:
-            return f"the bands differ most in {shown}"
+            return f"the largest difference is in band {shown}"
         return f"its first layer is {self.distance:.2f} standard deviations away, {self.chance:.2f} by chance; {shown}"
 
 

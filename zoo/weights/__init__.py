@@ -1,1 +1,1 @@
-"""Trained weights: what users name instead of a bundle folder, the hub, and model cards."""
+"""Trained weights: sources of bundles, the hub, and model cards."""

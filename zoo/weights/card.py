@@ -1,6 +1,6 @@
 """The model card of a bundle: ``README.md`` with YAML front matter, as the Hugging Face hub shows it.
 
-The card is generated from ``bundle.json``. :func:`check_card` refuses a card that is about another bundle.
+The card is generated from ``bundle.json``. :func:`check_card` refuses a card that describes another bundle.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def write_card(bundle: Bundle, folder: Path) -> Path:
 
 
 def check_card(folder: Path) -> None:
-    """Check that the model card in a folder is about the bundle there. No card, or another README, is no error.
+    """Check that the model card in a folder describes its bundle. A missing card or another README is not an error.
 
     Raises:
         ResultError: if the card names other bands, another pixel size or other weights than ``bundle.json``, or its
@@ -244,5 +244,5 @@ def _percent(value: float | None) -> str:
 
 
 def printable_text(text: str) -> str:
-    """Return a text without control characters; its lines stay."""
+    """Return a text without control characters; line breaks are kept."""
     return "\n".join(printable(line) for line in text.splitlines()) + "\n"

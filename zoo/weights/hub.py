@@ -2,10 +2,10 @@
 
 huggingface_hub knows the hub's interface, the user's token (``hf auth login`` or ``HF_TOKEN``) and the address of a
 private hub (``HF_ENDPOINT``). It lists a repository and uploads to it. Files are downloaded by
-:mod:`zoo.datasets.download`, because huggingface_hub 2 starts an interrupted download again at the first byte.
+:mod:`zoo.datasets.download`, because huggingface_hub 2 restarts an interrupted download at the first byte.
 
 Only the files of a bundle are read or written: ``bundle.json``, ``model.safetensors``, ``README.md`` and the pictures
-``card/*.png``. Whatever else a repository holds stays there.
+``card/*.png``. Other files of a repository are left alone.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class HubAddress:
 
     @property
     def is_commit(self) -> bool:
-        """Whether the revision is a commit, which always means the same files."""
+        """Whether the revision is a commit, which always refers to the same files."""
         return _COMMIT.fullmatch(self.revision) is not None
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Pushed:
     """A bundle that was uploaded.
 
     Attributes:
-        address: address of the commit, which always means these files.
+        address: address of the commit, which always refers to these files.
         url: page of the commit.
         files: names of the uploaded files.
         bytes: their size.
@@ -138,7 +138,7 @@ def hub_folder(
     folder = home / listing.commit
     if not (folder / DESCRIPTION).is_file():
         check_writable_folder(home)
-        waiting = f"waiting for another process that downloads {address}"
+        waiting = f"waiting for another process that is downloading {address}"
         with waiting_lock(home / f".{listing.commit}.lock", lambda: notify(waiting)):
             if not (folder / DESCRIPTION).is_file():
                 _download(address, listing, folder, progress)
@@ -234,7 +234,7 @@ def _check_listing(address: HubAddress, listing: _Listing) -> None:
         pickles = sorted(name for name in names if name.endswith((*PICKLES, ".ckpt")))
         if pickles:
             raise ResultError(
-                f"the repository holds {pickles[0]}, a pickle, and no {absent[-1]}",
+                f"the repository holds {pickles[0]}, a pickle, but no {absent[-1]}",
                 where=address,
                 hint=f"A pickle may run code, so zoo does not open it. {_NOT_A_BUNDLE}",
             )

@@ -1,4 +1,4 @@
-"""Register the bundles inside an installed package: what a plugin that ships weights needs. Imports no torch."""
+"""Register the bundles inside an installed package, for plugins that ship weights. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Find the bundle that a user names: a folder, registered weights, a ``.zip`` file, an address, a hub repository.
+"""Find the bundle that a user names: a folder, registered weights, a ``.zip`` file, a URL, a hub repository.
 
 What is not a folder yet is unpacked or downloaded once, to ``$ZOO_CACHE/weights`` (or
 ``~/.cache/landslide-zoo/weights``):
 
 - ``bundles/SHA256/``: the bundle from a ``.zip`` file, under the checksum of that file.
-- ``downloads/SHA256/NAME``: a download that is not complete yet. A file that a person puts there is taken.
+- ``downloads/SHA256/NAME``: a download that is not complete yet. A file that was put there by hand is used.
 - ``hub/OWNER--REPO/COMMIT/``: the bundle of one commit of a hub repository.
 
-A folder gets its name when it is complete, and one process at a time writes it.
+A folder is renamed when it is complete, and only one process at a time writes it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def resolve(
     progress: ProgressCallback | None = None,
     notify: Notify = lambda text: None,
 ) -> Path:
-    """Return the folder of the bundle that ``source`` names. Nothing of it is executed.
+    """Return the folder of the bundle that ``source`` names. No code of it is executed.
 
     A registered name has priority over a folder of that name: ``./unet/demo`` is the folder. A :class:`~pathlib.Path`
     is a folder or file if it exists.
@@ -63,9 +63,9 @@ def resolve(
     Args:
         source: folder of a bundle; name of registered weights (``zoo weights``); ``.zip`` file of a bundle; address of
             one, such as ``https://host/unet.zip#sha256=...``; ``hf://owner/repo`` or ``hf://owner/repo@revision``.
-        sha256: checksum of the ``.zip`` file, if the address does not end with it.
+        sha256: checksum of the ``.zip`` file, if the URL does not end with it.
         progress: called with the number of bytes received or unpacked and of all bytes.
-        notify: called with sentences that a user should know, such as which of two things of one name was taken.
+        notify: called with messages for the user, such as which of two sources with the same name was used.
 
     Returns:
         The folder, which has a ``bundle.json``. :meth:`zoo.training.bundle.Bundle.load` checks the weights.
@@ -91,7 +91,7 @@ def _find(
     if sha256 is not None and not _CHECKSUM.fullmatch(sha256):
         raise ConfigError(f"{sha256!r} is not a sha256", where="--sha256", hint="Give 64 hexadecimal digits")
     if re.match(r"(https?|hf):[/\\]+[^/\\]", text) and not text.startswith((*_WEB, SCHEME)):
-        raise ConfigError("an address must be given as text, not as a Path", where=text)
+        raise ConfigError("a URL must be given as text, not as a Path", where=text)
     if text.startswith(_WEB):
         return _from_address(text, sha256, progress, notify)
     if text.startswith(SCHEME):
@@ -101,7 +101,7 @@ def _find(
     if named and (isinstance(source, str) or not (is_folder(text) or is_file(text))):
         _refuse_checksum(sha256, text, "Registered weights have their own")
         if is_folder(text):
-            notify(f"the registered weights {text} are used, not the folder {text}/; for the folder say ./{text}")
+            notify(f"the registered weights {text} are used, not the folder {text}/; for the folder, write ./{text}")
         return _registered(catalogue().weights.get(text), progress, notify)
     if is_folder(text):
         _refuse_checksum(sha256, text, "A folder records its own")
@@ -175,15 +175,15 @@ def _from_address(text: str, sha256: str | None, progress: ProgressCallback | No
     url, _, fragment = text.partition("#")
     stated = fragment.removeprefix("sha256=") if fragment else None
     if stated is not None and not _CHECKSUM.fullmatch(stated):
-        raise ConfigError(f"{fragment!r} is not a sha256", where=url, hint="End the address with #sha256=CHECKSUM")
+        raise ConfigError(f"{fragment!r} is not a sha256", where=url, hint="End the URL with #sha256=CHECKSUM")
     if stated is not None and sha256 is not None and stated.lower() != sha256.lower():
-        raise ConfigError("the address and --sha256 state two checksums", where=url, hint="Give one of them")
+        raise ConfigError("the URL and --sha256 state different checksums", where=url, hint="Give one of them")
     chosen = stated or sha256
     if chosen is None:
         raise ConfigError(
-            "the checksum of the file is missing, so nothing would show that it is what was published",
+            "the checksum of the file is missing, so the download cannot be verified",
             where=url,
-            hint="End the address with #sha256=CHECKSUM, or give --sha256 CHECKSUM; sha256sum FILE prints it",
+            hint="End the URL with #sha256=CHECKSUM, or give --sha256 CHECKSUM; sha256sum FILE prints it",
         )
     return _downloaded(url, chosen.lower(), progress, notify)
 
@@ -197,7 +197,7 @@ def _downloaded(url: str, sha256: str, progress: ProgressCallback | None, notify
     name = file_name(unquote(urlsplit(url).path).rpartition("/")[2]).strip(".-") or "bundle.zip"
     place = home / "downloads" / sha256
     check_writable_folder(place)
-    waiting = f"waiting for another process that downloads {name}"
+    waiting = f"waiting for another process that is downloading {name}"
     with waiting_lock(place.with_name(f".{sha256}.lock"), lambda: notify(waiting)):
         if (folder / DESCRIPTION).is_file():
             return folder
@@ -221,7 +221,7 @@ def _from_file(path: Path, sha256: str | None, progress: ProgressCallback | None
     if path.name in (WEIGHTS, DESCRIPTION):
         raise ResultError("is one file of a bundle", where=path, hint=f"Name the folder: {path.parent}")
     if path.suffix.lower() != ".zip":
-        raise ResultError("is a file, and not a .zip of a bundle", where=path, hint="Name a bundle folder or its .zip")
+        raise ResultError("is a file, but not a .zip of a bundle", where=path, hint="Name a bundle folder or its .zip")
     return _unpacked(path, _checked(path, sha256), progress, notify)
 
 
@@ -246,7 +246,7 @@ def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, not
     folder = home / digest
     if not (folder / DESCRIPTION).is_file():
         check_writable_folder(home)
-        waiting = f"waiting for another process that unpacks {archive.name}"
+        waiting = f"waiting for another process that is unpacking {archive.name}"
         with waiting_lock(home / f".{digest}.lock", lambda: notify(waiting)):
             if not (folder / DESCRIPTION).is_file():
                 for abandoned in [*home.glob(f".{digest}-*"), folder]:
@@ -255,7 +255,7 @@ def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, not
     try:
         read_header(folder)
         if not (folder / WEIGHTS).is_file():
-            raise ResultError(f"there is no {WEIGHTS} beside {DESCRIPTION}", where=folder)
+            raise ResultError(f"there is no {WEIGHTS} next to {DESCRIPTION}", where=folder)
     except ResultError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ResultError(f"is not a bundle: {error.problem}", where=archive, hint=error.hint) from None
@@ -263,7 +263,7 @@ def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, not
 
 
 def copy_bundle(folder: Path, target: Path) -> None:
-    """Copy the files of a bundle; the description comes last, so a folder without it holds no bundle.
+    """Copy the files of a bundle; the description is written last, so a folder without it is not a bundle.
 
     Raises:
         ZooError: if they cannot be written.
@@ -283,7 +283,7 @@ def is_bundle_source(text: str) -> bool:
 
 def _refuse_checksum(sha256: str | None, where: str, hint: str) -> None:
     if sha256 is not None:
-        raise ConfigError("--sha256 belongs to a .zip file or its address", where=where, hint=hint)
+        raise ConfigError("--sha256 applies only to a .zip file or its URL", where=where, hint=hint)
 
 
 def _missing(text: str) -> ZooError:
@@ -292,11 +292,10 @@ def _missing(text: str) -> ZooError:
         return ResultError("the name holds control characters or is not valid UTF-8", where=printable(text))
     if text in catalogue().models:
         ready = [spec.name for spec in catalogue().weights.match() if spec.model == text]
-        hint = f"Take trained weights: {', '.join(ready)}. Or train" if ready else "Train"
+        hint = f"Use trained weights: {', '.join(ready)}. Or train" if ready else "Train"
         return ConfigError(
             f"{text!r} is an architecture without trained weights",
-            hint=f"{hint} it first: zoo train {text} --data patches/ --out runs/{text}; "
-            f"then use runs/{text} in its place",
+            hint=f"{hint} it first: zoo train {text} --data patches/ --out runs/{text}; then use runs/{text} instead",
         )
     known = list(catalogue().weights)
     if suggestion(text, known).startswith("Did you mean"):

@@ -186,7 +186,7 @@ def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp
     assert leak.verdict in parsed.text("dd")
     assert "1 test patches touch train: equal pixels (exact)" in parsed.text("dd")
     without = parse(render_page([finished(trial("unet"), measured())], tmp_path))
-    assert any("not in these result files" in text for text in without.text("dd"))
+    assert any("missing from these result files" in text for text in without.text("dd"))
 
 
 def test_a_damaged_picture_file_is_named_and_the_page_is_made(results_folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""A results folder as one HTML page that needs nothing else."""
+"""A results folder as one self-contained HTML page."""

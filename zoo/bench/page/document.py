@@ -1,4 +1,4 @@
-"""A results folder as one HTML page that needs no other file and no network."""
+"""A results folder as one self-contained HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAPER = "https://doi.org/10.4236/jcc.2025.138004"
 PRINTED = frozenset(
     ("dice", "dice_per_image", "precision", "recall", "mcc", "detection", "loss", "parameters", "gmac", "fps")
 )
-"""Columns that fit on paper; the others are on the screen alone."""
+"""Columns that fit on paper; the others appear only on the screen."""
 PAPER_FIGURES = (
     ("dice", "dice", "{:.3f}"),
     ("precision", "precision", "{:.2f}"),
@@ -49,14 +49,14 @@ PAPER_FIGURES = (
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one setting.
+    """Section of the page for one setting.
 
     Attributes:
         number: number of the setting, from 1.
         board: its leaderboard.
         columns: columns of the leaderboard that have a value.
         baseline: label of the baseline; empty for none.
-        paper: headings and rows of our figures beside the paper's; ``None`` where there are none.
+        paper: headings and rows of our figures next to the paper's; ``None`` where there are none.
         figures: figures under their headings.
         extras: sections of plugins.
         panels: pictures; ``None`` where the folder has none.

@@ -1,4 +1,4 @@
-"""The figures of a setting: each is a chart with its legend, its caption and the numbers behind it as a table."""
+"""The figures of a setting; each has a chart, a legend, a caption and a table of the numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE_THRESHOLDS = range(10, 200, 20)
 """Thresholds, in 1/200, of the table behind a precision-recall curve."""
 TABLE_STEPS = 12
 CURVE_POINTS = 120
-"""Most points of a drawn training curve; a longer one is averaged piece by piece."""
+"""Maximum number of points of a drawn training curve; a longer one is averaged in bins."""
 
 
 SMALLEST, LARGEST = 1e-9, 1e15
@@ -341,7 +341,7 @@ def training_curve(trials: Sequence[TrialResult]) -> list[tuple[float, float]]:
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], *, smaller: bool) -> list[str]:
-    """Return the labels that no other point beats in one direction without losing in the other, by rising x.
+    """Return the labels of the Pareto front, by increasing x.
 
     Args:
         points: cost or speed, and quality, by label; a higher quality is better.

@@ -36,8 +36,8 @@ class Panel:
 
     Attributes:
         source: the picture as a ``data:`` address.
-        words: what it shows, for readers who do not see it.
-        caption: what stands below it.
+        words: description of what it shows, for readers who cannot see it.
+        caption: text below it.
     """
 
     source: str

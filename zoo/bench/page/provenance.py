@@ -173,7 +173,7 @@ def _data(results: Sequence[TrialResult]) -> list[Term]:
 def _audit(results: Sequence[TrialResult]) -> list[Term]:
     found = next((audit for result in results if (audit := result.audit) is not None), None)
     if found is None:
-        terms = [Term("audit of the splits", "not in these result files, which an earlier version wrote")]
+        terms = [Term("audit of the splits", "missing from these result files, which an earlier version wrote")]
     else:
         terms = [Term("audit of the splits", found.verdict)]
         touching = [
@@ -222,14 +222,14 @@ def _commands(results: Sequence[TrialResult], place: str) -> list[tuple[str, str
     commands = [
         ("train, measure and time all models again", bench_command(results, place)),
         (
-            "the table from the result files, every figure unrounded",
+            "print the table from the result files, with unrounded figures",
             shlex.join(["zoo", "report", place, "--format", "csv"]),
         ),
     ]
     trained = next((result.config for result in results if result.ok and not result.config.adapted), None)
     if trained is not None:
         bundle = f"{place}/{BUNDLES}/{trained.file_stem}"
-        commands.append(("one model's figures from its weights", shlex.join(["zoo", "evaluate", bundle])))
+        commands.append(("evaluate one model again from its weights", shlex.join(["zoo", "evaluate", bundle])))
     if not results[0].config.benchmark:
         models = ",".join(dict.fromkeys(result.config.model for result in results))
         commands.append(("speed alone", shlex.join(["zoo", "speed", models])))

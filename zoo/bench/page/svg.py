@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 440, 330
 COLOURS = 8
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.6)), (0, (5, 1.4, 1.2, 1.4)), (0, (7, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "p")
-"""Seven markers beside eight colours, so that the first 56 series all differ."""
+"""Seven markers and eight colours, so that the first 56 series all differ."""
 INK, QUIET, RULE, FRAME, PAPER = "#00b000", "#00b001", "#00b002", "#00b003", "#00b004"
 VARIABLES = {
     INK: "var(--ink)",
@@ -70,7 +70,7 @@ class Axis:
         return cls(label, low - room, high + room)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Return ticks with their texts. They are evenly spaced, so that no text prints over another one."""
+        """Return ticks with their texts. They are evenly spaced, so that labels do not overlap."""
         from matplotlib.ticker import MaxNLocator
 
         if self.names:
@@ -120,7 +120,7 @@ def draw(
 
     Args:
         identity: name that is unique on the page.
-        title: title of the chart, for readers who do not see it.
+        title: title of the chart, for readers who cannot see it.
         description: what it shows, in words.
         x: horizontal axis.
         y: vertical axis.
