@@ -150,7 +150,7 @@ def test_stored_ranges_and_breaks_hold_in_another_region(place, tmp_path, capsys
 def test_without_weights_it_is_table_1_with_a_caveat(place, tmp_path, capsys):
     assert run(["risk", "map", str(place / "stack.tif"), "--out", str(tmp_path / "risk.tif")]) == 0
     told = capsys.readouterr()
-    assert "within this scene only" in told.err
+    assert "only compares places within this scene" in told.err
     assert "no NDWI, SMI, NDBI" in told.err
 
 
@@ -233,7 +233,7 @@ def test_what_cannot_be_mapped_is_refused(place, tmp_path, capsys):
     assert "no such file" in refusal(capsys, *mapping, "--rain", "no.tif")
     assert "--inventory" in refusal(capsys, *mapping, "--model", "random_forest")
     assert "--model" in refusal(capsys, *mapping, "--inventory", place / "slides.gpkg")
-    assert "--where goes with --model" in refusal(capsys, *mapping, "--where", "a = 1")
+    assert "--where needs --model" in refusal(capsys, *mapping, "--where", "a = 1")
     assert "--seed" in refusal(capsys, *mapping, "--seed", "-1")
     rain = write_stack(tmp_path / "rain.tif", make_image()[:1], names=("intensity",), units={"intensity": "mm/h"})
     for days in ("-2", "nan"):

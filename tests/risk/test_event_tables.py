@@ -51,7 +51,7 @@ def test_the_events_of_dated_landslides(place, capsys):
     assert "6 events in 4 cells, 3 of them with 4 landslides" in told.out
     for text in (
         "1 landslides without a day",
-        "1 landslides are of days without rain",
+        "1 landslides are from days without rain",
         "1 landslides had no rain event",
     ):
         assert text in told.err
@@ -96,11 +96,11 @@ def test_bad_input_is_refused(place):
     slides = place / "slides.gpkg"
     with pytest.raises(UnknownNameError, match="unknown column 'date'"):
         zoo.risk.events(place / "imerg", slides, "date")
-    with pytest.raises(DataError, match="no landslide is of a day in the rain"):
+    with pytest.raises(DataError, match="no landslide falls within the period of the rain"):
         zoo.risk.events(place / "imerg", slides, "day", where="day = '2023-01-01'")
     with pytest.raises(DataError, match="no landslide has a day in column 'day', which holds '2024'"):
         zoo.risk.events(place / "imerg", slides, "day", where="day = '2024'")
-    with pytest.raises(DataError, match="no place with a landslide has a rain event"):
+    with pytest.raises(DataError, match="no landslide location has a rain event"):
         zoo.risk.events(place / "imerg", slides, "day", rules=zoo.EventRules(min_depth=500))
 
 
@@ -146,7 +146,7 @@ def test_rasters_of_rain_give_the_events_of_their_days(place, maps, capsys):
     assert table.loc[("2024-06-21", 73.56, 34.26)][["P", "landslides"]].tolist() == pytest.approx([1.5, 1])
     assert ("2024-06-21", 73.16, 34.26) not in table.index, "it is dry there"
     assert table["landslides"].sum() == 3
-    assert "3 landslides are of days or places without a raster, and were left out" in found.notes
+    assert "3 landslides are from days or locations without a raster, and were left out" in found.notes
     for given, words in (
         ({"rules": zoo.EventRules(dry_gap=48.0)}, "made with other event rules"),
         ({"reading": zoo.RainReading(unit="mm")}, "state their unit and time"),

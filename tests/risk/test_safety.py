@@ -295,7 +295,7 @@ def test_rain_of_a_raster_is_summed_over_the_slopes_above(tmp_path, capsys):
     for words, told in (
         (["--rain", str(tmp_path / "gap.tif")], "has no rain in 7.5% of the pixels"),
         (["--rain", str(tmp_path / "single.tif")], "holds one band, the intensity"),
-        (["--rain", "4,2", "--duration", "2"], "a duration goes with a rain raster"),
+        (["--rain", "4,2", "--duration", "2"], "a duration can only be given with a rain raster"),
         (["--rain", str(tmp_path / "none.tif")], "none.tif"),
     ):
         assert run([*line, *words, "--out", str(tmp_path / "wrong.tif")]) == 2

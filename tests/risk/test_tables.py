@@ -166,7 +166,7 @@ def test_one_coordinate_column_is_refused(tmp_path: Path) -> None:
 def test_rows_without_a_group_are_reported(tmp_path: Path) -> None:
     data = frame().assign(event=["a", "b", np.nan, "c"] * 10)
     table = read_table(write(data, tmp_path / "a.csv"), "presence", group="event")
-    assert "10 rows without event form a group of their own" in table.notes
+    assert "10 rows without event form a separate group" in table.notes
     assert table.groups is not None
     assert len(set(table.groups)) == 4
 
@@ -324,7 +324,7 @@ def test_a_code_that_the_user_names_is_missing_wherever_it_stands() -> None:
     assert read_table(data, "presence", drop=("X", "Y"), missing=(-1.0,)).features["ndvi"].isna().sum() == 2
     curved = frame().assign(curvature=np.linspace(-60, 90, 40)).replace({"curvature": {-60.0: -99.0}})
     notes = read_table(curved, "presence", drop=("X", "Y")).notes
-    assert "curvature: 1 values of -99 are kept, as they are not far from the others" in notes
+    assert "curvature: 1 values of -99 are kept, because they are not far from the others" in notes
 
 
 def test_numbers_that_may_be_measured_are_kept() -> None:
@@ -351,7 +351,7 @@ def test_latitude_before_longitude_is_refused(names: tuple[str, str], lon: float
 def test_a_missing_code_is_not_a_coordinate() -> None:
     data = frame()
     data.loc[4, "X"] = -9999.0
-    with pytest.raises(DataError, match="row 5 is not a number or means missing"):
+    with pytest.raises(DataError, match="row 5 is not a number or marks a missing value"):
         read_table(data, "presence", coords=("X", "Y"))
 
 
@@ -381,7 +381,7 @@ def test_columns_in_a_named_projection_are_in_metres_on_the_ground(tmp_path: Pat
     assert np.ptp(named.coordinates[:, 0]) == pytest.approx(5580, rel=0.01)
     unnamed = read_table(data, "presence", coords=("X", "Y"))
     assert np.ptp(unnamed.coordinates[:, 0]) == pytest.approx(11_132, rel=0.01)
-    assert any("taken for metres on the ground" in note for note in unnamed.notes)
+    assert any("interpreted as metres on the ground" in note for note in unnamed.notes)
     with pytest.raises(ConfigError, match="unknown coordinate system 'EPSG:0'"):
         read_table(data, "presence", coords=("X", "Y"), crs="EPSG:0")
 
@@ -480,7 +480,7 @@ def test_columns_that_number_the_rows_are_left_out(tmp_path: Path) -> None:
     for table, found in ((tmp_path / "index.csv", "Unnamed: 0"), (keys, "OBJECTID")):
         read = read_table(table, "presence", coords=("X", "Y"))
         assert found not in read.features
-        assert f"{found}: left out, it numbers the rows" in read.notes
+        assert f"{found}: left out, because it numbers the rows" in read.notes
     assert "fid" in read.features, "it is in two rows"
 
 
@@ -532,12 +532,12 @@ def test_one_place_far_from_the_others_is_warned_of_with_its_row() -> None:
         assert told.startswith("1 places lie far from all others, the first in row 4, ")
     for code in (999.0, -999.0):
         data.loc[3, ["X", "Y"]] = code
-        with pytest.raises(DataError, match=f"coordinate '{code}' in row 4 is not a number or means missing"):
+        with pytest.raises(DataError, match=f"coordinate '{code}' in row 4 is not a number or marks a missing value"):
             read_table(data, "presence", coords=("X", "Y"))
     metres = frame()
     metres.loc[10:29, ["X", "Y"]] = 73.5, 34.5
     with pytest.raises(
-        DataError, match="20 places, the first in row 11, look like degrees, and the others like metres"
+        DataError, match="20 places, the first in row 11, look like degrees, but the others like metres"
     ):
         read_table(metres, "presence", coords=("X", "Y"))
 

@@ -203,7 +203,7 @@ def test_bad_input_is_refused(place):
         watch(place, "a", every=24)
     with pytest.raises(ConfigError, match=r"steps of 0\.01 hours"):
         watch(place, "a", every=0.01)
-    with locked(place / "a" / ".watch.lock", ZooError("busy")), pytest.raises(ZooError, match="another run works"):
+    with locked(place / "a" / ".watch.lock", ZooError("busy")), pytest.raises(ZooError, match="another run uses"):
         watch(place, "a")
     (place / "empty").mkdir()
     with pytest.raises(DataError, match="holds no file of rain"):

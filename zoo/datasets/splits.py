@@ -5,7 +5,7 @@ measures memorisation. The functions are pure functions on lists of :class:`~zoo
 gives the same split, whatever the order of the list. [S] Roberts et al. (2017), Ecography 40, 913-929, on blocks with a
 guard.
 
-scikit-learn's ``GroupKFold`` and ``GroupShuffleSplit`` do not serve here: they neither fill three splits of given
+scikit-learn's ``GroupKFold`` and ``GroupShuffleSplit`` are not suitable here: they neither fill three splits of given
 shares nor leave a guard between them, and scikit-learn is an optional dependency.
 """
 

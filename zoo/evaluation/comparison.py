@@ -38,7 +38,7 @@ class Resampling:
         unit: ``event`` or ``tile``.
         units: number of units.
         weights: how often an image is drawn, int16 ``(replicates, images)``.
-        seed: seed of the draws.
+        seed: random seed.
     """
 
     unit: str
@@ -56,7 +56,7 @@ class Resampling:
         Args:
             groups: event or scene of every image.
             replicates: number of replicates.
-            seed: seed of the draws.
+            seed: random seed.
 
         Raises:
             ResultError: if there is no image, or there are more than 2.6 million.

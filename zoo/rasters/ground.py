@@ -85,10 +85,10 @@ def linear_metres(crs: CRS) -> float:
 
 
 _FAR = 10.0
-"""A place is far from the others if it lies so many times as far from their middle as nine tenths of them [O]."""
+"""A place is far from the others if its distance from their middle is this multiple of the 90 % quantile [O]."""
 
 _FEW_FAR = 0.05
-"""Largest share of the places that are far from the others; more are another region [O]."""
+"""Largest share of places far from the others; a larger share is a second region [O]."""
 
 
 def far_places(places: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -45,7 +45,7 @@ from zoo.risk.weights import METHODS, PAPER_SIGNS, FittedWeights, RainFit, Scale
 FOLDS = 5
 
 _EVALUATED_ROWS = 20_000
-"""Rows of each kind for the AUC of held-out blocks [O]: its interval comes from the blocks, not from their rows."""
+"""Rows of each class for the AUC of held-out blocks [O]: its interval comes from the blocks, not from their rows."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class CalibrationOptions:
             raise ConfigError(f"unknown rain preset {self.preset!r}", hint=f"Choose from: {', '.join(RAIN_PRESETS)}")
         if self.duration is not None and not isinstance(self.rain, Path):
             raise ConfigError(
-                "a duration goes with a rain raster",
+                "a duration can only be given with a rain raster",
                 where="--duration",
                 hint="Write numbers as --rain 12,2 (mm/h, days)",
             )
@@ -98,9 +98,9 @@ class CalibrationOptions:
                     hint="Give the rain before the landslides, or leave it out for the reference rain",
                 )
         if self.samples < 10:
-            raise ConfigError(f"{self.samples} pixels of each kind are too few", hint="Draw at least 10")
+            raise ConfigError(f"{self.samples} pixels of each class are too few", hint="Draw at least 10")
         if self.repeats < 0:
-            raise ConfigError(f"{self.repeats} draws of the bootstrap", hint="Give 0 or more")
+            raise ConfigError(f"{self.repeats} bootstrap draws", hint="Give 0 or more")
 
     @property
     def rain_numbers(self) -> tuple[float, float] | None:
@@ -116,7 +116,7 @@ class Calibration:
         index: the index; :meth:`save` writes it.
         fitted: weights with intervals.
         sample: pixels of the calibration.
-        auc_training: AUC of the pixels that were fitted to.
+        auc_training: AUC of the training pixels.
         auc_blocks: AUC of held-out blocks; None if there are too few blocks.
         auc_interval: 95 % interval of ``auc_blocks``.
         shares: shares of area and landslides by class.
@@ -137,7 +137,7 @@ class Calibration:
     warnings: tuple[str, ...]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index as JSON, whole or not at all; ``zoo.risk.map(..., weights=path)`` reads it."""
+        """Write the index as JSON, atomically; ``zoo.risk.map(..., weights=path)`` reads it."""
         self.index.save(path)
 
     def auc_text(self) -> str:
@@ -189,13 +189,13 @@ def calibrate(
             them by fitted ones.
         rain: rain before the landslides: (mm/h, days) for the whole region, or a raster to which alpha, beta and P0 are
             fitted; None for the reference rain.
-        duration: days, if the raster holds the intensity only.
+        duration: days, if the raster holds only the intensity.
         clip: smallest and largest R_m; None for no bounds.
-        samples: pixels of each kind to draw.
+        samples: number of pixels to draw of each class.
         block: side of spatial blocks in metres on the ground; None for a tenth of the region in the bootstrap and a
             fifth in the folds.
-        repeats: draws of the bootstrap; 0 for no intervals.
-        seed: seed of every draw.
+        repeats: number of bootstrap draws; 0 for no intervals.
+        seed: random seed.
         layer, where, buffer: layer, SQL condition, and buffer in metres of the inventory.
         progress: called with the number of windows done and the total while pixels are drawn.
 
@@ -245,7 +245,7 @@ def index_features(stack: Stack) -> tuple[list[str], list[str]]:
         raise DataError(
             f"no band is named after a feature of the index; the bands are {', '.join(bands)}",
             where=stack.path,
-            hint=f"The index uses {', '.join(PAPER_WEIGHTS)}; zoo stack names its bands so",
+            hint=f"The index uses {', '.join(PAPER_WEIGHTS)}; zoo stack uses these names",
         )
     notes = []
     for name in names:
@@ -259,7 +259,7 @@ def index_features(stack: Stack) -> tuple[list[str], list[str]]:
             notes.append(f"{name}: the stack does not state the unit; {FEATURES[name]} is assumed")
     missing = [name for name in PAPER_WEIGHTS if name not in bands]
     if missing:
-        notes.append(f"the stack has no {', '.join(missing)}, so the index uses {', '.join(names)} only")
+        notes.append(f"the stack has no {', '.join(missing)}, so the index only uses {', '.join(names)}")
     return names, notes
 
 

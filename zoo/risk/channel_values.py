@@ -1,4 +1,4 @@
-"""Check that the bands of a stack hold values of the unit that they are used in."""
+"""Check that the values of the bands of a stack match their units."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_BEYOND = 0.5
 weights were fitted."""
 
 _PLACES, _SIDE = 37, 256
-"""Windows of a stack that are looked at, and the pixels along each side of one."""
+"""Number of windows of a stack that are checked, and the pixels along each side of one."""
 
 _HINTS = MappingProxyType(
     {
@@ -36,13 +36,13 @@ _HINTS = MappingProxyType(
 
 
 def check_values(stack: Stack, names: Iterable[str]) -> None:
-    """Refuse bands whose values cannot be in the unit of their channel, such as a slope in percent.
+    """Check that band values are possible in the unit of their channel; refuse, for example, a slope in percent.
 
     Values are read in windows that are spread over the stack, which is enough to recognise another unit.
 
     Args:
         stack: an open one.
-        names: bands that are used; those that are no channel of the paper are not checked.
+        names: bands that are used; those that are not channels of the paper are not checked.
 
     Raises:
         DataError: if more than :data:`MAX_OUTSIDE` of the values of a band are not possible, a slope without a unit

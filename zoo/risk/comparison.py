@@ -52,8 +52,8 @@ PAPER_TABLE2: Mapping[str, Mapping[str, float]] = MappingProxyType(
 """Table 2 [P]: Hongya County, one split, other data."""
 
 AVERAGING = (
-    "AUC and PR-AUC are means over folds, the other scores use all held-out rows; brackets hold 95 % bootstrap "
-    "intervals"
+    "AUC and PR-AUC are means over folds; the other scores use all held-out rows; brackets hold 95 % "
+    "bootstrap intervals"
 )
 
 _SLOWEST_FIRST = (
@@ -65,7 +65,7 @@ _SLOWEST_FIRST = (
     "random_forest_untuned",
     "gamm",
 )
-"""Order of the fits, so that no long fit starts when all others are done."""
+"""Order of the fits: the longest first, so that none of them starts last."""
 
 Row = dict[str, str | int | float | None]
 """One flat result row; missing scores are None."""
@@ -85,7 +85,7 @@ class CompareSettings:
         rain: columns with intensity (mm/h) and duration (days).
         rain_clip: smallest and largest rainfall factor of the index.
         weights: origin of the weights of the index; see :class:`zoo.risk.models.index.RainlessIndex`.
-        repeats: draws of the bootstrap.
+        repeats: number of bootstrap draws.
         curves: predict training rows too, for the success-rate curve.
     """
 
@@ -115,7 +115,7 @@ class Outcome:
         pooled: AUC and PR-AUC of the probabilities of all folds together.
         fold_auc: AUC of each fold.
         probability: held-out probability of each row, (N,); None without scores.
-        fitted: (labels, probabilities) of training rows, for the success-rate curve; None if not wanted.
+        fitted: (labels, probabilities) of training rows, for the success-rate curve; None if not requested.
         seconds: time of fitting and predicting, all folds together.
         notes: notes of the models, as sentences.
     """
@@ -244,7 +244,7 @@ class Comparison:
                 f"{text} on average (from {gains[least]:+.3f}, {risk_models()[least].title}, to {gains[most]:+.3f}, "
                 f"{risk_models()[most].title})"
             )
-        return f"{text}; expect the scores of spatial blocks at places without a landslide record nearby"
+        return f"{text}; for places without landslide records nearby, expect the scores of spatial blocks"
 
     def differences(self, reference: str, cv: str) -> dict[str, dict[str, tuple[float, float, float]]]:
         """Return each model's scores minus the reference's, with paired intervals: (difference, low, high) by score.
@@ -366,29 +366,30 @@ def compare(
 ) -> Comparison:
     """Fit risk models to a table of places and score them on held-out rows. The command is ``zoo risk compare``.
 
-    A model that cannot be fitted gets an outcome that says why, and the others continue.
+    The outcome of a model that cannot be fitted gives the reason, and the others continue.
 
     Args:
-        table: CSV, Parquet, XLSX or vector file, a DataFrame, or what :func:`read_table` returns; the latter needs
-            none of the arguments up to ``missing`` that describe columns.
-        label: column that says where a landslide is: 0 and 1, true and false, yes and no.
+        table: CSV, Parquet, XLSX or vector file, a DataFrame, or the result of :func:`read_table`, which needs none of
+            the arguments up to ``missing`` that describe columns.
+        label: column that marks landslides: 0 and 1, true and false, yes and no.
         drop: columns that are not features.
         coords: columns with x and y, in metres or degrees.
         crs: coordinate system of ``coords``, such as "EPSG:32643".
         group: column with the region or event.
         rain_columns: columns with rain intensity (mm/h) and duration (days).
         rain_clip: smallest and largest rainfall factor of the index.
-        categorical: columns with classes; None for texts, and for whole numbers under a name such as "litho".
+        categorical: columns with classes; None for text columns, and for whole numbers in columns with names such as
+            "litho".
         missing: numbers that mean missing.
         models: "all", or names of :func:`zoo.risk.models.risk_models`.
         lsi_weights: origin of the weights of the index: "logistic", "spearman" or "paper".
         cv: kinds of cross-validation: "random", "block", "group"; None for random, and block if there are coordinates.
         folds: folds of each.
         block_side: side of a block in metres; None for a fifth of the region.
-        buffer: metres around test blocks without training rows; None for a tenth of the side.
+        buffer: width in metres of the buffer around test blocks, without training rows; None for a tenth of the side.
         seed: seed of folds, models and intervals.
         jobs: processes.
-        repeats: draws of the bootstrap.
+        repeats: number of bootstrap draws.
         curves: predict training rows too, for the success-rate curve.
         progress: called with the number of fits done and the total.
 
@@ -407,7 +408,7 @@ def compare(
     """
     if not isinstance(table, RiskTable):
         if label is None:
-            raise ConfigError("the column of the label is not named", hint="For example label='landslide'")
+            raise ConfigError("no label column is given", hint="For example label='landslide'")
         table = read_table(
             table, label, drop=drop, coords=coords, crs=crs, group=group, categorical=categorical, missing=missing
         )
@@ -478,7 +479,7 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
     if not 0 <= settings.seed <= MAX_SEED:
         raise ConfigError(f"seed {settings.seed}", hint=f"Give 0 to {MAX_SEED}")
     if settings.jobs < 1 or settings.repeats < 1:
-        raise ConfigError("at least one process and one draw of the bootstrap are needed")
+        raise ConfigError("at least one process and one bootstrap draw are needed")
     if not settings.cv:
         raise ConfigError("no cross-validation is named", where="option cv", hint=f"Choose from: {', '.join(CV_KINDS)}")
     low, high = settings.rain_clip
@@ -508,7 +509,7 @@ def _check(table: RiskTable, settings: CompareSettings) -> None:
             raise DataError(
                 f"rain {what} of {np.nanmin(values):g}; {int((values < 0).sum()):,} rows are negative",
                 where=f"column {name!r}",
-                hint="Leave the cells empty, or name the code that means missing with --missing",
+                hint="Leave the cells empty, or name the code for missing values with --missing",
             )
     check_rain(columns[0], columns[1], where=f"columns {', '.join(settings.rain)}")
 

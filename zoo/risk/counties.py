@@ -1,4 +1,4 @@
-"""Forecast runs of many counties, each in a process of its own, on this machine or on a Ray cluster."""
+"""Forecast runs of many counties, each in a separate process, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.rasters.rain_files import RainPaths
 from zoo.risk.watching import WatchReport, watch
 
 NAME = "{name}"
-"""Stands for the name of a county in a path."""
+"""Placeholder for the name of a county in a path."""
 
 
 def watch_counties(
@@ -33,18 +33,18 @@ def watch_counties(
     A county that fails does not stop the others. Each has its own folder, so an interrupted run resumes.
 
     Args:
-        stacks: one raster a county; its name without the suffix is the name of the county.
+        stacks: one raster per county; its name without the suffix is the name of the county.
         rain: see :func:`watch`.
         out: folder; each county gets ``out/NAME``.
-        weights, districts: see :func:`watch`; ``{name}`` in a path stands for the name of the county.
-        jobs: counties at a time, on a cluster those at a time on the smallest node.
+        weights, districts: see :func:`watch`; ``{name}`` in a path is replaced by the name of the county.
+        jobs: number of counties at a time; on a cluster, at a time on the smallest node.
         cluster: address of a Ray cluster (:func:`zoo.jobs.connected`), whose nodes reach all files under the same
             paths; None for this machine.
         progress: called with the number of counties done and the total.
         **options: further options of :func:`watch`, the same for all.
 
     Returns:
-        By name of the county, its report, or why there is none (:class:`zoo.jobs.Outcome`).
+        The outcome of each county by name: its report, or why there is none (:class:`zoo.jobs.Outcome`).
 
     Raises:
         ConfigError: if two stacks have the same name, or the cluster cannot be used.
@@ -57,7 +57,7 @@ def watch_counties(
     names = [Path(stack).stem for stack in stacks]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ConfigError(f"two stacks are called {twice[0]}", hint="Their names are those of the counties")
+        raise ConfigError(f"two stacks are called {twice[0]}", hint="Their names are used as the names of the counties")
     paths = [rain] if isinstance(rain, (str, os.PathLike)) else list(rain)
     todo = [
         Job[WatchReport](

@@ -1,4 +1,4 @@
-"""A table of rain events with and without landslides, from files of rain and an inventory with dates."""
+"""A table of rain events with and without landslides, from rain files and an inventory with dates."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def list_events(
     """List the rain events of places with landslides, for :func:`zoo.risk.thresholds`. The command is
     ``zoo risk events``.
 
-    All events of each rain cell that holds a landslide are listed. The event of a landslide is the last one that was
-    under way on its day, cut at the end of that day (UTC); it ends no earlier than a dry gap before the day.
+    All events of each rain cell that holds a landslide are listed. The event of a landslide is the last one in progress
+    on its day, truncated at the end of that day (UTC); it ends no earlier than a dry gap before the day.
 
     Args:
         rain: files of rain, folders of them or patterns; see :func:`zoo.rain`. Or rasters that :func:`zoo.rain` wrote,
-            one for each day: the event under way at the time of a raster counts for the landslides of its day, and for
-            the places of the other landslides as an event without.
+            one for each day: the event in progress at the time of a raster counts for the landslides of its day, and at
+                the locations of the other landslides as an event without landslides.
         inventory: points or polygons of landslides.
-        date_column: column with the day of each landslide; one with a month or year only is left out.
+        date_column: column with the day of each landslide; dates with only a month or year are left out.
         out: CSV to write.
         layer, where: layer and SQL condition of the inventory.
         rules, reading: as in :func:`zoo.rain`.
@@ -132,10 +132,10 @@ def _rows_of_series(
     """Return all events of the rain cells that hold landslides."""
     inside = (days + _DAY > field.series.starts[0]) & (days < field.series.ends[-1])
     if not inside.all():
-        notes.append(f"{int((~inside).sum())} landslides are of days without rain data and were left out")
+        notes.append(f"{int((~inside).sum())} landslides are from days without rain data and were left out")
     if not inside.any():
         raise DataError(
-            f"no landslide is of a day in the rain, {time_text(field.series.starts[0])} to "
+            f"no landslide falls within the period of the rain, {time_text(field.series.starts[0])} to "
             f"{time_text(field.series.ends[-1])}",
             where=inventory,
         )
@@ -174,7 +174,7 @@ def _rows_of_series(
         if count:
             notes.append(f"{count} landslides {why}, and were left out")
     if not rows:
-        raise DataError("no place with a landslide has a rain event", hint="Check dates, units and rules of events")
+        raise DataError("no landslide location has a rain event", hint="Check dates, units and event rules")
     return rows
 
 
@@ -228,7 +228,7 @@ def _rows_of_maps(
         if progress is not None:
             progress(number, len(maps))
     for count, why in (
-        (int((~covered).sum()), "are of days or places without a raster"),
+        (int((~covered).sum()), "are from days or locations without a raster"),
         (int((covered & ~matched).sum()), "had no rain event on their day"),
     ):
         if count:

@@ -1,4 +1,4 @@
-"""Factor of safety of a stack under rain, for one soil and for an uncertain one."""
+"""Factor of safety of a stack under rain, for a certain or uncertain soil."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def map_failure(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> SafetyReport:
-    """Map the probability that a slope fails under a rain when the soil is uncertain.
+    """Map the probability that a slope fails under given rain when the soil is uncertain.
 
     The command is ``zoo risk safety``. Each pixel is an infinite slope. Its factor of safety is computed for many
-    random soils, with the wetness that the rain and the upslope area give them
+    random soils, with the wetness that results from the rain and the upslope area
     (:func:`zoo.physics.failure_probability`). The upslope area needs the whole elevation in memory; the draws are
-    computed window by window. Rain of a raster is summed over the upslope area of each pixel.
+    computed window by window. Raster rain is summed over the upslope area of each pixel.
 
     Args:
         stack: raster with the bands ``slope`` (degree) and ``DEM`` (m) and square pixels in metres; ``zoo stack --dem``
@@ -96,7 +96,7 @@ def map_failure(
             ``factor_of_safety_spread`` (standard deviation), float32, NaN for nodata. It appears when it is complete.
         rain: intensity in mm/h and duration in days; or a raster with the bands intensity and duration, as
             :func:`zoo.rain` writes it, which covers the stack.
-        duration: days, if the raster holds the intensity only.
+        duration: days, if the raster holds only the intensity.
         soil: distributions of the soil's properties; ``None`` for those of the synthetic scenes.
         draws: number of random soils.
         seed: seed of the random soils.
@@ -109,8 +109,8 @@ def map_failure(
     Raises:
         DataError: if a band is missing or in another unit, pixels are not square metres, the stack is too large, or no
             pixel has both bands.
-        ConfigError: if ``out`` exists or is no GeoTIFF, ``draws`` is not positive, or a duration does not go with the
-            rain.
+        ConfigError: if ``out`` exists or is not a GeoTIFF, ``draws`` is not positive, or a duration is given without a
+            rain raster.
 
     Example:
         >>> import zoo
@@ -121,7 +121,9 @@ def map_failure(
         check_rain(*rain, where="--rain")
         if duration is not None:
             raise ConfigError(
-                "a duration goes with a rain raster", where="--duration", hint="Write --rain 12,2 (mm/h, days)"
+                "a duration can only be given with a rain raster",
+                where="--duration",
+                hint="Write --rain 12,2 (mm/h, days)",
             )
     check_geotiff_name(out)
     check_output(out, [stack, *([] if isinstance(rain, tuple) else [Path(rain)])], overwrite=overwrite)
@@ -180,9 +182,9 @@ def _steady_rain(
     missing = int(np.count_nonzero(np.isnan(found)))
     if missing:
         raise DataError(
-            f"has no rain in {missing / found.size:.1%} of the pixels, so the water of the slopes below is unknown",
+            f"has no rain in {missing / found.size:.1%} of the pixels, so the water on the slopes below is unknown",
             where=rain,
-            hint="Give rain that covers the stack, or cut the stack to the rain",
+            hint="Give rain that covers the stack, or crop the stack to the rain",
         )
     return found
 

@@ -34,7 +34,7 @@ CLASS_NAMES: tuple[str, ...] = ("low", "medium", "high")
 """Classes 1, 2 and 3 of Figure 8 [P]; 0 is nodata."""
 
 CLASS_COLOURS = MappingProxyType({1: (44, 123, 182), 2: (255, 225, 120), 3: (202, 0, 32)})
-"""Colours by class, which colour-blind readers can distinguish too [O]."""
+"""Colours by class, which colour-blind readers can also distinguish [O]."""
 
 CLASS_METHODS: tuple[str, ...] = ("jenks", "quantile")
 
@@ -52,7 +52,7 @@ class ClassBreaks:
         method: "jenks", "quantile" or "fixed".
 
     Raises:
-        ConfigError: if the breaks are not finite and rising, or the method does not exist.
+        ConfigError: if the breaks are not finite and increasing, or the method does not exist.
     """
 
     low: float
@@ -62,7 +62,7 @@ class ClassBreaks:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ConfigError(
-                f"class breaks {self.low:g} and {self.high:g} do not rise", hint="Give two rising numbers"
+                f"class breaks {self.low:g} and {self.high:g} do not increase", hint="Give two increasing numbers"
             )
         if self.method not in (*CLASS_METHODS, "fixed"):
             raise ConfigError(
@@ -177,7 +177,7 @@ class _File:
 
 @dataclass(frozen=True)
 class RiskIndex:
-    """The risk index of one region, ready for another.
+    """The risk index of one region, transferable to others.
 
     Attributes:
         index: weights, ranges, rain parameters and clip, as ``zoo stack --weights`` reads them.
@@ -257,7 +257,7 @@ class RiskIndex:
             Notes on bands of unknown unit.
 
         Raises:
-            DataError: if a weighted band is missing, in another unit than the stored range, or there twice.
+            DataError: if a weighted band is missing, in another unit than the stored range, or occurs twice.
         """
         by_name: dict[str, Band] = {}
         for band in bands:
@@ -331,7 +331,7 @@ class RiskIndex:
         return encode_json({**self.index.to_dict(), "risk": to_plain(section)}, indent=2) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON file, whole or not at all; ``zoo risk map --weights`` and ``zoo stack --weights`` read it."""
+        """Write the JSON file, atomically; ``zoo risk map --weights`` and ``zoo stack --weights`` read it."""
         write_text_atomic(path, self.to_json())
 
     def digest(self) -> str:
@@ -348,7 +348,7 @@ def fit_breaks(index: NDArray[np.floating[Any]], method: str = "jenks") -> Class
 
     Raises:
         DataError: if the index has fewer than three values.
-        ConfigError: if the method does not exist, or Jenks is wanted and mapclassify is not installed.
+        ConfigError: if the method does not exist, or Jenks is requested but mapclassify is not installed.
     """
     values = np.sort(np.asarray(index, dtype=np.float64))
     values = values[np.isfinite(values)]

@@ -1,6 +1,6 @@
 """Two logistic regressions: one with signs on its coefficients, one with a penalty matrix.
 
-scikit-learn's ``LogisticRegression`` has neither bounds on coefficients nor a penalty per column.
+scikit-learn's ``LogisticRegression`` supports neither bounds on coefficients nor a penalty per column.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def fit_penalised(blocks: Blocks, penalty: NDArray[np.float64]) -> NDArray[np.fl
     """Minimise -log-likelihood + b' P b / 2 by Newton steps (P-splines: Eilers and Marx 1996, Statistical Science 11,
     89-121 [S]).
 
-    Blocks of rows keep the memory of a million rows at that of one block.
+    With blocks of rows, the memory is that of one block.
 
     Args:
         blocks: blocks of rows; the first column of the design is the intercept.

@@ -59,7 +59,7 @@ class MapReport:
 
     Attributes:
         pixels: number of pixels by class, (4,), nodata first.
-        areas: km2 on the ground of low, medium and high; None if the coordinate system has no place on Earth.
+        areas: km2 on the ground of low, medium and high; None if the coordinate system is local.
         preview: uint8, every ``step``-th class of every ``step``-th row.
         relief: float32 elevation like ``preview``; None without DEM.
         step: pixels from one pixel of the preview to the next.
@@ -131,7 +131,7 @@ def map_risk(
         picture: picture of the classes, PNG, PDF or SVG.
         weights: file of ``zoo risk calibrate``, or what :func:`zoo.risk.calibrate` returns; None for Table 1.
         rain: (mm/h, days), or a raster with bands intensity and duration; None for the reference rain.
-        duration: days, if the raster holds the intensity only.
+        duration: days, if the raster holds only the intensity.
         classes: "jenks", "quantile" or "scenario" (Jenks under ``rain``) fitted to this scene, or two breaks; None for
             the breaks of the weights.
         model: name of a risk model to map instead of the index; it is fitted to ``inventory``.
@@ -219,17 +219,19 @@ def _check_options(
     soil: Soil | None,
 ) -> None:
     if soil is not None and safety is None:
-        raise ConfigError("--soil goes with --safety", hint="Name the output with --safety FILE")
+        raise ConfigError("--soil needs --safety", hint="Name the output with --safety FILE")
     if duration is not None and rain_file is None:
         raise ConfigError(
-            "a duration goes with a rain raster", where="--duration", hint="Write numbers as --rain 12,2 (mm/h, days)"
+            "a duration can only be given with a rain raster",
+            where="--duration",
+            hint="Write numbers as --rain 12,2 (mm/h, days)",
         )
     if safety is not None and numbers is None:
         raise ConfigError("--safety needs rain as numbers", hint="For example --rain 12,2 (mm/h, days)")
     if model is None:
         for name, value in (("inventory", inventory), ("layer", layer), ("where", where), ("buffer", buffer)):
             if value is not None:
-                raise ConfigError(f"--{name} goes with --model", hint="To fit the index, use zoo risk calibrate")
+                raise ConfigError(f"--{name} needs --model", hint="To fit the index, use zoo risk calibrate")
         return
     if inventory is None:
         raise ConfigError("--model needs landslides", hint="Name them with --inventory")

@@ -85,7 +85,7 @@ def draw_rates(comparison: Comparison) -> Figure:
 
 
 def draw_reliability(comparison: Comparison) -> Figure:
-    """Draw the share of landslides against the mean probability in ten bins; dot size shows the rows of a bin."""
+    """Draw the share of landslides against the mean probability in ten bins; the dot size shows the number of rows."""
 
     def draw(ax: Axes, outcome: Outcome, colour: str) -> None:
         assert outcome.probability is not None

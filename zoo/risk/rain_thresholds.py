@@ -35,11 +35,11 @@ later compilations; the events behind it last 10 minutes to 35 days.
 """
 
 PROBABILITIES: tuple[float, ...] = (0.01, 0.05, 0.2, 0.5)
-"""Shares of landslides below a fitted threshold [O]; 0.05 is that of the thresholds for Italy (Peruccacci et al. 2017,
+"""Shares of landslides below a fitted threshold [O]; 0.05 is used for Italy (Peruccacci et al. 2017,
 doi:10.1016/j.geomorph.2017.03.031) [S]."""
 
 MIN_EVENTS = 20
-"""Fewest events with landslides that thresholds are fitted to [O]."""
+"""Minimum number of events with landslides for a fit [O]."""
 
 SAME_DURATION = 1.01
 """Largest ratio of durations that count as one: a line through them has no slope [O]."""
@@ -69,7 +69,7 @@ class Curve:
         exponent: B.
         probability: share of landslides that are expected below it; None for a published threshold.
         scale_interval: 95 % bootstrap interval of the scale.
-        hours: durations for which the curve holds, rising.
+        hours: durations for which the curve is valid, increasing.
         band: lower and upper bound of the intensity at these durations, mm/h; empty without a bootstrap.
         below: share of the table's landslide events below it.
         false_alarms: share of the events without landslides above it; None without such events.
@@ -95,7 +95,7 @@ class Thresholds:
     """Thresholds of a table of events.
 
     Attributes:
-        curves: fitted thresholds, by rising probability, then the published ones.
+        curves: fitted thresholds, by increasing probability, then the published ones.
         exponent_interval: 95 % bootstrap interval of the exponent that the fitted thresholds share.
         landslides: number of events with landslides.
         others: number of events without.
@@ -115,7 +115,7 @@ class Thresholds:
     notes: tuple[str, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything as JSON, whole or not at all."""
+        """Write everything as JSON, atomically."""
         write_json(path, self)
 
 
@@ -146,10 +146,10 @@ def fit_thresholds(
         rain_columns: columns with the mean intensity (mm/h) and the duration (days).
         label: column that says whether an event had landslides, 0 or 1; None if every event had. With events without
             landslides, alpha, beta and P0 of equation 5 are fitted too, and false alarms are counted.
-        group: column of which whole groups are drawn in the bootstrap, such as a storm; None to draw events.
+        group: column of groups, such as storms, which the bootstrap draws as a whole; None to draw events.
         probabilities: shares of landslides below a threshold, 0..1.
-        repeats: draws of the bootstrap; 0 for no intervals.
-        seed: seed of the draws.
+        repeats: number of bootstrap draws; 0 for no intervals.
+        seed: random seed.
         out: JSON file to write.
         picture: picture to draw: events, curves and bands; PNG, PDF or SVG.
         overwrite: replace existing outputs.
@@ -178,7 +178,7 @@ def fit_thresholds(
             f"probabilities {', '.join(map(str, probabilities)) or 'none'}", hint="Give shares such as 0.01,0.05"
         )
     if repeats < 0:
-        raise ConfigError(f"{repeats} draws of the bootstrap", hint="Give 0 or more")
+        raise ConfigError(f"{repeats} bootstrap draws", hint="Give 0 or more")
     notes: list[str] = []
     p, d, labels, groups = _read(events, rain_columns, label, group, notes)
     found = _fit(p, d, labels, groups, sorted(set(probabilities)), repeats, seed, notes)
@@ -263,7 +263,7 @@ def _fit(
     x, y = np.log10(hours[slid]), np.log10(p[slid])
     line = _line(x, y, np.ones(len(x)))
     if line is None:
-        raise DataError("the distances of the events from their line follow no normal distribution")
+        raise DataError("the distances of the events from their line are not normally distributed")
     at = np.geomspace(hours[slid].min(), hours[slid].max(), _CURVE)
 
     def refit(times: NDArray[np.float64]) -> dict[str, float] | None:
@@ -331,10 +331,10 @@ def _doubts(p: NDArray[np.float64], d: NDArray[np.float64], exponent: float) -> 
         f"(median {days:.3g}), median depth {depth:.4g} mm"
     ]
     if depth < USUAL_DEPTH[0]:
-        found.append(f"check the units: {depth:.4g} mm is little for landslides. Is P in inches or metres an hour?")
+        found.append(f"check the units: {depth:.4g} mm is little for landslides. Is P in inches or metres per hour?")
     elif depth > USUAL_DEPTH[1] or days > USUAL_DAYS:
         found.append(
-            f"check the units: events are long, or their rain is more than usual. Is D in hours? Its median would be "
+            f"check the units: events are unusually long or wet. Is D in hours? Its median would be "
             f"{days / 24:.3g} days, and the median depth {depth / 24:.4g} mm"
         )
     if exponent >= 1:

@@ -57,7 +57,7 @@ def base_rate(labels: NDArray[Any]) -> float:
 def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
     """Return the area under the ROC curve; ties count half.
 
-    Not scikit-learn's, because ``zoo risk calibrate`` works without it.
+    scikit-learn's is not used, because ``zoo risk calibrate`` works without scikit-learn.
     """
     truth = labels == 1
     positives = int(truth.sum())
@@ -103,8 +103,8 @@ class Judgement:
         """Return the scores by the keys of :data:`SCORES`.
 
         Args:
-            times: how often each row was drawn, (N,); None for once. Folds of which one label only was drawn are left
-                out of AUC and PR-AUC, which are NaN if no fold remains.
+            times: how often each row was drawn, (N,); None for once. Folds with only one drawn label are left out of
+                AUC and PR-AUC, which are NaN if no fold remains.
         """
         weight = np.ones(len(self.truth)) if times is None else times
         total = float(weight.sum())
@@ -157,9 +157,9 @@ def block_bootstrap(
     level: float = LEVEL,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Return percentile intervals of what ``fit`` returns, over draws of whole blocks with replacement.
+    """Return percentile intervals of the results of ``fit``, over draws of whole blocks with replacement.
 
-    Neighbouring rows repeat each other, so an interval over rows would be too narrow.
+    Neighbouring rows are similar, so an interval over rows would be too narrow.
 
     Args:
         fit: maps how often each row was drawn, float64 (N,), to numbers by name; None for a draw that cannot be used.
@@ -167,7 +167,7 @@ def block_bootstrap(
         count: number of rows.
         repeats: number of draws.
         level: level of the interval.
-        seed: seed of the draws.
+        seed: random seed.
 
     Returns:
         (low, high) by name; empty if no draw could be used.
@@ -178,7 +178,7 @@ def block_bootstrap(
     number = np.arange(count) if blocks is None else np.unique(blocks, return_inverse=True)[1].ravel()
     total = int(number.max()) + 1
     if total < 2:
-        raise ConfigError("one block has no bootstrap interval", hint="Use smaller blocks")
+        raise ConfigError("a single block gives no bootstrap interval", hint="Use smaller blocks")
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
     for _ in range(repeats):
@@ -200,7 +200,7 @@ def intervals(
         judged: held-out probabilities of a model.
         units: what is drawn, (N,), such as spatial blocks; None for rows.
         repeats: number of draws.
-        seed: seed of the draws.
+        seed: random seed.
 
     Returns:
         (low, high) by score, widened to contain the score itself: draws repeat rows, which makes bins noisier, so a
@@ -223,7 +223,7 @@ def paired_intervals(
         other: the reference model.
         units: see :func:`intervals`.
         repeats: number of draws.
-        seed: seed of the draws.
+        seed: random seed.
 
     Returns:
         (difference, low, high) by score.

@@ -1,6 +1,6 @@
 """Cross-validation: random folds, spatial blocks with a buffer, and whole groups.
 
-A random split of neighbouring places measures interpolation, which is 6-18 % too good on landslide tables [S]
+A random split of neighbouring places measures interpolation, which is 6-18 % too optimistic on landslide tables [S]
 10.3390/rs17020213; see also Roberts et al. (2017), Ecography 40, 913-929 [S].
 
 scikit-learn's splitters are not used, for three reasons: blocks need a buffer; its ``GroupKFold`` breaks ties between
@@ -67,15 +67,15 @@ def make_split(
 ) -> Split:
     """Split a table into folds.
 
-    Inner folds are of the same kind, because settings chosen on neighbours are settings for interpolation. Where the
-    training rows of a fold cannot be split again, its inner folds are random, and a note says so.
+    Inner folds are of the same kind, because settings chosen on neighbours favour interpolation. If the training rows
+    of a fold cannot be split again, its inner folds are random, and a note says so.
 
     Args:
         table: with coordinates for "block" and groups for "group".
         kind: one of :data:`CV_KINDS`.
         folds: number of folds, at least 2.
         side: side of a block in metres; None for a fifth of the longer side of the region.
-        buffer: metres around test blocks without training rows; None for a tenth of the side.
+        buffer: width in metres of the buffer around test blocks, without training rows; None for a tenth of the side.
         seed: seed of the assignment to folds.
 
     Raises:
@@ -170,7 +170,7 @@ def block_folds(
 
     Raises:
         ConfigError: if a number is out of range.
-        DataError: if there are no coordinates or too few blocks, or a fold would have one label only.
+        DataError: if there are no coordinates or too few blocks, or a fold would have only one label.
     """
     if coordinates is None:
         raise DataError(
@@ -214,7 +214,7 @@ def group_folds(labels: NDArray[np.int64], groups: NDArray[Any] | None, folds: i
         seed: seed of the order of groups with equally many rows.
 
     Raises:
-        DataError: if there are no groups or fewer than folds, or a fold would have one label only.
+        DataError: if there are no groups or fewer than folds, or a fold would have only one label.
     """
     if groups is None:
         raise DataError("rows have no groups", hint="Name the column with --group")
@@ -290,7 +290,7 @@ def _check_labels(folds: list[Fold], labels: NDArray[Any], kind: str, hint: str)
     for number, fold in enumerate(folds, 1):
         for what, rows in (("training", fold.train), ("test", fold.test)):
             if len(np.unique(np.asarray(labels)[rows])) < 2:
-                raise DataError(f"the {what} rows of {kind} fold {number} have one label only", hint=hint)
+                raise DataError(f"the {what} rows of {kind} fold {number} have only one label", hint=hint)
 
 
 def _check_counts(labels: NDArray[Any], folds: int) -> None:

@@ -37,7 +37,7 @@ CHUNK = 1 << 16
 """Pixels worked on at a time: their sums stay in the processor's cache from the first band to the sigmoid."""
 
 SAMPLES = 10_000
-"""Pixels of each kind that a risk model is fitted to [O]: what the slowest of them, the SVM, can handle."""
+"""Number of pixels of each class for fitting a risk model [O], limited by the slowest, the SVM."""
 
 _PREDICTED_ROWS = 1 << 18
 
@@ -48,7 +48,7 @@ Weights = str | os.PathLike[str] | RiskIndex | Calibration | None
 
 
 class Surface(Protocol):
-    """Anything that gives each pixel a risk."""
+    """Source of risk values for pixels."""
 
     def evaluate(self, image: Values, factor: Factor) -> tuple[Values, int]:
         """Return the risk of a window.
@@ -244,7 +244,7 @@ def fit_model_surface(
         stack: an open one; every band but the LSI is a feature.
         inventory: landslides in the coordinates of the stack.
         seed: seed of the draw and the model.
-        samples: most pixels of each kind.
+        samples: maximum number of pixels of each class.
         progress: called with the number of windows done and the total while pixels are drawn.
 
     Returns:
@@ -254,7 +254,7 @@ def fit_model_surface(
     Raises:
         UnknownNameError: if the model does not exist.
         ConfigError: if the model needs rain.
-        DataError: if the stack has no feature, or pixels of one kind only.
+        DataError: if the stack has no feature, or pixels of only one class.
     """
     import pandas as pd
 
@@ -285,7 +285,7 @@ def fit_model_surface(
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a map needs.
+    """Inputs of a map.
 
     Attributes:
         surface: gives each pixel a risk.
@@ -337,7 +337,7 @@ def prepare_index(
     index, origin, digest = _load_index(stack, weights, notes)
     home = index.region.crs
     if home is not None and home != crs_name(stack.crs):
-        notes.append(f"the weights come from a region in {home}, the stack is in {crs_name(stack.crs)}")
+        notes.append(f"the weights come from a region in {home}, but the stack is in {crs_name(stack.crs)}")
     index.check_bands(stack.bands, stack.path)
     check_values(stack, index.features)
     ranges = {name: span for name, span in index.index.ranges.items() if name in index.features}
@@ -356,8 +356,8 @@ def prepare_index(
         parameters = IndexParameters(kept, ranges, index.index.rain, index.index.rain_clip, origin)
         index = replace(index, index=parameters)
         notes.append(
-            f"{origin}: features are scaled with the 0.5-99.5 percentiles of this scene, so the map compares places "
-            "within this scene only; weights of zoo risk calibrate carry over to other scenes"
+            f"{origin}: features are scaled with the 0.5-99.5 percentiles of this scene, so the map only compares "
+            f"places within this scene; weights from zoo risk calibrate carry over to other scenes"
         )
     surface = IndexSurface(index, stack.bands, stack.path)
     notes += surface.notes

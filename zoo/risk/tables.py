@@ -25,10 +25,10 @@ MISSING_CODES: tuple[float, ...] = (
     *(-99.0, -999.0, -9999.0, -99999.0, -32767.0, -32768.0),
     *(999.0, 9999.0, 99999.0, 32767.0, 65535.0),
 )
-"""Numbers that mean "not measured" where they are far from all other values; a note names each that is found."""
+"""Numbers that mark missing values if they are far from all other values; a note names each that is found."""
 
 FLOAT_NODATA = 1e20
-"""This size and larger ones are nodata of float rasters, such as -3.4e38, 9.97e36 or 1e20 [O]."""
+"""Magnitudes at or above this are nodata of float rasters, such as -3.4e38, 9.97e36 or 1e20 [O]."""
 
 MAX_XLSX_BYTES = 256 * 2**20
 """Most bytes that an XLSX file may have unpacked; a million rows of ten columns have 200 MB."""
@@ -41,7 +41,7 @@ _FALSE = {"0", "0.0", "false", "f", "no", "n", "none", "absence"}
 _MAX_CLASSES = 20
 """A whole-number column with at most this many values and a name such as "litho" contains classes."""
 _HISTORY = re.compile(r"P_t-\d+")
-"""Rain of so many steps ago; a step that was dry everywhere is still a step of the history."""
+"""Columns of rain a number of steps ago; a step that was dry everywhere is still part of the history."""
 _VECTOR = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
 _CLASS_WORDS = (
     "litho",
@@ -60,15 +60,15 @@ _LONGITUDE = re.compile(r"lon(g|gitude)?|l[aä]nge|.*[_ ]lon", re.IGNORECASE)
 _EASTING = re.compile(r"(.*_)?x|(.*[_ ])?(easting|east)|utm_?e", re.IGNORECASE)
 _NORTHING = re.compile(r"(.*_)?y|(.*[_ ])?(northing|north)|utm_?n", re.IGNORECASE)
 _GROUPED = re.compile(r"[-+]?(\d{1,3}([,. '’\u00a0\u202f]\d{3})+([.,]\d+)?|\d+,\d+)")
-"""Numbers with group separators or a decimal comma, which are no classes."""
+"""Numbers with group separators or a decimal comma, which are not classes."""
 _ROW_NUMBER = re.compile(
     r"(unnamed: ?\d+|index|id|gid|fid|objectid|ogc_fid|rowid|row|no|nr|\.\.\.1)(_\d+)?", re.IGNORECASE
 )
 _WITH_UNIT = re.compile(r"[<>~≈]?\s*[-+]?\d+([.,]\d+)?\s*(%|°|‰|m|mm|cm|km|ft|deg|degrees?)?", re.IGNORECASE)
-"""Numbers with a unit or a sign of comparison, which are no classes."""
+"""Numbers with a unit or a comparison sign, which are not classes."""
 
 _MOST_REPEATED = 0.01
-"""Share of rows that repeat another from which a warning is given [O]."""
+"""Share of repeated rows above which a warning is given [O]."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RiskTable:
         coordinates: float64 (N, 2), x and y in metres; None if unknown.
         groups: region or event of each row, (N,); None if unknown.
         notes: what was found and decided while reading, as sentences.
-        warnings: what makes results on this table doubtful, as sentences.
+        warnings: reasons to doubt results on this table, as sentences.
         rows: row in the file of each place, from 0, (N,); None for the same order. Places are ordered by their content,
             so that the order of the file changes no score.
     """
@@ -125,17 +125,18 @@ def read_table(
     Args:
         table: CSV, Parquet, XLSX, or a vector file of points or polygons (GeoPackage, Shapefile, GeoJSON); or a
             DataFrame with one row per place.
-        label: column that says where a landslide is: 0 and 1, true and false, yes and no.
+        label: column that marks landslides: 0 and 1, true and false, yes and no.
         drop: columns that are not features.
         coords: columns with x and y (longitude and latitude), in metres or degrees; a vector file has its geometry.
         crs: coordinate system of ``coords``, such as "EPSG:32643"; ``None`` for degrees of WGS 84, or metres as they
             are.
         group: column with the region or event.
-        categorical: columns with classes beside texts; None for whole numbers under a name such as "litho".
+        categorical: columns with classes in addition to text columns; None for whole numbers in columns with names such
+            as "litho".
         missing: numbers that mean missing; those of :data:`MISSING_CODES` only where they are far from other values.
 
     Raises:
-        DataError: if the file is missing, damaged or empty, the label is not binary or has one value only, a column
+        DataError: if the file is missing, damaged or empty, the label is not binary or has only one value, a column
             contains infinities or has the name of another, coordinates are swapped, or no feature is left.
         UnknownNameError: if a column does not exist; the message has the nearest names.
         ConfigError: if the file is of another kind.
@@ -155,7 +156,7 @@ def read_table(
         if name not in columns:
             raise UnknownNameError("column", name, columns, where=where)
     if label in (*(coords or ()), group):
-        raise ConfigError(f"column {label!r} is the label, and names the places or groups too", where=where)
+        raise ConfigError(f"column {label!r} is the label but is also used for coordinates or groups", where=where)
     labels, kept = read_labels(frame[label], where, label, found)
     frame = frame.loc[kept]
     coordinates = None if places is None else places[kept]
@@ -192,7 +193,7 @@ def _canonical_order(
 
 
 def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.float64] | None]:
-    """Return the rows of a table file as they are, and the places of a vector file; see :func:`read_table`."""
+    """Return the raw rows of a table file, and the locations of a vector file; see :func:`read_table`."""
     if not path.exists():
         raise DataError("there is no such file", where=path)
     if path.is_dir():
@@ -308,7 +309,7 @@ def read_groups(values: pd.Series, name: str, notes: list[str]) -> NDArray[Any]:
     """Return the group of each row as a text."""
     unknown = int(values.isna().sum())
     if unknown:
-        notes.append(f"{unknown:,} rows without {name} form a group of their own")
+        notes.append(f"{unknown:,} rows without {name} form a separate group")
     return np.asarray(values.astype(str))
 
 
@@ -329,7 +330,7 @@ def _coordinates(
         if bad.any():
             text = str(frame[name][bad].iloc[0])[:60]
             raise DataError(
-                f"coordinate {text!r} in row {frame.index[bad][0] + 1} is not a number or means missing",
+                f"coordinate {text!r} in row {frame.index[bad][0] + 1} is not a number or marks a missing value",
                 where=f"{where}, column {name!r}",
                 hint="Leave such rows out, or name other columns with --coords",
             )
@@ -342,7 +343,7 @@ def _coordinates(
         notes.append(f"{coords[0]}: longitudes from 180 to 360 degrees were read as -180 to 0")
         x = np.where(x > 180, x - 360, x)
     if max(np.abs(x).max(), np.abs(y).max()) > 180:
-        notes.append(f"{coords[0]} and {coords[1]} are taken for metres on the ground (--crs names their system)")
+        notes.append(f"{coords[0]} and {coords[1]} are interpreted as metres on the ground (--crs sets their system)")
         return np.column_stack([x, y])
     named_swapped = bool(_LATITUDE.fullmatch(coords[0]) and _LONGITUDE.fullmatch(coords[1]))
     if named_swapped or np.abs(y).max() > 90:
@@ -366,7 +367,7 @@ def _check_zeros(
     among = zero_places(np.where(small, 0, x), np.where(small, 0, y), degrees=False) & ~small.all()
     for wrong, problem in (
         (zeros, "have the coordinates 0, 0, which means that they are missing"),
-        (among, "look like degrees, and the others like metres"),
+        (among, "look like degrees, but the others like metres"),
     ):
         if wrong.any():
             first = int(rows[np.flatnonzero(wrong)[0]]) + 1
@@ -394,14 +395,16 @@ def _degrees(
         raise ConfigError(f"unknown coordinate system {crs!r}", where="--crs", hint="Such as EPSG:32643") from error
     longitude, latitude = transformer.transform(x, y)
     if not (np.isfinite(longitude) & np.isfinite(latitude)).all():
-        raise DataError(f"some places lie outside of {crs}", where=where, hint="Name the system of --coords with --crs")
+        raise DataError(
+            f"some places lie outside {crs}", where=where, hint="Give the coordinate system of --coords with --crs"
+        )
     return longitude, latitude
 
 
 def metres_around(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return x and y in metres around the middle of places in degrees, float64 (N, 2).
+    """Return x and y in metres relative to the centre of places in degrees, float64 (N, 2).
 
-    The projection is azimuthal and equidistant (pyproj): distances within a region are true to a thousandth, also
+    The projection is azimuthal and equidistant (pyproj): distances within a region are accurate to a thousandth, also
     across the antimeridian.
     """
     import pyproj
@@ -421,7 +424,7 @@ def _features(
     for name in frame.columns:
         values = frame[name]
         if not (categorical and name in categorical) and _numbers_rows(str(name), values):
-            notes.append(f"{name}: left out, it numbers the rows")
+            notes.append(f"{name}: left out, because it numbers the rows")
             continue
         if not (categorical and name in categorical):
             _check_plain_numbers(values, f"{where}, column {name!r}")
@@ -456,7 +459,7 @@ def _features(
             continue
         columns[name] = numbers
     if not columns:
-        raise DataError("no feature is left", where=where, hint="A feature is a column of numbers or classes that vary")
+        raise DataError("no feature is left", where=where, hint="A feature is a column of varying numbers or classes")
     return pd.DataFrame(columns)
 
 
@@ -481,7 +484,7 @@ def _check_plain_numbers(values: pd.Series, where: str) -> None:
     measured = texts.str.fullmatch(_WITH_UNIT) & ~plain
     for found, share, what in (
         (grouped, (grouped | plain).mean(), "group separators or a decimal comma"),
-        (measured, measured.mean(), "a unit or a sign of comparison"),
+        (measured, measured.mean(), "a unit or a comparison sign"),
     ):
         if found.any() and share > 0.5:
             raise DataError(
@@ -544,7 +547,7 @@ def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], note
             if code < 0:
                 both = others.min() < code < others.max()
                 why = "others lie on both sides" if both else "they are not far from the others"
-                notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, as {why}")
+                notes.append(f"{name}: {int(coded.sum())} values of {code:g} are kept, because {why}")
             continue
         notes.append(f"{name}: {int(coded.sum())} values of {code:g} were set to missing")
         numbers = numbers.where(~coded)
@@ -563,13 +566,13 @@ def _isolated(code: float, others: pd.Series) -> bool:
 
 
 def single_feature_auc(values: pd.Series, labels: NDArray[Any]) -> float:
-    """Return the AUC of one feature alone, 0.5..1, whichever direction it points.
+    """Return the AUC of a single feature, 0.5..1, regardless of its direction.
 
     Classes are ranked by their own share of landslides, which favours classes with few rows; a column with as many
     classes as rows therefore stands out too, as it should.
 
     Args:
-        values: numbers or classes, (N,); missing ones form a class of their own, as their absence may reveal as much.
+        values: numbers or classes, (N,); missing ones form a separate class, because missingness may be informative.
         labels: 0 and 1, (N,), both present.
     """
     truth = np.asarray(labels) == 1
@@ -649,8 +652,8 @@ def _contradiction_warnings(
     found = " and ".join(f"{count:,} have the same {what}" for what, count in counts.items() if count)
     if found:
         yield (
-            f"of {len(labels):,} rows, {found} as a row with the opposite label, so no model can tell them apart. "
-            "Correct the labels, or add what differs: a feature, the rain, or the event (--group)"
+            f"of {len(labels):,} rows, {found} as a row with the opposite label, so no model can distinguish them. "
+            f"Correct the labels, or add what differs: a feature, the rain, or the event (--group)"
         )
 
 
@@ -660,6 +663,6 @@ def _place_warnings(names: Sequence[str]) -> Iterator[str]:
         pair = [next(filter(pattern.fullmatch, names), None) for pattern in (east, north)]
         if all(pair):
             yield (
-                f"{pair[0]} and {pair[1]} look like coordinates and are used as features, so models learn known "
+                f"{pair[0]} and {pair[1]} look like coordinates and are used as features, so models memorise known "
                 f"places. Name them with --coords {pair[0]},{pair[1]}, or leave them out with --drop"
             )

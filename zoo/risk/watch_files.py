@@ -40,14 +40,14 @@ _STAC = "1.0.0"
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What the catalogue keeps about one step.
+    """Record of one step in the catalogue.
 
     Attributes:
-        digest: of everything that its files depend on.
+        digest: digest of everything that its files depend on.
         settings: the part of it that all steps of a folder share.
-        rain_from: start of the rain that it was made of, such as ``2024-06-01T00:00Z``.
+        rain_from: start of the rain that it was computed from, such as ``2024-06-01T00:00Z``.
         shares: by district, the shares of "low", "medium" and "high" in its known area, and "known" in the whole.
-        raining: share of the rain's cells with an event under way.
+        raining: share of the rain's cells with an event in progress.
         missing_hours: most hours without rain data in a cell.
         negative: share of the pixels where more rain lowers the index.
     """
@@ -69,14 +69,14 @@ class _Properties:
 
 @dataclass(frozen=True)
 class StepItem:
-    """The part of a step's STAC item that is read back."""
+    """Part of a step's STAC item that is read again."""
 
     id: str
     properties: _Properties
 
     @property
     def record(self) -> StepRecord:
-        """What the catalogue keeps about the step."""
+        """Record of the step in the catalogue."""
         return self.properties.zoo
 
     @property
@@ -114,7 +114,7 @@ def read_item(path: Path) -> StepItem:
 
 
 def read_items(folder: Path) -> list[StepItem]:
-    """Return the finished steps of a folder in the order of time; a damaged item is removed: its step is unfinished."""
+    """Return the finished steps of a folder in chronological order; remove damaged items to repeat their steps."""
     found = []
     for path in sorted(folder.glob(f"*/{ITEM}")):
         try:
@@ -166,9 +166,9 @@ def publish(
     Args:
         folder: of the run; each step has a folder in it.
         stack: raster that was mapped.
-        items: steps in the order of time.
+        items: steps in chronological order.
         districts: names of the districts.
-        alert_share: share of a district in the high class from which it is alerted, 0..1.
+        alert_share: share of a district in the high class that raises an alert, 0..1.
         animate: write the animation even if there is one.
     """
     write_text_atomic(folder / "catalog.json", encode_json(_catalogue(stack, items), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A forecast run: index and classes at each step of time, and alerts of districts."""
+"""A forecast run: index and classes at each time step, and alerts for districts."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ EVERY = 6.0
 """Hours from one step to the next [O]."""
 
 ALERT_SHARE = 0.1
-"""Share of a district in the high class from which it is alerted [O]."""
+"""Share of a district in the high class that raises an alert [O]."""
 
 WHOLE = "all"
-"""Name of the one district without a file of districts."""
+"""Name of the single district if no file of districts is given."""
 
 _MOST_STEPS = 10_000
 
@@ -61,8 +61,8 @@ class WatchReport:
     Attributes:
         folder: the output.
         made: times of the steps that were computed.
-        kept: times of the steps that were there already.
-        alerts: one entry a district.
+        kept: times of the steps that already existed.
+        alerts: one entry per district.
         notes: what was found and decided, as sentences.
         warnings: steps that could not be computed, and problems of the index.
     """
@@ -101,15 +101,15 @@ def watch(
     Args:
         stack: raster with the bands of the index.
         rain: files of rain, folders of them or patterns; see :func:`zoo.rain`.
-        out: folder: one folder a step with ``index.tif``, ``classes.tif``, ``map.png`` and ``item.json``; and
+        out: folder: one folder per step with ``index.tif``, ``classes.tif``, ``map.png`` and ``item.json``; and
             ``catalog.json`` (STAC), ``alerts.csv``, ``shares.csv`` and ``animation.gif``.
         weights: file of ``zoo risk calibrate``, or what :func:`zoo.risk.calibrate` returns; None for Table 1.
         every: hours from one step to the next; steps lie on whole multiples from 00 UTC.
         start: time of the first step in UTC; by default the first with rain.
         districts: polygons whose shares of classes are measured; None for the whole stack as one.
         name: their attribute with the name.
-        alert_share: share of a district in the high class from which it is alerted, 0..1.
-        classes: as in :func:`zoo.risk.map`; all steps have the same breaks, so "scenario" is not possible.
+        alert_share: share of a district in the high class that raises an alert, 0..1.
+        classes: as in :func:`zoo.risk.map`; all steps have the same breaks, so "scenario" is not allowed.
         rules, reading: as in :func:`zoo.rain`.
         seed: seed of the pixels drawn for class breaks.
         progress: called with the number of steps done and the total.
@@ -118,8 +118,8 @@ def watch(
         Steps made and kept, and the alerts.
 
     Raises:
-        ZooError: if an input is missing, damaged or does not fit, no step can be computed, another run works in the
-            folder, or the folder holds steps of other weights, districts or rules.
+        ZooError: if an input is missing, damaged or does not fit, no step can be computed, another run uses the folder,
+            or the folder holds steps of other weights, districts or rules.
 
     Example:
         >>> import zoo
@@ -138,7 +138,7 @@ def watch(
     rules, reading = rules or EventRules(), reading or RainReading()
     files = find_files(rain)
     folder = check_writable_folder(out)
-    busy = ZooError("another run works in this folder", where=folder, hint="Wait until it has finished")
+    busy = ZooError("another run uses this folder", where=folder, hint="Wait until it has finished")
     with locked(folder / ".watch.lock", busy, remove=True), gdal_threads(stack), Stack(stack) as opened:
         prepared = prepare_index(opened, weights, classes=classes, seed=seed)
         assert prepared.index is not None
@@ -182,7 +182,7 @@ def _steps(observed: RainField, every: float, start: str | None) -> list[np.date
     times = np.arange(origin + count * step, series.ends[-1] + np.timedelta64(1, "s"), step)
     if not len(times):
         raise DataError(
-            f"the rain from {time_text(series.starts[0])} to {time_text(series.ends[-1])} holds no step of "
+            f"the rain from {time_text(series.starts[0])} to {time_text(series.ends[-1])} contains no step of "
             f"{every:g} h from {time_text(first)}",
             hint="Choose shorter steps with --every, or an earlier --start",
         )
@@ -225,14 +225,14 @@ class _Run:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def refuse_foreign_steps(self) -> None:
-        """Refuse a folder with steps of other settings.
+        """Check that a folder holds no steps of other settings.
 
         Raises:
             ConfigError: if there is one.
         """
         if any(item.record.settings != self.settings for item in read_items(self.folder)):
             raise ConfigError(
-                "holds steps of another stack, weights, class breaks, districts or rules of rain",
+                "holds steps of another stack, weights, class breaks, districts or rain rules",
                 where=self.folder,
                 hint="Name another folder, or remove this one",
             )

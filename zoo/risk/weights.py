@@ -48,7 +48,7 @@ class FittedWeights:
         intercept: a of logit = a + b S for the fitted rows, S being the weighted sum.
         slope: b of the same.
         intervals: 95 % block-bootstrap interval by feature; empty for expert weights.
-        contradicted: features whose sign contradicts the data and whose weight is therefore 0, with the rank
+        contradicted: features whose sign contradicts the data, so that their weight is 0, with the rank
             correlation, or the coefficient of an unconstrained regression.
     """
 
@@ -92,7 +92,7 @@ def fit_ranges(features: Features, scaler: Scaler = "percentiles") -> dict[str, 
 
     Args:
         features: values by name, (N,) each, without NaN.
-        scaler: "percentiles" for the 0.5 and 99.5 percentile, which a few wrong pixels do not move; "minmax".
+        scaler: "percentiles" for the 0.5 and 99.5 percentile, which a few wrong pixels do not affect; "minmax".
 
     Raises:
         DataError: if a feature is constant, or has values that are not finite.
@@ -157,7 +157,7 @@ def weights_from_spearman(
         ranges: range of every feature.
         signs: direction by feature; a correlation against it gets weight 0. None for free signs.
         blocks: block of each row, for intervals; None for rows.
-        repeats: draws of the bootstrap; 0 for no intervals.
+        repeats: number of bootstrap draws; 0 for no intervals.
         seed: seed of the bootstrap.
 
     Raises:
@@ -206,7 +206,7 @@ def weights_from_logistic(
         signs: direction by feature, which bounds its coefficient; None for free signs.
         blocks: block of each row, for intervals; None for rows.
         ridge: see :func:`zoo.risk.logistic.fit_logistic`.
-        repeats: draws of the bootstrap; 0 for no intervals.
+        repeats: number of bootstrap draws; 0 for no intervals.
         seed: seed of the bootstrap.
 
     Returns:
@@ -291,13 +291,13 @@ def fit_rain(
 ) -> RainFit:
     """Fit alpha, beta and P0 by maximum likelihood of logit = a + b S + g ln R_m, with alpha, beta and b >= 0.
 
-    Written out, the logit is (a - g alpha ln P0 - g beta ln D0) + b S + g alpha ln P + g beta ln D. Data determine the
-    four numbers of that line and no more, so three conventions [O] are needed:
+    Written out, the logit is (a - g alpha ln P0 - g beta ln D0) + b S + g alpha ln P + g beta ln D. Data determine only
+    the four coefficients of this expression, so three conventions [O] are needed:
 
     - g = 1: only g alpha and g beta are determined; alpha and beta are log-odds per unit of ln P and ln D.
     - D0 = 1 day: P0 and D0 enter as one product.
-    - P0 is the intensity of a one-day rain at which a place with the average S of the rows has even odds (0.5) if
-      landslides and other places are equally many. R_m = 1 is then an intensity-duration threshold. P0 and the
+    - P0 is the intensity of a one-day rain at which a place with the average S of the rows has a probability of 0.5 if
+      landslides and other places are equally frequent. R_m = 1 is then an intensity-duration threshold. P0 and the
       intercept offset each other: another P0 changes neither the fit nor the map of a log-additive index.
 
     Args:
@@ -306,7 +306,7 @@ def fit_rain(
         weighted_sum: S of :meth:`FittedWeights.weighted_sum`, (N,).
         labels: 0 and 1, (N,), under several rains.
         blocks: event or spatial block of each row, for intervals; None for rows.
-        repeats: draws of the bootstrap; 0 for no intervals.
+        repeats: number of bootstrap draws; 0 for no intervals.
         ridge: penalty; see :func:`zoo.risk.logistic.fit_logistic`.
         seed: seed of the bootstrap.
 

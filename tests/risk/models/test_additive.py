@@ -168,5 +168,5 @@ def test_the_two_models_need_their_columns() -> None:
         SpatialMeteo(combine="sum", rain=("P", "D")).fit(frame, labels)
     with pytest.raises(ConfigError, match="needs rain"):
         SpatialMeteo().fit(frame, labels)
-    with pytest.raises(DataError, match="rain columns only"):
+    with pytest.raises(DataError, match="only has rain columns"):
         SpatialMeteo(rain=("P", "D")).fit(frame[["P", "D"]], labels)

@@ -94,7 +94,7 @@ def test_a_rain_index_without_rain_or_features_is_refused() -> None:
         RainIndex().fit(frame, labels)
     with pytest.raises(UnknownNameError, match="form"):
         RainIndex(form="sum", rain=("P", "D")).fit(frame, labels)
-    with pytest.raises(DataError, match="rain columns only"):
+    with pytest.raises(DataError, match="only has rain columns"):
         RainIndex(rain=("P", "D")).fit(frame[["P", "D"]], labels)
     with pytest.raises(DataError, match="-1"):
         RainIndex(rain=("P", "D")).fit(frame.assign(P=-1.0), labels)

@@ -1,4 +1,4 @@
-"""The risk models of Table 2 and of section 3.5, by name, behind one scikit-learn interface."""
+"""The risk models of Table 2 and of section 3.5, by name, with one scikit-learn interface."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def select_risk_models(names: str, rain: bool) -> list[str]:
     """Expand ``all`` and split names at commas.
 
     Args:
-        names: names separated by commas. ``all`` stands for the six models of Table 2, those of plugins and, if
+        names: names separated by commas. ``all`` selects the six models of Table 2, those of plugins and, if
             ``rain`` is true, the two of section 3.5.
         rain: whether the table has rain columns.
 

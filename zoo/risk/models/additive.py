@@ -21,8 +21,8 @@ DEGREE = 3
 COMBINATIONS = ("additive", "product")
 
 _MIN_RIDGE = 0.05
-"""Pulls the straight line, which second differences do not see, a little towards 0 [O], so that separated labels have
-a finite fit."""
+"""Shrinks the straight line, which second differences do not penalise, slightly towards 0 [O], so that separated labels
+have a finite fit."""
 
 _CACHED_NUMBERS = 60_000_000
 """Largest design matrix (480 MB) that is kept between Newton steps."""
@@ -216,12 +216,12 @@ class AdditiveMixed(RiskModel):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SpatialMeteo(RiskModel):
-    """A spatial and a meteorological GAMM combined ([6]: Moreno et al. 2024, Sci. Total Environ. 912, 169166).
+    """A combination of a spatial and a meteorological GAMM ([6]: Moreno et al. 2024, Sci. Total Environ. 912, 169166).
 
     The paper says "separate binomial models for spatial and meteorological factors, which are then combined" [P,
-    section 3.5.2] and not how. "additive" [O] regresses the label on both log-odds, with weights of at least 0, fitted
-    to rows that neither model was fitted to. "product" [O] multiplies the odds and divides by those of the table, which
-    is right if place and weather are independent given the label. Groups belong to the spatial model.
+    section 3.5.2], but not how. "additive" [O] regresses the label on both log-odds, with weights of at least 0, fitted
+    to rows on which neither model was fitted. "product" [O] multiplies the odds and divides by those of the table,
+    which is correct if location and weather are independent given the label. Groups belong to the spatial model.
 
     Args:
         combine: one of :data:`COMBINATIONS`.
@@ -235,7 +235,7 @@ class SpatialMeteo(RiskModel):
         if self.rain is None:
             raise ConfigError("the meteorological model needs rain", hint="Name intensity (mm/h) and duration (days)")
         if self._spatial_columns(X).drop(columns=[self.group] if self.group else []).shape[1] == 0:
-            raise DataError("the spatial model has no feature: the table has rain columns only")
+            raise DataError("the spatial model has no feature: the table only has rain columns")
         prior = float(np.log(y.mean() / (1 - y.mean())))
         self.intercept_, self.weights_ = -prior, np.ones(2)
         if self.combine == "additive" and inner:
@@ -276,8 +276,8 @@ class DynamicThresholds(AdditiveMixed):
     The reference ([55]: Steger et al. 2024, Geoscience Frontiers 15, 101822) fits a binomial GAMM to places and days
     and sets probability cutpoints by their true and false positive rates; a map then shows where a cutpoint is
     exceeded [S, its abstract]. The joint smooth of intensity and duration is ours [O]: it lets the intensity at a
-    cutpoint depend on the duration, as an intensity-duration threshold does. Season enters as a number if the table has
-    a column of it. Probabilities and Table 2 are those of the model; :meth:`dynamic` gives the thresholds.
+    cutpoint depend on the duration, as an intensity-duration threshold does. The season enters as a number if the table
+    has such a column. Probabilities and Table 2 are those of the model; :meth:`dynamic` gives the thresholds.
 
     Attributes:
         held_out_: probabilities of training rows by models fitted to other rows, (M,), from which cutpoints are read.

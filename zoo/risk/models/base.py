@@ -1,4 +1,4 @@
-"""What all risk models share: the scikit-learn interface, the encoding of tables and the choice of settings."""
+"""Base of all risk models: the scikit-learn interface, the encoding of tables and the choice of settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Settings = dict[str, Any]
 
 INNER_FOLDS = 3
 MIN_CLASS_ROWS = 10
-"""Training rows that a class needs to get a column of its own [O]. Rarer and unseen classes have no column."""
+"""Minimum number of training rows for a class to get its own column [O]. Rarer and unseen classes have no column."""
 
 
 class Encoder:
@@ -35,7 +35,7 @@ class Encoder:
 
     Args:
         scale: subtract the mean and divide by the standard deviation.
-        fill: replace missing numbers by the training median and mark them in a column of their own. False keeps NaN,
+        fill: replace missing numbers by the training median and mark them in a separate column. False keeps NaN,
             which trees can use.
 
     Attributes:
@@ -109,7 +109,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         rain: columns with rain intensity (mm/h) and duration (days); None if unknown.
         group: column with the region or event, used by mixed models only; None if unknown.
-        threads: threads of libraries that have their own.
+        threads: number of threads for libraries with multithreading.
         seed: seed of the random generators.
 
     Attributes:
@@ -159,7 +159,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "columns_")
         missing = [name for name in self.columns_ if name not in X.columns]
         if missing:
-            raise DataError(f"column {missing[0]!r} is missing, which the model was fitted to")
+            raise DataError(f"column {missing[0]!r}, on which the model was fitted, is missing")
         probability = self._probability(X[self.columns_].reset_index(drop=True))
         return np.column_stack([1 - probability, probability])
 
@@ -168,7 +168,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return (self.predict_proba(X)[:, 1] >= 0.5).astype(np.int64)
 
     def features(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return the feature columns: all but the group."""
+        """Return the feature columns: all except the group."""
         return X.drop(columns=[self.group]) if self.group else X
 
     def rain_columns(self, X: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -197,7 +197,8 @@ class EncodedModel(RiskModel):
 
     Attributes:
         grid: candidate settings, the simplest first.
-        tuning_rows: rows of a fold on which settings are chosen [O]: enough to tell a deep tree from a shallow one.
+        tuning_rows: rows of a fold on which settings are chosen [O]: enough to distinguish a deep tree from a shallow
+            one.
         encoding: arguments of :class:`Encoder`.
     """
 
@@ -236,9 +237,9 @@ class EncodedModel(RiskModel):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class PlainClassifier(RiskModel):
-    """Any scikit-learn classifier as a risk model, so that a plugin needs no class of ours.
+    """Wrapper that makes any scikit-learn classifier a risk model, so that plugins need no special class.
 
-    The classifier is fitted as it is: no tuning, no encoding. It does not see the group column.
+    The classifier is fitted without tuning or encoding. It does not see the group column.
 
     Args:
         classifier: unfitted, with ``fit(X, y)`` and ``predict_proba(X)``. If it has a parameter ``random_state``, it
@@ -287,10 +288,10 @@ def choose(
 ) -> Settings:
     """Return the settings with the highest mean AUC over folds, if they beat the first by more than a standard error.
 
-    With three hundred rows the best of a grid is mostly luck. The rule keeps the first settings unless the folds agree
-    (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3 [S], on differences instead of levels [O]).
-    scikit-learn's search classes do not serve here: early stopping needs the test rows of the fold, and the GAMM shares
-    its design matrix between candidates.
+    With three hundred rows, the best entry of a grid is mostly luck. The rule keeps the first settings unless the folds
+    agree (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3 [S], on differences instead of levels
+    [O]). scikit-learn's search classes are not suitable here: early stopping needs the test rows of the fold, and the
+    GAMM shares its design matrix between candidates.
 
     Args:
         candidates: settings, the simplest first.

@@ -104,7 +104,7 @@ class RainlessIndex(RiskModel):
                 )
             features = features[list(PAPER_WEIGHTS)]
         if features.shape[1] == 0:
-            raise DataError("the index has no feature: the table has rain columns only")
+            raise DataError("the index has no feature: the table only has rain columns")
         return features
 
     def _columns(self, X: pd.DataFrame) -> dict[str, NDArray[np.float64]]:

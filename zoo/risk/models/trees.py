@@ -14,7 +14,7 @@ from zoo.risk.models.base import EncodedModel, Settings
 from zoo.risk.splits import Fold
 
 ROWS_PER_TREE = 50_000
-"""Most rows that a tree draws [O]: on a million rows such trees differ more from each other, and a forest takes
+"""Maximum number of rows per tree [O]: on a million rows such trees differ more from each other, and a forest takes
 minutes instead of hours."""
 
 MIN_TREES, MAX_TREES = 120, 500
