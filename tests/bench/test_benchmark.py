@@ -130,6 +130,10 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
         (('fusion = "mul"', 'fusoin = "mul"'), "unknown option 'fusoin'"),
         (('label = "plain"', 'labell = "plain"'), "unknown key 'labell'"),
         (('label = "plain"', 'label = "enhanced_unet"'), "two models are called 'enhanced_unet'"),
+        (
+            ("[[models]]", '[[models]]\nmodel = "unet"\nlabel = "twin"\n[[models]]'),
+            "two models are the same: 'twin' and 'plain'",
+        ),
         (('model = "unet"', 'model = "unet"\nfreeze = "encoder"'), "need weights to start from. Add from ="),
         (('model = "unet"', 'model = "unet"\nfrm = "runs/x"'), "[[models]] number 1: unknown key 'frm'"),
         (('model = "unet"', 'model = "unet"\nfrom = "x"\nold_lr_factor = 2'), "old_lr_factor must be above 0"),

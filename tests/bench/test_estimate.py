@@ -146,3 +146,18 @@ def test_a_folder_belongs_to_one_benchmark_and_one_process(tmp_path: Path, trial
     check_folder(other, "")
     with pytest.raises(ResultError, match="without a configuration"):
         check_folder(other, "table4")
+
+
+def test_a_damaged_description_loses_no_results(tmp_path: Path, trial: Make) -> None:
+    TrialResult(trial(benchmark="table3"), "failed", "why").save(tmp_path)
+    for text in (None, "", '{"name":'):
+        (tmp_path / "benchmark.json").unlink(missing_ok=True)
+        if text is not None:
+            (tmp_path / "benchmark.json").write_text(text)
+        check_folder(tmp_path, "table3")
+        with pytest.raises(ResultError, match="holds the results of 'table3'"):
+            check_folder(tmp_path, "table4")
+    (path,) = (tmp_path / "trials").glob("*.json")
+    path.write_text("{")
+    with pytest.raises(ResultError, match=r"benchmark.json: not valid JSON.*Name another --out$"):
+        check_folder(tmp_path, "table3")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
-from zoo.bench.leaderboard import Leaderboard, add_uncertainty, describe_draws, make_rows
+from zoo.bench.leaderboard import Leaderboard, add_uncertainty, describe_draws, make_leaderboards, make_rows
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.bench.tables import markdown
 from zoo.errors import ResultError, UnknownNameError
@@ -128,3 +128,24 @@ def test_other_data_or_recipes_get_a_table_of_their_own(trial: Make, measured: M
     other = finished(trial("unet", fingerprints={"train": "x"}), measured())
     slow = finished(trial("unet", device="cuda"), measured())
     assert [len(group) for group in group_by_setting([base, other, slow, base])] == [2, 1, 1]
+
+
+def test_tables_of_one_description_name_what_differs(trial: Make, measured: Measured) -> None:
+    plain = trial()
+    changed = replace(plain, fingerprints={**plain.fingerprints, "train": "other"})
+    boards = make_leaderboards(
+        [finished(one, {**measured(), "started": "2026-05-01T10:00:00"}) for one in (plain, changed)]
+    )
+    assert len({board.description for board in boards}) == 2
+    assert all(board.description.endswith(" of the data, measured until 2026-05-01") for board in boards)
+    (alone,) = make_leaderboards([finished(plain, measured())])
+    assert "content" not in alone.description
+
+
+def test_a_single_test_image_has_no_interval(trial: Make, result: Trial) -> None:
+    whole = result(trial(), 0.8)
+    test = replace(whole.test, names=("t",), groups=("s",), counts=whole.test.counts.select([0]))
+    results = [whole.with_measurements(test=test)]
+    (row,) = add_uncertainty(make_rows(results), results)
+    assert row.interval_text("dice") == "-"
+    assert "no interval, because the test split has one tile" in describe_draws(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,32 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
     assert sections(adapted)["adaptation"]["source"]["weights_sha256"] == sections(trained)["weights_sha256"]
     assert lost.status == "failed"
     assert "the trained model that it starts from is failed: the code of plugin zoo-odd 1.0 failed (R" in lost.error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["gone", "another", "adapted from others"])
+def test_an_adapted_trial_never_stands_beside_other_weights(tmp_path: Path, trial: Make, damage: str) -> None:
+    plain = trial("normed")
+    adapted = replace(plain, adapted=True)
+    if damage == "adapted from others":
+        (trained, _), _ = run(tmp_path, plain, adapted)
+        trained.with_measurements(weights_sha256="0" * 64).save(tmp_path)
+        expected = ["damaged", "damaged", "ok normed", "ok normed"]
+    else:
+        run(tmp_path, plain)
+        bundle = tmp_path / "bundles" / plain.file_stem
+        shutil.rmtree(bundle)
+        if damage == "another":
+            (other,), _ = run(tmp_path / "other", trial("normed", seed=1))
+            (tmp_path / "other" / "bundles" / other.config.file_stem).rename(bundle)
+        expected = ["damaged", "ok normed", "ok normed"]
+    (trained, found), listener = run(tmp_path, plain, adapted)
+    assert listener.told == expected
+    assert found.measurements is not None
+    assert trained.measurements is not None
+    (adaptation,) = found.measurements.adaptations
+    assert adaptation.source.weights_sha256 == trained.measurements.weights_sha256
+    assert run(tmp_path, plain, adapted)[1].told == ["kept normed", "kept normed"]
 
 
 @pytest.mark.slow

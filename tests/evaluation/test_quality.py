@@ -55,6 +55,13 @@ def test_a_split_and_its_scenes_are_measured_from_the_same_counts() -> None:
         assert one.interval_unit == "tile"
 
 
+def test_a_single_patch_has_no_interval() -> None:
+    whole, many, one = measure_split(counts(6), ["a"] * 5 + ["b"], threshold=0.5)
+    assert None not in (whole.dice_interval, many.dice_interval)
+    assert (one.group, one.patches, one.dice_interval, one.interval_unit) == ("b", 1, None, "")
+    assert "interval" not in str(one)
+
+
 def test_eight_events_are_drawn_whole_and_too_many_scenes_are_not_listed() -> None:
     events = measure_split(counts(), [f"e{index % 8}" for index in range(40)], threshold=0.5)
     assert events[0].interval_unit == "event"

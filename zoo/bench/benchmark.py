@@ -83,7 +83,8 @@ class Benchmark:
         speed: time the models after training.
 
     Raises:
-        ZooError: if two models have one label, the baseline is not among the labels, or there are too many seeds.
+        ZooError: if two models have one label or are the same, the baseline is not among the labels, or there are too
+            many seeds.
     """
 
     name: str
@@ -104,6 +105,14 @@ class Benchmark:
         for label in labels:
             if labels.count(label) > 1:
                 raise ConfigError(f"two models are called {label!r}", where=self.name or None, hint="Give each a label")
+        for place, entry in enumerate(self.models):
+            for other in self.models[:place]:
+                if (entry.model, entry.options, entry.start) == (other.model, other.options, other.start):
+                    raise ConfigError(
+                        f"two models are the same: {other.label!r} and {entry.label!r}",
+                        where=self.name or None,
+                        hint="Remove one of them",
+                    )
         if self.baseline and self.baseline not in labels:
             raise UnknownNameError("baseline", self.baseline, labels, where=self.name or None)
 

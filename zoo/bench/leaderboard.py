@@ -6,7 +6,9 @@ paired. Where every model has the same seeds, those are drawn together too.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,7 @@ from zoo.bench.paper import PaperRow, paper_row, paper_table
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.errors import ResultError, UnknownNameError
 from zoo.evaluation.columns import UNDEFINED, Column, FigureInputs, Value, best_batch, figure_columns
-from zoo.evaluation.comparison import LEVEL, Metric, Resampling, adjusted_p_values, format_p, interval, letters
+from zoo.evaluation.comparison import LEVEL, Metric, Resampling, adjusted_p_values, format_p, letters
 from zoo.evaluation.counts import FloatArray, IntArray
 from zoo.evaluation.metrics import dice, image_dice, pooled_dice
 
@@ -246,7 +248,7 @@ class Draws:
         drawn["dice_per_image"] = self.resampling.over_seeds(
             [self.resampling.per_image(image_dice(trial.counts)) for trial in self.trials[label]]
         )
-        return {key: interval(values) for key, values in drawn.items()}
+        return {key: self.resampling.interval(values) for key, values in drawn.items()}
 
 
 def add_uncertainty(rows: Sequence[Row], results: Sequence[TrialResult], baseline: str | None = None) -> list[Row]:
@@ -293,7 +295,7 @@ def _differences(draws: Draws, labels: Sequence[str], baseline: str) -> dict[str
     adjusted = adjusted_p_values(np.stack([drawn[label] for label in others], axis=1))
     found = {}
     for label, p in zip(others, adjusted, strict=True):
-        low, high = interval(drawn[label])
+        low, high = draws.resampling.interval(drawn[label])
         mean = _mean_dice(draws.trials[label]) - _mean_dice(draws.trials[baseline])
         found[label] = Difference(baseline, mean, low, high, float(p))
     return found
@@ -316,10 +318,12 @@ class Leaderboard:
     Attributes:
         results: all its trials.
         rows: one row per model, the best first.
+        version: what tells the table from another one of the same description; empty where none is.
     """
 
     results: Sequence[TrialResult]
     rows: Sequence[Row]
+    version: str = ""
 
     @classmethod
     def of(cls, results: Sequence[TrialResult], baseline: str | None = None) -> Leaderboard:
@@ -336,7 +340,7 @@ class Leaderboard:
     @property
     def description(self) -> str:
         """One line with what the rows share: data, split, recipe, seeds and machine."""
-        return describe_setting(self.results)
+        return "; ".join(filter(None, (describe_setting(self.results), self.version)))
 
     @property
     def warnings(self) -> list[str]:
@@ -379,7 +383,20 @@ def make_leaderboards(results: Iterable[TrialResult], baseline: str | None = Non
     labels = {result.config.label for group in groups for result in group if result.ok}
     if baseline is not None and baseline not in labels:
         raise UnknownNameError("model with figures", baseline, labels)
-    return [Leaderboard.of(group, baseline if _has(group, baseline) else None) for group in groups]
+    boards = [Leaderboard.of(group, baseline if _has(group, baseline) else None) for group in groups]
+    described = [board.description for board in boards]
+    return [
+        replace(board, version=_version(board.results)) if described.count(board.description) > 1 else board
+        for board in boards
+    ]
+
+
+def _version(results: Sequence[TrialResult]) -> str:
+    """Return what tells results apart that only the content of their data distinguishes."""
+    content = json.dumps(results[0].config.fingerprints, sort_keys=True)
+    days = [one.measurements.started[:10] for one in results if one.measurements is not None]
+    measured = f", measured until {max(days)}" if any(days) else ""
+    return f"content {hashlib.sha256(content.encode()).hexdigest()[:8]} of the data{measured}"
 
 
 def _has(results: Iterable[TrialResult], label: str | None) -> bool:
@@ -418,6 +435,8 @@ def describe_draws(results: Sequence[TrialResult]) -> str:
         return ""
     drawn = draws.resampling
     seeds = min(len(trials) for trials in draws.trials.values())
+    if drawn.units < 2:
+        return "95 %: no interval, because the test split has one tile; a figure of one tile says little."
     over = f"{drawn.units} {drawn.unit}s" + (f" and {seeds} seeds" if seeds > 1 else "")
     caution = "" if seeds > 1 else "; with one seed, they do not include the effect of the seed"
     return (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -641,10 +641,21 @@ class _Description:
 
 
 def _benchmark_name(folder: Path) -> str | None:
-    """Name of the benchmark whose results a folder holds: empty for options alone, ``None`` for no results."""
+    """Name of the benchmark whose results a folder holds: empty for options alone, ``None`` for no results.
+
+    Raises:
+        ResultError: if the description is damaged and no result names the benchmark.
+    """
     try:
         return read_json(folder / DESCRIPTION, _Description, what="benchmark description").name
     except FileNotFoundError:
-        return "" if trial_files(folder) else None
-    except ZooError:
-        return "?"
+        damage = None
+    except ZooError as error:
+        damage = error
+    paths = trial_files(folder)
+    for path in paths:
+        with suppress(ResultError):
+            return TrialResult.load(path).config.benchmark
+    if damage is not None and paths:
+        raise ResultError(damage.problem, where=damage.where, hint="Name another --out")
+    return "" if paths else None

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from zoo.bench.config import TrialConfig
-from zoo.bench.results import Attempt, TrialResult, good_result
+from zoo.bench.results import Attempt, TrialResult, good_result, result_path
 from zoo.datasets.audit import AuditSummary
 from zoo.errors import ResultError, ZooError
 from zoo.files import check_writable_folder
 from zoo.jobs import Executor, Job, JobProgress, LocalExecutor, Outcome
 from zoo.registry import Flag, catalogue
 from zoo.schema import read_json, write_json
+from zoo.training.bundle_layout import read_header
 
 BUNDLES = "bundles"
 LOGS = "logs"
@@ -96,8 +97,9 @@ class Runner:
         )
         results: dict[str, TrialResult] = {}
         waiting: list[TrialConfig] = []
+        kept = self._kept(trials, listener)
         for config in trials:
-            earlier = self._earlier(config, listener)
+            earlier = kept.get(config.file_stem)
             if earlier is None:
                 waiting.append(config)
             else:
@@ -138,6 +140,42 @@ class Runner:
                     keep(by_name[job.name], result_of(by_name[job.name], outcome))
         return [results[config.file_stem] for config in trials]
 
+    def _kept(self, trials: Sequence[TrialConfig], listener: Listener) -> dict[str, TrialResult]:
+        """Return the results of earlier calls that still hold, by file stem.
+
+        An adapted trial belongs to the weights of one training. Its result is kept only beside the result of these
+        weights, and a trained trial whose bundle is gone is repeated if it is still to be adapted.
+        """
+        found = {config.file_stem: self._earlier(config, listener) for config in trials}
+        kept = {stem: result for stem, result in found.items() if result is not None}
+        pairs = [(config, config.plain) for config in trials if config.adapted]
+
+        def repeat(config: TrialConfig, problem: str) -> None:
+            if kept.pop(config.file_stem, None) is not None:
+                listener.damaged(ResultError(problem, where=result_path(self.folder, config)))
+
+        for config, plain in pairs:
+            adapted, trained = kept.get(config.file_stem), kept.get(plain.file_stem)
+            if adapted is not None and trained is not None and not _same_weights(adapted, trained):
+                repeat(config, "other weights were adapted than those of the trained model's result")
+        for config, plain in pairs:
+            trained = kept.get(plain.file_stem)
+            if config.file_stem not in kept and trained is not None and not self._has_bundle(trained):
+                repeat(plain, "an adapted trial starts from its bundle, which is missing or holds other weights")
+        for config, plain in pairs:
+            if plain.file_stem not in kept:
+                repeat(config, "the trained model that it starts from is repeated")
+        return kept
+
+    def _has_bundle(self, trained: TrialResult) -> bool:
+        """Return whether the bundle of a trained model is there and has the weights that were measured."""
+        try:
+            header = read_header(self.folder / BUNDLES / trained.config.file_stem)
+        except ZooError:
+            return False
+        measured = "" if trained.measurements is None else trained.measurements.weights_sha256
+        return measured in ("", header.weights.sha256)
+
     def _earlier(self, config: TrialConfig, listener: Listener) -> TrialResult | None:
         try:
             return good_result(self.folder, config)
@@ -166,6 +204,14 @@ class Runner:
         shutil.rmtree(self.folder / RESUME / config.file_stem, ignore_errors=True)
         with suppress(OSError):
             (self.folder / RESUME).rmdir()
+
+
+def _same_weights(adapted: TrialResult, trained: TrialResult) -> bool:
+    """Return whether an adapted trial started from the weights of a trained one, as far as it is known."""
+    if adapted.measurements is None or trained.measurements is None:
+        return True
+    sources = {one.source.weights_sha256 for one in adapted.measurements.adaptations} - {""}
+    return not trained.measurements.weights_sha256 or sources <= {trained.measurements.weights_sha256}
 
 
 def _one_at_a_time(progress: JobProgress) -> Executor[TrialResult]:

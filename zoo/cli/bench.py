@@ -164,7 +164,7 @@ def _print_estimate(plan: BenchmarkPlan, found: Estimate, json_file: Path | None
     headings, cells = [PLAN_HEADINGS[place] for place in used], [[row[place] for place in used] for row in rows]
     console.print(make_table(headings, cells, right=PLAN_HEADINGS[2:8]))
     for error in found.damaged:
-        note(f"{error.where}: {error.problem}. Its trial will be repeated")
+        note(f"the trial of {error.where} will be repeated: {error.problem}")
     for label, problem in found.problems.items():
         note(f"error: {label}: {problem}")
     several = f", {plan.jobs} at a time" if plan.jobs > 1 else ""

@@ -99,7 +99,7 @@ class BenchView:
 
     def damaged(self, error: ResultError) -> None:
         """Warn that a trial is repeated because its result file cannot be used."""
-        warn(f"{error.where}: {error.problem}. Its trial is repeated")
+        warn(f"the trial of {error.where} is repeated: {error.problem}")
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
         """Move the bar of a trial."""

@@ -109,6 +109,10 @@ class Resampling:
         mean: FloatArray = np.divide(sums, total, out=np.full(len(total), np.nan), where=total > 0)
         return mean
 
+    def interval(self, replicates: FloatArray) -> tuple[float, float]:
+        """Return the percentile interval; NaN for a single unit, of which every draw is the same."""
+        return interval(replicates) if self.units > 1 else (float("nan"), float("nan"))
+
     def over_seeds(self, replicates: Sequence[FloatArray]) -> FloatArray:
         """Return the mean over seeds drawn with replacement in every replicate, float64 ``(replicates,)``.
 

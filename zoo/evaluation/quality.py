@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.evaluation import metrics
-from zoo.evaluation.comparison import Resampling, interval
+from zoo.evaluation.comparison import Resampling
 from zoo.evaluation.counts import Counts
 from zoo.evaluation.histograms import LogitHistogram
 from zoo.registry.specs import MeasuredFigures
@@ -369,7 +369,7 @@ def measure_split(
 def _measured(shared: MeasuredSplit, counts: Counts, groups: Sequence[str]) -> MeasuredSplit:
     cells = counts.pooled().cells
     resampling = Resampling.draw(groups)
-    low, high = interval(resampling.pooled(counts, metrics.dice))
+    low, high = resampling.interval(resampling.pooled(counts, metrics.dice))
     pixels = int(sum(int(cell[0]) for cell in cells))
     return replace(
         shared,

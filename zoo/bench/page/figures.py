@@ -14,7 +14,6 @@ from zoo.bench.leaderboard import Draws, Leaderboard
 from zoo.bench.page.svg import Axis, Series, draw, swatch
 from zoo.bench.results import TrialResult
 from zoo.evaluation.columns import UNDEFINED
-from zoo.evaluation.comparison import interval
 from zoo.evaluation.counts import size_names
 from zoo.evaluation.histograms import RELIABILITY_BINS, ProbabilityHistogram, ThresholdCurve
 
@@ -321,7 +320,7 @@ def recall_by_size(board: Leaderboard) -> dict[str, list[tuple[float, tuple[floa
             shares = np.mean([one.found.sum(axis=0) / one.total.sum(axis=0) for one in objects], axis=0)
             drawn = [resampling.sums(one.found) / resampling.sums(one.total) for one in objects]
         found[label] = [
-            (float(share), interval(resampling.over_seeds([one[:, size] for one in drawn])))
+            (float(share), resampling.interval(resampling.over_seeds([one[:, size] for one in drawn])))
             for size, share in enumerate(shares)
         ]
     return found
