@@ -8,7 +8,6 @@ these shapes. Parameters are those that the logits depend on, with 7 bands and 2
 one image of 128 x 128 pixels. ``torch.export`` runs once for each file of timm and each class of smp.
 
 Encoders that the file has counted are not counted again, so an interrupted run goes on; delete it for other versions.
-An entry with ``like`` was not counted yet: it says what the named encoder of the same family accepts, without numbers.
 """
 
 from __future__ import annotations
@@ -402,12 +401,11 @@ def main(jobs: str = "1") -> None:
     kept = json.loads(OUT.read_text()) if OUT.exists() else {"encoders": {}, "left_out": {}}
     encoders, left_out = kept["encoders"], kept["left_out"]
     exports = {family(one["smp"]): one["exportable"] for one in encoders.values()}
-    counted = {here for here, one in encoders.items() if "like" not in one} | set(left_out)
+    counted = encoders.keys() | left_out.keys()
     waiting = [here for here in names() if here not in counted]
     with multiprocessing.get_context("spawn").Pool(int(jobs), start, (exports,)) as pool:
         facts_of_each = pool.imap(entry_or_reason, [names()[here] for here in waiting])
         for done, (here, found) in enumerate(zip(waiting, facts_of_each, strict=True)):
-            encoders.pop(here, None)
             (left_out if isinstance(found, str) else encoders)[here] = found
             print(f"{done + 1} of {len(waiting)}: {here}{f': {found}' if isinstance(found, str) else ''}", flush=True)
             save(encoders, left_out)

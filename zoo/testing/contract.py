@@ -120,7 +120,8 @@ def check_gradients(model: ModelUnderTest) -> None:
 
     In training, a bias before batch normalisation has no gradient except rounding errors, so this is tested in eval
     mode. Parameters that start at zero are changed first, because a zero gate hides the layers behind it. A ReLU behind
-    a single channel stops the gradient for half of all random weights, so every ReLU is leaky here.
+    a single channel stops the gradient for half of all random weights, so every ReLU is leaky here. Batch normalisation
+    uses the statistics of the images, because a sigmoid saturates if activations grow from layer to layer.
     """
     _require_training(model)
     images, targets = model.images(), _targets(model)
@@ -139,10 +140,24 @@ def check_gradients(model: ModelUnderTest) -> None:
         for _, parameter in named:
             if not bool(parameter.any()):
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    _normalise_activations(network, images)
     with _LeakyReLU():
         _backward(network, images, targets)
     zero = [name for name, p in named if p.grad is None or not bool(p.grad.any())]
     require(not zero, f"the gradient is zero everywhere in {_few(zero)}", "use the parameter in forward, or remove it")
+
+
+def _normalise_activations(network: nn.Module, images: Tensor) -> None:
+    """Give every batch normalisation the statistics of these images, and leave the network in eval mode."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    with torch.no_grad(), _LeakyReLU():
+        network.train()(images)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    network.eval()
 
 
 def check_batch_of_one(model: ModelUnderTest) -> None:

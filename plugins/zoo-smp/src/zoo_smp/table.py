@@ -20,13 +20,13 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     """What is known of one decoder with one encoder at the default options.
 
     Attributes:
-        parameters: trainable parameters at 7 bands and 2 classes; ``None`` if they were not counted.
+        parameters: trainable parameters at 7 bands and 2 classes.
         gmac: multiply-accumulates in units of 1e9 for one 7x128x128 image; ``None`` if they cannot be counted.
         batch1: whether a training step works on one image.
         output_stride: smallest output stride of the decoder that the encoder can be dilated to; 0 where it has none.
     """
 
-    parameters: int | None
+    parameters: int
     gmac: float | None
     batch1: bool = False
     output_stride: int = 0
@@ -43,7 +43,6 @@ class Encoder(msgspec.Struct, frozen=True):
         multiple: number by which height and width must be divisible; 0 for 2 to the power of the depth.
         minimum: smallest height and width in pixels.
         exportable: whether ``torch.export`` took an encoder of its family.
-        like: encoder of the same family whose facts these are, where this one was not counted.
         class_token: whether it is a transformer with a class token.
         arguments: arguments that make it take any image size.
     """
@@ -55,7 +54,6 @@ class Encoder(msgspec.Struct, frozen=True):
     multiple: int = 0
     minimum: int = 64
     exportable: bool = False
-    like: str = ""
     class_token: bool = False
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
 
