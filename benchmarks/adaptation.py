@@ -1,8 +1,9 @@
-"""Plain and adapted figures of trained bundles on every region of their test split, and on their own region.
+"""Measure bundles on every region of their test split, plain and adapted.
 
-For each bundle and region: the bundle as it is, adapted as far as `zoo adapt` decides, and wholly; with what can be
-said of the predictions without labels. The own region is the bundle's validation split, which lies apart from
-training. Adapting and measuring use the same images (transductive); labels are read by the measurement alone.
+Each bundle is measured as trained, adapted as far as `zoo adapt` decides, and fully adapted. Statistics of its
+predictions that need no labels are printed too. The bundle's own region is its validation split, which is separate
+from the training split. Adaptation and measurement use the same images (transductive); only the measurement reads the
+labels.
 
 zoo train unet --data PATCHES --group-column scene --train-groups S1 --test-groups S2,S3,S4 \\
     --recipe quick --steps 300 --crop 0 --precision bf16 --seed 0 --out run0
@@ -33,7 +34,7 @@ from zoo.training.bundle import Bundle
 
 OWN = "own"
 PLAIN = "plain"
-SHARES = {PLAIN: 0.0, "shift beyond chance": None, "wholly": 1.0}
+SHARES = {PLAIN: 0.0, "auto": None, "full": 1.0}
 COLUMNS = (
     "region",
     "patches",
@@ -164,13 +165,13 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("bundles", type=Path, nargs="*")
     parser.add_argument("--thresholds", type=Path, help="print the table of adapted trials in this folder, and stop")
-    parser.add_argument("--own", type=int, default=120, help="patches of the own region")
-    parser.add_argument("--every", type=int, default=1, help="of the other regions, every so many patches")
-    parser.add_argument("--regions", nargs="+", default=[], help=f"these alone; {OWN} is the own one")
-    parser.add_argument("--scales", nargs="+", default=[], help="also seen so: auto, 2 or 1,1.5,2")
-    parser.add_argument("--views", action="store_true", help="also the agreement with rotated images")
-    parser.add_argument("--d4", action="store_true", help="also the mean over flips and rotations, as zoo map --tta")
-    parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to so many images instead of all")
+    parser.add_argument("--own", type=int, default=120, help="number of patches of the own region")
+    parser.add_argument("--every", type=int, default=1, help="use every Nth patch of the other regions")
+    parser.add_argument("--regions", nargs="+", default=[], help=f"only these regions; {OWN} is the own region")
+    parser.add_argument("--scales", nargs="+", default=[], help="also with these magnifications: auto, 2 or 1,1.5,2")
+    parser.add_argument("--views", action="store_true", help="print the agreement with rotated images too")
+    parser.add_argument("--d4", action="store_true", help="also averaged over flips and rotations (--tta)")
+    parser.add_argument("--few", type=int, nargs="+", default=[], help="adapt to this many images instead of all")
     arguments = parser.parse_args()
     if arguments.thresholds is not None:
         print(thresholds_table(arguments.thresholds))

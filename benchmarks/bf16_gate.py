@@ -1,8 +1,8 @@
-"""What bf16 does to the masks of trained models: flips and Dice on the test patches of the embedded data.
+"""Measure how bf16 changes the masks of trained models: flipped pixels and Dice on the embedded test patches.
 
 python benchmarks/bf16_gate.py FOLDER [--patches 64] [--json FILE]
 
-FOLDER holds bundles that `zoo train` or `zoo bench` made of the embedded data.
+FOLDER holds bundles that `zoo train` or `zoo bench` trained on the embedded data.
 """
 
 from __future__ import annotations

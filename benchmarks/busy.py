@@ -1,8 +1,8 @@
-"""Time of a training step and of a prediction, by how threads wait, quiet and beside N busy programs.
+"""Time a training step and a prediction for each way in which threads wait, alone and next to N busy programs.
 
-GNU OpenMP's threads spin while they wait for each other; see ``zoo/machine.py``. Each way of waiting runs in a fresh
-process, because OpenMP reads its variables once, and all take turns. "as zoo chooses" is what a process that zoo starts
-gets.
+Threads of GNU OpenMP spin while they wait for each other; see ``zoo/machine.py``. OpenMP reads its variables once, so
+each setting runs in a new process, and the settings take turns. "as zoo chooses" is the setting that zoo gives to the
+processes that it starts.
 
 python benchmarks/busy.py [--busy 0,1,2] [--spin 100,10000] [--rounds 4] [--json FILE]
 """

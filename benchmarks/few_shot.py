@@ -1,14 +1,15 @@
-"""Dice with few labelled patches of a new scene: from scratch, fine-tuned, and adapted without labels.
+"""Measure Dice with few labelled patches of a new scene: from scratch, fine-tuned, and adapted without labels.
 
-For each scene, its parent is a bundle that was trained without it. N patches of the scene are drawn as labelled; the
-others are the test. Two trainings use the labelled patches with the same recipe, steps and seed: one from random
-weights, one from the parent. The parent and the fine-tuned model are also adapted to images of the scene without their
-masks. Dice is pooled over the test patches, at a probability of 0.5: no labelled patch is left to choose a threshold.
+The parent of a scene is a bundle that was trained without that scene. N patches of the scene are drawn for training;
+the others are the test set. Two models are trained on the N patches with the same recipe, steps and seed: one from
+random weights, one from the parent. The parent and the fine-tuned model are also adapted to images of the scene
+without their masks. Dice is pooled over the test patches at a probability of 0.5, because no labelled patch is left
+for choosing a threshold.
 
 python benchmarks/few_shot.py PATCHES --parent S2=no_S2 --parent S4=no_S4 --json benchmarks/few_shot.json
 python benchmarks/few_shot.py --table benchmarks/few_shot.json       # print the table of committed figures
 
-Rows are written after every training; the same command resumes.
+Rows are written after every training run; the same command resumes.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""A map of real Sentinel-2 imagery with trained weights: the scene, the two commands, the figures and the picture.
+"""Map real Sentinel-2 imagery with trained weights: scene, commands, figures and picture.
 
     python benchmarks/first_map.py BUNDLE [--scene S2] [--out FOLDER] [--picture docs/images/first_map.png]
-    python benchmarks/first_map.py BUNDLE --whole-tile      # time and memory of a picture of 10,980 x 10,980 pixels
-    python benchmarks/first_map.py BUNDLE --chattogram      # a city that the training data do not show
+    python benchmarks/first_map.py BUNDLE --whole-tile      # time and memory for an image of 10,980 x 10,980 pixels
+    python benchmarks/first_map.py BUNDLE --chattogram      # a city, which the training data do not contain
 
 The scene is a mosaic of one of the four scenes of Landslide4Sense (CC BY 4.0), whose patches are neighbours on the
-ground. They were published as pictures that are scaled one by one, so their brightness jumps from patch to patch. The
-jumps are removed here: each patch gets the one factor with which its edges fit those of its neighbours best. The place
-of the scene is not published; the coordinates are those of no real place. Dice, precision and recall are computed from
-the masks of the same patches, which the model may have been trained on: BUNDLE decides.
+ground. Each patch was published with its own brightness scale, so the brightness jumps between patches. This script
+removes the jumps: it multiplies each patch by the factor with which its edges fit those of its neighbours best. The
+location of the scene is not published, so the coordinates are invented. Dice, precision and recall are computed from
+the masks of the same patches. BUNDLE may have been trained on them.
 
-The whole tile is made of patches in random order, with a black border and clouds, as JPEG 2000. The command that maps
-it prints its time and memory. The mosaic of Chattogram has red, green, blue and near infrared, and labels in a few
-places.
+The whole tile consists of patches in random order, with a black border and clouds, as JPEG 2000. The command that
+maps it prints its time and memory. The mosaic of Chattogram has red, green, blue and near infrared, and sparse
+labels.
 """
 
 from __future__ import annotations

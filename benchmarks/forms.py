@@ -1,10 +1,10 @@
-"""Decide which forms of `zoo.deploy` earn their place, on this machine, in one interleaved run.
+"""Decide which forms of `zoo.deploy` are worth keeping on this machine, in one interleaved run.
 
 Each row is one model at one batch size and precision. "fastest peer" is the fastest of eager channels-last,
-`torch.compile` with freezing, ONNX Runtime and OpenVINO. Our forms are built from `zoo.deploy`; a column "without X" is
-our fused form with one part left out, so the ratio without/with is what the part gains. A part stays if its form beats
-the peer by 5 % on some model and leaving it out costs 5 % there. Weights are random. Other work on the machine only
-adds time, so the shortest of the interleaved rounds is kept.
+`torch.compile` with freezing, ONNX Runtime and OpenVINO. Our forms are built from `zoo.deploy`. A column "without X"
+is our fused form without one part, so the ratio without/with is the gain of that part. A part stays if its form is 5
+% faster than the peer on some model and leaving it out costs 5 % there. Weights are random. Other programs can only
+add time, so the shortest of the interleaved rounds counts.
 
 python benchmarks/forms.py [--models unet,...] [--batches 1,16] [--precisions fp32,bf16] [--rounds 7] [--json FILE]
 python benchmarks/forms.py --table benchmarks/forms.json        # print the committed table

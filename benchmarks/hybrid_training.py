@@ -1,7 +1,7 @@
-"""The averaged form of a hybrid convolution in training: time of forward and backward, and the memory it holds between.
+"""Time the averaged form of a hybrid convolution in training, forward and backward, and the memory it holds in between.
 
-Against two convolutions with scaled kernels, which is how zoo trains, and one 3x3 convolution. "averaged" keeps its
-columns for the backward pass, "averaged, again" builds them a second time.
+It is compared with two convolutions with scaled kernels, which zoo trains, and with one 3x3 convolution. "averaged"
+keeps its columns for the backward pass; "averaged, again" builds them a second time.
 
 python benchmarks/hybrid_training.py [--batch 16] [--rounds 5] [--json FILE]
 """

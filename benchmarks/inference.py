@@ -1,13 +1,13 @@
-"""What `zoo.deploy.optimize` makes of a model, beside the same model eager, in ONNX Runtime and in OpenVINO.
+"""Compare `zoo.deploy.optimize` with the same model in eager PyTorch, ONNX Runtime and OpenVINO.
 
-All are timed in turns, in one run. The model of a row is the same for all, from one seed; the enhanced U-Net also meets
-the optimised U-Net. "eager" is what a user has who installs the library and calls eval(): float32, channels first.
-"allocator" means that the process raised glibc's thresholds; since they belong to a process, one worker runs with them
-and one without, and the two take turns. Weights are random, so bf16 is timed without its gate, which
-`benchmarks/bf16_gate.py` tries on trained weights.
+All variants take turns in one run. All variants in a row have the same weights; the enhanced U-Net is also compared
+with the optimised U-Net. "eager" is what a user gets from eval() alone: float32, channels first. "allocator" means
+that the process raised the thresholds of glibc's allocator. They belong to a process, so one worker runs with them
+and one without, and the two take turns. Weights are random, so bf16 is timed without its accuracy check;
+`benchmarks/bf16_gate.py` checks it on trained weights.
 
---int8 times eight-bit graphs in ONNX Runtime and OpenVINO as well, made as `zoo export` tries them first, calibrated on
-two of the images; whether they may be used is for `zoo export` to judge.
+--int8 also times eight-bit graphs in ONNX Runtime and OpenVINO, quantised as `zoo export` first tries, with two of
+the images for calibration. Whether they are accurate enough is for `zoo export` to decide.
 
 python benchmarks/inference.py [--models unet,...] [--batches 1,16] [--size 128] [--seconds 20] [--int8] [--json FILE]
 """

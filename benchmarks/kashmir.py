@@ -1,9 +1,9 @@
-"""Kashmir's elevation model and its 2,619 landslides, from rasters to audited patches, with pictures.
+"""Turn the elevation model of Kashmir and its 2,619 landslides into audited patches, with pictures.
 
     python benchmarks/kashmir.py [--data DIR] [--pictures docs/images] [--json FILE]
 
-Runs the commands of docs/tutorials/kashmir.md one after another, as a user types them, and prints what they print.
-``--data`` holds ``AW3D30.tif`` and ``landslides.shp``.
+Runs the commands of docs/tutorials/kashmir.md in order, as a user types them, and prints their output. ``--data`` is
+a folder with ``AW3D30.tif`` and ``landslides.shp``.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Probability of slope failure on one grid: zoo beside the component LandslideProbability of landlab.
+"""Compare the probability of slope failure of zoo with landlab's LandslideProbability on one grid.
 
-    pip install landlab==2.11.0 requireit==0.8.0     # for this comparison only
+    pip install landlab==2.11.0 requireit==0.8.0     # only for this comparison
     python benchmarks/landlab_safety.py
 
-requireit is a requirement of landlab. Its version 0.9.0 installs on Python 3.11 but has the syntax of Python 3.12, so
-landlab cannot be imported with it there.
+landlab needs requireit. requireit 0.9.0 installs on Python 3.11 but uses the syntax of Python 3.12, so landlab cannot
+be imported with it.
 
-Both get the same terrain, upslope area, rain and distributions of the soil: the ranges around the most likely value are
-those that landlab has built in (soil depth and conductivity -30 % to +10 %, friction -18 % to +32 %). Both draw the
-same number of random soils. landlab draws them anew for every pixel; zoo draws one set for all pixels, as a Latin
-hypercube. They differ by the noise of both draws, whose size for two exact samplers is printed beside the difference.
+Both get the same terrain, upslope area, rain and soil distributions: the ranges around the most likely value are
+those built into landlab (soil depth and conductivity -30 % to +10 %, friction -18 % to +32 %). Both draw the same
+number of random soils. landlab draws them again for every pixel; zoo draws one set for all pixels, as a Latin
+hypercube. The results differ by the sampling noise of both; the noise expected for two exact samplers is printed next
+to the difference.
 
-They run by turns in one process on one thread, and processor seconds are counted, so other work on the machine changes
-both.
+They take turns in one process on one thread. Processor time is measured, so other programs slow both down.
 """
 
 from __future__ import annotations

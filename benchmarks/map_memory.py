@@ -1,12 +1,12 @@
-"""Peak memory of `zoo map` on a large scene beside one of a sixteenth of its pixels.
+"""Compare the peak memory of `zoo map` on a large scene and on a scene with a sixteenth of its pixels.
 
     python benchmarks/map_memory.py
     python benchmarks/map_memory.py --sides 4096,16384 --json memory.json
 
-Each map (seven float32 channels, tile 512, overlap 64, uint8 with overviews and classes) is made in a process of its
-own in a temporary folder, which needs some 9 GB for the large scene. The model is one 3x3 convolution: what is measured
-is reading, blending, recording and writing. A peak that does not grow with the scene means that a scene of any size can
-be mapped.
+Each map (seven float32 channels, tile 512, overlap 64, uint8 with overviews and classes) runs in its own process and
+in a temporary folder, which needs about 9 GB for the large scene. The model is one 3x3 convolution, so the figures
+show reading, blending, journalling and writing. If the peak does not grow with the scene, a scene of any size can be
+mapped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parts that benchmarks share: the option --json, and a job in a process of its own with its time and peak memory."""
+"""Shared parts of the benchmarks: the option --json, and a job in its own process with its time and peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patches a second out of the memory-mapped cache, against one HDF5 file a patch and the page cache, interleaved.
+"""Compare reading patches from the memory-mapped cache and from one HDF5 file per patch, both in the page cache.
 
 Files are written in the format of Landslide4Sense: float64 128 x 128 x 14 under the key "img", uint8 masks.
 

@@ -4,7 +4,7 @@
     python benchmarks/render_tables.py --check                          # change nothing; exit code 1 if they differ
     python benchmarks/render_tables.py --compact benchmarks/results/quick   # make result files small enough to commit
 
-A table stands between two comments; the text between them is replaced. The first comment names a folder with
+A table stands between two comments, and the text between them is replaced. The first comment names a folder with
 trials/*.json, relative to the repository:
 
     <!-- table: benchmarks/results/quick -->

@@ -1,13 +1,14 @@
-"""Speed of `zoo risk map` beside copying the same raster with rasterio, and its peak memory.
+"""Compare the speed of `zoo risk map` with copying the same raster with rasterio, and measure its peak memory.
 
     python benchmarks/risk_speed.py --side 3000
     python benchmarks/risk_speed.py --side 10000 --compress none,deflate --repeats 3 --json speed.json
 
-A made-up stack of seven float32 bands lies in a temporary folder (2.8 GB at 10,000 x 10,000 without compression; twice
-that is written beside it). Both jobs run in processes of their own, by turns, with the same tiles and compression, and
-the threads of GDAL that make the copy fastest, and end when their bytes are on the disk. The copy reads seven bands and
-writes seven; the map reads seven and writes one, as a cloud-optimised file with overviews (and its classes with
---classes). 100 % is the speed of the copy. Where other work shares the machine, processor seconds tell more.
+A synthetic stack of seven float32 bands is written to a temporary folder (2.8 GB at 10,000 x 10,000 without
+compression; the outputs need twice that). The copy and the map run in their own processes and take turns, with the
+same tiles and compression and with the number of GDAL threads that makes the copy fastest. Each ends when its bytes
+are on the disk. The copy reads and writes seven bands; the map reads seven and writes one, as a cloud-optimised file
+with overviews (and its classes with --classes). 100 % is the speed of the copy. If other programs use the machine,
+compare processor time.
 """
 
 from __future__ import annotations

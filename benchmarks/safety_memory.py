@@ -1,8 +1,9 @@
-"""Peak memory and time of `zoo risk safety` on stacks of several sizes; flow routing needs the whole elevation.
+"""Measure the peak memory and time of `zoo risk safety` on stacks of several sizes.
 
     python benchmarks/safety_memory.py --sides 1000,2000,4000
 
-Each map (20 random soils) runs in a process of its own, on a made-up terrain in a temporary folder.
+Flow routing needs the whole elevation model in memory. Each map (20 random soils) runs in its own process, on
+synthetic terrain in a temporary folder.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""Mapping a scene: `zoo map` beside MONAI, torchgeo and terratorch, from GeoTIFF to GeoTIFF with the same model.
+"""Compare `zoo map` with MONAI, torchgeo and terratorch, from GeoTIFF to GeoTIFF with the same model.
 
     python benchmarks/scene.py
     python benchmarks/scene.py --side 2048 --pipelines zoo,monai --repeats 1
     python benchmarks/scene.py --peer-precisions fp32,bf16
 
-A made-up scene of seven bands (float32, uncompressed) is mapped with a small U-Net (widths 16 to 128, weights at
-random) in tiles of 512 pixels that overlap by 64. Each run is a process of its own; pipelines take turns. Timed is all
-from opening the scene to the closed GeoTIFF of probabilities, after one tile to warm up. Imports and loading the model
-are not timed, nor is the choice of the fastest form, made once for a machine and a model. Then the same
-with glibc's allocator thresholds raised for everyone through the environment: torch frees and maps large tensors at
-every operation otherwise, and `zoo map` raises them by itself.
+A synthetic scene of seven bands (float32, uncompressed) is mapped with a small U-Net (widths 16 to 128, random
+weights) in tiles of 512 pixels that overlap by 64. Each run has its own process, and the pipelines take turns. The
+time covers everything from opening the scene to closing the GeoTIFF of probabilities, after one warm-up tile. It does
+not cover imports, loading the model, or choosing the fastest form, which happens once for each machine and model.
+Everything is then repeated with the thresholds of glibc's allocator raised for all through the environment: without
+them, torch frees and maps large tensors in every operation, and `zoo map` raises them itself.
 
-The others write a plain uncompressed GeoTIFF of float32, `zoo map` what it always writes: a cloud-optimised one with
-overviews and compression. MONAI and terratorch read the whole scene first, torchgeo reads patch by patch.
-Peers that are not installed are left out: pip install monai terratorch
+The other libraries write a plain uncompressed float32 GeoTIFF; `zoo map` writes a cloud-optimised one with overviews
+and compression, as always. MONAI and terratorch read the whole scene first; torchgeo reads it patch by patch.
+Libraries that are not installed are left out: pip install monai terratorch
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Peak memory of `zoo stack` on a whole Sentinel-2 tile beside one of a sixteenth of its pixels.
+"""Compare the peak memory of `zoo stack` on a whole Sentinel-2 tile and on one with a sixteenth of its pixels.
 
     python benchmarks/stack_memory.py
     python benchmarks/stack_memory.py --sides 1372,2745
 
-Each stack (seven channels, OPTRAM, LSI with its own percentiles: three passes) runs in a process of its own on made-up
-bands in a temporary folder, which needs some 12 GB for the whole tile. A peak that does not grow with the scene means
-that a scene of any size can be stacked.
+Each stack (seven channels, OPTRAM, LSI with its own percentiles: three passes) runs in its own process on synthetic
+bands in a temporary folder, which needs about 12 GB for the whole tile. If the peak does not grow with the scene, a
+scene of any size can be stacked.
 """
 
 from __future__ import annotations

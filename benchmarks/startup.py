@@ -1,7 +1,7 @@
-"""Start-up of the command line against importing torch, interleaved, medians, and the number of models that it lists.
+"""Compare the start-up time of the command line with importing torch: interleaved, medians.
 
-Install the plugin zoo-smp to see what thousands of models cost; ``zoo models --all`` prints a row for each.
-"libraries" is the part that no command can do without. Bytecode is kept, as an installation keeps it.
+Install the plugin zoo-smp to see the cost of thousands of models; ``zoo models --all`` prints a row for each.
+"libraries" is the part that every command needs. Bytecode is kept, as in an installation.
 
 python benchmarks/startup.py [--repeats 15]
 """

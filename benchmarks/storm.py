@@ -1,12 +1,13 @@
-"""A storm in IMERG's layout over a terrain, from half-hourly files to alerts and an animation, with time and memory.
+"""Simulate a storm in IMERG's layout over a terrain, from half-hourly files to alerts and an animation.
 
     python benchmarks/storm.py --out build/storm
     python benchmarks/storm.py --out build/storm --side 4000 --hours 24 --every 12
     python benchmarks/storm.py --out build/kashmir --stack terrain.tif --weights weights.json
 
-Writes half-hourly IMERG files (HDF5, 0.1 degree) of a cell of rain that moves across the stack, and four districts, and
-runs ``zoo.risk.watch`` on them. Without --stack, a smooth made-up terrain of slope and DEM (30 m) and its weights are
-written. The time of a step includes reading the stack, the index, its classes, the picture and the shares.
+Writes half-hourly IMERG files (HDF5, 0.1 degree) of a rain cell that moves across the stack, and four districts, runs
+``zoo.risk.watch`` on them, and prints time and memory. Without --stack, it writes a smooth synthetic terrain with
+slope and DEM (30 m), and its weights. The time of a step includes reading the stack, the index, its classes, the
+picture and the shares.
 """
 
 from __future__ import annotations

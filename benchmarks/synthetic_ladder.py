@@ -1,10 +1,10 @@
-"""How hard the synthetic scenes are: a ladder from a rule of two thresholds to a small U-Net, and its ceilings.
+"""Measure how hard the synthetic scenes are, from a rule of two thresholds to a small U-Net, with upper bounds.
 
     python benchmarks/synthetic_ladder.py [--difficulty easy|default|hard] [--phase pre] [--json FILE]
 
-Everything is fitted on the training scenes, thresholds of scores are chosen on the validation scenes, and figures are
-of the test scenes. Dice is pooled over all pixels of the split. The risk index has nothing to fit, so its AUC is
-taken over the scenes of all splits: the rain differs between scenes, and four say little about it.
+Everything is fitted on the training scenes, thresholds are chosen on the validation scenes, and figures are those of
+the test scenes. Dice is pooled over all pixels of the split. The risk index has nothing to fit, so its AUC is
+computed over the scenes of all splits: rain differs between scenes, and four scenes are too few.
 """
 
 from __future__ import annotations

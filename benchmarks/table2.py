@@ -1,12 +1,13 @@
-"""Table 2 on the tables there are: Wenchuan, Ecuador, synthetic scenes with rain; and how long a million rows take.
+"""Repeat Table 2 on the available tables (Wenchuan, Ecuador, synthetic scenes with rain), and time a million rows.
 
     python benchmarks/table2.py [--parts wenchuan,ecuador,synthetic] [--jobs 2] [--json FILE]
     python benchmarks/table2.py --rows 1000000 [--models gamm,xgboost] [--jobs 2]
 
-Wenchuan and Ecuador are read from ../shared/data. "forest" is scikit-learn's default forest of 100 trees, the figure
-to reach; differences of tuned models to it have paired 95 % bootstrap intervals: both are judged on the same draws of
-rows (random) or blocks. On the synthetic scenes whole scenes are held out and drawn, and the rainfall factor is
-clipped to 0.8-1.25 as in their LSI channel: this ranks code, not science.
+Wenchuan and Ecuador are read from ../shared/data. "forest" is scikit-learn's default forest of 100 trees, the
+baseline. Differences between the tuned models and the forest have paired 95 % bootstrap intervals: both are scored on
+the same draws of rows (random) or blocks. On the synthetic scenes, whole scenes are held out and drawn, and the
+rainfall factor is clipped to 0.8-1.25 as in their LSI channel. The synthetic figures rank implementations; they say
+nothing about real landslides.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How real the ground of the synthetic scenes is, beside the elevation model of Kashmir.
+"""Compare the terrain of the synthetic scenes with the elevation model of Kashmir.
 
     python benchmarks/terrain_realism.py [--scenes 20] [--pictures docs/images] [--json FILE]
 
-Concavity is minus the slope of log gradient against log upslope area, over cells with 0.1 to 10 km2 of it, in bins of
-a quarter decade. A pit is a cell without a lower neighbour, the edge of the grid aside. Sizes of landslides are held
-against the truncated inverse gamma of Malamud et al. (2004) that they are drawn from: the difference is what placing
-them on the ground does.
+Concavity is minus the slope of log gradient against log upslope area, over cells with 0.1 to 10 km2 of upslope area,
+in bins of a quarter of a decade. A pit is a cell without a lower neighbour, except at the edge of the grid. Landslide
+sizes are compared with the truncated inverse gamma distribution of Malamud et al. (2004) from which they are drawn:
+the difference comes from placing them on the terrain.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Models of the plugin zoo-torchgeo: parameters, GMAC at 7x128x128, and the contract suite, one model after the other.
+"""List the models of the plugin zoo-torchgeo with parameters, GMAC at 7x128x128 and the result of the contract suite.
 
 python benchmarks/torchgeo_models.py [PATTERN ...] [--check] [--json FILE]
 
-With --check, a model whose contract would need more memory than is free is not checked. With --json, the rows in FILE
-are kept, and a model that has a row is left out, so a run that was interrupted goes on.
+With --check, a model is skipped if its contract would need more memory than is free. With --json, rows in FILE are
+kept and their models skipped, so an interrupted run continues.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Train the bundle ``demo/seven-channels`` of the distribution zoo-weights on the embedded synthetic scenes.
 
-    python benchmarks/train_demo.py    # about ten minutes on one core; runs/demo holds the training run
+    python benchmarks/train_demo.py    # about ten minutes on one core; the training run is kept in runs/demo
 
-The bundle takes the paper's seven channels, as ``zoo stack`` writes them, so that ``zoo stack`` and ``zoo map`` run
-from end to end without labels and without a download. It knows no real landslide: every output carries the word demo.
+The bundle takes the paper's seven channels, as ``zoo stack`` writes them, so ``zoo stack`` and ``zoo map`` run from
+end to end without labels and without a download. It has never seen a real landslide: every output carries the word
+demo.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Train the bundles of true colour that the distribution zoo-weights ships.
+"""Train the true-colour bundles that the distribution zoo-weights ships.
 
-    python benchmarks/train_weights.py landslide4sense_rgb    # half an hour on one core; runs/weights has the runs
-    python benchmarks/train_weights.py landslide4sense_rgb --config benchmarks/weights_standardised.toml \
+    python benchmarks/train_weights.py landslide4sense_rgb    # half an hour on one core; keeps runs/weights
+    python benchmarks/train_weights.py landslide4sense_rgb --config benchmarks/weights_standardised.toml \\
         --runs runs/standardised --out runs/standardised-bundles
 
-The recipe and the models are those of ``weights.toml``, which measures them with one scene left out; ``--config`` names
-another configuration. Here they train on all four scenes but for blocks of patches, with a guard between the splits,
-and are measured on those blocks, plain and adapted to each scene.
+The recipe and the models are those of ``weights.toml``, which measures them with one scene left out; ``--config``
+names another configuration. Here they are trained on all four scenes except held-out blocks of patches, with a guard
+between the splits, and measured on those blocks, plain and adapted to each scene.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Training steps a second as zoo trains, beside eager float32 as one would write it, in turns; and their losses.
+"""Compare training steps per second of zoo with plain eager float32, interleaved, and compare their losses.
 
-A step is forward, loss, backward, clipping and optimiser on one batch. "eager" is float32, channels first, AdamW as
-torch has it by default, and hybrid convolutions that scale their outputs. "ours fp32" has channels last and the fused
-AdamW, "ours bf16" mixed precision as well, and hybrid convolutions scale their kernels in both. "+ allocator" means
-that the process raised glibc's thresholds, as `zoo train` and `zoo bench` do; one process runs with them and one
-without, and the two take turns. Losses are of the same weights, batches and order; their noise is what another seed of
-the weights does to them.
+A step is forward, loss, backward, clipping and optimiser on one batch. "eager" is float32, channels first, torch's
+default AdamW, and hybrid convolutions that scale their outputs. "ours fp32" uses channels last and the fused AdamW;
+"ours bf16" adds mixed precision. In both, hybrid convolutions scale their kernels. "+ allocator" means that the
+process raised glibc's thresholds, as `zoo train` and `zoo bench` do; one process runs with them and one without, and
+the two take turns. Losses are compared for the same weights, batches and order. Their noise is the effect of another
+seed of the weights.
 
 python benchmarks/training.py [--models unet,enhanced_unet] [--size 128] [--batch 16] [--rounds 5] [--json FILE]
 """

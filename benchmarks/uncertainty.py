@@ -1,11 +1,11 @@
-"""Uncertainty on a real scene: three networks that never saw it, their spread, prediction sets and distances.
+"""Estimate uncertainty on a real scene with three networks that never saw it: spread, prediction sets, distances.
 
     python benchmarks/uncertainty.py landslide4sense_rgb --out build/uncertainty [--pictures docs/images]
 
 Trains a narrow U-Net with three seeds on the scenes S1, S3 and S4 of Landslide4Sense (true colour, CC BY 4.0), prints
-the commands of docs/how_to/uncertainty.md with their output, and draws the two pictures of that page. The scene that
-is mapped is the mosaic of S2 (see ``first_map.py``). About ten minutes on two cores; a second call uses the trained
-networks.
+the commands of docs/how_to/uncertainty.md with their output, and draws the two pictures of that page. The mapped
+scene is the mosaic of S2 (see ``first_map.py``). It takes about ten minutes on two cores; a second run uses the
+trained networks.
 """
 
 from __future__ import annotations
