@@ -348,6 +348,15 @@ def test_altered_weights_are_refused(hub: Hub, small_bundle: Path, tmp_path: Pat
     assert not list(own_cache.rglob("model.safetensors"))
 
 
+def test_a_damaged_copy_is_downloaded_again(hub: Hub, small_bundle: Path) -> None:
+    commit = hub.add("survey/slides", content(small_bundle))
+    for address in ("hf://survey/slides", f"hf://survey/slides@{commit}"):
+        (resolve(address) / "bundle.json").write_text("{")
+        assert content(resolve(address)) == content(small_bundle)
+        (resolve(address) / "model.safetensors").write_bytes(b"x")
+        assert content(resolve(address)) == content(small_bundle)
+
+
 def test_without_a_network_copies_are_used_and_reported(
     hub: Hub, small_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,28 @@ def test_an_address_needs_a_checksum_and_is_downloaded_once(
     assert list((own_cache / "downloads").iterdir()) == []
 
 
+def test_a_damaged_copy_in_the_cache_is_made_again(server: Server, small_bundle: Path, tmp_path: Path) -> None:
+    """Each of these ended every later run with advice to train again."""
+    archive = pack(small_bundle, tmp_path / "valley.zip")
+    server.content, address = archive.read_bytes(), f"{server.url}#sha256={sha256_of(archive)}"
+    wanted = {path.name: path.read_bytes() for path in small_bundle.iterdir()}
+    for source in (address, archive):
+        folder = resolve(source)
+        for name, content in (("bundle.json", b"{"), ("bundle.json", b""), ("model.safetensors", b"x")):
+            (folder / name).write_bytes(content)
+            assert {path.name: path.read_bytes() for path in resolve(source).iterdir()} == wanted
+        (folder / "model.safetensors").unlink()
+        assert {path.name: path.read_bytes() for path in resolve(source).iterdir()} == wanted
+
+
+def test_a_zip_with_other_weights_or_deeper_folders_is_refused(small_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"deep\.zip: is not a bundle.*It is in its folder b: pack that folder alone"):
+        resolve(pack(small_bundle, tmp_path / "deep.zip", "a/b/"))
+    (small_bundle / "model.safetensors").write_bytes(b"\x80\x04}.")
+    with pytest.raises(ResultError, match=r"pickle\.zip: is not a bundle: the weights are not those that were saved"):
+        resolve(pack(small_bundle, tmp_path / "pickle.zip"))
+
+
 def test_a_download_that_is_cut_short_is_resumed_by_the_next_run(
     server: Server, small_bundle: Path, tmp_path: Path
 ) -> None:

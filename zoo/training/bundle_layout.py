@@ -147,6 +147,15 @@ def check_weights(folder: Path, header: BundleHeader) -> Path:
     return path
 
 
+def is_intact(folder: Path) -> bool:
+    """Return whether a folder holds a bundle of this format with the weights that it describes."""
+    try:
+        check_weights(folder, read_header(folder))
+    except ResultError:
+        return False
+    return True
+
+
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file in hex; the file is read in chunks."""
     with path.open("rb") as file:

@@ -22,10 +22,19 @@ from typing import Any
 
 from zoo.datasets.download import NetworkError, RemoteFile, fetch
 from zoo.errors import ConfigError, DataError, ResultError, ZooError
-from zoo.files import cache_folder, check_writable_folder, file_name, waiting_lock, write_json_atomic
+from zoo.files import cache_folder, check_writable_folder, file_name, unwritable, waiting_lock, write_json_atomic
 from zoo.jobs import ProgressCallback
 from zoo.schema import from_plain, read_json
-from zoo.training.bundle_layout import CARD, CARD_PICTURES, DESCRIPTION, PICKLES, WEIGHTS, check_weights, read_header
+from zoo.training.bundle_layout import (
+    CARD,
+    CARD_PICTURES,
+    DESCRIPTION,
+    PICKLES,
+    WEIGHTS,
+    check_weights,
+    is_intact,
+    read_header,
+)
 
 SCHEME = "hf://"
 DEFAULT_REVISION = "main"
@@ -123,24 +132,24 @@ def hub_folder(
     """
     address = HubAddress.parse(text)
     home = cache_folder("weights") / "hub" / file_name(address.repo.replace("/", "--"))
-    if address.is_commit and (home / address.revision / DESCRIPTION).is_file():
-        read_header(home / address.revision)
+    if address.is_commit and is_intact(home / address.revision):
         return home / address.revision
     try:
         listing = _list(address)
     except NetworkError as error:
         commit = _known_commits(home).get(address.revision, "")
-        if _COMMIT.fullmatch(commit) and (home / commit / DESCRIPTION).is_file():
+        if _COMMIT.fullmatch(commit) and is_intact(home / commit):
             notify(f"{address}: {error.problem}, so the copy of commit {commit[:12]} on this machine is used")
             return home / commit
         raise
     _check_listing(address, listing)
     folder = home / listing.commit
-    if not (folder / DESCRIPTION).is_file():
+    if not is_intact(folder):
         check_writable_folder(home)
         waiting = f"waiting for another process that is downloading {address}"
         with waiting_lock(home / f".{listing.commit}.lock", lambda: notify(waiting)):
-            if not (folder / DESCRIPTION).is_file():
+            if not is_intact(folder):
+                shutil.rmtree(folder, ignore_errors=True)
                 _download(address, listing, folder, progress)
     if not address.is_commit:
         # The record only helps without a network.
@@ -282,7 +291,10 @@ def _download(address: HubAddress, listing: _Listing, folder: Path, progress: Pr
     except ResultError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise ResultError(error.problem, where=address, hint="The owner must push the bundle again") from None
-    part.rename(folder)
+    try:
+        part.rename(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def _headers() -> dict[str, str]:

@@ -37,7 +37,16 @@ from zoo.files import (
 from zoo.jobs import ProgressCallback
 from zoo.registry import catalogue, provider_of
 from zoo.registry.specs import WeightsSpec, plain
-from zoo.training.bundle_layout import CARD, CARD_PICTURES, DESCRIPTION, PICKLES, WEIGHTS, read_header
+from zoo.training.bundle_layout import (
+    CARD,
+    CARD_PICTURES,
+    DESCRIPTION,
+    PICKLES,
+    WEIGHTS,
+    check_weights,
+    is_intact,
+    read_header,
+)
 from zoo.weights.hub import SCHEME, hub_folder
 
 Notify = Callable[[str], None]
@@ -191,15 +200,14 @@ def _from_address(text: str, sha256: str | None, progress: ProgressCallback | No
 def _downloaded(url: str, sha256: str, progress: ProgressCallback | None, notify: Notify) -> Path:
     home = cache_folder("weights")
     folder = home / "bundles" / sha256
-    if (folder / DESCRIPTION).is_file():
-        read_header(folder)
+    if is_intact(folder):
         return folder
     name = file_name(unquote(urlsplit(url).path).rpartition("/")[2]).strip(".-") or "bundle.zip"
     place = home / "downloads" / sha256
     check_writable_folder(place)
     waiting = f"waiting for another process that is downloading {name}"
     with waiting_lock(place.with_name(f".{sha256}.lock"), lambda: notify(waiting)):
-        if (folder / DESCRIPTION).is_file():
+        if is_intact(folder):
             return folder
         try:
             archive = fetch(RemoteFile(url, name, sha256=sha256), place, progress)
@@ -244,21 +252,24 @@ def _checked(path: Path, sha256: str | None) -> str:
 def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, notify: Notify) -> Path:
     home = cache_folder("weights") / "bundles"
     folder = home / digest
-    if not (folder / DESCRIPTION).is_file():
+    if not is_intact(folder):
         check_writable_folder(home)
         waiting = f"waiting for another process that is unpacking {archive.name}"
         with waiting_lock(home / f".{digest}.lock", lambda: notify(waiting)):
-            if not (folder / DESCRIPTION).is_file():
+            if not is_intact(folder):
                 for abandoned in [*home.glob(f".{digest}-*"), folder]:
                     shutil.rmtree(abandoned, ignore_errors=True)
                 unpack(archive, folder, strip_top=True, progress=progress, max_bytes=MAX_BYTES, max_members=MAX_MEMBERS)
     try:
-        read_header(folder)
+        header = read_header(folder)
         if not (folder / WEIGHTS).is_file():
             raise ResultError(f"there is no {WEIGHTS} next to {DESCRIPTION}", where=folder)
+        check_weights(folder, header)
     except ResultError as error:
+        deeper = [one.parent.relative_to(folder) for one in folder.rglob(DESCRIPTION) if one.parent != folder]
+        hint = f"It is in its folder {printable(str(deeper[0]))}: pack that folder alone" if deeper else error.hint
         shutil.rmtree(folder, ignore_errors=True)
-        raise ResultError(f"is not a bundle: {error.problem}", where=archive, hint=error.hint) from None
+        raise ResultError(f"is not a bundle: {error.problem}", where=archive, hint=hint) from None
     return folder
 
 
