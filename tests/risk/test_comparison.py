@@ -227,6 +227,12 @@ def test_the_front_door_takes_a_frame_and_shows_a_table() -> None:
     assert "<table" in found._repr_html_()
     with pytest.raises(ConfigError, match="label"):
         compare(frame)
+    for option in ({"drop": ["P"]}, {"group": "P"}):
+        with pytest.raises(ConfigError, match="'P' is rain, and the label, a group"):
+            compare(frame, "landslide", coords=("x", "y"), rain_columns=("P", "D"), models=["lsi"], **option)
+    gaps = frame.assign(P=frame["P"].where(np.arange(200) % 4 > 0))
+    few = compare(gaps, "landslide", rain_columns=("P", "D"), models=["lsi"], folds=2, repeats=2)
+    assert any("50 of 200 rows have no rain; models fill it in" in note for note in few.notes)
     hourly = frame.rename(columns={"D": "D (h)"})
     with pytest.raises(DataError, match=r"'D \(h\)' is not in days, by its name"):
         compare(hourly, "landslide", coords=("x", "y"), rain_columns=("P", "D (h)"), models=["lsi"])

@@ -120,6 +120,9 @@ def test_bad_tables_are_refused(labelled, capsys):
     for table, message in cases:
         with pytest.raises(DataError, match=message):
             zoo.risk.thresholds(table)
+    with pytest.raises(DataError, match="column 'storm': all events with landslides are of one group"):
+        zoo.risk.thresholds(events.assign(storm="a"), group="storm")
+    assert zoo.risk.thresholds(events.assign(storm="a"), group="storm", repeats=0).exponent_interval is None
     with pytest.raises(UnknownNameError, match="unknown column 'I'"):
         zoo.risk.thresholds(events, rain_columns=("I", "D"))
     with pytest.raises(ConfigError, match=r"probabilities 1\.5"):

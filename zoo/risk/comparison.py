@@ -416,6 +416,12 @@ def compare(
         cv = ("random",) if table.coordinates is None else ("random", "block")
     if not isinstance(models, str):
         models = ",".join(models)
+    if rain_columns and (used := {*drop, *(coords or ()), group, label} & set(rain_columns)):
+        raise ConfigError(
+            f"{', '.join(sorted(map(repr, used)))} is rain, and the label, a group, a coordinate or dropped too",
+            where="option rain-columns",
+            hint="Name each column once",
+        )
     settings = CompareSettings(
         models=select_risk_models(models, rain_columns is not None),
         cv=tuple(dict.fromkeys(cv)),
@@ -458,6 +464,9 @@ def compare_table(table: RiskTable, settings: CompareSettings, progress: Progres
     skipped = {name: reason for name in settings.models if (reason := _skip_reason(name, table, settings))}
     fits = _fit_all(table, settings, splits, [name for name in settings.models if name not in skipped], progress)
     outcomes, notes = [], [note for split in splits.values() for note in split.notes]
+    dry = table.features[list(settings.rain or ())].isna().any(axis=1).sum()
+    if dry:
+        notes.append(f"{dry:,} of {len(table):,} rows have no rain; models fill it in from the training rows")
     for kind, split in splits.items():
         for model in settings.models:
             if model in skipped:

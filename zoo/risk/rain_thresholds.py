@@ -181,6 +181,12 @@ def fit_thresholds(
         raise ConfigError(f"{repeats} bootstrap draws", hint="Give 0 or more")
     notes: list[str] = []
     p, d, labels, groups = _read(events, rain_columns, label, group, notes)
+    if repeats and groups is not None and len(np.unique(groups[labels == 1])) < 2:
+        raise DataError(
+            "all events with landslides are of one group, so groups cannot be drawn",
+            where=f"column {group!r}",
+            hint="Name the column of the storm or region with --group; --repeats 0 gives no intervals",
+        )
     found = _fit(p, d, labels, groups, sorted(set(probabilities)), repeats, seed, notes)
     if out is not None:
         found.save(out)
@@ -238,7 +244,8 @@ def _read(
         notes.append(f"{repeated:,} events repeat another row, so intervals are too narrow. Remove the repeated rows")
     if int(labels[wet].sum()) < MIN_EVENTS:
         raise DataError(
-            f"{int(labels[wet].sum())} events with landslides are too few for a threshold",
+            f"{int(labels[wet].sum())} events with landslides are too few for a threshold; {int((~wet).sum())} rows "
+            "have no rain or no number",
             where=where,
             hint=f"At least {MIN_EVENTS} are needed; use --preset caine or guzzetti-global of zoo risk calibrate",
         )

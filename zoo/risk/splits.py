@@ -121,7 +121,8 @@ def make_split(
             inner.append(split_rows(fold.train, 3, seed + 1))
         except DataError:
             inner.append(_random_inner(labels[fold.train], seed + 1))
-            notes.append(f"{kind}: a fold has too few {kind}s for inner folds, so its settings use random inner folds")
+            unit = "row" if kind == "random" else kind
+            notes.append(f"{kind}: a fold has too few {unit}s for inner folds, so its settings use random inner folds")
     return Split(kind, made, inner, units, tuple(dict.fromkeys(notes)))
 
 
