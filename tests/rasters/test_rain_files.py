@@ -339,6 +339,18 @@ def test_two_columns_or_variables_of_rain_are_refused_until_one_is_named(tmp_pat
         read_rain([tmp_path / "rain.nc"], grid, RainReading(stamps="end"))
 
 
+def test_gauges_with_monthly_sums_no_value_or_a_number_beyond_all_are_told(tmp_path, grid):
+    path, read = tmp_path / "gauges.csv", RainReading(stamps="start", time_zone="UTC")
+    months = [f"2024-{month:02}-01,73.42,34.41,{80 + month % 2}" for month in range(1, 13)]
+    path.write_text("\n".join(["time,longitude,latitude,rain (mm)", *months]))
+    with pytest.raises(DataError, match=r"gauges\.csv: its steps are 29 days long"):
+        read_rain([path], grid, read)
+    found = read_rain([gauge_table(path, range(6), [""] * 6)], grid, RainReading(stamps="end"))
+    assert "1 of the gauges hold no value" in found.notes
+    with pytest.raises(DataError, match="row 3: the rain is inf"):
+        read_rain([gauge_table(path, [1, "1e3084000042", 2])], grid, RainReading(stamps="end"))
+
+
 def test_gauges_without_a_place_are_refused_and_far_ones_named(tmp_path, grid):
     path = gauge_table(tmp_path / "gauges.csv", range(6), range(6))
     good, read = path.read_text(), RainReading(stamps="end")

@@ -19,7 +19,7 @@ from zoo.rasters.grid import Grid
 from zoo.rasters.ground import near_longitude, zero_places
 from zoo.rasters.rain_series import NAMES, NEGLIGIBLE, RainReading, only_variable, stated_unit
 from zoo.rasters.reading import missing_codes
-from zoo.rasters.text_tables import read_text_table
+from zoo.rasters.text_tables import read_text_table, to_numbers
 
 GAUGE_CODES = (999.0, 999.9, 9999.0, 9999.9, 99999.0)
 """Numbers that mean missing in tables of gauges, where they are far above all other values."""
@@ -130,7 +130,7 @@ def _numbers(texts: pd.Series[str], where: str, *, missing: bool) -> pd.Series[f
     """
     stripped = texts.str.strip()
     empty = stripped.str.lower().isin(("", "na", "nan", "null", "-"))
-    numbers = pd.to_numeric(stripped.mask(empty), errors="coerce").astype(np.float64)
+    numbers = to_numbers(stripped.mask(empty))
     wrong = numbers.isna() & ~(empty if missing else np.zeros(len(texts), bool))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

@@ -499,6 +499,9 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
             f"the nearest gauge is {nearest / 1000:,.0f} km from the grid", where=files[0], hint="Check its coordinates"
         )
     series = join_pieces([piece], reading, notes)
+    silent = int(np.isnan(measured).all(axis=0).sum())
+    if silent:
+        remarks.append(f"{silent} of the gauges hold no value")
     notes[0] = f"{len(places)} gauges, {len(times):,} steps of rain in {unit}, {how}"
     if beyond.any():
         remarks.append(

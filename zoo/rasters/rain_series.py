@@ -26,6 +26,9 @@ NAMES: tuple[str, ...] = (
 NEGLIGIBLE = 0.01
 """mm below zero that packing into 16-bit integers and differences of accumulations leave [O]."""
 
+LONGEST_STEP = 120.0
+"""Hours of the longest step in which rain events are looked for, the five days of CHIRPS [O]: months hold many."""
+
 RISES = 10
 """Steps in which rain that never falls grows, from which it counts as a sum since the start [O]."""
 
@@ -219,6 +222,12 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
             )
         starts, ends = _place_stamps(times, length, first, reading, notes)
     hours = ((ends - starts) / np.timedelta64(3600, "s")).astype(np.float32)[:, None, None]
+    if np.median(hours) > LONGEST_STEP:
+        raise DataError(
+            f"its steps are {np.median(hours) / 24:g} days long, and rain events last hours or days",
+            where=first.path,
+            hint="Give rain of days or hours",
+        )
     rate = values * np.float32(factor) / (hours if depth else np.float32(1))
     with np.errstate(invalid="ignore"):
         rate[(rate < 0) & (rate * hours > -NEGLIGIBLE)] = 0.0

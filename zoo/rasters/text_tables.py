@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from zoo.errors import DataError
 
@@ -86,6 +88,21 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
     if as_text:
         table = table.fillna("")
     return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
+
+
+def to_numbers(values: pd.Series) -> pd.Series:
+    """Return float64, NaN where a value is not a number."""
+    if is_numeric_dtype(values) or is_bool_dtype(values):
+        return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), index=values.index)
+    # pd.to_numeric crashes at the same texts as the float parser of read_csv.
+    return values.map(_to_number, na_action="ignore").astype(np.float64)
+
+
+def _to_number(value: object) -> float:
+    try:
+        return math.nan if "_" in str(value) else float(str(value))
+    except ValueError:
+        return math.nan
 
 
 def _ends_in_separators(rows: Iterator[list[str]], names: int) -> bool:

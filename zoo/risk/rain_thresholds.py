@@ -19,9 +19,9 @@ from scipy.stats import gaussian_kde, norm
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.files import check_outputs
 from zoo.physics.rain import CAINE_1980, GUZZETTI_2008, RainParameters, check_rain, check_rain_names
-from zoo.rasters.text_tables import check_names
+from zoo.rasters.text_tables import check_names, to_numbers
 from zoo.risk.scores import block_bootstrap
-from zoo.risk.tables import load_frame, read_groups, read_labels, repeated_rows, to_numbers
+from zoo.risk.tables import load_frame, read_groups, read_labels, repeated_rows
 from zoo.risk.weights import RainFit, fit_rain
 from zoo.schema import write_json
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import zipfile
@@ -18,7 +17,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError, first_line
 from zoo.files import printable
-from zoo.rasters.text_tables import PLAIN_NUMBER, TEXT_SUFFIXES, check_names, read_text_table
+from zoo.rasters.text_tables import PLAIN_NUMBER, TEXT_SUFFIXES, check_names, read_text_table, to_numbers
 from zoo.risk.scores import auc
 
 MISSING_CODES: tuple[float, ...] = (
@@ -492,21 +491,6 @@ def _check_plain_numbers(values: pd.Series, where: str) -> None:
                 where=where,
                 hint="Save the table with plain numbers such as 1234.5; --categorical names columns of classes",
             )
-
-
-def to_numbers(values: pd.Series) -> pd.Series:
-    """Return float64, NaN where a value is not a number."""
-    if is_numeric_dtype(values) or is_bool_dtype(values):
-        return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), index=values.index)
-    # pd.to_numeric crashes at the same texts as the float parser of read_csv.
-    return values.map(_to_number, na_action="ignore").astype(np.float64)
-
-
-def _to_number(value: object) -> float:
-    try:
-        return math.nan if "_" in str(value) else float(str(value))
-    except ValueError:
-        return math.nan
 
 
 def _is_categorical(name: str, values: pd.Series, categorical: Sequence[str] | None) -> bool:
