@@ -1,4 +1,4 @@
-"""The fastest exact form of a model on this machine, and export to other formats.
+"""Optimise a model for this machine without changing its results, and export it to other formats.
 
 Importing this package imports no torch; its names are loaded on first use. See :func:`zoo.deploy.search.optimize`.
 """

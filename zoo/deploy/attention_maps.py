@@ -1,4 +1,4 @@
-"""Record the attention that the blocks of a model pay to their channels and pixels for one image."""
+"""Record the channel and spatial attention of a model's blocks for one image."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class AttentionMap:
 def record_attention(model: nn.Module) -> Iterator[list[AttentionMap]]:
     """Record the attention of every block of ``model`` that runs inside the ``with`` block.
 
-    The output of the model does not change, and the hooks are removed at the end. Only the first image of a batch is
+    The output of the model does not change, and the hooks are removed on exit. Only the first image of a batch is
     recorded.
 
     Yields:
-        A list to which each block adds its map when it runs; it stays empty for a model without attention.
+        A list to which each block appends its map when it runs; empty for a model without attention.
     """
     found: list[AttentionMap] = []
     handles = [
         module.register_forward_pre_hook(partial(_record, found, name))
         for name, module in model.named_modules()
-        # The two halves of an MCSA are never called on their own, so their hooks never fire.
+        # MCSA does not call its two branches as modules, so their hooks never fire.
         if isinstance(module, (MCSA, ChannelAttention, SpatialAttention))
     ]
     try:

@@ -1,4 +1,4 @@
-"""A model as an ONNX graph, run by ONNX Runtime or OpenVINO with the interface of the model."""
+"""Export a model as an ONNX graph and run the graph with ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 INPUT = "image"
 OUTPUT = "logits"
 OPSET = 18
-"""Default opset. ONNX Runtime reads it since 1.14, OpenVINO since 2023.0; torch's newer exporter has no lower one."""
+"""Default opset: read by ONNX Runtime >= 1.14 and OpenVINO >= 2023.0, and the lowest of torch's newer exporter."""
 OPSETS = range(13, 21)
-"""From the first opset with per-channel quantisation to the last that torch's faster exporter writes."""
+"""Supported opsets: from the first with per-channel quantisation to the last that torch's older exporter writes."""
 
 BackendPrecision = Literal["fp32", "bf16"]
 
@@ -41,10 +41,10 @@ def require(module: str, purpose: str) -> Any:
 
     Args:
         module: full name, such as ``onnxruntime.quantization``.
-        purpose: what needs the module, for the message.
+        purpose: what needs the module, for the error message.
 
     Raises:
-        ZooError: naming the extra to install.
+        ZooError: if the module is not installed.
     """
     try:
         return import_module(module)
@@ -61,17 +61,17 @@ def require(module: str, purpose: str) -> Any:
 def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynamic: bool = True) -> onnx.ModelProto:
     """Return the model as an ONNX graph with one input, ``image``, and one output, ``logits``.
 
-    torch's exporters follow the example: a model that pads to a multiple of its stride, traced at such a multiple,
-    gives a graph without padding, which is wrong or fails at every other size. So a model that takes any size is traced
-    at odd sides, and the graph is run with ONNX Runtime at further sizes and compared with the model. torch's older
-    exporter is tried first, because it takes a tenth of the time; the newer one writes what the older cannot, such as
-    SegNet's unpooling.
+    torch's exporters trace the example. A model that pads to a multiple of its stride, traced at such a multiple,
+    gives a graph without padding, which fails or is wrong at every other size. A model that takes any size is therefore
+    traced at odd heights and widths, and the graph is run with ONNX Runtime at further sizes and compared with the
+    model. torch's older exporter is tried first, because it takes a tenth of the time; the newer one supports
+    operations that the older one lacks, such as SegNet's unpooling.
 
     Args:
         model: a model in eval mode that maps float32 ``(B, C, H, W)`` to one tensor of logits ``(B, K, H, W)``.
-        example: float32 ``(B, C, H, W)`` on the model's device, with values as the model will see them.
+        example: float32 ``(B, C, H, W)`` on the model's device, with realistic values.
         opset: one of :data:`OPSETS`.
-        dynamic: leave batch, height and width free. ``False`` fixes height and width to the example's, which lets a
+        dynamic: make batch, height and width dynamic. ``False`` fixes height and width to the example's, which lets a
             backend plan its memory.
 
     Returns:
@@ -110,10 +110,10 @@ def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynami
 
 
 def check_opset(opset: int) -> None:
-    """Check that an opset can be written.
+    """Check that an opset is supported.
 
     Raises:
-        ConfigError: naming the possible ones.
+        ConfigError: if it is not.
     """
     if opset not in OPSETS:
         word = "low" if opset < OPSETS.start else "high"
@@ -160,7 +160,7 @@ def reference_logits(model: nn.Module, example: Tensor) -> Tensor:
 
 
 def any_size_sample(model: nn.Module, example: Tensor) -> Tensor:
-    """Return two images to trace a model of any size with, enlarged to odd sides where the model takes them."""
+    """Return two images for tracing, enlarged to odd heights and widths if the model takes them."""
     images = example[:2] if len(example) > 1 else example.expand(2, -1, -1, -1)
     height, width = example.shape[2:]
     odd = F.pad(images, (0, 3 - width % 2, 0, 1 + height % 2), mode="replicate")
@@ -171,7 +171,7 @@ def _accepts(model: nn.Module, images: Tensor) -> bool:
     try:
         with torch.inference_mode():
             model(images)
-    except Exception:  # a model may refuse a size with any error
+    except Exception:  # a model may raise anything for a size that it does not take
         return False
     return True
 
@@ -196,7 +196,7 @@ def _trace(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.
 
 
 def _bins(length: int, count: int, like: Tensor) -> Tensor:
-    """Weights ``(count, length)`` of the means of ``count`` bins, with the edges that torch's pooling has."""
+    """Return weights ``(count, length)`` that average into ``count`` bins, with the bin edges of torch's pooling."""
     place, number = torch.arange(length, device=like.device), torch.arange(count, device=like.device)[:, None]
     first = torch.div(number * length, count, rounding_mode="floor")
     last = torch.div((number + 1) * length + count - 1, count, rounding_mode="floor")
@@ -206,9 +206,9 @@ def _bins(length: int, count: int, like: Tensor) -> Tensor:
 
 @contextmanager
 def _pooled_by_products() -> Iterator[None]:
-    """Compute poolings to a fixed size as two matrix products inside the block.
+    """Replace adaptive average pooling with two matrix products inside the ``with`` block.
 
-    The older exporter knows no pooling whose bins follow the size of the image, such as those of a pyramid.
+    The older exporter does not support pooling whose bins depend on the image size, such as pyramid pooling.
     """
     pool = F.adaptive_avg_pool2d
 
@@ -247,7 +247,7 @@ def _capture(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onn
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide what exporters print for developers; their results are checked afterwards."""
+    """Hide the exporters' messages to developers; their results are checked afterwards."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -289,7 +289,7 @@ def _name_dimensions(graph: onnx.ModelProto, classes: int, size: tuple[int, int]
 
 
 def _disagreement(graph: onnx.ModelProto, model: nn.Module, example: Tensor, dynamic: bool) -> str | None:
-    """Return how the graph differs from the model; ``None`` if they agree at every size that is tried."""
+    """Return how the graph differs from the model; ``None`` if they agree at every tested size."""
     session = open_session(graph.SerializeToString(), threads=torch.get_num_threads())
     generator = torch.Generator().manual_seed(0)
     spread, centre = torch.std_mean(torch.nan_to_num(example).cpu(), dim=(0, 2, 3), keepdim=True, correction=0)
@@ -312,7 +312,7 @@ def _disagreement(graph: onnx.ModelProto, model: nn.Module, example: Tensor, dyn
 
 
 def _sizes_to_compare(model: nn.Module, example: Tensor) -> list[tuple[int, int, int]]:
-    """Return batches, heights and widths, from the smallest size that the model takes: even, odd and long ones."""
+    """Return ``(batch, height, width)`` to compare, from the minimum size of the model: even, odd and elongated."""
     accepts: Callable[..., bool] = lambda *size: _accepts(model, example.new_zeros(1, example.shape[1], *size))  # noqa: E731
     side = next((side for side in (32, 64, 128) if accepts(side, side)), None)
     if side is None:
@@ -325,7 +325,7 @@ def _sizes_to_compare(model: nn.Module, example: Tensor) -> list[tuple[int, int,
 
 
 class BackendModule(nn.Module):
-    """Base class of the backends: they compute on the CPU, return no gradients and hold no parameters.
+    """Base class of the backends, which run on the CPU without gradients and hold no parameters.
 
     Args:
         in_channels: number of bands.
@@ -347,15 +347,15 @@ class BackendModule(nn.Module):
         self.eval()
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
-        """Compute ``images`` into ``logits``; both are contiguous."""
+        """Write the logits of ``images`` into ``logits``; both are contiguous."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of ``x`` without a gradient; a contiguous tensor is not copied.
 
         Raises:
-            ModelError: for unsuitable input, in training mode, or if the backend fails, as it does
-                for a size that the model does not take.
+            ModelError: for invalid input, in training mode, or if the backend fails, for example on a size that the
+                model does not take.
         """
         if self.training:
             raise ModelError(f"{self.name} cannot train", where=type(self).__name__, hint="Call eval() first")
@@ -425,7 +425,7 @@ class ModelBackend(BackendModule):
 
 
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
-"""Protobuf encoding of the key by which a tensor refers to an external data file; that file may be anywhere."""
+"""Protobuf encoding of the key with which a tensor refers to an external data file, which may be any file on disk."""
 
 
 class OnnxRuntimeModule(ModelBackend):
@@ -523,7 +523,7 @@ class OpenVinoModule(ModelBackend):
         return module
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
-        # A request serves one thread, and the requests of one compiled model wait for each other.
+        # An inference request is not thread-safe, and the requests of one compiled model wait for each other.
         request = getattr(self._threads, "request", None)
         if request is None:
             request = self._threads.request = self._compiled().create_infer_request()
@@ -533,7 +533,7 @@ class OpenVinoModule(ModelBackend):
 
 
 def minimum_size_of(model: nn.Module) -> int:
-    """Return the smallest height and width that a zoo model takes, itself or inside a wrapper; 1 if none says so."""
+    """Return the minimum height and width of a zoo model, wrapped or not; 1 if it declares none."""
     return max((int(getattr(part, "minimum_size", 1)) for part in model.modules()), default=1)
 
 
@@ -547,23 +547,23 @@ def open_session(graph: bytes, *, threads: int) -> Any:
 
     Args:
         graph: a serialised model.
-        threads: threads of one operation; operations run one after another.
+        threads: threads per operation; operations run one after another.
     """
     onnxruntime = require("onnxruntime", "ONNX Runtime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # a refused size raises an error; printing it too would repeat it
+    options.log_severity_level = 4  # errors are raised; do not also print them
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _openvino_options(precision: BackendPrecision, threads: int) -> dict[str, object]:
     """Return the options of a compiled model.
 
-    The precision is always named, because OpenVINO uses bf16 by default on processors that have it.
+    The precision is always set, because OpenVINO uses bf16 by default on processors that support it.
 
     Raises:
-        ConfigError: for another precision than fp32 and bf16.
+        ConfigError: if the precision is neither fp32 nor bf16.
     """
     names = {"fp32": "f32", "bf16": "bf16"}
     if precision not in names:
@@ -573,6 +573,6 @@ def _openvino_options(precision: BackendPrecision, threads: int) -> dict[str, ob
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
-        # Models that run side by side would be pinned to the same core.
+        # Models that run in parallel would be pinned to the same core.
         "ENABLE_CPU_PINNING": False,
     }

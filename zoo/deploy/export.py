@@ -38,16 +38,16 @@ from zoo.training.bundle import Bundle
 from zoo.training.predictor import Predictor, landslide_probability
 
 PARITY_PATCHES = 32
-"""Patches whose logits are compared."""
+"""Number of patches whose logits are compared."""
 GATE_PATCHES = 200
-"""Patches whose masks are compared, where a file computes in less than float32."""
+"""Number of patches whose masks are compared for a precision below float32."""
 CALIBRATION_PATCHES = 64
-"""Patches from which int8 takes its ranges."""
+"""Number of patches that calibrate the ranges of int8."""
 MISSING_SHARE = 0.01
 """Share of NaN values in random images."""
 BATCH = 8
 DEEPNESS_OVERLAP_PERCENT = 25
-"""Overlap of neighbouring tiles [O]: the border of a tile sees less context than its middle."""
+"""Overlap of neighbouring tiles [O]: pixels at the border of a tile have less context than those in its middle."""
 
 Splits = Mapping[str, PatchDataset]
 Batch = dict[str, Tensor]
@@ -62,7 +62,7 @@ class ExportConfig:
         path: the file to write.
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, if the format supports it.
         opset: ONNX opset.
-        tile_size: height and width of the tiles of QGIS Deepness in pixels; ``None`` for every other reader.
+        tile_size: height and width of the tiles of QGIS Deepness in pixels; ``None`` for other readers.
         pixel_size: pixel size in metres for QGIS Deepness, if known.
     """
 
@@ -76,13 +76,13 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """Result of an export, and how close the file is to the model.
+    """Result of an export, with the difference between the file and the model.
 
     Attributes:
-        bytes: size of all files.
+        bytes: total size of the written files.
         random: largest difference of an output on random images, relative to the largest output.
         sizes: height and width of the random images.
-        real: how close the masks on real patches are; ``None`` without patches.
+        real: comparison of the masks on real patches; ``None`` without patches.
         split: split of those patches.
         note: a note for the user, or an empty string.
     """
@@ -100,7 +100,7 @@ class ExportSubject:
     """The model to export.
 
     Attributes:
-        predictor: in eval mode, float32, on the CPU.
+        predictor: the predictor in eval mode, float32, on the CPU.
         metadata: metadata of the file.
         bundle: the bundle it comes from; ``None`` for fresh weights.
     """
@@ -111,7 +111,7 @@ class ExportSubject:
 
 
 class _TooFarError(Exception):
-    """A draft that does not compute what the model computes; the message states the difference."""
+    """The outputs of a draft differ from the model's; the message states the difference."""
 
 
 def find_subject(
@@ -132,7 +132,7 @@ def find_subject(
         seed: random seed of fresh weights.
 
     Raises:
-        UnknownNameError: if it is neither.
+        UnknownNameError: if ``source`` is neither.
         ModelError: if the model cannot be exported, with the reason.
         ZooError: if the bundle is damaged or its architecture is not registered here.
     """
@@ -147,7 +147,7 @@ def find_subject(
 
 
 def subject_of(bundle: Bundle) -> ExportSubject:
-    """Return a bundle as a subject of export.
+    """Return the subject for the export of a bundle.
 
     Raises:
         ModelError: if the model cannot be exported, with the reason.
@@ -194,7 +194,7 @@ def _fresh_subject(name: str, in_channels: int, classes: int, options: dict[str,
 
 
 def _by_index(names: Sequence[str]) -> dict[str, str]:
-    """Return names by their index as text, the form that QGIS Deepness reads."""
+    """Return names keyed by their index as a string, the form that QGIS Deepness reads."""
     return {str(index): name for index, name in enumerate(names)}
 
 
@@ -202,7 +202,7 @@ def check_exportable(spec: ModelSpec) -> None:
     """Check that a model declares itself exportable.
 
     Raises:
-        ModelError: with the reason.
+        ModelError: if it does not.
     """
     if Flag.EXPORTABLE in spec.flags:
         return
@@ -224,23 +224,22 @@ def export_model(
     splits: Splits | None,
     note: Callable[[str], None] = lambda text: None,
 ) -> ExportReport:
-    """Write ``subject`` to a file, if the outputs of the file match the model's.
+    """Write ``subject`` to a file if the file's outputs match the model's.
 
-    The draft is written next to its destination, reopened in the way its users will open it, and compared with the
-    model: on random images of several sizes with missing values, and on real patches. A float32 file must return the
-    model's outputs up to rounding. A file of lower precision must pass the gate
-    (:func:`zoo.deploy.parity.compare_masks`) on validation patches; without patches it is not written. Only then does
-    the draft get its final name.
+    A draft is written next to the destination, reopened as its users will open it, and compared with the model on
+    random images of several sizes with missing values and on real patches. A float32 file must return the model's
+    outputs up to rounding. A file of lower precision must pass the gate (:func:`zoo.deploy.parity.compare_masks`) on
+    validation patches; without patches it is not written. The draft is renamed to ``path`` only after these checks.
 
     Args:
         subject: the model to export.
         config: how to export it.
-        splits: real patches, ``train``, ``val`` and ``test``; ``None`` if there are none.
+        splits: the splits ``train``, ``val`` and ``test`` of real patches; ``None`` if there are none.
         note: called with messages for the user during the export.
 
     Raises:
-        ConfigError: for a configuration that is not possible.
-        ModelError: if the model cannot be exported, or the file differs too much from it; no file is kept then.
+        ConfigError: for an invalid configuration.
+        ModelError: if the model cannot be exported, or the file differs too much from it and is discarded.
         ZooError: if the extra ``export`` is not installed, or the file cannot be written.
     """
     check_config(subject, config, splits)
@@ -269,7 +268,7 @@ def check_config(subject: ExportSubject, config: ExportConfig, splits: Splits | 
     """Check that an export is possible, before any work is done.
 
     Raises:
-        ConfigError: naming what is possible.
+        ConfigError: if it is not.
     """
     check_format(config.to, config.path, config.precision)
     metadata = subject.metadata
@@ -292,7 +291,7 @@ def check_config(subject: ExportSubject, config: ExportConfig, splits: Splits | 
 def _writers(
     subject: ExportSubject, config: ExportConfig, model: nn.Module, splits: Splits | None
 ) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """Yield ways to write the file, fastest first, each with a remark on what stays in float32 in an int8 file."""
+    """Yield functions that write the file, fastest form first, with a note on what stays float32 in an int8 file."""
     output = "logits" if config.tile_size is None else "landslide probability"
     texts = replace(subject.metadata, precision=config.precision, output=output).texts()
     if config.tile_size is not None:
@@ -342,7 +341,7 @@ def _judge(
     """Compare a draft with the model.
 
     Raises:
-        _TooFarError: if it is not close enough.
+        _TooFarError: if they differ too much.
     """
     module, _ = open_exported(draft)
     exact = config.precision == "fp32"
@@ -383,7 +382,7 @@ def _check_outputs(expected: Tensor, found: Tensor, exact: bool, where: str) -> 
 
 
 def _random_images(subject: ExportSubject, batch: int, height: int, width: int) -> Tensor:
-    """Return images with the bands' means and spreads and some missing values, the same at each call."""
+    """Return the same random images at each call, with the bands' means and spreads and some missing values."""
     generator = torch.Generator().manual_seed(0)
     shape = (batch, len(subject.metadata.bands), height, width)
     images = torch.randn(shape, generator=generator) * subject.predictor.std + subject.predictor.mean
@@ -391,7 +390,7 @@ def _random_images(subject: ExportSubject, batch: int, height: int, width: int) 
 
 
 def _batches(dataset: PatchDataset, count: int, tile_size: int | None) -> Iterator[Batch]:
-    """Yield up to ``count`` patches, evenly over the split; for Deepness one at a time, in the size of a tile."""
+    """Yield up to ``count`` patches, evenly over the split; for Deepness one at a time, fitted to a tile."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)).tolist()
     loader: DataLoader[Batch] = DataLoader(Subset(dataset, chosen), batch_size=BATCH if tile_size is None else 1)
     for batch in loader:
@@ -399,7 +398,7 @@ def _batches(dataset: PatchDataset, count: int, tile_size: int | None) -> Iterat
 
 
 def _fit_to_tile(batch: Batch, side: int) -> Batch:
-    """Return the patch cut to a tile, or padded with missing values."""
+    """Return the patch cropped to a tile, or padded with missing values."""
     image, mask = batch["image"][..., :side, :side], batch["mask"][..., :side, :side]
     border = (0, side - image.shape[-1], 0, side - image.shape[-2])
     return {"image": F.pad(image, border, value=float("nan")), "mask": F.pad(mask, border, value=IGNORE)}
@@ -419,9 +418,9 @@ class _ProbabilityAsLogit(nn.Module):
 
 # The QGIS plugin Deepness [S: github.com/PUTvision/qgis-plugin-deepness, src/deepness/processing] reads square tiles of
 # one size, divides them by 255, subtracts `standardization_mean` and divides by `standardization_std`, whatever the
-# dtype of the raster. With 0 and 1/255 the graph receives the raster's own values, so its own normalisation holds,
+# dtype of the raster. With 0 and 1/255 the graph receives the values of the raster, so its own normalisation applies,
 # missing values included. For a single output channel Deepness uses `seg_thresh`, our threshold; for two it takes the
-# larger, which ignores the threshold. So the output is one channel: the landslide probability.
+# larger and ignores the threshold. The output is therefore one channel: the landslide probability.
 
 
 class LandslideProbability(nn.Module):
@@ -436,7 +435,7 @@ class LandslideProbability(nn.Module):
 
 
 def deepness_texts(*, channels: int, tile_size: int, threshold: float, pixel_size: float | None) -> dict[str, str]:
-    """Return the metadata that Deepness reads, as JSON text by key.
+    """Return the metadata that Deepness reads, as JSON strings by key.
 
     Args:
         channels: number of bands.

@@ -1,4 +1,4 @@
-"""Write a model in each export format, and reopen it in the way its users would."""
+"""Write a model in each export format, and reopen it as its users would."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Normalisation:
     """Normalisation inside the graph.
 
     Attributes:
-        mean: subtracted from each band.
-        std: divides each band.
+        mean: mean of each band, which is subtracted.
+        std: standard deviation of each band, by which it is divided.
         missing: how missing values are treated.
     """
 
@@ -52,7 +52,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """Metadata of an exported file; every format stores each field as JSON text under its name.
+    """Metadata of an exported file; every format stores each field as a JSON string under its name.
 
     Attributes:
         producer: program and version that wrote the file.
@@ -60,14 +60,14 @@ class ExportMetadata:
         options: keyword arguments of the architecture.
         bands: bands of the input, in order, with units.
         normalisation: normalisation inside the graph.
-        class_names: names of the logits' channels, by index; QGIS Deepness reads the same form.
+        class_names: names of the logits' channels, by index, as QGIS Deepness reads them.
         threshold: landslide probability at and above which a pixel is landslide.
         trained: ``False`` for random weights.
         weights_sha256: sha256 of the bundle's ``model.safetensors``; empty for fresh weights.
         minimum_size: smallest height and width in pixels.
         precision: precision of the file: fp32, fp16, bf16 or int8.
         output: meaning of the output.
-        label: word that every output of the model carries, such as ``demo``; empty for none.
+        label: word that marks every output of the model, such as ``demo``; empty for none.
     """
 
     model: str
@@ -85,7 +85,7 @@ class ExportMetadata:
     producer: str = f"landslide-zoo {__version__}"
 
     def texts(self) -> dict[str, str]:
-        """Return every field as JSON text by name."""
+        """Return every field as a JSON string by name."""
         return {name: encode_json(value) for name, value in vars(self).items()}
 
     @classmethod
@@ -105,10 +105,10 @@ class ExportMetadata:
 
 
 def check_format(to: str, path: Path, precision: str) -> None:
-    """Check that the format exists, that the file has its suffix, and that the format has the precision.
+    """Check that the format exists, that it supports the precision, and that the file has its suffix.
 
     Raises:
-        ConfigError: naming the possible values.
+        ConfigError: if a check fails.
     """
     known = suffixes()
     if to not in known:
@@ -121,13 +121,13 @@ def check_format(to: str, path: Path, precision: str) -> None:
 
 
 def suffixes() -> dict[str, str]:
-    """Return the suffix of each format, those of plugins included."""
+    """Return the file suffix of each format, including those of plugins."""
     return SUFFIXES | {spec.name: spec.suffix for spec in catalogue().exporters.match()}
 
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a hidden folder next to ``path``; publish the written files at the end.
+    """Yield a path of the same name in a hidden folder next to ``path``, and move the written files to it on success.
 
     On an error, Ctrl-C included, the draft is removed and ``path`` is unchanged.
 
@@ -151,7 +151,7 @@ def _publish(folder: Path, path: Path) -> None:
             os.fsync(file.fileno())
         one.chmod(0o666 & ~umask)
     if len(written) > 1:
-        # Between the two renames a reader must not find the old file with the new weights.
+        # A reader must not find the old file with the new weights between the two renames.
         with suppress(FileNotFoundError):
             path.unlink()
     for one in written:
@@ -168,7 +168,7 @@ def write_onnx(graph: onnx.ModelProto, texts: Mapping[str, str], path: Path) -> 
 
 
 def write_openvino(graph: onnx.ModelProto, texts: Mapping[str, str], path: Path, *, half: bool) -> None:
-    """Write OpenVINO's ``.xml`` and ``.bin``; the metadata are in the ``rt_info`` of the ``.xml`` under ``zoo``."""
+    """Write OpenVINO's ``.xml`` and ``.bin``, with the metadata under ``zoo`` in the ``rt_info`` of the ``.xml``."""
     openvino = require("openvino", "an OpenVINO file")
     network = openvino.Core().read_model(graph.SerializeToString())
     for key, text in texts.items():
@@ -177,7 +177,7 @@ def write_openvino(graph: onnx.ModelProto, texts: Mapping[str, str], path: Path,
 
 
 def write_torch_export(module: nn.Module, sample: Tensor, texts: Mapping[str, str], path: Path) -> None:
-    """Write a ``torch.export`` program with free batch, height and width.
+    """Write a ``torch.export`` program with dynamic batch, height and width.
 
     Raises:
         ModelError: if torch cannot capture the module.
@@ -204,7 +204,7 @@ def write_by_plugin(
     """Write a file with the exporter of a plugin.
 
     Raises:
-        ModelError: if it raises, or writes no file.
+        ModelError: if the exporter raises an error or writes no file.
     """
     try:
         spec.resolve()(model=module, sample=sample, texts=dict(texts), path=path)
@@ -222,7 +222,7 @@ def _place(spec: ExporterSpec) -> str:
 
 
 class FileOfPlugin(BackendModule):
-    """A file in a plugin's format, with the interface of the model."""
+    """A file in a plugin's format, behind the interface of the model."""
 
     name = "plugin"
 
@@ -236,7 +236,7 @@ class FileOfPlugin(BackendModule):
         self.metadata = ExportMetadata.from_texts(texts, path)
         classes = len(self.metadata.class_names)
         super().__init__(len(self.metadata.bands), classes, self.metadata.minimum_size)
-        # Not a child: it need not be a module.
+        # Not registered as a submodule: it need not be a module.
         self._opened = (opened,)
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
@@ -245,7 +245,7 @@ class FileOfPlugin(BackendModule):
 
 
 class TorchProgram(BackendModule):
-    """A ``.pt2`` file with the interface of the model."""
+    """A ``.pt2`` file, behind the interface of the model."""
 
     name = "torch.export"
 
@@ -260,7 +260,7 @@ class TorchProgram(BackendModule):
         (output,) = program.graph_signature.user_outputs
         shape = next(node for node in program.graph.nodes if node.name == output).meta["val"].shape
         super().__init__(len(self.metadata.bands), int(shape[1]), self.metadata.minimum_size)
-        # Not a child: the module of a program refuses eval() and train().
+        # Not registered as a submodule: the module of a program does not support eval() and train().
         self._program = (program.module(),)
 
     def compute(self, images: Tensor, logits: Tensor) -> None:
@@ -271,7 +271,7 @@ class TorchProgram(BackendModule):
 def open_exported(path: Path | str) -> tuple[BackendModule, ExportMetadata]:
     """Open a file that ``zoo export`` wrote.
 
-    An OpenVINO file made for bf16 is computed in bf16.
+    An OpenVINO file exported with bf16 precision runs in bf16.
 
     Args:
         path: the ``.onnx``, ``.xml`` or ``.pt2`` file.
@@ -317,7 +317,7 @@ def _openvino_texts(path: Path) -> dict[str, str]:
 
 
 class Bfloat16(nn.Module):
-    """A predictor whose model computes in bf16; images, normalisation and logits stay float32."""
+    """A predictor whose model runs in bf16; images, normalisation and logits stay float32."""
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()

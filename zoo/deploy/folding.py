@@ -1,7 +1,7 @@
-"""Exact simplifications of a model in evaluation: batch normalisation and dead kernel taps are folded into weights.
+"""Fold batch normalisation and dead kernel taps of a model into its weights, without changing its output in evaluation.
 
-How the layers are connected is recorded in one run on an example, not read from the code, so any ``nn.Module`` can be
-folded. A layer whose role is unknown is left unchanged.
+The connections between layers are recorded in one run on an example, not read from the code, so any ``nn.Module`` can
+be folded. A layer whose role is unknown is left unchanged.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Folded:
     """A folded copy of a model.
 
     Attributes:
-        model: the copy, exact in evaluation for every size that the original takes.
-        batch_norms: number of batch normalisations that were folded.
-        dead_taps: dilation, height and width of the map, for each convolution of which only the centre tap sees data.
+        model: the copy, equivalent in evaluation for every size that the original takes.
+        batch_norms: number of folded batch normalisations.
+        dead_taps: (dilation, height, width) of the map for each convolution of which only the centre tap reads data.
     """
 
     model: nn.Module
@@ -53,15 +53,15 @@ class Folded:
 
 
 def fold(model: nn.Module, example: Tensor) -> Folded:
-    """Fold batch normalisation into convolutions, and kernels with dead taps into their centre.
+    """Fold batch normalisation into convolutions, and reduce kernels with dead taps to their centre.
 
-    Hybrid convolutions of a single operation become ordinary convolutions. Hybrid convolutions of two operations are
-    kept, because each form of the model chooses its own implementation. The model is not changed.
+    Hybrid convolutions with a single operation become ordinary convolutions. Hybrid convolutions with two operations
+    are kept, because each form of the model chooses its own implementation. The model itself is not changed.
 
     Args:
         model: a model in eval mode.
-        example: float32 ``(B, C, H, W)``; one image is used. Taps are dead at this size; at a larger size the whole
-            convolution is computed.
+        example: float32 ``(B, C, H, W)``; one image is used. Dead taps are found at this size; at a larger size the
+            whole convolution is computed.
 
     Raises:
         ModelError: if the model is in training mode or cannot run on the example.
@@ -83,7 +83,7 @@ def check_eval_mode(model: nn.Module) -> None:
     """Check that no part of a model is in training mode.
 
     Raises:
-        ModelError: naming the first part that is.
+        ModelError: if a part is.
     """
     training = next((name for name, module in model.named_modules() if module.training), None)
     if training is not None:
@@ -101,7 +101,7 @@ def check_eval_mode(model: nn.Module) -> None:
 def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
     """Replace the module called ``name`` everywhere in ``model`` where it is used."""
     old = model.get_submodule(name)
-    # Some models ask a layer whether they are training.
+    # Some models read the training flag of a layer.
     new.train(old.training)
     # Collect all places first: the new module may contain the old one.
     places = [(parent, key) for parent in model.modules() for key, child in parent.named_children() if child is old]
@@ -138,9 +138,9 @@ class Call:
     """One call of a leaf module.
 
     Attributes:
-        source: the input, when another leaf returned exactly this tensor.
-        output: the output; ``None`` when it is not a single tensor.
-        shape: shape of the input; empty when it is not a single tensor.
+        source: the input, if another leaf returned exactly this tensor.
+        output: the output; ``None`` if it is not a single tensor.
+        shape: shape of the input; empty if it is not a single tensor.
     """
 
     source: Value | None
@@ -209,7 +209,7 @@ def record_flow(model: nn.Module, example: Tensor, leaves: Iterable[type[nn.Modu
         for leaf in tree_leaves(returned):
             value = getattr(leaf, _MARK, None)
             if value is not None:
-                # The caller of the model uses what it returns.
+                # The caller uses the model's output.
                 value.uses += 1
     return flow
 
@@ -230,7 +230,7 @@ def _on_leave(
     source, shape = pending.pop()
     value = None
     if isinstance(output, Tensor):
-        # A module that returns its input, such as an in-place ReLU, marks it anew: the old value ends there.
+        # A module that returns its input, such as an in-place ReLU, marks it again and thereby ends the old value.
         value = Value(name)
         setattr(output, _MARK, value)
     flow.calls.setdefault(name, []).append(Call(source, value, shape))
@@ -240,10 +240,10 @@ def _on_leave(
 
 
 def _fold_batch_norms(model: nn.Module, flow: Flow) -> int:
-    """Fold every batch normalisation into the linear layer before it, or else after it, in place.
+    """Fold every batch normalisation in place into the linear layer before it, or otherwise the one after it.
 
-    Folding is possible where the recorded run shows that the first layer's whole output goes into the second and
-    nowhere else. Folding into the layer after it is exact only without padding: padded zeros would become the shift.
+    Folding is possible where the recorded run shows that the whole output of the first layer goes only to the second.
+    Folding into the layer after it is exact only without padding, because padded zeros would become the shift.
 
     Returns:
         The number of folded normalisations.
@@ -288,13 +288,13 @@ def _padding(layer: Any) -> tuple[int, ...]:
 def _channels_match(layer: Any, norm: Any, flow: Flow, name: str) -> bool:
     outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     call = flow.only_call(name)
-    # A Linear on (B, L, C) has its channels last; a normalisation of that tensor has them second.
+    # A Linear has the channels of (B, L, C) last; a batch normalisation expects them second.
     flat = not isinstance(layer, nn.Linear) or (call is not None and len(call.shape) == 2)
     return bool(outputs == norm.num_features) and flat
 
 
 def _without_normalisation(norm: nn.Module) -> nn.Module | None:
-    """Return what remains of a batch normalisation once it is folded; ``None`` for any other module.
+    """Return the module that remains after a batch normalisation is folded; ``None`` for any other module.
 
     timm's ``BatchNormAct2d`` contains its activation: it normalises, drops out and activates.
     """
@@ -339,7 +339,7 @@ def _fold_into_previous(layer: Any, scale: Tensor, shift: Tensor) -> None:
                 setattr(layer, label, _parameter(kernel.double() * scale[:, None, None, None], kernel))
         layer.bias_2 = None
     elif isinstance(layer, nn.ConvTranspose2d):
-        # Its kernels are (in, out / groups, K, K): the output channels lie group after group.
+        # Its kernels are (in, out / groups, K, K), with the output channels ordered by group.
         inputs, width = weight.shape[0] // layer.groups, weight.shape[1]
         grouped = weight.reshape(layer.groups, inputs, width, *weight.shape[2:])
         scaled = grouped * scale.reshape(layer.groups, 1, width, *[1] * (weight.ndim - 2))
@@ -354,7 +354,7 @@ def _fold_into_next(layer: Any, scale: Tensor, shift: Tensor) -> None:
     weight = layer.weight.double()
     groups = getattr(layer, "groups", 1)
     width = weight.shape[1]
-    # Row o of the kernel reads the channels of its group.
+    # Output channel o reads the input channels of its group.
     rows = torch.arange(weight.shape[0], device=weight.device) // (weight.shape[0] // groups)
     channels = rows[:, None] * width + torch.arange(width, device=weight.device)
     extra = [1] * (weight.ndim - 2)
@@ -371,7 +371,7 @@ def _fold_into_next(layer: Any, scale: Tensor, shift: Tensor) -> None:
 class CentreTapConv2d(nn.Module):
     """A dilated convolution that uses only its centre tap where all other taps would read padding.
 
-    Exact at every size: on a larger map the whole convolution is computed.
+    The result is exact at every size: on a larger map the whole convolution is computed.
 
     Args:
         whole: the convolution; its padding keeps height and width.
@@ -391,12 +391,12 @@ class CentreTapConv2d(nn.Module):
 
 
 def _fold_dead_taps(model: nn.Module, flow: Flow) -> list[tuple[int, int, int]]:
-    """Replace the convolutions of which only the centre tap saw data in the recorded run, in place.
+    """Replace in place the convolutions of which only the centre tap read data in the recorded run.
 
-    A depthwise one is merged into the 1x1 convolution after it, if there is one.
+    A depthwise convolution is merged into the 1x1 convolution after it, if there is one.
 
     Returns:
-        Dilation, height and width of the map, for each replaced convolution.
+        ``(dilation, height, width)`` of the map for each replaced convolution.
     """
     found: list[tuple[int, int, int]] = []
     modules = dict(model.named_modules())
@@ -481,7 +481,7 @@ def _merge_pointwise(scale: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
 
 
 def _plain_convolution(layer: nn.Module) -> nn.Conv2d | None:
-    """Return the ordinary convolution equal to a hybrid layer of one operation; ``None`` for two operations."""
+    """Return the ordinary convolution equal to a hybrid layer with one operation; ``None`` for two operations."""
     assert isinstance(layer, HybridConv2d)
     if len(layer.branches) != 1:
         return None

@@ -39,7 +39,7 @@ Precision = Literal["fp32", "bf16"]
 UNCHANGED = "unchanged"
 """Name of the form that runs the unchanged model."""
 IMAGES_PER_PASS = (1, 2, 4)
-"""Images per pass if a batch has more: fewer images stay in the cache."""
+"""Images per pass for larger batches; a few images fit in the cache."""
 KEEP_WITHIN = 1.3
 """Candidates whose first timed pass took longer than this times the best one are not timed again."""
 
@@ -49,10 +49,10 @@ class TorchOptions:
     """How torch runs a folded model.
 
     Attributes:
-        precision: of weights and activations, ``fp32`` or ``bf16``; image and logits are float32 in either case.
+        precision: precision of weights and activations, ``fp32`` or ``bf16``; image and logits are always float32.
         channels_last: memory layout NHWC instead of NCHW.
-        fused: activations fused into convolutions, and hybrid convolutions, MCSA and smp decoders in their fast forms.
-        images: images of a batch that go through the model at once; 0 for all.
+        fused: fuse activations into convolutions, and use the fast forms of hybrid convolutions, MCSA and smp decoders.
+        images: images of a batch per forward pass; 0 for all.
     """
 
     precision: Precision = "fp32"
@@ -114,24 +114,24 @@ class TorchForm(nn.Module):
         return logits.to(torch.float32, memory_format=torch.contiguous_format)
 
     def with_images(self, images: int) -> TorchForm:
-        """Return the same model with another number of images at once; the weights are shared."""
+        """Return the same form with another number of images per pass; the weights are shared."""
         return TorchForm(self.model, replace(self.options, images=images)).eval()
 
 
 class ParallelForm(nn.Module):
     """A form that runs on several parts of a batch in parallel, each part on its own cores.
 
-    Threads that share one operation wait for each other at its end and compete for the cache. Threads with separate
+    Threads that share an operation wait for each other when it ends and compete for the cache. Threads with separate
     images do neither.
 
     Args:
         form: the form to run; all parts share its weights.
         streams: number of parts that run in parallel.
-        threads: threads of each part.
+        threads: threads per part.
         images: largest number of images in a part; a small batch is divided evenly.
 
     Shape:
-        As ``form``; without a gradient.
+        As ``form``, without gradients.
     """
 
     def __init__(self, form: nn.Module, *, streams: int, threads: int, images: int) -> None:
@@ -151,13 +151,13 @@ class ParallelForm(nn.Module):
         return torch.cat(list(self._executor().map(self._part, parts)))
 
     def _part(self, x: Tensor) -> Tensor:
-        # Each thread has its own gradient mode.
+        # The gradient mode is set per thread.
         with torch.no_grad():
             logits: Tensor = self.form(x)
         return logits
 
     def _executor(self) -> ThreadPoolExecutor:
-        # Threads do not survive in a child process that was forked.
+        # Threads do not survive a fork.
         if self._pool is None or self._pool[0] != os.getpid():
             start = partial(_use_threads, self.threads, torch.get_num_threads())
             self._pool = os.getpid(), ThreadPoolExecutor(self.streams, "zoo-images", start)
@@ -168,10 +168,10 @@ class ParallelForm(nn.Module):
 
 
 def _use_threads(count: int, elsewhere: int) -> None:
-    """Let this thread's operations use ``count`` threads, and those of other threads ``elsewhere``, as before.
+    """Let the operations of this thread use ``count`` threads, and keep ``elsewhere`` for all other threads.
 
-    torch keeps one number for each thread that has asked, and one that threads take over when they first ask; setting
-    the first also sets the second.
+    torch keeps one number per thread and a default, which a thread copies when it first reads its number. Setting the
+    number of a thread also sets the default.
     """
     torch.get_num_threads()
     torch.set_num_threads(count)
@@ -199,7 +199,7 @@ class CompiledForm(nn.Module):
 
 
 class GraphedForm(nn.Module):
-    """A form recorded as a CUDA graph and replayed: one launch for all kernels of a pass.
+    """A form recorded as a CUDA graph and replayed, which launches all kernels of a pass at once.
 
     Args:
         form: the form to record.
@@ -257,7 +257,7 @@ def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) ->
     packed = image.device.type == "cpu" and packing_available(image.dtype)
     if packed:
         replace_doubling_blocks(model, image)
-    # A layer after a convolution with dead taps follows it at every size, so its parts must not take it over.
+    # Layers must not be fused into the parts of a convolution with dead taps: which part runs depends on the size.
     flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d, CentreTapConv2d))
     modules = dict(model.named_modules())
     mixed = {name for name, module in modules.items() if is_plain(module, HybridConv2d)}
@@ -283,7 +283,7 @@ def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) ->
 
 @torch.inference_mode()
 def choose_hybrid_forms(folded: nn.Module, example: Tensor, precision: Precision) -> dict[str, HybridForm]:
-    """Time each hybrid convolution in its forms and return the fastest form of each, by name.
+    """Time the forms of each hybrid convolution and return the fastest of each, by name.
 
     Args:
         folded: a folded model in eval mode.
@@ -300,7 +300,7 @@ def choose_hybrid_forms(folded: nn.Module, example: Tensor, precision: Precision
         if not is_plain(layer, HybridConv2d) or not calls[0].shape:
             continue
         assert isinstance(layer, HybridConv2d)
-        # Layers of one geometry on maps of one size take equally long, whatever their weights.
+        # The time depends on the geometry of a layer and the size of its map, not on its weights.
         geometry = (repr(layer), tuple(layer.weight.shape), calls[0].shape)
         if geometry not in known:
             cast = copy.deepcopy(layer).to(dtype=options.dtype).to(memory_format=torch.channels_last)
@@ -324,8 +324,8 @@ class Candidate:
     Attributes:
         name: the form in words.
         precision: ``fp32`` or ``bf16``.
-        build: makes the form; any error it raises is the reason why the form cannot be used.
-        any_size: whether the form takes other sizes than the example's.
+        build: function that builds the form; an error it raises is the reason why the form cannot be used.
+        any_size: whether the form takes sizes other than the example's.
     """
 
     name: str
@@ -393,8 +393,8 @@ def candidates_for(
 
 
 def _backends(folded: nn.Module, example: Tensor) -> list[Candidate]:
-    # Graphs of one size: backends plan their memory for it, and a trace follows the branch that the example takes, so
-    # a graph with dead taps would be wrong at another size.
+    # The graphs have a fixed size: backends plan their memory for it, and a trace follows the branch that the example
+    # takes, so a graph with dead taps would be wrong at another size.
     @cache
     def graph() -> Any:
         from zoo.deploy.backends import export_onnx
@@ -430,11 +430,11 @@ def time_interleaved(
 ) -> dict[str, float]:
     """Return the shortest time of each candidate in seconds.
 
-    The candidates are timed in rounds, so other work on the machine affects all equally; since it only adds time, the
-    minimum is reported.
+    The candidates are timed in rounds, so that other load on the machine affects all equally. Load only adds time, so
+    the minimum is reported.
 
     Args:
-        candidates: what to call, by name.
+        candidates: functions to time, by name.
         device: the device that they compute on.
         seconds: time for all rounds after the first.
         most: maximum number of rounds.

@@ -1,9 +1,9 @@
-"""Layers of a folded model with fewer passes over memory, on a CPU through the oneDNN operators of torch's compiler.
+"""Fused layers of a folded model with fewer passes over memory; on a CPU they use the oneDNN operators of Inductor.
 
 * :class:`PackedConv2d` and :class:`PackedConvTranspose2d`: convolution and activation in one pass, weights packed once
 * :class:`FoldedHybridConv2d`: the paper's hybrid convolution in one of three equal forms
-* :class:`FusedMCSA`: the paper's attention without its attention map
-* :class:`DoubledConv2d`: smp's U-Net decoder without its upsampled maps
+* :class:`FusedMCSA`: the paper's attention, without storing the attention map
+* :class:`DoubledConv2d`: smp's U-Net decoder, without storing the upsampled maps
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from zoo.blocks import MCSA, HybridConv2d
 from zoo.deploy.folding import Flow, is_plain, replace_module
 
 Geometry = tuple[list[int], list[int], list[int], int]
-"""Padding, stride, dilation and groups, in the order of the operators."""
+"""Padding, stride, dilation and groups, in the argument order of the operators."""
 
 PACKED_SHAPES = 3
-"""Input shapes for which packed weights are kept. The layout depends on the shape; packing again at every call takes
-longer than the convolution of a deep layer."""
+"""Number of input shapes for which packed weights are kept. The layout depends on the shape, and packing at every call
+takes longer than the convolution of a deep layer."""
 
 
 class Activation(NamedTuple):
-    """An activation under its oneDNN name, with its constants."""
+    """Name of an activation in oneDNN, with its constants."""
 
     name: str = "none"
     constants: tuple[float, ...] = ()
@@ -57,7 +57,7 @@ def activation_of(module: nn.Module) -> Activation | None:
 
 
 def packing_available(dtype: torch.dtype = torch.float32) -> bool:
-    """Return whether this build of torch has the fused operators, and the processor runs them in a number format."""
+    """Return whether this build of torch has the fused operators and the processor supports them in ``dtype``."""
     return (
         bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
@@ -67,10 +67,10 @@ def packing_available(dtype: torch.dtype = torch.float32) -> bool:
 
 
 class PackedKernel(nn.Module):
-    """A convolution by oneDNN with weights packed for the input shapes that occur.
+    """A oneDNN convolution with weights packed for each input shape.
 
     Args:
-        weight: kernel, as ``nn.Conv2d`` has it.
+        weight: kernel in the layout of ``nn.Conv2d``.
         bias: bias or ``None``.
         geometry: padding, stride, dilation and groups.
     """
@@ -85,11 +85,11 @@ class PackedKernel(nn.Module):
 
     def packed(self, shape: tuple[int, ...]) -> Tensor:
         """Return the weights in the oneDNN layout for input of ``shape``."""
-        # The layout also depends on the number of threads, which differs between streams and the main thread.
+        # The layout also depends on the number of threads, which streams and the main thread set differently.
         key = (torch.get_num_threads(), *shape)
         found = self._packed.get(key)
         if found is None:
-            # Other threads may run the same convolution, so entries are removed without assuming they exist.
+            # Another thread that runs the same convolution may have removed the entry already.
             for oldest in list(self._packed)[: 1 - PACKED_SHAPES]:
                 self._packed.pop(oldest, None)
             found = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(shape))
@@ -106,7 +106,7 @@ class PackedKernel(nn.Module):
         return y
 
     def add_to(self, total: Tensor, x: Tensor, activation: Activation) -> Tensor:
-        """Write ``activation(total + conv(x))``, without the bias, into ``total`` and return it."""
+        """Write ``activation(total + conv(x))`` into ``total``, without the bias, and return it."""
         name, constants = activation
         unary = None if name == "none" else name
         torch.ops.mkldnn._convolution_pointwise_.binary(
@@ -149,8 +149,8 @@ def can_pack(module: nn.Module) -> bool:
 class PackedConvTranspose2d(nn.Module):
     """A transposed convolution whose kernel equals its stride, as a 1x1 convolution and a rearrangement.
 
-    Every output pixel comes from one input pixel, so the product is a 1x1 convolution to taps x outputs channels.
-    oneDNN's own transposed convolution takes up to three times as long, and more in bfloat16.
+    Every output pixel depends on one input pixel, so a 1x1 convolution to taps x outputs channels gives the result.
+    oneDNN's transposed convolution takes up to three times as long, and more in bfloat16.
 
     Args:
         conv: a layer for which :func:`is_upsampling` holds, float32 or bfloat16.
@@ -195,7 +195,7 @@ def move_activations(model: nn.Module, flow: Flow, convolutions: Collection[str]
         convolutions: names of the convolutions that can apply an activation.
 
     Returns:
-        The activation of each convolution that got one, by name.
+        The activation that each convolution applies, by name.
     """
     modules = dict(model.named_modules())
     moved: dict[str, Activation] = {}
@@ -218,14 +218,14 @@ STRIP_BYTES = 2**21
 
 
 class FoldedHybridConv2d(nn.Module):
-    r"""A :class:`zoo.blocks.HybridConv2d` in evaluation, in one of three equal forms.
+    r"""A :class:`zoo.blocks.HybridConv2d` for evaluation, in one of three equivalent forms.
 
-    * ``two``: two convolutions; the second is added to the first in place.
-    * ``merged``: one convolution with the merged kernel; fast for the few channels of a stem.
+    * ``two``: two convolutions, the second added to the first in place.
+    * ``merged``: one convolution with the merged kernel, which is fast for the few channels of a stem.
     * ``averaged``: both operations share the kernel W, so
       ``w_s conv(x; W, 1) + w_d conv(x; W, r) = sum_t W_t (w_s x(p + t) + w_d x(p + r t))``. The two inputs of each tap
-      are combined first, in columns as a matrix product takes them, and multiplied once: half the multiplications of
-      ``two``. The columns are built and multiplied a few rows at a time, so they never leave the cache.
+      are combined into im2col columns and multiplied once, with half the multiplications of ``two``. The columns are
+      built and multiplied a few rows at a time, so they stay in the cache.
 
     Args:
         layer: the hybrid convolution, with batch normalisation folded in.
@@ -265,7 +265,7 @@ class FoldedHybridConv2d(nn.Module):
         else:
             first, second = layer.branches
             kernel = first.scale * layer.weight
-            # The rows of the matrix are taps, with the channels of each tap side by side, as in the columns.
+            # The matrix is ordered like the columns: by tap, then by channel.
             kernels = [kernel.permute(0, 2, 3, 1).reshape(layer.out_channels, -1, 1, 1)]
             geometries = [_geometry(1, 1, 1)]
             self.near, self.far = first.dilation, second.dilation
@@ -287,7 +287,7 @@ class FoldedHybridConv2d(nn.Module):
         return total
 
     def _convolve(self, index: int, x: Tensor, total: Tensor | None, activation: Activation) -> Tensor:
-        """Return convolution ``index`` of ``x``, added in place to ``total`` if there is one (which has the bias)."""
+        """Return convolution ``index`` of ``x``; with ``total``, which includes the bias, add to it in place."""
         kernel = self.kernels[index]
         assert isinstance(kernel, PackedKernel)
         if self.packed:
@@ -303,7 +303,7 @@ class FoldedHybridConv2d(nn.Module):
         rows = _strip_height(height, STRIP_BYTES // (width * taps * taps * channels * x.element_size()))
         columns = x.new_empty((rows, width, taps, taps, channels))
         flat = columns.reshape(1, rows, width, -1).permute(0, 3, 1, 2)
-        # All strips have one height, so weights are packed once: the last strip overlaps the one before it.
+        # All strips have the same height, so weights are packed once; the last strip overlaps the one before it.
         tops = [*range(0, height - rows, rows), height - rows]
         for image, result in zip(x, y, strict=True):
             padded = F.pad(image.permute(1, 2, 0), (0, 0, reach, reach, reach, reach))
@@ -334,7 +334,7 @@ class FoldedHybridConv2d(nn.Module):
 
 
 def hybrid_forms_of(layer: HybridConv2d) -> tuple[HybridForm, ...]:
-    """Return the forms of a hybrid layer: only dense operations that share one kernel can be averaged."""
+    """Return the possible forms of a hybrid layer; only dense operations that share a kernel can be averaged."""
     first = layer.branches[0]
     dense = all(branch.groups == 1 for branch in layer.branches)
     return HYBRID_FORMS if layer.mode == "shared" and dense and first.scale != 0 else ("two", "merged")
@@ -354,11 +354,11 @@ def _strip_height(height: int, most: int) -> int:
 
 
 def _tap_view(padded: Tensor, strip: Tensor, top: int, rate: int, reach: int, taps: int) -> Tensor:
-    """Return a view of what each tap of a dilated kernel reads, ``(rows, width, taps, taps, channels)``.
+    """Return a view of the pixels that each tap of a dilated kernel reads, ``(rows, width, taps, taps, channels)``.
 
     Args:
         padded: one image, channels last, with ``reach`` zeros around it.
-        strip: tensor whose shape is wanted.
+        strip: tensor with the shape of the view.
         top: first row of the strip in the image.
         rate: dilation.
         reach: width of the padding.
@@ -371,10 +371,10 @@ def _tap_view(padded: Tensor, strip: Tensor, top: int, rate: int, reach: int, ta
 
 
 class FusedMCSA(nn.Module):
-    """A :class:`zoo.blocks.MCSA` in evaluation, one image at a time and without the map of its attention.
+    """A :class:`zoo.blocks.MCSA` for evaluation, which computes one image at a time and stores no attention map.
 
-    The attention, C x H x W by broadcasting, is never written: its channel part is added into the output, and its
-    spatial part to that in place. One image stays in the cache through all passes over it.
+    The attention, which broadcasts to C x H x W, is never written to memory: its channel part and then its spatial part
+    are added to the output in place. One image stays in the cache through all passes.
 
     Args:
         block: the block whose layers are used.
@@ -386,7 +386,7 @@ class FusedMCSA(nn.Module):
     def __init__(self, block: MCSA) -> None:
         super().__init__()
         self.fusion = block.fusion
-        # Its layers see one number a channel: float32 costs nothing there, and bfloat16 would be slower.
+        # These layers process one number per channel: float32 costs nothing there, and bfloat16 would be slower.
         self.branch = block.channel.branch.float()
         self.uses_maximum = block.channel.pool == "avg+max"
         self.spatial = block.spatial
@@ -400,14 +400,14 @@ class FusedMCSA(nn.Module):
                 torch.add(image, channel, out=result)
                 result.add_(spatial)
             else:
-                # X + X * A equals X * (1 + A); adding the 1 to one number a channel costs nothing.
+                # X + X * A equals X * (1 + A); adding 1 to one number per channel costs nothing.
                 torch.add(channel if self.fusion == "mul" else channel + 1, spatial, out=result)
                 result.mul_(image)
         return y
 
     def _channel_attention(self, image: Tensor) -> Tensor:
         """Return the channel part of the attention, ``(1, C, 1, 1)``, in the dtype of the image."""
-        # mean() is more exact in float32, but converts a whole bfloat16 map to float32 first.
+        # mean() is more exact in float32, but would convert a whole bfloat16 map to float32 first.
         exact = image.dtype == torch.float32
         mean = image.mean(dim=(2, 3)) if exact else F.avg_pool2d(image, image.shape[-2:]).flatten(1).float()
         score: Tensor = self.branch(mean)
@@ -418,17 +418,17 @@ class FusedMCSA(nn.Module):
 
 # smp's U-Net decoder.
 
-# Rows of a doubled map come in pairs. The first row of a pair sees the row above and its own row twice; the second sees
-# its own row twice and the row below. So two taps on the small map equal three taps on the doubled map.
+# Rows of a doubled map come in pairs. A kernel on the first row of a pair reads the row above and its own row twice; on
+# the second, its own row twice and the row below. Two taps on the small map thus equal three on the doubled map.
 _TAPS = ((1.0, 0.0, 0.0), (0.0, 1.0, 1.0)), ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 class DoubledConv2d(nn.Module):
-    """``activation(conv(cat([double(x), skip])))`` with 4 multiplications instead of 9 for the doubled part.
+    """``activation(conv(cat([double(x), skip])))``, with 4 multiplications instead of 9 for the doubled part.
 
-    On a map doubled by nearest neighbour, a 3x3 kernel sees 2x2 different pixels; which ones depends on the parity of
-    row and column. One 2x2 convolution computes the four parities as channels, and neither the doubled map nor the
-    concatenation is written.
+    On a map doubled by nearest neighbour, a 3x3 kernel reads 2x2 different pixels, which depend on the parity of row
+    and column. One 2x2 convolution computes the four parities as channels. The doubled map and the concatenation are
+    never stored.
 
     Args:
         conv: 3x3 convolution with zero padding that keeps the size, batch normalisation folded in.
@@ -453,7 +453,7 @@ class DoubledConv2d(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         batch, _, height, width = x.shape
-        # Pixel (i, j) of a parity lies at (i + row parity, j + column parity): windows overlap the border by one.
+        # Pixel (i, j) of a parity is at (i + row parity, j + column parity): windows extend over the border by one.
         found = self.small(x, self.activation if self.beside is None else NO_ACTIVATION).permute(0, 2, 3, 1)
         doubled = found.new_empty((batch, height, 2, width, 2, self.outputs))
         for parity, part in enumerate(found.split(self.outputs, dim=-1)):

@@ -1,4 +1,4 @@
-"""Check that another form of a model is equivalent: logits up to rounding (parity), masks and Dice for bf16 (gate)."""
+"""Check that a form is equivalent to its model: compare logits (parity), and masks and Dice for bf16 (gate)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from zoo.training.evaluate import IGNORE_INDEX
 from zoo.training.predictor import landslide_probability
 
 CLOSE = {"fp32": 1e-4, "bf16": 0.1}
-"""Largest difference of a logit, relative to the largest logit, that counts as rounding. Whole networks amplify the
-rounding of a layer. The gate checks the effect of bf16 on masks; parity finds forms that are wrong."""
+"""Maximum difference of a logit, relative to the largest logit, that counts as rounding. Deep networks amplify the
+rounding of a layer. Parity finds wrong forms; the gate checks the effect of bf16 on masks."""
 STRAY_SHARE = 1e-3
-"""Share of logits that may differ by more: where two neighbours are equal up to rounding, unpooling moves a value."""
+"""Share of logits that may differ by more: unpooling moves a value if two neighbours are equal up to rounding."""
 ROUNDING = 1 + 2**-22
-"""Factor applied to images to measure how a model reacts to rounding."""
+"""Factor applied to images to measure the sensitivity of a model to rounding."""
 MAX_FLIPS_PPM = 500.0
-"""Pixels in a million that may cross the threshold."""
+"""Maximum pixels per million that may cross the threshold."""
 MAX_DICE_CHANGE = 1e-3
-"""Largest change of the pooled Dice, in either direction."""
+"""Maximum change of the pooled Dice, in either direction."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Difference:
     Attributes:
         largest: largest difference of a logit, relative to the largest logit.
         strays: share of logits that differ by more than the precision allows.
-        allowed: largest share that is accepted.
+        allowed: maximum accepted share.
     """
 
     largest: float
@@ -45,12 +45,12 @@ class Difference:
 
     @property
     def passed(self) -> bool:
-        """Return whether the difference is rounding."""
+        """Return whether the difference is only rounding."""
         return self.strays <= self.allowed
 
 
 def difference(found: Tensor, expected: Tensor, precision: str) -> Difference:
-    """Compare logits. Logits that are not finite, or of another shape or dtype, are infinitely far away.
+    """Compare logits. The difference is infinite for non-finite logits or another shape or dtype.
 
     Args:
         found: logits of the form.
@@ -64,9 +64,9 @@ def difference(found: Tensor, expected: Tensor, precision: str) -> Difference:
 
 
 class Parity:
-    """The logits of a model on an example, on noise of its spread, and on both at another size.
+    """Logits of a model on an example, on noise of the same spread, and on both at another size.
 
-    The other size is one row higher and twice as wide; it reveals forms that are right only at the example's size.
+    The other size is one row higher and twice as wide; it reveals forms that are correct only at the example's size.
 
     Args:
         model: a float32 model in eval mode.
@@ -75,7 +75,7 @@ class Parity:
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         generator = torch.Generator().manual_seed(0)
-        # Two images are enough to see a difference, also one between the images of a batch.
+        # Two images also reveal differences between the images of a batch.
         known = torch.nan_to_num(example[:2])
         spread, centre = torch.std_mean(known, dim=(0, 2, 3), keepdim=True, correction=0)
         noise = torch.randn(known.shape, generator=generator).to(known)
@@ -86,21 +86,21 @@ class Parity:
         self._other_size: list[tuple[Tensor, Tensor]] = []
         with torch.inference_mode():
             self._pairs += [(images, model(images)) for images in self.images]
-            # A model may be made for one size, and refuse others with any error.
+            # A model made for one size may raise anything for another.
             with suppress(Exception):
                 self._other_size.append((other, model(other)))
-            # How many logits stray by rounding depends on the model: that is not the form's fault.
+            # The share of logits that differ by rounding depends on the model, not on the form.
             own = [difference(model(ROUNDING * images), logits, "fp32").strays for images, logits in self._pairs]
         self._allowed = max(STRAY_SHARE, 2 * max(own))
 
     @torch.inference_mode()
     def difference(self, form: nn.Module, precision: str, *, any_size: bool = True) -> Difference:
-        """Compare ``form`` with the model on all images and return the largest of each number.
+        """Compare ``form`` with the model on all images and return the maximum of each number.
 
         Args:
             form: the form to compare.
             precision: ``fp32`` or ``bf16``.
-            any_size: also compare at the other size, where the model takes it.
+            any_size: also compare at the other size, if the model takes it.
         """
         pairs = [*self._pairs, *(self._other_size if any_size else [])]
         found = [difference(form(images), expected, precision) for images, expected in pairs]
@@ -131,7 +131,7 @@ class GateReport:
 
     @property
     def flips_ppm(self) -> float:
-        """Return the number of changed pixels in a million."""
+        """Return the number of changed pixels per million."""
         return 1e6 * self.flips / self.pixels if self.pixels else float("nan")
 
     @property
@@ -182,7 +182,7 @@ def compare_masks(
     Args:
         model: a float32 model in eval mode that maps images ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
         faster: the faster form, with the same interface.
-        batches: batches of ``image``, as both models take it, and optionally ``mask``, int64 ``(B, H, W)``, in which
+        batches: batches of ``image``, the input of both models, and optionally ``mask``, int64 ``(B, H, W)``, in which
             255 is ignored.
         threshold: landslide probability at and above which a pixel is landslide.
 

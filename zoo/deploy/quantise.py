@@ -1,11 +1,11 @@
-"""Eight-bit and half-precision graphs: ONNX Runtime's static quantisation, with float32 where int8 loses most accuracy.
+"""Quantise graphs to int8 with ONNX Runtime, with float32 where int8 loses most accuracy, or convert them to float16.
 
-Weights become int8 for each output channel, in seven of the eight bits: a processor without VNNI adds two products in
-16 bits, which overflow with the eighth, and the same file would give other probabilities there (ONNX Runtime's page
-"Quantize ONNX models" [S]). Inputs and outputs of convolutions become uint8 in the range that the calibration patches
-show. Without quantised outputs ONNX Runtime has no eight-bit kernels, and OpenVINO computed a trained DRs-UNet wrongly.
-Everything else stays float32: normalisation, additions, concatenations and attention. ONNX Runtime and OpenVINO both
-run such a graph with eight-bit kernels, so one quantiser serves both formats.
+Weights become int8 per output channel, but use only seven of the eight bits: a processor without VNNI adds two products
+in 16 bits, which overflow with eight, and the same file would give other probabilities there (ONNX Runtime's page
+"Quantize ONNX models" [S]). Inputs and outputs of convolutions become uint8 in the range seen on the calibration
+patches. Without quantised outputs, ONNX Runtime has no eight-bit kernels, and OpenVINO computed a trained DRs-UNet
+incorrectly. Everything else stays float32: normalisation, additions, concatenations and attention. ONNX Runtime and
+OpenVINO both run such a graph with eight-bit kernels, so one quantiser serves both formats.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 QUANTISED = ("Conv",)
 RANKING_PATCHES = 4
-"""Patches on which each convolution is tried on its own, to see which ones lose most."""
+"""Number of patches on which each convolution is quantised separately, to rank the convolutions by their loss."""
 FLOAT_SHARES = (1 / 8, 1 / 4, 1 / 2)
-"""Shares of the convolutions that are left in float32, tried in order; beyond half there is little to gain."""
+"""Shares of the convolutions that stay in float32, tried in order; above one half int8 gains little."""
 
 
 def eight_bit_graphs(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yield graphs with fewer and fewer eight-bit convolutions, each with a note on what stays in float32.
+    """Yield graphs with ever fewer eight-bit convolutions, each with a note on what stays in float32.
 
     Args:
         graph: a float32 graph with one input and one output, logits or a probability.
@@ -76,7 +76,7 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> onnx.ModelPro
         raise ConfigError("the model has no convolutions that could be int8", hint="Choose --precision fp32")
     with tempfile.TemporaryDirectory() as folder, quiet():
         given, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        # As a file: the quantiser saves a graph in memory in pieces that it cannot always find again.
+        # Pass a file: given a graph in memory, the quantiser saves it in parts that it cannot always find again.
         onnx_module.save(graph, given)
         quantization.quantize_static(
             given,
@@ -95,7 +95,7 @@ def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> onnx.ModelPro
 
 
 def keep_in_float(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """Return the quantised graph with some convolutions back in float32.
+    """Return the quantised graph with the named convolutions back in float32.
 
     Args:
         quantised: a graph from :func:`quantise`.
@@ -147,7 +147,7 @@ def _convolutions(graph: onnx.ModelProto) -> list[str]:
 
 
 def _by_loss(quantised: onnx.ModelProto, graph: onnx.ModelProto, patches: Sequence[Tensor]) -> list[str]:
-    """Return the convolutions by how much the probability changes when only they compute in eight bits."""
+    """Return the convolutions sorted by the change of the probability when only that one is quantised."""
     images = torch.stack(list(patches)).numpy()
     names = _convolutions(graph)
 

@@ -33,7 +33,7 @@ from zoo.training.predictor import Predictor, calibrated
 PRECISIONS: dict[str, tuple[Precision, ...]] = {"fp32": ("fp32",), "bf16": ("bf16",), "auto": ("fp32", "bf16")}
 """Number formats that may be chosen, by requested precision."""
 PASS_SECONDS = 1.0
-"""A larger example is timed on as many of its images as take this long; otherwise tuning a tile takes minutes."""
+"""Maximum time of a pass; a larger example is timed on fewer images, because tuning a tile would take minutes."""
 CHOSEN = "chosen"
 
 Batches = Iterable[Mapping[str, Tensor]]
@@ -44,10 +44,10 @@ class FormTrial:
     """One form that was tried.
 
     Attributes:
-        name: the form in words.
+        name: description of the form.
         seconds: shortest time of a pass over the example; ``None`` if it was not timed.
         difference: largest difference of a logit, relative to the largest logit; ``None`` if it never ran.
-        verdict: ``chosen``, or why it was not chosen.
+        verdict: ``chosen``, or the reason why it was not chosen.
     """
 
     name: str
@@ -70,8 +70,7 @@ class OptimizationReport:
         folds: number of folds of each kind.
         hybrids: form of each hybrid convolution, by its name.
         from_cache: whether the choice comes from an earlier measurement.
-        cores_in_use: cores that other programs kept busy at the measurement; ``None`` where the system does not report
-            it.
+        cores_in_use: cores that other programs used during the measurement; ``None`` if the system does not report it.
         gate: effect of the chosen bf16 form on the masks; ``None`` for fp32.
         messages: further notes for the user.
     """
@@ -113,18 +112,19 @@ class OptimizationReport:
 
 
 class OptimizedModel(nn.Module):
-    """A model in the form that was chosen for it.
+    """A model in its chosen form.
 
     Args:
         form: the chosen form.
-        fallback: makes a form for other sizes when one first occurs; ``None`` if ``form`` takes any size.
+        fallback: function that builds a form for other sizes when it is first needed; ``None`` if ``form`` takes any
+            size.
         size: height and width of the example.
         check: the model's own input check; ``None`` if it has none.
-        report: what was tried.
+        report: report of the search.
 
     Shape:
-        float32 ``(B, C, H, W)`` -> float32 logits as the model's, without a gradient; any batch, and any size that the
-        model takes.
+        float32 ``(B, C, H, W)`` -> float32 logits with the model's shape, without gradients, for any batch size and
+        any image size that the model takes.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class OptimizedModel(nn.Module):
         """Return the logits of ``x``.
 
         Raises:
-            ModelError: for input that the model itself refuses.
+            ModelError: for input that the model rejects.
         """
         if self._check is not None:
             self._check(x)
@@ -177,7 +177,7 @@ class OptimizedModel(nn.Module):
             if self.fallback is None:
                 self.fallback = self._make_fallback()
             form = self.fallback
-        # The form has its own number format, whatever autocast is active outside.
+        # The form sets its own precision, so an outer autocast must not change it.
         with torch.autocast(x.device.type, enabled=False):
             logits: Tensor = form(x)
         return logits
@@ -205,10 +205,10 @@ def optimize(
 ) -> OptimizedModel | OptimizedPredictor:
     """Return the fastest equivalent form of a model on this machine.
 
-    Batch normalisation and dead taps are folded. Then layouts, fused layers, numbers of images at once, ONNX Runtime
+    Batch normalisation and dead taps are folded. Then layouts, fused layers, numbers of images per pass, ONNX Runtime
     and OpenVINO are timed on the example, and the fastest form whose logits agree with the model's is kept. The choice
-    is stored for this machine, its software, the structure of the model and the shape of the example; parity and gate
-    are checked every time. The model is not changed.
+    is cached for this machine, its software, the structure of the model and the shape of the example; parity and gate
+    are checked every time. The model itself is not changed.
 
     Args:
         model: a float32 model in eval mode; a :class:`~zoo.training.predictor.Predictor` returns a predictor.
@@ -216,18 +216,18 @@ def optimize(
             shape of the real input.
         precision: ``fp32`` is exact up to rounding. ``bf16`` is used if it passes the gate; ``auto`` uses it if it
             passes and is faster. Otherwise fp32 is used, and the report says so.
-        calibration: batches of ``image``, as the model takes it, and optionally ``mask``, for the gate. Without them
-            the gate sees only the example and noise, and no Dice.
+        calibration: batches of ``image``, the input of the model, and optionally ``mask``, for the gate. Without them
+            the gate uses only the example and noise, and computes no Dice.
         threshold: landslide probability at and above which a pixel is landslide, for the gate.
         gate: ``False`` uses bf16 regardless of its effect on the masks, for speed measurements.
-        use_cache: read and write stored choices.
+        use_cache: read and write cached choices.
 
     Returns:
         A module with the interface of the model and a ``report``.
 
     Raises:
         ModelError: if the model is in training mode or cannot run on the example.
-        UnknownNameError: for another precision.
+        UnknownNameError: for an unknown precision.
 
     Example:
         >>> import torch
@@ -247,7 +247,7 @@ def optimize(
             model.normalise(_checked_example(model, example)),
             precision,
             calibration=batches,
-            # The gate judges the model's own probability, which has no temperature.
+            # The gate compares the probability of the model, before temperature scaling.
             threshold=calibrated(threshold, 1 / model.temperature),
             gate=gate,
             use_cache=use_cache,
@@ -268,7 +268,7 @@ def _checked_example(model: nn.Module, example: Tensor) -> Tensor:
     """Return the example if the model runs on it.
 
     Raises:
-        ModelError: otherwise; with the model's own message if it has one.
+        ModelError: if it does not, with the model's own message if it has one.
     """
     where = type(model).__name__
     if not isinstance(example, Tensor) or example.ndim != 4 or example.dtype != torch.float32 or not len(example):
@@ -314,7 +314,7 @@ class _Search:
         if calibration is None:
             self.calibration = [{"image": images} for images in self.parity.images]
         else:
-            # A generator can be read only once, and several forms may need the batches.
+            # Several forms may need the batches, and a generator can be read only once.
             self.calibration = list(calibration)
         self.has_patches = calibration is not None
         self.report = OptimizationReport(type(model).__name__, tuple(example.shape), str(example.device), precision)
@@ -390,7 +390,7 @@ class _Search:
         try:
             form = candidate.build()
             difference = self.parity.difference(form, candidate.precision, any_size=candidate.any_size)
-        except Exception as error:  # whatever a library raises is the reason why its form cannot be used
+        except Exception as error:  # libraries may raise anything; the error is the reason why the form cannot be used
             kind = "" if isinstance(error, ZooError) else f"{type(error).__name__}: "
             reason = f"{kind}{first_line(error)}"
             self.trials[candidate.name] = self._trial(candidate.name, verdict=f"skipped: {reason[:300]}")
@@ -418,7 +418,7 @@ class _Search:
         for candidate in candidates.values():
             if self._prepare(candidate):
                 seconds |= run([candidate.name])
-                # Each form has its own copy of the weights: drop those that are far behind at once.
+                # Each form has its own copy of the weights, so drop slow ones as soon as possible.
                 for name in [name for name in self.built if seconds[name] > KEEP_WITHIN * min(seconds.values())]:
                     del self.built[name]
         seconds |= run(list(self.built))
@@ -428,12 +428,12 @@ class _Search:
         return sorted(seconds.items(), key=lambda pair: pair[1])
 
     def _images_to_time(self) -> Tensor:
-        """Return as many images of the example as the folded model computes in :data:`PASS_SECONDS`, at least one."""
+        """Return the images of the example that the folded model computes in :data:`PASS_SECONDS`, at least one."""
         seconds = time_interleaved({"one": partial(self.folded, self.example[:1])}, self.example.device)["one"]
         return self.example[: max(1, int(PASS_SECONDS / seconds))]
 
     def _choose(self, ranking: Sequence[tuple[str, float]], candidates: Mapping[str, Candidate]) -> Candidate | None:
-        """Return the fastest correct form; ``None`` if bf16 was asked for and no form of it is correct."""
+        """Return the fastest correct form; ``None`` if bf16 was requested and no bf16 form is correct."""
         for candidate in (candidates[name] for name, _ in ranking):
             if self._prepare(candidate) and (candidate.precision == "fp32" or self._passes_gate(candidate)):
                 return candidate
@@ -445,7 +445,7 @@ class _Search:
         return candidate
 
     def _run_in_fp32(self, *, use_cache: bool) -> OptimizedModel:
-        """Search in fp32 after no bf16 form could be used; the report says so."""
+        """Search in fp32 because no bf16 form can be used, and state that in the report."""
         search = _Search(self.model, self.example, "fp32", self.calibration, self.threshold)
         found = search.run(use_cache=use_cache)
         found.report.precision = self.precision

@@ -1,7 +1,7 @@
-"""The averaged form of a hybrid convolution on a GPU: the two inputs of a tap are combined while they are loaded.
+"""Averaged form of a hybrid convolution on a GPU, which combines the two inputs of a tap while it loads them.
 
-No columns are written. Each program computes a tile of output pixels and channels: it loops over taps and input
-channels, combines ``x(p + t) + ratio * x(p + r t)`` in registers and multiplies it with the kernel of the tap.
+No im2col columns are stored. Each program computes a tile of output pixels and channels: it loops over taps and input
+channels, computes ``x(p + t) + ratio * x(p + r t)`` in registers and multiplies it by the kernel of the tap.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def averaged_convolution(
 
     Args:
         x: ``(B, C, H, W)``, float32 or bfloat16; converted to channels last.
-        weight: ``(O, taps * taps * C)``, tap after tap, with the scale of the first operation included.
+        weight: ``(O, taps * taps * C)``, ordered by tap, with the scale of the first operation included.
         bias: ``(O,)`` or ``None``.
         rates: dilations of the two operations, near and far.
         taps: edge of the kernel.

@@ -1,4 +1,4 @@
-"""The cache of measured choices: each is measured once for a machine, its software, a model and a shape."""
+"""Cache of measured choices, one for each machine, its software, model and input shape."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class MachineKey:
 
 @dataclass(frozen=True)
 class CacheKey:
-    """Everything that decides which form is fastest, which excludes the values of the weights.
+    """Everything that determines which form is fastest; the values of the weights do not.
 
     Attributes:
         format: version of the cache file.
         zoo: version of landslide-zoo.
         machine: the machine.
-        versions: version of each package that computes, ``None`` where it is not installed.
+        versions: version of each package that runs models; ``None`` if it is not installed.
         model: sha256 over the model's structure and the shapes of its parameters.
         shape: shape of the example.
         precision: requested precision.
@@ -67,7 +67,7 @@ class TunedChoice:
     Attributes:
         ranking: name and shortest seconds of each form, fastest first.
         hybrids: form of each hybrid convolution by name, for each precision.
-        cores_in_use: cores that other programs kept busy; ``None`` where the system does not report it.
+        cores_in_use: cores that other programs used; ``None`` if the system does not report it.
     """
 
     ranking: tuple[tuple[str, float], ...]
@@ -112,8 +112,8 @@ def cache_key(model: nn.Module, example: Tensor, precision: str) -> CacheKey:
 def load_choice(key: CacheKey) -> TunedChoice | None:
     """Return the choice stored for ``key``; ``None`` if it has to be measured.
 
-    That is the case if there is none, the file is damaged or from another machine, or the choice was measured while
-    other programs ran and the machine is idle now.
+    It has to be measured if there is none, if the file is damaged or from another machine, or if the choice was
+    measured while other programs ran and the machine is idle now.
     """
     try:
         stored = read_json(_path(key), _CacheFile)
@@ -128,7 +128,7 @@ def store_choice(key: CacheKey, choice: TunedChoice) -> str | None:
     """Store ``choice`` for ``key``.
 
     Returns:
-        ``None`` if it was stored, otherwise the reason why not: a full disk must not stop the work.
+        ``None`` if it was stored, otherwise the reason why not; a full disk must not stop the work.
     """
     try:
         write_json(_path(key), _CacheFile(key, choice))
