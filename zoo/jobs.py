@@ -171,7 +171,7 @@ class Work:
 
 
 def describe_failure(error: BaseException) -> tuple[Status, str]:
-    """Return the status and the one-line reason that an exception stands for."""
+    """Return the status and the one-line reason of an exception."""
     text = text_of(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
@@ -183,7 +183,7 @@ def describe_failure(error: BaseException) -> tuple[Status, str]:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception stands for a lack of memory."""
+    """Return whether an exception means a lack of memory."""
     # By name: torch, whose OutOfMemoryError this is, must not be imported here.
     named = type(error).__name__ == "OutOfMemoryError"
     return named or isinstance(error, MemoryError) or "can't allocate memory" in text_of(error)

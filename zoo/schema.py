@@ -71,7 +71,7 @@ def read_json(
         error: type of the error for a file that is damaged.
 
     Raises:
-        FileNotFoundError: if there is no such file; the caller knows what its absence means.
+        FileNotFoundError: if there is no such file; the caller decides what that means.
         ZooError: if the file cannot be read, is larger than :data:`LIMIT_BYTES`, is not valid JSON, or a field is
             missing or of another type. The message names the field.
     """
@@ -96,7 +96,7 @@ def read_toml(path: str | os.PathLike[str], *, hint: str | None = None) -> dict[
         hint: what the user should do when the file is damaged.
 
     Raises:
-        FileNotFoundError: if there is no such file; the caller knows what its absence means.
+        FileNotFoundError: if there is no such file; the caller decides what that means.
         ConfigError: if it cannot be read or is not TOML.
     """
     path = Path(path)

@@ -254,7 +254,7 @@ def test_the_mask_of_a_single_band_hides_its_pixels(tmp_path: Path) -> None:
         assert reader.sample(2).min() >= 101
         assert stack.declares_missing
     layer = open_layer("dem", BandFile(str(tmp_path / "one.vrt"), 2))
-    with pytest.raises(DataError, match="band 2 has a mask of its own, which cannot be resampled"):
+    with pytest.raises(DataError, match="band 2 has its own mask, which cannot be resampled"):
         AlignedBand(layer, GeoBox((9, 9), NORTH_UP * Affine.translation(0.5, 0.5), "EPSG:32643"))
 
 

@@ -116,7 +116,7 @@ def test_landslides_far_from_all_others_or_without_a_place_are_noted(place, tmp_
         tmp_path / "gauge.csv", tmp_path / "slides.gpkg", "day", reading=zoo.RainReading(stamps="end")
     )
     notes = " ".join(found.notes)
-    assert "1 landslides without a place on Earth were left out" in notes
+    assert "1 landslides without a valid location were left out" in notes
     assert "1 landslides lie far from all others, such as 34.2600, 73.1600" in notes
     assert "of the region lies more than 250 km from any gauge and has no rain" in notes
     assert "1 landslides lie where more than 5.0% of the hours are missing" in notes

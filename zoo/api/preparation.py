@@ -355,7 +355,7 @@ def rain(
         out: the GeoTIFF: intensity (P, mm/h), duration (D, days), antecedent_3d, _7d, _15d, _30d (mm before the event)
             and api (mm). :func:`zoo.risk.map` reads it as ``rain``.
         at: time in UTC, such as "2024-06-11T12:00Z"; by default the end of the rain.
-        rules: what separates rain events, such as ``zoo.EventRules(dry_gap=48)``.
+        rules: rules that separate rain events, such as ``zoo.EventRules(dry_gap=48)``.
         reading: what the files do not say, such as ``zoo.RainReading(unit="mm", time_zone="Asia/Karachi")``.
         overwrite: replace an existing file.
         progress: called with the number of files read and the total.

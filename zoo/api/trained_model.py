@@ -116,7 +116,7 @@ class TrainedModel:
         return self.bundle.threshold
 
     def quality(self, *, adapted: bool = False) -> str:
-        """Return how good the model is, in one line: Dice with its interval, precision, recall, data.
+        """Return the quality of the model in one line: Dice with its interval, precision, recall, data.
 
         Args:
             adapted: whether the model is adapted to the region, as ``zoo map --adapt`` does.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 PRIOR_TRIALS = 0.25
-"""Number of trials that the common rate counts for beside the measured ones of a kind [O]."""
+"""Weight of the common rate, in trials, relative to the measured trials of a kind [O]."""
 FIRST_SHARE = 0.02
 """Share of all work that must be measured before a time is stated [O]."""
 

@@ -59,7 +59,7 @@ _MODULES = {
     **dict.fromkeys(("card", "pull", "push"), "weights"),
     **dict.fromkeys(("accuracy", "polygons"), "map"),
 }
-"""Module of each command that does not have one of its own name."""
+"""Module of each command whose module has another name."""
 
 
 def build_app() -> LazyGroup:

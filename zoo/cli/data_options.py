@@ -23,7 +23,7 @@ DATA_OPTIONS = (
     "landslide_class",
     "pair",
 )
-"""Names of the options that :func:`collect` takes beside ``--data-option``."""
+"""Names of the options that :func:`collect` takes in addition to ``--data-option``."""
 
 _OPTIONS = (
     click.option("--group-column", metavar="COLUMN", help="CSV column with the scene or event of each patch."),

@@ -1,4 +1,4 @@
-"""``zoo explain``: which channels and which ground a prediction depends on, in one window of a scene."""
+"""``zoo explain``: which channels and which parts of the image a prediction depends on, in one window of a scene."""
 
 from __future__ import annotations
 

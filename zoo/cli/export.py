@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     type=PATH,
     required=True,
     metavar="FILE",
-    help="The file; it ends in .onnx, .xml (OpenVINO, and a .bin beside it), .pt2 (torch.export) or a plugin's suffix.",
+    help="The file; it ends in .onnx, .xml (OpenVINO, with a .bin next to it), .pt2 (torch.export) or a plugin's "
+    "suffix.",
 )
 @click.option(
     "--precision",

@@ -50,7 +50,7 @@ class Bijie(StoredPatchDataset):
 
     * ``landslide/{image,mask,dem,polygon_coordinate}`` and ``non-landslide/{image,dem}``, PNG files of one name
     * image: RGB; mask: 0 background, 255 landslide; dem: grey values, whose unit and scale are not published
-    * polygon_coordinate: outlines in pixels of the image. They give no place on the ground and are not read
+    * polygon_coordinate: outlines in pixels of the image. They are not georeferenced and are not read
 
     All patches have one size [O]. An image that is smaller lies in the middle of its patch; the padding is NaN in the
     image and ignored in the mask. A larger image is covered by as few patches as possible, all inside the image. Where

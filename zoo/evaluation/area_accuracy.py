@@ -38,7 +38,7 @@ class AreaAccuracy:
         overall_error: its standard error (eq. 5).
         users: user's accuracy, 0..1: share of the class on the map that is correct (eq. 2).
         users_error: standard errors (eq. 6).
-        producers: producer's accuracy, 0..1: share of the class on the ground that is mapped (eq. 3); NaN for a class
+        producers: producer's accuracy, 0..1: share of the reference class that is mapped (eq. 3); NaN for a class
             that no point has as reference.
         producers_error: standard errors (eq. 7).
         area_km2: estimated true area of each class (eq. 9).

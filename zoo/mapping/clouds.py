@@ -91,7 +91,7 @@ class Clouds(Closable):
                 raise DataError(
                     f"has {len(reader.bands)} bands, and it is unknown which of them is the mask",
                     where=file,
-                    hint="Save it as a file of its own: gdal_translate -b 1 IN OUT",
+                    hint="Save it as a separate file: gdal_translate -b 1 IN OUT",
                 )
             values = reader.sample(1, SAMPLE)
             nodata = 1 - values.size / math.prod(min(SAMPLE, side) for side in reader.shape)

@@ -356,7 +356,7 @@ class InferenceForm:
         precision: the requested precision.
         example: float32 (C, h, w), a tile of the scene; None for the predictor as it was trained.
         choice: cached result of the search for the fastest form.
-        threshold: landslide probability of the mask, by which bf16 is judged.
+        threshold: landslide probability of the mask, for the bf16 gate.
     """
 
     name: str

@@ -516,7 +516,7 @@ def map_scene(
     """Write the landslide probability of every pixel of a scene as a cloud-optimised GeoTIFF.
 
     Tiles are blended by windows that add up to exactly 1. The bytes do not depend on batch, threads or workers, and
-    memory does not grow with the scene. Finished blocks lie in a hidden folder beside ``out``; after an interruption
+    memory does not grow with the scene. Finished blocks are in a hidden folder next to ``out``; after an interruption
     the same call resumes from them. ``out`` appears when it is complete.
 
     A pixel that lacks a band is nodata in the map. Where a convolution reaches it, the predictor takes the band's mean.

@@ -158,7 +158,7 @@ class Scene(Closable):
 
     @property
     def colours(self) -> list[int] | None:
-        """Positions of red, green and blue among :attr:`bands`; None if not all three are taken for display."""
+        """Positions of red, green and blue among :attr:`bands`; None if not all three are read for display."""
         return display_colours(self.bands)
 
     def check_pixel_size(self, trained: float | None) -> None:
@@ -252,7 +252,7 @@ def open_scene(
         resample: resample a scene whose pixels have another size than the training data.
 
     Raises:
-        ConfigError: if the scene is to be resampled and the bundle does not know its pixel size, or both options are
+        ConfigError: if the scene is to be resampled but the bundle does not record its pixel size, or both options are
             given.
         ZooError: if the scene does not fit the bundle.
     """

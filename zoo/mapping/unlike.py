@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 SIDE = 128
-"""Side of a tile in pixels, if the bundle does not know the distance of its validation patches [O]."""
+"""Side of a tile in pixels, if the bundle does not record the distance of its validation patches [O]."""
 
 BATCH = 16
 

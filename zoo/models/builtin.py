@@ -1,6 +1,6 @@
 """Registration of the built-in models. Imports no torch.
 
-Options and the source of each design choice stand beside the classes; ``zoo models show NAME`` reads them there.
+Options and the source of each design choice are defined with the classes; ``zoo models show NAME`` reads them there.
 """
 
 from __future__ import annotations

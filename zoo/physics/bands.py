@@ -20,7 +20,7 @@ class Band:
         valid_min: smallest possible value, in ``unit``; None if there is no bound.
         valid_max: largest possible value, in ``unit``; None if there is no bound.
         nodata: value that marks a missing measurement; None if there is none. NaN is always missing.
-        description: one line for people.
+        description: one-line description.
 
     Raises:
         DataError: if the name or unit is empty, or the valid range is empty or not finite.

@@ -61,7 +61,7 @@ def display_from_reflectance(
 
 
 def is_bright(colours: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return which pixels are bright and white, as clouds and snow are, which cannot be told apart by colour.
+    """Return which pixels are bright and white, as clouds and snow are, which cannot be distinguished by colour.
 
     Args:
         colours: red, green and blue in :data:`DISPLAY`, (3, ...), NaN where missing.

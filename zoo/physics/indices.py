@@ -53,7 +53,7 @@ def ndvi(nir: npt.ArrayLike, red: npt.ArrayLike) -> FloatArray:
 def ndwi(green: npt.ArrayLike, nir: npt.ArrayLike) -> FloatArray:
     """Return the open-water index (Green - NIR) / (Green + NIR), equation 2 [P]; McFeeters 1996.
 
-    Sentinel-2: B03, B08. Gao's index of the same name is another one, with SWIR. Over land, this one is close to the
+    Sentinel-2: B03, B08. Gao's index of the same name is different and uses SWIR. Over land, this one is close to the
     negative NDVI, with which it shares NIR.
     """
     return normalized_difference(green, nir)
@@ -95,7 +95,7 @@ def scale_moisture(values: npt.ArrayLike, low: float, high: float) -> FloatArray
 def ndmi(nir: npt.ArrayLike, swir: npt.ArrayLike) -> FloatArray:
     """Return the moisture index of leaves (NIR - SWIR) / (NIR + SWIR); Gao (1996) [S].
 
-    It equals -NDBI, so it adds no information as a channel beside NDBI. Arguments, result and errors as
+    It equals -NDBI, so it adds no information as a channel next to NDBI. Arguments, result and errors as
     :func:`normalized_difference`.
     """
     return normalized_difference(nir, swir)
@@ -194,7 +194,7 @@ class OptramFit:
             raise DataError(
                 f"OPTRAM needs at least 3 of {self._bins} NDVI bins with {self._least} pixels, this scene has "
                 f"{enough.size}",
-                hint="Take a larger or more varied scene, or another source of soil moisture",
+                hint="Use a larger or more varied scene, or another source of soil moisture",
             )
         centres = (enough + 0.5) / self._bins
         low = np.array([self._quantile(row, self._share) for row in enough])
@@ -207,7 +207,7 @@ class OptramFit:
         if not np.all(wet - (dry_intercept + dry_slope * centres) > 0.02 * np.abs(wet)):
             raise DataError(
                 "the wet and the dry edge of OPTRAM touch or cross within this scene",
-                hint="Take a larger or more varied scene, or another source of soil moisture",
+                hint="Use a larger or more varied scene, or another source of soil moisture",
             )
         return edges
 

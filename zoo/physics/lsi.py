@@ -191,7 +191,7 @@ class IndexParameters:
         return RAIN_PRESETS[self.rain] if isinstance(self.rain, str) else self.rain
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; every number that has a unit has it beside it."""
+        """Return plain JSON values; numbers with a unit are stored with it."""
         rain: dict[str, Any] = {"preset": self.rain} if isinstance(self.rain, str) else asdict(self.rain)
         rain["units"] = {"intensity": "mm/h", "duration": "day"}
         rain["clip"] = None if self.rain_clip is None else list(self.rain_clip)
@@ -207,7 +207,7 @@ class IndexParameters:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: object = None) -> IndexParameters:
-        """Return the parameters that :meth:`to_dict` or a person wrote; weights alone are enough.
+        """Return the parameters from :meth:`to_dict` or a hand-written file; only the weights are required.
 
         Unknown fields are ignored.
 
@@ -247,7 +247,7 @@ class IndexParameters:
             raise DataError(error.problem, where=path, hint=error.hint) from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_json_atomic(path, self.to_dict())
 
 
@@ -281,7 +281,7 @@ class _Rain:
         if not given:
             return "paper" if self.preset is None else self.preset
         if self.preset is not None:
-            raise DataError("rain has both a preset and numbers of its own", where=where)
+            raise DataError("rain has both a preset and explicit numbers", where=where)
         if self.intensity is None:
             raise DataError("rain has no reference intensity", where=where)
         return RainParameters(**given)

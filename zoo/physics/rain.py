@@ -139,11 +139,11 @@ def rainfall_factor(
 
 
 RECORD_DEPTH = (422.0, 0.475)
-"""Largest rain depth measured on Earth, 422 D^0.475 mm, D in hours; envelope of Jennings (1950), Monthly Weather Review
+"""Largest rain depth ever measured, 422 D^0.475 mm, D in hours; envelope of Jennings (1950), Monthly Weather Review
 78, 4-5 [S]."""
 
 MAX_DAYS = 31.0
-"""Longest duration of one rain [O]; 48 is more likely to be hours."""
+"""Longest duration of a rain event in days [O]; 48 is more likely to be hours."""
 
 MIN_INTENSITY = 0.01
 """Smallest plausible largest intensity, mm/h [O]: a quarter of a millimetre a day triggers no landslide."""
@@ -181,7 +181,7 @@ _HOURS: Mapping[str, float] = MappingProxyType(
 """Units of duration in lower case, and the factor to hours."""
 
 _OTHER_RAIN = ("in", "inch", "inches", "in/h", "in/hr", "in/hour", "cm", "cm/h", "m/day")
-"""Units of rain that a heading may state, beside those that files state."""
+"""Units of rain that a heading may state, in addition to those that files state."""
 
 _BRACKETS = re.compile(r"[\[(]\s*(.+?)\s*[\])]\s*$")
 
@@ -236,7 +236,7 @@ def _stated_units(name: str) -> list[str]:
 
 
 def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object = None) -> None:
-    """Refuse rain above the measured records; the hint names the unit that it is probably in.
+    """Refuse rain above the measured records; the hint names the likely unit.
 
     Args:
         intensity: P in mm/h, any shape; NaN is ignored.

@@ -1,4 +1,4 @@
-"""Rain over time: events that dry spells separate, and the rain before them."""
+"""Rain time series: events separated by dry spells, and the rain before them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RainSeries:
     """Rain in steps of time, at one place or many.
 
     Attributes:
-        starts: start of each step in UTC, datetime64[s] (T,), rising.
-        ends: end of each step, datetime64[s] (T,); no step begins before the one before it ends.
+        starts: start of each step in UTC, datetime64[s] (T,), increasing.
+        ends: end of each step, datetime64[s] (T,); no step begins before the previous one ends.
         rate: mm/h, float32 (T, ...) with one or more axes of places, NaN where unknown.
 
     Raises:
@@ -94,12 +94,12 @@ class RainSeries:
 
 @dataclass(frozen=True)
 class EventRules:
-    """What separates one rain event from the next.
+    """Rules that separate rain events.
 
     Attributes:
         dry_gap: hours without rain that end an event. The default of a day is ours [O]; Melillo et al. (2015,
             Landslides 12, 311-320) take 48 hours in the warm and 96 in the cold season of Sicily [S].
-        wet: mm in an hour, or in a longer step, from which it counts as rain. The number is that below which the same
+        wet: minimum rain of an hour or longer step, in mm, that counts as rain. The number is that below which the same
             source removes isolated hours [S]; here it holds for every step [O].
         min_depth: minimum rain of an event, in mm. The number is that up to which the same source removes parts of an
             event [S]; here it holds for whole events [O].
@@ -135,7 +135,7 @@ class RainState:
     """Rain at one time, by place.
 
     Attributes:
-        depth: mm of the event that is under way, 0 without one, float64.
+        depth: depth of the event in progress in mm, 0 without one, float64.
         days: its duration to the end of its last rain, 0 without one.
         antecedent: by number of days, the rain in mm in that period before the event, or before the time without one;
             NaN where the rain does not reach back so far.
@@ -153,15 +153,15 @@ class RainState:
 
 
 def rain_at(series: RainSeries, at: np.datetime64, rules: EventRules | None = None) -> RainState:
-    """Return the rain event that is under way at a time, and the rain before it.
+    """Return the rain event in progress at a time, and the rain before it.
 
-    An event begins with the first wet step after a dry gap, and ends with its last wet step. It is under way until the
-    dry gap has passed.
+    An event begins with the first wet step after a dry gap, and ends with its last wet step. It is in progress until
+    the dry gap has passed.
 
     Args:
         series: the rain.
         at: UTC, within the rain.
-        rules: what separates events; None for the defaults.
+        rules: rules that separate events; None for the defaults.
 
     Raises:
         DataError: if the time lies outside the rain, an event is longer than 31 days, or no step is known for as long
@@ -196,7 +196,8 @@ def rain_at(series: RainSeries, at: np.datetime64, rules: EventRules | None = No
     if days.max(initial=0.0) > MAX_DAYS:
         raise DataError(
             f"an event lasts {days.max():.3g} days at {time_text(at)}, longer than {MAX_DAYS:g} days",
-            hint=f"Separate events by a shorter gap than {rules.dry_gap:g} h, or by more rain than {rules.wet:g} mm",
+            hint=f"Separate events with a shorter gap than {rules.dry_gap:g} h, or with more rain than {rules.wet:g} "
+            f"mm",
         )
     moment = np.where(event, begin, 0.0)
     knots = np.column_stack([starts, ends]).ravel()
@@ -247,11 +248,11 @@ class RainEvent:
 
 
 def rain_events(series: RainSeries, rules: EventRules | None = None) -> list[RainEvent]:
-    """Return the events at one place in the order of time.
+    """Return the events at one place in chronological order.
 
     Args:
         series: the rain, with rates of the shape (T,) or (T, 1). Steps without a value count as dry.
-        rules: what separates events; None for the defaults.
+        rules: rules that separate events; None for the defaults.
     """
     rules = rules or EventRules()
     hours = series.hours

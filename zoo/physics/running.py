@@ -1,4 +1,4 @@
-"""Statistics of numbers that arrive in pieces and are never all in memory.
+"""Streaming statistics of numbers that arrive in chunks and do not fit into memory.
 
 - :class:`RunningMoments`: count, range, mean and standard deviation.
 - :class:`SampledMoments`: these and percentiles, from every k-th value.
@@ -29,7 +29,7 @@ BINS = 65_536
 
 
 class RunningMoments:
-    """Count, range, mean and standard deviation, updated piece by piece in float64.
+    """Count, range, mean and standard deviation, updated chunk by chunk in float64.
 
     The update is that of [S] Chan, Golub and LeVeque (1983), The American Statistician 37, 242-247. Unlike a sum of
     squares it loses no digits on an elevation of 3,000 m that varies by 1.
@@ -78,7 +78,7 @@ class RunningMoments:
         return 100 * self.count / self.pixels if self.pixels else 0.0
 
     def gdal_tags(self) -> dict[str, str]:
-        """Return the statistics under GDAL's names; without a number the valid share alone."""
+        """Return the statistics under GDAL's names; without a number, only the valid share."""
         share = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
         if not self.count:
             return share
@@ -108,8 +108,8 @@ class SampledMoments(RunningMoments):
 
         Args:
             values: of any shape.
-            start: number of the first value that is kept, modulo k. A start that moves from piece to piece keeps a
-                step that divides the length of a row from always hitting the same columns.
+            start: number of the first value that is kept, modulo k. A start that moves from chunk to chunk prevents a
+                step that divides the row length from always hitting the same columns.
         """
         if values.size:
             super().add(values)
@@ -168,7 +168,7 @@ class ChannelStatistics:
         unit: of the values.
         count: valid values.
         missing: share of values that are missing, 0..1.
-        infinite: values that are infinite; they are in no statistic.
+        infinite: number of infinite values, which are left out of all statistics.
         minimum: smallest value; NaN when there is none, like all below.
         low: 0.5th percentile.
         mean: arithmetic mean.

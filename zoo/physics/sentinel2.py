@@ -50,7 +50,7 @@ def baseline_offset(baseline: str) -> float:
     found = re.fullmatch(r"(\d{1,2})\.(\d{1,2})|N(\d{2})(\d{2})", baseline.strip())
     if found is None:
         raise ConfigError(
-            f"{baseline!r} is not a processing baseline", hint="Write it as 05.09; a product's name has it as N0509"
+            f"{baseline!r} is not a processing baseline", hint="Write it as 05.09; product names contain it as N0509"
         )
     return BOA_ADD_OFFSET if int(found[1] or found[3]) >= 4 else 0.0
 

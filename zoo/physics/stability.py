@@ -1,4 +1,4 @@
-"""Wetness and factor of safety of shallow soil on a slope under rain: two channels beside the paper's seven."""
+"""Wetness and factor of safety of shallow soil on a slope under rain: two channels in addition to the paper's seven."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESPONSE = 0.7
 """Days of rain after which the soil reaches 63 % of its steady wetness [O]."""
 
 MOST_PIXELS = 16_000_000
-"""Water comes from anywhere upslope, so the whole elevation is in memory. Flow routing needs about 300 bytes a pixel,
+"""Water comes from anywhere upslope, so the whole elevation is in memory. Flow routing needs about 300 bytes per pixel,
 which is 5 GB for this many pixels."""
 
 MOST_SAFETY = 10.0
@@ -228,7 +228,7 @@ Range = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SoilRange:
-    """One soil for the whole stack whose properties are uncertain: triangular distributions, independent of each other.
+    """One soil for the whole stack with uncertain properties: independent triangular distributions.
 
     By default the ranges of the synthetic scenes [O, risk.md].
 
@@ -240,7 +240,7 @@ class SoilRange:
         infiltration: share of the rain that infiltrates, 0..1.
 
     Raises:
-        ConfigError: for a number out of range, or a range that does not rise.
+        ConfigError: for a number out of range, or a range that is not increasing.
     """
 
     cohesion: Range = (2.0, 5.0, 11.0)
@@ -269,7 +269,7 @@ class SoilRange:
 
     @classmethod
     def from_text(cls, text: str) -> SoilRange:
-        """Return the ranges of a text such as "cohesion=2:5:11,friction=33"; a single number is certain.
+        """Return the ranges of a text such as "cohesion=2:5:11,friction=33"; a single number is exact.
 
         Raises:
             ConfigError: if the text is not of this form, or a range is not possible.
@@ -342,7 +342,7 @@ def upslope_area(elevation: NDArray[np.float32], pixel_size: float, weight: npt.
     """Return the upslope area per metre of contour, m, of every pixel; with a weight, the weighted area.
 
     Closed basins are filled, and area is shared among all lower neighbours
-    (:func:`zoo.physics.flow.dispersed_area`), as in the synthetic scenes. Water from beyond the edge is unknown, so
+    (:func:`zoo.physics.flow.dispersed_area`), as in the synthetic scenes. Water from beyond the edge is unknown, so the
     edges are too dry.
 
     Args:
@@ -418,7 +418,7 @@ def failure_probability(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return how often an uncertain infinite slope fails: Monte Carlo of :func:`factor_of_safety` [S].
 
-    All pixels see the same random soils, so that their differences are those of the terrain and not of the draw.
+    All pixels use the same random soils, so that differences between them come from the terrain and not from the draw.
 
     Args:
         slope: slope theta, degrees, [0, 90), NaN where unknown.
@@ -451,7 +451,7 @@ def supplied_failure(
     seed: int = 0,
     soil_unit_weight: float = SOIL_UNIT_WEIGHT,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return what :func:`failure_probability` returns, for rain that differs from place to place.
+    """Return what :func:`failure_probability` returns, for rain that varies in space.
 
     Args:
         slope: slope theta, degrees, [0, 90), NaN where unknown.

@@ -79,7 +79,7 @@ class AlignedBand(Closable):
         reader, layer = self._reader, self.layer
         if reader.bands[self._position].own_mask:
             raise DataError(
-                f"band {layer.file.band} has a mask of its own, which cannot be resampled",
+                f"band {layer.file.band} has its own mask, which cannot be resampled",
                 where=layer.path,
                 hint="Write its missing pixels as a nodata number first, or give files of one grid",
             )

@@ -266,7 +266,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turn errors of GDAL and the system in the block into a ``ZooError`` about ``path``.
 
     Raises:
-        ZooError: with GDAL's reason and the free space beside ``path``.
+        ZooError: with GDAL's reason and the free space on the disk of ``path``.
     """
     try:
         yield

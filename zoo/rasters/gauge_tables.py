@@ -33,7 +33,7 @@ def read_gauge_table(path: Path, reading: RainReading, grid: Grid, notes: list[s
 
     Args:
         path: a text file with the columns time, longitude, latitude (or x, y) and rain.
-        reading: what the table does not say.
+        reading: what the table does not state.
         grid: the raster.
         notes: get a sentence for each decision about the file.
 

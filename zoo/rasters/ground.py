@@ -271,7 +271,7 @@ class PixelAreas:
 
 
 def pixel_area(crs: CRS | None, transform: Affine, shape: tuple[int, int]) -> float | None:
-    """Return the mean geodesic area of a raster's pixels in m2; ``None`` for a raster without a place."""
+    """Return the mean geodesic area of a raster's pixels in m2; ``None`` for a raster without georeference."""
     if crs is None or is_unplaced(transform):
         return None
     return PixelAreas(crs, transform, shape).mean()

@@ -273,7 +273,7 @@ def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
 
     Raises:
         DataError: if the file is missing or damaged, lies elsewhere, is a mask of other pixels, or holds several
-            numbers beside 0 and 255.
+            numbers other than 0 and 255.
     """
     if path.suffix.lower() in (".tif", ".tiff"):
         with Stack(path, classes=True) as mask:

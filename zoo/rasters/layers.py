@@ -204,7 +204,8 @@ def open_layer(role: str, file: BandFile) -> Layer:
     """Read the header of a file.
 
     Raises:
-        DataError: if the file is missing, damaged or rotated, has no such band or no place, or its numbers are colours.
+        DataError: if the file is missing, damaged or rotated, has no such band or no georeference, or its numbers are
+            colours.
     """
     with RasterReader(file.path, classes=role in CLASSES) as reader:
         band = next((one for one in reader.bands if one.index == file.band), None)

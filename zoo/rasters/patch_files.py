@@ -210,7 +210,7 @@ _REPLACED = "replaced"
 
 @contextmanager
 def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; rename it into place when the block ends without an error.
+    """Yield a temporary folder next to ``path``; rename it into place when the block ends without an error.
 
     On an error, Ctrl-C included, the temporary folder is removed and ``path`` is untouched.
 

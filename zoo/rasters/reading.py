@@ -67,7 +67,7 @@ ALPHA_PROBE, ALPHA_NUMBERS = 64, 16
 it is none: transparency is 0 or full nearly everywhere [O]."""
 
 UNIT_TAGS = frozenset({"unit", "units", "unittype", "unit_type"})
-"""Names of tags that libraries write the unit of a band to where GDAL has a field of its own."""
+"""Names of tags that libraries write the unit of a band to where GDAL has a separate field."""
 
 SCAN = 256
 """Rows that are read at a time when a band is searched."""
@@ -559,7 +559,7 @@ def _open_with(path: str, formats: Sequence[str]) -> Any:
 
 
 def check_image(address: str) -> None:
-    """Open and close a file, to refuse one that is not an image by itself, such as a VRT that reads other files.
+    """Open and close a file, to refuse one that is not an image itself, such as a VRT that reads other files.
 
     Raises:
         RasterioError: if it is none of :data:`IMAGE_FORMATS`.

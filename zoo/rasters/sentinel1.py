@@ -262,7 +262,7 @@ class Radar(Closable):
         sources: files of the later date, or of the only one.
         earlier: files of the earlier date, with the same bands; adds log-ratios.
         grid: grid of the stack.
-        out: file of the stack; filtered backscatter lies in a hidden folder beside it.
+        out: file of the stack; filtered backscatter is in a hidden folder next to it.
         options: filter of speckle, and what is done about a shift.
 
     Raises:

@@ -48,7 +48,7 @@ ASSETS: dict[str, tuple[str, ...]] = {
 """Asset names of each role at Earth Search, Planetary Computer and the Copernicus Data Space."""
 
 _OF_PYSTAC = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-"""What the libraries raise for a catalogue that is not valid STAC, beside their own errors."""
+"""Errors that the libraries raise for a catalogue that is not valid STAC, in addition to their own."""
 
 REQUIRED: tuple[str, ...] = ("green", "red", "nir", "swir")
 

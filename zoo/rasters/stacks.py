@@ -168,7 +168,7 @@ class Stack(Closable):
 
     @property
     def code_notes(self) -> tuple[str, ...]:
-        """Sentences about numbers that were taken for missing although no tag says so, in what was read so far."""
+        """Sentences about numbers that were treated as missing without a tag, in what was read so far."""
         return tuple(
             f"{name} holds {', '.join(f'{code:g}' for code in sorted(codes))} without a nodata tag: such pixels count "
             "as missing"
@@ -377,7 +377,7 @@ class Mosaic(Closable):
         """Return every ``step``-th pixel of the whole grid, from the overviews of the files where they have some.
 
         Args:
-            step: side of the squares that one value stands for.
+            step: side of the squares that one value represents.
             bands: see :meth:`read`.
 
         Returns:

@@ -405,7 +405,7 @@ def read_places(
     Args:
         path: points or polygons, such as an inventory.
         columns: attributes to read.
-        notes: get sentences about features without a place, and about places far from the others.
+        notes: receives sentences about features without a location, and about locations far from the others.
         layer, where: see :func:`read_vector`.
 
     Returns:
@@ -424,7 +424,7 @@ def read_places(
     if not placed.any():
         raise DataError("has coordinates that do not exist on Earth", where=path)
     if placed.sum() < whole:
-        notes.append(f"{whole - int(placed.sum())} landslides without a place on Earth were left out")
+        notes.append(f"{whole - int(placed.sum())} landslides without a valid location were left out")
     centres = _middles(_joined(shapes[placed]))
     _check_zeros(centres, path, degrees=True)
     centres[:, 0] = narrowest_longitudes(centres[:, 0])

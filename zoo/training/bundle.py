@@ -363,7 +363,7 @@ class Bundle:
         """The bands in which a scene is read; colours of pictures in an unknown unit are read for display.
 
         Three bands called red, green and blue in an unknown unit are such colours if their training values lie in 0 to
-        255 and exceed 2 [O]: 8-bit pictures have no place for a unit. :mod:`zoo.rasters.colours` makes them from a
+        255 and exceed 2 [O]: 8-bit pictures cannot store a unit. :mod:`zoo.rasters.colours` makes them from a
         scene.
         """
         statistics = dict(zip((band.name for band in self.bands), self.statistics.bands, strict=True))

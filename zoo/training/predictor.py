@@ -25,7 +25,7 @@ from zoo.training.running_statistics import tracked_layers
 SMALLEST_SCALE = 0.5
 LARGEST_SCALE = 4.0
 """Smallest and largest magnification. Below one half, landslides of a few pixels disappear; above 4, a pixel's
-neighbourhood holds nothing but the interpolation [O]."""
+neighbourhood holds only interpolated values [O]."""
 MOST_SCALES = 16
 """Largest number of magnifications: the model runs once for each."""
 ORIGINAL_SCALE = (1.0,)

@@ -56,7 +56,7 @@ def render_card(bundle: Bundle, *, pictures: Sequence[str] = ()) -> str:
 
     Args:
         bundle: a trained model.
-        pictures: names of the pictures that lie in the folder ``card`` beside it; see :data:`PICTURES`.
+        pictures: names of the pictures that are in the folder ``card`` next to it; see :data:`PICTURES`.
     """
     import yaml
 

@@ -19,7 +19,7 @@ COMMANDS = {
 }
 
 _TARGETS = {"events": "thresholds:events", "map": "map:map_command", "safety": "map:safety"}
-"""``module:function`` of each command that is not the function of its own name in the module of that name."""
+"""``module:function`` of each command that is not the function of its name in the module of its name."""
 
 risk = LazyGroup(
     "risk",

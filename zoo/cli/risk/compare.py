@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 @click.option(
     "--categorical", metavar="A,B", help="Categorical columns.  [default: text columns, and names such as litho]"
 )
-@click.option("--missing", metavar="N,N", help="Numbers that mean missing, beside -9999, -999, 999 and the like.")
+@click.option(
+    "--missing", metavar="N,N", help="Numbers that mean missing, in addition to -9999, -999, 999 and the like."
+)
 @click.option("--models", default="all", show_default=True, metavar="all|NAMES", help="Models, separated by commas.")
 @click.option(
     "--lsi-weights",

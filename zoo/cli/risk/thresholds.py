@@ -160,8 +160,8 @@ def events(files: tuple[str, ...], inventory: Path, date_column: str, target: Pa
     zoo risk events imerg/ --inventory slides.gpkg --date-column day --out events.csv
     zoo risk thresholds events.csv --label landslide --group day --picture thresholds.png
 
-    All events of each rain cell that holds a landslide are listed. Those that were under way on the day of a
-    landslide have the label 1. Exit code 0: done; 2: bad input.
+    All events of each rain cell that holds a landslide are listed. Those in progress on the day of a landslide have the
+    label 1. Exit code 0: done; 2: bad input.
     """
     import zoo.risk
 
