@@ -200,3 +200,17 @@ def test_the_command(mapped: Path, ground: np.ndarray, tmp_path: Path, capsys: p
     assert "need no threshold" in capsys.readouterr().err
     assert run(["accuracy", str(mapped), "--draw", "200", "--out", str(tmp_path / "points.shp")]) == 2
     assert "points are written as GeoPackage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [57.0, -0.2, np.inf])
+def test_numbers_that_are_no_probability_are_refused(tmp_path: Path, number: float) -> None:
+    values = np.full((40, 40), 0.25, np.float32)
+    values[3, 4] = number
+    path = write_geotiff(
+        tmp_path / "prob.tif", values, names=[("landslide_probability", "1")], crs="EPSG:32643", transform=PLACE
+    )
+    with pytest.raises(DataError, match=r"band landslide_probability holds .*, but a probability is from 0 to 1"):
+        zoo.polygons(path, tmp_path / "slides.gpkg", threshold=0.5)
+    with pytest.raises(DataError, match="a probability is from 0 to 1"):
+        zoo.draw_sample(path, tmp_path / "points.gpkg", 100, threshold=0.5)
+    assert [one.name for one in tmp_path.iterdir()] == ["prob.tif"]

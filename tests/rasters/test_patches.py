@@ -393,6 +393,14 @@ def test_what_is_there_is_replaced_only_when_asked_and_ours(tmp_path: Path, slid
     assert json.loads((out / "patches.json").read_text())["size"] == 32
     cut_patches([stack], slides, out, PatchOptions(size=16), overwrite=True)
     assert json.loads((out / "patches.json").read_text())["size"] == 16
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds notes\.txt, which zoo patches did not write"):
+        cut_patches([stack], slides, out, overwrite=True)
+    (out / "notes.txt").unlink()
+    inner = write_stack(out / "images" / "stack.tif", **TAGS)
+    with pytest.raises(ConfigError, match=r"stack\.tif: lies in .*out, which is replaced"):
+        cut_patches([inner], slides, out, overwrite=True)
+    assert inner.exists()
     (out / "patches.json").unlink()
     with pytest.raises(ConfigError, match="was not made by zoo patches"):
         cut_patches([stack], slides, out, overwrite=True)

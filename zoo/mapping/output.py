@@ -414,11 +414,23 @@ class ProbabilityMap(Closable):
         self._dtype: MapDtype = "uint8" if self.stack.scaled else "float32"
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Return the probabilities of a window, float32 (rows, columns), NaN for nodata."""
+        """Return the probabilities of a window, float32 (rows, columns), NaN for nodata.
+
+        Raises:
+            DataError: if a number is no probability.
+        """
         values: NDArray[np.float32] = self.stack.read(window)[0]
         if self._dtype == "uint8":
             # 0.004 has no exact binary form, and the same step must always give the same number.
             values = np.rint(values * np.float32(UINT8_STEPS)) / np.float32(UINT8_STEPS)
+        with np.errstate(invalid="ignore"):
+            wrong = (values < 0) | (values > 1)
+        if wrong.any():
+            raise DataError(
+                f"band {PROBABILITY.name} holds {values[wrong][0]:g}, but a probability is from 0 to 1",
+                where=self.stack.name,
+                hint="Name a map as zoo map wrote it",
+            )
         return values
 
     def threshold(self, probability: float) -> float:

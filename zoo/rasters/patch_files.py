@@ -205,6 +205,11 @@ def _metres(size: float | None) -> str:
 MARK = "patches.json"
 """The file by which a folder of zoo patches is recognised, so that no other folder is replaced."""
 
+TABLE = "tiles.csv"
+OVERVIEW = "overview.png"
+MADE = frozenset({"images", "masks", TABLE, OVERVIEW, MARK})
+"""What a folder of zoo patches holds."""
+
 _REPLACED = "replaced"
 
 
@@ -265,6 +270,13 @@ def check_free(path: Path, *, overwrite: bool) -> None:
             where=path,
             hint="Name another folder, or remove it yourself",
         )
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in MADE and entry.name[0] != ".")
+    if others:
+        raise ConfigError(
+            f"holds {others[0]}, which zoo patches did not write, so it is not replaced",
+            where=path,
+            hint="Move it elsewhere, or name another folder",
+        )
 
 
 def _put(temporary: Path, path: Path, replaced: Path) -> None:
@@ -285,7 +297,6 @@ LARGEST_PATCH = 8192
 IGNORE = 255
 """Mask value of pixels that are not used: nodata, beyond the raster, or a landslide whose date is not exact enough."""
 
-TABLE = "tiles.csv"
 COLUMNS = ("tile", "scene", "row", "col", "date", "phase", "landslide_pixels", "valid_share", "x", "y")
 
 

@@ -25,8 +25,6 @@ from zoo.rasters.map_frame import reduced, stretch
 from zoo.rasters.patch_files import PatchGrid, PatchScene
 from zoo.rasters.stacks import Stack
 
-OVERVIEW = "overview.png"
-
 _PIXELS = 900
 _COLOURS = {"with a landslide": "#f3a712", "without": "#5b8dd9", "too empty": "#9aa0a6"}
 _LANDSLIDE, _DOUBTFUL = "#e4002b", "#a63ad6"

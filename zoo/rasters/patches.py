@@ -20,6 +20,7 @@ from zoo.rasters.patch_files import (
     COLUMNS,
     IGNORE,
     MARK,
+    OVERVIEW,
     TABLE,
     Coverage,
     Patch,
@@ -30,7 +31,7 @@ from zoo.rasters.patch_files import (
     open_scenes,
     whole_folder,
 )
-from zoo.rasters.patch_overview import OVERVIEW, ScenePicture, draw_overview
+from zoo.rasters.patch_overview import ScenePicture, draw_overview
 from zoo.rasters.reading import small_cache
 from zoo.rasters.stacks import Stack
 from zoo.schema import to_plain, write_json
@@ -202,6 +203,11 @@ def cut_patches(
     if not stacks:
         raise ConfigError("no stack is given", hint="Name a stack, such as stack.tif")
     check_free(folder, overwrite=overwrite)
+    inside = [one for one in (*stacks, inventory) if folder.resolve() in one.resolve().parents]
+    if inside:
+        raise ConfigError(
+            f"lies in {folder}, which is replaced", where=inside[0], hint="Move it elsewhere, or name another folder"
+        )
     scenes = open_scenes(stacks, scene=options.scene, date=options.date, phase=options.phase, bands=options.bands)
     landslides = [_landslides_of(scene, inventory, options) for scene in scenes]
     reports, pictures = [], []

@@ -66,8 +66,8 @@ class Stack(Closable):
         classes: whether the numbers are names of classes, which may have a palette.
 
     Raises:
-        DataError: if the file is missing, damaged, without a place, or its grid is rotated; or if it has a palette and
-            is not read for classes.
+        DataError: if the file is missing, damaged, without a place, or its grid is rotated; if two bands have one name;
+            or if it has a palette and is not read for classes.
 
     Attributes:
         name: the path as it was given; a URL is kept as it is.
@@ -101,6 +101,10 @@ class Stack(Closable):
         self.tags: Mapping[str, str] = reader.tags
         self.made_by_zoo = TAG_FORMAT in self.tags
         self.bands: tuple[Band, ...] = tuple(self._band(number, band) for number, band in enumerate(reader.bands))
+        names = [band.name for band in self.bands]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"has two bands called {twice!r}", where=self.name, hint="Give each its own name")
 
     def _band(self, number: int, band: RasterBand) -> Band:
         tags = self._reader.band_tags(number)
@@ -293,10 +297,6 @@ class Mosaic(Closable):
         self._places: list[_Place] = []
         for stack, (row, column) in zip(self._stacks, offsets, strict=True):
             own = {_register(bands, band, stack): number for number, band in enumerate(stack.bands)}
-            if len(own) < len(stack.bands):
-                names = [band.name for band in stack.bands]
-                twice = next(name for name in names if names.count(name) > 1)
-                raise DataError(f"has two bands called {twice!r}", where=stack.name, hint="Give each its own name")
             self._places.append(_Place(stack, row - top, column - left, own))
         self.bands: tuple[Band, ...] = tuple(bands)
         self._check_scales()
