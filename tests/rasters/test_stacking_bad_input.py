@@ -14,6 +14,7 @@ import rasterio.shutil
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
+from zoo.api.preparation import band_file
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.physics import IndexParameters
 from zoo.rasters.layers import BandFile, Sources
@@ -185,7 +186,7 @@ def test_an_index_that_cannot_be(one_grid: Sources, write_raster: WriteRaster, r
     assert "negative" in str(refuse(one_grid, rain=(-1.0, 2.0))) or "rain intensity" in str(
         refuse(one_grid, rain=(-1.0, 2.0))
     )
-    both = {**rain, "rain_duration": BandFile(str(flat))}
+    both = {**rain, "rain_duration": BandFile(str(write_raster("days.tif", np.full((240, 200), 7.0, np.float32))))}
     assert "as numbers and as rasters" in str(refuse(one_grid.merged(Sources(both)), rain=(1.0, 2.0)))
 
 
@@ -200,6 +201,42 @@ def test_nothing_to_make(one_grid: Sources, refuse: Refuse) -> None:
     assert "no input file" in str(refuse(Sources({})))
     assert "no channel" in str(refuse(Sources({"red": one_grid.files["red"]})))
     assert "no DEM" in str(refuse(Sources({"moisture": one_grid.files["moisture"]})))
+
+
+def test_a_band_is_named_and_given_once(one_grid: Sources, write_raster: WriteRaster, refuse: Refuse) -> None:
+    two = write_raster("two.tif", np.stack([plane(), plane()]))
+    error = refuse(dem(two, chosen=False))
+    assert "has 2 bands, and it is unknown which of them is dem" in error.problem
+    assert "two.tif:1" in (error.hint or "")
+    assert band_file(two, optical=False).chosen is False
+    assert band_file(f"{two}:2", optical=True) == BandFile(str(two), 2, None, None)
+    nir = one_grid.files["nir"]
+    assert "band 1 is given as red and as nir" in str(refuse(one_grid.merged(Sources({"red": nir})), moisture="none"))
+
+
+@pytest.mark.parametrize(("number", "words"), [(4.5, "4.5 to 4.5"), (20, "20 to 20"), (1, "0 to 1")])
+def test_a_scene_classification_that_is_none(
+    one_grid: Sources, write_raster: WriteRaster, refuse: Refuse, number: float, words: str
+) -> None:
+    classes = np.full((240, 200), number, np.float32)
+    classes[:50] = 0 if number == 1 else number
+    scl = write_raster("scl.tif", classes)
+    error = refuse(one_grid.merged(Sources({"scl": BandFile(str(scl))})), moisture="none")
+    assert f"holds {words}, which is no Sentinel-2 scene classification" in error.problem
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        (np.full((60, 50), 7, np.float32), "DEM is 7 in every pixel"),
+        ((plane() % 250).astype(np.uint8), "holds 8-bit numbers, as a hillshade"),
+    ],
+)
+def test_an_elevation_that_may_be_none_causes_a_warning(
+    write_raster: WriteRaster, tmp_path: Path, values: np.ndarray, warning: str
+) -> None:
+    report = build_stack(dem(write_raster("dem.tif", values)), tmp_path / "stack.tif")
+    assert any(warning in text for text in report.warnings)
 
 
 def test_no_input_is_replaced(write_raster: WriteRaster) -> None:

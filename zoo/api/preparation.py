@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -322,9 +323,11 @@ def band_file(path: PathLike, *, optical: bool) -> BandFile:
 
     text = os.fspath(path)
     name, colon, band = text.rpartition(":")
-    if not colon or not band.isdigit() or len(band) > 6 or not name or Path(text).exists():
+    chosen = bool(colon and band.isdigit() and len(band) <= 6 and name and not Path(text).exists())
+    if not chosen:
         name, band = text, "1"
-    return BandFile(name, int(band), offset=None, scale=None) if optical else BandFile(name, int(band))
+    file = BandFile(name, int(band), chosen=chosen)
+    return replace(file, offset=None, scale=None) if optical else file
 
 
 def _iso_date(text: str | None) -> str:

@@ -20,7 +20,7 @@ from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.colours import survey_step
 from zoo.rasters.grid import grid_box, share_outside
 from zoo.rasters.layers import BandFile, open_layer
-from zoo.rasters.optical import CLOUDY
+from zoo.rasters.optical import CLOUDY, are_classes
 from zoo.rasters.reading import RasterReader, window_of
 from zoo.rasters.stacks import cells_at
 
@@ -30,8 +30,6 @@ SCL_KINDS = {"cloud": (8, 9, 10), "cloud shadow": (3,), "snow": (11,)}
 HIDDEN = (*CLOUDY, 11)
 """Classes of the scene classification that are not mapped: those of :data:`zoo.rasters.optical.CLOUDY`, and snow, under
 which no landslide is seen [O]."""
-
-HIGHEST_CLASS = 11
 
 SAMPLE = 1024
 """Side in pixels of the sample of a mask that is counted."""
@@ -96,7 +94,7 @@ class Clouds(Closable):
             values = reader.sample(1, SAMPLE)
             nodata = 1 - values.size / math.prod(min(SAMPLE, side) for side in reader.shape)
         found, counts = np.unique(values, return_counts=True)
-        if not len(found) or found.min() < 0 or found.max() > HIGHEST_CLASS or (found != np.rint(found)).any():
+        if not len(found) or not are_classes(found):
             extent = "nothing" if not len(found) else f"{found.min():g} to {found.max():g}"
             raise DataError(
                 f"holds {extent}, which is neither a Sentinel-2 scene classification (0 to 11) nor a mask (0 and 1)",

@@ -64,8 +64,10 @@ def require_metres_up(dem: Layer) -> None:
 
 
 def doubtful_elevation(dem: Layer) -> str:
-    """Return why it is doubtful that an elevation is in metres; "" if it is not."""
+    """Return why it is doubtful that a file holds an elevation in metres; "" if it is not."""
     unit = elevation_unit(dem)
+    if dem.dtype.name == "uint8" and dem.tagged == (1.0, 0.0):
+        return f"{dem.label} holds 8-bit numbers, as a hillshade or another picture does; they were read as metres"
     if _plain(unit):
         known = _plain(unit) in _METRES
         return "" if known else f"{dem.label}: the unit {unit!r} is unknown, so the elevation was read as metres"

@@ -45,7 +45,9 @@ def open_image(path: Path) -> Sources:
         )
     return Sources(
         {
-            role: BandFile(str(file), offset=None, scale=None) if role in OPTICAL else BandFile(str(file), nodata=0.0)
+            role: BandFile(str(file), offset=None, scale=None, chosen=False)
+            if role in OPTICAL
+            else BandFile(str(file), nodata=0.0, chosen=False)
             for role, file in files.items()
         },
         scene=_agreed({tile for file in files.values() for tile in _TILE.findall(file.stem)}),

@@ -47,6 +47,7 @@ class BandFile:
         scale: multiplied afterwards, 1e-4 for Sentinel-2 reflectance; ``None`` if it is unknown and must be inferred
             from the type and size of the numbers.
         nodata: number that marks missing values; ``None`` for the file's own tag.
+        chosen: whether somebody chose the band; if not, the file must have a single one.
     """
 
     path: str
@@ -54,6 +55,7 @@ class BandFile:
     offset: float | None = 0.0
     scale: float | None = 1.0
     nodata: float | None = None
+    chosen: bool = True
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,13 @@ def open_layer(role: str, file: BandFile) -> Layer:
         band = next((one for one in reader.bands if one.index == file.band), None)
         if band is None:
             raise DataError(f"has {len(reader.bands)} band(s), so there is no band {file.band}", where=file.path)
+        if not file.chosen and len(reader.bands) > 1:
+            named = ", ".join(f"{one.index} {one.name}".strip() for one in reader.bands[:12])
+            raise DataError(
+                f"has {len(reader.bands)} bands, and it is unknown which of them is {role}",
+                where=file.path,
+                hint=f"Name one as FILE:BAND, such as {file_label(file.path)}:1. The bands are {named}",
+            )
         crs = reader.require_place()
         nodata = file.nodata if file.nodata is not None else band.nodata
         if nodata is None and role in OPTICAL and band.dtype.kind in "ui" and not (reader.alpha or reader.masked):

@@ -33,6 +33,10 @@ Topographic shadow (2), snow (11) and unclassified (7) are kept [O].
 """
 
 
+HIGHEST_CLASS = 11
+"""Largest number of the scene classification."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Conversion of the digital numbers of one band to reflectance.
@@ -138,6 +142,7 @@ def settle_optics(
     )
     reflectances = {role: calibrations[role].apply(samples[role]) for role in optical}
     if "scl" in samples:
+        check_classes(samples["scl"], layers["scl"].path)
         for values in reflectances.values():
             values[clouded(samples["scl"])] = np.nan
     warnings = check_reflectance(reflectances, calibrations)
@@ -267,6 +272,30 @@ def check_swapped(reflectances: Samples, where: str) -> None:
             f"NDVI is negative over most of the land (median {float(np.median(index)):.2f}): red and NIR seem swapped",
             where=where,
             hint="Check that --red is B04 and --nir is B08. --force skips this check",
+        )
+
+
+def are_classes(numbers: NDArray[np.float32]) -> bool:
+    """Return whether numbers can be classes of the scene classification: integers from 0 to 11."""
+    return bool(((numbers >= 0) & (numbers <= HIGHEST_CLASS) & (numbers == np.rint(numbers))).all())
+
+
+def check_classes(numbers: NDArray[np.float32], where: str) -> None:
+    """Check that the scene classification of a stack is one.
+
+    Args:
+        numbers: a sample, NaN where there is no data.
+        where: file name for the error message.
+
+    Raises:
+        DataError: if it holds other numbers than 0 to 11, or only 0 and 1, as a mask does.
+    """
+    known = numbers[np.isfinite(numbers)]
+    if known.size and (not are_classes(known) or known.max() == 1):
+        raise DataError(
+            f"holds {known.min():g} to {known.max():g}, which is no Sentinel-2 scene classification (0 to 11)",
+            where=where,
+            hint="Name the band SCL of the product; a mask can be given to zoo map --cloud-mask",
         )
 
 

@@ -367,6 +367,8 @@ def build_stack(
     if radar is not None and not sources.date:
         sources = replace(sources, date=radar.date)
     changes = None if before is None else plan_changes(sources, before)
+    for one in images:
+        _check_different(one)
     layers = {role: open_layer(role, sources.files[role]) for role in _used_roles(plan, sources, changes)}
     earlier = {} if before is None or changes is None else changes.open_layers(before)
     radar_files = [layer for one in (radar, radar_before) if one is not None for layer in radar_layers(one).values()]
@@ -575,6 +577,9 @@ class _Scene:
                 unit = next((f" {band.unit}" for band in self.output if band.name == name and band.unit != "1"), "")
                 share = f"{name}: {count / pixels:.1%} of the pixels"
                 self._warnings.append(f"{share} were outside {low:g} to {high:g}{unit} and became nodata")
+        for name, statistics in self._statistics.items():
+            if name != "slope" and statistics.count > 1 and statistics.minimum == statistics.maximum:
+                self._warnings.append(f"{name} is {statistics.minimum:g} in every pixel; is its file empty?")
         changed = () if self._earlier is None else self._earlier.changes.channels
         for band in (*changed, *(() if self._radar is None else self._radar.channels)):
             if self._statistics[band.name].count == 0:
@@ -627,6 +632,24 @@ class _Scene:
             notes=tuple(self._notes),
             warnings=tuple(self._warnings),
         )
+
+
+def _check_different(image: Sources) -> None:
+    """Refuse one band that is given for two quantities.
+
+    Raises:
+        ConfigError: if there is one; red that is NIR would give an NDVI of 0 everywhere.
+    """
+    seen: dict[tuple[str, int], str] = {}
+    for role, file in image.files.items():
+        place = file.path if is_remote(file.path) else os.path.realpath(file.path)
+        other = seen.setdefault((place, file.band), role)
+        if other != role:
+            raise ConfigError(
+                f"band {file.band} is given as {other} and as {role}",
+                where=file.path,
+                hint="Name the file or the band (FILE:BAND) of each",
+            )
 
 
 def _used_roles(plan: Plan, sources: Sources, changes: Changes | None) -> list[str]:
