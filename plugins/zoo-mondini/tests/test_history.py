@@ -55,6 +55,7 @@ def test_dry_where_missing_only_if_asked() -> None:
         (table(slope=[10.0, 91.0]), "91 degrees of slope in row 2"),
         (table(slope=[np.nan, 9.0]), "nan degrees of slope in row 1"),
         (table(slope=[10.0, "steep"]), "'steep' in row 2 is not a number"),
+        (table(slope=["1e3084000042", "steep"]), "'steep' in row 2 is not a number"),
         (table().drop(columns="slope"), "unknown column 'slope'"),
         (table().iloc[:0], "no rows"),
     ],

@@ -150,13 +150,22 @@ def _numbers(table: pd.DataFrame, names: list[str]) -> NDArray[np.float32]:
         return table.to_numpy(dtype=np.float32, na_value=np.nan)
     except (TypeError, ValueError):
         for name in names:
-            bad = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
+            bad = ~table[name].map(_is_number) & table[name].notna()
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
                 raise DataError(
                     f"{table[name].iloc[row]!r} in row {row + 1} is not a number", where=f"column {name!r}"
                 ) from None
         raise
+
+
+def _is_number(value: object) -> bool:
+    # pd.to_numeric crashes at exponents beyond its table of powers, such as 1e3084000042.
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _check(values: NDArray[np.float32], names: list[str], low: float, high: float, what: str, hint: str) -> None:
