@@ -1,4 +1,4 @@
-"""The interface that all architectures here share, with clear errors for unsuitable input."""
+"""Base class of all architectures here, with input checks and padding."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class SegmentationModel(nn.Module):
     """A model that maps images to logits of the same height and width.
 
     A subclass implements :meth:`segment` for sizes that are multiples of its stride. This class checks the input,
-    pads it at the bottom and right by mirroring, and crops the logits.
+    pads it at the bottom and right by reflection, and crops the logits.
 
     Args:
         in_channels: bands of the input, 1 or more.
         classes: channels of the logits, 1 or more: 1 is a single logit for a sigmoid, 2 or more are for a softmax.
-        stride: number that must divide the height and width of the network's input.
+        stride: number by which the height and width of the network's input must be divisible.
         minimum_size: smallest height and width in pixels. With twice the stride, the deepest map has 2x2 pixels, so
             its batch normalisation has more than one value even for a batch of one.
 
@@ -65,7 +65,7 @@ class SegmentationModel(nn.Module):
         """Check that ``x`` is a valid input for :meth:`segment`.
 
         Raises:
-            ModelError: naming what was expected.
+            ModelError: if it is not; the message names what was expected.
         """
         where = type(self).__name__
         if not isinstance(x, Tensor):

@@ -107,6 +107,6 @@ MODELS = (
 
 @hookimpl
 def zoo_register_models(register: RegisterModel) -> None:
-    """Register the models of the paper's Table 6, and a baseline without training."""
+    """Register the models of the paper's Table 6, and an untrained baseline."""
     for spec in MODELS:
         register(spec)

@@ -1,4 +1,4 @@
-"""DeepLabV3+ (Chen et al. 2018) on ResNet-101, which MobileNetV2 derives from."""
+"""DeepLabV3+ (Chen et al. 2018) on ResNet-101, also the base class of MobileNetV2."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class DeepLabV3Plus(SegmentationModel):
     Args:
         in_channels: bands of the input.
         classes: channels of the logits.
-        output_stride: size of the image divided by the size of the deepest map. On 128-pixel images 16 leaves 8x8
-            pixels, where the rates 12 and 18 of the ASPP reach only their centre; 8 leaves 16x16 with the same
+        output_stride: size of the image divided by the size of the deepest map. On 128-pixel images 16 gives maps of
+            8x8 pixels, where only the centre taps of the ASPP rates 12 and 18 read data; 8 gives 16x16 with the same
             parameters and three times the arithmetic.
         decoder_convs: number of 3x3 convolutions of the decoder; 2 gives 59.35 M parameters.
         aspp_rates: dilations of the ASPP.

@@ -1,4 +1,4 @@
-"""A change baseline without training: a fall of NDVI between two dates, on slopes."""
+"""An untrained baseline for change detection: a decrease of NDVI between two dates on steep ground."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ PROVENANCE = (
 
 
 class DndviThreshold(SegmentationModel):
-    """Classify a pixel as landslide if NDVI fell by more than a threshold, on steep ground. It has no parameters.
+    """Baseline without parameters: a pixel on steep ground is landslide if its NDVI fell by more than a threshold.
 
-    :meth:`calibrate` takes the threshold from the images of the training split by Otsu's method (Otsu 1979, IEEE
+    :meth:`calibrate` computes the threshold from the images of the training split by Otsu's method (Otsu 1979, IEEE
     Transactions on Systems, Man, and Cybernetics 9, 62-66), without labels. Images are in the units of their bands.
 
     Args:
@@ -103,7 +103,7 @@ class DndviThreshold(SegmentationModel):
         self.threshold.fill_(otsu(counts, _RANGE))
 
     def _fall(self, images: Tensor) -> Tensor:
-        """Return the fall of NDVI at known pixels that are steep enough, flattened."""
+        """Return the decrease of NDVI at valid pixels on steep ground, flattened."""
         fall = -images[:, self._change]
         known = ~fall.isnan()
         return fall[known if self._slope is None else known & (images[:, self._slope] >= self.min_slope)]
@@ -121,11 +121,11 @@ class DndviThreshold(SegmentationModel):
 def otsu(counts: Tensor, bounds: tuple[float, float]) -> float:
     """Return Otsu's threshold of a histogram: the upper edge of the last bin of the lower class.
 
-    It maximises the variance between the classes, ``w0 w1 (m0 - m1)^2`` with the shares w and the means m of the values
-    below and above. If several edges share the maximum, it returns their middle.
+    The threshold maximises the variance between the classes, ``w0 w1 (m0 - m1)^2``, with the shares w and the means m
+    of the values below and above. If several edges share the maximum, their midpoint is returned.
 
     Args:
-        counts: float64 ``(bins,)``, two or more of them above 0.
+        counts: float64 ``(bins,)``, with at least two counts above 0.
         bounds: lower edge of the first and upper edge of the last bin.
     """
     step = (bounds[1] - bounds[0]) / len(counts)

@@ -22,7 +22,7 @@ WIDENED = Choice(
     "ImageNet's three colour kernels are repeated over the bands and scaled by 3 / bands (summed for one band).",
     "timm and segmentation_models.pytorch",
 )
-"""How the models here fit ImageNet weights to any number of bands."""
+"""How the models here adapt ImageNet weights to any number of bands."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def load_encoder(encoder: nn.Module, state: dict[str, Tensor], weights: str) -> 
     """Load a complete state dict into an encoder.
 
     Raises:
-        ModelError: naming keys that are missing or unknown.
+        ModelError: if keys are missing or unknown.
     """
     try:
         encoder.load_state_dict(state)

@@ -36,8 +36,8 @@ class SegNet(SegmentationModel):
     """VGG16's thirteen convolutions with pooling, and a decoder that unpools at the same positions.
 
     Each max pooling passes the positions of its maxima to the unpooling of the same level. The last convolution of a
-    decoder stage narrows to the width of the next stage, and the last one of all gives the logits without BN or ReLU
-    [S: 10.1109/TPAMI.2016.2644615, section 3].
+    decoder stage reduces the channels to those of the next stage. The final convolution gives the logits, without BN
+    or ReLU [S: 10.1109/TPAMI.2016.2644615, section 3].
 
     Args:
         in_channels: bands of the input.

@@ -125,15 +125,15 @@ class UNet(SegmentationModel):
         convolution: operation of the encoder, a row of Table 3.
         mode: how the two operations of a combination get their kernels: "shared", "split" or "separate" (see
             :class:`zoo.blocks.HybridConv2d`), or "partial": separate kernels in the first convolution of levels 1
-            to 3, and the first operation alone elsewhere.
+            to 3, and only the first operation elsewhere.
         branch_weights: weights of the two operations, a row of Table 4.
         dilation: dilation r of the dilated operation.
         groups: groups of the grouped operation; the first convolution stays dense.
         attention: attention, a row of Table 5.
         attention_at: positions of the attention: "encoder" (after the DoubleConv of every level but the last, before
-            both skip and pool), "bottleneck" (after the DoubleConv of the last level), "skip" (on the skip
-            connection alone), "decoder" (after each DoubleConv of the decoder).
-        fusion: how MCSA joins its input: X + A, X * A or X + X * A.
+            both skip and pool), "bottleneck" (after the DoubleConv of the last level), "skip" (only on the skip
+            connection), "decoder" (after each DoubleConv of the decoder).
+        fusion: how MCSA combines attention A and input X: X + A, X * A or X + X * A.
         reduction: reduction r of channel attention.
         mlp_layers: inner layers of channel attention; 0 is CBAM's.
         pool: pooling of channel attention.
@@ -144,7 +144,7 @@ class UNet(SegmentationModel):
         ConfigError: if an option is out of range.
     """
 
-    # long: the switches of Tables 3 to 5, each with its own builder, read best in one place
+    # long: the options of Tables 3 to 5 and their builders are easiest to read in one place
     def __init__(
         self,
         in_channels: int = 7,
