@@ -1,9 +1,9 @@
-"""Layers of the zoo's models, for use in any network. They need torch and nothing else.
+"""Layers of the zoo's models, for use in any network. They depend only on torch.
 
     >>> from zoo.blocks import MCSA
     >>> attended = MCSA(64)(features)                                # (B, 64, H, W) -> (B, 64, H, W)
 
-All of them compile with ``torch.jit.script`` and ``torch.export``.
+All of them support ``torch.jit.script`` and ``torch.export``.
 
 Docstrings mark the source of each design choice: [P] the paper (Zheng et al. 2025, 10.4236/jcc.2025.138004), whose
 equation numbers are used throughout, [S] a cited source or its reference code, [O] our own choice.

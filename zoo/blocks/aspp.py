@@ -13,7 +13,7 @@ from zoo.errors import ModelError
 
 
 class ImagePooling(nn.Module):
-    """The global branch of ASPP: the mean of the whole image, projected and repeated at every pixel.
+    """Global branch of ASPP: the mean of the whole image, projected and repeated at every pixel.
 
     Args:
         in_channels: channels of the input.
@@ -23,7 +23,7 @@ class ImagePooling(nn.Module):
         ``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``.
 
     Raises:
-        ModelError: for a batch of one in training, where its batch normalisation would have one value per channel.
+        ModelError: for a batch of one in training, where batch normalisation would see one value per channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -13,7 +13,7 @@ FUSIONS = ("add", "mul", "residual")
 
 
 class ChannelAttention(nn.Module):
-    r"""One weight per channel, computed from the channel's values over the whole image.
+    r"""Channel attention: one weight per channel, computed from the channel's values over the whole image.
 
     ``A_c = sigmoid(FC(MLP(FC(Pool(X)))))`` (equation 10) and ``X * A_c`` (equation 11) [P]. The average and the
     maximum of each channel pass through the same branch and are added before the sigmoid [S: CBAM, Woo et al. 2018,
@@ -59,12 +59,12 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    r"""One weight per pixel, computed from the pixel's values over all channels.
+    r"""Spatial attention: one weight per pixel, computed from the pixel's values over all channels.
 
     ``A_s = sigmoid(Conv_2(ReLU(Conv_1(Pool(X)))))`` (equation 12) and ``X * A_s`` (equation 13) [P]. Pool stacks the
     mean and the maximum over the channels, in this order [S: CBAM, Woo et al. 2018, section 3; a pool over space
     could not give an H x W map]. Conv_1 is 2 -> ``hidden`` and Conv_2 is ``hidden`` -> 1, both ``kernel_size`` square
-    with biases. The paper gives neither number [O: 7 is CBAM's kernel].
+    with biases. The paper gives neither value [O: 7 is CBAM's kernel].
 
     Args:
         kernel_size: size of both kernels, odd.
@@ -97,11 +97,11 @@ class SpatialAttention(nn.Module):
 class MCSA(nn.Module):
     r"""Channel and spatial attention in parallel, with their maps added: ``A = A_c + A_s`` (equation 14) [P].
 
-    ``A_c`` is C x 1 x 1 and ``A_s`` is 1 x H x W; their sum is broadcast to C x H x W and lies in (0, 2). Both are
+    ``A_c`` is C x 1 x 1 and ``A_s`` is 1 x H x W; their sum broadcasts to C x H x W, with values in (0, 2). Both are
     computed from the same X. This differs from CBAM, which is sequential, and from SCA, which reduces no dimension.
 
-    Equation 15 prints ``X + A``, which makes attention a learned bias. Equations 11, 13 and 14 together imply
-    ``X * A``, the concurrent form of scSE. ``fusion`` chooses:
+    Equation 15 is printed as ``X + A``, which makes attention a learned bias. Equations 11, 13 and 14 together imply
+    ``X * A``, the concurrent form of scSE. ``fusion`` selects the form:
 
     * ``add`` (default, as printed [P]): ``X + A``;
     * ``mul``: ``X * A``;

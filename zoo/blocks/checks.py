@@ -11,7 +11,7 @@ def check_positive(where: object, **values: int) -> None:
     """Check that every value is a positive integer.
 
     Raises:
-        ConfigError: naming the argument.
+        ConfigError: if one is not; the message names the argument.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -22,7 +22,7 @@ def check_odd(where: object, **values: int) -> None:
     """Check that every kernel size is odd, so that it has a centre.
 
     Raises:
-        ConfigError: naming the argument.
+        ConfigError: if one is not; the message names the argument.
     """
     check_positive(where, **values)
     for name, value in values.items():
@@ -34,7 +34,7 @@ def check_choice(where: object, name: str, value: str, choices: Iterable[str]) -
     """Check that a value is one of the choices.
 
     Raises:
-        UnknownNameError: with the nearest choices.
+        UnknownNameError: if it is not; the message lists the nearest choices.
     """
     known = list(choices)
     if value not in known:

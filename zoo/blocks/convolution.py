@@ -1,4 +1,4 @@
-"""Convolutions: the pair that U-Nets are built from, convolution with normalisation, and hybrid convolution."""
+"""Convolution with normalisation, the double convolution of U-Nets, and hybrid convolution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.blocks.checks import check_choice, check_odd, check_positive
 from zoo.errors import ConfigError
 
 Convolution = Callable[[int, int], nn.Module]
-"""Makes a convolution from its input and output channels; the convolution keeps height and width."""
+"""Function that makes a convolution from its input and output channels; the convolution keeps height and width."""
 
 CONVOLUTIONS = ("standard", "dilated", "grouped", "standard+dilated", "standard+grouped", "dilated+grouped")
 """The six rows of Table 3."""
@@ -52,8 +52,8 @@ class DoubleConv(nn.Sequential):
         in_channels: channels of the input.
         out_channels: channels of the output, and between the two convolutions.
         bias: whether the 3x3 convolutions have a bias.
-        first: makes the first convolution; a 3x3 one if not given.
-        second: makes the second convolution; a 3x3 one if not given.
+        first: function that makes the first convolution; ``None`` for a 3x3 convolution.
+        second: function that makes the second convolution; ``None`` for a 3x3 convolution.
 
     Shape:
         ``(B, in_channels, H, W)`` -> ``(B, out_channels, H, W)``.
@@ -102,16 +102,16 @@ class Branch(NamedTuple):
 
     @property
     def channels(self) -> slice:
-        """The input channels that the operation reads."""
+        """Slice of the input channels that the operation reads."""
         return slice(self.start, self.stop)
 
 
 class HybridConv2d(nn.Module):
     r"""Weighted sum of two convolutions of the same input: ``Conv_h = w_s * Conv_s + w_d * Conv_d``.
 
-    Equation 9 [P] with the weights of Table 4 [P]. Height and width are kept: by the general form of equation 8, a
-    kernel of size K dilated by r covers ``K' = K + (K - 1)(r - 1)`` pixels and is padded by ``r (K - 1) / 2``. The
-    paper prints the case K = 3. ``torch.jit.script`` and ``torch.export`` work.
+    This is equation 9 [P] with the weights of Table 4 [P]. Height and width are kept: by the general form of equation
+    8, a kernel of size K dilated by r covers ``K' = K + (K - 1)(r - 1)`` pixels and is padded by ``r (K - 1) / 2``. The
+    paper prints the case K = 3. ``torch.jit.script`` and ``torch.export`` are supported.
 
     The modes differ in the kernels, which the paper does not specify:
 
@@ -124,8 +124,8 @@ class HybridConv2d(nn.Module):
     * ``separate``: a kernel and a bias for each operation, the literal reading of equation 9. It has twice the
       parameters.
 
-    The weights scale the kernels, not the outputs. Function and gradients are the same, and training is 1.14 to 1.18
-    times faster, since kernels are smaller than feature maps.
+    The weights scale the kernels instead of the outputs. Output and gradients are the same, and training is 1.14 to
+    1.18 times faster, because kernels are smaller than feature maps.
 
     Args:
         in_channels: channels of the input.
@@ -133,7 +133,7 @@ class HybridConv2d(nn.Module):
         kernel_size: K, odd.
         convolution: a row of Table 3; a single operation has weight 1 and no mode.
         mode: ``shared``, ``split`` or ``separate``.
-        branch_weights: weights of the two operations, in the order of their names; 0.5 and 0.5 [P: Table 4].
+        branch_weights: weights of the two operations, in the order of ``convolution``; 0.5 and 0.5 [P: Table 4].
         dilation: r of the dilated operation; 2 [P: Table 1].
         groups: groups of the grouped operation; 4 [O: the paper gives none].
         bias: whether to add a learned bias.
@@ -217,7 +217,7 @@ class HybridConv2d(nn.Module):
         return torch.empty(self.out_channels, width, self.kernel_size, self.kernel_size)
 
     def reset_parameters(self) -> None:
-        """Draw the weights as ``torch.nn.Conv2d`` does; ``standard`` is bit-identical to it for the same seed."""
+        """Initialise the weights like ``torch.nn.Conv2d``; ``standard`` is bit-identical to it for the same seed."""
         for weight, bias in ((self.weight, self.bias), (self.weight_2, self.bias_2)):
             if weight is None:
                 continue
@@ -227,7 +227,7 @@ class HybridConv2d(nn.Module):
                 nn.init.uniform_(bias, -bound, bound)
 
     def branch_kernels(self) -> list[Tensor]:
-        """Return the kernel of each branch times its weight, ``(out_channels, channels / groups, K, K)``."""
+        """Return the kernel of each branch multiplied by its weight, ``(out_channels, channels / groups, K, K)``."""
         kernels: list[Tensor] = []
         for index, (_, scale, _, groups, _, _) in enumerate(self.branches):
             second = self.weight_2
@@ -238,17 +238,17 @@ class HybridConv2d(nn.Module):
         return kernels
 
     def total_bias(self) -> Tensor | None:
-        """Return the bias of every pixel, ``(out_channels,)``, which is the weighted sum where there are two."""
+        """Return the total bias ``(out_channels,)``, the weighted sum if there are two; ``None`` without a bias."""
         first, second = self.bias, self.bias_2
         if first is None or second is None:
             return first
         return self.branches[0][1] * first + self.branches[-1][1] * second
 
     def merged_kernel(self) -> Tensor:
-        """Return the one kernel ``(out_channels, in_channels, K', K')`` whose convolution equals the layer.
+        """Return the single kernel ``(out_channels, in_channels, K', K')`` whose convolution equals the layer.
 
-        It is exact, and useful for analysis and for folding thin layers: for K = 3 and r = 2 it is 5x5 with 17 taps
-        that are not zero. Above about 32 input channels two 3x3 convolutions are faster than one dense 5x5.
+        The kernel is exact. Use it for analysis and for folding layers with few channels: for K = 3 and r = 2 it is 5x5
+        with 17 non-zero taps. Above about 32 input channels, two 3x3 convolutions are faster than one dense 5x5.
         """
         reach = max(branch.dilation for branch in self.branches) * (self.kernel_size - 1) // 2
         merged = self.weight.new_zeros(self.out_channels, self.in_channels, 2 * reach + 1, 2 * reach + 1)
@@ -266,7 +266,7 @@ class HybridConv2d(nn.Module):
         bias = self.total_bias()
         kernels = self.branch_kernels()
         total = x
-        # TorchScript takes a named tuple for a plain one, so the fields are unpacked by position.
+        # TorchScript treats a named tuple as a plain tuple, so the fields are unpacked by position.
         for index, (_, _, dilation, groups, start, stop) in enumerate(self.branches):
             part = x[:, start:stop] if self.mode == "split" else x
             padding = dilation * (self.kernel_size - 1) // 2

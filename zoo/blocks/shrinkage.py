@@ -12,7 +12,7 @@ from zoo.errors import ConfigError, ModelError
 def soft_threshold(x: Tensor, threshold: Tensor) -> Tensor:
     """Return ``sign(x) * max(|x| - threshold, 0)``, with ``threshold`` of at least 0 broadcast to ``x``.
 
-    Two ReLUs give the same numbers as clamping to a tensor. Clamping is slower in training, because its gradient
+    Two ReLUs give the same result as clamping to a tensor. Clamping is slower in training, because its gradient
     compares every element with both bounds again.
     """
     return F.relu(x - threshold) - F.relu(-x - threshold)
@@ -35,8 +35,8 @@ class ResidualShrinkage(nn.Module):
         ``(B, in_channels, H, W)`` -> ``(B, out_channels, ceil(H / stride), ceil(W / stride))``.
 
     Raises:
-        ConfigError: for channels that shrink.
-        ModelError: for a batch of one in training, where the batch normalisation of the threshold path would have one
+        ConfigError: if ``out_channels`` is smaller than ``in_channels``.
+        ModelError: for a batch of one in training, where the batch normalisation of the threshold path would see one
             value per channel.
     """
 
@@ -63,7 +63,7 @@ class ResidualShrinkage(nn.Module):
         self.expand = nn.Linear(out_channels, out_channels)
 
     def threshold(self, z: Tensor) -> Tensor:
-        """Return tau, ``(B, C, 1, 1)``, from 0 to the mean of ``|z|`` in its channel."""
+        """Return tau ``(B, C, 1, 1)``, between 0 and the mean of ``|z|`` of each channel."""
         if self.norm.training and z.shape[0] == 1:
             raise ModelError(
                 "residual shrinkage cannot train on a batch of one: its thresholds are normalised over the batch",

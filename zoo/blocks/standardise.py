@@ -1,4 +1,4 @@
-"""Standardisation of each image, for data whose brightness differs from image to image."""
+"""Per-image standardisation, for data whose brightness differs between images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 
 class StandardiseImage(nn.Module):
-    """Subtract the mean of each band over the image, and divide by the standard deviation of all bands together.
+    """Per-image standardisation: subtract the mean of each band, and divide by the common standard deviation.
 
-    The output then does not depend on a gain that all bands of an image share or on an offset of each band, such as
-    exposure, display stretch or haze. The contrast between the bands is preserved. Pictures of Landslide4Sense, for
-    example, are scaled by an unknown factor each [O]. Instance normalisation [S: Ulyanov et al. 2016] divides each band
-    by its own deviation, which removes that contrast too.
+    The mean is that of each band over the image, and the standard deviation that of all bands together. The output does
+    not depend on a gain that all bands of an image share or on an offset of each band, such as exposure, display
+    stretch or haze, and the contrast between the bands is preserved. In Landslide4Sense, for example, each image is
+    scaled by its own unknown factor [O]. Instance normalisation [S: Ulyanov et al. 2016] divides each band by its own
+    deviation, which also removes that contrast.
 
-    Pixels that are 0 in all bands are treated as nodata, because normalised images have 0 there. They stay 0 and do not
-    count.
+    Pixels that are 0 in all bands are treated as nodata, because normalised images have 0 there. They stay 0 and are
+    excluded from the statistics.
 
     Args:
         eps: added to the variance; images are in units of the training data's standard deviation.
