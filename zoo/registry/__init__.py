@@ -1,4 +1,4 @@
-"""The catalogue of models, data sets, losses, metrics, risk models and weights, built in and from plugins.
+"""Catalogue of models, data sets, losses, metrics, risk models and weights, built in or from plugins.
 
 It imports no torch.
 
@@ -96,7 +96,7 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 class _Named(Protocol):
-    """A band; the registry knows no room above it."""
+    """A band, as a protocol, because the registry must not import the packages above it."""
 
     @property
     def name(self) -> str: ...
@@ -159,7 +159,7 @@ def register_commands(app: CommandGroup) -> None:
 
 
 def reload() -> None:
-    """Forget the loaded plugins, so that the next call reads the environment again."""
+    """Discard the loaded plugins, so that the next call reads the environment again."""
     _loader.cache_clear()
 
 
@@ -175,7 +175,7 @@ def register_model(
     licence: str = "",
     replace: bool = False,
 ) -> Callable[[Target], Target]:
-    """Register a model for this session, as a decorator of its class or factory function.
+    """Register a model for this session by decorating its class or factory function.
 
     The name then works in ``create_model``, ``list_models``, ``train`` and ``benchmark``. Benchmarks and training run
     in child processes, which import the class by its module and name, so it must be in an importable file. A class
@@ -186,11 +186,12 @@ def register_model(
         summary: one line for the listing; the first line of the docstring if empty.
         minimum_size: smallest height and width in pixels.
         flags: capabilities, see :class:`Flag`.
-        parameters: trainable parameters expected at 7 channels and 2 classes.
+        parameters: expected number of trainable parameters for 7 channels and 2 classes.
         paper: citation of the architecture.
         doi: its DOI.
         licence: SPDX identifier of the code.
-        replace: replace a model that this session registered under the same name, as when a notebook cell runs again.
+        replace: replace a model registered under the same name in this session, for example when a notebook cell is
+            run again.
 
     Raises:
         PluginError: if the name is taken or not valid.
@@ -264,7 +265,7 @@ def disable_plugin(name: str) -> None:
 
     Raises:
         UnknownNameError: if no such plugin is installed.
-        ConfigError: if it is a part of landslide-zoo.
+        ConfigError: if it is part of landslide-zoo.
         ZooError: if the file cannot be written.
     """
     if name.partition("/")[0] == OWN_DISTRIBUTION:
@@ -325,8 +326,8 @@ def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: A
 def create_model_for(name: str, bands: Sequence[_Named], classes: int = 2, /, **options: Any) -> nn.Module:
     """Create a registered model for an input whose bands are known.
 
-    A model with :attr:`Flag.NAMED_BANDS` gets the names, unless ``options`` has others; for all other models only the
-    number of bands matters.
+    A model with :attr:`Flag.NAMED_BANDS` gets the names of the bands, unless ``options`` overrides them; all other
+    models get only the number of bands.
 
     Args:
         name: name of the model.
@@ -348,7 +349,7 @@ def create_dataset(name: str, split: str = "train", **options: Any) -> PatchData
     Args:
         name: name of the data set, as ``zoo datasets`` lists it.
         split: ``train``, ``val`` or ``test``.
-        options: ``root``, ``transforms``, ``progress``, and what ``zoo datasets show NAME`` lists.
+        options: ``root``, ``transforms``, ``progress``, and the options that ``zoo datasets show NAME`` lists.
 
     Raises:
         UnknownNameError: for a name or an option that does not exist.
@@ -373,7 +374,7 @@ def create_dataset(name: str, split: str = "train", **options: Any) -> PatchData
             if not all(hasattr(one, member) for one in values[:1]):
                 raise PluginError(f"holds {values[0]!r} where a {kind} belongs", where=spec.label)
         if dataset.patches and provider_of("dataset", name).distribution != OWN_DISTRIBUTION:
-            dataset[0]  # arrays of a wrong shape are named here, not where they are used
+            dataset[0]  # report arrays of a wrong shape here, not where they are used
     return dataset
 
 
@@ -382,7 +383,7 @@ def create_loss(name: str, ignore_index: int = 255, **options: Any) -> Callable[
 
     Args:
         name: name of the loss, as ``zoo.list_losses()`` lists it.
-        ignore_index: mask value of pixels that are left out.
+        ignore_index: mask value of pixels that are ignored.
         options: options of the loss, such as ``gamma`` of the focal loss.
 
     Returns:
@@ -404,16 +405,16 @@ def create_loss(name: str, ignore_index: int = 255, **options: Any) -> Callable[
 
 
 def check_logits(output: Any, images: Tensor, classes: int, when: str = "") -> Tensor:
-    """Return the output of a model, if it is a tensor of logits for the images.
+    """Return the output of a model after checking that it is a tensor of logits for the images.
 
     Args:
-        output: what ``forward`` returned.
-        images: its argument.
-        classes: channels that the logits must have.
+        output: return value of ``forward``.
+        images: argument of ``forward``.
+        classes: expected channels of the logits.
         when: circumstances for the message, such as ``in training mode``.
 
     Raises:
-        ModelError: naming what was returned and what was expected.
+        ModelError: if it is not; the message states what was returned and what was expected.
     """
     expected = (len(images), classes, *images.shape[2:])
     got = "None" if output is None else f"a {type(output).__name__}"
@@ -431,7 +432,7 @@ def check_logits(output: Any, images: Tensor, classes: int, when: str = "") -> T
 
 @contextmanager
 def _blamed(kind: Kind, spec: Spec) -> Iterator[None]:
-    """Name the plugin whose code fails in the block; errors for users and those of zoo's own code stay as they are."""
+    """Name the plugin whose code fails in the block; errors for users and errors in zoo's own code pass unchanged."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -443,10 +444,10 @@ def _blamed(kind: Kind, spec: Spec) -> Iterator[None]:
 
 @contextmanager
 def plugin_errors() -> Iterator[None]:
-    """Name the plugin whose code raises in the block; errors for users and a lack of memory stay as they are.
+    """Name the plugin whose code raises in the block; errors for users and memory errors pass unchanged.
 
     Raises:
-        PluginError: for anything else that the code of a plugin raises, ``SystemExit`` included.
+        PluginError: for any other exception from the code of a plugin, including ``SystemExit``.
     """
     try:
         yield
@@ -462,7 +463,7 @@ def plugin_errors() -> Iterator[None]:
 
 
 def plugin_error(error: BaseException) -> PluginError | None:
-    """Return an error that names the plugin whose code an exception passed through; ``None`` if it passed through none.
+    """Return an error that names the plugin whose code an exception passed through; ``None`` if there is none.
 
     Args:
         error: an exception that was raised.
@@ -478,7 +479,7 @@ def _failure(provider: Provider, error: BaseException) -> str:
 
 
 def _require_made(spec: Spec, made: object, members: Sequence[str], expected: str) -> None:
-    """Check what a target returned by its attributes; the registry imports neither torch nor data sets."""
+    """Check the object that a target returned by its attributes, because the registry must not import its class."""
     lacking = [member for member in members if not hasattr(made, member)]
     if lacking:
         kind = "None" if made is None else f"a {type(made).__name__} without {lacking[0]}"

@@ -1,4 +1,4 @@
-"""Tables of everything that is registered, with the plugin that provides it."""
+"""Tables of all registered entries, with the plugin that provides each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Provider:
 
     Attributes:
         plugin: name of the plugin, as ``zoo plugins`` lists it.
-        distribution: name of its distribution; empty for what this session registered.
+        distribution: name of its distribution; empty for entries registered in this session.
         version: version of the distribution.
     """
 
@@ -42,11 +42,11 @@ class Provider:
     version: str = ""
 
     def advice(self, made: str, register: str) -> str:
-        """Return what to do if the plugin is missing.
+        """Return advice on what to do if the plugin is missing.
 
         Args:
-            made: what was made with it, such as ``The bundle was made with``.
-            register: how an entry of a Python session is registered again.
+            made: beginning of the sentence, such as ``The bundle was made with``.
+            register: how to register an entry of a Python session again.
         """
         if not self.distribution:
             return f"{made} a Python session: {register}"
@@ -58,9 +58,9 @@ class Table(Generic[SpecT]):
     """Specs of one kind by name, each with the plugin that provides it.
 
     Args:
-        kind: the kind in words, such as ``data set``.
+        kind: name of the kind, such as ``data set``.
         spec_type: type of the specs.
-        explain_missing: returns why a name may be missing, or an empty string.
+        explain_missing: function that returns why a name may be missing, or an empty string.
     """
 
     def __init__(self, kind: str, spec_type: type[SpecT], explain_missing: Callable[[], str] = str) -> None:
@@ -74,7 +74,7 @@ class Table(Generic[SpecT]):
         """Add ``spec``.
 
         Raises:
-            PluginError: if it is of another kind, or its name is taken; names both providers.
+            PluginError: if it is of another kind, or its name is taken; the message names both providers.
         """
         if not isinstance(spec, self.spec_type):
             raise PluginError(
@@ -95,7 +95,8 @@ class Table(Generic[SpecT]):
         """Return the spec called ``name``.
 
         Raises:
-            UnknownNameError: with the nearest names, and the plugins that failed and may provide it.
+            UnknownNameError: if there is none; the message lists the nearest names, and failed plugins that may
+                provide it.
         """
         try:
             return self._specs[name]
@@ -141,7 +142,7 @@ class Table(Generic[SpecT]):
 
 
 class ListedModel(NamedTuple):
-    """What a list shows of a model; see :class:`ModelSpec`."""
+    """Row of a model in a listing; see :class:`ModelSpec`."""
 
     name: str
     parameters: int | None
@@ -153,8 +154,7 @@ class ListedModel(NamedTuple):
 class ModelTable(Table[ModelSpec]):
     """Models by name, and families of models.
 
-    Iteration and :meth:`match` give the models that were registered one by one; :meth:`names` gives those of families
-    too.
+    Iteration and :meth:`match` give only individually registered models; :meth:`names` also gives those of families.
     """
 
     def __init__(self, explain_missing: Callable[[], str] = str) -> None:
@@ -170,7 +170,7 @@ class ModelTable(Table[ModelSpec]):
         """Add a model or a family.
 
         Raises:
-            PluginError: if it is neither, or its name is taken; names both providers.
+            PluginError: if it is neither, or its name is taken; the message names both providers.
         """
         if isinstance(spec, ModelFamilySpec):
             taken = self._families.get(spec.name)
@@ -186,7 +186,7 @@ class ModelTable(Table[ModelSpec]):
         super().add(spec, provider)
 
     def get(self, name: str) -> ModelSpec:
-        """Return the spec of a model, one of a family included; see :meth:`Table.get`."""
+        """Return the spec of a model, which may belong to a family; see :meth:`Table.get`."""
         family, _ = self._family_of(name)
         if family is None:
             return super().get(name)
@@ -200,14 +200,14 @@ class ModelTable(Table[ModelSpec]):
         return super().provider(name) if family is None or name not in family else owner
 
     def _family_of(self, name: str) -> tuple[ModelFamilySpec | None, str]:
-        """The family whose prefix a name has, and the plugin that provides it; the longest prefix counts."""
+        """Return the family with the longest prefix that matches a name, and the plugin that provides it."""
         if name in self._specs:
             return None, ""
         found = [pair for pair in self._families.values() if name == pair[0].name or name.startswith(pair[0].prefix)]
         return max(found, key=lambda pair: (name in pair[0], len(pair[0].prefix)), default=(None, ""))
 
     def names(self, pattern: str | None = None) -> list[str]:
-        """Return the names of all models, those of families included, that match a shell pattern, sorted.
+        """Return the sorted names of all models, including those of families, that match a shell pattern.
 
         A family whose plugin cannot list it is skipped with a warning.
         """
@@ -222,7 +222,7 @@ class ModelTable(Table[ModelSpec]):
         return sorted(found)
 
     def listed(self, names: Iterable[str]) -> Iterator[ListedModel]:
-        """Yield what a list shows of each model, by name, without creating thousands of specs."""
+        """Yield the listing row of each named model, without creating thousands of specs."""
         for name in names:
             family, provider = self._family_of(name)
             if family is None:
@@ -257,10 +257,10 @@ class ModelTable(Table[ModelSpec]):
 
 
 def _refuse_shadow(family: ModelFamilySpec, name: str, provider: str, owner: str) -> None:
-    """Check that a model does not have the name of one of a family, whichever of the two was registered first.
+    """Check that a model does not have the name of a model of a family, whichever was registered first.
 
     Raises:
-        PluginError: naming both providers.
+        PluginError: if it does; the message names both providers.
     """
     if name.startswith(family.prefix) and name in family:
         raise PluginError(f"model {name!r} is already registered by {owner}", where=provider, hint=_RENAME)
@@ -273,10 +273,10 @@ AnyTable: TypeAlias = (
 
 
 class Catalogue:
-    """Everything that the loaded plugins registered.
+    """All entries that the loaded plugins registered.
 
     Args:
-        explain_missing: returns why a name may be missing, or an empty string.
+        explain_missing: function that returns why a name may be missing, or an empty string.
     """
 
     def __init__(self, explain_missing: Callable[[], str] = str) -> None:
@@ -291,7 +291,7 @@ class Catalogue:
         self.report_sections = Table("report section", ReportSectionSpec, explain_missing)
 
     def tables(self) -> dict[str, AnyTable]:
-        """Return the tables by the plural that hooks and listings use."""
+        """Return the tables by the plural name that hooks and listings use."""
         return {
             "models": self.models,
             "datasets": self.datasets,
@@ -304,24 +304,24 @@ class Catalogue:
         }
 
     def find(self, name: str) -> Spec:
-        """Return the model of this name, or else the data set, loss, metric or risk model.
+        """Return the model with this name, or otherwise the data set, loss, metric or risk model.
 
         Raises:
-            UnknownNameError: with the nearest names of all kinds.
+            UnknownNameError: if there is none; the message lists the nearest names of all kinds.
         """
         for table in self._tested():
             if name in table:
                 found: Spec = table.get(name)
                 return found
         if "/" in name:
-            return self.models.get(name)  # its error names models of the family
+            return self.models.get(name)  # its error lists models of the family
         error = UnknownNameError("name", name, [known for table in self._tested() for known in table])
         reason = self.explain_missing()
         error.hint = f"{error.hint} {reason}" if reason else error.hint
         raise error
 
     def tested(self, provider: str) -> list[Spec]:
-        """Return what ``provider`` registered of the kinds with a contract, without models of families."""
+        """Return the entries with a contract that ``provider`` registered, without models of families."""
         return [table.get(name) for table in self._tested() for name in table.of(provider) if name in table]
 
     def _tested(self) -> tuple[Table[Any], ...]:

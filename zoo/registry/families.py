@@ -1,7 +1,7 @@
 """Families of models: one architecture with one free choice, such as the encoder.
 
-A plugin registers a family as it registers a model. Its thousands of models are names in a table that is read on first
-use; specs are created one model at a time.
+A plugin registers a family like a model. The thousands of models of a family are names in a table that is read on first
+use; the spec of a model is created only when it is needed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ModelFamilySpec(Spec):
 
     @cached_property
     def table(self) -> Mapping[str, Mapping[str, Any]]:
-        """The fields of each model that differ, by variant.
+        """Fields of each model that differ from those of the family, by variant.
 
         Raises:
             PluginError: if the plugin cannot list them.
@@ -103,7 +103,7 @@ class ModelFamilySpec(Spec):
         """Return the fields of one model that differ from those of the family.
 
         Raises:
-            PluginError: if the plugin gives something other than a mapping, or counts that are not numbers.
+            PluginError: if the plugin returns something other than a mapping, or counts that are not numbers.
         """
         found: object = self.table[variant]
         if not isinstance(found, Mapping):
@@ -119,7 +119,7 @@ class ModelFamilySpec(Spec):
         """Return the spec of one model by its full name.
 
         Raises:
-            PluginError: if the plugin gives a field that a model does not have.
+            PluginError: if the plugin returns a field that a model does not have.
         """
         variant = name.removeprefix(self.prefix)
         own = {name: getattr(self, name) for name in ("target", "summary", "paper", "doi", "licence", "minimum_size")}

@@ -1,7 +1,7 @@
 """The hooks that a plugin may implement.
 
-Each hook gets a callback and registers through it, so that a plugin can add any number of entries, and zoo knows which
-plugin added which. Built-in models, data sets, losses, metrics and risk models use the same hooks.
+Each hook registers entries through a callback, so that a plugin can add any number of entries and zoo knows which
+plugin added each. Built-in models, data sets, losses, metrics and risk models use the same hooks.
 docs/tutorials/plugin.md has an example of each hook.
 """
 
@@ -26,7 +26,7 @@ from zoo.registry.specs import (
 
 PROJECT = "zoo"
 API_VERSION = 1
-"""Version of this interface. A module with ``ZOO_API_VERSION = 2`` asks for a newer one and is refused here."""
+"""Version of this interface. A module with ``ZOO_API_VERSION = 2`` requires a newer version and is rejected."""
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

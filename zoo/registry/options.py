@@ -1,4 +1,4 @@
-"""Options of models, data sets and losses, read from the code that takes them.
+"""Options of models, data sets and losses, read from the code that accepts them.
 
 An option is defined once, as a keyword argument of the target. Its default and its type come from the signature,
 its choices from a ``Literal`` annotation, and its help from the ``Args:`` section of the docstring::
@@ -7,7 +7,7 @@ its choices from a ``Literal`` annotation, and its help from the ``Args:`` secti
         '''Focal loss.
 
         Args:
-            ignore_index: mask value of pixels that are left out.
+            ignore_index: mask value of pixels that are ignored.
             gamma: how fast the weight of easy pixels decreases.
         '''
 
@@ -45,11 +45,11 @@ class Option:
     """One option of a model, data set or loss.
 
     Attributes:
-        name: keyword of the argument.
-        default: value that is used when the option is not given; ``...`` when it must be given.
-        help: what the option changes.
-        choices: values of a ``Literal`` annotation; empty when the option is open.
-        annotation: type of the value; ``Any`` when it is not known.
+        name: name of the keyword argument.
+        default: value that is used if the option is not given; ``...`` if it is required.
+        help: description of the option.
+        choices: values of a ``Literal`` annotation; empty if any value of the type is accepted.
+        annotation: type of the value; ``Any`` if it is unknown.
     """
 
     name: str
@@ -64,18 +64,18 @@ class Option:
         return describe(self.annotation)
 
     def convert(self, value: object) -> Any:
-        """Return ``value`` as the type of the option; text, as from a command line, is parsed.
+        """Return ``value`` converted to the type of the option; a string, as from a command line, is parsed.
 
         Raises:
-            ValueError: if the value does not fit; the message says what would.
+            ValueError: if the value does not fit; the message states what is accepted.
         """
         return convert(value, self.annotation)
 
 
 def forwards_options(target: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Declare that the ``**options`` of the decorated function are passed on to ``target``.
+    """Declare that the decorated function passes its ``**options`` on to ``target``.
 
-    The options of ``target`` then count as options of the function; a keyword of the function itself comes first.
+    The options of ``target`` then count as options of the function; a keyword of the function itself takes precedence.
     """
 
     def decorate(function: Function) -> Function:
@@ -90,7 +90,7 @@ def options_of(target: Callable[..., Any], fixed: Collection[str] = ()) -> tuple
 
     Args:
         target: the class or function.
-        fixed: arguments that zoo passes itself and that are not options.
+        fixed: arguments that zoo passes and that are not options.
     """
     found: dict[str, Option] = {}
     for function, docstrings, values in _layers(target):
@@ -111,12 +111,12 @@ def options_of(target: Callable[..., Any], fixed: Collection[str] = ()) -> tuple
 
 
 def takes(target: Callable[..., Any], name: str) -> bool:
-    """Whether a class or function takes a keyword argument of this name."""
+    """Return whether a class or function takes a keyword argument of this name."""
     return takes_any(target) or any(option.name == name for option in options_of(target))
 
 
 def takes_any(target: Callable[..., Any]) -> bool:
-    """Whether a class or function takes keyword arguments of any name, without declaring their target."""
+    """Return whether a class or function takes keyword arguments of any name, without declaring their target."""
     last: Callable[..., Any] | None = None
     for function, _, _ in _layers(target):
         last = function
@@ -151,7 +151,7 @@ def parse_arguments(docstring: str | None) -> dict[str, str]:
 
 
 def choices_of(annotation: Any) -> tuple[object, ...]:
-    """Return the values that a ``Literal``, an enumeration or an optional one of these allows; empty for others."""
+    """Return the values that a ``Literal`` or enumeration, possibly optional, allows; empty for other types."""
     members = list(_members(annotation))
     choices: list[object] = []
     for member in members:
@@ -167,13 +167,13 @@ def choices_of(annotation: Any) -> tuple[object, ...]:
 
 
 def convert(value: object, annotation: Any) -> Any:
-    """Return ``value`` as a value of the type ``annotation``.
+    """Return ``value`` converted to the type ``annotation``.
 
-    A value of the type is returned unchanged. Text is parsed if the type is another one: ``8``, ``(8, 16)``,
-    ``8,16``, ``true``, ``none``. A number becomes text if the type is text.
+    A value of the type is returned unchanged. A string is parsed if the type is not a string: ``8``, ``(8, 16)``,
+    ``8,16``, ``true``, ``none``. A number becomes a string if the type is a string.
 
     Raises:
-        ValueError: if the value does not fit; the message says what would.
+        ValueError: if the value does not fit; the message states what is accepted.
     """
     for candidate in (value, *_readings(value)):
         try:
@@ -187,7 +187,7 @@ def convert(value: object, annotation: Any) -> Any:
 
 
 def fits(value: object, annotation: Any) -> bool:
-    """Whether a value is of the type ``annotation``; text is not parsed."""
+    """Return whether a value is of the type ``annotation``; strings are not parsed."""
     try:
         _accept(value, annotation)
     except _UnfitError:
@@ -196,7 +196,7 @@ def fits(value: object, annotation: Any) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """Return a type in words: ``an integer``, ``a list of numbers or none``."""
+    """Return a description of a type, such as ``an integer`` or ``a list of numbers or none``."""
     words: list[str] = []
     for member in _members(annotation):
         origin, arguments = get_origin(member), get_args(member)
@@ -227,7 +227,7 @@ class _UnfitError(Exception):
 
 
 def _layers(target: Callable[..., Any]) -> Iterator[tuple[Callable[..., Any], list[str | None], Mapping[str, object]]]:
-    """The functions that an option may reach, outermost first, with docstrings and with values that are set."""
+    """Yield the functions that an option may reach, outermost first, with their docstrings and fixed values."""
     values: dict[str, object] = {}
     seen: list[object] = []
     following: Callable[..., Any] | None = target
@@ -269,12 +269,12 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
         return annotation
     try:
         return eval(annotation, getattr(inspect.unwrap(function), "__globals__", {}))
-    except Exception:  # a name that is imported for type checkers alone, or a type that this Python does not know
+    except Exception:  # a name imported only for type checkers, or a type unknown to this Python version
         return Any
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The members of a union; the type itself for another one."""
+    """Yield the members of a union, or the type itself if it is not a union."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):
@@ -293,7 +293,7 @@ def _plural(annotation: Any) -> str:
 
 
 def _readings(value: object) -> Iterator[object]:
-    """What a text may mean beside itself, the likeliest first."""
+    """Yield the possible values of a string other than the string itself, the likeliest first."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
@@ -320,7 +320,7 @@ def _literal(text: str) -> object:
 
 
 def _accept(value: object, annotation: Any) -> Any:
-    """Return the value as a member of the type without reading text, or raise :class:`_UnfitError`."""
+    """Return the value as a member of the type without parsing strings, or raise :class:`_UnfitError`."""
     members = list(_members(annotation))
     if len(members) > 1:
         for member in members:
@@ -380,7 +380,7 @@ def _accept_mapping(value: object, arguments: tuple[Any, ...]) -> Any:
     assert isinstance(value, Mapping)
     if len(arguments) != 2:
         return value
-    # JSON and TOML know text keys alone, so a key is parsed where another type is asked for.
+    # JSON and TOML have only string keys, so a key is parsed if the type is not a string.
     return {_accept_key(key, arguments[0]): _accept(item, arguments[1]) for key, item in value.items()}
 
 
@@ -392,7 +392,7 @@ def _accept_key(key: object, kind: Any) -> Any:
 
 
 def _same(value: object, choices: tuple[Any, ...]) -> Any:
-    """The choice that equals the value; ``True`` is not 1."""
+    """Return the choice that equals the value; ``True`` does not equal 1."""
     for choice in choices:
         if choice == value and isinstance(choice, bool) == isinstance(value, bool):
             return choice
@@ -406,7 +406,7 @@ def _require(value: object, condition: bool) -> Any:
 
 
 def _plain_text(text: str) -> str:
-    """A description without the markup of Sphinx, as one sentence."""
+    """Return a description without Sphinx markup, as one sentence."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "")
     text = text[:1].upper() + text[1:]
     return text if not text or text.endswith((".", "?", "!")) else text + "."

@@ -1,11 +1,11 @@
-"""Loading of plugins, one at a time, so that a broken one affects nothing else.
+"""Load plugins one at a time, so that a broken plugin affects nothing else.
 
-pluggy's own ``load_setuptools_entrypoints`` stops at the first plugin that raises, and one raising hook
-implementation aborts the call for all of them. Here every distribution is read, every entry point is imported and every
-hook is called in its own ``try``, and everything that a failing plugin registered is removed again.
+pluggy's ``load_setuptools_entrypoints`` stops at the first plugin that raises, and a hook implementation that raises
+aborts the call for all plugins. Here every distribution is read, every entry point is imported and every hook is called
+in its own ``try``, and all entries of a failing plugin are removed.
 
-A plugin still runs in this process: one that ends or crashes the process or blocks the interpreter cannot be isolated.
-    ``ZOO_PLUGINS=none`` leaves all plugins out.
+Plugins still run in this process: a plugin that ends or crashes it or blocks the interpreter cannot be isolated.
+``ZOO_PLUGINS=none`` skips all plugins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zoo.registry.catalogue import Catalogue, Provider
 
 OWN_DISTRIBUTION = "landslide-zoo"
 SLOW_S = 2.0
-"""Seconds after which a plugin that is still loading is named on standard error."""
+"""Seconds after which a slow plugin is named on standard error while it loads."""
 
 _HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("zoo_register_"))
 _MARK = f"{hookspecs.PROJECT}_impl"
@@ -46,7 +46,7 @@ class PluginReport:
         version: version of the distribution.
         module: module that the entry point imports.
         status: ``loaded``, ``failed``, ``skipped`` (left out by ``ZOO_PLUGINS``) or ``disabled`` (by the user).
-        error: why it failed, in one line; empty unless it failed.
+        error: reason of the failure, in one line; empty unless it failed.
         trace: traceback of the failure, for the author.
         provides: registered names by kind.
         distribution: name of the distribution.
@@ -77,7 +77,7 @@ class _Installed:
 
 
 class PluginLoader:
-    """Loads every entry point of the group ``zoo`` once, and holds the catalogue and the reports.
+    """Loader that loads every entry point of the group ``zoo`` once, and holds the catalogue and the reports.
 
     Args:
         selected: plugins to load in addition to the built-in ones, by distribution or entry-point name; ``None`` for
@@ -100,7 +100,7 @@ class PluginLoader:
 
     @classmethod
     def from_environment(cls) -> PluginLoader:
-        """Return a loader set up by ``ZOO_PLUGINS`` (``a,b`` or ``none``) and ``ZOO_STRICT_PLUGINS`` (``1``).
+        """Return a loader configured by ``ZOO_PLUGINS`` (``a,b`` or ``none``) and ``ZOO_STRICT_PLUGINS`` (``1``).
 
         Plugins that the user disabled are left out, unless ``ZOO_PLUGINS`` names them.
         """
@@ -113,7 +113,7 @@ class PluginLoader:
         return cls(selected, strict=strict, disabled=disabled_plugins() if selected is None else frozenset())
 
     def load(self) -> None:
-        """Load all plugins, the built-in ones first and the others in the order of their names.
+        """Load all plugins, the built-in ones first and the others sorted by name.
 
         Raises:
             PluginError: in strict mode, for the first plugin that fails.
@@ -146,7 +146,7 @@ class PluginLoader:
             raise UnknownNameError("plugin", name, names, where="ZOO_PLUGINS")
 
     def register_commands(self, app: hookspecs.CommandGroup) -> None:
-        """Let every loaded plugin add its commands to ``app``; a plugin that fails leaves ``app`` as it was."""
+        """Let every loaded plugin add its commands to ``app``; a plugin that fails leaves ``app`` unchanged."""
         for name, module in list(self._modules.items()):
             commands = app.commands
             before = dict(commands)
@@ -180,10 +180,10 @@ class PluginLoader:
         return Provider(plugin)
 
     def owner(self, modules: Iterable[str]) -> Provider | None:
-        """Return the plugin that the first of some modules belongs to that belongs to one; ``None`` for none.
+        """Return the plugin of the first module that belongs to a plugin; ``None`` if no module does.
 
-        A plugin's modules are those in the packages of its entry point and of what it registers, as long as no other
-        distribution installed them.
+        The modules of a plugin are those in the packages of its entry point and of its registered targets, unless
+        another distribution installed them.
         """
         own = {report.name for report in self.reports if report.distribution == OWN_DISTRIBUTION}
         places = [(report.module, report.name) for report in self.reports if report.name in self._modules]
@@ -201,7 +201,7 @@ class PluginLoader:
         return None
 
     def explain_missing(self) -> str:
-        """Return why a name may be missing: plugins that failed or were left out. Empty if there are none."""
+        """Return why a name may be missing: plugins that failed or were skipped. Empty if there are none."""
         failed = [report for report in self.reports if report.status == "failed"]
         if failed:
             which = f"Plugin {failed[0].name!r}, which may provide it, failed: {failed[0].error}"
@@ -244,7 +244,7 @@ class PluginLoader:
             self._amend(name, provides={plural: names for plural, names in provided.items() if names})
 
     def _discard(self, name: str) -> None:
-        """Remove all that a plugin registered."""
+        """Remove all entries of a plugin."""
         self.catalogue.discard(name)
         self._modules.pop(name, None)
         if self._manager.has_plugin(name):
@@ -253,7 +253,7 @@ class PluginLoader:
     def _call(self, hook: str, module: object, **arguments: object) -> None:
         others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
         for found in self._manager.subset_hook_caller(hook, others)(**arguments):
-            # A list of specs, or the coroutine of an async function: nothing of it is registered.
+            # A returned list of specs, or the coroutine of an async hook, would not be registered.
             getattr(found, "close", str)()
             raise PluginError(
                 f"hook {hook!r} returned a {type(found).__name__}, which is not used",
@@ -278,10 +278,10 @@ class PluginLoader:
 
 
 def _check_hooks(module: object) -> None:
-    """Check that a plugin's hooks are marked, have known names, and that its interface version is ours or older.
+    """Check that a plugin's hooks are marked and have known names, and that its interface version is ours or older.
 
     Raises:
-        PluginError: naming the hook.
+        PluginError: if a check fails.
     """
     wanted = getattr(module, "ZOO_API_VERSION", hookspecs.API_VERSION)
     if not isinstance(wanted, int):
@@ -304,7 +304,7 @@ def _check_hooks(module: object) -> None:
 
 @contextmanager
 def _watched(name: str, *, quiet: bool) -> Iterator[None]:
-    """Send what a plugin prints to standard error, and name the plugin there when it takes long."""
+    """Redirect the output of a plugin to standard error, and name the plugin there if it takes long."""
     if quiet:
         yield
         return
@@ -320,14 +320,14 @@ def _watched(name: str, *, quiet: bool) -> Iterator[None]:
 
 
 def _installed() -> Iterator[_Installed]:
-    """Every distribution with entry points for zoo; the first of a name counts, as in ``importlib.metadata``."""
+    """Yield every distribution with entry points for zoo; the first of each name wins, as in ``importlib.metadata``."""
     seen: set[str] = set()
     for distribution in distributions():
         error = ""
         text = ""
         try:
             text = distribution.read_text("entry_points.txt") or ""
-        except Exception as reason:  # not UTF-8, a broken archive, a finder of somebody else
+        except Exception as reason:  # not UTF-8, a broken archive, or a third-party finder that fails
             error = f"entry_points.txt cannot be read ({one_line(reason)})"
             text = _raw_entry_points(distribution)
         if "[zoo" not in text:
@@ -347,10 +347,10 @@ def _installed() -> Iterator[_Installed]:
 
 
 def _parse(lines: Iterable[str], distribution: Distribution) -> Iterator[EntryPoint]:
-    """The entry points of the group ``zoo``.
+    """Yield the entry points of the group ``zoo``.
 
     Raises:
-        PluginError: for a line that is not one.
+        PluginError: for a line that is not an entry point.
     """
     section = ""
     names: set[str] = set()
@@ -387,7 +387,7 @@ def _raw_entry_points(distribution: Distribution) -> str:
 
 
 def _name_and_version(distribution: Distribution) -> tuple[str, str]:
-    """Name and version; those of the folder where METADATA is missing or damaged."""
+    """Return name and version, from the name of the folder if METADATA is missing or damaged."""
     name = version = None
     try:
         metadata = distribution.metadata
@@ -407,7 +407,7 @@ def _folder(distribution: Distribution) -> str:
 
 @dataclass(frozen=True)
 class PluginSettings:
-    """Layout of ``plugins.json`` in the folder of settings (``$ZOO_CONFIG``).
+    """Contents of ``plugins.json`` in the configuration folder (``$ZOO_CONFIG``).
 
     Attributes:
         disabled: names of plugins that are not loaded, as ``zoo plugins`` lists them.
@@ -437,7 +437,7 @@ def disabled_plugins() -> frozenset[str]:
 
 
 def write_disabled(names: frozenset[str]) -> None:
-    """Replace the names of the disabled plugins.
+    """Write the names of the disabled plugins, replacing earlier ones.
 
     Raises:
         ZooError: if the file cannot be written.

@@ -1,7 +1,7 @@
-"""Models that a notebook or script registers for its own session.
+"""Models that a notebook or script registers for its session.
 
-Child processes of a benchmark learn of them through the environment variable ``ZOO_SESSION_MODELS``, and import them
-by module and name.
+Child processes of a benchmark read them from the environment variable ``ZOO_SESSION_MODELS``, and import them by module
+and name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zoo.errors import PluginError
 from zoo.registry.specs import ModelSpec
 
 SESSION = "this session"
-"""Name of the provider of such models."""
+"""Provider name of these models."""
 
 _VARIABLE = "ZOO_SESSION_MODELS"
 
@@ -47,7 +47,7 @@ class SessionModelSpec(ModelSpec):
         return super().resolve(target)
 
     def to_dict(self) -> dict[str, object]:
-        """The spec as plain JSON values."""
+        """Return the spec as plain JSON values."""
         return {name: value for name, value in super().to_dict().items() if name != "factory"}
 
 
@@ -64,7 +64,7 @@ def session_spec(target: Callable[..., Any], **values: Any) -> SessionModelSpec:
 
 
 def remember(spec: SessionModelSpec) -> None:
-    """Keep a model for :func:`session_models`, and announce it to child processes."""
+    """Store a model for :func:`session_models`, and pass it on to child processes."""
     _registered[spec.name] = spec
     os.environ[_VARIABLE] = json.dumps({**_announced(), spec.name: spec.to_dict()})
 

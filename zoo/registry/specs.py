@@ -1,8 +1,8 @@
-"""Specs: what the catalogue knows about a model, data set, loss, metric, risk model or weights before it is used.
+"""Specs: metadata of models, data sets, losses, metrics, risk models and weights in the catalogue.
 
 A spec is frozen and holds strings, numbers and flags. Its ``target`` names the code and is imported only on use, so
 listing hundreds of models imports no torch. Weights have no code; their spec has a location. Everything else is defined
-once, in the code: options in the signature and docstring of the target (:mod:`zoo.registry.options`), the source of
+once, in the code: options in the signature and docstring of the target (:mod:`zoo.registry.options`), and the source of
 each design choice of a model in ``PROVENANCE`` of its module.
 """
 
@@ -29,19 +29,19 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class Flag(StrEnum):
-    """A capability of a model. The contract suite tests that declared flags hold and that undeclared ones fail."""
+    """A capability of a model. The contract suite tests that declared flags hold and that undeclared flags do not."""
 
     EXPORTABLE = "exportable"
     """``torch.export`` of the model in eval mode works with a dynamic batch."""
     BATCH1_TRAINING = "batch1_training"
     """A training step works on a batch of one."""
     PRETRAINED_ENCODER = "pretrained_encoder"
-    """The option ``weights`` or ``encoder_weights`` takes a name or a file; without it nothing is downloaded."""
+    """The option ``weights`` or ``encoder_weights`` takes a name or a file; by default nothing is downloaded."""
     NAMED_BANDS = "named_bands"
     """The option ``bands`` takes the names of the input's bands; training and bundles pass those of the data."""
     UNTRAINED = "untrained"
-    """The model has no parameters. Instead of training, its method ``calibrate`` gets the images of the training split
-    without masks, and its threshold stays 0.5. With ``takes_units = True``, it gets images that are not normalised."""
+    """The model has no parameters. Instead of being trained, it gets the images of the training split without masks in
+    its method ``calibrate``, and its threshold stays 0.5. With ``takes_units = True``, images are not normalised."""
     NEEDS_RAIN = "needs_rain"
     """The model cannot predict from an image alone; the benchmark skips it on data without rainfall series."""
 
@@ -105,20 +105,20 @@ class Entry:
         return f"{self.KIND} {self.name!r}"
 
     def to_dict(self) -> dict[str, object]:
-        """The spec as plain JSON values."""
+        """Return the spec as plain JSON values."""
         return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(Entry):
-    """An entry of the catalogue that is created by code.
+    """An entry of the catalogue that is implemented in code.
 
     Attributes:
-        target: ``"package.module:attribute"``, imported only when it is needed.
+        target: ``"package.module:attribute"``, imported on use.
     """
 
     FIXED: ClassVar[tuple[str, ...]] = ()
-    """Arguments of the target that zoo passes itself; all others are options."""
+    """Arguments of the target that zoo passes; all others are options."""
 
     target: str
 
@@ -142,7 +142,7 @@ class Spec(Entry):
         """Import the target.
 
         Args:
-            target: another one of this spec, such as a risk model's ``unsupported_reason``; None for ``self.target``.
+            target: another target of the spec, such as a risk model's ``unsupported_reason``; None for ``self.target``.
 
         Raises:
             PluginError: if the module cannot be imported or lacks the attribute, with the cause chained.
@@ -179,14 +179,14 @@ class ModelSpec(Spec):
     Attributes:
         paper: citation of the architecture.
         doi: its DOI, without the resolver.
-        parameters: trainable parameters expected at 7 channels, 2 classes and default options.
-        gmac: multiply-accumulates in units of 1e9 expected for one 7x128x128 image.
+        parameters: expected number of trainable parameters for 7 channels, 2 classes and default options.
+        gmac: expected multiply-accumulates for one 7x128x128 image, in units of 1e9.
         licence: SPDX identifier of the code.
         minimum_size: smallest height and width in pixels.
         flags: capabilities, as :class:`Flag` or their names.
         needs_bands: names of bands without which the model cannot predict; the benchmark skips it on other data.
-        encoder_weights: names that the ``weights`` or ``encoder_weights`` option takes.
-        encoder_weights_licence: licence of these weights; empty if it is not known.
+        encoder_weights: names that the ``weights`` or ``encoder_weights`` option accepts.
+        encoder_weights_licence: licence of these weights; empty if it is unknown.
     """
 
     KIND: ClassVar[str] = "model"
@@ -234,11 +234,11 @@ class DatasetSpec(Spec):
     :class:`zoo.datasets.PatchDataset`. ``progress=...`` is passed as well if the target takes it.
 
     Attributes:
-        channels: band names in order; empty when they depend on the files.
-        licence: of the data.
-        citation: how to cite it.
+        channels: band names in order; empty if they depend on the files.
+        licence: licence of the data.
+        citation: citation of the data set.
         doi: its DOI, without the resolver.
-        url: where to get it.
+        url: address of the data set.
     """
 
     KIND: ClassVar[str] = "data set"
@@ -266,7 +266,7 @@ class MetricSpec(Spec):
     float64 array of that shape, NaN where it is undefined.
 
     Attributes:
-        higher_is_better: how to sort it.
+        higher_is_better: whether higher values are better.
     """
 
     KIND: ClassVar[str] = "metric"
@@ -284,14 +284,13 @@ class RiskModelSpec(Spec):
     Attributes:
         title: title in tables.
         settings: keyword arguments of the target.
-        needs_rain: whether it cannot be fitted without rain intensity and duration.
-        in_all: whether ``--models all`` means it too.
+        needs_rain: whether it needs rain intensity and duration.
+        in_all: whether ``--models all`` includes it.
         plain: whether the target is a plain scikit-learn classifier, created without arguments and fitted as ``fit(X,
             y)``.
         unsupported_reason: ``"package.module:attribute"`` of a function that takes the features, a DataFrame, and
-            returns a sentence that says why the model cannot use them, or None if it can; empty if there is no such
-            function.
-        source: publication or software that it comes from.
+            returns in a sentence why the model cannot use them, or None if it can; empty if there is no such function.
+        source: publication or software of the model.
     """
 
     KIND: ClassVar[str] = "risk model"
@@ -308,7 +307,7 @@ class RiskModelSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFigures:
-    """Figures of trained weights on a split, or on one scene of it, pooled over all its pixels.
+    """Figures of trained weights on a split or on one of its scenes, pooled over all pixels.
 
     Attributes:
         data: name of the data set.
@@ -316,11 +315,11 @@ class MeasuredFigures:
         group: scene or event; ``None`` for the whole split.
         adapted: whether the normalisation statistics were re-estimated on the measured images first, without labels
             (``zoo adapt``).
-        dice: ``None`` where it is undefined; the same holds for the following three.
+        dice: pooled Dice; ``None`` where it is undefined, as for the next three.
         precision: TP / (TP + FP).
         recall: TP / (TP + FN).
         iou: TP / (TP + FP + FN).
-        dice_interval: 95 % interval of the Dice; ``None`` where there is none.
+        dice_interval: 95 % interval of the Dice; ``None`` if there is none.
         patches: number of patches; 0 if it is unknown.
 
     Raises:
@@ -353,7 +352,7 @@ class WeightsSpec(Entry):
     """Trained weights: a bundle with a name.
 
     The fields repeat the contents of the bundle, so that ``zoo weights`` can list weights that are not on this machine
-    yet. When the weights are used, zoo compares model, bands and checksum with the bundle and refuses weights that
+    yet. When the weights are used, zoo compares model, bands and checksum with the bundle and rejects weights that
     differ.
 
     Attributes:
@@ -368,7 +367,7 @@ class WeightsSpec(Entry):
         threshold: landslide probability at or above which a pixel counts as landslide.
         data: what the weights were trained on.
         licence: licence of the weights and of the data that they come from.
-        size: number of bytes that are read or downloaded.
+        size: size of the file or download in bytes.
         sha256: checksum of the ``.zip`` file, or of ``model.safetensors`` where the location is a folder or a hub
             repository. An https location needs it.
         figures: measured figures, each with its split.
@@ -427,12 +426,13 @@ class WeightsSpec(Entry):
 class ExporterSpec(Spec):
     """A format of ``zoo export``. The target is called as ``target(model=..., sample=..., texts=..., path=...)``.
 
-    It writes the file ``path``: ``model`` is in eval mode on the CPU and maps float32 images ``(B, C, H, W)`` to its
-    output for any B, H and W; ``sample`` is such a batch; ``texts`` are the metadata, which the file must keep. zoo
-    then opens the file with ``opener``, compares its outputs with those of the model, and discards it if they differ.
+    The target writes the file ``path``. ``model`` is in eval mode on the CPU and maps float32 images ``(B, C, H, W)``
+    to its output for any B, H and W; ``sample`` is a batch of images; ``texts`` is the metadata, which the file must
+    store. zoo then opens the file with ``opener``, compares its outputs with those of the model, and discards the file
+    if they differ.
 
     Attributes:
-        suffix: end of the names of the files, such as ``.pt``.
+        suffix: suffix of the files, such as ``.pt``.
         opener: ``"package.module:attribute"`` of a function that takes the path of a file, and returns a callable that
             maps images to outputs, and the metadata of the file.
     """
@@ -458,13 +458,13 @@ class ExporterSpec(Spec):
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A section that a plugin adds to the HTML report. All text is shown as it is; markup is not interpreted.
+    """A section that a plugin adds to the HTML report. All text is shown verbatim; markup is not interpreted.
 
     Attributes:
         title: heading.
         text: one paragraph.
         headings: headings of a table; empty for no table.
-        rows: cells of the table, as text.
+        rows: rows of the table, as strings.
     """
 
     title: str
@@ -476,7 +476,7 @@ class ReportSection:
 @dataclass(frozen=True, kw_only=True)
 class ReportSectionSpec(Spec):
     """A section of the HTML report. The target is called as ``target(board)`` for every leaderboard of a report
-    (:class:`zoo.bench.leaderboard.Leaderboard`), and returns a :class:`ReportSection`, or None for none."""
+    (:class:`zoo.bench.leaderboard.Leaderboard`), and returns a :class:`ReportSection`, or None for no section."""
 
     KIND: ClassVar[str] = "report section"
     FIXED: ClassVar[tuple[str, ...]] = ("board",)
@@ -494,15 +494,15 @@ def _is_number(value: object) -> bool:
 
 
 def check_options(spec: Spec, options: Mapping[str, Any], target: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """Return the options as the types that the target declares; text from a command line is parsed.
+    """Return the options converted to the types that the target declares; strings from a command line are parsed.
 
     Args:
         spec: spec of the model, data set or loss.
         options: option values by name.
-        target: class or function whose options these are; the target of the spec if not given.
+        target: class or function that takes the options; the target of the spec if not given.
 
     Raises:
-        UnknownNameError: for an option that the target does not take, with the nearest names.
+        UnknownNameError: for an option that the target does not take; the message lists the nearest names.
         ConfigError: for a value that does not fit its type or its choices.
         PluginError: if the target cannot be imported.
     """
