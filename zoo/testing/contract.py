@@ -56,9 +56,9 @@ class CheckResult:
 
     Attributes:
         check: name of the check, without ``check_``.
-        status: ``passed``, ``failed`` or ``skipped`` (it does not apply to this model).
-        message: why it failed or was skipped.
-        seconds: time that it took.
+        status: ``passed``, ``failed`` or ``skipped`` (the check does not apply to this model).
+        message: reason why it failed or was skipped.
+        seconds: time that the check took.
     """
 
     check: str
@@ -148,7 +148,7 @@ def check_gradients(model: ModelUnderTest) -> None:
 
 
 def _normalise_activations(network: nn.Module, images: Tensor) -> None:
-    """Give every batch normalisation the statistics of these images, and leave the network in eval mode."""
+    """Set the statistics of every batch normalisation to those of these images, and leave the network in eval mode."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
@@ -290,7 +290,7 @@ def check_gmac(model: ModelUnderTest) -> None:
         raise CheckSkipped("the declared number is for the default options")
     images = model.images(1, CHANNELS, 128, 128)
     network = model.model()
-    # Fused attention has no counter on the CPU.
+    # The FLOP counter does not support fused attention on the CPU.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _logits(network, images, CLASSES)
     counted = counter.get_total_flops() / 2e9
@@ -357,7 +357,7 @@ def check_pretrained_encoder(model: ModelUnderTest) -> None:
         with no_network():
             try:
                 network = model.create(**chosen)
-            except Exception:  # any error will do; tests of the model check its message
+            except Exception:  # any error passes; tests of the model check its message
                 continue
         random = _same_state(network, model.create())
         require(not random, f"{option}={name!r} gives random weights", "load the weights, or raise an error")
@@ -386,7 +386,7 @@ def check_untrained(model: ModelUnderTest) -> None:
     require(count == 0, f"the model has {count:,} trainable parameters", _drop_flag("untrained"))
     calibrate: Any = getattr(model.model(), "calibrate", None)
     if calibrate is not None:
-        # Values of tens, as slopes in degrees are.
+        # Values in the tens, like slopes in degrees.
         calibrate(iter(10 * model.images()))
 
 
@@ -441,7 +441,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def name_of(check: Callable[..., None]) -> str:
-    """Return the name of a check: that of its function without ``check_``."""
+    """Return the name of a check: the name of its function without ``check_``."""
     name: str = getattr(check, "__name__", repr(check))
     return name.removeprefix("check_")
 
@@ -456,7 +456,7 @@ def run_checks(
     Args:
         model: the model, or its registered name.
         checks: the checks to run.
-        on_start: called before every check with its name, the number of finished checks and the number of all.
+        on_start: called before every check with its name, the number of finished checks and the total.
 
     Raises:
         UnknownNameError: if there is no such model.
@@ -473,8 +473,8 @@ def run_spec_checks(
     """Run the checks on a registered model, data set, loss, metric or risk model and return their results.
 
     Args:
-        spec: spec of what is checked.
-        options: its options; for a data set ``root`` too.
+        spec: spec of the entry to check.
+        options: its options; for a data set also ``root``.
         on_start: see :func:`run_checks`.
 
     Raises:
@@ -484,7 +484,7 @@ def run_spec_checks(
 
 
 def _checks_of(spec: Spec, options: Mapping[str, Any]) -> NamedChecks:
-    """The checks of the kind of ``spec``, ready to be called, with their names."""
+    """Return the checks for the kind of ``spec``, ready to be called, with their names."""
     if isinstance(spec, ModelSpec):
         model = ModelUnderTest(spec, options)
         return [(name_of(check), partial(check, model)) for check in CHECKS]
@@ -508,7 +508,7 @@ def _run(checks: NamedChecks, on_start: Callable[[str, int, int], None] | None) 
             status, message = "skipped", str(reason)
         except AssertionError as broken:
             status, message = "failed", str(broken)
-        except (Exception, SystemExit) as error:  # whatever the code raises is a failed check, and the rest still runs
+        except (Exception, SystemExit) as error:  # any exception is a failed check; the rest still runs
             status, message = "failed", one_line(error)
         results.append(CheckResult(name, status, message, perf_counter() - started))
     return results
@@ -525,14 +525,14 @@ def check_model(
     Args:
         name: name of the model, as ``zoo models`` lists it.
         checks: the checks to run.
-        on_start: called before every check with its name, the number of finished checks and the number of all.
+        on_start: called before every check with its name, the number of finished checks and the total.
         options: options of the model.
 
     Returns:
-        The results, none of them failed.
+        The results, none of which failed.
 
     Raises:
-        ContractError: naming every check that failed, with its reason.
+        ContractError: if a check fails; the message lists every failed check with its reason.
         UnknownNameError: if there is no such model.
     """
     results = run_checks(ModelUnderTest(catalogue().models.get(name), options), checks, on_start)
@@ -549,7 +549,7 @@ def check_model(
 def model_contract(*names: str, checks: Sequence[Check] = CHECKS) -> Callable[..., None]:
     """Return a pytest test of every check on every named model.
 
-    Assign it to a name that starts with ``test_``. A skipped test says why the check does not apply.
+    Assign it to a name that starts with ``test_``. A skipped test gives the reason why the check does not apply.
 
     Args:
         names: names of registered models.
@@ -577,11 +577,11 @@ def model_contract(*names: str, checks: Sequence[Check] = CHECKS) -> Callable[..
 def contract_of(name: str, **options: Any) -> Callable[..., None]:
     """Return a pytest test of every check on a registered model, data set, loss, metric or risk model.
 
-    Assign it to a name that starts with ``test_``. A skipped test says why the check does not apply.
+    Assign it to a name that starts with ``test_``. A skipped test gives the reason why the check does not apply.
 
     Args:
         name: registered name.
-        options: its options; for a data set ``root`` too.
+        options: its options; for a data set also ``root``.
 
     Raises:
         UnknownNameError: if there is no such name.
@@ -602,18 +602,18 @@ def contract_of(name: str, **options: Any) -> Callable[..., None]:
 
 @lru_cache(maxsize=1)
 def _registered(name: str) -> ModelUnderTest:
-    # One model at a time is kept between checks; more would fill the memory of a small machine.
+    # Keep only one model between checks; more would fill the memory of a small machine.
     return ModelUnderTest(catalogue().models.get(name))
 
 
 def _tensor(network: nn.Module, images: Tensor, classes: int, when: str = "") -> Tensor:
-    """The output of the network, which must be a tensor of the image's height and width.
+    """Return the output of the network, which must be a tensor of the image's height and width.
 
     Args:
         network: the model.
         images: its input.
         classes: channels of the output.
-        when: what to say of the circumstances in an error.
+        when: circumstances for the error message.
     """
     place = _place(images, when)
     try:
@@ -628,7 +628,7 @@ def _tensor(network: nn.Module, images: Tensor, classes: int, when: str = "") ->
 
 
 def _logits(network: nn.Module, images: Tensor, classes: int, when: str = "") -> Tensor:
-    """The output of the network, which must be finite float32 logits of the image's height and width."""
+    """Return the output of the network, which must be finite float32 logits of the image's height and width."""
     logits = _tensor(network, images, classes, when)
     place = _place(images, when)
     require(logits.dtype == torch.float32, f"forward returned {logits.dtype} {place}", "return float32 logits")
@@ -660,14 +660,14 @@ def _backward(network: nn.Module, images: Tensor, targets: Tensor) -> None:
 
 
 def _propagate(loss: Tensor) -> None:
-    """Compute the gradients, which the loss must have."""
+    """Compute the gradients of the loss, which must have some."""
     hint = "keep forward free of detach(), no_grad() and NumPy"
     require(loss.requires_grad, "the logits do not depend on any parameter", hint)
     loss.backward()  # type: ignore[no-untyped-call]
 
 
 class _LeakyReLU(TorchFunctionMode):
-    """Gives every ReLU a slope below zero inside the block."""
+    """Replaces every ReLU with a leaky ReLU inside the ``with`` block."""
 
     def __torch_function__(
         self,
@@ -682,7 +682,7 @@ class _LeakyReLU(TorchFunctionMode):
 
 
 def _targets(model: ModelUnderTest) -> Tensor:
-    """Masks where half of each image is class 1; the halves differ, so that no constant fits both."""
+    """Return masks in which half of each image is class 1; the halves differ, so that no constant fits both."""
     size = model.size
     masks = torch.zeros(2, size, size, dtype=torch.long)
     masks[0, :, : size // 2] = 1

@@ -1,4 +1,4 @@
-"""A model that the contract suite tests, and a network that refuses connections."""
+"""The model that the contract suite tests, and a block without network access."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CLASSES = 2
 
 
 class CheckFailedError(AssertionError):
-    """The model breaks its contract; the message says how and what to do."""
+    """The model breaks its contract; the message states how and what to do."""
 
 
 class CheckSkipped(Exception):  # noqa: N818  # not an error: there is nothing to check
-    """A check does not apply to the model; the message says why."""
+    """A check does not apply to the model; the message gives the reason."""
 
 
 class NetworkRefusedError(OSError):
@@ -33,18 +33,18 @@ class NetworkRefusedError(OSError):
 
 
 def require(condition: bool, problem: str, hint: str = "") -> None:
-    """Raise :class:`CheckFailedError` with the problem and what to do, unless the condition holds."""
+    """Raise :class:`CheckFailedError` with the problem and a hint unless the condition holds."""
     if not condition:
         raise CheckFailedError(f"{problem}; {hint}" if hint else problem)
 
 
 class ModelUnderTest:
-    """A registered model, created when it is needed.
+    """A registered model, created on first use.
 
     Args:
         spec: spec of the model.
         options: options of the model.
-        factory: called instead of the spec's target, for models that cannot be imported.
+        factory: function to call instead of the spec's target, for models that cannot be imported.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class ModelUnderTest:
         return max(32, self.spec.minimum_size)
 
     def declares(self, flag: Flag) -> bool:
-        """Whether the spec has the flag."""
+        """Return whether the spec has the flag."""
         return flag in self.spec.flags
 
     def create(self, in_channels: int = CHANNELS, classes: int = CLASSES, seed: int = 0, **more: Any) -> nn.Module:
-        """Create the model in training mode with weights drawn from ``seed``; the global generator is unchanged."""
+        """Create the model in training mode with the random seed ``seed``; the global generator is unchanged."""
         options = check_options(self.spec, self.options | more, self.factory)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -92,7 +92,7 @@ class ModelUnderTest:
     def model(self) -> nn.Module:
         """Return the model for 7 channels, 2 classes and seed 0 in eval mode, with its initial weights.
 
-        It is created once and restored at each call, because drawing tens of millions of weights is slow.
+        It is created once and restored at each call, because initialising tens of millions of weights is slow.
         """
         if self._model is None:
             self._model = self.create()
@@ -117,10 +117,10 @@ class ModelUnderTest:
 
 @contextmanager
 def no_network() -> Iterator[list[str]]:
-    """Refuse connections and name look-ups inside the block. ``time.sleep`` returns at once, so retries do not wait.
+    """Block connections and name look-ups inside the ``with`` block. ``time.sleep`` returns at once to skip retries.
 
     Yields:
-        A list that receives every refused destination, also when the caller catches the error.
+        A list that collects every blocked destination, even if the caller catches the error.
     """
     refused: list[str] = []
 

@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "test")
 PATCHES_TO_READ = 3
 RISK_ROWS = 200
 LEAST_AUC = 0.6
-"""Area under the ROC curve above which a risk model has learned something."""
+"""Minimum area under the ROC curve of a risk model that has learned something."""
 
 SpecCheck = Callable[[Any, Mapping[str, Any]], None]
 
@@ -49,7 +49,7 @@ def check_loss_value(spec: LossSpec, options: Mapping[str, Any]) -> None:
 
 
 def _scalar(value: object) -> Tensor:
-    """The value of a loss, which must be a scalar tensor."""
+    """Return the value of a loss, which must be a scalar tensor."""
     got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
     require(isinstance(value, Tensor) and value.ndim == 0, f"the loss returned {got}", "return a scalar tensor")
     assert isinstance(value, Tensor)
@@ -199,7 +199,7 @@ CONTRACTS: dict[type[Spec], tuple[SpecCheck, ...]] = {
 
 
 def _risk_table() -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    """Places whose slope and rain decide, with noise, missing values and a class without effect."""
+    """Return places and labels that depend on slope and rain, with noise, missing values and irrelevant features."""
     random = np.random.default_rng(0)
     slope, rain = random.uniform(0, 45, RISK_ROWS), random.gamma(2.0, 5.0, RISK_ROWS)
     table = pd.DataFrame(
@@ -217,7 +217,7 @@ def _risk_table() -> tuple[pd.DataFrame, NDArray[np.int64]]:
 
 
 def _fitted(spec: RiskModelSpec) -> tuple[Any, pd.DataFrame, NDArray[np.int64]]:
-    """A model fitted to the made-up table; one that says that it cannot use such tables is skipped."""
+    """Return a model fitted to the synthetic table, with the table and its labels; skip a model that cannot use it."""
     from zoo.risk.models import create_risk_model, unsupported_reason
 
     table, labels = _risk_table()
