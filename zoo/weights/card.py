@@ -1,6 +1,6 @@
 """The model card of a bundle: ``README.md`` with YAML front matter, as the Hugging Face hub shows it.
 
-The card is generated from ``bundle.json``. :func:`check_card` refuses a card that describes another bundle.
+The card is generated from ``bundle.json``. :func:`check_card` rejects a card that describes another bundle.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PICTURES = {
     WORST: "the patches with the most wrong pixels",
     TYPICAL: "patches with a Dice near the median",
 }
-"""Pictures of a card, and what each shows."""
+"""Pictures of a card, with their captions."""
 
 HUB_LICENCES = {
     "apache-2.0": "apache-2.0",
@@ -43,7 +43,7 @@ HUB_LICENCES = {
     "cc0-1.0": "cc0-1.0",
     "mit": "mit",
 }
-"""Licences that the hub knows by an identifier; every other one is ``other`` there [S: hub documentation]."""
+"""Licences with an identifier on the hub; all other licences are ``other`` there [S: hub documentation]."""
 
 METRICS = ("dice", "iou", "precision", "recall")
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
@@ -56,7 +56,7 @@ def render_card(bundle: Bundle, *, pictures: Sequence[str] = ()) -> str:
 
     Args:
         bundle: a trained model.
-        pictures: names of the pictures that are in the folder ``card`` next to it; see :data:`PICTURES`.
+        pictures: names of the pictures in the folder ``card`` next to the card; see :data:`PICTURES`.
     """
     import yaml
 
@@ -89,7 +89,7 @@ def render_card(bundle: Bundle, *, pictures: Sequence[str] = ()) -> str:
 
 
 def write_card(bundle: Bundle, folder: Path) -> Path:
-    """Write the model card of a bundle into its folder, with the pictures that lie in its folder ``card``.
+    """Write the model card of a bundle into its folder, with the pictures in its subfolder ``card``.
 
     Raises:
         ZooError: if the file cannot be written.
@@ -127,7 +127,7 @@ def check_card(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Stated:
-    """What a card says about its bundle. Typed, since YAML can refer to a list so often that its text fills memory."""
+    """Statements of a card about its bundle; typed, because repeated YAML aliases can expand until memory is full."""
 
     bands: tuple[str, ...] | None = None
     pixel_size: float | None = None
@@ -135,7 +135,7 @@ class _Stated:
 
 
 def _stated(path: Path) -> _Stated | None:
-    """Return what the front matter of a card says about the bundle; ``None`` if it says nothing."""
+    """Return what the front matter of a card states about the bundle; ``None`` if it states nothing."""
     import yaml
 
     try:
@@ -202,7 +202,7 @@ def _model_index(bundle: Bundle) -> list[dict[str, Any]]:
 
 
 def _rows(bundle: Bundle) -> list[MeasuredSplit]:
-    """Return the records of a card's table; for an older bundle its test figures."""
+    """Return the records for the table of a card; for an older bundle, its test figures."""
     quality = bundle.quality()
     return list(bundle.evaluations) or ([] if quality is None else [quality])
 
@@ -231,7 +231,7 @@ def _cell(value: Any) -> Any:
 
 
 def _cell_text(value: object) -> str:
-    """Return a value for a cell of a table, where a vertical bar or a new line would break the row."""
+    """Return a value as text for a table cell, in which a vertical bar or a line break would break the row."""
     return " ".join(str(value).split()).replace("|", "\\|") or "-"
 
 

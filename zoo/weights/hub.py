@@ -1,11 +1,11 @@
 """Bundles in model repositories of the Hugging Face hub.
 
-huggingface_hub knows the hub's interface, the user's token (``hf auth login`` or ``HF_TOKEN``) and the address of a
-private hub (``HF_ENDPOINT``). It lists a repository and uploads to it. Files are downloaded by
-:mod:`zoo.datasets.download`, because huggingface_hub 2 restarts an interrupted download at the first byte.
+huggingface_hub lists repositories and uploads files, with the user's token (``hf auth login`` or ``HF_TOKEN``) and the
+address of a private hub (``HF_ENDPOINT``). Files are downloaded by :mod:`zoo.datasets.download`, because
+huggingface_hub 2 restarts an interrupted download at the first byte.
 
 Only the files of a bundle are read or written: ``bundle.json``, ``model.safetensors``, ``README.md`` and the pictures
-``card/*.png``. Other files of a repository are left alone.
+``card/*.png``. Other files of a repository are ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SCHEME = "hf://"
 DEFAULT_REVISION = "main"
 MAX_PICTURES = 100
 MAX_BYTES = 8 << 30
-"""Largest size of a bundle in a repository [O]."""
+"""Maximum size of a bundle in a repository [O]."""
 _ADDRESS = re.compile(r"hf://([\w.\-]+)/([\w.\-]+)(?:@([\w.\-/]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PICTURE = re.compile(rf"{CARD_PICTURES}/[\w.\-]+\.png")
@@ -75,7 +75,7 @@ class HubAddress:
 
     @property
     def is_commit(self) -> bool:
-        """Whether the revision is a commit, which always refers to the same files."""
+        """Whether the revision is a commit, whose files never change."""
         return _COMMIT.fullmatch(self.revision) is not None
 
     def __str__(self) -> str:
@@ -84,13 +84,13 @@ class HubAddress:
 
 @dataclass(frozen=True)
 class Pushed:
-    """A bundle that was uploaded.
+    """An uploaded bundle.
 
     Attributes:
-        address: address of the commit, which always refers to these files.
+        address: address of the commit, whose files never change.
         url: page of the commit.
         files: names of the uploaded files.
-        bytes: their size.
+        bytes: total size of the files.
     """
 
     address: HubAddress
@@ -115,9 +115,9 @@ class _Listing:
 def hub_folder(
     text: str, *, progress: ProgressCallback | None = None, notify: Callable[[str], None] = lambda text: None
 ) -> Path:
-    """Return the folder of the bundle in a hub repository; it is downloaded once for each commit.
+    """Return the folder of the bundle in a hub repository; each commit is downloaded once.
 
-    Without a network, the newest copy of the branch or tag on this machine is used, and ``notify`` says so.
+    Without a network, the newest copy of the branch or tag on this machine is used, and ``notify`` reports it.
 
     Args:
         text: ``hf://owner/repo`` or ``hf://owner/repo@revision``.
@@ -126,7 +126,7 @@ def hub_folder(
 
     Raises:
         NetworkError: if the hub cannot be reached and there is no copy.
-        DataError: if there is no such repository or revision, or its files are not those that it lists.
+        DataError: if there is no such repository or revision, or its files differ from its listing.
         ResultError: if the repository holds no bundle, or one of a newer version.
         ConfigError: if the address is malformed.
     """
@@ -166,18 +166,18 @@ def push_folder(
 
     Args:
         folder: folder of the bundle.
-        text: ``hf://owner/repo``, or ``hf://owner/repo@branch`` for a branch that exists.
+        text: ``hf://owner/repo``, or ``hf://owner/repo@branch`` for an existing branch.
         private: create the repository as private.
         message: first line of the commit.
-        card: text of the model card, instead of the file in the folder.
+        card: text of the model card, used instead of the file in the folder.
 
     Returns:
         The commit and its files.
 
     Raises:
-        ResultError: if the folder holds no bundle, or its weights are not those that it describes.
+        ResultError: if the folder holds no bundle, or its weights do not match its description.
         ConfigError: if the address is malformed or names a commit.
-        DataError: if the hub refuses, with the reason.
+        DataError: if the hub rejects the upload; the message gives the reason.
         NetworkError: if the hub cannot be reached.
     """
     address = HubAddress.parse(text)
@@ -236,7 +236,7 @@ def _list(address: HubAddress) -> _Listing:
 
 
 def _check_listing(address: HubAddress, listing: _Listing) -> None:
-    """Check that a repository holds a bundle, before any of it is downloaded."""
+    """Check that a repository holds a bundle, before anything is downloaded."""
     names = {one.name for one in listing.files}
     absent = [name for name in (DESCRIPTION, WEIGHTS) if name not in names]
     if absent:
@@ -255,7 +255,7 @@ def _check_listing(address: HubAddress, listing: _Listing) -> None:
 
 
 def _wanted(listing: _Listing) -> list[_HubFile]:
-    """Return the files of the bundle; the description comes first, because it decides whether the rest is of use."""
+    """Return the files of the bundle; the description comes first, because it shows whether the rest can be used."""
     order = {DESCRIPTION: 0, WEIGHTS: 1, CARD: 2}
     found = [one for one in listing.files if one.name in order or _PICTURE.fullmatch(one.name)]
     return sorted(found, key=lambda one: (order.get(one.name, 3), one.name))
@@ -314,7 +314,7 @@ def _known_commits(home: Path) -> dict[str, str]:
 
 @contextmanager
 def _bars_on_terminals_only() -> Iterator[None]:
-    """Leave out huggingface_hub's progress bars where standard error is a file or a pipe."""
+    """Disable huggingface_hub's progress bars if standard error is a file or a pipe."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if sys.stderr.isatty() or are_progress_bars_disabled():
@@ -329,7 +329,7 @@ def _bars_on_terminals_only() -> Iterator[None]:
 
 @contextmanager
 def _hub_errors(address: HubAddress) -> Iterator[None]:
-    """Turn what huggingface_hub raises into errors that say what to do."""
+    """Convert exceptions of huggingface_hub to errors that tell the user what to do."""
     try:
         yield
     except ZooError:
@@ -363,8 +363,8 @@ def _explain(error: Exception, address: HubAddress) -> tuple[type[DataError], st
             hint = f"The token needs the permission to write to {address.repo}: {log_in}"
             return DataError, f"the hub denies access ({said})", hint
         return (NetworkError if status >= 500 else DataError), f"the hub refuses ({said})", "Try again later"
-    # Which class a lost connection has depends on the version: it comes from requests, httpx or httpx2, and not all of
-    # their classes are OSErrors.
+    # The exception for a lost connection comes from requests, httpx or httpx2, depending on the version, and is not
+    # always an OSError.
     if isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore", "requests")):
         files = f"download {DESCRIPTION} and {WEIGHTS} from {page}"
         hint = f"Check the network and the proxy. By hand: {files} to a folder, and name that folder"

@@ -34,8 +34,8 @@ class _Description:
 def packaged_weights(package: str, folder: str = "bundles") -> Iterator[WeightsSpec]:
     """Yield the specs of the bundles inside an installed package, in the order of their folders.
 
-    Call it in ``zoo_register_weights``: the hook then needs no list of bundles. Weights have the name that the notes of
-    the bundle give (``zoo card --notes``), such as ``unet/my-region``.
+    Call it in ``zoo_register_weights``, so that the hook needs no list of bundles. The notes of a bundle (``zoo card
+    --notes``) give the name of its weights, such as ``unet/my-region``.
 
     Args:
         package: importable name of the package.

@@ -1,10 +1,10 @@
-"""Find the bundle that a user names: a folder, registered weights, a ``.zip`` file, a URL, a hub repository.
+"""Find the bundle that a user names: a folder, registered weights, a ``.zip`` file, a URL or a hub repository.
 
-What is not a folder yet is unpacked or downloaded once, to ``$ZOO_CACHE/weights`` (or
+Everything except a folder is unpacked or downloaded once, to ``$ZOO_CACHE/weights`` (or
 ``~/.cache/landslide-zoo/weights``):
 
-- ``bundles/SHA256/``: the bundle from a ``.zip`` file, under the checksum of that file.
-- ``downloads/SHA256/NAME``: a download that is not complete yet. A file that was put there by hand is used.
+- ``bundles/SHA256/``: the bundle from a ``.zip`` file, named by the checksum of that file.
+- ``downloads/SHA256/NAME``: an incomplete download. A file that the user put there is used.
 - ``hub/OWNER--REPO/COMMIT/``: the bundle of one commit of a hub repository.
 
 A folder is renamed when it is complete, and only one process at a time writes it.
@@ -51,7 +51,7 @@ from zoo.weights.hub import SCHEME, hub_folder
 
 Notify = Callable[[str], None]
 MAX_BYTES = 8 << 30
-"""Largest unpacked size of a bundle [O]; a segmentation network with a large encoder has 1 GB."""
+"""Maximum unpacked size of a bundle [O]; a segmentation network with a large encoder has 1 GB."""
 MAX_MEMBERS = 10_000
 _WEB = ("https://", "http://")
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
@@ -64,16 +64,16 @@ def resolve(
     progress: ProgressCallback | None = None,
     notify: Notify = lambda text: None,
 ) -> Path:
-    """Return the folder of the bundle that ``source`` names. No code of it is executed.
+    """Return the folder of the bundle that ``source`` names. No code in the bundle is executed.
 
-    A registered name has priority over a folder of that name: ``./unet/demo`` is the folder. A :class:`~pathlib.Path`
-    is a folder or file if it exists.
+    A registered name has priority over a folder of the same name; write ``./unet/demo`` for the folder. A
+    :class:`~pathlib.Path` is a folder or file if it exists.
 
     Args:
         source: folder of a bundle; name of registered weights (``zoo weights``); ``.zip`` file of a bundle; address of
             one, such as ``https://host/unet.zip#sha256=...``; ``hf://owner/repo`` or ``hf://owner/repo@revision``.
         sha256: checksum of the ``.zip`` file, if the URL does not end with it.
-        progress: called with the number of bytes received or unpacked and of all bytes.
+        progress: called with the number of bytes received or unpacked and the total.
         notify: called with messages for the user, such as which of two sources with the same name was used.
 
     Returns:
@@ -82,7 +82,7 @@ def resolve(
     Raises:
         ResultError: if it is not a bundle, was written by a newer version, or its model card describes another one.
         ConfigError: if the name is that of an architecture without weights, or a checksum is missing or malformed.
-        UnknownNameError: if it is similar to registered weights, with their names.
+        UnknownNameError: if it is similar to registered weights; the message lists their names.
         DataError: if a file cannot be downloaded or unpacked, or has another checksum.
         ZooError: if the cache folder cannot be written to.
     """
@@ -122,7 +122,7 @@ def _find(
 
 
 def _registered(spec: WeightsSpec, progress: ProgressCallback | None, notify: Notify) -> Path:
-    """Return the folder of registered weights after comparing it with what was registered."""
+    """Return the folder of registered weights after comparing it with their spec."""
     if spec.location.startswith(_WEB):
         folder = _downloaded(spec.location, spec.sha256, progress, notify)
     elif spec.location.startswith(SCHEME):
@@ -156,10 +156,10 @@ def _packaged(spec: WeightsSpec, progress: ProgressCallback | None, notify: Noti
 
 
 def _check_registered(spec: WeightsSpec, folder: Path) -> None:
-    """Compare a bundle with its spec, so that what ``zoo weights`` lists is what is used.
+    """Compare a bundle with its spec, so that the weights in use are those that ``zoo weights`` lists.
 
     Raises:
-        ResultError: naming the first difference.
+        ResultError: if they differ; the message names the first difference.
     """
     header = read_header(folder)
     pairs = [("model", spec.model, header.model.name)]
@@ -288,7 +288,7 @@ def copy_bundle(folder: Path, target: Path) -> None:
 
 
 def is_bundle_source(text: str) -> bool:
-    """Return whether a text names something that :func:`resolve` looks at: it exists, is registered or an address."""
+    """Return whether :func:`resolve` accepts a text: an existing path, a registered name or an address."""
     return text.startswith((*_WEB, SCHEME)) or text in catalogue().weights or is_folder(text) or is_file(text)
 
 
@@ -298,7 +298,7 @@ def _refuse_checksum(sha256: str | None, where: str, hint: str) -> None:
 
 
 def _missing(text: str) -> ZooError:
-    """Return the error for a name that is nothing."""
+    """Return the error for a name that matches nothing."""
     if text != printable(text):
         return ResultError("the name holds control characters or is not valid UTF-8", where=printable(text))
     if text in catalogue().models:
