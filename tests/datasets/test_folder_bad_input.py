@@ -231,6 +231,18 @@ def test_training_without_a_landslide_is_refused_and_testing_is_warned_of(disk, 
         Folder(root, "test", train_groups="B", test_groups="A", **options)
 
 
+def test_masks_without_background_are_warned_of(disk, tmp_path):
+    images, masks = disk.make_patches(10)
+    names = [f"{'A' if index < 5 else 'B'}_{index}" for index in range(10)]
+    masks[:5] = 1
+    root = disk.write_folder(tmp_path / "test", images, masks, names=names)
+    options = {"group_pattern": "^([AB])_", "split_by": None, "val_groups": (), "train_groups": "B"}
+    with pytest.warns(
+        DataWarning, match=r"every valid pixel of the test split \(5 patches\) is a landslide; check what"
+    ):
+        Folder(root, "test", test_groups="A", **options)
+
+
 def test_nan_is_refused_with_its_place(disk, tmp_path):
     images, masks = disk.make_patches(4, 7, dtype="float32")
     images[2, 4, 5, 6:9] = np.nan

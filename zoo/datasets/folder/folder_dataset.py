@@ -310,7 +310,12 @@ class Folder(PatchDataset):
                 where=self.root,
                 hint="Name other groups, change the fractions, or use smaller blocks or a smaller guard",
             )
-        if self._store.class_pixels[list(self._indices), 1:].sum():
+        found = self._store.class_pixels[list(self._indices)]
+        if found[:, 1:].sum():
+            if not found[:, 0].sum():
+                problem = f"every valid pixel of the {self.split} split ({len(self)} patches) is a landslide"
+                hint = "check what the values of the masks mean (mask_values, ignore_value)"
+                _warn(DataWarning(f"{self._masks_folder}: {problem}; {hint}"))
             return
         raw = [str(value) for value, index in self._store.encoding.classes.items() if index > 0]
         problem = (
