@@ -1,4 +1,4 @@
-"""The command ``zoo``. Each command is thin, and imports what it needs when it runs."""
+"""The command ``zoo``. Commands are thin and import what they need when they run."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     Codes: 0 success, 1 a trial or check failed or leakage was found, 2 bad input, 70 a bug, 130 interrupted.
     """
     code = run(arguments)
-    # At exit, Python searches all objects of torch and the others for cycles, which takes a second and serves nothing.
+    # Freezing skips the garbage collection of torch and other modules at exit, which would take a second.
     gc.freeze()
     sys.exit(code)
 
@@ -93,7 +93,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         app = build_app()
         register_commands(app)
-        # Outside standalone mode click hands back the code of ctx.exit() instead of exiting with it.
+        # Outside standalone mode click returns the code of ctx.exit() instead of exiting with it.
         with _stoppable():
             code = app.main(args=arguments, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
@@ -108,16 +108,16 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo("\ninterrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has left; Python would complain once more while it closes stdout.
+        # The reader of a pipe (head, less) has closed it; Python would report this again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UnicodeEncodeError as error:
-        # GDAL, JSON and GeoTIFF tags need UTF-8, and a name in another encoding reaches Python as lone surrogates.
+        # GDAL, JSON and GeoTIFF tags need UTF-8; Python decodes names in another encoding to lone surrogates.
         _complain(f"{error.object!r} is not valid UTF-8", "Rename the file or folder")
         return EXIT_BAD_INPUT
     except BaseException as error:
         if isinstance(error, SystemExit) and not _passed_through_zoo(error):
-            raise  # a command of a plugin ends as it likes
+            raise  # a plugin's command may exit with any code
         if os.environ.get("ZOO_TRACEBACK"):
             traceback.print_exc()
         found = plugin_error(error)
@@ -144,10 +144,10 @@ def _complain(problem: str, hint: str | None) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM clean up as Ctrl-C does, and let nothing interrupt the clean-up.
+    """Handle SIGTERM like Ctrl-C, and protect the clean-up from further signals.
 
-    The first Ctrl-C or SIGTERM raises ``KeyboardInterrupt``. Further ones are ignored until the process ends, so that
-    they cannot stop the clean-up halfway or print a traceback. Threads other than the main one have no signals.
+    The first Ctrl-C or SIGTERM raises ``KeyboardInterrupt``. Later ones are ignored until the process ends, so that
+    they cannot interrupt the clean-up or print a traceback. Signals are handled only in the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -161,7 +161,7 @@ def _stoppable() -> Iterator[None]:
             signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    # A shell that starts a command in the background lets it ignore Ctrl-C.
+    # A command that a shell starts in the background ignores Ctrl-C.
     found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
     for number in before:

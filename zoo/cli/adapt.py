@@ -1,4 +1,4 @@
-"""``zoo adapt``: a bundle for a region without labels."""
+"""``zoo adapt``: adapt a bundle to a region without labels."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def adapt(
     check_writable_folder(folder)
     with data_warnings(), stage_progress("reading the target") as show:
         if measured is not None:
-            # Missing masks are found before the work, not after it.
+            # Find missing masks before the work starts.
             source.open(measured, lambda done, total: show("reading the data", done, total))
         adapted = model.adapt(
             source,

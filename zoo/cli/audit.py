@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.datasets.audit import Audit, AuditSummary, SharedScene
 
 SHOWN = 10
-"""Number of pairs of each kind to print; the JSON file has all."""
+"""Number of pairs of each kind to print; the JSON file lists all."""
 
 
 @click.command()
@@ -60,7 +60,7 @@ def audit(data: str, split: str | None, json_file: Path | None, data_options: tu
 
 
 def print_verdict(found: AuditSummary) -> None:
-    """Print in one line on standard error whether splits leak."""
+    """Print one line on standard error that states whether splits leak."""
     if found.leaks is False:
         note(f"audit: {found.verdict}")
     else:

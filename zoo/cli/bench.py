@@ -1,4 +1,4 @@
-"""``zoo bench``: compare models, or show what a comparison would take."""
+"""``zoo bench``: compare models, or estimate the time of a comparison."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def bench(
     context = click.get_current_context()
 
     def chosen(name: str) -> Any:
-        """Return the value of an option; ``None`` if a configuration has it and the user did not give it."""
+        """Return the value of an option; ``None`` if the configuration sets it and the user did not give it."""
         given_by_user = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         return given[name] if config is None or given_by_user else None
 
@@ -197,7 +197,7 @@ def _plan_row(trial: PlannedTrial) -> tuple[str, ...]:
 
 
 def _duration(seconds: float) -> str:
-    """Return seconds as people write them: ``48 s``, ``12 min``, ``3 h 20 min``."""
+    """Format seconds in readable units: ``48 s``, ``12 min``, ``3 h 20 min``."""
     if math.isnan(seconds):
         return "-"
     if seconds < 90:

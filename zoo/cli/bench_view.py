@@ -1,4 +1,4 @@
-"""Show a benchmark as it runs: a live table on a terminal, a line now and then in a log."""
+"""Show the progress of a benchmark: a live table on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 LOG_EVERY_S = 15.0
 SPARE_LINES = 6
-"""Lines of a terminal that the table leaves free, for its heading, the clock and earlier output."""
+"""Terminal lines reserved for the heading of the table, the clock and earlier output."""
 
 
 class BenchView:
-    """Shows the progress of trials. A context manager, and a :class:`zoo.bench.runner.Listener`.
+    """Progress display of trials: a context manager and a :class:`zoo.bench.runner.Listener`.
 
     Args:
-        trials: all trials, including those that are kept.
+        trials: all trials, including finished ones.
         console: console of standard error.
         sizes: number of patches in each split, by setting.
         pixels: pixels of a patch, by setting.
@@ -132,7 +132,7 @@ class BenchView:
         return "" if seconds is None else pattern.format(_clock(seconds))
 
     def _shown(self) -> list[TrialConfig]:
-        """Return all trials; on a terminal with too few lines, those that run and their neighbours."""
+        """Return all trials; on a terminal with too few lines, only running trials and their neighbours."""
         room = max(3, self.console.height - SPARE_LINES)
         if len(self.trials) <= room:
             return self.trials
@@ -175,7 +175,7 @@ class BenchView:
 
 
 def warn_of_precision(config: TrialConfig) -> None:
-    """Warn if the device of a trial is slow in the precision that its recipe names."""
+    """Warn if the device of a trial is slow in the precision of its recipe."""
     from zoo.bench.plan import precision_problem
 
     problem = precision_problem(config)
@@ -202,19 +202,19 @@ def _three(value: float | None) -> str:
 
 
 class TerminalView(BenchmarkView):
-    """Prints what ``zoo bench`` does: data, audit, progress and interruptions."""
+    """View of ``zoo bench``: prints data, audit, progress and interruptions."""
 
     def __init__(self) -> None:
         self._bar = ProgressBarOnDemand()
         self._shown: BenchView | None = None
 
     def setting(self, setting: Setting) -> None:
-        """Name the setting."""
+        """Print the name of the setting."""
         if setting.name:
             note(f"setting {setting.name}")
 
     def open_splits(self, source: DataSource) -> dict[str, PatchDataset]:
-        """Open the splits with a progress bar and print what they hold."""
+        """Open the splits with a progress bar and print a summary."""
         from zoo.cli.opening import open_splits
 
         return open_splits(source)
@@ -228,7 +228,7 @@ class TerminalView(BenchmarkView):
         return found
 
     def measuring(self, number: int, total: int, config: TrialConfig) -> None:
-        """Move the bar, or print a line in a log."""
+        """Update the bar, or print a line in a log."""
         self._bar.show("measuring", number, total)
         if not err().is_terminal:
             note(f"[{number + 1}/{total}] timing a few steps of {config.label}")
@@ -279,7 +279,7 @@ class TerminalView(BenchmarkView):
             self._shown.finished(config, result)
 
     def timing(self, done: int, total: int) -> None:
-        """Move the bar; say once what is timed."""
+        """Update the bar; print once what is timed."""
         if not self._bar.active:
             note("timing the models in rounds, each time in a fresh process")
         self._bar.show("timing", done, total)

@@ -1,4 +1,4 @@
-"""``zoo models``, ``datasets``, ``plugins``, ``plugin``, ``check`` and ``doctor``: what is there and if it works."""
+"""``zoo models``, ``datasets``, ``plugins``, ``plugin``, ``check`` and ``doctor``: list, create and check entries."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
 
 
 def shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) -> SpecT | None:
-    """The spec that ``show NAME`` asks for; ``None`` for a listing."""
+    """Return the spec requested by ``show NAME``; ``None`` for a listing."""
     if words and words[0] == "show":
         if len(words) != 2:
             raise click.UsageError(f"show takes one NAME, as in: {show}")
@@ -261,10 +261,10 @@ def shown(words: Sequence[str], table: Table[SpecT], show: str, pattern: str) ->
 
 
 def matching(words: Sequence[str], table: Table[SpecT]) -> list[SpecT]:
-    """The specs whose name matches the pattern.
+    """Return the specs whose name matches the pattern.
 
     Raises:
-        UnknownNameError: if there is none, with the nearest names.
+        UnknownNameError: if there is none; the message lists the nearest names.
     """
     specs = table.match(words[0] if words else None)
     if not specs and words:
@@ -273,7 +273,7 @@ def matching(words: Sequence[str], table: Table[SpecT]) -> list[SpecT]:
 
 
 def _listed_model(table: ModelTable, name: str) -> dict[str, object]:
-    """The spec of a model, or the reason why the plugin has no sound one."""
+    """Return the spec of a model, or the reason why the plugin's spec is invalid."""
     provider = table.provider(name)
     try:
         return {**table.get(name).to_dict(), "provider": provider}
@@ -282,7 +282,7 @@ def _listed_model(table: ModelTable, name: str) -> dict[str, object]:
 
 
 def _family_summary(family: ModelFamilySpec) -> str:
-    """The summary with the number of models, or with the reason why they cannot be listed."""
+    """Return the summary with the number of models, or with the reason why they cannot be listed."""
     try:
         return f"{family.summary}: {len(family.table):,} models"
     except PluginError as error:
@@ -352,7 +352,7 @@ def _parameters(declared: int | None, counted: int) -> str:
 
 
 def _count_parameters(spec: ModelSpec) -> int:
-    """Count the trainable parameters, without memory for the weights where the model allows it."""
+    """Count the trainable parameters, without allocating the weights if the model allows it."""
     import torch
 
     from zoo.registry import create_model
@@ -360,7 +360,7 @@ def _count_parameters(spec: ModelSpec) -> int:
     try:
         with torch.device("meta"):
             model = create_model(spec.name)
-    except (NotImplementedError, RuntimeError):  # a model that computes with its weights while it is created
+    except (NotImplementedError, RuntimeError):  # the model computes with its weights during construction
         model = create_model(spec.name)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
@@ -375,7 +375,7 @@ def _number(value: float | None) -> str:
 
 GAP = "  "
 NARROWEST = 20
-"""Smallest width of a folded column, however narrow the terminal."""
+"""Minimum width of a folded column on any terminal."""
 
 
 def print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -383,8 +383,8 @@ def print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], *, rig
 
     Args:
         headings: headings of the columns.
-        rows: cells as text.
-        right: headings of the columns that are aligned to the right.
+        rows: cells as strings.
+        right: headings of right-aligned columns.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_WIDTH = 200
-"""Width of tables in a file or a pipe, which are not folded to the width of a terminal."""
+"""Width of tables in a file or a pipe."""
 _RESULTS = "zoo.results"
-"""Key of the stream that :func:`reserve_stdout` keeps, in what a command remembers."""
+"""Key in ``click.Context.meta`` for the stream that :func:`reserve_stdout` reserves."""
 
 
 def out() -> Console:
-    """Return the console of standard output; it is wide and without colours when it is not a terminal."""
+    """Return the console of standard output; if that is not a terminal, it is wide and without colours."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -47,8 +47,8 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 
     Args:
         columns: headings of the columns.
-        rows: cells as text.
-        right: headings of the columns that are aligned to the right.
+        rows: cells as strings.
+        right: headings of right-aligned columns.
     """
     from rich.table import Table
     from rich.text import Text
@@ -57,7 +57,7 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        # Text instead of str: names and messages may hold square brackets, which rich would read as markup.
+        # Text instead of str, because rich would read square brackets in names and messages as markup.
         table.add_row(*(Text(cell) for cell in row))
     return table
 
@@ -76,9 +76,9 @@ def _default(option: Option) -> str:
 
 
 def reserve_stdout() -> None:
-    """Keep standard output for :func:`print_result` until the command ends.
+    """Reserve standard output for :func:`print_result` until the command ends.
 
-    What a model or a plugin prints meanwhile goes to standard error, so that a program can read the result.
+    Other output, such as that of a model or plugin, goes to standard error, so that a program can read the result.
     """
     context = click.get_current_context()
     if _RESULTS not in context.meta:
@@ -87,7 +87,7 @@ def reserve_stdout() -> None:
 
 
 def print_result(text: str) -> None:
-    """Print the result of a command on standard output, also where it is reserved."""
+    """Print the result of a command on standard output, even if it is reserved."""
     context = click.get_current_context(silent=True)
     stream = None if context is None else context.meta.get(_RESULTS)
     click.echo(text, file=stream, nl=not text.endswith("\n"))

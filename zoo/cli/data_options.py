@@ -118,14 +118,14 @@ def collect(
 
 
 def parse_assignments(texts: tuple[str, ...], option: str) -> dict[str, Any]:
-    """Return ``NAME=VALUE`` texts as a dictionary; a value that is not JSON is text.
+    """Parse ``NAME=VALUE`` strings into a dictionary; a value that is not JSON is kept as a string.
 
     Args:
-        texts: the texts.
+        texts: the strings.
         option: command-line option that takes them, for messages.
 
     Raises:
-        ConfigError: for a text without a name or an equals sign.
+        ConfigError: for a string without a name or an equals sign.
     """
     values: dict[str, Any] = {}
     for text in texts:

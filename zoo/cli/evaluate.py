@@ -1,4 +1,4 @@
-"""``zoo evaluate``: the figures of a bundle, again or on other data."""
+"""``zoo evaluate``: measure a bundle on its own or other data."""
 
 from __future__ import annotations
 

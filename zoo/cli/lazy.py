@@ -15,7 +15,7 @@ RENAMED_OPTIONS: dict[str, dict[str, str]] = {
     "map": {"--least-area": "--min-area"},
     "polygons": {"--least-area": "--min-area"},
 }
-"""By command (``"risk map"`` for a command of a group): old option names that still work until release 0.3."""
+"""Old option names that still work until release 0.3, by command (``"risk map"`` for a command of a group)."""
 
 
 def replace_renamed(command: str, arguments: list[str]) -> list[str]:

@@ -102,7 +102,7 @@ def map(bundle: str, sha256: str | None, scene: tuple[str, ...], target: str, de
     scales = None if given["scales"] is None else parse_scales(given["scales"])
     classes = None if given["classes"] is None else [name.strip() for name in given["classes"].split(",")]
     breaks = None if given["breaks"] is None else parse_numbers(given["breaks"], "--breaks", "0.2,0.5")
-    # On a cluster, the workers need the GPU, not this machine.
+    # On a cluster, the GPU is for the workers.
     away = given["cluster"] is not None and device.startswith("cuda")
     model = open_bundle(bundle, sha256, "cpu" if away else device)
     out().print(model.quality(adapted=given["adapt"]), markup=False)

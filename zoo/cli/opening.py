@@ -1,4 +1,4 @@
-"""Opening the data and the bundle that a user named, with progress and warnings on standard error."""
+"""Open the data and the bundle that a user named, with progress and warnings on standard error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def open_splits(source: DataSource) -> dict[str, PatchDataset]:
-    """Open train, val and test, and print what they hold on standard error.
+    """Open train, val and test, and print a summary on standard error.
 
     Raises:
         ZooError: if the data are missing or damaged, or a split has no patch.
@@ -43,7 +43,7 @@ def describe_splits(source: DataSource, splits: dict[str, PatchDataset]) -> None
 
 
 def open_split(source: DataSource, split: str) -> PatchDataset:
-    """Open one split with the same progress and warnings.
+    """Open one split with progress and warnings.
 
     Raises:
         ZooError: if the data are missing or damaged, or the split has no patch.

@@ -21,14 +21,14 @@ def _make_bar() -> Any:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error until the work is done; show nothing if that is not a terminal."""
+    """Show a bar on standard error until the block ends; show nothing if that is not a terminal."""
     with _make_bar() as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def prepare_threads() -> None:
-    """Choose how the threads of torch wait, before it is imported, and say when other programs use the machine."""
+    """Choose how the threads of torch wait, before it is imported, and report other programs that use the machine."""
     in_use = cores_in_use()
     os.environ.update(waiting_variables(in_use))
     if in_use is not None and is_busy(in_use):
@@ -37,7 +37,7 @@ def prepare_threads() -> None:
 
 @contextmanager
 def stage_progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar whose text is the current stage; ``what`` is the text before the first stage."""
+    """Show one bar labelled with the current stage; ``what`` is the label before the first stage."""
     with _make_bar() as bar:
         task = bar.add_task(what, total=None)
         current = what
@@ -53,7 +53,7 @@ def stage_progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 class ProgressBarOnDemand:
-    """A progress bar on standard error that appears with the first step; nothing where that is not a terminal."""
+    """A progress bar on standard error that appears with the first step, if that is a terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None

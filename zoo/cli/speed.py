@@ -29,7 +29,7 @@ COLUMNS = {
 }
 """Heading, format and unit of each figure of :meth:`zoo.api.speed.Timings.records`."""
 ALWAYS_SHOWN = 6
-"""Number of columns that are shown even without a figure."""
+"""Number of columns that are shown even if they are empty."""
 
 
 @click.command()

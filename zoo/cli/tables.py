@@ -19,7 +19,7 @@ from zoo.files import printable
 
 
 def print_leaderboard(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> None:
-    """Print what the trials share, the table, its warnings, and how its figures were averaged."""
+    """Print the common settings of the trials, the table, its warnings, and how its figures were averaged."""
     console.print()
     console.print(Text(printable(board.description), style="bold"))
     console.print(terminal_table(board, console.width, columns))
@@ -32,7 +32,7 @@ def print_leaderboard(board: Leaderboard, console: Console, columns: Sequence[st
 
 @contextmanager
 def metric_warnings() -> Iterator[None]:
-    """Print each warning about a failed metric once, when the block ends."""
+    """Print each warning about a failed metric once, at the end of the ``with`` block."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MetricWarning)
         try:

@@ -1,4 +1,4 @@
-"""``zoo train``: train one model and keep it as a bundle with its pictures."""
+"""``zoo train``: train one model and save it as a bundle with pictures."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def train(
 
 
 def _print_transfer(transfer: Transfer) -> None:
-    """Say which weights are copied, frozen and new."""
+    """Print which weights are copied, frozen and new."""
     note(f"starts from {transfer.settings.parent} (sha256 {transfer.settings.sha256[:12]})")
     for text in transfer.notes:
         note(text)
@@ -130,14 +130,14 @@ def _print_transfer(transfer: Transfer) -> None:
 
 
 class _TrainingView:
-    """Shows the progress and the result of one training run."""
+    """View of the progress and the result of one training run."""
 
     def __init__(self) -> None:
         self.config: TrialConfig | None = None
         self._view: BenchView | None = None
 
     def opened(self, config: TrialConfig, splits: Any) -> AuditSummary:
-        """Say what is trained and whether its splits leak, and start the progress display."""
+        """Print what is trained and whether its splits leak, and start the progress display."""
         from zoo.cli.bench_view import BenchView, TerminalView, warn_of_precision
 
         audit = TerminalView().audit(splits, config.fingerprints)

@@ -15,7 +15,7 @@ Scales = tuple[float, ...] | Literal["auto"]
 
 
 class FiniteFloat(click.FloatRange):
-    """A number in a range; NaN and infinity are refused, which ``click.FloatRange`` accepts."""
+    """A finite number in a range; ``click.FloatRange`` also accepts NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
@@ -29,7 +29,7 @@ PATH = click.Path(path_type=Path)
 PROBABILITY = FiniteFloat(0, 1)
 POSITIVE = FiniteFloat(0, min_open=True)
 COUNT = click.IntRange(1, 10**9)
-"""A number of things; more is a typing error."""
+"""A count; larger values are typing errors."""
 
 
 def _reserve(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:
@@ -45,21 +45,21 @@ BUFFER = click.option("--buffer", type=float, metavar="METRES", help="Radius tha
 
 
 def parse_names(text: str | None) -> list[str] | None:
-    """Return the names in a text such as ``S1,S2``; ``None`` for no text."""
+    """Return the names in a string such as ``S1,S2``; ``None`` for ``None``."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def parse_numbers(text: str, option: str, example: str, *, count: int | None = None) -> tuple[float, ...]:
-    """Return the numbers in a text such as ``0.2,0.5``.
+    """Return the numbers in a string such as ``0.2,0.5``.
 
     Args:
-        text: the text.
+        text: the string.
         option: name of the option, for the error.
-        example: a valid text, for the error.
-        count: how many there must be; ``None`` for any number.
+        example: a valid string, for the error.
+        count: expected number of values; ``None`` for any number.
 
     Raises:
-        ConfigError: if a part is not a finite number, or their number is another.
+        ConfigError: if a part is not a finite number, or there are more or fewer values than expected.
     """
     try:
         values = tuple(float(part) for part in text.split(","))
@@ -72,9 +72,9 @@ def parse_numbers(text: str, option: str, example: str, *, count: int | None = N
 
 
 def parse_scales(text: str) -> Scales:
-    """Return the magnifications in a text such as ``1,1.5,2``, or ``auto``; the library checks their range.
+    """Return the magnifications in a string such as ``1,1.5,2``, or ``auto``; the library checks their range.
 
     Raises:
-        ConfigError: if the text is neither.
+        ConfigError: if the string is neither.
     """
     return "auto" if text == "auto" else parse_numbers(text, "--scales", "1,1.5,2, or auto")

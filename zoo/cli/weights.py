@@ -1,4 +1,4 @@
-"""``zoo weights``, ``zoo pull``, ``zoo push`` and ``zoo card``: trained weights, where they are, and their cards."""
+"""``zoo weights``, ``zoo pull``, ``zoo push`` and ``zoo card``: list, download, upload and describe trained weights."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ COMMANDS = {
 }
 
 _TARGETS = {"events": "thresholds:events", "map": "map:map_command", "safety": "map:safety"}
-"""``module:function`` of each command that is not the function of its name in the module of its name."""
+"""``module:function`` of each command for which it is not ``NAME:NAME``."""
 
 risk = LazyGroup(
     "risk",
@@ -36,7 +36,7 @@ def name_pair(text: str | None, option: str) -> tuple[str, str] | None:
     """Parse two names separated by a comma.
 
     Raises:
-        ConfigError: if there are not two.
+        ConfigError: if there are not exactly two.
     """
     if text is None:
         return None

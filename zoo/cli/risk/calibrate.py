@@ -1,4 +1,4 @@
-"""``zoo risk calibrate``: weights, scaling, rain and classes of the index, from a stack and an inventory."""
+"""``zoo risk calibrate``: fit weights, scaling, rain and classes of the index to a stack and an inventory."""
 
 from __future__ import annotations
 

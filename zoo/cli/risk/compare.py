@@ -1,4 +1,4 @@
-"""``zoo risk compare``: Table 2 on a table of places."""
+"""``zoo risk compare``: the comparison of the paper's Table 2 on a table of places."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def thresholds(source: tuple[Path, ...], target: Path | None, **given: Any) -> N
 
 
 def _table(source: tuple[Path, ...], given: dict[str, Any]) -> tuple[Path | DataFrame, Path | None]:
-    """Return the table of events, and its file if it is made of rain; the options of that are removed from ``given``.
+    """Return the table of events, and its file if it is computed from rain; used options are removed from ``given``.
 
     Raises:
         ConfigError: if options of a table and of an inventory are mixed.

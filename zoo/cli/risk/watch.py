@@ -1,4 +1,4 @@
-"""``zoo risk watch``: the risk index at each time step under the rain of that time."""
+"""``zoo risk watch``: map the risk index at each time step under the rain of that time."""
 
 from __future__ import annotations
 
