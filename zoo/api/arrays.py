@@ -1,4 +1,4 @@
-"""Arrays that are given to a model: numpy arrays, torch tensors and ``xarray.DataArray``, with their labels."""
+"""Input arrays of a model: NumPy arrays, torch tensors and labelled ``xarray.DataArray`` objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NORTHINGS, _EASTINGS = ("y", "lat", "latitude", "northing"), ("x", "lon", "long
 
 
 def read_array(image: Any) -> NDArray[np.float32]:
-    """Return an array or tensor as float32, NaN where a masked array is masked.
+    """Return an array or tensor as float32, with NaN where a masked array is masked.
 
     Raises:
         DataError: if it holds no real numbers.
@@ -31,19 +31,19 @@ def read_array(image: Any) -> NDArray[np.float32]:
 def predict_labelled(
     image: Any, wanted: Sequence[str], expected: str, predict: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> Any:
-    """Return the prediction of an ``xarray.DataArray`` as one with the same coordinates.
+    """Return the prediction for an ``xarray.DataArray`` as a DataArray with the same coordinates.
 
     Bands are ordered by their names. The attributes ``_FillValue`` or ``nodata``, ``scale_factor`` and ``add_offset``
-    are applied, and an image with south up or east on the left is turned for the model.
+    are applied, and an image with south up or east on the left is flipped for the model.
 
     Args:
         image: the DataArray.
         wanted: names of the model's bands.
-        expected: what the model takes, for errors.
-        predict: returns the probability of float32 (..., C, H, W).
+        expected: description of the model's input, for errors.
+        predict: function that returns the probability for a float32 array (..., C, H, W).
 
     Raises:
-        DataError: if the array has another number of dimensions, its bands have other names, or its scale is no number.
+        DataError: if the array has the wrong number of dimensions or other bands, or its scale is not a number.
     """
     dimensions = [str(name) for name in image.dims]
     if image.ndim not in (3, 4):
@@ -66,7 +66,7 @@ def predict_labelled(
 
 
 def _ordered(image: Any, band: str, wanted: Sequence[str], expected: str) -> Any:
-    """Return an image with its bands in the order of the model, if it names them."""
+    """Return an image with its bands in the order of the model, if the bands are named."""
     names = [str(name) for name in image.coords[band].values] if band in image.coords else []
     if set(wanted) <= set(names):
         return image.isel({band: [names.index(name) for name in wanted]})
@@ -84,19 +84,19 @@ def _is_number(text: str) -> bool:
 
 
 def _grows(image: Any, name: Any, names: Sequence[str], sign: int) -> bool:
-    """Return whether a coordinate on the ground grows down the rows (sign 1) or falls along the columns (sign -1)."""
+    """Return whether a map coordinate increases down the rows (sign 1) or decreases along the columns (sign -1)."""
     if str(name).casefold() not in names or name not in image.coords:
         return False
     places = np.asarray(image.coords[name].values)
     if places.ndim != 1 or len(places) < 2 or places.dtype.kind not in "iuf":
         return False
-    # Numbers of rows and columns are no places.
+    # Row and column numbers are not map coordinates.
     counted = np.array_equal(places - places[0], np.arange(len(places))) and 0 <= places[0] <= 1
     return not counted and sign * float(places[-1] - places[0]) > 0
 
 
 def _values(image: Any) -> NDArray[np.float32]:
-    """Return the values of an image in its unit, float32, NaN where it says that they are missing."""
+    """Return the values of an image in its unit, float32, with NaN where its attributes mark them as missing."""
     values = read_array(image.values).copy()
     for nodata in (image.attrs.get("_FillValue"), image.attrs.get("nodata"), image.encoding.get("_FillValue")):
         if isinstance(nodata, (int, float, np.number)):

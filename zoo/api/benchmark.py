@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class BenchmarkView:
-    """Callbacks that show a benchmark as it runs. This class shows nothing; subclasses override its methods."""
+    """Callbacks that show the progress of a benchmark. This class shows nothing; subclasses override its methods."""
 
     def setting(self, setting: Setting) -> None:
-        """The data of a setting are about to be opened."""
+        """Called before the data of a setting are opened."""
 
     def open_splits(self, source: DataSource) -> dict[str, PatchDataset]:
         """Open the splits of a data set."""
@@ -44,26 +44,26 @@ class BenchmarkView:
         return audit_splits(splits, fingerprints)
 
     def measuring(self, number: int, total: int, config: TrialConfig) -> None:
-        """A model is about to be measured for the estimate: its number, the number of models, and a trial of it."""
+        """Called before a model is measured for the estimate, with its number, the total and one of its trials."""
 
     def trials(self, plan: Plan) -> AbstractContextManager[None]:
         """Return a context manager that is active while trials run."""
         return nullcontext()
 
     def kept(self, config: TrialConfig, result: TrialResult) -> None:
-        """An earlier call finished this trial."""
+        """Called for a trial that an earlier call finished."""
 
     def damaged(self, error: ResultError) -> None:
-        """The result file of an earlier call cannot be used; its trial is repeated."""
+        """Called for a result file of an earlier call that cannot be used; its trial is repeated."""
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
-        """A running trial made progress."""
+        """Called when a running trial makes progress."""
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
-        """A trial ended, with or without success, and its result is on disk."""
+        """Called when a trial has ended, with or without success, and its result is on disk."""
 
     def timing(self, done: int, total: int) -> None:
-        """The models are being timed: number of processes done and in total."""
+        """Called while the models are timed, with the number of processes done and the total."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class BenchmarkPlan:
     """A benchmark whose data have been opened and checked, ready to run.
 
     Attributes:
-        plan: trials, sizes of the splits, and what the audit of the splits found.
+        plan: trials, sizes of the splits, and the result of the audit.
         folder: folder for results, weights and logs.
-        jobs: number of trials at a time.
+        jobs: number of trials that run in parallel.
         ray: address of a Ray cluster; ``None`` for this machine.
-        view: shows the progress.
+        view: view that shows the progress.
     """
 
     plan: Plan
@@ -104,7 +104,7 @@ class BenchmarkPlan:
     def estimate(self) -> Estimate:
         """Estimate the time of every trial on this machine, from earlier results or from a few training steps.
 
-        Nothing is kept.
+        Nothing is saved.
         """
         from zoo.bench.plan import estimate
 
@@ -183,11 +183,11 @@ def benchmark(
             :class:`~zoo.training.recipes.Recipe`.
         seeds: number of seeds (3 stands for 0, 1 and 2), or the seeds. ``None`` for 1, or those of ``config``.
         out: folder for results, weights and logs. ``None`` for ``results``, or ``results/NAME`` with ``config``.
-        jobs: number of trials at a time; threads and GPUs are divided among them.
+        jobs: number of trials that run in parallel; threads and GPUs are divided among them.
         ray: address of a Ray cluster that runs the trials, ``HOST:PORT`` or ``auto``; ``None`` for this machine.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         speed: time the models after training. ``None`` for yes, or the choice of ``config``.
-        view: shows the progress; ``None`` for nothing.
+        view: view that shows the progress; ``None`` to show nothing.
 
     Returns:
         The results of all trials: a table in a notebook, ``to_pandas()``, ``table()`` and ``html(path)``.
@@ -304,7 +304,7 @@ def make_benchmark(
         if models is not None:
             chosen = _selected(chosen, models)
         source = DataSource.of(chosen.data if data is None else data, given)
-        if source.name == chosen.data.name:  # the same data in another folder, for example: the groups stay
+        if source.name == chosen.data.name:  # for example, the same data in another folder: keep the groups
             source = DataSource.of(chosen.data, source.options)
         chosen = replace(chosen, data=source)
     common = ("root", "transforms", "progress")

@@ -22,9 +22,9 @@ from zoo.registry.plugins import OWN_DISTRIBUTION
 Status = Literal["ok", "note", "problem"]
 
 LARGE_CACHE = 10 * 10**9
-"""Size in bytes above which a cache is worth mentioning."""
+"""Size in bytes above which a cache is reported."""
 LITTLE_SPACE = 2 * 10**9
-"""Bytes below which a disk is nearly full for bundles, maps and caches."""
+"""Free space in bytes below which a disk counts as nearly full."""
 CONFLICTS = (
     (
         "albumentationsx",
@@ -33,7 +33,7 @@ CONFLICTS = (
     ),
     ("opencv-python", "it overwrites files of opencv-python-headless", "pip uninstall opencv-python"),
 )
-"""Packages that conflict with ours: name, reason, what to do. The second conflicts only if its twin is installed."""
+"""Packages that conflict with ours: name, reason, advice. The second conflicts only if its twin is installed."""
 TWINS = {"opencv-python": "opencv-python-headless"}
 
 
@@ -43,9 +43,9 @@ class Finding:
 
     Attributes:
         topic: what was checked, such as ``versions``.
-        status: ``ok``, ``note`` (worth knowing) or ``problem`` (something will fail or mislead).
-        text: what was found.
-        advice: what to do; empty where nothing needs to be done.
+        status: ``ok``, ``note`` (for information) or ``problem`` (something will fail or mislead).
+        text: description of the finding.
+        advice: what to do; empty if there is nothing to do.
     """
 
     topic: str
@@ -70,7 +70,7 @@ def doctor() -> list[Finding]:
     for topic, look in TOPICS.items():
         try:
             found += look()
-        except Exception as error:  # a library that cannot be imported, a file system that refuses
+        except Exception as error:  # a library that cannot be imported, or a file system that denies access
             reason = error.problem if isinstance(error, ZooError) else one_line(error)
             found.append(Finding(topic, "problem", f"cannot be examined ({reason})", "Install zoo again"))
     return found
@@ -88,7 +88,7 @@ def _environment() -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    """Compare every installed package that zoo or a plugin needs with what its users ask for."""
+    """Compare every package that zoo or a plugin needs with the requirements of its dependents."""
     wrong = list(unmet_requirements(OWN_DISTRIBUTION, *(one.distribution for one in plugin_reports())))
     for text, advice in wrong:
         yield Finding("versions", "problem", text, advice)
@@ -106,7 +106,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def unmet_requirements(*roots: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong and what to do, for every unmet requirement of these distributions and their dependencies.
+    """Yield the problem and advice for every unmet requirement of these distributions and their dependencies.
 
     Args:
         roots: names of installed distributions.
@@ -278,11 +278,11 @@ TOPICS: dict[str, Callable[[], Iterator[Finding]]] = {
     "data": _data,
     "plugins": _plugins,
 }
-"""What is looked at, in order."""
+"""Checks, in the order in which they run."""
 
 
 def folder_size(folder: Path) -> int:
-    """Return the bytes of all files in a folder; links are not followed, and what cannot be read counts nothing."""
+    """Return the size of all files in a folder in bytes; links are not followed, and unreadable files are skipped."""
     total = 0
     for where, _, names in os.walk(folder, onerror=None):
         for name in names:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.training.predictor import Predictor
 
 TOLERANCE = 1e-3
-"""Largest difference of a figure that rounding on another machine can explain."""
+"""Maximum difference of a figure that rounding on another machine can explain."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _measure_adapted(
     dataset: PatchDataset,
     on_batch: Callable[[int], None],
 ) -> Evaluation:
-    """Adapt to the images of each scene, and measure there; to all images at once if there are too many scenes."""
+    """Adapt to the images of each scene and measure on them; if there are too many scenes, adapt to all at once."""
     from torch.utils.data import DataLoader, Subset
 
     from zoo.training.evaluate import Evaluation
@@ -217,7 +217,7 @@ def _report_after(on_batch: Callable[[int], None], before: int, done: int) -> No
 def _calibration(
     bundle: Bundle, found: Evaluation, split: str, blocks: Sequence[str], *, adapted: bool
 ) -> Calibration | None:
-    """Return the calibration on a split, by what was fitted on the validation split: now, if it is that one."""
+    """Return the calibration on a split; it is fitted on the validation split and read from the bundle for others."""
     from zoo.training.evaluate import fit_calibration
 
     if adapted or bundle.adaptation is not None:

@@ -23,14 +23,14 @@ Message = Callable[[str], None]
 
 
 def export_formats() -> tuple[str, ...]:
-    """Return the names of all formats, those of plugins included."""
+    """Return the names of all formats, including those of plugins."""
     from zoo.registry import catalogue
 
     return (*get_args(ExportFormat), *catalogue().exporters)
 
 
 DEEPNESS_TILE = 256
-"""Tile size of QGIS Deepness in pixels where there are no patches to take it from."""
+"""Default tile size of QGIS Deepness in pixels if there are no patches."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Exported:
     """An exported file.
 
     Attributes:
-        subject: the model and what the file says about it.
-        config: how it was exported.
-        report: size of the file and how close it is to the model.
+        subject: the model and the metadata of the file.
+        config: configuration of the export.
+        report: size of the file and its difference from the model.
     """
 
     subject: ExportSubject
@@ -56,7 +56,7 @@ class Exported:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """Return what was written, as lines of text."""
+        """Return a description of the file as lines of text."""
         metadata, config, report = self.subject.metadata, self.config, self.report
         kind = metadata.label or ("trained" if metadata.trained else "untrained")
         opset = f", opset {config.opset}" if config.to == "onnx" else ""
@@ -102,13 +102,13 @@ def export(
 ) -> Exported:
     """Write a trained bundle, or a model with fresh weights, as one file for use without zoo.
 
-    The file takes images in the units of its bands and normalises them inside. Before it is kept, it is reopened and
-    compared with the model on random images and on real patches.
+    The file takes images in the units of its bands and normalises them internally. Before it is kept, it is reopened
+    and compared with the model on random images and on real patches.
 
     Args:
         source: the name of a registered model, an open bundle, or any source of a bundle that :func:`zoo.load` takes.
-        out: the file; it must end in ``.onnx``, ``.xml`` (OpenVINO), ``.pt2`` (torch.export) or the suffix of the
-            format of a plugin.
+        out: the file; its suffix must be ``.onnx``, ``.xml`` (OpenVINO), ``.pt2`` (torch.export) or that of the format
+            of a plugin.
         to: format of the file.
         precision: a precision below ``fp32`` is kept only if it predicts the same masks on real patches.
         opset: ONNX opset, 13 to 20.
@@ -122,7 +122,7 @@ def export(
         seed: random seed of an untrained model's weights; 0 by default.
         data: patches to compare on; by default those that the bundle was trained on, if they are present.
         data_options: options that replace those of the bundle's own data.
-        open_splits: opens splits of the data, for callers that show progress.
+        open_splits: function that opens splits of the data, for callers that show progress.
         note: called with notes while the export runs.
         warn: called with warnings.
         sha256: checksum of the ``.zip`` file of a bundle, if its URL does not end with it.
@@ -130,7 +130,7 @@ def export(
 
     Raises:
         ConfigError: for options that contradict each other or a format that lacks the precision.
-        ModelError: if the model cannot be exported, or the file's output differs too much; no file is kept then.
+        ModelError: if the model cannot be exported, or the file's output differs too much and the file is discarded.
         ZooError: if the bundle or the data are damaged, the extra ``export`` is missing, or the file cannot be written.
 
     Example:
@@ -198,7 +198,7 @@ def _patches(
     open_splits: Callable[[DataSource, Sequence[str]], dict[str, PatchDataset]],
     warn: Message,
 ) -> dict[str, PatchDataset] | None:
-    """Return real patches: those of ``data``, else the bundle's own if they are present, else ``None``."""
+    """Return real patches: those of ``data``, otherwise the bundle's own if they are present, otherwise ``None``."""
     from zoo.datasets.source import DataSource
 
     if data is not None:

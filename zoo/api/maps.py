@@ -41,11 +41,11 @@ def accuracy(
     """Estimate the accuracy of a map and the true areas of its classes from a stratified random sample of points.
 
     Counting the pixels of a map gives biased areas, because the map has errors. The points correct the bias: each
-    represents a share of its class on the map. Source: Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015.
+    point represents a share of its class on the map. Source: Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015.
 
     Args:
-        map: a raster of classes (integers), such as ``zoo map --classes`` writes; or a probability that ``zoo map``
-            wrote, whose classes are ``background`` and ``landslide``.
+        map: a raster of classes (integers), such as the output of ``zoo map --classes``; or a probability that ``zoo
+            map`` wrote, whose classes are ``background`` and ``landslide``.
         samples: vector file of points in any coordinate system, drawn at random within each class of the map, as by
             :func:`draw_sample`.
         column: column with the class on the ground, by name or by number.
@@ -59,7 +59,7 @@ def accuracy(
 
     Raises:
         DataError: if a file cannot be read, the raster is not a class map, or a point has no class or an unknown one,
-            lies outside the map or on nodata, shares its pixel with another one, or was drawn from another map; or if a
+            is outside the map or on nodata, shares its pixel with another point, or was drawn from another map; or if a
             class of the map has fewer than two points.
         ConfigError: if the map has no threshold and needs one, or a threshold is given for a map of classes.
 
@@ -130,7 +130,7 @@ def draw_sample(
         shares = allocate_points([one.pixels for one in strata], count)
         places = np.concatenate([one.drawn[:share] for one, share in zip(strata, shares, strict=True)])
         names = [one.name for one, share in zip(strata, shares, strict=True) for _ in range(share)]
-        # Points in the order of their classes would tell the person who looks at them what the map says.
+        # Points ordered by class would reveal the class on the map to the interpreter.
         order = np.random.default_rng(seed).permutation(len(places))
         write_points(out, classes, places[order], [names[one] for one in order], seed)
     return {one.name: share for one, share in zip(strata, shares, strict=True)}
@@ -209,7 +209,7 @@ def polygons(
         progress: called with the number of blocks done and the total.
 
     Returns:
-        The number of polygons, their area, and the number that was left out.
+        The number of polygons, their area, and the number of polygons left out.
 
     Raises:
         ConfigError: if ``out`` exists or has another suffix, or the threshold is not a probability.

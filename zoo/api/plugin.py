@@ -1,4 +1,4 @@
-"""Writing a new plugin from a template, and finding what a plugin registered."""
+"""Write a new plugin from a template, and find the entries that a plugin registered."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str
             path = folder / Template(place.strip()).substitute(values)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text_atomic(path, Template(content).substitute(values))
-    # Installers keep the licence of zoo itself beside its metadata; the plugin gets the same.
+    # Installers store the licence of zoo with its metadata; the plugin gets a copy.
     licence = distribution("landslide-zoo").read_text("licenses/LICENSE")
     write_text_atomic(folder / "LICENSE", licence or "Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0\n")
     return folder

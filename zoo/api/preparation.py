@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Bounds: TypeAlias = tuple[float, float, float, float]
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
-"""A STAC catalogue of Sentinel-2 that needs no account."""
+"""A STAC catalogue of Sentinel-2 that requires no account."""
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt")
 
@@ -90,8 +90,8 @@ def stack(
     """Put satellite bands, terrain and moisture on one grid: SMI, NDBI, NDVI, NDWI, slope, DEM and LSI.
 
     Two dates, ``pre`` and ``post``, add the differences dNDBI, dNDVI, dNDWI and dBSI: after minus before. Channels that
-    the inputs do not allow are left out. Files named by keyword replace those of ``safe`` and of the catalogue. A band
-    of a file is named ``"mosaic.tif:4"``.
+    cannot be computed from the inputs are left out. Files given by keyword replace those of ``safe`` and of the
+    catalogue. Write ``"mosaic.tif:4"`` for band 4 of a file.
 
     Args:
         out: the stack, a GeoTIFF; it appears when it is complete.
@@ -186,7 +186,7 @@ def stack(
         found, before = Sources({}), None
         _check_fetched_dates(pre, post, safe, pre_date, phase)
     else:
-        # With two dates of Sentinel-1, coregister has a use without optical images.
+        # coregister also applies to two dates of Sentinel-1 without optical images.
         needs_pre = coregister and s1_pre is None
         found, before = _open_images(pre, post, pre_date, safe or stac_box, phase, needs_pre=needs_pre)
     if safe is not None:
@@ -235,7 +235,7 @@ def _open_images(
     *,
     needs_pre: bool,
 ) -> tuple[Sources, Sources | None]:
-    """Return the images after and before the landslides; no bands and ``None`` for one date."""
+    """Return the images after and before the landslides; without two dates, empty sources and ``None``."""
     from zoo.rasters.image_folder import open_image
     from zoo.rasters.layers import Sources
 
@@ -262,10 +262,10 @@ def _open_images(
 def _check_fetched_dates(
     pre: PathLike | None, post: PathLike | None, safe: PathLike | None, pre_date: str | None, phase: str | None
 ) -> None:
-    """Check that nothing contradicts two dates of a catalogue.
+    """Check that no other argument contradicts fetching two dates from a catalogue.
 
     Raises:
-        ConfigError: if something does.
+        ConfigError: if one does.
     """
     if pre is not None or post is not None or safe is not None:
         raise ConfigError(
@@ -313,11 +313,11 @@ def _fetch(
 
 
 def band_file(path: PathLike, *, optical: bool) -> BandFile:
-    """Return the file and band of ``FILE`` or ``FILE:BAND``.
+    """Parse ``FILE`` or ``FILE:BAND``.
 
     Args:
         path: the text.
-        optical: whether it is a reflectance, whose scale and offset are chosen later.
+        optical: whether the band is a reflectance, whose scale and offset are chosen later.
     """
     from zoo.rasters.layers import BandFile
 
@@ -359,7 +359,7 @@ def rain(
             and api (mm). :func:`zoo.risk.map` reads it as ``rain``.
         at: time in UTC, such as "2024-06-11T12:00Z"; by default the end of the rain.
         rules: rules that separate rain events, such as ``zoo.EventRules(dry_gap=48)``.
-        reading: what the files do not say, such as ``zoo.RainReading(unit="mm", time_zone="Asia/Karachi")``.
+        reading: facts that the files do not state, such as ``zoo.RainReading(unit="mm", time_zone="Asia/Karachi")``.
         overwrite: replace an existing file.
         progress: called with the number of files read and the total.
 
@@ -428,7 +428,7 @@ def patches(
         min_valid: minimum share of a patch with valid data in all bands.
         phase: "pre" or "post": image before or after the landslides; by default the stack's tag.
         date: day of the image, ISO; by default the stack's tag.
-        scene: name of the scene; by default the stack's tag, else its file name.
+        scene: name of the scene; by default the stack's tag, otherwise its file name.
         layer: layer of the inventory, if it has several.
         where: SQL condition on the inventory, such as ``"Year_obs >= 2010"``.
         date_column: column with the day or year of a landslide: draw only landslides that the image can show.
@@ -614,10 +614,10 @@ def audit(
         **options: options of the data set, such as ``split_by="block"`` or ``group_column="scene"``.
 
     Returns:
-        The findings. ``leaks`` says whether any two splits touch, ``to_pandas()`` lists every pair.
+        The findings. ``leaks`` tells whether any two splits share data, and ``to_pandas()`` lists every pair.
 
     Raises:
-        ZooError: if the data are missing or damaged, or an option is wrong.
+        ZooError: if the data are missing or damaged, or an option is invalid.
 
     Examples:
         >>> found = zoo.audit("patches/", split_by="random")  # doctest: +SKIP

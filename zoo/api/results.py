@@ -1,4 +1,4 @@
-"""The results of a benchmark: read a folder, show its tables, compare it with another one, write its report."""
+"""Results of a benchmark: read a folder, show its tables, compare it with another one, write its report."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ PLAIN_WIDTH = 200
 class Results(Sequence["TrialResult"]):
     """The trials of a results folder, as a sequence, with the tables and the report computed from them.
 
-    In a notebook it displays as one table per setting. Trials of different data, recipes or devices are different
-    settings and never share a table.
+    In a notebook, one table per setting is displayed. Trials with different data, recipes or devices belong to
+    different settings and never share a table.
 
     Args:
         trials: the trials.
         folder: folder that they were read from, or ``None``. The report reads its pictures from there.
         problems: errors of result files that could not be used.
-        baseline: label of the model that the others are compared with; by default that of the configuration, else
-            ``unet`` if present, else the best.
+        baseline: label of the model that the others are compared with; by default that of the configuration, otherwise
+            ``unet`` if present, otherwise the best.
 
     Raises:
-        UnknownNameError: if no model with figures is called ``baseline``.
+        UnknownNameError: if no model with figures has the label ``baseline``.
 
     Example:
         >>> results = zoo.read_results("results")  # doctest: +SKIP
@@ -68,8 +68,8 @@ class Results(Sequence["TrialResult"]):
         """Return one row per model and setting, with unrounded values; undefined figures are NaN.
 
         Args:
-            columns: keys of columns (:func:`zoo.evaluation.columns.all_columns`), ``all`` for every one; ``None`` for
-                every value that the leaderboard has.
+            columns: keys of columns (:func:`zoo.evaluation.columns.all_columns`), or ``all``; ``None`` for every value
+                of the leaderboard.
 
         Raises:
             UnknownNameError: if there is no such column.
@@ -136,10 +136,10 @@ class Results(Sequence["TrialResult"]):
         return page
 
     def compare(self, before: Results) -> list[Change]:
-        """Return what changed since other results, model by model, and whether it is more than noise.
+        """Return the changes since earlier results for each model, and whether they exceed noise.
 
         Raises:
-            ResultError: if the two have no test split in common.
+            ResultError: if the results have no test split in common.
         """
         from zoo.bench.changes import compare_results
 
@@ -212,7 +212,7 @@ def read_results(folder: str | os.PathLike[str], *, baseline: str | None = None)
 
 
 def _with_equal_images(trials: Sequence[TrialResult], folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
-    """Return the trials, and an error for each that names other test images than most trials of its setting.
+    """Return the trials, and an error for each whose test images differ from those of most trials of its setting.
 
     The data of a setting have one sha256, so their images have the same names unless a file was edited.
     """

@@ -25,7 +25,7 @@ class Timings:
     """Timings of models, in the order in which they were named.
 
     Attributes:
-        subjects: what was timed: model, options, shape of the image, device.
+        subjects: timed models, with options, shape of the image and device.
         reports: samples of each subject, and how they were measured; a report without samples gives the reason.
     """
 
@@ -105,7 +105,7 @@ def speed(
         seconds: seconds of timing per batch size.
         optimized: also time the fastest form of each model (:func:`zoo.deploy.optimize`).
         progress: called with the number of processes done and the total.
-        open_splits: opens splits of the data, for callers that show progress.
+        open_splits: function that opens splits of the data, for callers that show progress.
 
     Returns:
         The timings: ``records()``, ``to_pandas()``; a table in a notebook. A model that fails has no figures, and its
@@ -126,7 +126,7 @@ def speed(
     names = select_models(models)
     checked = {name: check_options(catalogue().models.get(name), dict(options or {})) for name in names}
     source = None if data is None else DataSource.of(data, data_options)
-    # The fork server must start before torch does.
+    # The fork server must start before torch is imported.
     prepare("zoo.bench.trial")
 
     from zoo.bench.speed_session import SpeedSettings, SpeedSubject, time_models

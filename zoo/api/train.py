@@ -1,4 +1,4 @@
-"""``zoo.train``: train one model and get it back ready for use."""
+"""``zoo.train``: train one model and return it ready for use."""
 
 from __future__ import annotations
 
@@ -77,24 +77,24 @@ def train(
         recipe: ``quick``, ``modern``, ``strong``, ``paper`` or a :class:`~zoo.training.recipes.Recipe`.
         seed: seed of the weights, the order of the patches and the augmentation.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        out: folder for the bundle, the result (``zoo report``), the pictures and the resume state; ``None`` keeps
-            nothing on disk, and :meth:`TrainedModel.save` writes the bundle later.
+        out: folder for the bundle, the result (``zoo report``), the pictures and the resume state; with ``None``
+            nothing is saved, and :meth:`TrainedModel.save` can write the bundle later.
         options: options of the model (``zoo models show NAME``).
         data_options: options of the data set (``zoo datasets show NAME``), such as ``{"group_column": "scene"}``.
         from_: bundle whose weights training starts from (fine-tuning): a folder, or any other source that
             :func:`zoo.load` takes. The model has the options of the bundle, unless ``options`` changes them.
         freeze: layers that keep their weights during fine-tuning, such as ``"encoder"``: prefixes of weight names.
         old_lr_factor: learning rate of weights copied from ``from_``, as a fraction of the recipe's.
-        half: store the weights in ``out`` as float16, half the size (:meth:`zoo.training.bundle.Bundle.save`).
+        half: store the weights in ``out`` as float16, at half the size (:meth:`zoo.training.bundle.Bundle.save`).
         resume: resume from the resume state in ``out``, if there is one. A finished run of the same model, data, recipe
             and seed is returned unchanged.
         overwrite: replace a bundle in ``out``.
-        speed: time the model after training, and keep the figures in its result.
+        speed: time the model after training, and store the figures in its result.
         progress: called with the stage (``data``, ``train``, ``val``, ``test``, ``speed``), the number of items done
             and the total.
-        open_splits: opens the splits, for callers that show progress.
+        open_splits: function that opens the splits, for callers that show progress.
         on_open: called with the trial and its splits before training; may return the audit for the result file.
-        on_transfer: called before fine-tuning with sentences about what is copied from ``from_``.
+        on_transfer: called before fine-tuning with the transfer of weights from ``from_``.
         **overrides: fields of the recipe to replace, such as ``steps=200``, ``lr=1e-3``, ``loss="focal"`` or
             ``loss_options={"gamma": 3.0}``.
 
@@ -103,7 +103,7 @@ def train(
 
     Raises:
         TrainingError: if training fails, for example because the loss diverges.
-        ConfigError: if ``out`` holds another bundle, an option is wrong, or ``from_`` holds another architecture.
+        ConfigError: if ``out`` holds another bundle, an option is invalid, or ``from_`` holds another architecture.
         ZooError: if the data are missing or damaged, or another process trains into ``out``.
 
     Examples:
@@ -119,7 +119,7 @@ def train(
     source = DataSource.of(data, data_options)
     separate = not _registered_here(model, chosen.loss, source.name)
     if separate:
-        prepare("zoo.bench.trial")  # before the imports, which it does at the same time
+        prepare("zoo.bench.trial")  # start the process first, so that it imports in parallel
 
     from zoo.bench.config import TrialConfig
     from zoo.datasets.base import SPLITS
@@ -152,7 +152,7 @@ def train(
             raise _taken(folder)
         state = folder / "resume" / config.key
         if finished is not None:
-            if state.is_dir():  # it was stopped after the result
+            if state.is_dir():  # stopped after the result was written
                 _complete(folder, finished, splits["test"], state)
             return _trained(folder, finished, device, keep=out is not None)
         if on_transfer is not None and transfer is not None:
@@ -217,7 +217,7 @@ def _start(
 
 
 def _plan(parent: Bundle, config: TrialConfig, splits: Splits, *, detailed: bool) -> Transfer:
-    """Check that the bundle fits the data and the model, and return what is copied, on request with comparisons."""
+    """Check that the bundle fits the data and the model, and return the transfer, on request with comparisons."""
     from zoo.datasets.statistics import compute_statistics
     from zoo.training.finetuning import plan_transfer, with_comparison
 
@@ -343,7 +343,7 @@ def _draw(folder: Path, result: TrialResult, test: PatchDataset) -> None:
 
 
 def _timed(result: TrialResult, folder: Path, progress: StageCallback | None) -> TrialResult:
-    """Time the model of a result; one round is enough, for there is no other model to compare it with."""
+    """Time the model of a result; one round is enough, because there is no other model to compare it with."""
     from zoo.bench.speed_session import SpeedReport, SpeedSettings, SpeedSubject, time_models, time_results
 
     def time_one(subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:

@@ -1,4 +1,4 @@
-"""``zoo.load`` and ``TrainedModel``: everything that can be done with a trained model."""
+"""``zoo.load`` and ``TrainedModel``: use a trained model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def load(
         notify: called with messages for the user; by default they are warnings.
 
     Returns:
-        The model with everything that is needed to use it: bands, normalisation, threshold.
+        The model with its bands, normalisation and threshold.
 
     Raises:
         ResultError: if there is no bundle, it is damaged or altered, or its model card describes another one.
@@ -74,7 +74,7 @@ def load(
     folder = resolve(source, sha256=sha256, progress=progress, notify=notify or _warn)
     from zoo.training.bundle import Bundle
 
-    # Shared weights have no folder of the user's, in which figures could be recorded.
+    # Figures can be recorded only in a folder of the user, not in shared weights.
     return TrainedModel(Bundle.load(folder), folder=folder if folder == Path(source) else None, device=device)
 
 
@@ -156,7 +156,7 @@ class TrainedModel:
         Args:
             image: ``(C, H, W)`` or ``(B, C, H, W)`` in the units of :attr:`bands`, with NaN or the band's nodata value
                 where data are missing: a numpy array, a torch tensor or an :class:`xarray.DataArray`. Or the path of a
-                raster, whose bands are matched by name and unit, or of a ``.npy`` file. Of a DataArray, the names of
+                raster, whose bands are matched by name and unit, or of a ``.npy`` file. For a DataArray, the names in
                 the band coordinate, the direction of the coordinates y and x, and the attributes ``_FillValue``,
                 ``scale_factor`` and ``add_offset`` are used.
             bands: names of the bands of a raster in order, if the file does not name them.
@@ -400,8 +400,8 @@ class TrainedModel:
                 split with more than 20 scenes is used as a whole. The model itself is unchanged.
             scales: with ``adapted``, magnifications applied to every image, or ``"auto"`` to choose one.
             tta: average the probability over the eight flips and rotations of each image.
-            record: store the figures in the bundle, in place of earlier ones of the same split; saved at once if the
-                model has a folder. Maps and the model card quote them.
+            record: store the figures in the bundle, replacing earlier ones of the same split, and save it if the model
+                has a folder. Maps and the model card quote them.
             progress: called with the stage, the number of patches done and the total.
             **options: options of the data set, such as ``group_column="scene"``.
 
@@ -469,14 +469,14 @@ class TrainedModel:
     ) -> TrainedModel:
         """Re-estimate the normalisation statistics on unlabelled patches of another region.
 
-        The weights do not change, and no label is read. The threshold moves towards 0.5 by the mean share of the
-        region. docs/how_to/adapt.md explains when it helps.
+        The weights do not change, and no labels are read. The threshold moves towards 0.5 by the mean weight of the
+        region. docs/how_to/adapt.md explains when adapting helps.
 
         Args:
             data: folder of images, or name of a registered data set.
             split: patches to use; ``all`` takes every image of a folder and needs no masks.
             groups: scenes or events to use; ``None`` for all.
-            share: weight of the target in the statistics, in [0, 1]; ``None`` chooses one per layer from how far its
+            share: weight of the target in the statistics, in [0, 1]; ``None`` chooses one per layer by how much its
                 shift exceeds chance.
             statistics: statistics of the ``layers`` (batch norm), of the ``bands``, or ``both``.
             scales: magnifications applied to every image, or ``"auto"`` to choose one.
@@ -545,7 +545,7 @@ class TrainedModel:
         overwrite: bool = False,
         progress: ProgressCallback | None = None,
     ) -> SceneExplanation:
-        """Find out which channels and which parts of a window of a scene the prediction depends on.
+        """Measure which channels and which parts of a window of a scene the prediction depends on.
 
         Each channel and each square of the window is replaced in turn by its training mean, and the change in the
         prediction is measured. docs/how_to/explain.md explains how to read the result.
@@ -557,8 +557,8 @@ class TrainedModel:
             size: side of the window around ``at`` in pixels.
             context: number of pixels of context around the window.
             truth: reference landslides, a vector file or a mask.
-            together: groups of channels that are left out together.
-            cells: number of squares along each side of the window; they are hidden one by one.
+            together: groups of channels that are replaced together.
+            cells: number of squares along each side of the window; they are replaced one by one.
             bands: names of the scene's bands in order, if its files do not name them.
             threshold: probability at or above which a pixel counts as landslide; ``None`` for the model's.
             picture: draw the explanation into this file (``.png``, ``.pdf``, ``.svg``).
@@ -616,12 +616,12 @@ class TrainedModel:
         notify: Callable[[str], None] | None = None,
         **options: Any,
     ) -> Exported:
-        """Export the model to one file that takes images in units, and check that the outputs agree.
+        """Export the model to one file that takes images in the units of the bands, and check its outputs.
 
         Args:
             out: the file.
             to: format of the file.
-            precision: precision of its arithmetic; less than ``fp32`` is checked on real patches.
+            precision: precision of its arithmetic; a precision below ``fp32`` is checked on real patches.
             data: patches to check it on; ``None`` for the model's own data. For ``fp32``, random images are enough.
             overwrite: replace an existing file.
             notify: called with messages while the export runs.
@@ -648,7 +648,7 @@ class TrainedModel:
         )
 
     def save(self, folder: PathLike, *, half: bool = False, overwrite: bool = False) -> Path:
-        """Write the model as a bundle, which :func:`zoo.load` and every command read.
+        """Save the model as a bundle, which :func:`zoo.load` and every command read.
 
         Args:
             folder: folder of the bundle.

@@ -1,4 +1,4 @@
-"""``zoo.push`` and ``zoo.pull``: bundles on the hub and elsewhere; and the card of a bundle."""
+"""``zoo.push`` and ``zoo.pull``: upload and download bundles; and the card of a bundle."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def push(
     """Upload a bundle to a model repository of the Hugging Face hub, as one commit.
 
     The commit holds ``model.safetensors``, ``bundle.json``, ``README.md`` (the model card) and the pictures of the
-    card. Nothing else of the folder is uploaded. A bundle without a card gets one without pictures.
+    card. No other files are uploaded. A bundle without a card gets one without pictures.
 
     Args:
         source: the bundle, as :func:`zoo.load` takes it.
@@ -53,7 +53,7 @@ def push(
 
     Raises:
         ResultError: if the bundle is damaged.
-        DataError: if the hub refuses, with the reason.
+        DataError: if the hub rejects the upload; the message gives the reason.
         ConfigError: if the address is malformed.
 
     Examples:
@@ -79,11 +79,11 @@ def push(
 
 @dataclass(frozen=True)
 class Pulled:
-    """A bundle that was downloaded to this machine.
+    """A bundle on this machine.
 
     Attributes:
         folder: its folder.
-        address: address of the commit, for a bundle of the hub; empty for others.
+        address: address of the commit, for a bundle of the hub; empty for other bundles.
     """
 
     folder: Path
@@ -99,23 +99,23 @@ def pull(
     progress: ProgressCallback | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Pulled:
-    """Download a bundle, and copy it to a folder if one is named.
+    """Download a bundle, and copy it to a folder if one is given.
 
     Args:
         source: the bundle, as :func:`zoo.load` takes it.
-        out: folder to write; ``None`` leaves the bundle in the cache, where every command finds it by ``source``.
+        out: folder to write; ``None`` leaves the bundle in the cache, where every command finds it under ``source``.
         sha256: checksum of the ``.zip`` file, if its URL does not end with it.
         overwrite: replace a bundle in ``out``.
         progress: called with the number of bytes received and the total.
         notify: called with messages for the user.
 
     Returns:
-        The folder, and the pinned address of a bundle of the hub.
+        The folder, and for a bundle of the hub its pinned address.
 
     Raises:
         ResultError: if it is not a bundle.
         DataError: if it cannot be downloaded or unpacked.
-        ConfigError: if ``out`` holds a bundle already.
+        ConfigError: if ``out`` already holds a bundle.
 
     Examples:
         >>> zoo.pull("hf://survey/landslides", "runs/survey").folder  # doctest: +SKIP
@@ -139,7 +139,7 @@ def pull(
 
 
 def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
-    """Return a bundle with the notes of a TOML file; fields that the file does not name do not change.
+    """Return a bundle with the notes of a TOML file; fields that are not in the file do not change.
 
     Args:
         bundle: a trained model.
@@ -179,8 +179,8 @@ def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, 
     Args:
         model: the model; its bundle is saved there already.
         folder: folder of the bundle.
-        measured: patches and the evaluation on them, for pictures of the worst and the typical ones; ``None`` keeps
-            those that are there.
+        measured: patches and the evaluation on them, for pictures of the worst and the typical patches; ``None`` keeps
+            existing pictures.
 
     Raises:
         ResultError: if the folder holds other weights.
