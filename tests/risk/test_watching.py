@@ -199,7 +199,7 @@ def test_bad_input_is_refused(place):
         watch(place, "a", classes="scenario")
     with pytest.raises(ConfigError, match="an alert share of 0"):
         watch(place, "a", alert_share=0)
-    with pytest.raises(DataError, match="holds no step of 24 h"):
+    with pytest.raises(DataError, match="contains no step of 24 h"):
         watch(place, "a", every=24)
     with pytest.raises(ConfigError, match=r"steps of 0\.01 hours"):
         watch(place, "a", every=0.01)
