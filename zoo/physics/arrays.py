@@ -13,8 +13,7 @@ FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 def as_float(values: npt.ArrayLike) -> FloatArray:
     """Return ``values`` as floating point: float16 to float64 keep their precision, other types become float64.
 
-    Integers must be converted before an equation uses them, because uint16 digital numbers wrap around in a
-    subtraction.
+    Equations must not run on integers: a subtraction of uint16 digital numbers wraps around.
     """
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):

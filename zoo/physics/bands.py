@@ -1,4 +1,4 @@
-"""Bands: name, unit, valid range and nodata value of a channel."""
+"""Band metadata: name, unit, valid range and nodata value of a channel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from zoo.schema import Number, from_plain, restore_numbers
 
 @dataclass(frozen=True)
 class Band:
-    """One channel of an image. :mod:`zoo.schema` writes and reads it as JSON; a NaN nodata value is written "nan".
+    """One channel of an image.
+
+    :mod:`zoo.schema` writes and reads it as JSON; a NaN nodata value is written as "nan".
 
     Args:
         name: name of the channel as the data set writes it, such as "NDVI".
@@ -20,7 +22,7 @@ class Band:
         valid_min: smallest possible value, in ``unit``; None if there is no bound.
         valid_max: largest possible value, in ``unit``; None if there is no bound.
         nodata: value that marks a missing measurement; None if there is none. NaN is always missing.
-        description: one-line description.
+        description: one line for the reader.
 
     Raises:
         DataError: if the name or unit is empty, or the valid range is empty or not finite.
@@ -64,11 +66,11 @@ PAPER_CHANNELS: tuple[Band, ...] = (
     Band("NDVI", "1", -1.0, 1.0, description="vegetation index (NIR - Red) / (NIR + Red), equation 3"),
     Band("NDWI", "1", -1.0, 1.0, description="water index (Green - NIR) / (Green + NIR), equation 2"),
     Band("slope", "degree", 0.0, 90.0, description="steepest slope by Horn (1981)"),
-    # From below the shore of the Dead Sea to above Everest.
+    # From below the shore of the Dead Sea to above Mount Everest.
     Band("DEM", "m", -450.0, 8900.0, description="elevation above sea level"),
     Band("LSI", "1", 0.0, 1.0, description="landslide risk index, equation 4"),
 )
-"""The seven channels of the paper, in its order [P]; a valid range holds every possible value of the quantity [O]."""
+"""The seven channels of the paper, in its order [P]; each valid range covers all possible values [O]."""
 
 CHANGE_CHANNELS: tuple[Band, ...] = (
     Band("dNDBI", "1", -2.0, 2.0, description="NDBI after the landslides minus NDBI before"),
@@ -76,7 +78,7 @@ CHANGE_CHANNELS: tuple[Band, ...] = (
     Band("dNDWI", "1", -2.0, 2.0, description="NDWI after the landslides minus NDWI before"),
     Band("dBSI", "1", -2.0, 2.0, description="bare soil index after the landslides minus before"),
 )
-"""Differences of two dates, later minus earlier [O]: a landslide lowers NDVI and raises BSI."""
+"""Differences between two dates, later minus earlier [O]: a landslide lowers NDVI and raises BSI."""
 
 _NO_LIGHT = frozenset(("degree", "degrees", "m", "db", "class"))
 _INDICES = frozenset(band.name.lower() for band in (*PAPER_CHANNELS, *CHANGE_CHANNELS))
@@ -84,35 +86,35 @@ _COLOURS = (("red", "green", "blue"), ("b4", "b3", "b2"), ("b04", "b03", "b02"))
 
 
 def canonical_name(name: str) -> str:
-    """Return the name of a band in lower case, with ``red``, ``green`` and ``blue`` for B4, B3 and B2 of Sentinel-2."""
+    """Return the band name in lower case; B4, B3 and B2 of Sentinel-2 become ``red``, ``green`` and ``blue``."""
     lower = name.lower()
     return next((_COLOURS[0][colours.index(lower)] for colours in _COLOURS if lower in colours), lower)
 
 
 def records_light(band: Band) -> bool:
-    """Return whether a band holds brightness, such as reflectance or grey values, which light and sensor change.
+    """Return whether a band holds brightness, such as reflectance, which depends on illumination and sensor.
 
-    Slopes, heights, backscatter and classes do not, by their unit; nor do the channels of the paper and differences of
-    dates, by their name.
+    The unit rules out slope, elevation, backscatter and classes; the name rules out the channels of the paper and
+    differences between dates.
     """
     return band.unit.lower().split()[-1] not in _NO_LIGHT and band.name.lower() not in _INDICES
 
 
 def display_bands(bands: Sequence[Band]) -> tuple[int, ...]:
-    """Return the bands for a picture: red, green and blue by name, or the first three, or the first alone.
+    """Return the bands to display: red, green and blue by name, else the first three, else only the first.
 
     Args:
-        bands: the bands of an image, in order. Colours are called "red", or "B4" or "B04" as in Sentinel-2. Where
-            suffixes name several dates ("B04_post"), the last date is chosen.
+        bands: the bands of an image, in order. Colours are named "red", or "B4" or "B04" as in Sentinel-2. If
+            suffixes name several dates ("B04_post"), the last date is used.
 
     Returns:
-        Three indices, or one.
+        Three indices or one index.
     """
     return colour_bands(bands) or ((0, 1, 2) if len(bands) >= 3 else (0,))
 
 
 def colour_bands(bands: Sequence[Band]) -> tuple[int, int, int] | None:
-    """Return red, green and blue by name, as :func:`display_bands` does; None if the bands have no such names."""
+    """Return the indices of red, green and blue by name, as in :func:`display_bands`; None if one is missing."""
     names = [band.name.lower() for band in bands]
     for colours in _COLOURS:
         for name in reversed(names):

@@ -1,6 +1,6 @@
-"""Colours for display: how a reflectance becomes one of the numbers 1 to 255 of a true-colour image, and clouds in it.
+"""Display colours: conversion of reflectance to the values 1 to 255 of a true-colour image, and cloud detection in it.
 
-ESA distributes with each Sentinel-2 product a true-colour image (TCI): red, green and blue (B04, B03, B02) in 8 bits.
+Each Sentinel-2 product contains a true-colour image (TCI): red, green and blue (B04, B03, B02) in 8 bits.
 "The reflectances are coded between 1 and 255, 0 being reserved for 'No Data'"; 255 stands for a reflectance of 0.3558
 in level 1C and of 0.2 in level 2A [S: Sentinel-2 MSI User Guide, Definitions].
 """
@@ -16,31 +16,31 @@ from scipy import ndimage
 from zoo.physics.bands import Band
 
 DISPLAY = "display 0..255"
-"""Unit of a colour that is scaled for display, as in a TCI or a PNG: 0 is black and 255 is as bright as it gets."""
+"""Unit of a colour that is scaled for display, as in a TCI or a PNG: 0 is black and 255 is the maximum."""
 
 COLOURS = ("red", "green", "blue")
-"""Names of the colours, in the order of a picture."""
+"""Names of the colours, in RGB order."""
 
 SATURATION = {"2A": 0.2, "1C": 0.3558}
 """Reflectance that a TCI shows as 255, by processing level [S]."""
 
 BRIGHT = 190.0
-"""A cloud has at least this number in red, green and blue [O]. In a TCI of level 2A that is a reflectance of 0.15. Blue
-exceeds it in no pixel of the 1,980 Landslide4Sense patches; bare soil and fresh scars are bright in red alone."""
+"""Minimum red, green and blue of a cloud [O]. In a level 2A TCI this is a reflectance of 0.15. Blue does not exceed it
+in any pixel of the 1,980 Landslide4Sense patches; bare soil and fresh scars are bright only in red."""
 
 GREY = 0.8
-"""A cloud's darkest colour is at least this part of its brightest [O]: clouds and snow are white, roofs and soil are
+"""Minimum ratio of the darkest to the brightest colour of a cloud [O]: clouds and snow are white, roofs and soil are
 not."""
 
 SMALLEST = 1024
-"""Pixels of the smallest bright region that counts as a cloud: 10 ha at 10 m. Roofs and quarries are smaller [O]."""
+"""Minimum pixels of a bright region that counts as a cloud: 10 ha at 10 m. Roofs and quarries are smaller [O]."""
 
 EDGE = 8
-"""Pixels around a bright region that belong to it: the thin edge of a cloud [O]."""
+"""Pixels to add around a bright region for the thin edge of a cloud [O]."""
 
 
 def display_colours(bands: Sequence[Band]) -> list[int] | None:
-    """Return the positions of red, green and blue; ``None`` if not all three have the unit :data:`DISPLAY`."""
+    """Return the indices of red, green and blue; ``None`` unless all three have the unit :data:`DISPLAY`."""
     found = [number for name in COLOURS for number, band in enumerate(bands) if band.name == name]
     return found if len(found) == 3 and all(bands[one].unit == DISPLAY for one in found) else None
 
@@ -48,9 +48,9 @@ def display_colours(bands: Sequence[Band]) -> list[int] | None:
 def display_from_reflectance(
     reflectance: NDArray[np.floating], saturation: float = SATURATION["2A"]
 ) -> NDArray[np.float32]:
-    """Return the number that a true-colour image shows for a reflectance: from 1, black, to 255, saturated.
+    """Return reflectance scaled to the range of a true-colour image: from 1 (black) to 255 (saturated).
 
-    The scale between both ends is linear, and the number is not rounded [O].
+    The scale is linear, and values are not rounded [O].
 
     Args:
         reflectance: dimensionless, any shape, NaN where missing.
@@ -61,7 +61,7 @@ def display_from_reflectance(
 
 
 def is_bright(colours: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return which pixels are bright and white, as clouds and snow are, which cannot be distinguished by colour.
+    """Return a mask of bright, white pixels: clouds or snow, which have the same colour.
 
     Args:
         colours: red, green and blue in :data:`DISPLAY`, (3, ...), NaN where missing.
@@ -77,10 +77,10 @@ def bright_regions(colours: NDArray[np.floating], step: int = 1) -> tuple[NDArra
 
     Args:
         colours: red, green and blue in :data:`DISPLAY`, (3, H, W), NaN where missing.
-        step: side of a number of ``colours`` in pixels of the image, for a reduced image.
+        step: reduction factor of ``colours``: pixels of the full image per value.
 
     Returns:
-        The regions with an edge of :data:`EDGE` pixels, bool (H, W); and their share of the pixels with data, without
+        The regions with an edge of :data:`EDGE` pixels, bool (H, W), and their share of the pixels with data, without
         the edge.
     """
     numbers, count = ndimage.label(is_bright(colours))

@@ -1,9 +1,9 @@
 """Water flow on an elevation grid: receivers, basins and upslope area.
 
 In the flow graph every cell drains to an outlet. A closed basin spills over its lowest pass, which a minimum spanning
-tree of basins finds (Cordonnier, Bovy & Braun 2019, Earth Surface Dynamics 7, 549 [S]). Sums along the flow go level by
-level, where a level holds the cells with equally many steps to their outlet. numpy then does the work of the recursive
-stack of Braun & Willett (2013).
+tree of basins finds (Cordonnier, Bovy & Braun 2019, Earth Surface Dynamics 7, 549 [S]). Sums along the flow proceed
+level by level, where a level holds the cells with the same number of steps to their outlet. This vectorises the
+recursive stack of Braun & Willett (2013) in numpy.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Flow:
     Args:
         receiver: the cell that each cell drains to, (cells,); an outlet drains to itself.
         distance: metres to the receiver, (cells,); 1 at outlets.
-        order: all cells, (cells,), outlets first, every receiver before its donors.
+        order: all cells, (cells,), outlets first, each receiver before its donors.
         starts: start of each level in ``order``, (levels + 1,).
-        pits: number of closed basins of the elevation.
+        pits: number of closed basins in the elevation.
     """
 
     receiver: Index
@@ -81,8 +81,8 @@ def route(elevation: Field, cell: float, outlets: Mask, bias: Field | None = Non
         elevation: metres, (h, w).
         cell: metres between cell centres.
         outlets: cells where water leaves the grid, (h, w); at least one.
-        bias: factor on the gradient to each of :data:`NEIGHBOURS`, (8, h, w). Some noise prevents channels on smooth
-            slopes from following the eight directions of the grid (Fairfield & Leymarie 1991 [S]).
+        bias: factor on the gradient to each of :data:`NEIGHBOURS`, (8, h, w). Some noise keeps channels on smooth
+            slopes from following the eight grid directions (Fairfield & Leymarie 1991 [S]).
     """
     receiver, distance = _steepest(elevation, cell, outlets, bias)
     pits = _spill(elevation, cell, outlets, receiver, distance)
@@ -95,26 +95,26 @@ def route(elevation: Field, cell: float, outlets: Mask, bias: Field | None = Non
 def dispersed_area(elevation: Field, cell: float, inflow: Field, exponent: float = 1.1) -> Field:
     """Return upslope area in m2, where each cell shares its water among all lower neighbours (Freeman 1991 [S]).
 
-    Flow in a single direction makes stripes on smooth slopes; wetness needs water that spreads where slopes diverge.
+    Single-direction flow makes stripes on smooth slopes; wetness needs flow that spreads where slopes diverge.
 
     Args:
         elevation: metres, (h, w), without closed basins.
         cell: metres between cell centres.
-        inflow: area in m2 whose water enters from outside the grid, (h, w).
+        inflow: area in m2 outside the grid that drains into each cell, (h, w).
         exponent: preference for steeper neighbours.
     """
     h, w = elevation.shape
-    # Numbers of 32 bits halve the memory of the system.
+    # int32 halves the memory of the linear system.
     here = np.arange(h * w, dtype=np.int32)
     padded = np.pad(elevation, 1, constant_values=np.inf)
-    # With cells numbered from the highest down, every share goes to a later number, so the system is triangular.
+    # With cells numbered from the highest down, flow always goes to a higher number, so the system is triangular.
     ranked = np.argsort(-elevation.ravel(), kind="stable")
     rank = np.empty_like(here)
     rank[ranked] = here
     shares = np.empty((8, h * w))
     for k, (dy, dx) in enumerate(NEIGHBOURS):
         drop = (elevation - padded[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]) / (cell * np.hypot(dy, dx))
-        # Shorter contour length in a diagonal direction, as Quinn et al. (1991).
+        # The contour length is shorter in a diagonal direction, as in Quinn et al. (1991).
         shares[k] = (np.maximum(drop, 0.0) ** exponent * (0.354 if dy and dx else 0.5)).ravel()
     total = shares.sum(axis=0)
     shares /= np.where(total > 0, total, 1.0)
@@ -147,7 +147,7 @@ def _steepest(elevation: Field, cell: float, outlets: Mask, bias: Field | None) 
         steeper = gradient > best
         np.copyto(best, gradient, where=steeper)
         np.copyto(direction, np.int8(k), where=steeper)
-    # The ninth direction is no flow, at outlets and in closed basins.
+    # The ninth direction means no flow, at outlets and in closed basins.
     direction[outlets] = len(NEIGHBOURS)
     offset = np.array([*(dy * w + dx for dy, dx in NEIGHBOURS), 0])
     length = np.array([*(cell * float(np.hypot(dy, dx)) for dy, dx in NEIGHBOURS), 1.0])
@@ -162,7 +162,7 @@ def _spill(elevation: Field, cell: float, outlets: Mask, receiver: Index, distan
     pits = np.flatnonzero((receiver == here) & ~outlets.ravel())
     if pits.size == 0:
         return 0
-    # Basins are numbered from 1; cells with 0 drain to an outlet.
+    # Basins are numbered from 1; cells numbered 0 drain to an outlet.
     number = np.zeros(z.size, dtype=np.int64)
     number[pits] = np.arange(1, pits.size + 1)
     basin = number[_roots(receiver)].reshape(elevation.shape)
@@ -189,7 +189,7 @@ def _spill(elevation: Field, cell: float, outlets: Mask, receiver: Index, distan
     # Ranks instead of heights have no ties and no zero, which would mean "no edge" in a sparse graph.
     rank = np.empty(height.size)
     rank[np.lexsort((high, low, height))] = np.arange(1, height.size + 1)
-    # The tree of scipy 1.12 takes no indices of 64 bits.
+    # minimum_spanning_tree of scipy 1.12 does not accept 64-bit indices.
     ends = low.astype(np.int32), high.astype(np.int32)
     graph = sparse.csr_array((rank, ends), shape=(pits.size + 1, pits.size + 1))
     tree = csgraph.minimum_spanning_tree(graph)

@@ -14,18 +14,18 @@ from zoo.physics.arrays import FloatArray, as_float
 
 
 def normalized_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
-    """Return (a - b) / (a + b), and NaN where the sum is not positive.
+    """Return (a - b) / (a + b); NaN where the sum is not positive.
 
-    Where the two amounts of light add up to zero or less (nodata written as 0, or noise around a dark target after an
-    offset was subtracted), the quotient is an arbitrary number, so it is NaN here [O]. One negative reflectance with a
-    positive sum is kept; the result is then outside [-1, 1], which the valid range of the band detects.
+    Where the sum is zero or negative (nodata written as 0, or noise over a dark target after an offset was
+    subtracted), the quotient is arbitrary, so the result is NaN [O]. One negative reflectance with a positive sum is
+    kept; the result is then outside [-1, 1], which the valid range of the band detects.
 
     Args:
         a: reflectances or radiances, any shape; integers are converted before they are subtracted.
-        b: the same quantity in another band, of a shape that broadcasts with ``a``.
+        b: the same quantity in another band; broadcastable with ``a``.
 
     Returns:
-        dimensionless, floating point (float32 stays float32), the broadcast shape. NaN where either input is NaN.
+        dimensionless, floating point (float32 stays float32), the broadcast shape; NaN where either input is NaN.
 
     Raises:
         DataError: if the shapes do not broadcast.
@@ -45,7 +45,7 @@ def normalized_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
 def ndvi(nir: npt.ArrayLike, red: npt.ArrayLike) -> FloatArray:
     """Return the vegetation index (NIR - Red) / (NIR + Red), equation 3 [P]; Rouse et al. 1974.
 
-    Sentinel-2: B08, B04. Arguments, result and errors as :func:`normalized_difference`.
+    Sentinel-2: B08, B04. Arguments, result and errors are those of :func:`normalized_difference`.
     """
     return normalized_difference(nir, red)
 
@@ -53,8 +53,8 @@ def ndvi(nir: npt.ArrayLike, red: npt.ArrayLike) -> FloatArray:
 def ndwi(green: npt.ArrayLike, nir: npt.ArrayLike) -> FloatArray:
     """Return the open-water index (Green - NIR) / (Green + NIR), equation 2 [P]; McFeeters 1996.
 
-    Sentinel-2: B03, B08. Gao's index of the same name is different and uses SWIR. Over land, this one is close to the
-    negative NDVI, with which it shares NIR.
+    Sentinel-2: B03, B08. Gao's index of the same name is different and uses SWIR. Over land, this index is close to
+    the negative NDVI because both use NIR.
     """
     return normalized_difference(green, nir)
 
@@ -71,13 +71,13 @@ def bsi(swir: npt.ArrayLike, red: npt.ArrayLike, nir: npt.ArrayLike, blue: npt.A
     """Return the bare soil index ((SWIR + Red) - (NIR + Blue)) / ((SWIR + Red) + (NIR + Blue)).
 
     Rikimaru, Roy and Miyatake (2002), Tropical Ecology 43, 39-47 [S]. Sentinel-2: B11, B04, B08, B02. Result and errors
-    as :func:`normalized_difference`.
+    are those of :func:`normalized_difference`.
     """
     return normalized_difference(as_float(swir) + as_float(red), as_float(nir) + as_float(blue))
 
 
 def scale_moisture(values: npt.ArrayLike, low: float, high: float) -> FloatArray:
-    """Return (values - low) / (high - low), clipped to [0, 1], to make an index of a soil-moisture product.
+    """Scale a soil-moisture product to an index: (values - low) / (high - low), clipped to [0, 1].
 
     Args:
         values: soil moisture in the unit of ``low`` and ``high``, such as m3/m3; NaN stays NaN.
@@ -85,7 +85,7 @@ def scale_moisture(values: npt.ArrayLike, low: float, high: float) -> FloatArray
         high: value of saturated soil.
 
     Raises:
-        ConfigError: unless low < high, both finite.
+        ConfigError: unless low < high and both are finite.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ConfigError(f"the moisture range is {low:g} to {high:g}", hint="Give the dry, then the saturated value")
@@ -93,9 +93,9 @@ def scale_moisture(values: npt.ArrayLike, low: float, high: float) -> FloatArray
 
 
 def ndmi(nir: npt.ArrayLike, swir: npt.ArrayLike) -> FloatArray:
-    """Return the moisture index of leaves (NIR - SWIR) / (NIR + SWIR); Gao (1996) [S].
+    """Return the moisture index of vegetation (NIR - SWIR) / (NIR + SWIR); Gao (1996) [S].
 
-    It equals -NDBI, so it adds no information as a channel next to NDBI. Arguments, result and errors as
+    It equals -NDBI, so a stack with NDBI gains no information from it. Arguments, result and errors are those of
     :func:`normalized_difference`.
     """
     return normalized_difference(nir, swir)
@@ -108,7 +108,7 @@ def transformed_swir(swir: npt.ArrayLike) -> FloatArray:
         swir: reflectance R of the band at 2.2 micrometres (Sentinel-2: B12), any shape.
 
     Returns:
-        dimensionless, >= 0; NaN where R is outside (0, 1), where the transform is undefined.
+        dimensionless, >= 0; NaN where R is outside (0, 1) and the transform is undefined.
     """
     reflectance = as_float(swir)
     one = reflectance.dtype.type(1)
@@ -118,7 +118,7 @@ def transformed_swir(swir: npt.ArrayLike) -> FloatArray:
 
 @dataclass(frozen=True)
 class OptramEdges:
-    """The trapezoid of STR over NDVI: a dry edge below and a wet edge above, both straight lines.
+    """Trapezoid in the space of STR and NDVI: a lower dry edge and an upper wet edge, both straight lines.
 
     Attributes:
         dry_intercept: STR of dry soil at NDVI 0.
@@ -152,16 +152,16 @@ class OptramEdges:
 
 
 class OptramFit:
-    """Fit of the OPTRAM edges to any number of pixels, added part by part, in constant memory.
+    """Incremental fit of the OPTRAM edges, in constant memory.
 
-    In every NDVI bin the dry edge is the 5th and the wet edge the 95th percentile of STR; each edge is the
-    least-squares line through the bins. Pixels with NDVI below 0 (water, snow) are left out, because open water would
-    set the wet edge [O]. Percentiles come from a histogram of log STR and are accurate to 0.5 %.
+    In each NDVI bin the dry edge is the 5th and the wet edge the 95th percentile of STR; each edge is the
+    least-squares line through the bins. Pixels with NDVI below 0 (water, snow) are excluded, because open water would
+    determine the wet edge [O]. Percentiles come from a histogram of log STR and are accurate to 0.5 %.
 
     Args:
         bins: number of NDVI bins between 0 and 1.
         share: share of a bin's pixels beyond each edge.
-        least: smallest number of pixels of a bin that is used.
+        least: minimum number of pixels of a bin; bins with fewer are skipped.
     """
 
     _LOG_LOW, _LOG_HIGH, _STEPS = -4.0, 4.0, 4096
@@ -173,7 +173,7 @@ class OptramFit:
         self._counts: npt.NDArray[np.int64] = np.zeros((bins, self._STEPS), dtype=np.int64)
 
     def add(self, ndvi: npt.ArrayLike, swir_transformed: npt.ArrayLike) -> None:
-        """Add pixels: NDVI and STR of one shape; pixels with a NaN are skipped."""
+        """Add pixels: NDVI and STR of the same shape; pixels with NaN in either are skipped."""
         vegetation, value = as_float(ndvi), as_float(swir_transformed)
         with np.errstate(invalid="ignore"):
             kept = (vegetation >= 0) & (vegetation <= 1) & (value > 0)

@@ -1,4 +1,4 @@
-"""Landslide risk index (LSI, equation 4), and the file of its weights, ranges and rain parameters."""
+"""Landslide risk index (LSI, equation 4), and the file that holds its weights, ranges and rain parameters."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ EQUATION_4 = "multiplicative"
 """Name of the paper's form of the index in files."""
 
 RAIN_CLIP = (0.0, 5.0)
-"""Bounds of the rainfall factor [O]. The weighted sum reaches 0.8; beyond sigmoid(5 * 0.8) = 0.98 the index no longer
-separates slopes."""
+"""Bounds of the rainfall factor [O]. The weighted sum is at most 0.8; above sigmoid(5 * 0.8) = 0.98 the index no longer
+distinguishes slopes."""
 
 
 class NegativeIndexWarning(UserWarning):
-    """The weighted sum is negative somewhere, so more rain lowers the index there."""
+    """Warning that the weighted sum is negative in places, where more rain lowers the index."""
 
 
 @dataclass(frozen=True)
 class FeatureRange:
-    """Smallest and largest value of a feature in the region of the weights; other regions are scaled with them.
+    """Smallest and largest value of a feature in the region of the weights; also used to scale other regions.
 
     Raises:
         ConfigError: if the range is empty or not finite.
@@ -61,7 +61,7 @@ class FeatureRange:
             raise ConfigError(f"feature range [{self.low}, {self.high}] is empty")
 
     def scale(self, values: npt.ArrayLike) -> FloatArray:
-        """Return (values - low) / (high - low), clipped to [0, 1], because a new region may exceed the range."""
+        """Return (values - low) / (high - low), clipped to [0, 1] because a new region may exceed the range."""
         return np.asarray(np.clip((as_float(values) - self.low) / (self.high - self.low), 0.0, 1.0))
 
 
@@ -72,16 +72,17 @@ def weighted_sum(
 ) -> FloatArray:
     """Return the sum of w_i times feature i, each feature scaled to [0, 1] with its stored range.
 
-    Equation 4 repeats three terms as a denominator. The text says "weighted summation", and the two other equations
-    of this kind have no denominator, so it is treated as a typesetting error [O].
+    Equation 4 repeats three terms as a denominator. The text says "weighted summation", and the two similar equations
+    have no denominator, so it is treated as a typesetting error [O].
 
     Args:
-        features: arrays of one shape by name, in the unit of ``ranges``.
+        features: arrays of the same shape by name, in the unit of ``ranges``.
         ranges: value range of each feature in the region of the weights, by the same names.
         weights: weight by name; a feature without a weight is not used.
 
     Returns:
-        dimensionless, from the sum of the negative weights to the sum of the positive ones; NaN where a feature is.
+        dimensionless, from the sum of the negative weights to the sum of the positive ones; NaN where a feature is
+        NaN.
 
     Raises:
         DataError: if a weighted feature or its range is missing, or shapes differ.
@@ -114,17 +115,17 @@ def landslide_index(
     Args:
         features: see :func:`weighted_sum`.
         ranges: see :func:`weighted_sum`.
-        rain_factor: R_m of :func:`zoo.physics.rain.rainfall_factor`, >= 0, one number or of the features' shape.
+        rain_factor: R_m of :func:`zoo.physics.rain.rainfall_factor`, >= 0, a scalar or in the shape of the features.
         weights: see :func:`weighted_sum`; Table 1 by default.
 
     Returns:
         dimensionless, (0, 1), 0.5 where the weighted sum is 0.
 
     Raises:
-        DataError: as :func:`weighted_sum`, or if a rain factor is negative.
+        DataError: as in :func:`weighted_sum`, or if a rain factor is negative.
 
     Warns:
-        NegativeIndexWarning: if the weighted sum is negative somewhere, because more rain lowers the index there.
+        NegativeIndexWarning: if the weighted sum is negative in places, where more rain lowers the index.
     """
     factor = as_float(rain_factor)
     if np.any(factor < 0):
@@ -146,11 +147,11 @@ class IndexParameters:
     """Weights, ranges and rain parameters of the landslide risk index.
 
     Attributes:
-        weights: weight of each channel, from SMI, NDBI, NDVI, NDWI, slope and DEM; Table 1 by default.
-        ranges: range of each channel, in the channel's unit; empty, or one for every weighted channel.
-        rain: reference rain and exponents, or the name of a preset of :data:`zoo.physics.rain.RAIN_PRESETS`.
-        rain_clip: smallest and largest rainfall factor; None for no bound.
-        source: where the numbers come from, in words.
+        weights: weight by channel, for any of SMI, NDBI, NDVI, NDWI, slope and DEM; Table 1 by default.
+        ranges: range by channel, in the channel's unit; empty, or one for every weighted channel.
+        rain: reference rain and exponents, or the name of a preset in :data:`zoo.physics.rain.RAIN_PRESETS`.
+        rain_clip: smallest and largest rainfall factor; None for no bounds.
+        source: origin of the numbers, as text.
 
     Raises:
         ConfigError: if a weight is not finite, all weights are 0, or the clip is not 0 <= low <= high.
@@ -191,7 +192,7 @@ class IndexParameters:
         return RAIN_PRESETS[self.rain] if isinstance(self.rain, str) else self.rain
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; numbers with a unit are stored with it."""
+        """Return plain JSON values; each number that has a unit is written with it."""
         rain: dict[str, Any] = {"preset": self.rain} if isinstance(self.rain, str) else asdict(self.rain)
         rain["units"] = {"intensity": "mm/h", "duration": "day"}
         rain["clip"] = None if self.rain_clip is None else list(self.rain_clip)
@@ -207,12 +208,12 @@ class IndexParameters:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: object = None) -> IndexParameters:
-        """Return the parameters from :meth:`to_dict` or a hand-written file; only the weights are required.
+        """Return the parameters from the output of :meth:`to_dict` or a hand-written file; only weights are required.
 
         Unknown fields are ignored.
 
         Raises:
-            ZooError: as the constructor, or if the format, a type or a unit is wrong.
+            ZooError: as in the constructor, or if the format, a type or a unit is wrong.
         """
         return from_plain(values, _IndexFile, what=_WHAT, where=where, hint=_HINT, error=DataError).parameters(where)
 
@@ -222,7 +223,7 @@ class IndexParameters:
 
         Args:
             path: the JSON file.
-            any_form: also accept the weights of an index of another form; an LSI channel is equation 4.
+            any_form: also accept the weights of an index of another form; an LSI channel needs equation 4.
 
         Raises:
             DataError: if the file is missing, is not valid JSON, holds an index of another form (``zoo risk calibrate
@@ -294,7 +295,7 @@ class _Risk:
 
 @dataclass(frozen=True)
 class _IndexFile:
-    """Layout of the file. ``zoo risk calibrate`` writes more into ``risk``, which :mod:`zoo.risk.index` reads."""
+    """Layout of the file. ``zoo risk calibrate`` adds more to ``risk``, which :mod:`zoo.risk.index` reads."""
 
     weights: dict[str, Any]
     format: str = FORMAT
@@ -309,7 +310,7 @@ class _IndexFile:
             raise DataError(f"the format is {self.format!r}, expected {FORMAT!r}", where=where)
         if self.version != FORMAT_VERSION:
             raise DataError(f"version {self.version} of the format is unknown", where=where)
-        # Values are decoded one by one, so that a message names the channel.
+        # Values are decoded one by one, so that an error message names the channel.
         weights = {
             name: from_plain(weight, float, what=f"weight of {name}", where=where, error=DataError)
             for name, weight in self.weights.items()

@@ -48,7 +48,7 @@ class RainParameters:
 
 
 def threshold_intensity(scale: float, exponent: float, days: float = 1.0) -> float:
-    """Return the threshold ``scale * hours^-exponent`` (mm/h) at a duration in days.
+    """Return the threshold ``scale * hours^-exponent`` in mm/h for a duration in days.
 
     Caine (1980): 14.82 * 24^-0.39 = 4.29 mm/h for one day.
     """
@@ -68,10 +68,10 @@ def threshold_rain(scale: float, exponent: float, mean_annual: float | None = No
     """Return the reference rain whose factor is 1 on a threshold I = ``scale`` * D^-``exponent``, with D in hours.
 
     Args:
-        scale: scale of the threshold in mm/h; for a threshold that is normalised by the mean annual rain (MAP), so
-            that it applies in other climates, the share of the mean annual rain that falls in an hour.
+        scale: scale of the threshold in mm/h. For a threshold that is normalised by the mean annual rain (MAP), to
+            apply in other climates: the share of the mean annual rain that falls in an hour.
         exponent: exponent of the threshold, above 0.
-        mean_annual: mean annual rain of the region in mm, for a normalised threshold; None for one in mm/h.
+        mean_annual: mean annual rain of the region in mm, for a normalised threshold; None for a threshold in mm/h.
 
     Raises:
         ConfigError: if a number is not positive and finite.
@@ -92,8 +92,8 @@ RAIN_PRESETS: Mapping[str, RainParameters] = MappingProxyType(
 )
 """Named parameters.
 
-"paper": alpha 1.2 and beta 0.8 of Table 1 [P]. The paper gives no P0 and D0, so they are Caine's threshold at one day
-[O]. "caine" and "guzzetti-global": the paper's alpha, and the beta that makes the factor 1 on that threshold.
+"paper": alpha 1.2 and beta 0.8 of Table 1 [P]. The paper gives no P0 and D0; they are Caine's threshold at one day
+[O]. "caine" and "guzzetti-global": the paper's alpha, and the beta for which the factor is 1 on that threshold.
 """
 
 
@@ -107,7 +107,7 @@ def rainfall_factor(
 
     Args:
         intensity: rain intensity P in mm/h, any shape; NaN stays NaN.
-        duration: rain duration D in days, of a shape that broadcasts with ``intensity``.
+        duration: rain duration D in days, broadcastable with ``intensity``.
         parameters: reference rain and exponents, or the name of one of :data:`RAIN_PRESETS`.
         clip: smallest and largest factor to return; None for no bounds. 20 mm/h over 3 days give 15, which
             saturates the sigmoid of equation 4.
@@ -139,14 +139,14 @@ def rainfall_factor(
 
 
 RECORD_DEPTH = (422.0, 0.475)
-"""Largest rain depth ever measured, 422 D^0.475 mm, D in hours; envelope of Jennings (1950), Monthly Weather Review
-78, 4-5 [S]."""
+"""Largest rain depth ever measured, 422 D^0.475 mm, D in hours; envelope of Jennings (1950), Monthly Weather Review 78,
+4-5 [S]."""
 
 MAX_DAYS = 31.0
-"""Longest duration of a rain event in days [O]; 48 is more likely to be hours."""
+"""Longest plausible duration of a rain event [O]; 48 is more likely to be hours."""
 
 MIN_INTENSITY = 0.01
-"""Smallest plausible largest intensity, mm/h [O]: a quarter of a millimetre a day triggers no landslide."""
+"""Lower bound of the largest intensity, mm/h [O]: a quarter of a millimetre per day triggers no landslide."""
 
 
 TO_MM_PER_HOUR: Mapping[str, float] = MappingProxyType(
@@ -160,7 +160,7 @@ TO_MM_PER_HOUR: Mapping[str, float] = MappingProxyType(
         **dict.fromkeys(("m/s", "m s-1", "m s**-1"), 3_600_000.0),
     }
 )
-"""Units of rain intensity in lower case, and the factor to mm/h."""
+"""Factor to mm/h by unit of rain intensity, in lower case."""
 
 TO_MM: Mapping[str, float] = MappingProxyType(
     {
@@ -168,7 +168,7 @@ TO_MM: Mapping[str, float] = MappingProxyType(
         **dict.fromkeys(("m", "m of water equivalent", "metres", "meters"), 1000.0),
     }
 )
-"""Units of the depth of rain in lower case, and the factor to mm."""
+"""Factor to mm by unit of rain depth, in lower case."""
 
 
 _HOURS: Mapping[str, float] = MappingProxyType(
@@ -178,16 +178,16 @@ _HOURS: Mapping[str, float] = MappingProxyType(
         **dict.fromkeys(("d", "day", "days"), 24.0),
     }
 )
-"""Units of duration in lower case, and the factor to hours."""
+"""Factor to hours by unit of duration, in lower case."""
 
 _OTHER_RAIN = ("in", "inch", "inches", "in/h", "in/hr", "in/hour", "cm", "cm/h", "m/day")
-"""Units of rain that a heading may state, in addition to those that files state."""
+"""Units of rain that occur in column headings but not in raster files."""
 
 _BRACKETS = re.compile(r"[\[(]\s*(.+?)\s*[\])]\s*$")
 
 
 def check_rain_names(intensity: str, duration: str, where: object = None) -> None:
-    """Refuse columns whose names state another unit than mm/h and days, or that are swapped.
+    """Reject columns whose names state units other than mm/h and days, or that are swapped.
 
     Args:
         intensity: name of the column of P, such as "P" or "P (mm/h)".
@@ -221,7 +221,7 @@ def check_rain_names(intensity: str, duration: str, where: object = None) -> Non
 
 
 def _stated_units(name: str) -> list[str]:
-    """Return the texts in the name of a column that may be a unit, the likeliest first, in lower case."""
+    """Return the parts of a column name that may be a unit, the likeliest first, in lower case."""
     name = name.strip().lower()
     found = _BRACKETS.search(name)
     if found:
@@ -236,16 +236,16 @@ def _stated_units(name: str) -> list[str]:
 
 
 def check_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike, where: object = None) -> None:
-    """Refuse rain above the measured records; the hint names the likely unit.
+    """Reject rain above the measured records; the hint names the unit that it is probably in.
 
     Args:
         intensity: P in mm/h, any shape; NaN is ignored.
-        duration: D in days, of a shape that broadcasts with ``intensity``.
+        duration: D in days, broadcastable with ``intensity``.
         where: file, columns or option, for messages.
 
     Raises:
-        DataError: if rain is negative, infinite, longer than :data:`MAX_DAYS`, more than the records of
-            :data:`RECORD_DEPTH`, or nowhere above :data:`MIN_INTENSITY` although there is some.
+        DataError: if rain is negative, infinite, longer than :data:`MAX_DAYS`, above the records of
+            :data:`RECORD_DEPTH`, or not all zero but nowhere above :data:`MIN_INTENSITY`.
     """
     p, d = as_float(intensity), as_float(duration)
     try:

@@ -1,4 +1,4 @@
-"""Rain time series: events separated by dry spells, and the rain before them."""
+"""Rain over time: events separated by dry spells, and the rain before them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from zoo.errors import ConfigError, DataError
 from zoo.physics.rain import MAX_DAYS
 
 ANTECEDENT_DAYS: tuple[int, ...] = (3, 7, 15, 30)
-"""Days over which the rain before an event is summed [O]."""
+"""Periods over which the rain before an event is summed, in days [O]."""
 
 API_DECAY = 0.9
-"""Share of the antecedent precipitation index that is left after a day [O].
+"""Share of the antecedent precipitation index that remains after a day [O].
 
 Kohler & Linsley (1951, US Weather Bureau Research Paper 34) give 0.85 to 0.90 for most of the eastern and central
 United States [S]; Viessman & Lewis (1996) give 0.80 to 0.98 [S].
 """
 
 API_DAYS = 30
-"""Days that the index reaches back [O]: a day before them counts for less than 0.9^30 = 4 %."""
+"""Days that the index covers [O]: earlier days would have weights below 0.9^30 = 4 %."""
 
 _HOUR = np.timedelta64(3600, "s")
 _LOOKBACK = np.timedelta64(int((MAX_DAYS + API_DAYS + 1) * 86400), "s")
@@ -33,15 +33,15 @@ Times = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class RainSeries:
-    """Rain in steps of time, at one place or many.
+    """Time series of rain, at one place or many.
 
     Attributes:
         starts: start of each step in UTC, datetime64[s] (T,), increasing.
-        ends: end of each step, datetime64[s] (T,); no step begins before the previous one ends.
+        ends: end of each step, datetime64[s] (T,); steps do not overlap.
         rate: mm/h, float32 (T, ...) with one or more axes of places, NaN where unknown.
 
     Raises:
-        DataError: if there is no step, steps overlap or have no length, or rain is negative or infinite.
+        DataError: if there is no step, steps overlap or have zero length, or rain is negative or infinite.
     """
 
     starts: Times
@@ -75,10 +75,10 @@ class RainSeries:
         return (self.ends - self.starts) / _HOUR
 
     def until(self, at: np.datetime64) -> RainSeries:
-        """Return the steps that end by a time and matter for the events at it.
+        """Return the steps that end by a time and matter for the events at that time.
 
         Raises:
-            DataError: if the time lies outside the rain.
+            DataError: if the time is outside the series.
         """
         if not self.ends[0] <= at <= self.ends[-1]:
             raise DataError(
@@ -94,15 +94,15 @@ class RainSeries:
 
 @dataclass(frozen=True)
 class EventRules:
-    """Rules that separate rain events.
+    """Rules that separate one rain event from the next.
 
     Attributes:
         dry_gap: hours without rain that end an event. The default of a day is ours [O]; Melillo et al. (2015,
-            Landslides 12, 311-320) take 48 hours in the warm and 96 in the cold season of Sicily [S].
-        wet: minimum rain of an hour or longer step, in mm, that counts as rain. The number is that below which the same
-            source removes isolated hours [S]; here it holds for every step [O].
-        min_depth: minimum rain of an event, in mm. The number is that up to which the same source removes parts of an
-            event [S]; here it holds for whole events [O].
+            Landslides 12, 311-320) use 48 hours in the warm and 96 in the cold season of Sicily [S].
+        wet: minimum mm in an hour, or in a longer step, that counts as rain. The same source removes isolated hours
+            below the default [S]; here it applies to every step [O].
+        min_depth: minimum rain of an event, in mm. The same source removes parts of an event up to the default [S];
+            here it applies to whole events [O].
 
     Raises:
         ConfigError: if a number is negative or not finite, or the gap is 0.
@@ -135,13 +135,13 @@ class RainState:
     """Rain at one time, by place.
 
     Attributes:
-        depth: depth of the event in progress in mm, 0 without one, float64.
-        days: its duration to the end of its last rain, 0 without one.
-        antecedent: by number of days, the rain in mm in that period before the event, or before the time without one;
-            NaN where the rain does not reach back so far.
+        depth: mm of the current event, 0 without one, float64.
+        days: duration of the current event up to its last wet step, 0 without one.
+        antecedent: rain in mm by length of the period in days. The period ends where the event begins, or at the
+            requested time without an event; NaN where the series does not cover it.
         api: antecedent precipitation index in mm over :data:`API_DAYS` before the same moment; NaN likewise.
         missing_hours: hours of the period without a value, which count as dry.
-        hours: hours of the period, from the first step that matters to the time.
+        hours: hours of the period, from the first step that matters to the requested time.
     """
 
     depth: NDArray[np.float64]
@@ -153,19 +153,19 @@ class RainState:
 
 
 def rain_at(series: RainSeries, at: np.datetime64, rules: EventRules | None = None) -> RainState:
-    """Return the rain event in progress at a time, and the rain before it.
+    """Return the rain event that is current at a time, and the rain before it.
 
-    An event begins with the first wet step after a dry gap, and ends with its last wet step. It is in progress until
-    the dry gap has passed.
+    An event begins with the first wet step after a dry gap, and ends with its last wet step. It is current until the
+    dry gap has passed.
 
     Args:
         series: the rain.
-        at: UTC, within the rain.
+        at: UTC, within the series.
         rules: rules that separate events; None for the defaults.
 
     Raises:
-        DataError: if the time lies outside the rain, an event is longer than 31 days, or no step is known for as long
-            as the dry gap, which would separate events wrongly.
+        DataError: if the time is outside the series, an event is longer than 31 days, or values are missing for as
+            long as the dry gap, which would separate events wrongly.
     """
     rules = rules or EventRules()
     part = series.until(at)
@@ -204,7 +204,7 @@ def rain_at(series: RainSeries, at: np.datetime64, rules: EventRules | None = No
     known = {span: moment - 24 * span >= starts[0] - 1e-9 for span in (*ANTECEDENT_DAYS, API_DAYS)}
 
     def between(values: NDArray[np.float64], span: int) -> NDArray[np.float64]:
-        """Return the sum of steps in the ``span`` days before the moment, NaN where rain does not reach back so far."""
+        """Return the sum over the ``span`` days before the moment; NaN where the series does not cover them."""
         running = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])
         at_knots = np.stack([running[:-1], running[1:]], axis=1).reshape(len(knots), *values.shape[1:])
         found = _interpolate(knots, at_knots, moment) - _interpolate(knots, at_knots, moment - 24 * span)
@@ -251,7 +251,7 @@ def rain_events(series: RainSeries, rules: EventRules | None = None) -> list[Rai
     """Return the events at one place in chronological order.
 
     Args:
-        series: the rain, with rates of the shape (T,) or (T, 1). Steps without a value count as dry.
+        series: the rain, with rates of shape (T,) or (T, 1). Steps without a value count as dry.
         rules: rules that separate events; None for the defaults.
     """
     rules = rules or EventRules()
@@ -275,7 +275,7 @@ def _column(values: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
 def _interpolate(
     knots: NDArray[np.float64], values: NDArray[np.float64], wanted: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Interpolate linearly along the first axis of ``values``, at another place for each of its columns."""
+    """Interpolate linearly along the first axis of ``values``, at a different position for each of its columns."""
     right = np.clip(np.searchsorted(knots, wanted, side="right"), 1, len(knots) - 1)
     low, high = knots[right - 1], knots[right]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -285,12 +285,12 @@ def _interpolate(
 
 
 def time_text(time: np.datetime64) -> str:
-    """Return a time in UTC as text: ``2024-06-11T05:30Z``."""
+    """Return a UTC time as text: ``2024-06-11T05:30Z``."""
     return f"{np.datetime_as_string(time.astype('datetime64[s]'), unit='m')}Z"
 
 
 def parse_time(text: str, where: str) -> np.datetime64:
-    """Return the time of an ISO text as datetime64[s] in UTC; a text without a time zone is UTC.
+    """Parse an ISO 8601 time as datetime64[s] in UTC; a text without a time zone is UTC.
 
     Raises:
         ConfigError: if the text is not a time.

@@ -1,8 +1,8 @@
-"""Streaming statistics of numbers that arrive in chunks and do not fit into memory.
+"""Streaming statistics of values that do not fit into memory.
 
 - :class:`RunningMoments`: count, range, mean and standard deviation.
-- :class:`SampledMoments`: these and percentiles, from every k-th value.
-- :class:`BinnedMoments`: these and percentiles, from a fine histogram over a known range.
+- :class:`SampledMoments`: adds percentiles, from every k-th value.
+- :class:`BinnedMoments`: adds percentiles, from a fine histogram over a known range.
 - :class:`ChannelMoments`: the statistics of several channels and their covariance.
 """
 
@@ -22,23 +22,23 @@ PERCENTILES = (0.5, 99.5)
 """Percentiles that describe the range of a band without its outliers."""
 
 SAMPLED = 2_000_000
-"""Values of a band that are kept for its percentiles: with more, every k-th is kept and a rank is off by < 0.02 %."""
+"""Values of a band to keep for its percentiles: of more, every k-th is kept, and ranks are accurate to 0.02 %."""
 
 BINS = 65_536
-"""Bins of a histogram: 0.14 m of elevation, 0.0014 degrees of slope, 3e-5 of an index."""
+"""Bins of a histogram: a bin is 0.14 m of elevation, 0.0014 degrees of slope or 3e-5 of an index."""
 
 
 class RunningMoments:
-    """Count, range, mean and standard deviation, updated chunk by chunk in float64.
+    """Count, range, mean and standard deviation, updated batch by batch in float64.
 
     The update is that of [S] Chan, Golub and LeVeque (1983), The American Statistician 37, 242-247. Unlike a sum of
-    squares it loses no digits on an elevation of 3,000 m that varies by 1.
+    squares, it keeps its precision for an elevation of 3,000 m that varies by 1 m.
 
     Attributes:
-        pixels: values so far, with and without a number.
-        count: numbers so far.
-        minimum: smallest of them; NaN before the first, like the next two.
-        maximum: largest of them.
+        pixels: values so far, valid or not.
+        count: valid values so far.
+        minimum: smallest valid value; NaN before the first, like the next two.
+        maximum: largest valid value.
         mean: arithmetic mean.
     """
 
@@ -48,7 +48,7 @@ class RunningMoments:
         self._squares = 0.0
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Count finite numbers of any shape; NaN marks a pixel without a number."""
+        """Add finite values of any shape; NaN marks an invalid pixel."""
         self.pixels += values.size
         exact = values[~np.isnan(values)].astype(np.float64)
         if not exact.size:
@@ -69,16 +69,16 @@ class RunningMoments:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the population; NaN before the first number."""
+        """Population standard deviation; NaN before the first valid value."""
         return math.sqrt(self._squares / self.count) if self.count else math.nan
 
     @property
     def valid_percent(self) -> float:
-        """Share of pixels that have a number, in per cent."""
+        """Share of valid pixels, in per cent."""
         return 100 * self.count / self.pixels if self.pixels else 0.0
 
     def gdal_tags(self) -> dict[str, str]:
-        """Return the statistics under GDAL's names; without a number, only the valid share."""
+        """Return the statistics under GDAL's names; only the valid share if there is no valid value."""
         share = {"STATISTICS_VALID_PERCENT": f"{self.valid_percent:.4g}"}
         if not self.count:
             return share
@@ -95,7 +95,7 @@ class SampledMoments(RunningMoments):
     """Running moments and percentiles of every k-th value.
 
     Args:
-        expected: numbers that will come, to choose k; 0 when unknown, which keeps all of them.
+        expected: expected number of values, to choose k; 0 when unknown, which keeps all of them.
     """
 
     def __init__(self, expected: int = 0) -> None:
@@ -104,19 +104,19 @@ class SampledMoments(RunningMoments):
         self._kept: list[NDArray[Any]] = []
 
     def add(self, values: NDArray[np.floating[Any]], start: int = 0) -> None:
-        """Count finite numbers.
+        """Add finite values.
 
         Args:
-            values: of any shape.
-            start: number of the first value that is kept, modulo k. A start that moves from chunk to chunk prevents a
-                step that divides the row length from always hitting the same columns.
+            values: values of any shape.
+            start: index of the first value to keep, modulo k. A start that differs between batches avoids sampling
+                the same columns each time when k divides the row length.
         """
         if values.size:
             super().add(values)
             self._kept.append(values.ravel()[start % min(self._step, values.size) :: self._step].copy())
 
     def percentiles(self, shares: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
-        """Return two percentiles of the sample; NaN before the first number."""
+        """Return two percentiles of the sample; NaN before the first valid value."""
         if not self._kept:
             return math.nan, math.nan
         low, high = np.percentile(np.concatenate(self._kept), shares)
@@ -124,11 +124,11 @@ class SampledMoments(RunningMoments):
 
 
 class BinnedMoments(RunningMoments):
-    """Running moments and percentiles of a band with a valid range, fed a window at a time.
+    """Running moments and percentiles of a band with a valid range, updated window by window.
 
     Args:
-        band: its valid range is divided into bins.
-        bins: of the histogram.
+        band: the band; its valid range is divided into bins.
+        bins: number of bins of the histogram.
     """
 
     def __init__(self, band: Band, bins: int = BINS) -> None:
@@ -139,7 +139,7 @@ class BinnedMoments(RunningMoments):
         self._counts: NDArray[np.int64] = np.zeros(bins, dtype=np.int64)
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:
-        """Count a window within the valid range; NaN marks a pixel without a number."""
+        """Add a window with values in the valid range; NaN marks an invalid pixel."""
         super().add(values)
         known = values[~np.isnan(values)].astype(np.float64)
         place = (known - self._low) * (self._counts.size / (self._high - self._low))
@@ -147,7 +147,7 @@ class BinnedMoments(RunningMoments):
         self._counts += np.bincount(places, minlength=self._counts.size)
 
     def percentile(self, percent: float) -> float:
-        """Return the value below which ``percent`` of the values lie, within one bin; NaN without any."""
+        """Return a percentile, accurate to one bin; NaN if there is no valid value."""
         if not self.count:
             return math.nan
         total = np.cumsum(self._counts)
@@ -164,18 +164,18 @@ class ChannelStatistics:
     """Statistics of one channel over its own valid values.
 
     Attributes:
-        name: of the channel.
-        unit: of the values.
-        count: valid values.
-        missing: share of values that are missing, 0..1.
-        infinite: number of infinite values, which are left out of all statistics.
+        name: name of the channel.
+        unit: unit of the values.
+        count: number of valid values.
+        missing: share of missing values, 0..1.
+        infinite: number of infinite values; no statistic includes them.
         minimum: smallest value; NaN when there is none, like all below.
         low: 0.5th percentile.
         mean: arithmetic mean.
         std: population standard deviation.
         high: 99.5th percentile.
         maximum: largest value.
-        outside: share of the valid values outside the channel's valid range; ``None`` when it has none.
+        outside: share of valid values outside the channel's valid range; ``None`` when it has none.
     """
 
     name: str
@@ -200,18 +200,18 @@ class ChannelStatistics:
 class ChannelMoments:
     """Statistics of several channels and the covariance between them, updated image by image in float64.
 
-    Each channel is described over its own valid values. The covariance counts the pixels at which every channel is
-    valid (listwise), so that the correlation matrix is positive semi-definite [O]. Its update is that of
+    Statistics of a channel cover its own valid values. The covariance covers the pixels where all channels are valid
+    (listwise deletion), so that the correlation matrix is positive semi-definite [O]. Its update is that of
     :class:`RunningMoments`, for matrices.
 
     Args:
         bands: names, units, valid ranges and nodata values of the channels.
-        expected: pixels that will come, to choose the step of the sample; 0 when unknown.
+        expected: expected number of pixels, to choose the sampling step; 0 when unknown.
 
     Attributes:
-        bands: as given.
-        pixels: pixels so far.
-        complete: pixels at which every channel is valid.
+        bands: the bands passed in.
+        pixels: number of pixels so far.
+        complete: number of pixels where all channels are valid.
     """
 
     def __init__(self, bands: tuple[Band, ...], expected: int = 0) -> None:
@@ -223,13 +223,13 @@ class ChannelMoments:
         self._products = np.zeros((len(bands), len(bands)))
 
     def add(self, image: NDArray[np.floating]) -> None:
-        """Count the pixels of an image.
+        """Add the pixels of an image.
 
         Args:
             image: float (C, ...), NaN or the channel's nodata value where missing.
 
         Raises:
-            DataError: if it has another number of channels.
+            DataError: if the number of channels differs from ``bands``.
         """
         if len(image) != len(self.bands):
             raise DataError(f"an image has {len(image)} channels, the others have {len(self.bands)}")
@@ -238,7 +238,7 @@ class ChannelMoments:
         for band, (row, good) in enumerate(zip(values, valid, strict=True)):
             nodata = self.bands[band].nodata
             if nodata is not None and not math.isnan(nodata):
-                # A nodata value such as -1.8e308 has no float32; its pixels are infinite here, so invalid already.
+                # A nodata value such as -1.8e308 exceeds float32; its pixels are infinite and therefore invalid.
                 with np.errstate(over="ignore"):
                     good &= row != row.dtype.type(nodata)
             self._channels[band].add(row, good, self.pixels)
@@ -268,7 +268,7 @@ class ChannelMoments:
         """Population covariance over the complete pixels, float64 (C, C); NaN when there is none."""
         if not self.complete:
             return np.full_like(self._products, np.nan)
-        # Rounding leaves the two triangles a few units in the last place apart.
+        # After rounding, the two triangles differ by a few units in the last place.
         return (self._products + self._products.T) / (2 * self.complete)
 
     def statistics(self) -> tuple[ChannelStatistics, ...]:
@@ -292,7 +292,7 @@ class _Channel:
             return
         self._moments.add(values, offset // max(1, row.size))
         low, high = self._band.valid_min, self._band.valid_max
-        # Bounds of the type of the values: 0.1 as float32 must not lie above 0.1.
+        # Bounds have the dtype of the values: 0.1 as float32 must not be above 0.1.
         if low is not None:
             self._outside += int((values < values.dtype.type(low)).sum())
         if high is not None:

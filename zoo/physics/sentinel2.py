@@ -15,7 +15,7 @@ from zoo.errors import ConfigError, DataError
 from zoo.physics.arrays import FloatArray, as_float
 
 BOA_ADD_OFFSET = -1000.0
-"""Offset that is added to digital numbers since processing baseline 04.00 (25 January 2022); ESA, Sentinel-2 products
+"""Offset to add to digital numbers since processing baseline 04.00 (25 January 2022); ESA, Sentinel-2 products
 specification [S]."""
 
 QUANTIFICATION = 10000.0
@@ -26,11 +26,11 @@ DARK_QUANTILE = 0.001
 
 OFFSET_LEFT_IN = 0.09
 """If the darkest pixels of every band exceed this reflectance, the offset of 0.1 was not removed [O]. Water, shadow and
-dense forest have 0.00-0.03 in at least one band; 0.01 is left for noise."""
+dense forest have 0.00-0.03 in at least one band; the margin for noise is 0.01."""
 
 NEGATIVE = (-0.02, 0.02)
-"""A reflectance, and a share of a band's pixels. If more pixels are darker, the offset was removed twice [O].
-Atmospheric correction alone gives about -0.01 over water and shadow."""
+"""A reflectance and a share of a band's pixels. If more pixels are darker, the offset was removed twice [O].
+Atmospheric correction by itself gives about -0.01 over water and shadow."""
 
 Verdict = Literal["plausible", "left in", "removed twice"]
 
@@ -65,15 +65,15 @@ def harmonize(
 ) -> FloatArray:
     """Return reflectance = (number + offset) * scale, the same for every processing baseline.
 
-    Normalised differences do not cancel an offset. Some catalogues have removed it already
-    (microsoft/PlanetaryComputer#134, Element84/earth-search#66): then give ``offset=0``, or use :func:`guess_offset`.
+    An offset does not cancel in a normalised difference. Some catalogues have already removed it
+    (microsoft/PlanetaryComputer#134, Element84/earth-search#66): then pass ``offset=0``, or use :func:`guess_offset`.
 
     Args:
         numbers: digital numbers of one or more bands, any shape; integers are converted before anything is added.
         baseline: processing baseline, which determines the offset (:func:`baseline_offset`).
-        offset: offset that is added to the numbers, instead of that of a baseline.
-        scale: reflectance of one digital number.
-        nodata: number of missing pixels; None if there is none. Sentinel-2 writes 0.
+        offset: offset to add to the numbers, instead of that of a baseline.
+        scale: reflectance per digital number.
+        nodata: value that marks missing pixels; None if there is none. Sentinel-2 writes 0.
 
     Returns:
         dimensionless reflectance, floating point, the shape of ``numbers``; NaN where pixels are missing. Dark
@@ -106,7 +106,7 @@ class DarkPixels:
         verdict: "plausible", "left in" (the offset was not removed) or "removed twice".
         darkest: the 0.1th percentile of reflectance in the band where it is smallest.
         negative: the share of pixels below -0.02 in the band where it is largest.
-        band: the band of the verdict.
+        band: the band that decided the verdict.
     """
 
     verdict: Verdict
@@ -116,7 +116,7 @@ class DarkPixels:
 
 
 def dark_pixels(reflectances: Mapping[str, npt.ArrayLike]) -> DarkPixels:
-    """Return whether the offset of Sentinel-2 was removed once, judged by dark pixels.
+    """Judge from the dark pixels whether the Sentinel-2 offset was removed exactly once.
 
     For a scene without water, shadow and forest (a desert, a snow field) the verdict may wrongly be "left in".
 
@@ -150,7 +150,7 @@ def guess_offset(
 
     Args:
         numbers: digital numbers by band, all of one scene.
-        scale: reflectance of one digital number.
+        scale: reflectance per digital number.
         nodata: see :func:`harmonize`.
 
     Raises:

@@ -17,15 +17,15 @@ Edges = Literal["extrapolate", "nan"]
 def horn_gradient(
     dem: npt.ArrayLike, cell_size: float | tuple[float, float], edges: Edges = "extrapolate"
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the gradient downwards (along a column) and to the right (along a row), by Horn (1981) [S].
+    """Return the gradient downwards (along columns) and to the right (along rows) by Horn (1981) [S].
 
-    Each is a central difference over a 3x3 window, smoothed 1-2-1 across. GDAL, ArcGIS and xarray-spatial use the same
-    method.
+    Each is a central difference over a 3x3 window with 1-2-1 smoothing across. GDAL, ArcGIS and xarray-spatial use the
+    same method.
 
     Args:
         dem: elevation in metres, (rows, columns), at least 2x2.
         cell_size: metres between cell centres, one number or (between rows, between columns). Degrees of longitude
-            and latitude are wrong here: they give slopes near 87 degrees everywhere.
+            and latitude are wrong: they give slopes near 87 degrees everywhere.
         edges: "extrapolate" continues the surface linearly beyond the grid, so that a plane has its true slope up
             to the edge and no pixel is lost [O]; "nan" makes the outer ring NaN, as xarray-spatial and GDAL do.
 
@@ -55,7 +55,7 @@ def horn_gradient(
         for gradient in (by_row, by_column):
             gradient[[0, -1], :] = np.nan
             gradient[:, [0, -1]] = np.nan
-    # The centre cell has no weight in Horn's window; without its elevation there is still no slope.
+    # Horn's window gives the centre cell no weight, but a cell without elevation must have no slope.
     unknown = np.isnan(z)
     by_row[unknown] = np.nan
     by_column[unknown] = np.nan
@@ -67,20 +67,20 @@ def slope_degrees(
 ) -> FloatArray:
     """Return the steepest slope in degrees, [0, 90), by Horn (1981).
 
-    Arguments and errors as :func:`horn_gradient`; float32, shape of ``dem``.
+    Arguments and errors are those of :func:`horn_gradient`; the result is float32 in the shape of ``dem``.
     """
     by_row, by_column = horn_gradient(dem, cell_size, edges)
     return np.degrees(np.arctan(np.hypot(by_row, by_column)))
 
 
 def hillshade(dem: npt.ArrayLike, cell_size: float | tuple[float, float]) -> FloatArray:
-    """Return the brightness of the ground under light from the north-west at 45 degrees, as on a relief map.
+    """Return the hillshade of an elevation grid, lit from the north-west at 45 degrees.
 
-    Arguments and errors as :func:`horn_gradient`. The result is in [0, 1], 0.71 on flat ground, NaN where the gradient
-    is, and has the shape and precision of ``dem``, whose rows must go from north to south.
+    Arguments and errors are those of :func:`horn_gradient`. The result is in [0, 1], 0.71 on flat ground, NaN where
+    the gradient is NaN, and has the shape and precision of ``dem``. The rows of ``dem`` must go from north to south.
     """
     down, right = horn_gradient(dem, cell_size)
-    # The normal of the surface is (-right, +down, 1) with y to the north; the light comes from (-1, 1, sqrt 2) / 2.
+    # The surface normal is (-right, +down, 1) with y to the north; the light comes from (-1, 1, sqrt 2) / 2.
     light = (right + down + math.sqrt(2)) / (2 * np.sqrt(1 + down**2 + right**2))
     return np.asarray(np.clip(light, 0, 1), dtype=down.dtype)
 

@@ -1,4 +1,4 @@
-"""Speckle of radar: its equivalent number of looks, and a filter."""
+"""Radar speckle: the equivalent number of looks, and a filter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import ndimage
 from zoo.errors import ConfigError
 
 SIDE = 7
-"""Side of the square whose mean and variance the filter uses, in pixels [O]."""
+"""Side of the square window whose mean and variance the filter uses, in pixels [O]."""
 
 Power = NDArray[np.floating[Any]]
 
@@ -20,14 +20,14 @@ Power = NDArray[np.floating[Any]]
 def local_looks(power: Power, side: int = SIDE) -> NDArray[np.float64]:
     """Return mean^2 / variance of the square around each pixel.
 
-    On uniform ground it is the equivalent number of looks. Elsewhere it is smaller, because the ground varies too.
+    On uniform ground this is the equivalent number of looks. Elsewhere it is smaller, because the ground also varies.
 
     Args:
         power: backscatter on a linear scale, (H, W), NaN where unknown.
         side: side of the square, odd.
 
     Returns:
-        (H, W), NaN where unknown, infinite where the square does not vary.
+        (H, W), NaN where unknown, infinite where the variance is 0.
     """
     mean, variance = _moments(power, side)
     with np.errstate(divide="ignore"):
@@ -35,12 +35,12 @@ def local_looks(power: Power, side: int = SIDE) -> NDArray[np.float64]:
 
 
 def filter_speckle(power: Power, looks: float, side: int = SIDE) -> NDArray[np.float32]:
-    """Return backscatter without most of its speckle: the local linear filter of Lee (1980) for multiplicative noise.
+    """Reduce speckle in backscatter with the local linear filter of Lee (1980) for multiplicative noise.
 
     Each pixel becomes m + b (z - m), where m is the mean of the square around it. b is the share of the square's
     variance that is not speckle: 0 on uniform ground, nearly 1 at edges and bright points. Lee (1980, IEEE
     Transactions on Pattern Analysis and Machine Intelligence 2, 165-168), with the exact variance of Kuan et al. (1985,
-    ibid. 7, 165-177) [S]. Squares at the edge of the image, or of unknown pixels, use the pixels that they have.
+    ibid. 7, 165-177) [S]. Squares at the edge of the image or with unknown pixels use the pixels that are known.
 
     Args:
         power: backscatter on a linear scale, (H, W), NaN where unknown.

@@ -28,14 +28,14 @@ INFILTRATION = 0.7
 """Share of the rain that infiltrates [O]."""
 
 RESPONSE = 0.7
-"""Days of rain after which the soil reaches 63 % of its steady wetness [O]."""
+"""Days of rain after which the soil reaches 63 % of its steady-state wetness [O]."""
 
 MOST_PIXELS = 16_000_000
-"""Water comes from anywhere upslope, so the whole elevation is in memory. Flow routing needs about 300 bytes per pixel,
-which is 5 GB for this many pixels."""
+"""Maximum pixels of a terrain. Water can come from anywhere upslope, so the whole elevation is in memory; flow routing
+needs about 300 bytes per pixel, which is 5 GB for this many pixels."""
 
 MOST_SAFETY = 10.0
-"""Largest factor of safety that is written [O]; that of level ground is infinite."""
+"""Upper limit of the factor of safety in outputs [O]; on level ground the factor is infinite."""
 
 SAFETY_CHANNELS: tuple[Band, ...] = (
     Band("wetness", "1", 0.0, 1.0, description="saturated share of the soil, Montgomery & Dietrich (1994)"),
@@ -48,13 +48,13 @@ SAFETY_SOURCES: Mapping[str, str] = MappingProxyType(
         "factor_of_safety": f"infinite slope, at most {MOST_SAFETY:g}",
     }
 )
-"""How each channel is computed, in words."""
+"""Description of how each channel is computed."""
 
 
 def storm_recharge(intensity: float, duration: float) -> float:
-    """Return the steady recharge, m/day, that wets the soil as much as a rain of finite duration [O].
+    """Return the steady recharge, m/day, that wets the soil as much as rain of finite duration [O].
 
-    A long rain leads to the steady wetness; a short one reaches the share 1 - exp(-D / 0.7 days) of it.
+    Long rain leads to the steady-state wetness; short rain reaches the share 1 - exp(-D / 0.7 days) of it.
 
     Args:
         intensity: rain intensity P, mm/h.
@@ -70,12 +70,13 @@ def storm_recharge(intensity: float, duration: float) -> float:
 
 
 def steady_rain(intensity: npt.ArrayLike, duration: npt.ArrayLike) -> FloatArray:
-    """Return the steady rain, m/day, that wets the soil as much as a rain of finite duration; see
-    :func:`storm_recharge`.
+    """Return the steady rain, m/day, that wets the soil as much as rain of finite duration.
+
+    See :func:`storm_recharge`.
 
     Args:
         intensity: rain intensity P, mm/h, at least 0; NaN where unknown.
-        duration: rain duration D, days, of a shape that broadcasts.
+        duration: rain duration D, days, broadcastable with ``intensity``.
 
     Returns:
         The broadcast shape.
@@ -91,9 +92,9 @@ def steady_wetness(
     Subsurface flow parallel to the slope balances steady rain; water that the soil cannot carry runs off.
 
     Args:
-        recharge: rain that enters the soil R, m/day.
-        specific_area: upslope area per metre of contour a, m.
-        transmissivity: transmissivity of the saturated soil T = Ks z, m2/day.
+        recharge: rain R that enters the soil, m/day.
+        specific_area: upslope area a per metre of contour, m.
+        transmissivity: transmissivity T = Ks z of the saturated soil, m2/day.
         slope: slope theta, degrees. Level ground does not drain: m is 1 there, or 0 without recharge.
 
     Returns:
@@ -111,7 +112,7 @@ def steady_wetness(
         raise DataError("the slope is outside 0-90 degrees")
     supply = r * a
     capacity = t * np.sin(np.radians(theta))
-    # Level ground without rain, 0 / 0, is dry. The comparison avoids a division by a capacity that underflows.
+    # Level ground without rain (0 / 0) is dry. The comparison avoids a division by a capacity that underflows.
     saturated = supply >= capacity
     share = supply / np.where(saturated, 1.0, capacity)
     wetness = np.where(saturated & (supply > 0), 1.0, np.where(supply > 0, share, 0.0))
@@ -135,8 +136,8 @@ def factor_of_safety(
 
     Args:
         slope: slope theta, degrees, [0, 90).
-        wetness: saturated share of the soil m, [0, 1].
-        cohesion: cohesion of soil and roots together c, kPa.
+        wetness: saturated share m of the soil, [0, 1].
+        cohesion: cohesion c of soil and roots together, kPa.
         friction_angle: friction angle phi, degrees, [0, 90).
         depth: vertical soil depth z, m, above 0.
         soil_unit_weight: unit weight of moist soil g, kN/m3.
@@ -146,7 +147,7 @@ def factor_of_safety(
         dimensionless, the broadcast shape; infinite on level ground, NaN where an input is NaN.
 
     Raises:
-        DataError: if an argument is outside the range above, or a unit weight is not positive.
+        DataError: if an argument is out of range, or a unit weight is not positive.
     """
     theta, m, c, phi, z = (as_float(values) for values in (slope, wetness, cohesion, friction_angle, depth))
     if np.any(theta < 0) or np.any(theta >= 90) or np.any(phi < 0) or np.any(phi >= 90):
@@ -173,12 +174,12 @@ _PLAUSIBLE: Mapping[str, tuple[float, float, str]] = MappingProxyType(
         "conductivity": (1e-3, 1e4, "It is in metres a day; 1e-5 m/s are 0.86 m/day"),
     }
 )
-"""Lowest and highest value of each property of a soil, beyond which it is in another unit, and what to do [O]."""
+"""Plausible minimum and maximum of each soil property, and a hint for values outside, probably in another unit [O]."""
 
 
 @dataclass(frozen=True)
 class Soil:
-    """One soil for the whole stack; by default the middle of the range of the synthetic scenes [O, risk.md].
+    """Soil properties for the whole stack; by default the middle of the ranges of the synthetic scenes [O, risk.md].
 
     Attributes:
         cohesion: cohesion of soil and roots, kPa.
@@ -187,7 +188,7 @@ class Soil:
         conductivity: saturated hydraulic conductivity, m/day.
 
     Raises:
-        ConfigError: for a number out of range.
+        ConfigError: if a number is out of range.
     """
 
     cohesion: float = 5.0
@@ -213,11 +214,11 @@ class Soil:
 
     @classmethod
     def from_text(cls, text: str) -> Soil:
-        """Return the soil of a text such as "cohesion=4,friction=30"; other properties keep their defaults.
+        """Parse a soil from text such as "cohesion=4,friction=30"; other properties keep their defaults.
 
         Raises:
             ConfigError: if the text is not of this form.
-            UnknownNameError: for a property that does not exist.
+            UnknownNameError: if a property does not exist.
         """
         return cls(**dict(_properties(text, cls, float, "cohesion=4,friction=30")))
 
@@ -228,9 +229,9 @@ Range = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SoilRange:
-    """One soil for the whole stack with uncertain properties: independent triangular distributions.
+    """Uncertain soil properties for the whole stack: independent triangular distributions.
 
-    By default the ranges of the synthetic scenes [O, risk.md].
+    The defaults are the ranges of the synthetic scenes [O, risk.md].
 
     Attributes:
         cohesion: cohesion of soil and roots, kPa.
@@ -240,7 +241,7 @@ class SoilRange:
         infiltration: share of the rain that infiltrates, 0..1.
 
     Raises:
-        ConfigError: for a number out of range, or a range that is not increasing.
+        ConfigError: if a number is out of range, or a range is not increasing.
     """
 
     cohesion: Range = (2.0, 5.0, 11.0)
@@ -269,28 +270,28 @@ class SoilRange:
 
     @classmethod
     def from_text(cls, text: str) -> SoilRange:
-        """Return the ranges of a text such as "cohesion=2:5:11,friction=33"; a single number is exact.
+        """Parse ranges from text such as "cohesion=2:5:11,friction=33"; a single number is certain.
 
         Raises:
             ConfigError: if the text is not of this form, or a range is not possible.
-            UnknownNameError: for a property that does not exist.
+            UnknownNameError: if a property does not exist.
         """
         return cls(**dict(_properties(text, cls, _parse_range, "cohesion=2:5:11,friction=28:33:38")))
 
     def draw(self, count: int, seed: int = 0) -> dict[str, FloatArray]:
-        """Return random soils: by property, float64 (count,).
+        """Draw random soils; return float64 (count,) by property.
 
         A Latin hypercube covers the range of each property evenly (McKay, Beckman & Conover 1979) [S].
         """
         names = [field.name for field in fields(self)]
-        from scipy.stats import qmc  # half a second, which every command would pay
+        from scipy.stats import qmc  # the import takes half a second, too long for every command
 
         shares = qmc.LatinHypercube(len(names), seed=np.random.default_rng(seed)).random(count)
         return {name: _quantile(getattr(self, name), shares[:, place]) for place, name in enumerate(names)}
 
 
 def _properties(text: str, kind: type[Any], parse: Callable[[str], Any], example: str) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each property in a text of the form ``name=value,name=value``."""
+    """Yield the name and value of each property in text of the form ``name=value,name=value``."""
     names = [field.name for field in fields(kind)]
     for part in filter(None, (one.strip() for one in text.split(","))):
         name, _, value = part.partition("=")
@@ -327,7 +328,7 @@ def check_size(shape: tuple[int, ...], where: object = None) -> None:
         where: the file, for the message.
 
     Raises:
-        DataError: if it has more pixels than :data:`MOST_PIXELS`.
+        DataError: if the terrain has more pixels than :data:`MOST_PIXELS`.
     """
     pixels = math.prod(shape)
     if pixels > MOST_PIXELS:
@@ -339,16 +340,16 @@ def check_size(shape: tuple[int, ...], where: object = None) -> None:
 
 
 def upslope_area(elevation: NDArray[np.float32], pixel_size: float, weight: npt.ArrayLike | None = None) -> FloatArray:
-    """Return the upslope area per metre of contour, m, of every pixel; with a weight, the weighted area.
+    """Return the upslope area per metre of contour, m, of each pixel; with a weight, the weighted area.
 
     Closed basins are filled, and area is shared among all lower neighbours
-    (:func:`zoo.physics.flow.dispersed_area`), as in the synthetic scenes. Water from beyond the edge is unknown, so the
-    edges are too dry.
+    (:func:`zoo.physics.flow.dispersed_area`), as in the synthetic scenes. Inflow from outside the grid is unknown, so
+    the edges are too dry.
 
     Args:
         elevation: metres, (H, W), NaN where unknown.
         pixel_size: metres.
-        weight: (H, W), what each square metre counts, such as its rain in m/day, which gives m2/day; None for 1.
+        weight: weight per square metre, (H, W), such as its rain in m/day, which gives m2/day; None for 1.
 
     Raises:
         DataError: if there are more pixels than :data:`MOST_PIXELS`, or elevation is unknown everywhere.
@@ -357,7 +358,7 @@ def upslope_area(elevation: NDArray[np.float32], pixel_size: float, weight: npt.
     unknown = np.isnan(elevation)
     if unknown.all():
         raise DataError("elevation is unknown everywhere")
-    # Unknown pixels are lower than all others and outlets, so that water leaves there.
+    # Unknown pixels are the lowest and are outlets, so that water leaves there.
     ground = np.where(unknown, np.nanmin(elevation), elevation).astype(np.float64)
     outlets = np.zeros(ground.shape, dtype=np.bool_)
     outlets[[0, -1]] = outlets[:, [0, -1]] = True
@@ -374,17 +375,17 @@ def safety_channels(
     rain: tuple[float, float],
     soil: Soil | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return wetness and factor of safety under a rain.
+    """Return the wetness and the factor of safety under rain.
 
     Args:
         elevation: metres, (H, W), NaN where unknown; see :func:`upslope_area`.
         slope: degrees, (H, W), NaN where unknown.
         pixel_size: metres.
         rain: intensity in mm/h, duration in days.
-        soil: soil of the whole area; None for the default one.
+        soil: soil of the whole area; None for the default.
 
     Returns:
-        wetness and factor of safety, float32 (H, W), NaN where elevation or slope is; the latter at most 10.
+        wetness and factor of safety, float32 (H, W), NaN where elevation or slope is NaN; the factor is at most 10.
 
     Raises:
         DataError: if there are more pixels than :data:`MOST_PIXELS`, elevation is unknown everywhere, or rain is
@@ -393,7 +394,7 @@ def safety_channels(
     soil = soil or Soil()
     recharge = storm_recharge(*rain)
     area = upslope_area(elevation, pixel_size)
-    # Single precision may round 0 degrees to a negative number.
+    # float32 may round 0 degrees to a negative number.
     steep = np.clip(np.where(np.isnan(slope), np.nan, slope.astype(np.float64)), 0.0, 89.9)
     depth = np.clip(soil.depth * np.exp(-0.6 * np.tan(np.radians(steep))), 0.3, 3.0)
     wetness = steady_wetness(recharge, area, soil.conductivity * depth, steep)
@@ -403,7 +404,7 @@ def safety_channels(
 
 
 CHUNK = 16_384
-"""Pixels that are computed at a time: their arrays stay in the processor's cache."""
+"""Pixels per chunk: small enough for the arrays to stay in the CPU cache."""
 
 
 def failure_probability(
@@ -416,9 +417,10 @@ def failure_probability(
     seed: int = 0,
     soil_unit_weight: float = SOIL_UNIT_WEIGHT,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return how often an uncertain infinite slope fails: Monte Carlo of :func:`factor_of_safety` [S].
+    """Return the failure probability of an infinite slope with uncertain soil, by Monte Carlo simulation [S].
 
-    All pixels use the same random soils, so that differences between them come from the terrain and not from the draw.
+    The factor of safety is that of :func:`factor_of_safety`. All pixels use the same random soils, so that
+    differences between pixels come from the terrain only.
 
     Args:
         slope: slope theta, degrees, [0, 90), NaN where unknown.
@@ -426,18 +428,18 @@ def failure_probability(
         rain: intensity in mm/h, duration in days.
         soil: distributions of the soil's properties.
         draws: number of random soils. The standard error of a probability p is at most sqrt(p (1 - p) / draws).
-        seed: seed of the draw.
+        seed: random seed.
         soil_unit_weight: unit weight of moist soil g, kN/m3.
 
     Returns:
-        The share of soils with a factor of safety below 1, and the mean and standard deviation of the factor, which
-        counts as at most 10; the broadcast shape, NaN where an input is.
+        The share of soils with a factor of safety below 1, and the mean and standard deviation of the factor, clipped
+        to 10; the broadcast shape, NaN where an input is NaN.
 
     Raises:
         DataError: if the slope is outside [0, 90), or area or rain is negative.
         ConfigError: if ``draws`` is not positive.
     """
-    # The recharge is proportional to the share that infiltrates.
+    # The recharge is proportional to the share of rain that infiltrates.
     supply = storm_recharge(*rain) / INFILTRATION * as_float(specific_area)
     return supplied_failure(slope, supply, soil, draws=draws, seed=seed, soil_unit_weight=soil_unit_weight)
 
@@ -451,11 +453,11 @@ def supplied_failure(
     seed: int = 0,
     soil_unit_weight: float = SOIL_UNIT_WEIGHT,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return what :func:`failure_probability` returns, for rain that varies in space.
+    """Return the results of :func:`failure_probability` for rain that varies in space.
 
     Args:
         slope: slope theta, degrees, [0, 90), NaN where unknown.
-        supply: steady rain (:func:`steady_rain`) of the upslope area per metre of contour, m2/day, NaN where unknown.
+        supply: steady rain (:func:`steady_rain`) on the upslope area per metre of contour, m2/day, NaN where unknown.
         soil, draws, seed, soil_unit_weight: see :func:`failure_probability`.
     """
     if draws < 1:
@@ -478,7 +480,7 @@ def _failure(
     theta: FloatArray, supply: FloatArray, soils: Mapping[str, FloatArray], unit_weight: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the three results of :func:`failure_probability` for one chunk; ``supply`` is rain x area, m2/day."""
-    # Level ground is infinitely safe, and wet unless it is dry everywhere.
+    # Level ground is infinitely safe, and saturated unless there is no supply.
     tangent, sine = np.maximum(np.tan(theta), 1e-9), np.maximum(np.sin(theta), 1e-9)
     shallow, squared, per_sine = np.exp(-0.6 * tangent), np.cos(theta) ** 2, supply / sine
     failed, total, squares = (np.zeros(len(theta)) for _ in range(3))
