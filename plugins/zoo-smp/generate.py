@@ -1,13 +1,13 @@
-"""Write ``src/zoo_smp/encoders.json``: which decoder accepts which encoder, and what both cost together.
+"""Write ``src/zoo_smp/encoders.json``: which decoder accepts which encoder, and their parameters and operations.
 
 python plugins/zoo-smp/generate.py [JOBS]
 
-Everything is counted on torch's ``meta`` device, where tensors have shapes and no values, so no weights are drawn and
-no memory is needed. Every encoder is created as each decoder asks for it and run; every decoder is then run on maps of
-these shapes. Parameters are those that the logits depend on, with 7 bands and 2 classes; multiply-accumulates are for
-one image of 128 x 128 pixels. ``torch.export`` runs once for each file of timm and each class of smp.
+Everything is counted on torch's ``meta`` device, where tensors have shapes but no values, so no weights are initialised
+and no memory is needed. Every encoder is created with the settings of each decoder and run; every decoder is then run
+on maps of these shapes. Parameters are those that the logits depend on, for 7 bands and 2 classes. Multiply-accumulates
+are for one image of 128 x 128 pixels. ``torch.export`` runs once for each file of timm and each class of smp.
 
-Encoders that the file has counted are not counted again, so an interrupted run goes on; delete it for other versions.
+Encoders that are already in the file are skipped, so an interrupted run resumes. Delete the file after an upgrade.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ BANDS, CLASSES, SIDE = 7, 2, 128
 WAYS: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 """Arguments that make an encoder take any image size, in the order in which they are tried."""
 FORMS = {"pspnet": ((3, 0),), "pan": ((5, 16), (5, 32)), "deeplabv3": ((5, 8), (5, 16)), "deeplabv3plus": ((5, 16),)}
-"""Depth and output stride in which a decoder asks for an encoder, the default of smp first; 0: it does not ask."""
+"""Depth and output stride of the encoder for each decoder, the default of smp first; 0 if the decoder sets none."""
 EXPORTS: dict[str, bool] = {}
 Maps = list[Tensor]
 
 
 class Stub(nn.Module):
-    """Stands for an encoder whose maps are known.
+    """Stand-in for an encoder whose maps are known.
 
     Args:
         channels: channels of the maps.
         strides: size of the image divided by the size of each map.
-        tokens: prefix tokens of a vision transformer; ``None`` for another encoder.
+        tokens: prefix tokens of a vision transformer; ``None`` for other encoders.
     """
 
     def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], tokens: int | None) -> None:
@@ -83,10 +83,10 @@ class Stub(nn.Module):
 
 
 class Quick(TorchFunctionMode):
-    """Leaves out what takes long and changes no count: random weights, statistics, how maps are enlarged.
+    """Mode that skips slow operations that change no count: weight initialisation, statistics, interpolation.
 
     Attributes:
-        single: whether a batch normalisation saw one value for each channel, which training on one image refuses.
+        single: whether a batch normalisation saw one value per channel, which fails in training on one image.
     """
 
     DRAWS = (Tensor.normal_, Tensor.uniform_, Tensor.clamp_, Tensor.erfinv_)
@@ -112,12 +112,12 @@ class Quick(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class Kind:
-    """What a decoder sees of an encoder beside the channels of its maps.
+    """Properties of an encoder that matter to a decoder, except the channels of its maps.
 
     Attributes:
-        like: what smp's classes look at in the name of the encoder.
+        like: part of the encoder's name that smp's classes check.
         strides: size of the image divided by the size of each map.
-        tokens: prefix tokens of a vision transformer; ``None`` for another encoder.
+        tokens: prefix tokens of a vision transformer; ``None`` for other encoders.
         multiple: number by which height and width must be divisible.
     """
 
@@ -127,7 +127,7 @@ class Kind:
     multiple: int
 
     def side(self, decoder: str, least: int) -> int:
-        """The smallest side in pixels, not below ``least``, that the decoder takes."""
+        """Return the smallest side in pixels, at least ``least``, that the decoder takes."""
         return at_least(max(least, least_side(decoder, self.strides[-1])), self.multiple)
 
 
@@ -135,7 +135,7 @@ def decoder_on(stub: Stub, decoder: str, like: str) -> nn.Module:
     """Create a decoder on maps without values.
 
     Raises:
-        Exception: whatever the decoder raises if it does not accept them.
+        Exception: any error of a decoder that does not accept them.
     """
     module = sys.modules[DECODERS[decoder].__module__]
     options: dict[str, Any] = {}
@@ -163,7 +163,7 @@ def trains_on_one(decoder: str, kind: Kind, channels: tuple[int, ...]) -> bool:
     """Check that a decoder takes images of several sizes, and return whether it trains on one image.
 
     Raises:
-        Exception: whatever the decoder raises if it takes none.
+        Exception: any error of a decoder that takes none.
     """
     network = decoder_on(Stub(channels, kind.strides, kind.tokens), decoder, kind.like)
     height, width = kind.side(decoder, 2 * kind.multiple), kind.side(decoder, 3 * kind.multiple)
@@ -187,7 +187,7 @@ def decoder_cost(decoder: str, kind: Kind, channels: tuple[int, ...]) -> tuple[i
 
 
 class CountedEncoder:
-    """An encoder that takes images of several sizes, found out by running it.
+    """An encoder and the image sizes that it takes, determined by running it.
 
     Args:
         name: its name in smp.
@@ -205,7 +205,7 @@ class CountedEncoder:
         self.tokens = getattr(self.encoder.model, "num_prefix_tokens", 0) if self.vit else None
 
     def create(self, depth: int, stride: int) -> Any:
-        """Create it in evaluation mode, in the form in which a decoder asks for it."""
+        """Create the encoder in evaluation mode with the depth and output stride that a decoder sets."""
         dilated = {"output_stride": stride} if stride else {}
         common = {"in_channels": BANDS, "depth": depth, **self.arguments, **dilated}
         with Quick(), torch.device("meta"):
@@ -213,7 +213,7 @@ class CountedEncoder:
                 return TimmViTEncoder(self.name.removeprefix("tu-"), pretrained=False, **common).eval()
             with contextlib.suppress(RuntimeError):
                 return get_encoder(self.name, weights=None, **common).to("meta").eval()
-        return get_encoder(self.name, weights=None, **common).to("meta").eval()  # it computes with values when created
+        return get_encoder(self.name, weights=None, **common).to("meta").eval()  # the constructor computes with values
 
     def _sizes(self) -> tuple[Any, int]:
         reasons = []
@@ -236,18 +236,18 @@ class CountedEncoder:
         raise reasons[0]
 
     def counted(self, depth: int, stride: int) -> tuple[Any, Maps, int]:
-        """Return it in one form, the maps of one image, and its floating-point operations."""
+        """Return the encoder for a depth and stride, the maps of one image, and its floating-point operations."""
         encoder = self.encoder if (depth, stride) == self.first else self.create(depth, stride)
         side = at_least(SIDE, self.multiple)
-        if depth < self.first[0]:  # some encoders run layers behind the last map, which models remove
+        if depth < self.first[0]:  # some encoders run layers after the last map, which models remove
             drop_unused(encoder, image(side, side))
-        # Fused attention has no counter.
+        # The FLOP counter does not support fused attention.
         with Quick(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             maps = run(encoder, side, side)
         return encoder, maps, counter.get_total_flops()
 
     def exports(self) -> bool:
-        """Whether ``torch.export`` with a dynamic batch works; tried once for each file of timm and class of smp."""
+        """Return whether ``torch.export`` with a dynamic batch works; tried once per file of timm and class of smp."""
         if family(self.name) not in EXPORTS:
             EXPORTS[family(self.name)] = self._export()
         return EXPORTS[family(self.name)]
@@ -263,7 +263,7 @@ class CountedEncoder:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """Return all that the table says of an encoder.
+    """Return the entry of the table for an encoder.
 
     Raises:
         Exception: the reason why no decoder can use it.
@@ -314,7 +314,7 @@ _create_model = timm.create_model
 
 @lru_cache(maxsize=1)
 def features_of(name: str) -> nn.Module:
-    """Create an encoder of timm as smp does each time it asks for the sizes of its maps."""
+    """Create an encoder of timm as smp does to read the sizes of its maps."""
     return _create_model(name, features_only=True)
 
 
@@ -324,9 +324,9 @@ timm.create_model = lambda name, **given: (
 
 
 def has_pyramid(name: str) -> bool:
-    """Whether the maps of an encoder of timm halve in size from one to the next, as smp's decoders want it."""
+    """Return whether each map of an encoder of timm has half the size of the one before, as smp's decoders require."""
     reductions: list[int] = [0]
-    for device in ("meta", "cpu"):  # some compute with values when they are created
+    for device in ("meta", "cpu"):  # some constructors compute with values
         with contextlib.suppress(Exception), Quick(), torch.device(device):
             reductions = timm.create_model(name.removeprefix("tu-"), features_only=True).feature_info.reduction()
             break
@@ -343,7 +343,7 @@ def run(encoder: Any, height: int, width: int) -> Maps:
 
 
 def at_least(side: int, multiple: int) -> int:
-    """The smallest multiple that is not below a side."""
+    """Return the smallest multiple that is at least ``side``."""
     return -(-side // multiple) * multiple
 
 
@@ -356,7 +356,7 @@ def used_parameters(encoder: nn.Module, maps: Maps, used: tuple[int, ...]) -> li
 
 
 def published(name: str) -> dict[str, Any]:
-    """Names and licence of the published weights."""
+    """Return the names and the licence of the published weights."""
     if not name.startswith("tu-"):
         names = sorted(own_encoders[name]["pretrained_settings"])
         return {"weights": names} if names else {}
@@ -368,7 +368,7 @@ def published(name: str) -> dict[str, Any]:
 
 @cache
 def names() -> dict[str, str]:
-    """Names in smp by the names here: those of timm lose their ``tu-`` unless smp has an encoder of the name."""
+    """Return the names in smp by the names here; those of timm lose their ``tu-`` unless smp itself uses the name."""
     found = {name: name for name in own_encoders}
     for name in timm.list_models():
         found[f"tu-{name}" if name in own_encoders else name] = f"tu-{name}"
@@ -376,7 +376,7 @@ def names() -> dict[str, str]:
 
 
 def entry_or_reason(name: str) -> dict[str, Any] | str:
-    """What the table says of an encoder, or why it leaves it out."""
+    """Return the entry of the table for an encoder, or the reason why it is left out."""
     try:
         return facts(name)
     except Exception as error:
@@ -384,7 +384,7 @@ def entry_or_reason(name: str) -> dict[str, Any] | str:
 
 
 def start(exports: dict[str, bool]) -> None:
-    """Set up a process, which knows the families that were exported before."""
+    """Set up a worker process with the earlier results of ``torch.export`` by family."""
     EXPORTS.update(exports)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
@@ -392,7 +392,7 @@ def start(exports: dict[str, bool]) -> None:
 
 
 def family(name: str) -> str:
-    """The class of smp, or the file of timm, that an encoder comes from."""
+    """Return the class of smp, or the file of timm, that implements an encoder."""
     own = own_encoders.get(name)
     return own["encoder"].__name__ if own else _model_to_module[name.removeprefix("tu-")]
 

@@ -1,6 +1,7 @@
-"""Train on a table of rainfall histories and slopes, and see what the rain adds. Synthetic: it ranks code, not science.
+"""Train on a synthetic table of rainfall histories and slopes, and measure how much the rain adds.
 
-Run it as: python plugins/zoo-mondini/examples/train_on_a_table.py
+Use it to check the software; the figures say nothing about real landslides.
+Run it with: python plugins/zoo-mondini/examples/train_on_a_table.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A section of the HTML report: what each parameter buys."""
+"""A section of the HTML report: accuracy per parameter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def section(board: Leaderboard) -> ReportSection | None:
-    """Return the Dice of each model per million parameters, the most economical first."""
+    """Return the Dice of each model per million parameters, the highest first."""
     rows = []
     for row in board.rows:
         dice, parameters = row.figures.get("dice"), row.figures.get("parameters")

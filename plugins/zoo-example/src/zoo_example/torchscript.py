@@ -13,15 +13,15 @@ _METADATA = "zoo.json"
 def write(model: nn.Module, sample: Tensor, texts: Mapping[str, str], path: Path) -> None:
     """Trace the model and write it with its metadata.
 
-    A trace holds what the sample did. A model that decides by the size of its input is then wrong at other sizes; zoo
-    compares them before it keeps the file.
+    A trace records only the operations on the sample. A model with branches that depend on the input size is wrong at
+    other sizes; zoo compares several sizes before it keeps the file.
     """
     traced = torch.jit.trace(model, sample, check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, path, _extra_files={_METADATA: json.dumps(dict(texts))})
 
 
 def read(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
-    """Return the model of a file, as a function of images, and its metadata."""
+    """Return the model of a file, as a function of images, and the metadata of the file."""
     extra = {_METADATA: ""}
     model = torch.jit.load(path, _extra_files=extra)  # type: ignore[no-untyped-call]
     return model, json.loads(extra[_METADATA])

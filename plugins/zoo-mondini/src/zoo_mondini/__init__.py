@@ -1,4 +1,4 @@
-"""Registers ``mondini_rain`` for images, ``mondini`` for tables, and the command ``zoo rain-table``.
+"""Registration of ``mondini_rain`` for images, ``mondini`` for tables, and the command ``zoo rain-table``.
 
 The targets are names, so that listing them imports neither torch nor scikit-learn.
 """

@@ -24,11 +24,11 @@ VALIDATION_ROWS = 20_000
 EVERY = 50
 PATIENCE = 6
 FEWEST = 20
-"""Smallest number of rows of the rarer class with which some rows are held out for early stopping."""
+"""Minimum number of rows of the rarer class for which some rows are held out for early stopping."""
 
 
 class _Product(nn.Module):
-    """Rain (N, T) and normalised slope (N,) -> ln(1 - p) and ln p, each (N,)."""
+    """Map rain (N, T) and normalised slope (N,) to ln(1 - p) and ln p, each (N,)."""
 
     def __init__(self, hours: int, width: int, *, masked: bool) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Product(nn.Module):
     def forward(self, rain: Tensor, slope: Tensor | None) -> tuple[Tensor, Tensor]:
         when = self.rain(rain)
         if self.mask is None or slope is None:
-            # sigmoid(88) is 1 in float32: no mask.
+            # sigmoid(88) is 1 in float32, which means no mask.
             return log_product(when, torch.full_like(when, 88.0))
         return log_product(when, self.mask(slope))
 
@@ -59,24 +59,24 @@ class _Rows:
 class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """P(landslide | rain, slope) = P(landslide | rain) c(slope), Mondini, Guzzetti and Melillo (2023) [S].
 
-    A row is a place at a time: the rain of the hours before it and its slope. Other columns of the table are ignored,
-    which is the purpose of the comparison. The loss is cross-entropy on the product, without class weights, so that the
-    output is a probability [O]; the optimiser is AdamW [O]; training stops when the loss on held-out rows no longer
-    falls [O].
+    A row is a place at a point in time: the rain of the preceding hours and its slope. Other columns of the table are
+    ignored, so that comparisons show what rain and slope explain. The loss is cross-entropy on the product, without
+    class weights, so that the output is a probability [O]; the optimiser is AdamW [O]; training stops when the loss on
+    held-out rows no longer decreases [O].
 
     Args:
-        rain: rain columns of a DataFrame, latest first; None for ``P_t-1``, ``P_t-2`` ... by their names.
+        rain: rain columns of a DataFrame, latest first; None to find ``P_t-1``, ``P_t-2`` ... by name.
         slope: column of the slope in degrees: its name in a DataFrame, its index in an array; None for no mask.
-        mask: ``"learned"``, a smooth threshold on the slope that is trained too; or degrees, below which the
-            probability is 0 and rows are left out of the training.
+        mask: ``"learned"``, a smooth, trained threshold on the slope; or a slope in degrees below which the probability
+            is 0 and rows are left out of the training.
         missing: ``"refuse"`` raises an error for NaN in the rain; ``"dry"`` uses 0 mm.
         width: maps of the first convolution.
-        steps: largest number of optimiser steps; the time does not depend on the size of the table.
-        batch_size: rows of a step.
+        steps: maximum number of optimiser steps; the time does not depend on the size of the table.
+        batch_size: rows per step.
         learning_rate: learning rate of AdamW.
         weight_decay: weight decay of AdamW.
-        validation: share of held-out rows, (0, 1); unused when the rarer class has fewer than 20 rows.
-        random_state: seed, a generator of numpy, or None for another fit each time.
+        validation: share of held-out rows, (0, 1); unused if the rarer class has fewer than 20 rows.
+        random_state: seed, NumPy generator, or None for a different fit each time.
 
     Attributes:
         classes_: the two labels, sorted.
@@ -117,10 +117,10 @@ class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Args:
             X: DataFrame with rain columns and a slope, or an array (N, T) or (N, T + 1); see ``slope``.
-            y: two different labels, (N,); the greater one is the landslide.
+            y: labels of two classes, (N,); the greater label is landslide.
 
         Raises:
-            DataError: if the table has no rain or impossible values, or the labels are not of two classes.
+            DataError: if the table has no rain or impossible values, or there are not exactly two labels.
             UnknownNameError: for a column that does not exist.
             ConfigError: if an argument is out of range.
         """
@@ -141,7 +141,7 @@ class MondiniClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             torch.manual_seed(seed)
             network = _Product(rain.shape[1], self.width, masked=angles is not None)
             steps = self._train(network, rows, seed)
-        # Attributes are set together at the end, so that an interrupted fit leaves the estimator as it was.
+        # Set all attributes at the end, so that an interrupted fit leaves the estimator unchanged.
         self._network, self._center, self._scale = network, center, scale
         self._names = _names(X, self.rain)
         self.classes_, self.hours_, self.steps_ = classes, rain.shape[1], steps
@@ -243,7 +243,7 @@ def _normalised(slope: NDArray[np.float32], center: float, scale: float) -> Tens
 
 
 def _names(table: Any, rain: Sequence[str] | None) -> list[str] | None:
-    """The rain columns that a table for prediction must have; None for an array."""
+    """Return the rain columns that a table for prediction must have; None for an array."""
     if rain is not None:
         return list(rain)
     return rain_columns(list(table.columns)) if hasattr(table, "columns") else None
@@ -262,7 +262,7 @@ def _two_classes(y: npt.ArrayLike, rows: int) -> tuple[NDArray[Any], NDArray[np.
 
 
 def _split(target: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor | None]:
-    """Rows for training and, unless a class is too rare, held-out rows of both classes for early stopping."""
+    """Return rows for training and, unless a class is too rare, held-out rows of both classes for early stopping."""
     kinds = [torch.nonzero(target == kind)[:, 0] for kind in (0, 1)]
     if min(len(kind) for kind in kinds) < FEWEST:
         return torch.arange(len(target)), None

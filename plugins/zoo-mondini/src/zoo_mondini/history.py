@@ -16,7 +16,7 @@ Missing: TypeAlias = Literal["refuse", "dry"]
 MISSING: tuple[Missing, ...] = ("refuse", "dry")
 
 MOST_RAIN = 2000.0
-"""mm in one step. The most measured in a day is 1,825 mm (Foc-Foc, La Réunion, 1966; WMO) [S]."""
+"""Maximum rain of a step in mm. The record for a day is 1,825 mm (Foc-Foc, La Réunion, 1966; WMO) [S]."""
 
 _LAG = re.compile(r"(?:p|rain)_t-(\d+)", re.IGNORECASE)
 
@@ -25,10 +25,10 @@ def rain_columns(names: Sequence[object]) -> list[str]:
     """Return the columns ``P_t-1``, ``P_t-2`` ... (or ``rain_t-1`` ...) among ``names``, latest first.
 
     Args:
-        names: names of all columns, in any order. The numbers count steps back in time, from 0 or 1.
+        names: names of all columns, in any order. Their numbers count time steps backwards, from 0 or 1.
 
     Raises:
-        DataError: if there is none, two have the same step, or a step is missing.
+        DataError: if there are no such columns, two have the same step, or a step is missing.
     """
     found: dict[int, str] = {}
     for name in map(str, names):
@@ -76,7 +76,7 @@ def split_table(
     """Return the rainfall histories and slopes of a table.
 
     Args:
-        table: a DataFrame, or an array (N, columns) whose columns but the slope are rain, latest first.
+        table: a DataFrame, or an array (N, columns) whose columns except the slope are rain, latest first.
         rain: names of the rain columns of a DataFrame, latest first; None to find them by name.
         slope: name or index of the slope in degrees; None if there is none.
         missing: whether NaN in the rain is an error or a dry step.
@@ -85,7 +85,7 @@ def split_table(
         rain float32 (N, T) in mm per step, and slope float32 (N,) in degrees or None.
 
     Raises:
-        DataError: for a table without rain or rows, and for impossible rain or slope, naming the row.
+        DataError: for a table without rain or rows, and for impossible rain or slope; the message names the row.
         UnknownNameError: for a column that does not exist.
         ConfigError: if ``rain`` or ``slope`` does not fit the kind of table.
     """

@@ -60,7 +60,7 @@ class MondiniRain(SegmentationModel):
         in_channels: bands of the image.
         classes: 1 for a single logit, 2 for logits of no landslide and landslide.
         hours: length of the rainfall history in hours.
-        width: maps of the first convolution along time; the others scale with it.
+        width: channels of the first convolution along time; the others scale with it.
         slope_band: index of the slope among the bands; None for band 4 of the paper's seven, or the only band.
 
     Shape:
@@ -89,10 +89,10 @@ class MondiniRain(SegmentationModel):
         self.mask = SlopeMask()
 
     def forward(self, x: Tensor, rain: Tensor | None = None) -> Tensor:
-        """Return the logits of images with a rainfall history each.
+        """Return the logits of images, each with its rainfall history.
 
         Raises:
-            ModelError: without rain, or if the image or the rain has a wrong shape or impossible values.
+            ModelError: without rain, or if the image or the rain has the wrong shape or impossible values.
         """
         self.check_input(x)
         history = self._checked(x, rain)
@@ -116,7 +116,7 @@ class MondiniRain(SegmentationModel):
             )
         if rain.ndim not in (2, 4) or rain.shape[:2] != (x.shape[0], hours):
             raise ModelError(f"rain has the shape {tuple(rain.shape)}", where="mondini_rain", hint=hint)
-        # A traced tensor has no values to check.
+        # The values of a traced tensor cannot be checked.
         if not torch.compiler.is_compiling() and not bool((rain.isfinite() & (rain >= 0)).all()):
             raise ModelError("rain is negative, infinite or NaN", where="mondini_rain", hint=hint)
         return rain.to(self.mask.threshold.dtype)

@@ -1,4 +1,4 @@
-"""The two factors of P(F | R, S) = P(F | R) c, and their product without loss of precision."""
+"""The two factors of P(F | R, S) = P(F | R) c, and their product at full precision."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zoo.blocks.checks import check_positive
 class RainHistory(nn.Module):
     """P(F | R): probability that the rain of the last hours triggers a landslide where one can occur.
 
-    The input is two series, the rain of each hour and the depth from that hour until now, both as ln(1 + mm). The
-    second is the axis of a depth-duration threshold [O]. Three convolutions along time halve the length each, and two
-    dense layers follow, so that the time since the rain matters [O].
+    The network uses two series, the rain of each hour and the depth from that hour until now, both as ln(1 + mm). The
+    second is the axis of a depth-duration threshold [O]. Each of three convolutions along time halves the length. Two
+    dense layers follow, so that the output depends on the time since the rain [O].
 
     Args:
         hours: length of the history, 1 or more.
-        width: maps of the first convolution.
+        width: channels of the first convolution.
 
     Shape:
         float32 ``(N, hours)`` in mm per step, latest step first -> logits ``(N,)``.
@@ -49,7 +49,7 @@ class RainHistory(nn.Module):
 
 
 class SlopeMask(nn.Module):
-    """c: where a landslide can occur, a sigmoid that increases with the slope [O].
+    """c: possibility of a landslide, a sigmoid that increases with the slope [O].
 
     Shape:
         slope of any shape, centred and scaled -> logits of that shape.
@@ -66,11 +66,11 @@ class SlopeMask(nn.Module):
 
 
 def log_product(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ln(1 - p) and ln p of p = sigmoid(a) sigmoid(b), both exact where p underflows or rounds to 1.
+    """Return ln(1 - p) and ln p of p = sigmoid(a) sigmoid(b), which are exact even if p underflows or rounds to 1.
 
     Args:
         a: logits of one factor.
-        b: logits of the other, of a shape that broadcasts.
+        b: logits of the other factor, broadcastable to ``a``.
     """
     a, b = a.float(), b.float()
     yes = F.logsigmoid(a) + F.logsigmoid(b)

@@ -14,21 +14,21 @@ from zoo.physics.rain import CAINE_1980
 
 DURATIONS = (1, 2, 3, 6, 12, 24, 48)
 RECENT = 12
-"""Hours after the end of a storm in which it can still trigger a landslide."""
+"""Hours after the end of a storm during which it can still trigger a landslide."""
 
 
 def make_histories(rows: int = 4000, hours: int = 72, seed: int = 0) -> pd.DataFrame:
-    """Return places with the rain of the hours before, their slope, and whether they slid.
+    """Return a table of places with the rain of the preceding hours, their slope, and whether they slid.
 
     Rain is intermittent: wet and dry spells follow a Markov chain, the rain of a wet hour is gamma distributed, and its
     mean differs between rows. A place slides with probability sigmoid(8 ln r) sigmoid((slope - 25) / 2.5), where r is
     the largest ratio of the mean intensity of a window that ended within the last 12 hours to Caine's (1980) threshold
-    14.82 D^-0.39 mm/h [S]; the rest is ours [O].
+    14.82 D^-0.39 mm/h [S]. Everything else is our choice [O].
 
     Args:
         rows: number of rows.
         hours: length of the histories in hours.
-        seed: the same seed gives the same table.
+        seed: random seed.
 
     Returns:
         columns ``P_t-1`` ... (mm/h, latest first), ``slope`` (degrees), ``x`` and ``y`` (m), ``probability`` (the
@@ -59,7 +59,7 @@ def threshold_exceedance(rain: NDArray[np.float64]) -> NDArray[np.float64]:
         rain: (N, T) mm/h, latest hour first.
 
     Returns:
-        (N,) dimensionless; above 1 where the threshold is exceeded by a window that ended within 12 hours.
+        (N,) dimensionless; above 1 where a window that ended within the last 12 hours exceeds the threshold.
     """
     scale, exponent = CAINE_1980
     depth = np.pad(np.cumsum(rain, axis=1), ((0, 0), (1, 0)))

@@ -1,4 +1,4 @@
-"""Registration of one family of models for each decoder. Imports no torch; the encoders stand in ``encoders.json``."""
+"""Registration of one family of models per decoder. Imports no torch; ``encoders.json`` lists the encoders."""
 
 from zoo.registry import ModelFamilySpec, hookimpl
 from zoo.registry.hookspecs import RegisterModel
@@ -22,7 +22,7 @@ DECODERS = {
 
 @hookimpl
 def zoo_register_models(register: RegisterModel) -> None:
-    """Register ``smp/unet-*`` and so on."""
+    """Register ``smp/unet-*`` and the other families."""
     for decoder, (title, paper, doi) in DECODERS.items():
         register(
             ModelFamilySpec(

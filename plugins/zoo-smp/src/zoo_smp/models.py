@@ -1,7 +1,7 @@
 """The decoders of segmentation_models.pytorch behind the interface of landslide-zoo.
 
-The options are those of the classes of the same name there. All models get three things here: images of any
-size (padded and cropped), no layer that the logits do not depend on, and no download unless weights are named.
+The options are those of the classes of the same name there. All models here accept images of any size (padded and
+cropped), have no layer that the logits do not depend on, and download nothing unless weights are named.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ CLASSES = (
 )  # fmt: skip
 DECODERS = {one.__name__.casefold(): one for one in CLASSES}
 CHANNELS = (256, 128, 64, 32, 16)
-"""Default channels of the decoders with one stage for each stage of the encoder."""
+"""Default channels of the decoders with one stage per stage of the encoder."""
 
 Norm: TypeAlias = Literal["batchnorm", "identity"]
-"""smp has more: ``layernorm`` and ``instancenorm`` fail there, and ``inplace`` needs an unmaintained package."""
+"""Normalisations of smp, without ``layernorm`` and ``instancenorm``, which fail, and ``inplace``, which needs an
+unmaintained package."""
 Interpolation: TypeAlias = Literal["nearest", "bilinear"]
 
 PROVENANCE = (
@@ -70,7 +71,7 @@ class Options:
 
     @property
     def encoder(self) -> Encoder:
-        """What the table says of the encoder.
+        """Entry of the encoder in the table.
 
         Raises:
             UnknownNameError: if there is no such encoder.
@@ -95,7 +96,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class StagesOptions(Options):
-    """Options of decoders with one stage for each stage of the encoder.
+    """Options of decoders with one stage per stage of the encoder.
 
     Args:
         decoder_channels: channels of each stage of the decoder, deepest first, as many as encoder_depth; None for
@@ -288,7 +289,7 @@ class SmpModel(SegmentationModel):
         minimum = max(min(encoder.minimum, 2 * stride), least)
         super().__init__(options.in_channels, options.classes, stride=stride, minimum_size=minimum)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # smp deprecates some of its names, and advises on names of weights
+            warnings.simplefilter("ignore")  # smp warns of deprecated names and of names of weights
             try:
                 self.network = build(
                     DECODERS[decoder],
@@ -303,7 +304,7 @@ class SmpModel(SegmentationModel):
                 reason = " ".join(str(error).split())[:300]
                 raise ConfigError(f"these options do not fit ({reason})", where=where) from error
         if any(parameter.is_meta for parameter in self.network.parameters()):
-            self.network.to("meta")  # smp widens the first convolution on the CPU, whatever the device
+            self.network.to("meta")  # smp widens the first convolution on the CPU, even on the meta device
         self.standardise = StandardiseImage() if options.standardise else nn.Identity()
         side = -(-max(minimum, 64) // stride) * stride
         drop_unused(self.network, torch.zeros(1, options.in_channels, side, side))
@@ -316,7 +317,7 @@ class SmpModel(SegmentationModel):
 
 
 class Removed(nn.Module):
-    """Stands where a layer was removed. Some encoders still run such layers, with further arguments."""
+    """Replacement for a removed layer. Some encoders still call such layers, with further arguments."""
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """Return ``x``."""
@@ -350,7 +351,7 @@ def drop_unused(network: nn.Module, image: Tensor) -> None:
 
 
 def leaves(*outputs: Tensor) -> set[int]:
-    """The ids of the parameters that tensors depend on, from their autograd graph."""
+    """Return the ids of the parameters that tensors depend on, from their autograd graph."""
     found: set[int] = set()
     seen: set[Any] = set()
     waiting: list[Any] = [output.grad_fn for output in outputs]

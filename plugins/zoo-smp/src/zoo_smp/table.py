@@ -1,4 +1,4 @@
-"""The encoders, what each decoder makes of them, and their weights: ``encoders.json``, which ``generate.py`` writes.
+"""The encoders, the decoders that accept them, and their weights, from ``encoders.json``, which ``generate.py`` writes.
 
 Imports no torch, so that listing thousands of models takes milliseconds.
 """
@@ -13,17 +13,17 @@ from typing import Any
 import msgspec
 
 PACKAGED = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
-"""Encoders whose weights are packages of the package index."""
+"""Encoders whose weights are packages on the package index."""
 
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of one decoder with one encoder at the default options.
+    """Facts about one decoder with one encoder at the default options.
 
     Attributes:
-        parameters: trainable parameters at 7 bands and 2 classes.
+        parameters: trainable parameters for 7 bands and 2 classes.
         gmac: multiply-accumulates in units of 1e9 for one 7x128x128 image; ``None`` if they cannot be counted.
         batch1: whether a training step works on one image.
-        output_stride: smallest output stride of the decoder that the encoder can be dilated to; 0 where it has none.
+        output_stride: smallest output stride of the decoder to which the encoder can be dilated; 0 if it sets none.
     """
 
     parameters: int
@@ -42,7 +42,7 @@ class Encoder(msgspec.Struct, frozen=True):
         licence: licence of these weights; empty if their publisher states none.
         multiple: number by which height and width must be divisible; 0 for 2 to the power of the depth.
         minimum: smallest height and width in pixels.
-        exportable: whether ``torch.export`` took an encoder of its family.
+        exportable: whether ``torch.export`` works for an encoder of its family.
         class_token: whether it is a transformer with a class token.
         arguments: arguments that make it take any image size.
     """
@@ -59,11 +59,11 @@ class Encoder(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """The table with the versions that it was made with.
+    """The table, with the versions of the packages that it was computed with.
 
     Attributes:
         versions: version of each distribution.
-        encoders: the encoders by the name that models have here.
+        encoders: the encoders by their name in this plugin.
         left_out: encoders that no decoder accepts here, and why.
     """
 
@@ -79,7 +79,7 @@ def table() -> Table:
 
 
 class Variants(Mapping[str, Mapping[str, Any]]):
-    """The fields of the models of one decoder, by encoder, made when somebody reads them."""
+    """The fields of the models of one decoder, by encoder, computed on access."""
 
     def __init__(self, decoder: str) -> None:
         self.decoder = decoder
@@ -104,7 +104,7 @@ def variants(family: str) -> Variants:
 
 
 def least_side(decoder: str, output_stride: int) -> int:
-    """Return the smallest height and width that a decoder takes beside what the encoder needs.
+    """Return the smallest height and width that a decoder takes; the encoder may need more.
 
     The attention of PAN halves the deepest map three times.
     """

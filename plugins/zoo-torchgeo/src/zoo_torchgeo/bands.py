@@ -1,7 +1,7 @@
-"""Bands by name and wavelength, and which band of the data feeds which band of published weights. Imports no torch.
+"""Match the bands of the data to the bands of published weights by name and wavelength. Imports no torch.
 
-The wavelengths are nominal centres in nanometres [S: the satellites' handbooks]. A name such as ``B4`` means another
-band on another satellite, so every look-up has a sensor.
+The wavelengths are nominal centres in nanometres [S: the satellites' handbooks]. A name such as ``B4`` means different
+bands on different satellites, so every look-up has a sensor.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Literal
 Sensor = Literal["sentinel2", "landsat_tm", "landsat_etm", "landsat_oli"]
 
 TOLERANCE = 0.035
-"""Largest relative difference of two wavelengths that count as one band [O]. B8 and B8A of Sentinel-2 are within it,
-and B11 and band 5 of Landsat TM; red and the first red edge, 6 % apart, are not."""
+"""Maximum relative difference of two wavelengths that count as the same band [O]. B8 and B8A of Sentinel-2 are within
+it, as are B11 and band 5 of Landsat TM; red and the first red edge, 6 % apart, are not."""
 
 _SENTINEL2 = {
     "B1": (443, 20), "B2": (490, 65), "B3": (560, 35), "B4": (665, 30), "B5": (705, 15), "B6": (740, 15),
@@ -54,10 +54,10 @@ SENTINEL2_STATISTICS = {
 
 @dataclass(frozen=True)
 class Channel:
-    """What a band measures.
+    """The quantity that a band measures.
 
     Attributes:
-        key: name of the band without date and leading zeros, such as ``B8A`` or ``VV``; empty if it is not known.
+        key: name of the band without date and leading zeros, such as ``B8A`` or ``VV``; empty if it is unknown.
         sensor: sensor of the key; empty for names that mean the same on every sensor.
         wavelength: centre in nanometres; ``None`` for radar, indices, terrain and unknown bands.
         bandwidth: width in nanometres.
@@ -70,10 +70,10 @@ class Channel:
 
 
 def read_name(name: str, sensor: str = "sentinel2") -> Channel:
-    """Return what a band measures, by its name.
+    """Return the channel that a band name stands for.
 
     Args:
-        name: such as ``B4``, ``B04_post``, ``SR_B4``, ``red``, ``nir``, ``swir1``, ``VV`` or ``slope``.
+        name: name such as ``B4``, ``B04_post``, ``SR_B4``, ``red``, ``nir``, ``swir1``, ``VV`` or ``slope``.
         sensor: satellite that names such as ``B4`` belong to.
     """
     whole = name.strip().upper().removeprefix("SR_")
@@ -90,13 +90,13 @@ def read_name(name: str, sensor: str = "sentinel2") -> Channel:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which trained bands each band of the data feeds.
+    """Assignment of the bands of the data to the bands of published weights.
 
     Attributes:
         data: names of the bands of the data.
         trained: names of the bands that the weights were trained with.
-        feeds: positions in ``trained``, for each band of the data. Empty for a band that the weights do not know; more
-            than one where the weights take a band at several dates and the data have it once.
+        feeds: positions in ``trained``, for each band of the data. Empty for a band that the weights do not have; more
+            than one if the weights have a band at several dates and the data have it once.
     """
 
     data: tuple[str, ...]
@@ -111,7 +111,7 @@ class Matching:
 
     @property
     def extra(self) -> tuple[int, ...]:
-        """Positions of the bands of the data that the weights do not know."""
+        """Positions of the bands of the data that the weights do not have."""
         return tuple(index for index, slots in enumerate(self.feeds) if not slots)
 
     @property
@@ -120,7 +120,7 @@ class Matching:
         return any(self.feeds)
 
     def describe(self) -> str:
-        """Return in sentences which bands matched, which are missing and which are extra."""
+        """Describe which bands match, which are missing and which are extra."""
         pairs = [
             f"{name} -> {'+'.join(self.trained[slot] for slot in slots)}"
             for name, slots in zip(self.data, self.feeds, strict=True)
@@ -143,8 +143,8 @@ class Matching:
 def match(data: Sequence[str], trained: Sequence[str], sensor: str, trained_sensor: str) -> Matching:
     """Match bands by name, or by wavelength within :data:`TOLERANCE`, the nearest first.
 
-    A trained band is fed by one band of the data: the last one where several dates have it. Weights that take a band
-    at two dates get the two dates of the data, or the one date twice.
+    Each trained band gets one band of the data, the last one if the data have several dates. Weights with a band at two
+    dates get both dates of the data, or the single date twice.
 
     Args:
         data: names of the bands of the data, in order.
@@ -173,7 +173,7 @@ def match(data: Sequence[str], trained: Sequence[str], sensor: str, trained_sens
 
 
 def _distance(mine: Channel, wanted: Channel) -> float | None:
-    """Return 0 for one band, the relative difference of near wavelengths, or None."""
+    """Return 0 for the same band, the relative difference for near wavelengths, or None."""
     if mine.key and (mine.key, mine.sensor) == (wanted.key, wanted.sensor):
         return 0.0
     if mine.wavelength is None or wanted.wavelength is None:

@@ -9,14 +9,14 @@ from zoo_torchgeo.backbones import Backbone, weights_suffix
 
 
 def split_variant(text: str, backbones: Mapping[str, Backbone]) -> tuple[Backbone, str | None]:
-    """Return the backbone of a name, and the weights that it names.
+    """Return the backbone and the weights of a name.
 
     Args:
-        text: such as ``resnet50`` or ``resnet50-sentinel2_all_moco``.
+        text: name such as ``resnet50`` or ``resnet50-sentinel2_all_moco``.
         backbones: backbones by name.
 
     Raises:
-        UnknownNameError: for another name.
+        UnknownNameError: if there is no such backbone.
     """
     for name, backbone in backbones.items():
         if text == name:

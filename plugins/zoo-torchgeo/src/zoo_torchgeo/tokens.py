@@ -1,6 +1,6 @@
-"""Vision transformers of torchgeo and terratorch as encoders: an image becomes a map of tokens.
+"""Vision transformers of torchgeo and terratorch as encoders that map an image to a map of tokens.
 
-Each class takes the blocks and embeddings of a published model and computes its tokens for any height and width. The
+Each class uses the blocks and embeddings of a published model and computes its tokens for any height and width. The
 classifier, the pooled output and branches for other inputs are removed.
 """
 
@@ -22,7 +22,7 @@ from zoo_torchgeo.bands import Channel, read_name
 from zoo_torchgeo.weights import Published, adapt_stem, load_exactly, match_bands
 
 PRETRAINED_PIXELS = 224
-"""Image size that most of these transformers were trained on."""
+"""Image size on which most of these transformers were trained."""
 _CLASSIFIER = ("head.", "fc.", "fc_norm.")
 _RADAR = ("VV", "VH", "HH", "HV")
 
@@ -32,7 +32,7 @@ class TokenEncoder(nn.Module):
 
     Attributes:
         width: channels of a token.
-        patch: side of the square of pixels that becomes a token.
+        patch: side in pixels of the square patch of a token.
     """
 
     width: int
@@ -79,9 +79,9 @@ class TokenEncoder(nn.Module):
 
 
 def resized(positions: Tensor, height: int, width: int) -> Tensor:
-    """Resize learned or fixed position embeddings ``(1, 1 + n * n, D)`` to another grid, the class token kept.
+    """Resize learned or fixed position embeddings ``(1, 1 + n * n, D)`` to another grid; the class token is kept.
 
-    Bicubic with antialiasing, as timm and torchgeo do.
+    The interpolation is bicubic with antialiasing, as in timm and torchgeo.
     """
     side = math.isqrt(positions.shape[1] - 1)
     if (height, width) == (side, side):
@@ -133,7 +133,7 @@ class TimmTokens(TokenEncoder):
 
 
 class ScaleMaeTokens(TokenEncoder):
-    """Scale-MAE: position embeddings in metres.
+    """Scale-MAE, whose position embeddings are in metres.
 
     Args:
         backbone: the backbone.
@@ -160,7 +160,7 @@ class ScaleMaeTokens(TokenEncoder):
 
 
 class CromaTokens(TokenEncoder):
-    """The optical encoder of CROMA, whose attention falls with distance and has no position embedding."""
+    """Optical encoder of CROMA, whose attention decreases with distance; it has no position embedding."""
 
     stem = "linear_input"
     may_lack = ()
@@ -169,7 +169,7 @@ class CromaTokens(TokenEncoder):
 
     def __init__(self, backbone: Backbone, in_channels: int, **_: Any) -> None:
         super().__init__()
-        # Its table of distances is for one image size and slow to make, so the smallest is made and not used.
+        # The table of distances is for one image size and slow to compute, so compute the smallest and do not use it.
         self.body = getattr(torchgeo.models, backbone.source)(modalities=["optical"], image_size=8).s2_encoder
         self.width, self.patch = self.body.dim, self.body.patch_size
         # A linear layer over the pixels of a patch is a convolution with that stride.
@@ -196,12 +196,12 @@ class CromaTokens(TokenEncoder):
 
 
 class BandEmbedding(nn.Module):
-    """One vector a band: computed from its wavelength, or learned where it has none.
+    """One vector per band, computed from its wavelength, or learned if it has none.
 
     Args:
-        known: vector of each band; ``None`` where it has no wavelength.
+        known: vector of each band; ``None`` if it has no wavelength.
         width: length of the vectors.
-        gated: whether each learned band has a gain too, with which it can start without influence.
+        gated: whether each learned band also has a gain, so that it can start without influence.
     """
 
     fixed: Tensor
@@ -225,25 +225,25 @@ class BandEmbedding(nn.Module):
         return vectors[self.order]
 
     def gains(self) -> Tensor:
-        """Return the gain of each band ``(C,)``: one, unless it is learned."""
+        """Return the gain of each band ``(C,)``, 1 unless it is learned."""
         ones = self.fixed.new_ones(len(self.fixed) if self.gain is not None else len(self.order))
         return ones if self.gain is None else torch.cat([ones, self.gain])[self.order]
 
     def start_at_zero(self) -> None:
-        """Give the learned bands no influence at first, if there are others."""
+        """Set the gains of the learned bands to zero, if there are other bands."""
         if self.gain is not None and len(self.fixed):
             nn.init.zeros_(self.gain)
 
 
 def channels_of(bands: Sequence[str] | None, in_channels: int, sensor: str) -> list[Channel]:
-    """Return what each band measures; unnamed bands measure something unknown."""
+    """Return the channel of each band; the channel of an unnamed band is unknown."""
     return [Channel()] * in_channels if bands is None else [read_name(name, sensor) for name in bands]
 
 
 class SpectralTokens(TokenEncoder):
     """DOFA and Copernicus-FM, which generate the first kernel of each band from its wavelength.
 
-    A band without a wavelength gets a learned vector in its place.
+    A band without a wavelength gets a learned vector instead.
     """
 
     may_lack = ("fc_norm.", "norm.")
@@ -262,7 +262,7 @@ class SpectralTokens(TokenEncoder):
         self.width, self.patch = embed.embed_dim, embed.kernel_size
         width = embed.weight_generator.input_dim
         self.embedding = BandEmbedding([self._spectrum(one, width) for one in channels], width, gated=True)
-        # torchgeo starts with zeros, which its weights replace; without weights the transformer would know no place.
+        # torchgeo initialises with zeros for its weights to replace; without weights there would be no position.
         places = torch.arange(math.isqrt(self.body.num_patches), dtype=torch.float32)
         with torch.no_grad():
             self.body.pos_embed[:, 1:] = sine_positions(self.width, places, places)
@@ -294,7 +294,7 @@ class SpectralTokens(TokenEncoder):
         tokens = F.conv2d(x, kernels, bias, stride=self.patch, padding=1).flatten(2).transpose(1, 2)
         positions = resized(body.pos_embed, x.shape[2] // self.patch, x.shape[3] // self.patch)
         if self.metadata:
-            # Place, area and date are not known, and the model has a learned token for that [S: torchgeo].
+            # Location, area and date are unknown; the model has a learned token for that [S: torchgeo].
             unknown = body.coord_fc(body.coord_token) + body.scale_fc(body.scale_token) + body.time_fc(body.time_token)
             positions = positions + unknown
         tokens = with_class_token(body.cls_token + positions[:, :1], tokens + positions[:, 1:])
@@ -314,10 +314,10 @@ class SpectralTokens(TokenEncoder):
 
 
 class PanopticonTokens(TokenEncoder):
-    """Panopticon, which embeds every band by itself and attends over the bands.
+    """Panopticon, which embeds every band separately and attends over the bands.
 
-    Optical bands are known by their wavelength, radar bands by their polarisation; others get a learned vector, and
-    take part in the attention from the start.
+    Optical bands are identified by their wavelength and radar bands by their polarisation. Other bands get a learned
+    vector, and take part in the attention from the start.
     """
 
     may_lack = ()
@@ -333,7 +333,7 @@ class PanopticonTokens(TokenEncoder):
         self.channels = channels_of(bands, in_channels, sensor)
         known = [self._spectrum(channel) for channel in self.channels]
         self.embedding = BandEmbedding(known, embed.chnfus.chnemb.embed_dim, gated=False)
-        # The radar embeddings are read when weights are loaded, and are not used otherwise.
+        # The radar embeddings are used only when weights are loaded.
         embed.chnfus.chnemb = nn.Identity()
 
     def _spectrum(self, channel: Channel) -> Tensor | None:
@@ -384,7 +384,7 @@ class PanopticonTokens(TokenEncoder):
         state = self.layout(raw)
         for place, channel in zip(self.embedding.order, self.channels, strict=True):
             if channel.key in _RADAR:
-                # V is the first row and H the second; the orbit is not known, so both are averaged [S: torchgeo].
+                # V is the first row and H the second; the orbit is unknown, so both are averaged [S: torchgeo].
                 sent, got = ("VH".index(letter) for letter in channel.key)
                 rows = state[f"{start}transmit"][sent], state[f"{start}receive"][got], state[f"{start}orbit"].mean(0)
                 self.embedding.fixed[place] = torch.cat(rows)

@@ -1,4 +1,4 @@
-"""U-Nets on the backbones of torchgeo that make a pyramid of maps: ResNet, Swin, EfficientNet."""
+"""U-Nets on the backbones of torchgeo that return a pyramid of maps: ResNet, Swin, EfficientNet."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class SmpPyramid(nn.Module):
 
 
 class SwinPyramid(nn.Module):
-    """A Swin transformer of torchvision that returns the image and its maps, the one at half the size empty.
+    """A Swin transformer of torchvision that returns the image and its maps; the map at half the size is empty.
 
     Args:
         body: the transformer; its classifier is removed.
@@ -111,7 +111,7 @@ class SwinPyramid(nn.Module):
 
     @property
     def features(self) -> nn.Sequential:
-        """The stages, each followed by a merging of patches."""
+        """The stages, each followed by patch merging."""
         stages: Any = self.body["features"]
         return cast(nn.Sequential, stages)
 
@@ -150,7 +150,7 @@ class PretrainedUNet(SegmentationModel):
         backbone: the backbone.
         in_channels: bands of the input.
         classes: channels of the logits.
-        decoder_channels: channels of each step of the decoder, from the deepest to the full size.
+        decoder_channels: channels of each step of the decoder, from the deepest to full size.
     """
 
     def __init__(self, backbone: Backbone, in_channels: int, classes: int, decoder_channels: Sequence[int]) -> None:
@@ -173,7 +173,7 @@ class PretrainedUNet(SegmentationModel):
         return logits
 
     def load_published(self, wanted: Request, bands: Sequence[str] | None, sensor: str) -> None:
-        """Load published weights into the encoder, and into the decoder where they have one.
+        """Load published weights into the encoder, and into the decoder if they include one.
 
         Raises:
             ModelError: if they do not fit.
@@ -188,7 +188,7 @@ class PretrainedUNet(SegmentationModel):
             if bias in state:
                 state[bias] = state[bias] + constant
             elif self.encoder.stem_mean in state:
-                # The convolution has no bias, so the mean that the next layer subtracts moves.
+                # The convolution has no bias, so shift the mean that the next layer subtracts.
                 state[self.encoder.stem_mean] = state[self.encoder.stem_mean] - constant
         unused = ("fc.", "norm.", "head.", "_conv_head.", "_bn1.", *(("layer4.",) if self.stride < 32 else ()))
         load_exactly(self.encoder.body, state, may_have=unused, weights=entry.name)
@@ -202,7 +202,7 @@ class PretrainedUNet(SegmentationModel):
 
 
 def _layout(raw: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors of the encoder and those of a decoder, from each published layout."""
+    """Return the tensors of the encoder and those of the decoder from any published layout."""
     state = dict(raw["state_dict"]) if isinstance(raw.get("state_dict"), Mapping) else dict(raw)
     for prefix in ("encoder.", "backbone."):
         encoder = _part(state, prefix)

@@ -49,11 +49,11 @@ PROVENANCE = (
 
 
 class ProgressiveUpsampling(nn.Module):
-    """Map of tokens to logits at the size of the image.
+    """Decoder that upsamples a map of tokens to logits at the size of the image.
 
     Args:
         width: channels of a token.
-        patch: side of the square of pixels of a token.
+        patch: side in pixels of the square patch of a token.
         classes: channels of the logits.
         widths: channels of the first map and of the map after each step; at most as many steps as fit into the patch.
 
@@ -87,9 +87,9 @@ class PretrainedTransformer(SegmentationModel):
         backbone: the transformer.
         in_channels: bands of the input.
         classes: channels of the logits.
-        bands: names of the bands; ``None`` if they are not known.
+        bands: names of the bands; ``None`` if they are unknown.
         sensor: satellite that names such as B4 belong to.
-        pixel_size: side of a pixel in metres; Scale-MAE alone uses it.
+        pixel_size: side of a pixel in metres; only Scale-MAE uses it.
         decoder_channels: channels of the decoder.
     """
 
@@ -158,7 +158,7 @@ def create(
     Raises:
         ModelError: if the weights cannot be downloaded or read, or do not fit.
         ConfigError: if an option is out of range.
-        PluginError: if terratorch is needed and not installed.
+        PluginError: if terratorch is required but not installed.
     """
     check_bands(bands, in_channels, variant)
     backbone, only = split_variant(variant, {**VITS, **TERRATORCH})

@@ -1,6 +1,6 @@
-"""Published weights: where a state dict comes from, and how it is brought into a model for other bands.
+"""Read published weights and adapt them to a model with other bands.
 
-Nothing here runs unless the option ``weights`` is set.
+This module is used only if the option ``weights`` is set.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from zoo_torchgeo.bands import SENTINEL2_STATISTICS, Matching, match, read_name
 
 CROMA_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
 _DIVISORS = (10000.0, 3000.0)
-"""Divisors of Sentinel-2 digital numbers whose result has a known mean and standard deviation."""
+"""Divisors of Sentinel-2 digital numbers for which the mean and standard deviation of the result are known."""
 _HASH = re.compile(r"-[0-9a-f]{8,}\.pth?$")
 
 
 class PretrainedBandsWarning(UserWarning):
-    """What the bands of the data and those of published weights have in common."""
+    """Warning about bands that the data and published weights do not share."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Published:
 
     Attributes:
         name: name of the entry.
-        url: where the weights are.
+        url: address of the weights.
         bands: bands that they were trained with, in order; empty for a backbone that takes wavelengths.
         sensor: sensor of the bands' names.
-        scale: standard deviation that the backbone expects of each band.
-        shift: mean that it expects.
+        scale: standard deviation of each band that the backbone expects.
+        shift: mean of each band that the backbone expects.
     """
 
     name: str
@@ -107,10 +107,10 @@ _SENSORS = {
 
 
 def _expected(band: str, transforms: Any) -> tuple[float, float]:
-    """Return standard deviation and mean of a band as the backbone expects it, given the weights' transforms.
+    """Return the standard deviation and mean of a band that the backbone expects, given the weights' transforms.
 
-    Sentinel-2 digital numbers that are only divided keep the mean and spread of SSL4EO-S12. Everything else is
-    standardised: its own transforms standardise it, or the statistics of its pretraining are not published.
+    For Sentinel-2 digital numbers that are only divided, they are those of SSL4EO-S12. All other bands are
+    standardised, by the transforms or because the statistics of the pretraining are not published.
     """
     normalise = [part for part in transforms.modules() if type(part).__name__ == "Normalize"] if transforms else []
     known = SENTINEL2_STATISTICS.get(read_name(band).key)
@@ -124,10 +124,10 @@ def _expected(band: str, transforms: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Request:
-    """Weights that the user asked for.
+    """Weights that the user requested.
 
     Attributes:
-        entry: the published weights that they are.
+        entry: the published weights.
         file: local file; ``None`` to download them.
     """
 
@@ -135,7 +135,7 @@ class Request:
     file: Path | None
 
     def read(self) -> dict[str, Any]:
-        """Return the file's content, downloaded if need be.
+        """Return the content of the file, which is downloaded if necessary.
 
         Raises:
             ModelError: if it cannot be downloaded or read.
@@ -161,7 +161,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """Return the tensors of a ``.safetensors`` or a ``torch.save`` file. No code in it is executed.
 
     Raises:
-        ModelError: if it holds none.
+        ModelError: if the file holds none.
     """
     try:
         if path.suffix == ".safetensors":
@@ -179,16 +179,17 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def request(backbone: Backbone, weights: str, only: str | None) -> Request:
-    """Return the weights that a text names.
+    """Return the weights for a name or file.
 
     Args:
         backbone: the backbone.
         weights: name of published weights, or path of a file.
-        only: the weights that the model's name names; ``None`` if it names none.
+        only: the weights in the name of the model; ``None`` if it has none.
 
     Raises:
-        UnknownNameError: if it is neither.
-        ConfigError: for weights that are not those of the model's name, or a file of which it is not known which.
+        UnknownNameError: if ``weights`` is neither.
+        ConfigError: if the weights differ from those in the name of the model, or it is unknown which weights a file
+            holds.
     """
     known = published(backbone)
     if only is not None and only not in known:
@@ -218,9 +219,9 @@ def request(backbone: Backbone, weights: str, only: str | None) -> Request:
 
 
 class InputScaling(nn.Module):
-    """Scale of each band, from standardised bands to what pretrained weights expect: ``x * scale + shift``.
+    """Scaling of standardised bands to the range that pretrained weights expect: ``x * scale + shift``.
 
-    It does nothing until weights are loaded. Both vectors are part of the state, so that a bundle keeps them.
+    It does nothing until weights are loaded. Both vectors are part of the state dict, so that a bundle stores them.
 
     Args:
         channels: number of bands.
@@ -238,7 +239,7 @@ class InputScaling(nn.Module):
         return x * self.scale + self.shift
 
     def expect(self, matching: Matching, entry: Published) -> None:
-        """Scale the matched bands to what the weights expect; all others stay standardised."""
+        """Scale the matched bands as the weights expect; all others stay standardised."""
         with torch.no_grad():
             for index, slots in enumerate(matching.feeds):
                 if slots:
@@ -246,23 +247,23 @@ class InputScaling(nn.Module):
 
 
 def match_bands(entry: Published, bands: Sequence[str] | None, channels: int, sensor: str) -> Matching:
-    """Return which trained band each band of the data feeds; unnamed bands feed none."""
+    """Return the matching of the bands of the data to the trained bands; unnamed bands match none."""
     names = tuple(bands) if bands is not None else ("?",) * channels
     return match(names, entry.bands, sensor, entry.sensor)
 
 
 def adapt_stem(kernel: Tensor, matching: Matching, shift: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Return the first kernel for the bands of the data, and what the missing bands add to each output channel.
+    """Return the first kernel for the bands of the data, and the constant that missing bands add to each output.
 
-    The kernel of a matched band is that of its trained band, or their sum where it feeds several. A missing band is
-    filled with its mean in pretraining, a constant that is added to the bias. An extra band starts with zeros, so that
-    the first features are those of the pretrained backbone. Where no band matches, every band gets the mean kernel,
-    scaled by trained bands / bands, so that activations keep their magnitude.
+    The kernel of a matched band is that of its trained band, or the sum of several. A missing band is filled with its
+    mean in pretraining, a constant that is added to the bias. An extra band starts with zeros, so that the first
+    features are those of the pretrained backbone. If no band matches, every band gets the mean kernel, scaled by
+    trained bands / bands, so that activations keep their magnitude.
 
     Args:
         kernel: ``(D, trained bands, h, w)``.
-        matching: which band feeds which.
-        shift: mean of each trained band as the backbone expects it.
+        matching: assignment of the bands.
+        shift: mean of each trained band that the backbone expects.
 
     Returns:
         ``(D, bands, h, w)`` and ``(D,)``.
@@ -282,7 +283,7 @@ def adapt_stem(kernel: Tensor, matching: Matching, shift: Sequence[float]) -> tu
 
 
 def announce(entry: Published, matching: Matching, bands: Sequence[str] | None) -> None:
-    """Warn of bands that are missing, extra or unknown; nothing is said where all match."""
+    """Warn of bands that are missing, extra or unknown; do nothing if all match."""
     if bands is None:
         text = "the names of the bands are not known; the mean kernel of the trained bands is used for every band"
     elif matching.missing or matching.extra:
@@ -305,12 +306,12 @@ def load_exactly(
     Args:
         module: the module.
         state: tensors by key.
-        may_lack: beginnings of keys of the module that published weights need not have.
-        may_have: beginnings of keys that published weights may have beside them, and that are not used.
+        may_lack: prefixes of keys of the module that published weights may lack.
+        may_have: prefixes of further keys that published weights may have and that are not used.
         weights: name of the weights, for messages.
 
     Raises:
-        ModelError: naming the first keys that are missing, unknown or of another shape.
+        ModelError: if keys are missing, unknown or of another shape; the message names the first.
     """
     wanted = module.state_dict()
     starts = partial(_starts, prefixes=tuple(may_lack)), partial(_starts, prefixes=tuple(may_have))
@@ -331,7 +332,7 @@ def _starts(key: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def check_bands(bands: Sequence[str] | None, channels: int, where: str) -> None:
-    """Check that there is one name a band.
+    """Check that there is one name per band.
 
     Raises:
         ConfigError: if there is not.

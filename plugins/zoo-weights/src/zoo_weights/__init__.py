@@ -1,6 +1,6 @@
-"""Registers the bundles of this distribution as weights.
+"""Registration of the bundles of this distribution as weights.
 
-Each folder of ``bundles`` is one bundle. Its ``bundle.json`` says everything that the list of weights shows.
+Each folder in ``bundles`` is one bundle. Its ``bundle.json`` holds everything that the list of weights shows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from zoo.weights.packaged import packaged_weights
 
 @hookimpl
 def zoo_register_weights(register: RegisterWeights) -> None:
-    """Register every bundle of the folder ``bundles``."""
+    """Register every bundle in the folder ``bundles``."""
     for spec in packaged_weights("zoo_weights", "bundles"):
         register(spec)
