@@ -1,7 +1,7 @@
 """landslide-zoo: a model zoo for landslide segmentation.
 
-The names below are the public API: every command is one function here. They are imported on first use, so ``import
-    zoo`` is fast and needs only what you use: ``zoo.blocks`` needs only torch, the catalogue only pluggy.
+The names below are the public API: every command calls one of these functions. They are imported on first use, so
+``import zoo`` is fast and loads only what you use: ``zoo.blocks`` needs only torch, the catalogue only pluggy.
 
 >>> import zoo
 >>> zoo.list_models("*unet*")
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# lazy_loader would do the same, but `from zoo.blocks import MCSA` promises to need torch and nothing else.
+# Not lazy_loader: `from zoo.blocks import MCSA` must work with no dependency other than torch.
 _HOMES = {
     "EventRules": "zoo.physics.rain_events",
     "RainReading": "zoo.rasters.rain_series",

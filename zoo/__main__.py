@@ -1,4 +1,4 @@
-"""``python -m zoo``."""
+"""Entry point for ``python -m zoo``."""
 
 from zoo.cli import main
 

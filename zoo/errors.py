@@ -1,7 +1,7 @@
 """Errors for users: what is wrong, where, and what to do about it.
 
 Every error that bad input can cause is a :class:`ZooError`. The command line prints it in one or two lines and
-exits with 2; a library user catches it by type. Anything else that escapes is a bug in zoo or in a plugin.
+exits with status 2; a library user catches it by type. Any other exception is a bug in zoo or in a plugin.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONG_WORD = re.compile(r"\S{500,}")
-"""A word so long that nobody typed it; a message repeats only its beginning."""
+"""Words longer than this are truncated in messages, because nobody typed them."""
 
 
 class ZooError(Exception):
@@ -19,7 +19,7 @@ class ZooError(Exception):
 
     Args:
         problem: what is wrong, in one sentence without a final full stop.
-        where: the file, band, row, plugin or option in which it is wrong.
+        hint: what the user should do next.
         hint: what to do next.
     """
 
@@ -35,7 +35,7 @@ class ZooError(Exception):
         return text if self.hint is None else f"{text}{stop} {self.hint}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions cross process borders in the benchmark; keyword-only arguments would be lost on the way.
+        # Exceptions are pickled between benchmark processes; keyword-only arguments would be lost.
         return _rebuild, (type(self), self.problem, self.where, self.hint)
 
 
@@ -48,12 +48,12 @@ def text_of(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, at most 200 characters; the name of its type if it has no text."""
+    """Return the first line of an error's text, at most 200 characters, or the name of its type if it has no text."""
     return next((line.strip()[:200] for line in text_of(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def one_line(error: BaseException) -> str:
-    """Return the type, message and notes of an error in one line, even if its ``__str__`` raises."""
+    """Return the type, message and notes of an error on one line, even if its ``__str__`` raises."""
     text = " ".join("; ".join([text_of(error), *map(str, getattr(error, "__notes__", ()))]).split())
     if isinstance(error, ZooError):
         return text
@@ -83,11 +83,11 @@ class PluginError(ZooError):
 
 
 class ModelError(ZooError):
-    """A model that cannot be created, or that got input of a wrong shape or type."""
+    """A model that cannot be created, or that got input of the wrong shape or type."""
 
 
 class DataError(ZooError):
-    """A file or folder of data that is missing, damaged or of a wrong kind."""
+    """A data file or folder that is missing, damaged or of the wrong kind."""
 
 
 class ConfigError(ZooError):

@@ -1,4 +1,4 @@
-"""Atomic writing of files, locks, safe names, and the cache folder."""
+"""Atomic writes, locks, safe file names, and the cache folder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from typing import Literal, Self, TypeAlias
 from zoo.errors import ConfigError, DataError, ZooError
 
 PathLike: TypeAlias = str | os.PathLike[str]
-"""A path as users give it."""
+"""A path as users pass it."""
 
 VRT_DEPTH = 8
-"""VRTs that refer to VRTs are followed to this depth."""
+"""Maximum depth to which VRTs that refer to other VRTs are followed."""
 
 
 class Closable(abc.ABC):
-    """Base class of objects that hold files and are closed after use; a context manager."""
+    """Base class of objects that hold open files and are closed after use; a context manager."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -43,7 +43,7 @@ class Closable(abc.ABC):
 
 
 def file_name(text: str, also: str = "") -> str:
-    """Return ``text`` in characters that every file system accepts: letters, digits, ``_.-`` and those of ``also``.
+    """Return ``text`` with only characters that every file system accepts: letters, digits, ``_.-`` and ``also``.
 
     All other characters become hyphens, so two texts may get the same name.
     """
@@ -57,22 +57,22 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\
 
 
 def printable(text: str) -> str:
-    """Return text on one line without characters that steer a terminal or reverse the reading direction.
+    """Return text on one line, without characters that control a terminal or reverse the reading direction.
 
     White space becomes a space; every other control character and every lone surrogate becomes U+FFFD.
     """
-    if text.isprintable():  # a listing has thousands of such cells, and this takes a tenth of the time
+    if text.isprintable():  # a listing has thousands of such cells, and this check takes a tenth of the time
         return text
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", re.sub(r"[\t\n\r\f\v]+", " ", text))
 
 
 def csv_text(text: str) -> str:
-    """Return a text for a CSV cell; an apostrophe keeps spreadsheets from running it as a formula."""
+    """Return text for a CSV cell; a leading apostrophe keeps spreadsheets from running it as a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def printable_lines(text: str) -> str:
-    """Return text with its line ends, and each line as :func:`printable` returns it."""
+    """Return text with its line breaks kept and each line cleaned by :func:`printable`."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -80,12 +80,12 @@ def printable_lines(text: str) -> str:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; rename it into place when the block ends without an error.
 
-    The file is flushed to the disk before the rename, so that after a crash ``path`` holds either the old bytes
-    or the new ones. On an error, Ctrl-C included, the temporary file is removed and ``path`` is untouched. A process
-    that is killed leaves the temporary file, and the next one that writes ``path`` takes it over.
+    The file is flushed to disk before the rename, so that after a crash ``path`` holds either the old bytes or the new
+    ones. On an error, including Ctrl-C, the temporary file is removed and ``path`` is unchanged. A process that is
+    killed leaves the temporary file behind, and the next process that writes ``path`` reuses it.
 
     Raises:
-        ZooError: if the folder cannot be made or written to, or the disk is full.
+        ZooError: if the folder cannot be created or written to, or the disk is full.
     """
     path = Path(path)
     try:
@@ -96,7 +96,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        # Temporary files are private; what we publish gets the permissions that open() would have given it.
+        # Temporary files are private; the final file gets the permissions that open() would have given it.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -116,18 +116,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def working_folder(
     path: str | os.PathLike[str], within: Path | None = None, *, keep: str | None = None
 ) -> Iterator[Path]:
-    """Yield an empty hidden folder on the disk of ``path``, so that its contents can be renamed into place.
+    """Yield an empty hidden folder on the same disk as ``path``, so that its contents can be renamed into place.
 
-    The folder is removed when the block ends, Ctrl-C included. A process that is killed leaves it, and the next one
-    that asks for the folder of ``path`` takes it over and empties it. Two processes never share one.
+    The folder is removed when the block ends, including on Ctrl-C. A process that is killed leaves it behind; the next
+    process that requests the folder of ``path`` reuses it after emptying it. Two processes never share a folder.
 
     Args:
         path: the file or folder that will be written.
         within: a folder on the same disk to create it in; ``None`` for the folder of ``path``.
-        keep: name of an entry that is not removed when the folder of a killed process is taken over.
+        keep: name of an entry that is not removed when the folder of a killed process is reused.
 
     Raises:
-        ZooError: if it cannot be made.
+        ZooError: if the folder cannot be created.
     """
     path = Path(path)
     try:
@@ -148,11 +148,11 @@ def working_folder(
 
 @contextmanager
 def redirected(target: int, *descriptors: int) -> Iterator[None]:
-    """Redirect output to file descriptors to another one, including output of child processes and C libraries.
+    """Redirect the output to file descriptors, including the output of child processes and C libraries.
 
     Args:
         target: descriptor that receives the output.
-        descriptors: 1 for standard output, 2 for standard error; one that is closed stays closed.
+        descriptors: 1 for standard output, 2 for standard error; a closed descriptor stays closed.
     """
     kept: dict[int, int] = {}
     try:
@@ -178,9 +178,9 @@ def _flush_streams() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Deliver Ctrl-C and SIGTERM after the block, so that they cannot stop a clean-up halfway."""
+    """Deliver Ctrl-C and SIGTERM after the block, so that they cannot interrupt a clean-up."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python runs signal handlers in the main thread alone
+        yield  # Python runs signal handlers only in the main thread
         return
     arrived: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -197,15 +197,15 @@ def uninterrupted() -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what a process that was killed has left of ``path``: temporary files, its working folder, its lock."""
+    """Remove what a killed process left behind for ``path``: temporary files, its working folder, its lock."""
     for name in (f".{path.stem}.part{path.suffix}", f".{path.name}.part", f".{path.name}.lock"):
         _remove_abandoned(path.parent / name)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files and folders that killed processes have left in ``folder``.
+    """Remove the temporary files and folders that killed processes left in ``folder``.
 
-    Those that a running process uses are locked and stay.
+    Files that a running process uses are locked and are kept.
     """
     for left in folder.glob(".*.part*"):
         _remove_abandoned(left)
@@ -227,13 +227,13 @@ def _remove(path: Path) -> None:
 
 
 def _make_temporary(path: Path, parent: Path, *, folder: bool) -> tuple[Path, int | None]:
-    """Return a temporary place for ``path`` and the descriptor of its lock; ``None`` where there are no locks."""
+    """Return a temporary path for ``path`` and the descriptor of its lock; ``None`` if locks are not supported."""
     stem, suffix = (path.name, "") if folder else (path.stem, path.suffix)
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / f".{stem}.part{suffix}"
     lock = _claim(place, folder=folder)
     if lock is None:
-        # Another process writes the same path, or this disk has no locks: take a name that nobody else has.
+        # Another process writes the same path, or this disk does not support locks: choose a unique name.
         if folder:
             place = Path(tempfile.mkdtemp(dir=parent, prefix=f".{stem}.part-"))
         else:
@@ -247,11 +247,11 @@ def _make_temporary(path: Path, parent: Path, *, folder: bool) -> tuple[Path, in
 
 
 def _claim(place: Path, *, folder: bool, create: bool = True) -> int | None:
-    """Lock a temporary file or folder, which may be the leftover of a killed process.
+    """Lock a temporary file or folder, possibly left behind by a killed process.
 
     Returns:
-        The descriptor that holds the lock; ``None`` if another process or another user has the file, it is a link,
-        or there are no locks.
+        The descriptor that holds the lock; ``None`` if another process or another user has the file, if it is a link,
+        or if locks are not supported.
     """
     try:
         import fcntl
@@ -266,7 +266,7 @@ def _claim(place: Path, *, folder: bool, create: bool = True) -> int | None:
     except OSError:
         return None
     about = os.fstat(handle)
-    # A hard link would let us empty a file of somebody else.
+    # A hard link would let us truncate another user's file.
     ours = about.st_uid == os.geteuid() and (folder or (stat.S_ISREG(about.st_mode) and about.st_nlink == 1))
     try:
         if ours:
@@ -298,21 +298,21 @@ def move_into_place(finished: Path, path: Path) -> None:
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` as UTF-8; on an error, the old file is unchanged."""
+    """Write ``text`` as UTF-8 atomically; on an error, the old file is unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json_atomic(path: str | os.PathLike[str], value: object) -> None:
-    """Write ``value`` as indented JSON; NaN and infinities, which JSON does not have, raise an error."""
+    """Write ``value`` as indented JSON; raise an error for NaN and infinities, which JSON does not support."""
     write_text_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def check_outputs(outputs: Iterable[PathLike | None], inputs: Iterable[PathLike], *, overwrite: bool) -> None:
-    """Check all files of a command before any work is done: :func:`check_output` of each that is given.
+    """Check all output files of a command before any work is done: call :func:`check_output` for each path given.
 
     Raises:
-        ConfigError: if two have the same name, too.
+        ConfigError: also if two paths are the same.
     """
     paths = [Path(one) for one in outputs if one is not None]
     read = [Path(one) for one in inputs]
@@ -327,12 +327,12 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
 
     Args:
         path: the file.
-        inputs: files that are read, and with a VRT those that it refers to.
+        inputs: files that are read; for a VRT, also the files that it refers to.
         overwrite: whether an existing file may be replaced; an input never is.
 
     Raises:
-        ConfigError: if it is a folder, one of the inputs, or exists and must not be replaced.
-        ZooError: if its folder cannot be made or written to.
+        ConfigError: if it is a folder, is one of the inputs, or exists and must not be replaced.
+        ZooError: if its folder cannot be created or written to.
     """
     if path.is_dir():
         raise ConfigError("is a folder", where=path, hint="Name a file in it")
@@ -346,7 +346,7 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
 
 
 def _sources(path: Path, depth: int = 0) -> Iterator[Path]:
-    """Yield the files that a VRT refers to, and those that they refer to."""
+    """Yield the files that a VRT refers to, recursively."""
     if path.suffix.lower() != ".vrt" or not path.is_file() or depth > VRT_DEPTH:
         return
     for name in re.findall(r"<Source(?:Filename|Dataset)[^>]*>([^<]+)</", path.read_text("utf-8", "replace")):
@@ -358,11 +358,11 @@ def _sources(path: Path, depth: int = 0) -> Iterator[Path]:
 def open_own_file(path: str | os.PathLike[str], mode: Literal["write", "append", "keep"] = "write") -> int:
     """Open a file that belongs to zoo, such as a log or a lock, and return its descriptor.
 
-    A symbolic link is refused, because its target may belong to somebody else.
+    A symbolic link is refused, because its target may belong to another user.
 
     Args:
         path: the file; it is created if it does not exist.
-        mode: ``write`` truncates the file, ``append`` writes at its end, ``keep`` opens it for reading and writing.
+        mode: ``write`` truncates the file, ``append`` writes at the end, ``keep`` opens it for reading and writing.
 
     Raises:
         ZooError: if the path is a symbolic link or cannot be written.
@@ -385,7 +385,7 @@ def locked(path: str | os.PathLike[str], busy: ZooError, *, remove: bool = False
 
     Args:
         path: the lock file; it is created.
-        busy: the error to raise when another process holds the lock.
+        busy: the error to raise if another process holds the lock.
         remove: whether the file is removed at the end of the block; otherwise it stays.
 
     Raises:
@@ -455,7 +455,7 @@ def _lock(handle: int, busy: ZooError) -> None:
     except BlockingIOError:
         raise busy from None
     except OSError:
-        # Some network file systems have no locks; that is no reason to refuse work there.
+        # Some network file systems do not support locks; work there must still be possible.
         return
 
 
@@ -472,7 +472,7 @@ def check_writable_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def check_could_write(folder: str | os.PathLike[str]) -> None:
-    """Check that a file could be written to ``folder``, and remove the folders that were created for the check."""
+    """Check that a file could be written to ``folder``; remove the folders that were created for the check."""
     folder = Path(folder)
     absent = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
@@ -493,7 +493,7 @@ def cache_folder(name: str) -> Path:
 
 
 def config_folder() -> Path:
-    """Return the folder of settings: ``$ZOO_CONFIG``, or ``~/.config/landslide-zoo``; it is not created."""
+    """Return the settings folder: ``$ZOO_CONFIG``, or ``~/.config/landslide-zoo``; it is not created."""
     root = os.environ.get("ZOO_CONFIG")
     if root:
         return Path(root)

@@ -2,18 +2,18 @@
 
 A :class:`Job` names a function by its import path and gives it one argument. The function runs in its own process, so
 that a crash, a hang or a lack of memory ends only that process. It is called as ``function(argument, work)`` and
-reports through the :class:`Work`; what it returns is the value of the :class:`Outcome`.
+reports progress through :class:`Work`; its return value is the value of the :class:`Outcome`.
 
 >>> job = Job("zoo.somewhere:compute", argument)                        # doctest: +SKIP
 >>> outcome = run_job(job, lambda stage, done, total: print(stage, done, total))  # doctest: +SKIP
 >>> outcome.unwrap()                                                    # doctest: +SKIP
 
-An :class:`Executor` runs many jobs: :class:`LocalExecutor` a few at a time on this machine, :class:`RayExecutor` on
-the nodes of a cluster. Ray is imported on first use.
+An :class:`Executor` runs many jobs: :class:`LocalExecutor` runs a few at a time on this machine, :class:`RayExecutor`
+runs them on the nodes of a cluster. Ray is imported on first use.
 
-Processes are copies of a server process that has imported the heavy libraries once and started no thread, so that a
-job starts in a fraction of a second; see :func:`prepare`. Where there is no fork, each process imports them again.
-The caller's main script is never run in a child process, so scripts and notebooks need no ``if __name__`` guard.
+Processes are forked from a server process that has imported the heavy libraries once and has started no threads, so a
+job starts in a fraction of a second; see :func:`prepare`. Without fork, each process imports the libraries again.
+The caller's main script never runs in a child process, so scripts and notebooks need no ``if __name__`` guard.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ T = TypeVar("T")
 ProgressCallback: TypeAlias = Callable[[int, int], None]
 """Called with the number of items done and the total."""
 StageCallback: TypeAlias = Callable[[str, int, int], None]
-"""Called with the name of a stage, the number of its items done and the number of all its items."""
+"""Called with the name of a stage, the number of its items done and their total."""
 Status = Literal["ok", "failed", "out-of-memory"]
 
 POLL_S = 1.0
 """Longest time in seconds that :meth:`Executor.poll` waits."""
 REACH_S = 5.0
-"""Time limit in seconds for a cluster's head to answer; Ray itself would try for minutes."""
+"""Time limit in seconds for the head of a cluster to answer; Ray itself would try for minutes."""
 NODE_RETRIES = 3
-"""How often a job runs again because its cluster node died."""
+"""Maximum number of reruns of a job whose cluster node died."""
 
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _Files: TypeAlias = dict[str, bytes]
@@ -78,19 +78,19 @@ class Job(Generic[T]):
         function: import path of the function, ``package.module:name``.
         argument: its first argument; it must be picklable.
         name: name for messages and progress, unique among the jobs that run at the same time.
-        reads: folders that the function reads, by the name under which :attr:`Work.folders` gives them. On a cluster
-            their files are sent to the node.
-        writes: folders that the function writes. On a cluster their files are brought back.
+        reads: folders that the function reads, by their name in :attr:`Work.folders`. On a cluster their files are
+            copied to the node.
+        writes: folders that the function writes. On a cluster their files are copied back.
         scratch: folders for private state, which stay on the machine that runs the job.
-        log: file for what the process prints; ``None`` discards it. A symbolic link is refused.
+        log: file for the output of the process; ``None`` discards it. A symbolic link is refused.
         append_log: append to the log; otherwise the log starts empty.
-        time_limit: seconds for all attempts together; ``None`` for no limit.
-        threads: threads of the numerical libraries; ``None`` for their own choice.
+        time_limit: time limit in seconds for all attempts together; ``None`` for no limit.
+        threads: number of threads of the numerical libraries; ``None`` for their default.
         gpus: number of GPUs that the job uses, 0 or 1.
-        environment: environment variables that are set in the process first; by default those that choose plugins
-            and models, because the server process has the values of its start.
-        fresh: start a new interpreter instead of a copy of the server process; for work that needs few imports.
-        retry: called when an attempt ran out of memory, with the job and its outcome. It returns the job to try next,
+        environment: environment variables that are set in the process before the function runs; by default those that
+            select plugins and models, because the server process has the values from its start.
+        fresh: start a new interpreter instead of forking the server process; for work that needs few imports.
+        retry: called after an attempt ran out of memory, with the job and its outcome. It returns the job to try next,
             or ``None`` to give up.
     """
 
@@ -111,20 +111,20 @@ class Job(Generic[T]):
 
     @property
     def folders(self) -> dict[str, Path]:
-        """All folders by name."""
+        """All folders, by name."""
         return {**self.reads, **self.writes, **self.scratch}
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """How a job ended.
+    """Result of a job.
 
     Attributes:
-        status: ``ok``; ``out-of-memory``, also when the system killed the process; or ``failed``.
-        value: what the function returned. After a failure, the last value that it kept with :meth:`Work.keep`.
+        status: ``ok``; ``out-of-memory``, also if the system killed the process; or ``failed``.
+        value: return value of the function. After a failure, the last value passed to :meth:`Work.keep`.
         error: the reason in one line; empty when the status is ``ok``.
         exception: the error that the function raised, if it was a :class:`~zoo.errors.ZooError`.
-        argument: the argument of the last attempt, which differs from the job's after a retry.
+        argument: argument of the last attempt; after a retry it differs from that of the job.
     """
 
     status: Status
@@ -137,7 +137,7 @@ class Outcome(Generic[T]):
         """Return the value.
 
         Raises:
-            ZooError: if the job failed; the function's own error where there is one.
+            ZooError: if the job failed; the function's own error if there is one.
         """
         if self.status != "ok":
             raise self.exception or ZooError(self.error)
@@ -145,14 +145,14 @@ class Outcome(Generic[T]):
 
 
 class Work:
-    """What a function in a child process uses to report.
+    """Interface through which a function in a child process reports to its parent.
 
     Args:
-        folders: the folders of the job by name.
-        send: sends a message to the parent process; ``None`` when the function is called directly.
+        folders: folders of the job, by name.
+        send: sends a message to the parent process; ``None`` if the function is called directly.
 
     Attributes:
-        folders: the folders of the job by name. On a cluster they differ from those of the job.
+        folders: folders of the job, by name. On a cluster they differ from those of the job.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Work:
 
 
 def describe_failure(error: BaseException) -> tuple[Status, str]:
-    """Return the status and the one-line reason of an exception."""
+    """Return the status and the one-line reason for an exception."""
     text = text_of(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
@@ -183,8 +183,8 @@ def describe_failure(error: BaseException) -> tuple[Status, str]:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means a lack of memory."""
-    # By name: torch, whose OutOfMemoryError this is, must not be imported here.
+    """Return whether an exception means that memory ran out."""
+    # Compare names: torch, which defines OutOfMemoryError, must not be imported here.
     named = type(error).__name__ == "OutOfMemoryError"
     return named or isinstance(error, MemoryError) or "can't allocate memory" in text_of(error)
 
@@ -200,7 +200,7 @@ def prepare(*modules: str) -> None:
     context = _context(fresh=False)
     if isinstance(context, ForkServerContext):
         context.set_forkserver_preload(list(modules))
-        # The tracker unblocks signals when it starts, so it has to start first.
+        # The tracker unblocks signals when it starts, so it must start first.
         resource_tracker.ensure_running()
         with _signals_blocked({signal.SIGINT}), _variables(waiting_variables()):
             forkserver.ensure_running()
@@ -226,11 +226,11 @@ def run_job(job: Job[T], progress: StageCallback | None = None) -> Outcome[T]:
 
 
 JobProgress: TypeAlias = Callable[[Job[Any], str, int, int], None]
-"""Called with a running job, the name of its stage, the number of items done and the total."""
+"""Called with a running job, the name of its stage, the number of items done and their total."""
 
 
 class Executor(Protocol[T]):
-    """Runs jobs. A context manager: on exit it stops the jobs that still run."""
+    """Base class of executors, which run jobs. A context manager: on exit it stops the jobs that are still running."""
 
     def __enter__(self) -> Self:
         """Start the executor."""
@@ -238,11 +238,11 @@ class Executor(Protocol[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the jobs that still run."""
+        """Stop the jobs that are still running."""
 
     @property
     def free(self) -> bool:
-        """Whether another job may be submitted."""
+        """Whether another job can be submitted."""
 
     def submit(self, job: Job[T]) -> None:
         """Start a job."""
@@ -252,13 +252,13 @@ class Executor(Protocol[T]):
 
 
 class LocalExecutor(Generic[T]):
-    """Runs a number of jobs at a time on this machine.
+    """Executor that runs up to ``slots`` jobs at a time on this machine.
 
     Args:
         slots: number of jobs that run at the same time.
         progress: called when a job reports progress.
         threads: threads to divide among the slots; ``None`` leaves the number to each job.
-        gpus: identifiers of GPUs, as ``CUDA_VISIBLE_DEVICES`` takes them, to divide among jobs that use one.
+        gpus: identifiers of GPUs, in the format of ``CUDA_VISIBLE_DEVICES``, to divide among jobs that use one.
 
     Raises:
         ConfigError: if ``slots`` is less than 1.
@@ -286,7 +286,7 @@ class LocalExecutor(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Kill the processes that still run."""
+        """Kill the processes that are still running."""
         with _signals_blocked():
             for one in self._running.values():
                 one.stop()
@@ -294,7 +294,7 @@ class LocalExecutor(Generic[T]):
 
     @property
     def free(self) -> bool:
-        """Whether fewer jobs run than there are slots."""
+        """Whether fewer jobs are running than there are slots."""
         return len(self._running) < self.slots
 
     def submit(self, job: Job[T]) -> None:
@@ -304,7 +304,7 @@ class LocalExecutor(Generic[T]):
             ZooError: if the log cannot be written.
         """
         slot = next(number for number in range(self.slots) if number not in self._running)
-        # A signal between the start of the process and its registration would leave the process behind.
+        # A signal between the start of the process and its registration would orphan the process.
         with _signals_blocked():
             self._running[slot] = _Running(job, self.place(job, slot), self._progress)
 
@@ -322,7 +322,7 @@ class LocalExecutor(Generic[T]):
         return ended
 
     def place(self, job: Job[T], slot: int) -> Job[T]:
-        """Return the job with its share of the machine: threads, and where there are several GPUs, one of them."""
+        """Return the job with its share of the machine: threads and, if there are several GPUs, one of them."""
         if self.slots == 1:
             return job
         environment = dict(job.environment)
@@ -333,11 +333,11 @@ class LocalExecutor(Generic[T]):
 
 
 class _Running(Generic[T]):
-    """A job in its process, and in another process after a retry.
+    """A job and the process that runs it; a retry starts another process.
 
     Attributes:
         submitted: the job as the caller knows it.
-        connection: readable when :meth:`advance` has something to do.
+        connection: readable when :meth:`advance` has work to do.
         outcome: ``None`` while the job runs.
     """
 
@@ -385,7 +385,7 @@ class _Running(Generic[T]):
             self.outcome = Outcome("failed", self._kept, error, argument=self._job.argument)
 
     def stop(self) -> None:
-        """End the process: at once while the job runs, else within a second."""
+        """End the process: immediately if the job is still running, otherwise within a second."""
         self.connection.close()
         _end_process(self._process, patience=0.0 if self.outcome is None else 1.0)
 
@@ -396,7 +396,7 @@ class _Running(Generic[T]):
             prepare(self._job.function.partition(":")[0])
         receiver, sender = context.Pipe(duplex=False)
         self.connection = receiver
-        # The server process has the variables of its start; the retry hook is the parent's.
+        # The server process has the variables from its start; only the parent calls the retry hook.
         settings = {name: value for name, value in os.environ.items() if name.startswith("ZOO_")}
         if self._job.fresh:
             settings |= waiting_variables()
@@ -419,8 +419,8 @@ class _Running(Generic[T]):
 
 
 def _child(sender: Connection, job: Job[Any]) -> None:
-    """Run a job; the whole life of a child process."""
-    # The parent decides what Ctrl-C means: it stops running jobs and keeps finished ones.
+    """Run a job; the main function of a child process."""
+    # The parent handles Ctrl-C: it stops running jobs and keeps finished ones.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
@@ -435,7 +435,7 @@ def _child(sender: Connection, job: Job[Any]) -> None:
             stream.flush()
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    faulthandler.enable(2)  # a crash in a library then says in the log where it was
+    faulthandler.enable(2)  # on a crash in a library, writes the traceback to the log
     try:
         function = _resolve(job.function)
         if job.threads is not None and "torch" in sys.modules:
@@ -466,7 +466,7 @@ def _context(*, fresh: bool) -> ForkServerContext | SpawnContext:
 
 @contextmanager
 def _signals_blocked(signals: Iterable[signal.Signals] = _SIGNALS) -> Iterator[None]:
-    """Deliver signals after the block: they interrupt no clean-up, and a child that starts here ignores them."""
+    """Deliver signals after the block: they do not interrupt a clean-up, and a child that starts here ignores them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -479,7 +479,7 @@ def _signals_blocked(signals: Iterable[signal.Signals] = _SIGNALS) -> Iterator[N
 
 @contextmanager
 def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, which a process that starts in the block inherits."""
+    """Set environment variables for the block; processes that start in it inherit them."""
     os.environ.update(values)
     try:
         yield
@@ -513,7 +513,7 @@ def _end_process(process: BaseProcess, patience: float) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone; runs in a thread."""
+    """End this process when its parent has ended; runs in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -543,7 +543,7 @@ def _check_slots(slots: int) -> None:
 def connected(address: str) -> Iterator[Any]:
     """Connect to a Ray cluster and yield the module ``ray``; disconnect at the end.
 
-    If this process is connected already, that connection is used and kept.
+    If this process is already connected, that connection is used and kept open.
 
     Args:
         address: ``HOST:PORT`` of the head, ``auto`` for the cluster that this machine belongs to, or ``local`` for a
@@ -594,10 +594,10 @@ def _reach(address: str) -> None:
 
 
 def smallest_node(ray: Any) -> int:
-    """Return the number of processors of the smallest node that has any.
+    """Return the number of processors of the smallest node that has processors.
 
     Raises:
-        ConfigError: if no node has a processor.
+        ConfigError: if no node has processors.
     """
     counts = [float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]]
     if not any(counts):
@@ -606,18 +606,18 @@ def smallest_node(ray: Any) -> int:
 
 
 class RayExecutor(Generic[T]):
-    """Runs jobs on the nodes of a Ray cluster, each in a child process of the Ray worker.
+    """Executor that runs jobs on the nodes of a Ray cluster, each in a child process of the Ray worker.
 
-    Data that a job reads by path must have the same path on every node. The folders and the log of a job travel: see
-    :class:`Job`. A job whose node dies starts again on another one, from its beginning.
+    Data that a job reads by path must have the same path on every node. The folders and the log of a job are copied
+    (:class:`Job`). A job whose node dies starts again from its beginning on another node.
 
     Args:
-        address: address of the cluster, see :func:`connected`.
-        slots: number of jobs at a time on the smallest node; a job takes that part of its processors.
+        address: address of the cluster; see :func:`connected`.
+        slots: number of jobs at a time on the smallest node; a job takes that fraction of the node's processors.
         progress: called when a job reports progress.
 
     Raises:
-        ConfigError: if ``slots`` is less than 1; on entering as :func:`connected`.
+        ConfigError: if ``slots`` is less than 1; on entering, as :func:`connected`.
     """
 
     def __init__(self, address: str, slots: int = 1, progress: JobProgress | None = None) -> None:
@@ -641,7 +641,7 @@ class RayExecutor(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel the tasks that still run, and disconnect."""
+        """Cancel the tasks that are still running, and disconnect."""
         for reference in self._tasks:
             self._ray.cancel(reference, force=True)
         self._tasks.clear()
@@ -649,11 +649,11 @@ class RayExecutor(Generic[T]):
 
     @property
     def free(self) -> bool:
-        """Always true: the cluster queues the jobs that do not fit."""
+        """Always true: the cluster queues jobs that do not fit."""
         return True
 
     def submit(self, job: Job[T]) -> None:
-        """Hand a job to the cluster."""
+        """Submit a job to the cluster."""
         sent = {name: _read_files(folder) for name, folder in job.reads.items()}
         task = self._ray.remote(_run_on_node).options(
             num_cpus=self._cpus, num_gpus=job.gpus, max_retries=NODE_RETRIES, name=job.name
@@ -661,7 +661,7 @@ class RayExecutor(Generic[T]):
         self._tasks[task.remote(replace(job, threads=self._cpus), sent, self._board)] = job
 
     def poll(self) -> list[tuple[Job[T], Outcome[T]]]:
-        """Wait until a task ends, or at most a second; return the jobs that ended."""
+        """Wait until a task ends, at most one second; return the jobs that ended."""
         ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=POLL_S)
         self._pass_on_progress()
         return [(self._tasks[one], self._collect(one, self._tasks.pop(one))) for one in ready]
@@ -692,17 +692,17 @@ class RayExecutor(Generic[T]):
 
 
 class _Board:
-    """A Ray actor on which tasks note their progress and from which the head reads it."""
+    """Ray actor to which tasks write their progress and from which the head reads it."""
 
     def __init__(self) -> None:
         self._news: dict[str, tuple[str, int, int]] = {}
 
     def note(self, name: str, stage: str, done: int, total: int) -> None:
-        """Note the progress of a job."""
+        """Record the progress of a job."""
         self._news[name] = (stage, done, total)
 
     def take(self) -> dict[str, tuple[str, int, int]]:
-        """Return what is new since the last call."""
+        """Return the progress recorded since the last call."""
         news, self._news = self._news, {}
         return news
 
@@ -731,7 +731,7 @@ def _run_on_node(
 
         outcome = run_job(local, note)
         if notes:
-            # Notes are sent without waiting: the last one must not arrive after the end of the task.
+            # Progress is sent asynchronously: the last message must not arrive after the end of the task.
             import ray
 
             ray.wait(notes, timeout=10)
@@ -742,14 +742,14 @@ def _run_on_node(
 
 
 def _read_files(folder: Path) -> _Files:
-    """The files under a folder by relative path; none where there is no folder."""
+    """Return the files under a folder by relative path; empty if the folder does not exist."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
 def _write_files(folder: Path, files: _Files) -> None:
-    """Write files, each whole or not at all; the description of a bundle last, because it makes the bundle whole."""
+    """Write each file atomically. The bundle's description comes last, because it marks the bundle as complete."""
     for name in sorted(files, key=lambda name: name.endswith("bundle.json")):
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(files[name])

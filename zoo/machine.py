@@ -1,11 +1,11 @@
-"""This machine: how busy it is, how threads should wait, how much memory there is, and glibc's allocator.
+"""This machine: CPU load, waiting policy of threads, memory size, and glibc's allocator.
 
-GNU OpenMP, which computes for torch on Linux, lets a thread that waits for the others spin for milliseconds. On a quiet
-machine that is fastest. Where other programs want the same cores, a spinning thread keeps the thread that it waits for
-from running: ``benchmarks/busy.py`` measures both. OpenMP reads its variables when torch is imported, so the choice
-is made before. This module imports neither torch nor numpy.
+GNU OpenMP, which torch uses on Linux, lets a thread that waits for the others spin for milliseconds. On an idle machine
+that is fastest. If other programs use the same cores, a spinning thread delays the thread that it waits for;
+``benchmarks/busy.py`` measures both cases. OpenMP reads its variables when torch is imported, so the policy must be
+chosen before. This module imports neither torch nor numpy.
 
-Importing zoo never changes the allocator. The command line does so in its own processes, and a library user may.
+Importing zoo never changes the allocator. The command line changes it in its own processes, and a library user may.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 
 SAMPLE_S = 0.1
-"""Seconds in which the use of the cores is measured; the kernel counts in steps of 0.01 s."""
+"""Duration in seconds of the measurement of CPU use; the kernel counts in steps of 0.01 s."""
 
 BUSY_CORES = 0.5
 """Other programs that keep more than this many cores busy slow down a process that uses every core [O]."""
 
 ALLOCATOR_BYTES = 2**31 - 1
-"""Size of blocks up to which memory stays with the process; the largest value that ``mallopt`` accepts."""
+"""Size in bytes up to which freed blocks stay with the process; the largest value that ``mallopt`` accepts."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _raised = False
@@ -36,15 +36,15 @@ def available_cores() -> int:
 
 
 def cores_in_use(seconds: float = SAMPLE_S) -> float | None:
-    """Measure how many of the cores that this process may use are kept busy by other programs.
+    """Measure how many of the cores available to this process other programs keep busy.
 
-    This process sleeps meanwhile; its threads and child processes count as other programs.
+    This process sleeps during the measurement; its threads and child processes count as other programs.
 
     Args:
-        seconds: length of the measurement.
+        seconds: duration of the measurement.
 
     Returns:
-        A number from 0 to :func:`available_cores`; ``None`` where the system does not report it (Linux does).
+        A number from 0 to :func:`available_cores`; ``None`` if the system does not report it (Linux does).
     """
     before = _ticks()
     if before is None:
@@ -57,7 +57,7 @@ def cores_in_use(seconds: float = SAMPLE_S) -> float | None:
 
 
 def _ticks() -> tuple[int, int] | None:
-    """Return the time that the cores of this process were busy, and all their time, in ticks of the kernel."""
+    """Return the busy time and the total time of the cores of this process, in kernel ticks."""
     try:
         names = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
@@ -70,7 +70,7 @@ def _ticks() -> tuple[int, int] | None:
 
 
 def is_busy(in_use: float | None) -> bool:
-    """Return whether other programs slow down a process that uses every core; false where it is unknown."""
+    """Return whether other programs slow down a process that uses every core; false if it is unknown."""
     return in_use is not None and in_use > BUSY_CORES
 
 
@@ -78,11 +78,11 @@ def waiting_variables(in_use: float | None = None) -> dict[str, str]:
     """Return environment variables for a new process: on a busy machine, its threads sleep while they wait.
 
     Args:
-        in_use: what :func:`cores_in_use` returned; ``None`` measures now.
+        in_use: return value of :func:`cores_in_use`; ``None`` measures now.
 
     Returns:
-        ``OMP_WAIT_POLICY=passive`` on a busy machine. Nothing on a quiet one, where the user has chosen already
-        (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``), or where the process has one thread.
+        ``OMP_WAIT_POLICY=passive`` on a busy machine. Empty on an idle one, if the user has already set
+        ``OMP_WAIT_POLICY`` or ``GOMP_SPINCOUNT``, or if the process has one thread.
     """
     if any(name in os.environ for name in _CHOSEN_BY_USER) or os.environ.get("OMP_NUM_THREADS") == "1":
         return {}
@@ -95,7 +95,7 @@ def describe_use(in_use: float) -> str:
 
 
 def memory_bytes() -> int:
-    """Return the size of this machine's memory; 8 GiB where the system does not report it."""
+    """Return the memory size of this machine in bytes; 8 GiB if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -103,20 +103,20 @@ def memory_bytes() -> int:
 
 
 def raise_allocator_thresholds() -> str | None:
-    """Raise ``M_MMAP_THRESHOLD`` and ``M_TRIM_THRESHOLD`` of this process to their largest value.
+    """Raise ``M_MMAP_THRESHOLD`` and ``M_TRIM_THRESHOLD`` of this process to their maximum.
 
     glibc maps every block above 32 MiB separately and returns it to the kernel when it is freed, so each operation on a
-    large tensor waits for new zeroed pages. With the thresholds raised, freed blocks are reused. Results are the same
-    bit by bit. The cost: the process keeps the memory of its peak until it ends.
+    large tensor waits for new zeroed pages. With higher thresholds, freed blocks are reused. Results are bit-identical.
+    The cost: the process keeps its peak memory until it ends.
 
     Returns:
-        ``None`` if it was done, otherwise the reason why not.
+        ``None`` on success, otherwise the reason for the failure.
     """
     if not sys.platform.startswith("linux"):
         return f"the allocator of {sys.platform} has no such thresholds"
     library = ctypes.CDLL(None)
     try:
-        # musl has no mallopt; another allocator that is loaded first may have one without these thresholds.
+        # musl has no mallopt; a preloaded allocator may have one without these thresholds.
         library.gnu_get_libc_version.restype = ctypes.c_char_p
         mallopt = library.mallopt
     except AttributeError:
@@ -130,5 +130,5 @@ def raise_allocator_thresholds() -> str | None:
 
 
 def thresholds_are_raised() -> bool:
-    """Return whether this process raised the thresholds; another form of a model may then be the fastest."""
+    """Return whether this process raised the thresholds; this can change which form of a model is fastest."""
     return _raised

@@ -1,9 +1,9 @@
-"""Typed JSON: one strict reader and one writer for every JSON file that zoo keeps.
+"""Typed JSON: one strict reader and one writer for all JSON files of zoo.
 
-A file's layout is a frozen dataclass. :func:`read_json` decodes a file into it and checks every type on the way;
+The layout of a file is a frozen dataclass. :func:`read_json` decodes a file into it and checks every type;
 :func:`write_json` writes it. Arrays, paths and enumerations are converted here, so the dataclasses need no
-``to_dict`` and no ``from_dict``. A field that the dataclass does not have is ignored, which lets an older version
-read a newer file; a field without a default that the file lacks is an error.
+``to_dict`` and no ``from_dict``. Unknown fields are ignored, so an older version can read a newer file. A missing
+field without a default is an error.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ T = TypeVar("T")
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 LIMIT_BYTES = 256 * 2**20
-"""Largest JSON file that is read, in bytes; a result file of 10,000 patches has 8 MB."""
+"""Maximum size in bytes of a JSON file that is read; a result file of 10,000 patches has 8 MB."""
 
 MOST_KEYS = 1000
-"""Entries of a dictionary among which the damaged one is searched for, so that its key can be named."""
+"""Maximum number of dictionary entries that are searched for the damaged one, to name its key."""
 
 if TYPE_CHECKING:
     Number: TypeAlias = float
@@ -40,7 +40,7 @@ else:
 
 
 def restore_numbers(instance: object, *names: str) -> None:
-    """Replace the strings in the :data:`Number` fields of a frozen dataclass by floats.
+    """Convert the strings in the :data:`Number` fields of a frozen dataclass to floats.
 
     Raises:
         ValueError: if a string is not ``"nan"``, ``"inf"`` or ``"-inf"``.
@@ -66,12 +66,12 @@ def read_json(
     Args:
         path: the file.
         kind: type of the value, usually a dataclass.
-        what: what the file should be, for messages: ``"bundle"``, ``"result file"``.
+        what: description of the expected file, for messages: ``"bundle"``, ``"result file"``.
         hint: what the user should do when the file is damaged.
-        error: type of the error for a file that is damaged.
+        error: type of the error for a damaged file.
 
     Raises:
-        FileNotFoundError: if there is no such file; the caller decides what that means.
+        FileNotFoundError: if the file does not exist; the caller decides what that means.
         ZooError: if the file cannot be read, is larger than :data:`LIMIT_BYTES`, is not valid JSON, or a field is
             missing or of another type. The message names the field.
     """
@@ -96,8 +96,8 @@ def read_toml(path: str | os.PathLike[str], *, hint: str | None = None) -> dict[
         hint: what the user should do when the file is damaged.
 
     Raises:
-        FileNotFoundError: if there is no such file; the caller decides what that means.
-        ConfigError: if it cannot be read or is not TOML.
+        FileNotFoundError: if the file does not exist; the caller decides what that means.
+        ConfigError: if the file cannot be read or is not valid TOML.
     """
     path = Path(path)
     try:
@@ -107,7 +107,7 @@ def read_toml(path: str | os.PathLike[str], *, hint: str | None = None) -> dict[
     except OSError as error:
         raise ConfigError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=path) from error
     except (ValueError, RecursionError) as error:
-        # ValueError: invalid TOML or UTF-8, or an integer of thousands of digits.
+        # ValueError: invalid TOML or UTF-8, or an integer with thousands of digits.
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"is not valid TOML ({reason})", where=path, hint=hint) from error
 
@@ -132,7 +132,7 @@ def decode_json(
         try:
             value = msgspec.json.decode(content)
         except (msgspec.DecodeError, RecursionError, UnicodeError):
-            value = None  # damaged behind the field that does not fit
+            value = None  # the JSON is also damaged after the field that does not fit
         raise error(f"not a valid {what}: {_describe(reason, value, kind)}", where=where, hint=hint) from reason
     except ZooError as reason:
         raise error(f"not a valid {what}: {reason.problem}", where=where, hint=hint or reason.hint) from reason
@@ -165,7 +165,7 @@ def from_plain(
 
 
 def to_plain(value: object) -> Any:
-    """Convert a typed value to plain JSON values; numbers that JSON does not have become strings."""
+    """Convert a typed value to plain JSON values; numbers that JSON cannot represent become strings."""
     return _finite(msgspec.to_builtins(value, enc_hook=_encode_special))
 
 
@@ -184,7 +184,7 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 
 
 def _describe(reason: msgspec.ValidationError, value: object, kind: Any) -> str:
-    """Turn msgspec's message into ours: the field first, then what is wrong with it."""
+    """Rewrite msgspec's message: the field first, then what is wrong with it."""
     text = str(reason)
     found = re.fullmatch(r"(.*?)(?: - at (`key` in )?`\$\.?(.*)`)?", text, re.DOTALL)
     problem, in_key, place = (text, "", "") if found is None else (found[1], found[2], found[3] or "")
@@ -196,9 +196,9 @@ def _describe(reason: msgspec.ValidationError, value: object, kind: Any) -> str:
 
 
 def _with_keys(place: str, value: object, kind: Any, complaint: str) -> str:
-    """Replace ``[...]``, which is all that msgspec says about the entry of a dictionary, by the key of the entry.
+    """Replace ``[...]``, msgspec's placeholder for the entry of a dictionary, with the key of the entry.
 
-    The entry is found by trying: the complaint stays when the others are left out.
+    The entry is found by trial: decoding it without the others still gives the error.
     """
     value = deepcopy(value)
     holder: Any = value
@@ -256,7 +256,7 @@ def _decode_special(kind: Any, value: object) -> object:
 
 
 def _array_dtype(kind: Any) -> Any:
-    """The dtype of ``NDArray[...]``, or ``None`` for another type."""
+    """Return the dtype of ``NDArray[...]``; ``None`` for another type."""
     import numpy as np
 
     if kind is np.ndarray:

@@ -1,1 +1,1 @@
-"""Describe data: statistics, correlation, collinearity, classes and landslide sizes."""
+"""Descriptions of data: statistics, correlation, collinearity, classes and landslide sizes."""

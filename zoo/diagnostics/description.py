@@ -1,4 +1,4 @@
-"""Describe a data set or a stack: statistics, classes, landslide sizes, collinearity."""
+"""Description of a data set or a stack: statistics, classes, landslide sizes, collinearity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONSTANT = 1e-12
 """Ratio of variance to squared mean below which a channel counts as constant [O]."""
 
 COLLINEAR = 1e-9
-"""Unexplained share of the variance of a channel below which the other channels determine it [O]."""
+"""Unexplained share of the variance of a channel below which it counts as determined by the others [O]."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Collinearity:
 
     Attributes:
         names: names of the channels.
-        constant: whether each channel is constant, bool (C,); the fields below leave these channels out.
+        constant: whether each channel is constant, bool (C,); the fields below exclude these channels.
         correlation: Pearson correlation, float64 (C, C); NaN for constant channels.
         vif: variance inflation factors, float64 (C,): 1 for a channel that no other channel explains, infinite for one
             that the others determine; NaN for constant channels.
@@ -61,7 +61,7 @@ def collinearity(
 
     The components are computed from the correlation matrix, because channels in metres, degrees and shares have no
     common scale. VIF is 1 / (1 - R2) of the regression of a channel on all others; values above 5 or 10 are usually
-    called high. [S] Belsley, Kuh and Welsch (1980), Regression Diagnostics.
+    considered high. [S] Belsley, Kuh and Welsch (1980), Regression Diagnostics.
 
     Args:
         names: names of the channels.
@@ -69,7 +69,7 @@ def collinearity(
         means: means of the channels, float64 (C,), to recognise a constant of 3,000 despite rounding; ``None`` for 0.
 
     Returns:
-        All figures; without components and all NaN if the covariance is NaN.
+        The figures; if the covariance is NaN, all are NaN and there are no components.
     """
     variance = np.diag(covariance)
     scale = np.square(means) if means is not None else np.zeros(len(names))
@@ -114,7 +114,7 @@ def variance_inflation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
     for channel in range(count if count > 1 else 0):
         others = np.delete(np.arange(count), channel)
         towards = correlation[others, channel]
-        # The other channels can be collinear themselves, so use a pseudo-inverse.
+        # The other channels can themselves be collinear, so use a pseudo-inverse.
         inverse = np.linalg.pinv(correlation[np.ix_(others, others)], rcond=COLLINEAR, hermitian=True)
         unexplained = 1 - float(towards @ inverse @ towards)
         out[channel] = np.inf if unexplained < COLLINEAR else max(1.0, 1 / unexplained)
@@ -137,7 +137,7 @@ class Sizes:
     mask may continue outside, so its size is a lower bound; :attr:`at_border` counts these.
 
     Attributes:
-        pixel_size: side of a pixel in metres; ``None`` if unknown, and sizes are then in pixels.
+        pixel_size: side of a pixel in metres; ``None`` if unknown, in which case sizes are in pixels.
         pixels: size of each landslide in pixels.
         border: whether each landslide touches the border of its mask.
         masks: number of masks.
@@ -169,7 +169,7 @@ class Sizes:
 
     @property
     def unit(self) -> str:
-        """Unit of :attr:`areas`: "m2", or "px" if the size of a pixel is unknown."""
+        """Unit of :attr:`areas`: "m2", or "px" if the pixel size is unknown."""
         return "px" if self.pixel_size is None else "m2"
 
     @property
@@ -198,12 +198,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Classes:
-    """Balance of the classes.
+    """Class balance.
 
     Attributes:
         names: names of the classes, the background first.
         pixels: number of pixels of each class, int64 (K,).
-        ignored: number of pixels with the value to ignore.
+        ignored: number of pixels with the ignore value.
     """
 
     names: tuple[str, ...]
@@ -212,7 +212,7 @@ class Classes:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Share of each class among the counted pixels, float64 (K,), 0..1; NaN if none is counted."""
+        """Share of each class among the counted pixels, float64 (K,), 0..1; NaN if no pixel is counted."""
         total = int(self.pixels.sum())
         return self.pixels / total if total else np.full(len(self.pixels), np.nan)
 
@@ -224,10 +224,10 @@ class Description:
     Attributes:
         label: name of the data.
         pixels: number of pixels.
-        complete: number of pixels at which every channel is valid; correlation, VIF and components use only these.
+        complete: number of pixels where every channel is valid; correlation, VIF and components use only these.
         channels: statistics of each channel over its own valid pixels.
         dependence: correlation, VIF and principal components; ``None`` if no pixel is complete.
-        classes: balance of the classes; ``None`` without masks.
+        classes: class balance; ``None`` without masks.
         sizes: sizes of the landslides; ``None`` without masks.
         notes: warnings about the data.
         shape: (rows, columns) of a raster or of the first patch; ``None`` if it is unknown.
@@ -246,7 +246,7 @@ class Description:
     pixel_size: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; NaN becomes null, and an infinite VIF the string "infinite"."""
+        """Return plain JSON values; NaN becomes null, and an infinite VIF becomes the string "infinite"."""
         return {
             "label": self.label,
             "pixels": self.pixels,
@@ -259,7 +259,7 @@ class Description:
 
 
 class Describer:
-    """Computes a :class:`Description` image by image, without keeping the images in memory.
+    """Computes a :class:`Description` incrementally, image by image, without keeping the images in memory.
 
     Args:
         bands: channels of the images.
@@ -289,8 +289,8 @@ class Describer:
         """Add an image and its mask.
 
         Args:
-            image: float (C, H, W), NaN or the nodata value of the channel where data are missing.
-            mask: class numbers from 0, or the value to ignore, integer (H, W).
+            image: float (C, H, W); missing data are NaN or the nodata value of the channel.
+            mask: class numbers from 0, or the ignore value, integer (H, W).
 
         Raises:
             DataError: if the image has a different number of channels, or the mask contains a value that is not a
@@ -314,7 +314,7 @@ class Describer:
         Args:
             label: name of the data.
             notes: warnings about the data.
-            shape: (rows, columns) of the raster; ``None`` for that of the first image.
+            shape: (rows, columns) of the raster; ``None`` uses that of the first image.
 
         Raises:
             DataError: if no image was added, or no channel has a valid value.
@@ -384,7 +384,7 @@ def _sizes(sizes: Sizes) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Replace NaN by None and infinity by "infinite" in nested lists and dicts."""
+    """Replace NaN with None and infinity with "infinite" in nested lists and dicts."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Draw a description of data as a figure."""
+"""Figure of a description of data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from zoo.diagnostics.description import SMALL, Collinearity, Description, Sizes
 
 HIGH_VIF = 10.0
-"""VIF from which collinearity is usually called high."""
+"""VIF above which collinearity is usually considered high."""
 
 _BAR = "#3b6ea5"
 _WARNING = "#d1495b"
@@ -24,7 +24,7 @@ def draw_description(description: Description) -> Figure:
         description: description of a data set or a stack.
 
     Returns:
-        A figure of four panels that pyplot does not manage. A panel without data shows the reason.
+        A figure with four panels that is not registered with pyplot. A panel without data shows the reason.
     """
     count = len(description.channels)
     side = max(5.0, 0.55 * count + 2)
@@ -67,7 +67,7 @@ def _draw_correlation(ax: Axes, found: Collinearity) -> None:
 def _draw_vif(ax: Axes, found: Collinearity) -> None:
     places = np.arange(len(found.names))
     finite = found.vif[np.isfinite(found.vif)]
-    # The axis is logarithmic because VIFs span decades. An infinite bar ends at the edge and is labelled.
+    # The axis is logarithmic because VIFs span decades. A bar of infinite length ends at the edge and is labelled.
     edge = max(3 * HIGH_VIF, 3 * float(finite.max(initial=1)))
     lengths = np.where(np.isnan(found.vif), 1, np.minimum(found.vif, edge))
     colours = [_WARNING if value >= HIGH_VIF else _BAR for value in np.nan_to_num(found.vif)]
@@ -94,7 +94,7 @@ def _draw_explained(ax: Axes, found: Collinearity) -> None:
     ax.bar(numbers, percent, color=_BAR, label="each component")
     ax.plot(numbers, np.cumsum(percent), color=_WARNING, marker="o", label="cumulative")
     for number, value in zip(numbers, percent, strict=True):
-        # The number of a tall bar is inside the bar, where the line of the cumulative sum does not cross it.
+        # The value of a tall bar is drawn inside it, where the line of the cumulative sum does not cross it.
         tall = value > 12
         place, colour = (value - 4, "white") if tall else (value + 1.5, "black")
         ax.text(float(number), float(place), f"{value:.1f}", ha="center", fontsize=8, color=colour)

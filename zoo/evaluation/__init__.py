@@ -1,1 +1,1 @@
-"""From predictions to integer counts, and from counts to every metric that is reported."""
+"""Count pixels and landslides in predictions, and compute every reported metric from the counts."""

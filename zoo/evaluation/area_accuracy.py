@@ -20,7 +20,7 @@ Z_95 = 1.96
 """Half-width of a 95 % interval in standard errors, as in the paper [S]."""
 
 FEWEST = 50
-"""Number of points for a rare class; the paper advises 50 to 100 for each class of change [S]."""
+"""Number of points for a rare class; the paper recommends 50 to 100 for each class of change [S]."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class AreaAccuracy:
         overall_error: its standard error (eq. 5).
         users: user's accuracy, 0..1: share of the class on the map that is correct (eq. 2).
         users_error: standard errors (eq. 6).
-        producers: producer's accuracy, 0..1: share of the reference class that is mapped (eq. 3); NaN for a class
-            that no point has as reference.
+        producers: producer's accuracy, 0..1: share of the class on the ground that is mapped (eq. 3); NaN for a class
+            that is not the reference class of any point.
         producers_error: standard errors (eq. 7).
         area_km2: estimated true area of each class (eq. 9).
         area_error_km2: standard errors (eq. 10 and 11).
@@ -59,13 +59,13 @@ class AreaAccuracy:
     area_error_km2: Figures
 
     def area_intervals(self) -> Figures:
-        """Return the 95 % intervals of the areas in km2, float64 (k, 2), cut off at 0 and at the whole area."""
+        """Return the 95 % intervals of the areas in km2, float64 (k, 2), clipped to 0 and the whole area."""
         half = Z_95 * self.area_error_km2
         whole = self.mapped_km2.sum()
         return np.stack([np.maximum(self.area_km2 - half, 0), np.minimum(self.area_km2 + half, whole)], axis=1)
 
     def warnings(self) -> Iterator[str]:
-        """Yield reasons why figures are less certain than their intervals suggest."""
+        """Yield reasons why the figures are less certain than their intervals suggest."""
         totals = self.counts.sum(axis=1)
         for name, total, right in zip(self.classes, totals, np.diag(self.counts), strict=True):
             if right in (0, total):
@@ -79,15 +79,15 @@ class AreaAccuracy:
 
 
 def estimate_areas(classes: Sequence[str], counts: NDArray[np.int64], mapped_km2: Figures) -> AreaAccuracy:
-    """Estimate accuracy and areas from the points of a stratified random sample; the strata are the map's classes.
+    """Estimate accuracy and areas from a stratified random sample of points; the strata are the classes of the map.
 
     Args:
         classes: names of the k classes.
         counts: int64 (k, k), points by map class (rows) and reference class (columns).
-        mapped_km2: area of each class on the map, float64 (k,), above 0.
+        mapped_km2: area of each class on the map, float64 (k,), positive.
 
     Raises:
-        DataError: if a class of the map has fewer than two points, so that its standard error is unknown.
+        DataError: if a map class has fewer than two points, so that its standard error is undefined.
     """
     totals = counts.sum(axis=1)
     for name, total in zip(classes, totals, strict=True):
@@ -127,14 +127,14 @@ def estimate_areas(classes: Sequence[str], counts: NDArray[np.int64], mapped_km2
 
 
 def allocate_points(pixels: Sequence[int], count: int) -> tuple[int, ...]:
-    """Divide points among strata: rare ones get :data:`FEWEST`, the others a number in proportion to their size [S].
+    """Divide points among strata: rare ones get :data:`FEWEST`, the others a number proportional to their size [S].
 
     Args:
-        pixels: size of each stratum, above 0.
+        pixels: size of each stratum in pixels, positive.
         count: number of points.
 
     Returns:
-        The number of points of each stratum, never more than it has pixels.
+        The number of points in each stratum, never more than its number of pixels.
 
     >>> allocate_points([200_000, 150_000, 3_200_000, 6_450_000], 640)
     (50, 50, 179, 361)
@@ -151,7 +151,7 @@ def allocate_points(pixels: Sequence[int], count: int) -> tuple[int, ...]:
             break
         found[rare], large[rare] = smallest[rare], False
     found[large] = expected[large].astype(np.int64)
-    # The points that rounding down left over go to the largest remainders.
+    # The points that remain after rounding down go to the strata with the largest remainders.
     order = np.argsort(-(expected - found) * large, kind="stable")
     found[order[: count - found.sum()]] += 1
     return tuple(int(one) for one in np.minimum(found, sizes))

@@ -1,6 +1,6 @@
-"""The table of columns: every figure of a trial with its heading, format, unit, direction and computation.
+"""Table of columns: every figure of a trial with its heading, format, unit, direction and computation.
 
-Terminal, Markdown, CSV, JSON and HTML tables use only this table. To add a figure, add a
+All terminal, Markdown, CSV, JSON and HTML tables use this table. To add a figure, add a
 :class:`Column` to :data:`FIGURES`. A metric that a plugin registers becomes a column automatically.
 """
 
@@ -29,7 +29,7 @@ POOLED = "from the counts of all test pixels together, at the threshold chosen o
 
 
 class MetricWarning(UserWarning):
-    """A plugin's metric failed; its column is left empty."""
+    """Warning that the metric of a plugin failed; its column is left empty."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class SplitCounts:
         counts: confusion matrix of every image, at the frozen threshold.
         groups: event or scene of every image.
         histogram: pixels by probability.
-        objects: landslides found and missed; ``None`` where they were not counted.
-        boundaries: boundary pixels; ``None`` where they were not counted.
-        logit_histogram: pixels by logit; ``None`` where they were not counted.
-        validation_logit_histogram: that of the validation split, for the temperature; ``None`` where not counted.
+        objects: landslides found and missed; ``None`` if they were not counted.
+        boundaries: boundary pixels; ``None`` if they were not counted.
+        logit_histogram: pixels by logit; ``None`` if they were not counted.
+        validation_logit_histogram: validation pixels by logit, for the temperature; ``None`` if they were not counted.
     """
 
     counts: Counts
@@ -56,7 +56,7 @@ class SplitCounts:
 
     @cached_property
     def temperature(self) -> float:
-        """Temperature fitted on the validation split; NaN where its logits were not counted."""
+        """Temperature fitted on the validation split; NaN if its logits were not counted."""
         return math.nan if (found := self.validation_logit_histogram) is None else found.best_temperature()
 
 
@@ -66,8 +66,8 @@ class FigureInputs:
 
     Attributes:
         split: the counts of its test split.
-        pixel_size: edge of a pixel in metres; ``None`` where it is unknown.
-        loss: cross-entropy per test pixel.
+        pixel_size: side of a pixel in metres; ``None`` if it is unknown.
+        loss: cross-entropy, averaged over the test pixels.
         parameters: number of trained parameters.
         gmac: multiply-accumulates of one patch, in 10^9.
         seconds: median seconds of one forward pass, by batch size.
@@ -91,7 +91,7 @@ class Column:
         description: what the figure means and how it is averaged.
         format: pattern for a value that is divided by ``scale``.
         unit: unit of the value before scaling; empty for a share or an index.
-        direction: whether ``higher`` or ``lower`` values are better; ``none`` where neither is.
+        direction: whether ``higher`` or ``lower`` values are better; ``none`` if neither is.
         scale: number that values are divided by for display.
         metric: function of the four pooled counts, for bootstrap intervals; ``None`` for other figures.
         compute: function of the inputs of one trial; ``None`` for columns that compare rows.
@@ -108,13 +108,13 @@ class Column:
     compute: Callable[[FigureInputs], float | int | None] | None = None
 
     def text(self, value: Value) -> str:
-        """Return a value as tables show it; ``-`` where it is undefined."""
+        """Return a value formatted for tables; ``-`` if it is undefined."""
         if value is None or value == "":
             return UNDEFINED
         return value if isinstance(value, str) else self.format.format(value / self.scale)
 
     def of(self, found: FigureInputs) -> float | int | None:
-        """Return the figure of one trial; ``None`` where it is undefined."""
+        """Return the figure of one trial; ``None`` if it is undefined."""
         if self.compute is not None:
             value = self.compute(found)
         elif self.metric is not None:
@@ -181,7 +181,7 @@ def _images_per_second(found: FigureInputs) -> dict[int, float]:
 
 
 def best_batch(found: FigureInputs) -> int | None:
-    """Return the batch size with the highest throughput; ``None`` where the speed was not measured."""
+    """Return the batch size with the highest throughput; ``None`` if speed was not measured."""
     rates = _images_per_second(found)
     return max(rates, key=lambda batch: rates[batch]) if rates else None
 
@@ -319,18 +319,18 @@ COMPARISONS = (
     Column("seeds", "Seeds", "number of trials with figures.", "{:.0f}", direction="none"),
     Column("status", "Status", "ok, or the first status of a trial that has no figures.", direction="none"),
 )
-"""Columns that come from comparing the rows of a table."""
+"""Columns that are computed by comparing the rows of a table."""
 
 BUILT_IN = frozenset(column.key for column in (*FIGURES, *COMPARISONS))
 DEFAULT_COLUMNS = (
     "dice", "dice_interval", "group", "dice_per_image", "precision", "recall", "accuracy", "base_rate",
     "balanced_accuracy", "mcc", "loss", "parameters", "gmac", "fps", "fps_batch",
 )  # fmt: skip
-"""Columns of terminal and Markdown tables when none are chosen."""
+"""Columns of terminal and Markdown tables if none are chosen."""
 
 
 def figure_columns() -> tuple[Column, ...]:
-    """Return the built-in figures, then a column for every other registered metric."""
+    """Return the built-in figures, followed by a column for every other registered metric."""
     return (*FIGURES, *(_metric_column(spec) for spec in catalogue().metrics.match() if spec.name not in BUILT_IN))
 
 
@@ -364,14 +364,14 @@ def choose_columns(keys: Sequence[str] | None = None) -> tuple[Column, ...]:
 
 
 def summarise(counts: Counts, pixel_size: float | None = None) -> dict[str, float | None]:
-    """Return every registered metric of the pooled counts, and the two that need individual images.
+    """Return every registered metric of the pooled counts, and the two metrics that need individual images.
 
     Args:
         counts: counts of every test image.
-        pixel_size: edge of a pixel in metres; ``None`` where it is unknown.
+        pixel_size: side of a pixel in metres; ``None`` if it is unknown.
 
     Returns:
-        Values by name; ``None`` where a figure is undefined, because JSON has no NaN.
+        Values by name; ``None`` if a figure is undefined, because JSON has no NaN.
     """
     cells = counts.pooled().cells
     values = {spec.name: float(registered_metric(spec)(*cells)[0]) for spec in catalogue().metrics.match()}
@@ -390,7 +390,7 @@ def registered_metric(spec: MetricSpec) -> Metric:
 
     def compute(tp: IntArray, fp: IntArray, fn: IntArray, tn: IntArray) -> FloatArray:
         try:
-            # Copies, because a metric may change its arguments.
+            # Pass copies, because a metric may modify its arguments.
             found = np.asarray(spec.resolve()(tp.copy(), fp.copy(), fn.copy(), tn.copy()))
             if found.shape != tp.shape or found.dtype.kind not in "iufb":
                 what = "a scalar" if not found.shape else f"an array of {found.dtype}"

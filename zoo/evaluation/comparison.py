@@ -1,6 +1,6 @@
-"""Bootstrap intervals, p-values corrected for many comparisons, and letters for models that do not differ.
+"""Bootstrap intervals, p-values corrected for multiple comparisons, and letters for models that do not differ.
 
-A replicate draws the units of the test set with replacement, the same for every model, and the seeds with replacement.
+A replicate draws the units of the test set and the seeds with replacement; all models share the same draws of units.
 Counts are additive, so the pooled counts of a replicate are weights times counts: a matrix product, not a loop.
 """
 
@@ -18,13 +18,13 @@ from zoo.evaluation.counts import Counts, FloatArray, IntArray
 REPLICATES = 2000
 LEVEL = 0.95
 FEWEST_EVENTS = 8
-"""Minimum number of events for drawing events instead of tiles: with fewer units, bootstrap intervals are too
+"""Minimum number of events for resampling events instead of tiles: with fewer units, bootstrap intervals are too
 narrow and unstable."""
 
 CELLS_AT_ONCE = 2**22
-"""Cells of the weights that are drawn or multiplied at once: 32 MiB as float64."""
+"""Number of weights that are drawn or multiplied at once: 32 MiB as float64."""
 MOST_CELLS = 2**29
-"""Most cells of the weights, two bytes each: with more than 268,000 images there are fewer replicates."""
+"""Maximum number of weights, two bytes each: with more than 268,000 images there are fewer replicates."""
 FEWEST_REPLICATES = 200
 
 Metric = Callable[[IntArray, IntArray, IntArray, IntArray], FloatArray]
@@ -32,7 +32,7 @@ Metric = Callable[[IntArray, IntArray, IntArray, IntArray], FloatArray]
 
 @dataclass(frozen=True)
 class Resampling:
-    """The resampled units, and how often each image is in each replicate.
+    """Resampled units, and how often each image is in each replicate.
 
     Attributes:
         unit: ``event`` or ``tile``.
@@ -48,10 +48,10 @@ class Resampling:
 
     @classmethod
     def draw(cls, groups: Sequence[str], replicates: int = REPLICATES, seed: int = 0) -> Resampling:
-        """Draw events where there are at least eight of them, else tiles.
+        """Resample events if there are at least eight of them, otherwise tiles.
 
         Neighbouring tiles of an event are similar, so intervals over tiles are too narrow if events differ;
-        :attr:`unit` says which was drawn.
+        :attr:`unit` records which was drawn.
 
         Args:
             groups: event or scene of every image.
@@ -59,7 +59,7 @@ class Resampling:
             seed: random seed.
 
         Raises:
-            ResultError: if there is no image, or there are more than 2.6 million.
+            ResultError: if there are no images, or more than 2.6 million.
         """
         if not groups:
             raise ResultError("an empty test split has no figures and no intervals")
@@ -80,10 +80,10 @@ class Resampling:
         return cls("event" if by_event else "tile", units, weights, seed)
 
     def sums(self, values: FloatArray | IntArray) -> FloatArray:
-        """Return the sum over the drawn images of every replicate.
+        """Return the sum over the drawn images in every replicate.
 
         Args:
-            values: numbers of every image, ``(images,)`` or ``(images, K)``.
+            values: values of every image, ``(images,)`` or ``(images, K)``.
 
         Returns:
             float64 ``(replicates,)`` or ``(replicates, K)``.
@@ -102,7 +102,7 @@ class Resampling:
         return tp, fp, fn, tn
 
     def per_image(self, values: FloatArray) -> FloatArray:
-        """Return the mean over images of every replicate, float64 ``(replicates,)``; NaN values are left out."""
+        """Return the mean over images of every replicate, float64 ``(replicates,)``, ignoring NaN values."""
         known = ~np.isnan(values)
         total = self.sums(known.astype(np.float64))
         sums = self.sums(np.where(known, values, 0.0))
@@ -110,7 +110,7 @@ class Resampling:
         return mean
 
     def interval(self, replicates: FloatArray) -> tuple[float, float]:
-        """Return the percentile interval; NaN for a single unit, of which every draw is the same."""
+        """Return the percentile interval; NaN for a single unit, because all its draws are identical."""
         return interval(replicates) if self.units > 1 else (float("nan"), float("nan"))
 
     def over_seeds(self, replicates: Sequence[FloatArray]) -> FloatArray:
@@ -129,7 +129,7 @@ class Resampling:
 
 
 def interval(replicates: FloatArray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval; NaN when 2 % of the replicates or more are undefined."""
+    """Return the percentile interval; NaN if 2 % of the replicates or more are undefined."""
     known = replicates[~np.isnan(replicates)]
     if len(known) <= 0.98 * len(replicates):
         return float("nan"), float("nan")
@@ -138,11 +138,11 @@ def interval(replicates: FloatArray, level: float = LEVEL) -> tuple[float, float
 
 
 def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return two-sided p-values that each of many differences is zero, adjusted for their number.
+    """Return two-sided p-values for the hypotheses that each difference is zero, adjusted for multiple comparisons.
 
     This is the step-down method of Romano and Wolf (2005, algorithm 4.1) over bootstrap replicates. Each difference is
     divided by its standard deviation and compared with the largest deviation from the mean among the differences that
-    are no larger. The largest is taken replicate by replicate, so correlated differences cost less than independent
+    are no larger. The largest is taken in each replicate, so correlated differences lose less power than independent
     ones, and a p-value can be as small as one draw in all replicates. Holm's correction of tail counts cannot do this:
     with 2000 replicates it cannot separate any two of eleven models.
 
@@ -152,7 +152,7 @@ def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Returns:
         float64 ``(differences,)`` in [1 / (replicates + 1), 1]; NaN for a difference that is undefined in every
-        replicate, and 1 for a difference that no draw changes, as with a single test image.
+        replicate, and 1 for a difference that is the same in every draw, as with a single test image.
     """
     total, count = replicates.shape
     adjusted = np.full(count, np.nan)
@@ -168,19 +168,19 @@ def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
     order = np.argsort(distance)
     largest = np.maximum.accumulate(strayed[:, order], axis=1)
     p = (1 + (largest >= distance[order]).sum(axis=0)) / (total + 1)
-    # A less clear difference may not have a smaller p-value than a clearer one.
+    # A less clear difference must not have a smaller p-value than a clearer one.
     adjusted[columns[order]] = np.maximum.accumulate(p[::-1])[::-1]
     return adjusted
 
 
 def format_p(p: float) -> str:
-    """Return a p-value with three digits; one that would round to zero becomes ``< 0.001``."""
+    """Return a p-value with three digits; a value that would round to zero becomes ``< 0.001``."""
     text = f"{p:.3f}"
     return "< 0.001" if text == "0.000" else text
 
 
 def letters(names: Sequence[str], differ: Mapping[tuple[str, str], bool]) -> dict[str, str]:
-    """Give each name letters so that two names share one exactly when they do not differ (Piepho 2004).
+    """Assign letters to names so that two names share a letter exactly when they do not differ (Piepho 2004).
 
     Args:
         names: names, best first; the best gets an ``a``.

@@ -1,6 +1,6 @@
 """Integer counts per image: pixels, landslides and boundary pixels, from which every figure can be recomputed.
 
-Result files hold these counts, so that a metric that is registered later also works for older results.
+Result files hold these counts, so a metric that is registered later also works for older results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 SIZE_EDGES = (16, 64, 256)
-"""Areas in pixels at which the size bins end: 1,600, 6,400 and 25,600 m2 for pixels of 10 m [O: the paper calls 60 %
+"""Upper limits of the size bins in pixels: 1,600, 6,400 and 25,600 m2 for pixels of 10 m [O: the paper calls 60 %
 of its landslides small; the inverse gamma distribution of Malamud et al. 2004 gives that share below 1,600 m2]."""
 SIZE_BINS = len(SIZE_EDGES) + 1
 DISTANCES = (1, 2, 4)
@@ -30,10 +30,10 @@ DISTANCES = (1, 2, 4)
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """Base of the counts below: one row per image, checked when it is made.
+    """Base class of the counts below: one row per image, validated on creation.
 
     Raises:
-        ResultError: if an array has another length or width than the others, or holds negative numbers or fractions.
+        ResultError: if an array differs from the others in length or width, or holds negative numbers or fractions.
     """
 
     name: ClassVar[str]
@@ -69,7 +69,7 @@ class ImageCounts:
         )
 
     def select(self, images: ArrayLike) -> Self:
-        """Return the images at these indices, or where this bool array is true."""
+        """Return the images at these indices, or those where this bool array is true."""
         chosen = np.asarray(images)
         return type(self)(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
@@ -125,11 +125,11 @@ class Counts(ImageCounts):
 
     @property
     def cells(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """The four arrays, in the order of the arguments of a metric."""
+        """The four arrays, in the order of a metric's arguments."""
         return self.tp, self.fp, self.fn, self.tn
 
     def pooled(self) -> Counts:
-        """Return the four sums over all images as one image; the headline metrics are computed from it."""
+        """Return the four sums over all images as one image, from which the headline metrics are computed."""
         return Counts(*(cell.sum(keepdims=True) for cell in self.cells))
 
     @property
@@ -139,13 +139,13 @@ class Counts(ImageCounts):
 
     @property
     def has_landslide(self) -> NDArray[np.bool_]:
-        """Whether the truth of each image holds a landslide, bool ``(N,)``. Per-image Dice is defined for these."""
+        """Whether the truth of each image holds a landslide, bool ``(N,)``. Only these have a per-image Dice."""
         return (self.tp + self.fn) > 0
 
 
 @dataclass(frozen=True)
 class ObjectCounts(ImageCounts):
-    """Landslides of each image, as connected components with eight neighbours.
+    """Landslides of each image, counted as 8-connected components.
 
     Attributes:
         total: true landslides by size bin (:data:`SIZE_EDGES`), int64 ``(N, 4)``.
@@ -214,7 +214,7 @@ class ObjectCounts(ImageCounts):
 
 @dataclass(frozen=True)
 class BoundaryCounts(ImageCounts):
-    """Boundary pixels of each image, and those within 1, 2 and 4 pixels (Euclidean) of the other boundary.
+    """Boundary pixels of each image, and those within 1, 2 and 4 pixels (Euclidean) of the other mask's boundary.
 
     A boundary pixel is a landslide pixel with at least one background pixel among its four neighbours. The edge of the
     image and ignored pixels do not form boundaries.
@@ -263,7 +263,7 @@ class BoundaryCounts(ImageCounts):
         )
 
     def f1(self) -> FloatArray:
-        """Return the boundary F1 at each distance over all images together, float64 ``(3,)``; NaN without boundary."""
+        """Return the boundary F1 at each distance over all images, float64 ``(3,)``; NaN if there is no boundary."""
         if not self.predicted.sum() and not self.truth.sum():
             return np.full(len(DISTANCES), np.nan)
         precision = self.predicted_near.sum(axis=0) / max(1, self.predicted.sum())
@@ -277,7 +277,7 @@ def size_names(pixel_size: float | None) -> tuple[str, ...]:
     """Return the names of the size bins.
 
     Args:
-        pixel_size: edge of a pixel in metres; ``None`` gives areas in pixels.
+        pixel_size: side of a pixel in metres; ``None`` gives areas in pixels.
     """
     scale, unit = (1.0, "px") if pixel_size is None else (pixel_size**2, "m2")
     edges = [f"{edge * scale:,.0f}" for edge in SIZE_EDGES]
@@ -286,7 +286,7 @@ def size_names(pixel_size: float | None) -> tuple[str, ...]:
 
 
 def _image_of(labels: NDArray[np.signedinteger[Any]], count: int) -> IntArray:
-    """Return the image of each component: labels are given in the order of the images."""
+    """Return the image of each component; labels increase in the order of the images."""
     last = np.maximum.accumulate(labels.reshape(len(labels), -1).max(axis=1)) if len(labels) else np.zeros(0, np.int64)
     return np.searchsorted(last, np.arange(1, count + 1))
 
@@ -305,7 +305,7 @@ def _near(boundary: NDArray[np.bool_], other: NDArray[np.bool_]) -> IntArray:
 
     if not other.any():
         return np.zeros((len(boundary), len(DISTANCES)), np.int64)
-    # A sampling of a million pixels between images keeps them out of each other's reach.
+    # A sampling of a million pixels between images keeps them from affecting each other's distances.
     distance = ndimage.distance_transform_edt(~other, sampling=(1e6, 1, 1))
     near = [(boundary & (distance <= limit)).sum(axis=(1, 2)) for limit in DISTANCES]
     return np.stack(near, axis=1).astype(np.int64)

@@ -1,6 +1,6 @@
 """Histograms of pixels by prediction and truth: threshold curves, the best threshold, calibration and temperature.
 
-Histograms are integer counts that add up over batches. Result files hold them, so curves and calibration can be
+Histograms are integer counts that can be summed over batches. Result files hold them, so curves and calibration can be
 recomputed without the predictions.
 """
 
@@ -26,8 +26,8 @@ LOGIT_STEP = 0.1
 LOGIT_BINS = round(2 * LOGIT_LIMIT / LOGIT_STEP)
 LOGIT_CENTRES: FloatArray = -LOGIT_LIMIT + LOGIT_STEP * (np.arange(LOGIT_BINS, dtype=np.float64) + 0.5)
 RELIABILITY_BINS = 15
-"""Bins of equal width in probability, as in Guo et al. 2017, for the calibration error of pixels, which are millions.
-That of places in a table, which are hundreds, has fewer: :data:`zoo.risk.scores.RELIABILITY_BINS`."""
+"""Number of equal-width probability bins for the calibration error of pixels, as in Guo et al. 2017. Tables have
+hundreds of places instead of millions of pixels, so they use fewer: :data:`zoo.risk.scores.RELIABILITY_BINS`."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class TruthHistogram:
         negative: background pixels in each bin, int64 ``(bins,)``.
 
     Raises:
-        ResultError: if an array has another length, or holds a negative number or fractions.
+        ResultError: if an array has the wrong length, or holds negative numbers or fractions.
     """
 
     positive: IntArray
@@ -60,7 +60,7 @@ class TruthHistogram:
 
     @classmethod
     def empty(cls) -> Self:
-        """Return a histogram without pixels."""
+        """Return a histogram without any pixels."""
         return cls(np.zeros(cls.bins, np.int64), np.zeros(cls.bins, np.int64))
 
     @classmethod
@@ -90,14 +90,14 @@ class TruthHistogram:
 
     @classmethod
     def of(cls, probability: torch.Tensor, truth: torch.Tensor, ignore_index: int = 255) -> Self:
-        """Return the pixels of a batch; see :meth:`update`."""
+        """Return the histogram of a batch; see :meth:`update`."""
         found = cls.empty()
         found.update(probability, truth, ignore_index)
         return found
 
     @classmethod
     def joined(cls, parts: Iterable[Self]) -> Self:
-        """Return the pixels of all parts in one histogram."""
+        """Return the sum of all parts as one histogram."""
         found = cls.empty()
         for part in parts:
             found.positive += part.positive
@@ -124,9 +124,9 @@ class ProbabilityHistogram(TruthHistogram):
         return torch.bucketize(probability, edges.to(probability.dtype).to(probability.device), right=True)
 
     def best_threshold(self) -> float:
-        """Return the threshold k/200 with the highest pooled Dice; of several, the one nearest to 0.5.
+        """Return the threshold k/200 with the highest pooled Dice; in a tie, the one nearest to 0.5.
 
-        Returns 0.5 when there is no landslide pixel.
+        Returns 0.5 if there are no landslide pixels.
         """
         if not self.positive.sum():
             return 0.5
@@ -137,7 +137,7 @@ class ProbabilityHistogram(TruthHistogram):
 
 
 def is_landslide(probability: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return ``probability >= threshold``, bool of the same shape, with the rounding of the histogram's edges."""
+    """Return ``probability >= threshold``, bool of the same shape, rounded like the bin edges of the histogram."""
     import torch
 
     return probability >= torch.tensor(threshold, dtype=probability.dtype, device=probability.device)
@@ -149,9 +149,9 @@ class ThresholdCurve:
 
     Attributes:
         threshold: float64 ``(200,)``, increasing.
-        precision: float64 ``(200,)``; NaN where nothing is predicted.
-        recall: float64 ``(200,)``; NaN without a landslide.
-        dice: float64 ``(200,)``; NaN where nothing is predicted and there is no landslide.
+        precision: float64 ``(200,)``; NaN if nothing is predicted.
+        recall: float64 ``(200,)``; NaN if there is no landslide.
+        dice: float64 ``(200,)``; NaN if nothing is predicted and there is no landslide.
     """
 
     threshold: FloatArray
@@ -161,7 +161,7 @@ class ThresholdCurve:
 
     @classmethod
     def from_histogram(cls, histogram: ProbabilityHistogram) -> ThresholdCurve:
-        """Sum a histogram from its upper end."""
+        """Compute the curve by summing a histogram from its upper end."""
         tp = histogram.positive[::-1].cumsum()[::-1]
         fp = histogram.negative[::-1].cumsum()[::-1]
         cells = (tp, fp, histogram.positive.sum() - tp, histogram.negative.sum() - fp)
@@ -170,9 +170,9 @@ class ThresholdCurve:
 
     @property
     def average_precision(self) -> float:
-        """PR-AUC: the sum of precision times gained recall without interpolation, as scikit-learn computes it.
+        """PR-AUC: the sum of precision times the increase in recall, without interpolation, as in scikit-learn.
 
-        It is exact for probabilities rounded down to multiples of 1/200; NaN without a landslide.
+        It is exact for probabilities rounded down to multiples of 1/200; NaN if there is no landslide.
         """
         if np.isnan(self.recall).any():
             return float("nan")
@@ -183,8 +183,8 @@ class ThresholdCurve:
 class LogitHistogram(TruthHistogram):
     """Pixels by the logit (log odds) of their landslide probability, with landslide and background separate.
 
-    A histogram of probabilities has all confident pixels in its last bin; logits separate them, so the effect of a
-    temperature can be computed afterwards. Bins are 0.1 wide within [-12, 12]; values beyond lie in the outer bins.
+    A histogram of probabilities puts all confident pixels in its last bin; logits separate them, so the effect of a
+    temperature can be computed later. Bins are 0.1 wide within [-12, 12]; values outside go into the outer bins.
     """
 
     values = "log odds"
@@ -231,9 +231,9 @@ class LogitHistogram(TruthHistogram):
         return Reliability(mean, observed, totals.astype(np.int64))
 
     def upper_edge(self, share: float) -> float:
-        """Return the smallest edge of a bin below which at least a share of the background pixels lies (conformal).
+        """Return the smallest bin edge below which at least a given share of the background pixels lies (conformal).
 
-        Of n pixels, ceil((n + 1) share) must lie below it (Vovk et al. 2005) [S], all if n is too small.
+        Of n pixels, ceil((n + 1) share) must lie below it (Vovk et al. 2005) [S], or all if n is too small.
 
         Returns:
             A probability, 0..1.
@@ -241,18 +241,18 @@ class LogitHistogram(TruthHistogram):
         return 1.0 if (place := _covering(self.negative, share)) is None else _edge(place + 1)
 
     def lower_edge(self, share: float) -> float:
-        """Return the largest edge of a bin above which at least a share of the landslide pixels lies (conformal)."""
+        """Return the largest bin edge above which at least a given share of the landslide pixels lies (conformal)."""
         return 0.0 if (place := _covering(self.positive[::-1], share)) is None else _edge(LOGIT_BINS - 1 - place)
 
     def shares_beyond(self, landslide_from: float, background_below: float) -> tuple[float, float]:
-        """Return the share of landslide pixels at or above an edge, and of background pixels below another edge.
+        """Return the share of landslide pixels at or above one edge and of background pixels below another edge.
 
         Args:
-            landslide_from: edge of a bin, as :meth:`lower_edge` returns it.
-            background_below: edge of a bin, as :meth:`upper_edge` returns it.
+            landslide_from: bin edge, as returned by :meth:`lower_edge`.
+            background_below: bin edge, as returned by :meth:`upper_edge`.
 
         Returns:
-            0..1; NaN without a pixel of the class.
+            Two shares, 0..1; NaN for a class without pixels.
         """
         edges = np.array([_edge(place) for place in range(LOGIT_BINS + 1)])
         above, below = edges[:-1] >= landslide_from - 1e-9, edges[1:] <= background_below + 1e-9
@@ -264,13 +264,13 @@ class LogitHistogram(TruthHistogram):
 
 
 def _covering(counts: IntArray, share: float) -> int | None:
-    """Return the first bin with which enough pixels are covered; None if all pixels are not enough."""
+    """Return the first bin at which enough pixels are covered; None if all pixels are not enough."""
     needed = math.ceil((int(counts.sum()) + 1) * share)
     return None if needed > counts.sum() else int(np.searchsorted(np.cumsum(counts), needed))
 
 
 def _edge(place: int) -> float:
-    """Return the probability at the lower edge of a bin of logits; the outer bins are open."""
+    """Return the probability at the lower edge of a logit bin; the outer bins are open."""
     if place in (0, LOGIT_BINS):
         return float(place > 0)
     return 1 / (1 + math.exp(LOGIT_LIMIT - LOGIT_STEP * place))
@@ -278,7 +278,7 @@ def _edge(place: int) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability curve with 15 bins of probability.
+    """Reliability curve with 15 probability bins.
 
     Attributes:
         predicted: mean probability in each bin, float64 ``(15,)``; NaN in an empty bin.
@@ -292,7 +292,7 @@ class Reliability:
 
     @property
     def expected_calibration_error(self) -> float:
-        """ECE: the mean distance of predicted and observed, weighted by pixels; NaN without any pixel."""
+        """ECE: mean absolute difference of predicted and observed frequency, weighted by pixels; NaN without pixels."""
         filled = self.pixels > 0
         if not filled.any():
             return float("nan")

@@ -1,6 +1,6 @@
-"""Quality of a trained model: figures of a split with their interval, and warnings derived from them.
+"""Quality of a trained model: figures of a split with their intervals, and warnings derived from them.
 
-A bundle holds these records, ``zoo map`` quotes them in its first line, and the model card prints them as a table.
+A bundle holds these records, ``zoo map`` prints them in its first line, and the model card shows them as a table.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from zoo.evaluation.histograms import LogitHistogram
 from zoo.registry.specs import MeasuredFigures
 
 POOR_DICE = 0.2
-"""A pooled Dice below this is called poor: most of what such a model outlines, or most of what it should outline, is
+"""Pooled Dice below which a model is called poor: most of what it outlines, or most of what it should outline, is
 wrong [O]."""
 POOR_PRECISION = 0.1
-"""A precision below this is called poor: nine of ten pixels that such a model classifies as landslide are not [O]."""
+"""Precision below which a model is called poor: nine of ten pixels that it classifies as landslide are not [O]."""
 SHARE_ABOVE = 3.0
-"""A scene with more than this many times the landslide share of the training masks is unlikely: training patches are
-cut around landslides, so that a whole scene has a smaller share [O]."""
+"""A landslide share above this multiple of the training masks' share is implausible for a scene: training patches are
+cut around landslides, so a whole scene has a smaller share [O]."""
 SHARE_BELOW = 100.0
-"""A scene with less than the training share divided by this may be one where the model finds nothing at all [O]. The
-factor is larger than :data:`SHARE_ABOVE`, because most of an ordinary scene has no landslide."""
+"""A landslide share below the training share divided by this suggests that the model finds nothing in the scene [O].
+The factor is larger than :data:`SHARE_ABOVE`, because most of an ordinary scene has no landslides."""
 MOST_GROUPS = 20
-"""A split with more scenes or events is recorded only as a whole: nobody reads a longer table [O]."""
+"""Maximum number of scenes or events that are recorded individually; nobody reads a longer table [O]."""
 NOT_MEASURED = "not measured"
 SET_COVERAGE = 0.9
-"""Coverage of the prediction sets that a bundle keeps [O]."""
+"""Coverage of the prediction sets stored in a bundle [O]."""
 
 FEWEST_PIXELS = 100
-"""A block with fewer pixels of a class says nothing about the coverage of that class [O]."""
+"""Minimum number of pixels of a class in a block to estimate the coverage of that class [O]."""
 USUAL_SHARE = 0.95
 """Share of the validation patches that are no farther from the training data than :attr:`UsualDistance.limit` [O]."""
 
@@ -64,10 +64,10 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Split conformal prediction, separate for each class because landslides are rare (Vovk 2012) [S].
+    """Split conformal prediction, per class because landslides are rare (Vovk 2012) [S].
 
-    A pixel's set holds ``landslide`` at or above one probability and ``background`` below another one. Both are chosen
-    on the validation split, so that the set of a pixel of either class holds its class with the stated coverage, if
+    The set of a pixel holds ``landslide`` at or above one probability and ``background`` below another. Both limits are
+    chosen on the validation split. The set of a pixel of either class then holds its class with the stated coverage, if
     pixels are exchangeable with those of the validation split.
 
     Attributes:
@@ -85,11 +85,11 @@ class PredictionSets:
 
     @classmethod
     def of(cls, validation: LogitHistogram, coverage: float = SET_COVERAGE) -> PredictionSets:
-        """Return the sets with a coverage on a validation split; a class without pixels is in every set."""
+        """Choose the sets with a given coverage on a validation split; a class without pixels is in every set."""
         return cls(coverage, validation.lower_edge(coverage), validation.upper_edge(coverage))
 
     def holds(self, probability: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return where a set holds ``landslide``, and where it holds ``background``; a limit of 1 excludes nothing."""
+        """Return where sets hold ``landslide`` and where they hold ``background``; a limit of 1 excludes nothing."""
         everywhere = self.background_below >= 1
         return probability >= self.landslide_from, (probability < self.background_below) | everywhere
 
@@ -109,7 +109,7 @@ class PredictionSets:
         return SetCoverage(self.coverage, landslide, background, BlockCoverage.of(self, list(parts.values())))
 
     def shares(self, found: LogitHistogram) -> tuple[float, float]:
-        """Return the shares of landslide and of background pixels whose set holds their class; NaN without such."""
+        """Return the shares of landslide and of background pixels whose set holds their class; NaN without pixels."""
         return found.shares_beyond(self.landslide_from, self.background_below)
 
 
@@ -130,7 +130,7 @@ class BlockCoverage:
 
     @classmethod
     def of(cls, sets: PredictionSets, blocks: Sequence[LogitHistogram]) -> BlockCoverage | None:
-        """Return the coverage of sets in blocks; ``None`` for a single block."""
+        """Return the coverage of sets by block; ``None`` for a single block."""
         if len(blocks) < 2:
             return None
         known = (
@@ -151,10 +151,10 @@ class SetCoverage:
     """Coverage of :class:`PredictionSets` measured on a split.
 
     Attributes:
-        stated: coverage that was chosen on the validation split.
+        stated: coverage chosen on the validation split.
         landslide: share of the landslide pixels whose set holds ``landslide``.
         background: share of the background pixels whose set holds ``background``.
-        by_block: the same in each held-out block; ``None`` for a single block, or where it was not measured.
+        by_block: coverage in each held-out block; ``None`` for a single block, or if it was not measured.
     """
 
     stated: float
@@ -177,11 +177,11 @@ class UsualDistance:
     """Distance of validation patches from the training data.
 
     Attributes:
-        side: side of these patches in pixels.
+        side: side of the patches in pixels.
         median: median of their distances in standard deviations
             (:class:`zoo.training.running_statistics.ImageDistances`).
-        share: share of them that are no farther than ``limit``.
-        limit: distance for that share.
+        share: share of the patches that are no farther than ``limit``.
+        limit: distance within which that share lies.
     """
 
     side: int
@@ -195,10 +195,10 @@ class UsualDistance:
 
     @classmethod
     def of(cls, distances: NDArray[np.float64], side: int, share: float = USUAL_SHARE) -> UsualDistance | None:
-        """Return the limit that ceil((n + 1) share) of n patches do not exceed (conformal); ``None`` for few patches.
+        """Return the limit that ceil((n + 1) share) of n patches do not exceed (conformal); ``None`` if n is too small.
 
         Args:
-            distances: distance of each patch, NaN where it is unknown.
+            distances: distance of each patch, NaN if it is unknown.
             side: side of a patch in pixels.
             share: see :attr:`share`.
         """
@@ -213,12 +213,12 @@ class Calibration:
 
     Attributes:
         ece: expected calibration error on the split, 15 bins.
-        temperature: temperature T of sigmoid(z / T) that was fitted on the validation split; ``None`` where it was not.
+        temperature: temperature T of sigmoid(z / T), fitted on the validation split; ``None`` if it was not fitted.
         ece_scaled: expected calibration error with that temperature.
-        reliability: bins that hold a pixel, without the temperature.
-        sets: conformal prediction sets that were chosen on the validation split; ``None`` where they were not.
-        coverage: their coverage on the split; ``None`` without them.
-        usual: distance of validation patches from the training data; ``None`` where it was not measured.
+        reliability: non-empty bins, without the temperature.
+        sets: conformal prediction sets chosen on the validation split; ``None`` if they were not chosen.
+        coverage: coverage of the sets on the split; ``None`` without sets.
+        usual: distance of validation patches from the training data; ``None`` if it was not measured.
     """
 
     ece: float
@@ -244,14 +244,14 @@ class Calibration:
         usual: UsualDistance | None = None,
         blocks: Sequence[str] = (),
     ) -> Calibration | None:
-        """Return the calibration on a split; ``None`` without a pixel.
+        """Return the calibration on a split; ``None`` if it has no pixels.
 
         Args:
             images: logits of every image of the split.
-            temperature: temperature that was fitted on the validation split; ``None`` where it is unknown.
-            sets: prediction sets that were chosen there; ``None`` where they are unknown.
-            usual: distance of its patches from the training data; ``None`` where it is unknown.
-            blocks: held-out block of every image of the split; empty where it is unknown.
+            temperature: temperature fitted on the validation split; ``None`` if it is unknown.
+            sets: prediction sets chosen on the validation split; ``None`` if they are unknown.
+            usual: distance of its patches from the training data; ``None`` if it is unknown.
+            blocks: held-out block of every image of the split; empty if it is unknown.
         """
         test = LogitHistogram.joined(images)
         found = test.reliability()
@@ -276,11 +276,11 @@ class MeasuredSplit(MeasuredFigures):
 
     Attributes:
         split_sha256: sha256 of the content of the split; empty if it is unknown.
-        interval_unit: what was drawn for the bootstrap interval, ``event`` or ``tile``; empty if there is no interval.
-        pixels: number of pixels that count.
-        landslide_share: share of these pixels that are landslide.
-        threshold: probability at or above which a pixel counted as landslide.
-        calibration: of the whole split; ``None`` where it was not measured.
+        interval_unit: resampling unit of the bootstrap interval, ``event`` or ``tile``; empty if there is no interval.
+        pixels: number of counted pixels.
+        landslide_share: share of the counted pixels that are landslide.
+        threshold: probability at or above which a pixel counts as landslide.
+        calibration: calibration on the whole split; ``None`` if it was not measured.
     """
 
     split_sha256: str = ""
@@ -297,7 +297,7 @@ class MeasuredSplit(MeasuredFigures):
 
     @property
     def key(self) -> tuple[str, str, str | None, bool]:
-        """Identity of the measurement; a second measurement with the same key replaces the first."""
+        """Identity of the measurement; a new measurement with the same key replaces the old one."""
         return self.data, self.split, self.group, self.adapted
 
     @property
@@ -345,15 +345,15 @@ def measure_split(
     Args:
         counts: counts of every image.
         groups: scene or event of every image.
-        threshold: probability at or above which a pixel counted as landslide.
+        threshold: probability at or above which a pixel counts as landslide.
         data: name of the data set.
         split: name or description of the split.
         split_sha256: sha256 of the content of the split.
         adapted: whether the statistics were re-estimated on the images of the split.
-        calibration: of the whole split.
+        calibration: calibration on the whole split.
 
     Returns:
-        The whole split first; then its groups in alphabetical order, at most :data:`MOST_GROUPS`, else none.
+        The whole split first, then its groups in alphabetical order; none if there are more than :data:`MOST_GROUPS`.
     """
     shared = MeasuredSplit(data=data, split=split, split_sha256=split_sha256, adapted=adapted, threshold=threshold)
     found = [replace(_measured(shared, counts, groups), calibration=calibration)]
@@ -396,12 +396,12 @@ def headline(
 ) -> MeasuredSplit | None:
     """Return the record that represents a model; ``None`` if nothing was measured.
 
-    It is the first record of a whole split, of an adapted model if ``adapted``, else of one that is not. A bundle of an
-    older version has no records; its test figures are used instead.
+    This is the first record of a whole split that was measured adapted if ``adapted``, otherwise not adapted. A bundle
+    from an older version has no records; its test figures are used instead.
 
     Args:
         evaluations: records of a bundle.
-        metrics: its figures of the test split by name.
+        metrics: figures of the test split, by name.
         data: name of the training data, for a bundle without records.
         adapted: whether the model is used adapted.
     """
@@ -420,7 +420,7 @@ def quality_line(found: MeasuredSplit | None, *, adapted: bool = False, label: s
     """Return the quality of a model in one line.
 
     Args:
-        found: what :func:`headline` returned.
+        found: return value of :func:`headline`.
         adapted: whether the model is used adapted.
         label: label of the bundle, such as ``demo``.
     """
@@ -430,7 +430,7 @@ def quality_line(found: MeasuredSplit | None, *, adapted: bool = False, label: s
 
 
 def quality_warnings(found: MeasuredSplit | None) -> tuple[str, ...]:
-    """Return why a model is too poor to rely on, in sentences; empty if its quality is good or unknown."""
+    """Return the reasons why a model is too poor to rely on, as sentences; empty if it is good or unknown."""
     if found is None:
         return ()
     reasons = []
@@ -449,8 +449,8 @@ def share_warnings(mapped: float, trained: float | None, *, adapted: bool = Fals
 
     Args:
         mapped: share of the mapped pixels at or above the threshold.
-        trained: share of the landslide pixels in the training masks; ``None`` where it is unknown.
-        adapted: whether the model was adapted to the scene, so that adaptation is not advised.
+        trained: share of the landslide pixels in the training masks; ``None`` if it is unknown.
+        adapted: whether the model was adapted to the scene; if so, adaptation is not recommended.
     """
     if not trained:
         return ()

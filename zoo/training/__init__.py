@@ -1,1 +1,1 @@
-"""Training through Lightning: recipes, losses, the task, and the bundle of a trained model."""
+"""Training with Lightning: recipes, losses, the task, and the bundle of a trained model."""

@@ -1,8 +1,8 @@
 """Adaptation of a bundle to a region without labels.
 
-The normalisation statistics are re-estimated on unlabelled patches of the region: mean and standard deviation of each
-channel at each batch-norm layer, or of each band. On request, every image is magnified before prediction.
-No weight is trained and no label is read.
+The normalisation statistics are re-estimated on unlabelled patches of the region: the mean and standard deviation of
+each channel in each batch-norm layer, or of each band. Optionally, every image is magnified before prediction.
+No weights are trained and no labels are read.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ from zoo.training.running_statistics import (
 Scales = Sequence[float] | Literal["auto"]
 
 MOST_PIXELS = 2**21
-"""Maximum number of pixels of the target held in memory: 128 patches of 128 x 128 [O]."""
+"""Maximum number of target pixels held in memory: 128 patches of 128 x 128 [O]."""
 ADAPTED_THRESHOLD = 0.5
-"""Threshold of a fully adapted model. The validated one belongs to the training regions; on three of four
-regions that were left out, 0.5 gave more Dice or at most 0.002 less (docs/how_to/adapt.md) [O]."""
+"""Threshold of a fully adapted model. The validated threshold belongs to the training regions; on three of four
+held-out regions, 0.5 gave a higher Dice or one at most 0.002 lower (docs/how_to/adapt.md) [O]."""
 CHOOSING_PIXELS = 2**19
-"""Largest number of pixels on which magnifications are compared: 32 patches of 128 x 128 [O]."""
+"""Maximum number of pixels on which magnifications are compared: 32 patches of 128 x 128 [O]."""
 
 
 def adapt(
@@ -89,27 +89,28 @@ def adapt(
         bundle: a trained model.
         patches: batches, float32 ``(B, C, H, W)``, in the units of the bundle's bands, NaN where missing; iterated
             once. The batch size does not change the result. Patches without a valid pixel are left out.
-        share: weight of the target in the statistics, in [0, 1]. ``None`` chooses one per layer, as far as its shift
-            exceeds chance (:func:`~zoo.training.running_statistics.measure_shift`).
+        share: weight of the target in the statistics, in [0, 1]. ``None`` chooses one per layer, depending on how far
+            its shift exceeds chance (:func:`~zoo.training.running_statistics.measure_shift`).
         which: ``layers`` with running statistics (batch norm), ``bands``, or ``both``.
-        scales: magnifications in [0.5, 4] that the adapted bundle applies to every image; its probability is their
-            mean. The layers have separate statistics at each magnification. ``auto`` chooses 0.75, 1, 1.5 or 2: the one
-            at which the masks change least when the image is rotated (:func:`~zoo.training.predictor.choose_scale`).
+        scales: magnifications in [0.5, 4] that the adapted bundle applies to every image; it averages their
+            probabilities. The layers have separate statistics at each magnification. ``auto`` chooses 0.75, 1, 1.5 or
+            2, whichever changes the masks least when the image is rotated
+            (:func:`~zoo.training.predictor.choose_scale`).
         device: device of the computation.
         batch_size: number of patches per batch.
         pixels: maximum number of pixels to hold; a random sample is drawn if there are more.
         seed: seed of that sample.
-        target: what the caller knows about the region; it is recorded in the bundle.
+        target: description of the region by the caller; it is recorded in the bundle.
         progress: called with the number of steps done and the total.
 
     Returns:
-        A bundle with the same weights, other statistics, no metrics (those of the source no longer hold), a threshold
+        A bundle with the same weights, new statistics, no metrics (those of the source no longer apply), a threshold
         that moved from the source's towards 0.5 by the overall share of the target in the statistics, and a record of
         the adaptation in ``adaptation``.
 
     Raises:
-        ModelError: if the layers are to be adapted and the model has none with running statistics.
-        DataError: if there is no patch, none has a valid pixel, or one has other bands or contains an infinity.
+        ModelError: if layers are to be adapted and the model has none with running statistics.
+        DataError: if there are no patches, none has a valid pixel, or one has other bands or contains an infinity.
         ConfigError: if an option is out of range.
         ResultError: if the bundle's statistics or predictions are not finite.
     """
@@ -181,9 +182,9 @@ def _count_steps(layers: int, scales: int, *, choose: bool) -> int:
 
 
 def _usable(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> Iterator[Tensor]:
-    """Yield the batches without clouds; refuse a value that is not data, because it would decide the statistics alone.
+    """Yield the batches without clouds; refuse implausible values, because a single one would dominate the statistics.
 
-    Clouds are the large bright white areas of colours, which ``zoo map --adapt`` leaves out of a scene too.
+    Clouds are large bright white areas in the colour bands. ``zoo map --adapt`` also excludes them from a scene.
     """
     colours = display_colours(bundle.input_bands)
     reach = PlausibleRange.of(predictor)
@@ -205,7 +206,7 @@ def _usable(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> 
 
 
 class _Counter:
-    """Count steps and report them."""
+    """Counts steps and reports them."""
 
     def __init__(self, progress: ProgressCallback | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
@@ -216,13 +217,13 @@ class _Counter:
             self.progress(self.done, self.total)
 
     def finish(self) -> None:
-        """Report the last step."""
+        """Report the final step."""
         self.done = self.total
         self()
 
 
 class _Worker:
-    """A bundle's predictor, run in the bundle's format."""
+    """The predictor of a bundle, run in the bundle's compute format."""
 
     def __init__(self, bundle: Bundle, device: torch.device, batch_size: int) -> None:
         self.format = bundle.compute_format
@@ -244,7 +245,7 @@ class _Worker:
             yield batch.to(self.device)
 
     def logits(self, images: Tensor, scale: float = 1.0) -> Tensor:
-        """Return logits of ``images``, at their magnified size."""
+        """Return the logits of ``images`` at their magnified size."""
         with self.format.autocast(self.device):
             seen = magnify(self.predictor.normalise(images), scale)
             logits: Tensor = self.model(seen.contiguous(memory_format=self.format.memory_format))
@@ -252,9 +253,10 @@ class _Worker:
 
     @torch.inference_mode()
     def agreement(self, sample: PatchSample, scale: float) -> float:
-        """Return the Dice between the masks of the images and of the images rotated by 90 and 180 degrees; 0 if empty.
+        """Return the Dice between the masks of the images and of copies rotated by 90 and 180 degrees; 0 if empty.
 
         A model that recognises landslides by their appearance finds them in every orientation; one that guesses does
+        not.
         not.
         """
         shared = called = 0.0
@@ -288,12 +290,12 @@ class _Worker:
 
 
 _COMPARED = ((0, False), (1, False), (2, False))
-"""Views whose masks are compared; more views give the same ranking of magnifications and take longer [O]."""
+"""Views whose masks are compared; more views give the same ranking of magnifications but take longer [O]."""
 
 
 @dataclass(frozen=True)
 class _AdaptedLayers:
-    """State, scales and shifts after the layers were adapted; agreement by scale where one was chosen."""
+    """State, scales and shifts after the layers were adapted; agreement by scale if a scale was chosen."""
 
     state: dict[str, Tensor]
     scales: tuple[float, ...]
@@ -312,7 +314,7 @@ def _adapt_layers(
     *,
     choose: bool,
 ) -> _AdaptedLayers:
-    """Adapt the layers at each scale; on request, keep the scale at which the predictions depend least on the view."""
+    """Adapt the layers at each scale; optionally keep only the scale whose predictions depend least on the view."""
     model = worker.model
     shifts: dict[float, dict[str, Shift]] = {}
 
@@ -340,7 +342,7 @@ def _adapt_layers(
 
 
 def _adapt_bands(bundle: Bundle, sample: PatchSample, share: float | None) -> tuple[Shift, Statistics]:
-    """Compare the bands in standard deviations of the source, so that their units do not matter."""
+    """Compare the bands in standard deviations of the source, so that the units do not matter."""
     mean, scale = torch.from_numpy(bundle.statistics.mean), torch.from_numpy(bundle.statistics.scale)
     found = []
     for number, name in enumerate(band.name for band in bundle.bands):

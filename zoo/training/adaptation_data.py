@@ -19,7 +19,7 @@ from zoo.jobs import ProgressCallback
 from zoo.training.bundle import AdaptationTarget, Bundle
 
 FEWEST_PATCHES = 16
-"""Statistics of fewer patches are unreliable [O]."""
+"""Minimum number of patches for reliable statistics [O]."""
 BATCH = 16
 _IMAGE_OPTIONS = (
     "images",
@@ -42,8 +42,8 @@ class TargetPatches:
     Attributes:
         patches: name, scene and location of each patch.
         read: returns image ``index``, float32 ``(C, H, W)``, in units, NaN where missing.
-        record: record of the region in an adapted bundle.
-        warnings: reasons why the result may be unreliable, in sentences.
+        record: record of the region for the adapted bundle.
+        warnings: reasons why the result may be unreliable, as sentences.
     """
 
     patches: tuple[Patch, ...]
@@ -69,13 +69,13 @@ def open_target(
     groups: Sequence[str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> TargetPatches:
-    """Open the patches for adaptation, and compare them with the training patches of the bundle.
+    """Open the patches for adaptation and compare them with the training patches of the bundle.
 
     Args:
         bundle: a trained model; the data must have its bands.
         source: data set of the patches.
-        split: ``train``, ``val``, ``test`` or ``all``. ``all`` takes every image of a folder without opening its
-            masks, and the three splits of another data set.
+        split: ``train``, ``val``, ``test`` or ``all``. ``all`` uses every image of a folder without opening its
+            masks, or the three splits of another data set.
         groups: scenes or events to use; ``None`` for all.
         progress: called with the number of patches read and the total.
 
@@ -97,15 +97,15 @@ def open_target(
 
 
 def count_adapted_patches(bundle: Bundle, source: DataSource, dataset: PatchDataset) -> int | None:
-    """Return how many patches of a data set are among the images that a bundle was adapted to.
+    """Return the number of patches of a data set that are among the images that a bundle was adapted to.
 
     Args:
         bundle: an adapted bundle.
-        source: where the data set comes from.
+        source: source of the data set.
         dataset: one of its splits.
 
     Returns:
-        A number of patches; ``None`` if it is unknown, because the images were moved or have changed.
+        The number of patches; ``None`` if it is unknown, because the images were moved or have changed.
     """
     target = AdaptationTarget() if bundle.adaptation is None else bundle.adaptation.target
     if target.fingerprint is not None and target.fingerprint == dataset.fingerprint():
@@ -119,7 +119,7 @@ def count_adapted_patches(bundle: Bundle, source: DataSource, dataset: PatchData
         return None
     if patches is None:
         return None
-    # An image of a folder has one name, whatever the options say about its scene.
+    # An image of a folder always has the same name, whatever the options specify as its scene.
     by_name = target.name == "folder"
     adapted = {("" if by_name else patch.group, patch.name) for patch in patches}
     return sum(("" if by_name else patch.group, patch.name) in adapted for patch in dataset.patches)
@@ -188,7 +188,7 @@ def _images_of_splits(
 
 
 def _trained_on(bundle: Bundle, source: DataSource, patches: Sequence[Patch]) -> list[str]:
-    """Return a warning if the bundle was trained on patches of the target; nothing if that is unknown."""
+    """Return a warning if the bundle was trained on patches of the target; ``None`` if that is unknown."""
     training = bundle.data.source
     if training is None or training.name != source.name or training.options.get("root") != source.options.get("root"):
         return []
@@ -210,7 +210,7 @@ class PatchSample:
     Attributes:
         images: float32 ``(N, C, H, W)``, NaN where missing.
         seen: number of patches in the stream.
-        blank: number of those without a valid pixel, which are not in the sample.
+        blank: number of patches without a valid pixel; the sample excludes them.
     """
 
     images: Tensor
@@ -227,23 +227,23 @@ class PatchSample:
             yield self.images[first : first + size]
 
     def thinned(self, pixels: int) -> PatchSample:
-        """Return at most ``pixels`` pixels of patches, one patch at least, evenly spaced over the sample."""
+        """Return patches with at most ``pixels`` pixels, at least one patch, evenly spaced over the sample."""
         count = min(len(self), max(1, pixels // (self.images.shape[-2] * self.images.shape[-1])))
         places = torch.linspace(0, len(self) - 1, count).round().long()
         return PatchSample(self.images[places], self.seen, self.blank)
 
     @classmethod
     def draw(cls, batches: Iterable[Tensor], names: Sequence[str], *, pixels: int, seed: int) -> PatchSample:
-        """Draw at most ``pixels`` pixels of patches, every patch with the same chance (reservoir sampling).
+        """Draw patches with at most ``pixels`` pixels, each with the same probability (reservoir sampling).
 
         Args:
-            batches: float32 ``(B, C, H, W)``, all patches of one size. The batch size does not change the sample.
+            batches: float32 ``(B, C, H, W)``, all patches of the same size. The batch size does not change the sample.
             names: names of the bands, for errors.
-            pixels: largest number of pixels in the sample, which holds at least one patch.
-            seed: seed of the draw.
+            pixels: maximum number of pixels in the sample, which holds at least one patch.
+            seed: random seed.
 
         Raises:
-            DataError: if a batch has another shape or contains an infinity, or no patch has a valid pixel.
+            DataError: if a batch has another shape or contains an infinity, or if no patch has a valid pixel.
         """
         rng = np.random.default_rng(seed)
         held: list[tuple[int, Tensor]] = []
@@ -269,7 +269,7 @@ class PatchSample:
 
 
 def _copy(patch: Tensor) -> Tensor:
-    # A view would keep its whole batch in memory.
+    # A view would keep the whole batch in memory.
     return patch.detach().to("cpu", torch.float32, copy=True)
 
 

@@ -1,4 +1,4 @@
-"""A trained model as two files that can be shared: ``model.safetensors`` and ``bundle.json``."""
+"""Bundles: a trained model in two files that can be shared, ``model.safetensors`` and ``bundle.json``."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ _DOWNLOADS = ("encoder_weights", "backbone_weights", "pretrained", "pretrained_w
 """Model options that may download weights."""
 
 SIZE_TOLERANCE = 1.25
-"""Largest ratio between the pixel sizes of data and training data: shapes then have nearly the size in pixels that the
-model knows [O]."""
+"""Maximum ratio between the pixel sizes of data and training data at which objects have about the same size in pixels
+as in training [O]."""
 
 LARGEST_STATISTIC = 1e30
-"""Largest mean or standard deviation of a band: float32 must hold the normalised values."""
+"""Maximum mean or standard deviation of a band: float32 must be able to hold the normalised values."""
 
 LONGEST_LABEL = 40
-"""Maximum length of a label, which is shown in tags, legends and tables."""
+"""Maximum length of a label, because tags, legends and tables show it."""
 
 AdaptedStatistics = Literal["layers", "bands", "both"]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data that a model was trained on. Every field may be unknown, as in a hand-written bundle.
+    """Training data of a model. Every field may be unknown, as in a hand-written bundle.
 
     Attributes:
         name: registered name of the data set; empty if unknown.
-        options: options of the data set, ``root`` among them for a folder.
+        options: options of the data set, including ``root`` for a folder.
         fingerprints: sha256 of the content of each split, by split.
         licence: licence of the data; empty if it is unknown.
         citation: how to cite the data; empty if it is unknown.
-        provider: the plugin that provides the data set; ``None`` if it is one of zoo's own, or unknown.
+        provider: plugin that provides the data set; ``None`` if it is built in or unknown.
         other: further entries of the file, kept unchanged.
     """
 
@@ -78,7 +78,7 @@ class TrainingData:
 
     @property
     def source(self) -> DataSource | None:
-        """Data set that can be opened again; ``None`` if the bundle does not name one."""
+        """Source from which the data set can be opened again; ``None`` if the bundle does not name one."""
         if not self.name or (self.name == "folder" and "root" not in self.options):
             return None
         return DataSource(self.name, self.options)
@@ -86,19 +86,19 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class AdaptationTarget:
-    """The region that a bundle was adapted to.
+    """Region that a bundle was adapted to.
 
     Attributes:
         name: registered name of the data set; empty for a scene.
         options: options of the data set.
         split: split that was used, or ``all``.
         groups: scenes or events that were chosen; ``None`` for all.
-        group: the scene or event, if each was adapted to separately.
-        scene: raster file, if the target is the scene that is mapped.
+        group: scene or event, if each was adapted to separately.
+        scene: raster file, if the target is the scene to map.
         fingerprint: sha256 of the images.
         patches: number of patches in the target.
-        blank: number of those without a valid pixel, which were left out.
-        used: number of patches that the statistics were computed on.
+        blank: number of patches without a valid pixel, which were excluded.
+        used: number of patches from which the statistics were computed.
     """
 
     name: str = ""
@@ -121,7 +121,7 @@ class LayerShift:
         layer: name of the layer, or ``bands``.
         scale: magnification at which it was measured.
         distance: distance between the statistics, in standard deviations of the source.
-        chance: distance that the choice of images alone explains; ``None`` if it is unknown.
+        chance: distance explained by the choice of images; ``None`` if it is unknown.
         share: weight of the target in the adapted statistics, in [0, 1].
     """
 
@@ -134,7 +134,7 @@ class LayerShift:
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """Predictions of a model on the target.
+    """Summary of a model's predictions on the target.
 
     Attributes:
         called_landslide: share of the pixels at or above the threshold.
@@ -155,7 +155,7 @@ class AdaptedPredictions:
 
 @dataclass(frozen=True)
 class AdaptationSource:
-    """The bundle that an adaptation started from.
+    """Bundle that an adaptation started from.
 
     Attributes:
         weights_sha256: sha256 of its weights.
@@ -168,20 +168,20 @@ class AdaptationSource:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a bundle was adapted to a region without labels (:mod:`zoo.training.adaptation`).
+    """Record of the adaptation of a bundle to a region without labels (:mod:`zoo.training.adaptation`).
 
     Attributes:
-        source: the bundle before.
+        source: the bundle before the adaptation.
         target: the region.
         statistics: which statistics were re-estimated.
         scales: magnifications that the adapted bundle applies to every image.
         scale_agreements: if a magnification was chosen: by magnification, Dice between the masks of images and of their
             rotated copies.
         criterion: how the share was chosen.
-        share: weight of the target in the statistics: the mean over layers, weighted by their distance.
+        share: weight of the target in the statistics: mean over layers, weighted by their distance.
         shifts: shift of each layer.
         predictions: predictions on the target; ``None`` in bundles of older versions.
-        transductive: caution for figures on the target's own images.
+        transductive: caveat for figures measured on the target's own images.
     """
 
     source: AdaptationSource
@@ -198,16 +198,16 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Parent:
-    """The bundle that training started from (:mod:`zoo.training.finetuning`).
+    """Bundle that training started from (:mod:`zoo.training.finetuning`).
 
     Attributes:
         name: the bundle as the user named it.
         weights_sha256: sha256 of its weights.
-        bands: bands of the parent whose weights each band started from: one that was copied, several that were
-            averaged, or none for random weights.
+        bands: for each band, the bands of the parent that its initial weights came from: one that was copied, several
+            that were averaged, or none for random weights.
         kept_classes: whether the weights of the classes were copied.
         freeze: layers that kept their weights.
-        old_lr_factor: learning rate of copied weights as a fraction of the recipe's.
+        old_lr_factor: learning rate of copied weights as a fraction of the recipe's rate.
     """
 
     name: str
@@ -268,26 +268,26 @@ class Bundle:
         model: registered name of the architecture.
         options: keyword arguments of the architecture.
         bands: bands of the input, in order, with units.
-        statistics: statistics of each band over the training split, in the band's unit; they normalise the input.
+        statistics: statistics of each band over the training split, in the band's unit, used to normalise the input.
         compute_format: number format and memory layout of training and evaluation.
-        class_names: names of the classes, in the order of the logits' channels.
+        class_names: names of the classes, in the order of the logit channels.
         threshold: landslide probability at or above which a pixel counts as landslide, chosen on the validation split;
             0.5 for a model without parameters.
-        metrics: figures of the test split, by name; ``None`` where undefined.
+        metrics: figures of the test split, by name; ``None`` if undefined.
         data: the training data.
-        recipe: how it was trained; ``None`` if unknown, and for a model without parameters.
+        recipe: training recipe; ``None`` if unknown, and for a model without parameters.
         seed: seed of the weights, the order of the patches and the augmentation; ``None`` if unknown.
-        environment: machine and versions of the training.
+        environment: machine and software versions of the training.
         state: weights by parameter name, and the normalisation statistics of further scales.
         weights_sha256: sha256 of ``model.safetensors``; empty before saving.
-        adaptation: how it was adapted to a region without labels; ``None`` if it was not.
+        adaptation: record of the adaptation to a region without labels; ``None`` if the bundle was not adapted.
         scales: magnifications applied to every image (:class:`zoo.training.predictor.MeanOfScales`).
         pixel_size: side of a pixel of the training data in metres; ``None`` if unknown.
-        provider: the plugin that provides the architecture, with its distribution and version; ``None`` if unknown.
+        provider: plugin that provides the architecture, with its distribution and version; ``None`` if unknown.
         evaluations: figures of splits and scenes, with intervals (:mod:`zoo.evaluation.quality`).
-        label: word that every output of the model carries, such as ``demo``; empty for none.
+        label: word shown in every output of the model, such as ``demo``; empty for none.
         notes: notes of the person who trained it.
-        parent: the bundle whose weights training started from; ``None`` for random weights.
+        parent: bundle whose weights training started from; ``None`` for random weights.
     """
 
     model: str
@@ -315,7 +315,7 @@ class Bundle:
 
     @property
     def batch_size(self) -> int:
-        """Number of patches per batch in training; evaluation uses it too."""
+        """Number of patches per batch in training and evaluation."""
         return 16 if self.recipe is None else self.recipe.batch_size
 
     @property
@@ -327,7 +327,7 @@ class Bundle:
         """Return the figures that represent the model; ``None`` if it was not evaluated.
 
         Args:
-            adapted: whether it is used adapted to the region; an adapted bundle always is.
+            adapted: whether the model is used adapted to the region; an adapted bundle always is.
         """
         source = self.data.source
         return headline(
@@ -339,12 +339,12 @@ class Bundle:
 
     @property
     def temperature(self) -> float | None:
-        """Temperature that was fitted on the validation split; ``None`` without one, and for an adapted model."""
+        """Temperature fitted on the validation split; ``None`` if there is none, and for an adapted model."""
         return next((one.temperature for one in self._fitted if one.temperature is not None), None)
 
     @property
     def sets(self) -> PredictionSets | None:
-        """Prediction sets that were chosen on the validation split; ``None`` without, and for an adapted model."""
+        """Prediction sets chosen on the validation split; ``None`` if there are none, and for an adapted model."""
         return next((one.sets for one in self._fitted if one.sets is not None), None)
 
     @property
@@ -354,16 +354,16 @@ class Bundle:
 
     @property
     def _fitted(self) -> list[Calibration]:
-        # An adapted model gives other probabilities than those that were fitted.
+        # An adapted model predicts other probabilities than those used for fitting.
         known = () if self.adaptation is not None else (one.calibration for one in self.evaluations if not one.adapted)
         return [one for one in known if one is not None]
 
     @property
     def input_bands(self) -> tuple[Band, ...]:
-        """The bands in which a scene is read; colours of pictures in an unknown unit are read for display.
+        """Bands in which a scene is read; the colours of images with an unknown unit are read for display.
 
-        Three bands called red, green and blue in an unknown unit are such colours if their training values lie in 0 to
-        255 and exceed 2 [O]: 8-bit pictures cannot store a unit. :mod:`zoo.rasters.colours` makes them from a
+        Three bands named red, green and blue in an unknown unit are such colours if their training values are in
+        [0, 255] and exceed 2 [O]: 8-bit images do not store a unit. :mod:`zoo.rasters.colours` computes them from a
         scene.
         """
         statistics = dict(zip((band.name for band in self.bands), self.statistics.bands, strict=True))
@@ -383,9 +383,9 @@ class Bundle:
 
         Args:
             folder: folder of the bundle.
-            half: store the weights of two or more dimensions (convolutions, matrices) as float16, half the size. The
-                rest, such as the statistics of batch norm, stays float32, and so does a weight beyond float16's range.
-                Reading gives float32 again.
+            half: store weights with two or more dimensions (convolutions, matrices) as float16, at half the size.
+                Other tensors, such as the statistics of batch norm, stay float32, as do weights outside the range of
+                float16. Loading converts all to float32.
 
         Returns:
             The sha256 of the weights.
@@ -403,7 +403,7 @@ class Bundle:
         with locked(folder / ".bundle.lock", busy, remove=True):
             with atomic_path(folder / WEIGHTS) as temporary:
                 try:
-                    # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
+                    # Clone, because safetensors refuses tensors that share memory, such as tied weights.
                     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
                     tensors = {name: _halved(tensor) for name, tensor in tensors.items()} if half else tensors
                     save_file(tensors, temporary)
@@ -469,10 +469,10 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Bundle:
-        """Read a bundle and check that its weights are those that were saved. Nothing is downloaded or executed.
+        """Load a bundle and check that its weights are those that were saved. Nothing is downloaded or executed.
 
         Raises:
-            ResultError: if a file is missing, truncated, of another format or altered, a field has another type, or
+            ResultError: if a file is missing, truncated, altered or of another format, a field has another type, or
                 a weight is NaN or infinite. The message names the file and the field.
         """
         folder = Path(folder)
@@ -516,7 +516,7 @@ class Bundle:
         )
 
     def check_bands(self, bands: tuple[Band, ...], where: str) -> None:
-        """Check that the bands of data are those of the bundle, in name, unit and order.
+        """Check that the bands of data match those of the bundle in name, unit and order.
 
         Raises:
             DataError: if a band differs; the message names the first one.
@@ -533,11 +533,11 @@ class Bundle:
         raise DataError(problem, where=where, hint="The bundle takes " + ", ".join(expected))
 
     def at_original_scale(self) -> Bundle:
-        """Return the bundle with every image at its own size, with the statistics of its first scale."""
+        """Return the bundle without magnification, with the statistics of its first scale."""
         return replace(self, scales=ORIGINAL_SCALE, state=first_scale_state(self.scales, self.state))
 
     def _check_shapes(self, options: dict[str, Any]) -> None:
-        """Compare the shapes of the weights with a model without memory, so that no hostile option allocates any."""
+        """Compare the weight shapes with a model on the meta device, so that hostile options cannot allocate memory."""
         try:
             with torch.device("meta"):
                 model = create_model_for(self.model, self.bands, len(self.class_names), **options)
@@ -545,7 +545,7 @@ class Bundle:
         except ZooError:
             raise
         except Exception:
-            # Some architectures compute with their own weights when they are created, which have no values here.
+            # Some architectures compute with their own weights on creation; on the meta device these have no values.
             return
         state = first_scale_state(self.scales, self.state)
         for name, shape in expected.items():
@@ -560,7 +560,7 @@ class Bundle:
         """Return the model with its weights and normalisation, in eval mode on the CPU. Nothing is downloaded.
 
         Raises:
-            ZooError: if the architecture is not registered here, or takes other weights.
+            ZooError: if the architecture is not registered, or its weights have other names or shapes.
         """
         try:
             options = without_downloads(self.model, self.options)
@@ -578,7 +578,7 @@ class Bundle:
         except ZooError:
             raise
         except Exception as error:
-            # Whatever an architecture raises for options that it does not take, a plugin's included.
+            # An architecture, including one from a plugin, may raise any exception for unsupported options.
             raise ResultError(
                 f"model {self.model!r} cannot be created with the options of the bundle ({first_line(error)})",
                 hint=COPY_AGAIN,
@@ -597,7 +597,7 @@ class Bundle:
 def without_downloads(model: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a model without those that load pretrained weights, for a model that will not be trained.
 
-    The weights of a bundle replace them anyway, and parameters and speed are the same without them.
+    The bundle replaces these weights anyway; parameter count and speed do not depend on them.
     """
     downloads: tuple[str, ...] = _DOWNLOADS
     if model in catalogue().models and Flag.PRETRAINED_ENCODER in catalogue().models.get(model).flags:
@@ -607,7 +607,7 @@ def without_downloads(model: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def same_pixel_size(found: float | None, trained: float | None) -> bool:
-    """Return whether two pixel sizes in metres agree within :data:`SIZE_TOLERANCE`; unknown sizes agree."""
+    """Return whether two pixel sizes in metres agree within :data:`SIZE_TOLERANCE`; unknown sizes always agree."""
     if found is None or trained is None:
         return True
     return 1 / SIZE_TOLERANCE <= found / trained <= SIZE_TOLERANCE
@@ -619,7 +619,7 @@ def _finite(value: float | None) -> float | None:
 
 def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
     for name, tensor in state.items():
-        # Some 8-bit formats cannot be tested themselves.
+        # Some 8-bit formats do not support the test themselves.
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise ResultError(
                 f"the weights {name!r} contain NaN or infinity, so the model cannot predict",
@@ -629,9 +629,9 @@ def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
 
 
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a weight of two or more dimensions as float16, if it stays finite; the others are small and matter more.
+    """Return a weight with two or more dimensions as float16 if it stays finite; leave all other tensors unchanged.
 
-    Statistics of batch norm, scales and biases have one dimension: float16 would lose a variance below 6e-8.
+    Batch-norm statistics, scales and biases have one dimension and are small; float16 would lose a variance below 6e-8.
     """
     if tensor.dtype != torch.float32 or tensor.ndim < 2:
         return tensor

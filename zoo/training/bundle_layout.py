@@ -15,15 +15,15 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 CARD = "README.md"
 CARD_PICTURES = "card"
-"""Folder of the pictures of the card."""
+"""Folder for the pictures of the model card."""
 COPY_AGAIN = "Copy the bundle again or train it again"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".tar")
-"""Endings of files that may run code when they are opened; a bundle has none."""
+"""Suffixes of files that may run code when they are opened; a bundle contains none."""
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """The architecture of a bundle."""
+    """Architecture of a bundle."""
 
     name: str
     options: dict[str, Any]
@@ -33,7 +33,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """The weights of a bundle."""
+    """Weights of a bundle."""
 
     sha256: str
     file: str = WEIGHTS
@@ -41,17 +41,17 @@ class WeightsEntry:
 
 @dataclass(frozen=True)
 class TrainerNotes:
-    """Notes of the person who trained a model; the model card prints them.
+    """Notes of the person who trained a model, printed in the model card.
 
     Attributes:
-        name: name under which the weights are known, such as ``unet/landslide4sense-rgb``.
+        name: published name of the weights, such as ``unet/landslide4sense-rgb``.
         summary: what the model is, in one sentence.
-        intended_use: what it is for, and what not.
+        intended_use: what the model should and should not be used for.
         tried: what was tried and rejected, with figures.
         limits: known limits, one sentence each.
-        reproduce: commands that train it again.
+        reproduce: commands that reproduce the training.
         licence: licence of the weights, as an SPDX identifier.
-        notices: further notices, such as the licence of pretrained weights it started from.
+        notices: further notices, such as the licence of the pretrained weights that training started from.
     """
 
     name: str = ""
@@ -100,7 +100,7 @@ def read_header(folder: Path) -> BundleHeader:
     """Read the header of the bundle in a folder.
 
     Raises:
-        ResultError: if there is no ``bundle.json``, it is damaged, or it has another format.
+        ResultError: if there is no ``bundle.json``, or if it is damaged or has another format.
     """
     path = folder / DESCRIPTION
     try:
@@ -130,7 +130,7 @@ def read_header(folder: Path) -> BundleHeader:
 
 
 def check_weights(folder: Path, header: BundleHeader) -> Path:
-    """Check that the weights in a folder are those that its description names, and return their path.
+    """Check that the weights in a folder match its description, and return their path.
 
     Raises:
         ResultError: if they are missing, cannot be read or differ.
@@ -148,7 +148,7 @@ def check_weights(folder: Path, header: BundleHeader) -> Path:
 
 
 def is_intact(folder: Path) -> bool:
-    """Return whether a folder holds a bundle of this format with the weights that it describes."""
+    """Return whether a folder holds a bundle of this format with weights that match its description."""
     try:
         check_weights(folder, read_header(folder))
     except ResultError:
@@ -157,7 +157,7 @@ def is_intact(folder: Path) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hex; the file is read in chunks."""
+    """Return the sha256 of a file as a hex string; the file is read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Devices, the number format of training, and a description of the machine and its software."""
+"""Devices, number formats of training, and a description of the machine and its software."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "torchgeo", "lightning", "segmentation-models-pytorch", "ti
 
 @dataclass(frozen=True)
 class Environment:
-    """Machine and software of a computation. What is unknown is empty or ``None``.
+    """Machine and software of a computation. Unknown fields are empty or ``None``.
 
     Attributes:
         platform: operating system, release and architecture.
@@ -33,8 +33,8 @@ class Environment:
         cores: number of logical cores.
         threads: number of threads that torch uses.
         device: device of the computation, such as ``cpu`` or ``cuda:0``.
-        device_name: name of the processor or of the GPU.
-        versions: versions of the packages that matter, by name.
+        device_name: name of the processor or the GPU.
+        versions: versions of the relevant packages, by name.
     """
 
     platform: str = ""
@@ -47,7 +47,7 @@ class Environment:
 
 
 def describe_environment(device: torch.device) -> Environment:
-    """Return the machine and the software that compute on ``device``."""
+    """Return the machine and software used for computation on ``device``."""
     versions = {"landslide-zoo": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -66,10 +66,10 @@ def describe_environment(device: torch.device) -> Environment:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called ``name``; ``auto`` is the first GPU, or the CPU if there is none.
+    """Return the device called ``name``; ``auto`` selects the first GPU, or the CPU if there is none.
 
     Raises:
-        ConfigError: if there is no device of that name, or this machine does not have it.
+        ConfigError: if the name is invalid, or this machine does not have the device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -104,20 +104,20 @@ class ComputeFormat:
     def autocast(self, device: torch.device) -> torch.autocast:
         """Return the context in which a model computes in this format, or in float32 if the device lacks bfloat16.
 
-        Emulated bfloat16 takes many times as long as float32 on a processor without its instructions: a bundle that was
-        trained on a newer machine would be unusable there. The probabilities differ only by its rounding.
+        On a processor without bfloat16 instructions, emulation is many times slower than float32, so a bundle that was
+        trained on a newer machine would be unusable. The probabilities differ only by the rounding of bfloat16.
         """
         enabled = self.precision == "bf16" and bf16_in_hardware(device)
         return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Memory layout under the name that torch gives it."""
+        """Memory layout as torch names it."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def lightning_name(self) -> Literal["32-true", "bf16-mixed"]:
-        """Precision under the name that Lightning's Trainer gives it."""
+        """Precision as Lightning's Trainer names it."""
         return "bf16-mixed" if self.precision == "bf16" else "32-true"
 
     def __str__(self) -> str:
@@ -135,13 +135,13 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
     """Return the format called ``precision``; for ``auto``, time a few training steps and return the fastest format.
 
     A named precision is used with channels last and without timing, so the same command gives the same weights on the
-    same machine. ``auto`` may choose another format on another day; results record which one was used. The model, its
+    same machine. ``auto`` may choose differently in another run; results record which format was used. The model, its
     batch-norm statistics and the random number generators are left unchanged. Models for which channels last gives
-    wrong gradients (:func:`corrupts_channels_last`) get channels first.
+    wrong gradients (:func:`corrupts_channels_last`) use channels first.
 
     Args:
         model: maps ``batch`` to logits, on the training device.
-        batch: float32 ``(B, C, H, W)``, of the size used in training: another size may favour another format.
+        batch: float32 ``(B, C, H, W)``, of the size used in training, because the fastest format depends on the size.
         precision: ``fp32``, ``bf16`` or ``auto``.
         trials: number of steps to time after one warm-up step; a format whose first step takes twice the best time
             is dropped.
@@ -151,7 +151,7 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
         return ComputeFormat(precision, channels_last=not corrupts)
     if corrupts:
         return ComputeFormat("fp32", channels_last=False)
-    # bf16 with channels first is left out: oneDNN reorders every tensor there, and a step takes many times longer.
+    # bf16 with channels first is not tried: oneDNN reorders every tensor, which makes a step many times slower.
     bf16, fp32 = ComputeFormat("bf16", channels_last=True), ComputeFormat("fp32", channels_last=True)
     seconds = {}
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
@@ -159,7 +159,7 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
             seconds[bf16] = _step_seconds(model, batch, bf16, trials, give_up=math.inf)
         seconds[fp32] = _step_seconds(model, batch, fp32, trials, give_up=2 * seconds.get(bf16, math.inf))
         if math.isfinite(seconds[fp32]):
-            # The layouts differ by tens of percent, so the other one cannot win where float32 takes twice as long.
+            # The layouts differ by tens of percent, so the second layout cannot win if float32 takes twice as long.
             channels_first = ComputeFormat("fp32", channels_last=False)
             seconds[channels_first] = _step_seconds(
                 model, batch, channels_first, trials, give_up=2 * min(seconds.values())
@@ -168,7 +168,7 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
 
 
 def corrupts_channels_last(model: nn.Module) -> bool:
-    """Return whether the backward pass of a model on the CPU goes wrong with channels last.
+    """Return whether the backward pass of a model on the CPU is wrong with channels last.
 
     For a 1 x 1 convolution with a stride and fewer than 16 input channels, oneDNN writes past the end of a buffer:
     gradients are wrong or the process crashes [S: oneDNN issue 6035, seen with torch 2.14.1]. The first layer of

@@ -1,4 +1,4 @@
-"""Evaluation of a predictor on a split: the counts from which the figures are computed."""
+"""Evaluation of a predictor on a split: the counts from which all figures are computed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Evaluation:
         threshold: landslide probability at or above which a pixel counts as landslide.
         counts: counts of every image, in the order of the split.
         objects: landslides found and missed in every image.
-        boundaries: boundary pixels near and far in every image.
+        boundaries: boundary pixels of every image, and those near the other boundary.
         histogram: pixels by probability and truth, pooled.
         logit_histograms: pixels of every image by log odds and truth.
-        distances: distance of every image from the training data in standard deviations, float64 ``(N,)``, NaN where it
-            is unknown (:class:`zoo.training.running_statistics.ImageDistances`).
-        side: shorter side of an image in pixels; 0 without one.
+        distances: distance of every image from the training data in standard deviations, float64 ``(N,)``, NaN if it is
+            unknown (:class:`zoo.training.running_statistics.ImageDistances`).
+        side: shorter side of an image in pixels; 0 if there are no images.
         loss: mean cross-entropy over the valid pixels.
         masks: predicted landslides among the valid pixels, one bit per pixel, uint8 ``(N, H * W / 8)``.
     """
@@ -62,11 +62,11 @@ class Evaluation:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Evaluation], places: Sequence[Sequence[int]]) -> Evaluation:
-        """Combine evaluations of parts of a split into one of the whole.
+        """Combine evaluations of parts of a split into an evaluation of the whole split.
 
         Args:
-            parts: one or more evaluations. Different thresholds are averaged, weighted by images.
-            places: index in the split of each image of each part; together, every index once.
+            parts: one or more evaluations. Different thresholds are averaged, weighted by the number of images.
+            places: indices in the split of the images of each part; together, they contain every index once.
         """
         order = np.argsort(np.concatenate([np.asarray(one, np.int64) for one in places]))
         first = parts[0].threshold
@@ -88,11 +88,11 @@ class Evaluation:
 
 
 def fit_calibration(found: Evaluation, validation: Evaluation | None, blocks: Sequence[str] = ()) -> Calibration | None:
-    """Return the calibration on a split, with what is fitted on the validation split if that was measured.
+    """Return the calibration on a split; temperature, sets and usual distance are fitted on the validation split.
 
     Args:
         found: evaluation of the split.
-        validation: evaluation of the validation split; ``None`` for an adapted model, which has other probabilities.
+        validation: evaluation of the validation split; ``None`` for an adapted model, whose probabilities differ.
         blocks: held-out block of every image of the split.
     """
     if validation is None:
@@ -103,7 +103,7 @@ def fit_calibration(found: Evaluation, validation: Evaluation | None, blocks: Se
 
 
 class _MaskCounts:
-    """Counts of predicted masks, gathered batch by batch."""
+    """Counts of predicted masks, accumulated batch by batch."""
 
     def __init__(self) -> None:
         self.counts: list[Counts] = []
@@ -129,12 +129,12 @@ def evaluate(
     *,
     tta: bool = False,
 ) -> Evaluation:
-    """Count the predictions on a split, in the format that the model was trained in.
+    """Count the predictions on a split, in the compute format in which the model was trained.
 
     Args:
         predictor: on the device of the computation; its training mode is restored afterwards.
         compute_format: number format and memory layout; probabilities are float32 in any format.
-        batches: batches of ``image`` and ``mask``, every patch once.
+        batches: batches of ``image`` and ``mask`` that contain every patch once.
         threshold: threshold from a validation split; ``None`` chooses the one with the highest pooled Dice here.
         on_batch: called with the number of images done.
         tta: average the probability over the eight flips and rotations of each image.
@@ -165,7 +165,7 @@ def evaluate(
             loss += float(cross_entropy(logits, mask)) * valid
             pixels += valid
             if threshold is None:
-                # Float16 would move pixels across a threshold; the cost is one float per pixel of the validation split.
+                # Float16 could move pixels across a threshold, so float32 is worth its memory.
                 kept.append((probability.cpu(), mask.cpu()))
             else:
                 tally.add(is_landslide(probability, threshold), mask)

@@ -1,8 +1,8 @@
-"""Start training from the weights of a bundle: which weights are copied, and at which learning rate each trains.
+"""Fine-tuning: training that starts from the weights of a bundle.
 
-Every weight whose shape depends neither on the bands nor on the classes is copied. A weight with one slice per band,
-such as that of the first convolution, is filled band by band (:class:`BandStart`). Weights with one slice per class are
-copied if the classes are the same, and random otherwise.
+Weights whose shape depends on neither the bands nor the classes are copied. Weights with one slice per band,
+such as those of the first convolution, are filled band by band (:class:`BandStart`). Weights with one slice per class
+are copied if the classes are the same, and random otherwise.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from zoo.training.predictor import first_scale_state
 from zoo.training.recipes import FineTuning
 
 FAR_SHIFT = 2.0
-"""Shift of a band's mean, in standard deviations of the parent's data, from which a warning is given [O]."""
+"""Shift of a band's mean, in standard deviations of the parent's data, at which a warning is given [O]."""
 FAR_RATIO = 3.0
-"""Ratio of two standard deviations of a band above which a warning is given: the unit probably differs [O]."""
+"""Ratio of two standard deviations of a band above which a warning is given: the units probably differ [O]."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BandStart:
         return [canonical_name(source) for source in self.sources] == [canonical_name(self.band)]
 
     def __str__(self) -> str:
-        """Return the start in words."""
+        """Return a description of the initial weights."""
         if not self.sources:
             return f"{self.band} starts from random weights"
         if self.copied:
@@ -59,19 +59,19 @@ class BandStart:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Weights that a model takes from a bundle, and those that training changes.
+    """Weights that a model copies from a bundle, and weights that training changes.
 
     Attributes:
-        settings: the parent, the frozen layers and the rate of copied weights.
+        settings: the parent, the frozen layers and the learning rate of copied weights.
         bands: initial weights of each band of the data.
         places: indices of :attr:`BandStart.sources` in the parent, by band of the data.
-        band_axes: weights that are filled band by band, with the axis of the bands.
-        fresh: weights that are not fully copied: those with a new band, and those of other classes. They train at the
+        band_axes: weights that are filled band by band, with their band axis.
+        fresh: weights that are not fully copied, because a band is new or the classes differ. They train at the
             full rate and are never frozen.
         frozen: weights that training does not change.
         kept_classes: whether the weights of the classes are copied.
-        notes: what is copied, averaged, random and frozen, in sentences.
-        warnings: what may make the weights unsuitable for the data, in sentences.
+        notes: what is copied, averaged, random and frozen, as sentences.
+        warnings: reasons why the weights may not suit the data, as sentences.
     """
 
     settings: FineTuning
@@ -100,7 +100,7 @@ class Transfer:
                 tensor.select(axis, band).copy_(old.float().index_select(axis, torch.tensor(places)).mean(axis))
 
     def parent(self) -> Parent:
-        """Return what the bundle of the new model records."""
+        """Return the record of the parent for the bundle of the new model."""
         settings = self.settings
         bands = {start.band: list(start.sources) for start in self.bands}
         return Parent(
@@ -108,7 +108,7 @@ class Transfer:
         )
 
     def frozen_layers(self, model: nn.Module) -> list[nn.Module]:
-        """Return the layers whose weights are all frozen: their BatchNorm keeps its statistics in training."""
+        """Return the layers whose weights are all frozen; their BatchNorm keeps its statistics in training."""
         found = []
         for prefix, module in model.named_modules():
             names = [f"{prefix}.{name}" if prefix else name for name, _ in module.named_parameters()]
@@ -118,13 +118,13 @@ class Transfer:
 
 
 def parent_options(bundle: Bundle, model: str, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the options of a model that starts from a bundle: the bundle's own, updated with the given ones.
+    """Return the options of a model that starts from a bundle: the bundle's options, updated with the given ones.
 
     Args:
         bundle: the parent.
         model: name of the requested model.
-        options: its given options.
-        where: the parent's name, for messages.
+        options: options given for it.
+        where: name of the parent, for messages.
 
     Raises:
         ConfigError: if the bundle holds another architecture.
@@ -146,17 +146,17 @@ def plan_transfer(
     class_names: Sequence[str],
     settings: FineTuning,
 ) -> Transfer:
-    """Decide which weights a model with these options, bands and classes takes from ``bundle``. Nothing is copied yet.
+    """Plan which weights a model with these options, bands and classes copies from ``bundle``, without copying them.
 
     Args:
         bundle: the parent.
         options: options of the new model; see :func:`parent_options`.
         bands: bands of the new data.
         class_names: classes of the new data.
-        settings: the parent's name, the layers to freeze and the rate of copied weights.
+        settings: the parent's name, the layers to freeze and the learning rate of copied weights.
 
     Raises:
-        ConfigError: if the architectures differ, ``settings.freeze`` names no layer, or nothing is left to train. The
+        ConfigError: if the architectures differ, ``settings.freeze`` matches no layer, or nothing is left to train. The
             message names the weight and the options that differ.
     """
     state = first_scale_state(bundle.scales, bundle.state)
@@ -216,12 +216,12 @@ def with_comparison(
     """Return a transfer whose notes and warnings also compare the data with those of the parent.
 
     Args:
-        transfer: what is copied.
+        transfer: the weights to copy.
         bundle: the parent.
         train: the new training split.
-        statistics: its statistics, which normalise the images of the new model.
+        statistics: statistics of the training split, which normalise the input of the new model.
         data: the new data set.
-        test: its test split.
+        test: the new test split.
     """
     notes, warnings = _compare_statistics(bundle, train.bands, statistics)
     if not same_pixel_size(train.pixel_size, bundle.pixel_size):
@@ -234,7 +234,7 @@ def with_comparison(
 
 
 def _compare_statistics(parent: Bundle, bands: Sequence[Band], new: Statistics) -> tuple[list[str], list[str]]:
-    """Return how the values of each band differ from those that the parent was trained on, and warnings."""
+    """Return how the values of each band differ from those the parent was trained on, and warnings."""
     words, warnings = [], []
     old = {canonical_name(band.name): one for band, one in zip(parent.bands, parent.statistics.bands, strict=True)}
     for band, found in zip(bands, new.bands, strict=True):
@@ -253,7 +253,7 @@ def _compare_statistics(parent: Bundle, bands: Sequence[Band], new: Statistics) 
 
 
 def _overlap_warning(parent: TrainingData, data: DataSource, test: PatchDataset) -> str | None:
-    """Return a warning if the parent was trained on patches of the new test split, as far as its files are here."""
+    """Return a warning if the parent was trained on patches of the new test split, as far as its data are available."""
     source = parent.source
     if source is None or (source.name, source.options.get("root")) != (data.name, data.options.get("root")):
         return None
@@ -285,25 +285,25 @@ def _band_starts(old: Sequence[Band], new: Sequence[Band]) -> tuple[tuple[BandSt
 
 
 def _blank(model: str, bands: Sequence[Band], classes: int, options: Mapping[str, Any]) -> nn.Module:
-    """Return a model for its shapes, without memory where the architecture can be created so."""
+    """Return a model for its weight shapes, on the meta device if the architecture supports it."""
     try:
         with torch.device("meta"):
             return create_model_for(model, bands, classes, **options)
     except ZooError:
         raise
     except Exception:
-        # Some architectures compute with their own weights when they are created, which have no values here.
+        # Some architectures compute with their own weights on creation; on the meta device these have no values.
         return create_model_for(model, bands, classes, **options)
 
 
 def _differing(
     shapes: Mapping[str, tuple[int, ...]], model: str, bands: Sequence[Band], classes: int, options: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return the weights whose shape differs with other bands or classes, with the first axis that does."""
+    """Return the weights whose shape differs with other bands or classes, and the first axis that differs."""
     try:
         others = _blank(model, bands, classes, options).state_dict()
     except ZooError:
-        # The model takes no other number: no weight depends on it.
+        # The model supports only one number, so no weight depends on it.
         return {}
     found = {}
     for name, shape in shapes.items():
@@ -314,7 +314,7 @@ def _differing(
 
 
 def _frozen(parameters: Iterable[str], prefixes: Sequence[str]) -> set[str]:
-    """Return the weights under each prefix; where none starts with it, those of a layer of that name anywhere."""
+    """Return the weights under each prefix; if no weight starts with it, those of any layer with that name."""
     frozen: set[str] = set()
     for prefix in prefixes:
         found = {name for name in parameters if f"{name}.".startswith(f"{prefix}.")}

@@ -1,4 +1,4 @@
-"""Training of one model with one recipe, through Lightning."""
+"""Training of one model with one recipe, using Lightning."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe
 
 StepCallback = Callable[[int, int, float], None]
-"""Called with the number of steps done, the number of all steps, and the loss."""
+"""Called with the number of steps done, the total number of steps, and the loss."""
 LAST_CHECKPOINT = "last.ckpt"
 CURVE_POINTS = 500
 LEAST_CONTRAST = 0.08
 """Added to the deviation of an image in :func:`standardised`, in deviations of the training data, so that noise in an
-image without contrast is not taken for contrast [O]."""
+image without contrast is not amplified [O]."""
 SAVING_SHARE = 0.05
-"""Largest share of the time spent on writing the resume state, which is three times as large as the model [O]."""
+"""Maximum share of the time spent on writing the resume state, which is three times as large as the model [O]."""
 
 
 class DivergedError(ZooError):
-    """The loss is no longer a finite number."""
+    """Raised when the loss is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Fitted:
     Attributes:
         predictor: in eval mode, on the training device.
         steps: number of optimiser steps, including those before a resume.
-        seconds: training time in this process, without the choice of the number format.
+        seconds: training time in this process, without the time for choosing the number format.
         compute_format: number format and memory layout.
         curve: step and training loss, averaged over enough steps to keep it under 500 points.
-        resumed_from: step that this process resumed from; ``None`` if it started at the beginning.
+        resumed_from: step from which this process resumed; ``None`` if it started at the beginning.
     """
 
     predictor: Predictor
@@ -80,24 +80,24 @@ def fit(
 ) -> Fitted:
     """Train ``model`` on ``data`` with ``recipe``; calibrate a model without parameters.
 
-    Every random number depends only on the seed and the number of the batch. A run that was interrupted and resumed
-    therefore ends with bit-identical weights, if the precision is named.
+    Every random number depends only on the seed and the batch number. A run that was interrupted and resumed therefore
+    ends with bit-identical weights, unless the precision is ``auto``.
 
-    With ``data.accumulate`` above one, the gradients of that many parts of a batch are averaged before a step. The
-    patches and the number of steps do not change. Whole-batch operations do change: BatchNorm normalises with the
+    With ``data.accumulate`` above one, the gradients of that many parts of a batch are averaged before each step. The
+    patches and the number of steps do not change. Operations over a whole batch do change: BatchNorm uses the
     statistics of a part, and a Dice loss is computed on a part.
 
     Args:
         model: model with random or pretrained weights; trained in place.
-        data: its training loader gives the recipe's number of batches.
-        recipe: all other settings of training.
+        data: data module whose training loader yields the number of batches that the recipe needs.
+        recipe: all other training settings.
         seed: seed of dropout and of all other random numbers of the model.
         device: device to train on.
         on_step: called with step, total steps and loss, at most five times per second.
         checkpoints: folder for the private resume state; ``None`` for none.
-        resume: resume from the state in ``checkpoints``, if there is one.
-        transfer: weights that ``model`` has from a bundle, with the layers to freeze and the rate of copied weights;
-            ``None`` to train all weights in the same way.
+        resume: whether to resume from the state in ``checkpoints``, if there is one.
+        transfer: weights that ``model`` has from a bundle, with the layers to freeze and the learning rate of copied
+            weights; ``None`` to train all weights in the same way.
 
     Raises:
         DivergedError: if the loss is no longer finite.
@@ -122,11 +122,11 @@ def fit(
     recorder = _LossRecorder(total, data.accumulate, compute_format, on_step)
     callbacks: list[Callback] = [_ReseedPerBatch(seed, data.first_step * data.accumulate), recorder]
     if recipe.ema is not None:
-        # A decay that looks back over more than a tenth of a short run would still contain the random start [O].
+        # A decay that averages over more than a tenth of a short run would still include the random start [O].
         callbacks.append(EMAWeightAveraging(decay=min(recipe.ema, max(0.0, 1 - 10 / total))))
     if state is not None:
         callbacks.append(_ResumeState(state, every=max(1, min(200, total // 10))))
-    # One Lightning epoch is the whole run, so that any number of steps is exact; a pass is counted in steps.
+    # The whole run is one Lightning epoch, so that any number of steps is exact; passes are counted in steps.
     steps_a_pass = recipe.steps_a_pass(len(train))
     validates = recipe.schedule == "plateau"
     light = [records_light(band) for band in train.bands]
@@ -171,7 +171,7 @@ def is_trainable(model: nn.Module) -> bool:
 
 
 def _calibrated(predictor: Predictor, data: PatchDataModule, device: torch.device) -> Fitted:
-    """Let a model without parameters see the training images, without masks and augmentation."""
+    """Show the training images, without masks and augmentation, to a model without parameters."""
     start = time.perf_counter()
     calibrate: Any = getattr(predictor.model, "calibrate", None)
     images = data.splits["train"]
@@ -195,9 +195,9 @@ class SegmentationTask(pl.LightningModule):
         total_steps: number of optimiser steps of the whole run, for the schedule.
         batches_a_pass: number of training batches between two validations, for the plateau schedule.
         ignore_index: mask value of ignored pixels.
-        transfer: layers to freeze and rate of copied weights, in a fine-tuning; ``None`` to train all weights in the
-            same way.
-        radiometric: which bands record light, as one bool per band: those that ``recipe.standardise`` changes; ``None``
+        transfer: layers to freeze and learning rate of copied weights, for fine-tuning; ``None`` to train all weights
+            in the same way.
+        radiometric: which bands record light, as one bool per band; ``recipe.standardise`` changes only these. ``None``
             for all.
     """
 
@@ -240,7 +240,7 @@ class SegmentationTask(pl.LightningModule):
             DivergedError: if the loss is NaN or infinite; the message names the step.
         """
         images = self.predictor.normalise(batch["image"])
-        # The whole batch or none of it: batch normalisation would mix both kinds.
+        # Standardise the whole batch or nothing, because batch normalisation would mix both kinds.
         if self.recipe.standardise and float(torch.rand(())) < self.recipe.standardise:
             images = standardised(images, batch["image"].isfinite(), self.radiometric)
         logits = self.predictor.model(images)
@@ -268,7 +268,7 @@ class SegmentationTask(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Limit the norm of the gradient to the recipe's ``clip``.
+        """Clip the norm of the gradient to the recipe's ``clip``.
 
         Lightning's own clipping refuses fused optimisers because of float16 scaling, which no recipe uses.
         """
@@ -302,15 +302,15 @@ class SegmentationTask(pl.LightningModule):
 
 
 def standardised(images: Tensor, valid: Tensor, bands: Sequence[bool] | None = None) -> Tensor:
-    """Give each image mean 0 and deviation 1 in each band, which removes its brightness and contrast.
+    """Scale each image to mean 0 and deviation 1 in each band, which removes its brightness and contrast.
 
     Args:
-        images: normalised float32 ``(B, C, H, W)``, 0 where missing; not changed.
-        valid: bool ``(B, C, H, W)``: which pixels are not missing.
+        images: normalised float32 ``(B, C, H, W)``, 0 where missing; not modified.
+        valid: bool ``(B, C, H, W)``, false where a pixel is missing.
         bands: which bands are changed, one bool per band; ``None`` for all.
 
     Returns:
-        The same shape, 0 where missing. A band without contrast is only centred.
+        Images of the same shape, 0 where missing. A band without contrast is only centred.
     """
     count = valid.sum((2, 3), keepdim=True).clamp(min=1)
     mean = (images * valid).sum((2, 3), keepdim=True) / count
@@ -323,8 +323,8 @@ def standardised(images: Tensor, valid: Tensor, bands: Sequence[bool] | None = N
 def parameter_groups(model: nn.Module, recipe: Recipe, transfer: Transfer | None = None) -> list[dict[str, Any]]:
     """Return the weights that training changes, grouped by learning rate.
 
-    The rate is the recipe's ``lr``, times ``encoder_lr_factor`` for an encoder, times ``old_lr_factor`` for weights
-    that are copied.
+    The rate is the recipe's ``lr``, multiplied by ``encoder_lr_factor`` for an encoder and by ``old_lr_factor`` for
+    copied weights.
 
     Raises:
         ModelError: if the recipe has a factor for the encoder, but the model has no weight named encoder or backbone.
@@ -354,11 +354,11 @@ def warmup_cosine(total_steps: int, warmup: float, *, decay: bool = True) -> Cal
 
     Args:
         total_steps: number of steps of the whole run.
-        warmup: share of the steps in which the rate rises, in [0, 1).
+        warmup: share of the steps during which the rate rises, in [0, 1).
         decay: whether the rate falls after the rise; otherwise it stays at 1.
 
     Returns:
-        A function from the step, counted from 0, to a factor of the peak rate in [0, 1].
+        A function that maps the step, counted from 0, to a factor of the peak rate in [0, 1].
     """
     rising = math.ceil(warmup * total_steps)
 
@@ -388,7 +388,7 @@ class _ReseedPerBatch(Callback):
 
 
 class _ResumeState(Checkpoint):
-    """Writes the resume state every ``every`` steps, and less often where writing takes long."""
+    """Writes the resume state every ``every`` steps, and less often if writing takes long."""
 
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
@@ -402,10 +402,10 @@ class _ResumeState(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Only after a batch that completed a step: within a step, the gradients of its parts would be lost.
+        # Save only after a batch that completed a step: within a step, the gradients of its parts would be lost.
         completed, self._step = trainer.global_step > self._step, trainer.global_step
         begun = time.perf_counter()
-        # The last step needs no resume state: what follows takes seconds.
+        # The last step needs no resume state: the remaining work takes seconds.
         due = self._step % self.every == 0 and self._step < trainer.max_steps
         if not (completed and due) or begun < self._not_before:
             return
@@ -415,7 +415,7 @@ class _ResumeState(Checkpoint):
 
 
 class _LossRecorder(Callback):
-    """Records the loss of every step, reports it, and is saved in the resume state."""
+    """Records and reports the loss of every step; part of the resume state."""
 
     def __init__(
         self, total: int, accumulate: int, compute_format: ComputeFormat, on_step: StepCallback | None
@@ -431,7 +431,7 @@ class _LossRecorder(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Lightning has divided the loss of each part by the number of parts.
+        # Lightning has already divided the loss of each part by the number of parts.
         self._parts.append(float(outputs["loss"]))
         if len(self._parts) < self.accumulate:
             return
@@ -456,7 +456,7 @@ class _LossRecorder(Callback):
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all."""
+    """Checkpoint plugin that writes atomically."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with atomic_path(path) as temporary:
@@ -464,7 +464,7 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 
 def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
-    """Return the number of steps done and their number format: another format would give other weights."""
+    """Return the number of steps done and their number format; another format would give other weights."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         recorder = next(callback for callback in state["callbacks"].values() if "curve" in callback)
@@ -478,7 +478,7 @@ def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
 
 
 def _check_model(predictor: Predictor, images: Tensor, classes: int) -> None:
-    """Check what a model returns before anything is timed or trained.
+    """Check the output of a model before anything is timed or trained.
 
     Raises:
         ModelError: if it does not return logits, or none of them is finite.

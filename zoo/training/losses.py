@@ -1,4 +1,4 @@
-"""Losses on logits and masks. Ignored pixels do not count; a mask without other pixels gives a loss of zero."""
+"""Losses on logits and masks. Ignored pixels do not count; a mask with only ignored pixels gives a loss of zero."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class CrossEntropy(nn.Module):
-    """Mean cross-entropy over the valid pixels; the likeliest meaning of the paper's Loss column [O].
+    """Mean cross-entropy over the valid pixels; the most likely meaning of the paper's Loss column [O].
 
     Args:
         ignore_index: mask value of ignored pixels.
@@ -21,15 +21,15 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Return the loss, a scalar, of logits ``(B, K, H, W)`` and an int64 mask ``(B, H, W)``."""
-        # In half precision, the sum over a batch of pixels would lose its last digits.
+        # In half precision, the sum over the pixels of a batch would lose its last digits.
         total = F.cross_entropy(logits.float(), mask, ignore_index=self.ignore_index, reduction="sum")
         return total / (mask != self.ignore_index).sum().clamp(min=1)
 
 
 class LandslideDice(nn.Module):
-    """One minus the soft Dice of the classes above the background, over the whole batch [S: Milletari et al. 2016].
+    """One minus the soft Dice of all classes except the background, over the whole batch [S: Milletari et al. 2016].
 
-    A single logit has no background class; then that class is used.
+    With a single logit there is no background class, and that class is used.
 
     Args:
         ignore_index: mask value of ignored pixels.
@@ -48,8 +48,8 @@ class LandslideDice(nn.Module):
 
 
 class CrossEntropyDice(nn.Module):
-    """Sum of :class:`CrossEntropy`, which has gradients everywhere, and :class:`LandslideDice`, which is robust
-    against rare landslides (2-6 % of the pixels) [O].
+    """Sum of :class:`CrossEntropy`, which has gradients everywhere, and :class:`LandslideDice`, which copes with rare
+    landslides (2-6 % of the pixels) [O].
 
     Args:
         ignore_index: mask value of ignored pixels.
@@ -67,12 +67,12 @@ class CrossEntropyDice(nn.Module):
 
 
 class Focal(nn.Module):
-    """Focal loss: pixels that are already classified well get a lower weight [S: Lin et al. 2017,
+    """Focal loss, which gives a lower weight to pixels that are already classified well [S: Lin et al. 2017,
     10.1109/ICCV.2017.324].
 
     Args:
         ignore_index: mask value of ignored pixels.
-        gamma: exponent of the weight; 0 gives the cross-entropy, a larger value lowers the weight of easy pixels.
+        gamma: exponent of the weight; 0 gives the cross-entropy, larger values lower the weight of easy pixels.
     """
 
     def __init__(self, ignore_index: int = 255, gamma: float = 2.0) -> None:

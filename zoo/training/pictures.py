@@ -25,7 +25,7 @@ IGNORED = (0.5, 0.5, 0.5)
 
 
 def save_loss_curve(curve: Sequence[Sequence[float]], path: Path, title: str) -> None:
-    """Draw the training loss over the steps.
+    """Draw the training loss against the number of steps.
 
     Args:
         curve: pairs of step and loss.
@@ -68,8 +68,8 @@ def save_predictions(
         threshold: landslide probability at or above which a pixel counts as landslide.
         path: PNG file to write.
         count: number of patches to show.
-        chosen: indices of the patches; ``None`` spreads them over those with a landslide, from the largest landslide
-            area to the smallest.
+        chosen: indices of the patches; ``None`` selects patches evenly from those with a landslide, from the largest
+            landslide area to the smallest.
         dpi: resolution of the picture.
     """
     chosen = _spread(dataset, count) if chosen is None else chosen
@@ -113,10 +113,10 @@ def save_predictions(
 
 
 def save_reliability(calibration: Calibration, path: Path) -> None:
-    """Draw the observed share of landslide pixels over the predicted probability.
+    """Draw the observed share of landslide pixels against the predicted probability.
 
     Args:
-        calibration: bins of probability.
+        calibration: calibration with the probability bins.
         path: PNG file to write.
     """
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
@@ -140,14 +140,14 @@ def save_reliability(calibration: Calibration, path: Path) -> None:
 
 
 def worst_patches(counts: Counts, count: int) -> list[int]:
-    """Return the patches with the most wrong pixels, the worst first; patches without a wrong pixel are left out."""
+    """Return the patches with the most wrong pixels, worst first; patches without a wrong pixel are excluded."""
     wrong = counts.fp + counts.fn
     order = np.argsort(-wrong, kind="stable")
     return [int(index) for index in order[:count] if wrong[index]]
 
 
 def typical_patches(counts: Counts, count: int) -> list[int]:
-    """Return patches with a landslide whose Dice is nearest to the median of all such patches."""
+    """Return the patches with a landslide whose Dice is nearest to the median of all such patches."""
     score = image_dice(counts)
     known = np.flatnonzero(~np.isnan(score))
     order = np.argsort(np.abs(score[known] - np.median(score[known])), kind="stable") if len(known) else known

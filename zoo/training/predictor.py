@@ -1,7 +1,7 @@
 """A model with its normalisation, at one or several magnifications of the image.
 
-Landslides of a new region may be smaller or larger, in pixels, than those of the training data. Magnified or reduced,
-they have the size that the model knows. Each magnification has its own normalisation statistics.
+Landslides of a new region may be smaller or larger, in pixels, than those of the training data. Magnifying or reducing
+the image gives them the size that the model was trained on. Each magnification has its own normalisation statistics.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from zoo.training.running_statistics import tracked_layers
 
 SMALLEST_SCALE = 0.5
 LARGEST_SCALE = 4.0
-"""Smallest and largest magnification. Below one half, landslides of a few pixels disappear; above 4, a pixel's
-neighbourhood holds only interpolated values [O]."""
+"""Minimum and maximum magnification. Below one half, landslides of a few pixels disappear; above 4, the neighbourhood
+of a pixel contains only interpolated values [O]."""
 MOST_SCALES = 16
-"""Largest number of magnifications: the model runs once for each."""
+"""Maximum number of magnifications: the model runs once for each."""
 ORIGINAL_SCALE = (1.0,)
-"""Only the image at its original size."""
+"""Scales of a model without magnification."""
 SCALE_CANDIDATES = (0.75, 1.0, 1.5, 2.0)
-"""Magnifications among which :func:`choose_scale` chooses [O]."""
+"""Magnifications that :func:`choose_scale` compares [O]."""
 VIEWS = tuple((turns, flipped) for turns in range(4) for flipped in (False, True))
-"""The eight flips and rotations of a square (D4): quarter turns, and whether the rotated image is flipped."""
+"""The eight flips and rotations of a square (D4): number of quarter turns, and whether the rotated image is flipped."""
 
 
 MOST_DEVIATIONS = 1e4
-"""A value farther from the training mean, in standard deviations of its band, is not data: it is a fill value without a
-nodata tag, or in another unit. If it were kept, convolutions and global pooling would spread it [O]."""
+"""Values farther from the training mean, in standard deviations of the band, count as missing: they are fill values
+without a nodata tag, or in another unit. Otherwise convolutions and global pooling would spread them [O]."""
 
 
 class Predictor(nn.Module):
-    """Normalise an image in physical units and run the model on it.
+    """Normalises an image in physical units and runs the model on it.
 
     Args:
         model: maps normalised float32 ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
         mean: mean of each band over the training split, in the band's unit.
         std: standard deviation of each band over the training split, in the band's unit; a constant band is only
-            centred (:func:`zoo.datasets.statistics.normalisation_scale`). Not used by a model that
-            ``takes_units``: it gets the unchanged image, 0 where missing.
+            centred (:func:`zoo.datasets.statistics.normalisation_scale`). Not used for a model that
+            ``takes_units``: it gets the image unchanged, with 0 where missing.
 
     Raises:
         ConfigError: if mean and std differ in length.
@@ -85,34 +85,34 @@ class Predictor(nn.Module):
         probability = landslide_probability(logits)
         if self.temperature == 1:
             return probability
-        # The temperature was fitted on the log odds of this probability, whatever the number of classes.
+        # The temperature was fitted on the log odds of this probability, regardless of the number of classes.
         return (torch.logit(probability, eps=1e-7) / self.temperature).sigmoid()
 
 
 def calibrated(probability: float, temperature: float) -> float:
-    """Return a probability at a temperature: sigmoid(z / T) of its log odds z.
+    """Return a probability after temperature scaling: sigmoid(z / T) of its log odds z.
 
     >>> round(calibrated(0.9, 2.0), 3)
     0.75
     """
-    # Rounding would move a threshold that has no temperature.
+    # Return it unchanged: rounding would move a threshold that was chosen without a temperature.
     return probability if temperature == 1 else float(expit(logit(probability) / temperature))
 
 
 def landslide_probability(logits: Tensor) -> Tensor:
     """Return the landslide probability of logits ``(B, K, H, W)``, float32 ``(B, H, W)`` in [0, 1].
 
-    It is one minus the background's softmax, or the sigmoid of a single logit.
+    It is one minus the softmax of the background, or the sigmoid of a single logit.
     """
     if logits.shape[1] == 1:
         return logits[:, 0].float().sigmoid()
-    # Rounding may give a little more than 1.
+    # Rounding may give slightly more than 1.
     return (1 - logits.float().softmax(1)[:, 0]).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class PlausibleRange:
-    """Smallest and largest value of each band that counts as data, float32 (C,)."""
+    """Minimum and maximum value of each band that counts as data, float32 (C,)."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -128,22 +128,22 @@ class PlausibleRange:
 
     @classmethod
     def common(cls, predictors: Sequence[Predictor]) -> PlausibleRange:
-        """Return the range that is plausible for all of several predictors."""
+        """Return the range that is plausible for all of the predictors."""
         found = [cls.of(one) for one in predictors]
         return cls(np.maximum.reduce([one.low for one in found]), np.minimum.reduce([one.high for one in found]))
 
     def clean(self, image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-        """Replace implausible values by NaN, in place.
+        """Replace implausible values with NaN, in place.
 
         Args:
             image: float32 (C, rows, columns).
 
         Returns:
-            bool (rows, columns): where a band is missing; and where a value other than NaN was replaced, None for
-            nowhere.
+            Two masks, bool (rows, columns): where a band is missing; and where a value other than NaN was replaced,
+            ``None`` if nowhere.
         """
         low, high = image.min(axis=(1, 2)), image.max(axis=(1, 2))
-        # A NaN makes both comparisons false.
+        # Both comparisons are false for NaN.
         if bool(((low >= self.low) & (high <= self.high)).all()):
             return np.zeros(image.shape[1:], dtype=bool), None
         with np.errstate(invalid="ignore"):
@@ -158,7 +158,7 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """Return the magnifications as floats, in the given order.
 
     Raises:
-        ConfigError: if there is none, one is given twice, or one lies outside [0.5, 4].
+        ConfigError: if there are none, one is given twice, or one is outside [0.5, 4].
     """
     checked = tuple(float(scale) for scale in scales)
     outside = [scale for scale in checked if not SMALLEST_SCALE <= scale <= LARGEST_SCALE]
@@ -184,10 +184,10 @@ def magnify(images: Tensor, scale: float) -> Tensor:
 
 
 def choose_scale(agreements: Mapping[float, float]) -> float:
-    """Return the magnification with the highest agreement; of equals, the one nearest to 1.
+    """Return the magnification with the highest agreement; in a tie, the one nearest to 1.
 
     Args:
-        agreements: by magnification, the Dice between the masks of an image and of its rotated copies.
+        agreements: Dice between the masks of an image and of its rotated copies, by magnification.
     """
     return max(agreements, key=lambda scale: (agreements[scale], -abs(math.log(scale))))
 
@@ -200,7 +200,7 @@ def in_views(
     Args:
         run: maps images ``(B, C, H, W)`` to ``(B, H, W)`` or ``(B, K, H, W)``.
         images: ``(B, C, H, W)``.
-        views: quarter turns, and whether the rotated image is flipped from left to right.
+        views: number of quarter turns, and whether the rotated image is flipped from left to right.
     """
     for turns, flipped in views:
         turned = torch.rot90(images, turns, (-2, -1))
@@ -209,7 +209,7 @@ def in_views(
 
 
 class MeanOfViews(nn.Module):
-    """Return the mean probability of a model over the eight flips and rotations of its input, as logits.
+    """Mean probability of a model over the eight flips and rotations of its input, as logits.
 
     Args:
         model: maps ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
@@ -223,18 +223,18 @@ class MeanOfViews(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits of normalised ``images``."""
+        """Return the logits of normalised ``images``."""
         return _mean_as_logits(list(in_views(lambda seen: _class_probability(self.model(seen)), images)))
 
 
 class MeanOfScales(nn.Module):
-    """Return the mean probability of a model at several magnifications of its input, as logits.
+    """Mean probability of a model at several magnifications of its input, as logits.
 
-    Each scale has a copy of the model, whose normalisation layers may hold other running statistics. The copies share
-    no memory, so folding one for speed leaves the others unchanged.
+    Each scale has a copy of the model, whose normalisation layers may hold different running statistics. The copies
+    share no memory, so folding one for speed leaves the others unchanged.
 
     Args:
-        model: maps ``(B, C, H, W)`` to logits ``(B, K, H, W)``; the copy of the first scale.
+        model: maps ``(B, C, H, W)`` to logits ``(B, K, H, W)``; the copy for the first scale.
         scales: magnifications in [0.5, 4]; see :func:`check_scales`.
 
     Shape:
@@ -251,20 +251,20 @@ class MeanOfScales(nn.Module):
 
     @property
     def minimum_size(self) -> int:
-        """Smallest height and width of an image that the model takes."""
+        """Minimum height and width of an image that the model accepts."""
         return math.ceil(int(getattr(self.models[0], "minimum_size", 1)) / min(1.0, *self.scales))
 
     @property
     def takes_units(self) -> bool:
-        """Whether the model takes images that are not normalised."""
+        """Whether the model takes images in units, without normalisation."""
         return bool(getattr(self.models[0], "takes_units", False))
 
     def extra_repr(self) -> str:
-        """Return the scales."""
+        """Return the scales, for ``repr``."""
         return f"scales={self.scales}"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits of normalised ``images``."""
+        """Return the logits of normalised ``images``."""
         return _mean_as_logits(
             [self._probability(model, scale, images) for model, scale in zip(self.models, self.scales, strict=True)]
         )
@@ -283,13 +283,13 @@ def _class_probability(logits: Tensor) -> Tensor:
 
 
 def _mean_as_logits(probabilities: list[Tensor]) -> Tensor:
-    # Float32 holds no probability nearer to 1, and the logarithm of 0 would be infinite.
+    # Float32 cannot represent a probability nearer to 1, and the logarithm of 0 would be infinite.
     mean = torch.stack(probabilities).mean(0).clamp(1e-7, 1 - 1e-7)
     return mean.log() if mean.shape[1] > 1 else mean.log() - (1 - mean).log()
 
 
 def statistics_at(scale: float, model: nn.Module) -> dict[str, Tensor]:
-    """Return the running statistics of ``model`` under the names that a bundle gives those of a further scale."""
+    """Return the running statistics of ``model`` under the names that a bundle uses for further scales."""
     return {
         f"{_prefix(scale)}{name}.{label}": getattr(layer, label).detach().cpu().clone()
         for name, layer in tracked_layers(model).items()
@@ -298,7 +298,7 @@ def statistics_at(scale: float, model: nn.Module) -> dict[str, Tensor]:
 
 
 def with_scales(model: nn.Module, scales: Sequence[float], state: Mapping[str, Tensor]) -> nn.Module:
-    """Return the model at the scales of a bundle, with the statistics that ``state`` holds for each of them.
+    """Return the model at the scales of a bundle, with the statistics from ``state`` for each scale.
 
     Raises:
         ResultError: if the statistics of a scale are missing or do not fit.

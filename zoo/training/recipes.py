@@ -1,4 +1,4 @@
-"""Training recipes: all settings of training except the model and the data, under four names."""
+"""Training recipes: all training settings except the model and the data; four are built in."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Schedule = Literal["cosine", "plateau", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 MOST_STEPS = 10**9
-"""Largest number of steps, epochs or patches per batch: more is a typing error."""
+"""Maximum number of steps, epochs or patches per batch: a larger value is a typing error."""
 
 JITTERS = {"scale_jitter": 3.0, "gain": 0.9, "offset": 10.0, "gamma": 3.0}
-"""Fields of random changes of patches, with the largest value of each [O]."""
+"""Fields for random changes of patches, with the maximum value of each [O]."""
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,30 @@ class Recipe:
         lr: peak learning rate.
         weight_decay: weight decay, as the optimiser defines it.
         momentum: momentum of RMSprop.
-        schedule: ``cosine`` (down to zero), ``plateau`` (a tenth when the validation loss stops falling) or
-            ``constant``.
-        warmup: share of the steps in which the rate rises from a hundredth of its peak to its peak.
+        schedule: ``cosine`` (decays to zero), ``plateau`` (divides the rate by ten when the validation loss stops
+            falling) or ``constant``.
+        warmup: share of the steps during which the rate rises from a hundredth of its peak to its peak.
         loss: name of a registered loss.
         ema: decay of the exponential moving average of the weights, which replaces the weights at the end; ``None``
             for no average.
-        clip: largest norm of the gradient; ``None`` for no limit.
+        clip: maximum norm of the gradient; ``None`` for no limit.
         augment: whether patches are flipped and rotated at random (the eight symmetries of the square).
-        precision: ``fp32``, ``bf16`` (mixed), or ``auto`` for the format with the faster step on this machine.
-            A named format gives reproducible weights; ``auto`` may choose differently on another day.
-        time_limit: largest number of seconds for one trial, training and evaluation together; ``None`` for no limit.
+        precision: ``fp32``, ``bf16`` (mixed), or ``auto`` for the format with the fastest step on this machine.
+            A named format gives reproducible weights; ``auto`` may choose differently in another run.
+        time_limit: maximum number of seconds for one trial, including training and evaluation; ``None`` for no limit.
         loss_options: keyword arguments of the loss, such as ``{"gamma": 3.0}`` for ``focal``.
         scale_jitter: random magnification of patches; 0.5 draws log-uniform factors from 1/1.5 to 1.5. The four jitters
-            are those of :class:`zoo.datasets.augmentation.TrainingAugmentation`; 0 switches each off.
-        gain: largest relative change of a band's brightness.
-        offset: largest shift of a band, in its standard deviations.
-        gamma: largest relative change of a band's contrast exponent. Gain, offset and gamma change only bands that
+            are those of :class:`zoo.datasets.augmentation.TrainingAugmentation`; 0 disables each.
+        gain: maximum relative change of a band's brightness.
+        offset: maximum shift of a band, in its standard deviations.
+        gamma: maximum relative change of a band's contrast exponent. Gain, offset and gamma change only bands that
             record light (:func:`zoo.physics.bands.records_light`).
-        balance: how far groups (scenes, events) of different size are balanced: 0 draws every patch equally often, 1
-            every group. In between, a patch of a group of n patches is drawn in proportion to ``n ** -balance``.
+        balance: how strongly groups (scenes, events) of different size are balanced: 0 draws every patch equally often,
+            1 every group. In between, a patch of a group of n patches is drawn in proportion to ``n ** -balance``.
         group_batches: whether every batch holds patches of one group (scene, event), so that batch normalisation sees
             one region at a time, as it does after an adaptation.
         standardise: probability that the images of a training batch are standardised (mean 0, deviation 1) in every
-            optical band. A model trained on both depends less on the illumination of its training scenes
+            optical band. A model trained on both kinds depends less on the illumination of its training scenes
             (:func:`zoo.training.fit.standardised`).
         encoder_lr_factor: learning rate of the encoder as a fraction of ``lr``, for pretrained encoders: weights with
             ``encoder`` or ``backbone`` in their names.
@@ -133,7 +133,7 @@ class Recipe:
     def total_steps(self, patches: int) -> int:
         """Return the number of optimiser steps on a training split of ``patches``; it is the same for every model.
 
-        A pass leaves out the last, incomplete batch. A split smaller than one batch gives one step.
+        A pass excludes the last, incomplete batch. A split smaller than one batch gives one step.
         """
         if self.steps is not None:
             return self.steps
@@ -148,7 +148,7 @@ class Recipe:
         """Return a recipe with some fields replaced and a name that lists them.
 
         Args:
-            overrides: new values by field name. ``None`` keeps the field; a crop of 0 stands for whole patches.
+            overrides: new values by field name. ``None`` keeps the field; a crop of 0 means whole patches.
 
         Raises:
             UnknownNameError: if there is no such field.
@@ -176,7 +176,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values.
 
-        Keys of trials are computed from these values, so fields that older versions did not have are left out where
+        The keys of trials are computed from these values, so fields that older versions did not have are left out if
         they have their defaults.
         """
         later = {
@@ -191,7 +191,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """Return the recipe that :meth:`to_dict` wrote; unknown fields are refused by name."""
+        """Return the recipe that :meth:`to_dict` wrote; raise an error that names unknown fields."""
         known = {one.name for one in fields(cls)}
         for label in values:
             if label not in known:
@@ -202,7 +202,7 @@ class Recipe:
         return hash(json.dumps(self.to_dict(), sort_keys=True, default=str))
 
 
-# Keys of trials are computed from the summaries too: a changed summary makes a finished benchmark train again.
+# Keys of trials are also computed from the summaries: changing a summary makes a finished benchmark train again.
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -249,18 +249,18 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class FineTuning:
-    """The weights that training starts from, and how they are trained (:mod:`zoo.training.finetuning`).
+    """Weights that training starts from, and how they are trained (:mod:`zoo.training.finetuning`).
 
     Attributes:
-        parent: the bundle as the user names it: a folder, or the name or URL of weights.
-        freeze: layers that keep their weights, such as ``encoder``: prefixes of the names of weights.
-        old_lr_factor: learning rate of copied weights as a fraction of the recipe's; new weights train at the recipe's.
-            0.1 preserves what the weights have learnt while new layers train [O].
-        folder: folder of the bundle on this machine; empty before it is looked up.
-        sha256: sha256 of the bundle's weights; empty before it is looked up.
+        parent: the bundle as the user named it: a folder, or the name or URL of weights.
+        freeze: layers that keep their weights, such as ``encoder``: prefixes of weight names.
+        old_lr_factor: learning rate of copied weights as a fraction of the recipe's rate; new weights train at the full
+            rate. 0.1 preserves what the copied weights have learnt while new layers train [O].
+        folder: local folder of the bundle; empty before it is resolved.
+        sha256: sha256 of the bundle's weights; empty before it is resolved.
 
     Raises:
-        ConfigError: if the factor is out of range or a layer has no name.
+        ConfigError: if the factor is out of range or a layer name is empty.
     """
 
     parent: str
@@ -279,7 +279,7 @@ class FineTuning:
             raise ConfigError("a layer to freeze has no name")
 
     def identity(self) -> dict[str, Any]:
-        """Return what the trained weights depend on, which excludes the location of the bundle."""
+        """Return the settings that the trained weights depend on, which exclude the location of the bundle."""
         return {"sha256": self.sha256, "freeze": list(self.freeze), "old_lr_factor": self.old_lr_factor}
 
 
@@ -287,7 +287,7 @@ def get_recipe(name: str) -> Recipe:
     """Return the recipe called ``name``.
 
     Raises:
-        UnknownNameError: if there is no such recipe; the message lists all of them.
+        UnknownNameError: if there is no such recipe; the message lists all recipes.
     """
     if name not in RECIPES:
         raise UnknownNameError("recipe", name, RECIPES)

@@ -2,15 +2,15 @@
 
 In training mode a batch-norm layer normalises by its batch, so the input of the next layer depends on how images are
 batched. Here, layers are processed one by one in the order in which an image reaches them: the moments of a layer's
-input are gathered over all images, while the layers before it already normalise by their new statistics. The result
-equals that of one batch of all images.
+input are computed over all images, while the layers before it already use their new statistics. The result
+equals that of a single batch of all images.
 
-All batches advance together from layer to layer, so that one pass is enough. It holds what each batch needs to
+All batches advance together from layer to layer, so one pass is enough. It keeps what each batch needs to
 continue: its activations at that layer, and those for skip connections. If this takes more than a quarter of the
 memory, each layer takes a separate pass, which stops at the layer. The result is the same.
 
-Replacing all layers after each pass until nothing changes would need no order, but it does not converge: an error in
-one layer grows through the next ones.
+Replacing the statistics of all layers after each pass until nothing changes would not need the order, but it does not
+converge: an error in one layer grows through the next ones.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from zoo.files import Closable
 from zoo.machine import memory_bytes
 
 HELD_SHARE = 0.25
-"""Largest share of the memory for the activations that all batches hold while they advance together [O]."""
+"""Maximum share of the memory for the activations that all batches keep while they advance together [O]."""
 MOST_PASSES = 64
-"""Largest number of batches that advance together; each has a thread [O]."""
+"""Maximum number of batches that advance together; each has a thread [O]."""
 FEWEST_VALID = 0.25
-"""An image with a smaller share of valid pixels has no distance: few pixels vary less than many [O]."""
+"""Minimum share of valid pixels for an image to have a distance: the mean of few pixels is too uncertain [O]."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Moments:
         var: population variance, float64 ``(C,)``.
         mean_error: sampling variance of ``mean`` over the choice of images, float64 ``(C,)``; ``None`` if it is
             unknown, as for a single image or for stored statistics.
-        var_error: sampling variance of ``var``, likewise.
+        var_error: the same for ``var``.
     """
 
     mean: Tensor
@@ -68,7 +68,7 @@ class Shift:
     Attributes:
         distance: mean over channels of ``((m1 - m0) / s0)^2 + (ln s1 / s0)^2`` [O].
         error: expected ``distance`` due to the choice of images alone; infinite if it is unknown.
-        share: weight of the target in the statistics that the layer was given.
+        share: weight of the target in the new statistics of the layer.
     """
 
     distance: float
@@ -82,11 +82,11 @@ Reached = Generator[tuple[str, Moments | None], None, None]
 
 
 def tracked_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers that normalise by running statistics, by name: batch norm of any kind and any library.
+    """Return the layers that normalise by running statistics, by name: any kind of batch norm from any library.
 
     A layer is recognised by its buffers ``running_mean`` and ``running_var``. This finds ``BatchNorm1d`` to ``3d``,
-    ``SyncBatchNorm``, and the frozen and fused variants of other libraries. A batch norm without running statistics
-    is left out, and so is an instance norm, whose statistics are not those of all images together.
+    ``SyncBatchNorm``, and the frozen and fused variants of other libraries. It excludes batch norm without running
+    statistics, and instance norm, whose statistics are not those of all images together.
     """
     found = {}
     for name, module in model.named_modules():
@@ -109,7 +109,7 @@ def _normalised(_model: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stored(model: nn.Module) -> State:
-    """Return the running statistics that the layers of ``model`` hold.
+    """Return the running statistics stored in the layers of ``model``.
 
     Raises:
         ResultError: if a layer holds a NaN, an infinity or a negative variance; the message names the layer.
@@ -142,7 +142,7 @@ def measure_shift(source: Moments, target: Moments) -> Shift:
     117-130]: ``max(0, 1 - error / distance)``. With few or very different images, the statistics of the source are
     nearly kept; a shift far beyond chance replaces them.
     """
-    # A dead channel has no standard deviation to divide by.
+    # A dead channel has a standard deviation of 0, by which nothing can be divided.
     floor = 1e-5 * source.var.mean() + 1e-12
     before, after = source.var + floor, target.var + floor
     moved = (target.mean - source.mean).square() / before + (0.5 * (after / before).log()).square()
@@ -162,7 +162,7 @@ def replace_statistics(
     on_layer: Callable[[int], None] | None = None,
     uses: Mapping[str, int] | None = None,
 ) -> dict[str, Shift]:
-    """Move the statistics of layers, fully or in part, to those of their input over the images.
+    """Move the statistics of layers, fully or partly, to those of their input over the images.
 
     A layer that receives no image, or a single value, keeps its statistics. A layer that is used several times gets
     the moments of all its uses together.
@@ -175,8 +175,8 @@ def replace_statistics(
         share: weight of the images in mean and variance, in [0, 1]; ``None`` for a share per layer, by
             :func:`measure_shift`.
         on_layer: called with the number of layers done.
-        uses: layers to process, in their order, with the number of times an image reaches each
-            (:func:`order_of_use`); the layers before them must be done. ``None`` for all layers.
+        uses: layers to process, in their order, with the number of times that an image reaches each
+            (:func:`order_of_use`); earlier layers must already be done. ``None`` for all layers.
 
     Returns:
         The shift of each layer by name, in the order in which an image reaches them.
@@ -234,7 +234,7 @@ def order_of_use(
     Args:
         model: in eval mode.
         run: passes a batch through the model.
-        batches: returns batches, of which one image is used.
+        batches: returns batches; only one image is used.
     """
     uses: dict[str, int] = {}
 
@@ -252,11 +252,11 @@ def order_of_use(
 
 @dataclass(frozen=True)
 class _Task:
-    """What the moments of layers are gathered from.
+    """Layers and data for computing moments.
 
     Attributes:
         layers: the layers to process, by name.
-        uses: how often an image reaches each of them, in the order in which it does.
+        uses: how often an image reaches each of them, in the order of first use.
         run: passes a batch through the model.
         batches: returns the same batches at every call, NaN where missing.
     """
@@ -268,20 +268,20 @@ class _Task:
 
 
 class _ReachedError(Exception):
-    """Stops a pass at the layer whose input was wanted."""
+    """Raised to stop a pass at the layer whose input is needed."""
 
 
 def _one_by_one(task: _Task) -> Reached:
-    """Yield each layer with the moments of its input, gathered in a pass of its own that ends at the layer.
+    """Yield each layer with the moments of its input, computed in a separate pass that ends at the layer.
 
-    The caller replaces the statistics of a layer before it asks for the next one.
+    The caller must replace the statistics of a layer before it requests the next one.
     """
     for name in task.uses:
         yield name, _moments(task, name)
 
 
 def _moments(task: _Task, name: str) -> Moments | None:
-    """Return the moments of one layer's input; ``None`` if it receives a single value or nothing."""
+    """Return the moments of one layer's input; ``None`` if it receives at most a single value."""
     sums = MomentSums()
     valid: Tensor | None = None
     seen = 0
@@ -305,13 +305,13 @@ def _moments(task: _Task, name: str) -> Moments | None:
 
 
 def _valid_places(batch: Tensor) -> Tensor | None:
-    """Return 1 where all bands of a batch are known and 0 elsewhere, ``(B, 1, H, W)``; ``None`` if all places are."""
+    """Return ``(B, 1, H, W)``, 1 where all bands of a batch are valid and 0 elsewhere; ``None`` if all are valid."""
     missing = torch.isnan(batch).any(1, keepdim=True)
     return (~missing).float() if bool(missing.any()) else None
 
 
 def _fits_together(task: _Task) -> bool:
-    """Return whether all batches can advance together: several layers, each used once, in little enough memory."""
+    """Return whether all batches can advance together: several layers, each used once, and enough memory."""
     if len(task.uses) < 2 or max(task.uses.values()) > 1:
         return False
     images, passes, first = 0, 0, None
@@ -331,7 +331,7 @@ class _HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Measures the memory of the tensors that are alive when an image reaches a layer; a context manager.
 
     Attributes:
-        most: largest size at any of the layers, in bytes. Weights that existed before do not count.
+        most: maximum size over the layers, in bytes, without weights that existed before.
     """
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
@@ -360,10 +360,10 @@ class _HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _together(task: _Task) -> Reached:
-    """Yield each layer with the moments of its input, gathered in one pass in which all batches wait at the layer.
+    """Yield each layer with the moments of its input, computed in one pass in which all batches wait at the layer.
 
-    Each batch has a thread, of which one computes at a time. The caller replaces the statistics of a layer before it
-    asks for the next one.
+    Each batch has a thread; only one computes at a time. The caller must replace the statistics of a layer before it
+    requests the next one.
 
     Raises:
         _OtherOrderError: if a batch does not reach the layers in the order of ``task.uses``.
@@ -393,11 +393,11 @@ def _together(task: _Task) -> Reached:
 
 
 class _OtherOrderError(Exception):
-    """A batch reaches the layers in another order than the first image, or not all of them."""
+    """Raised if a batch reaches the layers in another order than the first image, or not all of them."""
 
 
 class _Pass(threading.Thread):
-    """The pass of one batch through a model, which pauses at every layer until it is told to go on."""
+    """Pass of one batch through a model that pauses at every layer until it is resumed."""
 
     def __init__(self, run: Callable[[Tensor], object], batch: Tensor) -> None:
         super().__init__(daemon=True)
@@ -407,7 +407,7 @@ class _Pass(threading.Thread):
         self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
 
     def advance(self, name: str, sums: MomentSums) -> None:
-        """Compute up to the next layer, which must have that name, and add its input to ``sums``."""
+        """Compute up to the next layer, which must have the given name, and add its input to ``sums``."""
         self._expected, self._sums = name, sums
         self._go.release()
         self._paused.acquire()
@@ -415,7 +415,7 @@ class _Pass(threading.Thread):
             raise self._error
 
     def stop(self) -> None:
-        """End the pass where it is."""
+        """End the pass at its current layer."""
         self._cancelled = True
         self._go.release()
         self.join()
@@ -437,7 +437,7 @@ class _Pass(threading.Thread):
         """Compute until the pass is stopped."""
         try:
             self._await_turn()
-            with torch.inference_mode():  # a thread does not inherit it
+            with torch.inference_mode():  # threads do not inherit it
                 self._forward(self._images)
             raise _OtherOrderError(self._expected)
         except _ReachedError:
@@ -448,7 +448,7 @@ class _Pass(threading.Thread):
 
 
 class MomentSums:
-    """Moments of one layer's input, gathered image by image, which keeps each image in the processor's cache."""
+    """Moments of one layer's input, accumulated image by image, so that each image stays in the processor's cache."""
 
     def __init__(self) -> None:
         self.weights: list[float] = []
@@ -456,10 +456,10 @@ class MomentSums:
         self.variances: list[Tensor] = []
 
     def add(self, inputs: Tensor, valid: Tensor | None) -> None:
-        """Add a layer's input ``(B, C, ...)`` with the valid places of the images ``(B, 1, H, W)``."""
+        """Add a layer's input ``(B, C, ...)`` with the valid pixels of the images ``(B, 1, H, W)``."""
         weights = _place_weights(inputs, valid)
         for number, image in enumerate(inputs.detach()):
-            # Channels last is a view in that memory layout, and a copy in the other one.
+            # This is a view for channels last, and a copy for channels first.
             values = image.movedim(0, -1).reshape(-1, len(image)).float()
             if weights is None:
                 weight, mean = float(len(values)), values.mean(0)
@@ -473,13 +473,13 @@ class MomentSums:
                 self.add_image(weight, mean.double().cpu(), squares.double().cpu() / weight)
 
     def add_image(self, weight: float, mean: Tensor, var: Tensor) -> None:
-        """Add one image by its weight and the mean and variance of its channels, float64 ``(C,)``."""
+        """Add one image, given its weight and the mean and variance of its channels, float64 ``(C,)``."""
         self.weights.append(weight)
         self.means.append(mean)
         self.variances.append(var)
 
     def moments(self) -> Moments | None:
-        """Return the moments of everything added; ``None`` for a single value or nothing."""
+        """Return the moments of all images added; ``None`` for at most a single value."""
         if sum(self.weights) <= 1:
             return None
         weights = torch.tensor(self.weights, dtype=torch.float64)[:, None]
@@ -498,10 +498,10 @@ class MomentSums:
 
 
 class ImageDistances(Closable):
-    """Distance from the training data of each image that a model processes; a context manager.
+    """Measures the distance from the training data of each image that a model processes; a context manager.
 
-    It is that of :func:`measure_shift` for the first layer with running statistics, for a single image. A model
-    without such a layer has the distance of its normalised input.
+    It is the distance of :func:`measure_shift` for the first layer with running statistics and a single image. For a
+    model without such a layer, it is computed from the normalised input.
 
     Args:
         model: in eval mode.
@@ -522,7 +522,7 @@ class ImageDistances(Closable):
             self._handles.callback(layer.register_forward_pre_hook(hook).remove)
 
     def run(self, predictor: Callable[[Tensor], Tensor], images: Tensor) -> Tensor | None:
-        """Process a batch, float32 ``(B, C, H, W)`` in units, NaN where missing; None if the pass was stopped."""
+        """Process a batch, float32 ``(B, C, H, W)`` in units, NaN where missing; return None if the pass stopped."""
         self._valid, self._waiting = (~torch.isnan(images).any(1, keepdim=True)).float(), True
         logits = None
         with suppress(_ReachedError):
@@ -556,7 +556,7 @@ class ImageDistances(Closable):
 
 
 def _place_weights(inputs: Tensor, valid: Tensor | None) -> Tensor | None:
-    """Return the valid share of each place of a layer's input, ``(B, H * W)``; ``None`` for equal weights."""
+    """Return the valid share of each position of a layer's input, ``(B, H * W)``; ``None`` for equal weights."""
     if valid is None or inputs.ndim != 4 or len(inputs) != len(valid):
         return None
     return F.adaptive_avg_pool2d(valid, (inputs.shape[2], inputs.shape[3])).flatten(1)

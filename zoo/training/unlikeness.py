@@ -1,7 +1,7 @@
-"""How far a scene is from a bundle's training data, without labels.
+"""Distance of a scene from a bundle's training data, without labels.
 
-The first layer with running statistics (batch norm) stores the mean and spread of its input over the training data. Its
-distance to those over windows of a scene is what ``zoo adapt`` prints for that layer. It separates regions where a
+The first layer with running statistics (batch norm) stores the mean and variance of its input over the training data.
+``zoo adapt`` prints the distance between these and the statistics over windows of a scene. It separates regions where a
 model works from regions where it fails: in docs/how_to/adapt.md the unadapted model has a Dice of 0.60 to 0.62 at a
 distance of 0.14 to 0.23, and of 0.06 to 0.22 at 0.65 to 0.79.
 """
@@ -21,11 +21,11 @@ FAR = 0.4
 """Distance of the first layer at or above which a scene is unlike the training data, in standard deviations [O]."""
 
 BEYOND_CHANCE = 2.0
-"""The distance must be this many times what the choice of windows explains [O]."""
+"""The distance must be this many times larger than the part explained by the choice of windows [O]."""
 
 BAND_SHIFT, BAND_SPREAD = 1.0, 2.0
-"""Largest shift of a band's mean, in training standard deviations, and largest ratio of its standard deviations, at
-which the scene is like the training data. Without running statistics they decide alone [O]."""
+"""Maximum shift of a band's mean, in training standard deviations, and maximum ratio of its standard deviations, for
+a scene that is like the training data. Without running statistics, only these decide [O]."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Unlikeness:
     Attributes:
         bands: shift of each band.
         distance: distance of the first layer in standard deviations; ``None`` without running statistics.
-        chance: distance that the choice of windows alone explains; ``None`` if it is unknown.
+        chance: distance explained by the choice of windows alone; ``None`` if it is unknown.
     """
 
     bands: tuple[BandShift, ...]
@@ -111,7 +111,7 @@ def measure_unlikeness(bundle: Bundle, sample: PatchSample, device: torch.device
         values = values[~torch.isnan(values)].double()
         mean, std = (float(values.mean()), float(values.std(correction=0))) if len(values) else (math.nan, math.nan)
         bands.append(BandShift(trained.name, mean, std, trained.mean, trained.std))
-    # Some models compute with their weights when they are created, which inference mode forbids.
+    # Some models compute with their weights on creation, which inference mode forbids.
     predictor = bundle.at_original_scale().predictor().to(device)
     if not tracked_layers(predictor.model):
         return Unlikeness(tuple(bands), None, None)
