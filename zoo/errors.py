@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONG_WORD = re.compile(r"\S{500,}")
-"""Words longer than this are truncated in messages, because nobody typed them."""
+"""Matches words so long that nobody typed them; messages show only their beginning."""
 
 
 class ZooError(Exception):
@@ -19,8 +19,8 @@ class ZooError(Exception):
 
     Args:
         problem: what is wrong, in one sentence without a final full stop.
+        where: the file, band, row, plugin or option in which it is wrong.
         hint: what the user should do next.
-        hint: what to do next.
     """
 
     def __init__(self, problem: str, *, where: object = None, hint: str | None = None) -> None:

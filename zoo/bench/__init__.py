@@ -1,1 +1,1 @@
-"""The benchmark: every model on the same patches, steps and seeds, one result file per trial."""
+"""Benchmark: compare models on the same patches, steps and seeds, with one result file per trial."""

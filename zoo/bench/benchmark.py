@@ -1,4 +1,4 @@
-"""Description of a benchmark (models with options, data and recipe), read from a TOML file."""
+"""Definition of a benchmark (models with options, data and recipe), read from a TOML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.training.recipes import FineTuning, Recipe, get_recipe
 
 MOST_SEEDS = 1000
 DEEPEST = 20
-"""Levels of tables and lists in a configuration."""
+"""Maximum nesting depth of tables and lists in a configuration."""
 T = TypeVar("T")
 
 
@@ -31,7 +31,7 @@ class ModelEntry:
         model: registered name.
         options: options of the model.
         title: name of the row in tables; empty for the model's name and options.
-        start: the weights that training starts from; ``None`` for random weights.
+        start: weights that training starts from; ``None`` for random weights.
     """
 
     model: str
@@ -41,11 +41,11 @@ class ModelEntry:
 
     @property
     def label(self) -> str:
-        """The title, or the name where there is none, with its parent."""
+        """The title, or the model's name if there is no title, followed by the parent."""
         return self.title or (self.model if self.start is None else f"{self.model} from {self.start.parent}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entry as a results folder stores it, as plain JSON values."""
+        """Return the entry as plain JSON values, as stored in a results folder."""
         start = {} if self.start is None else {"from": self.start.parent, **self.start.identity()}
         return {"model": self.model, "options": self.options, "label": self.label, **start}
 
@@ -55,8 +55,8 @@ class Setting:
     """Trials that share their patches.
 
     Attributes:
-        name: name such as ``held out: S2``; empty when a benchmark has one setting.
-        data: the data set, with the options that make the splits.
+        name: name such as ``held out: S2``; empty if the benchmark has one setting.
+        data: the data set, with the options that define the splits.
     """
 
     name: str
@@ -65,25 +65,25 @@ class Setting:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The models, data and training that ``zoo bench`` compares.
+    """Models, data and training settings that ``zoo bench`` compares.
 
     Attributes:
         name: name of the configuration (file name without suffix); empty for a benchmark defined only by options.
         title: title of the benchmark.
-        models: the models in the order of the table.
+        models: models in the order of the table.
         data: the data set.
         recipe_name: name of a registered recipe.
         recipe_changes: fields of the recipe that are replaced.
-        seeds: seeds; there is one trial per model and seed.
+        seeds: random seeds; there is one trial per model and seed.
         baseline: title of the row that the others are compared with; empty for none.
         paper: a key of :data:`zoo.bench.paper.TABLES`; empty for none.
-        hold_out: regions; each in turn is the test split; ``("all",)`` for every region, empty for none.
-        adapt: how every trained model is adapted to the images of the test split and evaluated again; ``None`` if it is
-            not.
-        speed: time the models after training.
+        hold_out: regions that are used as the test split in turn; ``("all",)`` for every region, empty for none.
+        adapt: how every trained model is adapted to the images of the test split and evaluated again; ``None`` for no
+            adaptation.
+        speed: whether to time the models after training.
 
     Raises:
-        ZooError: if two models have one label or are the same, the baseline is not among the labels, or there are too
+        ZooError: if two models have the same label or are equal, the baseline is not among the labels, or there are too
             many seeds.
     """
 
@@ -122,7 +122,7 @@ class Benchmark:
         return get_recipe(self.recipe_name).changed(**self.recipe_changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the benchmark as a results folder stores it, as plain JSON values."""
+        """Return the benchmark as plain JSON values, as stored in a results folder."""
         return {
             "name": self.name,
             "title": self.title,
@@ -139,11 +139,11 @@ class Benchmark:
     def with_recipe(self, name: str | None, overrides: Mapping[str, Any]) -> Benchmark:
         """Return the benchmark with another recipe, or with some of its fields replaced.
 
-        Steps and epochs replace each other.
+        Setting the steps clears the epochs, and vice versa.
 
         Args:
-            name: name of a registered recipe, whose own values then hold; ``None`` keeps the recipe.
-            overrides: fields by name; ``None`` leaves a field as it is.
+            name: name of a registered recipe, which replaces all values; ``None`` keeps the recipe.
+            overrides: fields by name; ``None`` leaves a field unchanged.
 
         Raises:
             ZooError: if the recipe does not exist, or a value is out of range.
@@ -163,13 +163,13 @@ class Benchmark:
         return replace(self, recipe_name=name or self.recipe_name, recipe_changes=changes)
 
     def selected(self, text: str) -> Benchmark:
-        """Return the benchmark with the models whose label or name is named or matches a shell pattern.
+        """Return the benchmark with only the models whose label or name is given or matches a shell pattern.
 
         Args:
             text: labels, names and patterns, separated by commas; ``all`` keeps every model.
 
         Raises:
-            ZooError: for a word that matches nothing, with the nearest labels.
+            ZooError: if a word matches nothing; the message suggests the nearest labels.
         """
         words = [word.strip() for word in text.split(",") if word.strip()]
         chosen: list[ModelEntry] = []
@@ -189,7 +189,7 @@ class Benchmark:
         return replace(self, models=tuple(chosen), baseline=kept)
 
     def trials(self, setting: Setting, fingerprints: dict[str, str], device: str) -> list[TrialConfig]:
-        """Return the trials of a setting: all models of a seed, then the next seed.
+        """Return the trials of a setting: all models of the first seed, then of the next seed.
 
         Args:
             setting: one of :func:`settings_of`.
@@ -224,8 +224,8 @@ def check_seeds(seeds: int | Sequence[int], where: object = None) -> tuple[int, 
     """Return seeds as a tuple.
 
     Args:
-        seeds: the seeds, or their number: 3 stands for 0, 1 and 2.
-        where: place for the error.
+        seeds: the seeds, or their number: 3 means 0, 1 and 2.
+        where: location for error messages.
 
     Raises:
         ConfigError: if there are none or more than :data:`MOST_SEEDS`, or one is negative or given twice.
@@ -244,10 +244,10 @@ def check_seeds(seeds: int | Sequence[int], where: object = None) -> tuple[int, 
 
 
 def settings_of(benchmark: Benchmark) -> list[Setting]:
-    """Return one setting, or one for each region that is held out.
+    """Return the only setting, or one setting for each held-out region.
 
     Raises:
-        ZooError: if the data set cannot hold out regions, or has no such region.
+        ZooError: if the data set does not support held-out regions, or has no such region.
     """
     if not benchmark.hold_out:
         return [Setting("", benchmark.data)]
@@ -290,7 +290,7 @@ def _regions(data: DataSource, option: str, choices: Sequence[object]) -> list[s
 
 @dataclass(frozen=True)
 class _File:
-    """The keys of a configuration file."""
+    """Keys of a configuration file."""
 
     models: list[dict[str, Any]] = field(default_factory=list)
     title: str | None = None
@@ -318,7 +318,7 @@ def load_benchmark(path: Path) -> Benchmark:
     """Read a configuration file.
 
     Raises:
-        ZooError: naming the file, the table and the key that is wrong, with the nearest name for an unknown one.
+        ZooError: if the file is invalid; the message names the file, table and key, and the nearest known name.
     """
     try:
         content = read_toml(path, hint="docs/how_to/bench.md shows an example")
@@ -328,11 +328,11 @@ def load_benchmark(path: Path) -> Benchmark:
 
 
 def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
-    """Return the benchmark of a configuration that has been read.
+    """Return the benchmark defined by a parsed configuration.
 
     Args:
         content: the tables of the file.
-        path: the file; relative folders of data start from its folder.
+        path: the file; relative data folders are resolved from its folder.
 
     Raises:
         ZooError: as :func:`load_benchmark`.
@@ -364,7 +364,7 @@ def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
 
 
 def _typed(values: Mapping[str, Any], kind: type[T], where: str) -> T:
-    """Return a table of the file as a dataclass; an unknown key is an error that names the nearest one."""
+    """Return a table of the file as a dataclass; an unknown key is an error that suggests the nearest one."""
     known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:
@@ -373,7 +373,7 @@ def _typed(values: Mapping[str, Any], kind: type[T], where: str) -> T:
 
 
 def _entry(table: dict[str, Any], folder: Path, where: str) -> ModelEntry:
-    # ``from`` is no name that Python allows for a field.
+    # ``from`` is a Python keyword, so it cannot be a field name.
     known = ("from", *(one.name for one in fields(_ModelTable) if one.name != "parent"))
     for key in table:
         if key not in known:
@@ -387,7 +387,7 @@ def _entry(table: dict[str, Any], folder: Path, where: str) -> ModelEntry:
 
 
 def _parent(table: _ModelTable, folder: Path, where: str) -> FineTuning | None:
-    """Return the weights that a model starts from; a folder is looked for beside the configuration."""
+    """Return the weights that a model starts from; a relative folder is resolved from the configuration's folder."""
     freeze = (table.freeze,) if isinstance(table.freeze, str) else tuple(table.freeze)
     if not table.parent:
         if freeze or table.old_lr_factor != FineTuning.old_lr_factor:
@@ -420,7 +420,7 @@ def _data(given: str | dict[str, Any], folder: Path, where: str) -> DataSource:
 
 
 def _absolute(name: str, folder: Path, where: str) -> Path:
-    """Return the path of a folder that a file in ``folder`` names."""
+    """Return the absolute path of a folder named in a file in ``folder``."""
     try:
         path = (folder / Path(name).expanduser()).resolve()
         path.is_dir()
@@ -445,9 +445,9 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
         raise ConfigError("steps and epochs cannot be combined", where=where)
     with _located(where):
         recipe = get_recipe(name)
-        # Names first: the recipe knows which there are.
+        # Check the names first: only the recipe knows the valid ones.
         recipe.changed(**{key: changes[key] for key in ("optimiser", "schedule", "precision") if key in changes})
-        # Decoding checks the types and turns whole numbers into floats where the field is one.
+        # Decoding checks the types and converts integers to floats for float fields.
         other = {"steps": "epochs", "epochs": "steps"}
         values = {**recipe.to_dict(), **{other[key]: None for key in changes if key in other}, **changes}
         whole = type(values["crop"]) is int and values["crop"] == 0
@@ -477,7 +477,7 @@ def _adaptation(given: bool | dict[str, Any], where: str) -> AdaptationSettings 
         raise UnknownNameError("way to adapt", by, ADAPTED_BY, where=f"{where}: by")
     found = _typed(given, AdaptationSettings, where)
     if found.scales != "auto" and found.scales != AdaptationSettings.scales:
-        # Torch is imported for this alone, and not by a file without scales.
+        # Import torch only here, so that a file without scales does not need it.
         from zoo.training.predictor import check_scales
 
         with _located(where):
@@ -486,7 +486,7 @@ def _adaptation(given: bool | dict[str, Any], where: str) -> AdaptationSettings 
 
 
 def _check_depth(value: object, where: object, depth: int = 0) -> None:
-    """Refuse tables and lists that are nested more deeply than any configuration needs."""
+    """Reject tables and lists that are nested too deeply."""
     if depth > DEEPEST:
         raise ConfigError(f"is nested more than {DEEPEST} levels deep", where=where)
     if isinstance(value, (dict, list)):
@@ -495,7 +495,7 @@ def _check_depth(value: object, where: object, depth: int = 0) -> None:
 
 
 def _check_plain(value: object, where: str) -> None:
-    """Refuse what JSON cannot hold, such as dates."""
+    """Reject values that JSON does not support, such as dates."""
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_plain(inner, f"{where}.{key}")
@@ -508,7 +508,7 @@ def _check_plain(value: object, where: str) -> None:
 
 @contextmanager
 def _located(where: str) -> Iterator[None]:
-    """Put the table of the file in front of the place that an error names."""
+    """Prefix the location named in an error with the table of the file."""
     try:
         yield
     except ZooError as error:

@@ -1,4 +1,4 @@
-"""Changes between two sets of results, and whether they are more than noise."""
+"""Changes between two sets of results, and whether they exceed the noise."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Setting = tuple[str, str]
 
 @dataclass(frozen=True)
 class Change:
-    """One model in one setting, before and now.
+    """Change of one model in one setting.
 
     Attributes:
         data: label of the data.
         model: label of the model.
-        before: pooled Dice, mean over seeds; ``None`` where the model has no figures.
-        now: pooled Dice, mean over seeds; ``None`` where the model has no figures.
-        difference: now minus before, on the same test images; ``None`` where one is missing.
+        before: pooled Dice, mean over seeds; ``None`` if the model has no figures.
+        now: pooled Dice, mean over seeds; ``None`` if the model has no figures.
+        difference: ``now`` minus ``before``, on the same test images; ``None`` if one is missing.
         low: lower end of its paired bootstrap interval.
         high: upper end of its paired bootstrap interval.
-        p: p-value of no change, corrected for all models (Romano-Wolf).
-        speed: frames per second now divided by those before, at batch 1; ``None`` where unknown.
+        p: p-value for no change, corrected for all models (Romano-Wolf).
+        speed: frames per second now divided by those before, at batch size 1; ``None`` if unknown.
         verdict: ``better``, ``worse``, ``within noise``, ``the same``, ``new``, ``gone`` or ``no figures``.
     """
 
@@ -50,15 +50,15 @@ class Change:
 def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -> list[Change]:
     """Compare two folders of results, model by model.
 
-    Models are paired where the test images are the same. Recipes may differ: their effect may be the question. The
-    intervals include the variation between seeds if there are several.
+    Models are paired if their test images are the same. Recipes may differ, because their effect may be the question.
+    If there are several seeds, the intervals include the variation between them.
 
     Args:
-        now: results of this folder.
+        now: results of the current folder.
         before: results of the other folder.
 
     Returns:
-        One change per model and setting, in the order of the tables of ``now``; models that no longer exist come last.
+        One change per model and setting, in the order of the tables of ``now``; models that no longer exist are last.
 
     Raises:
         ResultError: if the folders share no test split.
@@ -79,7 +79,7 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
 
 
 def changes_as_json(changes: Sequence[Change]) -> str:
-    """Return a JSON list of changes."""
+    """Return the changes as a JSON list."""
     return encode_json(list(changes), indent=2) + "\n"
 
 

@@ -15,7 +15,7 @@ def comparability_warnings(results: Sequence[TrialResult]) -> list[str]:
 
 
 def unequal_seeds(results: Sequence[TrialResult]) -> list[str]:
-    """Return one warning where models have figures of different seeds. Models without figures are left out."""
+    """Return one warning if models have figures for different seeds. Models without figures are ignored."""
     seeds: dict[str, set[int]] = {}
     for result in results:
         if result.ok:
@@ -33,7 +33,7 @@ def unequal_seeds(results: Sequence[TrialResult]) -> list[str]:
 
 
 def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
-    """Return a warning for each trial whose number of steps differs from most trials. Adapted trials are left out."""
+    """Return a warning for each trial whose number of steps differs from most trials. Adapted trials are ignored."""
     return [
         f"{result.config.label}, seed {result.config.seed}: {steps} optimiser steps, but the others took {usual}: its "
         f"figures are not comparable"
@@ -42,9 +42,9 @@ def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
 
 
 def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
-    """Return a warning for each trial whose number format differs from most trials. Adapted trials are left out.
+    """Return a warning for each trial whose number format differs from most trials. Adapted trials are ignored.
 
-    ``--precision auto`` chooses by time, so formats of nearly the same speed may alternate.
+    ``--precision auto`` chooses by measured time, so formats of similar speed may alternate.
     """
     return [
         f"{result.config.label}, seed {result.config.seed}: trained in {found}, but the others in {usual}; "
@@ -56,13 +56,13 @@ def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
 
 
 def audit_note(results: Sequence[TrialResult]) -> tuple[bool, str]:
-    """Return whether the splits leak, and one line on what the audit found; empty where no result file has it."""
+    """Return whether the splits leak, and one line on the audit's findings; empty if no result file has them."""
     found = next((audit for result in results if (audit := result.audit) is not None), None)
     return (False, "") if found is None else (bool(found.leaks), f"audit of the splits: {found.verdict}")
 
 
 def busy_machine(results: Sequence[TrialResult]) -> list[str]:
-    """Return one warning where speed was measured while other programs used the machine."""
+    """Return one warning if speed was measured while other programs used the machine."""
     busy: dict[str, str] = {}
     for result in results:
         protocol = result.speed_protocol

@@ -21,13 +21,13 @@ _NAMING = ("title", "benchmark", "setting", "paper", "baseline")
 
 @dataclass(frozen=True)
 class AdaptationSettings:
-    """How a trained model is adapted to the images of a test split (:mod:`zoo.training.adaptation`).
+    """Settings for adapting a trained model to the images of a test split (:mod:`zoo.training.adaptation`).
 
     Attributes:
         by: ``split`` adapts to all images together; ``group`` adapts to each scene or event separately and evaluates it
             separately, as if each were mapped with its own bundle.
         scales: magnifications applied to every image by the adapted model, or ``auto`` to choose one.
-        tta: average the adapted model's probability over the eight flips and rotations of each image.
+        tta: whether to average the adapted model's probability over the eight flips and rotations of each image.
     """
 
     by: AdaptedBy = "split"
@@ -39,13 +39,13 @@ class AdaptationSettings:
             object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
 
     def __str__(self) -> str:
-        """Return what differs from the default, in words; empty for the default."""
+        """Return a description of the settings that differ from the defaults; empty if none do."""
         scales = self.scales if self.scales == "auto" else ",".join(f"{scale:g}" for scale in self.scales)
         texts = {"by": f"to each {self.by}", "scales": f"magnified {scales}", "tta": "mean over flips and rotations"}
         return ", ".join(text for name, text in texts.items() if name in self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what differs from the default as plain JSON values."""
+        """Return the settings that differ from the defaults as plain JSON values."""
         scales = self.scales if self.scales == "auto" else list(self.scales)
         values = {"by": self.by, "scales": scales, "tta": self.tta}
         return {name: values[name] for name in values if getattr(self, name) != getattr(AdaptationSettings, name)}
@@ -53,24 +53,24 @@ class AdaptationSettings:
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """One trial. Two trials with the same key give the same result, except for timings.
+    """Configuration of a trial. Two trials with the same key give the same result, except for timings.
 
     Attributes:
         model: registered name.
         options: options of the model.
         data: the data set.
         fingerprints: sha256 of the content of each split.
-        recipe: how to train.
+        recipe: training recipe.
         seed: seed of the weights, the order of the patches and the augmentation.
         device: resolved device, such as ``cpu`` or ``cuda:0``.
-        adapted: do not train; adapt the bundle of the same trial without adaptation to the images of the test split,
+        adapted: do not train; adapt the bundle of the corresponding trained trial to the images of the test split,
             without their masks.
-        adapting: how it is adapted.
-        fine_tuning: the weights that training starts from; ``None`` for random weights.
+        adapting: settings of the adaptation.
+        fine_tuning: weights that training starts from; ``None`` for random weights.
         title: name of the row in tables; empty for the model's name and options.
-        benchmark: name of the configuration that the trial belongs to; empty if it has none.
-        setting: which of the configuration's settings, such as the region held out; empty when it has one.
-        paper: table of the paper whose row of the same title is shown next to ours; empty for none.
+        benchmark: name of the configuration that the trial belongs to; empty if there is none.
+        setting: setting of the configuration, such as the held-out region; empty if there is only one.
+        paper: table of the paper whose row with the same title is shown next to ours; empty for none.
         baseline: title of the row that the others are compared with; empty for none.
     """
 
@@ -92,7 +92,7 @@ class TrialConfig:
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits over everything that a result depends on; names and file locations are not included."""
+        """Sixteen hex digits of a hash over everything that a result depends on, without names and file locations."""
         content = self.to_dict()
         for name in ("data", *_NAMING):
             content.pop(name, None)
@@ -103,27 +103,27 @@ class TrialConfig:
 
     @property
     def file_stem(self) -> str:
-        """Name of the trial's files: readable, and unique through the key."""
+        """Stem of the trial's file names: readable, and unique because it contains the key."""
         adapted = "-adapted" if self.adapted else ""
         return f"{file_name(self.model)}{adapted}-{self.data.name}-s{self.seed}-{self.key}"
 
     @property
     def label(self) -> str:
-        """The title, or the model's name with its options or its parent; an adapted trial says so."""
+        """The title, or the model's name with its options or its parent; adapted trials are marked as such."""
         shown = ",".join(f"{name}={value}" for name, value in sorted(self.options.items()))
         plain = self.title or (f"{self.model}({shown})" if shown else self.model)
         if not self.title and self.fine_tuning is not None:
-            # The parent has the options of the architecture.
+            # The options of the architecture come from the parent.
             plain = f"{self.model} from {self.fine_tuning.parent}"
         return f"{plain} (adapted)" if self.adapted else plain
 
     @property
     def plain(self) -> TrialConfig:
-        """The trial whose bundle an adapted one starts from; a trained trial itself."""
+        """The trial whose bundle an adapted trial starts from; for a trained trial, itself."""
         return replace(self, adapted=False, adapting=AdaptationSettings())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; fields that the first version lacked are left out unless they are set."""
+        """Return plain JSON values; fields that the first version lacked are included only if they are set."""
         values = {
             "model": self.model,
             "options": self.options,
@@ -140,15 +140,15 @@ class TrialConfig:
 
 
 def select_models(text: str) -> list[str]:
-    """Return the registered models that a text selects, each once, in its order.
+    """Return the registered models that a text selects, without duplicates, in the order of the text.
 
     Args:
-        text: names and shell patterns, separated by commas; ``all`` for every model that was registered one by one.
-            A pattern matches the models of a family only if it has a ``/``, such as ``smp/unet-resnet*``, because a
-            family has hundreds of models.
+        text: names and shell patterns, separated by commas; ``all`` for every model that was registered individually.
+            A pattern matches the models of a family only if it contains a ``/``, such as ``smp/unet-resnet*``, because
+            a family has hundreds of models.
 
     Raises:
-        ZooError: for a name or pattern that matches nothing, with the nearest names.
+        ZooError: if a name or pattern matches nothing; the message suggests the nearest names.
     """
     chosen: dict[str, None] = {}
     known = [spec.name for spec in catalogue().models.match()]

@@ -1,7 +1,7 @@
-"""From result files to a leaderboard: one row per model with means over seeds, intervals, differences and groups.
+"""Leaderboards computed from result files: one row per model with means over seeds, intervals and differences.
 
-All models of a setting are tested on the same images, so the images are drawn once for all of them and differences are
-paired. Where every model has the same seeds, those are drawn together too.
+All models of a setting are tested on the same images, so the images are drawn once for all models and differences are
+paired. If every model has the same seeds, the seeds are drawn together too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from zoo.evaluation.counts import FloatArray, IntArray
 from zoo.evaluation.metrics import dice, image_dice, pooled_dice
 
 BASELINE = "unet"
-"""The model that others are compared with by default [O: the paper's own baseline]."""
+"""Default model that others are compared with [O: the paper's own baseline]."""
 FIRST_KEYS = (
     "dice", "dice_per_image", "precision", "recall", "accuracy", "loss", "parameters", "gmac", "fps", "fps_batch",
 )  # fmt: skip
-"""Figures that come first in CSV and JSON; the others follow the seeds."""
+"""Figures that come before the seeds in CSV and JSON; the others follow the seeds."""
 PAPER_NOTE = "paper: {} of Zheng et al. 2025, on other data and another machine; not a target."
 FOOTNOTE = (
     "Dice, precision, recall, accuracy: pooled over all test pixels, at the threshold with the best pooled Dice on "
@@ -42,14 +42,14 @@ FOOTNOTE = (
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of one model from the baseline in pooled Dice.
+    """Difference between a model and the baseline in pooled Dice.
 
     Attributes:
         baseline: label of the baseline.
-        mean: model minus baseline.
+        mean: Dice of the model minus Dice of the baseline.
         low: lower end of the paired interval.
         high: upper end of the paired interval.
-        p: two-sided p-value that there is no difference, corrected for all models of the table (Romano-Wolf).
+        p: two-sided p-value for no difference, corrected for all models of the table (Romano-Wolf).
     """
 
     baseline: str
@@ -60,32 +60,32 @@ class Difference:
 
     @property
     def certain(self) -> bool:
-        """Whether the models differ significantly at the table's level."""
+        """Whether the difference is significant at the level of the table."""
         return self.p < 1 - LEVEL
 
     @property
     def interval_text(self) -> str:
-        """Interval and p-value, such as ``[-0.012 +0.034], p 0.321``; empty where they are undefined."""
+        """Interval and p-value, such as ``[-0.012 +0.034], p 0.321``; empty if they are undefined."""
         p = "" if math.isnan(self.p) else f", p {format_p(self.p)}"
         return "" if math.isnan(self.low) else f"[{self.low:+.3f} {self.high:+.3f}]{p}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model of a leaderboard.
+    """Row of a leaderboard, which describes one model.
 
     Attributes:
-        model: registered name, with options where they were set.
-        name: registered name alone.
-        status: ``ok``, or the first status that is not.
-        error: the first reason; empty when all trials are ``ok``.
+        model: registered name, with its options if any were set.
+        name: registered name only.
+        status: ``ok``, or the first other status.
+        error: the first reason; empty if all trials are ``ok``.
         seeds: number of trials with figures.
-        figures: means over seeds by key of :func:`zoo.evaluation.columns.figure_columns`; ``None`` where undefined.
-        best_batch: batch size of ``fps_batch``; ``None`` where the speed was not measured.
-        paper: row of the paper's table, if it has one.
-        intervals: lower and upper end by key, NaN where undefined; empty before :func:`add_uncertainty`.
-        difference: difference from the baseline in Dice; ``None`` for the baseline itself.
-        group: letters; rows that share one do not differ significantly.
+        figures: means over seeds by key of :func:`zoo.evaluation.columns.figure_columns`; ``None`` if undefined.
+        best_batch: batch size of ``fps_batch``; ``None`` if speed was not measured.
+        paper: row of the paper's table, if there is one.
+        intervals: lower and upper end by key, NaN if undefined; empty before :func:`add_uncertainty`.
+        difference: difference from the baseline in Dice; ``None`` for the baseline.
+        group: letters; rows that share a letter do not differ significantly.
     """
 
     model: str
@@ -101,7 +101,7 @@ class Row:
     group: str = ""
 
     def value(self, key: str) -> Value:
-        """Return the value of a column; ``None`` where it is undefined."""
+        """Return the value of a column; ``None`` if it is undefined."""
         if key == "dice_interval":
             return self.interval_text("dice")
         if key == "difference":
@@ -110,16 +110,16 @@ class Row:
         return others[key] if key in others else self.figures.get(key)
 
     def text(self, column: Column) -> str:
-        """Return the cell of a column as tables show it."""
+        """Return the value of a column as text for tables."""
         return column.text(self.value(column.key))
 
     def interval_text(self, key: str) -> str:
-        """Return the interval of a figure, such as ``[.410 .480]``; ``-`` where it is undefined."""
+        """Return the interval of a figure, such as ``[.410 .480]``; ``-`` if it is undefined."""
         low, high = self.intervals.get(key, (math.nan, math.nan))
         return UNDEFINED if math.isnan(low) else f"[{low:.3f} {high:.3f}]".replace("0.", ".")
 
     def to_dict(self) -> dict[str, Value]:
-        """Return every value by key, as CSV and JSON hold them."""
+        """Return every value by key, as written to CSV and JSON."""
         difference = self.difference
         compared: dict[str, Value] = dict.fromkeys(
             ("baseline", "difference", "difference_low", "difference_high", "difference_p")
@@ -148,7 +148,7 @@ class Row:
 
 
 def make_rows(results: Sequence[TrialResult]) -> list[Row]:
-    """Return one row per model, the highest Dice first and models without figures last.
+    """Return one row per model, highest Dice first, models without figures last.
 
     Args:
         results: results of one setting: same patches, same recipe, same device.
@@ -191,11 +191,11 @@ def figure_inputs(trial: TrialResult) -> FigureInputs:
 
 @dataclass(frozen=True)
 class Draws:
-    """The trials of one setting under one resampling of the test images.
+    """Bootstrap replicates for the trials of one setting.
 
     Attributes:
         trials: trials with figures, by label.
-        resampling: the resampling that all of them share.
+        resampling: resampling of the test images, shared by all trials.
     """
 
     trials: Mapping[str, Sequence[TrialResult]]
@@ -203,7 +203,7 @@ class Draws:
 
     @classmethod
     def of(cls, results: Iterable[TrialResult]) -> Draws | None:
-        """Draw for the trials with figures; ``None`` when there are none.
+        """Draw the replicates for the trials with figures; return ``None`` if there are none.
 
         Raises:
             ResultError: if the trials were not tested on the same images.
@@ -239,7 +239,7 @@ class Draws:
         return self.resampling.over_seeds([metric(*cells) for cells in self.cells[label]])
 
     def intervals(self, label: str, columns: Sequence[Column]) -> dict[str, tuple[float, float]]:
-        """Return the intervals of every figure of pooled counts and of the Dice per image, by key."""
+        """Return the intervals of the Dice per image and of every figure based on pooled counts, by key."""
         drawn = {
             column.key: self.pooled(label, column.metric)
             for column in columns
@@ -255,10 +255,10 @@ def add_uncertainty(rows: Sequence[Row], results: Sequence[TrialResult], baselin
     """Return the rows of one table with intervals, differences and groups, in the same order.
 
     Args:
-        rows: rows of :func:`make_rows`.
-        results: results that they were made from.
-        baseline: label of the model that others are compared with; by default that of the configuration, else ``unet``
-            if present, else the best.
+        rows: rows returned by :func:`make_rows`.
+        results: results from which they were computed.
+        baseline: label of the model that others are compared with; by default that of the configuration, otherwise
+            ``unet`` if present, otherwise the best.
 
     Raises:
         UnknownNameError: if no row is called ``baseline``.
@@ -313,12 +313,12 @@ def _groups(draws: Draws, labels: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The table of one setting: trials with the same patches, recipe and device.
+    """Table of one setting: trials with the same patches, recipe and device.
 
     Attributes:
-        results: all its trials.
-        rows: one row per model, the best first.
-        version: what tells the table from another one of the same description; empty where none is.
+        results: all trials of the setting.
+        rows: one row per model, best first.
+        version: text that distinguishes the table from others with the same description; empty if there are none.
     """
 
     results: Sequence[TrialResult]
@@ -332,25 +332,25 @@ class Leaderboard:
 
     @property
     def heading(self) -> str:
-        """Name of the configuration and region, else of the data and recipe."""
+        """Name of the configuration and region, otherwise of the data and recipe."""
         config = self.results[0].config
         named = [config.benchmark, config.setting] if config.benchmark else [config.data.label, config.recipe.name]
         return ", ".join(part for part in named if part)
 
     @property
     def description(self) -> str:
-        """One line with what the rows share: data, split, recipe, seeds and machine."""
+        """One line with what all rows have in common: data, split, recipe, seeds and machine."""
         return "; ".join(filter(None, (describe_setting(self.results), self.version)))
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings to read before comparing rows, including leaks between the splits."""
+        """Warnings about comparing the rows, including leaks between the splits."""
         leaks, audit = audit_note(self.results)
         return [*comparability_warnings(self.results), *([audit] if leaks else [])]
 
     @property
     def notes(self) -> list[str]:
-        """How the figures were averaged, what intervals and groups mean, and where the paper's figures come from."""
+        """Notes on how figures were averaged, on intervals and groups, and on the source of the paper's figures."""
         leaks, audit = audit_note(self.results)
         paper = self.paper_note if any(row.paper for row in self.rows) else ""
         return [text for text in (describe_draws(self.results), paper, "" if leaks else audit) if text]
@@ -367,17 +367,17 @@ class Leaderboard:
 
     @cached_property
     def trials(self) -> dict[str, list[TrialResult]]:
-        """Trials with figures by label, in the order of the rows; the seeds of each model in order."""
+        """Trials with figures by label, in the order of the rows; the seeds of each model are in order."""
         good = sorted((result for result in self.results if result.ok), key=lambda result: result.config.seed)
         grouped = {row.model: [one for one in good if one.config.label == row.model] for row in self.rows}
         return {label: found for label, found in grouped.items() if found}
 
 
 def make_leaderboards(results: Iterable[TrialResult], baseline: str | None = None) -> list[Leaderboard]:
-    """Return a leaderboard for each setting: trials of different data, recipes or devices are never mixed.
+    """Return a leaderboard for each setting; trials with different data, recipes or devices are never mixed.
 
     Raises:
-        UnknownNameError: if no setting has a model called ``baseline``.
+        UnknownNameError: if no setting contains a model called ``baseline``.
     """
     groups = group_by_setting(results)
     labels = {result.config.label for group in groups for result in group if result.ok}
@@ -392,7 +392,7 @@ def make_leaderboards(results: Iterable[TrialResult], baseline: str | None = Non
 
 
 def _version(results: Sequence[TrialResult]) -> str:
-    """Return what tells results apart that only the content of their data distinguishes."""
+    """Return text that distinguishes results whose data differ only in content."""
     content = json.dumps(results[0].config.fingerprints, sort_keys=True)
     days = [one.measurements.started[:10] for one in results if one.measurements is not None]
     measured = f", measured until {max(days)}" if any(days) else ""
@@ -404,7 +404,7 @@ def _has(results: Iterable[TrialResult], label: str | None) -> bool:
 
 
 def describe_setting(results: Sequence[TrialResult]) -> str:
-    """Return one line with what the rows of a table share: data, split, recipe, seeds and machine."""
+    """Return one line with what all rows of a table have in common: data, split, recipe, seeds and machine."""
     config = results[0].config
     seeds = sorted({result.config.seed for result in results})
     named = [part for part in (config.benchmark, config.setting) if part]
@@ -429,7 +429,7 @@ def describe_setting(results: Sequence[TrialResult]) -> str:
 
 
 def describe_draws(results: Sequence[TrialResult]) -> str:
-    """Return a sentence on what intervals and groups mean, shown below a table; empty without figures."""
+    """Return a sentence that explains intervals and groups, shown below a table; empty without figures."""
     draws = Draws.of(results)
     if draws is None:
         return ""
@@ -454,7 +454,7 @@ def _known(value: float) -> float | None:
 
 
 def _mean(values: Sequence[float | int | None]) -> float | int | None:
-    """Return the mean; ``None`` when it is undefined for a seed, because a mean over fewer seeds would flatter."""
+    """Return the mean; ``None`` if a seed has no value, because a mean over fewer seeds would be biased upwards."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None

@@ -1,4 +1,4 @@
-"""The paper's Tables 3 to 6, to print next to ours. They come from other data and another machine and are not a target.
+"""Tables 3 to 6 of the paper, shown next to ours. They come from other data and another machine and are not a target.
 
 Source: Zheng et al. 2025, doi 10.4236/jcc.2025.138004. The paper prints Dice in percent and truncates parameters to
 whole millions. Tables 3 and 5 have no accuracy, precision, recall and parameters; Table 4 has no FPS either.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a table of the paper; ``None`` where the table has no such column.
+    """Row of a table of the paper; ``None`` if the table has no such column.
 
     Attributes:
         label: name of the model in the paper.
@@ -80,10 +80,10 @@ TABLES: Mapping[str, Mapping[str, PaperRow]] = MappingProxyType(
 
 
 def paper_row(config: TrialConfig) -> PaperRow | None:
-    """Return the row of the paper to show next to a trial, or ``None``.
+    """Return the row of the paper to show next to a trial; ``None`` if there is none.
 
-    A configuration names the table, and the trial's title names the row. A trial without a configuration has a row of
-    Table 6 if its model has default options.
+    The configuration names the table, and the title of the trial names the row. A trial without a configuration has a
+    row of Table 6 if its model has default options.
     """
     if config.adapted:
         return None

@@ -1,4 +1,4 @@
-"""Plan a benchmark: open its data, list its trials, and estimate how long each takes on this machine."""
+"""Plan a benchmark: open its data, list its trials, and estimate the time of each on this machine."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from zoo.training.fit import SegmentationTask, is_trainable, seed_everything
 from zoo.training.predictor import SCALE_CANDIDATES, VIEWS, Predictor
 
 STEPS = 2
-"""Training steps that are timed, after one that is not."""
+"""Number of timed training steps, after one untimed step."""
 PATIENCE_S = 20.0
-"""If the first step takes longer, in seconds, it is taken as the estimate."""
+"""If the first step takes longer than this, in seconds, its time is used as the estimate."""
 LIMIT_S = 300.0
 """Time limit in seconds for measuring one model."""
 START_S = 2.0
-"""Seconds between two trials: process, data, bundle."""
+"""Overhead between two trials in seconds: process, data, bundle."""
 TYPICAL_GMAC = 12.0
-"""Relative cost of a model whose spec has no figures; that of the U-Net is 8."""
+"""Relative cost of a model whose spec states none; that of the U-Net is 8."""
 COUNTING_GMAC = 0.5
-"""Relative cost of reading a patch and of counting its pixels [O]."""
+"""Relative cost of reading a patch and counting its pixels [O]."""
 UPDATE_GMAC = 3.0
-"""Relative cost of updating a million weights once; from training steps of the built-in models on two cores [O]."""
+"""Relative cost of updating a million weights once, measured on built-in models with two cores [O]."""
 DATA_SHARE = 0.03
-"""Share of a trial in which its process starts and opens the data [O]."""
+"""Share of a trial spent on starting the process and opening the data [O]."""
 
 CostSource = Literal["", "measured now", "earlier result", "skipped", "no such device here"]
 
@@ -59,10 +59,10 @@ class Plan:
 
     Attributes:
         benchmark: the benchmark.
-        trials: trials of all settings in the order to run them.
+        trials: trials of all settings, in execution order.
         sizes: number of patches in each split, by setting.
         steps: optimiser steps of a training run, by setting.
-        audits: what the audit of the splits found, by setting.
+        audits: findings of the audit of the splits, by setting.
         pixels: pixels of a test patch, by setting.
     """
 
@@ -92,7 +92,7 @@ def open_splits(source: DataSource) -> dict[str, PatchDataset]:
 
 
 def audit_splits(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
-    """Return what the audit of the splits found; a failed audit does not stop the benchmark."""
+    """Return the findings of the audit of the splits; a failed audit does not stop the benchmark."""
     try:
         return cached_summary(splits, fingerprints)
     except Exception as error:
@@ -113,13 +113,13 @@ def make_plan(
     Args:
         benchmark: the benchmark.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        address: address of a Ray cluster, whose devices then count instead of this machine's.
+        address: address of a Ray cluster, whose devices are used instead of this machine's.
         on_setting: called before the data of a setting are opened.
-        open_data: opens the splits of a data set; for showing progress.
-        audit: audits them; for showing the verdict.
+        open_data: opens the splits of a data set; override it to show progress.
+        audit: audits the splits; override it to show the verdict.
 
     Raises:
-        ZooError: if data are missing, a split is empty, or there is no such device.
+        ZooError: if data are missing, a split is empty, or the device does not exist.
     """
     place = str(resolve_device(device)) if address is None else device_on_cluster(address, device)
     trials: list[TrialConfig] = []
@@ -141,9 +141,9 @@ def make_plan(
 
 
 def precision_problem(config: TrialConfig) -> str:
-    """Return why the precision that a recipe names is slow on the device of a trial; empty if it is not.
+    """Return why the precision named in a recipe is slow on the device of a trial; empty if it is not.
 
-    The instructions checked are those of this machine's processor, even if a cluster runs the trial.
+    This checks the instructions of this machine's processor, even if the trial runs on a cluster.
     """
     if config.recipe.precision != "bf16" or config.device != "cpu" or bf16_in_hardware(torch.device("cpu")):
         return ""
@@ -154,7 +154,7 @@ def precision_problem(config: TrialConfig) -> str:
 
 
 def _check_parents(benchmark: Benchmark, train: PatchDataset) -> None:
-    """Refuse weights to start from that do not fit the model and the data, before anything is trained."""
+    """Reject initial weights that do not fit the model and the data, before anything is trained."""
     for entry in benchmark.models:
         if entry.start is not None:
             bundle = Bundle.load(entry.start.folder)
@@ -162,10 +162,10 @@ def _check_parents(benchmark: Benchmark, train: PatchDataset) -> None:
 
 
 def device_on_cluster(address: str, name: str) -> str:
-    """Return the device that ``name`` refers to on a Ray cluster; ``auto`` is a GPU where the cluster has one.
+    """Return the device that ``name`` means on a Ray cluster; ``auto`` selects a GPU if the cluster has one.
 
     Raises:
-        ConfigError: if the cluster has no such device or cannot be used.
+        ConfigError: if the cluster does not have the device or cannot be used.
     """
     with connected(address) as ray:
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -185,11 +185,11 @@ class Cost:
     Attributes:
         parameters: number of trainable parameters.
         gmac: multiply-accumulates of one test patch in units of 1e9.
-        step_s: seconds of an optimiser step, with its batch and augmentation.
-        patch_s: seconds in which one patch is evaluated.
+        step_s: seconds per optimiser step, including its batch and augmentation.
+        patch_s: seconds to evaluate one patch.
         pixels: pixels of a patch.
-        source: where the figures come from; empty if there are none.
-        lacking: what the model needs but the data lack, so that the benchmark skips it; else empty.
+        source: origin of the figures; empty if there are none.
+        lacking: data that the model needs but that are missing, so that the benchmark skips it; empty if none.
         error: why the trial cannot run; empty if it can.
     """
 
@@ -204,7 +204,7 @@ class Cost:
 
     @property
     def can_run(self) -> bool:
-        """Whether the trials run, as far as it is known."""
+        """Whether the trials can run, as far as is known."""
         return not self.error and not self.lacking
 
     def seconds(self, config: TrialConfig, sizes: SplitSizes) -> float:
@@ -221,7 +221,7 @@ class Cost:
 
 
 def stage_amounts(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[str, float]:
-    """Return what each stage of a trial computes: optimiser steps in ``train``, passes of a patch in the others.
+    """Return the work in each stage of a trial: optimiser steps in ``train``, patches processed in the other stages.
 
     Args:
         config: the trial.
@@ -239,10 +239,10 @@ def stage_amounts(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[s
 
 
 def relative_costs(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[str, float]:
-    """Return the cost of each stage of a trial relative to others, from its arithmetic before anything is measured.
+    """Return the relative cost of each stage of a trial, computed from its arithmetic before anything is measured.
 
-    A pass of a patch costs its GMAC; a training step three passes of each patch of its batch, and the update of the
-    weights.
+    Processing a patch costs its GMAC. A training step costs three times that for each patch of its batch, plus the
+    update of the weights.
 
     Args:
         config: the trial.
@@ -266,31 +266,31 @@ def relative_costs(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[
 
 
 def _adaptation_passes(adapting: AdaptationSettings) -> tuple[float, float, float]:
-    """Return how often an adapted trial computes the pixels of three sets of patches.
+    """Return how often an adapted trial processes the pixels of three sets of patches.
 
-    One pass re-estimates all layers, where all batches fit into memory together. Three more find the order of the
-    layers and compare the predictions.
+    If all batches fit into memory together, one pass re-estimates all layers. Three more find the order of the layers
+    and compare the predictions.
 
     Returns:
-        For the patches that choose a magnification, the sample to adapt to, and the split to evaluate.
+        Numbers for the patches that choose a magnification, the sample to adapt to, and the split to evaluate.
     """
     views = len(VIEWS) if adapting.tta else 1
     areas = [scale**2 for scale in (SCALE_CANDIDATES if adapting.scales == "auto" else adapting.scales)]
     if adapting.scales != "auto":
         return 0.0, 3 + sum(areas), sum(areas) * views
-    # Every candidate takes all layers, and predicts three views of each image; one is adapted to the whole sample.
+    # Every candidate adapts all layers and predicts three views of each image; one is adapted to the whole sample.
     mean = sum(areas) / len(areas)
     return sum(areas) * 4, 3 + mean, mean * views
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial of a plan.
+    """Trial of a plan.
 
     Attributes:
         config: the trial.
         cost: cost of its model.
-        seconds: expected seconds; NaN where unknown.
+        seconds: expected seconds; NaN if unknown.
         steps: optimiser steps; 0 for an adapted trial.
         done: whether the results folder already has its result.
     """
@@ -302,7 +302,7 @@ class PlannedTrial:
     done: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a row of the plan as plain JSON values."""
+        """Return the trial as a row of plain JSON values."""
         figures = {name: _known(value) for name, value in asdict(self.cost).items()}
         return {
             "trial": self.config.file_stem,
@@ -323,9 +323,9 @@ class Estimate:
 
     Attributes:
         trials: all trials.
-        seconds: seconds of the trials that are still to run; NaN where unknown.
-        speed_seconds: seconds to time the models afterwards.
-        damaged: results of earlier calls that cannot be used; their trials are repeated.
+        seconds: seconds of the remaining trials; NaN if unknown.
+        speed_seconds: seconds for timing the models afterwards.
+        damaged: unusable results of earlier runs; their trials are repeated.
     """
 
     trials: tuple[PlannedTrial, ...]
@@ -335,12 +335,12 @@ class Estimate:
 
     @property
     def problems(self) -> dict[str, str]:
-        """Why models cannot run, by label."""
+        """Reasons why models cannot run, by label."""
         return {trial.config.plain.label: trial.cost.error for trial in self.trials if trial.cost.error}
 
     @property
     def to_run(self) -> int:
-        """Number of trials that would run."""
+        """Number of trials that still have to run."""
         return sum(not trial.done and trial.cost.can_run for trial in self.trials)
 
     def to_dict(self) -> dict[str, Any]:
@@ -357,13 +357,13 @@ def estimate(
 ) -> Estimate:
     """Estimate the time of the trials of a plan, from results in the folder or from a few training steps of each model.
 
-    Nothing is kept.
+    Nothing is written.
 
     Args:
         plan: the plan.
         folder: folder of the results; trials that have a result there are done.
-        jobs: trials at a time.
-        progress: called before a model is measured, with its number, the number of models, and a trial of it.
+        jobs: number of trials at a time.
+        progress: called before a model is measured, with its number, the number of models, and one of its trials.
     """
     costs = _costs(plan, folder, jobs, progress)
     found, waits, damaged = [], [], []
@@ -392,7 +392,7 @@ def estimate(
 
 
 def makespan(seconds: Sequence[float], jobs: int) -> float:
-    """Return the seconds until the last trial is done, if each starts when one of ``jobs`` places is free."""
+    """Return the seconds until the last trial is done, if each starts when one of ``jobs`` slots becomes free."""
     places = [0.0] * jobs
     for one in seconds:
         places[places.index(min(places))] += one
@@ -409,14 +409,14 @@ def speed_stage_seconds(costs: Sequence[Cost], rounds: int = ROUNDS, seconds: fl
 
 
 def earlier_costs(folder: Path, threads: int, device_name: str) -> Callable[[TrialConfig], Cost | None]:
-    """Return a function that gives a trial's cost from a result of this machine, or ``None``.
+    """Return a function that gives a trial's cost from an earlier result of this machine, or ``None``.
 
     The result must have the same model, options, data, batch size, crop, precision, optimiser and loss.
 
     Args:
         folder: folder of the results.
-        threads: threads that a trial will have.
-        device_name: name of the device, as :func:`zoo.training.compute.describe_environment` gives it.
+        threads: number of threads that a trial will use.
+        device_name: name of the device, as returned by :func:`zoo.training.compute.describe_environment`.
     """
     found: dict[str, Cost] = {}
     for path in trial_files(folder):
@@ -435,10 +435,10 @@ def measure_cost(config: TrialConfig, threads: int | None) -> Cost:
 
     Args:
         config: a trial that is not adapted.
-        threads: threads of torch; ``None`` for its own choice.
+        threads: number of torch threads; ``None`` for torch's default.
 
     Returns:
-        The cost, or one whose ``error`` says why the trial would fail.
+        The cost; if the trial would fail, its ``error`` gives the reason.
     """
     job: Job[Cost] = Job("zoo.bench.plan:measure_cost_here", config, "cost", time_limit=LIMIT_S, threads=threads)
     outcome = run_job(job)
@@ -501,7 +501,7 @@ def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
 def _evaluation_seconds(
     predictor: Predictor, data: PatchDataModule, form: ComputeFormat, device: torch.device
 ) -> float:
-    """Return the seconds in which a patch of the test split is read and predicted."""
+    """Return the seconds for reading and predicting one patch of the test split."""
     predictor.eval()
     evaluated: list[float] = []
     with torch.inference_mode():
@@ -562,7 +562,7 @@ def _cost_of(result: TrialResult, threads: int, device_name: str) -> Cost | None
 
 
 def _workload(config: TrialConfig) -> str:
-    """Text that is equal for trials that cost the same."""
+    """Return text that is equal for trials with the same cost."""
     recipe = config.recipe
     about = (recipe.batch_size, recipe.crop, recipe.precision, recipe.optimiser, recipe.loss, config.device)
     return repr((config.model, sorted(config.options.items()), sorted(config.fingerprints.items()), about))

@@ -1,7 +1,7 @@
 """Result files: one typed JSON file per trial, from which every table is computed.
 
-The fields of :class:`TrialMeasurements` are the sections of a result file, under the same names; only ``adaptations``
-is written as ``adaptation``.
+The fields of :class:`TrialMeasurements` are the sections of a result file, with the same names, except that
+``adaptations`` is written as ``adaptation``.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from zoo.training.bundle import Adaptation
 from zoo.training.compute import ComputeFormat, Environment
 
 SCHEMA = 2
-"""Version of the layout. Files of version 1 are read too: they hold counts and a histogram of probabilities only."""
+"""Version of the layout. Files of version 1 can also be read: they hold only counts and a probability histogram."""
 FOLDER = "trials"
 DESCRIPTION = "benchmark.json"
 LOCK = ".lock"
 LARGEST_BYTES = 64 * 2**20
-"""Largest result file that is read; one of 10,000 patches has 8 MB."""
+"""Maximum size in bytes of a result file that is read; one of 10,000 patches has 8 MB."""
 
 TrialStatus = Literal["ok", "failed", "out-of-memory", "skipped"]
 
 
 MOST = 10**15
-"""Largest plausible count, time in seconds or GMAC; a file with more was edited."""
+"""Maximum plausible count, time in seconds or GMAC; a file with a larger value was edited."""
 
 
 def _check_range(name: str, value: float | None, low: float = 0, high: float = MOST) -> None:
-    """Refuse a number outside a range.
+    """Check that a number lies within a range.
 
     Raises:
-        ValueError: naming the field.
+        ValueError: if it does not; the message names the field.
     """
     if value is not None and not low <= value <= high:
         raise ValueError(f"{name} must be from {low:g} to {high:g}")
@@ -68,13 +68,13 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """The data of a trial.
+    """Data of a trial.
 
     Attributes:
         name: label of the data set.
         bands: the channels of an image, in order.
         class_names: names of the classes, the background first.
-        pixel_size: edge of a pixel in metres; ``None`` where it is unknown.
+        pixel_size: side of a pixel in metres; ``None`` if it is unknown.
         patch: channels, height and width of a test patch.
         patches: number of patches in each split.
         split_notes: notes of the data set about its splits.
@@ -99,7 +99,7 @@ class ValidationFigures:
     """Figures of the validation split; an adapted trial has none.
 
     Attributes:
-        loss: mean cross-entropy per pixel; ``None`` where it is undefined.
+        loss: mean cross-entropy per pixel; ``None`` if it is undefined.
         histogram: pixels by predicted probability.
         odds: pixels by logit, from which the temperature is fitted.
     """
@@ -121,13 +121,13 @@ class TestFigures:
         groups: scene or event of each test image.
         counts: confusion counts of each image at the frozen threshold.
         histogram: pixels by predicted probability.
-        loss: mean cross-entropy per pixel; ``None`` where it is undefined.
+        loss: mean cross-entropy per pixel; ``None`` if it is undefined.
         objects: landslides found and missed; ``None`` in a file of schema 1.
-        boundaries: boundary pixels; ``None`` likewise.
-        odds: pixels by logit; ``None`` likewise.
+        boundaries: boundary pixels; ``None`` in a file of schema 1.
+        odds: pixels by logit; ``None`` in a file of schema 1.
     """
 
-    __test__ = False  # pytest would collect the class by its name
+    __test__ = False  # keep pytest from collecting the class because of its name
 
     names: tuple[str, ...]
     groups: tuple[str, ...]
@@ -147,11 +147,11 @@ class TrainingRecord:
     """Record of a training run.
 
     Attributes:
-        steps: optimiser steps.
-        seconds: time of the steps that this call took.
+        steps: number of optimiser steps.
+        seconds: time of the steps in this run, excluding earlier interrupted runs.
         resumed_from: step at which an interrupted run was resumed; ``None`` if it was not interrupted.
         batch: patches per optimiser step.
-        micro_batch: patches per forward pass; smaller than ``batch`` after a lack of memory.
+        micro_batch: patches per forward pass; smaller than ``batch`` after running out of memory.
         format: number format and memory layout.
         curve: step and training loss, in order.
     """
@@ -174,7 +174,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A training run that ran out of memory.
+    """Training run that ran out of memory.
 
     Attributes:
         micro_batch: patches per forward pass.
@@ -189,27 +189,27 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialMeasurements:
-    """Everything that a trial measured, in the order of the result file.
+    """All measurements of a trial, in the order of the result file.
 
     Attributes:
-        data: the data.
+        data: summary of the data.
         threshold: landslide probability at or above which a pixel counts as landslide, from the validation split.
         test: counts of the test split.
         samples: predictions on the patches that the report shows; ``None`` in an older file.
         val: figures of the validation split.
-        training: the training; ``None`` for an adapted trial, and for a model without parameters.
-        adaptations: how an adapted trial was adapted: to the whole test split, or to each group in turn. Empty for a
-            trained one.
+        training: record of the training; ``None`` for an adapted trial, and for a model without parameters.
+        adaptations: records of an adapted trial: one for the whole test split, or one per group. Empty for a trained
+            trial.
         parameters: number of trainable parameters.
         gmac: multiply-accumulates of one test patch in units of 1e9.
         seconds: time of each stage: ``data``, ``train`` or ``adapt``, ``evaluate``.
         environment: machine and software.
-        weights_sha256: digest of the weights in the bundle.
-        provider: the plugin that registered the model; ``None`` in an older file.
+        weights_sha256: sha256 of the weights in the bundle.
+        provider: plugin that registered the model; ``None`` in an older file.
         started: start of the trial, ISO 8601 in UTC.
-        audit: what the audit of the splits found; ``None`` in an older file.
-        speed: timed batch sizes; ``None`` if the speed was not measured, empty if measuring failed.
-        speed_protocol: how the speed was measured; ``None`` if it was not.
+        audit: findings of the audit of the splits; ``None`` in an older file.
+        speed: timed batch sizes; ``None`` if speed was not measured, empty if measuring failed.
+        speed_protocol: how speed was measured; ``None`` if it was not.
     """
 
     data: DataSummary
@@ -240,19 +240,19 @@ class TrialMeasurements:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The result of a trial.
+    """Result of a trial.
 
-    The properties ``data``, ``test``, ``val`` and so on are those of the measurements, which only a result with status
-    ``ok`` has.
+    The properties ``data``, ``test``, ``val`` and so on return fields of the measurements, which only a result with
+    status ``ok`` has.
 
     Attributes:
-        config: the trial.
+        config: configuration of the trial.
         status: ``ok``, ``failed``, ``out-of-memory`` or ``skipped``.
         error: why the status is not ``ok``, in one line.
-        measurements: what an ``ok`` trial measured.
+        measurements: measurements of an ``ok`` trial.
         attempts: earlier attempts that ran out of memory.
-        pictures: the patches that the report shows; :meth:`save` writes them once for all trials, in a separate file.
-            ``None`` in a result that was read.
+        pictures: patches that the report shows; :meth:`save` writes them once for all trials, in a separate file.
+            ``None`` in a result that was loaded.
     """
 
     config: TrialConfig
@@ -275,7 +275,7 @@ class TrialResult:
 
     @property
     def data(self) -> DataSummary:
-        """The data."""
+        """Summary of the data."""
         return self._figures.data
 
     @property
@@ -315,17 +315,17 @@ class TrialResult:
 
     @property
     def training(self) -> TrainingRecord | None:
-        """The training; ``None`` for a trial that is adapted or has no figures."""
+        """Record of the training; ``None`` for a trial that is adapted or has no figures."""
         return None if self.measurements is None else self.measurements.training
 
     @property
     def speed(self) -> tuple[SpeedSample, ...]:
-        """Timed batch sizes; empty if the speed was not measured."""
+        """Timed batch sizes; empty if speed was not measured."""
         return () if self.measurements is None else self.measurements.speed or ()
 
     @property
     def speed_protocol(self) -> SpeedProtocol | None:
-        """How the speed was measured; ``None`` if it was not."""
+        """How speed was measured; ``None`` if it was not."""
         return None if self.measurements is None else self.measurements.speed_protocol
 
     @property
@@ -335,17 +335,17 @@ class TrialResult:
 
     @property
     def audit(self) -> AuditSummary | None:
-        """What the audit of the splits found."""
+        """Findings of the audit of the splits."""
         return None if self.measurements is None else self.measurements.audit
 
     @property
     def seconds(self) -> float:
-        """Time of all stages together."""
+        """Total time of all stages."""
         return 0.0 if self.measurements is None else sum(self.measurements.seconds.values())
 
     @property
     def evaluated(self) -> SplitCounts:
-        """All counts of the test split; what an older file lacks is ``None``."""
+        """All counts of the test split; ``None`` for those that an older file lacks."""
         test = self.test
         return SplitCounts(
             counts=test.counts,
@@ -358,7 +358,7 @@ class TrialResult:
         )
 
     def with_measurements(self, **changes: Any) -> TrialResult:
-        """Return the result with fields of its measurements replaced."""
+        """Return the result with some fields of its measurements replaced."""
         return replace(self, measurements=replace(self._figures, **changes))
 
     def with_audit(self, found: AuditSummary | None) -> TrialResult:
@@ -391,7 +391,7 @@ class TrialResult:
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sections of the file as plain JSON values; missing sections are left out."""
+        """Return the sections of the file as plain JSON values, without missing sections."""
         sections: dict[str, Any] = {}
         if self.measurements is not None:
             plain = to_plain(replace(self.measurements, adaptations=()))
@@ -458,7 +458,7 @@ class _Body:
 
 @dataclass(frozen=True)
 class _AdaptedGroups:
-    """The section of a trial that was adapted to each group; that of any other adapted trial lacks ``groups``."""
+    """Section of a trial that was adapted to each group; for any other adapted trial it has no ``groups``."""
 
     groups: dict[str, Adaptation] | None = None
 
@@ -480,7 +480,7 @@ def _adaptations(content: bytes, found: _AdaptedGroups | None) -> tuple[Adaptati
 
 
 def _plain_adaptations(adaptations: Sequence[Adaptation]) -> dict[str, Any] | None:
-    """Return the section ``adaptation`` of the file; choices of the target that were not made are left out."""
+    """Return the section ``adaptation`` of the file, without choices of the target that were not made."""
     records = to_plain(adaptations)
     for record in records:
         record["target"] = {name: value for name, value in record["target"].items() if value is not None}
@@ -500,10 +500,10 @@ def _read(path: Path, hint: str) -> bytes:
 
 
 def _check_sums(result: TrialResult) -> None:
-    """Refuse counts that someone edited: what is counted twice must be equal.
+    """Reject edited counts: values that are counted twice must be equal.
 
     Raises:
-        ResultError: if two counts of the same thing differ.
+        ResultError: if two counts of the same quantity differ.
     """
     evaluated = result.evaluated
     images = len(result.test.names)
@@ -537,18 +537,18 @@ def result_path(folder: Path, config: TrialConfig) -> Path:
 
 
 def trial_files(folder: Path) -> list[Path]:
-    """Return the result files of a folder in order; half-written files, whose names begin with a dot, are left out."""
+    """Return the result files of a folder in order, without partial files, whose names begin with a dot."""
     return sorted(path for path in (folder / FOLDER).glob("*.json") if not path.name.startswith("."))
 
 
 def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
-    """Read all results of a folder.
+    """Load all results of a folder.
 
     Returns:
         The results, and an error for each file that cannot be used.
 
     Raises:
-        ResultError: if there is no result file at all.
+        ResultError: if there are no result files.
     """
     hint = "Name the folder that was given to zoo bench as --out"
     if not folder.is_dir():
@@ -567,7 +567,7 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
 
 
 def good_result(folder: Path, config: TrialConfig) -> TrialResult | None:
-    """Return the result of an earlier call if it has figures, else ``None``.
+    """Return the result of an earlier run if it has figures, otherwise ``None``.
 
     Raises:
         ResultError: if the file cannot be used.
@@ -580,7 +580,7 @@ def good_result(folder: Path, config: TrialConfig) -> TrialResult | None:
 
 
 def group_by_setting(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
-    """Group results that share a table: same patches, recipe, device, configuration and setting."""
+    """Group results that belong to one table: same patches, recipe, device, configuration and setting."""
     groups: dict[tuple[str, ...], list[TrialResult]] = {}
     for result in results:
         config = result.config
@@ -590,18 +590,18 @@ def group_by_setting(results: Iterable[TrialResult]) -> list[list[TrialResult]]:
     return list(groups.values())
 
 
-# A results folder belongs to one benchmark, and to one process at a time.
+# A results folder belongs to one benchmark, and only one process may use it at a time.
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Check that a folder holds no results of another benchmark.
+    """Check that a folder contains no results of another benchmark.
 
     Args:
         folder: the folder; it need not exist and is not created.
         name: name of the configuration; empty for trials without a configuration.
 
     Raises:
-        ZooError: if the folder holds something else or cannot be written to.
+        ZooError: if the folder contains anything else or cannot be written to.
     """
     check_could_write(folder)
     held = _benchmark_name(folder)
@@ -613,14 +613,14 @@ def check_folder(folder: Path, name: str) -> None:
 
 @contextmanager
 def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
-    """Lock a results folder while trials run, describe it, and remove partial files of a killed run.
+    """Lock a results folder while trials run, write its description, and remove partial files of a killed run.
 
     Args:
         folder: the folder.
         about: the benchmark as plain JSON values, with its ``name``.
 
     Raises:
-        ZooError: if the folder holds another benchmark, cannot be written to, or another process uses it.
+        ZooError: if the folder contains another benchmark, cannot be written to, or is used by another process.
     """
     check_folder(folder, about["name"])
     check_writable_folder(folder)
@@ -641,7 +641,7 @@ class _Description:
 
 
 def _benchmark_name(folder: Path) -> str | None:
-    """Name of the benchmark whose results a folder holds: empty for options alone, ``None`` for no results.
+    """Return the name of the benchmark in a results folder: empty without a configuration, ``None`` without results.
 
     Raises:
         ResultError: if the description is damaged and no result names the benchmark.

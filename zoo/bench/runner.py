@@ -1,4 +1,4 @@
-"""Run many trials: finished ones are kept, failures do not stop the others, and interrupted training runs resume."""
+"""Run many trials: results are kept, failures do not stop other trials, and interrupted training runs resume."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ATTEMPTS = "attempts.json"
 
 @dataclass(frozen=True)
 class TrialTask:
-    """Input of the process of a trial.
+    """Input for the process of a trial.
 
     Attributes:
         config: the trial.
-        resume: continue from the resume state where there is one.
-        accumulate: number of parts that a training batch is cut into; their gradients are averaged.
+        resume: whether to continue from the resume state, if there is one.
+        accumulate: number of parts into which a training batch is split; their gradients are averaged.
         attempts: earlier attempts that ran out of memory.
     """
 
@@ -44,31 +44,31 @@ class TrialTask:
 
 
 class Listener(Protocol):
-    """Shows the progress of a benchmark."""
+    """Callbacks that show the progress of a benchmark."""
 
     def kept(self, config: TrialConfig, result: TrialResult) -> None:
-        """An earlier call finished this trial."""
+        """Called for a trial that an earlier run finished."""
 
     def damaged(self, error: ResultError) -> None:
-        """The result file of an earlier call cannot be used; its trial is repeated."""
+        """Called if the result file of an earlier run cannot be used; its trial is repeated."""
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
-        """A running trial made progress."""
+        """Called when a running trial makes progress."""
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
-        """A trial ended, with or without success, and its result is on disk."""
+        """Called when a trial has ended, with or without success, and its result is on disk."""
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs trials, each in its own process.
+    """Runs trials, each in a separate process.
 
     Attributes:
         folder: folder for results (``trials/``), weights (``bundles/``), output of the processes (``logs/``) and the
-            private resume state of running trainings (``resume/``).
+            private resume state of unfinished training runs (``resume/``).
         executor: creates the executor of the trials, given the progress callback; ``None`` runs one trial after another
             on this machine.
-        audits: what the audit of the splits found, by setting, for the result files.
+        audits: findings of the audit of the splits, by setting, for the result files.
     """
 
     folder: Path
@@ -76,10 +76,10 @@ class Runner:
     audits: Mapping[str, AuditSummary] = field(default_factory=dict)
 
     def run(self, trials: Sequence[TrialConfig], listener: Listener) -> list[TrialResult]:
-        """Run all trials that have no good result yet; an adapted trial after the one whose bundle it starts from.
+        """Run all trials that have no good result yet; adapted trials run after those whose bundles they start from.
 
         Args:
-            trials: the trials in the order in which they start.
+            trials: trials in the order in which they start.
             listener: called for every event.
 
         Returns:
@@ -87,8 +87,8 @@ class Runner:
 
         Raises:
             ZooError: if the folder cannot be written to.
-            KeyboardInterrupt: if the user interrupts. Running trials are stopped and resume in the next call; results
-                of finished ones are on disk.
+            KeyboardInterrupt: if the user interrupts. Running trials are stopped and resume in the next run; results
+                of finished trials are on disk.
         """
         check_writable_folder(self.folder)
         stems = {config.file_stem for config in trials}
@@ -141,10 +141,10 @@ class Runner:
         return [results[config.file_stem] for config in trials]
 
     def _kept(self, trials: Sequence[TrialConfig], listener: Listener) -> dict[str, TrialResult]:
-        """Return the results of earlier calls that still hold, by file stem.
+        """Return the results of earlier runs that are still valid, by file stem.
 
-        An adapted trial belongs to the weights of one training. Its result is kept only beside the result of these
-        weights, and a trained trial whose bundle is gone is repeated if it is still to be adapted.
+        An adapted trial belongs to the weights of one training run. Its result is kept only together with the result of
+        these weights, and a trained trial whose bundle is missing is repeated if it still has to be adapted.
         """
         found = {config.file_stem: self._earlier(config, listener) for config in trials}
         kept = {stem: result for stem, result in found.items() if result is not None}
@@ -168,7 +168,7 @@ class Runner:
         return kept
 
     def _has_bundle(self, trained: TrialResult) -> bool:
-        """Return whether the bundle of a trained model is there and has the weights that were measured."""
+        """Return whether the bundle of a trained model exists and has the weights that were measured."""
         try:
             header = read_header(self.folder / BUNDLES / trained.config.file_stem)
         except ZooError:
@@ -184,7 +184,7 @@ class Runner:
             return None
 
     def _renamed(self, earlier: TrialResult, config: TrialConfig) -> TrialResult:
-        """Return a kept result with today's label, place of the data and audit; save it if they changed."""
+        """Return a kept result with the current label, data location and audit; save it if they changed."""
         named = earlier if earlier.config == config else replace(earlier, config=config)
         result = named.with_audit(self.audits.get(config.setting))
         if result is not earlier:
@@ -207,7 +207,7 @@ class Runner:
 
 
 def _same_weights(adapted: TrialResult, trained: TrialResult) -> bool:
-    """Return whether an adapted trial started from the weights of a trained one, as far as it is known."""
+    """Return whether an adapted trial started from the weights of a trained trial, as far as is known."""
     if adapted.measurements is None or trained.measurements is None:
         return True
     sources = {one.source.weights_sha256 for one in adapted.measurements.adaptations} - {""}
@@ -228,16 +228,16 @@ def trial_job(
     resume: bool = True,
     threads: int | None = None,
 ) -> Job[TrialResult]:
-    """Return the job that runs a trial; :func:`result_of` turns its outcome into a result.
+    """Return the job that runs a trial; :func:`result_of` converts its outcome to a result.
 
     Args:
         config: the trial.
         bundle: folder for the bundle.
         log: file for the output of the process.
-        state: folder for the private resume state; remove it when the result is kept.
+        state: folder for the private resume state; remove it once the result is saved.
         source: folder of the bundle that an adapted trial starts from.
-        resume: continue from the resume state where there is one.
-        threads: threads of torch; ``None`` for its own choice.
+        resume: whether to continue from the resume state, if there is one.
+        threads: number of torch threads; ``None`` for torch's default.
     """
     known = _read_attempts(state) if resume else _Attempts()
     reads = {} if source is None else {"source": source}
@@ -274,7 +274,7 @@ def result_of(config: TrialConfig, outcome: Outcome[TrialResult]) -> TrialResult
 
 
 def threads_here() -> int:
-    """Return the number of threads that torch takes for a trial that runs alone."""
+    """Return the number of threads that torch uses if one trial runs at a time."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
@@ -284,7 +284,7 @@ def threads_here() -> int:
 
 
 def gpus_here() -> list[str]:
-    """Return the identifiers of the GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    """Return the identifiers of the GPUs that this process sees, in the format of ``CUDA_VISIBLE_DEVICES``."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
@@ -295,7 +295,7 @@ def gpus_here() -> list[str]:
 
 @dataclass(frozen=True)
 class _Attempts:
-    """What earlier attempts learned about memory, as the resume state holds it."""
+    """Record of earlier attempts that ran out of memory, stored in the resume state."""
 
     accumulate: int = 1
     attempts: tuple[Attempt, ...] = ()
@@ -309,7 +309,7 @@ def _read_attempts(state: Path) -> _Attempts:
 
 
 def _halve_batch(job: Job[TrialResult], outcome: Outcome[TrialResult]) -> Job[TrialResult] | None:
-    """Return the job with parts at most half as large, or ``None`` when they cannot get smaller."""
+    """Return the job with parts at most half as large; ``None`` if they cannot be smaller."""
     task: TrialTask = job.argument
     recipe = task.config.recipe
     smaller = None if task.config.adapted else _more_parts(task.config, task.accumulate)
@@ -319,7 +319,7 @@ def _halve_batch(job: Job[TrialResult], outcome: Outcome[TrialResult]) -> Job[Tr
     known = _Attempts(smaller, (*task.attempts, attempt))
     state = job.folders.get("state")
     if state is not None:
-        # A state of larger parts counts other batches.
+        # A resume state for larger parts counts batches differently.
         shutil.rmtree(state, ignore_errors=True)
         write_json(state / ATTEMPTS, known)
     return replace(job, argument=replace(task, accumulate=known.accumulate, attempts=known.attempts))

@@ -1,4 +1,4 @@
-"""Six test patches for the report: each model's predictions, and the image and the truth once for all models.
+"""Six test patches for the report: the predictions of each model, and the image and truth once for all models.
 
 The patches are chosen only by the area of their landslides, so no model influences the choice. Predictions are stored
 in the result file of the trial with one bit per pixel. Images and truth are in ``pictures/``, one file for all trials
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 FOLDER = "pictures"
 SCHEMA = 1
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Quantiles of landslide area over the test patches with a landslide. The sixth patch has none, to show false alarms
+"""Quantiles of landslide area over the test patches with landslides. The sixth patch has none, to show false alarms
 [O]."""
 PATCHES = len(QUANTILES) + 1
 LARGEST_EDGE = 512
-"""Longest edge of a shown image in pixels; larger images are halved until they fit. Masks keep every pixel."""
+"""Maximum side of a shown image in pixels; larger images are halved until they fit. Masks keep full resolution."""
 LARGEST_MASK = 1 << 26
-"""Maximum number of pixels of a mask: 8,192 x 8,192. A larger one is refused before it is unpacked."""
+"""Maximum number of pixels of a mask: 8,192 x 8,192. A larger mask is rejected before decompression."""
 HINT = "Delete it; the next trial on these patches writes it again"
 
 
 def choose_patches(landslide_pixels: IntArray) -> list[int]:
-    """Choose patches by landslide area: quantiles of those with a landslide, and the middle one of those without.
+    """Choose patches by landslide area: quantiles of those with landslides, and the middle one of those without.
 
     Args:
-        landslide_pixels: landslide pixels of every test patch, int64 ``(N,)``; equal areas keep the order of the split.
+        landslide_pixels: landslide pixels of every test patch, int64 ``(N,)``; ties keep the order of the split.
 
     Returns:
-        At most six indices without repetition, the largest landslide area last.
+        At most six indices without duplicates, the largest landslide area last.
     """
     order = np.argsort(landslide_pixels, kind="stable")
     empty, filled = order[landslide_pixels[order] == 0], order[landslide_pixels[order] > 0]
@@ -59,14 +59,14 @@ def choose_patches(landslide_pixels: IntArray) -> list[int]:
 
 @dataclass(frozen=True)
 class Samples:
-    """The predictions of a model on the chosen patches.
+    """Predictions of a model on the chosen patches.
 
     Attributes:
         indices: indices of the patches in the test split.
-        masks: predicted landslides among the pixels that count, as zlib-compressed bits.
+        masks: predicted landslides among the counted pixels, as zlib-compressed bits.
 
     Raises:
-        ResultError: if there are not as many masks as patches, or more than six.
+        ResultError: if the numbers of masks and patches differ, or exceed six.
     """
 
     indices: tuple[int, ...]
@@ -78,7 +78,7 @@ class Samples:
 
     @classmethod
     def take(cls, chosen: Sequence[int], masks: NDArray[np.uint8]) -> Samples:
-        """Take the chosen patches from the masks of a whole test split.
+        """Return the samples for the chosen patches from the masks of a whole test split.
 
         Args:
             chosen: indices of patches.
@@ -90,7 +90,7 @@ class Samples:
         """Return the prediction on the patch at ``indices[place]``, bool ``(H, W)``.
 
         Raises:
-            ResultError: if it cannot be unpacked to that shape.
+            ResultError: if it cannot be decompressed to that shape.
         """
         return _unpack(self.masks[place], shape)
 
@@ -102,8 +102,8 @@ class Samples:
             shape: height and width of the patches.
 
         Raises:
-            ResultError: if an index is outside the test split, or a patch has more or fewer predicted pixels than its
-                counts.
+            ResultError: if an index is outside the test split, or the number of predicted pixels of a patch differs
+                from its counts.
         """
         for place, index in enumerate(self.indices):
             if not 0 <= index < len(counts):
@@ -118,12 +118,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The chosen patches.
+    """Images and masks of the chosen patches.
 
     Attributes:
         indices: indices of the patches in the test split.
         names: names of the patches.
-        bands: names of the shown bands: three, or one.
+        bands: names of the bands shown: three, or one.
         shape: height and width of the masks in pixels.
         images: JPEG files for display, each patch stretched between its 2nd and 98th percentile.
         truths: landslides, as zlib-compressed bits.
@@ -131,7 +131,7 @@ class Pictures:
         schema: version of the layout.
 
     Raises:
-        ResultError: if the lists differ in length, or the layout is of another version.
+        ResultError: if the lists differ in length, or the layout has another version.
     """
 
     indices: tuple[int, ...]
@@ -152,7 +152,7 @@ class Pictures:
 
     @classmethod
     def take(cls, chosen: Sequence[int], dataset: PatchDataset) -> Pictures:
-        """Read the chosen patches of a test split."""
+        """Read the chosen patches from a test split."""
         from zoo.datasets.base import IGNORE, stretch
         from zoo.physics.bands import display_bands
 
@@ -173,7 +173,7 @@ class Pictures:
         """Return the landslides of the patch at ``indices[place]``, bool ``(H, W)``.
 
         Raises:
-            ResultError: if they cannot be unpacked.
+            ResultError: if they cannot be decompressed.
         """
         return _unpack(self.truths[place], self.shape)
 
@@ -181,7 +181,7 @@ class Pictures:
         """Return the ignored pixels of the patch at ``indices[place]``, bool ``(H, W)``.
 
         Raises:
-            ResultError: if they cannot be unpacked.
+            ResultError: if they cannot be decompressed.
         """
         return _unpack(self.ignored[place], self.shape)
 
@@ -193,7 +193,7 @@ def pictures_path(folder: Path, config: TrialConfig) -> Path:
 
 
 def keep_pictures(folder: Path, config: TrialConfig, pictures: Pictures) -> None:
-    """Write pictures, unless an earlier trial with the same patches did.
+    """Write pictures, unless an earlier trial with the same patches has written them.
 
     Raises:
         ZooError: if the folder cannot be written to.
@@ -204,10 +204,10 @@ def keep_pictures(folder: Path, config: TrialConfig, pictures: Pictures) -> None
 
 
 def load_pictures(folder: Path, config: TrialConfig) -> Pictures | None:
-    """Read the pictures of a trial's test split; ``None`` where there are none.
+    """Load the pictures of a trial's test split; return ``None`` if there are none.
 
     Raises:
-        ResultError: if the file is damaged or of another schema.
+        ResultError: if the file is damaged or has another schema.
     """
     path = pictures_path(folder, config)
     try:
@@ -240,7 +240,7 @@ def pack(mask: NDArray[np.bool_]) -> bytes:
 
 
 def _unpack(packed: bytes, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Unpack a mask; a file can ask for no more memory than its patch size, whatever its compressed bits say."""
+    """Decompress a mask; the patch size limits the memory, whatever the compressed data contain."""
     height, width = shape
     pixels = height * width
     if height < 0 or width < 0 or pixels > LARGEST_MASK:

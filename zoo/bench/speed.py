@@ -1,7 +1,7 @@
 """Measure the speed, arithmetic, memory and energy of a model in the calling process.
 
-:mod:`zoo.bench.speed_session` starts such processes, one per model and round. Models run eager, in eval mode, as users
-run them.
+:mod:`zoo.bench.speed_session` starts these processes, one per model and round. Models run in eager and eval mode, as
+users run them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MemoryKind = Literal["rss", "cuda"]
 LARGEST_BATCH = {"cpu": 64}
 LARGEST_BATCH_ON_GPU = 512
 LONGEST_PASS_S = 1.5
-"""A batch whose pass takes longer ends the search for the fastest batch size [O]."""
+"""If a pass takes longer than this, the search for the fastest batch size ends [O]."""
 WORTHWHILE_GAIN = 1.02
 """Gain in images per second below which a larger batch is not worth its memory [O]."""
 BUSY_LOAD = 1.25
-"""Load average per processor above which timings are marked; what is timed accounts for 1 [O]."""
+"""Load average per processor above which timings are marked; the timed process itself adds 1 [O]."""
 RAPL = Path("/sys/class/powercap")
 
 
@@ -45,7 +45,7 @@ class SpeedSample:
     Attributes:
         batch: images per pass.
         median_s: median seconds of a pass.
-        iqr_s: difference of the third and first quartile in seconds.
+        iqr_s: interquartile range in seconds.
         passes: number of timed passes, after the warm-up.
     """
 
@@ -60,7 +60,7 @@ class SpeedSample:
 
     @classmethod
     def of(cls, batch: int, seconds: list[float]) -> SpeedSample:
-        """Return the sample of one or more passes that took ``seconds``."""
+        """Return the sample of one or more passes with durations ``seconds``."""
         if len(seconds) == 1:
             return cls(batch, seconds[0], 0.0, 1)
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
@@ -68,7 +68,7 @@ class SpeedSample:
 
     @property
     def images_per_second(self) -> float:
-        """Frames per second (eq. 20) from the median pass."""
+        """Frames per second (eq. 20), computed from the median pass."""
         return self.batch / self.median_s
 
 
@@ -78,7 +78,7 @@ class MemoryUse:
 
     Attributes:
         kind: ``rss`` (resident set of the process) or ``cuda`` (allocated on the device).
-        peak_bytes: peak above what the process held before the model was made, by batch size.
+        peak_bytes: peak above the memory that the process used before the model was created, by batch size.
     """
 
     kind: MemoryKind
@@ -90,9 +90,9 @@ class EnergyUse:
     """Energy of an inference.
 
     Attributes:
-        source: ``rapl`` or ``nvml``; ``None`` where no counter exists.
+        source: ``rapl`` or ``nvml``; ``None`` if there is no counter.
         why_not: reason why there is no energy figure.
-        joules_per_image: energy at the fastest batch size; ``None`` where it was not measured.
+        joules_per_image: energy at the fastest batch size; ``None`` if it was not measured.
     """
 
     source: str | None
@@ -102,10 +102,10 @@ class EnergyUse:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedProtocol:
-    """How the speed of a model was measured, and the other measurements.
+    """How the speed of a model was measured, and further measurements.
 
     Attributes:
-        session: identifier that all models timed together share.
+        session: identifier shared by all models that were timed together.
         rounds: processes per model.
         models: number of models in the session.
         seconds_a_batch_size: seconds of timing per batch size and round.
@@ -113,20 +113,20 @@ class SpeedProtocol:
         layout: memory layout of the input.
         device, device_name, threads, platform, torch: machine and software.
         cores: number of logical processors.
-        load_average: highest one-minute load average before a process of the session started; ``None`` where the system
+        load_average: highest one-minute load average before a process of the session started; ``None`` if the system
             does not report it.
-        cores_in_use: most cores that other programs kept busy when a process of the session had ended; ``None`` where
-            the system does not report it.
+        cores_in_use: maximum number of cores that other programs kept busy after a process of the session had ended;
+            ``None`` if the system does not report it.
         form: ``eager`` or ``optimized``.
         best_batch: the fastest batch size.
         search_ended: why no larger batch was tried.
-        memory, energy: of the model; ``None`` if nothing was measured.
+        memory, energy: memory and energy use of the model; ``None`` if nothing was measured.
         parameters: number of trainable parameters.
         gmac: multiply-accumulates of one image in units of 1e9.
         searched: every batch size of the first round.
-        end_to_end: at the fastest batch size, from reading the patches to the mask in host memory; ``None`` without
-            data.
-        error: why there are no or fewer samples; empty if all is well.
+        end_to_end: timing at the fastest batch size, from reading the patches to the mask in host memory; ``None``
+            without data.
+        error: why samples are missing; empty if none are.
     """
 
     session: str
@@ -156,13 +156,13 @@ class SpeedProtocol:
 
     @property
     def busy(self) -> bool:
-        """Whether other programs used the machine: they kept cores busy, or many processes wanted to run."""
+        """Whether other programs used the machine: they kept cores busy, or many processes were waiting to run."""
         crowded = self.load_average is not None and self.load_average > BUSY_LOAD * (self.cores or math.inf)
         return crowded or is_busy(self.cores_in_use)
 
     @property
     def load(self) -> str:
-        """Return what is known of the load of the machine, in words."""
+        """Return the known load of the machine, in words."""
         load = "" if self.load_average is None else f"load {self.load_average:.1f} on {self.cores} processors"
         others = "" if self.cores_in_use is None else f"{self.cores_in_use:.1f} cores used by other programs"
         return ", ".join(filter(None, (load, others)))
@@ -170,20 +170,20 @@ class SpeedProtocol:
 
 @dataclass
 class Measurement:
-    """Measurements of one model in one process. Every pass is kept, so that rounds can be pooled.
+    """Measurements of one model in one process. All passes are kept, so that rounds can be pooled.
 
     Attributes:
-        passes: seconds of each pass by batch size: the model alone, its input already on the device.
+        passes: seconds of each pass by batch size: only the model, with its input already on the device.
         end_to_end: seconds of each batch, from reading the patches to the mask in host memory, by batch size.
-        memory: peak bytes by batch size, above what the process held before the model was made.
+        memory: peak bytes by batch size, above the memory that the process used before the model was created.
         memory_kind: see :class:`MemoryUse`.
-        joules: energy of one image by batch size, where it was measured.
-        energy_source: see :class:`EnergyUse`; empty where nothing counts energy.
-        why_no_energy: the reason then.
+        joules: energy of one image by batch size, if it was measured.
+        energy_source: see :class:`EnergyUse`; empty if there is no energy counter.
+        why_no_energy: why there is no energy counter.
         parameters: number of trainable parameters.
         gmac: multiply-accumulates of one image in units of 1e9.
         stopped: why no larger batch was tried.
-        environment: machine and software; ``None`` before they were described.
+        environment: machine and software; ``None`` before they are recorded.
     """
 
     passes: dict[int, list[float]] = field(default_factory=dict)
@@ -200,7 +200,7 @@ class Measurement:
 
     @property
     def best_batch(self) -> int:
-        """The batch size with the most images per second; the smaller one where a larger gains little."""
+        """The batch size with the most images per second; the smaller one if a larger one gains little."""
         best = 1
         for batch in sorted(self.passes):
             rate = batch / statistics.median(self.passes[batch])
@@ -223,16 +223,16 @@ def measure(
 ) -> Measurement:
     """Time the forward pass of a model, and measure its memory and energy.
 
-    After a warm-up, passes are timed until ``seconds`` are over; the device is synchronised after each.
+    After a warm-up, passes are timed until ``seconds`` have passed; the device is synchronised after each pass.
 
     Args:
-        make: makes the model on the host; its memory counts.
+        make: creates the model on the host; its memory counts.
         shape: channels, height, width of an image.
         device: device of the computation.
         precision: ``fp32``, or ``bf16`` autocast.
         batches: batch sizes to time; ``None`` searches: 1, 2, 4 ... until two in a row gain nothing.
         seconds: seconds of timing per batch size.
-        form: makes another form of the model for a batch, which is timed instead and handles the precision itself.
+        form: creates another form of the model for a batch, which is timed instead and handles the precision itself.
         on_batch: called after each batch size, so that its measurement survives the process.
     """
     found = Measurement(memory_kind="cuda" if device.type == "cuda" else "rss")
@@ -260,7 +260,7 @@ def measure(
             found.joules[batch] = joules / (batch * len(times))
         if on_batch is not None:
             on_batch(found)
-        # Two in a row, so that one noisy timing does not end the search.
+        # Require two in a row, so that one noisy timing does not end the search.
         if batches is None and 2 * found.best_batch < batch:
             found.stopped = f"batch {batch} is no faster than {found.best_batch}"
             break
@@ -274,11 +274,11 @@ def measure(
 def measure_end_to_end(
     run: Callable[[Tensor], Tensor], read: Callable[[int], Tensor], patches: int, batch: int, *, seconds: float = 0.5
 ) -> list[float]:
-    """Return the seconds of each batch, from reading its patches to the mask in host memory; the first is left out.
+    """Return the seconds of each batch, from reading its patches to the mask in host memory, without the first batch.
 
     Args:
         run: maps images ``(B, C, H, W)`` in host memory to a mask there.
-        read: returns the image of a patch by its number.
+        read: returns the image of a patch, given its number.
         patches: number of patches; they are read repeatedly.
         batch: patches per batch.
         seconds: seconds of timing.
@@ -305,7 +305,7 @@ def count_parameters(model: nn.Module) -> int:
 
 @torch.inference_mode()
 def count_gmac(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> float:
-    """Return the multiply-accumulates of one image in units of 1e9, those of convolutions and matrix products.
+    """Return the multiply-accumulates of one image in units of 1e9, for convolutions and matrix products.
 
     Args:
         model: the model on ``device``; its training mode is restored.
@@ -314,12 +314,12 @@ def count_gmac(model: nn.Module, shape: tuple[int, int, int], device: torch.devi
     """
     was_training = model.training
     model.eval()
-    # The counter follows the gradients of parameters that a module gets as input, which do not exist here.
+    # The counter tracks gradients of parameters that a module gets as input, which do not exist here.
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)
     try:
-        # Fused attention has no counter on the CPU.
+        # Fused attention is not counted on the CPU.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model(torch.zeros((1, *shape), device=device))
     finally:
@@ -370,7 +370,7 @@ def _reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
-        # Writing 5 resets the peak of the resident set (proc(5)); where that is not allowed, peaks only grow.
+        # Writing 5 resets the peak of the resident set (proc(5)); without permission, peaks only grow.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return
@@ -394,14 +394,14 @@ def _resident(field_name: str) -> int:
 
 
 class EnergyMeter:
-    """Reads a counter of joules. It covers the whole package or GPU, including other programs.
+    """Reads an energy counter in joules, which covers the whole package or GPU, including other programs.
 
     Args:
-        reason: why nothing counts energy here.
+        reason: why there is no energy counter.
 
     Attributes:
-        source: ``rapl`` or ``nvml``; empty where nothing counts energy.
-        reason: the reason then.
+        source: ``rapl`` or ``nvml``; empty if there is no energy counter.
+        reason: why there is no energy counter.
     """
 
     source = ""
@@ -411,11 +411,11 @@ class EnergyMeter:
 
     @staticmethod
     def find(device: torch.device, rapl: Path = RAPL) -> EnergyMeter:
-        """Return the meter of a device, or one that reads nothing and gives the reason.
+        """Return the meter of a device, or one that reads nothing and states the reason.
 
         Args:
             device: device of the computation.
-            rapl: the power capping folder of the kernel.
+            rapl: the kernel's power capping folder.
         """
         if device.type == "cuda":
             return _find_nvml(device.index or 0)
@@ -435,11 +435,11 @@ class EnergyMeter:
         return meter
 
     def joules(self) -> list[float] | None:
-        """Return the counters now, or ``None``."""
+        """Return the current values of the counters, or ``None``."""
         return None
 
     def between(self, before: list[float], after: list[float]) -> float:
-        """Return the joules from one reading to a later one."""
+        """Return the joules between two readings."""
         return sum(after) - sum(before)
 
 
@@ -461,7 +461,7 @@ class RaplMeter(EnergyMeter):
         return [int((package / "energy_uj").read_text(encoding="ascii")) / 1e6 for package in self.packages]
 
     def between(self, before: list[float], after: list[float]) -> float:
-        """Return the joules of all packages, corrected for one wrap-around of each."""
+        """Return the joules of all packages, corrected for one wrap-around each."""
         total = 0.0
         for package, first, last in zip(self.packages, before, after, strict=True):
             if last < first:
@@ -471,7 +471,7 @@ class RaplMeter(EnergyMeter):
 
 
 class NvmlMeter(EnergyMeter):
-    """Reads the counter of one NVIDIA GPU since its driver was loaded.
+    """Reads the counter of one NVIDIA GPU, which starts when its driver is loaded.
 
     Args:
         nvml: the initialised module ``pynvml``.
@@ -499,6 +499,6 @@ def _find_nvml(index: int) -> EnergyMeter:
         meter.joules()
     except ImportError:
         return EnergyMeter("NVML is not installed (pip install nvidia-ml-py)")
-    except Exception as error:  # NVML's errors share no base class with anything else
+    except Exception as error:  # NVML's errors have no useful common base class
         return EnergyMeter(f"NVML does not answer ({type(error).__name__})")
     return meter

@@ -1,7 +1,7 @@
 """Time several models in rounds; each round runs every model in a fresh process.
 
 Changes on the machine (heat, other programs, fragmented memory) affect all models equally: each round times every model
-once and starts with a different one. Compare figures of one session, and only ratios across sessions.
+once and starts with a different model. Compare figures only within a session; across sessions, compare only ratios.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from zoo.training.predictor import Predictor
 
 ROUNDS = 3
 SECONDS = 0.5
-"""Default number of processes per model, and seconds of timing per batch size in each."""
+"""Default number of processes per model, and of seconds of timing per batch size in each process."""
 LIMIT_S = 300.0
-"""Time limit in seconds for a process that measures."""
+"""Time limit in seconds for a measuring process."""
 
 
 @dataclass(frozen=True)
 class SpeedSubject:
-    """A model to time.
+    """Model to time.
 
     Attributes:
         model: registered name.
@@ -53,9 +53,9 @@ class SpeedSubject:
         device: resolved device.
         precision: ``fp32`` or ``bf16``.
         label: name in tables.
-        data: data set whose test split gives patches for the end-to-end timing; ``None`` for no such timing.
-        optimized: time the form that :func:`zoo.deploy.optimize` finds for each batch size instead of the eager one.
-            It is timed at the batch sizes of the eager subject, which has to come before it.
+        data: data set whose test split provides patches for the end-to-end timing; ``None`` for no such timing.
+        optimized: whether to time the form that :func:`zoo.deploy.optimize` finds for each batch size instead of the
+            eager model. It uses the batch sizes of the eager subject, which must come before it.
     """
 
     model: str
@@ -74,8 +74,8 @@ class SpeedReport:
     """Timings of one model.
 
     Attributes:
-        samples: batch 1 and the fastest batch size, all rounds pooled; empty if measuring failed.
-        protocol: how they were measured, with memory, energy, parameters and the reason of a failure.
+        samples: batch size 1 and the fastest one, with all rounds pooled; empty if measuring failed.
+        protocol: how they were measured, with memory, energy, parameters and the reason for a failure.
     """
 
     samples: tuple[SpeedSample, ...]
@@ -89,13 +89,13 @@ class SpeedReport:
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """How models are timed.
+    """Settings for timing models.
 
     Attributes:
         rounds: processes per model.
-        seconds: seconds of timing per batch size in each of them.
-        batches: batch sizes to time; ``None`` for 1 and the fastest, which the first round searches.
-        threads: threads of torch; ``None`` for its own choice.
+        seconds: seconds of timing per batch size in each process.
+        batches: batch sizes to time; ``None`` for 1 and the fastest, which the first round searches for.
+        threads: number of torch threads; ``None`` for torch's default.
     """
 
     rounds: int = ROUNDS
@@ -115,12 +115,12 @@ def time_models(
     """Time models in rounds on this machine.
 
     Args:
-        subjects: the models, all on one device.
+        subjects: models, all on one device.
         settings: how to time them.
         progress: called with the number of processes done and the total.
 
     Returns:
-        One report per subject; the report of a model whose process failed in every round gives the reason.
+        One report per subject; if every process of a model failed, its report gives the reason.
     """
     prepare("zoo.bench.trial")
     settings = settings or SpeedSettings()
@@ -145,7 +145,7 @@ def time_models(
             loads += _load_average()
             order_one = _Order(subject, batches, settings.seconds, turn == 0)
             outcome = _measure_in_process(order_one, settings.threads)
-            # Afterwards: before the first process, the server of processes still imports torch.
+            # Measure the load afterwards: before the first process, the server process is still importing torch.
             in_use = cores_in_use()
             others += [] if in_use is None else [in_use]
             if outcome.value is not None:
@@ -178,7 +178,7 @@ def time_models(
 
 
 def time_models_on_cluster(address: str, subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:
-    """Time models in rounds on one node of a Ray cluster, which runs nothing else meanwhile.
+    """Time models in rounds on one node of a Ray cluster, which runs nothing else in the meantime.
 
     Raises:
         ZooError: if the cluster cannot be used.
@@ -199,11 +199,11 @@ def _time_on_node(subjects: list[SpeedSubject], work: Work) -> list[SpeedReport]
 def time_results(results: Sequence[TrialResult], folder: Path, time_all: TimeModels) -> list[TrialResult]:
     """Time the models of results in rounds and store the figures in their result files.
 
-    Models that were all timed in one session are not timed again. Trials of one model, whatever their seeds and
-    whether adapted or not, are timed once.
+    Models that were all timed in one session are not timed again. Trials of the same model are timed once, regardless
+    of seed and adaptation.
 
     Args:
-        results: results of trials on one device, of one or several settings.
+        results: results of trials on one device, from one or several settings.
         folder: folder of the results.
         time_all: times subjects, such as :func:`time_models`.
 
@@ -301,7 +301,7 @@ def _report(parts: Sequence[Measurement], protocol: SpeedProtocol) -> SpeedRepor
 
 @dataclass(frozen=True)
 class _Order:
-    """What one process measures."""
+    """Settings for one measuring process."""
 
     subject: SpeedSubject
     batches: list[int] | None
@@ -314,12 +314,12 @@ def _measure_in_process(order: _Order, threads: int | None) -> Outcome[Measureme
 
 
 def _measure_subject(order: _Order, work: Work) -> Measurement:
-    """Measure a model; runs in a process of its own."""
+    """Measure a model; runs in a separate process."""
     subject = order.subject
     device = torch.device(subject.device)
     environment = describe_environment(device)
     work.keep(Measurement(environment=environment))
-    # Imports of the model must not count as its memory.
+    # The imports of the model must not count as its memory.
     catalogue().models.get(subject.model).resolve()
     torch.manual_seed(0)
     made: list[torch.nn.Module] = []
@@ -343,7 +343,7 @@ def _measure_subject(order: _Order, work: Work) -> Measurement:
         on_batch=keep,
     )
     found.environment = environment
-    # One round reads the data: opening a data set may take longer than timing a model.
+    # Only one round reads the data, because opening a data set may take longer than timing a model.
     if subject.data is not None and order.end_to_end and found.passes and not subject.optimized:
         dataset = subject.data.open("test")
         predictor = Predictor(made[0], [0.0] * subject.shape[0], [1.0] * subject.shape[0]).to(device).eval()
@@ -366,7 +366,7 @@ def _optimize(precision: str) -> Callable[[torch.nn.Module, torch.Tensor], torch
     from zoo.deploy import optimize
 
     def form(model: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
-        # Untrained weights give no masks that the gate of bf16 could compare.
+        # Masks of untrained weights are useless for the gate of bf16.
         return optimize(model, images, "bf16" if precision == "bf16" else "fp32", gate=False)
 
     return form

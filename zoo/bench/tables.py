@@ -1,4 +1,4 @@
-"""A leaderboard as terminal table, Markdown, CSV or JSON. All of them use the same table of columns."""
+"""Leaderboards as terminal table, Markdown, CSV or JSON. All formats use the same table of columns."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PAPER_COLUMNS = (
     ("fps", "FPS", "{:.1f}"),
     ("parameters_m", "Params (M)", "{}"),
 )
-"""The figures of the paper's tables: attribute of :class:`zoo.bench.paper.PaperRow`, heading, format."""
+"""Figures in the paper's tables: attribute of :class:`zoo.bench.paper.PaperRow`, heading, format."""
 LEFT_OUT_FIRST = (
     "fps_batch", "gmac", "base_rate", "balanced_accuracy", "accuracy", "loss", "mcc", "parameters", "dice_per_image",
     "precision", "recall", "fps", "dice_interval",
 )  # fmt: skip
-"""Default columns that are left out of a narrow terminal, the least important first."""
+"""Default columns that are dropped on a narrow terminal, least important first."""
 LONGEST_NAME = 40
 GAP = 2
 
@@ -41,8 +41,8 @@ def shown_columns(rows: Sequence[Row], keys: Sequence[str] | None = None) -> tup
 
     Args:
         rows: rows of the table.
-        keys: requested keys; ``None`` chooses the default columns without those of comparisons where the
-            rows are not compared, and metrics of plugins that have a value.
+        keys: requested keys; ``None`` chooses the default columns, without those that compare rows if the rows are not
+            compared, and the metrics of plugins that have a value.
 
     Raises:
         UnknownNameError: if there is no such column.
@@ -64,8 +64,8 @@ def terminal_table(board: Leaderboard, width: int, keys: Sequence[str] | None = 
 
     Args:
         board: the leaderboard.
-        width: columns of the terminal; default columns that do not fit are left out and named.
-        keys: keys of the columns to show; ``None`` for the default ones.
+        width: width of the terminal in characters; default columns that do not fit are dropped and named.
+        keys: keys of the columns to show; ``None`` for the default columns.
     """
     from rich.console import Group
     from rich.text import Text
@@ -115,11 +115,11 @@ def plain_section(board: Leaderboard, width: int, keys: Sequence[str] | None = N
 
 
 def markdown(board: Leaderboard, keys: Sequence[str] | None = None) -> str:
-    """Return a GitHub table, with the paper's Dice, FPS and parameters in the last columns where it has them.
+    """Return a GitHub table, with the paper's Dice, FPS and parameters in the last columns if they exist.
 
     Args:
         board: the leaderboard.
-        keys: keys of the columns to show; ``None`` for the default ones.
+        keys: keys of the columns to show; ``None`` for the default columns.
     """
     columns = shown_columns(board.rows, keys)
     paper = ["dice", "fps", "parameters_m"] if keys is None else []
@@ -143,8 +143,9 @@ def markdown_tables(
 
     Args:
         results: results of a folder.
-        baseline: label of the model that others are compared with; by default that of the configuration, else ``unet``.
-        keys: keys of the columns to show; ``None`` for the default ones.
+        baseline: label of the model that others are compared with; by default that of the configuration, otherwise
+            ``unet``.
+        keys: keys of the columns to show; ``None`` for the default columns.
     """
     return "\n".join(markdown_section(board, keys) for board in make_leaderboards(results, baseline))
 
@@ -157,7 +158,7 @@ def markdown_section(board: Leaderboard, keys: Sequence[str] | None = None) -> s
 
 
 def records(rows: Iterable[Row], keys: Sequence[str] | None = None) -> list[dict[str, Value]]:
-    """Return every row as a dictionary of unrounded values; of all columns, or of the chosen ones."""
+    """Return every row as a dictionary of unrounded values, for all columns or the chosen ones."""
     found = [row.to_dict() for row in rows]
     if keys is None:
         return found
@@ -174,9 +175,9 @@ def records(rows: Iterable[Row], keys: Sequence[str] | None = None) -> list[dict
 
 
 def comma_separated(rows: Iterable[Row], keys: Sequence[str] | None = None) -> str:
-    """Return CSV with a heading, unrounded numbers and empty cells where a figure is undefined.
+    """Return CSV with a heading, unrounded numbers, and empty cells where a figure is undefined.
 
-    Texts that a spreadsheet would take for a formula begin with an apostrophe.
+    Text that a spreadsheet would treat as a formula is prefixed with an apostrophe.
     """
     found = records(rows, keys)
     names = list(dict.fromkeys(name for record in found for name in record))
@@ -188,12 +189,12 @@ def comma_separated(rows: Iterable[Row], keys: Sequence[str] | None = None) -> s
 
 
 def as_json(rows: Iterable[Row], keys: Sequence[str] | None = None) -> str:
-    """Return a JSON list of rows."""
+    """Return the rows as a JSON list."""
     return json.dumps(records(rows, keys), indent=2, ensure_ascii=False) + "\n"
 
 
 def markdown_text(text: str) -> str:
-    """Return text in which Markdown finds no markup: no HTML, links, images, code, emphasis or table cells."""
+    """Return text that Markdown shows literally: no HTML, links, images, code, emphasis or table cells."""
     text = printable(text)
     text = re.sub(r"([\\`*|~])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
@@ -201,7 +202,7 @@ def markdown_text(text: str) -> str:
 
 
 def _markdown_code(text: str) -> str:
-    """Return text as code within a table; a backtick inside would end it and becomes an apostrophe."""
+    """Return text as code in a table; backticks would end the code, so they become apostrophes."""
     return "`" + printable(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
@@ -213,7 +214,7 @@ def _csv_cell(value: Value) -> Value:
 
 
 def _with_ends(record: dict[str, Value], key: str) -> dict[str, Value]:
-    """Return the value of a column, or the two ends of an interval."""
+    """Return the value of a column, or both ends of an interval."""
     if key == "dice_interval":
         return {name: record.get(name) for name in ("dice_low", "dice_high")}
     if key == "difference":
@@ -233,7 +234,7 @@ def _rich_table(first: str, columns: Iterable[Column]) -> Table:
 
 
 def _fitting(rows: Sequence[Row], columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
-    """Return the columns that fit a terminal, and the width of the table with them."""
+    """Return the columns that fit a terminal, and the width of the resulting table."""
     kept = {column.key: max(len(column.heading), *(len(row.text(column)) for row in rows)) + GAP for column in columns}
     names = min(LONGEST_NAME, max(len(row.model) for row in rows))
     for key in LEFT_OUT_FIRST:

@@ -1,4 +1,4 @@
-"""Time left of a benchmark, from what its trials took so far."""
+"""Remaining time of a benchmark, estimated from the time that its trials have taken so far."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 PRIOR_TRIALS = 0.25
-"""Weight of the common rate, in trials, relative to the measured trials of a kind [O]."""
+"""Weight of the common rate, as a number of trials, against the measured trials of a kind [O]."""
 FIRST_SHARE = 0.02
-"""Share of all work that must be measured before a time is stated [O]."""
+"""Minimum share of all work that must be measured before a time is shown [O]."""
 
 
 @dataclass
@@ -19,10 +19,10 @@ class _Trial:
     Attributes:
         costs: relative cost of each stage.
         adapted: whether it adapts the bundle of another trial.
-        done: share of each stage that is done.
-        begun: when it started in this run; ``None`` for a trial that waits or was kept.
-        seconds: time that it took in this run; ``None`` while it runs.
-        counts: whether its time says what other trials take, as that of a failed one does not.
+        done: completed share of each stage.
+        begun: when it started in this run; ``None`` for a trial that is waiting or was kept.
+        seconds: time that it took in this run; ``None`` while it is running.
+        counts: whether its time is used to estimate other trials; false for a failed trial.
     """
 
     costs: Mapping[str, float]
@@ -47,15 +47,15 @@ class _Trial:
 
 
 class TimeLeft:
-    """Estimate the time left of several trials.
+    """Estimates the remaining time of several trials.
 
-    Trained and adapted trials have a rate each, in seconds per unit of cost. A kind of which little was measured in
-    this run takes the rate of all trials.
+    Trained and adapted trials have separate rates, in seconds per unit of cost. A kind with few measurements in this
+    run uses the rate of all trials.
 
     Args:
         costs: relative cost of each stage, by trial; see :func:`zoo.bench.plan.relative_costs`.
-        adapted: the trials that adapt the bundle of another one.
-        clock: returns seconds.
+        adapted: trials that adapt the bundle of another trial.
+        clock: returns the current time in seconds.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class TimeLeft:
         trial.done, trial.counts = dict.fromkeys(trial.costs, 1.0), False
 
     def progress(self, name: str, stage: str, done: int, total: int) -> None:
-        """Note how much of a stage is done."""
+        """Record the completed share of a stage."""
         trial = self._trials[name]
         if trial.begun is None:
             trial.begun = self._clock()
@@ -83,18 +83,18 @@ class TimeLeft:
         trial.done[stage] = done / max(1, total)
 
     def finished(self, name: str, *, ok: bool) -> None:
-        """Note the end of a trial of this run."""
+        """Record the end of a trial in this run."""
         trial = self._trials[name]
         trial.seconds = trial.spent(self._clock())
         trial.done, trial.counts = dict.fromkeys(trial.costs, 1.0), ok
 
     def share(self, name: str) -> float:
-        """Return the share of a trial that is done, 0..1."""
+        """Return the completed share of a trial, 0..1."""
         trial = self._trials[name]
         return trial.worked / trial.cost if trial.cost else 0.0
 
     def seconds(self) -> float | None:
-        """Return the seconds until the last trial is done; ``None`` while too little was measured."""
+        """Return the seconds until the last trial is done; ``None`` while too little has been measured."""
         now = self._clock()
         trials = self._trials.values()
         measured = [one for one in trials if one.counts and one.begun is not None]
@@ -111,6 +111,6 @@ class TimeLeft:
             rate = (common * weight + sum(one.spent(now) for one in known)) / total if total else common
             waits = [rate * (one.cost - one.worked) for one in kind]
             left, longest = left + sum(waits), max([longest, *waits])
-        # Trials that run at the same time share the wait, but none ends before its own work is done.
+        # Trials that run at the same time share the remaining time, but none ends before its own work is done.
         busy = sum(one.spent(now) for one in trials)
         return max(longest, left * (now - self._started) / busy) if busy else left

@@ -56,7 +56,7 @@ from zoo.training.recipes import JITTERS
 
 def run_in_process(task: TrialTask, work: Work) -> TrialResult:
     """Run a trial in a separate process; see :func:`run_trial`."""
-    # The process ends with the trial, so that its allocator may be tuned for it.
+    # The process ends with the trial, so its allocator may be tuned for the trial.
     raise_allocator_thresholds()
     with plugin_errors():
         return run_trial(task, work)
@@ -75,7 +75,7 @@ def run_trial(task: TrialTask, work: Work) -> TrialResult:
         A result with status ``ok``, or ``skipped`` if the model needs data that are missing.
 
     Raises:
-        Exception: whatever goes wrong in data, model or training.
+        Exception: any error in data, model or training.
     """
     config = task.config
     started = datetime.now(UTC)
@@ -93,7 +93,7 @@ def open_splits_of(config: TrialConfig) -> dict[str, PatchDataset]:
     """Open the splits of a trial.
 
     Raises:
-        ZooError: if the data are missing, or changed since the benchmark began.
+        ZooError: if the data are missing, or have changed since the benchmark started.
     """
     splits = config.data.open_splits(SPLITS)
     for split, dataset in splits.items():
@@ -103,7 +103,7 @@ def open_splits_of(config: TrialConfig) -> dict[str, PatchDataset]:
 
 
 def skip_reason(config: TrialConfig) -> str:
-    """Return what the model of a trial needs but its data lack, such as "the band dNDVI"; "" for nothing.
+    """Return what the model of a trial needs but its data lack, such as "the band dNDVI"; "" if nothing is missing.
 
     Raises:
         ZooError: if the data cannot be opened.
@@ -119,13 +119,13 @@ def skip_reason(config: TrialConfig) -> str:
 def make_data_module(
     splits: dict[str, PatchDataset], config: TrialConfig, accumulate: int = 1, steps: int | None = None
 ) -> PatchDataModule:
-    """Return the data module of a trial, which gives every model of a benchmark the same batches.
+    """Return the data module of a trial, which yields the same batches for every model of a benchmark.
 
     Args:
         splits: the splits by name.
         config: the trial.
-        accumulate: number of parts that a training batch is cut into.
-        steps: number of optimiser steps; ``None`` for the recipe's.
+        accumulate: number of parts into which a training batch is split.
+        steps: number of optimiser steps; ``None`` for the number in the recipe.
     """
     recipe = config.recipe
     height, width = splits["train"][0]["mask"].shape
@@ -182,7 +182,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         transfer=transfer,
     )
     trained = time.perf_counter()
-    # No label chooses anything of a model that is not trained.
+    # Nothing about an untrained model is chosen with labels.
     threshold = None if trainable else 0.5
     chosen = _evaluate(fitted, data.val_dataloader(), threshold, "val", len(splits["val"]), report)
     test = _evaluate(fitted, data.test_dataloader(), chosen.threshold, "test", len(splits["test"]), report)
@@ -221,7 +221,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
 
 
 def _parent(config: TrialConfig, train: PatchDataset, work: Work) -> tuple[Bundle, Transfer]:
-    """Return the bundle that a training starts from, and what is taken from it."""
+    """Return the bundle that training starts from, and the weights that are copied from it."""
     assert config.fine_tuning is not None
     folder = work.folders["parent"]
     bundle = Bundle.load(folder)
@@ -254,7 +254,7 @@ def _keep_bundle(
     parent: Parent | None,
     folder: Path,
 ) -> str:
-    """Write the bundle, with the evaluations of the validation and the test split, and return its weights' digest."""
+    """Write the bundle with the evaluations of the validation and test splits; return the sha256 of its weights."""
     train, (chosen, test) = splits["train"], evaluations
     provider = provider_of("dataset", config.data.name)
     model = fitted.predictor.model
@@ -295,7 +295,7 @@ def _quality(
     places: Sequence[int],
     validation: Evaluation | None = None,
 ) -> tuple[MeasuredSplit, ...]:
-    """Return the figures that a bundle records of test patches; without ``validation``, of an adapted model."""
+    """Return the figures of test patches that a bundle records; for an adapted model, omit ``validation``."""
     return measure_split(
         found.counts,
         [printable(dataset.patches[place].group) for place in places],
@@ -312,7 +312,7 @@ def _quality(
 
 @dataclass(frozen=True)
 class _Region:
-    """Test patches that are adapted to together: a group; or all of them, without a name and a folder."""
+    """Test patches to which a model is adapted together: one group, or all patches, without name and folder."""
 
     name: str | None
     places: list[int]
@@ -321,7 +321,7 @@ class _Region:
 
 
 def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
-    """Adapt to each region, measure there and keep the bundles."""
+    """Adapt to each region, evaluate there and save the bundles."""
     config, begun = task.config, time.perf_counter()
     device = torch.device(config.device)
     work.report("data", 0, 1)
@@ -351,7 +351,7 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
                 tta=config.adapting.tta,
             )
         )
-        # Regions may be seen at different magnifications; this is the mean cost of a patch.
+        # Regions may use different magnifications; this is the mean cost of a patch.
         views = len(VIEWS) if config.adapting.tta else 1
         gmac += views * count_gmac(predictor.model, _patch_shape(test), device) * len(region.places) / len(test)
         bundles.append(bundle)
@@ -369,7 +369,7 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     samples, pictures = _samples(whole, test)
     measurements = TrialMeasurements(
         data=_summarise_data(config, splits),
-        # Nothing is validated again.
+        # The validation split is not evaluated again.
         threshold=whole.threshold,
         test=_test_figures(test, whole),
         samples=samples,
@@ -391,7 +391,7 @@ def _regions(config: TrialConfig, test: PatchDataset) -> list[_Region]:
     found = []
     for number, name in enumerate(sorted(set(groups))):
         places = [place for place, group in enumerate(groups) if group == name]
-        # The number separates names that are equal once characters that file systems forbid are replaced.
+        # The number distinguishes names that become equal when characters that file systems forbid are replaced.
         found.append(_Region(name, places, Subset(test, places), f"{number}-{file_name(name)}"))
     return found
 
@@ -465,7 +465,7 @@ def _test_figures(dataset: PatchDataset, test: Evaluation) -> TestFigures:
 
 
 def _samples(test: Evaluation, dataset: PatchDataset) -> tuple[Samples, Pictures]:
-    """Return the predictions on the patches that the report shows, and these patches."""
+    """Return the predictions on the patches that the report shows, and the patches themselves."""
     chosen = choose_patches(test.counts.tp + test.counts.fn)
     return Samples.take(chosen, test.masks), Pictures.take(chosen, dataset)
 

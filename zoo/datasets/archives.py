@@ -1,4 +1,4 @@
-"""Unpack an archive of unknown origin."""
+"""Safe unpacking of untrusted archives."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from zoo.files import unwritable, working_folder
 from zoo.jobs import ProgressCallback
 
 MAX_RATIO = 200.0
-"""Largest number of unpacked bytes for each byte of the archive [O]; images seldom exceed 10, masks come near 100."""
+"""Maximum ratio of unpacked to packed bytes [O]; images seldom exceed 10, masks come near 100."""
 MAX_MEMBERS = 200_000
 HARMLESS = 64 << 20
-"""Unpacked bytes below which the ratio is not checked: small archives of masks compress without bound [O]."""
+"""Unpacked size in bytes below which the ratio is not checked: small archives of masks compress without bound [O]."""
 CHUNK = 1 << 20
 _APPLE = "__MACOSX"
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, ValueError, RuntimeError, OverflowError, LookupError, MemoryError),
 )
-"""What the standard library raises for damaged archives; which of them depends on the place of the damage."""
+"""Exceptions that the standard library raises for damaged archives, depending on where the damage is."""
 
 
 def unpack(
@@ -46,18 +46,18 @@ def unpack(
 ) -> Path:
     """Unpack a zip or tar archive (plain, gzip, bzip2, xz) into a new folder, atomically.
 
-    Files are written to a temporary folder next to ``into``, which is renamed at the end; after an error or Ctrl-C
-    nothing is left. Links of any kind are refused, because no data set needs them. ``__MACOSX`` is skipped.
+    Files are written to a temporary folder next to ``into``, which is renamed at the end; an error or Ctrl-C leaves
+    nothing behind. Links of any kind are refused, because no data set needs them. ``__MACOSX`` is skipped.
 
     Args:
-        archive: the file; its content decides the format, not its name.
+        archive: the file; its content determines the format, not its name.
         into: folder that does not exist or is empty.
         strip_top: name of a folder at the top of the archive that becomes ``into``, if there is one; True for the one
             folder that holds everything, whatever its name; False to keep the archive as it is.
-        progress: called with the number of bytes written and of all declared bytes (those written, for a tar).
-        max_bytes: largest number of unpacked bytes; None for no limit except the free disk space.
-        max_ratio: largest number of unpacked bytes for each byte of the archive; not checked below 64 MiB.
-        max_members: largest number of entries.
+        progress: called with the number of bytes written and the declared total (for a tar, the bytes written).
+        max_bytes: maximum number of unpacked bytes; None for no limit except the free disk space.
+        max_ratio: maximum ratio of unpacked to packed bytes; not checked below 64 MiB.
+        max_members: maximum number of entries.
 
     Returns:
         ``into``.
@@ -89,7 +89,7 @@ def unpack(
 
 @dataclass(frozen=True)
 class _Member:
-    """One entry: its checked path, its declared size in bytes, and a function that opens it; None for a folder."""
+    """Archive entry: its checked path, its declared size in bytes, and a function that opens it; None for a folder."""
 
     path: PurePosixPath
     size: int
@@ -124,10 +124,10 @@ class _Limits:
             raise self.refuse(f"holds more than {self.max_members} files")
 
     def check_path(self, name: str) -> PurePosixPath:
-        """Return the path of a member; refuse one that could lie outside the folder on any system.
+        """Return the path of a member; refuse one that could be outside the folder on any system.
 
-        One rule serves both formats. The data filter of :mod:`tarfile` is laxer: it strips a leading slash, knows no
-        backslash or drive on Linux, and allows links within the folder.
+        The same rule applies to both formats. The data filter of :mod:`tarfile` is laxer: it strips a leading slash,
+        ignores backslashes and drives on Linux, and allows links within the folder.
         """
         path = PurePosixPath(name)
         drive = len(name) > 1 and name[1] == ":"
@@ -143,7 +143,7 @@ class _Limits:
 
 @contextmanager
 def _opened(archive: Path, limits: _Limits) -> Iterator[tuple[Iterator[_Member], int | None]]:
-    """Open an archive; yield its members in order and the sum of their declared sizes (None for a tar)."""
+    """Open an archive; yield its members in order, and the sum of their declared sizes (None for a tar)."""
     try:
         with archive.open("rb") as handle:
             is_zip = handle.read(2) == b"PK"
@@ -161,7 +161,7 @@ def _opened(archive: Path, limits: _Limits) -> Iterator[tuple[Iterator[_Member],
             with tarfile.open(archive, "r:*") as opened_tar:
                 yield _tar_members(opened_tar, limits), None
     except (*_DAMAGED, OSError) as error:
-        # An OSError without a number comes from a decompressor, one with a number from the disk.
+        # An OSError without an errno comes from a decompressor, one with an errno from the disk.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = first_line(error).rstrip(":")
@@ -187,7 +187,7 @@ def _tar_members(opened: tarfile.TarFile, limits: _Limits) -> Iterator[_Member]:
         if not (info.isreg() or info.isdir()):
             raise limits.refuse(f"{info.name!r} is a link or a device")
         yield _Member(path, info.size, None if info.isdir() else _tar_content(opened, info))
-    # A compressed stream is checked against its checksum when its end is read, and tarfile stops before.
+    # The checksum of a compressed stream is verified only at its end, and tarfile stops before that.
     rest = 0
     while opened.fileobj is not None and (chunk := opened.fileobj.read(CHUNK)):
         rest += len(chunk)
@@ -214,7 +214,7 @@ def _write(
         if not member.path.parts or member.path.parts[0] == _APPLE:
             continue
         path = folder / member.path
-        # Two names that differ in case alone are one file on some systems: the second would overwrite the first.
+        # On some systems, names that differ only in case are one file: the second would overwrite the first.
         folded = str(member.path).casefold()
         if member.open is not None and folded in taken:
             raise limits.refuse(f"holds {str(member.path)!r} twice")

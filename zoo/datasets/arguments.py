@@ -1,4 +1,4 @@
-"""Parse options of data sets, as users write them on a command line or in Python."""
+"""Parsing of data set options, as users write them on the command line or in Python."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from zoo.physics.bands import Band
 from zoo.registry.options import options_of
 
 Names = str | int | Sequence[str | int] | None
-"""Names, as a list or as text with commas; numbers of scenes count as names."""
+"""Names, as a list or as comma-separated text; scene numbers count as names."""
 
 P = ParamSpec("P")
 COMMON = ("root", "split", "transforms", "progress")
-"""Arguments that every data set takes; the others are its options."""
+"""Arguments that every data set has; the others are its options."""
 
 
 def checked_options(init: Callable[P, None]) -> Callable[P, None]:
     """Check the arguments of a data set's ``__init__`` against its annotations, and convert them.
 
-    A value may be text, as from a command line: ``"256"`` becomes 256 where the annotation is ``int``.
+    A value may be text from the command line: ``"256"`` becomes 256 if the annotation is ``int``.
 
     Raises:
-        UnknownNameError: from the decorated function, for a split that does not exist.
-        ConfigError: from the decorated function, if the value of an option does not fit.
+        UnknownNameError: from the decorated function, if the split does not exist.
+        ConfigError: from the decorated function, if the value of an option is invalid.
     """
 
     @functools.wraps(init)
@@ -52,10 +52,10 @@ def checked_options(init: Callable[P, None]) -> Callable[P, None]:
 
 
 def names_of(value: Names) -> tuple[str, ...] | None:
-    """Read "S2,S3", ["S2", "S3"] or the numbers of scenes as a tuple of names; None stays None.
+    """Parse "S2,S3", ["S2", "S3"] or scene numbers into a tuple of names; None stays None.
 
     Raises:
-        ConfigError: if it is none of these.
+        ConfigError: if the value is none of these.
     """
     if value is None:
         return None
@@ -67,10 +67,10 @@ def names_of(value: Names) -> tuple[str, ...] | None:
 
 
 def bands_of(value: str | Sequence[str | Band] | None) -> tuple[Band, ...] | None:
-    """Read "red,green,blue", names or bands; the unit of a bare name is unknown.
+    """Parse "red,green,blue", names or bands; the unit of a name without a band is unknown.
 
     Raises:
-        ConfigError: if it is none of these, or a name occurs twice.
+        ConfigError: if the value is none of these, or a name occurs twice.
     """
     if value is None:
         return None
@@ -85,7 +85,7 @@ def bands_of(value: str | Sequence[str | Band] | None) -> tuple[Band, ...] | Non
 
 
 def fractions_of(value: str | Sequence[float]) -> tuple[float, ...]:
-    """Read "6,2,2", "6:2:2" or numbers.
+    """Parse "6,2,2", "6:2:2" or numbers.
 
     Raises:
         ConfigError: if a part is not a number.
@@ -98,7 +98,7 @@ def fractions_of(value: str | Sequence[float]) -> tuple[float, ...]:
 
 
 def _short(value: object) -> str:
-    """The value for a message; Python refuses to print integers of more than 4,300 digits."""
+    """Return the value for a message; Python refuses to print integers of more than 4,300 digits."""
     try:
         text = repr(value)
     except ValueError:

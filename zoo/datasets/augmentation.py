@@ -1,6 +1,6 @@
 """Augmentation for any number of bands: crops, magnification, the eight symmetries of the square, and brightness.
 
-The one module that imports albumentations (2.0.8 or later of the 2.0 series, the last under the MIT licence).
+This is the only module that imports albumentations (2.0.8 or later in the 2.0 series, the last under the MIT licence).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-# albumentations asks the network for its newest version when it is imported, unless this is set before.
+# albumentations checks online for its newest version on import, unless this is set first.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 
@@ -28,26 +28,27 @@ from zoo.errors import ConfigError
 class TrainingAugmentation:
     """Random augmentation of training patches.
 
-    In order: padding to the crop size if the patch is smaller (NaN in the image, which normalisation turns into the
+    In order: padding to the crop size if the patch is smaller (NaN in the image, which normalisation replaces with the
     mean, and IGNORE in the mask), a random crop, one of the eight elements of D4 (of four if the result is not square),
-    and optionally changed contrast and brightness (:func:`vary_brightness`). With ``scale_jitter``, padding and crop
-    are replaced by :func:`zoomed_crop`.
+    and optionally changed contrast and brightness (:func:`vary_brightness`). With ``scale_jitter``,
+    :func:`zoomed_crop` replaces padding and crop.
 
-    A draw depends only on ``seed`` and its number, so that the stream of augmented patches is the same for any number
-    of workers and can be resumed anywhere.
+    A draw depends only on ``seed`` and its number, so the stream of augmented patches is the same for any number
+    of workers and can be resumed at any point.
 
     Args:
         crop: side of the crop in pixels; None for the whole patch.
         landslide_share: share of the crops that are placed around a landslide pixel if the patch has one. Landslides
             make up 2 to 6 % of the pixels of the public data sets; nnU-Net uses a third, Isensee et al. (2021), Nature
             Methods 18, 203-211 [S].
-        symmetries: flip and rotate. North-up images have the sun on one side, but D4 is usual in the field [O].
-        gain: largest relative change of a band, 0.1 for values times 0.9 .. 1.1. 0 by default, because physical
+        symmetries: whether to flip and rotate. In north-up images the sun is always on one side, but D4 is usual in the
+            field [O].
+        gain: maximum relative change of a band, 0.1 for factors of 0.9 to 1.1. 0 by default, because physical
             channels (a slope in degrees, an index) have absolute values [O].
-        offset: largest shift of a band, in standard deviations of the patch. 0 by default, for the same reason.
-        gamma: largest relative change of the exponent of a band, 0.3 for 1/1.3 .. 1.3. The smallest and the largest
-            value of the patch do not change; the values between them become darker or brighter.
-        scale_jitter: largest magnification less one, 0.5 for log-uniform factors from 1/1.5 to 1.5.
+        offset: maximum shift of a band, in standard deviations of the patch. 0 by default, for the same reason.
+        gamma: maximum relative change of the exponent of a band, 0.3 for 1/1.3 to 1.3. The minimum and maximum of
+            the patch do not change; the values between them become darker or brighter.
+        scale_jitter: maximum magnification minus one, 0.5 for log-uniform factors from 1/1.5 to 1.5.
         radiometric_bands: indices of the bands that gain, offset and gamma may change; None for all.
         seed: random seed.
 
@@ -97,10 +98,10 @@ class TrainingAugmentation:
 
         Args:
             sample: "image" float32 (C, H, W), "mask" int64 (H, W); not modified.
-            draw: number of the draw, counted over the whole training.
+            draw: number of the draw, counted over the whole training run.
 
         Returns:
-            A new sample with the same keys; image and mask have ``crop`` pixels a side, or their own size.
+            A new sample with the same keys; the side of image and mask is ``crop`` pixels, or unchanged without a crop.
         """
         image, mask = sample["image"], sample["mask"]
         height, width = mask.shape
@@ -117,10 +118,10 @@ class TrainingAugmentation:
 
 
 class DeviceAugmentation:
-    """Crops, symmetries and brightness as tensor operations: no pixel leaves the device.
+    """Crops, symmetries and brightness changes as tensor operations, without copying pixels from the device.
 
     The settings are those of :class:`TrainingAugmentation`, but the random numbers differ: a draw depends only on the
-    seed and its number, is the same on every device, and is another one than the draw of that number there.
+    seed and its number and is the same on every device, but it differs from the draw of that number there.
 
     Args:
         settings: crop, share of crops around landslides, magnification, symmetries, brightness, bands and seed.
@@ -133,14 +134,14 @@ class DeviceAugmentation:
         """Augment one patch.
 
         Args:
-            image: float32 (C, H, W) on any device, NaN where missing; not changed.
-            mask: integer (H, W) on the same device; not changed.
-            classes: a copy of the mask, uint8 (H, W), in host memory, so that the choice of a crop does not wait for
+            image: float32 (C, H, W) on any device, NaN where missing; not modified.
+            mask: integer (H, W) on the same device; not modified.
+            classes: copy of the mask, uint8 (H, W), in host memory, so that choosing a crop does not wait for
                 the device.
-            draw: number of the draw, counted over the whole training.
+            draw: number of the draw, counted over the whole training run.
 
         Returns:
-            Image and mask with ``crop`` pixels a side, or the size of the patch; NaN and IGNORE beyond the patch.
+            Image and mask with a side of ``crop`` pixels, or the size of the patch; NaN and IGNORE outside the patch.
         """
         settings = self.settings
         rng = np.random.default_rng((settings.seed, draw))
@@ -184,15 +185,15 @@ def zoomed_crop(
 ) -> tuple[Tensor, Tensor]:
     """Crop a window of random size and resample it to the size of the crop, or of the patch if there is no crop.
 
-    The image is interpolated bilinearly; the mask takes the nearest pixel. A window that is larger than the patch sees
-    the patch mirrored at its edges, image and mask alike: missing pixels there would change the batch statistics [O].
+    The image is interpolated bilinearly, the mask by nearest neighbour. If a window is larger than the patch, image and
+    mask are mirrored at the edges of the patch, because missing pixels would change the batch statistics [O].
 
     Args:
-        image: float32 (C, H, W) on any device; not changed.
-        mask: integer (H, W) on the same device; not changed.
-        classes: a copy of the mask in host memory.
-        settings: crop, share of windows around landslides and largest magnification.
-        rng: source of the random numbers.
+        image: float32 (C, H, W) on any device; not modified.
+        mask: integer (H, W) on the same device; not modified.
+        classes: copy of the mask in host memory.
+        settings: crop, share of windows around landslides and maximum magnification.
+        rng: random generator.
     """
     shape = classes.shape
     sizes = shape if settings.crop is None else (settings.crop, settings.crop)
@@ -221,10 +222,10 @@ def place_crop(length: int, size: int, at: int | None, rng: np.random.Generator)
     """Return the start of a random crop along one axis, and the padding before and after if the patch is shorter.
 
     Args:
-        length: pixels of the patch.
-        size: pixels of the crop.
-        at: pixel that the crop shows; None for any.
-        rng: source of the random numbers.
+        length: length of the patch in pixels.
+        size: length of the crop in pixels.
+        at: pixel that the crop must contain; None for any.
+        rng: random generator.
     """
     lacking = max(0, size - length)
     if lacking:
@@ -239,13 +240,13 @@ def place_crop(length: int, size: int, at: int | None, rng: np.random.Generator)
 def vary_brightness(image: Tensor, settings: TrainingAugmentation, rng: np.random.Generator) -> Tensor:
     """Change the contrast and the brightness of the bands.
 
-    Half of each change is common to all bands, as light and haze are, and half is the band's own [O]. albumentations'
-    brightness and noise clip float images to 0..1, which would destroy physical units.
+    Half of each change is common to all bands, as for light and haze, and half is independent per band [O].
+    albumentations' brightness and noise clip float images to 0..1, which would destroy physical units.
 
     Args:
-        image: float32 (C, H, W) on any device, NaN where missing; not changed.
+        image: float32 (C, H, W) on any device, NaN where missing; not modified.
         settings: gamma, gain, offset and the bands that they may change.
-        rng: source of the random numbers.
+        rng: random generator.
     """
     bands = list(range(len(image))) if settings.radiometric_bands is None else list(settings.radiometric_bands)
     if not bands:
@@ -273,7 +274,7 @@ def vary_brightness(image: Tensor, settings: TrainingAugmentation, rng: np.rando
 
 
 class _PadToSize(A.DualTransform):  # type: ignore[misc]
-    """Pad at random sides up to a size: NaN in the image, IGNORE in the mask.
+    """Pad to a given size, split at random between the sides: NaN in the image, IGNORE in the mask.
 
     albumentations pads with OpenCV, which supports at most four channels.
     """

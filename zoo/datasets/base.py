@@ -1,4 +1,4 @@
-"""The interface of every data set: patches of one size, with bands that have units and a known origin."""
+"""Interface of every data set: patches of equal size, with bands that have units and a known origin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo.errors import DataError
 from zoo.physics.bands import Band, display_bands
 
 IGNORE = 255
-"""Mask value of ignored pixels (nodata, padding), which are left out of losses, metrics and statistics."""
+"""Mask value of ignored pixels (nodata, padding), which are excluded from losses, metrics and statistics."""
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
@@ -36,14 +36,14 @@ Transform = Callable[[Sample], Sample]
 
 @dataclass(frozen=True)
 class Patch:
-    """Name and location of one patch.
+    """Name and location of a patch.
 
     Args:
         name: name that a user recognises, unique in its data set (a file name without its suffix).
         group: scene, event or region; patches of one group may show the same ground.
-        row: row of the patch in the grid of its group, in patch units; None when unknown. Patches whose row and column
+        row: row of the patch in the grid of its group, in patch units; None if unknown. Patches whose row and column
             differ by at most one are neighbours on the ground (see ``PatchDataset.reach``).
-        col: column, likewise.
+        col: column of the patch in the same grid; None if unknown.
     """
 
     name: str
@@ -67,36 +67,36 @@ def _naming_the_patch(read: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class PatchDataset(NonGeoDataset, abc.ABC):
-    """Base class of the data sets: patches for segmentation that know their bands and their origin.
+    """Base class of data sets: patches for segmentation with known bands and origin.
 
     A data set is one split. Its constructor is called as ``target(root=..., split=..., transforms=..., **options)``:
 
     * ``root``: the folder with the files, or None for a default
     * ``split``: "train", "val" or "test"
     * ``transforms``: function that is applied to every sample, or None
-    * ``progress``: passed only if the constructor takes an argument of this name; called as ``progress(done, total)``
-    * all other keyword arguments are the options of the data set; ``zoo datasets show NAME`` lists them with the
-      defaults of the signature and the descriptions of the docstring
+    * ``progress``: passed only if the constructor has an argument of this name; called as ``progress(done, total)``
+    * all other keyword arguments are options of the data set; ``zoo datasets show NAME`` lists them with the
+      defaults from the signature and the descriptions from the docstring
 
     The constructor must set these attributes:
 
-    * ``bands``: tuple of :class:`zoo.physics.bands.Band`, one for each channel of an image, in order
+    * ``bands``: tuple of :class:`zoo.physics.bands.Band`, one per channel of an image, in order
     * ``split``: the name of the split
-    * ``patches``: tuple of :class:`Patch`, one for each patch of the split, in order
+    * ``patches``: tuple of :class:`Patch`, one per patch of the split, in order
     * ``transforms``: the argument
 
     It may set ``class_names``, ``pixel_size`` (metres), ``reach`` and ``split_notes`` (sentences about the split, shown
     with results). A subclass must implement :meth:`read`. It may override :meth:`_verify`, which its constructor calls
-    to check the files, and :meth:`fingerprint`, which reads every patch unless there is a faster way.
+    to check the files, and :meth:`fingerprint`, which by default reads every patch.
 
     Dataset format:
 
     * a sample is ``{"image": float32 (C, H, W), "mask": int64 (H, W)}``
     * an image is in the units of ``bands``; it is not normalised, because normalisation needs the statistics of the
       training split (:mod:`zoo.datasets.statistics`) and belongs to the model bundle
-    * NaN in an image is a missing value (nodata); normalisation turns it into 0, the mean
+    * NaN in an image is a missing value (nodata); normalisation replaces it with 0, the mean
     * a mask holds class indices 0..K-1, and :data:`IGNORE` for ignored pixels
-    * all patches of a data set have one height and one width
+    * all patches of a data set have the same height and width
 
     >>> import numpy as np
     >>> from zoo.datasets import Patch, PatchDataset
@@ -119,9 +119,9 @@ class PatchDataset(NonGeoDataset, abc.ABC):
     bands: tuple[Band, ...]
     class_names: tuple[str, ...] = ("background", "landslide")
     pixel_size: float | None = None
-    """Side of a pixel in metres; None when it is unknown or differs between patches."""
+    """Side of a pixel in metres; None if it is unknown or differs between patches."""
     reach: int = 1
-    """Distance on the grid, in patch units, up to which two patches touch: 1 side by side, more where they overlap."""
+    """Maximum grid distance at which patches touch, in patch units: 1 for adjacent patches, more if they overlap."""
     split: str
     patches: tuple[Patch, ...]
     split_notes: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ class PatchDataset(NonGeoDataset, abc.ABC):
     licence: str = ""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Let whatever ``read`` of the subclass raises name the patch."""
+        """Wrap the subclass's ``read`` so that its errors name the patch."""
         super().__init_subclass__(**arguments)
         if "read" in vars(cls):
             cls.read = _naming_the_patch(vars(cls)["read"])  # type: ignore[method-assign]
@@ -144,18 +144,18 @@ class PatchDataset(NonGeoDataset, abc.ABC):
 
         Returns:
             Image, float32 (C, H, W), in the units of ``bands``, NaN where missing; mask, integer (H, W). The caller
-            may write into both.
+            may modify both.
         """
 
     def _verify(self) -> None:
-        """Check that the files are there and complete. The constructor of a data set calls it.
+        """Check that all files exist and are complete. The constructor of a data set calls it.
 
         Raises:
-            ZooError: naming the file that is missing or damaged.
+            ZooError: if a file is missing or damaged; the message names it.
         """
 
     def fingerprint(self) -> str:
-        """Return the sha256, in hex, of the content of this split, so that a result can name its data."""
+        """Return the sha256, in hex, of the content of this split, so that results can identify their data."""
         total = hashlib.sha256(repr((self.split, self.bands, self.class_names, self.patches)).encode())
         for index in range(len(self)):
             for values in self.read(index):
@@ -171,14 +171,14 @@ class PatchDataset(NonGeoDataset, abc.ABC):
         """Return one sample.
 
         Args:
-            index: position in ``patches``; a negative one counts from the end.
+            index: index into ``patches``; a negative index counts from the end.
 
         Returns:
-            ``{"image": float32 (C, H, W), "mask": int64 (H, W)}``, after ``transforms`` if there are any.
+            ``{"image": float32 (C, H, W), "mask": int64 (H, W)}``, after ``transforms`` if given.
 
         Raises:
             IndexError: if the index is outside the split.
-            DataError: if :meth:`read` returned arrays of another kind or shape.
+            DataError: if :meth:`read` returned arrays of the wrong type or shape.
         """
         length = len(self)
         if not -length <= index < length:
@@ -205,15 +205,15 @@ class PatchDataset(NonGeoDataset, abc.ABC):
         return image, mask
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw a sample: the image, its mask and, if the sample holds one, the "prediction".
+        """Draw a sample: the image, its mask and, if present, the "prediction".
 
         Args:
-            sample: a sample of ``__getitem__``, optionally with "prediction", integer (H, W).
-            show_titles: write a title above each panel.
+            sample: a sample from ``__getitem__``, optionally with "prediction", integer (H, W).
+            show_titles: whether to write a title above each panel.
             suptitle: title of the whole figure.
 
         Returns:
-            A matplotlib figure that pyplot does not hold, so that drawing thousands leaks no memory.
+            A matplotlib figure that is not registered with pyplot, so that drawing thousands does not leak memory.
         """
         panels: list[tuple[str, Tensor]] = [("mask", sample["mask"])]
         if "prediction" in sample:
@@ -226,7 +226,7 @@ class PatchDataset(NonGeoDataset, abc.ABC):
             axes[0].set_title(", ".join(self.bands[band].name for band in dict.fromkeys(shown)))
         colours = _class_colours(len(self.class_names))
         for ax, (title, classes) in zip(axes[1:], panels, strict=True):
-            # IGNORE lies above every class, so it gets the last colour.
+            # IGNORE is greater than every class, so it gets the last colour.
             ax.imshow(
                 classes.detach().cpu().numpy(),
                 cmap=colours,
@@ -247,7 +247,7 @@ def stretch(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Stretch each band between its 2nd and 98th percentile, for display.
 
     Args:
-        image: (C, H, W) with C 1 or 3, any unit, NaN where missing.
+        image: (C, H, W), C = 1 or 3, in any unit, NaN where missing.
 
     Returns:
         float32 (H, W) or (H, W, 3) in 0..1; missing values are 0, a constant band is 0.5.
@@ -264,7 +264,7 @@ def stretch(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 def shape_text(shape: tuple[int | None, ...] | None) -> str:
-    """Return a shape in words: "5 x 128 x 128", with N for a length that may be any."""
+    """Return a shape as text: "5 x 128 x 128", with N for an arbitrary length."""
     return " x ".join("N" if length is None else str(length) for length in shape or ()) or "a single value"
 
 

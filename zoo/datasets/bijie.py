@@ -30,12 +30,12 @@ from zoo.physics.bands import Band
 SOURCE = "http://gpcv.whu.edu.cn/data/Bijie_pages.html"
 KINDS: tuple[str, ...] = ("landslide", "non-landslide")
 MAX_PIXELS = 64 * 2**20
-"""Largest image that is read, in pixels [O]; the published ones stay below one million."""
+"""Maximum size of an image in pixels [O]; the published ones have less than one million."""
 _DECODING = 1
 _SIZES = (16, 4096)
 _AGAIN = "Unpack the data set again"
 _GREY = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "LA": "L"}
-"""Modes of grey pictures that are converted before they are read, so that a palette gives the displayed values."""
+"""Modes of grey images that are converted when read, so that a palette gives the displayed values."""
 
 
 class Bijie(StoredPatchDataset):
@@ -48,18 +48,18 @@ class Bijie(StoredPatchDataset):
 
     Dataset format:
 
-    * ``landslide/{image,mask,dem,polygon_coordinate}`` and ``non-landslide/{image,dem}``, PNG files of one name
+    * ``landslide/{image,mask,dem,polygon_coordinate}`` and ``non-landslide/{image,dem}``, PNG files with equal names
     * image: RGB; mask: 0 background, 255 landslide; dem: grey values, whose unit and scale are not published
-    * polygon_coordinate: outlines in pixels of the image. They are not georeferenced and are not read
+    * polygon_coordinate: outlines in pixels of the image. They contain no geographic location and are not read
 
-    All patches have one size [O]. An image that is smaller lies in the middle of its patch; the padding is NaN in the
+    All patches have the same size [O]. An image that is smaller is centred in its patch; the padding is NaN in the
     image and ignored in the mask. A larger image is covered by as few patches as possible, all inside the image. Where
     patches overlap, a pixel counts in one of them and is ignored in the other, so every pixel counts exactly once.
     Nothing is rescaled. The patches of one image are a group and stay in one split.
 
-    There is no official split. This one is random by image, separately for images with and without a landslide. Leaks
-    cannot be excluded: the locations of the images are not published, and images without a landslide may show the
-    ground around one.
+    There is no official split. This one is random by image, separately for images with and without a landslide.
+    Leakage cannot be excluded: the locations of the images are not published, and images without a landslide may show
+    the ground around one.
 
     If you use this dataset, cite Ji, S., Yu, D., Shen, C., Li, W. & Xu, Q. (2020), "Landslide detection from an open
     satellite imagery and digital elevation model dataset using attention boosted convolutional neural networks",
@@ -67,24 +67,24 @@ class Bijie(StoredPatchDataset):
     download the data. Get them from http://gpcv.whu.edu.cn/data/Bijie_pages.html.
 
     Published (abstract of the paper): F1 96.62 for classifying images as with or without a landslide, with 2/3 of the
-    images for training. That is not segmentation and cannot be compared with a Dice.
+    images for training. This is not segmentation and cannot be compared with a Dice.
 
     Args:
-        root: folder that holds landslide and non-landslide; None for ``datasets/bijie`` in the cache folder.
+        root: folder that contains landslide and non-landslide; None for ``datasets/bijie`` in the cache folder.
         split: "train", "val" or "test".
         transforms: function that is applied to every sample.
         size: side of a patch in pixels, 16 to 4096; smaller images are padded, larger ones give several patches.
-        negatives: include the images without a landslide.
-        include_dem: add the DEM, in grey values of unknown unit, as a fourth band.
+        negatives: whether to include the images without a landslide.
+        include_dem: whether to add the DEM, in grey values of unknown unit, as a fourth band.
         fractions: shares of train, val and test, by image.
         seed: random seed of the split.
-        cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
+        cache: whether to keep decoded patches in the cache folder; if false, patches are decoded at every read.
         progress: called with the number of patches decoded and the total.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
         ConfigError: if an option is out of range.
-        UnknownNameError: if there is no such split.
+        UnknownNameError: if the split does not exist.
 
     >>> data = Bijie("Bijie-landslide-dataset", "train", size=256)  # doctest: +SKIP
     """
@@ -151,7 +151,7 @@ class Bijie(StoredPatchDataset):
         )
 
     def _verify(self) -> None:
-        """Check that the split holds patches. The content of the files is checked when they are decoded."""
+        """Check that the split contains patches. The content of the files is checked when they are decoded."""
         if not self.patches:
             raise DataError(
                 f"the {self.split} split is empty", where=self.root, hint="Change the fractions, or unpack all images"
@@ -168,13 +168,13 @@ class Bijie(StoredPatchDataset):
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and the files that belong to it.
+    """Image and the files that belong to it.
 
     Attributes:
         name: name such as "landslide/df001".
-        image: RGB picture.
-        mask: picture of the mask; None for an image without a landslide.
-        dem: picture of the DEM; None when it is not used.
+        image: RGB image file.
+        mask: mask file; None for an image without a landslide.
+        dem: DEM file; None if it is not used.
         height: height of the image in pixels.
         width: width of the image in pixels.
     """
@@ -188,7 +188,7 @@ class Scene:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The existing ones of image, mask and DEM."""
+        """Existing files among image, mask and DEM."""
         return tuple(path for path in (self.image, self.mask, self.dem) if path is not None)
 
 
@@ -196,9 +196,9 @@ def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene
     """Find the images and their sizes.
 
     Args:
-        root: folder that holds landslide and non-landslide, or Bijie-landslide-dataset with these.
-        negatives: include the images of non-landslide.
-        include_dem: include the DEMs.
+        root: folder that contains landslide and non-landslide, or a folder Bijie-landslide-dataset with these.
+        negatives: whether to include the images of non-landslide.
+        include_dem: whether to include the DEMs.
 
     Returns:
         The images, sorted by name.
@@ -235,12 +235,12 @@ def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene
 
 @dataclass(frozen=True)
 class Span:
-    """One patch along one axis of an image.
+    """Position of a patch along one axis of an image.
 
     Attributes:
-        start: first pixel of the image that the patch shows; negative where the patch begins in the padding.
+        start: first pixel of the image that the patch shows; negative if the patch begins in the padding.
         first: first pixel of the image that counts in this patch.
-        stop: pixel after the last that counts.
+        stop: end of the pixels that count, exclusive.
     """
 
     start: int
@@ -251,8 +251,8 @@ class Span:
 def spans(length: int, size: int) -> tuple[Span, ...]:
     """Divide one axis of an image into patches.
 
-    An axis that is not longer than a patch gives one, with the image in its middle. A longer one is covered by as few
-    patches as possible, evenly spaced and inside the image. Where two overlap, each counts up to the middle of the
+    An axis that is not longer than a patch gives one patch, with the image in its middle. A longer one is covered by as
+    few patches as possible, evenly spaced and inside the image. Where two overlap, each counts up to the middle of the
     overlap and shows the rest as context.
 
     Args:
@@ -260,7 +260,7 @@ def spans(length: int, size: int) -> tuple[Span, ...]:
         size: side of a patch in pixels, at least 1.
 
     Returns:
-        The patches in order; their counting parts are disjoint and cover the axis.
+        The patches in order; their counted parts are disjoint and cover the axis.
     """
     if length <= size:
         return (Span(-((size - length) // 2), 0, length),)
@@ -271,18 +271,18 @@ def spans(length: int, size: int) -> tuple[Span, ...]:
 
 
 def cut(values: NDArray[Any], row: Span, col: Span, size: int, fill: float, *, counting: bool) -> NDArray[Any]:
-    """Cut one patch out of an image.
+    """Cut a patch out of an image.
 
     Args:
         values: (..., H, W).
-        row: the patch along H.
-        col: the patch along W.
-        size: side of the patch.
+        row: position of the patch along H.
+        col: position of the patch along W.
+        size: side of the patch in pixels.
         fill: value of the padding.
-        counting: fill also the pixels that do not count in this patch.
+        counting: whether to also fill the pixels that do not count in this patch.
 
     Returns:
-        (..., size, size), dtype of ``values``.
+        (..., size, size), with the dtype of ``values``.
     """
     patch = np.full((*values.shape[:-2], size, size), fill, dtype=values.dtype)
     height, width = values.shape[-2:]
@@ -294,7 +294,7 @@ def cut(values: NDArray[Any], row: Span, col: Span, size: int, fill: float, *, c
 
 
 def _read_image(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the image, float32 (3 or 4, H, W), NaN where alpha is 0; and bool (H, W), true there."""
+    """Return the image, float32 (3 or 4, H, W), NaN where alpha is 0, and a mask of those pixels, bool (H, W)."""
     with _open_png(scene.image) as picture:
         if picture.mode not in ("RGB", "RGBA"):
             raise DataError(
@@ -312,7 +312,7 @@ def _read_image(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 
 def _read_mask(scene: Scene) -> NDArray[np.uint8]:
-    """Return a mask, uint8 (H, W) of 0 and 1; 0 everywhere for an image without a landslide."""
+    """Return a mask, uint8 (H, W) of 0 and 1; all zeros for an image without a landslide."""
     if scene.mask is None:
         return np.zeros((scene.height, scene.width), dtype=np.uint8)
     return binary_mask(
@@ -328,7 +328,7 @@ def _read_grey(path: Path, scene: Scene) -> NDArray[Any]:
         values = np.asarray(picture.convert(_GREY[picture.mode]) if picture.mode in _GREY else picture)
     values = values.astype(np.uint8) if values.dtype == np.bool_ else values
     if values.ndim == 3:
-        # Grey pictures are sometimes saved with three equal bands.
+        # Grey images are sometimes saved with three equal bands.
         if any(not np.array_equal(values[..., 0], values[..., band]) for band in (1, 2)):
             raise DataError("is a coloured picture, but grey as published", where=path, hint=_AGAIN)
         values = values[..., 0]
@@ -350,7 +350,7 @@ def _beside(image: Path, folder: Path) -> Path:
 
 @contextmanager
 def _open_png(path: Path) -> Iterator[Image.Image]:
-    """Open a PNG. Another format under this name is refused, because some of Pillow's readers run programs."""
+    """Open a PNG. Other formats with this suffix are refused, because some of Pillow's readers run programs."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             if picture.height * picture.width > MAX_PIXELS:
@@ -358,7 +358,7 @@ def _open_png(path: Path) -> Iterator[Image.Image]:
                     f"is {picture.height} x {picture.width} pixels, far more than published", where=path, hint=_AGAIN
                 )
             yield picture
-    # What Pillow raises for a damaged file depends on where the damage is.
+    # The exception that Pillow raises for a damaged file depends on where the damage is.
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, zlib.error, struct.error) as error:
         raise DataError("cannot be read as a PNG: it is truncated or damaged", where=path, hint=_AGAIN) from error
     except Image.DecompressionBombError as error:

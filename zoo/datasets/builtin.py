@@ -1,4 +1,4 @@
-"""The built-in data sets, registered by the hook that plugins use. Imports no torch."""
+"""The built-in data sets, registered through the hook that plugins use. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded patches on disk, mapped into memory, and keyed by the content of the files that they come from."""
+"""Memory-mapped cache of decoded patches, keyed by the content of their source files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Decode = Callable[[int], tuple[NDArray[Any], NDArray[np.uint8]]]
 _Stamp: TypeAlias = tuple[int, int, int, int]
 
 _SETTLED_NS = 2 * 10**9
-"""A file that changed less than this time before it was read may change again without a new time stamp: the coarsest
-file systems count in two seconds. Git calls such an entry racy and does not trust it either."""
+"""A file that changed less than this before it was read may change again without a new timestamp: the coarsest
+file systems have a resolution of two seconds. Git calls such an entry racy and does not trust it either."""
 _IMAGES, _MASKS, _ABOUT = "images.npy", "masks.npy", "about.json"
 
 
@@ -39,11 +39,11 @@ def digest_files(paths: Iterable[Path], progress: ProgressCallback | None = None
     """Return the sha256 of the bytes of each file.
 
     Digests are stored with size, inode, modification time and status time of the file, and reused while all four are
-    the same. The kernel alone sets the status time, so a file that is rewritten in place with its old modification time
+    unchanged. Only the kernel sets the status time, so a file that is rewritten in place with its old modification time
     is read again.
 
     Args:
-        paths: the files; one that occurs twice is read once.
+        paths: the files; duplicates are read once.
         progress: called with the number of files done and the total.
 
     Returns:
@@ -79,20 +79,20 @@ def digest_files(paths: Iterable[Path], progress: ProgressCallback | None = None
             if max(stamp[1], stamp[2]) < began - _SETTLED_NS and stamp == _stamp(path)
         }
         if settled:
-            # A cache folder that cannot be written costs time at the next opening, and nothing else.
+            # If the cache folder cannot be written, the only cost is time at the next opening.
             with suppress(ZooError):
                 write_text_atomic(store, encode_json({**known, **settled}))
     return {path: digests[path] for path in wanted}
 
 
 class PatchCache:
-    """Decoded patches, mapped into memory: reading one is a copy out of the page cache.
+    """Decoded patches, mapped into memory: reading a patch is a copy from the page cache.
 
     Args:
         folder: folder of a complete cache.
 
     Raises:
-        DataError: if its files are missing or damaged, or do not belong together.
+        DataError: if its files are missing, damaged or inconsistent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,12 +107,12 @@ class PatchCache:
         return len(self._images)
 
     def __reduce__(self) -> tuple[Callable[[Path], PatchCache], tuple[Path]]:
-        # A worker process maps the files again; pickling a map would copy all of its content.
+        # A worker process maps the files again; pickling a map would copy its whole content.
         return PatchCache, (self._folder,)
 
     @property
     def images(self) -> NDArray[Any]:
-        """All images, (N, C, H, W), in the dtype that they were decoded to; read-only."""
+        """All images, (N, C, H, W), in the dtype to which they were decoded; read-only."""
         return self._images
 
     @property
@@ -133,25 +133,25 @@ def open_cache(
     slot: str,
     progress: ProgressCallback | None = None,
 ) -> PatchCache | None:
-    """Open the cache ``key``; decode all patches into it first if it does not exist.
+    """Open the cache ``key``; if it does not exist, decode all patches into it first.
 
-    The cache appears under its name when it is complete. The folder that a killed process leaves is removed by the next
-    one.
+    The cache appears under its name once it is complete. The folder of a killed process is removed by the next
+    process.
 
     Args:
-        key: hexadecimal digest of everything that decides the content of the patches.
+        key: hexadecimal digest of everything that determines the content of the patches.
         count: number of patches, at least 1.
-        decode: returns image (C, H, W) and mask uint8 (H, W) for an index; one shape and one dtype for all. Called from
-            several threads.
-        slot: identity of the patches, whatever their content; an older cache of the same slot is removed.
+        decode: returns image (C, H, W) and mask uint8 (H, W) for an index, with the same shape and dtype for all.
+            Called from several threads.
+        slot: identity of the patches, regardless of their content; an older cache of the same slot is removed.
         progress: called with the number of patches decoded and the total.
 
     Returns:
-        The cache; None, with a :class:`DataWarning`, if it cannot be written. Patches are then decoded when they are
+        The cache; None, with a :class:`DataWarning`, if it cannot be written. Patches are then decoded at every
         read.
 
     Raises:
-        DataError: if patches differ in shape or dtype, and whatever ``decode`` raises.
+        DataError: if patches differ in shape or dtype; also any error raised by ``decode``.
     """
     home = cache_folder("patches")
     final = home / key
@@ -180,7 +180,7 @@ def open_cache(
 
 @dataclass(frozen=True)
 class _About:
-    """Description of a cache, kept beside its arrays."""
+    """Description of a cache, stored with its arrays."""
 
     slot: str = ""
     patches: int = 0
@@ -220,7 +220,7 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 
 
 def _write_patches(folder: Path, count: int, decode: Decode, progress: ProgressCallback | None) -> None:
-    # Written in order and not through a map: on a full disk a map ends the process with a signal, a file with an error.
+    # Written sequentially and not through a map: on a full disk, a map kills the process, while a file raises an error.
     with (folder / _IMAGES).open("wb") as images, (folder / _MASKS).open("wb") as masks:
         first: tuple[NDArray[Any], NDArray[np.uint8]] | None = None
         for done, (image, mask) in enumerate(_decoded(count, decode), 1):
@@ -247,7 +247,7 @@ def _decoded(count: int, decode: Decode) -> Iterator[tuple[NDArray[Any], NDArray
     workers = min(8, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:
         try:
-            # In slices, so that only a few decoded patches wait to be written.
+            # Decode in batches, so that only a few decoded patches wait to be written.
             for start in range(0, count, 4 * workers):
                 yield from pool.map(decode, range(start, min(count, start + 4 * workers)))
         finally:
@@ -268,12 +268,12 @@ def _new_folder(home: Path, final: Path) -> Iterator[Path]:
     try:
         yield folder
         with suppress(OSError):
-            # It exists only if it is damaged: a complete one would have been opened.
+            # If it exists, it is damaged: a complete one would have been opened.
             shutil.rmtree(final)
         try:
             folder.rename(final)
         except OSError:
-            # Another process was faster with the same content.
+            # Another process finished the same content first.
             if not final.is_dir():
                 raise
     finally:
@@ -281,7 +281,7 @@ def _new_folder(home: Path, final: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(home: Path) -> None:
-    """Remove the temporary folders of processes of this machine that have ended."""
+    """Remove the temporary folders of processes on this machine that have ended."""
     prefix = f".{socket.gethostname()}-"
     for folder in home.glob(f"{prefix}*"):
         process = folder.name.removeprefix(prefix).partition("-")[0]

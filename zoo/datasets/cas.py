@@ -32,11 +32,11 @@ _AGAIN = "Unpack the archive again"
 
 @dataclass(frozen=True)
 class Subset:
-    """One archive of the data set.
+    """Archive of the data set.
 
     Attributes:
-        name: name that users type.
-        folder: name of the archive without .zip; parentheses are full-width in some of them.
+        name: name that users enter.
+        folder: name of the archive without .zip; some contain full-width parentheses.
         region: one of nine regions; images of one region may show the same ground.
         platform: "uav" or "satellite".
         pixel_size: side of a pixel in metres.
@@ -51,7 +51,7 @@ class Subset:
     images: int
 
 
-# Platforms, pixel sizes and numbers of images: table 2 of the paper [S]; the numbers add up to its 20,865.
+# Platforms, pixel sizes and numbers of images are from table 2 of the paper [S]; the numbers sum to its 20,865.
 SUBSETS: tuple[Subset, ...] = (
     Subset("palu", "palu", "palu", "satellite", 5.0, 817),
     Subset("lombok", "Lombok", "lombok", "satellite", 5.0, 436),
@@ -80,17 +80,17 @@ class CAS(StoredPatchDataset):
 
     * 20,865 images in 16 sub-datasets: 7,422 from satellites (0.5 to 5 m), 13,443 from drones (0.2 to 1 m)
     * the group of a patch is its region, so that sub-datasets of one region stay in one split: Moxitaidi and Moxi town
-      are one town seen in the same weeks, by drones at 0.2, 0.6 and 1 m and from a satellite, and the Longxi river, the
-      Jiuzhai valley and the Tiburon peninsula were each seen twice
+      are one town imaged in the same weeks, by drones at 0.2, 0.6 and 1 m and by a satellite, and the Longxi river, the
+      Jiuzhai valley and the Tiburon peninsula were each imaged twice
 
     Dataset format:
 
     * 16 archives, one folder each (``palu``, ``Moxi town (UAV-0.2m)``), with the folders img, label and mask
-    * img: RGB TIFF; mask: TIFF of the same name, 0 background, 1 landslide; label (pictures of the masks) is not read
+    * img: RGB TIFF; mask: TIFF with the same name, 0 background, 1 landslide; label (images of the masks) is not read
 
     A mask of 0 and 255 is read like one of 0 and 1 [O]; other values are refused. The location of a patch within its
     region is unknown. There is no official split. This one keeps regions whole; with fewer than three regions it is
-    random, which leaks, because neighbouring images show the same landslides.
+    random, which leaks because neighbouring images show the same landslides.
 
     If you use this dataset, cite Xu, Y., Ouyang, C., Xu, Q., Wang, D., Zhao, B. & Luo, Y. (2024), "CAS Landslide
     Dataset: a large-scale and multisensor dataset for deep learning-based landslide detection", Scientific Data 11, 12,
@@ -107,19 +107,20 @@ class CAS(StoredPatchDataset):
         split: "train", "val" or "test".
         transforms: function that is applied to every sample.
         subsets: names of sub-datasets ("palu,lombok"), or "all" for every one in ``root``.
-        platform: use only the images of this platform.
-        split_by: keep regions whole, or split at random; by default whole regions if there are at least three.
+        platform: use only the images from this platform.
+        split_by: keep regions whole, or split at random; by default regions are kept whole if there are at least three.
         train_groups: regions of the training split ("palu,lombok").
-        val_groups: regions of the validation split; without them it is carved from training.
-        test_groups: regions of the test split; without them the regions that are left over.
+        val_groups: regions of the validation split; if not given, it is carved from training.
+        test_groups: regions of the test split; if not given, the remaining regions.
         seed: random seed of the split.
-        cache: keep decoded patches in the cache folder (21 GB for all); if false, decode them whenever they are read.
+        cache: whether to keep decoded patches in the cache folder (21 GB for all); if false, patches are decoded at
+            every read.
         progress: called with the number of patches decoded and the total.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
         ConfigError: if options contradict each other.
-        UnknownNameError: if there is no such sub-dataset, region or split.
+        UnknownNameError: if a sub-dataset, region or split does not exist.
 
     >>> data = CAS("CAS", "train", platform="uav", test_groups="jiuzhai")  # doctest: +SKIP
     """
@@ -209,7 +210,7 @@ class CAS(StoredPatchDataset):
         return image, mask
 
     def _verify(self) -> None:
-        """Check that the split holds patches. The content of the files is checked when they are decoded."""
+        """Check that the split contains patches. The content of the files is checked when they are decoded."""
         if not self.patches:
             sizes = ", ".join(f"{name} {len(self.partition.of(name))}" for name in SPLITS)
             raise DataError(
@@ -231,17 +232,17 @@ class CAS(StoredPatchDataset):
 
 
 def named(folder: str) -> Subset | None:
-    """Return the sub-dataset that a folder is named after, or None; case and kind of parentheses do not matter."""
+    """Return the sub-dataset that a folder is named after, or None; case and type of parentheses do not matter."""
     words = _words(folder)
     fitting = [subset for subset in SUBSETS if _words(subset.name) <= words]
     return max(fitting, key=lambda subset: len(_words(subset.name)), default=None)
 
 
 def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> dict[Subset, Path]:
-    """Find the folders that hold img and mask.
+    """Find the folders that contain img and mask.
 
     Args:
-        root: folder of the data set, with one folder for each sub-dataset, or one of these folders itself.
+        root: folder of the data set, with one folder per sub-dataset, or one of these folders itself.
         wanted: names of sub-datasets; None for all in ``root``.
         platform: "uav", "satellite" or "all".
 
@@ -250,7 +251,7 @@ def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> d
 
     Raises:
         UnknownNameError: if there is no sub-dataset of that name.
-        DataError: if none is found, a wanted one is missing, or a folder belongs to no sub-dataset or to one that
+        DataError: if none is found, a requested one is missing, or a folder belongs to no sub-dataset or to one that
             already has a folder.
     """
     for name in wanted or ():
@@ -361,7 +362,7 @@ def _plain(stem: str) -> str:
 
 
 def _image_folders(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders that hold img and mask."""
+    """Yield the folders that contain img and mask."""
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if {"img", "mask"} <= {path.name.casefold() for path in below}:
         yield folder

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, the same for every model and for any number of workers."""
+"""Batches for training and evaluation, identical for every model and for any number of workers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from zoo.errors import ConfigError
 
 
 class Draws(Sampler[tuple[int, int]]):
-    """An endless shuffle, without replacement within each pass over the patches, cut into epochs.
+    """Endless shuffle, without replacement within each pass over the patches, cut into epochs.
 
-    Draw d shows patch p_k[d mod n], where p_k is the permutation of pass k = d div n. With ``weights``, p_k is a random
-    sample with replacement instead. Nothing depends on what was drawn before, so training can be resumed at any draw.
+    Draw d gives patch p_k[d mod n], where p_k is the permutation of pass k = d div n. With ``weights``, p_k is instead
+    a random sample with replacement. A draw does not depend on earlier draws, so training can be resumed at any draw.
 
     Args:
         patches: number of patches, n.
-        draws: number of draws in one iteration; the next iteration continues after it.
+        draws: number of draws in one iteration; the next iteration continues after them.
         seed: random seed of the permutations.
         start: number of the first draw.
-        weights: relative probability of each patch; None for all equal.
+        weights: relative probability of each patch; None for equal probabilities.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class Draws(Sampler[tuple[int, int]]):
 
 
 class GroupDraws(Draws):
-    """An endless stream of batches, each with patches of one group, like a region that a model is adapted to.
+    """Endless stream of batches, each with patches of one group, like a region that a model is adapted to.
 
     Batch normalisation then sees the statistics of one scene or event at a time, as after
-    :func:`zoo.training.adaptation.adapt`. Batch b depends only on the seed and b. Its patches are distinct, unless its
+    :func:`zoo.training.adaptation.adapt`. Batch b depends only on the seed and b. Its patches are distinct, unless the
     group is smaller than a batch.
 
     Args:
         groups: group of each patch.
-        draws: number of draws in one iteration, a multiple of ``batch_size``; the next iteration continues after it.
+        draws: number of draws in one iteration, a multiple of ``batch_size``; the next iteration continues after them.
         batch_size: number of patches in a batch.
         seed: random seed.
         start: number of the first draw, a multiple of ``batch_size``.
@@ -101,7 +101,7 @@ class GroupDraws(Draws):
 
 
 class _Drawn(Dataset[Sample]):
-    """A data set indexed by (draw, index), augmented by the number of the draw."""
+    """Data set indexed by (draw, index) and augmented according to the number of the draw."""
 
     def __init__(self, dataset: PatchDataset, augmentation: TrainingAugmentation | None) -> None:
         self.dataset = dataset
@@ -117,11 +117,11 @@ class PatchDataModule(LightningDataModule):
     """Training, validation and test batches of a data set.
 
     Training has exactly ``steps`` full batches per epoch, for any number of patches, so that every model takes the same
-    optimiser steps and batch normalisation never sees a short batch. Validation and test contain every patch once,
+    optimiser steps and batch normalisation never gets a short batch. Validation and test contain every patch once,
     whole and in order. Images keep their units: the task normalises them with :attr:`statistics`.
 
-    With a GPU as ``device``, batches are made there, and a split that fits in half of its free memory is kept there.
-    The stream of patches is the same in both cases, and differs from the stream on a CPU.
+    With a GPU as ``device``, batches are built there, and a split that fits in half of its free memory is kept there.
+    The stream of patches is the same in both cases, but differs from the stream on a CPU.
 
     Under a distributed strategy pass ``use_distributed_sampler=False`` and a different seed for each rank.
 
@@ -130,25 +130,26 @@ class PatchDataModule(LightningDataModule):
         val: the validation split.
         test: the test split.
         batch_size: number of samples in a training batch.
-        steps: training batches per epoch; None for one pass, at least one batch.
+        steps: training batches per epoch; None for one pass, with at least one batch.
         crop: side of the training crop in pixels; None for whole patches.
         augmentation: augmentation of training patches; None for :class:`TrainingAugmentation` with ``crop`` and
             ``seed``, False for none.
         seed: random seed of the shuffle and of the default augmentation.
-        num_workers: number of processes that load patches; 0 loads in this process. The stream is the same for any
-            number.
+        num_workers: number of processes that load patches; 0 loads in this process. The stream does not depend on
+            it.
         eval_batch_size: number of samples in a validation or test batch; None for ``batch_size``.
         first_step: number of the first training batch, to resume a training run.
         device: device that uses the batches; None for host memory.
-        resident: keep the splits in the memory of the device; None to do so if it is a GPU and they fit.
-        accumulate: number of parts that a training batch is cut into, for gradient accumulation.
+        resident: whether to keep the splits in the memory of the device; None keeps them if it is a GPU and they fit.
+        accumulate: number of parts into which a training batch is cut, for gradient accumulation.
             The stream of patches is the same, and an epoch has ``steps * accumulate`` batches. Validation and test
-            batches are as small.
-        balance: how far the groups of the training split are balanced (:attr:`zoo.training.recipes.Recipe.balance`).
+            batches are equally small.
+        balance: how strongly the groups of the training split are balanced
+            (:attr:`zoo.training.recipes.Recipe.balance`).
         group_batches: whether every training batch holds patches of one group.
 
     Raises:
-        ConfigError: if a number is out of range, a split has another name than its argument, or the splits differ in
+        ConfigError: if a number is out of range, the name of a split differs from its argument, or the splits differ in
             bands or classes.
     """
 
@@ -222,7 +223,7 @@ class PatchDataModule(LightningDataModule):
         return compute_statistics(train)
 
     def train_dataloader(self) -> Iterable[Sample]:
-        """Return ``steps`` full batches per epoch, each in ``accumulate`` parts."""
+        """Return a loader of ``steps`` full batches per epoch, each in ``accumulate`` parts."""
         train = self.splits["train"]
         assert train is not None
         part = self.batch_size // self.accumulate
@@ -241,11 +242,11 @@ class PatchDataModule(LightningDataModule):
         return self._loader(_Drawn(train, self.augmentation), part, draws)
 
     def val_dataloader(self) -> Iterable[Sample]:
-        """Return every validation patch once, whole."""
+        """Return a loader of every validation patch once, whole."""
         return self._evaluation("val")
 
     def test_dataloader(self) -> Iterable[Sample]:
-        """Return every test patch once, whole."""
+        """Return a loader of every test patch once, whole."""
         return self._evaluation("test")
 
     @property
@@ -289,7 +290,7 @@ class PatchDataModule(LightningDataModule):
 
 
 def _balanced(groups: Sequence[str], balance: float) -> NDArray[np.float64]:
-    """Return the weight of each patch: its group's number of patches to the power of ``-balance``."""
+    """Return the weight of each patch: the number of patches in its group to the power of ``-balance``."""
     sizes = Counter(groups)
     return np.array([float(sizes[group]) ** -balance for group in groups])
 

@@ -1,11 +1,11 @@
-"""Download one published file; resume after an interruption, and verify the file before it gets its final name.
+"""Download a published file; resume after an interruption, and verify the file before it gets its final name.
 
-``NAME.part`` holds the bytes that have arrived and ``NAME.part.json`` the URL and version of the file that they belong
-to. Both survive a killed process, and the next call resumes if the server still has that version. Set ``ZOO_MIRROR`` to
-a folder or a URL to read every file from ``ZOO_MIRROR/HOST/PATH`` instead of ``https://HOST/PATH``, as ``wget -x``
-stores them.
+``NAME.part`` holds the bytes received so far, and ``NAME.part.json`` holds the URL and version of the file that they
+belong to. Both survive a killed process, and the next call resumes if the server still has that version. Set
+``ZOO_MIRROR`` to a folder or a URL to read every file from ``ZOO_MIRROR/HOST/PATH`` instead of ``https://HOST/PATH``,
+the layout that ``wget -x`` creates.
 
-The library pooch verifies checksums and reports progress too, but it restarts an interrupted download at the first
+The library pooch also verifies checksums and reports progress, but it restarts an interrupted download from the first
 byte. The archives here have up to several gigabytes, so this module resumes them itself.
 """
 
@@ -34,31 +34,31 @@ from zoo.schema import read_json, write_json
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing stops two processes from downloading one file; the checksum shows the damage.
+except ImportError:  # Windows: two processes may download the same file; the checksum detects the damage.
     fcntl = None  # type: ignore[assignment]
 
 CHUNK = 1 << 20
 TIMEOUT = (15.0, 60.0)
-"""Seconds to wait for a connection, and for the next bytes [O]."""
+"""Timeout in seconds for connecting and for receiving the next bytes [O]."""
 PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts while no new bytes arrive; new bytes reset the count [O]."""
 RESTARTS = 2
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses after which another attempt may succeed."""
+"""HTTP statuses after which a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
     """A file as its authors published it.
 
-    Without a size or a checksum, only the length that the server announces shows whether the file is complete.
+    Without a size or a checksum, only the length reported by the server shows whether the file is complete.
 
     Args:
         url: http, https or file URL.
-        name: name of the file on this machine, without a folder.
-        size: size in bytes; None when unknown.
-        md5: checksum in hex; None when unknown.
-        sha256: checksum in hex; None when unknown. It is preferred to ``md5``.
+        name: local name of the file, without a folder.
+        size: size in bytes; None if unknown.
+        md5: checksum in hex; None if unknown.
+        sha256: checksum in hex; None if unknown. It takes precedence over ``md5``.
 
     Raises:
         ConfigError: if the name is not a plain file name, or the scheme of the URL is not supported.
@@ -77,25 +77,25 @@ class RemoteFile:
 
     @property
     def digest(self) -> tuple[str, str] | None:
-        """Algorithm and expected checksum in lower case; None when no checksum is known."""
+        """Algorithm and expected checksum in lower case; None if no checksum is known."""
         if self.sha256 is not None:
             return "sha256", self.sha256.lower()
         return None if self.md5 is None else ("md5", self.md5.lower())
 
 
 class NetworkError(DataError):
-    """A server that cannot be reached or does not send the file."""
+    """Raised if a server cannot be reached or does not send the file."""
 
 
 def absent(name: str, root: Path, *, expected: str, source: str, how: str) -> DataError:
-    """Create the error for a data set that is not on this machine.
+    """Return the error for a data set that is not on this machine.
 
     Args:
-        name: name of the data set as a user types it, such as "landslide4sense".
+        name: name of the data set as a user enters it, such as "landslide4sense".
         root: folder that was searched.
         expected: path that should exist, relative to ``root``, such as "TrainData/img".
         source: URL where the data set is published.
-        how: what to do after getting it, such as "unpack TrainData.zip there".
+        how: what to do after downloading it, such as "unpack TrainData.zip there".
     """
     state = "this folder has no" if root.is_dir() else "this folder does not exist, so there is no"
     return DataError(f"{name} was not found: {state} {expected}", where=root, hint=f"Get it from {source}, then {how}")
@@ -108,22 +108,23 @@ def fetch(
     *,
     headers: Mapping[str, str] | None = None,
 ) -> Path:
-    """Download a file into a folder unless it is there already.
+    """Download a file into a folder unless it already exists there.
 
-    A file of that name with the right size and checksum is kept. Another one is replaced once the new file is complete.
+    A file of that name with the right size and checksum is kept. Any other file is replaced once the new one is
+    complete.
 
     Args:
         file: the file to download.
-        folder: target folder; created when it does not exist.
-        progress: called with the number of bytes received and of all bytes (equal while the total is unknown).
+        folder: target folder; created if it does not exist.
+        progress: called with the number of bytes received and the total (equal while the total is unknown).
         headers: headers of the request, such as an authorisation; not sent to a mirror.
 
     Returns:
         ``folder / file.name``.
 
     Raises:
-        NetworkError: if the server cannot be reached or refuses.
-        DataError: if the disk is full, or the bytes are not the published ones.
+        NetworkError: if the server cannot be reached or refuses the request.
+        DataError: if the disk is full, or the bytes differ from the published ones.
         ConfigError: if ``ZOO_MIRROR`` is neither a folder nor a URL.
         ZooError: if the folder cannot be written to.
     """
@@ -140,7 +141,7 @@ def fetch(
         download.run()
         problem = _difference(file, part)
         if problem is not None and resumed:
-            # The first bytes belong to another version, or were damaged on the disk.
+            # The bytes received earlier belong to another version, or were damaged on disk.
             download.discard()
             download.run()
             problem = _difference(file, part)
@@ -171,18 +172,18 @@ def check_file(file: RemoteFile, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _State:
-    """URL of a partly downloaded file, and its version as the server named it."""
+    """URL of a partly downloaded file, and its version as reported by the server."""
 
     url: str = ""
     version: str | None = None
 
 
 class _OtherVersionError(Exception):
-    """The received bytes belong to another version of the file."""
+    """Raised if the received bytes belong to another version of the file."""
 
 
 class _InterruptedError(Exception):
-    """The connection ended early; another attempt may succeed."""
+    """Raised if the connection ended early; another attempt may succeed."""
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -190,7 +191,7 @@ class _InterruptedError(Exception):
 
 
 class _Download:
-    """A part file that is completed over as many connections as it takes."""
+    """Part file that is completed over as many connections as necessary."""
 
     def __init__(
         self,
@@ -217,7 +218,7 @@ class _Download:
         self.state_file.unlink(missing_ok=True)
 
     def run(self) -> None:
-        """Download what is missing; retry broken connections."""
+        """Download the missing bytes; retry broken connections."""
         step = self._copy if urlsplit(self.url).scheme == "file" else self._request
         failures = restarts = 0
         while True:
@@ -250,11 +251,11 @@ class _Download:
     def _request(self) -> None:
         state = self._read_state()
         if self.received and (state.url != self.url or (state.version is None and self.file.digest is None)):
-            # Without a version or a checksum, nothing would show that two halves do not belong together.
+            # Without a version or a checksum, it would go unnoticed if the two halves did not belong together.
             self.discard()
             state = _State()
         start = self.received
-        # Without "identity" a server may compress the body, and byte ranges would count compressed bytes.
+        # Without "identity" a server may compress the body, and byte ranges would refer to compressed bytes.
         headers = {**self.headers, "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
@@ -302,7 +303,7 @@ class _Download:
             raise _InterruptedError(f"the connection ended after {done} of {total} bytes")
 
     def _check_answer(self, response: requests.Response, start: int, state: _State) -> int | None:
-        """Return the size of the whole file; None where the server does not state it."""
+        """Return the size of the whole file; None if the server does not report it."""
         status = response.status_code
         if status in TEMPORARY:
             wait = response.headers.get("Retry-After", "")
@@ -374,7 +375,7 @@ class _Download:
 
 @contextmanager
 def _locked(part: Path, target: Path) -> Iterator[IO[bytes]]:
-    """Open the part file for this process alone. A symbolic link is refused: its target is another file."""
+    """Open and lock the part file. A symbolic link is refused, because its target is another file."""
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(part, flags, 0o666), "ab") as handle:
@@ -404,7 +405,7 @@ def _locked(part: Path, target: Path) -> Iterator[IO[bytes]]:
 
 
 def _difference(file: RemoteFile, path: Path) -> str | None:
-    """Describe how a file differs from the published one; None when it does not."""
+    """Describe how a file differs from the published one; None if it does not."""
     try:
         size = path.stat().st_size
         if file.size is not None and size != file.size:
@@ -420,7 +421,7 @@ def _difference(file: RemoteFile, path: Path) -> str | None:
 
 
 def _mirrored(url: str) -> str:
-    """Return the URL in the mirror that ``ZOO_MIRROR`` names; the same URL without a mirror, or for a file."""
+    """Return the URL in the mirror set by ``ZOO_MIRROR``; the unchanged URL without a mirror, or for a file."""
     mirror = os.environ.get("ZOO_MIRROR")
     address = urlsplit(url)
     if not mirror or address.scheme == "file":
@@ -440,7 +441,7 @@ def _check_scheme(url: str) -> None:
 
 
 def _version(response: requests.Response) -> str | None:
-    """Return the strong validator that a range request can be tied to."""
+    """Return the strong validator that a range request can be conditioned on."""
     etag = response.headers.get("ETag")
     if etag and not etag.startswith("W/"):
         return etag

@@ -1,4 +1,4 @@
-"""Read arrays from HDF5 and NetCDF-4 files of unknown origin: bounded in size, and only from the file itself."""
+"""Read arrays from untrusted HDF5 and NetCDF-4 files: limited in size, and only from the file itself."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from zoo.errors import DataError, ZooError
 
 AGAIN = "Copy or unpack it again"
 MAX_BYTES = 2**31
-"""Largest array that is read, in bytes [O]; the largest published one, 15 dates of one band, takes 0.5 MB."""
+"""Maximum size in bytes of an array [O]; the largest published one, 15 dates of one band, takes 0.5 MB."""
 _DAMAGED = (
     *(OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError),
     *(ArithmeticError, EOFError, MemoryError, NotImplementedError),
 )
-"""What h5py raises for damaged files; which of them depends on the place of the damage."""
+"""Exceptions that h5py raises for damaged files, depending on where the damage is."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """Open an HDF5 or NetCDF-4 file for reading.
 
     Raises:
-        DataError: if the file is missing, truncated, damaged or of another format; also when that shows while it is
+        DataError: if the file is missing, truncated, damaged or of another format, including damage found while it is
             read within the block.
     """
     path = Path(path)
@@ -51,8 +51,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Dataset:
     """Return an array of a file without reading it.
 
-    HDF5 can take the content of an array from any other file. Such arrays are refused, because their data are not in
-    the file.
+    HDF5 arrays can refer to data in other files. Such arrays are refused, because their data are not in the file.
 
     Args:
         file: the open file.
@@ -60,7 +59,7 @@ def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Datase
         what: "array" or "variable", for messages.
 
     Raises:
-        DataError: if there is no such array, it lies in another file, or it holds no numbers or too many.
+        DataError: if there is no such array, its data are in another file, or it holds no numbers or too many.
     """
     place: Any = file
     for part in key.strip("/").split("/"):
@@ -82,7 +81,7 @@ def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Datase
     size = max(math.prod(place.shape or ()), math.prod(place.chunks or ())) * place.dtype.itemsize
     if size > MAX_BYTES:
         raise DataError(f"{what} {key!r} claims {size / 2**30:.3g} GiB, too much for a patch", where=file.filename)
-    # HDF5 decompresses a chunk to whatever it holds. One pass of deflate gives at most 1,032 bytes for each byte.
+    # HDF5 decompresses whole chunks. One pass of deflate expands to at most 1,032 bytes per byte.
     layout = place.id.get_create_plist()
     filters = [layout.get_filter(number)[0] for number in range(layout.get_nfilters())]
     if place.id.get_storage_size() > 2 * size + 2**20 or len(set(filters)) < len(filters):

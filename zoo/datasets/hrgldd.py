@@ -23,12 +23,12 @@ from zoo.physics.bands import Band
 
 SOURCE = "https://zenodo.org/records/7189381"
 PUBLISHED = {"train": 1119, "val": 284, "test": 355}
-"""Patches of each split in the published arrays [S]."""
+"""Number of patches of each split in the published arrays [S]."""
 SIZE = 128
 ORDERS = {"rgbn": ("red", "green", "blue", "nir"), "bgrn": ("blue", "green", "red", "nir")}
 NAMES = ORDERS["rgbn"]
 FILES = {
-    # The record's page gives an MD5 for each file; none could be looked up.
+    # The record's page gives an MD5 for each file, but none could be retrieved.
     name: RemoteFile(f"{SOURCE}/files/{name}.npy", f"{name}.npy")
     for name in (f"{split}{kind}" for split in SPLITS for kind in "XY")
 }
@@ -49,29 +49,29 @@ class HRGLDD(StoredPatchDataset):
 
     * ``trainX.npy``, ``valX.npy``, ``testX.npy``: float32 N x 128 x 128 x 4
     * ``trainY.npy``, ``valY.npy``, ``testY.npy``: float32 N x 128 x 128 x 1, 0 background and 1 landslide
-    * the unit of the images is not documented; do not take the values for reflectances
-    * the order of the bands is not documented: the paper lists red, green, blue, NIR and the authors' notebook shows
-      the first three as a picture, while PlanetScope's own products begin with blue (``order="bgrn"``)
+    * the unit of the images is not documented; do not interpret the values as reflectances
+    * the order of the bands is not documented: the paper lists red, green, blue, NIR and the authors' notebook displays
+      the first three as RGB, while PlanetScope's own products begin with blue (``order="bgrn"``)
 
     Dataset source: https://zenodo.org/records/7189381 (CC BY 4.0)
 
     If you use this dataset, please cite https://doi.org/10.5194/essd-15-3283-2023.
 
     Args:
-        root: folder that holds the npy files; None for ``datasets/hrgldd`` in the cache folder.
+        root: folder that contains the npy files; None for ``datasets/hrgldd`` in the cache folder.
         split: "train", "val" or "test".
         transforms: function that is applied to every sample.
         bands: "all", or names in any order ("red,green,blue").
         order: order of the bands in the arrays, which the authors do not state.
-        download: download missing files from Zenodo (576 MB).
-        checksum: compare the files with their published checksums.
-        cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
+        download: whether to download missing files from Zenodo (576 MB).
+        checksum: whether to compare the files with their published checksums.
+        cache: whether to keep decoded patches in the cache folder; if false, patches are decoded at every read.
         progress: called with the number of items done and the total: mebibytes of a download, then patches decoded.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
         ConfigError: if an option is out of range.
-        UnknownNameError: if there is no such band or split.
+        UnknownNameError: if a band or the split does not exist.
 
     >>> data = HRGLDD("HRGLDD", "train", bands="nir,red,green")  # doctest: +SKIP
     """
@@ -121,7 +121,7 @@ class HRGLDD(StoredPatchDataset):
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
         patch = f"patch {index}"
-        # Mapped for each patch: a kept map would be copied whole when a data loader sends the data set to its workers.
+        # Map the file for each patch: data loaders would copy the whole map when they send the data set to workers.
         images, masks = (
             map_npy(path, header) for path, header in zip((self._images, self._masks), self._headers, strict=True)
         )
@@ -132,10 +132,10 @@ class HRGLDD(StoredPatchDataset):
         return image, binary_mask(masks[index].reshape(SIZE, SIZE), self._masks, patch=patch)
 
     def _verify(self) -> None:
-        """Check that both files of the split are there; download them if that was asked for.
+        """Check that both files of the split exist; download them if requested.
 
         Raises:
-            DataError: if a file is missing or not the published one.
+            DataError: if a file is missing or differs from the published one.
         """
         for path in (self._images, self._masks):
             remote = FILES[path.stem]
@@ -158,7 +158,7 @@ class HRGLDD(StoredPatchDataset):
                 )
 
     def _check_arrays(self) -> tuple[NpyHeader, NpyHeader]:
-        """Return the headers of images and masks, which must hold equally many patches."""
+        """Return the headers of images and masks, which must hold the same number of patches."""
         images = check_array(self._images, (None, SIZE, SIZE, len(NAMES)))
         masks = check_array(self._masks, (None, SIZE, SIZE, 1))
         count, labelled = images.shape[0], masks.shape[0]

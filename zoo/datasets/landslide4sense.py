@@ -34,10 +34,10 @@ from zoo.schema import to_plain
 SIZE = 128
 SOURCE = "https://zenodo.org/records/10463239"
 PUBLISHED = {"train": 3799, "val": 245, "test": 800}
-"""Patches of each official split [S]."""
+"""Number of patches of each official split [S]."""
 FOLDERS = {"train": "TrainData", "val": "ValidData", "test": "TestData"}
 ARCHIVES = {
-    # The record's page gives an MD5 for each file; only that of the training archive could be looked up.
+    # The record's page gives an MD5 for each file, but only that of the training archive could be retrieved.
     split: RemoteFile(
         f"{SOURCE}/files/{folder}.zip",
         f"{folder}.zip",
@@ -46,14 +46,14 @@ ARCHIVES = {
     for split, folder in FOLDERS.items()
 }
 UNPACKED = {split: int(1.05 * count * (1_837_056 + 18_432)) + (1 << 20) for split, count in PUBLISHED.items()}
-"""Largest unpacked size of an archive in bytes: the size of the published files, plus 5 % and 1 MiB [O]."""
+"""Maximum unpacked size of an archive in bytes: the size of the published files, plus 5 % and 1 MiB [O]."""
 
 SCENES: tuple[tuple[str, int, int], ...] = (("S1", 1, 41), ("S2", 3035, 15), ("S3", 3185, 11), ("S4", 3306, 26))
 """Name, first number and number of columns of each scene of the training split [S].
 
-The release names no scenes. The patches are numbered in scan order, and the edges of neighbouring patches match on a
-grid with this number of columns: found from the DEM seams of all 3,799 patches, and confirmed by 1,980 known rows and
-columns in the tests. It is not known which scene is which area."""
+The release does not name scenes. The patches are numbered in scan order, and the edges of neighbouring patches match on
+a grid with this number of columns. This was found from the DEM seams of all 3,799 patches, and the tests confirm it
+with 1,980 known rows and columns. It is unknown which scene belongs to which area."""
 
 DIVISORS = MappingProxyType(
     {
@@ -75,16 +75,16 @@ DIVISORS = MappingProxyType(
 )
 """Divisor of each band, in digital numbers, degrees and metres [O].
 
-The authors publish no constants. In each of 14 genuine files every value times its divisor is a whole number to within
+The authors publish no constants. In each of 14 genuine files every value times its divisor is an integer to within
 1e-12, neighbouring values differ by one, and the divisor has eight decimals. So these are the divisors that the authors
 used, most likely the mean of each band over their scenes. :func:`to_physical` checks this on every patch that it
 converts."""
 NAMES: tuple[str, ...] = tuple(DIVISORS)
 
 REFLECTANCE = 10_000.0
-"""Digital numbers of reflectance 1 in Sentinel-2 products before processing baseline 04.00 [S]. The images were taken
-before it, so they have no offset. B10 exists only in level-1C products, so the values are reflectances at the top of
-the atmosphere."""
+"""Digital number of reflectance 1 in Sentinel-2 products before processing baseline 04.00 [S]. The images are older
+than that baseline, so they have no offset. B10 exists only in level-1C products, so the values are reflectances at the
+top of the atmosphere."""
 _WAVELENGTHS = {
     "B1": "coastal aerosol, 443 nm",
     "B2": "blue, 490 nm",
@@ -102,15 +102,15 @@ _WAVELENGTHS = {
     "DEM": "ALOS PALSAR elevation",
 }
 _TOLERANCE = 0.02
-"""Largest distance of a value from a whole number [O]: float32 files differ by 0.003, other scalings by up to 0.5."""
+"""Maximum distance of a value from an integer [O]: float32 files differ by 0.003, other scalings by up to 0.5."""
 
 SAMPLED = 200
-"""Number of training patches, evenly spaced, that the calibration reads [O]."""
+"""Number of evenly spaced training patches that the calibration reads [O]."""
 _STEP = 4
-"""Every fourth row and column of them enters the ranges [O]."""
+"""Step of the rows and columns that are used for the ranges [O]."""
 _DARK = 0.1
-"""Near infrared reflectance below which a pixel is water or shadow and is left out of OPTRAM [O]: with such pixels the
-wet edge of genuine patches lies ten times too high and crosses the dry one."""
+"""Near infrared reflectance below which a pixel is water or shadow and is excluded from OPTRAM [O]: with such pixels
+the wet edge of genuine patches is ten times too high and crosses the dry one."""
 _PERCENTILES = (0.5, 99.5)
 _USED: tuple[str, ...] = ("B3", "B4", "B8", "B11", "B12", "slope", "DEM")
 _MIRROR = {"train": "train", "val": "validation", "test": "test"}
@@ -133,11 +133,11 @@ class Landslide4Sense(StoredPatchDataset):
 
     Dataset format:
 
-    * one HDF5 file for each image (key "img", float64 128 x 128 x 14) and each mask (key "mask", uint8 128 x 128, 0 or
+    * one HDF5 file per image (key "img", float64 128 x 128 x 14) and per mask (key "mask", uint8 128 x 128, 0 or
       1)
     * ``TrainData/{img,mask}``, ``ValidData/...``, ``TestData/...`` as in the competition and on Zenodo, or
       ``images/{train,validation,test}`` and ``annotations/...`` as in the Hugging Face mirror
-    * the competition published masks of the training split only
+    * the competition published masks only for the training split
 
     Dataset source: https://zenodo.org/records/10463239 (CC BY 4.0)
 
@@ -147,32 +147,32 @@ class Landslide4Sense(StoredPatchDataset):
     If you use this dataset, please cite https://doi.org/10.1109/TGRS.2022.3215209.
 
     Args:
-        root: folder that holds ``TrainData`` and the others, or ``images`` and ``annotations``; None for
+        root: folder that contains ``TrainData`` and the others, or ``images`` and ``annotations``; None for
             ``datasets/landslide4sense`` in the cache folder.
         split: "train", "val" or "test".
         transforms: function that is applied to every sample.
         bands: "all", names ("B4,B3,B2,slope"), or "paper" for the seven channels SMI (OPTRAM), NDBI, NDVI, NDWI, slope,
             DEM and LSI (without rain), calibrated on the training patches.
         units: "published" for the values of the files, "physical" for reflectance, degrees and metres.
-        labels: "required" refuses a split without masks, "optional" opens it with masks that are ignored everywhere.
+        labels: "required" refuses a split without masks, "optional" opens it with all mask pixels ignored.
         split_by: use the official splits, or divide the 3,799 training patches, whose scenes and locations are known;
             by default "group" if scenes are named, else "official".
         train_groups: scenes of the training split ("S1,S2").
-        val_groups: scenes of the validation split; without them it is carved from the training scenes.
-        test_groups: scenes of the test split; without them the scenes that are left over.
-        fractions: shares of train, val and test where scenes do not decide.
+        val_groups: scenes of the validation split; if not given, it is carved from the training scenes.
+        test_groups: scenes of the test split; if not given, the remaining scenes.
+        fractions: shares of train, val and test if scenes do not determine them.
         block: side of a block, or number of columns of a strip, in patches; by default chosen from the data.
-        guard: distance in patches that the splits keep from each other.
+        guard: minimum distance in patches between the splits.
         seed: random seed of the split.
-        download: download and unpack missing files from Zenodo (3.1 GB, 9 GB unpacked).
-        checksum: compare the archives in ``root`` with their published checksums.
-        cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
+        download: whether to download and unpack missing files from Zenodo (3.1 GB, 9 GB unpacked).
+        checksum: whether to compare the archives in ``root`` with their published checksums.
+        cache: whether to keep decoded patches in the cache folder; if false, patches are decoded at every read.
         progress: called with the number of items done and the total: mebibytes of a download, then patches decoded.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
         ConfigError: if options are out of range or contradict each other.
-        UnknownNameError: if there is no such band, scene or split.
+        UnknownNameError: if a band, scene or split does not exist.
 
     >>> data = Landslide4Sense("L4S", "train", bands="B4,B3,B2", units="physical")  # doctest: +SKIP
     """
@@ -268,10 +268,10 @@ class Landslide4Sense(StoredPatchDataset):
         return np.ascontiguousarray(image, dtype=np.float32), mask
 
     def _verify(self) -> None:
-        """Check that the needed splits are there; unpack or download them if that was asked for.
+        """Check that the required splits exist; unpack or download them if requested.
 
         Raises:
-            DataError: if a split is missing, or an archive is not the published one.
+            DataError: if a split is missing, or an archive differs from the published one.
         """
         needed = {self._source, "train"} if self._names is None else {self._source}
         for split in sorted(needed):
@@ -346,7 +346,7 @@ class Landslide4Sense(StoredPatchDataset):
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one official split.
+    """Files of one official split.
 
     Attributes:
         layout: "competition" or "mirror".
@@ -367,7 +367,7 @@ def find_split(root: Path, split: str) -> SplitFiles:
     """Find the files of one official split; the layout of the competition is preferred to that of the mirror.
 
     Args:
-        root: folder that holds ``TrainData`` and the others, or ``images`` and ``annotations``.
+        root: folder that contains ``TrainData`` and the others, or ``images`` and ``annotations``.
         split: "train", "val" or "test".
 
     Raises:
@@ -383,7 +383,7 @@ def find_split(root: Path, split: str) -> SplitFiles:
         numbers = tuple(number for number, _ in found)
         if len(set(numbers)) < len(numbers):
             raise DataError(f"two images have the number {max(numbers, key=numbers.count)}", where=folder)
-        # By name: the mirror's annotations/train holds five image files among its masks.
+        # Match by name: the mirror's annotations/train contains five image files among its masks.
         masks = tuple(mask_folder / path.name.replace("image_", "mask_") for _, path in found)
         missing = [mask for mask in masks if not mask.is_file()]
         if missing and len(missing) < len(masks):
@@ -424,7 +424,7 @@ def read_image(path: Path) -> NDArray[np.float64]:
 
 
 def parse_bands(bands: str | Sequence[str]) -> tuple[str, ...] | None:
-    """Read the option ``bands``.
+    """Parse the option ``bands``.
 
     Args:
         bands: "all", "paper", "B4,B3,B2", or a sequence of names.
@@ -433,7 +433,7 @@ def parse_bands(bands: str | Sequence[str]) -> tuple[str, ...] | None:
         Names in the given order; None for the channels of the paper.
 
     Raises:
-        UnknownNameError: if there is no such band.
+        UnknownNameError: if a band does not exist.
         ConfigError: if there are no names, one occurs twice, or one is B8A.
     """
     if isinstance(bands, str):
@@ -466,16 +466,16 @@ def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object)
     """Undo the scaling of some bands.
 
     Args:
-        image: (C, H, W) as published, the bands of ``names`` in that order.
+        image: (C, H, W) as published, with the bands ``names`` in that order.
         names: names of the bands.
-        where: the file, for errors.
+        where: the file, for error messages.
 
     Returns:
         float64 (C, H, W): reflectance at the top of the atmosphere (0 to about 1), slope in degrees, elevation in
         metres.
 
     Raises:
-        DataError: if the values are not whole numbers over the divisors, so that their scaling is unknown.
+        DataError: if the values times the divisors are not integers, so that their scaling is unknown.
     """
     divisors = np.array([DIVISORS[name] for name in names])[:, None, None]
     numbers = image * divisors
@@ -493,7 +493,7 @@ def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Regional constants of SMI and LSI, from training patches only.
+    """Regional constants of SMI and LSI, computed only from training patches.
 
     Attributes:
         edges: dry and wet edge of OPTRAM.
@@ -516,7 +516,7 @@ def calibrate(images: Sequence[Path]) -> Calibration:
         images: files of the training patches.
 
     Raises:
-        DataError: if the patches are too uniform for it, or a file is damaged.
+        DataError: if the patches are too uniform, or a file is damaged.
     """
     chosen = [images[index] for index in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(int))]
     fit = OptramFit()
@@ -540,13 +540,13 @@ def calibrate(images: Sequence[Path]) -> Calibration:
 def paper_channels(image: NDArray[np.float64], calibration: Calibration, where: object) -> NDArray[np.float32]:
     """Compute SMI, NDBI, NDVI, NDWI, slope, DEM and LSI.
 
-    SMI is OPTRAM (B12 over NDVI), because NDMI would be NDBI with the other sign. The data set has no rainfall, so LSI
-    is equation 4 with R_m = 1.
+    SMI is OPTRAM (B12 over NDVI), because NDMI would be NDBI with the opposite sign. The data set has no rainfall, so
+    LSI is equation 4 with R_m = 1.
 
     Args:
         image: (14, H, W), as published.
         calibration: constants from the training patches.
-        where: the file, for errors.
+        where: the file, for error messages.
 
     Returns:
         float32 (7, H, W) in the units of :data:`zoo.physics.bands.PAPER_CHANNELS`; NaN where a quotient is undefined.
@@ -561,7 +561,7 @@ def paper_channels(image: NDArray[np.float64], calibration: Calibration, where: 
 
 
 def _features(image: NDArray[np.float64], where: object) -> tuple[Features, FloatArray, FloatArray]:
-    """Return all features but SMI, the transformed B12 that SMI is made from, and the near infrared."""
+    """Return all features except SMI, the transformed B12 from which SMI is computed, and the near infrared."""
     physical = to_physical(image[[NAMES.index(name) for name in _USED]], _USED, where)
     green, red, nir, swir, far_swir, slope, dem = physical
     features: Features = {
@@ -582,7 +582,7 @@ def _describe_bands(names: Sequence[str] | None, units: str) -> tuple[Band, ...]
 
 def _published(name: str) -> Band:
     unit = {"slope": "degree", "DEM": "m"}.get(name, "DN")
-    # A value of 1 stands for so many digital numbers, degrees or metres: the divisor is part of the unit.
+    # A value of 1 equals the divisor in digital numbers, degrees or metres, so the divisor is part of the unit.
     return Band(name, f"{DIVISORS[name]:g} {unit}", description=f"{_WAVELENGTHS[name]}, divided by {DIVISORS[name]}")
 
 

@@ -1,4 +1,4 @@
-"""Read NPY files of unknown origin: bounded by the size of the file, and without evaluating Python code.
+"""Read untrusted NPY files: limited by the size of the file, and without evaluating Python code.
 
 ``numpy.load`` parses the header of a file as a Python literal. In CPython 3.11 that fails at random when several
 threads do it at once ("AST constructor recursion depth mismatch"), and a damaged header raises errors of many types.
@@ -33,8 +33,8 @@ class NpyHeader:
 
     Attributes:
         shape: lengths of the axes.
-        dtype: boolean, integer or real numbers.
-        fortran_order: whether the first axis runs fastest.
+        dtype: boolean, integer or real floating-point type.
+        fortran_order: whether the first axis varies fastest.
         offset: position of the first value in bytes.
     """
 
@@ -52,7 +52,7 @@ def read_npy_header(path: str | os.PathLike[str], *, hint: str = "Copy it again"
         hint: what to do about a damaged file.
 
     Raises:
-        DataError: if the file is missing, truncated, of another format, or holds no numbers.
+        DataError: if the file is missing, truncated, of another format, or contains no numbers.
     """
     path = Path(path)
     if not path.is_file():
@@ -106,7 +106,7 @@ def map_npy(path: str | os.PathLike[str], header: NpyHeader) -> NDArray[Any]:
     if not math.prod(header.shape):
         return np.empty(header.shape, header.dtype)
     try:
-        # A map always has an axis, so a single value is reshaped.
+        # A map always has at least one axis, so a single value is reshaped.
         return np.memmap(path, header.dtype, "r", header.offset, header.shape, order).reshape(header.shape, order=order)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read ({error})", where=path, hint="The file changed while it was in use") from error

@@ -1,4 +1,4 @@
-"""Batches built on the device of the model: patches are kept in its memory or read as needed, and augmented there."""
+"""Batches built on the device of the model: patches are kept in its memory or read on demand, and augmented there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.datasets.augmentation import DeviceAugmentation
 from zoo.datasets.base import PatchDataset, Sample
 
 SHARE = 0.5
-"""Share of a GPU's free memory that a split may take; the rest is for the model and its activations [O]."""
+"""Maximum share of a GPU's free memory for a split; the rest is for the model and its activations [O]."""
 
 Key = tuple[int, int]
 """Number of the draw and index of the patch."""
@@ -23,7 +23,7 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class ResidentPatches:
-    """A split in the memory of one device.
+    """Patches of a split in the memory of one device.
 
     Attributes:
         images: float32 (N, C, H, W), in the units of the bands, NaN where missing.
@@ -49,7 +49,7 @@ class ResidentPatches:
 
 
 def fits(dataset: PatchDataset, device: torch.device) -> bool:
-    """Return whether a split can be kept on ``device``: a GPU with enough free memory, and no transforms to run."""
+    """Return whether a split can be kept on ``device``: a GPU with enough free memory, and no transforms to apply."""
     if device.type != "cuda" or dataset.transforms is not None or not len(dataset):
         return False
     image, mask = dataset.read(0)
@@ -66,9 +66,9 @@ class DeviceBatches(Iterable[Sample]):
         batch_size: number of samples in a batch; the last batch may be smaller.
         draws: yields (number of the draw, index of the patch), from the start at each iteration; None for every patch
             in order.
-        length: number of samples of one iteration; None for the number of patches.
+        length: number of samples in one iteration; None for the number of patches.
         augmentation: augmentation of each patch; None for none.
-        resident: the split on the device; None to read patches when they are needed.
+        resident: the split on the device; None to read patches on demand.
         num_workers: number of processes that read patches that are not resident.
     """
 
@@ -129,7 +129,7 @@ class DeviceBatches(Iterable[Sample]):
 
 
 class _Drawn(Dataset[Sample]):
-    """Samples that carry the number of their draw, by which the augmentation seeds itself."""
+    """Samples with the number of their draw, which seeds the augmentation."""
 
     def __init__(self, dataset: PatchDataset) -> None:
         self.dataset = dataset

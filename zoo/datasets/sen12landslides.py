@@ -37,7 +37,7 @@ from zoo.schema import read_json, write_json
 SOURCE = "https://huggingface.co/datasets/paulhoehn/Sen12Landslides"
 REPOSITORY = "paulhoehn/Sen12Landslides"
 REVISION = "311f426d0e2fa9b532772fbee0641e2f9db6da00"
-"""The revision with the folders data_raw and data_harmonized. Its listing gives the sha256 of each archive."""
+"""Revision with the folders data_raw and data_harmonized. Its listing gives the sha256 of each archive."""
 SPLITS_REVISION = "590a726d804e9db6b967d0f34e41bbfd8400a1c0"
 """Commit of github.com/PaulH97/Sen12Landslides whose ``tasks`` folder belongs to that revision."""
 EDITIONS: tuple[str, ...] = ("harmonized", "raw")
@@ -52,17 +52,17 @@ DEM = "DEM"
 NO_DATA = 0
 UNKNOWN = 255
 """Not a class of Sentinel-2's scene classification. Some files hold it over a whole image whose classification is
-missing. Such pixels may be clear or not: they count as hidden when an image is chosen, and stay in it."""
+missing. Such pixels may be clear or not: they count as hidden when an image is chosen, and are kept in it."""
 HIDDEN: tuple[int, ...] = (NO_DATA, 1, 3, 8, 9, 10, 11)
 """Classes under which the ground is not visible: no data, defective, cloud shadow, medium and high cloud, cirrus, snow.
-The authors' list also has 2, dark ground in the shade of hills [S]; that ground is visible, so 2 is not here [O]."""
+The authors' list also has 2, dark ground in the shade of hills [S]; that ground is visible, so 2 is excluded [O]."""
 BASELINE_4 = "2022-01-25"
 """First day of Sentinel-2's processing baseline 04.00, which adds 1000 to the digital numbers [S]."""
 
 MAX_DATES = 1000
-"""Largest number of dates in a file [O]; the published files have 15."""
+"""Maximum number of dates in a file [O]; the published files have 15."""
 _FARTHEST = 1e9
-"""Largest absolute value of a projected coordinate in metres [O]; on Earth they stay below 3e7."""
+"""Maximum absolute value of a projected coordinate in metres [O]; on Earth they stay below 3e7."""
 _OFFSET = 1000
 _DECODING = 1
 _INDEX_VERSION = 1
@@ -85,19 +85,19 @@ class Sen12Landslides(StoredPatchDataset):
 
     Dataset format:
 
-    * NetCDF-4, one patch in each file, ``data_harmonized/s2/italy_s2_6982.nc``: REGION_SENSOR_ID
+    * NetCDF-4, one patch per file, ``data_harmonized/s2/italy_s2_6982.nc``: REGION_SENSOR_ID
     * variables B02-B08, B8A, B11, B12, SCL (int16), or VV, VH (float32, dB), DEM (int16, m), MASK (uint8, the same at
       each date), on dimensions time, y and x in either order of the last two; attributes event_date, annotated, crs
     * two editions: in ``data_harmonized`` the offset of +1000 that digital numbers have since processing baseline 04.00
-      is removed, in ``data_raw`` it is not. Digital numbers are returned as they are; the description of each band
+      is removed, in ``data_raw`` it is not. Digital numbers are returned unchanged; the description of each band
       states the edition
     * official splits: ``tasks/S12LS-LD/harmonized/s2/splits.json``
 
-    Our decisions [O]: an image of the day of the event counts neither as before nor as after it. A patch with several
-    events is taken after the last one. A patch without an event uses the most frequent event date of its region. A
-    patch without a suitable image is left out, and ``split_notes`` state how many. NaN marks pixels that are nodata in
-    SCL, values below the range of digital numbers (int16 overflow) and fill values; the mask is ignored where all
-    measured bands are missing.
+    Our decisions [O]: an image from the day of the event counts neither as before nor as after it. A patch with several
+    events counts as after the event only after the last one. A patch without an event uses the most frequent event date
+    of its region. A patch without a suitable image is left out, and ``split_notes`` state how many. NaN marks pixels
+    that are nodata in SCL, values below the range of digital numbers (int16 overflow) and fill values; the mask is
+    ignored where all measured bands are missing.
 
     If you use this dataset, cite Hoehn, Heidler, Behling & Zhu (2025), "A spatio-temporal dataset for satellite-based
     landslide detection", Scientific Data 12, 1772, https://doi.org/10.1038/s41597-025-06167-2. Licence: CC BY 4.0.
@@ -105,33 +105,34 @@ class Sen12Landslides(StoredPatchDataset):
     Published F1 of the landslide class, S12LS-LD, Sentinel-2 and DEM, 15 dates, mean of three seeds (README of the
     authors' repository): 61.95 U-ConvLSTM, 61.80 U-TAE, 59.06 ConvGRU, 58.82 U-Net3D. The tables of the paper are macro
     averages over both classes and cannot be compared with them. The official split shuffles patches within each region,
-    so all of these figures are for ground that training has seen.
+    so all of these figures are for ground that is also in the training split.
 
     Args:
-        root: folder that holds data_harmonized or data_raw; None for ``datasets/sen12landslides`` in the cache folder.
+        root: folder that contains data_harmonized or data_raw; None for ``datasets/sen12landslides`` in the cache
+            folder.
         split: "train", "val" or "test".
         transforms: function that is applied to every sample.
         sensor: Sentinel-2, or Sentinel-1 on ascending or descending orbits.
         dates: the first clear image after the event, the last one before it, both, or all images as channels.
         bands: names ("B02,B03,B04"), or "all" for every measured band and the DEM; SCL only by name.
-        max_cloud: largest share of hidden pixels, 0 to 1, of a clear image; if no image is clear, the clearest is used.
+        max_cloud: maximum share of hidden pixels, 0 to 1, of a clear image; if no image is clear, the clearest is used.
         clouds: keep clouds in the image, or set clouds, cloud shadows, snow and defective pixels to missing.
         edition: edition of the files; by default harmonized if both are present.
         task: landslide or anomaly detection, whose official split is used.
         split_by: use the official split or keep regions whole; by default official if its file is present and no region
             is named.
         train_groups: regions of the training split ("italy,nepal").
-        val_groups: regions of the validation split; without them it is carved from training.
-        test_groups: regions of the test split; without them the regions that are left over.
+        val_groups: regions of the validation split; if not given, it is carved from training.
+        test_groups: regions of the test split; if not given, the remaining regions.
         seed: random seed of a split by region.
-        download: download missing files (Sentinel-2: about 39 GB, twice that unpacked).
-        cache: keep decoded patches in the cache folder; if false, decode them whenever they are read.
+        download: whether to download missing files (Sentinel-2: about 39 GB, twice that unpacked).
+        cache: whether to keep decoded patches in the cache folder; if false, patches are decoded at every read.
         progress: called with the number of items done and the total: bytes, then files or patches.
 
     Raises:
         DataError: if files are missing, damaged or not as published.
         ConfigError: if options are out of range or contradict each other.
-        UnknownNameError: if there is no such band, region or split.
+        UnknownNameError: if a band, region or split does not exist.
 
     >>> data = Sen12Landslides("S12LS", "train", dates="pre_post", bands="B04,B08,DEM")  # doctest: +SKIP
     """
@@ -230,7 +231,7 @@ class Sen12Landslides(StoredPatchDataset):
         """Return the ISO dates of the images in a patch, in the order of its channels.
 
         Args:
-            index: position in ``patches``.
+            index: index into ``patches``.
         """
         name = self.patches[index].name
         with open_hdf5(self._files[name]) as file:
@@ -240,12 +241,12 @@ class Sen12Landslides(StoredPatchDataset):
         """Return the ISO dates of the events whose landslides a patch shows; empty for a patch without landslides.
 
         Args:
-            index: position in ``patches``.
+            index: index into ``patches``.
         """
         return self._headers[self.patches[index].name].events
 
     def _verify(self) -> None:
-        """Check that the split holds patches, and that they have equally many dates where all dates are stacked.
+        """Check that the split contains patches, and that they have the same number of dates if all dates are stacked.
 
         The content of the files is checked when they are decoded.
         """
@@ -288,7 +289,7 @@ class Sen12Landslides(StoredPatchDataset):
         if classes is None:
             # The authors' code treats -9999 as invalid in Sentinel-1; no backscatter is near it.
             return np.asarray(np.isnan(layer) | (layer <= -9999))
-        # Digital numbers above 32767 overflowed to negative int16; without its offset a true one is at least -1000.
+        # Digital numbers above 32767 overflowed to negative int16; a genuine one without offset is at least -1000.
         lowest = 0 if self.edition == "raw" else -_OFFSET
         hidden = HIDDEN if self.clouds == "mask" else (NO_DATA,)
         return np.asarray(np.isnan(layer) | (layer < lowest) | np.isin(classes, hidden))
@@ -368,13 +369,13 @@ class Header:
 
     Attributes:
         times: ISO dates of the images, ascending.
-        order: position in the file of each of ``times``.
-        events: ISO dates of the events whose landslides are in the mask, ascending, each once.
-        annotated: landslides are mapped here.
-        undated: a mapped landslide has no date.
-        x: smallest x coordinate of the patch, metres in ``crs``; None if the file has none.
-        y: largest y coordinate, likewise.
-        step: side of a pixel in metres; None likewise.
+        order: index in the file of each of ``times``.
+        events: ISO dates of the events whose landslides are in the mask, ascending, without duplicates.
+        annotated: whether landslides are mapped.
+        undated: whether a mapped landslide has no date.
+        x: minimum x coordinate of the patch, metres in ``crs``; None if the file has none.
+        y: maximum y coordinate of the patch; None if the file has none.
+        step: side of a pixel in metres; None if the file has no coordinates.
         crs: coordinate reference system such as "EPSG:32632"; "" if the file does not state it.
     """
 
@@ -395,7 +396,7 @@ class Header:
 
 @dataclass(frozen=True)
 class _Indexed:
-    """A header with path, size and modification time (ns) of the file that it was read from."""
+    """Header with path, size and modification time (ns) of the file from which it was read."""
 
     stamp: tuple[str, int, int]
     header: Header
@@ -403,14 +404,14 @@ class _Indexed:
 
 @dataclass(frozen=True)
 class _Index:
-    """Headers of thousands of files, kept in the cache folder."""
+    """Headers of thousands of files, stored in the cache folder."""
 
     version: int = _INDEX_VERSION
     patches: dict[str, _Indexed] = field(default_factory=dict)
 
 
 def _read_headers(files: Mapping[str, Path], progress: ProgressCallback | None = None) -> dict[str, Header]:
-    """Return the header of each file; only files that are new or changed since the last time are opened."""
+    """Return the header of each file; open only files that are new or have changed since the last call."""
     folders = sorted({str(path.parent.resolve()) for path in files.values()})
     key = hashlib.sha256("\n".join(folders).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     place = cache_folder("datasets") / "headers" / f"sen12landslides-{key}.json"
@@ -436,7 +437,7 @@ def _read_headers(files: Mapping[str, Path], progress: ProgressCallback | None =
         if progress is not None:
             progress(done, len(todo))
     if todo:
-        # A cache folder that cannot be written costs time at the next opening, and nothing else.
+        # If the cache folder cannot be written, the only cost is time at the next opening.
         with suppress(ZooError):
             write_json(place, _Index(patches=entries))
     return {name: entries[name].header for name in files}
@@ -469,7 +470,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def _read_layer(file: h5py.File, name: str, time: int) -> NDArray[np.float32]:
-    """Return one variable at one time, float32 (128, 128), rows as the y coordinate runs.
+    """Return one variable at one time, float32 (128, 128), with rows in the order of the y coordinate.
 
     The order of the dimensions is taken from their names: the authors' code writes (time, y, x), their documentation
     prints (time, x, y). Fill values and infinities become NaN; ``scale_factor`` and ``add_offset`` are applied.
@@ -563,7 +564,7 @@ def _coordinate(file: h5py.File, name: str) -> NDArray[np.float64] | None:
 
 
 def _text(value: Any) -> str:
-    """Return a text attribute, which libraries write as str, bytes, an array of one, or empty."""
+    """Return a text attribute, which libraries write as str, bytes, a one-element array, or empty."""
     if value is None or isinstance(value, h5py.Empty):
         return ""
     if isinstance(value, np.ndarray):
@@ -582,7 +583,7 @@ def _number(variable: h5py.Dataset, key: str, default: float) -> np.float32:
 
 
 def _band_names(sensor: str, bands: Names) -> tuple[str, ...]:
-    """Return the requested bands; "all" is every measured band and the DEM."""
+    """Return the requested bands; "all" means every measured band and the DEM."""
     measured = OPTICAL if sensor == "s2" else RADAR
     names = names_of(bands) or ()
     if tuple(name.lower() for name in names) == ("all",):
@@ -617,9 +618,9 @@ def _band(name: str, label: str, sensor: str, edition: str | None) -> Band:
 
 
 def _reference_dates(regions: Mapping[str, str], headers: Mapping[str, Header]) -> dict[str, str]:
-    """Return the most frequent event date of each region; the earlier one of two that are equally frequent.
+    """Return the most frequent event date of each region; in a tie, the earlier one.
 
-    Patches without a landslide have no event. They use this date, so that images of both kinds of patches come from the
+    Patches without a landslide have no event. They use this date, so that images of both types of patches come from the
     same season [O].
     """
     counts: dict[str, Counter[str]] = {}
@@ -633,7 +634,7 @@ def _reference_dates(regions: Mapping[str, str], headers: Mapping[str, Header]) 
 
 
 def _unusable_reason(header: Header, dates: str, reference: str | None) -> str | None:
-    """Return why a patch has no image of the requested kind; None if it has one."""
+    """Return why a patch has no image of the requested type; None if it has one."""
     if dates == "all":
         return None
     if header.undated:
@@ -653,19 +654,19 @@ def _choose_images(
 ) -> list[int]:
     """Choose the images of a patch.
 
-    "post" is the first image after the last event of the patch whose hidden share is at most ``max_cloud``, else the
-    clearest image after it. "pre" is the last such image before the first event. An image of the day of the event may
-    show the ground before it, so it is neither [O].
+    "post" is the first image after the last event of the patch whose hidden share is at most ``max_cloud``, otherwise
+    the clearest image after it. "pre" is the last such image before the first event. An image from the day of the event
+    may show the ground before it, so it is neither [O].
 
     Args:
         header: header of the patch, for which :func:`_unusable_reason` returned None.
         dates: "post", "pre", "pre_post" (both) or "all".
-        reference: date that stands for the event of a patch without one.
-        max_cloud: largest hidden share, 0..1.
-        share: returns the hidden share of an image for its position in ``header.times``.
+        reference: date to use as the event of a patch without one.
+        max_cloud: maximum hidden share, 0..1.
+        share: returns the hidden share of an image, given its index in ``header.times``.
 
     Returns:
-        Positions in ``header.times``.
+        Indices into ``header.times``.
     """
     if dates == "all":
         return list(range(len(header.times)))
@@ -679,7 +680,7 @@ def _choose_images(
 
 
 def _sides(header: Header, reference: str | None) -> tuple[list[int], list[int]]:
-    """Return the positions of the images before and after the events."""
+    """Return the indices of the images before and after the events."""
     events = header.events or ((reference,) if reference else ())
     before = [index for index, time in enumerate(header.times) if events and time < events[0]]
     after = [index for index, time in enumerate(header.times) if events and time > events[-1]]
@@ -707,7 +708,7 @@ def find_patches(root: Path, sensor: str, edition: str | None) -> tuple[str | No
         edition: "harmonized" or "raw"; None for the edition that is present, harmonized if both are.
 
     Returns:
-        The edition, None if the names of the folders do not state it; and the files by name, sorted.
+        The edition, or None if the folder names do not state it; and the files by name, sorted.
 
     Raises:
         DataError: if there are no files, or two have the same name.
@@ -761,7 +762,7 @@ def _patch_files(folder: Path, sensor: str) -> dict[str, Path]:
 
 
 def _find_official(root: Path, task: str, edition: str | None, sensor: str) -> Path | None:
-    """Find the file of the official split, below the folder of the data set or beside it; None if there is none."""
+    """Find the file of the official split, in the folder of the data set or next to it; None if there is none."""
     shown = edition or ""
     folders = [
         f"tasks/{task}/{shown}",
@@ -841,7 +842,7 @@ class _Listed:
 def _download(root: Path, sensor: str, edition: str, task: str, progress: ProgressCallback | None) -> None:
     """Download and unpack the missing archives of one sensor and edition, and the official split.
 
-    Each archive is unpacked to a folder of its own name and then deleted, so a stopped download resumes.
+    Each archive is unpacked to a folder with its own name and then deleted, so that an interrupted download can resume.
     """
     folder = root / f"data_{edition}" / sensor
     for file in _archives(folder, sensor, edition, progress):
@@ -858,7 +859,7 @@ def _download(root: Path, sensor: str, edition: str, task: str, progress: Progre
 
 
 def _archives(folder: Path, sensor: str, edition: str, progress: ProgressCallback | None) -> list[RemoteFile]:
-    """Return the archives of one sensor and edition, each with its size and sha256, from one fixed revision."""
+    """Return the archives of one sensor and edition, with size and sha256, from a fixed revision."""
     listing = f"https://huggingface.co/api/datasets/{REPOSITORY}/tree/{REVISION}/data_{edition}/{sensor}"
     path = fetch(RemoteFile(listing, "listing.json"), folder, progress)
     try:
@@ -882,7 +883,7 @@ def _archives(folder: Path, sensor: str, edition: str, progress: ProgressCallbac
 
 
 def _locate(names: Sequence[str], regions: Mapping[str, str], headers: Mapping[str, Header]) -> list[Patch]:
-    """Place patches on a grid of their own size; zones of the map projection lie far apart on it."""
+    """Place patches on a grid with cells of patch size; different zones of the map projection are far apart on it."""
     zones = {crs: number for number, crs in enumerate(sorted({header.crs for header in headers.values()}))}
     patches = []
     for name in names:

@@ -1,4 +1,4 @@
-"""A data set and its options as one JSON-serialisable value, with methods that open its splits."""
+"""A data set with its options as one JSON-serialisable value, with methods that open its splits."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _RESERVED = ("name", "split", "transforms", "progress")
 
 @dataclass(frozen=True)
 class DataSource:
-    """A registered data set with its options.
+    """Registered data set with its options.
 
     Attributes:
         name: registered name.
-        options: keyword arguments of the data set, ``root`` among them where it has one.
+        options: keyword arguments of the data set, including ``root`` if it has one.
     """
 
     name: str
@@ -37,7 +37,7 @@ class DataSource:
     def parse(cls, text: str, options: dict[str, Any] | None = None) -> DataSource:
         """Return the data set with a registered name, or the ``folder`` data set for a path.
 
-        A registered name has priority over a folder of that name: ``./bijie`` is the folder.
+        A registered name takes precedence over a folder of that name; use ``./bijie`` for the folder.
 
         Raises:
             ZooError: if the text is neither a name nor a folder.
@@ -75,7 +75,7 @@ class DataSource:
             ZooError: if the data are missing or damaged.
 
         Warns:
-            DataWarning: if a folder in the working directory has the name of the data set.
+            DataWarning: if a folder in the working directory has the same name as the data set.
         """
         for option in _RESERVED:
             if option in self.options:
@@ -108,7 +108,7 @@ class DataSource:
 
     @property
     def label(self) -> str:
-        """Name for headings: the last part of a folder's path, else the registered name."""
+        """Name for headings: the last part of a folder's path, otherwise the registered name."""
         return Path(str(self.options["root"])).name if self.name == "folder" and "root" in self.options else self.name
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class DataSource:
 
     @contextmanager
     def _folder_of_same_name(self) -> Iterator[None]:
-        """Say that a folder of the name of the data set is not used."""
+        """Warn that a folder with the name of the data set is not used."""
         if self.name == "folder" or "root" in self.options or not is_folder(self.name):
             yield
             return

@@ -2,10 +2,10 @@
 
 Neighbouring patches share texture, weather and often the same landslide, so a random split of a grid of patches
 measures memorisation. The functions are pure functions on lists of :class:`~zoo.datasets.base.Patch`: the same seed
-gives the same split, whatever the order of the list. [S] Roberts et al. (2017), Ecography 40, 913-929, on blocks with a
-guard.
+gives the same split, regardless of the order of the list. [S] Roberts et al. (2017), Ecography 40, 913-929, on blocks
+with a guard.
 
-scikit-learn's ``GroupKFold`` and ``GroupShuffleSplit`` are not suitable here: they neither fill three splits of given
+scikit-learn's ``GroupKFold`` and ``GroupShuffleSplit`` are not suitable: they neither fill three splits of given
 shares nor leave a guard between them, and scikit-learn is an optional dependency.
 """
 
@@ -28,13 +28,13 @@ FRACTIONS: tuple[float, float, float] = (6.0, 2.0, 2.0)
 """Shares of training, validation and test [P]."""
 
 _LONGEST = 10**6
-"""Largest side of a block and largest guard, in patches [O]; no grid is larger."""
+"""Maximum side of a block and maximum guard, in patches [O]; no grid is larger."""
 _GROUP_DISTANCE = 2.0**44
-"""Distance between patches of different groups in the search for neighbours; larger than any grid."""
+"""Artificial distance between patches of different groups in the search for neighbours; larger than any grid."""
 
 
 class LeakageWarning(DataWarning):
-    """Patches of different splits show the same or neighbouring ground, so the test result is too optimistic."""
+    """Warning that splits share the same or neighbouring ground, so the test result is too optimistic."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Partition:
         train: indices of the training split.
         val: indices of the validation split.
         test: indices of the test split.
-        guard: indices that are left out because they lie too close to another split.
+        guard: indices that are left out because they are too close to another split.
         unused: indices of groups that no split names.
-        notes: how the split was made, in words.
+        notes: description of how the split was made.
     """
 
     train: tuple[int, ...]
@@ -100,7 +100,7 @@ def by_group(
 
     If some of the three splits are named, the other groups go to the test split if ``test`` is None, else to the
     training split if ``train`` is None, else to no split. A validation split that is not named is carved from the
-    training groups by :func:`carve`. If none is named, groups are assigned by size, the largest first, each to the
+    training groups by :func:`carve`. If none is named, groups are assigned by size, largest first, each to the
     split that is furthest below its share.
 
     Args:
@@ -109,7 +109,7 @@ def by_group(
         val: names of the validation groups.
         test: names of the test groups.
         fractions: shares of train, val and test; the share of a carved validation split is val / (train + val).
-        seed: random seed of the carving and of the order of groups of equal size.
+        seed: random seed for carving and for the order of groups of equal size.
         guard: distance in patches between a carved validation split and training.
 
     Raises:
@@ -151,7 +151,7 @@ def by_group(
 def carve(
     patches: Sequence[Patch], indices: Sequence[int], *, share: float, seed: int = 0, guard: int = 1
 ) -> Partition:
-    """Carve a validation split out of training patches: in spatial blocks if locations are known, else at random.
+    """Carve a validation split out of training patches: in spatial blocks if locations are known, otherwise at random.
 
     Args:
         patches: all patches.
@@ -191,8 +191,8 @@ def by_block(
 ) -> Partition:
     """Cut the grid of each group into blocks, assign whole blocks to the splits, and leave out a guard between them.
 
-    Blocks are taken in a seeded order, each for the split that is furthest below its share. Then a patch is left out if
-    a patch of a more important split lies within ``guard`` of it: test stays complete, validation yields to test, and
+    Blocks are assigned in a seeded order, each to the split that is furthest below its share. Then a patch is left out
+    if a patch of a more important split is within ``guard`` of it: test stays complete, validation yields to test, and
     training yields to both.
 
     Args:
@@ -201,9 +201,9 @@ def by_block(
         seed: random seed of the order of the blocks and of the origin of the grid of blocks.
         block: side of a block in patches; None for about sixteen blocks per group (ten strips of columns), and at
             least 2 guard + 2.
-        guard: Chebyshev distance in patches that patches of different splits keep; 0 for none.
-        columns: cut strips of ``block`` columns, from the first row to the last, instead of squares. Strips have
-            shorter borders, so fewer patches are left out, but there are fewer blocks to choose from.
+        guard: minimum Chebyshev distance in patches between patches of different splits; 0 for none.
+        columns: whether to cut strips of ``block`` columns, from the first row to the last, instead of squares. Strips
+            have shorter borders, so fewer patches are left out, but there are fewer blocks to choose from.
 
     Raises:
         DataError: if a patch has no row or column.
@@ -254,12 +254,12 @@ def by_block(
 def neighbour_pairs(
     patches: Sequence[Patch], others: Sequence[Patch] | None = None, *, guard: int = 1
 ) -> NDArray[np.int64]:
-    """Find the pairs of patches of one group that lie within a distance on their grid.
+    """Find pairs of patches of one group within a given distance on their grid.
 
     Args:
         patches: the first patches.
         others: the second patches; None to find pairs among ``patches``, each once.
-        guard: largest Chebyshev distance in patches: 0 is the same location, 1 is adjacent, corners included.
+        guard: maximum Chebyshev distance in patches: 0 is the same location, 1 is adjacent, including diagonals.
 
     Returns:
         int64 (M, 2), sorted: index into ``patches``, and index into ``others`` (or the larger index into ``patches``).
@@ -270,7 +270,7 @@ def neighbour_pairs(
     (left, left_points), (right, right_points) = (_points(side, codes) for side in (patches, second))
     if not len(left) or not len(right):
         return np.empty((0, 2), dtype=np.int64)
-    # Half a patch more than the distance, so that rounding never loses a pair.
+    # Search half a patch farther than the distance, so that rounding never loses a pair.
     found = cKDTree(left_points).query_ball_tree(cKDTree(right_points), guard + 0.5, p=np.inf)
     counts = [len(hits) for hits in found]
     flat = np.fromiter((hit for hits in found for hit in hits), dtype=np.int64, count=sum(counts))
@@ -281,7 +281,7 @@ def neighbour_pairs(
 
 
 def held_out_blocks(patches: Sequence[Patch]) -> list[str]:
-    """Return the name of the block of each patch of a split: patches of one group that touch each other.
+    """Return the name of each patch's block in a split; a block consists of touching patches of one group.
 
     Patches without row and column form one block per group.
 
@@ -309,7 +309,7 @@ def nearest_patch(patches: Sequence[Patch], others: Sequence[Patch]) -> tuple[ND
 
     Returns:
         For each patch the index into ``others``, int64 (N,), and the Chebyshev distance in patches, float64 (N,);
-        -1 and infinity if there is none, or the location of the patch is unknown.
+        -1 and infinity if there is none, or if the location of the patch is unknown.
     """
     nearest = np.full(len(patches), -1, dtype=np.int64)
     distances = np.full(len(patches), np.inf)
@@ -327,7 +327,7 @@ def _group_codes(patches: Sequence[Patch]) -> dict[str, int]:
 
 
 def _points(patches: Sequence[Patch], codes: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the indices of patches with a place, and their group, row and column as points that a tree can search."""
+    """Return the indices of patches with a location, and their group, row and column as points for a search tree."""
     placed = [index for index, patch in enumerate(patches) if patch.row is not None and patch.col is not None]
     chosen = [patches[index] for index in placed]
     points = [(codes[patch.group] * _GROUP_DISTANCE, patch.row, patch.col) for patch in chosen]
@@ -335,7 +335,7 @@ def _points(patches: Sequence[Patch], codes: dict[str, int]) -> tuple[NDArray[np
 
 
 def _within(patches: Sequence[Patch], ours: Sequence[int], theirs: Sequence[int], guard: int) -> set[int]:
-    """Return which of our indices have one of theirs within the guard distance."""
+    """Return which of our indices are within the guard distance of one of theirs."""
     if guard == 0 or not ours or not theirs:
         return set()
     _, distances = nearest_patch([patches[index] for index in ours], [patches[index] for index in theirs])
@@ -383,7 +383,7 @@ def _group_members(patches: Sequence[Patch], order: Sequence[int]) -> dict[str, 
 def _deal(
     lots: Sequence[list[int]], shares: Sequence[float], rng: np.random.Generator | None
 ) -> tuple[list[int], list[int], list[int]]:
-    """Assign each lot, in random or given order, to the split that lacks most; no split with a share stays empty."""
+    """Assign each lot to the split that is furthest below its share; no split with a share stays empty."""
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     total = sum(len(lot) for lot in lots)
     order = list(range(len(lots)) if rng is None else rng.permutation(len(lots)))
@@ -396,7 +396,7 @@ def _deal(
 
 
 def _deal_groups(members: dict[str, list[int]], fractions: Sequence[float], seed: int) -> Partition:
-    """Assign groups to splits by size, the largest first."""
+    """Assign groups to splits by size, largest first."""
     shares = _shares(fractions)
     needed = sum(share > 0 for share in shares)
     if len(members) < needed:

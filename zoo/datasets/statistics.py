@@ -1,6 +1,6 @@
-"""Band statistics of the training split, and the one normalisation that uses them.
+"""Band statistics of the training split, and the normalisation that uses them.
 
-Training, evaluation, adaptation and mapping all normalise through :func:`normalise_bands`, with the scale of
+Training, evaluation, adaptation and mapping all normalise with :func:`normalise_bands` and the scale from
 :func:`normalisation_scale`. A band is normalised as ``(value - mean) / scale``; a missing value becomes 0, the mean.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
 
 CONSTANT = 1e-7
-"""A band is constant if its standard deviation is at most this part of its mean: float32 holds no finer difference."""
+"""Maximum ratio of standard deviation to mean of a constant band; float32 cannot represent finer differences."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class BandStatistics:
         name: name of the band.
         mean: mean, in the band's unit.
         std: population standard deviation, in the band's unit.
-        minimum: smallest value.
-        maximum: largest value.
+        minimum: minimum value.
+        maximum: maximum value.
         low: 0.5th percentile.
         high: 99.5th percentile.
         count: number of valid pixels.
@@ -72,10 +72,10 @@ class Statistics:
         bands: statistics of each band, in order.
         patches: number of patches in the split.
         source: fingerprint of the split.
-        landslide_share: share of the landslide pixels among those of the masks that count; ``None`` if it is unknown.
+        landslide_share: share of landslide pixels among the counted mask pixels; ``None`` if it is unknown.
 
     Raises:
-        ValueError: if the share is not from 0 to 1.
+        ValueError: if the share is outside 0 to 1.
     """
 
     bands: tuple[BandStatistics, ...]
@@ -107,7 +107,7 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
     """Compute the statistics of a training split in one pass over its patches.
 
     Moments are accumulated in float64, patch by patch (:class:`zoo.physics.running.SampledMoments`). Percentiles use
-    at most two million pixels per band, every k-th pixel with a start that moves from patch to patch [O]: they are
+    at most two million pixels per band, every k-th pixel with a start that varies from patch to patch [O]: they are
     exact up to that size, and their rank is off by less than 0.02 % above it.
 
     Args:
@@ -176,9 +176,9 @@ def compute_statistics(dataset: PatchDataset, progress: ProgressCallback | None 
 def normalisation_scale(
     mean: Sequence[float] | NDArray[np.float64], std: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what each band is divided by: its standard deviation, or 1 if the band is constant.
+    """Return the divisor of each band: its standard deviation, or 1 if the band is constant.
 
-    A band whose standard deviation is at most 1e-7 of the absolute value of its mean is constant: float32 cannot
+    A band is constant if its standard deviation is at most 1e-7 of the absolute value of its mean. Float32 cannot
     represent such differences, so they are rounding errors, and dividing by them would turn any other value into a
     huge number. A constant band is only centred.
 
@@ -187,14 +187,14 @@ def normalisation_scale(
         std: standard deviation of each band, (C,).
 
     Returns:
-        float64 (C,), all above 0.
+        float64 (C,), all positive.
     """
     deviations = np.asarray(std, dtype=np.float64)
     return np.where(deviations > CONSTANT * np.abs(np.asarray(mean, dtype=np.float64)), deviations, 1.0)
 
 
 def normalise_bands(image: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Return ``(image - mean) / scale`` with 0, the mean, instead of NaN.
+    """Return ``(image - mean) / scale``, with 0, the mean, for NaN.
 
     Args:
         image: (..., C, H, W), floating point, in the units of the bands, NaN where missing.
@@ -212,8 +212,8 @@ def normalise(image: Tensor, statistics: Statistics) -> Tensor:
         statistics: statistics of the training split.
 
     Returns:
-        The same shape, in float32 or the floating type of ``image``: each band with mean 0 and standard deviation 1
-        over the training split (a constant band is only centred), 0 where the image is missing.
+        An array of the same shape, in float32 or the floating type of ``image``: each band has mean 0 and standard
+        deviation 1 over the training split (a constant band is only centred), and is 0 where the image is missing.
 
     Raises:
         DataError: if the image has another number of bands.
@@ -224,7 +224,7 @@ def normalise(image: Tensor, statistics: Statistics) -> Tensor:
         raise DataError(f"the image has {found} bands, but the statistics have {len(bands)}")
     values = image if image.is_floating_point() else image.float()
     if any(band.nodata is not None for band in bands):
-        # NaN equals nothing, so a band without a nodata value has no match.
+        # NaN never compares equal, so a band without a nodata value has no match.
         nodata = values.new_tensor([math.nan if band.nodata is None else band.nodata for band in bands])
         values = values.masked_fill(values == nodata[:, None, None], math.nan)
     mean = values.new_tensor(statistics.mean.tolist())[:, None, None]

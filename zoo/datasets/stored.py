@@ -22,27 +22,27 @@ from zoo.jobs import ProgressCallback
 from zoo.schema import to_plain
 
 _FORMAT = 1
-"""Increase it when the same files and settings give a different cache."""
+"""Increase this when the same files and settings give a different cache."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The files that one patch is decoded from, including its mask; several patches may share a file."""
+    """Files from which one patch is decoded, including its mask; several patches may share a file."""
 
     files: tuple[Path, ...]
 
 
 class StoredPatchDataset(PatchDataset, abc.ABC):
-    """Base class of data sets whose patches are in the files that their authors published.
+    """Base class of data sets that read patches from the published files.
 
     A subclass decorates ``__init__`` with :func:`checked_options`. There it calls :meth:`_begin`, finds its files, sets
-    what :class:`PatchDataset` requires (``bands``, ``patches``, ...), and at the end calls :meth:`_store` with the
-    files of each patch. It implements :meth:`decode`. The first opening decodes and checks every patch; later ones read
-    the cache, which is keyed by the content of the files.
+    the attributes that :class:`PatchDataset` requires (``bands``, ``patches``, ...), and finally calls :meth:`_store`
+    with the files of each patch. It implements :meth:`decode`. The first opening decodes and checks every patch; later
+    ones read the cache, which is keyed by the content of the files.
     """
 
     name: ClassVar[str]
-    """Name of the data set, and of its default folder below ``datasets`` in the cache folder."""
+    """Name of the data set, and of its default folder under ``datasets`` in the cache folder."""
     root: Path
     _cache: PatchCache | None = None
     _progress: ProgressCallback | None = None
@@ -52,15 +52,15 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
         """Decode one patch from its files; called from several threads.
 
         Args:
-            index: position in ``patches``.
+            index: index into ``patches``.
 
         Returns:
             Image (C, H, W) in the units of ``bands``: float32 with NaN where missing, or an integer type that has no
             missing values and takes less space in the cache. Mask, uint8 (H, W), with class indices and IGNORE. Height,
-            width and dtype are the same for every patch.
+            width and dtypes are the same for every patch.
 
         Raises:
-            DataError: naming the file that is damaged or not as published.
+            DataError: if a file is damaged or not as published; the message names it.
         """
 
     def _begin(
@@ -70,7 +70,7 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
         transforms: Transform | None,
         progress: ProgressCallback | None = None,
     ) -> None:
-        """Set the attributes that all data sets share; without ``root``, take the default folder."""
+        """Set the attributes that all data sets share; without ``root``, use the default folder."""
         self.root = cache_folder("datasets") / self.name if root is None else Path(root)
         self.split = split
         self.transforms = transforms
@@ -81,9 +81,10 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
 
         Args:
             origins: files of each patch, in the order of ``patches``.
-            settings: JSON values of everything besides the files that decides what :meth:`decode` returns (bands,
+            settings: JSON values of everything except the files that affects the result of :meth:`decode` (bands,
                 version of the decoding).
-            cache: decode all patches now into the cache, or reuse it; if false, decode whenever a patch is read.
+            cache: whether to decode all patches now into the cache, or reuse it; if false, patches are decoded at every
+                read.
 
         Raises:
             DataError: as :meth:`decode`, or if a file cannot be read.
@@ -91,7 +92,7 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
         digests = digest_files([path for origin in origins for path in origin.files])
         decoding = {
             "format": _FORMAT,
-            # Where the classes were once defined: fingerprints and caches of earlier versions stay valid.
+            # Use the module where the classes were once defined, so that earlier fingerprints and caches stay valid.
             "data set": f"zoo.datasets.{self.name}.dataset:{type(self).__qualname__}",
             "bands": to_plain(self.bands),
             "settings": dict(settings),
@@ -136,13 +137,13 @@ def binary_mask(
 
     Args:
         values: numbers, (H, W): 0 for the background and one other value for landslides.
-        where: the file, for the error.
-        landslide: values that landslides may have; a mask holds one of them.
-        hint: what to do about another value.
-        patch: name of the patch within the file, for the error.
+        where: the file, for error messages.
+        landslide: values that may mean landslide; a mask contains at most one of them.
+        hint: what to do if there are other values.
+        patch: name of the patch within the file, for error messages.
 
     Raises:
-        DataError: if the mask holds another value, naming its row and column.
+        DataError: if the mask holds another value; the message names its row and column.
     """
     for value in landslide:
         if np.isin(values, (0, value)).all():
@@ -158,10 +159,10 @@ def binary_mask(
 
 
 def check_finite(image: NDArray[Any], names: Sequence[str], where: Path, *, hint: str, patch: str = "") -> None:
-    """Check that an image, (C, H, W), of a data set without missing values holds no NaN or infinities.
+    """Check that an image, (C, H, W), of a data set without missing values contains no NaN or infinities.
 
     Raises:
-        DataError: naming band, row and column.
+        DataError: if it does; the message names band, row and column.
     """
     wrong = ~np.isfinite(image)
     if wrong.any():

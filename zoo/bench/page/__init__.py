@@ -1,1 +1,1 @@
-"""A results folder as one self-contained HTML page."""
+"""HTML page of a results folder."""

@@ -34,7 +34,7 @@ PAPER = "https://doi.org/10.4236/jcc.2025.138004"
 PRINTED = frozenset(
     ("dice", "dice_per_image", "precision", "recall", "mcc", "detection", "loss", "parameters", "gmac", "fps")
 )
-"""Columns that fit on paper; the others appear only on the screen."""
+"""Columns that fit on paper; the others are shown only on screen."""
 PAPER_FIGURES = (
     ("dice", "dice", "{:.3f}"),
     ("precision", "precision", "{:.2f}"),
@@ -44,7 +44,7 @@ PAPER_FIGURES = (
     ("parameters", "parameters_m", "{:.0f}"),
     ("fps", "fps", "{:.1f}"),
 )
-"""Figures that the paper prints: our key, the paper's attribute, format."""
+"""Figures that the paper reports: our key, the paper's attribute, format."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Section:
         board: its leaderboard.
         columns: columns of the leaderboard that have a value.
         baseline: label of the baseline; empty for none.
-        paper: headings and rows of our figures next to the paper's; ``None`` where there are none.
+        paper: headings and rows of our figures next to the paper's; ``None`` if there are none.
         figures: figures under their headings.
         extras: sections of plugins.
-        panels: pictures; ``None`` where the folder has none.
-        provenance: where the figures come from.
+        panels: pictures; ``None`` if the folder has none.
+        provenance: origin of the figures.
     """
 
     number: int
@@ -75,12 +75,12 @@ class Section:
 
 
 def render_page(boards: Sequence[Leaderboard], folder: Path | None, problems: Sequence[ZooError] = ()) -> str:
-    """Return one HTML document that shows leaderboards with their figures and loads nothing.
+    """Return one self-contained HTML document with leaderboards and their figures.
 
     Args:
         boards: the leaderboards of all settings.
-        folder: folder that the results were read from; pictures are read from there. ``None`` for none.
-        problems: errors of result files that could not be used; the page names them.
+        folder: folder of the results, from which pictures are read; ``None`` for no pictures.
+        problems: errors of unusable result files, which the page lists.
     """
     results = [result for board in boards for result in board.results]
     name = (None if folder is None else folder.name) or "results"
@@ -136,7 +136,7 @@ def render_table(board: Leaderboard, keys: Sequence[str] | None = None) -> str:
 
     Args:
         board: the leaderboard.
-        keys: keys of the columns to show; ``None`` for the default ones.
+        keys: keys of the columns to show; ``None`` for the default columns.
     """
     columns = shown_columns(board.rows, keys)
     return _environment().get_template("notebook.html").render(board=board, columns=columns)
@@ -157,7 +157,7 @@ def _section(spec: ReportSectionSpec, board: Leaderboard) -> ReportSection | Non
             raise TypeError(f"it returned {type(made).__name__}, not a ReportSection")
         if any(len(row) != len(made.headings) for row in made.rows):
             raise ValueError(f"a row has not {len(made.headings)} cells")
-    except (Exception, SystemExit) as error:  # whatever a plugin raises
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         provider = catalogue().report_sections.provider(spec.name)
         return ReportSection(spec.summary, f"This section of plugin {provider} failed: {one_line(error)}")
     return made
@@ -165,7 +165,7 @@ def _section(spec: ReportSectionSpec, board: Leaderboard) -> ReportSection | Non
 
 @cache
 def _environment() -> Environment:
-    """Return the templates: all text is escaped, and control characters in it become U+FFFD."""
+    """Return the template environment: all text is escaped, and control characters become U+FFFD."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -186,7 +186,7 @@ def _finalize(value: Any) -> Any:
 
 
 def _breakable(name: str) -> Markup:
-    """Return a name that may be broken after its underscores and hyphens where the page is narrow."""
+    """Return a name with optional line breaks after its underscores and hyphens, for narrow pages."""
     text = printable(name)
     return Markup("").join(
         Markup("{}<wbr>").format(one) if one in "_-" and place < len(text) - 1 else escape(one)
@@ -195,7 +195,7 @@ def _breakable(name: str) -> Markup:
 
 
 def _beside_the_paper(board: Leaderboard) -> tuple[list[str], list[list[str]]] | None:
-    """Return headings and rows of our figures beside those of the paper's table; ``None`` where no row has any."""
+    """Return headings and rows of our figures next to those of the paper; ``None`` if no row has any."""
     rows = [row for row in board.rows if row.paper is not None]
     if not rows:
         return None
@@ -214,7 +214,7 @@ def _paper_cells(row: Row, columns: dict[str, Column]) -> list[str]:
 
 
 def _policy(script: str) -> str:
-    """Return a policy by which nothing is loaded and no script runs except the page's own."""
+    """Return a content security policy that loads nothing and runs only the page's own script."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'"

@@ -1,4 +1,4 @@
-"""The figures of a setting; each has a chart, a legend, a caption and a table of the numbers."""
+"""Figures of a setting, each with a chart, a legend, a caption and a table of the numbers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TABLE_THRESHOLDS = range(10, 200, 20)
 """Thresholds, in 1/200, of the table behind a precision-recall curve."""
 TABLE_STEPS = 12
 CURVE_POINTS = 120
-"""Maximum number of points of a drawn training curve; a longer one is averaged in bins."""
+"""Maximum number of points of a drawn training curve; longer curves are averaged in bins."""
 
 
 SMALLEST, LARGEST = 1e-9, 1e15
-"""Bounds of a value on a logarithmic axis; beyond them a result file was edited."""
+"""Bounds of a value on a logarithmic axis; a value outside means that a result file was edited."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Figure:
     Attributes:
         title: title of the figure.
         identity: name that is unique on the page.
-        chart: the SVG element; ``None`` where the results lack the data.
+        chart: the SVG element; ``None`` if the results lack the data.
         caption: what the chart shows, or why there is none.
         headings: headings of the table with the numbers.
         rows: cells of the table with the numbers.
@@ -55,7 +55,7 @@ def make_figures(board: Leaderboard, number: int) -> list[tuple[str, list[Figure
     """Return the figures of a setting under their headings.
 
     Args:
-        board: the leaderboard of the setting; one without any figure gives none.
+        board: the leaderboard of the setting; without any figure, nothing is returned.
         number: number of the setting on the page.
     """
     if not board.trials:
@@ -101,7 +101,7 @@ def trade_off(board: Leaderboard, identity: str, key: str, name: str, *, smaller
         key: key of a figure, such as ``fps``.
         name: its name with the unit.
         smaller: whether smaller values are better.
-        scale: number that values are divided by.
+        scale: number by which values are divided.
     """
     styles = styles_of(board)
     rows = [row for row in board.rows if row.model in styles]
@@ -149,7 +149,7 @@ def trade_off(board: Leaderboard, identity: str, key: str, name: str, *, smaller
 
 
 def precision_recall(board: Leaderboard, identity: str) -> Figure:
-    """Draw precision against recall over all thresholds, with the threshold that was chosen on validation."""
+    """Draw precision against recall over all thresholds, and mark the threshold chosen on the validation split."""
     styles, title = styles_of(board), "Precision and recall at every threshold"
     rows = {row.model: row for row in board.rows}
     series, cells = [], []
@@ -177,7 +177,7 @@ def precision_recall(board: Leaderboard, identity: str) -> Figure:
 
 
 def reliability(board: Leaderboard, identity: str, *, scaled: bool) -> Figure:
-    """Draw the predicted probability against the share of landslide, before or after temperature scaling."""
+    """Draw the share of landslide against the predicted probability, before or after temperature scaling."""
     styles = styles_of(board)
     title = "Reliability " + ("after temperature scaling" if scaled else "as trained")
     series, cells = [], []
@@ -212,7 +212,7 @@ def reliability(board: Leaderboard, identity: str, *, scaled: bool) -> Figure:
 
 
 def recall_of_sizes(board: Leaderboard, identity: str) -> Figure:
-    """Draw the share of landslides that are found, by their area."""
+    """Draw the share of landslides that were found, by area."""
     styles, found = styles_of(board), recall_by_size(board)
     title = "Landslides found, by size"
     if not found:
@@ -251,7 +251,7 @@ def recall_of_sizes(board: Leaderboard, identity: str) -> Figure:
 
 
 def training(board: Leaderboard, identity: str) -> Figure:
-    """Draw the training loss over the optimiser steps."""
+    """Draw the training loss against the optimiser steps."""
     styles, title = styles_of(board), "Training loss"
     series, cells = [], []
     for label, trials in board.trials.items():
@@ -278,19 +278,19 @@ def training(board: Leaderboard, identity: str) -> Figure:
 
 
 def threshold_curve(trials: Iterable[TrialResult]) -> ThresholdCurve:
-    """Return the figures at every threshold, the pixels of all seeds together."""
+    """Return the figures at every threshold, with the pixels of all seeds pooled."""
     return ThresholdCurve.from_histogram(ProbabilityHistogram.joined(trial.evaluated.histogram for trial in trials))
 
 
 def reliability_points(trials: Sequence[TrialResult], *, scaled: bool) -> list[tuple[float, float, int]] | None:
-    """Return mean probability, share of landslide and pixels of every filled bin, the pixels of all seeds together.
+    """Return mean probability, share of landslide and pixels of every filled bin, with the pixels of all seeds pooled.
 
     Args:
         trials: trials of one model.
-        scaled: whether to use each seed's temperature, fitted on validation.
+        scaled: whether to apply each seed's temperature, fitted on the validation split.
 
     Returns:
-        A triple per bin; ``None`` where logits were not counted.
+        A triple per bin; ``None`` if logits were not counted.
     """
     sums = np.zeros((3, RELIABILITY_BINS))
     for trial in trials:
@@ -304,10 +304,10 @@ def reliability_points(trials: Sequence[TrialResult], *, scaled: bool) -> list[t
 
 
 def recall_by_size(board: Leaderboard) -> dict[str, list[tuple[float, tuple[float, float]]]]:
-    """Return the share of landslides of each size with at least half of their pixels predicted, by label.
+    """Return the share of landslides with at least half of their pixels predicted, by size and label.
 
     Returns:
-        Share, mean over seeds, and its interval for each size bin; NaN where there is no landslide.
+        Share, mean over seeds, and its interval for each size bin; NaN if there is no landslide.
     """
     draws = Draws.of(board.results)
     found: dict[str, list[tuple[float, tuple[float, float]]]] = {}
@@ -327,7 +327,7 @@ def recall_by_size(board: Leaderboard) -> dict[str, list[tuple[float, tuple[floa
 
 
 def training_curve(trials: Sequence[TrialResult]) -> list[tuple[float, float]]:
-    """Return the training loss over optimiser steps: the mean over seeds with the same steps, long curves averaged."""
+    """Return the training loss by optimiser step: the mean over seeds with the same steps; long curves are averaged."""
     curves = [np.asarray(trial.training.curve, dtype=float) for trial in trials if trial.training is not None]
     curves = [curve for curve in curves if curve.ndim == 2 and curve.shape[1] >= 2]
     if not curves:
@@ -340,10 +340,10 @@ def training_curve(trials: Sequence[TrialResult]) -> list[tuple[float, float]]:
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]], *, smaller: bool) -> list[str]:
-    """Return the labels of the Pareto front, by increasing x.
+    """Return the labels of the Pareto front, in order of increasing x.
 
     Args:
-        points: cost or speed, and quality, by label; a higher quality is better.
+        points: cost or speed, and quality, by label; higher quality is better.
         smaller: whether a smaller first coordinate is better.
     """
     sign = -1.0 if smaller else 1.0
@@ -363,7 +363,7 @@ def _legend(series: Iterable[Series], *, line: bool = True) -> list[tuple[int, M
 
 
 def _stairs(points: Sequence[tuple[float, float]], *, smaller: bool) -> list[tuple[float, float]]:
-    """Return a front as the border of the area that it beats."""
+    """Return the front as a staircase around the area that it dominates."""
     if not points:
         return []
     corners = [points[0]]

@@ -21,7 +21,7 @@ GROUND, FOUND, FALSE, MISSED, IGNORED = (
     (27, 31, 36), (244, 244, 244), (92, 184, 255), (255, 160, 60), (110, 116, 122),
 )  # fmt: skip
 PALETTE = (GROUND, FOUND, FALSE, MISSED, IGNORED)
-"""Colours of background, found, false, missed and ignored pixels; the style sheet's legend has the same."""
+"""Colours of background, found, false, missed and ignored pixels; must match the legend in the style sheet."""
 LEGEND = (
     ("found", "landslide, predicted"),
     ("false", "no landslide, but predicted"),
@@ -32,10 +32,10 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with its text.
+    """Picture with its text.
 
     Attributes:
-        source: the picture as a ``data:`` address.
+        source: the picture as a ``data:`` URL.
         words: description of what it shows, for readers who cannot see it.
         caption: text below it.
     """
@@ -47,13 +47,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Panels:
-    """The table of panels: one row per patch.
+    """Table of panels: one row per patch.
 
     Attributes:
         headings: headings of the columns: image, truth and the models.
         rows: name, landslide pixels and panels of each patch.
         shape: height and width of the patches.
-        seeds: seeds of the shown predictions.
+        seeds: seeds of the predictions shown.
         image: how the image was coloured.
         left_out: models without predictions in their result files.
     """
@@ -67,7 +67,7 @@ class Panels:
 
 
 def make_panels(board: Leaderboard, pictures: Pictures | None) -> Panels | None:
-    """Return image, truth, and the prediction of the first seed of every model; ``None`` without pictures."""
+    """Return image, truth, and the prediction of every model's first seed; ``None`` without pictures."""
     if pictures is None or not pictures.indices:
         return None
     predicted = {label: _predictions(trials[0], pictures) for label, trials in board.trials.items()}
@@ -94,7 +94,7 @@ def make_panels(board: Leaderboard, pictures: Pictures | None) -> Panels | None:
 
 
 def _describe_bands(bands: Sequence[str]) -> str:
-    """Return how the bands were turned into colours: false colours look like true ones at first sight."""
+    """Return how the bands were converted to colours, because false colours look like true ones at first sight."""
     if tuple(bands) == ("red", "green", "blue"):
         return "true colours (red, green, blue)"
     if len(bands) == 3:
@@ -104,7 +104,7 @@ def _describe_bands(bands: Sequence[str]) -> str:
 
 
 def _predictions(trial: TrialResult, pictures: Pictures) -> Mapping[int, NDArray[np.bool_]] | None:
-    """Return the predicted masks; ``None`` where the file has none, or has those of other patches."""
+    """Return the predicted masks; ``None`` if the file has none, or has those of other patches."""
     samples = trial.samples
     if samples is None or samples.indices != pictures.indices:
         return None

@@ -1,4 +1,4 @@
-"""The origin of the figures: data, recipe, machine, every trial, and the commands that reproduce them."""
+"""Origin of the figures: data, recipe, machine, every trial, and the commands that reproduce them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GROUPS = ("train_groups", "val_groups", "test_groups")
 TEXTS = ("group_column", "group_pattern", "split_by")
 FIELDS = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "precision", "time_limit", *JITTERS)
 LONGEST_VALUE = 200
-"""Longest value of the speed protocol that is shown, in characters."""
+"""Maximum length in characters of a value of the speed protocol that is shown."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A name with its value.
+    """Name with its value.
 
     Attributes:
         name: the name.
@@ -40,14 +40,14 @@ class Term:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the figures of a setting come from.
+    """Origin of the figures of a setting.
 
     Attributes:
-        data: what is known of data and split.
-        recipe: how the models were trained.
-        machines: what is known of each machine.
-        speed: how speed was measured; empty where it was not.
-        commands: a comment and a command that reproduces something.
+        data: description of data and split.
+        recipe: training recipe.
+        machines: description of each machine.
+        speed: how speed was measured; empty if it was not.
+        commands: comments and the commands that they explain, which reproduce the results.
         trials: cells of each trial, in the order of :data:`TRIAL_HEADINGS`.
     """
 
@@ -66,11 +66,11 @@ TRIAL_HEADINGS = (
 
 
 def make_provenance(results: Sequence[TrialResult], folder: str) -> Provenance:
-    """Return where the figures of one setting come from.
+    """Return the origin of the figures of one setting.
 
     Args:
         results: results of the setting.
-        folder: name of the folder that they were read from.
+        folder: name of the folder from which they were read.
     """
     protocols = (to_plain(one.speed_protocol) for one in results if one.speed_protocol is not None)
     protocol: dict[str, Any] = next(protocols, {})
@@ -85,7 +85,7 @@ def make_provenance(results: Sequence[TrialResult], folder: str) -> Provenance:
 
 
 def bench_command(results: Sequence[TrialResult], folder: str) -> str:
-    """Return the ``zoo bench`` command that runs the trials of a setting again; ``zoo train`` for a fine-tuning.
+    """Return the ``zoo bench`` command that reruns the trials of a setting; ``zoo train`` for fine-tuning.
 
     Args:
         results: results of one setting.
@@ -93,7 +93,7 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
     """
     config = results[0].config
     if config.fine_tuning is not None and not config.benchmark:
-        # Only a configuration can give weights to start from to zoo bench.
+        # zoo bench accepts initial weights only from a configuration.
         words = ["zoo", "train", config.model, *_fine_tuning_words(config.fine_tuning), *_data_words(config.data)]
         words += [*_recipe_words(config.recipe), "--seed", str(config.seed)]
         return shlex.join([*words, "--device", config.device, "--out", folder])
@@ -105,7 +105,7 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
         words += _data_words(config.data)
         words += _recipe_words(config.recipe)
     seeds = {result.config.seed for result in results}
-    # The seeds of a configuration may be a list that no option can give.
+    # A configuration may list seeds that no option can express.
     if not config.benchmark or seeds == set(range(len(seeds))):
         words += ["--seeds", str(max(seeds) + 1)]
     return shlex.join([*words, "--device", config.device, "--out", folder])

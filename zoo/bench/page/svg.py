@@ -1,7 +1,7 @@
 """Charts as SVG, drawn by matplotlib for a page with a light and a dark scheme.
 
-Text stays text. Colours are placeholders while matplotlib draws and become variables of the page's style sheet
-afterwards, so one drawing serves both schemes. Every series differs in colour, marker and dashes.
+Text stays text. Matplotlib draws with placeholder colours, which are then replaced by variables of the page's style
+sheet, so one drawing serves both schemes. Every series differs in colour, marker and dashes.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ VARIABLES = {
     PAPER: "var(--paper)",
     **{f"#00a00{number}": f"var(--c{number})" for number in range(COLOURS)},
 }
-"""Placeholder colours, and the variables of the style sheet that replace them."""
+"""Placeholder colours and the style sheet variables that replace them."""
 TICKS = 5
 """Ticks of a logarithmic axis."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a chart.
+    """Axis of a chart.
 
     Attributes:
         label: name with the unit.
-        low: first value.
-        high: last value.
-        log: whether it is logarithmic.
-        names: names of the places 0, 1, ... instead of numbers; each has one line or two.
+        low: lower limit.
+        high: upper limit.
+        log: whether the axis is logarithmic.
+        names: names for the positions 0, 1, ... instead of numbers; each has one or two lines.
     """
 
     label: str
@@ -61,7 +61,7 @@ class Axis:
 
     @classmethod
     def around(cls, label: str, values: Sequence[float], *, log: bool = False, margin: float = 0.08) -> Axis:
-        """Return an axis that holds all values with some margin."""
+        """Return an axis that includes all values with some margin."""
         low, high = min(values), max(values)
         if log:
             factor = max((high / low) ** margin, 1.25)
@@ -70,7 +70,7 @@ class Axis:
         return cls(label, low - room, high + room)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Return ticks with their texts. They are evenly spaced, so that labels do not overlap."""
+        """Return ticks with their labels, evenly spaced so that labels do not overlap."""
         from matplotlib.ticker import MaxNLocator
 
         if self.names:
@@ -88,13 +88,13 @@ class Series:
 
     Attributes:
         name: label of the model.
-        style: number that chooses colour, marker and dashes.
+        style: number that selects colour, marker and dashes.
         points: x and y of each point.
         line: whether the points are joined.
         markers: whether each point has a marker.
         marked: further points with a marker.
         whiskers: lower and upper end in y of each point; NaN for none.
-        hollow: whether the markers are empty.
+        hollow: whether the markers are hollow.
     """
 
     name: str
@@ -124,7 +124,7 @@ def draw(
         description: what it shows, in words.
         x: horizontal axis.
         y: vertical axis.
-        series: drawn in this order.
+        series: series in drawing order.
         guide: points of a dashed line that belongs to no series.
     """
     with _axes(identity, WIDTH, HEIGHT) as (axes, finish):
@@ -175,9 +175,9 @@ def _axes(identity: str, width: int, height: int) -> Iterator[tuple[Axes, Any]]:
 
 
 def _inline(document: str, identity: str) -> Markup:
-    """Return the content of an SVG document so that it can stand within a page.
+    """Return the content of an SVG document for embedding in a page.
 
-    Elements keep only the ids that are referred to; those of series become classes that the page's script finds.
+    Elements keep an id only if it is referred to; the ids of series become classes that the page's script uses.
     """
     body = document[document.index(">", document.index("<svg")) + 1 : document.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>|<!--.*?-->", "", body, flags=re.DOTALL)
@@ -187,13 +187,13 @@ def _inline(document: str, identity: str) -> Markup:
     body = re.sub(r"\s*\n\s*", " ", body)
     body = body.replace("xlink:href", "href")
     if not identity:
-        # A swatch stands on the page many times, and ids have to be unique.
+        # A swatch appears on the page many times, and ids must be unique.
         body = _without_references(body)
     return Markup(re.sub("|".join(VARIABLES), lambda found: VARIABLES[found.group()], body))
 
 
 def _without_references(body: str) -> str:
-    """Return an SVG body in which each ``<use>`` of a shape is replaced by the shape."""
+    """Return an SVG body in which each ``<use>`` is replaced by the shape that it refers to."""
     shapes = dict(re.findall(r'<path id="(\w+)"( d="[^"]*")', body))
     body = re.sub(r"<defs>.*?</defs>", "", body)
     return re.sub(

@@ -1,6 +1,6 @@
 """Audit of the splits of a data set: patches of different splits that show the same or neighbouring ground.
 
-Importing this package imports no torch; a name is loaded when it is first used.
+Importing this package does not import torch; names are loaded on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Findings of an audit: pairs of patches that touch, shared scenes, and the verdict. Imports no torch."""
+"""Findings of an audit: pairs of touching patches, shared scenes, and the verdict. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KINDS: Mapping[str, str] = {
     "neighbour": "side by side on the ground",
     "scene": "the same scene, at an unknown distance",
 }
-"""Kinds of leakage, the most serious first, each with its meaning."""
+"""Kinds of leakage, most serious first, each with its meaning."""
 
 ANY = ""
-"""Stands for all kinds together, so that a patch that touches in two ways counts once."""
+"""All kinds together, so that a patch that touches in two ways counts once."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class TouchingPair:
     Attributes:
         kind: one of :data:`KINDS`.
         splits: the two splits, in the order train, val, test.
-        patches: name of the patch of the first split, name of the patch of the second.
-        correlation: correlation of the two pictures, for the kinds exact, similar and overlap.
+        patches: names of the patch of the first split and of the patch of the second.
+        correlation: correlation of the two images, for the kinds exact, similar and overlap.
         distance: distance on the grid in patches, for the kind neighbour.
-        pixels: size of the landslide that both contain, for the kind landslide.
+        pixels: size of the shared landslide, for the kind landslide.
         landslide_pixels: number of pixels that are landslide in both patches at the same place; None if the patches
-            cannot be laid over each other.
+            cannot be aligned.
         detail: shift or orientation of the second patch, in words.
     """
 
@@ -52,7 +52,7 @@ class TouchingPair:
 
     @property
     def measure(self) -> str:
-        """Return the name of the measure that this kind has: "correlation", "distance" or "pixels"."""
+        """Return the name of the measure for this kind: "correlation", "distance" or "pixels"."""
         return next(name for name in ("correlation", "distance", "pixels") if getattr(self, name) is not None)
 
     @property
@@ -63,14 +63,14 @@ class TouchingPair:
 
 @dataclass(frozen=True)
 class SharedScene:
-    """A scene, event or region with patches in two splits.
+    """Scene, event or region with patches in two splits.
 
     Attributes:
-        scene: its name.
+        scene: name of the scene.
         splits: the two splits.
-        patches: number of its patches in each.
+        patches: number of its patches in each split.
         distance: smallest distance between patches of the two splits, in patches; None if locations are unknown.
-        reach: distance up to which patches of this data set touch.
+        reach: maximum distance at which patches of this data set touch.
     """
 
     scene: str
@@ -81,13 +81,13 @@ class SharedScene:
 
     @property
     def leaks(self) -> bool:
-        """Return whether the scene counts as a leak; if locations are known, touching patches count as neighbours."""
+        """Return whether the scene counts as a leak; if locations are known, neighbours are reported instead."""
         return self.distance is None
 
 
 @dataclass(frozen=True)
 class TouchedPatches:
-    """Number of patches of one split that touch patches of another.
+    """Number of patches of one split that touch patches of another split.
 
     Attributes:
         first: name of the first split.
@@ -104,12 +104,12 @@ class TouchedPatches:
 
 @dataclass(frozen=True)
 class AuditSummary:
-    """Short form of an audit, kept in result files.
+    """Summary of an audit, stored in result files.
 
     Attributes:
         leaks: whether any two splits touch; None if the audit could not be done.
-        verdict: the result in one line, and what was not checked.
-        touched: numbers of patches that touch, for each pair of splits and kind; none where nothing touches.
+        verdict: the result in one line, including what was not checked.
+        touched: numbers of touching patches, for each pair of splits and kind with at least one.
 
     Raises:
         ValueError: if the numbers contradict ``leaks``.
@@ -130,11 +130,11 @@ class Audit:
 
     Attributes:
         sizes: number of patches of each split.
-        pairs: all pairs of patches that touch, the most serious kind first.
-        scenes: all scenes that two splits share.
+        pairs: all pairs of touching patches, most serious kind first.
+        scenes: all scenes shared by two splits.
         touched: number of patches of the second split that touch the first, for each pair of splits and each kind
             that occurs, and for all kinds together (:data:`ANY`).
-        notes: what could not be checked, and what was left out.
+        notes: what could not be checked or was skipped.
         seconds: duration of the audit.
     """
 
@@ -147,7 +147,7 @@ class Audit:
 
     @property
     def kinds(self) -> Mapping[str, str]:
-        """Return the kinds of leakage that an audit looks for, the most serious first, each with its meaning."""
+        """Return the kinds of leakage that an audit searches for, most serious first, each with its meaning."""
         return KINDS
 
     @property
@@ -156,11 +156,11 @@ class Audit:
         return any(entry.patches for entry in self.touched)
 
     def of_kind(self, kind: str) -> Sequence[TouchingPair]:
-        """Return the pairs of one kind, the closest first."""
+        """Return the pairs of one kind, closest first."""
         return [pair for pair in self.pairs if pair.kind == kind]
 
     def verdict(self) -> str:
-        """Return in one line whether the splits leak."""
+        """Return one line that states whether the splits leak."""
         if not self.leaks:
             sizes = "/".join(str(size) for size in self.sizes.values())
             return f"no leak found between {sizes} patches ({self.seconds:.1f} s)"
@@ -173,12 +173,12 @@ class Audit:
         return f"LEAK {'; '.join(parts)}"
 
     def summary(self) -> AuditSummary:
-        """Return the verdict with its notes, and the numbers of patches that touch."""
+        """Return the verdict with its notes, and the numbers of touching patches."""
         touched = tuple(entry for entry in self.touched if entry.patches)
         return AuditSummary(self.leaks, "; ".join((self.verdict(), *self.notes)), touched)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return all pairs that touch as a table, one row per pair."""
+        """Return all pairs of touching patches as a table, one row per pair."""
         import pandas as pd
 
         columns = ["kind", "first_split", "second_split", "first_patch", "second_patch"]
@@ -189,7 +189,7 @@ class Audit:
         return pd.DataFrame(rows, columns=[*columns, *measures])
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return plain JSON values: everything, with every pair."""
+        """Return all findings, with every pair, as plain JSON values."""
         pairs: list[JsonValue] = [
             {name: value for name, value in to_plain(pair).items() if value is not None or name == "landslide_pixels"}
             for pair in self.pairs

@@ -1,4 +1,4 @@
-"""The audit: every check between each pair of splits, and a cache of verdicts."""
+"""Leakage audit: all checks between each pair of splits, and a cache of verdicts."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from zoo.jobs import StageCallback
 from zoo.schema import read_json, write_json
 
 CACHE_VERSION = 3
-"""Increase it when the audit finds more, so that cached verdicts of older versions are not used."""
+"""Increase this when the audit finds more, so that cached verdicts of older versions are ignored."""
 
 OVERLAP_LIMIT = 6000
-"""Number of patches above which only ``zoo audit`` searches for shifted overlaps, which takes minutes [O]."""
+"""Number of patches above which only ``zoo audit`` searches for shifted overlaps, because it takes minutes [O]."""
 
 _ORIENTATION_WORDS = (
     "",
@@ -55,28 +55,28 @@ _ORIENTATION_WORDS = (
 def audit_splits(
     splits: Mapping[str, PatchDataset], *, overlaps: bool = True, progress: StageCallback | None = None
 ) -> Audit:
-    """Find what the splits of a data set share.
+    """Find leaks between the splits of a data set.
 
     * exact: images with equal pixels, except blank images
-    * similar: the same picture after rotation, reflection, a change of brightness or compression
-    * overlap: patches that see 15 % or more of the same ground, shifted by any number of pixels
-    * landslide: a landslide of 60 pixels or more with the same outline, such as one place at two dates
-    * neighbour: a distance of 1 on the grid of one scene, corners included; more if the data set says that its
+    * similar: the same image after rotation, reflection, a change of brightness or compression
+    * overlap: patches that share 15 % or more of the same ground, shifted by any number of pixels
+    * landslide: a landslide of 60 pixels or more with the same outline, for example one place at two dates
+    * neighbour: a distance of 1 on the grid of one scene, including diagonals; more if the data set declares that its
       patches overlap
     * scene: patches of one scene in two splits, if their locations are unknown. With known locations, a shared scene is
-        only reported: patches that touch are neighbours
+      only reported, because touching patches are found as neighbours
 
     Args:
-        splits: data sets by split name; splits that are missing are not compared.
-        overlaps: search for shifted overlaps, the slowest of the checks.
+        splits: data sets by split name; missing splits are not compared.
+        overlaps: whether to search for shifted overlaps, the slowest check.
         progress: called with the name of the stage, the number of items done and the total.
 
-    Returns:
+        Returns:
         All findings. A pair that is exact, similar or an overlap is listed once, under the most serious kind, and
         not under landslide; neighbours are listed in addition.
 
     Raises:
-        DataError: if the splits have different bands or patch sizes, or contain no patch.
+        DataError: if the splits have different bands or patch sizes, or contain no patches.
     """
     started = time.perf_counter()
     ordered = {name: splits[name] for name in sorted(splits, key=_split_order)}
@@ -85,7 +85,7 @@ def audit_splits(
     signatures = compute_signatures(ordered, lambda done, total: report("reading patches", done, total))
     texture = extract_texture(signatures.grey)
     equalised = equalise_texture(texture)
-    # Leakage from training to test distorts the results most, so that pair comes first.
+    # Leakage from training to test biases the results most, so that pair comes first.
     split_pairs = sorted(combinations(ordered, 2), key=lambda pair: pair != ("train", "test"))
     searched = signatures.splits if overlaps else {}
     landmarks = {name: find_landmarks(texture, places) for name, places in searched.items()}
@@ -112,7 +112,7 @@ def audit_splits(
 
 
 def cached_summary(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str, str]) -> AuditSummary:
-    """Return the summary of an audit, from the cache if the same patches were audited before.
+    """Return the summary of an audit, from the cache if the same patches have been audited before.
 
     Args:
         splits: data sets by split name.
@@ -126,7 +126,7 @@ def cached_summary(splits: Mapping[str, PatchDataset], fingerprints: Mapping[str
         return read_json(cached, AuditSummary, what="cached audit")
     overlaps = sum(len(dataset) for dataset in splits.values()) <= OVERLAP_LIMIT
     summary = audit_splits(splits, overlaps=overlaps).summary()
-    # If the cache cannot be written, the next run only takes longer.
+    # If the cache cannot be written, the only cost is that the next run repeats the audit.
     with suppress(ZooError):
         write_json(cached, summary)
     return summary
@@ -145,7 +145,7 @@ def _compare(
     reach: int,
     report: StageCallback,
 ) -> list[TouchingPair]:
-    """Return the pairs of patches of two splits that touch."""
+    """Return the pairs of touching patches of two splits."""
     left, right = signatures.splits[names[0]], signatures.splits[names[1]]
 
     def patch_names(one: int, other: int) -> tuple[str, str]:
@@ -163,7 +163,7 @@ def _compare(
         for done, found in find_overlaps(signatures.grey, texture, ours, theirs):
             report(f"comparing {names[0]} and {names[1]}", done, len(ours.owners))
             matches += found
-    # The same pair may be found as a copy and as an overlap; copies come first and win.
+    # The same pair may be found as a copy and as an overlap; the copy is kept.
     for match in matches:
         if (match.one, match.other) in known:
             continue
@@ -199,7 +199,7 @@ def _equal_images(signatures: PatchSignatures, left: range, right: range) -> Ite
 
 
 def _equal_outlines(signatures: PatchSignatures, left: range, right: range) -> Iterator[tuple[int, int, int]]:
-    """Yield pairs of patches with a landslide of the same outline, and the size of the largest such landslide."""
+    """Yield pairs of patches that share a landslide outline, and the size of the largest such landslide."""
     owners: dict[bytes, list[int]] = defaultdict(list)
     for index in left:
         for outline in signatures.outlines[index]:
@@ -237,7 +237,7 @@ def _shared_scenes(names: tuple[str, str], splits: Mapping[str, PatchDataset], r
 def _by_scene(patches: Sequence[Patch]) -> dict[str, list[Patch]]:
     scenes: dict[str, list[Patch]] = defaultdict(list)
     for patch in patches:
-        # A data set without known scenes calls all of them "", which says nothing about the ground.
+        # A data set without known scenes names all of them "", which gives no information about the ground.
         if patch.group or patch.row is not None:
             scenes[patch.group].append(patch)
     return scenes
@@ -283,12 +283,12 @@ def _describe_match(match: Match, factor: int) -> str:
 
 
 def _closeness(pair: TouchingPair) -> float:
-    """Return a sort key: near neighbours first, otherwise large values first."""
+    """Return a sort key: for neighbours, nearest first; otherwise, largest value first."""
     return pair.value if pair.distance is not None else -pair.value
 
 
 def _grid_distance(one: Patch, other: Patch) -> int:
-    # Neighbours are found by their places, so all four numbers are known.
+    # Neighbours are found by location, so all four numbers are known.
     return max(abs((one.row or 0) - (other.row or 0)), abs((one.col or 0) - (other.col or 0)))
 
 

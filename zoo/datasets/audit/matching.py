@@ -1,8 +1,8 @@
 """Find patches that show the same ground: copies of a whole patch, and overlaps shifted by any number of pixels.
 
-A copy may be rotated, reflected, brightened or compressed again: perceptual hashes propose it, in all eight
-orientations. An overlap is proposed by landmarks: the strongest points of each patch, described by the texture around
-them and matched between the splits. In both cases the correlation of the pixels decides.
+A copy may be rotated, reflected, brightened or recompressed. Perceptual hashes find candidates, in all eight
+orientations. Landmarks find candidates for overlaps: they are the strongest points of each patch, described by the
+texture around them and matched between the splits. In both cases the correlation of the pixels decides.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ HASH_COSINE = 0.85
 """Cosine of two perceptual hashes above which the pixels are compared [O]."""
 
 COPY_GREY = 0.85
-"""Smallest correlation of the grey pictures of two copies [O]."""
+"""Minimum correlation of the grey images of two copies [O]."""
 
 COPY_TEXTURE = 0.7
-"""Smallest correlation of the fine texture of two copies: smooth pictures agree by chance, texture does not [O]."""
+"""Minimum correlation of the fine texture of two copies: smooth images agree by chance, texture does not [O]."""
 
 LANDMARKS = 24
-"""Landmarks per patch [O]."""
+"""Number of landmarks per patch [O]."""
 
 LANDMARK_COSINE = 0.85
 """Cosine of two descriptors above which they may describe the same point [O]."""
 
 OVERLAP_GREY = 0.85
-"""Smallest correlation of the grey pictures where two patches overlap [O]."""
+"""Minimum correlation of the grey images where two patches overlap [O]."""
 
 OVERLAP_TEXTURE = 0.8
-"""Smallest correlation of the texture where two patches overlap [O]."""
+"""Minimum correlation of the texture where two patches overlap [O]."""
 
 MINIMUM_OVERLAP = 0.15
-"""Smallest overlap that is searched for, as a share of a patch [O]."""
+"""Minimum overlap that is searched for, as a share of a patch [O]."""
 
 _HASH_COEFFICIENTS = 8
 _HASH_CHUNK = 512
@@ -54,15 +54,15 @@ _MAXIMUM_PROPOSALS = 20_000
 
 @dataclass(frozen=True)
 class Match:
-    """Two patches that show the same ground.
+    """Pair of patches that show the same ground.
 
     Attributes:
-        one: position of the first.
-        other: position of the second.
-        correlation: correlation of the grey pictures where both patches see the ground, -1..1.
-        orientation: number of the orientation of the second, as :func:`zoo.datasets.audit.signatures.orientations`
-            counts, that fits the first.
-        shift: rows and columns, in grey pixels, by which the second lies below and to the right of the first.
+        one: index of the first patch.
+        other: index of the second patch.
+        correlation: correlation of the grey images where both patches show the ground, -1..1.
+        orientation: orientation of the second patch that fits the first, as numbered by
+            :func:`zoo.datasets.audit.signatures.orientations`.
+        shift: offset of the second patch from the first in grey pixels, down and to the right.
     """
 
     one: int
@@ -74,12 +74,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """The strongest points of the patches of one split.
+    """Strongest points of the patches of one split.
 
     Attributes:
-        owners: int64 (M,), position of the patch.
+        owners: int64 (M,), index of the patch.
         places: int64 (M, 2), row and column in grey pixels.
-        descriptors: float32 (M, 36) of length 1: the lowest cosine coefficients of the texture around the point.
+        descriptors: float32 (M, 36) with norm 1: the lowest cosine coefficients of the texture around the point.
     """
 
     owners: NDArray[np.int64]
@@ -88,7 +88,7 @@ class Landmarks:
 
 
 def extract_texture(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the structure between about one and four grey pixels in size, without noise and large-scale relief.
+    """Return structures of about one to four grey pixels in size, without noise and large-scale relief.
 
     Args:
         grey: float32 (N, h, w).
@@ -103,16 +103,16 @@ def extract_texture(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def equalise_texture(texture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale texture to one strength and clip it, so that a single edge does not dominate the correlation.
+    """Normalise the strength of the texture and clip it, so that a single edge does not dominate the correlation.
 
-    Two patches at the rim of a scene share the straight edge of the data, and nothing else. After clipping at twice the
-    typical strength, the edge is only a few of many pixels.
+    Two patches at the rim of a scene have the straight edge of the data in common, but nothing else. After clipping at
+    twice the typical strength, the edge is only a few of many pixels.
 
     Args:
         texture: float32 (N, h, w).
 
     Returns:
-        float32 (N, h, w) in -2..2; 0 everywhere for a patch with texture in less than three tenths of its pixels.
+        float32 (N, h, w) in -2..2; all zeros for a patch with texture in less than three tenths of its pixels.
     """
     out = np.zeros_like(texture)
     for index, picture in enumerate(texture):
@@ -124,27 +124,27 @@ def equalise_texture(texture: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def find_copies(grey: NDArray[np.float32], texture: NDArray[np.float32], left: range, right: range) -> list[Match]:
-    """Find the patches of one split that also occur in another, in any orientation and brightness.
+    """Find patches of one split that also occur in another split, in any orientation and brightness.
 
-    The perceptual hashes of every pair are compared in all eight orientations. For pairs that come close, the
-    correlations of the grey pictures and of their texture decide.
+    The perceptual hashes of every pair are compared in all eight orientations. For similar pairs, the correlations of
+    the grey images and of their texture decide.
 
     Args:
-        grey: float32 (N, h, w), grey pictures of all patches.
-        texture: their texture, after :func:`equalise_texture`.
-        left: positions of the first split.
-        right: positions of the second split.
+        grey: float32 (N, h, w), grey images of all patches.
+        texture: texture of the grey images, after :func:`equalise_texture`.
+        left: indices of the patches of the first split.
+        right: indices of the patches of the second split.
 
     Returns:
-        Matches, sorted; each pair once, with the orientation that fits best.
+        Sorted matches; each pair occurs once, with the orientation that fits best.
     """
     if not len(left) or not len(right):
         return []
     if min(texture.shape[1:]) >= 16:
-        # Filters assume something beyond the border, and what they assume is the same for all patches.
+        # Filters extrapolate beyond the border, in the same way for all patches.
         texture = texture[:, _BORDER:-_BORDER, _BORDER:-_BORDER]
     best: dict[tuple[int, int], Match] = {}
-    # Vectors of mean 0 and length 1 have their correlation as their product.
+    # The dot product of vectors with mean 0 and norm 1 is their correlation.
     ours, our_texture = (_correlation_vectors(pictures[left.start : left.stop]) for pictures in (grey, texture))
     our_hashes = _perceptual_hashes(grey[left.start : left.stop])
     square = grey.shape[1] == grey.shape[2]
@@ -175,10 +175,10 @@ def find_landmarks(texture: NDArray[np.float32], positions: range) -> Landmarks:
 
     Args:
         texture: texture of all patches, from :func:`extract_texture`, float32 (N, h, w).
-        positions: positions of the patches to search.
+        positions: indices of the patches to search.
 
     Returns:
-        At most :data:`LANDMARKS` points per patch; none for pictures smaller than 16 pixels.
+        At most :data:`LANDMARKS` points per patch; none for images smaller than 16 pixels.
     """
     owners, places, windows = [], [], []
     half = _WINDOW // 2
@@ -205,16 +205,16 @@ def find_landmarks(texture: NDArray[np.float32], positions: range) -> Landmarks:
 def find_overlaps(
     grey: NDArray[np.float32], texture: NDArray[np.float32], left: Landmarks, right: Landmarks
 ) -> Iterator[tuple[int, list[Match]]]:
-    """Find the patches of one split that overlap those of another with a shift, without rotation.
+    """Find patches of one split that overlap patches of another split with a shift, without rotation.
 
     Args:
-        grey: float32 (N, h, w), grey pictures of all patches.
-        texture: their texture, after :func:`equalise_texture`.
+        grey: float32 (N, h, w), grey images of all patches.
+        texture: texture of the grey images, after :func:`equalise_texture`.
         left: landmarks of the first split.
         right: landmarks of the second split.
 
     Yields:
-        The number of landmarks of the first split that are done, and the matches found since the last yield. Each
+        The number of processed landmarks of the first split, and the matches found since the last yield. Each
         pair occurs once.
     """
     known: set[tuple[int, int]] = set()
@@ -223,14 +223,14 @@ def find_overlaps(
         cosines = left.descriptors[start : start + _LANDMARK_BLOCK] @ right.descriptors.T
         near = np.flatnonzero(cosines > LANDMARK_COSINE)
         if len(near) > _MAXIMUM_PROPOSALS:
-            # Repetitive ground (fields, roofs) would propose everything; the best proposals are enough.
+            # On repetitive ground (fields, roofs) everything is a candidate; the best candidates are enough.
             near = near[np.argpartition(-cosines.ravel()[near], _MAXIMUM_PROPOSALS)[:_MAXIMUM_PROPOSALS]]
         ours, theirs = np.divmod(near, max(1, cosines.shape[1]))
         ours += start
         shifts = left.places[ours] - right.places[theirs]
         proposals = np.unique(np.column_stack([left.owners[ours], right.owners[theirs], shifts]), axis=0)
         for one, other, down, across in proposals.tolist():
-            # Without a shift it would be a copy, which find_copies finds.
+            # Without a shift it is a copy, which find_copies finds.
             if (one, other) in known or (down, across) == (0, 0):
                 continue
             match = _check_overlap(grey, texture, one, other, down, across)
@@ -243,15 +243,15 @@ def find_overlaps(
 def overlapping_parts(
     shape: tuple[int, int], down: int, across: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the parts of two pictures that coincide when the second lies ``down`` and ``across`` of the first.
+    """Return the parts of two images that coincide when the second is shifted ``down`` and ``across`` from the first.
 
     Args:
-        shape: height and width of both pictures.
+        shape: height and width of both images.
         down: shift in rows.
         across: shift in columns.
 
     Returns:
-        Row and column slices of the first picture, then of the second; empty slices if they do not overlap.
+        Row and column slices of the first image, then of the second; empty slices if they do not overlap.
     """
     rows, columns = max(0, shape[0] - abs(down)), max(0, shape[1] - abs(across))
     first = slice(max(0, down), max(0, down) + rows), slice(max(0, across), max(0, across) + columns)
@@ -274,10 +274,10 @@ def _check_overlap(
 
 
 def _perceptual_hashes(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the 63 lowest cosine coefficients of each grey picture, as vectors of length 1.
+    """Return the 63 lowest cosine coefficients of each grey image, as vectors with norm 1.
 
-    Because the values are numbers and not bits, a cosine replaces the Hamming distance. The first coefficient is 0
-    because pictures have mean 0, and all are 0 for a flat picture.
+    The values are floats, not bits, so they are compared by cosine instead of Hamming distance. The first coefficient
+    is 0 because the images have mean 0; all are 0 for a flat image.
     """
     rows, columns = (min(_HASH_COEFFICIENTS, side) for side in grey.shape[1:])
     spectrum: NDArray[np.float32] = fft.dctn(grey, axes=(1, 2), norm="ortho")[:, :rows, :columns]
@@ -285,7 +285,7 @@ def _perceptual_hashes(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return Pearson's correlation of two pictures of one shape; 0 if one of them is flat."""
+    """Return the Pearson correlation of two images of the same shape; 0 if one of them is flat."""
     first = one - one.mean()
     second = other - other.mean()
     scale = float(np.sqrt(np.vdot(first, first) * np.vdot(second, second)))
@@ -293,13 +293,13 @@ def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def _oriented(pictures: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """Return pictures (N, h, w), all in the orientation of that number."""
+    """Return images (N, h, w), all transformed to the orientation with this number."""
     turned = list(orientations(np.moveaxis(pictures, 0, -1)))[orientation]
     return np.ascontiguousarray(np.moveaxis(turned, -1, 0))
 
 
 def _correlation_vectors(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return pictures as vectors of mean 0 and length 1."""
+    """Return images as vectors with mean 0 and norm 1."""
     rows = pictures.reshape(len(pictures), -1)
     return _unit_vectors(rows - rows.mean(axis=1, keepdims=True))
 

@@ -1,7 +1,7 @@
-"""Signatures of patches, by which the audit compares each patch with all others.
+"""Signatures of patches, which the audit uses to compare each patch with all others.
 
-A signature is a digest of the pixels, a small grey picture that does not depend on brightness or contrast, the
-landslide mask, and the outlines of the landslides that lie completely inside the patch.
+A signature consists of a digest of the pixels, a small grey image that does not depend on brightness or contrast, the
+landslide mask, and the outlines of the landslides that are completely inside the patch.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from zoo.datasets.base import IGNORE, Patch, PatchDataset
 from zoo.jobs import ProgressCallback
 
 SIDE = 64
-"""Longest side of a grey picture in pixels; larger patches are averaged down to it [O]."""
+"""Longest side of a grey image in pixels; larger patches are averaged down to it [O]."""
 
 MINIMUM_PIXELS = 60
-"""Size below which many landslides have the same outline, so that it does not identify one [O]."""
+"""Size in pixels below which many landslides have the same outline, so that it does not identify one [O]."""
 
 MINIMUM_CORNERS = 30
-"""Corners below which an outline is too simple to identify a landslide; a rectangle has 4 [O]."""
+"""Number of corners below which an outline is too simple to identify a landslide; a rectangle has 4 [O]."""
 
 _SAMPLED = 48
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -33,11 +33,11 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class Outline:
-    """A landslide that lies completely inside its patch.
+    """Outline of a landslide that is completely inside its patch.
 
     Attributes:
-        key: digest of its shape; a shift, a rotation by 90 degrees or a reflection does not change it.
-        pixels: its size.
+        key: digest of its shape, invariant to shifts, rotations by 90 degrees and reflections.
+        pixels: its size in pixels.
     """
 
     key: bytes
@@ -49,17 +49,17 @@ class PatchSignatures:
     """Signatures of the patches of all splits.
 
     Attributes:
-        splits: the splits in order, each with the positions of its patches in the other fields.
-        patches: the patches of all splits, one split after the other.
+        splits: the splits in order, each with the indices of its patches in the other fields.
+        patches: patches of all splits, one split after the other.
         digests: blake2b digest of the pixels and the shape of each image.
-        blank: bool (N,), true if an image has a single value per band or no value at all; such patches do not
+        blank: bool (N,), true if an image has a single value per band or no values at all; such patches do not
             identify a place.
-        grey: float32 (N, h, w), each with mean 0 and standard deviation 1; 0 everywhere if the image is
+        grey: float32 (N, h, w), each with mean 0 and standard deviation 1; all zeros if the image is
             flat or missing.
         factor: number of patch pixels per pixel of ``grey``, along a side.
         shape: height and width of a patch in pixels.
         masks: uint8 (N, ceil(H W / 8)), landslide pixels packed by ``numpy.packbits``.
-        outlines: for each patch, the outlines of the landslides that lie completely inside it.
+        outlines: for each patch, the outlines of the landslides that are completely inside it.
     """
 
     splits: Mapping[str, range]
@@ -82,8 +82,8 @@ class PatchSignatures:
 def compute_signatures(splits: Mapping[str, PatchDataset], progress: ProgressCallback | None = None) -> PatchSignatures:
     """Read every patch of every split once and compute its signature, about 20 KB per patch.
 
-    The grey picture is the first principal component of the bands, so that any number of bands gives one picture. Each
-    band of a patch is stretched between its 2nd and 98th percentile, which removes differences of brightness and
+    The grey image is the first principal component of the bands, so that any number of bands gives one image. Each
+    band of a patch is stretched between its 2nd and 98th percentile, which removes differences in brightness and
     contrast. The weights come from the correlation of the stretched bands over 48 patches of all splits [O].
 
     Args:
@@ -129,7 +129,7 @@ def compute_signatures(splits: Mapping[str, PatchDataset], progress: ProgressCal
 def find_outlines(landslide: NDArray[np.bool_]) -> Iterator[Outline]:
     """Yield the outlines of the landslides that identify a place: complete, at least 60 pixels and 30 corners.
 
-    Two landslides of that size do not agree in every pixel by chance; small squares and drawn discs do.
+    Landslides of that size do not agree in every pixel by chance; small squares and drawn discs may.
 
     Args:
         landslide: bool (H, W); landslides are 8-connected.
@@ -166,7 +166,7 @@ def count_corners(shape: NDArray[np.bool_]) -> int:
 
 
 def orientations(image: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield an image (H, W) rotated by 0, 90, 180 and 270 degrees, then its left-right reflection in the same way."""
+    """Yield an image (H, W) rotated by 0, 90, 180 and 270 degrees, then its left-right reflection, rotated likewise."""
     for start in (image, image[:, ::-1]):
         for quarter in range(4):
             yield np.rot90(start, quarter)
@@ -180,13 +180,13 @@ def _outline_key(shape: NDArray[np.bool_]) -> bytes:
 
 
 def _evenly_spaced(count: int) -> list[int]:
-    """Return up to 48 positions spread evenly over ``count``."""
+    """Return up to 48 evenly spaced indices below ``count``."""
     return sorted({int(position) for position in np.linspace(0, count - 1, min(count, _SAMPLED))})
 
 
 def _digest(image: NDArray[np.float32]) -> bytes:
     whole = np.ascontiguousarray(image, dtype=np.float32)
-    # Adding zero turns -0 into 0, and every NaN becomes the same NaN, so that equal images have equal bytes.
+    # Adding zero turns -0 into 0, and every NaN is replaced by the same NaN, so that equal images have equal bytes.
     plain = np.where(np.isnan(whole), np.float32(np.nan), whole + np.float32(0))
     return hashlib.blake2b(repr(plain.shape).encode() + plain.tobytes(), digest_size=16).digest()
 
@@ -200,7 +200,7 @@ def _is_blank(image: NDArray[np.float32]) -> bool:
 
 
 def _downsample(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Return means over factor x factor pixels, NaN where any of them is missing."""
+    """Return means over factor x factor pixels, NaN if any of them is missing."""
     if factor == 1:
         return np.where(np.isfinite(image), image, np.float32(np.nan))
     height, width = (side // factor * factor for side in image.shape[1:])

@@ -1,4 +1,4 @@
-"""Your own patches: a folder of images, with or without masks."""
+"""Data sets from a user's own folder of images, with or without masks."""
 
 from zoo.datasets.folder.folder_dataset import Folder, ImageFolder
 

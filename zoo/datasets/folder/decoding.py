@@ -1,4 +1,4 @@
-"""Decode an image or mask from PNG, JPEG, TIFF, NPY or HDF5; decide what mask values mean and what bands are called.
+"""Decode images and masks from PNG, JPEG, TIFF, NPY or HDF5, and determine the mask encoding and the band names.
 
 Every error names the file.
 """
@@ -41,15 +41,15 @@ NAN = -32768
 """Represents NaN in an integer mask."""
 
 EVERY_CLASS = "all"
-"""Value of the option landslide_class that makes every class above 0 a landslide."""
+"""Value of the option landslide_class that declares every class above 0 a landslide."""
 
 Role = Literal["image", "mask"]
 
 _ATTRIBUTES = (("_FillValue", "missing_value"), ("scale_factor",), ("add_offset",))
-"""Names of HDF5 and NetCDF attributes for the missing-value number, and for the factor and offset of other values."""
+"""Names of HDF5 and NetCDF attributes for the missing value, and for scale factor and offset."""
 
 _OTHER_ROLE_KEYS = {"image": MASK_KEYS, "mask": IMAGE_KEYS}
-# The mode to convert a picture to, without and with transparency: alpha becomes a channel, a palette becomes colours.
+# Target mode of an image, without and with transparency: alpha becomes a channel, a palette becomes colours.
 _COLOUR_MODES = {"P": ("RGB", "RGBA"), "PA": ("RGBA", "RGBA"), "L": ("L", "LA"), "RGB": ("RGB", "RGBA")}
 _LANDSLIDE_WORDS = re.compile(
     r"\b(land ?slides?|land ?slips?|(mud|rock|earth|debris) ?(slides?|slips?|falls?|flows?|slumps?|avalanches?)"
@@ -61,10 +61,10 @@ _MASK_HINT = "State what the values mean with mask_values (raw value of class 0,
 
 @dataclass(frozen=True)
 class Decoded:
-    """The content of one file.
+    """Decoded content of one file.
 
     Attributes:
-        values: (H, W), or three axes in the order that ``axes`` gives.
+        values: (H, W), or three axes in the order given by ``axes``.
         axes: "HW", "CHW", "HWC", or "?" for a three-dimensional array of unknown order.
         names: names of the bands in the file; empty if there are none.
         units: units of the bands in the file, "" for each unknown unit; empty if there are none.
@@ -73,7 +73,7 @@ class Decoded:
         pixel_size: side of a pixel in metres, if the file is georeferenced.
         palette: colour of each index, for a mask with a palette.
         place: coordinate system and transform, for a georeferenced file.
-        turned: whether the file was stored with south up or mirrored, and was reoriented.
+        turned: whether the file was stored south-up or mirrored, and was reoriented.
         codes: numbers that represent missing values, by band; they are NaN in ``values``.
         nan_is_missing: whether the reader replaced missing values with NaN.
     """
@@ -97,7 +97,7 @@ class Place:
     """Georeference of a file.
 
     Attributes:
-        crs: coordinate system; it compares equal to the same system. None if the file has a transform alone.
+        crs: coordinate system; equal systems compare equal. None if the file has only a transform.
         transform: the six numbers from (column, row) to coordinates.
     """
 
@@ -106,15 +106,15 @@ class Place:
 
 
 def read_file(path: Path, *, role: Role, key: str | None = None) -> Decoded:
-    """Read one file; its suffix decides how.
+    """Read one file; its suffix determines the reader.
 
     Args:
         path: the file.
-        role: what the file is; a palette gives colours in an image, and class ids in a mask.
-        key: name of the array in an HDF5 file; None to find it.
+        role: what the file is; a palette means colours in an image, and class ids in a mask.
+        key: name of the array in an HDF5 file; None to detect it.
 
     Raises:
-        DataError: if the file cannot be opened, is truncated, or contains something else than real numbers.
+        DataError: if the file cannot be opened, is truncated, or contains anything other than real numbers.
     """
     suffix = path.suffix.lower()
     try:
@@ -138,9 +138,9 @@ def read_file(path: Path, *, role: Role, key: str | None = None) -> Decoded:
 
 
 def hide_missing_codes(decoded: Decoded) -> Decoded:
-    """Return an image with NaN in place of numbers that represent missing values, such as -9999.
+    """Return an image with NaN for numbers that represent missing values, such as -9999.
 
-    Rasters come like that from their reader (:mod:`zoo.rasters.reading`); this does the same for arrays.
+    The raster reader (:mod:`zoo.rasters.reading`) already does this for rasters; this function does it for arrays.
     """
     coded = missing_codes(decoded.values, decoded.values.dtype)
     if decoded.place is not None or decoded.nan_is_missing or decoded.nodata is not None or coded is None:
@@ -160,9 +160,9 @@ def check_same_place(image: Decoded, mask: Decoded, paths: tuple[Path, Path]) ->
         paths: the two files, for messages.
 
     Raises:
-        DataError: if coordinate system, pixel size, orientation or corner differ, or the orientation of one of them is
-            unknown. A hundredth of a pixel is tolerated. A file with a transform but no coordinate system takes the
-            other's.
+        DataError: if coordinate system, pixel size, orientation or corner differ, or if the orientation of either file
+            is unknown. A hundredth of a pixel is tolerated. A file with a transform but no coordinate system takes that
+            of the other file.
     """
     if image.place is None or mask.place is None:
         if image.turned or mask.turned:
@@ -198,17 +198,17 @@ def check_same_place(image: Decoded, mask: Decoded, paths: tuple[Path, Path]) ->
 def channels_first(decoded: Decoded, size: tuple[int, int], layout: str, path: Path) -> NDArray[Any]:
     """Return an image as (C, H, W).
 
-    In a three-dimensional NPY or HDF5 array, the two axes with the height and width of the mask are the ground, and
+    In a three-dimensional NPY or HDF5 array, the two axes with the height and width of the mask are spatial, and
     the third axis is the bands.
 
     Args:
         decoded: the image.
         size: height and width of its mask.
-        layout: "CHW" or "HWC" if the order is known, "auto" to find it.
+        layout: "CHW" or "HWC" if the order is known, "auto" to detect it.
         path: the file, for messages.
 
     Raises:
-        DataError: if no order or both orders fit the mask.
+        DataError: if neither order or both orders fit the mask.
     """
     values, axes = decoded.values, decoded.axes
     if axes == "?" and layout != "auto":
@@ -237,7 +237,7 @@ def channels_first(decoded: Decoded, size: tuple[int, int], layout: str, path: P
 
 
 def format_shape(shape: Sequence[int]) -> str:
-    """Return a shape in words, such as ``3 x 128 x 128``."""
+    """Return a shape as text, such as ``3 x 128 x 128``."""
     return " x ".join(str(side) for side in shape)
 
 
@@ -254,12 +254,12 @@ def name_bands(
     """Return the bands, named by the user, else by the files, else red, green, blue or numbers.
 
     Args:
-        given: bands named by the user; a band without a nodata value gets the value of the files.
+        given: bands named by the user; a band without a nodata value gets the value from the files.
         count: number of bands in an image.
         names: names in the files; empty if there are none.
         units: units in the files, "" where unknown.
         nodata: value of missing pixels in the files.
-        files: the images. Three bands of pictures, or of TIFFs with 8 bits, are red, green and blue.
+        files: the images. Three bands of PNG or JPEG images, or of 8-bit TIFFs, are red, green and blue.
         dtype: dtype of the images.
 
     Raises:
@@ -288,7 +288,7 @@ class MaskEncoding:
         classes: class index of each raw value.
         ignored: raw values that become IGNORE.
         class_names: names of the classes.
-        notes: the same in words.
+        notes: description of the mapping.
     """
 
     classes: Mapping[int, int]
@@ -297,7 +297,7 @@ class MaskEncoding:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def apply(self, raw: NDArray[np.int16]) -> NDArray[np.uint8]:
-        """Return the classes, and IGNORE, for raw values that are all known."""
+        """Return the classes, and IGNORE, for raw values, all of which must be known."""
         table = np.full(2**16, IGNORE, dtype=np.uint8)
         for value, index in self.classes.items():
             table[value] = index
@@ -306,10 +306,10 @@ class MaskEncoding:
 
 
 def parse_mask_values(value: str | Sequence[int] | Mapping[int, int] | None) -> tuple[tuple[int, int], ...] | None:
-    """Return the option mask_values as pairs of raw value and class: "0,255", "0:0,1:1,2:1", a sequence or a mapping.
+    """Parse the option mask_values into pairs of raw value and class: "0,255", "0:0,1:1,2:1", a sequence or a mapping.
 
     Raises:
-        ConfigError: if the value is none of these, or names a raw value twice.
+        ConfigError: if the value has none of these forms, or names a raw value twice.
     """
     if value is None:
         return None
@@ -365,19 +365,19 @@ def find_encoding(
     landslide_class: Sequence[str] | None = None,
     tagged: frozenset[int] = frozenset(),
 ) -> MaskEncoding:
-    """Decide what the raw values of all masks mean, and which classes are landslides.
+    """Determine what the raw values of all masks mean, and which classes are landslides.
 
     0 and 1 are classes; 0 and 255 are background and landslide; 0 .. K-1 are class ids, and an additional 255, if 1
-    also occurs, is IGNORE. Then the classes that are not landslides become the background: see
+    also occurs, is IGNORE. Then classes that are not landslides become background: see
     :func:`choose_landslide`.
 
     Args:
         values: every raw value that occurs, with the number of its pixels and a file that contains it.
-        mask_values: class of each raw value; None to find it.
-        ignore: raw value that is IGNORE in any case.
-        class_names: names of the classes that the user gives; None for as many classes as there are, at least two.
-        landslide_class: names or numbers of the classes that are landslides; None to find them.
-        tagged: nodata values in the tags of TIFF masks; ignored unless the user says what the values mean. 0 is the
+        mask_values: class of each raw value; None to detect it.
+        ignore: raw value that always becomes IGNORE.
+        class_names: names of the classes from the user; None for as many classes as there are, at least two.
+        landslide_class: names or numbers of the classes that are landslides; None to detect them.
+        tagged: nodata values in the tags of TIFF masks; ignored unless the user specifies what the values mean. 0 is
             background even if a tag calls it nodata, because tools that rasterise polygons write this tag.
 
     Raises:
@@ -424,20 +424,20 @@ def find_encoding(
 def choose_landslide(
     count: int, class_names: Sequence[str] | None, landslide_class: Sequence[str] | None
 ) -> tuple[tuple[int, ...], tuple[str, ...], str]:
-    """Decide which classes are landslides, and renumber the classes so that 0 is everything else.
+    """Determine which classes are landslides, and renumber the classes so that 0 is everything else.
 
-    All metrics treat class 0 as the background and every other class as landslide, so classes that are not
-    landslides (water, fields) become the background. Several landslide classes (rockfall, debris flow) stay separate.
+    All metrics treat class 0 as background and every other class as landslide, so classes that are not
+    landslides (water, fields) become background. Several landslide classes (rockfall, debris flow) stay separate.
 
     Args:
         count: number of classes.
-        class_names: names of the classes, the first of class 0; None if there are none.
+        class_names: names of the classes, starting with class 0; None if there are none.
         landslide_class: names or numbers of the landslide classes, or :data:`EVERY_CLASS` for every class above 0.
-            None to take the classes that are named after landslides; of two classes without such names, class 1.
+            None selects the classes that are named after landslides; of two classes without such names, class 1.
 
     Returns:
-        The new index of each class, the new names, and a note that says what was decided, "" if nothing changes and
-        the names say it.
+        The new index of each class, the new names, and a note on the decision, "" if nothing changes and
+        the names make it clear.
 
     Raises:
         UnknownNameError: if ``landslide_class`` names a class that does not exist.
@@ -500,7 +500,7 @@ def _is_landslide(name: str) -> bool:
 def _detect_encoding(
     present: Sequence[int], classes: int | None, ignore_given: bool
 ) -> tuple[dict[int, int], frozenset[int], str]:
-    """Return the class of each raw value, the raw values that are ignored, and how that was found in words."""
+    """Return the class of each raw value, the ignored raw values, and a description of how they were determined."""
     values = set(present)
     if values <= {0, 255} and 255 in values:
         return {0: 0, 255: 1}, frozenset(), "found: only 0 and 255"
@@ -551,7 +551,7 @@ def _single_channel(decoded: Decoded, path: Path) -> NDArray[Any]:
 
 
 def _integers(values: NDArray[Any], path: Path, ignore: float | None) -> NDArray[Any]:
-    """Return a floating-point mask with :data:`NAN` instead of NaN, and refuse fractions."""
+    """Return a floating-point mask with :data:`NAN` for NaN; refuse fractions."""
     unknown = np.isnan(values)
     if unknown.any():
         if ignore is None or not np.isnan(ignore):
@@ -582,7 +582,7 @@ def _read_picture(path: Path, role: Role) -> Decoded:
         return _read_tiff(path, role)
     palette: Palette = {}
     try:
-        # Other formats of Pillow run programs or read more than a picture.
+        # Pillow's readers of other formats may run programs or read more than an image.
         with Image.open(path, formats=["PNG", "JPEG"]) as opened:
             picture: Image.Image = opened
             missing = None
@@ -608,7 +608,7 @@ def _read_picture(path: Path, role: Role) -> Decoded:
                 flat = picture.getpalette("RGBA") or []
                 palette = dict(enumerate(zip(*(flat[part::4] for part in range(4)), strict=True)))
             values = np.asarray(picture)
-    # What Pillow raises for a damaged file depends on where the damage is.
+    # The exception that Pillow raises for a damaged file depends on where the damage is.
     except PermissionError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
@@ -621,7 +621,7 @@ def _read_picture(path: Path, role: Role) -> Decoded:
 
 
 def _is_deep_png(path: Path) -> bool:
-    """Return whether a file is a PNG with 16 bits: Pillow cuts colours to 8 bits and drops the nodata value."""
+    """Return whether a file is a 16-bit PNG: Pillow reduces colours to 8 bits and drops the nodata value."""
     if path.suffix.lower() != ".png":
         return False
     with path.open("rb") as stream:
@@ -630,7 +630,7 @@ def _is_deep_png(path: Path) -> bool:
 
 
 def _read_tiff(path: Path, role: Role) -> Decoded:
-    # GDAL calls an unreadable file "not recognised"; opening it first gives the true reason.
+    # GDAL reports an unreadable file as "not recognised"; opening it first gives the real reason.
     with path.open("rb"):
         pass
     raster = read_raster(path, classes=role == "mask")
@@ -683,7 +683,7 @@ def _read_hdf5(path: Path, role: Role, key: str | None) -> Decoded:
 
 
 def _attribute(array: h5py.Dataset, names: Sequence[str], path: Path) -> float | None:
-    """Return the first of some attributes of an array that exists; None without one."""
+    """Return the first of several attributes that the array has; None if it has none."""
     for name in names:
         if name in array.attrs:
             found = np.asarray(array.attrs[name])

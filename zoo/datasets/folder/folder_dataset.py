@@ -1,4 +1,4 @@
-"""The folder data set: images with masks in two folders, and images without masks."""
+"""Data sets from a folder: images with masks in two folders, and images without masks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from zoo.rasters.reading import plain_patches
 from zoo.schema import to_plain
 
 LARGEST_DISTANCE = 1_000_000
-"""Largest guard distance and block size in patches."""
+"""Maximum guard distance and block size in patches."""
 
 _PACKAGE = str(Path(__file__).parents[2])
 
@@ -54,7 +54,7 @@ SplitBy = Literal["group", "block", "column", "random"]
 
 
 class Folder(PatchDataset):
-    """Patches of landslides in a folder.
+    """Landslide patches from a folder.
 
     Dataset features:
 
@@ -64,18 +64,18 @@ class Folder(PatchDataset):
 
     Dataset format:
 
-    * images and masks are PNG, TIFF, NPY or HDF5 files (images also JPEG), one patch per file, all of one size
+    * images and masks are PNG, TIFF, NPY or HDF5 files (images also JPEG), one patch per file, all of the same size
     * a folder of images and a folder of masks (images/ + masks/, img/ + mask/, image/ + label/, ...); a mask has the
       name of its image, or the same name without the words image, img, mask, label
     * a mask contains 0 and 1, 0 and 255, or class ids 0..K-1; 255 in addition to class ids is ignored
-    * a CSV file next to the folders may give a group (scene, event), a row and a column; file names may give them too,
-      through ``group_pattern``
+    * a CSV file next to the folders may define a group (scene, event), a row and a column; file names may define them
+      too, through ``group_pattern``
 
-    The citation and the licence are those of the owner of the files: set ``citation`` and ``licence`` on the instance
-    if results should contain them.
+    Citation and licence depend on the owner of the files: set ``citation`` and ``licence`` on the instance
+    to include them in results.
 
-    The units of the bands are "unknown" unless a TIFF or the option ``bands`` gives them. NaN or the nodata value of a
-    file (option ``nodata``, or the tag of the TIFF) is missing, and so are pixels with alpha 0.
+    The units of the bands are "unknown" unless a TIFF or the option ``bands`` defines them. NaN and the nodata value of
+    a file (option ``nodata``, or the tag of the TIFF) mean missing, and so does alpha 0.
     """
 
     _fingerprint: str | None = None
@@ -249,7 +249,7 @@ class Folder(PatchDataset):
             split: "train", "val" or "test".
 
         Raises:
-            UnknownNameError: for a split that does not exist.
+            UnknownNameError: if the split does not exist.
             DataError: if the split is empty or cannot be used.
         """
         other = copy.copy(self)
@@ -262,7 +262,7 @@ class Folder(PatchDataset):
         return self._store.image(position), self._store.mask(position)
 
     def fingerprint(self) -> str:
-        """Return the sha256, in hex, of the split: its patches, their pixels as they are used, bands and classes."""
+        """Return the sha256, in hex, of the split: its patches, their pixels after decoding, bands and classes."""
         if self._fingerprint is None:
             head = {
                 "split": self.split,
@@ -277,7 +277,7 @@ class Folder(PatchDataset):
         return self._fingerprint
 
     def __str__(self) -> str:
-        """Return what is open and how much memory it takes."""
+        """Return a description of the open split and its memory use."""
         channels, height, width = self._store.shape
         memory = f"{self._store.memory_bytes / 2**20:.0f} MiB in memory" + (
             "" if self._store.in_memory else " (masks; images are mapped from disk)"
@@ -288,7 +288,7 @@ class Folder(PatchDataset):
         )
 
     def _select(self, split: str) -> None:
-        """Show the patches of a split."""
+        """Select the patches of a split."""
         self.split = split
         self._indices = self.partition.of(split)
         self.patches = tuple(self._origins.patches[index] for index in self._indices)
@@ -300,8 +300,8 @@ class Folder(PatchDataset):
     def _verify(self) -> None:
         """Check that the split contains patches and, for training, a landslide.
 
-        Damaged and differing files are found earlier, when they are read. A training split without a landslide pixel
-        is refused; for a validation or test split without one there is a warning, because its Dice is not defined.
+        Damaged and inconsistent files are found earlier, when they are read. A training split without a landslide pixel
+        is an error; a validation or test split without one gives a warning, because its Dice is undefined.
         """
         if not self._indices:
             sizes = ", ".join(f"{name} {len(self.partition.of(name))}" for name in SPLITS)
@@ -370,12 +370,12 @@ class Folder(PatchDataset):
 class ImageFolder:
     """Images of a folder, read one at a time without masks; existing masks are not opened.
 
-    The folder is one that :class:`Folder` reads, one with only a folder of images, or the folder of the images itself.
-    The options have the same meaning as there.
+    The folder has the layout that :class:`Folder` reads, contains only a folder of images, or contains the images
+    itself. The options have the same meaning as there.
 
     Args:
         root: the folder.
-        channels: number of bands of an image; distinguishes bands-first from bands-last NPY and HDF5 files.
+        channels: number of bands of an image, needed to distinguish bands-first from bands-last NPY and HDF5 files.
         groups: groups whose patches are kept; None for all.
         images: name of the folder of images below ``root``; None to find it.
         bands: names of the bands in order, or bands with units.
@@ -390,11 +390,11 @@ class ImageFolder:
 
     Attributes:
         bands: bands of the images.
-        patches: the patches, in order of their names.
+        patches: the patches, sorted by name.
 
     Raises:
-        DataError: if there is no image, or one is damaged or differs from the first.
-        UnknownNameError: for a group that does not exist.
+        DataError: if there are no images, or one is damaged or differs from the first.
+        UnknownNameError: if a group does not exist.
     """
 
     @checked_options
@@ -600,7 +600,7 @@ def _check_numbers(
 
 
 def _warn(warning: Warning) -> None:
-    """Warn at the line outside of zoo that opened the folder."""
+    """Issue a warning at the line outside zoo that opened the folder."""
     level = 2
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):

@@ -24,7 +24,7 @@ from zoo.files import is_file
 from zoo.schema import read_json
 
 GROUP_COLUMNS = ("scene", "event", "group", "region")
-"""Names of group columns that are tried if none is given; the first that exists is used."""
+"""Group columns that are tried by default; the first that exists is used."""
 
 PlaceUnit = Literal["auto", "patches", "pixels"]
 
@@ -33,9 +33,9 @@ _COL_COLUMNS = ("col", "column", "tile_col", "grid_col")
 _GRID_FILE = "patches.json"
 _LARGEST_PLACE = 2**31
 _SPARSE = 8
-"""Distance between nearest patches from which coordinates look like pixels: on a patch grid, neighbours are 1 apart."""
+"""Distance between nearest patches from which coordinates look like pixels: patches on a grid are 1 apart."""
 _FEW_PLACES = 6
-"""With fewer patches no step can be found, so the unit of coordinates that look like pixels must be given [O]."""
+"""With fewer patches, the step is unknown, so the unit of coordinates that look like pixels must be given [O]."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Table:
         path: the file.
         columns: names of its columns.
         rows: its rows, each with its line number in the file.
-        note: what is unusual about the file, in words; "" if nothing is.
+        note: description of what is unusual about the file; "" if nothing is.
     """
 
     path: Path
@@ -60,10 +60,10 @@ class Origins:
     """The patches of a folder with their groups and locations.
 
     Attributes:
-        patches: in the order of the given names.
+        patches: patches in the order of the given names.
         grouped: whether groups are known.
-        reach: distance on the grid up to which patches touch.
-        note: where groups and locations come from, in words.
+        reach: maximum distance on the grid at which patches touch.
+        note: description of where groups and locations come from.
     """
 
     patches: tuple[Patch, ...]
@@ -74,7 +74,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class _PatchGrid:
-    """What ``zoo patches`` writes into ``patches.json``, as far as it matters here; sizes in pixels."""
+    """Fields of ``patches.json``, written by ``zoo patches``, that are needed here; sizes in pixels."""
 
     size: int
     stride: int
@@ -95,20 +95,20 @@ def find_origins(
 ) -> Origins:
     """Find the group, row and column of every patch.
 
-    A pattern is a regular expression that is searched in the names. Its group "group" (or its first group) is the
-    group of the patch, its groups "row" and "col" are the location. Without a pattern, a CSV file in ``root`` that
+    A pattern is a regular expression that is searched for in the names. Its group "group" (or its first group) is the
+    group of the patch; its groups "row" and "col" are the location. Without a pattern, a CSV file in ``root`` that
     names the files is used, if there is one.
 
     Args:
         root: folder of the data set.
         names: names of the patches, unique.
         size: height and width of a patch in pixels.
-        table: name of the CSV file; None to find it.
+        table: name of the CSV file; None to detect it.
         group_column: column of the group; None for the first of :data:`GROUP_COLUMNS`.
         group_pattern: regular expression on the names.
-        file_column: column of the file name; None to find it.
-        row_column: column of the row; None to find it.
-        col_column: column of the column; None to find it.
+        file_column: column of the file name; None to detect it.
+        row_column: column of the row; None to detect it.
+        col_column: column of the column; None to detect it.
         place_unit: unit of rows and columns; "auto" recognises pixels.
 
     Raises:
@@ -131,7 +131,7 @@ def find_origins(
 
 
 def _read_grid(root: Path, size: tuple[int, int]) -> _PatchGrid | None:
-    """Return the grid that ``zoo patches`` cut, or None for patches of another origin."""
+    """Return the grid that ``zoo patches`` cut, or None for patches from another source."""
     path = root / _GRID_FILE
     try:
         grid = read_json(path, _PatchGrid, what="file of zoo patches", error=DataError)
@@ -173,7 +173,7 @@ def _from_pattern(names: Sequence[str], pattern: str) -> tuple[list[Patch], str]
 def _from_table(
     root: Path, names: Sequence[str], table: str | None, wanted: Mapping[str, str | None]
 ) -> tuple[list[Patch], bool, str]:
-    """Return the patches, whether groups are known, and where they come from in words."""
+    """Return the patches, whether groups are known, and a description of their origin."""
     unknown = [Patch(name, "") for name in names], False, "none known"
     named = [column for column in wanted.values() if column is not None]
     found = _find_table(root, table, named)
@@ -296,7 +296,7 @@ def _read_text(path: Path) -> tuple[str, str]:
 
 
 def _file_column(table: Table, names: Sequence[str]) -> str | None:
-    """Return the column with the most names of images; None if no column has any."""
+    """Return the column that contains the most image names; None if none contains any."""
     known = _spellings(names)
     hits = {column: sum(_owner(row[column], known) is not None for _, row in table.rows) for column in table.columns}
     best = max(table.columns, key=lambda column: hits[column])
@@ -335,7 +335,7 @@ def _match_rows(table: Table, column: str, names: Sequence[str]) -> list[tuple[i
 
 
 def _spellings(names: Sequence[str]) -> dict[str, str]:
-    """Return every way to write a name in a table; exact names have priority over shortened ones."""
+    """Return all ways to write a name in a table; exact names take precedence over shortened ones."""
     known: dict[str, str] = {}
     for shorten in (key_of, lambda name: name.rsplit("/", 1)[-1], str):
         owners: dict[str, list[str]] = {}
@@ -362,7 +362,7 @@ def _place(row: Mapping[str, str], column: str | None, line: int, path: Path) ->
 
 
 def _integer(text: str) -> int | None:
-    """Return an integer, also if it is written as ``1.0`` or with a decimal comma; None for anything else."""
+    """Return an integer, even if written as ``1.0`` or with a decimal comma; None for anything else."""
     try:
         number = float(text.strip().replace(",", "."))
     except ValueError:
@@ -373,13 +373,13 @@ def _integer(text: str) -> int | None:
 def _to_grid(
     patches: list[Patch], size: tuple[int, int], unit: PlaceUnit, grid: _PatchGrid | None
 ) -> tuple[list[Patch], int, str]:
-    """Bring places to a grid; return the patches, the distance up to which they touch, and a note.
+    """Convert locations to a grid; return the patches, the maximum distance at which they touch, and a note.
 
-    Places in patches stay as they are. Places in pixels are divided by their common step, so that patches of 128
-    pixels every 64 touch up to a distance of 2.
+    Locations in patches are unchanged. Locations in pixels are divided by their common step, so that patches of 128
+    pixels every 64 pixels touch up to a distance of 2.
     """
     if grid is not None and unit != "pixels":
-        # Rows and columns of zoo patches count strides.
+        # ``zoo patches`` counts rows and columns in strides.
         return patches, max(1, -(-grid.size // grid.stride)), ""
     placed = [patch for patch in patches if patch.row is not None and patch.col is not None]
     steps = _common_steps(placed)
@@ -410,7 +410,7 @@ def _to_grid(
 
 
 def _common_steps(placed: Sequence[Patch]) -> tuple[int, int]:
-    """Return the largest steps that divide all differences of rows, and of columns, within a group; 0 without any."""
+    """Return the largest steps that divide all differences of rows and of columns within a group; 0 without any."""
     first: dict[str, Patch] = {}
     for patch in placed:
         first.setdefault(patch.group, patch)
@@ -420,7 +420,7 @@ def _common_steps(placed: Sequence[Patch]) -> tuple[int, int]:
 
 
 def _look_like_pixels(placed: Sequence[Patch], size: tuple[int, int]) -> bool:
-    """Return whether places are so far apart, compared with a grid of patches, that they are most likely pixels."""
+    """Return whether locations are so far apart, compared with a grid of patches, that they are probably pixels."""
     groups: dict[str, set[tuple[int, int]]] = {}
     for patch in placed:
         groups.setdefault(patch.group, set()).add((patch.row or 0, patch.col or 0))

@@ -1,4 +1,4 @@
-"""Find the images and masks of a folder, and which mask belongs to which image."""
+"""Find the images and masks of a folder, and match each mask to its image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("img", ("mask", "masks", "label", "labels", "annotation", "annotations", "gt")),
     ("imgs", ("masks", "mask", "labels", "annotations")),
 )
-"""Names of image folders, the most usual first, each with the names of mask folders that go with it."""
+"""Names of image folders, most common first, each with the mask folder names that match it."""
 
 _ROLE_WORDS = frozenset(
     {"image", "images", "img", "imgs", "mask", "masks", "msk", "label", "labels", "lbl", "annotation", "gt"}
@@ -29,10 +29,10 @@ _SEPARATORS = re.compile(r"[_\-. ]+")
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its mask file.
+    """Image file and its mask file.
 
     Attributes:
-        name: path of the image below its folder, without suffix, with "/" between folders.
+        name: path of the image relative to its folder, without suffix, with "/" between folders.
         image: the image file.
         mask: the mask file.
     """
@@ -47,11 +47,11 @@ def find_folders(root: Path, images: str | None, masks: str | None) -> tuple[Pat
 
     Args:
         root: the folder that the user named.
-        images: name of the folder of images; None to find it.
-        masks: name of the folder of masks; None to find it.
+        images: name of the folder of images; None to detect it.
+        masks: name of the folder of masks; None to detect it.
 
     Raises:
-        DataError: if ``root`` or a named folder is missing, or none or several pairs of folders are found.
+        DataError: if ``root`` or a named folder is missing, or no pair of folders or several are found.
     """
     if not os.path.lexists(root):
         raise DataError("no such folder", where=root, hint=_suggest_neighbour(root))
@@ -96,7 +96,7 @@ def find_image_folder(root: Path, images: str | None) -> Path:
 
     Args:
         root: the folder that the user named.
-        images: name of the folder of images; None to find it.
+        images: name of the folder of images; None to detect it.
 
     Raises:
         DataError: if ``root`` or the named folder is missing.
@@ -145,14 +145,14 @@ def list_files(folder: Path, role: str) -> list[Path]:
 def pair_files(images: Path, masks: Path, pattern: str | None = None) -> list[Pair]:
     """Pair every image with its mask by name, sorted by name.
 
-    Equal names pair first ("a/12.tif" with "a/12.png"). The others pair by the name without the words for the role
-    ("image_12" with "mask_12", "S1-7.img" with "S1-7_label"). With a pattern, an image and a mask pair if the groups of
-    the pattern match the same text in both names.
+    Equal names are paired first ("a/12.tif" with "a/12.png"). The others are paired by the name without the words for
+    the role ("image_12" with "mask_12", "S1-7.img" with "S1-7_label"). With a pattern, an image and a mask are paired
+    if the groups of the pattern match the same text in both names.
 
     Args:
         images: folder of images.
         masks: folder of masks.
-        pattern: regular expression with a group, searched in the names of images and masks without suffix, such as
+        pattern: regular expression with a group, searched for in the names of images and masks without suffix, such as
             ``T_(\\d+)`` for "ImageT_1" and "MaskT_1".
 
     Raises:
@@ -198,11 +198,11 @@ def key_of(name: str) -> str:
 
 
 def compile_pattern(pattern: str, option: str, example: str) -> re.Pattern[str]:
-    """Return a regular expression that has at least one group.
+    """Compile a regular expression that has at least one group.
 
     Args:
         pattern: the expression.
-        option: option that gave it, for messages.
+        option: option that contains it, for messages.
         example: a valid pattern, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The decoded patches of a folder, read once by a pool of threads, checked for consistency and shared by the splits."""
+"""Decoded patches of a folder, read once by a thread pool, checked for consistency and shared by the splits."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class ReadingOptions:
     """Options for reading the files of a folder; data sets with equal options share their patches.
 
     Attributes:
-        image_key: name of the image array in HDF5 files; None to find it.
-        mask_key: name of the mask array in HDF5 files; None to find it.
+        image_key: name of the image array in HDF5 files; None to detect it.
+        mask_key: name of the mask array in HDF5 files; None to detect it.
         layout: "auto", "CHW" or "HWC", for NPY and HDF5.
         nodata: image value of missing pixels; None for the value in the files.
-        nodata_rule: "any": a pixel is ignored if one band is missing; "all": if every band is.
-        ignore_value: mask value of ignored pixels; None to find it.
-        mask_values: pairs of raw mask value and class; None to find them.
+        nodata_rule: "any" ignores a pixel if at least one band is missing; "all" if every band is.
+        ignore_value: mask value of ignored pixels; None to detect it.
+        mask_values: pairs of raw mask value and class; None to detect them.
         class_names: names of the classes; None for as many as there are.
-        landslide_class: names or numbers of the classes that are landslides; None to find them.
+        landslide_class: names or numbers of the classes that are landslides; None to detect them.
         band_names: names of the bands for messages; empty if the user names none.
     """
 
@@ -67,7 +67,7 @@ class ReadingOptions:
 
 @dataclass(frozen=True)
 class _DecodedPair:
-    """A decoded image with its mask; ``values`` counts the pixels of each raw mask value."""
+    """Decoded image with its mask; ``values`` counts the pixels of each raw mask value."""
 
     image: NDArray[Any]
     missing: NDArray[np.bool_] | None
@@ -85,9 +85,9 @@ class _DecodedPair:
 
 
 class PatchStore:
-    """All patches of a folder, of all splits.
+    """All patches of a folder, for all splits.
 
-    Images stay in the dtype of their files, at most float32. If they need more than ``memory_limit`` bytes, they are
+    Images keep the dtype of their files, at most float32. If they need more than ``memory_limit`` bytes, they are
     checked once and then mapped from the cache of decoded patches, or read again each time if the cache cannot be
     written. Masks are kept in memory, one byte per pixel.
 
@@ -95,21 +95,21 @@ class PatchStore:
         pairs: image and mask files.
         options: how to read them.
         progress: called with the number of pairs done and the total.
-        memory_limit: bytes that images may take; None for half of the machine's memory.
+        memory_limit: maximum number of bytes for images; None for half of the machine's memory.
 
     Raises:
-        DataError: naming the file that is damaged or differs from the others.
+        DataError: if a file is damaged or differs from the others; the message names it.
 
     Attributes:
         shape: bands, height and width of every image.
-        dtype: dtype of the images as they are kept.
+        dtype: dtype in which the images are kept.
         names: names of the bands in the files.
         units: units of the bands in the files.
         nodata: image value of missing pixels.
         pixel_size: side of a pixel in metres, if all files agree.
-        encoding: what the mask values mean.
-        warnings: what is doubtful about the files, in words.
-        missing_pixels: number of pixels that are ignored because the image is missing there.
+        encoding: meaning of the mask values.
+        warnings: possible problems of the files, in words.
+        missing_pixels: number of pixels that are ignored because they are missing in the image.
         class_pixels: int64 (N, K), number of pixels of each class in each mask.
     """
 
@@ -130,7 +130,7 @@ class PatchStore:
             try:
                 self._load(progress, memory_limit)
             except _MixedDtypesError:
-                # A missing code turns an image of integers into floats, so all images become floats.
+                # A missing code turns an integer image into floats, so all images must become floats.
                 self._as_float = True
                 self._hidden.clear()
                 self._load(progress, memory_limit)
@@ -207,7 +207,7 @@ class PatchStore:
         self.class_pixels = np.stack([np.bincount(mask.ravel(), minlength=256)[:count] for mask in self._masks])
 
     def _check_bands(self, one: _DecodedPair, image: Path) -> None:
-        """Check that the bands of an image have the names and units of the first one."""
+        """Check that the bands of an image have the same names and units as those of the first image."""
         first = self.pairs[0].image.name
         if one.names != self.names:
             raise DataError(
@@ -223,11 +223,11 @@ class PatchStore:
 
     @property
     def memory_bytes(self) -> int:
-        """Return the bytes that the decoded images and masks take in memory."""
+        """Return the memory in bytes of the decoded images and masks."""
         return self._masks.nbytes + (0 if self._images is None else self._images.nbytes)
 
     def image(self, index: int) -> NDArray[np.float32]:
-        """Return one image, float32 (C, H, W), NaN where missing; the caller owns it."""
+        """Return one image, float32 (C, H, W), NaN where missing; the caller may modify it."""
         values = self._raw_image(index)
         image = values.astype(np.float32)
         missing = self._missing(index, values)
@@ -236,12 +236,12 @@ class PatchStore:
         return image
 
     def mask(self, index: int) -> NDArray[np.uint8]:
-        """Return one mask, uint8 (H, W), classes and IGNORE; the caller owns it."""
+        """Return one mask, uint8 (H, W), with classes and IGNORE; the caller may modify it."""
         copy: NDArray[np.uint8] = self._masks[index].copy()
         return copy
 
     def digest(self, index: int) -> bytes:
-        """Return the sha256 of one image and mask as they are used, independent of the compression of their files."""
+        """Return the sha256 of one image and mask after decoding, independent of the compression of their files."""
         if index not in self._digests:
             hasher = hashlib.sha256(repr((self.shape, str(self.dtype), self.nodata)).encode())
             hasher.update(np.ascontiguousarray(self._raw_image(index)).data)
@@ -274,7 +274,7 @@ class PatchStore:
         return self._cast(one.image)
 
     def _cast(self, image: NDArray[Any]) -> NDArray[Any]:
-        # A number that float32 cannot hold becomes infinite, and is then refused with its place.
+        # A number outside the range of float32 becomes infinite, and is then refused with its location.
         with np.errstate(over="ignore"):
             return image.astype(self.dtype, copy=False)
 
@@ -300,7 +300,7 @@ class PatchStore:
         workers = min(8, 2 * (os.cpu_count() or 1))
         with ThreadPoolExecutor(workers) as pool:
             try:
-                # Submitted in slices, so that only a few decoded patches wait to be checked.
+                # Submit in batches, so that only a few decoded patches wait to be checked.
                 step = 8 * workers
                 for start in range(0, len(self.pairs), step):
                     for done, one in enumerate(pool.map(self._decode, self.pairs[start : start + step]), start + 1):
@@ -354,7 +354,7 @@ class PatchStore:
     def _warnings(
         self, codes: Mapping[str, set[float]], turned: Sequence[int], sizes: Sequence[float | None]
     ) -> Iterator[str]:
-        """Yield what is doubtful about the files, in words."""
+        """Yield possible problems of the files, in words."""
         for band, found in codes.items():
             where = f" in band {band}" if band else ""
             values = ", ".join(f"{code:g}" for code in sorted(found) if code != self.options.nodata)
@@ -393,10 +393,10 @@ class PatchStore:
         )
 
     def _find_nodata(self, tags: Mapping[float | str, Path]) -> float | None:
-        """Return the value of missing pixels: the user's, or that of the files if they agree.
+        """Return the value of missing pixels: the user's, otherwise that of the files if they agree.
 
         Args:
-            tags: each nodata tag that occurs, with a file that has it.
+            tags: each nodata tag that occurs, with a file that contains it.
         """
         nodata = self.options.nodata
         if nodata is None and len(tags) > 1:
@@ -418,7 +418,7 @@ class PatchStore:
         return nodata
 
     def _ignore_missing_pixels(self) -> int:
-        """Ignore the pixels that are missing in the image, and refuse NaN and infinite values that are not missing.
+        """Ignore pixels that are missing in the image; refuse NaN and infinite values that are not missing.
 
         Returns:
             The number of ignored pixels.
@@ -457,7 +457,7 @@ class PatchStore:
 
 
 class _MixedDtypesError(Exception):
-    """Some images are integers, and some are floats because they contain missing codes."""
+    """Raised if some images are integers, and others are floats because they contain missing codes."""
 
 
 _STORES: WeakValueDictionary[tuple[object, ...], PatchStore] = WeakValueDictionary()
@@ -469,13 +469,13 @@ def open_store(
     progress: ProgressCallback | None = None,
     memory_limit: int | None = None,
 ) -> PatchStore:
-    """Return the patches of these files; they are decoded once, as long as a data set uses them and no file changes.
+    """Return the patches of these files, decoded only once while a data set uses them and no file changes.
 
     Args:
         pairs: image and mask files.
         options: how to read them.
         progress: called with the number of pairs done and the total.
-        memory_limit: bytes that images may take; None for half of the machine's memory.
+        memory_limit: maximum number of bytes for images; None for half of the machine's memory.
 
     Raises:
         DataError: as :class:`PatchStore`.
@@ -496,7 +496,7 @@ def open_store(
 
 
 def _common_pixel_size(sizes: Sequence[float | None]) -> float | None:
-    """Return the pixel size that all files agree on within a hundredth; None if they differ or one is not known."""
+    """Return the pixel size if all files agree within a hundredth; None if they differ or one is unknown."""
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes) or not known or max(known) > 1.01 * min(known):
         return None

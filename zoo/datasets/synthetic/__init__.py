@@ -1,7 +1,7 @@
-"""Synthetic landslide scenes that are generated from physics.
+"""Synthetic landslide scenes generated from physics.
 
 ``generate_scene`` generates one scene and needs only numpy and scipy. ``Synthetic`` is the torch data set of many
-scenes, cached on disk; only it imports torch, on first use.
+scenes, cached on disk; only ``Synthetic`` imports torch, on first use.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from zoo.datasets.synthetic.random_fields import Field, Mask, smooth, stream
 from zoo.datasets.synthetic.terrain import Terrain
 from zoo.physics import horn_gradient
 
-_RIVER_AREA = 1.0e6  # upslope area in m2 from which a stream is visible at 10 m
-_FLOOR_AREA = 2.0e6  # upslope area in m2 from which a valley has a floor
+_RIVER_AREA = 1.0e6  # minimum upslope area in m2 of a stream that is visible at 10 m
+_FLOOR_AREA = 2.0e6  # minimum upslope area in m2 of a valley with a floor
 
 
 class Cover(IntEnum):
@@ -120,7 +120,7 @@ def _lay(shares: Field, kind: Cover, share: Field) -> None:
 
 
 def _height_above_drainage(terrain: Terrain) -> Field:
-    """Return the height in metres of each cell above the river that it drains to (Renno et al. 2008 [S])."""
+    """Return the height in metres of each cell above the river into which it drains (Renno et al. 2008 [S])."""
     z = terrain.elevation
     below = terrain.flow.nearest_downstream(terrain.area > _FLOOR_AREA)
     return z - z.ravel()[below].reshape(z.shape)
@@ -190,7 +190,7 @@ def _parcels(
 ) -> npt.NDArray[np.int64]:
     """Divide the pixels of ``where`` into parcels; return the parcel number of each of these pixels.
 
-    Parcels are Voronoi cells. The distance counts a metre of height as ``climb`` metres along the ground, so that
+    Parcels are Voronoi cells. In their distance, a metre of height counts as ``climb`` metres along the ground, so
     parcels on a slope are long along the contours and narrow across them, like terraces.
     """
     y, x = np.nonzero(where)
@@ -203,7 +203,7 @@ def _parcels(
 
 
 def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.random.Generator) -> None:
-    """Clear some forest lots on slopes, in place; a lot is bare or has regrown for some years."""
+    """Clear some forest lots on slopes, in place; a lot is bare or has been regrowing for some years."""
     lots = (shares[Cover.FOREST] > 0.6) & (slope > 12) & (slope < 33)
     if lots.sum() < 50:
         return
@@ -221,8 +221,8 @@ def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.rand
 def _degraded(slope: Field, wooded: Field, rng: np.random.Generator) -> Field:
     """Return the share of bare soil on slopes without landslides: sheet erosion, trampling, burnt patches.
 
-    The share of bare soil varies between patches as it does between scars, so that only shape and position distinguish
-    the two.
+    The share of bare soil varies between patches as it does between scars, so that the two differ only in shape and
+    position.
     """
     n = slope.shape[0]
     worn = smooth(n, 8, rng) + 0.5 * smooth(n, 40, rng) + 0.5 * (0.5 - wooded)
@@ -287,8 +287,8 @@ class Roads:
 def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple[int, int]], cell: float) -> Roads:
     """Return the roads between towns and out of the valley, and the tracks up the hillsides.
 
-    The cost of a metre of road increases on a steep climb, so that roads follow contours and form hairpins. It also
-    increases on steep ground, and most over water.
+    The cost per metre of road increases with the gradient, so that roads follow contours and form hairpins. It is also
+    higher on steep ground, and highest over water.
 
     Args:
         seed: seed of the scene.
@@ -310,7 +310,7 @@ def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple
     goals = [(node, 7.0) for node in nodes[1:]]
     for edge in (np.arange(m), np.arange(m) * m, np.arange(m) * m + m - 1, np.arange(m) + (m - 1) * m):
         goals.append((int(edge[np.argmin(cost[edge])]), 8.0))
-    # Two or three of the four ways out become roads; the most expensive ones cross passes and are dropped.
+    # Two or three of the four exits become roads; the most expensive ones would cross passes and are dropped.
     ways_out = sorted(goals[len(nodes) - 1 :], key=lambda goal: cost[goal[0]])[: int(rng.integers(2, 4))]
     tracks = [(int(node), 4.5) for node in rng.choice(m * m, size=int(rng.integers(3, 7)), replace=False)]
     share = np.zeros((n, n))
@@ -416,7 +416,7 @@ def ground_reflectance(shares: Field, vigour: Field, spectra: Spectra) -> Field:
 def cover_before(seed: int, cover: LandCover) -> tuple[Field, Field]:
     """Return shares and vigour at an earlier date: (7, n, n) and (n, n).
 
-    Half of the bare patches were grass: fields before the harvest, forest lots and pastures before they were cleared.
+    Half of the bare patches were grass: fields before harvest, forest lots and pastures before clearing.
     They lose their green without a landslide. The season changes the greenness of everything else.
     """
     rng = stream(seed, "land cover before")
@@ -452,7 +452,7 @@ def observe(
         cell: cell size in metres.
         spectra: reflectances of the region.
         haze_share: share of scenes with haze, 0..1.
-        step: name of the random stream of sun, noise and haze; another name gives another day.
+        step: name of the random stream of sun, noise and haze; a different name gives a different day.
     """
     rng = stream(seed, step)
     n = elevation.shape[0]

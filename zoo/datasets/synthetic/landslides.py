@@ -94,11 +94,11 @@ MALAMUD = (1.40, 1.28e-3, -1.32e-4)
 """rho, a (km2) and s (km2) of the inverse gamma distribution of landslide areas, Malamud et al. (2004) [S]."""
 
 AREA_LIMITS = (400.0, 150_000.0)
-"""Smallest and largest landslide area in m2 [O]: four pixels, and the largest that fits on a hillslope of a scene."""
+"""Minimum and maximum landslide area in m2 [O]: four pixels, and the largest that fits on a hillslope of a scene."""
 
 _STOP_SLOPE = 8.0  # slope in degrees below which debris stops
 _LENGTH_TO_WIDTH = (1.2, 9.0)
-_TRIES = 20  # start pixels that are tried for a landslide before it is dropped
+_TRIES = 20  # maximum number of start pixels tried for a landslide before it is dropped
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Landslides:
     Attributes:
         number: number of the landslide in each pixel, 0 for none, (n, n).
         visibility: share of bare soil in each landslide, (landslides + 1,); entry 0 is 0.
-        old: whether each landslide is a scar of earlier years, which is visible but not labelled, (landslides + 1,).
+        old: whether each landslide is a scar from earlier years, which is visible but not labelled, (landslides + 1,).
     """
 
     number: npt.NDArray[np.int32]
@@ -148,9 +148,9 @@ def make_landslides(
 ) -> Landslides:
     """Return the landslides of one scene.
 
-    Landslides are placed from the largest to the smallest. Start pixels are drawn in proportion to ``hazard``. A
-    landslide takes the first start pixel where its whole body fits without overlapping another landslide, so that its
-    size stays as drawn.
+    Landslides are placed from largest to smallest. Start pixels are drawn in proportion to ``hazard``. A landslide
+    takes the first start pixel where its whole body fits without overlapping another landslide, so that its size is
+    not changed.
 
     Args:
         seed: seed of the scene.
@@ -199,7 +199,7 @@ def make_landslides(
 
 
 def shifted(number: npt.NDArray[np.int32], share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Return the mask of all landslides, a ``share`` of them shifted by one pixel, like outlines drawn by hand."""
+    """Return the mask of all landslides, with a ``share`` of them shifted by one pixel, like outlines drawn by hand."""
     count = int(number.max())
     moved = rng.uniform(size=count + 1) < share
     moved[0] = False

@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 def stream(seed: int, step: str) -> np.random.Generator:
     """Return the random generator for one named step of one scene.
 
-    Every step has its own generator, so that a change in one step does not change the other steps.
+    Every step has its own generator, so that changing one step does not affect the others.
     """
     return np.random.default_rng([seed, zlib.crc32(step.encode())])
 

@@ -34,14 +34,14 @@ from zoo.physics.lsi import NegativeIndexWarning
 from zoo.physics.rain import CAINE_1980, threshold_intensity
 
 GENERATOR_VERSION = 5
-"""Increase it when the same seed gives different bytes; cached scenes of other versions are then not used."""
+"""Increase this when the same seed gives different bytes; cached scenes of other versions are then ignored."""
 
 PHASES = ("post", "pre", "both")
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Settings that decide how well landslides stand out.
+    """Settings that determine how well landslides stand out.
 
     Attributes:
         visibility: parameters of the Beta distribution of the share of bare soil in a fresh scar.
@@ -173,7 +173,7 @@ class SceneConfig:
             raise ConfigError(f"the label noise must be from 0 to 1, not {self.label_noise}")
 
     def key(self) -> str:
-        """Return one line of JSON with everything except the seed that determines the bytes of a scene."""
+        """Return one line of JSON with everything, except the seed, that determines the bytes of a scene."""
         values = asdict(self)
         values["region_settings"] = asdict(REGIONS[self.region])
         values["difficulty_settings"] = asdict(DIFFICULTIES[self.difficulty])
@@ -189,10 +189,10 @@ FEATURE_RANGES = {
     "slope": FeatureRange(0.0, 50.0),
     "DEM": FeatureRange(0.0, 4000.0),
 }
-"""Ranges with which the index scales its features: about the 0.5-99.5 percentiles over all regions."""
+"""Ranges by which the index scales its features: about the 0.5-99.5 percentiles over all regions."""
 
 RAIN_FACTOR_LIMITS = (0.8, 1.25)
-"""Smallest and largest rainfall factor used in the LSI channel [O].
+"""Minimum and maximum rainfall factor in the LSI channel [O].
 
 Equation 4 multiplies the index by this factor. Without limits, the safest pixel of a wet scene ranks above a landslide
 of a dry scene, and over all scenes the index with rain ranks worse than the index without rain (AUC 0.81 and 0.92).
@@ -201,7 +201,7 @@ With these limits it does not.
 
 _FAILED_SHARE = 0.018  # share of the ground that fails at the threshold of Caine (1980) with common hazard
 _COMMON_HAZARD = 0.05  # mean hazard of a scene under such rain
-_MOST_FAILED = 0.06  # largest credible share of the ground that fails in an event
+_MOST_FAILED = 0.06  # maximum plausible share of the ground that fails in an event
 
 
 @dataclass(frozen=True)
@@ -212,14 +212,14 @@ class Scene:
         seed: seed of the scene.
         config: settings of the scene.
         image: (7, size, size) float32, the channels of :data:`zoo.physics.PAPER_CHANNELS`; with two dates (10, size,
-            size), the first three of :data:`zoo.physics.CHANGE_CHANNELS` too.
+            size), including the first three of :data:`zoo.physics.CHANGE_CHANNELS`.
         mask: uint8, 1 where a landslide of the event is labelled, with label noise.
         landslide_id: int32, number of the true landslide of the event, 0 elsewhere; numbers have gaps.
         visibility: float32, share of bare soil in fresh and old scars, 0 elsewhere.
         safety: float32, true factor of safety at the end of the rain.
         wetness: float32, true saturated share of the soil, 0..1.
         cover: uint8, :class:`zoo.datasets.synthetic.land_cover.Cover` before the event.
-        reflectance: (4, size, size) float32, green, red, near and short-wave infrared as the sensor records it.
+        reflectance: (4, size, size) float32, green, red, near and short-wave infrared as recorded by the sensor.
         reflectance_before: the same for the date before the landslides; None for one date.
         elevation: float32, true elevation in metres, without closed basins.
         area: float32, upslope area in m2.
@@ -341,7 +341,7 @@ def _bare_ground(slides: Landslides, phase: str) -> Field:
 
 
 def _observe_before(seed: int, config: SceneConfig, cover: LandCover, slides: Landslides, elevation: Field) -> Field:
-    """Return the reflectance (4, n, n) of another day, before the landslides and before the rain wetted the soil."""
+    """Return the reflectance (4, n, n) on another day, before the landslides and before rain wetted the soil."""
     region = REGIONS[config.region]
     shares, vigour = cover_before(seed, cover)
     return observe(

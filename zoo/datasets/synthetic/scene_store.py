@@ -1,6 +1,6 @@
 """Cache synthetic scenes on disk, one file per scene, and generate missing scenes in child processes.
 
-This module does not import torch, so that the child processes start fast.
+This module does not import torch, so that child processes start quickly.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _MAKE_BATCH = f"{__name__}:make_batch"
 
 
 class CacheWarning(UserWarning):
-    """A cached scene is damaged and is generated again."""
+    """Warning that a cached scene is damaged and is generated again."""
 
 
 @dataclass(frozen=True)
 class StoredScene:
-    """A scene as it is stored on disk.
+    """Scene as stored on disk.
 
     The arrays are those of :class:`zoo.datasets.synthetic.scene.Scene`, each (..., size, size).
 

@@ -34,8 +34,8 @@ class Synthetic(PatchDataset):
     """Synthetic landslide scenes, generated on this machine from physics and a seed.
 
     Rivers shape the terrain, rain saturates the soil, and slopes with a factor of safety below one fail and leave scars
-    along the flow path. A simulated sensor like Sentinel-2 adds illumination, blur, noise and haze. Use this data set
-    to check software, not to compare architectures: its scores do not apply to real landslides.
+    along the flow path. A simulated sensor similar to Sentinel-2 adds illumination, blur, noise and haze. Use this data
+    set to check software, not to compare architectures: its scores do not apply to real landslides.
 
     Dataset features:
 
@@ -81,7 +81,7 @@ class Synthetic(PatchDataset):
         workers: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
-        """Open one split and generate its scenes that are not in the cache yet.
+        """Open one split and generate the scenes that are not in the cache yet.
 
         Args:
             root: folder of the cached scenes; by default ``$ZOO_CACHE/synthetic`` or the user's cache folder.
@@ -157,7 +157,7 @@ class Synthetic(PatchDataset):
         """Return the ground truth of a patch, each array (128, 128).
 
         Args:
-            index: position in ``patches``.
+            index: index into ``patches``.
 
         Returns:
             By name: landslide_id (uint16, true outlines, 0 for none), visibility, safety and wetness (float16), cover

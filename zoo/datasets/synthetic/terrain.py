@@ -28,9 +28,9 @@ class TerrainConfig:
     """Roughness of the terrain.
 
     Attributes:
-        median_slope: smallest and largest median slope of a scene in degrees.
-        base_elevation: smallest and largest elevation of the lowest point in metres.
-        critical_slope: largest slope of a flow path in degrees; steeper ground fails and is eroded.
+        median_slope: minimum and maximum of the median slope of a scene in degrees.
+        base_elevation: minimum and maximum of the elevation of the lowest point in metres.
+        critical_slope: maximum slope of a flow path in degrees; steeper ground fails and is eroded.
         rock_contrast: standard deviation of the natural logarithm of the erodibility of rock.
         hillslope: diffusion on the finest grid, as a Gaussian radius in cells per step.
         debris_area: upslope area in m2 below which debris flows erode more than rivers.
@@ -82,7 +82,7 @@ def make_terrain(seed: int, size: int, cell: float, config: TerrainConfig) -> Te
     z += 0.02 * z.std() * fractal(2 * _COARSE, 0.7, rng, longest=16)
     outlets = _open_edge(2 * _COARSE)
     z = _erode(z, coarse_cell, outlets, inflow, erodibility, 1.0, 3.0, 12, rng, debris_area)
-    # From here on, heights are in metres, and the uplift is scaled to balance incision at the present relief.
+    # From here on, heights are in metres, and the uplift is scaled to balance incision at the current relief.
     rescale = steepness / _median_gradient(z, coarse_cell)
     z, uplift = z * rescale, rescale
     flow = route(z, coarse_cell, outlets)
@@ -123,7 +123,7 @@ def _first_landscape(
     z = 20.0 * fractal(n, 0.8, rng) + np.linspace(20.0, 0.0, n)[:, None]
     outlets = _open_edge(n)
     inflow = np.zeros((n, n))
-    # In most scenes a river enters from outside. It forms the wide valleys where towns are.
+    # In most scenes a river enters from outside. It forms the wide valleys where the towns are.
     if rng.uniform() < 0.7:
         inflow[0, rng.integers(n // 4, 3 * n // 4)] = 10 ** rng.uniform(7.5, 8.6)
     uplift = np.exp(0.25 * smooth(n, 30, rng))
