@@ -1,4 +1,4 @@
-"""Clouds, cloud shadows and snow in a scene, found by brightness or read from a classification or mask."""
+"""Clouds, cloud shadows and snow in a scene, detected by brightness or read from a classification or mask."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SCL_KINDS = {"cloud": (8, 9, 10), "cloud shadow": (3,), "snow": (11,)}
 """Classes of the scene classification that are reported by name."""
 
 HIDDEN = (*CLOUDY, 11)
-"""Classes of the scene classification that are not mapped: those of :data:`zoo.rasters.optical.CLOUDY`, and snow, under
-which no landslide is seen [O]."""
+"""Classes of the scene classification that are not mapped: those of :data:`zoo.rasters.optical.CLOUDY`, and snow, which
+hides landslides [O]."""
 
 SAMPLE = 1024
-"""Side in pixels of the sample of a mask that is counted."""
+"""Side in pixels of the sample of a mask in which classes are counted."""
 
 WORTH_SAYING = 0.001
 """Share of a scene above which bright areas are reported."""
@@ -44,18 +44,18 @@ class Clouds(Closable):
     Args:
         scene: an open scene.
         file: raster of Sentinel-2 scene classes (SCL, 0 to 11), or of 0 (clear) and 1 (hidden), in any projection and
-            pixel size; None for that of the scene's product, if it has one. Its nodata is hidden, but 0 of a mask is
-            clear even if a tag calls it nodata.
-        mask_bright: leave bright white areas out of the map.
+            pixel size; None for the raster of the scene's product, if it has one. Nodata counts as hidden, but 0 in a
+            mask is clear even if a tag declares it as nodata.
+        mask_bright: exclude bright white areas from the map.
 
     Raises:
-        DataError: if the file cannot be read, lies elsewhere, has several bands, or holds other numbers.
+        DataError: if the file cannot be read, does not overlap the scene, has several bands, or holds other values.
 
     Attributes:
         bright_share: share of the scene's pixels with data that are bright and white; None if it has no colours.
-        file: the file that is used; None for none.
-        mask_bright: as it was given.
-        sentences: what was found, in words.
+        file: the file in use; None for none.
+        mask_bright: the argument.
+        sentences: findings, in sentences.
     """
 
     def __init__(self, scene: Scene, *, file: str | os.PathLike[str] | None = None, mask_bright: bool = False) -> None:
@@ -111,7 +111,7 @@ class Clouds(Closable):
             rest.append(f"{name}: {nodata:.1%} of it is nodata and left out of the map")
         if found.max() <= 1:
             self._hidden = (1,)
-            # Tools that rasterise polygons call the background nodata.
+            # Tools that rasterise polygons declare the background as nodata.
             self._nodata_hides = layer.nodata != 0
             return [f"{name}: {share.get(1, 0.0) * (1 - nodata):.1%} of it is marked as hidden", *rest]
         self._hidden = HIDDEN
@@ -121,7 +121,7 @@ class Clouds(Closable):
 
     @property
     def masks(self) -> bool:
-        """Whether any pixel can be left out of the map."""
+        """Whether any pixel can be excluded from the map."""
         return self._band is not None or (self.mask_bright and self._cells is not None)
 
     def warning(self) -> str:
@@ -136,7 +136,7 @@ class Clouds(Closable):
         )
 
     def hidden(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
-        """Return the pixels that are left out of the map, bool (rows, columns).
+        """Return the mask of pixels to exclude from the map, bool (rows, columns).
 
         Raises:
             DataError: if the file is truncated.
@@ -154,7 +154,7 @@ class Clouds(Closable):
         return found
 
     def bright(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
-        """Return the pixels of bright white areas, bool (rows, columns)."""
+        """Return the mask of bright white areas, bool (rows, columns)."""
         if self._cells is None:
             return np.zeros((len(rows), len(columns)), dtype=bool)
         return cells_at(
@@ -163,12 +163,12 @@ class Clouds(Closable):
 
     @property
     def tags(self) -> dict[str, str]:
-        """Tags of a map."""
+        """Tags for the map."""
         found = {} if self.file is None else {"CLOUD_MASK": Path(self.file).name}
         return {**found, **({"BRIGHT_CLOUDS": "left out"} if self.mask_bright else {})}
 
     def identity(self) -> dict[str, Any]:
-        """Return what a map depends on, as JSON values."""
+        """Return the inputs that a map depends on, as JSON values."""
         if self.file is None:
             return {"bright": self.mask_bright}
         path = Path(self.file)

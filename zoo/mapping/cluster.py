@@ -1,8 +1,8 @@
-"""Blocks computed on a Ray cluster.
+"""Computation of blocks on a Ray cluster.
 
-Each worker is an actor that opens the scene and loads the model once and then computes many blocks. The executors of
-:mod:`zoo.jobs` start a fresh process for every job, which would load the model again for every block, so they are not
-used here; the connection to the cluster is theirs. The blocks of a worker that dies run again on another one.
+Each worker is an actor that opens the scene and loads the model once, then computes many blocks. The executors of
+:mod:`zoo.jobs` start a new process for each job, which would reload the model for each block, so only their connection
+to the cluster is used here. The blocks of a worker that dies run again on another worker.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from zoo.rasters.vectors import Area
 from zoo.training.predictor import PlausibleRange, Predictor
 
 QUEUED = 2
-"""Number of blocks that a worker has at a time: it begins the second one while the first one is sent back."""
+"""Number of blocks queued per worker: it starts the second one while the first one is sent back."""
 
 PATIENCE = 300.0
-"""Seconds to wait for a first worker, or for another one when all have died."""
+"""Seconds to wait for the first worker, or for a new one when all have died."""
 
 MOST_FAILURES = 5
-"""After this many deaths of a worker in the same block, the block is the cause."""
+"""Number of workers that may die in the same block before the block is considered the cause."""
 
 
 @dataclass(frozen=True)
 class ClusterJob:
-    """What a worker needs; every machine must reach the files under these names.
+    """Inputs of a worker; every machine must be able to open the files under these names.
 
     Attributes:
         paths, bands, names, pixel_size: see :class:`zoo.mapping.scene.Scene`.
@@ -84,10 +84,10 @@ class Worker:
         self._device = torch.device(device)
 
     def open(self, job: ClusterJob) -> str:
-        """Load model and scene, and return the name of the machine.
+        """Load the model and the scene, and return the name of the machine.
 
         Raises:
-            ZooError: if the scene does not exist there.
+            ZooError: if the scene does not exist on that machine.
         """
         self._job = job
         with gdal_threads(job.paths[0]):
@@ -118,7 +118,7 @@ class Worker:
 
 @dataclass
 class _WorkerState:
-    """A worker as the driver sees it."""
+    """State of a worker, kept by the driver."""
 
     actor: Any
     opening: Any
@@ -130,7 +130,7 @@ class RayRunner:
 
     Args:
         address: address of the cluster; see :func:`zoo.jobs.connected`.
-        job: what workers need. Its ``threads`` are the processors that each of them uses.
+        job: inputs of the workers. Its ``threads`` is the number of CPUs per worker.
         gpu: give each worker a GPU.
         notify: called with a sentence when a worker starts or dies.
 
@@ -173,7 +173,7 @@ class RayRunner:
                 while worker.opening is None and todo and len(worker.running) < QUEUED:
                     block = todo.popleft()
                     worker.running[worker.actor.compute.remote(block.row, block.column)] = block
-            # New workers are looked at first; otherwise those that already work would take all blocks.
+            # New workers come first; otherwise the busy ones would take all blocks.
             waited = [worker.opening for worker in workers if worker.opening is not None]
             waited += [one for worker in workers for one in worker.running]
             timeout = None if any(worker.running for worker in workers) else PATIENCE
@@ -250,10 +250,10 @@ def cluster_runner(
 
     Args:
         address: see :class:`RayRunner`.
-        predictor: as it was trained, on the CPU.
+        predictor: the predictor as trained, on the CPU.
         form: the form that every worker uses.
-        scene: an open scene; every machine must reach its files under the same names.
-        options: options of the map. ``threads`` are the processors of each worker, one by default; a worker has a GPU
+        scene: an open scene; every machine must be able to open its files under the same names.
+        options: options of the map. ``threads`` is the number of CPUs per worker, one by default; a worker has a GPU
             if ``device`` is one.
         mask: area of the map.
         clouds: clouds of the scene; None to map them.

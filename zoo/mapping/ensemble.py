@@ -1,4 +1,4 @@
-"""Ensembles of bundles: check that they fit together, and write the tags of their map."""
+"""Ensembles of bundles: check that they are compatible, and return the tags of their map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_ensemble(members: Sequence[Bundle]) -> None:
     """Check that bundles can be mapped together.
 
     Raises:
-        ConfigError: if their bands, classes or pixel sizes differ, or two have the same weights.
+        ConfigError: if bands, classes or pixel sizes differ, or two bundles have the same weights.
     """
     first = members[0]
     for number, one in enumerate(members[1:], 2):

@@ -1,7 +1,7 @@
-"""Which channels and which parts of the image a prediction depends on, in one window of a scene.
+"""Explanation of a prediction in one window of a scene: the channels and parts of the image that it depends on.
 
-Occlusion (Zeiler & Fergus 2014 [S]): a channel, or a square of the image, is replaced by its training mean, and the
-change in the prediction is measured. The method only needs to run the model.
+Occlusion (Zeiler & Fergus 2014 [S]) replaces a channel, or a square of the image, by its training mean and measures
+the change in the prediction. It only needs forward passes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 BATCH = 4
-"""Number of images that are run at a time."""
+"""Number of images per batch."""
 
 LARGEST = 1024
 """Largest side of a window in pixels: the model runs about 150 times on it."""
 
 SLIGHT = 0.01
-"""Smaller changes of the mean probability are not mentioned."""
+"""Smaller changes of the mean probability are not reported."""
 
 Crop = tuple[slice, slice]
 
@@ -60,7 +60,7 @@ class Occluded:
         probability: mean landslide probability of the target, 0..1.
         change: difference to the prediction with all channels; negative if the channels support a landslide.
         logit_change: difference of the target's mean log odds.
-        kept: Dice of the mask against the mask with all channels; 1 if nothing changes, and if both are empty.
+        kept: Dice of the mask against the mask with all channels; 1 if nothing changes or both are empty.
         dice: Dice of the mask against the truth; None without truth.
     """
 
@@ -84,22 +84,22 @@ class Occluded:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the prediction in a window depends on.
+    """Explanation of the prediction in a window.
 
     Attributes:
         probability: landslide probability of the window, float32 (H, W), NaN where a band is missing.
-        target: bool (H, W), the pixels whose probability is followed: those that are classified as landslide, or all
-            valid pixels if there is none.
+        target: bool (H, W), the pixels whose probability is tracked: those classified as landslide, or all valid
+            pixels if there are none.
         landslide: whether the target is classified as landslide.
         base: the prediction with all channels.
         channels: the prediction without each channel, in the order of the bands.
-        together: the prediction without each group of channels that was asked for.
+        together: the prediction without each requested group of channels.
         ground: change of the target's mean probability when a square is hidden, float32 (H, W); negative if the ground
-            supports a landslide, NaN where all of it is missing.
-        around: the same, over the pixels of the target that are not hidden themselves; NaN if none is left.
+            supports a landslide, NaN where the whole square is missing.
+        around: the same, only over the target pixels outside the hidden square; NaN if there are none.
         cell: side of a hidden square in pixels.
-        attention: maps of the model's attention blocks, in the order in which they run, each ``spatial`` on the
-            window's pixels, (H, W); empty for a model without such blocks.
+        attention: maps of the model's attention blocks in execution order, each ``spatial`` on the window's pixels,
+            (H, W); empty for a model without attention blocks.
         context: pixels of context around the window: (above, below, left, right).
     """
 
@@ -116,7 +116,7 @@ class Explanation:
     context: tuple[int, int, int, int]
 
     def ranked(self) -> tuple[Occluded, ...]:
-        """Return the channels, those that support a landslide most first, and then the groups of channels."""
+        """Return the channels, strongest support for a landslide first, then the groups of channels."""
         return (*sorted(self.channels, key=lambda one: one.change), *self.together)
 
     def sentences(self, threshold: float) -> list[str]:
@@ -166,16 +166,15 @@ def explain_window(
     """Explain the prediction in a window.
 
     Args:
-        predictor: in eval mode.
-        image: float32 (C, rows, columns), in the units of ``bands``, NaN where missing: the window and the ground
-            around it that the model sees too.
+        predictor: predictor in eval mode.
+        image: float32 (C, rows, columns), in the units of ``bands``, NaN where missing: the window and its context.
         bands: bands of the image.
         crop: the window in ``image``.
         threshold: probability at or above which a pixel counts as landslide.
-        truth: bool (H, W) of the window: where there is a landslide; None if it is unknown.
-        together: groups of channels that are left out together, because channels with the same information can
-            replace each other.
-        cells: number of squares along the window's longer side that are hidden one by one.
+        truth: landslide mask of the window, bool (H, W); None if it is unknown.
+        together: groups of channels to remove together, because channels with the same information can replace each
+            other.
+        cells: number of squares, hidden one at a time, along the window's longer side.
         progress: called with the number of predictions done and the total.
 
     Raises:
@@ -247,7 +246,7 @@ _Prediction = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class _Runs:
-    """Run the model on changed images and count the runs."""
+    """Runs the model on modified images and counts the runs."""
 
     def __init__(self, predictor: Predictor, crop: Crop, total: int, progress: ProgressCallback | None) -> None:
         self._predictor, self.crop = predictor, crop
@@ -324,7 +323,7 @@ def _hide_ground(
 
 
 def _in_window(found: AttentionMap, crop: Crop, shape: tuple[int, ...], model: torch.nn.Module) -> AttentionMap:
-    """Return the spatial map on the window's pixels: a deep block sees the padded image in fewer, larger cells."""
+    """Return the spatial map resampled to the window's pixels: deep blocks have a coarser grid of the padded image."""
     if found.spatial is None:
         return found
     stride = int(getattr(model, "stride", 1))
@@ -352,13 +351,13 @@ def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class SceneWindow:
-    """A window of a scene and the ground around it.
+    """A window of a scene and the context around it.
 
     Attributes:
         rows: rows of the window.
         columns: columns of the window.
-        seen_rows: rows that the model sees, with the ground around the window.
-        seen_columns: columns that the model sees, likewise.
+        seen_rows: rows of the model's input, context included.
+        seen_columns: columns of the model's input, context included.
     """
 
     rows: Reach
@@ -368,12 +367,12 @@ class SceneWindow:
 
     @property
     def crop(self) -> Crop:
-        """The window in what the model sees."""
+        """The window within the model's input."""
         return self.rows.within(self.seen_rows), self.columns.within(self.seen_columns)
 
     @property
     def raster_window(self) -> Window:
-        """The window as rasterio describes it."""
+        """The window as a rasterio ``Window``."""
         return window_of((self.rows.start, self.rows.stop), (self.columns.start, self.columns.stop))
 
     def bounds(self, scene: Scene) -> Bounds:
@@ -385,7 +384,7 @@ class SceneWindow:
 
 
 def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, context: int) -> SceneWindow:
-    """Return the window with an upper left pixel and a size, as in GDAL's ``-srcwin``.
+    """Return the window given by its upper left pixel and size, as in GDAL's ``-srcwin``.
 
     Args:
         scene: the scene.
@@ -396,7 +395,7 @@ def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, c
         context: number of pixels of context around the window, where the scene has them.
 
     Raises:
-        ConfigError: if the window reaches beyond the scene, is empty or too large.
+        ConfigError: if the window extends beyond the scene, is empty or is too large.
     """
     rows, columns = scene.shape
     if width < 1 or height < 1:
@@ -422,10 +421,10 @@ def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, c
 
 
 def place_window(scene: Scene, x: float, y: float, size: int, context: int) -> SceneWindow:
-    """Return a square window around a point in the scene's coordinates, moved inwards at the scene's edges.
+    """Return a square window around a point in the scene's coordinates, shifted inwards at the scene's edges.
 
     Raises:
-        ConfigError: if the point lies outside the scene, or as :func:`pixel_window`.
+        ConfigError: if the point is outside the scene, or as in :func:`pixel_window`.
     """
     rows, columns = scene.shape
     place = ~scene.mosaic.transform * (x, y)
@@ -452,19 +451,19 @@ def place_window(scene: Scene, x: float, y: float, size: int, context: int) -> S
 
 @dataclass(frozen=True)
 class SceneExplanation:
-    """An explanation with the window of the scene that it belongs to.
+    """An explanation together with its window of the scene.
 
     Attributes:
-        explanation: what the prediction depends on.
-        image: float32 (C, H, W) of the window, in the units of ``bands``.
+        explanation: the explanation.
+        image: image of the window, float32 (C, H, W), in the units of ``bands``.
         bands: bands of the image.
         bounds: (left, bottom, right, top) of the window.
         crs: coordinate reference system of the bounds, as rasterio represents it.
         threshold: probability at or above which a pixel counts as landslide.
-        truth: bool (H, W), where there is a landslide; None if it is unknown.
-        title: model, scene and window in words.
+        truth: landslide mask, bool (H, W); None if it is unknown.
+        title: model, scene and window as text.
         source: bundle, scene, window and version, as JSON values.
-        warnings: reasons why the explanation may be unreliable, in sentences.
+        warnings: reasons why the explanation may be unreliable, as sentences.
     """
 
     explanation: Explanation
@@ -485,10 +484,10 @@ class SceneExplanation:
         return draw_explanation(self)
 
     def save(self, path: Path) -> None:
-        """Write the figure; the suffix of the path gives the format.
+        """Write the figure in the format of the path's suffix.
 
         Raises:
-            ConfigError: for an unknown format.
+            ConfigError: if the format is unknown.
             ZooError: if the file cannot be written.
         """
         from zoo.rasters.map_frame import save_picture
@@ -496,7 +495,7 @@ class SceneExplanation:
         save_picture(self.figure(), path)
 
     def save_numbers(self, path: Path) -> None:
-        """Write every number as JSON.
+        """Write all numbers as JSON.
 
         Raises:
             ZooError: if the file cannot be written.
@@ -529,7 +528,7 @@ def explain_scene(
 
     Args:
         bundle: a trained model.
-        predictor: the bundle's predictor, on the device of the computation.
+        predictor: the bundle's predictor, on the device to use.
         paths: see :class:`zoo.mapping.scene.Scene`.
         label: folder of the bundle; empty if it has none.
 
@@ -605,7 +604,7 @@ def _size_warnings(scene: Scene, bundle: Bundle) -> tuple[str, ...]:
 
 
 def _record(found: Explanation, threshold: float) -> dict[str, Any]:
-    """Return plain JSON values; the ground by squares, row by row, None where it is unknown."""
+    """Return plain JSON values; ``ground`` is listed by square, row by row, None where it is unknown."""
     cell = found.cell
     return {
         "threshold": threshold,

@@ -1,4 +1,4 @@
-"""An explanation as one figure: scene, probability, channels, ground, attention."""
+"""Figure of an explanation: scene, probability, channels, ground, attention."""
 
 from __future__ import annotations
 

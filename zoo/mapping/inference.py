@@ -1,4 +1,4 @@
-"""The model on tiles and blocks of a scene, in its fastest form and with a result that does not depend on threads."""
+"""Inference on the tiles and blocks of a scene, in the model's fastest form; results do not depend on threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from zoo.training.predictor import VIEWS, PlausibleRange, Predictor, in_views
 MapPrecision = Literal["fp32", "bf16", "auto"]
 
 FEWEST_TILES = 32
-"""With fewer tiles, the search for the fastest form takes longer than it saves."""
+"""Minimum number of tiles at which the search for the fastest form saves more time than it takes."""
 
 AS_TRAINED = "as it was trained"
 
@@ -41,17 +41,17 @@ MOST_THREADS = 1024
 
 @dataclass(frozen=True)
 class MapOptions:
-    """Options of a map. The first five fields change its bytes, the others do not.
+    """Options of a map. Only the first five fields affect the bytes of the map.
 
     Args:
         tile: side of a tile in pixels, a multiple of 32.
-        overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile. They are blended over its
+        overlap: pixels that neighbouring tiles share, a multiple of 32 up to half a tile. Tiles are blended over its
             middle half.
         tta: average over the eight flips and rotations of each tile.
         dtype: "uint8", steps of 0.004 with 255 for nodata, or "float32" with NaN.
         compress: one of :data:`zoo.rasters.cog.COMPRESSIONS`.
-        threads: number of tiles computed at the same time; None for as many as torch has threads (one on a GPU).
-        batch: number of tiles that are read and wait for a free thread.
+        threads: number of tiles computed in parallel; None for torch's number of threads (one on a GPU).
+        batch: number of tiles to read ahead.
         device: device of the predictor.
 
     Raises:
@@ -78,32 +78,32 @@ class MapOptions:
 
     @property
     def workers(self) -> int:
-        """Number of tiles computed at the same time."""
+        """Number of tiles computed in parallel."""
         if self.threads is not None:
             return self.threads
         return torch.get_num_threads() if self.device.type == "cpu" else 1
 
 
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Maps float32 (C, h, w), in units, NaN where missing, to float32 (h, w): probabilities that are multiples of
-1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`; or to (2, h, w), a mean probability and its spread."""
+"""Maps float32 (C, h, w), in physical units, NaN where missing, to float32 (h, w): probabilities in multiples of
+1 / :data:`zoo.mapping.probability.PROBABILITY_STEPS`; or to (2, h, w): mean probability and spread."""
 
 SPREAD_LAYERS = (2,)
 """Layers of a map with a spread."""
 
 Results = Generator[tuple[Block, BlockResult], None, None]
-"""Yields blocks and their results; to be closed when no more are wanted."""
+"""Yields blocks and their results; close it when no more are needed."""
 
 
 class TileForward:
-    """Return the landslide probability of one tile.
+    """Forward pass that returns the landslide probability of one tile.
 
-    A pass takes one tile and runs on one thread: a convolution splits its sums differently among two threads than on
-    one, and their last bits differ. Tiles run in parallel instead, which is also faster.
+    A pass runs one tile on one thread, because the last bits of a convolution depend on the number of threads that
+    share its sums. Tiles run in parallel instead, which is also faster.
 
     Args:
-        predictor: in eval mode, on ``device``.
-        device: device of the computation.
+        predictor: predictor in eval mode, on ``device``.
+        device: device to compute on.
         tta: average over the eight flips and rotations of a square (D4).
     """
 
@@ -121,9 +121,9 @@ class TileForward:
         return result
 
     def views(self, image: NDArray[np.float32]) -> Iterator[Tensor]:
-        """Yield the predictions of a tile, float32 (h, w) with h and w at least as large as the model needs.
+        """Yield the predictions of a tile, float32 (h, w), with h and w padded to the minimum size of the model.
 
-        Without ``tta``, one for the tile itself; with it, one for each of its eight flips and rotations.
+        There is one prediction without ``tta``, and one per flip and rotation (eight) with it.
         """
         tile = torch.from_numpy(self._normalised(padded(image, self._smallest)))[None].to(self._device)
         for seen in in_views(self._probability, tile, VIEWS if self._tta else VIEWS[:1]):
@@ -143,10 +143,10 @@ class TileForward:
 
 
 class SpreadForward:
-    """Return the mean probability of one tile over several predictions, and their standard deviation (divided by n).
+    """Forward pass that returns the mean and the population standard deviation of several predictions of one tile.
 
     Args:
-        members: models; with ``tta``, each gives eight predictions.
+        members: forward passes; each gives eight predictions with ``tta``.
     """
 
     def __init__(self, members: Sequence[TileForward]) -> None:
@@ -168,19 +168,19 @@ def rounded(probability: Tensor) -> Tensor:
 
 
 def smallest_side(predictor: Predictor) -> int:
-    """Return the number of pixels that a model needs along a side."""
+    """Return the minimum side of a model's input in pixels."""
     return int(getattr(predictor.model, "minimum_size", 1))
 
 
 def padded(image: NDArray[np.float32], smallest: int) -> NDArray[np.float32]:
-    """Repeat the last row and column of (C, h, w) until both sides have ``smallest`` pixels."""
+    """Pad (C, h, w) by repeating the last row and column until both sides have at least ``smallest`` pixels."""
     below, beyond = (max(0, smallest - side) for side in image.shape[1:])
     return np.pad(image, ((0, 0), (0, below), (0, beyond)), mode="edge") if below or beyond else image
 
 
 @contextmanager
 def single_threaded_passes() -> Iterator[None]:
-    """Let torch use one thread per pass inside the block, in threads that call :func:`enter_thread`."""
+    """Limit torch to one thread per pass inside the block, in threads that call :func:`enter_thread`."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -190,7 +190,7 @@ def single_threaded_passes() -> Iterator[None]:
 
 
 def enter_thread() -> None:
-    """Prepare a thread that runs passes: OpenMP sets the number of threads per thread."""
+    """Prepare a thread that runs passes, because OpenMP keeps its thread count per thread."""
     torch.set_num_threads(1)
 
 
@@ -203,7 +203,7 @@ class Pixels(Protocol):
 
 
 class Mask(Protocol):
-    """The pixels that are mapped."""
+    """The mask of pixels to map."""
 
     def covers(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
         """Return bool (rows, columns)."""
@@ -211,7 +211,7 @@ class Mask(Protocol):
 
 
 class Hidden(Protocol):
-    """The pixels that clouds or snow hide."""
+    """The mask of pixels that clouds or snow hide."""
 
     def hidden(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
         """Return bool (rows, columns)."""
@@ -219,19 +219,19 @@ class Hidden(Protocol):
 
 
 class AreaMask:
-    """An :class:`Area` by rows and columns."""
+    """An :class:`Area` addressed by rows and columns."""
 
     def __init__(self, area: Area) -> None:
         self._area = area
 
     def covers(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
-        """Return bool (rows, columns): the pixels whose centre lies in the area."""
+        """Return the mask of pixels whose centre is in the area, bool (rows, columns)."""
         return self._area.covers(window_of((rows.start, rows.stop), (columns.start, columns.stop)))
 
 
 @dataclass(frozen=True)
 class _Strip:
-    """A row of tiles of a block: pixels (C, rows, columns), and which of them are not mapped, and why."""
+    """A row of tiles of a block: pixels (C, rows, columns), and masks of those that are not mapped, by reason."""
 
     block: Block
     row: int
@@ -243,7 +243,7 @@ class _Strip:
 
 @dataclass(frozen=True)
 class _PendingTile:
-    """A tile whose pass has been started; ``coming`` is None if no pixel of it is mapped."""
+    """A tile whose pass has started; ``coming`` is None if none of its pixels is mapped."""
 
     block: Block
     row: int
@@ -272,16 +272,16 @@ def compute_blocks(
 
     Args:
         scene: source of the pixels; read by one thread at a time.
-        forward: runs a tile; called by several threads at a time.
+        forward: forward pass of a tile; called by several threads at once.
         plan: plan of the scene.
         blocks: blocks of the plan.
         dtype: dtype of the values; see :func:`zoo.mapping.probability.encode`.
-        plausible: values that count as data.
-        mask: pixels that are mapped; None for all.
-        clouds: pixels that are not mapped because the ground is hidden; None for none.
-        threads: number of passes that run at the same time.
-        batch: number of tiles that wait for a free thread.
-        layers: shape of what ``forward`` returns for each pixel; see :class:`zoo.mapping.tiling.Canvas`.
+        plausible: range of values that count as data.
+        mask: pixels to map; None for all.
+        clouds: pixels to skip because the ground is hidden; None for none.
+        threads: number of passes that run in parallel.
+        batch: number of tiles to read ahead.
+        layers: shape of the output of ``forward`` per pixel; see :class:`zoo.mapping.tiling.Canvas`.
 
     Raises:
         DataError: if the scene is truncated.
@@ -349,14 +349,14 @@ def _read_strip(
 
 @dataclass(frozen=True)
 class InferenceForm:
-    """Form of a predictor; can be sent to other machines.
+    """Form in which a predictor runs; can be sent to other machines.
 
     Attributes:
-        name: name of the form, which is recorded in the map's tags and in the key of its journal.
+        name: name of the form, recorded in the map's tags and in the key of its journal.
         precision: the requested precision.
-        example: float32 (C, h, w), a tile of the scene; None for the predictor as it was trained.
+        example: a tile of the scene, float32 (C, h, w); None for the predictor as trained.
         choice: cached result of the search for the fastest form.
-        threshold: landslide probability of the mask, for the bf16 gate.
+        threshold: threshold of the mask, at which bf16 is checked.
     """
 
     name: str
@@ -369,16 +369,16 @@ class InferenceForm:
 def choose_form(
     predictor: Predictor, scene: Scene, plan: Plan, precision: MapPrecision, device: torch.device, threshold: float
 ) -> tuple[Predictor, InferenceForm, tuple[str, ...]]:
-    """Choose the fastest form of a predictor by measuring, once per machine, model and tile size.
+    """Choose the fastest form of a predictor by measurement, once per machine, model and tile size.
 
-    Small scenes in fp32 are computed with the model as it was trained, because a search would not pay off.
+    Small scenes in fp32 use the model as trained, because a search would not pay off.
 
     Args:
-        predictor: on ``device``.
+        predictor: predictor on ``device``.
         scene: scene to map; a tile from its middle is the example.
         plan: plan of the scene.
         precision: see :func:`zoo.deploy.optimize`.
-        device: device of the computation.
+        device: device to compute on.
         threshold: threshold of the bundle.
 
     Returns:
@@ -401,7 +401,7 @@ def choose_form(
 def _optimized(predictor: Predictor, example: torch.Tensor, precision: MapPrecision, threshold: float) -> Predictor:
     found = optimize(predictor, example, precision, threshold=threshold)
     assert isinstance(found, Predictor)
-    # The optimised model needs the same number of pixels, but no longer states it.
+    # The optimised model has the same minimum input size but lacks the attribute.
     inner: Any = found.model
     inner.minimum_size = smallest_side(predictor)
     return found
@@ -409,10 +409,10 @@ def _optimized(predictor: Predictor, example: torch.Tensor, precision: MapPrecis
 
 @dataclass(frozen=True)
 class ForwardMaker:
-    """Makes the forward pass of a map on another machine, in the form that the first machine chose.
+    """Factory of a map's forward pass on another machine, in the form that the first machine chose.
 
     Attributes:
-        predictor: as it was trained, on the CPU.
+        predictor: the predictor as trained, on the CPU.
         form: the form to use.
         tta: see :class:`TileForward`.
     """
@@ -425,7 +425,7 @@ class ForwardMaker:
         """Return a forward pass on ``device``.
 
         Raises:
-            ZooError: if this machine cannot compute in that form, because its results would differ.
+            ZooError: if this machine does not support that form, because its results would differ.
         """
         predictor = self.predictor.to(device).eval()
         if self.form.example is not None:
@@ -436,7 +436,7 @@ class ForwardMaker:
         form = self.form
         before = os.environ.get("ZOO_CACHE")
         with single_threaded_passes(), tempfile.TemporaryDirectory() as folder:
-            # This machine's own cache of measurements is not changed.
+            # The cache of measurements on this machine must not change.
             os.environ["ZOO_CACHE"] = folder
             try:
                 if form.choice is not None:
@@ -462,12 +462,12 @@ def predict_image(
     """Return the landslide probability of an image in memory, as ``zoo map --dtype float32`` computes it.
 
     Args:
-        forward: runs a tile.
-        image: float32 (C, H, W), in units, NaN where missing.
-        plausible: values that count as data.
+        forward: forward pass of a tile.
+        image: float32 (C, H, W), in physical units, NaN where missing.
+        plausible: range of values that count as data.
         tile: see :class:`zoo.mapping.tiling.Axis`.
         overlap: see :class:`zoo.mapping.tiling.Axis`.
-        threads: number of passes that run at the same time.
+        threads: number of passes that run in parallel.
 
     Returns:
         float32 (H, W), NaN where a band is missing or implausible, or the model returns no finite probability.

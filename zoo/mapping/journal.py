@@ -1,4 +1,4 @@
-"""Finished blocks, kept on disk until the map is complete, so that an interrupted run can resume."""
+"""Journal of finished blocks on disk, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ SUFFIX, DIGITS = ".zoo-map", 16
 PUBLISHING = "publishing.json"
 FIELDS = ("values", "top", "bottom", "left", "right", "counts")
 BLOCKS = "block-*.safetensors"
-"""Safetensors, because numpy's own format parses Python code, which fails at random while other threads do the same."""
+"""Safetensors, because numpy's own format parses Python code, which fails at random when several threads do it."""
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, SafetensorError)
 
 
 class Journal(Closable):
     """The finished blocks of one map, each in an atomically written file; a context manager.
 
-    They are in a hidden folder next to the map, whose name contains a digest of ``key``: another command, bundle or
-    scene has another folder and reuses nothing. The caller holds a lock on the map (:func:`zoo.files.locked`), so one
-    process at a time works in it.
+    They are in a hidden folder next to the map. Its name contains a digest of ``key``, so another command, bundle or
+    scene uses another folder. The caller holds a lock on the map (:func:`zoo.files.locked`), so only one process at a
+    time uses it.
 
     Args:
         out: the map to write.
-        key: everything that its bytes depend on, as JSON values.
+        key: everything that the bytes of the map depend on, as JSON values.
 
     Raises:
-        ZooError: if the folder cannot be made, or is a symbolic link.
+        ZooError: if the folder cannot be created, or is a symbolic link.
 
     Attributes:
         folder: the hidden folder, also for other working files.
@@ -58,16 +58,16 @@ class Journal(Closable):
         except OSError as error:
             raise unwritable(self.folder, error) from error
         for left in self.folder.iterdir():
-            # Working files of a run that was killed while it joined the blocks.
+            # Working files of a run that was killed while joining the blocks.
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)
         write_json_atomic(self.folder / "command.json", dict(key))
 
     def finished(self, plan: Plan, layers: tuple[int, ...] = ()) -> tuple[frozenset[tuple[int, int]], int]:
-        """Return the places of the finished blocks, and the number of damaged files, which are removed.
+        """Return the positions of the finished blocks, and the number of damaged files, which are removed.
 
-        ``layers`` is the shape of what a block has for each pixel (:class:`zoo.mapping.tiling.Canvas`).
-        A block is damaged if its file cannot be read, or holds another block, another map or arrays of another shape.
+        ``layers`` is the shape of a block's values per pixel (:class:`zoo.mapping.tiling.Canvas`). A block is damaged
+        if its file cannot be read, or belongs to another block or map, or its arrays have the wrong shape.
         """
         places, damaged = set(), 0
         expected = {self._path(block).name: block for block in plan.blocks()}
@@ -146,16 +146,16 @@ class Journal(Closable):
 
     @property
     def publishing(self) -> bool:
-        """Whether an earlier run was interrupted between the first file under its final name and the last."""
+        """Whether an earlier run was interrupted while it moved files to their final names."""
         return (self.folder / PUBLISHING).exists()
 
     def discard(self) -> None:
-        """Remove the folder, and the folders that runs of other commands left next to the same map."""
+        """Remove the folder, and those that other commands left for the same map."""
         with uninterrupted():
             for folder in journals_beside(self._out):
                 if not folder.is_symlink() and folder != self.folder:
                     shutil.rmtree(folder, ignore_errors=True)
-            # A run that is killed here leaves a name that says that the map is complete.
+            # If the run is killed here, the folder name shows that the map is complete.
             with working_folder(self._out) as done, suppress(OSError):
                 self.folder.rename(done / self.folder.name)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -167,10 +167,10 @@ class Journal(Closable):
 
 
 def journals_beside(out: Path) -> list[Path]:
-    """Return the folders of unfinished maps of this name."""
+    """Return the folders of unfinished maps with this name."""
     return sorted(out.parent.glob(f".{escape(out.stem)}-{'?' * DIGITS}{SUFFIX}"))
 
 
 def half_published(out: Path) -> bool:
-    """Return whether a run was interrupted while it renamed its files: those present may be part of a map."""
+    """Return whether a run was interrupted while it renamed its files, which may then be an incomplete map."""
     return any((folder / PUBLISHING).exists() for folder in journals_beside(out))

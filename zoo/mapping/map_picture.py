@@ -1,4 +1,4 @@
-"""A map as a picture: the probability over relief or colours, with scale bar, legend and north arrow."""
+"""Picture of a map: the probability over relief or colours, with scale bar, legend and north arrow."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 LONGEST = 1200
-"""Length of the picture's longer side in pixels."""
+"""Length of the longer side of the picture in pixels."""
 
 COLOURS = matplotlib.colormaps["YlOrRd"]
 
 FAINTEST = 0.15
-"""Below this share of the threshold nothing is drawn, so that the background is visible where there is no landslide."""
+"""Share of the threshold below which nothing is drawn, so that the background remains visible without landslides."""
 
 FAINT = 0.55
 """Opacity just below the threshold."""
@@ -40,7 +40,7 @@ FAINT = 0.55
 
 @dataclass(frozen=True)
 class Peaks:
-    """Highest probability in each square of pixels, so that a landslide of one pixel is visible.
+    """Highest probability in each square of pixels, so that a landslide of one pixel remains visible.
 
     Attributes:
         values: float32 (rows, columns), 0..1, NaN where every pixel is nodata.
@@ -67,7 +67,7 @@ def find_peaks(
         shape: (rows, columns) of the map.
         read: returns float32 (rows, columns) of a window, NaN for nodata.
         threshold: see :attr:`Peaks.above`.
-        longest: largest number of squares along the longer side.
+        longest: maximum number of squares along the longer side.
     """
     counts = np.zeros(2, np.int64)
 
@@ -88,7 +88,7 @@ class Ground:
     Attributes:
         picture: float (H, W, 3) in 0..1.
         step: side of a pixel of the picture in pixels of the scene.
-        words: description of what it shows.
+        words: description of the picture.
     """
 
     picture: NDArray[np.floating[Any]]
@@ -112,7 +112,7 @@ def read_ground(scene: Scene, longest: int = LONGEST) -> Ground:
 
 
 def ground_bands(bands: Sequence[Band]) -> tuple[int, ...]:
-    """Return the positions of red, green and blue; else of the DEM; else of the first band."""
+    """Return the indices of red, green and blue; else of the DEM; else of the first band."""
     names = [band.name.casefold() for band in bands]
     return colour_bands(bands) or (names.index("dem") if "dem" in names else 0,)
 
@@ -123,12 +123,12 @@ def paint_ground(
     """Paint the bands that :func:`ground_bands` chose.
 
     Args:
-        values: float32 (C, H, W) with C 1 or 3, NaN where there is no data.
+        values: float32 (C, H, W), C is 1 or 3, NaN where there is no data.
         bands: bands of the values.
         cell: size of a pixel in metres (down, across).
 
     Returns:
-        Float (H, W, 3) in 0..1, white where there is no data, and a description of what it shows.
+        Float (H, W, 3) in 0..1, white where there is no data, and a description of the picture.
     """
     if len(bands) == 3:
         return stretch(values), ", ".join(band.name for band in bands)
@@ -139,7 +139,7 @@ def paint_ground(
 
 
 def picture_bounds(scene: Scene, shape: tuple[int, ...], step: int) -> Bounds:
-    """Return (left, bottom, right, top) of a picture of ``shape``, whose last pixels may reach beyond the scene."""
+    """Return (left, bottom, right, top) of a picture of ``shape``, whose last pixels may extend beyond the scene."""
     return window_bounds(scene.mosaic.transform, (shape[0] * step, shape[1] * step))
 
 
@@ -151,7 +151,7 @@ def map_picture(
     Args:
         probability: the map.
         scene: the scene that was mapped.
-        out: the picture; its suffix gives the format.
+        out: the picture, in the format of its suffix.
         threshold: probability at or above which a pixel counts as landslide.
         title: title of the picture; the scene's name if it is empty.
         found: text in the legend below the threshold, such as ``12 polygons, 0.8 km²``.
@@ -198,7 +198,7 @@ def draw_probability(
     Args:
         peaks: peaks of the probability.
         ground: picture below it, made with the same ``longest``.
-        scene: place of both.
+        scene: scene of both.
         threshold: probability at or above which a pixel counts as landslide.
         title: title above the map.
         footnote: text below the map.
@@ -259,7 +259,7 @@ def _add_colour_bar(figure: Figure, ax: Axes, threshold: float) -> None:
 
 
 def _ticks(threshold: float, apart: float) -> list[float]:
-    """Return ticks of the colour bar: the threshold, 0, 1, and round numbers at least ``apart`` (a share) from them."""
+    """Return ticks of the colour bar: the threshold, 0, 1, and round numbers at least ``apart`` (a share) away."""
     scale = scale_of(threshold)
     ticks = [threshold]
     for tick in (0.0, 1.0, 0.5, 0.25, 0.75, 0.1, 0.9):
@@ -269,12 +269,12 @@ def _ticks(threshold: float, apart: float) -> list[float]:
 
 
 def scale_of(threshold: float) -> TwoSlopeNorm:
-    """Return the scale from probabilities to shares of the colours; half of the colours lie above the threshold."""
+    """Return the norm from probabilities to shares of the colour map; half of the colours are above the threshold."""
     return TwoSlopeNorm(min(max(threshold, 0.01), 0.99), 0, 1)
 
 
 def typical_colour(values: NDArray[np.float32], threshold: float, *, above: bool) -> tuple[float, ...]:
-    """Return the colour that the map has at the median probability above, or below, the threshold."""
+    """Return the colour of the median probability above, or below, the threshold."""
     with np.errstate(invalid="ignore"):
         inside = values >= threshold if above else (values >= FAINTEST * threshold) & (values < threshold)
     middle = (threshold + 1) / 2 if above else threshold * (1 + FAINTEST) / 2
@@ -288,7 +288,7 @@ def tinted(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64]
     least = FAINTEST * threshold
     below = FAINT * np.clip((known - least) / max(threshold - least, 1e-6), 0, 1)
     colours: NDArray[np.float64] = COLOURS(scale_of(threshold)(known))
-    # The comparison in float32 is the one by which the map counts.
+    # Compare in float32, as in the counts of the map.
     opacity = np.where(known >= np.float32(threshold), 1.0, below)
     colours[..., 3] = np.where(np.isnan(values), 0, opacity)
     return colours

@@ -1,4 +1,4 @@
-"""The files of a map: probability and classes, the map read again, and its polygons."""
+"""Files of a map: write probability and classes, read a map, and write its polygons."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DEFAULT_CLASS = "landslide"
 """Class of all polygons if no classes are named."""
 
 KEPT_TAGS = ("LABEL", "MODEL", "QUALITY", "WEIGHTS_SHA256", "SCENE", "DATE", "BANDS", "ZOO_VERSION")
-"""Tags of the map that its polygons repeat."""
+"""Tags of the map to copy to its polygons."""
 
 
 @dataclass
@@ -67,19 +67,19 @@ class MapReport:
         out: file of the probabilities.
         classes_out: file of the classes; None for none.
         shape: (rows, columns).
-        tiles: number of tiles of the scene, including those without a pixel to map.
+        tiles: number of tiles of the scene, including those without pixels to map.
         pixel_area: mean area of a pixel on the ground in m2.
         blocks: number of blocks of the map.
-        resumed: number of blocks that an earlier run had finished.
-        damaged: number of damaged blocks of an earlier run, which were computed again.
+        resumed: number of blocks finished by an earlier run.
+        damaged: number of damaged blocks of an earlier run, which were recomputed.
         threshold: probability at or above which a pixel counts as landslide, as the map applies it.
         classes: classes as the map applies them; None for none.
-        missing: number of pixels that are nodata.
-        implausible: number of those with an infinite value, or one too far from the training data.
-        undefined: number of those for which the model gave no finite probability.
-        hidden: number of those that clouds or snow hide.
-        seconds: time that the map took; None if it was not measured.
-        peak_memory: largest memory of the process so far in bytes; None if it is unknown.
+        missing: number of nodata pixels.
+        implausible: number of those with an infinite value, or a value too far from the training data.
+        undefined: number of those for which the model returned no finite probability.
+        hidden: number of those hidden by clouds or snow.
+        seconds: run time; None if it was not measured.
+        peak_memory: peak memory of the process so far in bytes; None if it is unknown.
         above: number of pixels at or above the threshold.
         class_pixels: number of pixels by class name.
         polygons: outcome of the polygons; None for none.
@@ -91,9 +91,9 @@ class MapReport:
         set_pixels: number of pixels by set.
         unlike: file of the distance from the training data, and the distances; None for none.
         unlike_pixels: number of pixels in tiles that are farther than usual.
-        files: final names of the rasters, which may be addresses.
-        notes: sentences about values of the scene that were read as missing although no tag says so.
-        model_warnings: sentences about a model that is poor, or finds an unlikely share of landslides.
+        files: final paths or URLs of the rasters.
+        notes: sentences about values of the scene that were read as missing although no tag declares them.
+        model_warnings: sentences about a poor model, or an unlikely share of landslides.
     """
 
     out: Path
@@ -136,7 +136,7 @@ class MapReport:
         return None if self.pixel_area is None else pixels * self.pixel_area / 1e6
 
     def lines(self) -> Iterator[str]:
-        """Yield the outcome in lines of text."""
+        """Yield the outcome as lines of text."""
         rows, columns = self.shape
         hidden = f" and {self.hidden:,} under clouds or snow" if self.hidden else ""
         yield f"{rows} x {columns} pixels, {self.missing - self.hidden:,} without data{hidden}"
@@ -159,7 +159,7 @@ class MapReport:
                 yield f"  farther: {self._amount(self.unlike_pixels)}"
 
     def warnings(self) -> Iterator[str]:
-        """Yield warnings for readers of the map, in sentences."""
+        """Yield warnings for readers of the map, as sentences."""
         yield from self.model_warnings
         yield from self.notes
         if self.implausible:
@@ -173,7 +173,7 @@ class MapReport:
             yield f"{self.damaged} damaged blocks of an earlier run were computed again"
 
     def cost(self) -> str:
-        """Return time and memory in words, and the speed of a run that was not resumed; empty if not measured."""
+        """Return time and memory as text, and the speed of a run that was not resumed; empty if not measured."""
         if self.seconds is None:
             return ""
         minutes, seconds = divmod(round(self.seconds), 60)
@@ -202,7 +202,7 @@ def write_map(
     compress: str,
     progress: ProgressCallback | None = None,
 ) -> None:
-    """Join the blocks of a journal and publish the files of ``report``, whose counts are filled in.
+    """Join the blocks of a journal, publish the files of ``report`` and fill in its counts.
 
     Raises:
         DataError: if no pixel has a probability.
@@ -266,7 +266,7 @@ def write_map(
 
 @dataclass
 class _ClassLayer:
-    """The classes of a map while it is written."""
+    """Writer of the classes of a map."""
 
     writer: CogWriter
     classes: ProbabilityClasses
@@ -291,7 +291,7 @@ class _ClassLayer:
 
 @dataclass
 class _SpreadLayer:
-    """The spread of several predictions while it is written."""
+    """Writer of the spread of several predictions."""
 
     writer: CogWriter
 
@@ -313,7 +313,7 @@ class _SpreadLayer:
 
 @dataclass
 class _SetLayer:
-    """The prediction sets of a map while they are written: 1 to 4 in the order of SET_NAMES, 0 for nodata."""
+    """Writer of the prediction sets of a map: 1 to 4 in the order of SET_NAMES, 0 for nodata."""
 
     writer: CogWriter
     sets: PredictionSets
@@ -336,7 +336,7 @@ class _SetLayer:
 
 @dataclass
 class _DistanceLayer:
-    """The distance of each tile from the training data while it is written."""
+    """Writer of the distance of each tile from the training data."""
 
     writer: CogWriter
     distances: TileDistances
@@ -394,13 +394,13 @@ def _check_mapped(report: MapReport) -> None:
 
 
 class ProbabilityMap(Closable):
-    """A map that ``zoo map`` wrote, read window by window; a context manager.
+    """A map written by ``zoo map``, read window by window; a context manager.
 
     Args:
         path: file of the probabilities, uint8 or float32.
 
     Raises:
-        DataError: if it cannot be read, or holds no landslide probability.
+        DataError: if the file cannot be read, or holds no landslide probability.
     """
 
     def __init__(self, path: Path) -> None:
@@ -410,7 +410,7 @@ class ProbabilityMap(Closable):
             raise DataError(
                 f"has no band {PROBABILITY.name}", where=path, hint="Name a map that zoo map wrote with --out"
             )
-        # The file's scale says that uint8 values are steps.
+        # A scale in the file means that the values are uint8 steps.
         self._dtype: MapDtype = "uint8" if self.stack.scaled else "float32"
 
     def read(self, window: Window) -> NDArray[np.float32]:
@@ -421,7 +421,7 @@ class ProbabilityMap(Closable):
         """
         values: NDArray[np.float32] = self.stack.read(window)[0]
         if self._dtype == "uint8":
-            # 0.004 has no exact binary form, and the same step must always give the same number.
+            # 0.004 has no exact binary form, and the same step must always give the same value.
             values = np.rint(values * np.float32(UINT8_STEPS)) / np.float32(UINT8_STEPS)
         with np.errstate(invalid="ignore"):
             wrong = (values < 0) | (values > 1)
@@ -437,7 +437,7 @@ class ProbabilityMap(Closable):
         """Return the probability at or above which the map counts a pixel as landslide (:func:`map_threshold`).
 
         Raises:
-            ConfigError: if ``probability`` is not from 0 to 1.
+            ConfigError: if ``probability`` is outside 0..1.
         """
         if not 0 <= probability <= 1:
             raise ConfigError(f"a threshold of {probability:g}", hint="Give a probability from 0 to 1")
@@ -462,12 +462,12 @@ def map_polygons(
 
     Args:
         probability: the map.
-        scene: the scene that was mapped; its band ``slope`` in degrees gives each polygon its mean slope, whether the
-            model takes that band or not. None for no slope.
+        scene: the scene that was mapped; its band ``slope`` in degrees gives each polygon its mean slope, even if the
+            model does not use that band. None for no slope.
         out: GeoPackage or GeoParquet file.
-        threshold: probability from which a pixel belongs to a landslide.
-        min_area: area in m2 below which a polygon is left out.
-        classes: classes of the mean probability; None calls all polygons ``landslide``.
+        threshold: probability at or above which a pixel belongs to a landslide.
+        min_area: minimum area of a polygon in m2.
+        classes: classes of the mean probability; None gives all polygons the class ``landslide``.
         progress: called with the number of blocks done and the total.
 
     Raises:

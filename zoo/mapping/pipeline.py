@@ -58,13 +58,13 @@ from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor, ca
 from zoo.training.unlikeness import measure_unlikeness
 
 ROOM = 3.8
-"""Disk space in multiples of the map's bytes: its blocks, a working file with overviews, and the finished file."""
+"""Disk space, as a multiple of the map's bytes: its blocks, a working file with overviews, and the finished file."""
 
 WINDOWS, SIDE = 128, 128
-"""Number of windows that a bundle is adapted to, spread over the scene, and their side in pixels [O]."""
+"""Number and side in pixels of the windows, spread over the scene, to which a bundle is adapted [O]."""
 
 COMPARED = 48
-"""Number of windows by which a scene is compared with the training data [O]."""
+"""Number of windows in which a scene is compared with the training data [O]."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MapProducts:
 
     Attributes:
         polygons: GeoPackage or GeoParquet file of the landslides; None for none.
-        min_area: area in m2 below which a polygon is left out.
+        min_area: minimum area of a polygon in m2.
         picture: picture of the map; None for none.
         title: title of the picture; the scene's name if it is empty.
     """
@@ -84,7 +84,7 @@ class MapProducts:
     title: str = ""
 
     def check(self, inputs: Sequence[Path], taken: Iterable[Path], *, overwrite: bool) -> None:
-        """Check names and formats before hours of work.
+        """Check names and formats before a long run starts.
 
         Args:
             inputs: files that must not be replaced.
@@ -108,7 +108,7 @@ class MapProducts:
 
 
 class Runner(Protocol):
-    """Computes blocks, in this process or on a cluster."""
+    """Runner that computes blocks, in this process or on a cluster."""
 
     def __call__(self, blocks: Iterable[Block]) -> Results:
         """Yield the blocks as they are finished, in any order."""
@@ -117,17 +117,16 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class MapRequest:
-    """Request for a map: the arguments of :meth:`zoo.TrainedModel.map`, in the types that the work needs.
+    """Request for a map: the arguments of :meth:`zoo.TrainedModel.map`, converted to internal types.
 
     Attributes:
         options: tiles, dtype and device.
-        classes: names of classes, and their breaks or None for breaks that follow from the threshold; None for no
-            classes.
+        classes: names of classes and their breaks, None for breaks derived from the threshold; None for no classes.
         sets_out: file of the prediction sets (:class:`zoo.evaluation.quality.PredictionSets`); None for none.
         unlike_out: file of the distance of each tile from the training data; None for none.
-        calibrated: apply the temperature that was fitted on the validation split.
+        calibrated: apply the temperature fitted on the validation split.
         names: names of the scene's bands in order, if its files do not name them.
-        scales: magnifications for an adaptation to the scene; None for no adaptation.
+        scales: magnifications for adaptation to the scene; None for no adaptation.
         products: polygons and picture.
     """
 
@@ -169,10 +168,10 @@ class MapRequest:
         return dict(zip(places, names, strict=True))
 
     def with_spread(self, members: int) -> MapRequest:
-        """Return the request for a number of bundles, with the file of the spread if there is one.
+        """Return the request adjusted to the number of bundles, with the file of the spread if there is one.
 
         Raises:
-            ConfigError: if an option does not support several predictions, or a spread of a single one is requested.
+            ConfigError: if an option does not support several predictions, or a spread of only one is requested.
         """
         if members > 1 and self.scales is not None:
             raise ConfigError(
@@ -210,13 +209,13 @@ def map_bundle(
     Args:
         bundle: a trained model.
         request: what to map and how.
-        others: further bundles of an ensemble. The map is the mean of all, and its threshold the mean of theirs [O].
+        others: further bundles of an ensemble. The map and its threshold are the means over all bundles [O].
         progress: called with the stage, the number of items done and the total.
         notify: called with sentences about choices that were made.
         warn: called once with each warning of the report, as soon as it is known.
 
     Raises:
-        ZooError: if the bundles do not fit each other, the scene does not fit them, an output exists or cannot be
+        ZooError: if the bundles are not compatible with each other or with the scene, an output exists or cannot be
             written, the scene is truncated, or no pixel can be mapped.
     """
     notify, warn = notify or (lambda _: None), warn or (lambda _: None)
@@ -242,7 +241,7 @@ def map_bundle(
         clouds = exits.enter_context(Clouds(scene, file=request.cloud_mask, mask_bright=request.mask_clouds))
         _notify_all(notify, (*scene.choices, *clouds.sentences))
         warnings = [text for text in (clouds.warning(),) if text]
-        # On a cluster, the workers use the device; this machine adapts and chooses the form on its processor.
+        # On a cluster, the workers use the device; this machine adapts and chooses the form on its CPU.
         device = options.device if request.cluster is None else torch.device("cpu")
         tags = {**clouds.tags, **model_tags(members, adapted=adapted)}
         if request.scales is not None:
@@ -252,7 +251,7 @@ def map_bundle(
         else:
             warnings += _unlike(bundle, scene, clouds, device, progress)
         _notify_all(warn, warnings)
-        # An adapted model is compared with the data that it was trained on, and not with this scene.
+        # Measured with the original bundle, because an adapted one holds statistics of this scene.
         unlike = None if request.unlike_out is None else measure_tiles(bundle, scene, clouds, device, progress)
         predictors = _predictors(members, temperatures, device)
         if request.calibrated:
@@ -301,7 +300,7 @@ def _predictors(members: Sequence[Bundle], temperatures: Sequence[float], device
 
 
 def _upload(outputs: Mapping[Path, str]) -> None:
-    """Copy finished files to the addresses that they are meant for."""
+    """Upload finished files to their final addresses."""
     for local, name in outputs.items():
         if is_remote(name):
             upload(local, name)
@@ -313,10 +312,10 @@ def _notify_all(notify: Callable[[str], None], texts: Iterable[str]) -> None:
 
 
 def _fitted(members: Sequence[Bundle], request: MapRequest) -> tuple[list[float], PredictionSets | None]:
-    """Return the temperature of each bundle, 1 for none, and the prediction sets if they are asked for.
+    """Return the temperature of each bundle, 1 for none, and the prediction sets if they are requested.
 
     Raises:
-        ConfigError: if a bundle has none, or they do not hold for the map that is asked for.
+        ConfigError: if a bundle has none, or they are not valid for the requested map.
     """
     hint = "Measure its validation split: zoo evaluate BUNDLE --split val --record"
     adapted = request.scales is not None or any(one.adaptation is not None for one in members)
@@ -364,7 +363,7 @@ def _away(
     clouds: Clouds,
     notify: Callable[[str], None],
 ) -> Runner | None:
-    """Return what computes blocks on the cluster of a request; None for this machine."""
+    """Return the runner on the cluster of a request; None for this machine."""
     if request.cluster is None:
         return None
     from zoo.mapping.cluster import cluster_runner
@@ -403,11 +402,11 @@ def _open_scene(request: MapRequest, bundle: Bundle) -> Scene:
 
 
 def _checked_outputs(request: MapRequest) -> dict[Path, str]:
-    """Return :meth:`MapRequest.outputs`, checked before hours of work are done."""
+    """Return :meth:`MapRequest.outputs` after checking them before a long run starts."""
     outputs = request.outputs()
     given = (*request.scene, request.mask, request.cloud_mask)
     places, inputs = list(outputs), [Path(one) for one in given if one is not None]
-    # A run that was stopped between its first file and its last is completed without --overwrite.
+    # A run that was stopped while it published its files can be completed without --overwrite.
     replace_local = request.overwrite or half_published(places[0])
     for local, name in outputs.items():
         check_output(local, inputs, overwrite=replace_local)
@@ -457,7 +456,7 @@ def _adapted(
 def make_products(
     report: MapReport, scene: Scene, products: MapProducts, progress: StageCallback | None = None
 ) -> None:
-    """Write polygons and picture of a finished map, and add them to its report. If that fails, the map is kept.
+    """Write the polygons and picture of a finished map, and add them to its report; on failure, keep the map.
 
     Raises:
         ZooError: if a file cannot be written.
@@ -513,22 +512,22 @@ def map_scene(
     finish: Callable[[MapReport], None] | None = None,
     progress: StageCallback | None = None,
 ) -> MapReport:
-    """Write the landslide probability of every pixel of a scene as a cloud-optimised GeoTIFF.
+    """Write the landslide probability of each pixel of a scene as a cloud-optimised GeoTIFF.
 
-    Tiles are blended by windows that add up to exactly 1. The bytes do not depend on batch, threads or workers, and
-    memory does not grow with the scene. Finished blocks are in a hidden folder next to ``out``; after an interruption
-    the same call resumes from them. ``out`` appears when it is complete.
+    Tiles are blended with weights that add up to exactly 1. The bytes do not depend on batch, threads or workers, and
+    memory does not grow with the scene. Finished blocks are kept in a hidden folder next to ``out``; after an
+    interruption, the same call resumes from them. ``out`` appears only when it is complete.
 
-    A pixel that lacks a band is nodata in the map. Where a convolution reaches it, the predictor takes the band's mean.
-    The same holds for a pixel with an infinite value, or one more than 10,000 standard deviations from the training
-    mean. A pixel for which the model gives no finite probability is nodata too. The report counts both.
+    A pixel that lacks a band is nodata in the map; in convolutions of its neighbours, the band's mean replaces it. The
+    same holds for a pixel with an infinite value, or a value more than 10,000 standard deviations from the training
+    mean. A pixel for which the model returns no finite probability is also nodata. The report counts both.
 
     Args:
-        predictor: in eval mode, on ``options.device``; takes the bands of ``scene``.
+        predictor: predictor in eval mode, on ``options.device``, for the bands of ``scene``.
         scene: an open scene.
         out: file of the probability.
-        options: how the map is made.
-        threshold: probability at or above which a pixel counts as landslide in the report; kept as a tag.
+        options: options of the map; None for the defaults.
+        threshold: probability at or above which a pixel counts as landslide in the report; stored as a tag.
         mask: area to map; None for everywhere. Pixels outside are nodata.
         clouds: clouds of the scene, whose pixels are nodata; None to map them.
         classes: classes of ``classes_out``.
@@ -536,11 +535,11 @@ def map_scene(
         spread_out: file of the spread of several predictions, in the dtype of ``out``; None for none.
         sets: file of the prediction sets, and the sets; None for none.
         unlike: file of the distance from the training data, and the distances; None for none.
-        others: further predictors, whose mean is mapped; they need ``spread_out``.
+        others: further predictors to average with the first; they need ``spread_out``.
         tags: tags of the files.
-        identity: what else the bytes depend on, as JSON values. "predictor" replaces a digest of the weights, which
-            predictors in an optimised form no longer have.
-        runner: computes blocks elsewhere; None for this process.
+        identity: other inputs that the bytes depend on, as JSON values. "predictor" replaces a digest of the weights,
+            which predictors in an optimised form no longer have.
+        runner: runner that computes blocks elsewhere; None for this process.
         overwrite: replace existing files.
         finish: called with the report when the files are in place, to make further products. If it is interrupted, the
             same call runs it again.
@@ -632,7 +631,7 @@ def _compute(
 
 
 def _finish(report: MapReport, journal: Journal, finish: Callable[[MapReport], None] | None) -> None:
-    """Call ``finish`` and remove the journal, which only an interruption leaves for the next run."""
+    """Call ``finish`` and remove the journal; only an interruption leaves it for the next run."""
     try:
         if finish is not None:
             finish(report)
@@ -645,7 +644,7 @@ def _finish(report: MapReport, journal: Journal, finish: Callable[[MapReport], N
 def _pixel_key(
     predictors: Sequence[Predictor], scene: Scene, options: MapOptions, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the part of a journal's key that decides the value of a pixel."""
+    """Return the part of a journal's key that determines the value of a pixel."""
     return {
         "predictor": identity.get("predictor") or ", ".join(map(predictor_digest, predictors)),
         "scene": scene.identity(),
@@ -683,13 +682,13 @@ def _publish(
 
 
 def peak_memory() -> int:
-    """Return the largest memory of this process so far in bytes."""
+    """Return the peak memory of this process so far in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _exclusive(out: Path) -> Any:
-    """Lock an output: two processes that make one file would mix their results."""
+    """Lock an output, because two processes that write one file would mix their results."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -712,7 +711,7 @@ def local_runner(
     *,
     spread: bool = False,
 ) -> Runner:
-    """Return a runner that computes blocks in this process: of one predictor, or mean and spread of several."""
+    """Return a runner in this process, for one predictor or for the mean and spread of several."""
     members = [TileForward(one, options.device, tta=options.tta) for one in predictors]
     forward = SpreadForward(members) if spread else members[0]
 
@@ -764,7 +763,7 @@ def _scene_tags(scene: Scene) -> dict[str, str]:
 
 
 def _check_room(journal: Journal, out: Path, shape: tuple[int, int], pixel: int) -> None:
-    """Check that the disk has room for files of ``pixel`` bytes a pixel."""
+    """Check that the disk has room for files with ``pixel`` bytes per pixel."""
     needed = ROOM * shape[0] * shape[1] * pixel
     present = sum(path.stat().st_size for path in journal.folder.glob(BLOCKS))
     check_room(out, needed - present, out.parent)
@@ -787,10 +786,10 @@ def adapt_to_scene(
     Args:
         bundle: a trained model.
         scene: an open scene.
-        device: device of the computation.
+        device: device to compute on.
         progress: called with the number of steps done and the total.
-        scales: magnifications at which the bundle sees every tile, or ``auto`` to choose one.
-        clouds: clouds of the scene, whose pixels have no weight, also where they are mapped.
+        scales: magnifications at which each tile is presented to the bundle, or ``auto`` to choose one.
+        clouds: clouds of the scene; their pixels have no weight, even where they are mapped.
 
     Raises:
         ZooError: if the model has no running statistics, or no window has a pixel with all bands.
@@ -816,7 +815,7 @@ def _unlike(
             sample = PatchSample.draw(windows, names, pixels=COMPARED * SIDE * SIDE, seed=0)
             found = measure_unlikeness(bundle, sample, device)
     except DataError:
-        return []  # without a valid pixel the map itself says what is wrong
+        return []  # a map without valid pixels raises its own error
     if not found.far:
         return []
     advice = " Adapt the model to the scene: --adapt" if found.distance is not None else ""
@@ -826,7 +825,7 @@ def _unlike(
 def _windows(
     scene: Scene, plausible: PlausibleRange, clouds: Clouds | None = None, count: int = WINDOWS
 ) -> Iterator[Tensor]:
-    """Yield one window of each cell of an even grid, at a place drawn with a fixed seed; all of a small scene.
+    """Yield a window from each cell of a regular grid, at a random position (fixed seed); all windows if few.
 
     Pixels under clouds are missing, whether they are mapped or not.
     """

@@ -17,11 +17,11 @@ Rgb = tuple[int, int, int]
 MapDtype = Literal["uint8", "float32"]
 
 PROBABILITY_STEPS = 1 << 24
-"""Probabilities are rounded to multiples of 1 / this, which is as fine as float32 is near 1. Multiplied by two weights
-of 12 bits they have 48 bits, so float64 adds them without rounding: the sum does not depend on the order of tiles."""
+"""Probabilities are rounded to multiples of 1 / this, the resolution of float32 near 1. Multiplied by two 12-bit
+weights, they have 48 bits, so float64 sums are exact and do not depend on the order of tiles."""
 
 UINT8_STEPS = 250
-"""A uint8 map holds the probability in steps of 1 / 250 = 0.004."""
+"""Steps of a uint8 map: it stores the probability in multiples of 1 / 250 = 0.004."""
 
 UINT8_NODATA = 255
 
@@ -31,15 +31,15 @@ CHUNK = 32
 MOST_CLASSES = 20
 
 _RAMP = ((255, 255, 229), (254, 227, 145), (254, 153, 41), (204, 76, 2), (102, 37, 6))
-"""Pale yellow to dark brown. Lightness falls evenly, so the map is readable in grey and for colour-blind readers."""
+"""Pale yellow to dark brown. Lightness decreases evenly, for greyscale prints and colour-blind readers."""
 
 
 def encode(sums: NDArray[np.float64], missing: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Encode probabilities as they are written.
+    """Encode probabilities for the file.
 
     Args:
-        sums: probabilities, 0..1, (..., rows, columns). A value that is not finite becomes nodata.
-        missing: pixels that become nodata, of the same shape, or (rows, columns) for all layers.
+        sums: probabilities, 0..1, (..., rows, columns). Non-finite values become nodata.
+        missing: mask of pixels that become nodata, in the same shape, or (rows, columns) for all layers.
         dtype: uint8 (steps of 1 / 250, 255 is nodata) or float32 (NaN is nodata).
     """
     if dtype == np.uint8:
@@ -56,7 +56,7 @@ def encode(sums: NDArray[np.float64], missing: NDArray[np.bool_], dtype: np.dtyp
 
 
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where values that :func:`encode` returned are nodata."""
+    """Return the mask of nodata in values from :func:`encode`."""
     found: NDArray[np.bool_] = values == UINT8_NODATA if values.dtype == np.uint8 else np.isnan(values)
     return found
 
@@ -69,14 +69,14 @@ def first_step(probability: float) -> int:
 def map_threshold(probability: float, dtype: MapDtype) -> float:
     """Return the threshold that a map of ``dtype`` applies.
 
-    It is ``probability`` itself for float32, and the next multiple of 0.004 for uint8. Terminal, tags, polygons and
-    picture all state this number.
+    It is ``probability`` for float32, and the next multiple of 0.004 for uint8. Terminal, tags, polygons and picture
+    all show this value.
     """
     return first_step(probability) / UINT8_STEPS if dtype == "uint8" else probability
 
 
 def probability_text(probability: float) -> str:
-    """Return a threshold or break as it is shown everywhere: ``0.316``."""
+    """Format a threshold or break for display: ``0.316``."""
     return f"{probability:.6g}"
 
 
@@ -89,7 +89,7 @@ class ProbabilityClasses:
         breaks: lower probability bound of each class except the first, increasing, between 0 and 1.
 
     Raises:
-        ConfigError: if the number of names or breaks is wrong, a name is used twice, or the breaks do not increase.
+        ConfigError: if the number of names or breaks is wrong, a name is repeated, or the breaks do not increase.
 
     >>> ProbabilityClasses(("low", "medium", "high"), (0.2, 0.5)).ranges()
     ('below 0.2', '0.2 to 0.5', '0.5 and above')
@@ -118,7 +118,7 @@ class ProbabilityClasses:
 
     @classmethod
     def from_threshold(cls, names: Sequence[str], threshold: float) -> ProbabilityClasses:
-        """Return classes whose last one begins at the threshold; the others divide the range below it evenly [O]."""
+        """Return classes of which the last begins at the threshold and the others divide the rest evenly [O]."""
         threshold = min(max(threshold, 0.02), 0.98)
         parts = max(1, len(names) - 1)
         return cls(tuple(names), tuple(threshold * number / parts for number in range(1, len(names))))
@@ -127,14 +127,14 @@ class ProbabilityClasses:
         """Return the classes with the breaks that a map of ``dtype`` applies (:func:`map_threshold`).
 
         Raises:
-            ConfigError: if two breaks are the same step of a uint8 map.
+            ConfigError: if two breaks fall on the same step of a uint8 map.
         """
         return replace(self, breaks=tuple(map_threshold(one, dtype) for one in self.breaks))
 
     def classify(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the class numbers, from 1, of values that :func:`encode` returned; 0 is nodata.
+        """Return the class numbers, from 1, of values from :func:`encode`; 0 is nodata.
 
-        The written probability decides, so that probability and classes agree in every pixel.
+        Classes follow from the encoded probability, so that both files agree in every pixel.
         """
         if values.dtype == np.uint8:
             table = np.zeros(256, dtype=np.uint8)
@@ -147,7 +147,7 @@ class ProbabilityClasses:
         return found
 
     def ranges(self) -> tuple[str, ...]:
-        """Return the range of each class in words."""
+        """Return the range of each class as text."""
         edges = [probability_text(one) for one in self.breaks]
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         return (f"below {edges[0]}", *between, f"{edges[-1]} and above")

@@ -1,4 +1,4 @@
-"""The scene of a map: its rasters on one grid, with the bands that the bundle takes."""
+"""Scene to map: its rasters on one grid, with the bands that the bundle needs."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ UNKNOWN = "unknown"
 """Unit of a band whose file does not state it."""
 
 PROBES, PROBE = 16, 32
-"""Number and side in pixels of the windows by which a scene behind an address is recognised."""
+"""Number and side in pixels of the windows that identify a remote scene."""
 
 
 class Scene(Closable):
     """Rasters on one grid with the bands of a model; a context manager.
 
     Bands are matched by name and unit, in any order and any file; other bands are not read. Bands in the unit
-    :data:`zoo.physics.display.DISPLAY` are made from whatever colours the scene has (:mod:`zoo.rasters.colours`).
+    :data:`zoo.physics.display.DISPLAY` are derived from the colours of the scene (:mod:`zoo.rasters.colours`).
 
     Args:
         paths: one raster or VRT, or several that are adjacent tiles or hold different bands; see
             :class:`zoo.rasters.stacks.Mosaic`. Or one Sentinel-2 product, whose true-colour image is the scene.
         bands: bands of the model, in its order; see :attr:`zoo.training.bundle.Bundle.input_bands`.
-        names: names of the rasters' bands, in the order of the first file and then of what the others add, if the files
-            do not name them. Their units are then those of ``bands``, except for colours.
-        pixel_size: side in metres of the pixels that the scene is resampled to; None for its own pixels.
+        names: names of the rasters' bands, if the files do not name them: those of the first file in order, then those
+            that the other files add. Their units are then those of ``bands``, except for colours.
+        pixel_size: pixel size in metres to resample the scene to; None for its own pixels.
 
     Raises:
         ZooError: if the rasters cannot be read as one, lack a band, or hold it in another unit.
@@ -57,9 +57,9 @@ class Scene(Closable):
         bands: the bands of the model.
         names: see above.
         resampled_to: pixel size that the scene was resampled to; None for its own pixels.
-        product: the Sentinel-2 product that the scene was given as; None for rasters.
-        scale: how colours become numbers for display; None if no band is one.
-        colour_bands: positions of red, green and blue in the rasters, if the model takes them for display; else None.
+        product: the Sentinel-2 product of the scene; None for rasters.
+        scale: conversion of colours to display values; None if no band is a colour.
+        colour_bands: indices of red, green and blue in the rasters, if the model uses display colours; else None.
         choices: sentences about how bands and colours were read.
     """
 
@@ -84,13 +84,13 @@ class Scene(Closable):
         self.choices: tuple[str, ...] = ()
         try:
             if names is not None:
-                # The numbers of colours decide their unit.
+                # The unit of a colour follows from its values.
                 mosaic.rename(names, {band.name: band.unit for band in bands if band.unit != DISPLAY})
             found = mosaic.bands
             if any(band.unit == DISPLAY for band in self.bands):
                 found = self._read_colours(mosaic)
             self._order = match_bands(self.bands, found, self.source)
-            # Before resampling, which would average such a number into its neighbours.
+            # Before resampling, which would average missing codes into their neighbours.
             placed = zip(self._order, self.bands, strict=True)
             mosaic.hide_numbers({place: band.nodata for place, band in placed if band.nodata is not None})
             if pixel_size is not None:
@@ -109,7 +109,7 @@ class Scene(Closable):
         )
 
     def _read_colours(self, mosaic: Mosaic) -> tuple[Band, ...]:
-        """Decide how colours are read, and return the bands of the scene with these in the unit of display."""
+        """Choose how to read colours, and return the scene's bands with colours in the display unit."""
         colours = find_colours(mosaic.bands, mosaic.dtypes)
         if colours is None:
             return mosaic.bands
@@ -141,7 +141,7 @@ class Scene(Closable):
         return Path(self.mosaic.paths[0]).stem
 
     def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
-        """Return pixels, float32 (C, rows, columns) in the order of ``bands``, NaN where there is no data."""
+        """Return a window, float32 (C, rows, columns) in the order of ``bands``, NaN where there is no data."""
         image = self.mosaic.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)), self._order)
         return self._in_units(image)
 
@@ -158,14 +158,14 @@ class Scene(Closable):
 
     @property
     def colours(self) -> list[int] | None:
-        """Positions of red, green and blue among :attr:`bands`; None if not all three are read for display."""
+        """Indices of red, green and blue in :attr:`bands`; None unless all three are display colours."""
         return display_colours(self.bands)
 
     def check_pixel_size(self, trained: float | None) -> None:
-        """Check that the scene's pixels have about the size of those that the model was trained on.
+        """Check that the pixel size of the scene is close to that of the training data.
 
         Args:
-            trained: side of a pixel of the training data in metres; None if it is unknown, and nothing is checked.
+            trained: side of a pixel of the training data in metres; None if it is unknown, to skip the check.
 
         Raises:
             DataError: if the sizes differ by more than :data:`zoo.training.bundle.SIZE_TOLERANCE`.
@@ -182,13 +182,13 @@ class Scene(Closable):
 
     @property
     def ground_pixel(self) -> float:
-        """Side in metres of a square as large as a pixel on the ground."""
+        """Side in metres of a square with the ground area of a pixel."""
         mosaic = self.mosaic
         return math.sqrt(math.prod(ground_size(mosaic.crs, window_bounds(mosaic.transform, self.shape), self.shape)))
 
     def has_pixel_size(self, trained: float) -> bool:
-        """Return whether the scene's pixels have about the size of those that a model was trained on, in metres."""
-        # Training data in a projection such as Web Mercator state the size on the map, which is not that on the ground.
+        """Return whether the pixel size of the scene is close to that of the training data, in metres."""
+        # Training data in a projection such as Web Mercator may state the projected pixel size.
         sizes = (self.ground_pixel, self.mosaic.pixel_size)
         return any(same_pixel_size(size, trained) for size in sizes if size is not None)
 
@@ -200,8 +200,8 @@ class Scene(Closable):
     def identity(self) -> dict[str, Any]:
         """Return the identity of this scene, which differs between scenes and between versions of a file.
 
-        Files are recognised by size and time of change. A remote file states neither, so a few windows of pixels are
-        read.
+        Files are identified by size and modification time. A remote file provides neither, so a few windows of pixels
+        are read.
         """
         files = []
         for name in self.mosaic.files:
@@ -214,7 +214,7 @@ class Scene(Closable):
 
     @property
     def _reading(self) -> dict[str, Any]:
-        """How the files are read, as JSON values."""
+        """Return the settings that determine how the files are read, as JSON values."""
         scale = None if self.scale is None else asdict(self.scale)
         return {"shape": list(self.shape), "resampled_to": self.resampled_to, "colours": scale}
 
@@ -242,14 +242,14 @@ def open_scene(
     any_pixel_size: bool = False,
     resample: bool = False,
 ) -> Scene:
-    """Open a scene for a bundle, and check the size of its pixels.
+    """Open a scene for a bundle, and check its pixel size.
 
     Args:
         paths: see :class:`Scene`.
         bundle: a trained model.
         names: see :class:`Scene`.
         any_pixel_size: accept pixels of any size.
-        resample: resample a scene whose pixels have another size than the training data.
+        resample: resample the scene to the pixel size of the training data if they differ.
 
     Raises:
         ConfigError: if the scene is to be resampled but the bundle does not record its pixel size, or both options are
@@ -283,14 +283,14 @@ def open_scene(
 
 
 def hide_nodata(image: NDArray[np.float32], bands: Sequence[Band]) -> None:
-    """Replace the nodata value of each band by NaN, in place; ``image`` is float32 (C, rows, columns)."""
+    """Replace the nodata value of each band with NaN, in place; ``image`` is float32 (C, rows, columns)."""
     for values, band in zip(image, bands, strict=True):
         if band.nodata is not None and not math.isnan(band.nodata):
             hide_number(values, band.nodata)
 
 
 def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) -> list[int]:
-    """Return the position of each wanted band among those found.
+    """Return the index of each wanted band among those found.
 
     Args:
         wanted: bands of the model.
@@ -298,7 +298,7 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
         where: the scene, for errors.
 
     Raises:
-        DataError: if bands are missing or one is in another unit; the message names them.
+        DataError: if bands are missing or in another unit; the message names them.
     """
     places = {band.name: number for number, band in enumerate(found)}
     missing = [band.name for band in wanted if band.name not in places]

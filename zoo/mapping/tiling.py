@@ -1,4 +1,4 @@
-"""Tiles of a scene: positions, weights, and sums of overlapping tiles.
+"""Tiling of a scene: positions, weights, and sums of overlapping tiles.
 
 The sums do not depend on the order in which tiles are added, so the bytes of a map do not depend on threads.
 """
@@ -17,23 +17,23 @@ from zoo.errors import ConfigError
 from zoo.mapping.probability import encode, is_missing
 
 ALIGNMENT = 32
-"""Tiles begin at multiples of this many pixels, so a pixel meets the same pooling windows as in the whole image."""
+"""Tiles begin at multiples of this many pixels, so pooling windows align with those of the whole image."""
 
 WEIGHT_STEPS = 1 << 12
-"""Weights are multiples of 1 / this: their products and sums are exact, in any order."""
+"""Weights are multiples of 1 / this, so their products and sums are exact, in any order."""
 
 BLOCK = 2048
-"""Approximate side of a block in pixels. A block is computed, recorded and sent to other machines as a unit."""
+"""Approximate side of a block in pixels. A block is the unit of computation, of the journal and of the cluster."""
 
 LARGEST_TILE = 1 << 16
-"""Largest side of a tile in pixels; more is a typing error."""
+"""Maximum side of a tile in pixels; a larger value is a typing error."""
 
 Sums = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Pixels along one side of a scene, from ``start`` to before ``stop``."""
+    """Range of pixels along one side of a scene, from ``start`` (included) to ``stop`` (excluded)."""
 
     start: int
     stop: int
@@ -49,20 +49,20 @@ class Reach:
 class Axis:
     """Tiles along one side of a scene.
 
-    Tiles are spread evenly and begin at multiples of :data:`ALIGNMENT`. The last one ends with the scene, so a model
-    pads there as it would at the edge of the whole image. Two neighbours are blended over the middle half of
-    ``overlap``; the outer quarters give context and are not used [O].
+    Tiles are evenly spaced and begin at multiples of :data:`ALIGNMENT`. The last tile ends with the scene, so padding
+    there is the same as for the whole image. Two neighbours are blended over the middle half of ``overlap``; the outer
+    quarters only provide context [O].
 
     Args:
-        length: length of the scene in pixels, 1 or more.
+        length: length of the scene in pixels, at least 1.
         tile: length of a tile in pixels, a multiple of :data:`ALIGNMENT`.
-        overlap: pixels that two neighbours share at least, a multiple of :data:`ALIGNMENT`, at most half a tile.
+        overlap: minimum overlap of two neighbours in pixels, a multiple of :data:`ALIGNMENT`, at most half a tile.
 
     Raises:
-        ConfigError: for another tile or overlap.
+        ConfigError: if ``tile`` or ``overlap`` is not allowed.
 
     Attributes:
-        tiles: pixels that each tile sees.
+        tiles: pixels of each tile.
         supports: pixels where each tile has a weight above 0; the next support begins ``ramp`` pixels before the end.
         ramp: number of pixels over which two neighbours are blended.
     """
@@ -101,12 +101,12 @@ class Axis:
         return weights
 
     def own(self, number: int) -> Reach:
-        """Return the part of a tile's support that no earlier tile has; together they cover each pixel once."""
+        """Return the part of a tile's support outside all earlier supports; these parts cover each pixel once."""
         support = self.supports[number]
         return Reach(support.start + (self.ramp if number > 0 else 0), support.stop)
 
     def groups(self, size: int) -> tuple[range, ...]:
-        """Return the numbers of the tiles of each block, at most ``size`` tiles per block."""
+        """Return the tile numbers of each block, with at most ``size`` tiles per block."""
         return tuple(range(first, min(first + size, len(self))) for first in range(0, len(self), size))
 
     def support(self, group: range) -> Reach:
@@ -114,7 +114,7 @@ class Axis:
         return Reach(self.supports[group[0]].start, self.supports[group[-1]].stop)
 
     def view(self, group: range) -> Reach:
-        """Return the pixels that the tiles of a block see."""
+        """Return the pixels that the tiles of a block cover."""
         return Reach(self.tiles[group[0]].start, self.tiles[group[-1]].stop)
 
 
@@ -123,7 +123,7 @@ class Block:
     """Tiles that are computed together.
 
     Attributes:
-        row, column: place among the blocks.
+        row, column: position in the grid of blocks.
         tile_rows, tile_columns: numbers of its tiles.
     """
 
@@ -155,7 +155,7 @@ class Plan:
         return len(self.rows) * len(self.columns)
 
     def block(self, row: int, column: int) -> Block:
-        """Return the block at a place."""
+        """Return the block at a position."""
         return Block(row, column, self._row_groups[row], self._column_groups[column])
 
     def blocks(self) -> Iterator[Block]:
@@ -175,10 +175,10 @@ class Plan:
 
 
 def check_tiling(tile: int, overlap: int) -> None:
-    """Check the size of tiles and their overlap.
+    """Check the tile size and the overlap.
 
     Raises:
-        ConfigError: if a map cannot be made with them; the hint says what is allowed.
+        ConfigError: if a value is not allowed; the hint says which values are.
     """
     if not 2 * ALIGNMENT <= tile <= LARGEST_TILE or tile % ALIGNMENT:
         raise ConfigError(
@@ -194,16 +194,16 @@ def check_tiling(tile: int, overlap: int) -> None:
 
 @dataclass(frozen=True)
 class BlockResult:
-    """Probabilities of a block. All arrays except the counts have a leading axis where a tile has several layers.
+    """Probabilities of a block. All arrays except the counts have a leading axis if tiles have several layers.
 
     Attributes:
-        values: (rows, columns) of its support, encoded; final except where a neighbour has a weight too.
-        top: float64 (ramp, columns), the block's share of the sums that it has in common with the block above; no rows
+        values: encoded values of its support, (rows, columns); final except where a neighbour also has a weight.
+        top: float64 (ramp, columns), the block's contribution to the sums that it shares with the block above; no rows
             if there is none.
         bottom: the same for the block below.
         left: float64 (rows, ramp), the same for the block to the left; no columns if there is none.
         right: the same for the block to the right.
-        counts: int64 (3,): pixels that are not mapped because a band is missing, they lie outside the area or the
+        counts: int64 (3,): pixels that are not mapped because a band is missing, they are outside the area or the
             ground is hidden; those of them with an implausible value; and those hidden by clouds or snow.
     """
 
@@ -216,13 +216,13 @@ class BlockResult:
 
 
 class Canvas:
-    """Sums of one block while its tiles arrive.
+    """Accumulator of the tiles of one block.
 
     Args:
         plan: plan of the scene.
         block: one of its blocks.
         dtype: dtype of the values; see :func:`zoo.mapping.probability.encode`.
-        layers: shape of what a tile has for each pixel: () for a probability, (2,) for a mean and a spread.
+        layers: shape of a tile's values per pixel: () for a probability, (2,) for a mean and a spread.
     """
 
     def __init__(self, plan: Plan, block: Block, dtype: np.dtype[Any], layers: tuple[int, ...] = ()) -> None:
@@ -251,8 +251,8 @@ class Canvas:
             probability: float32 (..., h, w) of the tile, multiples of 1 /
                 :data:`zoo.mapping.probability.PROBABILITY_STEPS`; None if no pixel is mapped.
             missing: bool (h, w), pixels that are not mapped.
-            implausible: bool (h, w), those of them with an implausible value; None for none.
-            hidden: bool (h, w), those of them that clouds or snow hide; None for none.
+            implausible: bool (h, w), missing pixels with an implausible value; None for none.
+            hidden: bool (h, w), missing pixels that clouds or snow hide; None for none.
         """
         rows, columns = self._plan.rows, self._plan.columns
         place = rows.supports[row].within(self._rows), columns.supports[column].within(self._columns)
@@ -269,13 +269,13 @@ class Canvas:
         share = probability[..., *part].astype(np.float64)
         for axis, number, lines in ((rows, row, share), (columns, column, share.swapaxes(-1, -2))):
             weights = axis.weights(number)
-            # Between the ramps all weights are 1.
+            # All weights between the ramps are 1.
             for ramp in (slice(0, axis.ramp), slice(max(axis.ramp, len(weights) - axis.ramp), None)):
                 lines[..., ramp, :] *= weights[ramp, None]
         self._sums[..., *place] += share
 
     def result(self) -> BlockResult:
-        """Return the sums; to be called after all tiles of the block were added."""
+        """Return the sums; call it after all tiles of the block were added."""
         top, bottom, left, right = self._plan.ramps(self._block)
         height, width = self._sums.shape[-2:]
         return BlockResult(
@@ -293,12 +293,12 @@ ReadField = Callable[[Block, str], NDArray[Any]]
 
 
 def join(plan: Plan, block: Block, read: ReadField) -> tuple[Reach, Reach, NDArray[Any]]:
-    """Return the pixels that a block has alone or shares with the blocks above and to the left.
+    """Return the pixels that only this block has or that it shares with the blocks above and to the left.
 
     Args:
         plan: plan of the scene.
         block: one of its blocks.
-        read: returns the results of the block and of those neighbours.
+        read: function that returns results of the block and of these neighbours.
 
     Returns:
         Rows and columns of the scene, and their encoded values. The blocks of a plan cover each pixel once.
@@ -322,5 +322,5 @@ def join(plan: Plan, block: Block, read: ReadField) -> tuple[Reach, Reach, NDArr
 
 
 def _finish(values: NDArray[Any], sums: Sums) -> None:
-    """Encode sums instead of ``values``, which are already nodata where nothing is mapped."""
+    """Replace ``values`` by the encoded sums, except where they are already nodata."""
     values[...] = encode(sums, is_missing(values), values.dtype)

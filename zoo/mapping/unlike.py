@@ -1,4 +1,4 @@
-"""How far each tile of a scene is from the training data of a bundle."""
+"""Distance of each tile of a scene from the training data of a bundle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TileDistances:
 
     Attributes:
         values: float32 (tile rows, tile columns), in standard deviations; NaN where too few pixels have data.
-        side: side of a tile in pixels. A tile at the lower or right edge is measured on the last ``side`` pixels.
+        side: side of a tile in pixels. A tile at the lower or right edge uses the last ``side`` pixels.
         usual: distance of the patches of the validation split; None if it is unknown.
     """
 
@@ -45,14 +45,14 @@ class TileDistances:
     usual: UsualDistance | None
 
     def window(self, window: Window) -> NDArray[np.float32]:
-        """Return the distance of the tile of each pixel of a window, float32 (rows, columns)."""
+        """Return the distance of each pixel's tile in a window, float32 (rows, columns)."""
         rows = np.arange(window.row_off, window.row_off + window.height) // self.side
         columns = np.arange(window.col_off, window.col_off + window.width) // self.side
         found: NDArray[np.float32] = self.values[np.ix_(rows, columns)]
         return found
 
     def sentence(self) -> str:
-        """Return how the distances compare with those of the validation patches, in words."""
+        """Return a sentence that compares the distances with those of the validation patches."""
         known = self.values[np.isfinite(self.values)]
         if not len(known):
             return f"no tile of {self.side} pixels has enough data to be compared with the training data"
@@ -78,9 +78,9 @@ def measure_tiles(
     Args:
         bundle: a trained model.
         scene: an open scene.
-        clouds: clouds of the scene, whose pixels have no weight, also where they are mapped.
-        device: device of the computation.
-        progress: called with stage, number of tiles done and number of all tiles.
+        clouds: clouds of the scene; their pixels have no weight, even where they are mapped.
+        device: device to compute on.
+        progress: called with the stage, the number of tiles done and the total.
 
     Raises:
         ConfigError: if the model was not trained.
@@ -113,7 +113,7 @@ def measure_tiles(
 
 
 def _strips(scene: Scene, clouds: Clouds, plausible: PlausibleRange, side: int) -> Iterator[NDArray[np.float32]]:
-    """Yield each row of tiles, float32 (C, rows, columns), NaN where there is no data or clouds hide the ground."""
+    """Yield rows of tiles, float32 (C, rows, columns), NaN where there is no data or clouds hide the ground."""
     height, width = scene.shape
     for start in range(0, height, side):
         first = min(start, max(0, height - side))
