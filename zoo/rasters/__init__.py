@@ -1,1 +1,1 @@
-"""Rasters and vector files: the only package that imports rasterio."""
+"""Raster and vector files; the only package that imports rasterio."""

@@ -1,4 +1,4 @@
-"""Read a band, or rain, on the grid of a stack."""
+"""Read a band or rain on the grid of a stack."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from zoo.rasters.reading import RasterReader, opened, readable
 from zoo.rasters.stacks import SAME_LATTICE, Stack
 
 MARGIN = 0.05
-"""Pixels by which the warper may be off where a layer ends."""
+"""Tolerance of the warper at the edge of a layer, in pixels."""
 
 Values: TypeAlias = NDArray[np.float32]
 
@@ -45,19 +45,19 @@ _TO_DAYS = {
 class AlignedBand(Closable):
     """One layer on one grid; a context manager.
 
-    A layer that already lies on the grid's lattice is read unchanged. Any other is warped by GDAL: classes by nearest
-    neighbour, quantities bilinearly if the grid is as fine or finer, and as the mean of the pixels if it is coarser.
+    A layer whose pixels coincide with those of the grid is read unchanged. Any other layer is warped by GDAL: classes
+    with nearest neighbour, quantities with bilinear interpolation, or with the mean if the grid is coarser.
 
     Args:
         layer: the header of the band.
-        grid: the grid that it is read on.
+        grid: the target grid.
 
     Raises:
         DataError: if the file cannot be opened.
 
     Attributes:
         resampling: "none", "nearest", "bilinear" or "average".
-        codes: missing codes without a nodata tag, of a layer that is warped.
+        codes: missing codes without a nodata tag, if the layer is warped.
     """
 
     def __init__(self, layer: Layer, grid: GeoBox) -> None:
@@ -85,7 +85,7 @@ class AlignedBand(Closable):
             )
         masked = bool(reader.alpha) or reader.masked
         source, self._index = reader.source, layer.file.band
-        # GDAL warps every band of a file for the sake of one; alpha and masks would be lost with the others.
+        # GDAL would warp all bands of the file. A VRT of one band avoids this, but it has no alpha band or mask.
         if source.count > 1 and not masked and "?" not in layer.path:
             source = self._exits.enter_context(opened(f"vrt://{layer.path}?bands={self._index}"))
             self._index = 1
@@ -99,7 +99,7 @@ class AlignedBand(Closable):
                 hint="Replace them by one number and name it: gdal_calc.py ... --NoDataValue, or gdalwarp -srcnodata",
             )
         nodata = numbers[0] if numbers else layer.nodata
-        # GDAL looks at alpha and masks only where no number stands for "not measured".
+        # GDAL uses alpha bands and masks only if there is no nodata value.
         if nodata is None and layer.dtype.kind == "f" and not masked:
             nodata = math.nan
         rows, columns = self.grid.shape
@@ -122,7 +122,7 @@ class AlignedBand(Closable):
             )
 
     def _part_below(self) -> Window:
-        """Return the pixels of the layer that the grid is interpolated from, and a few more; all if that is unknown."""
+        """Return the window of the layer under the grid, with a margin; the whole layer if it is unknown."""
         rows, columns = self.layer.shape
         whole = Window(0, 0, columns, rows)
         try:
@@ -146,13 +146,13 @@ class AlignedBand(Closable):
         """Return the numbers in the file for a window of the grid.
 
         Args:
-            window: within the grid.
+            window: window within the grid.
 
         Returns:
             float32 (rows, columns), NaN where the file has no data.
 
         Raises:
-            DataError: if the file is truncated there.
+            DataError: if the file is truncated in the window.
         """
         if self._shift is not None:
             return self._read_as_is(window, self._shift)
@@ -178,7 +178,7 @@ class AlignedBand(Closable):
 
     @property
     def reach(self) -> int:
-        """Grid pixels from a missing pixel within which interpolation repeats a value: half a pixel of the layer."""
+        """Distance in grid pixels around missing pixels within which values are repeated: half a layer pixel."""
         if self.resampling != "bilinear":
             return 0
         width, height = self.layer.pixel_size_in(grid_crs(self.grid), _centre(self.grid))
@@ -186,31 +186,31 @@ class AlignedBand(Closable):
         return math.ceil(max(width, height) / ours / 2 - 1e-6)
 
     def extrapolated(self, window: Window, values: Values) -> NDArray[np.bool_]:
-        """Return where values of a window were not interpolated between known pixels.
+        """Return the mask of values in a window that were not interpolated between known pixels.
 
-        Beyond the centres of the outermost known pixels, at the rim of the layer and around holes in it, the warper
-        repeats the nearest value. A gradient is wrong there.
+        Outside the centres of the outermost known pixels, at the edge of the layer and around holes, the warper repeats
+        the nearest value. Gradients are wrong there.
 
         Args:
-            window: within the grid.
-            values: of that window, float32 (rows, columns), as :meth:`read` returns them.
+            window: window within the grid.
+            values: result of :meth:`read` for the window, float32 (rows, columns).
 
         Returns:
             bool (rows, columns).
         """
         if not self.reach:
             return np.zeros(values.shape, bool)
-        # The sides of the square are in grid pixels, so a diagonal is counted as one step.
+        # Distances are measured along rows and columns, so a diagonal neighbour is one step away.
         square = np.ones((3, 3), bool)
         outside = ndimage.binary_dilation(np.isnan(values), square, iterations=self.reach)
         return outside | ~self._within(window, 0.5)
 
     def covers(self, window: Window) -> NDArray[np.bool_]:
-        """Return which pixel centres of a window of the grid lie on the layer, bool (rows, columns)."""
+        """Return the mask of pixel centres of a window that are inside the layer, bool (rows, columns)."""
         return self._within(window, MARGIN)
 
     def _within(self, window: Window, margin: float) -> NDArray[np.bool_]:
-        """Return which pixels of a window lie at least ``margin`` pixels of the layer within its edges."""
+        """Return the mask of pixels of a window at least ``margin`` layer pixels inside the edges of the layer."""
         rows, columns = np.arange(window.height) + 0.5, np.arange(window.width) + 0.5
         place = self.grid.transform * Affine.translation(window.col_off, window.row_off)
         height, width = self.layer.shape
@@ -246,14 +246,14 @@ class AlignedBand(Closable):
 
 
 def physical(band: AlignedBand, window: Window) -> Values:
-    """Return values of a band that is not a reflectance, in the unit of its file, NaN where it has no data."""
+    """Return the values of a non-optical band in the unit of its file, NaN where it has no data."""
     return in_unit(band.layer, band.read(window))
 
 
 def in_unit(layer: Layer, numbers: Values) -> Values:
-    """Convert the numbers of a file to its unit, with the offset and scale of ``layer.file``, else with its tags.
+    """Convert the numbers of a file to its unit, with the offset and scale of ``layer.file`` or else its tags.
 
-    Reflectances are converted by :mod:`zoo.rasters.optical` instead.
+    Use :mod:`zoo.rasters.optical` for reflectances.
     """
     file, (scale, offset) = layer.file, layer.tagged
     if file.scale not in (None, 1.0) or file.offset not in (None, 0.0):
@@ -278,7 +278,7 @@ def _method(layer: Layer, grid: GeoBox) -> str:
     if layer.role in CLASSES:
         return "nearest"
     width, height = layer.pixel_size_in(grid_crs(grid), _centre(grid))
-    # A few per cent are a change of projection, not of scale.
+    # A difference of a few per cent comes from the projection, not from the pixel size.
     return "average" if abs(grid.transform.determinant) > width * height * 1.1 else "bilinear"
 
 
@@ -288,18 +288,20 @@ def _centre(grid: GeoBox) -> tuple[float, float]:
 
 
 class RainLayers(Closable):
-    """Rain intensity and duration on a stack's grid, read by windows; a context manager.
+    """Rain intensity and duration on a stack's grid, read window by window; a context manager.
 
-    Coarser rain is interpolated, finer rain averaged.
+    Coarser rain is interpolated, finer rain is averaged.
 
     Args:
-        path: a file with the bands intensity (mm/h) and duration (days), in this order or named so; or intensity alone.
+        path: a file with the bands intensity (mm/h) and duration (days), in this order or with these names; or with
+            intensity only.
         like: the stack.
-        duration: days, for a file of one band.
+        duration: duration in days, for a file with one band.
 
     Raises:
         DataError: if the file is missing or damaged, covers another area, has no georeference, or is in another unit.
-        ConfigError: for one band without a duration, two bands with one, or a duration that is negative or infinite.
+        ConfigError: if a file with one band has no duration, a file with two bands has one, or the duration is
+            negative or infinite.
     """
 
     def __init__(self, path: str | os.PathLike[str], like: Stack, duration: float | None = None) -> None:
@@ -369,11 +371,11 @@ def _band(names: list[str], name: str, otherwise: int) -> int:
 def check_rain_layers(intensity: Layer, duration: Layer | float | None) -> None:
     """Check the units and values of rain rasters before anything is computed from them.
 
-    Values are read at a low resolution, which is enough to recognise another unit.
+    Values are read at a low resolution, which is enough to recognise a wrong unit.
 
     Args:
         intensity: raster in mm/h.
-        duration: raster in days, or days.
+        duration: raster in days, or a number of days.
 
     Raises:
         DataError: if a file states another unit, or rain is implausible; see :func:`zoo.physics.rain.check_rain`.
@@ -388,8 +390,8 @@ def check_rain_layers(intensity: Layer, duration: Layer | float | None) -> None:
     elif duration is not None:
         days = np.full(1, duration, np.float32)
     if most.size and days.size:
-        # The rasters may have different grids: the largest intensity is compared with the shortest duration, which
-        # allows the most.
+        # The rasters may have different grids, so compare the largest intensity with the shortest duration, the most
+        # permissive pair.
         positive = days[days > 0]
         check_rain(most, positive.min() if positive.size else 0.0, intensity.path)
 

@@ -1,4 +1,4 @@
-"""Class maps: the area of each class, random pixels of each class, and the classes at given points."""
+"""Class maps: area of each class, random samples per class, and classes at given points."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from zoo.rasters.reading import RasterReader
 from zoo.rasters.vectors import project, read_vector
 
 BLOCK = 512
-"""Side of the windows that are read, in pixels. All pixels of a window get its mean area."""
+"""Side of a window in pixels. All pixels of a window are assigned its mean pixel area."""
 
 MOST_CLASSES = 100
-"""A map with more different numbers holds measurements, not classes [O]."""
+"""Maximum number of classes; a raster with more distinct values holds measurements [O]."""
 
 MAP_CLASS, REFERENCE = "map_class", "reference"
-"""Columns of a sample: the class on the map, and the reference class, which a person fills in."""
+"""Columns of a sample: the class on the map, and the reference class, to be filled in by hand."""
 
 Places = NDArray[np.int64]
 
@@ -38,10 +38,10 @@ class ClassMap:
     """A raster of classes.
 
     Attributes:
-        path: its file.
-        grid: grid of its pixels.
-        names: name of each class by its number; a class without one is called by its number.
-        read: returns the numbers of a window, float32 (rows, columns), NaN for nodata.
+        path: file of the map.
+        grid: grid of the map.
+        names: class names by number; a class without a name is shown by its number.
+        read: function that returns the class numbers of a window, float32 (rows, columns), NaN for nodata.
     """
 
     path: Path
@@ -59,11 +59,11 @@ class Stratum:
     """A class of a map.
 
     Attributes:
-        number: its number on the map.
-        name: its name.
+        number: number of the class on the map.
+        name: name of the class.
         pixels: number of pixels.
-        area: area on the ground in m2 (geodesic).
-        drawn: int64 (n, 2), row and column of random pixels, in random order.
+        area: geodesic area in m2.
+        drawn: row and column of random pixels, in random order, int64 (n, 2).
     """
 
     number: int
@@ -78,10 +78,10 @@ class SamplePoints:
     """Points of a sample on the grid of a map.
 
     Attributes:
-        path: their file.
-        places: int64 (N, 2), row and column of the pixel under each point.
+        path: file of the points.
+        places: row and column of the pixel under each point, int64 (N, 2).
         references: reference class of each point, as in the file.
-        mapped: class on the map that the file states for each point; None if it does not.
+        mapped: class on the map stated in the file for each point; None if the file has no such column.
     """
 
     path: Path
@@ -91,7 +91,7 @@ class SamplePoints:
 
 
 def open_class_map(reader: RasterReader) -> ClassMap:
-    """Return the class map in an open raster; names come from its tags ``CLASS_1``, ``CLASS_2``, ...
+    """Return the class map of an open raster; class names come from its tags ``CLASS_1``, ``CLASS_2``, ...
 
     Raises:
         DataError: if the raster has several bands or no georeference.
@@ -119,17 +119,16 @@ def survey(
 
     Args:
         classes: the map.
-        draw: number of pixels to draw at random from each class, all if it has fewer. Each pixel of a class has the
-            same chance.
-        seed: seed of the draw.
-        places: int64 (N, 2), row and column of pixels whose class is asked for; None for none.
+        draw: number of pixels to draw from each class, uniformly at random; all pixels if the class has fewer.
+        seed: random seed.
+        places: row and column of pixels to look up, int64 (N, 2); None for none.
         progress: called with the number of windows done and the total.
 
     Returns:
-        The classes by number, and the number of each place, float32 (N,), NaN on nodata.
+        The classes by number, and the class number at each place, float32 (N,), NaN on nodata.
 
     Raises:
-        DataError: if the map holds no class, too many, or fractions.
+        DataError: if the map has no classes, too many classes, or fractional values.
     """
     areas = PixelAreas(classes.grid.crs, classes.grid.transform, classes.grid.shape)
     places = np.empty((0, 2), np.int64) if places is None else places
@@ -176,14 +175,14 @@ def survey(
 
 
 def write_points(path: Path, classes: ClassMap, places: Places, names: list[str], seed: int) -> None:
-    """Write the centres of pixels as points with their class on the map and an empty reference class.
+    """Write pixel centres as points with their class on the map and an empty reference class.
 
     Args:
-        path: GeoPackage; it appears when it is complete.
+        path: GeoPackage; written atomically.
         classes: the map.
-        places: int64 (N, 2), row and column of each point.
+        places: row and column of each point, int64 (N, 2).
         names: class of each point on the map.
-        seed: seed of the draw, which is kept in the file.
+        seed: random seed of the sample, stored in the file.
 
     Raises:
         ZooError: if the file cannot be written.
@@ -201,17 +200,17 @@ def write_points(path: Path, classes: ClassMap, places: Places, names: list[str]
 
 
 def check_points(path: Path) -> None:
-    """Check the name of a sample before it is drawn.
+    """Check the file name of a sample before it is drawn.
 
     Raises:
-        ConfigError: if it does not end in .gpkg.
+        ConfigError: if the name does not end in .gpkg.
     """
     if path.suffix.lower() not in GEOPACKAGE:
         raise ConfigError("points are written as GeoPackage", where=path, hint="Name it points.gpkg")
 
 
 def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> SamplePoints:
-    """Read the points of a sample and place them on the pixels of a map.
+    """Read the points of a sample and locate them on the pixels of a map.
 
     Args:
         path: vector file of points, in any coordinate system.
@@ -219,13 +218,13 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
         column: column with the reference class.
 
     Raises:
-        DataError: if the file cannot be read, holds no points, a row has no reference class, lies outside the map,
-            or lies in the same pixel as another one.
+        DataError: if the file cannot be read or holds no points, or a point has no reference class, is outside the
+            map, or is in the same pixel as another point.
         UnknownNameError: if there is no such column.
     """
     frame = read_vector(path, several="Save the layer as a separate file", what="sample")
     if column not in frame.columns:
-        # Its error lists the columns of the file.
+        # The error of this call lists the columns of the file.
         read_vector(path, columns=[column])
     if not len(frame):
         raise DataError("holds no points", where=path)
@@ -261,7 +260,7 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
 
 
 def _labels(values: geopandas.GeoSeries) -> list[str]:
-    """Return classes as text: whole numbers without a decimal point, and nothing where the value is missing."""
+    """Return classes as text: integers without a decimal point, and an empty string for missing values."""
     numeric = values.dtype.kind in "iuf"
     return [
         "" if missing else f"{value:g}" if numeric else str(value).strip()

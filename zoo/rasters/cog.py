@@ -29,15 +29,15 @@ from zoo.rasters.reading import gdal_message, small_cache
 from zoo.rasters.stacks import TAG_VALID
 
 COMPRESSIONS: tuple[str, ...] = ("deflate", "zstd", "lzw", "none")
-"""Every GDAL since 2008 reads deflate with the floating-point predictor; the others are for speed."""
+"""Supported compressions. GDAL has read deflate with the floating-point predictor since 2008; the others are faster."""
 
 GEOTIFF_SUFFIXES: tuple[str, ...] = (".tif", ".tiff", ".gtif", ".gtiff")
 
 TILE = 512
 
 ROOM = 2.7
-"""Bytes needed on the disk per byte of the working file: its overviews are a third more, and the finished file has at
-most the size of both."""
+"""Disk space needed per byte of the working file: overviews add a third, and the finished file is at most as large as
+both together."""
 
 Rgb = tuple[int, int, int]
 
@@ -45,22 +45,22 @@ Rgb = tuple[int, int, int]
 class CogWriter(Closable):
     """One or several bands on one grid, written window by window; a context manager.
 
-    The working file is in a hidden folder next to ``path``, which is removed when the block ends, Ctrl-C included.
-    ``path`` appears only with :meth:`publish`.
+    The working file is in a hidden folder next to ``path``, which is removed when the block ends, even on Ctrl-C.
+    ``path`` is created only by :meth:`publish`.
 
     Args:
         path: path of the finished GeoTIFF.
-        grid: where the pixels lie.
-        bands: names, units, descriptions and valid ranges, in the order of the file; the tags name them.
-        dtype: "float32", where NaN is nodata, "uint8" or "uint16".
+        grid: grid of the pixels.
+        bands: names, units, descriptions and valid ranges, in file order; written to the tags.
+        dtype: "float32" (NaN is nodata), "uint8" or "uint16".
         compress: one of :data:`COMPRESSIONS`.
-        nodata: of integers.
-        average: make overviews of means, as quantities allow; those of classes and risks take the nearest pixel.
+        nodata: nodata value of integers.
+        average: average pixels in overviews, for quantities; overviews of classes and risks use the nearest pixel.
         within: folder on the same disk for the working file; ``None`` for the folder of ``path``.
 
     Raises:
-        ConfigError: for an unknown compression, or a name without a GeoTIFF suffix.
-        ZooError: if the folder cannot be written to, or its disk has less space than the working file needs.
+        ConfigError: if the compression is unknown, or the name has no GeoTIFF suffix.
+        ZooError: if the folder cannot be written to, or the disk has too little space for the working file.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class CogWriter(Closable):
 
         Args:
             values: the pixels.
-            window: within the grid.
-            band: name of the band; the first one if it is empty.
+            window: window within the grid.
+            band: name of the band; empty for the first one.
 
         Raises:
             ZooError: if the disk is full.
@@ -143,7 +143,7 @@ class CogWriter(Closable):
         band_tags: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         colours: Mapping[int, Rgb] | None = None,
     ) -> None:
-        """Turn what was written into a cloud-optimised GeoTIFF under the final name; see :meth:`finish`."""
+        """Convert the working file to a cloud-optimised GeoTIFF under the final name; see :meth:`finish`."""
         self.finish(tags, band_tags, colours)
         self.place()
 
@@ -155,12 +155,12 @@ class CogWriter(Closable):
         *,
         scale: float | None = None,
     ) -> None:
-        """Turn what was written into a cloud-optimised GeoTIFF that has no name yet.
+        """Convert the working file to a cloud-optimised GeoTIFF without giving it the final name.
 
         Args:
-            tags: of the file.
-            band_tags: further tags by name of the band, or others than its description and valid range.
-            colours: by value, for uint8.
+            tags: tags of the file.
+            band_tags: additional tags by band name; they override the description and valid range.
+            colours: colours by value, for uint8.
             scale: factor from the numbers in the file to the unit of the band; ``None`` for 1.
 
         Raises:
@@ -175,26 +175,26 @@ class CogWriter(Closable):
             if scale is not None:
                 self._file.scales = (scale,) * len(self.bands)
             if self._average:
-                # Made here, where a tile is changed in place: the COG driver's own are compressed, and each tile that
-                # falls out of the small cache before it is full is compressed and appended once more. It is done
-                # before the colours are set, or GDAL would average colours instead of numbers.
+                # Build overviews here, where tiles are updated in place. The COG driver compresses its own, and
+                # compresses and appends a tile again whenever the small cache evicts it before it is full. Colours
+                # must be set later, or GDAL would average colours instead of numbers.
                 self._file.build_overviews(_overview_factors(self.shape), Resampling.average)
             if colours is not None:
                 shown = {key: (*rgb, 255) for key, rgb in colours.items()}
                 self._file.write_colormap(1, {int(self._nodata): (0, 0, 0, 0), **shown})
             self._file.close()
-            # GDAL flushes its cache when it closes a file and reports no error then, so count what has arrived.
+            # GDAL flushes its cache when it closes a file and reports no error, so check the size of the file.
             if self._work.stat().st_size < self._bytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            # GDAL compresses overviews that it deletes a second later, which takes longer than all the rest.
+            # By default GDAL compresses temporary overviews, which takes longer than everything else.
             with rasterio.Env(COG_TMP_COMPRESSION="NONE"):
                 rasterio.shutil.copy(self._work, self._finished, driver="COG", **self._creation())
 
     def place(self) -> None:
-        """Give the file that :meth:`finish` made its final name.
+        """Move the result of :meth:`finish` to its final name.
 
         Raises:
-            ZooError: if it cannot be written there.
+            ZooError: if the file cannot be written there.
         """
         move_into_place(self._finished, self.path)
 
@@ -203,13 +203,13 @@ class CogWriter(Closable):
         options = {
             "COMPRESS": self._compress.upper(),
             "BLOCKSIZE": str(TILE),
-            # The mean of two classes is another class, and a mean of risks contradicts the class drawn beside it.
+            # The mean of two classes is another class, and a mean of risks contradicts the class map.
             "OVERVIEW_RESAMPLING": "NEAREST",
             "BIGTIFF": "IF_SAFER",
             "NUM_THREADS": "ALL_CPUS",
         }
         if self._compress != "none" and self._average:
-            # Noise hardly compresses: level 6 saves one or two per cent over level 1 and takes several times longer.
+            # Noise hardly compresses: level 6 saves 1-2 % compared with level 1 and takes several times longer.
             options |= {"PREDICTOR": "STANDARD" if classes else "FLOATING_POINT"}
             options |= {"LEVEL": "1"} if self._compress in ("deflate", "zstd") else {}
         elif self._compress != "none" and not classes:
@@ -237,7 +237,7 @@ def _described(band: Band) -> dict[str, str]:
 
 
 def _overview_factors(shape: tuple[int, int]) -> list[int]:
-    """Return powers of two until the whole raster fits into one tile, as the COG driver chooses them."""
+    """Return powers of two until the whole raster fits into one tile, as in the COG driver."""
     factors = []
     factor = 2
     while max(shape) > TILE * factor // 2:
@@ -263,7 +263,7 @@ def check_geotiff_name(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn errors of GDAL and the system in the block into a ``ZooError`` about ``path``.
+    """Convert errors of GDAL and the operating system in the block to a ``ZooError`` about ``path``.
 
     Raises:
         ZooError: with GDAL's reason and the free space on the disk of ``path``.
@@ -279,12 +279,12 @@ def check_room(path: Path, needed: float, folder: Path) -> None:
     """Check that the disk has enough space for a file.
 
     Args:
-        path: of the file to come, for the error.
-        needed: bytes while it is made.
-        folder: where it is made.
+        path: path of the file, for the error.
+        needed: bytes needed while the file is written.
+        folder: folder in which the file is written.
 
     Raises:
-        ZooError: if fewer bytes are free there.
+        ZooError: if the disk has fewer free bytes.
     """
     free = free_space(folder)
     if free < needed:

@@ -1,15 +1,15 @@
-"""Scenes in red, green and blue: find the bands and missing pixels, and scale the numbers to 0 to 255.
+"""RGB scenes: find the colour bands and missing pixels, and scale the values to 0..255.
 
-A network that was trained on pictures takes red, green and blue in the unit :data:`zoo.physics.display.DISPLAY`. This
+A network trained on RGB images expects red, green and blue in the unit :data:`zoo.physics.display.DISPLAY`. This
 module defines how a scene is converted to that unit:
 
-- **8-bit numbers** are used unchanged. In a Sentinel-2 true-colour image (TCI), whose name says so, a pixel with 0 in
-  all three colours has no data [S: ESA]. Sen2Cor also writes 0 in a single colour of dark water, which counts as 0. In
-  other pictures without a nodata tag, black counts as missing only where it is connected to the edge of the image [O].
-- **Reflectance** (largest numbers up to 2, or the unit "1" or "reflectance") is scaled as ESA scales the TCI of level
-  2A: 0 to 0.2 becomes 1 to 255 [S].
-- **Digital numbers** of Sentinel-2 are divided by 10,000 first. The offset of -1000 of processing baseline 04.00 is
-  recognised by the darkest pixels.
+- **8-bit numbers** are used unchanged. In a Sentinel-2 true-colour image (TCI), recognised by its name, a pixel with 0
+  in all three colours has no data [S: ESA]. Sen2Cor also writes 0 in a single colour over dark water, which is valid.
+  In other images without a nodata tag, black is missing only where it is connected to the edge of the image [O].
+- **Reflectance** (largest numbers up to 2, or the unit "1" or "reflectance") is scaled like ESA's level 2A TCI: 0 to
+  0.2 becomes 1 to 255 [S].
+- **Digital numbers** of Sentinel-2 are first divided by 10,000. The offset of -1000 of processing baseline 04.00 is
+  detected from the darkest pixels.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from zoo.rasters.reading import file_label
 from zoo.rasters.stacks import BlackPixels, Mosaic
 
 SURVEY = 2048
-"""Largest number of squares along a scene's side for searching borders and clouds [O]."""
+"""Maximum number of squares along a side of a scene in the search for borders and clouds [O]."""
 
 FEWEST_CELLS = 4
-"""A black region at the edge of a picture is a border if it has this many squares at least [O]."""
+"""Minimum number of squares of a black region at the edge of an image that counts as a border [O]."""
 
 _TRUE_COLOUR = re.compile(r"(?:^|_)TCI(?:_\d+m)?$", re.IGNORECASE)
 _REFLECTANCE_UNITS = frozenset({"1", "reflectance"})
@@ -43,12 +43,12 @@ _PLAIN_UNITS = frozenset({"unknown", DISPLAY})
 
 @dataclass(frozen=True)
 class ColourScale:
-    """How the numbers of a scene become colours for display.
+    """Conversion of the numbers of a scene to display colours.
 
     Attributes:
-        kind: what the numbers are.
-        scale: reflectance of one unit, after ``offset`` was added.
-        offset: number that is added first.
+        kind: kind of the numbers.
+        scale: reflectance per unit, after ``offset`` is added.
+        offset: value that is added first.
         saturation: reflectance that becomes 255.
     """
 
@@ -58,7 +58,7 @@ class ColourScale:
     saturation: float = SATURATION["2A"]
 
     def apply(self, colours: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return numbers as colours for display; both float32 of any shape, NaN where missing."""
+        """Convert numbers to display colours; both are float32 of any shape, NaN where missing."""
         if self.kind == "display":
             return colours
         reflectance = (colours + np.float32(self.offset)) * np.float32(self.scale)
@@ -66,7 +66,7 @@ class ColourScale:
 
     @property
     def words(self) -> str:
-        """What is done, in words."""
+        """Description of the conversion."""
         if self.kind == "display":
             return "colours of 0 to 255 are used unchanged"
         offset = f" (offset {self.offset:g})" if self.offset else ""
@@ -74,20 +74,20 @@ class ColourScale:
 
 
 def survey_step(shape: tuple[int, int], most: int = SURVEY) -> int:
-    """Return the smallest power of two that leaves at most ``most`` squares along each side of a scene."""
+    """Return the smallest power of two that gives at most ``most`` squares along each side of a scene."""
     return 1 << max(0, (-(-max(shape) // most) - 1).bit_length())
 
 
 def is_true_colour(path: str) -> bool:
-    """Return whether a file is named as ESA names a true-colour image: ``T43SCT_20240611T054639_TCI_10m.jp2``."""
+    """Return whether a file name follows ESA's true-colour images: ``T43SCT_20240611T054639_TCI_10m.jp2``."""
     return _TRUE_COLOUR.search(file_label(path).rpartition(".")[0]) is not None
 
 
 def find_colours(bands: Sequence[Band], dtypes: Sequence[np.dtype[Any]]) -> tuple[int, int, int] | None:
-    """Return the positions of red, green and blue; ``None`` if they cannot be known.
+    """Return the indices of red, green and blue; ``None`` if they are unknown.
 
-    They are found by name: red, green, blue, or the Sentinel-2 bands B04, B03, B02. Three bands without names and with
-    8 bits are a picture.
+    They are found by name: red, green, blue, or the Sentinel-2 bands B04, B03, B02. Three unnamed 8-bit bands are taken
+    as RGB.
     """
     found = colour_bands(bands)
     nameless = all(band.name == f"band_{number}" for number, band in enumerate(bands, 1))
@@ -97,10 +97,10 @@ def find_colours(bands: Sequence[Band], dtypes: Sequence[np.dtype[Any]]) -> tupl
 
 
 def choose_scale(mosaic: Mosaic, colours: tuple[int, int, int]) -> ColourScale:
-    """Find out what the numbers of three bands mean.
+    """Choose the conversion for the numbers of three bands.
 
     Raises:
-        DataError: if they have several units or types, or a unit that is neither a reflectance nor for display.
+        DataError: if the bands differ in unit or dtype, or their unit is neither reflectance nor display.
     """
     units = {mosaic.bands[band].unit for band in colours}
     dtypes = {mosaic.dtypes[band] for band in colours}
@@ -122,7 +122,7 @@ def choose_scale(mosaic: Mosaic, colours: tuple[int, int, int]) -> ColourScale:
     sample = mosaic.overview(survey_step(mosaic.shape, 512), colours)
     known = sample[:, np.isfinite(sample).all(axis=0)]
     if not known.size:
-        return ColourScale("reflectance")  # the map says that there is nothing to map
+        return ColourScale("reflectance")  # the map reports that there is no data
     most = float(np.quantile(known, 0.99))
     if most <= 2:
         return ColourScale("reflectance")
@@ -139,10 +139,10 @@ def choose_scale(mosaic: Mosaic, colours: tuple[int, int, int]) -> ColourScale:
 
 
 def hide_borders(mosaic: Mosaic, colours: tuple[int, int, int]) -> str:
-    """Treat the black border of a picture as missing, if no tag marks missing pixels.
+    """Treat the black border of an image as missing, if no tag marks missing pixels.
 
     Returns:
-        A sentence about what was done; empty if nothing was.
+        A sentence that describes the change; empty if there is none.
     """
     if mosaic.declares_missing or any(mosaic.dtypes[band] != np.uint8 for band in colours):
         return ""
@@ -155,7 +155,7 @@ def hide_borders(mosaic: Mosaic, colours: tuple[int, int, int]) -> str:
     if not border.any():
         return ""
     share = border.mean()
-    # A square of the survey stands for pixels up to half a square away.
+    # Each sampled pixel represents the pixels up to half a square away, so the border is widened by one square.
     mosaic.hide_black(BlackPixels(colours, ndimage.binary_dilation(border, np.ones((3, 3), bool)), step))
     return (
         f"about {share:.1%} of the image is a black border without a nodata tag: it counts as missing. Black "

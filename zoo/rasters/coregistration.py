@@ -1,4 +1,4 @@
-"""Measure the shift between an earlier and a later image by phase correlation; report, refuse or correct it."""
+"""Measure the shift between an earlier and a later image by phase correlation; report, reject or correct it."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from scipy import fft, ndimage
 from zoo.errors import DataError
 
 Image: TypeAlias = Callable[[Window], NDArray[np.float32]]
-"""Reads a window of an image on the grid of a stack, NaN where it shows nothing."""
+"""Function that reads a window of an image on the grid of a stack, NaN where there is no data."""
 Spectrum: TypeAlias = NDArray[np.complex128]
 
 LARGEST_SHIFT = 1.0
-"""Pixels: beyond it, edges of fields and forests are larger changes than landslides [O]."""
+"""Maximum shift in pixels; above it, edges of fields and forests change more than landslides [O]."""
 NOTED_SHIFT = 0.5
-"""Pixels from which a shift is a warning: ESA expects 5 m between dates of one relative orbit of refined Sentinel-2
+"""Shift in pixels that causes a warning: ESA expects 5 m between dates of one relative orbit of refined Sentinel-2
 products (95 %; announcement of the geometric refinement, 22 March 2021 [S])."""
 SMALLEST_SHIFT = 0.1
 """Pixels below which a shift is not corrected: interpolation would blur the image more [O]."""
 
 SIDE = 256
-"""Side of the squares that are correlated, in pixels: shifts of up to half of it are found."""
+"""Side of the correlated squares in pixels; shifts of up to half of it are detected."""
 SQUARES = 5
 """Squares along each side of the grid."""
 LEAST_KNOWN = 0.7
-"""Smallest share of a square that both images must show [O]."""
+"""Minimum share of a square with data in both images [O]."""
 LEAST_STRENGTH = 8.0
-"""Smallest height of the peak, in standard deviations of the correlation surface. The highest of 65,536 values of noise
-is at 4 to 5 [O]."""
+"""Minimum height of the peak, in standard deviations of the correlation surface. The maximum of 65,536 noise values is
+4 to 5 [O]."""
 FADE = 48
-"""Pixels over which an image fades to 0 towards what is unknown [O]."""
+"""Pixels over which an image fades to 0 towards unknown pixels [O]."""
 FINEST = 0.02
-"""Step of the search for the peak, in pixels."""
+"""Step of the peak search, in pixels."""
 CUT = 0.2
-"""Standard deviation of the low-pass filter, in cycles per pixel: the highest are noise and resampling [O]."""
+"""Standard deviation of the low-pass filter, in cycles per pixel; higher frequencies are noise and resampling [O]."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Shift:
     """Shift of an image relative to a reference.
 
     Attributes:
-        rows: pixels down; what is at row r of the reference is at row r + ``rows`` of the image.
-        columns: pixels to the right.
+        rows: shift down in pixels; row r of the reference corresponds to row r + ``rows`` of the image.
+        columns: shift to the right in pixels.
         strength: height of the peak, in standard deviations of the correlation surface.
     """
 
@@ -64,11 +64,11 @@ class Shift:
 
     @property
     def known(self) -> bool:
-        """Whether the peak stands out of the noise."""
+        """Whether the peak stands out from the noise."""
         return self.strength >= LEAST_STRENGTH
 
     def __str__(self) -> str:
-        """Return the shift in words: "0.31 pixels down and 0.12 pixels left"."""
+        """Return the shift as text: "0.31 pixels down and 0.12 pixels left"."""
         down = f"{abs(self.rows):.2f} pixels {'up' if self.rows < 0 else 'down'}"
         return f"{down} and {abs(self.columns):.2f} pixels {'left' if self.columns < 0 else 'right'}"
 
@@ -79,7 +79,7 @@ class Registration:
 
     Attributes:
         shift: shift of the earlier image relative to the later one; ``None`` if it is unknown.
-        notes, warnings: sentences about it.
+        notes, warnings: sentences about the shift.
     """
 
     shift: Shift | None = None
@@ -101,15 +101,15 @@ def register(
     cut: float = CUT,
     smallest: float = SMALLEST_SHIFT,
 ) -> Registration:
-    """Measure the shift between two dates; report it, correct the earlier image on request, or refuse the pair.
+    """Measure the shift between two dates; report it, correct the earlier image on request, or reject the pair.
 
     Args:
         later: the reference.
         earlier: the image that may be shifted.
-        move: returns the earlier image moved against a shift.
-        shape: (rows, columns) of the grid of both.
-        names: names of the earlier and of the later image in sentences.
-        of: what is compared, such as "NIR".
+        move: function that returns the earlier image with a shift corrected.
+        shape: (rows, columns) of the common grid.
+        names: names of the earlier and the later image in messages.
+        of: quantity that is compared, such as "NIR".
         where: file of the earlier image, for the error.
         coregister: whether to correct the shift.
         force: whether to accept a shift of more than a pixel.
@@ -117,7 +117,7 @@ def register(
         smallest: pixels below which a shift is not corrected.
 
     Raises:
-        DataError: for a shift of more than a pixel that is not corrected or accepted.
+        DataError: if the shift is more than a pixel and neither corrected nor accepted.
     """
     done = Registration()
     shift = measure_shift(later, earlier, shape, cut)
@@ -147,17 +147,17 @@ def register(
 def measure_shift(reference: Image, moved: Image, shape: tuple[int, int], cut: float = CUT) -> Shift | None:
     """Measure the shift between two images on one grid.
 
-    Phase spectra of squares that are spread over the grid are averaged before the peak is searched, so that a cloud or
-    a landslide in one of them does not matter.
+    The phase spectra of squares spread over the grid are averaged before the search for the peak, so that a cloud or a
+    landslide in one square has little effect.
 
     Args:
         reference: the reference.
         moved: the other image.
-        shape: (rows, columns) of the grid of both.
+        shape: (rows, columns) of the common grid.
         cut: standard deviation of the low-pass filter, in cycles per pixel.
 
     Returns:
-        The shift of ``moved``; ``None`` if no square shows enough of both images.
+        The shift of ``moved``; ``None`` if no square has enough data in both images.
     """
     rows, columns = shape
     height, width = min(SIDE, rows), min(SIDE, columns)
@@ -173,7 +173,7 @@ def measure_shift(reference: Image, moved: Image, shape: tuple[int, int], cut: f
 
 
 def phase_spectrum(reference: NDArray[np.floating], moved: NDArray[np.floating]) -> Spectrum:
-    """Return the cross power spectrum of two images of one shape, each frequency with the magnitude 1 or 0.
+    """Return the cross power spectrum of two images of the same shape, with magnitude 1 or 0 at each frequency.
 
     Kuglin and Hines (1975) [S]. The images should fall to 0 at the edges.
     """
@@ -184,10 +184,10 @@ def phase_spectrum(reference: NDArray[np.floating], moved: NDArray[np.floating])
 
 
 def find_peak(spectrum: Spectrum, cut: float = CUT) -> Shift:
-    """Return the shift at which a cross power spectrum has its peak.
+    """Return the shift at the peak of a cross power spectrum.
 
-    The whole pixel is the highest value of the inverse transform; around it, the transform is evaluated on a finer grid
-    by matrix products (Guizar-Sicairos, Thurman and Fienup 2008, Optics Letters 33, 156-158 [S]).
+    The maximum of the inverse transform gives whole pixels. Around it, matrix products evaluate a finer grid
+    (Guizar-Sicairos, Thurman and Fienup 2008, Optics Letters 33, 156-158 [S]).
     """
     down, across = (fft.fftfreq(length) for length in spectrum.shape)
     spectrum = spectrum * np.exp(-(down[:, None] ** 2 + across[None] ** 2) / (2 * cut**2))
@@ -208,9 +208,9 @@ def find_peak(spectrum: Spectrum, cut: float = CUT) -> Shift:
 
 
 def _flattened(image: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the image with mean 0, fading to 0 towards its edges and unknown pixels.
+    """Return the image with mean 0, faded to 0 towards its edges and unknown pixels.
 
-    Sharp edges of clouds, at the same place in both images, would look like a shift of 0.
+    Otherwise sharp mask edges at the same place in both images would appear as a shift of 0.
     """
     weight = np.minimum(ndimage.distance_transform_edt(np.pad(known, 1))[1:-1, 1:-1] / FADE, 1.0)
     weight = weight**2 * (3 - 2 * weight)
@@ -218,6 +218,6 @@ def _flattened(image: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Return the first rows of squares that are spread over a length, without overlap where they fit."""
+    """Return the start positions of squares spread along a length, without overlap if they fit."""
     count = max(1, min(SQUARES, length // side))
     return [round(start) for start in np.linspace(0, length - side, count)]

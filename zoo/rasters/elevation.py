@@ -1,4 +1,4 @@
-"""The unit of an elevation: what its file states, and whether that is metres."""
+"""Unit of an elevation: read it from the file, and check that it is metres."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _METRES = {
     **dict.fromkeys(("dm", "decimetre", "decimetres", "decimeter", "decimeters"), 0.1),
     **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000.0),
 }
-"""Metres in one unit of elevation, by the names that files have for it."""
+"""Metres per unit of elevation, by unit name as found in files."""
 
 _FEET = re.compile(r"(?<![a-z])(us[ -]?(?:survey )?)?(?:feet|foot|ft)(?![a-z])")
 _METRE = re.compile(r"(?<![a-z])(?:m|met(?:re|er)s?)(?![a-z])")
 
 
 def elevation_unit(dem: Layer) -> str:
-    """Return the unit of an elevation: of the band, of the vertical coordinate system, or of its description.
+    """Return the unit of an elevation, from the band, its vertical coordinate system or its description.
 
     Returns:
-        "" if the file states none, or its description names both feet and metres.
+        The unit; "" if the file states none, or the description names both feet and metres.
     """
     if dem.unit:
         return dem.unit
@@ -48,7 +48,7 @@ def elevation_unit(dem: Layer) -> str:
 
 
 def require_metres_up(dem: Layer) -> None:
-    """Refuse an elevation in another unit than metres.
+    """Reject an elevation that is not in metres.
 
     Raises:
         DataError: if the file states another unit.
@@ -64,7 +64,7 @@ def require_metres_up(dem: Layer) -> None:
 
 
 def doubtful_elevation(dem: Layer) -> str:
-    """Return why it is doubtful that a file holds an elevation in metres; "" if it is not."""
+    """Return the reason why a file may not hold an elevation in metres; "" if there is none."""
     unit = elevation_unit(dem)
     if dem.dtype.name == "uint8" and dem.tagged == (1.0, 0.0):
         return f"{dem.label} holds 8-bit numbers, as a hillshade or another picture does; they were read as metres"

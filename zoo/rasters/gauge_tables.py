@@ -1,4 +1,4 @@
-"""Tables of rain gauges: columns, times, places and units, each refused where it may mean two things."""
+"""Tables of rain gauges: read columns, times, places and units, and reject ambiguous ones."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from zoo.rasters.reading import missing_codes
 from zoo.rasters.text_tables import read_text_table, to_numbers
 
 GAUGE_CODES = (999.0, 999.9, 9999.0, 9999.9, 99999.0)
-"""Numbers that mean missing in tables of gauges, where they are far above all other values."""
+"""Numbers that mark missing values in tables of gauges, if they are far above all other values."""
 
 _ZONE = re.compile(r"[T ]\d{2}.*(?:Z|[+-]\d{2}(?::?\d{2})?)$")
 _UNIT_IN_NAME = re.compile(r"^[^\W_]+\s*[\[(_ ]\s*(.+?)[\])]?$")
 
 
 def read_gauge_table(path: Path, reading: RainReading, grid: Grid, notes: list[str]) -> tuple[pd.DataFrame, str]:
-    """Return the columns time (UTC), x, y (in coordinates of the grid) and rain of a table of gauges, and the unit.
+    """Return the columns time (UTC), x, y (in grid coordinates) and rain of a table of gauges, and the unit of rain.
 
     Args:
         path: a text file with the columns time, longitude, latitude (or x, y) and rain.
-        reading: what the table does not state.
+        reading: options for what the table does not state.
         grid: the raster.
-        notes: get a sentence for each decision about the file.
+        notes: list to which a sentence is appended for each decision about the file.
 
     Raises:
         DataError: if the table is damaged or empty, a column is missing or may be another, or a cell is no time, no
@@ -101,7 +101,7 @@ def _check_rain(rain: pd.Series[float], where: str) -> None:
 
 
 def _check_places(places: NDArray[np.float64], path: Path, degrees: bool) -> None:
-    """Refuse coordinates that are none, or stand for missing ones."""
+    """Reject coordinates that are invalid or stand for missing ones."""
     x, y = places.T
     beyond = (np.abs(places) > (360, 90)).any(axis=1) if degrees else ~np.isfinite(places).all(axis=1)
     zeros = zero_places(x, y, degrees=degrees)
@@ -126,7 +126,7 @@ def _numbers(texts: pd.Series[str], where: str, *, missing: bool) -> pd.Series[f
     """Return a column as numbers.
 
     Raises:
-        DataError: if a cell is not one; the message names its row.
+        DataError: if a cell is not a number; the message names its row.
     """
     stripped = texts.str.strip()
     empty = stripped.str.lower().isin(("", "na", "nan", "null", "-"))

@@ -1,4 +1,4 @@
-"""Rain between gauges: inverse squared distance, or kriging with one covariance for all steps."""
+"""Interpolation of rain between gauges: inverse squared distance, or kriging with one covariance for all steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from zoo.errors import ConfigError, DataError
 
 FEWEST_GAUGES, FEWEST_STEPS = 5, 10
-"""Gauges, and steps in which all of them measured and rain differs, that a covariance is fitted to [O]."""
+"""Minimum number of gauges, and of complete steps with varying rain, to fit a covariance [O]."""
 
 MOST_STEPS = 500
-"""Steps that a covariance is fitted to, spread evenly over time [O]."""
+"""Maximum number of steps, spread evenly over time, to fit a covariance [O]."""
 
 MEAN_VARIANCE = 1e4
 """Variance of the unknown mean, in variances of a step."""
@@ -34,9 +34,9 @@ class Kriged:
             without a gauge.
         error: smallest and largest standard error of a cell, as a share of the standard deviation of the gauges.
         metres: range of the covariance exp(-distance / range) in metres.
-        nugget: share of the variance that is not shared by neighbours.
-        left_out: root mean square error of a gauge that is predicted by the others, by kriging and by inverse squared
-            distance, in the unit of the gauges.
+        nugget: share of the variance without spatial correlation.
+        left_out: leave-one-out root mean square error of the gauges, by kriging and by inverse squared distance, in
+            the unit of the gauges.
     """
 
     values: Numbers
@@ -46,7 +46,7 @@ class Kriged:
     left_out: tuple[float, float]
 
     def sentence(self) -> str:
-        """Return the basis of the interpolation, in words."""
+        """Return a sentence about the basis of the interpolation."""
         low, high = self.error
         return (
             f"interpolated by kriging: covariance exp(-distance / {self.metres / 1000:.3g} km) and a nugget of "
@@ -66,7 +66,7 @@ def inverse_distance(measured: Numbers, squared: Numbers) -> Numbers:
     Returns:
         (T, cells), NaN for a step without a gauge.
     """
-    # A gauge within a metre of the middle of a cell is that cell.
+    # The lower limit of 1 m avoids a division by zero; such a gauge determines the cell.
     weights = 1 / np.maximum(squared, 1.0)
     known = np.isfinite(measured)
     with np.errstate(invalid="ignore"):
@@ -74,12 +74,12 @@ def inverse_distance(measured: Numbers, squared: Numbers) -> Numbers:
 
 
 def krige(measured: Numbers, places: Numbers, cells: Numbers) -> Kriged:
-    """Interpolate by ordinary kriging, which is regression by a Gaussian process with an unknown mean [S: Rasmussen and
-    Williams 2006, 2.2 and 2.7].
+    """Interpolate by ordinary kriging.
 
-    The covariance is exponential with a nugget. Its parameters maximise the likelihood of the steps in which all gauges
-    measured, each divided by its standard deviation, so that no single storm dominates [O]. Predictions are clipped at
-    0 and at the largest gauge of the step [O].
+    This is Gaussian process regression with an unknown mean [S: Rasmussen and Williams 2006, 2.2 and 2.7]. The
+    covariance is exponential with a nugget. Its parameters maximise the likelihood of the complete steps, each divided
+    by its standard deviation so that no single storm dominates [O]. Predictions are clipped to the range from 0 to the
+    largest gauge of the step [O].
 
     Args:
         measured: (T, gauges), NaN where missing.
@@ -94,7 +94,7 @@ def krige(measured: Numbers, places: Numbers, cells: Numbers) -> Kriged:
     values, errors = np.full((len(measured), len(cells)), np.nan), []
     for steps, gauges in _patterns(measured):
         rain = measured[np.ix_(steps, gauges)]
-        # Without rain, or with a single gauge, there is nothing that varies.
+        # Without rain, or with a single gauge, there is no variation.
         values[steps] = rain.mean(axis=1, keepdims=True)
         varied = steps[np.ptp(rain, axis=1) > 0]
         if not len(varied):
@@ -126,16 +126,16 @@ def _fit(measured: Numbers, places: Numbers) -> Any:
     distances = np.sqrt(((places[:, None] - places[None]) ** 2).sum(axis=2))
     near, far = float(distances[distances > 0].min()), float(distances.max())
     kernel = ConstantKernel(0.9, (1e-3, 10.0)) * Matern(far / 3, (near / 10, 10 * far), nu=0.5)
-    # A constant of large variance is an unknown mean.
+    # A constant with a large variance models the unknown mean.
     kernel = kernel + WhiteKernel(0.1, (1e-4, 2.0)) + ConstantKernel(MEAN_VARIANCE, "fixed")
     with warnings.catch_warnings():
-        # A parameter at its bound is shown by the note on range and nugget.
+        # The warning about a parameter at its bound is redundant: the note states range and nugget.
         warnings.simplefilter("ignore")
         return _process(kernel, places, _standard(rain)[0], optimizer="fmin_l_bfgs_b").kernel_
 
 
 def _standard(rain: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Return steps with mean 0 and standard deviation 1, and the means and deviations that they had."""
+    """Return steps with mean 0 and standard deviation 1, and their original means and deviations."""
     mean, deviation = rain.mean(axis=1, keepdims=True), rain.std(axis=1, keepdims=True)
     return (rain - mean) / deviation, mean, deviation
 
@@ -147,7 +147,7 @@ def _process(kernel: Any, places: Numbers, rain: Numbers, optimizer: str | None 
 
 
 def _predict(kernel: Any, rain: Numbers, places: Numbers, cells: Numbers) -> tuple[Numbers, Numbers]:
-    """Return rain, (T, cells), of steps that vary, and the standard error, (cells,), in deviations of a step."""
+    """Return the rain of varying steps, (T, cells), and the standard error, (cells,), in deviations of a step."""
     standard, mean, deviation = _standard(rain)
     found, error = _process(kernel, places, standard).predict(cells, return_std=True)
     values = found.reshape(len(cells), -1).T * deviation + mean
@@ -155,7 +155,7 @@ def _predict(kernel: Any, rain: Numbers, places: Numbers, cells: Numbers) -> tup
 
 
 def _complete(measured: Numbers) -> Numbers:
-    """Return steps in which all gauges measured and rain differs, spread evenly over time."""
+    """Return complete steps with varying rain, spread evenly over time."""
     rain = measured[np.isfinite(measured).all(axis=1)]
     rain = rain[np.ptp(rain, axis=1) > 0]
     chosen = np.unique(np.linspace(0, max(0, len(rain) - 1), MOST_STEPS).round().astype(int))
@@ -163,7 +163,7 @@ def _complete(measured: Numbers) -> Numbers:
 
 
 def _patterns(measured: Numbers) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the steps that have the same gauges, and these gauges."""
+    """Yield groups of steps with the same gauges, and these gauges."""
     known = np.isfinite(measured)
     patterns, which = np.unique(known, axis=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
@@ -172,7 +172,7 @@ def _patterns(measured: Numbers) -> Iterator[tuple[NDArray[np.int64], NDArray[np
 
 
 def _leave_one_out(kernel: Any, measured: Numbers, places: Numbers) -> tuple[float, float]:
-    """Return the root mean square error of kriging and of inverse squared distance at gauges that are left out."""
+    """Return the leave-one-out root mean square errors of kriging and of inverse squared distance."""
     rain = _complete(measured)
     squared = ((places[:, None] - places[None]) ** 2).sum(axis=2)
     errors = np.empty((2, *rain.shape))

@@ -23,17 +23,17 @@ from zoo.rasters.ground import Bounds, Ground, crs_name, linear_metres, utm_code
 from zoo.rasters.layers import RADAR, BandFile, Layer, open_layer
 
 MOST_PIXELS = 4_000_000_000
-"""A larger grid (some forty Sentinel-2 tiles) is a mistake in --resolution or --bounds."""
+"""Maximum pixels of a grid; a larger one (some forty Sentinel-2 tiles) is a mistake in --resolution or --bounds."""
 
 MOST_STRETCH = 0.05
-"""Share by which a metre of the projection may be off: UTM stays within 0.001 in its zone, national grids within
-0.01 [O]. Slopes are computed with the local scale, but flow and buffers assume square pixels."""
+"""Maximum scale error of a projection: UTM stays within 0.001 in its zone, national grids within 0.01 [O]. Slopes use
+the local scale, but flow and buffers assume square pixels."""
 
 _FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",), RADAR)
 
 
 class Grid(Protocol):
-    """Pixel grid, as every open raster has it."""
+    """Pixel grid of an open raster."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,7 +47,7 @@ class Grid(Protocol):
 
     @property
     def transform(self) -> Affine:
-        """From (column, row) to coordinates."""
+        """Transform from (column, row) to coordinates."""
         ...
 
 
@@ -61,7 +61,7 @@ class PixelGrid:
 
 
 def grid_around(places: NDArray[np.float64]) -> PixelGrid:
-    """Return a grid in degrees that holds places, longitude and latitude (N, 2)."""
+    """Return a grid in degrees that contains places, longitude and latitude (N, 2)."""
     step = 0.01
     left, bottom = places.min(axis=0) - step
     right, top = places.max(axis=0) + step
@@ -70,7 +70,7 @@ def grid_around(places: NDArray[np.float64]) -> PixelGrid:
 
 
 def windows(shape: tuple[int, int], size: int) -> list[Window]:
-    """Return windows of at most ``size`` x ``size`` pixels that cover each pixel of a raster once, line by line."""
+    """Return windows of at most ``size`` x ``size`` pixels that cover each pixel of a raster once, row by row."""
     rows, columns = shape
     return [
         Window(column, row, min(size, columns - column), min(size, rows - row))
@@ -80,10 +80,10 @@ def windows(shape: tuple[int, int], size: int) -> list[Window]:
 
 
 def base_layer(layers: Sequence[Layer]) -> Layer:
-    """Return the layer whose pixels the stack takes: the finest of green, red and NIR, else SWIR, DEM, radar.
+    """Return the layer that defines the pixels of the stack: the finest of green, red and NIR, else SWIR, DEM, radar.
 
     Raises:
-        DataError: if there is none of them.
+        DataError: if there is no such layer.
     """
     for roles in _FINEST_OF:
         candidates = [layer for layer in layers if layer.role in roles]
@@ -102,16 +102,16 @@ def choose_grid(
 ) -> GeoBox:
     """Choose the grid of a stack.
 
-    By default the grid of :func:`base_layer`, cut to where all layers are.
+    The default is the grid of :func:`base_layer`, cropped to the intersection of all layers.
 
     Args:
-        layers: all that go into the stack.
-        like: a raster whose grid is taken without cutting it, so that stacks of several dates lie on one grid. A
-            south-up raster gives the same pixels with north up.
-        crs: another coordinate reference system, "EPSG:32643". Pixels then have the base layer's size in whole metres
-            and lie on whole multiples of it.
-        resolution: another size of pixels, in units of the target system.
-        bounds: (left, bottom, right, top) in the target system; the grid covers them, whether or not all layers do.
+        layers: all layers of the stack.
+        like: a raster whose whole grid is used, so that stacks of several dates share one grid. A south-up raster
+            gives the same pixels with north up.
+        crs: another coordinate reference system, such as "EPSG:32643". Pixels then have the base layer's size in whole
+            metres and are aligned to multiples of it.
+        resolution: another pixel size, in units of the target system.
+        bounds: (left, bottom, right, top) in the target system; the grid covers them, even where layers do not.
 
     Returns:
         A north-up GeoBox.
@@ -142,10 +142,10 @@ def choose_grid(
 
 
 def parse_crs(text: str) -> CRS:
-    """Return the system of "EPSG:32643", WKT or PROJ text.
+    """Parse a coordinate reference system from "EPSG:32643", WKT or PROJ text.
 
     Raises:
-        ConfigError: if the text names no system.
+        ConfigError: if the text is not a coordinate reference system.
     """
     try:
         return CRS.from_user_input(text)
@@ -154,18 +154,18 @@ def parse_crs(text: str) -> CRS:
 
 
 def grid_box(grid: Grid) -> GeoBox:
-    """Return a grid as odc-geo has it."""
+    """Return a grid as an odc-geo ``GeoBox``."""
     return GeoBox(grid.shape, grid.transform, grid.crs.to_wkt())
 
 
 def grid_crs(grid: GeoBox) -> CRS:
-    """Return the grid's system as rasterio has it."""
+    """Return the coordinate reference system of a grid as a rasterio ``CRS``."""
     assert grid.crs is not None  # every grid made here has one
     return CRS.from_wkt(grid.crs.to_wkt())
 
 
 def share_outside(layer: Layer, grid: Grid, places: int = 64) -> float:
-    """Return the share of a grid's pixels outside a layer, from a sample of ``places`` x ``places`` centres."""
+    """Return the share of a grid's pixels outside a layer, from a sample of ``places`` x ``places`` pixel centres."""
     rows, columns = ((np.arange(places) + 0.5) * side / places for side in grid.shape)
     across, down = np.meshgrid(columns, rows)
     x, y = grid.transform * (across.ravel(), down.ravel())
@@ -180,8 +180,8 @@ def require_metres(grid: GeoBox) -> None:
     """Check that slopes are meaningful on a grid.
 
     Raises:
-        DataError: if the grid is in degrees, or its metres are more than 5 % off those on the ground, as in Web
-            Mercator away from the equator; the hint names the UTM zone.
+        DataError: if the grid is in degrees, or its scale is wrong by more than 5 %, as in Web Mercator away from the
+            equator; the hint names the UTM zone.
     """
     crs, box = grid_crs(grid), grid.boundingbox
     if crs.is_geographic:
@@ -219,7 +219,7 @@ def _whole_size(base: Layer, target: CRS) -> float:
     if target.is_geographic:
         return base.pixel_degrees()
     left, bottom, right, top = base.bounds(target)
-    # The height of a pixel in degrees is nearly the same everywhere; its width shrinks towards the poles.
+    # The height of a pixel in degrees is nearly constant; its width depends on latitude.
     _, height = base.pixel_size_in(target, ((left + right) / 2, (bottom + top) / 2))
     metres = height * linear_metres(target)
     return (round(metres) if metres >= 2 else float(f"{metres:.2g}")) / linear_metres(target)
@@ -253,7 +253,7 @@ def _require_overlap(layers: Sequence[Layer], target: CRS, bounds: Bounds, what:
 
 
 def _cut(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoBox:
-    """Return the pixels of a lattice that touch ``bounds`` (outward), or whose centres lie inside."""
+    """Return the pixels of a lattice that touch ``bounds`` (outward), or whose centres are inside."""
     left, bottom, right, top = bounds
     columns = ((left - lattice.c) / lattice.a, (right - lattice.c) / lattice.a)
     rows = ((top - lattice.f) / lattice.e, (bottom - lattice.f) / lattice.e)

@@ -1,7 +1,7 @@
-"""Coordinate systems and true measures on the ground: names, units, scale, distances and areas.
+"""Coordinate systems and measurements on the ground: names, units, scale, distances and areas.
 
-A metre of a projection is not a metre on the ground: in Web Mercator at 50 degrees north it is 0.64 m. Every length
-and area that a user reads is therefore measured here, on the ellipsoid of the coordinate system (pyproj).
+A metre of a projection is not a metre on the ground: in Web Mercator at 50 degrees north it is 0.64 m. All reported
+lengths and areas are therefore computed here, on the ellipsoid of the coordinate system (pyproj).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Bounds: TypeAlias = tuple[float, float, float, float]
 """(left, bottom, right, top)."""
 
 METRES_PER_DEGREE = 111_320.0
-"""Metres in a degree of latitude, roughly."""
+"""Approximate metres per degree of latitude."""
 
 NEGLIGIBLE_STRETCH = 0.002
-"""UTM stays within 0.001 of the true scale inside its zone; a smaller difference than this is ignored for pixel sizes
-and slopes, whose data are less exact [O]. Areas are always geodesic."""
+"""Scale error that is ignored for pixel sizes and slopes, whose data are less exact [O]. UTM stays within 0.001 inside
+its zone. Areas are always geodesic."""
 
 LONGEST_SIDE = 0.1
-"""Degrees. Longer sides of a polygon are divided before they are projected or measured, because a straight line on
-the map is not the shortest way on the ground."""
+"""Maximum side of a polygon in degrees. Longer sides are divided before they are projected or measured, because a
+straight line on the map is not a geodesic."""
 
 
 def crs_name(crs: Any) -> str:
@@ -48,14 +48,14 @@ def crs_name(crs: Any) -> str:
 
 
 def near_longitude(longitude: Any, middle: float) -> Any:
-    """Return longitudes shifted by multiples of 360 degrees to lie within 180 of ``middle``."""
+    """Return longitudes shifted by multiples of 360 degrees to within 180 degrees of ``middle``."""
     return middle + (longitude - middle + 180) % 360 - 180
 
 
 def narrowest_longitudes(longitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return longitudes shifted by multiples of 360 degrees so that together they span the fewest degrees.
+    """Return longitudes shifted by multiples of 360 degrees to span the smallest range.
 
-    Their middle is from -180 to 180.
+    The middle of the range is between -180 and 180.
 
     >>> narrowest_longitudes(np.array([179.5, -179.5, 181.5])).tolist()
     [-180.5, -179.5, -178.5]
@@ -67,7 +67,7 @@ def narrowest_longitudes(longitude: NDArray[np.float64]) -> NDArray[np.float64]:
     found = wrapped + 360 * (wrapped < first)
     middle = (found.min() + found.max()) / 2
     found -= 360 * math.floor((middle + 180) / 360)
-    # Numbers that need no shift stay as they are, to the last digit.
+    # Values that need no shift remain exactly the same.
     shifted: NDArray[np.float64] = longitude + 360 * np.rint((found - longitude) / 360)
     return shifted
 
@@ -85,14 +85,14 @@ def linear_metres(crs: CRS) -> float:
 
 
 _FAR = 10.0
-"""A place is far from the others if its distance from their middle is this multiple of the 90 % quantile [O]."""
+"""A place is an outlier if its distance from the middle is this multiple of the 90 % quantile [O]."""
 
 _FEW_FAR = 0.05
-"""Largest share of places far from the others; a larger share is a second region [O]."""
+"""Maximum share of outliers; a larger share is a second region [O]."""
 
 
 def far_places(places: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which single places lie far from all others, as after a slip in their coordinates, bool (N,).
+    """Return the mask of outlying places, probably with wrong coordinates, bool (N,).
 
     Args:
         places: x and y, (N, 2), in metres or degrees.
@@ -104,10 +104,10 @@ def far_places(places: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def zero_places(x: NDArray[np.float64], y: NDArray[np.float64], *, degrees: bool) -> NDArray[np.bool_]:
-    """Return which places are x = 0, y = 0 because their coordinates are missing, bool (N,).
+    """Return the mask of places at x = 0, y = 0 whose coordinates are missing, bool (N,).
 
-    In degrees, no land lies within 500 km of that place. In other systems it is one of the region if it lies no
-    farther from the other places than these extend [O].
+    In degrees, there is no land within 500 km of the origin. In other systems, the origin is a valid place if it is no
+    farther from the other places than their own extent [O].
     """
     zero: NDArray[np.bool_] = (x == 0) & (y == 0)
     if degrees or not zero.any() or zero.all():
@@ -118,13 +118,13 @@ def zero_places(x: NDArray[np.float64], y: NDArray[np.float64], *, degrees: bool
 
 @dataclass(frozen=True)
 class Ground:
-    """Measures on the ellipsoid of one coordinate system.
+    """Measurements on the ellipsoid of a coordinate system.
 
     Args:
         crs: a geographic or projected system.
 
     Raises:
-        DataError: if the system is neither, such as a local one.
+        DataError: if the system is of another kind, such as a local one.
     """
 
     crs: CRS
@@ -147,9 +147,9 @@ class Ground:
         return self._geod.inv(*self.degrees(*start), *self.degrees(*end))[2]
 
     def scale(self, x: float, y: float) -> tuple[float, float]:
-        """Return the metres on the ground of one unit along x and along y, at a point.
+        """Return the metres on the ground per unit along x and along y, at a point.
 
-        Both are measured over about 200 m, the way that Karney's geodesic gives them [S].
+        Both are measured over about 200 m with Karney's geodesic algorithm [S].
         """
         half = 100.0 / (METRES_PER_DEGREE if self.crs.is_geographic else linear_metres(self.crs))
         across = self.distance((x - half, y), (x + half, y))
@@ -162,7 +162,7 @@ class Ground:
         Args:
             polygons: object (N,), in coordinates of the system.
         """
-        # Counter-clockwise on the map is counter-clockwise on the ground, whatever the size of a ring.
+        # The orientation of a ring is the same on the map and on the ground, whatever its size.
         shapes = shapely.orient_polygons(polygons)
         if self._to_degrees is None:
             shapes = shapely.segmentize(shapes, LONGEST_SIDE)
@@ -174,7 +174,7 @@ class Ground:
         return np.array([abs(self._geod.geometry_area_perimeter(one)[0]) for one in shapes], np.float64)
 
     def buffer(self, shapes: NDArray[np.object_], metres: float) -> NDArray[np.object_]:
-        """Return shapes widened by a true distance, object (N,).
+        """Return shapes buffered by a distance on the ground, object (N,).
 
         The local scale along x and y at each centroid is used, so that a disc is round on the ground.
         """
@@ -192,7 +192,7 @@ class Ground:
 
 @lru_cache(maxsize=64)
 def _ellipsoid(wkt: str) -> tuple[pyproj.Geod, Any]:
-    """Return the ellipsoid of a system, and its transformer to degrees; ``None`` if it is in degrees already."""
+    """Return the ellipsoid of a system, and its transformer to degrees; ``None`` if it is already in degrees."""
     system = pyproj.CRS.from_user_input(wkt)
     geographic, geod = system.geodetic_crs, system.get_geod()
     if geographic is None or geod is None:
@@ -203,9 +203,10 @@ def _ellipsoid(wkt: str) -> tuple[pyproj.Geod, Any]:
 
 
 def true_scale(crs: CRS, x: float, y: float) -> tuple[float, float]:
-    """Return the metres on the ground of one unit along x and y at a point; the nominal ones where they are as good.
+    """Return the metres on the ground per unit along x and y at a point.
 
-    Within :data:`NEGLIGIBLE_STRETCH` the nominal metres are returned, so that 10 m in UTM stay 10 m.
+    If they differ by less than :data:`NEGLIGIBLE_STRETCH` from the nominal ones, these are returned, so that 10 m in
+    UTM remain 10 m.
     """
     across, along = Ground(crs).scale(x, y)
     if crs.is_geographic:
@@ -222,7 +223,7 @@ def metres_per_pixel(crs: CRS | None, transform: Affine, shape: tuple[int, int])
     """Return the side of a pixel on the ground in metres, in the middle of a raster.
 
     Returns:
-        ``None`` without a coordinate system, for one in degrees, and for pixels that are not square.
+        The side; ``None`` without a coordinate system, in degrees, or if pixels are not square.
     """
     if crs is None or not crs.is_projected or is_unplaced(transform):
         return None
@@ -244,8 +245,8 @@ class PixelAreas:
     UTM and in Web Mercator at 60 degrees.
 
     Args:
-        crs: of the raster.
-        transform: from (column, row) to coordinates.
+        crs: coordinate system of the raster.
+        transform: transform from (column, row) to coordinates.
         shape: (rows, columns).
 
     >>> areas = PixelAreas(CRS.from_epsg(32643), Affine(10, 0, 500000, 0, -10, 3800000), (100, 100))
@@ -258,7 +259,7 @@ class PixelAreas:
         self._known: dict[tuple[int, int, int, int], float] = {}
 
     def mean(self, window: Window | None = None) -> float:
-        """Return the mean area of the pixels of a window in m2; of the whole raster without a window."""
+        """Return the mean pixel area in m2 of a window, or of the whole raster without a window."""
         window = window or Window(0, 0, self._shape[1], self._shape[0])
         key = (window.col_off, window.row_off, window.width, window.height)
         if key not in self._known:
@@ -271,14 +272,14 @@ class PixelAreas:
 
 
 def pixel_area(crs: CRS | None, transform: Affine, shape: tuple[int, int]) -> float | None:
-    """Return the mean geodesic area of a raster's pixels in m2; ``None`` for a raster without georeference."""
+    """Return the mean geodesic pixel area of a raster in m2; ``None`` for a raster without georeference."""
     if crs is None or is_unplaced(transform):
         return None
     return PixelAreas(crs, transform, shape).mean()
 
 
 def is_unplaced(transform: Affine) -> bool:
-    """Return whether a transform only counts pixels: GDAL gives it to a file without georeference."""
+    """Return whether a transform is in pixels, as GDAL reports for a file without georeference."""
     a, b, c, d, e, f = transform[:6]
     return (abs(a), b, c, d, abs(e), f) == (1, 0, 0, 0, 1, 0)
 
@@ -305,9 +306,9 @@ def bounds_text(bounds: Any) -> str:
 
 
 def width_on_ground(crs: CRS, bounds: Bounds) -> float:
-    """Return the metres on the ground from the left to the right of ``bounds``, half-way up."""
+    """Return the width of ``bounds`` on the ground in metres, at half their height."""
     left, bottom, right, top = bounds
-    # A short way in the middle, scaled: the shortest way across a whole hemisphere would cut its corner.
+    # Scale up a short distance in the middle, because the geodesic across a hemisphere leaves the parallel.
     middle, step, height = (left + right) / 2, (right - left) / 200, (bottom + top) / 2
     try:
         return 100 * float(Ground(crs).distance((middle - step, height), (middle + step, height)))
@@ -316,7 +317,7 @@ def width_on_ground(crs: CRS, bounds: Bounds) -> float:
 
 
 def ground_size(crs: CRS, bounds: Bounds, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Return the metres on the ground (down, across) of a pixel of a picture of ``shape`` that fills ``bounds``."""
+    """Return the ground size in metres (down, across) of a pixel of a picture of ``shape`` that fills ``bounds``."""
     left, bottom, right, top = bounds
     width = width_on_ground(crs, bounds)
     height = width / (right - left) * (top - bottom) * page_aspect(crs, bounds)
@@ -324,7 +325,7 @@ def ground_size(crs: CRS, bounds: Bounds, shape: tuple[int, ...]) -> tuple[float
 
 
 def page_aspect(crs: CRS, bounds: Bounds) -> float:
-    """Return the height of a unit on the page divided by its width: a degree of longitude is narrower."""
+    """Return the height of a unit on the page divided by its width; degrees of longitude are narrower."""
     if not crs.is_geographic:
         return 1.0
     return 1 / max(math.cos(math.radians((bounds[1] + bounds[3]) / 2)), 0.05)

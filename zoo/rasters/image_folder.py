@@ -1,4 +1,4 @@
-"""Find the bands of one satellite image: a Sentinel-2 product, or a folder with a file for each band."""
+"""Find the bands of a satellite image in a Sentinel-2 product or a folder with one file per band."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TILE = re.compile(r"(?<![A-Za-z0-9])T\d{2}[A-Z]{3}(?![A-Za-z0-9])")
 def open_image(path: Path) -> Sources:
     """Find the bands of an image in a product or a folder.
 
-    In a folder, each band is a raster whose name contains the name of the band in Sentinel-2 or its role as a word:
-    ``T43SCT_20240611T054639_B04_10m.jp2``, ``red.tif``. Scene and date come from the names, if all that have one agree.
+    In a folder, each band is a raster whose name contains its Sentinel-2 band name or its role as a word:
+    ``T43SCT_20240611T054639_B04_10m.jp2``, ``red.tif``. Scene and date come from the names, if they agree.
 
     Args:
-        path: whatever :func:`zoo.rasters.safe.open_safe` takes, or a folder of band files.
+        path: a path that :func:`zoo.rasters.safe.open_safe` accepts, or a folder of band files.
 
     Returns:
-        The bands, blue included, with date, scene and baseline as far as they are known.
+        The bands, including blue, with date, scene and baseline if they are known.
 
     Raises:
         DataError: if there is no image, or a band has two files.
@@ -59,17 +59,17 @@ def check_folder(path: Path, hint: str) -> None:
     """Check that a path is a folder.
 
     Raises:
-        DataError: with ``hint``.
+        DataError: if the path is not a folder; the error has ``hint``.
     """
     if not path.is_dir():
         raise DataError("is not a folder" if path.exists() else "does not exist", where=path, hint=hint)
 
 
 def files_by_word(files: list[Path], wanted: Mapping[str, set[str]], where: Path) -> dict[str, Path]:
-    """Return the file for each key whose name contains one of the key's words, in lower case.
+    """Return the file for each key, whose name contains one of the key's words, in lower case.
 
     Raises:
-        DataError: if two files fit one key.
+        DataError: if two files match one key.
     """
     found: dict[str, Path] = {}
     for file in files:
@@ -85,12 +85,12 @@ def files_by_word(files: list[Path], wanted: Mapping[str, set[str]], where: Path
 
 
 def words_of(text: str) -> set[str]:
-    """Return the words of a name in lower case; any character that is not a letter or digit ends a word."""
+    """Split a name into words in lower case, at all characters other than letters and digits."""
     return set(_WORDS.findall(text.lower()))
 
 
 def day_of_names(files: list[Path]) -> str:
-    """Return the ISO date in the names of files, the first of each; "" if there is none, or they differ."""
+    """Return the first ISO date in the names of files; "" if there is none, or the files differ."""
     days = [_DAY.search(file.stem) for file in files]
     return _agreed({parse_day("-".join(day.groups()), "file name").isoformat() for day in days if day})
 

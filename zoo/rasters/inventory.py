@@ -1,4 +1,4 @@
-"""Read a landslide inventory: project it to a raster, repair and date it, and draw it on the raster's pixels."""
+"""Read a landslide inventory: project it to a raster, repair and date it, and rasterise it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IGNORED = 255
 """Mask value of ignored pixels."""
 
 Period: TypeAlias = tuple[date, date]
-"""First and last day of the time in which something happened."""
+"""First and last day of a period."""
 
 _WRITTEN = re.compile(r"(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2})(?:[T ].*)?)?)?$")
 _WITH_OFFSET = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:.*[+-]\d{2}:?\d{2}$")
@@ -43,15 +43,15 @@ _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
 
 @dataclass(frozen=True)
 class Inventory:
-    """Landslides in the coordinates of one raster.
+    """Landslides in the coordinates of a raster.
 
     Attributes:
-        path: the inventory's file.
+        path: file of the inventory.
         crs: coordinate system of ``shapes``, that of the raster.
-        shapes: polygons and multipolygons, object (N,), valid, each with an area, each touching the raster's extent.
-        known: bool (N,): true if the landslide belongs to the mask; false if its date leaves that open, so that its
+        shapes: valid polygons and multipolygons with an area that touch the raster's extent, object (N,).
+        known: bool (N,): true if the landslide belongs to the mask; false if its date does not tell, so that its
             pixels are ignored.
-        notes: sentences about what was dropped, repaired, reprojected or left out.
+        notes: sentences about features that were dropped, repaired, reprojected or excluded.
     """
 
     path: Path
@@ -65,16 +65,16 @@ class Inventory:
         object.__setattr__(self, "_tree", shapely.STRtree(self.shapes))
 
     def burn(self, transform: Affine, shape: tuple[int, int], *, all_touched: bool = False) -> NDArray[np.int32]:
-        """Draw the landslides that touch a window.
+        """Rasterise the landslides that touch a window.
 
         Args:
-            transform: from (column, row) of the window to coordinates.
+            transform: transform from (column, row) of the window to coordinates.
             shape: (rows, columns) of the window.
-            all_touched: draw every pixel that a polygon touches; otherwise those whose centre it covers.
+            all_touched: burn all pixels that a polygon touches, not only those whose centre it covers.
 
         Returns:
             int32 (rows, columns): number of the landslide in ``shapes``, from 1, the later one where two overlap;
-            negative where only landslides lie whose ``known`` is false; 0 for none.
+            negative where all landslides have a false ``known``; 0 for none.
         """
         near = np.sort(self._tree.query(shapely.box(*window_bounds(transform, shape))))
         numbers = np.zeros(shape, np.int32)
@@ -85,7 +85,7 @@ class Inventory:
         return numbers
 
     def areas(self) -> NDArray[np.float64]:
-        """Return the areas of the landslides on the ground in m2, float64 (N,)."""
+        """Return the geodesic areas of the landslides in m2, float64 (N,)."""
         return Ground(self.crs).areas(self.shapes)
 
 
@@ -103,27 +103,26 @@ def read_inventory(
 ) -> Inventory:
     """Read the landslides that touch a raster.
 
-    A landslide of a "post" image must be older than the image, or the image does not show it; one of a "pre" image
-    must be younger, or its scar is already visible. With ``date_column`` the others are left out. A date that is only
-    a year or a month, in which the image was taken, leaves this open, and so does a missing date: such a landslide is
-    kept with ``known`` false [O].
+    A landslide must be older than a "post" image, or the image does not show it, and younger than a "pre" image, or
+    its scar is already visible. With ``date_column``, other landslides are excluded. A missing date, or a year or month
+    that includes the day of the image, does not decide this: such a landslide is kept with ``known`` false [O].
 
     Args:
-        path: GeoPackage, Shapefile, GeoJSON or another format of GDAL.
-        crs: the raster's coordinate system, to which shapes are projected.
+        path: GeoPackage, Shapefile, GeoJSON or another GDAL format.
+        crs: coordinate system of the raster, to which shapes are projected.
         extent: (left, bottom, right, top) of the raster in ``crs``.
         layer: name of the layer; ``None`` for the only one.
         where: SQL condition on the attributes, such as "Year_obs >= 2010"; ``None`` for all.
-        buffer: radius in metres on the ground by which points and lines become polygons; ``None`` refuses them.
+        buffer: buffer radius in metres on the ground that turns points and lines into polygons; ``None`` rejects them.
         date_column: column with the day, month or year of each landslide; ``None`` ignores dates.
-        image_date: day on which the image was taken; needed by ``date_column``.
-        phase: "pre" or "post"; needed by ``date_column``.
+        image_date: day of the image; required with ``date_column``.
+        phase: "pre" or "post"; required with ``date_column``.
 
     Raises:
-        DataError: if the file is missing, damaged, empty, has no coordinate system, holds points or lines without
-            ``buffer``, or covers another area than the raster.
-        ConfigError: for a condition that is not SQL, or options that need each other.
-        UnknownNameError: for an unknown layer or column.
+        DataError: if the file is missing, damaged or empty, has no coordinate system, holds points or lines without
+            ``buffer``, or does not overlap the raster.
+        ConfigError: if the condition is not SQL, or an option lacks another that it requires.
+        UnknownNameError: if a layer or column does not exist.
     """
     if date_column is not None and (image_date is None or phase not in PHASES):
         raise ConfigError(
@@ -171,7 +170,7 @@ def read_inventory(
 def _project(
     frame: geopandas.GeoDataFrame, crs: CRS, extent: Bounds, path: Path, notes: list[str]
 ) -> tuple[geopandas.GeoDataFrame, NDArray[np.object_]]:
-    """Return the rows whose coordinates exist in a coordinate system, and their shapes in it."""
+    """Return the rows that can be projected to a coordinate system, and their projected shapes."""
     if CRS.from_user_input(frame.crs) != crs:
         notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
     shapes, placed = project(frame, crs, extent)
@@ -206,7 +205,7 @@ def _with_area(
 
 
 def _repair(shapes: NDArray[np.object_], path: Path, notes: list[str]) -> tuple[NDArray[np.object_], NDArray[np.intp]]:
-    """Return valid polygons and their positions in ``shapes``; those without an area are dropped."""
+    """Return valid polygons and their indices in ``shapes``; those without an area are dropped."""
     broken = ~shapely.is_valid(shapes)
     if broken.any():
         notes.append(f"{broken.sum()} invalid outlines were repaired")
@@ -225,7 +224,7 @@ def _repair(shapes: NDArray[np.object_], path: Path, notes: list[str]) -> tuple[
 
 
 def _polygons(shape: Any) -> Any:
-    """Return the areas of a shape: repairing a bow tie may leave loose lines beside them."""
+    """Return the polygons of a shape, because a repaired bow tie may also contain lines."""
     parts = shapely.get_parts(shapely.get_parts([shape]))
     return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
 
@@ -233,7 +232,7 @@ def _polygons(shape: Any) -> Any:
 def _dated(
     periods: Sequence[Period | None], image: date, phase: str, column: str, path: Path, notes: list[str]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which landslides may be in the mask, and which of those certainly are."""
+    """Return masks of the landslides that may be in the mask, and of those that certainly are."""
     if not any(period is not None for period in periods):
         raise DataError(
             f"no value of column {column!r} is a date", where=path, hint="Write 2010, 2010-07 or 2010-07-31"
@@ -263,17 +262,17 @@ def read_truth(path: Path, grid: Grid, window: Window) -> NDArray[np.bool_]:
     """Return the landslide pixels in a window of a raster.
 
     Args:
-        path: GeoTIFF mask on the pixels of ``grid``, 0 for none, another number for landslide and 255 for unknown, or
-            for landslide if 0 and 255 are its only numbers; or any vector file of polygons.
-        grid: of the scene.
-        window: within it.
+        path: GeoTIFF mask on the pixels of ``grid``: 0 for none, another number for landslide and 255 for unknown, or
+            for landslide if 0 and 255 are the only numbers; or any vector file of polygons.
+        grid: grid of the scene.
+        window: window within the grid.
 
     Returns:
         bool (rows, columns) of the window.
 
     Raises:
-        DataError: if the file is missing or damaged, lies elsewhere, is a mask of other pixels, or holds several
-            numbers other than 0 and 255.
+        DataError: if the file is missing or damaged, does not overlap the scene, is a mask on another grid, or holds
+            several numbers other than 0 and 255.
     """
     if path.suffix.lower() in (".tif", ".tiff"):
         with Stack(path, classes=True) as mask:
@@ -294,7 +293,7 @@ def _landslide_number(mask: Stack) -> float:
     """Return the number of the landslides in a mask; NaN if it has none.
 
     Raises:
-        DataError: if the mask has several bands or several numbers, or its palette draws another one as the background.
+        DataError: if the mask has several bands or numbers, or its palette draws another number as the background.
     """
     if len(mask.bands) > 1:
         raise DataError(f"has {len(mask.bands)} bands; a mask has one", where=mask.path)
@@ -314,13 +313,13 @@ def _landslide_number(mask: Stack) -> float:
 
 
 def parse_period(value: Any) -> Period | None:
-    """Return the days that a day, a month ("2010-07") or a year (2010, "2010") may mean; a time with an offset is UTC.
+    """Return the period of a day, a month ("2010-07") or a year (2010, "2010"); times with an offset convert to UTC.
 
     Args:
-        value: a text, a number, a date or a time, as a column of a vector file holds it.
+        value: text, number, date or time from a column of a vector file.
 
     Returns:
-        First and last day; ``None`` for what is not a date: nothing, NaN, 0, "unknown".
+        First and last day; ``None`` if the value is not a date, such as None, NaN, 0 or "unknown".
     """
     if isinstance(value, np.datetime64):
         value = None if np.isnat(value) else value.astype("datetime64[s]").item()
@@ -332,7 +331,7 @@ def parse_period(value: Any) -> Period | None:
     if isinstance(value, datetime) and value == value and value.tzinfo is not None:
         value = value.astimezone(UTC)
     if isinstance(value, datetime):
-        # pandas' NaT is a datetime that is not equal to itself.
+        # NaT of pandas is a datetime that is not equal to itself.
         return (value.date(), value.date()) if value == value else None
     if isinstance(value, date):
         return value, value
@@ -355,10 +354,10 @@ def parse_period(value: Any) -> Period | None:
 
 
 def parse_day(text: str, where: str) -> date:
-    """Return the day of an ISO date; the time of day is ignored.
+    """Parse the day of an ISO date; the time of day is ignored.
 
     Raises:
-        ConfigError: if the text is not one day.
+        ConfigError: if the text is not a single day.
     """
     period = parse_period(text)
     if period is None or period[0] != period[1]:

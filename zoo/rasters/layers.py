@@ -1,4 +1,4 @@
-"""The input bands of a stack: which file holds which quantity, and what its header says."""
+"""Input bands of a stack: the file of each quantity, and its header."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTICAL: tuple[str, ...] = ("blue", "green", "red", "nir", "swir", "swir2")
 """Reflectances; Sentinel-2: B02, B03, B04, B08, B11, B12."""
 
 RADAR: tuple[str, ...] = ("vv", "vh", "vv_asc", "vh_asc", "vv_desc", "vh_desc")
-"""Backscatter of Sentinel-1, by direction of the orbit where it is known."""
+"""Backscatter of Sentinel-1, by orbit direction if it is known."""
 
 ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", "rain_duration", *RADAR)
 """``scl`` is the scene classification of Sentinel-2 level 2A; ``moisture`` a coarse soil-moisture product in m3/m3 or
@@ -29,23 +29,23 @@ ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", 
 
 
 CLASSES = frozenset({"scl"})
-"""Roles whose numbers are names of classes: they may have a palette, and are not interpolated."""
+"""Roles whose numbers are classes: they may have a palette, and are not interpolated."""
 
 
 @dataclass(frozen=True)
 class BandFile:
     """One band of one file.
 
-    Physical value = (number in the file + ``offset``) * ``scale``, the order of Sentinel-2: BOA_ADD_OFFSET is added to
-    the digital number before it is divided by the quantification value.
+    Physical value = (number in the file + ``offset``) * ``scale``. This is the order of Sentinel-2: BOA_ADD_OFFSET is
+    added to the digital number before it is divided by the quantification value.
 
     Attributes:
-        path: anything GDAL opens, ``/vsizip/`` and ``/vsicurl/`` too.
+        path: any path that GDAL opens, including ``/vsizip/`` and ``/vsicurl/``.
         band: number of the band in the file, from 1.
-        offset: added to the numbers, -1000 for Sentinel-2 since processing baseline 04.00; ``None`` if it is unknown
-            and must be estimated from dark pixels.
-        scale: multiplied afterwards, 1e-4 for Sentinel-2 reflectance; ``None`` if it is unknown and must be inferred
-            from the type and size of the numbers.
+        offset: value to add to the numbers, -1000 for Sentinel-2 since processing baseline 04.00; ``None`` if it is
+            unknown and must be estimated from dark pixels.
+        scale: factor to apply afterwards, 1e-4 for Sentinel-2 reflectance; ``None`` if it is unknown and must be
+            inferred from the dtype and size of the numbers.
         nodata: number that marks missing values; ``None`` for the file's own tag.
         chosen: whether somebody chose the band; if not, the file must have a single one.
     """
@@ -60,17 +60,17 @@ class BandFile:
 
 @dataclass(frozen=True)
 class Sources:
-    """The input files of a stack, by the quantity that they hold.
+    """Input files of a stack, by quantity.
 
     Attributes:
-        files: by role, one of :data:`ROLES`.
+        files: file by role, one of :data:`ROLES`.
         scene: name of the scene or tile, "" when unknown.
         date: ISO date of the optical image, "" when unknown.
         baseline: processing baseline of Sentinel-2, such as "05.09", "" when unknown.
-        notes: sentences about what was found and decided; printed and kept in the stack's tags.
+        notes: sentences about findings and decisions; printed and stored in the stack's tags.
 
     Raises:
-        ConfigError: for an unknown role.
+        ConfigError: if a role is unknown.
     """
 
     files: dict[str, BandFile]
@@ -85,7 +85,7 @@ class Sources:
             raise ConfigError(f"unknown role {unknown[0]!r} of a raster", hint=f"Known: {', '.join(ROLES)}")
 
     def merged(self, other: Sources) -> Sources:
-        """Return these files and those of ``other``, which win where both have a role."""
+        """Return these files and those of ``other``, which take precedence for common roles."""
         return replace(
             self,
             files={**self.files, **other.files},
@@ -100,11 +100,11 @@ class Sources:
 
         Args:
             later: the other image.
-            what: name of both, for the error.
-            hint: what to do.
+            what: name of both images, for the error.
+            hint: hint of the error.
 
         Raises:
-            ConfigError: if it was not.
+            ConfigError: if this image is not the earlier one.
         """
         if self.date and later.date and self.date >= later.date:
             raise ConfigError(
@@ -114,20 +114,20 @@ class Sources:
 
 @dataclass(frozen=True)
 class Layer:
-    """The header of one input band.
+    """Header of one input band.
 
     Attributes:
         role: one of :data:`ROLES`.
         file: the file and band.
         crs: coordinate reference system.
-        transform: from (column, row) to coordinates, with north up.
+        transform: transform from (column, row) to coordinates, with north up.
         shape: (rows, columns).
-        dtype: of the numbers in the file.
-        nodata: number that marks missing values: of ``file``, else of the file's tag, else 0 for optical integers
+        dtype: dtype of the numbers in the file.
+        nodata: number that marks missing values: from ``file``, else from the nodata tag, else 0 for optical integers
             without a mask, else ``None``.
-        unit: of the scaled values; "" if the file has none.
+        unit: unit of the scaled values; "" if the file has none.
         tagged: (scale, offset) tags with value = number * scale + offset; (1, 0) without them.
-        untagged: a missing code that the band holds without a nodata tag, such as -9999; ``None`` if none was seen.
+        untagged: a missing code in the band without a nodata tag, such as -9999; ``None`` if none was found.
     """
 
     role: str
@@ -143,17 +143,17 @@ class Layer:
 
     @property
     def path(self) -> str:
-        """The path as the user gave it."""
+        """Path as given by the user."""
         return self.file.path
 
     @property
     def label(self) -> str:
-        """The name of the file alone: folders and signed addresses are not published."""
+        """Name of the file without folders or signed URLs, which must not be published."""
         return file_label(self.file.path)
 
     @property
     def states_offset(self) -> bool:
-        """Whether the file has a scale tag, so that its offset tag, 0 too, is a statement about the numbers."""
+        """Whether the file has a scale tag, so that its offset tag is meaningful even if it is 0."""
         return self.tagged[0] != 1
 
     @property
@@ -188,7 +188,7 @@ class Layer:
         return left, bottom, right, top
 
     def pixel_size_in(self, crs: CRS, centre: tuple[float, float]) -> tuple[float, float]:
-        """Return the width and height of one of its pixels near ``centre``, all in units of ``crs``."""
+        """Return the width and height of a pixel near ``centre``, all in units of ``crs``."""
         if crs == self.crs:
             return abs(self.transform.a), abs(self.transform.e)
         xs, ys = transform_points(crs, self.crs, [centre[0]], [centre[1]])
@@ -198,7 +198,7 @@ class Layer:
         return math.hypot(x[1] - x[0], y[1] - y[0]), math.hypot(x[2] - x[0], y[2] - y[0])
 
     def pixel_degrees(self) -> float:
-        """Return the height of a pixel in degrees of latitude, roughly."""
+        """Return the approximate height of a pixel in degrees of latitude."""
         return self.pixel_metres / METRES_PER_DEGREE
 
 
@@ -206,7 +206,7 @@ def open_layer(role: str, file: BandFile) -> Layer:
     """Read the header of a file.
 
     Raises:
-        DataError: if the file is missing, damaged or rotated, has no such band or no georeference, or its numbers are
+        DataError: if the file is missing, damaged or rotated, lacks the band or a georeference, or its numbers are
             colours.
     """
     with RasterReader(file.path, classes=role in CLASSES) as reader:
@@ -223,7 +223,7 @@ def open_layer(role: str, file: BandFile) -> Layer:
         crs = reader.require_place()
         nodata = file.nodata if file.nodata is not None else band.nodata
         if nodata is None and role in OPTICAL and band.dtype.kind in "ui" and not (reader.alpha or reader.masked):
-            nodata = 0.0  # Sentinel-2 writes 0 where it has nothing, and its files do not say so
+            nodata = 0.0  # Sentinel-2 files use 0 for nodata without a tag
         return Layer(
             role=role,
             file=file,

@@ -1,4 +1,4 @@
-"""Tables of colours: whether numbers are their own greys, and whether 0 can be the background of a mask."""
+"""Palettes: check whether they are grey ramps, and whether 0 can be the background of a mask."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from zoo.errors import DataError
 from zoo.files import PathLike
 
 Palette: TypeAlias = Mapping[int, tuple[int, int, int, int]]
-"""Red, green, blue and opacity (0 to 255) of each number."""
+"""Red, green, blue and alpha (0 to 255) by number."""
 
 GREY = 24
-"""Largest difference between red, green and blue of a grey, of 255 [O]."""
+"""Maximum difference between red, green and blue of a grey, on a scale of 255 [O]."""
 
 UNKNOWN_CLASS = 255
-"""Value of unknown pixels in a mask with other classes than 0."""
+"""Value of unknown pixels in a mask that has classes other than 0."""
 
 
 def is_grey_ramp(palette: Palette) -> bool:
-    """Return whether larger numbers are lighter greys, so that the numbers say what the picture shows."""
+    """Return whether larger numbers are lighter greys, so that the numbers represent brightness."""
     colours = [palette[number] for number in sorted(palette)]
     greys = [red for red, green, blue, _ in colours if red == green == blue]
     return len(greys) == len(colours) and all(one < other for one, other in pairwise(greys))
@@ -30,13 +30,13 @@ def check_background(palette: Palette, present: Collection[int], where: PathLike
     """Check that the palette of a mask does not draw another value as the background.
 
     Args:
-        palette: of the mask; may be empty.
+        palette: palette of the mask; may be empty.
         present: values in the mask that are not nodata.
         where: the file, for messages.
 
     Raises:
         DataError: if 0 has a colour and another value is black, grey, white or transparent, or if 0 is white or grey
-            and another value is black or transparent: 0 is then most likely the landslide.
+            and another value is black or transparent; 0 is then probably the landslide.
     """
     if 0 not in palette or _is_dark(palette[0]):
         return
