@@ -1,4 +1,4 @@
-"""Leaderboards computed from result files: one row per model with means over seeds, intervals and differences.
+"""Leaderboards computed from result files: one row per model with means, intervals, differences and groups.
 
 All models of a setting are tested on the same images, so the images are drawn once for all models and differences are
 paired. If every model has the same seeds, the seeds are drawn together too.

@@ -67,7 +67,7 @@ def names_of(value: Names) -> tuple[str, ...] | None:
 
 
 def bands_of(value: str | Sequence[str | Band] | None) -> tuple[Band, ...] | None:
-    """Parse "red,green,blue", names or bands; the unit of a name without a band is unknown.
+    """Parse "red,green,blue", names or bands; the unit is unknown if only the name is given.
 
     Raises:
         ConfigError: if the value is none of these, or a name occurs twice.

@@ -121,7 +121,7 @@ class DeviceAugmentation:
     """Crops, symmetries and brightness changes as tensor operations, without copying pixels from the device.
 
     The settings are those of :class:`TrainingAugmentation`, but the random numbers differ: a draw depends only on the
-    seed and its number and is the same on every device, but it differs from the draw of that number there.
+    seed and its number and is the same on every device, but differs from its draw of that number.
 
     Args:
         settings: crop, share of crops around landslides, magnification, symmetries, brightness, bands and seed.

@@ -128,46 +128,46 @@ class Folder(PatchDataset):
             root: folder that contains the folder of images and the folder of masks.
             split: "train", "val" or "test".
             transforms: applied to every sample.
-            images: name of the folder of images below ``root``; found when not given.
-            masks: name of the folder of masks below ``root``; found when not given.
+            images: name of the folder of images below ``root``; detected by default.
+            masks: name of the folder of masks below ``root``; detected by default.
             pair_pattern: regular expression with the shared part of the names of an image and its mask in parentheses,
                 such as T_(\\d+) for ImageT_1 and MaskT_1.
             bands: names of the bands in order, separated by commas (red,green,blue).
             class_names: names of the classes in order, separated by commas.
             landslide_class: names or numbers of the classes that are landslides, or all for every class above 0; the
-                other classes count as background. Found by the names of the classes when not given.
-            pixel_size: side of a pixel in metres; taken from georeferenced TIFFs when not given.
-            image_key: name of the image array in HDF5 files; found when not given.
-            mask_key: name of the mask array in HDF5 files; found when not given.
-            layout: order of the axes of NPY and HDF5 images; auto finds it by the height and width of the mask.
-            nodata: value of missing pixels in images, also nan; taken from TIFFs when not given.
+                other classes count as background. By default detected from the names of the classes.
+            pixel_size: side of a pixel in metres; by default taken from georeferenced TIFFs.
+            image_key: name of the image array in HDF5 files; detected by default.
+            mask_key: name of the mask array in HDF5 files; detected by default.
+            layout: order of the axes of NPY and HDF5 images; auto detects it from the height and width of the mask.
+            nodata: value of missing pixels in images, may be nan; by default taken from TIFFs.
             nodata_rule: whether a pixel is ignored if any band is missing there, or only if all are.
             mask_values: raw mask value of class 0, 1, ... (0,255), or raw:class (0:0,1:1,2:1).
             ignore_value: raw mask value of pixels that are ignored.
-            table: name of the CSV file in ``root``; found when not given.
+            table: name of the CSV file in ``root``; detected by default.
             group_column: column of the CSV file with the scene or event.
             group_pattern: regular expression on file names, with the group in parentheses.
-            file_column: column of the CSV file with the name of the image; found when not given.
-            row_column: column of the CSV file with the row; found when not given.
-            col_column: column of the CSV file with the column; found when not given.
-            place_unit: unit of rows and columns; auto recognises pixels, and asks if it cannot.
+            file_column: column of the CSV file with the name of the image; detected by default.
+            row_column: column of the CSV file with the row; detected by default.
+            col_column: column of the CSV file with the column; detected by default.
+            place_unit: unit of rows and columns; auto detects pixels, and is an error if it cannot decide.
             train_groups: groups of the training split, separated by commas.
-            val_groups: groups of the validation split; carved from the training groups when not given.
-            test_groups: groups of the test split; the remaining groups when not given.
-            split_by: how to split: by groups, by blocks (squares of patches), by strips of columns, or at random. By
-                groups if there are enough, else by blocks if places are known, else at random, when not given.
-            fractions: shares of train, val and test if groups do not decide.
-            block: side of a block, or columns of a strip, in patches; chosen when not given.
-            guard: distance in patches that patches of different splits keep; 1, and more where patches overlap, when
-                not given.
+            val_groups: groups of the validation split; by default carved from the training groups.
+            test_groups: groups of the test split; by default the remaining groups.
+            split_by: split by groups, by blocks (squares of patches), by strips of columns, or at random. By default,
+                by groups if there are enough, else by blocks if locations are known, else at random.
+            fractions: shares of train, val and test if groups do not determine them.
+            block: side of a block, or columns of a strip, in patches; chosen automatically by default.
+            guard: minimum distance in patches between patches of different splits; 1 by default, more if patches
+                overlap.
             seed: random seed of the split.
-            memory_limit: bytes of decoded images that are kept in memory; half of the machine's memory when not given.
+            memory_limit: maximum bytes of decoded images in memory; by default half of the machine's memory.
             progress: called with the number of patches read and the total.
 
         Raises:
             DataError: if files are missing, damaged, or do not fit each other.
             ConfigError: if options are out of range or contradict each other.
-            UnknownNameError: for a group, column, class or split that does not exist.
+            UnknownNameError: if a group, column, class or split does not exist.
         """
         self.root = Path(root)
         _check_numbers(
