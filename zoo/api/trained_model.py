@@ -469,7 +469,7 @@ class TrainedModel:
     ) -> TrainedModel:
         """Re-estimate the normalisation statistics on unlabelled patches of another region.
 
-        The weights do not change, and no labels are read. The threshold moves towards 0.5 by the mean weight of the
+        The weights do not change, and no labels are read. The threshold moves towards 0.5 by the mean share of the
         region. docs/how_to/adapt.md explains when adapting helps.
 
         Args:

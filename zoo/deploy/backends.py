@@ -93,7 +93,7 @@ def export_onnx(model: nn.Module, example: Tensor, *, opset: int = OPSET, dynami
         try:
             with quiet():
                 graph = exporter(model, sample, opset, dynamic)
-        except Exception as error:  # exporters raise whatever the library below them raises
+        except Exception as error:  # exporters may raise any error of the libraries below them
             reasons.append(_export_failure(error))
             continue
         _name_dimensions(graph, logits.shape[1], None if dynamic else (example.shape[2], example.shape[3]))

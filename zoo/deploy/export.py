@@ -417,9 +417,9 @@ class _ProbabilityAsLogit(nn.Module):
 
 
 # The QGIS plugin Deepness [S: github.com/PUTvision/qgis-plugin-deepness, src/deepness/processing] reads square tiles of
-# one size, divides them by 255, subtracts `standardization_mean` and divides by `standardization_std`, whatever the
-# dtype of the raster. With 0 and 1/255 the graph receives the values of the raster, so its own normalisation applies,
-# missing values included. For a single output channel Deepness uses `seg_thresh`, our threshold; for two it takes the
+# one size, divides them by 255, subtracts `standardization_mean` and divides by `standardization_std`, for every dtype
+# of the raster. With 0 and 1/255 the graph receives the values of the raster, so its own normalisation applies,
+# including missing values. For a single output channel Deepness uses `seg_thresh`, our threshold; for two it takes the
 # larger and ignores the threshold. The output is therefore one channel: the landslide probability.
 
 

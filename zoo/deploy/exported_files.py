@@ -210,7 +210,7 @@ def write_by_plugin(
         spec.resolve()(model=module, sample=sample, texts=dict(texts), path=path)
     except ZooError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a plugin raises
+    except (Exception, SystemExit) as error:  # a plugin may raise any error
         raise ModelError(f"cannot write it ({one_line(error)})", where=_place(spec)) from error
     if not path.is_file():
         raise ModelError("wrote no file", where=_place(spec), hint="Tell the plugin's author")
@@ -231,7 +231,7 @@ class FileOfPlugin(BackendModule):
             opened, texts = spec.resolve(spec.opener)(path)
         except ZooError:
             raise
-        except Exception as error:  # whatever a plugin raises
+        except Exception as error:  # a plugin may raise any error
             raise unreadable(path, error) from error
         self.metadata = ExportMetadata.from_texts(texts, path)
         classes = len(self.metadata.class_names)

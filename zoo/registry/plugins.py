@@ -68,7 +68,7 @@ class PluginReport:
 
 @dataclass(frozen=True)
 class _Installed:
-    """A distribution with entry points for zoo; ``error`` says why they cannot be read."""
+    """A distribution with entry points for zoo; ``error`` is the reason why they cannot be read."""
 
     name: str
     version: str

@@ -1,7 +1,7 @@
 """The contract of a model: one function for each check, and functions that run them.
 
-The docstring of a check says what the contract requires. A check that finds a fault raises
-:class:`CheckFailedError`; one with nothing to check raises :class:`CheckSkipped`.
+The docstring of a check states what the contract requires. A check that finds a fault raises
+:class:`CheckFailedError`; a check that does not apply raises :class:`CheckSkipped`.
 """
 
 from __future__ import annotations

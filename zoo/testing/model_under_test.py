@@ -117,7 +117,9 @@ class ModelUnderTest:
 
 @contextmanager
 def no_network() -> Iterator[list[str]]:
-    """Block connections and name look-ups inside the ``with`` block. ``time.sleep`` returns at once to skip retries.
+    """Block connections and name look-ups inside the ``with`` block.
+
+    ``time.sleep`` returns immediately, so that retries do not wait.
 
     Yields:
         A list that collects every blocked destination, even if the caller catches the error.

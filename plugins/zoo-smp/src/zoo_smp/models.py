@@ -82,7 +82,7 @@ class Options:
         return encoders[self.variant]
 
     def arguments(self, decoder: str) -> dict[str, Any]:
-        """Return the arguments of the class of smp beside those that all classes have."""
+        """Return the arguments of the class of smp, without those that all classes share."""
         shared = {one.name for one in fields(Options)}
         own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in shared}
         facts = self.encoder.decoders.get(decoder)
@@ -176,7 +176,7 @@ class PSPNetOptions(LinknetOptions):
     psp_dropout: float = 0.2
 
     def arguments(self, decoder: str) -> dict[str, Any]:
-        """Return the arguments of the class of smp beside those that all classes have."""
+        """Return the arguments of the class of smp, without those that all classes share."""
         return super().arguments(decoder) | {"upsampling": 2**self.encoder_depth}
 
 
@@ -274,7 +274,7 @@ class SmpModel(SegmentationModel):
 
     Raises:
         UnknownNameError: if there is no such encoder.
-        ConfigError: if the class refuses the options.
+        ConfigError: if the class rejects the options.
         ModelError: if the weights cannot be loaded.
     """
 
