@@ -50,6 +50,14 @@ def test_a_window_is_explained(bundle, scene, tmp_path, capsys):
     assert values["attention"] == []
 
 
+def test_a_window_without_a_reference_landslide_is_warned_of(bundle, scene, tmp_path, capsys):
+    slides = tmp_path / "slides.gpkg"
+    box = shapely.box(CORNER[0] + 1300, CORNER[1] - 1150, CORNER[0] + 1350, CORNER[1] - 1100)
+    geopandas.GeoDataFrame(geometry=[box], crs="EPSG:32643").to_file(slides)
+    assert ask(bundle, scene, tmp_path / "why.png", "--window", "20,30,40,40", "--truth", slides) == 0
+    assert "the reference has no landslide in the window, so Dice says nothing" in capsys.readouterr().err
+
+
 def test_a_place_is_a_window_around_it(bundle, scene, tmp_path, capsys):
     out, record = tmp_path / "why.png", tmp_path / "why.json"
     place = f"{CORNER[0] + 75 * PIXEL},{CORNER[1] - 60 * PIXEL}"

@@ -591,8 +591,14 @@ def explain_scene(
                 "crs": crs_name(scene.mosaic.crs),
                 "version": __version__,
             },
-            warnings=(*scene.notes, *_size_warnings(scene, bundle)),
+            warnings=(*scene.notes, *_size_warnings(scene, bundle), *_truth_warnings(mapped)),
         )
+
+
+def _truth_warnings(truth: NDArray[np.bool_] | None) -> tuple[str, ...]:
+    if truth is None or truth.any():
+        return ()
+    return ("the reference has no landslide in the window, so Dice says nothing",)
 
 
 def _size_warnings(scene: Scene, bundle: Bundle) -> tuple[str, ...]:
