@@ -335,7 +335,7 @@ def _points(patches: Sequence[Patch], codes: dict[str, int]) -> tuple[NDArray[np
 
 
 def _within(patches: Sequence[Patch], ours: Sequence[int], theirs: Sequence[int], guard: int) -> set[int]:
-    """Return which of our indices are within the guard distance of one of theirs."""
+    """Return the indices in ``ours`` whose patches are within ``guard`` of a patch in ``theirs``."""
     if guard == 0 or not ours or not theirs:
         return set()
     _, distances = nearest_patch([patches[index] for index in ours], [patches[index] for index in theirs])

@@ -40,7 +40,7 @@ HELD_SHARE = 0.25
 MOST_PASSES = 64
 """Maximum number of batches that advance together; each has a thread [O]."""
 FEWEST_VALID = 0.25
-"""Minimum share of valid pixels for an image to have a distance: the mean of few pixels is too uncertain [O]."""
+"""Minimum share of valid pixels for an image to have a distance, because few pixels vary less than many [O]."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def measure_shift(source: Moments, target: Moments) -> Shift:
     117-130]: ``max(0, 1 - error / distance)``. With few or very different images, the statistics of the source are
     nearly kept; a shift far beyond chance replaces them.
     """
-    # A dead channel has a standard deviation of 0, by which nothing can be divided.
+    # The floor prevents a division by the zero variance of a dead channel.
     floor = 1e-5 * source.var.mean() + 1e-12
     before, after = source.var + floor, target.var + floor
     moved = (target.mean - source.mean).square() / before + (0.5 * (after / before).log()).square()
