@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PLUGIN = REPOSITORY / "plugins" / "zoo-mondini"
-REASON = "needs rainfall series, and the data have none"
+REASON = "needs rainfall series, but the data have none"
 
 pytestmark = [pytest.mark.slow, pytest.mark.fresh]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

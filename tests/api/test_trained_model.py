@@ -147,7 +147,7 @@ def test_the_repr_describes_the_model(model: zoo.TrainedModel, bundle: Path) -> 
     assert repr(model) == "TrainedModel(unet, 2 bands, trained on data, test Dice 0.500, threshold 0.4)"
     assert "<table>" in model._repr_html_()
     assert [band.name for band in model.bands] == ["NDVI", "slope"]
-    for words in ("# unet", "| NDVI | 1 |", "quick", "Pixel size: unknown", "from a probability of 0.4 on"):
+    for words in ("# unet", "| NDVI | 1 |", "quick", "Pixel size: unknown", "if its probability is at least 0.4"):
         assert words in model.card
     strange = zoo.TrainedModel(replace(Bundle.load(bundle), class_names=("background", "<script>")), device="cpu")
     assert "<script>" not in strange._repr_html_()

@@ -95,7 +95,7 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
         ("dies", "out-of-memory", "killed by the system in stage 'train', most likely for lack of memory (with 2 pat"),
         ("hungry", "out-of-memory", "memory"),
         ("rainy", "skipped", "needs rainfall series"),
-        ("dndvi_threshold", "skipped", "needs the bands dNDVI, slope, and the data have none"),
+        ("dndvi_threshold", "skipped", "needs the bands dNDVI, slope, but the data have none"),
         ("no_such_model", "failed", "unknown model 'no_such_model'"),
     ],
 )
@@ -239,7 +239,7 @@ def test_finished_trials_are_kept_and_failed_and_damaged_ones_are_done_anew(tmp_
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
     _, second = run(tmp_path, good, bad, cut)
-    assert second.told == ["kept tiny", "damaged", "failed raises", "ok tiny"]
+    assert second.told == ["damaged", "kept tiny", "failed raises", "ok tiny"]
     again = json.loads(path.read_text())
     assert again["test"]["counts"] == json.loads(whole)["test"]["counts"]
     assert again["weights_sha256"] == json.loads(whole)["weights_sha256"]

@@ -221,7 +221,7 @@ def test_the_threshold_is_one_number_everywhere(
 def test_breaks_within_one_step_of_a_byte_are_refused() -> None:
     classes = ProbabilityClasses(("low", "medium", "high"), (0.3001, 0.3002))
     assert classes.as_applied("float32") == classes
-    with pytest.raises(ConfigError, match="do not rise"):
+    with pytest.raises(ConfigError, match="do not increase"):
         classes.as_applied("uint8")
     assert map_threshold(0.4, "uint8") == 0.4
 

@@ -60,7 +60,7 @@ def test_kriging_is_nearer_to_the_truth_than_inverse_distance_and_says_how_near(
     low, high = found.error
     shares = np.sqrt(((found.values - truth) ** 2).mean(axis=0)) / np.sqrt(measured.var(axis=1).mean())
     assert low < shares.mean() < high
-    for part in ("nugget of", "standard error of a cell", "a gauge that is left out"):
+    for part in ("nugget of", "standard error of a cell", "leave-one-out error of a gauge"):
         assert part in found.sentence()
 
 

@@ -86,7 +86,7 @@ def test_impossible_splits_are_refused() -> None:
         random_folds(labels, 11)
     with pytest.raises(DataError, match="fewer than 5 folds"):
         block_folds(labels, places, side=500)
-    with pytest.raises(DataError, match="one label only"):
+    with pytest.raises(DataError, match="only one label"):
         block_folds((places[:, 0] > 50).astype(int), places, folds=4, side=10, buffer=80)
     for bad in ({"side": 0.0}, {"side": float("nan")}, {"buffer": -1.0}):
         with pytest.raises(ConfigError, match="a buffer of"):

@@ -188,7 +188,7 @@ def test_built_in_risk_models_pass(name: str) -> None:
             "dataset_samples",
             "returned a Tuples without bands. Return a zoo.datasets.PatchDataset",
         ),
-        ("datasets", "lost", "dataset_samples", "the code of plugin zoo-broken 1.0 failed (OSError: the disk is gone)"),
+        ("datasets", "lost", "dataset_samples", "the code of plugin zoo-broken 1.0 failed (OSError: the disk is gone;"),
         ("datasets", "deaf", "dataset_transforms", "transforms is not applied"),
         ("risk_models", "constant_risk", "risk_learns", "AUC on the training rows is"),
         ("risk_models", "forgetful_risk", "risk_fit", "fit returned NoneType; return self"),

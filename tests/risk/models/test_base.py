@@ -78,7 +78,7 @@ def test_bad_input_is_refused_with_a_clear_message(name: str) -> None:
     with pytest.raises(UnknownNameError, match="'P'"):
         model.fit(features.rename(columns={"P": "p"}), labels)
     model.fit(features, labels)
-    with pytest.raises(DataError, match="'slope' is missing"):
+    with pytest.raises(DataError, match="'slope', on which the model was fitted, is missing"):
         model.predict_proba(features.drop(columns="slope"))
 
 
