@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from zoo.blocks import HybridConv2d
 from zoo.deploy import fold
-from zoo.deploy.folding import CentreTapConv2d
 from zoo.errors import ModelError
 from zoo.models.builtin import MODELS
 from zoo.registry import Flag
@@ -171,7 +170,7 @@ class FirstOutput(nn.Module):
         return first
 
 
-def test_dead_taps_become_their_centre_and_live_again_at_other_sizes(trained: Make) -> None:
+def test_dead_taps_are_found_and_warned_of(trained: Make) -> None:
     model = trained("deeplabv3plus")
     small = torch.randn(1, 7, 128, 128)
     found = fold(model, small)
@@ -180,25 +179,6 @@ def test_dead_taps_become_their_centre_and_live_again_at_other_sizes(trained: Ma
     assert "8x8" in found.warnings[0]
     assert "12, 18" in found.warnings[0]
     assert "have no effect" not in "".join(fold(trained("unet"), small[..., :32, :32]).warnings)
-
-
-def test_a_dead_tap_is_exact_on_both_sides_of_its_reach(relative: Relative) -> None:
-    model = nn.Sequential(nn.Conv2d(4, 5, 3, padding=6, dilation=6)).eval()
-    folded = fold(model, torch.randn(1, 4, 6, 6)).model
-    assert isinstance(folded[0], CentreTapConv2d)
-    with torch.no_grad():
-        for height, width in ((6, 6), (5, 3), (7, 6), (6, 7), (20, 20)):
-            images = torch.randn(2, 4, height, width)
-            assert relative(folded(images), model(images)) <= EXACT
-        # One pixel more than the reach, and the centre alone is no longer the whole.
-        images = torch.randn(1, 4, 7, 7)
-        assert relative(folded[0].centre(images), model(images)) > 1e-2
-
-
-def test_a_depthwise_dead_tap_is_merged_into_the_pointwise_layer_behind_it(check: Check) -> None:
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=9, dilation=9, groups=4), nn.Conv2d(4, 6, 1)).eval()
-    folded = check(model, torch.randn(1, 4, 8, 8), torch.randn(1, 4, 30, 30))
-    assert [type(module) for module in folded] == [CentreTapConv2d, nn.Identity]
 
 
 def test_a_model_in_training_is_refused_with_a_clear_message(trained: Make) -> None:

@@ -32,9 +32,7 @@ from zoo.deploy.fused import (
     FoldedHybridConv2d,
     FusedMCSA,
     PackedConv2d,
-    PackedConvTranspose2d,
     hybrid_forms_of,
-    is_upsampling,
     packing_available,
     replace_doubling_blocks,
 )
@@ -107,20 +105,6 @@ def test_packed_convolutions_are_equal(activation: Activation, relative: Relativ
     ):
         x = 10 * torch.randn(2, conv.in_channels, 11, 14).contiguous(memory_format=torch.channels_last)
         assert relative(PackedConv2d(conv, activation)(x), activation(conv(x))) <= EXACT
-
-
-@pytest.mark.skipif(not packing_available(), reason="this build of torch has no oneDNN operators")
-@torch.no_grad()
-def test_upsampling_by_a_pointwise_convolution_is_equal(relative: Relative) -> None:
-    for conv in (nn.ConvTranspose2d(3, 5, 2, stride=2), nn.ConvTranspose2d(4, 2, (3, 1), stride=(3, 1), bias=False)):
-        assert is_upsampling(conv)
-        x = torch.randn(2, conv.in_channels, 5, 7).contiguous(memory_format=torch.channels_last)
-        y = PackedConvTranspose2d(conv)(x)
-        assert y.shape == conv(x).shape
-        assert relative(y, conv(x)) <= EXACT
-    assert not is_upsampling(nn.ConvTranspose2d(3, 5, 3, stride=2))
-    assert not is_upsampling(nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2))
-    assert not is_upsampling(nn.ConvTranspose2d(4, 4, 2, stride=2, padding=1))
 
 
 @pytest.mark.slow

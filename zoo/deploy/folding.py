@@ -1,4 +1,4 @@
-"""Fold batch normalisation and dead kernel taps of a model into its weights, without changing its output in evaluation.
+"""Fold batch normalisation of a model into its weights, without changing its output in evaluation.
 
 The connections between layers are recorded in one run on an example, not read from the code, so any ``nn.Module`` can
 be folded. A layer whose role is unknown is left unchanged.
@@ -32,7 +32,8 @@ class Folded:
     Attributes:
         model: the copy, equivalent in evaluation for every size that the original takes.
         batch_norms: number of folded batch normalisations.
-        dead_taps: (dilation, height, width) of the map for each convolution of which only the centre tap reads data.
+        dead_taps: (dilation, height, width) of the map for each dilated convolution of which only the centre tap reads
+            data at the size of the example: the map is no larger than the dilation, and all other taps read padding.
     """
 
     model: nn.Module
@@ -53,15 +54,14 @@ class Folded:
 
 
 def fold(model: nn.Module, example: Tensor) -> Folded:
-    """Fold batch normalisation into convolutions, and reduce kernels with dead taps to their centre.
+    """Fold batch normalisation into convolutions.
 
     Hybrid convolutions with a single operation become ordinary convolutions. Hybrid convolutions with two operations
     are kept, because each form of the model chooses its own implementation. The model itself is not changed.
 
     Args:
         model: a model in eval mode.
-        example: float32 ``(B, C, H, W)``; one image is used. Dead taps are found at this size; at a larger size the
-            whole convolution is computed.
+        example: float32 ``(B, C, H, W)``; one image is used. Dead taps are found at this size.
 
     Raises:
         ModelError: if the model is in training mode or cannot run on the example.
@@ -75,7 +75,7 @@ def fold(model: nn.Module, example: Tensor) -> Folded:
             if plain is not None:
                 replace_module(folded, name, plain)
         norms = _fold_batch_norms(folded, record_flow(folded, example[:1], leaves))
-        dead = _fold_dead_taps(folded, record_flow(folded, example[:1], leaves))
+        dead = _find_dead_taps(folded, record_flow(folded, example[:1], leaves))
     return Folded(folded, norms, dead)
 
 
@@ -365,57 +365,18 @@ def _fold_into_next(layer: Any, scale: Tensor, shift: Tensor) -> None:
     layer.bias = _parameter(bias, layer.weight)
 
 
-# Dead taps: on a map no larger than the dilation, all taps but the centre read padding.
-
-
-class CentreTapConv2d(nn.Module):
-    """A dilated convolution that uses only its centre tap where all other taps would read padding.
-
-    The result is exact at every size: on a larger map the whole convolution is computed.
-
-    Args:
-        whole: the convolution; its padding keeps height and width.
-        then: a 1x1 convolution that reads its output and is merged into the centre tap.
-    """
-
-    def __init__(self, whole: nn.Conv2d, then: nn.Conv2d | None = None) -> None:
-        super().__init__()
-        self.whole = whole if then is None else nn.Sequential(whole, then)
-        self.rates = (whole.dilation[0], whole.dilation[1])
-        self.centre = _centre_tap(whole) if then is None else _merge_pointwise(_centre_tap(whole), then)
-
-    def forward(self, x: Tensor) -> Tensor:
-        dead = x.shape[-2] <= self.rates[0] and x.shape[-1] <= self.rates[1]
-        y: Tensor = self.centre(x) if dead else self.whole(x)
-        return y
-
-
-def _fold_dead_taps(model: nn.Module, flow: Flow) -> list[tuple[int, int, int]]:
-    """Replace in place the convolutions of which only the centre tap read data in the recorded run.
-
-    A depthwise convolution is merged into the 1x1 convolution after it, if there is one.
-
-    Returns:
-        ``(dilation, height, width)`` of the map for each replaced convolution.
-    """
+def _find_dead_taps(model: nn.Module, flow: Flow) -> list[tuple[int, int, int]]:
+    """Return ``(dilation, height, width)`` of the map for each convolution of which only the centre tap read data."""
     found: list[tuple[int, int, int]] = []
     modules = dict(model.named_modules())
-    successors = {flow.sole_source(name): name for name in flow.calls}
-    for name in list(flow.calls):
+    for name in flow.calls:
         layer, call = modules[name], flow.only_call(name)
         if call is None or len(call.shape) != 4 or not is_plain(layer, nn.Conv2d):
             continue
         assert isinstance(layer, nn.Conv2d)
         height, width = call.shape[-2:]
-        if not _has_dead_taps(layer, height, width):
-            continue
-        then, after = None, successors.get(name)
-        if after is not None and layer.groups == layer.in_channels == layer.out_channels > 1:
-            then = _as_pointwise(modules[after])
-        if then is not None and after is not None:
-            replace_module(model, after, nn.Identity())
-        replace_module(model, name, CentreTapConv2d(layer, then))
-        found.append((layer.dilation[0], height, width))
+        if _has_dead_taps(layer, height, width):
+            found.append((layer.dilation[0], height, width))
     return found
 
 
@@ -433,51 +394,6 @@ def _has_dead_taps(layer: nn.Conv2d, height: int, width: int) -> bool:
         and height <= layer.dilation[0]
         and width <= layer.dilation[1]
     )
-
-
-def _as_pointwise(layer: nn.Module) -> nn.Conv2d | None:
-    """Return the layer if it is a plain 1x1 convolution, and ``None`` otherwise."""
-    if not is_plain(layer, nn.Conv2d):
-        return None
-    assert isinstance(layer, nn.Conv2d)
-    plain = layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.groups == 1
-    return layer if plain and layer.padding in ((0, 0), "valid") else None
-
-
-@torch.no_grad()
-def _centre_tap(whole: nn.Conv2d) -> nn.Conv2d:
-    centre = nn.Conv2d(
-        whole.in_channels,
-        whole.out_channels,
-        1,
-        groups=whole.groups,
-        bias=whole.bias is not None,
-        device=whole.weight.device,
-        dtype=whole.weight.dtype,
-    )
-    centre.weight.copy_(whole.weight[:, :, 1:2, 1:2])
-    if whole.bias is not None and centre.bias is not None:
-        centre.bias.copy_(whole.bias)
-    return centre.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def _merge_pointwise(scale: nn.Conv2d, then: nn.Conv2d) -> nn.Conv2d:
-    """Merge a depthwise 1x1 convolution and the 1x1 convolution after it into one."""
-    weight = then.weight.double()
-    factor = scale.weight.double().reshape(-1)
-    merged = nn.Conv2d(
-        then.in_channels, then.out_channels, 1, bias=True, device=then.weight.device, dtype=then.weight.dtype
-    )
-    bias = torch.zeros(then.out_channels, dtype=torch.float64, device=weight.device)
-    if scale.bias is not None:
-        bias += (weight[:, :, 0, 0] * scale.bias.double()).sum(1)
-    if then.bias is not None:
-        bias += then.bias.double()
-    merged.weight.copy_(weight * factor[None, :, None, None])
-    assert merged.bias is not None
-    merged.bias.copy_(bias)
-    return merged.eval().requires_grad_(False)
 
 
 def _plain_convolution(layer: nn.Module) -> nn.Conv2d | None:

@@ -18,17 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from zoo.blocks import MCSA, HybridConv2d
-from zoo.deploy.folding import CentreTapConv2d, is_plain, record_flow, replace_module
+from zoo.deploy.folding import is_plain, record_flow, replace_module
 from zoo.deploy.fused import (
     NO_ACTIVATION,
     FoldedHybridConv2d,
     FusedMCSA,
     HybridForm,
     PackedConv2d,
-    PackedConvTranspose2d,
     can_pack,
     hybrid_forms_of,
-    is_upsampling,
     move_activations,
     packing_available,
     replace_doubling_blocks,
@@ -257,8 +255,7 @@ def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) ->
     packed = image.device.type == "cpu" and packing_available(image.dtype)
     if packed:
         replace_doubling_blocks(model, image)
-    # Layers must not be fused into the parts of a convolution with dead taps: which part runs depends on the size.
-    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d, CentreTapConv2d))
+    flow = record_flow(model, image, (nn.Conv2d, nn.ReLU, nn.ReLU6, HybridConv2d))
     modules = dict(model.named_modules())
     mixed = {name for name, module in modules.items() if is_plain(module, HybridConv2d)}
     plain = {name for name, module in modules.items() if can_pack(module)} if packed else set()
@@ -268,9 +265,6 @@ def _fuse(model: nn.Module, image: Tensor, hybrids: Mapping[str, HybridForm]) ->
         if name in plain:
             assert isinstance(module, nn.Conv2d)
             replace_module(model, name, PackedConv2d(module, activation))
-        elif packed and is_upsampling(module):
-            assert isinstance(module, nn.ConvTranspose2d)
-            replace_module(model, name, PackedConvTranspose2d(module))
         elif name in mixed:
             assert isinstance(module, HybridConv2d)
             form = hybrids.get(name, "two")
@@ -393,8 +387,7 @@ def candidates_for(
 
 
 def _backends(folded: nn.Module, example: Tensor) -> list[Candidate]:
-    # The graphs have a fixed size: backends plan their memory for it, and a trace follows the branch that the example
-    # takes, so a graph with dead taps would be wrong at another size.
+    # The graphs have a fixed size: backends plan their memory for it.
     @cache
     def graph() -> Any:
         from zoo.deploy.backends import export_onnx

@@ -1,6 +1,6 @@
 """Fused layers of a folded model with fewer passes over memory; on a CPU they use the oneDNN operators of Inductor.
 
-* :class:`PackedConv2d` and :class:`PackedConvTranspose2d`: convolution and activation in one pass, weights packed once
+* :class:`PackedConv2d`: convolution and activation in one pass, weights packed once
 * :class:`FoldedHybridConv2d`: the paper's hybrid convolution in one of three equal forms
 * :class:`FusedMCSA`: the paper's attention, without storing the attention map
 * :class:`DoubledConv2d`: smp's U-Net decoder, without storing the upsampled maps
@@ -144,46 +144,6 @@ def can_pack(module: nn.Module) -> bool:
         return False
     assert isinstance(module, nn.Conv2d)
     return module.padding_mode == "zeros" and not isinstance(module.padding, str)
-
-
-class PackedConvTranspose2d(nn.Module):
-    """A transposed convolution whose kernel equals its stride, as a 1x1 convolution and a rearrangement.
-
-    Every output pixel depends on one input pixel, so a 1x1 convolution to taps x outputs channels gives the result.
-    oneDNN's transposed convolution takes up to three times as long, and more in bfloat16.
-
-    Args:
-        conv: a layer for which :func:`is_upsampling` holds, float32 or bfloat16.
-
-    Shape:
-        As ``conv``. The input must have the dtype of the weights and be channels last.
-    """
-
-    def __init__(self, conv: nn.ConvTranspose2d) -> None:
-        super().__init__()
-        self.taps = conv.kernel_size
-        inputs, outputs = conv.weight.shape[:2]
-        self.outputs = outputs
-        weight = conv.weight.detach().permute(2, 3, 1, 0).reshape(-1, inputs, 1, 1)
-        bias = None if conv.bias is None else conv.bias.detach().repeat(self.taps[0] * self.taps[1])
-        self.kernel = PackedKernel(weight, bias, ([0, 0], [1, 1], [1, 1], 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        down, right = self.taps
-        product: Tensor = self.kernel(x, NO_ACTIVATION)
-        taps = product.permute(0, 2, 3, 1).reshape(batch, height, width, down, right, self.outputs)
-        pixels: Tensor = taps.transpose(2, 3).reshape(batch, height * down, width * right, self.outputs)
-        return pixels.permute(0, 3, 1, 2)
-
-
-def is_upsampling(module: nn.Module) -> bool:
-    """Return whether :class:`PackedConvTranspose2d` can replace a module."""
-    if not is_plain(module, nn.ConvTranspose2d):
-        return False
-    assert isinstance(module, nn.ConvTranspose2d)
-    padded = any((*module.padding, *module.output_padding))
-    return module.kernel_size == module.stride and module.groups == 1 and module.dilation == (1, 1) and not padded
 
 
 def move_activations(model: nn.Module, flow: Flow, convolutions: Collection[str]) -> dict[str, Activation]:

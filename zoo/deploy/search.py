@@ -205,7 +205,7 @@ def optimize(
 ) -> OptimizedModel | OptimizedPredictor:
     """Return the fastest equivalent form of a model on this machine.
 
-    Batch normalisation and dead taps are folded. Then layouts, fused layers, numbers of images per pass, ONNX Runtime
+    Batch normalisation is folded. Then layouts, fused layers, numbers of images per pass, ONNX Runtime
     and OpenVINO are timed on the example, and the fastest form whose logits agree with the model's is kept. The choice
     is cached for this machine, its software, the structure of the model and the shape of the example; parity and gate
     are checked every time. The model itself is not changed.
@@ -376,7 +376,7 @@ class _Search:
                 f"{difference.largest:.2g} of the largest logit"
             )
             return self.model
-        self.report.folds = {"batch normalisations": folded.batch_norms, "dead taps": len(folded.dead_taps)}
+        self.report.folds = {"batch normalisations": folded.batch_norms}
         self.report.messages += [f"warning: {text}" for text in folded.warnings]
         return folded.model
 
