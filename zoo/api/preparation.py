@@ -568,9 +568,9 @@ def _describe_split(
 
 def _describe_raster(path: str, bands: Sequence[str] | None, progress: ProgressCallback | None) -> Description:
     from zoo.diagnostics.description import Describer
+    from zoo.rasters.elevation import find_seams, is_terrain
     from zoo.rasters.patch_files import select_bands
     from zoo.rasters.reading import small_cache
-    from zoo.rasters.seams import find_seams, is_terrain
     from zoo.rasters.stacks import Stack, read_ahead
 
     with small_cache(), Stack(path) as stack:

@@ -1,4 +1,4 @@
-"""Files of a map: write probability and classes, read a map, and write its polygons."""
+"""Files of a map: write probability and classes with their tags, read a map, and write its polygons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError
-from zoo.evaluation.quality import PredictionSets
+from zoo.evaluation.quality import NOT_MEASURED, PredictionSets, quality_line
 from zoo.files import Closable
 from zoo.jobs import ProgressCallback
 from zoo.mapping.journal import Journal
@@ -40,6 +40,8 @@ from zoo.rasters.stacks import Stack
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
+
+    from zoo.training.bundle import Bundle
 
 PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0, description="probability of a landslide")
 LANDSLIDE_CLASS = Band("landslide_class", "1", description="class of the probability of a landslide")
@@ -496,3 +498,54 @@ def _slope(scene: Scene) -> Callable[[Window], NDArray[np.float32]] | None:
         if band.name.casefold() == SLOPE and band.unit == DEGREE:
             return lambda window: raster.read(window, [place])[0]
     return None
+
+
+def check_ensemble(members: Sequence[Bundle]) -> None:
+    """Check that bundles can be mapped together.
+
+    Raises:
+        ConfigError: if bands, classes or pixel sizes differ, or two bundles have the same weights.
+    """
+    first = members[0]
+    for number, one in enumerate(members[1:], 2):
+        for what, own, other in (
+            ("other bands", _bands(first), _bands(one)),
+            ("other classes", ", ".join(first.class_names), ", ".join(one.class_names)),
+            ("another pixel size", _pixel(first), _pixel(one)),
+        ):
+            if own != other:
+                raise ConfigError(
+                    f"bundle {number} of the ensemble has {what}: {other}; the first has {own}",
+                    where="--ensemble",
+                    hint="Combine bundles that were trained on the same bands, classes and pixel size",
+                )
+    digests = [one.weights_sha256 for one in members if one.weights_sha256]
+    if len(set(digests)) < len(digests):
+        raise ConfigError("two bundles have the same weights", where="--ensemble", hint="Name different bundles")
+
+
+def model_tags(members: Sequence[Bundle], *, adapted: bool) -> dict[str, str]:
+    """Return the tags of a map that state its models, their weights and their quality."""
+    first = members[0]
+    adapted = adapted or first.adaptation is not None
+    quality = quality_line(first.quality(adapted=adapted), adapted=adapted)
+    ensemble = {}
+    if len(members) > 1:
+        ensemble["ENSEMBLE"] = str(len(members))
+        quality = f"mean of {len(members)} models, {NOT_MEASURED} together; the first: {quality}"
+    label = {"LABEL": first.label} if first.label else {}
+    return {
+        "MODEL": ", ".join(dict.fromkeys(one.model for one in members)),
+        "WEIGHTS_SHA256": ", ".join(one.weights_sha256 for one in members),
+        "QUALITY": quality,
+        **ensemble,
+        **label,
+    }
+
+
+def _bands(bundle: Bundle) -> str:
+    return ", ".join(f"{band.name} [{band.unit}]" for band in bundle.bands)
+
+
+def _pixel(bundle: Bundle) -> str:
+    return "an unknown size" if bundle.pixel_size is None else f"{bundle.pixel_size:g} m"

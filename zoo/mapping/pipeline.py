@@ -25,7 +25,6 @@ from zoo.evaluation.quality import PredictionSets, quality_warnings, share_warni
 from zoo.files import check_output, locked, unwritable
 from zoo.jobs import ProgressCallback, StageCallback
 from zoo.mapping.clouds import Clouds
-from zoo.mapping.ensemble import check_ensemble, model_tags
 from zoo.mapping.inference import (
     SPREAD_LAYERS,
     AreaMask,
@@ -40,7 +39,7 @@ from zoo.mapping.inference import (
     single_threaded_passes,
 )
 from zoo.mapping.journal import BLOCKS, Journal, half_published
-from zoo.mapping.output import MapReport, ProbabilityMap, map_polygons, write_map
+from zoo.mapping.output import MapReport, ProbabilityMap, check_ensemble, map_polygons, model_tags, write_map
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene, open_scene
 from zoo.mapping.tiling import Block, Plan, Reach

@@ -27,8 +27,7 @@ from rasterio.transform import Affine
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.jobs import ProgressCallback
 from zoo.physics.rain_events import RainSeries, Times, time_text
-from zoo.rasters.gauge_tables import read_gauge_table
-from zoo.rasters.gauges import inverse_distance, krige
+from zoo.rasters.gauges import inverse_distance, krige, read_gauge_table
 from zoo.rasters.grid import Grid
 from zoo.rasters.ground import Bounds, Ground, bounds_text, near_longitude, true_scale, window_bounds
 from zoo.rasters.rain_series import (

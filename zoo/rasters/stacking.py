@@ -21,13 +21,12 @@ from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_s
 from zoo.rasters.alignment import AlignedBand, in_unit
 from zoo.rasters.cog import CogWriter, check_geotiff_name
 from zoo.rasters.coregistration import Shift
-from zoo.rasters.elevation import doubtful_elevation, require_metres_up
+from zoo.rasters.elevation import doubtful_elevation, find_seams, require_metres_up
 from zoo.rasters.grid import PixelGrid, choose_grid, grid_crs, require_metres, windows
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, true_scale, utm_code
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
 from zoo.rasters.optical import Calibration, Samples, UserOptics, sample, settle_optics
 from zoo.rasters.reading import RasterReader, is_remote
-from zoo.rasters.seams import find_seams
 from zoo.rasters.sentinel1 import Radar, RadarOptions, check_radar_dates, radar_layers
 from zoo.rasters.stack_channels import (
     MOISTURE_SOURCES,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoo.risk.calibration import Calibration, calibrate
     from zoo.risk.comparison import Comparison, compare
-    from zoo.risk.counties import watch_counties
     from zoo.risk.event_tables import EventTable
     from zoo.risk.event_tables import list_events as events
     from zoo.risk.failure import SafetyReport
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.risk.rain_thresholds import Thresholds
     from zoo.risk.rain_thresholds import fit_thresholds as thresholds
     from zoo.risk.tables import RiskTable, read_table
-    from zoo.risk.watching import WatchReport, watch
+    from zoo.risk.watching import WatchReport, watch, watch_counties
 
 _HOMES = {
     "Calibration": "calibration:Calibration",

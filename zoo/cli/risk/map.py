@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--classes",
     metavar="jenks|quantile|scenario|A,B",
-    help="Fit the class breaks to this scene, in dry weather or under the rain (scenario).  [default: of the weights]",
+    help="Fit the class breaks to this scene: for the reference rain, or for --rain (scenario).  "
+    "[default: of the weights]",
 )
 @click.option(
     "--model", metavar="NAME", help="Map a risk model instead, such as random_forest; it is fitted to --inventory."

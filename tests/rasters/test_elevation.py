@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from zoo.rasters.seams import find_seams
+from zoo.rasters.elevation import find_seams
 
 
 def terrain(side: int = 640) -> NDArray[np.float32]:
