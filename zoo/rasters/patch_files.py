@@ -1,4 +1,4 @@
-"""The parts of a folder of patches: scenes, the grid of patches, their files, and the folder."""
+"""Parts of a folder of patches: scenes, the grid of patches, their files, and the folder."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from zoo.rasters.stacks import TAG_DATE, TAG_PHASE, TAG_SCENE, Stack
 
 @dataclass(frozen=True)
 class PatchScene:
-    """One stack that is cut.
+    """A stack to cut into patches.
 
     Attributes:
-        path: the stack's file.
+        path: file of the stack.
         name: name of the scene, unique in the folder.
         slug: the name in characters that every file system accepts, unique too.
         date: ISO date of the image, "" when unknown.
         phase: "pre" or "post".
-        bands: the bands that are cut.
-        positions: their positions in the stack.
+        bands: the bands to cut.
+        positions: their indices in the stack.
         crs: short name of the coordinate system.
         pixel_size: side of a pixel on the ground in metres; ``None`` in degrees.
         shape: (rows, columns).
-        notes: sentences about what is doubtful.
+        notes: sentences about doubtful properties.
     """
 
     path: Path
@@ -67,7 +67,7 @@ def open_scenes(
     phase: str | None = None,
     bands: Sequence[str] | None = None,
 ) -> list[PatchScene]:
-    """Open every stack once, and read and check what is known about it.
+    """Open each stack once, and read and check its metadata.
 
     Args:
         paths: the stacks.
@@ -78,9 +78,9 @@ def open_scenes(
 
     Raises:
         ConfigError: if the phase is unknown or differs between stacks, an option contradicts a tag, or two scenes have
-            one name.
+            the same name.
         DataError: if a stack cannot be read, or stacks differ in bands, units or pixel size.
-        UnknownNameError: for a band that a stack does not have.
+        UnknownNameError: if a stack lacks a band.
     """
     if scene is not None and len(paths) > 1:
         raise ConfigError(f"one scene name is given for {len(paths)} stacks", where="option scene")
@@ -141,11 +141,11 @@ def _describe(
 
 
 def select_bands(bands: Sequence[Band], names: Sequence[str] | None, where: object) -> tuple[int, ...]:
-    """Return the positions of bands by name, in the order of the names; of all bands without names.
+    """Return the indices of bands by name, in the order of the names; of all bands without names.
 
     Raises:
-        ConfigError: if no name or one name twice is given.
-        UnknownNameError: for a band that does not exist.
+        ConfigError: if the names are empty or repeated.
+        UnknownNameError: if a band does not exist.
     """
     if names is None:
         return tuple(range(len(bands)))
@@ -203,7 +203,7 @@ def _metres(size: float | None) -> str:
 
 
 MARK = "patches.json"
-"""The file by which a folder of zoo patches is recognised, so that no other folder is replaced."""
+"""File that identifies a folder of zoo patches, so that no other folder is replaced."""
 
 TABLE = "tiles.csv"
 OVERVIEW = "overview.png"
@@ -217,10 +217,10 @@ _REPLACED = "replaced"
 def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder next to ``path``; rename it into place when the block ends without an error.
 
-    On an error, Ctrl-C included, the temporary folder is removed and ``path`` is untouched.
+    On an error or Ctrl-C, the temporary folder is removed and ``path`` does not change.
 
     Args:
-        path: the folder to make; an empty one may exist.
+        path: the folder to create; an empty one may exist.
         overwrite: replace an existing folder that holds :data:`MARK`.
 
     Raises:
@@ -233,7 +233,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         replaced = folder / _REPLACED
         try:
             if replaced.exists():
-                # A run was killed while it replaced the folder.
+                # A previous run was killed while it replaced the folder.
                 if path.exists():
                     shutil.rmtree(replaced)
                 else:
@@ -248,7 +248,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Check that the output folder is free, before hours of work.
+    """Check that the output folder may be written, before a long run starts.
 
     Raises:
         ConfigError: if ``path`` exists and must not be replaced, or is a symbolic link.
@@ -295,7 +295,7 @@ def _put(temporary: Path, path: Path, replaced: Path) -> None:
 LARGEST_PATCH = 8192
 
 IGNORE = 255
-"""Mask value of pixels that are not used: nodata, beyond the raster, or a landslide whose date is not exact enough."""
+"""Mask value of ignored pixels: nodata, outside the raster, or a landslide whose date is not exact enough."""
 
 COLUMNS = ("tile", "scene", "row", "col", "date", "phase", "landslide_pixels", "valid_share", "x", "y")
 
@@ -305,12 +305,12 @@ class Patch:
     """One patch of a scene.
 
     Attributes:
-        row: line in patches, from 0.
-        column: column in patches, from 0.
+        row: row in the grid of patches, from 0.
+        column: column in the grid of patches, from 0.
         image: float32 (C, size, size), NaN where missing.
         mask: uint8 (size, size): 0, 1, and :data:`IGNORE`.
-        valid_share: pixels at which every band is known, over size x size.
-        landslide_pixels: pixels of the mask that are 1.
+        valid_share: share of pixels with data in all bands.
+        landslide_pixels: number of mask pixels that are 1.
         origin: coordinates of the upper left corner.
     """
 
@@ -325,13 +325,13 @@ class Patch:
 
 @dataclass(frozen=True)
 class PatchFiles:
-    """Writes the patches of one scene.
+    """Writer of the patches of one scene.
 
     Args:
-        folder: holds ``images`` and ``masks``.
-        stack: its units, valid ranges and tags go with every patch.
-        scene: the scene, whose slug begins the name of each file.
-        digits: of rows and columns in file names.
+        folder: folder that contains ``images`` and ``masks``.
+        stack: the stack; its units, valid ranges and tags are copied to each patch.
+        scene: the scene; its slug is the prefix of file names.
+        digits: digits of rows and columns in file names.
     """
 
     folder: Path
@@ -343,7 +343,7 @@ class PatchFiles:
         """Write the image and the mask of a patch.
 
         Returns:
-            The row of the table, in the order of :data:`COLUMNS`.
+            The table row, in the order of :data:`COLUMNS`.
 
         Raises:
             ZooError: if a file cannot be written.
@@ -387,7 +387,7 @@ class PatchFiles:
 
     @staticmethod
     def _kept(tags: Any) -> dict[str, str]:
-        """Return the tags that are as true of a part as of the whole."""
+        """Return the tags of the stack that also apply to a patch."""
         return {key: text for key, text in tags.items() if not key.startswith(("STATISTICS_", "AREA_OR_POINT", "OVR_"))}
 
 
@@ -411,18 +411,18 @@ def _create(path: Path, values: NDArray[Any], crs: CRS, transform: Affine, nodat
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """Square patches laid over a raster from its upper left corner.
+    """Grid of square patches that starts at the upper left corner of a raster.
 
-    The last row and column may reach beyond the raster, so that no ground at its edges is lost. Pixels beyond are
+    The last row and column may extend beyond the raster, so that no pixels at its edges are lost. Pixels outside are
     nodata in the image and ignored in the mask [O].
 
     Args:
         shape: (rows, columns) of the raster in pixels.
         size: side of a patch in pixels.
-        stride: pixels from one patch to the next, at most ``size``; equal to it, each pixel is in one patch.
+        stride: pixels from one patch to the next, at most ``size``; if equal, each pixel is in exactly one patch.
 
     Raises:
-        ConfigError: if size or stride are out of range.
+        ConfigError: if size or stride is out of range.
     """
 
     shape: tuple[int, int]
@@ -457,11 +457,11 @@ class PatchGrid:
         return self.rows * self.columns
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """(row, column) of each patch, in patches, line by line."""
+        """Yield the (row, column) of each patch in the grid, row by row."""
         return ((row, column) for row in range(self.rows) for column in range(self.columns))
 
     def window(self, row: int, column: int) -> Window:
-        """Return the part of a patch on the raster, in pixels; it begins at the patch's upper left corner."""
+        """Return the part of a patch inside the raster, in pixels, from the patch's upper left corner."""
         top, left = row * self.stride, column * self.stride
         return Window(left, top, min(self.size, self.shape[1] - left), min(self.size, self.shape[0] - top))
 
@@ -470,10 +470,10 @@ class PatchGrid:
 
 
 class Coverage:
-    """Counts each pixel once although patches overlap.
+    """Counter that counts each pixel once although patches overlap.
 
     The edges of all patches divide the raster into cells, and a patch covers whole cells, so one count per cell is
-    enough for a raster of any size.
+    enough.
 
     Args:
         grid: the patches.
@@ -498,8 +498,8 @@ class Coverage:
         """Count the marked pixels of a patch; overlapping patches give the same counts again.
 
         Args:
-            window: the patch's part of the raster.
-            pixels: bool, of the window's shape.
+            window: part of the patch inside the raster.
+            pixels: bool, in the shape of the window.
         """
         rows, columns, starts = self._cells(window)
         sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.int64), starts[0], axis=0), starts[1], axis=1)

@@ -1,4 +1,4 @@
-"""Draw one picture of the scenes, patches and landslides of a folder of patches."""
+"""Draw an overview of the scenes, patches and landslides in a folder of patches."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ScenePicture:
         scene: the scene.
         inventory: its landslides.
         grid: its patches.
-        kept: position of each patch that was written, and whether it holds a landslide.
-        too_empty: positions that were left out because too few of their pixels are valid.
+        kept: position of each written patch, and whether it contains a landslide.
+        too_empty: positions excluded because too few of their pixels are valid.
     """
 
     scene: PatchScene
@@ -50,10 +50,10 @@ class ScenePicture:
 
 
 def draw_overview(scenes: Sequence[ScenePicture], path: Path) -> None:
-    """Write the picture as PNG: a hillshade if there is a DEM, else the first band, with outlines over it.
+    """Write the picture as PNG: a hillshade if there is a DEM, else the first band, overlaid with outlines.
 
     Args:
-        scenes: one panel each, four in a row.
+        scenes: one panel per scene, four in a row.
         path: the PNG file.
 
     Raises:
@@ -85,7 +85,7 @@ def _draw(panel: Axes, one: ScenePicture) -> None:
         left, bottom, right, top = window_bounds(stack.transform, stack.shape)
         transform = stack.transform
         picture, step, label = _background(stack)
-    # The last squares of the reduced picture reach beyond the raster.
+    # The last squares of the reduced picture extend beyond the raster.
     extent = (left, left + picture.shape[1] * step * transform.a, top + picture.shape[0] * step * transform.e, top)
     panel.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     places = {
@@ -131,7 +131,7 @@ def _square(transform: Affine, grid: PatchGrid, place: tuple[int, int]) -> NDArr
 
 
 def _background(stack: Stack) -> tuple[NDArray[np.float32], int, str]:
-    """Return a grey picture of a stack in 0..1, the pixels along the side of each of its squares, and its caption."""
+    """Return a grey picture of a stack in 0..1, the side of its squares in pixels, and its caption."""
     names = [band.name.casefold() for band in stack.bands]
     band = names.index("dem") if "dem" in names else 0
     values, step = reduced(stack.shape, lambda window: stack.read(window, [band]), _PIXELS, "mean")

@@ -48,10 +48,10 @@ class PatchOptions:
     Attributes:
         size: side of a patch in pixels; 128 as in Landslide4Sense [S].
         stride: pixels from one patch to the next; None for ``size``.
-        select: "all" patches; "positives", those with a landslide; or "sampled", those and ``negatives`` times as many
-            others, drawn at random.
+        select: "all" patches; "positives", only those with a landslide; or "sampled", these and ``negatives`` times as
+            many random others.
         negatives: if ``select`` is "sampled", number of patches without a landslide per patch with one.
-        seed: random seed of that draw.
+        seed: random seed of this selection.
         min_valid: minimum share of a patch with valid data in every band, 0 to 1.
         all_touched: draw every pixel that a landslide touches, not only those whose centre it covers.
         scene: name of the only scene; ``None`` for tag or file name.
@@ -59,12 +59,12 @@ class PatchOptions:
         phase: "pre" or "post"; ``None`` for the tags.
         layer: layer of the inventory.
         where: SQL condition on the inventory.
-        buffer: radius in metres that turns points and lines into areas; ``None`` refuses them.
-        date_column: column of the inventory; landslides that the image cannot show are left out.
+        buffer: buffer radius in metres that turns points and lines into polygons; ``None`` rejects them.
+        date_column: date column of the inventory; landslides that the image cannot show are excluded.
         bands: names of the bands to cut, in order; ``None`` for all.
 
     Raises:
-        ConfigError: for an option out of range.
+        ConfigError: if an option is out of range.
     """
 
     size: int = 128
@@ -110,22 +110,22 @@ class SceneSummary:
 
     Attributes:
         scene: name of the scene.
-        stack: its file.
+        stack: file of the stack.
         date: ISO date, "" when unknown.
         phase: "pre" or "post".
         grid: (rows, columns) of patches.
-        patches: patches written.
-        positives: patches with a landslide.
-        too_empty: places left out because too few of their pixels are valid.
-        unselected: places left out by the selection.
-        landslides: landslides of the inventory in the scene.
-        drawn: landslides that cover at least one pixel that no later one covers.
-        landslide_pixels: valid pixels of the scene under a landslide, each counted once.
-        kept_pixels: landslide pixels in the patches, each counted once.
-        valid_pixels: valid pixels of the patches, counted in every patch that holds them.
-        mask_pixels: pixels of value 1 in the masks, counted in every patch that holds them.
-        areas: smallest, median and largest landslide on the ground in m2.
-        notes: sentences about the inventory and what is doubtful.
+        patches: number of patches written.
+        positives: number of patches with a landslide.
+        too_empty: number of positions excluded because too few of their pixels are valid.
+        unselected: number of positions excluded by the selection.
+        landslides: number of landslides of the inventory in the scene.
+        drawn: number of landslides that cover at least one pixel that no later one covers.
+        landslide_pixels: number of valid landslide pixels of the scene, each counted once.
+        kept_pixels: number of landslide pixels in the patches, each counted once.
+        valid_pixels: number of valid pixels in the patches, counted in every patch.
+        mask_pixels: number of mask pixels with the value 1, counted in every patch.
+        areas: smallest, median and largest geodesic area of a landslide in m2.
+        notes: sentences about the inventory and doubtful properties.
     """
 
     scene: str
@@ -156,8 +156,8 @@ class PatchReport:
         size: side of a patch in pixels.
         stride: pixels from one patch to the next.
         pixel_size: side of a pixel on the ground in metres; ``None`` in degrees.
-        bands: names and units.
-        inventory: the file of the landslides.
+        bands: names and units of the bands.
+        inventory: file of the landslides.
         scenes: one entry per stack.
     """
 
@@ -179,24 +179,24 @@ def cut_patches(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PatchReport:
-    """Cut stacks and their landslides into patches and masks, in a folder that appears when it is complete.
+    """Cut stacks and their landslides into a folder of patches and masks, written atomically.
 
-    The folder holds ``images/`` and ``masks/`` (GeoTIFF of equal names), ``tiles.csv`` with the columns
-    :data:`~zoo.rasters.patch_files.COLUMNS`, ``overview.png`` and ``patches.json``. Images are float32 in the
-    stack's units, NaN where the stack has no data; masks are uint8: 0, 1, and 255 where a band is missing, beyond the
-    raster's edge, or on a landslide whose date is not exact enough.
+    The folder contains ``images/`` and ``masks/`` (GeoTIFFs with the same names), ``tiles.csv`` with the columns
+    :data:`~zoo.rasters.patch_files.COLUMNS`, ``overview.png`` and ``patches.json``. Images are float32 in the units of
+    the stack, NaN where the stack has no data; masks are uint8: 0, 1, and 255 where a band is missing, outside the
+    raster, or on a landslide whose date is not exact enough.
 
     Args:
         stacks: one raster per scene, all with the same bands.
         inventory: vector file of landslides.
         folder: the folder to create.
-        options: see :class:`PatchOptions`; the defaults need the phase in the stacks' tags.
+        options: see :class:`PatchOptions`; the defaults require the phase in the stacks' tags.
         overwrite: replace an existing folder of patches.
-        progress: called with the name of the scene, the number of places done and the total.
+        progress: called with the name of the scene, the number of patches done and the total.
 
     Raises:
-        DataError: if a stack or the inventory cannot be read or used, or no patch with a landslide is left.
-        ConfigError: if options or existing files forbid it.
+        DataError: if a stack or the inventory cannot be read or used, or no patch contains a landslide.
+        ConfigError: if options are invalid, or the folder exists and may not be replaced.
         ZooError: if the folder cannot be written.
     """
     options = options or PatchOptions()
@@ -298,10 +298,10 @@ class _Cut:
         self._unselected = self._valid = self._mask_pixels = 0
 
     def run(self) -> Iterator[tuple[Any, ...]]:
-        """Write the patches and yield their rows of the table, line by line; drawn negatives come last.
+        """Write the patches and yield their table rows in grid order; sampled negatives come last.
 
         Raises:
-            DataError: if the stack is all nodata, or truncated.
+            DataError: if the stack is all nodata or truncated.
         """
         negatives = []
         seen = False

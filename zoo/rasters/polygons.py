@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 BLOCK = 1024
-"""Side of the blocks that are read, in pixels."""
+"""Side of a block in pixels."""
 
 BATCH = 20_000
-"""Polygons that are held before they are written."""
+"""Number of polygons per write."""
 
 ROUNDING = 1e-9
-"""A polygon of exactly the smallest area is kept in spite of rounding."""
+"""Tolerance that keeps a polygon of exactly the minimum area in spite of rounding."""
 
 Reader = Callable[[Window], NDArray[np.float32]]
 
@@ -52,12 +52,12 @@ class PolygonOptions:
 
     Attributes:
         threshold: probability at or above which a pixel belongs to a landslide, 0..1.
-        min_area: smallest area of a polygon in m2; smaller ones are left out.
-        classes: (lowest mean probability, name), increasing from 0; the last that a polygon reaches is its class.
-        block: side of the blocks that are read, in pixels; the polygons do not depend on it.
+        min_area: minimum area of a polygon in m2; smaller ones are excluded.
+        classes: (minimum mean probability, name), increasing from 0; a polygon gets the last class that it reaches.
+        block: side of a block in pixels; the polygons do not depend on it.
 
     Raises:
-        ConfigError: for a threshold outside 0..1, an area that is negative, or classes that do not rise from 0.
+        ConfigError: if the threshold is outside 0..1, the area is negative, or the classes do not increase from 0.
     """
 
     threshold: float
@@ -83,8 +83,8 @@ class PolygonReport:
 
     Attributes:
         polygons: number of polygons.
-        area: of all of them on the ground, m2.
-        left_out: number of regions below the smallest area.
+        area: total geodesic area in m2.
+        left_out: number of regions below the minimum area.
         by_class: number of polygons by class.
     """
 
@@ -110,25 +110,25 @@ def write_polygons(
     metadata: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PolygonReport:
-    """Write a polygon for every group of pixels that touch by their sides and reach the threshold.
+    """Write a polygon for each connected region (4-neighbourhood) of pixels at or above the threshold.
 
-    The polygons do not depend on the blocks. Memory holds one block and the polygons that cross the current row of
-    blocks. Columns: ``id`` from 1, ``area_m2`` (geodesic), ``pixels``, ``mean_probability``, ``max_probability``,
+    The polygons do not depend on the blocks. Only one block and the polygons that cross the current row of blocks are
+    in memory. Columns: ``id`` from 1, ``area_m2`` (geodesic), ``pixels``, ``mean_probability``, ``max_probability``,
     ``mean_slope_degree`` if there is a slope (NaN where it is unknown), ``class``.
 
     Args:
-        out: GeoPackage or GeoParquet by its suffix; appears when it is complete, and is valid without polygons too.
+        out: GeoPackage or GeoParquet, by suffix; written atomically, and valid even without polygons.
         shape: (rows, columns) of the raster.
-        transform: from (column, row) to coordinates of ``crs``.
-        crs: of the raster and of the polygons.
-        probability: returns float32 (rows, columns) of a window, 0..1, NaN for nodata.
-        options: threshold, smallest area, classes.
-        slope: returns the slope in degrees likewise; ``None`` for none.
-        metadata: kept in the file.
+        transform: transform from (column, row) to coordinates of ``crs``.
+        crs: coordinate system of the raster and the polygons.
+        probability: function that returns a window, float32 (rows, columns), 0..1, NaN for nodata.
+        options: threshold, minimum area, classes.
+        slope: function that returns the slope in degrees likewise; ``None`` for none.
+        metadata: metadata to store in the file.
         progress: called with the number of blocks done and the total.
 
     Raises:
-        ConfigError: for another suffix.
+        ConfigError: if the suffix is unknown.
         ZooError: if a raster is truncated, or the disk is full.
     """
     report = PolygonReport(by_class={name: 0 for _, name in options.classes})
@@ -162,10 +162,10 @@ def write_polygons(
 
 
 def _fewest_pixels(min_area: float, crs: CRS, transform: Affine, shape: tuple[int, int]) -> int:
-    """Return the pixels that a region of the smallest area has at least, to drop smaller ones early."""
+    """Return the minimum pixels of a region with the minimum area, to drop smaller ones early."""
     areas = PixelAreas(crs, transform, shape)
     corners = [areas.mean(window) for window in windows(shape, max(1, -(-max(shape) // 8)))]
-    # The area of a pixel varies inside these windows too; what is dropped here must be too small for certain.
+    # The pixel area varies within these windows, and only regions that are certainly too small may be dropped here.
     return max(1, math.ceil(min_area / (1.05 * max(corners))))
 
 
@@ -220,8 +220,7 @@ def check_polygons(path: Path) -> None:
     """Check the name of a polygon file before any work is done.
 
     Raises:
-        ConfigError: for a suffix that is neither GeoPackage's nor GeoParquet's, or for GeoParquet if pyarrow is not
-            installed.
+        ConfigError: if the suffix is neither GeoPackage nor GeoParquet, or pyarrow is not installed for GeoParquet.
     """
     suffix = path.suffix.lower()
     if suffix not in GEOPACKAGE + GEOPARQUET:
@@ -235,20 +234,20 @@ def check_polygons(path: Path) -> None:
 
 
 class FeatureWriter(Closable):
-    """Polygons or points with attributes; a context manager.
+    """Writer of polygons or points with attributes; a context manager.
 
-    The working file is in a hidden folder next to ``path``, which is removed when the block ends, Ctrl-C included.
-    ``path`` appears only with :meth:`publish`. Every batch has the columns of the first one; a file of one empty batch
-    is valid.
+    The working file is in a hidden folder next to ``path``, which is removed when the block ends, even on Ctrl-C.
+    ``path`` is created only by :meth:`publish`. All batches have the columns of the first one; a single empty batch
+    gives a valid file.
 
     Args:
         path: see :func:`check_polygons`.
-        crs: of the features.
-        metadata: kept in the file, by name.
-        geometry: kind of the features.
+        crs: coordinate system of the features.
+        metadata: metadata to store in the file, by name.
+        geometry: geometry type of the features.
 
     Raises:
-        ConfigError: as :func:`check_polygons`.
+        ConfigError: as in :func:`check_polygons`.
         ZooError: if the folder cannot be written to.
     """
 
@@ -314,7 +313,7 @@ class FeatureWriter(Closable):
         self._parquet.write_table(table.replace_schema_metadata(self._metadata))
 
     def _geo(self) -> dict[str, Any]:
-        """Return the metadata of the geometry column by GeoParquet 1.0.0."""
+        """Return the metadata of the geometry column according to GeoParquet 1.0.0."""
         column: dict[str, Any] = {
             "encoding": "WKB",
             "geometry_types": [self._geometry] if self._bounds else [],

@@ -1,4 +1,4 @@
-"""Put the rain at one time on the grid of a stack (intensity, duration, rain before the event), and read it again."""
+"""Write the rain at one time on the grid of a stack (intensity, duration, rain before the event), and read it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ANTECEDENT: Mapping[int, Band] = MappingProxyType(
         for days in ANTECEDENT_DAYS
     }
 )
-"""Rain before the event, by days."""
+"""Band of the rain before the event, by number of days."""
 
 _BANDS = {band.name: band for band in (INTENSITY, DURATION, API, *ANTECEDENT.values())}
 
@@ -53,10 +53,10 @@ class RainReport:
     """Summary of rain on the grid of a stack.
 
     Attributes:
-        out: the file.
-        at: time that it describes, such as ``2024-06-11T12:00Z``.
+        out: output file.
+        at: time of the rain, such as ``2024-06-11T12:00Z``.
         bands: by name, the unit, smallest, mean and largest value, and the share of pixels with a value.
-        notes: what was found and decided, as sentences.
+        notes: findings and decisions, as sentences.
     """
 
     out: Path
@@ -95,10 +95,10 @@ def make_rain(
 
 
 def check_reaches_date(field: RainField, stack: Stack) -> None:
-    """Check that rain does not end before the date of a stack.
+    """Check that rain data do not end before the date of a stack.
 
     Raises:
-        DataError: if it does.
+        DataError: if they do.
     """
     if TAG_DATE not in stack.tags:
         return
@@ -120,10 +120,10 @@ def source_bands(
         field: the rain.
         state: its state at ``at``.
         at: the time.
-        max_missing: largest share of missing hours; a cell with more is NaN.
+        max_missing: maximum share of missing hours; a cell with more is NaN.
 
     Raises:
-        DataError: if no cell has enough hours, or the rain is more than was ever measured.
+        DataError: if no cell has enough hours, or the rain exceeds the records.
     """
     notes = []
     least, most = float(state.missing_hours.min()), float(state.missing_hours.max())
@@ -195,11 +195,11 @@ def _write(
 
 
 def rain_maps(files: Sequence[Path], rules: EventRules, reading: RainReading) -> dict[np.datetime64, Path]:
-    """Return the rasters of ``zoo rain`` by the time that they describe; none if the files are a rain time series.
+    """Return the rasters of ``zoo rain`` by time; empty if the files are a rain time series.
 
     Raises:
-        DataError: if only some are such rasters, or two describe one time.
-        ConfigError: if they were made with other event rules, or options for reading rain are given.
+        DataError: if only some files are such rasters, or two have the same time.
+        ConfigError: if their event rules differ, or options for reading rain are given.
     """
     described = {path: _described(path) for path in files}
     if not any(described.values()):
@@ -244,8 +244,8 @@ def rain_of_pixels(
         places: longitude and latitude, (N, 2).
 
     Returns:
-        Which places lie on the raster, (N,). And for each pixel the places in it, (N,), its intensity (mm/h) and its
-        duration (days), NaN where unknown.
+        A mask of the places on the raster, (N,); and for each pixel a mask of the places in it, (N,), its intensity
+        (mm/h) and its duration (days), NaN where unknown.
 
     Raises:
         DataError: if a band is missing or in another unit.
@@ -266,10 +266,10 @@ def rain_of_pixels(
 
 
 def _place_of(stack: Stack, band: Band) -> int:
-    """Return the position of a band of rain.
+    """Return the index of a rain band.
 
     Raises:
-        DataError: if it is missing or in another unit.
+        DataError: if the band is missing or in another unit.
     """
     for number, one in enumerate(stack.bands):
         if one.name == band.name and one.unit == band.unit:

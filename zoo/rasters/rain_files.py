@@ -48,8 +48,8 @@ RainPaths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file of rain, a folder of them or a pattern, or several of these."""
 
 CALENDARS: tuple[str, ...] = ("standard", "gregorian", "proleptic_gregorian", "julian")
-"""Calendars whose dates exist. IMERG V07 states "julian" and counts from 1980; since 1900 and until 2100 the months of
-that calendar are as long as those of ours, so its dates are read as ours."""
+"""Supported calendars. IMERG V07 states "julian" and counts from 1980; from 1900 to 2100 the months of that calendar
+are as long as Gregorian ones, so its dates are read as Gregorian."""
 
 SUFFIXES = MappingProxyType(
     {
@@ -68,10 +68,10 @@ GAUGE_CELLS = 48
 """Cells along the longer side of the grid that gauges are interpolated to [O]."""
 
 FAR_GAUGE = 1_000_000.0
-"""Metres from the grid beyond which a gauge is named: its latitude and longitude may be swapped [O]."""
+"""Distance from the grid in metres above which a gauge is reported: its coordinates may be swapped [O]."""
 
 GAUGE_REACH = 250_000.0
-"""Metres from the nearest gauge beyond which rain is unknown [O]; storms are smaller."""
+"""Distance from the nearest gauge in metres above which rain is unknown [O]; storms are smaller."""
 
 _IMERG_NAME = re.compile(r"3IMERG\.(\d{8})-S(\d{6})-E(\d{6})\.\d{4}\.V\w+\.?(30min|3hr|1day)?")
 _CHIRPS_NAME = re.compile(r"chirps-v\d\.\d\.(\d{4})\.(\d{2})\.(\d{2})\.tif", re.IGNORECASE)
@@ -83,10 +83,10 @@ class RainField:
     """Rain over time on a north-up grid.
 
     Attributes:
-        series: steps; its rates have the shape (T, rows, columns).
-        crs: of the grid.
-        transform: from (column, row) to coordinates.
-        notes: what was found and decided, as sentences.
+        series: time series with rates of shape (T, rows, columns).
+        crs: coordinate system of the grid.
+        transform: transform from (column, row) to coordinates.
+        notes: findings and decisions, as sentences.
     """
 
     series: RainSeries
@@ -96,10 +96,10 @@ class RainField:
 
 
 def find_files(given: RainPaths) -> list[Path]:
-    """Return the files of rain that are named, in folders, or match a pattern such as ``imerg/*.HDF5``.
+    """Return the rain files of paths, folders and patterns such as ``imerg/*.HDF5``.
 
     Raises:
-        DataError: if a folder or pattern has none.
+        DataError: if a folder or pattern has no files.
     """
     found: list[Path] = []
     for one in [given] if isinstance(given, (str, os.PathLike)) else given:
@@ -125,13 +125,13 @@ def read_rain(
         paths: files of one product, folders of them or patterns: NetCDF, HDF5, GRIB or GeoTIFF; or tables of gauges
             with the columns time, longitude, latitude (or x, y in the coordinates of the raster) and rain.
         grid: the raster.
-        reading: what the files do not state.
+        reading: options for what the files do not state.
         progress: called with the number of files read and the total.
 
     Raises:
-        DataError: if a file is missing or damaged, covers another area, states no unit, time zone or length of its
-            steps, or contradicts another file or itself.
-        ConfigError: if options contradict the files, or a library that a format needs is not installed.
+        DataError: if a file is missing or damaged, covers another area, states no unit, time zone or step length, or
+            contradicts another file or itself.
+        ConfigError: if options contradict the files, or a library for a format is not installed.
     """
     files = sorted(find_files(paths))
     if not files:
@@ -168,7 +168,7 @@ def read_rain(
             progress(number, len(files))
     series = join_pieces(pieces, reading, notes)
     first = pieces[0]
-    # Over the whole side, because coordinates in single precision differ by a ten-thousandth of a cell.
+    # Over the whole side, because float32 coordinates are only accurate to a ten-thousandth of a cell.
     height, width = (abs(float(axis[-1] - axis[0])) / (len(axis) - 1) for axis in (first.latitudes, first.longitudes))
     transform = Affine(width, 0, first.longitudes[0] - width / 2, 0, -height, first.latitudes[0] + height / 2)
     return RainField(series, CRS.from_epsg(4326), transform, tuple(notes))
@@ -192,7 +192,7 @@ def _crop(
     """Return the rows and columns of a file around a region, north and west first, and their coordinates."""
     west, south, east, north = region
     middle = (west + east) / 2
-    # 350 degrees east lie beside 10 degrees west.
+    # 350 degrees east is 10 degrees west.
     longitudes = near_longitude(longitudes, middle)
     found = []
     for axis, name, low, high in ((latitudes, "latitudes", south, north), (longitudes, "longitudes", west, east)):
@@ -243,7 +243,7 @@ def _read_dataset(path: Path, region: Bounds, reading: RainReading) -> RainPiece
         rows, columns, latitudes, longitudes = _crop(path, latitudes, longitudes, region)
         rain = _load(rain.isel({axes["latitude"]: rows, axes["longitude"]: columns}), path)
         if "expver" in rain.dims:
-            # Each time is in one of the two: final ERA5, or the first release of the last months.
+            # Each time has one of two versions: final ERA5, or the preliminary release of the last months.
             rain = rain.max("expver")
         over_time = [one for one in rain.dims if one not in axes.values()]
         if not set(map(str, over_time)) <= {"time", "valid_time", "step"}:
@@ -260,7 +260,7 @@ def _read_dataset(path: Path, region: Bounds, reading: RainReading) -> RainPiece
         raise DataError(f"has {fields} fields of rain and {len(times)} times", where=path)
     values = values.reshape(len(times), len(latitudes), len(longitudes))
     known = ~np.isnat(times)
-    # GRIB files hold a rectangle of forecast times and steps, of which the first and last day use a part.
+    # GRIB files are a full table of forecast times and steps; the first and last day use only a part of it.
     known &= np.isfinite(values).any(axis=(1, 2)) | (runs is None)
     runs = None if runs is None else runs[known]
     bounds = None if bounds is None else bounds[known]
@@ -273,12 +273,12 @@ def _load(array: Any, path: Path) -> Any:
     """Read an array of xarray from its file, which may be damaged.
 
     Raises:
-        DataError: if it cannot be read, or holds no numbers.
+        DataError: if the array cannot be read, or holds no numbers.
     """
     try:
         array.load()
     except Exception as error:
-        # Readers of damaged files raise almost anything: OSError, KeyError, RuntimeError of HDF5, errors of eccodes.
+        # Damaged files raise almost any error: OSError, KeyError, RuntimeError of HDF5, errors of eccodes.
         raise _damaged(path, error) from error
     if array.dtype.kind not in "iuf":
         raise DataError(f"{array.name} holds no numbers", where=path)
@@ -286,7 +286,7 @@ def _load(array: Any, path: Path) -> Any:
 
 
 def _open_dataset(path: Path, reading: RainReading) -> Any:
-    """Open a file with xarray; times stay numbers, because its own decoding refuses some calendars."""
+    """Open a file with xarray; times remain numbers, because xarray does not decode some calendars."""
     try:
         import xarray
         from xarray.backends import H5netcdfBackendEntrypoint, ScipyBackendEntrypoint
@@ -364,7 +364,7 @@ def _times(dataset: Any, over_time: list[str], path: Path) -> tuple[Times, NDArr
         raise DataError(f"{edges} does not hold the two ends of each of the {axis.size} steps", where=path)
     units = str(dataset[edges].attrs.get("units", units))
     found = _decode(dataset[edges], units, calendar, path).reshape(-1, 2)
-    # Products end a step one second before the next, or a thousandth of one.
+    # In some products, a step ends a second or a millisecond before the next one.
     minutes = (found + np.timedelta64(30, "s")).astype("datetime64[m]")
     return times, minutes.astype("datetime64[s]"), runs
 
@@ -393,7 +393,7 @@ def _decode(axis: Any, units: str, calendar: str, path: Path) -> Times:
     known = np.isfinite(numbers)
     try:
         dates = cftime.num2date(numbers[known], units, calendar, only_use_cftime_datetimes=True)
-        # The offset of a time zone in the unit is taken into account by cftime.
+        # cftime applies a time zone offset in the unit.
         times[known] = [np.datetime64(date.strftime("%Y-%m-%dT%H:%M:%S"), "s") for date in np.atleast_1d(dates)]
     except (ValueError, OverflowError, TypeError) as error:
         raise DataError(f"its times cannot be read as {units!r}", where=path, hint=f"({error})") from error
@@ -401,7 +401,7 @@ def _decode(axis: Any, units: str, calendar: str, path: Path) -> Times:
 
 
 def _without_codes(values: Values) -> Values:
-    """Replace fill values that no tag names by NaN."""
+    """Replace fill values that no tag declares with NaN."""
     values[np.abs(values) >= HUGE] = np.nan
     coded = missing_codes(values, values.dtype, None)
     if coded is not None:
@@ -428,10 +428,10 @@ def _read_geotiff(path: Path, region: Bounds, reading: RainReading) -> RainPiece
 
 
 def _span_in_name(path: Path) -> tuple[datetime, datetime]:
-    """Return the times that the name of a GeoTIFF states.
+    """Return the start and end time in the name of a GeoTIFF.
 
     Raises:
-        DataError: if it does not.
+        DataError: if the name has no times.
     """
     if found := _IMERG_NAME.search(path.name):
         start = datetime.strptime(found[1] + found[2], "%Y%m%d%H%M%S")
@@ -449,7 +449,7 @@ def _span_in_name(path: Path) -> tuple[datetime, datetime]:
 
 
 def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainField:
-    """Read tables of gauges and interpolate them between the gauges."""
+    """Read tables of gauges and interpolate between the gauges."""
     notes: list[str] = []
     remarks: list[str] = []
     tables, units = zip(*(read_gauge_table(path, reading, grid, remarks) for path in files), strict=True)
@@ -520,7 +520,7 @@ def _check_gauges(wide: pd.DataFrame, unit: str, path: Path) -> None:
 
     Args:
         wide: rain by time (rows) and place (columns).
-        unit: of the rain.
+        unit: unit of the rain.
         path: the table, for the error.
 
     Raises:

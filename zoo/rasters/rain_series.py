@@ -21,16 +21,16 @@ NAMES: tuple[str, ...] = (
     *("precipitation", "precipitationCal", "tp", "precip", "pr", "prcp", "rain", "rainfall", "RAINRATE"),
     *("hourlyPrecipRate", "total_precipitation"),
 )
-"""Names of the variable of rain, in the order in which they are looked for: IMERG V07, IMERG V06, ECMWF, CHIRPS, CF."""
+"""Names of the rain variable, in search order: IMERG V07, IMERG V06, ECMWF, CHIRPS, CF."""
 
 NEGLIGIBLE = 0.01
-"""mm below zero that packing into 16-bit integers and differences of accumulations leave [O]."""
+"""Tolerance for negative rain in mm, from packing into 16-bit integers and differences of accumulations [O]."""
 
 LONGEST_STEP = 120.0
 """Hours of the longest step in which rain events are looked for, the five days of CHIRPS [O]: months hold many."""
 
 RISES = 10
-"""Steps in which rain that never falls grows, from which it counts as a sum since the start [O]."""
+"""Number of increases after which rain that never decreases counts as a sum since the start [O]."""
 
 _UNIT_IN_WORDS = re.compile(
     r"(\d*\.?\d+)?\s*(?<![a-z])(?:mm|millimet(?:er|re)s?)"
@@ -50,15 +50,15 @@ class RainReading:
     Attributes:
         variable: name of the variable or column; None for one of :data:`NAMES`.
         unit: unit of files that do not state one, such as "mm/day"; "0.1 mm" for integers of tenths.
-        stamps: whether a time is the "start" or the "end" of its step; None for what the file states.
+        stamps: whether a time is the "start" or the "end" of its step; None to use the file's statement.
         accumulation: whether a value of ECMWF is the depth of its "step" (ERA5) or since the start of the "day"
-            (ERA5-Land); None to infer it from the numbers.
+            (ERA5-Land); None to infer it from the values.
         time_zone: IANA name of the time zone of gauge tables whose times have none, such as "Asia/Karachi".
-        gauges: how rain is interpolated between gauges (:mod:`zoo.rasters.gauges`).
+        gauges: interpolation between gauges (:mod:`zoo.rasters.gauges`).
         max_missing: maximum share of missing hours [O]; missing hours count as dry, so more would hide rain.
 
     Raises:
-        ConfigError: if the share is not 0..1.
+        ConfigError: if the share is outside 0..1.
     """
 
     variable: str | None = None
@@ -92,10 +92,10 @@ class RainPiece:
 
 
 def only_variable(found: Sequence[str], where: object) -> str | None:
-    """Return the only name of rain in a file; None without one.
+    """Return the only name of a rain variable in a file; None without one.
 
     Raises:
-        DataError: if there are several: the choice is the user's.
+        DataError: if there are several, so that the user must choose.
     """
     if len(found) > 1:
         raise DataError(
@@ -138,10 +138,10 @@ def unit_factor(unit: str, where: object) -> tuple[bool, float]:
 
 
 def check_description(text: str, unit: str, where: object) -> None:
-    """Check a unit against a description in words, such as that of IMERG's GeoTIFFs.
+    """Check a unit against a free-text description, such as that of IMERG's GeoTIFFs.
 
-    A description agrees if one of its units is a depth or an intensity as ``unit`` is, with the same factor if it has
-    a number. One without a unit says nothing.
+    A description agrees if one of its units is of the same kind (depth or intensity) as ``unit``, with the same factor
+    if it has a number. A description without a unit is ignored.
 
     Args:
         text: the description, such as "accumulation in 0.1 mm".
@@ -149,7 +149,7 @@ def check_description(text: str, unit: str, where: object) -> None:
         where: the file, for the error.
 
     Raises:
-        DataError: if it contradicts the unit.
+        DataError: if the description contradicts the unit.
     """
     depth, factor = unit_factor(unit, "--unit")
     said = [
@@ -249,14 +249,14 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
 
 
 def check_not_cumulative(depth: NDArray[np.floating[Any]], where: object) -> None:
-    """Refuse depths that only increase: they are sums since the start, not the rain of each step.
+    """Reject depths that only increase: they are sums since the start, not the rain of each step.
 
     Args:
-        depth: mm, (T, ...) in the order of time, NaN where unknown.
+        depth: mm, (T, ...) in chronological order, NaN where unknown.
         where: the file, for the error.
 
     Raises:
-        DataError: if the depth falls nowhere and grows in :data:`RISES` steps or more.
+        DataError: if the depth never decreases and increases in :data:`RISES` steps or more.
     """
     last, rises = np.full(depth.shape[1:], np.nan), 0
     for now in depth:
@@ -277,7 +277,7 @@ def check_not_cumulative(depth: NDArray[np.floating[Any]], where: object) -> Non
 def check_records(
     depth: NDArray[np.floating[Any]], hours: NDArray[Any], starts: Times, paths: Sequence[object]
 ) -> None:
-    """Refuse steps with more rain than was ever measured over their duration, such as a code for missing rain.
+    """Reject steps with more rain than the record for their duration, such as a code for missing rain.
 
     Args:
         depth: mm, (T, ...), NaN where unknown.
@@ -286,7 +286,7 @@ def check_records(
         paths: file of each step, (T,).
 
     Raises:
-        DataError: if a step has more than the records of :data:`zoo.physics.rain.RECORD_DEPTH`.
+        DataError: if a step exceeds the records of :data:`zoo.physics.rain.RECORD_DEPTH`.
     """
     with np.errstate(invalid="ignore"):
         beyond = (depth > RECORD_DEPTH[0] * hours ** RECORD_DEPTH[1]).reshape(len(depth), -1).any(axis=1)
@@ -302,7 +302,7 @@ def check_records(
 
 
 def _unique(times: Times, values: Values, paths: list[Path], notes: list[str]) -> NDArray[np.int64]:
-    """Return the positions of sorted times without repetitions.
+    """Return the indices of unique times in sorted order.
 
     Raises:
         DataError: if two files have different rain at one time.
@@ -355,16 +355,16 @@ def _increments(
     Args:
         depth: mm, (T, rows, columns).
         times: ends of the steps.
-        runs: start of the day or forecast that each belongs to.
+        runs: start of the day or forecast of each step.
         step: length of a step.
-        path: first of the files, for messages.
-        reading: tells which of both; without it, the numbers do.
-        notes: get a sentence about the decision.
+        path: the first file, for messages.
+        reading: options that state which; otherwise it is inferred from the values.
+        notes: list to which a sentence about the decision is appended.
     """
     within = np.diff(runs) == np.timedelta64(0, "s")
     accumulation = reading.accumulation
     if accumulation is None and step != np.timedelta64(3600, "s"):
-        # An hourly file of ERA5 from which hours were left out holds the rain of an hour only.
+        # A value of an hourly ERA5 file with missing hours covers only one hour.
         raise DataError(
             f"its times are {step / np.timedelta64(3600, 's'):g} h apart; it is unknown how many hours a value covers",
             where=path,

@@ -1,14 +1,14 @@
 """Open raster files safely and determine the value, validity, location and unit of each pixel.
 
-:class:`RasterReader` is the only place where this is decided. Scenes, stacks, patches, masks and rain are all read
-through it, so the same file gives the same numbers everywhere:
+Only :class:`RasterReader` decides this. It reads all scenes, stacks, patches, masks and rain, so the same file gives
+the same values everywhere:
 
-- **Value**: number in the file x scale tag + offset tag, of the band's unit tag.
-- **Validity**: a pixel is missing (NaN) where the nodata tag, an alpha band or a mask of file or band says so, where a
-  number is beyond 1e20 in size, and where a signed or floating number is one of :data:`MISSING_CODES`.
-- **Orientation**: north is up. A south-up or mirrored file is flipped; a rotated one is refused.
-- **Unit and name**: those of the file; a band without a name is named after its colour, if the file gives it one.
-- **Palette**: numbers that a table gives colours are names of classes. Where a quantity is read, they are refused.
+- **Value**: number in the file x scale tag + offset tag, in the unit of the band's tag.
+- **Validity**: a pixel is missing (NaN) if the nodata tag, an alpha band, or a mask of the file or band marks it, if
+  the magnitude of the number is above 1e20, or if a signed or floating number is one of :data:`MISSING_CODES`.
+- **Orientation**: north is up. A south-up or mirrored file is flipped; a rotated one is rejected.
+- **Unit and name**: those of the file; a band without a name is named after its colour, if the file declares one.
+- **Palette**: numbers with a colour table are classes. They are rejected where a quantity is expected.
 """
 
 from __future__ import annotations
@@ -46,41 +46,41 @@ from zoo.rasters.ground import crs_name, is_unplaced, metres_per_pixel
 from zoo.rasters.palettes import Palette, is_grey_ramp
 
 CACHE_BYTES = 128 * 2**20
-"""GDAL's cache of decoded blocks. It holds the JPEG 2000 tiles under a row of a map's blocks, so that each is decoded
-about once. rasterio passes this number on as bytes."""
+"""Size in bytes of GDAL's cache of decoded blocks. It holds the JPEG 2000 tiles under a row of a map's blocks, so that
+each is decoded about once."""
 
 MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0)
-"""Numbers that mark missing values in signed and floating bands, with or without a nodata tag [O]. The tables of
-``zoo risk compare`` know the same three."""
+"""Numbers that mark missing values in signed and floating bands, with or without a nodata tag [O]. ``zoo risk compare``
+uses the same three for tables."""
 
 HUGE = 1e20
-"""No quantity on Earth is as large as this; fill values such as -3.4e38 and 9.97e36 are."""
+"""Limit for quantities; larger numbers are fill values such as -3.4e38 and 9.97e36."""
 
 MOST_BANDS = 2048
-"""A file with more bands is damaged or hostile: hyperspectral images have a few hundred."""
+"""Maximum number of bands; a file with more is damaged or malicious. Hyperspectral images have a few hundred."""
 
 FARTHEST = 1e9
-"""Largest coordinate of a raster, in any unit; the Earth's girth is 4e7 m."""
+"""Maximum coordinate of a raster, in any unit; the Earth's circumference is 4e7 m."""
 
 ALPHA_PROBE, ALPHA_NUMBERS = 64, 16
-"""Side in pixels of the part in the middle by which an alpha band is recognised, and the different numbers from which
-it is none: transparency is 0 or full nearly everywhere [O]."""
+"""Side in pixels of the central part in which an alpha band is checked, and the number of distinct values at which it
+is rejected: transparency is 0 or full nearly everywhere [O]."""
 
 UNIT_TAGS = frozenset({"unit", "units", "unittype", "unit_type"})
-"""Names of tags that libraries write the unit of a band to where GDAL has a separate field."""
+"""Names of tags in which some libraries store the unit of a band, instead of GDAL's own field."""
 
 SCAN = 256
-"""Rows that are read at a time when a band is searched."""
+"""Rows per read when a band is searched."""
 
 LARGEST_PATCH = 2**31
-"""Bytes of an image that is read whole."""
+"""Maximum bytes of an image that is read as a whole."""
 
 IMAGE_FORMATS: tuple[str, ...] = (
     *("GTiff", "PNG", "JPEG", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JPEGXL", "HFA", "netCDF", "HDF5", "HDF5Image"),
     *("GRIB", "AAIGrid", "GRASSASCIIGrid", "SRTMHGT", "DTED", "USGSDEM", "EHdr", "ENVI", "ERS", "GPKG", "SAGA"),
     *("GSAG", "GSBG", "GS7BG", "PCIDSK", "RST", "ILWIS", "PCRaster", "XYZ", "Terragen", "BMP", "GIF", "WEBP", "BT"),
 )
-"""GDAL drivers of formats that hold their own pixels. Formats that point to other files or to servers (VRT, WMS, MRF,
+"""GDAL drivers of formats that contain their own pixels. Formats that refer to other files or servers (VRT, WMS, MRF,
 GTI ...) are not opened under the name of an image."""
 
 JPEG_2000: tuple[str, ...] = ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
@@ -95,17 +95,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RasterBand:
-    """What a file says about one of its bands.
+    """Metadata of a band in a file.
 
     Attributes:
-        index: number in the file, from 1.
-        name: description, or "red", "green" or "blue" for the three colours; "" without either.
+        index: number of the band in the file, from 1.
+        name: description, or "red", "green" or "blue" for colours; "" without either.
         unit: unit of the scaled values, "" if the file has none.
-        dtype: of the numbers in the file.
+        dtype: dtype of the numbers in the file.
         nodata: number that marks missing values; ``None`` without one.
         scale, offset: value = number x scale + offset.
-        palette: whether the numbers are indices into a table of colours, other than their own greys.
-        own_mask: whether a mask of this band alone hides pixels, as a VRT can have it.
+        palette: whether the numbers are indices into a colour table that is not a grey ramp.
+        own_mask: whether the band has its own mask, as is possible in a VRT.
     """
 
     index: int
@@ -128,22 +128,23 @@ class RasterReader(Closable):
     """One raster file, read window by window with north up; a context manager.
 
     Args:
-        path: anything in :data:`IMAGE_FORMATS`, also behind an address, or a VRT whose name ends in ``.vrt``.
+        path: path or URL of a file in :data:`IMAGE_FORMATS`, or of a VRT whose name ends in ``.vrt``.
         formats: GDAL drivers to try; ``None`` for :data:`IMAGE_FORMATS`.
-        classes: whether the numbers are names of classes, which may have a palette.
+        classes: whether the numbers are classes, which may have a palette.
 
     Raises:
-        DataError: if the file is missing, damaged or another file in disguise, holds several pages or too many bands,
-            is rotated, holds numbers that are not real, or has a palette and is not read for classes.
+        DataError: if the file is missing, damaged or not an image, has several pages or too many bands, is rotated,
+            holds complex numbers, or has a palette and is not read for classes.
 
     Attributes:
-        path: as it was given.
-        bands: one entry per band; the alpha band is left out.
+        path: path as given.
+        bands: one entry per band, without the alpha band.
         shape: (rows, columns).
         crs: coordinate system; ``None`` without one.
-        transform: from (column, row) to coordinates, with north up.
+        transform: transform from (column, row) to coordinates, with north up.
         placed: whether the file has a coordinate system and a transform.
-        pixel_size: side of a pixel on the ground in metres; ``None`` in degrees, without a place, or if not square.
+        pixel_size: side of a pixel on the ground in metres; ``None`` in degrees, without georeference, or if not
+            square.
         tags: tags of the file.
         codes: missing codes found so far, by band name; filled by reading.
         source: the open rasterio dataset, in the file's own orientation.
@@ -193,11 +194,11 @@ class RasterReader(Closable):
         self.placed = self.crs is not None and not is_unplaced(source.transform)
         self.pixel_size = metres_per_pixel(self.crs, self.transform, self.shape) if self.placed else None
         self.codes: dict[str, set[float]] = {}
-        # zoo stack writes NaN where it knows nothing, so every number in its files is a measurement.
+        # zoo stack writes NaN for missing values, so every number in its files is a measurement.
         self._trusted = "ZOO_STACK" in self.tags
 
     def _check_alpha(self) -> None:
-        """Refuse an alpha band that holds a measurement: GDAL calls the fourth band of 8 bits alpha if not told."""
+        """Reject an alpha band that holds measurements: by default, GDAL labels a fourth 8-bit band as alpha."""
         (rows, columns), side = self.source.shape, ALPHA_PROBE
         part = Window(max(0, (columns - side) // 2), max(0, (rows - side) // 2), min(side, columns), min(side, rows))
         numbers, counts = np.unique(self.source.read(self.alpha, window=part), return_counts=True)
@@ -233,31 +234,32 @@ class RasterReader(Closable):
             nodata=None if nodata is None else float(nodata),
             scale=scale,
             offset=offset,
-            # A scaled number is a quantity; its colours are for display, as those of a map of probabilities.
+            # A scaled number is a quantity; its colours are only for display, as in a probability map.
             palette=palette and (scale, offset) == (1, 0),
             own_mask=not source.mask_flag_enums[place],
         )
 
     def _tagged_unit(self, index: int) -> str:
-        """Return the unit that the tags of a band state, or those of a file of one band; "" without one."""
+        """Return the unit in the tags of a band, or of a file with one band; "" without one."""
         tags = {**(self.source.tags() if self.source.count == 1 else {}), **self.source.tags(index)}
         return next((text.strip() for name, text in tags.items() if name.casefold() in UNIT_TAGS), "")
 
     @property
     def palette(self) -> Palette:
-        """Colours of the numbers of the first band; empty without a palette, or for greys that are light for 0."""
+        """Palette of the first band; empty without one, or for a grey ramp in which 0 is white."""
         return _palette(self.source, self.bands[0].index)
 
     @property
     def turned(self) -> bool:
-        """Whether the file has south up or is mirrored, and is flipped when it is read."""
+        """Whether the file is south-up or mirrored, and is flipped when it is read."""
         return any(self._flipped)
 
     def require_place(self) -> CRS:
-        """Return the coordinate system of a file that has one and a transform.
+        """Return the coordinate system of a georeferenced file.
 
         Raises:
-            DataError: if it has not, or the system has no coordinates on the ground, such as a local or vertical one.
+            DataError: if the file has no georeference, or the system has no coordinates on the ground, such as a local
+                or vertical one.
         """
         if self.crs is not None and not (self.crs.is_geographic or self.crs.is_projected):
             raise DataError(
@@ -295,9 +297,9 @@ class RasterReader(Closable):
 
         Args:
             window: within the raster; ``None`` for all of it.
-            bands: positions in :attr:`bands`, in the order wanted; ``None`` for all.
-            shape: (rows, columns) of the result, for fewer pixels than the window has: overviews are used where there
-                are some, else the nearest pixels. ``None`` for every pixel.
+            bands: indices in :attr:`bands`, in the requested order; ``None`` for all.
+            shape: (rows, columns) of the result, to read fewer pixels than the window has, from overviews if the file
+                has them, else the nearest pixels. ``None`` for every pixel.
 
         Returns:
             float32 (C, rows, columns), NaN where a pixel is missing.
@@ -328,7 +330,7 @@ class RasterReader(Closable):
     def read(
         self, window: Window | None = None, bands: Sequence[int] | None = None, shape: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
-        """Return the values of a window in the units of the bands; arguments and result as :meth:`numbers`."""
+        """Return the values of a window in the units of the bands; see :meth:`numbers` for arguments and result."""
         image = self.numbers(window, bands, shape)
         wanted = self.bands if bands is None else tuple(self.bands[band] for band in bands)
         for band, values in zip(wanted, image, strict=True):
@@ -338,11 +340,11 @@ class RasterReader(Closable):
         return image
 
     def read_native(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Read the whole raster in the dtype of its file where that loses nothing.
+        """Read the whole raster, in the dtype of its file if possible.
 
         Returns:
-            Values (C, H, W), float32 with NaN where a band is scaled or holds a missing code; and a bool (H, W) that
-            is true where the alpha band or the mask hides a pixel, or ``None`` if nothing is hidden.
+            Values (C, H, W), float32 with NaN if a band is scaled or has a missing code; and a mask of the pixels that
+            the alpha band or mask hides, bool (H, W), or ``None`` if nothing is hidden.
         """
         with readable(self.path):
             numbers = self.source.read([band.index for band in self.bands])
@@ -361,7 +363,7 @@ class RasterReader(Closable):
 
         Args:
             index: number of the band in the file, from 1.
-            side: at most this many pixels along each side of the raster.
+            side: maximum number of pixels along each side.
         """
         position = [band.index for band in self.bands].index(index)
         values = self.numbers(None, [position], (min(side, self.shape[0]), min(side, self.shape[1])))
@@ -385,17 +387,17 @@ class RasterReader(Closable):
         return tuple(sorted(self.codes.get(found.name or f"band_{found.index}", ())))
 
     def _hidden(self, band: RasterBand, values: NDArray[Any], *, tagged: bool = True) -> NDArray[np.bool_] | None:
-        """Return which numbers of a band are missing by themselves; ``None`` if none is.
+        """Return the mask of missing numbers of a band, without alpha band and masks; ``None`` if there are none.
 
         Args:
-            band: of the file.
+            band: band of the file.
             values: numbers of the band, in the file's dtype or float32.
-            tagged: include the numbers that the nodata tag names.
+            tagged: include the nodata value of the tag.
         """
         by_tag: NDArray[np.bool_] | None = None
         nodata = band.nodata
         if nodata is not None and not math.isnan(nodata):
-            # Who compares with the tag afterwards finds that very number and no other fill value.
+            # A later comparison with the tag finds only this number and no other fill value.
             if abs(nodata) >= HUGE and tagged:
                 by_tag = values <= -HUGE if nodata < 0 else values >= HUGE
             else:
@@ -412,7 +414,7 @@ class RasterReader(Closable):
         return coded if hidden is None else hidden | coded
 
     def _masked_out(self, part: Window | None, shape: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
-        """Return where the alpha band or the internal mask hides a window; ``None`` without either."""
+        """Return the mask of pixels that the alpha band or internal mask hides; ``None`` without either."""
         shown: NDArray[Any] | None = None
         if self.alpha:
             shown = self.source.read(self.alpha, window=part, out_shape=shape)
@@ -442,21 +444,21 @@ class RasterReader(Closable):
 
 @dataclass(frozen=True)
 class Raster:
-    """A small raster read whole.
+    """A small raster in memory.
 
     Attributes:
-        image: (C, H, W), north up, without the alpha band. In the dtype of the file; float32 with NaN where a band has
-            a scale or offset tag or holds a missing code.
-        names: name of each band, "" where the file gives none.
-        units: unit of each band, "" where the file gives none.
-        nodata: number that marks missing pixels in ``image``: the nodata tag, or NaN where this reader put NaN in its
-            place; ``None`` without one.
-        missing: bool (H, W), true where an alpha band or an internal mask hides the pixel; ``None`` if none is hidden.
-        pixel_size: side of a pixel on the ground in metres; ``None`` if it is not known.
+        image: (C, H, W), north up, without the alpha band. In the dtype of the file; float32 with NaN if a band has a
+            scale or offset tag or a missing code.
+        names: name of each band, "" if the file has none.
+        units: unit of each band, "" if the file has none.
+        nodata: number that marks missing pixels in ``image``: the nodata tag, or NaN if this reader replaced it with
+            NaN; ``None`` without one.
+        missing: mask of pixels that an alpha band or internal mask hides, bool (H, W); ``None`` if none is hidden.
+        pixel_size: side of a pixel on the ground in metres; ``None`` if it is unknown.
         crs: coordinate system; ``None`` without one.
-        transform: from (column, row) to coordinates; ``None`` for a file without one.
+        transform: transform from (column, row) to coordinates; ``None`` for a file without one.
         codes: missing codes found, by band name; their pixels are NaN in ``image``.
-        palette: colours of the numbers of the first band; see :attr:`RasterReader.palette`.
+        palette: palette of the first band; see :attr:`RasterReader.palette`.
         turned: whether the file was stored with south up or mirrored, and was reoriented.
     """
 
@@ -474,14 +476,14 @@ class Raster:
 
 
 def read_raster(path: str | os.PathLike[str], *, classes: bool = False) -> Raster:
-    """Read a whole file: TIFF of any compression, band count and dtype, 16-bit PNG.
+    """Read a whole file: TIFF of any compression, band count and dtype, or 16-bit PNG.
 
     Args:
         path: the file.
         classes: as in :class:`RasterReader`.
 
     Raises:
-        DataError: as :class:`RasterReader`, or if the image is too large for a patch.
+        DataError: as in :class:`RasterReader`, or if the image is too large for a patch.
     """
     with RasterReader(path, classes=classes) as reader:
         pixels = math.prod(reader.shape) * len(reader.bands)
@@ -511,7 +513,7 @@ def read_raster(path: str | os.PathLike[str], *, classes: bool = False) -> Raste
 def missing_codes(
     values: NDArray[Any], dtype: np.dtype[Any], known: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_] | None:
-    """Return which numbers are :data:`MISSING_CODES` or beyond 1e20 in size; ``None`` if none is.
+    """Return the mask of :data:`MISSING_CODES` and of magnitudes above 1e20; ``None`` if there are none.
 
     Args:
         values: numbers of any shape.
@@ -534,7 +536,7 @@ def missing_codes(
 
 
 def _open(path: str, formats: Sequence[str] | None) -> Any:
-    """Open a file with the drivers that its name promises."""
+    """Open a file with the drivers for its suffix."""
     plain = path
     if path.startswith("vrt://"):  # one band of a file, as AlignedBand asks for it
         plain, formats = path.removeprefix("vrt://").partition("?")[0], ("VRT",)
@@ -552,23 +554,23 @@ def _open(path: str, formats: Sequence[str] | None) -> Any:
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]  # rasterio has no types
 def _open_with(path: str, formats: Sequence[str]) -> Any:
-    """Open a file as ``rasterio.open`` does, which takes one driver and not several."""
+    """Open a file like ``rasterio.open``, but with several drivers."""
     dataset = DatasetReader(_parse_path(path), driver=list(formats), sharing=False)
     dataset._env = ExitStack()
     return dataset
 
 
 def check_image(address: str) -> None:
-    """Open and close a file, to refuse one that is not an image itself, such as a VRT that reads other files.
+    """Open and close a file to reject one without its own pixels, such as a VRT that reads other files.
 
     Raises:
-        RasterioError: if it is none of :data:`IMAGE_FORMATS`.
+        RasterioError: if its format is not in :data:`IMAGE_FORMATS`.
     """
     _open_with(address, IMAGE_FORMATS).close()
 
 
 def _palette(source: Any, index: int) -> Palette:
-    """Return the colours of the numbers of a band, also where a file says that 0 is white; empty without them."""
+    """Return the palette of a band, also if the file declares that 0 is white; empty without one."""
     white_zero = source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
     if source.colorinterp[index - 1] != ColorInterp.palette and not white_zero:
         return {}
@@ -608,7 +610,7 @@ def _check_pages(source: Any, path: str) -> None:
 
 
 def _north_up(transform: Affine, shape: tuple[int, int], path: str) -> tuple[Affine, tuple[bool, bool]]:
-    """Return the transform with north up and west on the left, and whether rows and columns have to be turned."""
+    """Return the transform with north up and west on the left, and whether rows and columns must be flipped."""
     if is_unplaced(transform):
         return transform, (False, False)
     if transform.b or transform.d:
@@ -622,11 +624,11 @@ def _north_up(transform: Affine, shape: tuple[int, int], path: str) -> tuple[Aff
 
 
 def _check_vrt(path: Path, depth: int = 0) -> None:
-    """Refuse a VRT that reaches beyond images on this machine.
+    """Reject a VRT that uses anything other than images on this machine.
 
     Raises:
-        DataError: if it reads raw bytes or an address, runs code, or is nested too deeply. ``ZOO_ALLOW_REMOTE_VRT=1``
-            allows addresses.
+        DataError: if it reads raw bytes or a URL, runs code, or is nested too deeply. ``ZOO_ALLOW_REMOTE_VRT=1``
+            allows URLs.
     """
     if depth > VRT_DEPTH:
         raise DataError(f"VRTs are nested more than {VRT_DEPTH} deep", where=path)
@@ -659,10 +661,10 @@ def _check_vrt(path: Path, depth: int = 0) -> None:
 
 
 def check_vector_content(path: Path) -> None:
-    """Refuse a vector file that points to other files or servers instead of holding features.
+    """Reject a vector file that refers to other files or servers instead of containing features.
 
     Raises:
-        DataError: if it does, or if a file that is really a VRT has another name.
+        DataError: if it does, or if a VRT has another suffix.
     """
     if not path.is_file():
         return
@@ -683,10 +685,10 @@ def _head(path: Path, count: int) -> bytes:
 
 
 def parse_xml(data: bytes, where: str) -> ElementTree.Element:
-    """Parse an XML document that declares no document type.
+    """Parse an XML document without a document type declaration.
 
-    Entities, by which a document can grow without bound or include other files, can be declared in a document type
-    alone. Neither a Sentinel-2 product nor a VRT has one.
+    Only a document type can declare entities, with which a document can grow without bound or include other files.
+    Neither a Sentinel-2 product nor a VRT has one.
 
     Raises:
         DataError: if the document is damaged or declares a document type.
@@ -706,7 +708,7 @@ def parse_xml(data: bytes, where: str) -> ElementTree.Element:
 
 @contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Turn GDAL's errors about ``path`` in the block into a :class:`DataError`."""
+    """Convert GDAL's errors about ``path`` in the block to a :class:`DataError`."""
     try:
         yield
     except (RasterioError, CPLE_BaseError, OSError) as error:
@@ -735,13 +737,13 @@ def unreadable(path: str, error: Exception) -> DataError:
 
 
 def gdal_message(error: Exception) -> str:
-    """Return the first line of GDAL's message; rasterio keeps it in the cause and says only "Read failed" itself."""
+    """Return the first line of GDAL's message, which rasterio keeps only in the cause of "Read failed"."""
     return first_line(error.__cause__ or error)
 
 
 @contextmanager
 def opened(path: str) -> Iterator[Any]:
-    """Open a raster as rasterio has it, in the file's own orientation; see :class:`RasterReader`.
+    """Open a raster with rasterio, in the file's own orientation; see :class:`RasterReader`.
 
     Raises:
         DataError: if the file is missing, truncated, or not an image.
@@ -752,9 +754,9 @@ def opened(path: str) -> Iterator[Any]:
 
 @contextmanager
 def plain_patches() -> Iterator[None]:
-    """Keep rasterio from warning that a patch has no georeference.
+    """Suppress rasterio's warning about patches without georeference.
 
-    Python's warning filters belong to the whole process, so enter this once around a pool of threads, not in each.
+    Python's warning filters are global to the process, so enter this once around a thread pool, not in each thread.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -762,21 +764,21 @@ def plain_patches() -> Iterator[None]:
 
 
 def small_cache() -> AbstractContextManager[object]:
-    """Let the files that are opened inside share a small cache: GDAL would take 5 % of the machine's memory."""
+    """Limit the cache shared by files opened inside the block; by default GDAL uses 5 % of the memory."""
     env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
     return env
 
 
 def gdal_threads(path: str | os.PathLike[str]) -> AbstractContextManager[object]:
-    """Let GDAL decompress ``path`` on all cores, and read it on one if it is not compressed; with a small cache.
+    """Let GDAL decompress ``path`` on all cores, or read an uncompressed file on one; with a small cache.
 
-    Handing tiles that need no work to threads costs half as much again as reading them.
+    For uncompressed tiles, threads make reading 50 % slower.
     """
     try:
         with _open_with(os.fspath(path), (*IMAGE_FORMATS, "VRT")) as source:
             packed = source.compression is not None
     except (RasterioError, OSError):
-        # A Sentinel-2 product holds JPEG 2000; the next reader of another file reports what is wrong with it.
+        # A Sentinel-2 product contains JPEG 2000; for any other file, the next reader reports the error.
         packed = Path(path).is_dir() or Path(path).suffix.lower() == ".zip"
     options = {"GDAL_NUM_THREADS": "ALL_CPUS"} if packed else {}
     env: AbstractContextManager[object] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **options)
@@ -789,12 +791,12 @@ def window_of(rows: tuple[int, int], columns: tuple[int, int]) -> Window:
 
 
 def is_remote(path: str) -> bool:
-    """Return whether GDAL, and not the system, finds ``path``: ``/vsis3/bucket/a.tif``, ``s3://bucket/a.tif``."""
+    """Return whether only GDAL can open ``path``: ``/vsis3/bucket/a.tif``, ``s3://bucket/a.tif``."""
     return path.startswith("/vsi") or "://" in path
 
 
 def file_label(path: str) -> str:
-    """Return the last part of a path or address, without the query that may hold a token."""
+    """Return the last part of a path or URL, without the query, which may contain a token."""
     plain = urlsplit(path).path if "://" in path else path
     return plain.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
 
@@ -803,7 +805,7 @@ def check_remote_output(path: str, *, overwrite: bool) -> None:
     """Check that no remote raster is replaced by accident.
 
     Raises:
-        ConfigError: if there is one and it must not be replaced.
+        ConfigError: if it exists and must not be replaced.
     """
     if overwrite:
         return
@@ -818,7 +820,7 @@ def upload(local: Path, path: str) -> None:
     """Copy a finished raster byte by byte to a remote path, and remove the local file.
 
     Raises:
-        ZooError: if it cannot be copied; it stays here then.
+        ZooError: if it cannot be copied; the local file is then kept.
     """
     try:
         rasterio.shutil.copyfiles(str(local), path)

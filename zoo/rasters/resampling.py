@@ -1,4 +1,4 @@
-"""A scene resampled to another pixel size: mean of finer pixels, linear interpolation between coarser ones."""
+"""Resampling of a scene to another pixel size: mean of finer pixels, linear interpolation between coarser ones."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.stacks import Mosaic
 
 KNOWN = 0.5
-"""A pixel has a value if at least this part of what it is computed from has one [O]."""
+"""Minimum share of valid weight for a pixel to be valid [O]."""
 
 AT_ONCE = 2**22
-"""Pixels of the scene that are read at a time."""
+"""Maximum pixels of the scene per read."""
 
 
 class ResampledMosaic:
-    """A :class:`Mosaic` with pixels of another size on the ground, in the same projection and from the same corner.
+    """A :class:`Mosaic` with another pixel size on the ground, in the same projection and from the same corner.
 
-    A pixel that covers several pixels of the scene is their mean, weighted by area. A smaller one is interpolated
-    linearly between the four nearest. A missing pixel has no weight.
+    A pixel that covers several pixels of the scene is their area-weighted mean. A smaller one is interpolated linearly
+    between the four nearest. Missing pixels have no weight.
 
     Args:
-        mosaic: the scene; it stays open and is closed by :meth:`close`.
+        mosaic: the scene; :meth:`close` closes it.
         pixel_size: side of the new pixels in metres.
 
     Raises:
         DataError: if the new grid would be too large.
 
     Attributes:
-        crs, transform, shape: of the new grid.
+        crs, transform, shape: properties of the new grid.
         pixel_size: side of its pixels in metres.
     """
 
@@ -70,7 +70,7 @@ class ResampledMosaic:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files as they were given."""
+        """Paths of the files as given."""
         return self._mosaic.paths
 
     @property
@@ -84,7 +84,7 @@ class ResampledMosaic:
         return self._mosaic.code_notes
 
     def read(self, window: Window, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Return the pixels of a window of the new grid; see :meth:`Mosaic.read`. They do not depend on the window."""
+        """Return a window of the new grid; see :meth:`Mosaic.read`. Values do not depend on the window."""
         wanted = range(len(self.bands)) if bands is None else bands
         image = np.empty((len(wanted), window.height, window.width), dtype=np.float32)
         width = max(1.0, self._across) * window.width
@@ -115,7 +115,7 @@ class ResampledMosaic:
             known = np.isfinite(values)
             sums = _apply(rows, columns, np.where(known, values, 0))
             weights = _apply(rows, columns, known.astype(np.float64))
-            # An infinity has to stay one, so that the map reports it.
+            # Infinite values must remain infinite, so that the map reports them.
             with np.errstate(divide="ignore", invalid="ignore"):
                 found[...] = np.where(weights >= KNOWN - 1e-9, sums / weights, np.nan)
             if np.isinf(values).any():
@@ -136,9 +136,9 @@ def _weights(first: int, count: int, factor: float, length: int) -> tuple[Any, i
     """Return the weights of the scene's pixels along one side, sparse (count, pixels), and the first of these pixels.
 
     Args:
-        first: number of the first new pixel.
+        first: index of the first new pixel.
         count: number of new pixels.
-        factor: pixels of the scene in one new pixel.
+        factor: pixels of the scene per new pixel.
         length: pixels of the scene along this side.
     """
     numbers = np.arange(first, first + count, dtype=np.float64)

@@ -158,7 +158,7 @@ def open_safe(path: Path, *, blue: bool = False) -> Sources:
 
 @dataclass(frozen=True)
 class _Description:
-    """What the metadata of a product say.
+    """Metadata of a product.
 
     Attributes:
         product: the product.
@@ -254,7 +254,7 @@ def true_colour(path: Path) -> TrueColour:
         path: see :func:`open_safe`.
 
     Raises:
-        DataError: as :func:`open_safe`.
+        DataError: as in :func:`open_safe`.
     """
     found = _describe(_open(path))
     suffix = "_TCI_10m" if found.level == "2A" else "_TCI"

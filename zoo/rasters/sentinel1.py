@@ -57,7 +57,7 @@ _RANGE = (-60.0, 40.0)
 _ORBIT_NAMES = {"": "", "_asc": " (ascending)", "_desc": " (descending)"}
 _POWER_BAND = Band("backscatter", "power", description="backscatter without speckle")
 _BLURRED = 1.5
-"""Ratio of the looks that an image shows to those that the user states, from which a warning is given [O]."""
+"""Ratio of measured to stated looks above which a warning is given [O]."""
 _CUT = 0.1
 """Low-pass filter of the phase correlation, in cycles per pixel of the file: higher ones are speckle [O]."""
 _SMALLEST_SHIFT = 0.25
@@ -68,17 +68,17 @@ _WINDOW = 1024
 def open_radar(path: Path) -> Sources:
     """Find the terrain-corrected backscatter of one acquisition, or of one per orbit, in a folder.
 
-    Rasters may lie in folders below. A raster holds one polarisation, with ``VV`` or ``VH`` as a word in its name, or
-    several bands of these names. The direction of the orbit is a word in the path (``asc``, ``desc``) or a tag.
+    Rasters may be in subfolders. A raster holds one polarisation, with ``VV`` or ``VH`` as a word in its name, or
+    several bands with these names. The orbit direction is a word in the path (``asc``, ``desc``) or a tag.
 
     Args:
         path: the folder.
 
     Returns:
-        The bands by role, with the date as far as the names state it.
+        The bands by role, with the date if the names state it.
 
     Raises:
-        DataError: if there is no backscatter, it is in radar geometry, or two files are of one band and orbit.
+        DataError: if there is no backscatter, it is in radar geometry, or two files have the same band and orbit.
     """
     check_folder(path, "Name a folder with terrain-corrected rasters of VV and VH")
     if list(path.rglob("manifest.safe")) or path.suffix.upper() == ".SAFE":
@@ -106,7 +106,7 @@ def open_radar(path: Path) -> Sources:
 
 
 def _polarisations(file: Path, root: Path) -> Iterator[tuple[str, int]]:
-    """Yield role and band number of each polarisation in a file."""
+    """Yield the role and band number of each polarisation in a file."""
     words = words_of(str(file.relative_to(root)))
     named = [name for name in ("vv", "vh") if name in words_of(file.stem)]
     found: list[tuple[str, int]]
@@ -142,7 +142,7 @@ def find_scale(layer: Layer, name: str, numbers: NDArray[np.float32]) -> tuple[S
         numbers: values of a sample of its pixels.
 
     Raises:
-        DataError: if the values contradict the unit or name, or show no scale.
+        DataError: if the values contradict the unit or name, or do not determine the scale.
     """
     known = numbers[np.isfinite(numbers) & (numbers != 0)]
     if not known.size:
@@ -200,8 +200,8 @@ class RadarOptions:
     """Options for backscatter.
 
     Attributes:
-        looks: equivalent number of looks of the pixels: filters speckle (:func:`zoo.physics.filter_speckle`); ``None``
-            to leave it.
+        looks: equivalent number of looks, to filter speckle (:func:`zoo.physics.filter_speckle`); ``None`` for no
+            filter.
         coregister: align the earlier date with the later one.
         force: accept dates that are shifted by more than a pixel.
     """
@@ -213,7 +213,7 @@ class RadarOptions:
 
 @dataclass(frozen=True)
 class _Date:
-    """One of the two dates: its sources, and by role the bands of its files, those that are read, and their scales."""
+    """One of the two dates: its sources, and by role the bands of its files, the bands to read, and their scales."""
 
     sources: Sources
     inputs: dict[str, AlignedBand]
@@ -225,10 +225,10 @@ class _Date:
 
 
 def _filter_file(band: AlignedBand, scale: Scale, path: Path, looks: float) -> float:
-    """Write backscatter without speckle, as linear power, on the pixels of its file that a grid needs.
+    """Write speckle-filtered backscatter, as linear power, for the pixels of its file that a grid needs.
 
     Returns:
-        The equivalent number of looks that half of the squares show or exceed.
+        The median of the equivalent number of looks over the squares.
     """
     layer = band.layer
     code = _HYP3.search(Path(layer.path).name)
@@ -263,7 +263,7 @@ class Radar(Closable):
         earlier: files of the earlier date, with the same bands; adds log-ratios.
         grid: grid of the stack.
         out: file of the stack; filtered backscatter is in a hidden folder next to it.
-        options: filter of speckle, and what is done about a shift.
+        options: speckle filter and handling of shifts.
 
     Raises:
         DataError: if a band has no value on the grid, its scale is unknown or contradictory, or the dates are shifted
@@ -272,7 +272,7 @@ class Radar(Closable):
     Attributes:
         channels: the channels, in the order of the file.
         notes: the scale of each file and its reason, and the shifts.
-        warnings: what may make the channels wrong.
+        warnings: reasons why the channels may be wrong.
         shifts: shift of the earlier date relative to the later one, by orbit: "asc", "desc", or "" where it is unknown.
         formulas: formula of each channel, by name.
     """
@@ -319,7 +319,7 @@ class Radar(Closable):
         return {role: self._exits.enter_context(AlignedBand(layer, grid)) for role, layer in layers.items()}
 
     def _filtered(self, date: _Date, folder: Path, prefix: str, looks: float) -> _Date:
-        """Return a date without speckle, whose files lie in a folder."""
+        """Return a speckle-filtered date, whose files are in a folder."""
         folder.mkdir()
         bands, shown = {}, {}
         for role, band in date.inputs.items():
@@ -352,7 +352,7 @@ class Radar(Closable):
                 self._moved.update(dict.fromkeys(roles, f"; moved from {shift}"))
                 return partial(earlier.read, role)
 
-            # Before speckle is filtered: the filter leaves spots that hide the shift.
+            # Measure before the speckle filter, whose artefacts hide the shift.
             found = register(
                 partial(later.read, role),
                 partial(earlier.read, role),
@@ -372,7 +372,7 @@ class Radar(Closable):
             self.warnings += found.warnings
 
     def _describe(self) -> Iterator[Band]:
-        """Yield the channels, and note what each is made of."""
+        """Yield the channels, and record their formulas."""
         looks = self._options.looks
         speckle = "" if looks is None else f"; speckle filtered with {looks:g} looks (Lee)"
         for orbit in _SUFFIXES:
@@ -410,7 +410,7 @@ class Radar(Closable):
 
     @property
     def bands(self) -> dict[str, AlignedBand]:
-        """All bands of the files, those of the earlier date with ``before`` behind their role."""
+        """All bands of the files by role; those of the earlier date have the suffix ``before``."""
         earlier = {} if self._earlier is None else self._earlier.inputs
         return {**self._later.inputs, **{f"{role} before": band for role, band in earlier.items()}}
 

@@ -63,22 +63,22 @@ PHASES = ("", "pre", "post")
 
 @dataclass(frozen=True)
 class StackOptions:
-    """Options of a stack. The defaults are those of the paper, or follow the files.
+    """Options of a stack. The defaults are those of the paper, or depend on the files.
 
     Attributes:
-        moisture: source of the SMI: "product", "optram", "ndmi", or "none" to leave SMI and LSI out; ``None`` for the
+        moisture: source of the SMI: "product", "optram", "ndmi", or "none" to omit SMI and LSI; ``None`` for the
             product if one is given.
         moisture_range: dry and saturated value of the product, in its unit; ``None`` to use its unit and numbers.
         rain: (intensity in mm/h, duration in days) of the rainfall factor; ``None`` for rain rasters or a factor of 1.
         index: weights, ranges and rain parameters of the LSI; without ranges, those of the scene are used.
-        soil: adds the channels wetness and factor_of_safety of this soil under ``rain``; ``None`` leaves them out.
-        save_weights: file for the index parameters with the ranges that were used.
+        soil: soil for the channels wetness and factor_of_safety under ``rain``; ``None`` omits them.
+        save_weights: file for the index parameters with the ranges used.
         like: raster whose grid is used; see :func:`zoo.rasters.grid.choose_grid` for this and the next three.
         crs, resolution, bounds: another grid.
         baseline, offset, scale: the user's statements about the digital numbers; see
             :func:`zoo.rasters.optical.calibrate`.
         phase: "pre" or "post" failure, "" when unknown.
-        looks: equivalent number of looks of Sentinel-1: filters its speckle; ``None`` to leave it.
+        looks: equivalent number of looks of Sentinel-1, to filter speckle; ``None`` for no filter.
         coregister: align the images before the landslides with those after them.
         force: accept bands that look swapped, and dates that are shifted.
         overwrite: replace an existing file.
@@ -125,7 +125,7 @@ class StackOptions:
 
     @property
     def optics(self) -> UserOptics:
-        """What the user says about the optical numbers."""
+        """The user's statements about the optical numbers."""
         return UserOptics(self.baseline, self.offset, self.scale, self.force)
 
 
@@ -136,18 +136,18 @@ class StackReport:
     Attributes:
         path: the stack.
         shape: (rows, columns).
-        crs: such as "EPSG:32643".
+        crs: coordinate system, such as "EPSG:32643".
         resolution: side of a pixel.
-        unit: of ``resolution``: "m", "degree" or what ``crs`` counts in.
-        statistics: by channel, in the order of the bands.
-        sources: inputs and formula of each channel, in words.
-        missing: channels that were left out, and the reason.
-        index: parameters of the LSI with the ranges that were used; ``None`` without LSI.
+        unit: unit of ``resolution``: "m", "degree" or the unit of ``crs``.
+        statistics: statistics by channel, in the order of the bands.
+        sources: inputs and formula of each channel, as text.
+        missing: reason for each omitted channel.
+        index: parameters of the LSI with the ranges used; ``None`` without LSI.
         shift: shift of the image before the landslides relative to the one after them; ``None`` for one date, or
             unknown.
         radar_shifts: the same for Sentinel-1 by orbit: "asc", "desc", or "" for an unknown one.
-        notes: what was found and decided.
-        warnings: what may make the stack wrong.
+        notes: findings and decisions.
+        warnings: reasons why the stack may be wrong.
     """
 
     path: Path
@@ -169,7 +169,7 @@ TAG_SOURCES = "SOURCES"
 """JSON by role: the file's name, band, grid, resampling, offset and scale (:class:`SourceEntry`)."""
 
 TAG_INDEX = "LSI_PARAMETERS"
-"""JSON as :class:`zoo.physics.IndexParameters` writes it."""
+"""JSON in the format of :class:`zoo.physics.IndexParameters`."""
 
 TAG_NOTES = "NOTES"
 """JSON: the warnings and notes for the user."""
@@ -192,7 +192,7 @@ def band_sources(
     index: IndexParameters | None,
     soil: Soil | None,
 ) -> dict[str, str]:
-    """Return the inputs and the formula of each channel, in words, by channel."""
+    """Return the inputs and the formula of each channel as text, by channel."""
 
     def files(*roles: str) -> str:
         labels = []
@@ -242,7 +242,7 @@ def file_tags(
     earlier: EarlierImage | None,
     notes: Sequence[str],
 ) -> dict[str, str]:
-    """Return the tags of the file; those without a value are left out."""
+    """Return the tags of the file, without empty ones."""
     entries = {role: _entry(band, calibrations.get(role)) for role, band in bands.items()}
     if earlier is not None:
         entries |= {
@@ -271,11 +271,11 @@ class SourceEntry:
 
     Attributes:
         file: name of the file, without its folder.
-        band: number in the file.
+        band: number of the band in the file.
         crs: short name of its coordinate system.
         pixel_m: side of its pixels in metres.
-        resampling: how it was put on the grid.
-        offset, scale, calibration: how numbers became reflectance, and why; left out for other inputs.
+        resampling: resampling to the grid.
+        offset, scale, calibration: conversion of numbers to reflectance, and the reason; omitted for other inputs.
     """
 
     file: str
@@ -304,7 +304,7 @@ def _entry(band: AlignedBand, calibration: Calibration | None) -> dict[str, Json
 
 
 WINDOW = 1024
-"""Side of the windows that are computed at a time: ten bands of 4 MB."""
+"""Side of a window in pixels: ten bands of 4 MB."""
 
 _USED_BY = {
     "NDBI": {"swir", "nir"},
@@ -327,13 +327,13 @@ def build_stack(
     radar: Sources | None = None,
     radar_before: Sources | None = None,
 ) -> StackReport:
-    """Make a stack; :func:`zoo.stack` and the command ``zoo stack`` call this.
+    """Build a stack; :func:`zoo.stack` and the command ``zoo stack`` call this.
 
-    Memory does not grow with the scene. ``out`` appears when it is complete.
+    Memory does not grow with the scene. ``out`` is written atomically.
 
     Args:
         sources: files by role.
-        out: a GeoTIFF; :class:`zoo.rasters.stacks.Stack` reads it.
+        out: GeoTIFF to write; :class:`zoo.rasters.stacks.Stack` reads it.
         options: see :class:`StackOptions`.
         progress: called with the number of windows done and the total.
         before: image before the landslides; adds the differences between ``sources`` and it.
@@ -341,7 +341,7 @@ def build_stack(
         radar_before: the same before the landslides; adds log-ratios.
 
     Returns:
-        The channels, their sources and doubts about them. Warnings are in its ``warnings``; none is issued.
+        The channels and their sources. Warnings are in its ``warnings``; none is issued.
 
     Raises:
         ZooError: if a file is missing, damaged, without georeference or all nodata, inputs do not overlap, the grid is
@@ -357,7 +357,7 @@ def build_stack(
     inputs += [] if options.like is None else [os.fspath(options.like)]
     inputs = [name for name in inputs if not is_remote(name)]
     check_output(path, [Path(name) for name in inputs], overwrite=options.overwrite)
-    # Index parameters are replaced, but no raster is.
+    # Index parameters may be replaced, but rasters may not.
     check_outputs([options.save_weights], [*inputs, path], overwrite=True)
     radar_only = radar is not None and not sources.files
     plan = Plan((), {}, "none") if radar_only else plan_channels(sources.files, options.moisture, options.index.weights)
@@ -400,7 +400,7 @@ def build_stack(
 
 
 class _Scene:
-    """A stack that is being made."""
+    """State of a stack during the build."""
 
     def __init__(
         self,
@@ -504,7 +504,7 @@ class _Scene:
             )
 
     def fill(self, writer: CogWriter, progress: Callable[[int, int], None] | None) -> None:
-        """Write every channel, in one pass over the inputs and up to three over what was written."""
+        """Write all channels, in one pass over the inputs and up to three passes over the output."""
         squares = windows((self._grid.shape[0], self._grid.shape[1]), WINDOW)
         later = (self._plan.moisture == "optram", "LSI" in self._plan.channels, self._options.soil is not None)
         passes = 1 + sum(later)
@@ -590,7 +590,7 @@ class _Scene:
                 raise DataError("no pixel has a value: clouds, nodata or a wrong scale everywhere", where=name)
 
     def publish(self, writer: CogWriter) -> StackReport:
-        """Write the tags, give the file its name, and return the report."""
+        """Write the tags, move the file to its final name, and return the report."""
         options = self._options
         formulas = band_sources(
             self._plan, self._bands, self._calibrations, self._moisture_range, self._edges, self._index, options.soil

@@ -1,4 +1,4 @@
-"""Georeferenced rasters of several bands, read window by window: one file or several of one lattice."""
+"""Georeferenced multi-band rasters, read window by window: one file, or several on one lattice."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ TAG_RAIN = "RAIN"
 TAG_SOURCE = "SOURCE"
 TAG_VALID = ("VALID_MIN", "VALID_MAX")
 SOFTWARE = {"TIFFTAG_SOFTWARE": f"landslide-zoo {__version__}"}
-"""The tag of the software that wrote a raster."""
+"""Tag of the software that wrote a raster."""
 FORMAT_VERSION = "1"
 
 WINDOW = 1024
-"""Side of the windows that are read at a time, in pixels."""
+"""Side of a window in pixels."""
 
 MOST_FILES = 500
-"""Files that are held open at a time; systems allow 1024 as a rule."""
+"""Maximum number of open files; most systems allow 1024."""
 
 SAMPLE = 256
-"""Side in pixels of the sample by which the scale of a band without a unit is recognised [O]."""
+"""Side in pixels of the sample in which the scale of a band without a unit is recognised [O]."""
 
 SAME_LATTICE = 0.01
-"""Pixels by which two rasters may be off each other's lattice and still count as on it."""
+"""Tolerance in pixels for two rasters to be on the same lattice."""
 
 Pixels: TypeAlias = NDArray[np.int64]
 Item = TypeVar("Item")
@@ -56,21 +56,21 @@ Result = TypeVar("Result")
 
 
 class Stack(Closable):
-    """A raster of several bands on one grid, read window by window; a context manager.
+    """A multi-band raster on one grid, read window by window; a context manager.
 
     Names, units and valid ranges come from the file's descriptions, units and tags; a band without them is ``band_3``
     in "unknown". Values and missing pixels are those of :class:`zoo.rasters.reading.RasterReader`.
 
     Args:
-        path: anything GDAL opens, with a coordinate system and a transform.
-        classes: whether the numbers are names of classes, which may have a palette.
+        path: path of a raster that GDAL opens, with a coordinate system and a transform.
+        classes: whether the numbers are classes, which may have a palette.
 
     Raises:
         DataError: if the file is missing, damaged, without a place, or its grid is rotated; if two bands have one name;
             or if it has a palette and is not read for classes.
 
     Attributes:
-        name: the path as it was given; a URL is kept as it is.
+        name: path or URL as given.
         path: the same as a :class:`~pathlib.Path`.
         bands: one entry per band, without alpha.
         crs: coordinate system.
@@ -82,7 +82,7 @@ class Stack(Closable):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, classes: bool = False) -> None:
-        # An address such as s3://bucket/scene.tif would lose a slash as a path.
+        # A URL such as s3://bucket/scene.tif would lose a slash as a Path.
         self.name = os.fspath(path)
         self.path = Path(path)
         self._reader = RasterReader(self.name, classes=classes)
@@ -150,19 +150,19 @@ class Stack(Closable):
 
     @property
     def dtypes(self) -> tuple[np.dtype[Any], ...]:
-        """Type of the numbers in the file, by band."""
+        """Dtype of the numbers in the file, by band."""
         return tuple(band.dtype for band in self._reader.bands)
 
     @property
     def declares_missing(self) -> bool:
-        """Whether a nodata tag, an alpha band or a mask says which pixels are missing."""
+        """Whether a nodata tag, an alpha band or a mask declares missing pixels."""
         reader = self._reader
         declared = bool(reader.alpha) or reader.masked
         return declared or any(band.nodata is not None or band.own_mask for band in reader.bands)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The file and those that it refers to, such as the sources of a VRT, as GDAL names them."""
+        """The file and those that it refers to, such as the sources of a VRT, as reported by GDAL."""
         return tuple(self._reader.source.files)
 
     @property
@@ -172,7 +172,7 @@ class Stack(Closable):
 
     @property
     def code_notes(self) -> tuple[str, ...]:
-        """Sentences about numbers that were treated as missing without a tag, in what was read so far."""
+        """Sentences about numbers that were read as missing so far although no tag declares them."""
         return tuple(
             f"{name} holds {', '.join(f'{code:g}' for code in sorted(codes))} without a nodata tag: such pixels count "
             "as missing"
@@ -190,7 +190,7 @@ class Stack(Closable):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a file lies in the mosaic, and which of the mosaic's bands its own are."""
+    """Position of a file in the mosaic, and the mosaic's band for each of its bands."""
 
     stack: Stack
     row: int
@@ -200,11 +200,11 @@ class _Place:
 
 @dataclass(frozen=True)
 class BlackPixels:
-    """Where red, green and blue of 0 mean that there is no measurement.
+    """Area in which black (0 in red, green and blue) means missing.
 
     Attributes:
-        bands: positions of the three colours.
-        cells: bool, squares of ``step`` pixels in which black is no measurement; ``None`` for everywhere.
+        bands: indices of the three colours.
+        cells: bool, squares of ``step`` pixels in which black means missing; ``None`` for everywhere.
         step: side of a square in pixels.
     """
 
@@ -213,13 +213,13 @@ class BlackPixels:
     step: int = 1
 
     def hide(self, image: NDArray[np.float32], colours: Sequence[int], rows: Pixels, columns: Pixels) -> None:
-        """Replace black pixels by NaN in place.
+        """Replace black pixels with NaN, in place.
 
         Args:
             image: float32 (C, rows, columns).
-            colours: positions of the three colours in the image.
-            rows: number of each row in the raster.
-            columns: number of each column in the raster.
+            colours: indices of the three colours in the image.
+            rows: row numbers in the raster.
+            columns: column numbers in the raster.
         """
         black = ~image[list(colours)].any(axis=0)
         if self.cells is not None and black.any():
@@ -228,26 +228,26 @@ class BlackPixels:
 
 
 def cells_at(cells: NDArray[np.bool_], step: int, rows: Pixels, columns: Pixels) -> NDArray[np.bool_]:
-    """Return the squares that pixels lie in, bool (rows, columns).
+    """Return the value of each pixel's square, bool (rows, columns).
 
     Args:
-        cells: bool, one entry for each square of ``step`` pixels.
-        step: side of a square.
-        rows: numbers of the rows.
-        columns: numbers of the columns.
+        cells: bool, one entry per square of ``step`` pixels.
+        step: side of a square in pixels.
+        rows: row numbers.
+        columns: column numbers.
     """
     found: NDArray[np.bool_] = cells[np.ix_(rows // step, columns // step)]
     return found
 
 
 class Mosaic(Closable):
-    """Rasters of one lattice, read window by window; a context manager. Each file is opened once.
+    """Rasters on one lattice, read window by window; a context manager. Each file is opened once.
 
-    A band is known by its name. Files may be adjacent tiles, hold different bands of one area, or both; where two have
-    the same band of the same pixel, the first one given that has a value counts. What no file has is NaN.
+    Bands are identified by name. Files may be adjacent tiles, hold different bands of one area, or both; where files
+    overlap in a band, the first one with a value takes precedence. Pixels without a value in any file are NaN.
 
     Args:
-        paths: one file or more, anything that GDAL opens, VRT and its virtual file systems included.
+        paths: one or more files that GDAL opens, including VRTs and virtual file systems.
 
     Raises:
         DataError: if a file is missing or damaged, has no georeference, a rotated grid or two bands of one name;
@@ -256,10 +256,10 @@ class Mosaic(Closable):
 
     Attributes:
         bands: one entry per band.
-        crs, transform, shape: of the grid that covers all files, with north up.
+        crs, transform, shape: properties of the grid that covers all files, with north up.
         pixel_size: side of a pixel on the ground in metres; ``None`` in degrees, or when pixels are not square.
         tags: tags of the first file.
-        paths: as they were given.
+        paths: paths as given.
     """
 
     def __init__(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
@@ -302,10 +302,10 @@ class Mosaic(Closable):
         self._check_scales()
 
     def _check_scales(self) -> None:
-        """Check that the numbers of a band without a unit are of one scale in all files.
+        """Check that the numbers of a band without a unit have the same scale in all files.
 
         Raises:
-            DataError: if one file holds 8 bits or fractions of 1, and another larger numbers.
+            DataError: if one file holds 8-bit numbers or fractions of 1, and another larger numbers.
         """
         for number, band in enumerate(self.bands):
             files = [(place.stack, place.bands[number]) for place in self._places if number in place.bands]
@@ -330,11 +330,11 @@ class Mosaic(Closable):
         """Rename the bands.
 
         Args:
-            names: of all bands, in the order of ``bands``.
-            units: units that are known from elsewhere, by name.
+            names: names of all bands, in the order of ``bands``.
+            units: units known from elsewhere, by name.
 
         Raises:
-            ConfigError: if there are fewer or more names than bands, or a name occurs twice.
+            ConfigError: if the number of names differs from that of bands, or a name occurs twice.
         """
         if len(names) != len(self.bands) or len(set(names)) < len(names):
             raise ConfigError(
@@ -347,12 +347,12 @@ class Mosaic(Closable):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All files that pixels come from, those in a VRT included."""
+        """All files that provide pixels, including those in a VRT."""
         return tuple(dict.fromkeys(file for stack in self._stacks for file in stack.files))
 
     @property
     def code_notes(self) -> tuple[str, ...]:
-        """See :attr:`Stack.code_notes`; of all files."""
+        """Notes of all files; see :attr:`Stack.code_notes`."""
         return tuple(dict.fromkeys(note for stack in self._stacks for note in stack.code_notes))
 
     def read(self, window: Window, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
@@ -374,15 +374,15 @@ class Mosaic(Closable):
         return self._without_hidden(lambda bands: self._read(window, bands), wanted, rows, columns)
 
     def overview(self, step: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Return every ``step``-th pixel of the whole grid, from the overviews of the files where they have some.
+        """Return every ``step``-th pixel of the whole grid, from the overviews of the files if they exist.
 
         Args:
-            step: side of the squares that one value represents.
+            step: side in pixels of the square that one value represents.
             bands: see :meth:`read`.
 
         Returns:
-            float32 (C, rows, columns) with the number of squares along each side, rounded up. Files that do not begin
-            at a multiple of ``step`` are placed up to one square off.
+            float32 (C, rows, columns), with the number of squares along each side rounded up. Files that do not begin
+            at a multiple of ``step`` are shifted by up to one square.
         """
         wanted = list(range(len(self.bands)) if bands is None else bands)
         rows, columns = (np.arange(0, side, step) for side in self.shape)
@@ -396,13 +396,13 @@ class Mosaic(Closable):
         """Treat a number as missing from now on, regardless of the tags.
 
         Args:
-            codes: the number of each band, by position in :attr:`bands`.
+            codes: the number of each band, by index in :attr:`bands`.
         """
         self._codes = dict(codes)
 
     @property
     def dtypes(self) -> tuple[np.dtype[Any], ...]:
-        """Type of the numbers in the files, by band: that of the first file that has the band."""
+        """Dtype of the numbers by band, from the first file that has the band."""
         found: dict[int, np.dtype[Any]] = {}
         for place in self._places:
             for band, own in place.bands.items():
@@ -411,7 +411,7 @@ class Mosaic(Closable):
 
     @property
     def declares_missing(self) -> bool:
-        """Whether a nodata tag, an alpha band or a mask of any file says which pixels are missing."""
+        """Whether a nodata tag, an alpha band or a mask of any file declares missing pixels."""
         return any(stack.declares_missing for stack in self._stacks)
 
     def _without_hidden(
@@ -476,8 +476,8 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterato
     """Yield ``read(item)`` for each item, while another thread reads the next one.
 
     Args:
-        items: what is read, such as windows; taken one by one.
-        read: called in one other thread, in the order of ``items``. An error is raised where its result is due.
+        items: items to read, such as windows; consumed one by one.
+        read: called in another thread, in the order of ``items``. An error is raised when its result is requested.
     """
     with ThreadPoolExecutor(1) as reader:
         coming: Future[Result] | None = None
@@ -491,12 +491,12 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Result]) -> Iterato
 
 
 def hide_number(values: NDArray[np.float32], number: float) -> None:
-    """Replace a number by NaN, in place."""
+    """Replace a number with NaN, in place."""
     values[values == np.float32(number)] = np.nan
 
 
 def same_pixels(one: Grid, other: Grid) -> bool:
-    """Return whether two rasters have the same pixels, up to a hundredth of a pixel at every corner."""
+    """Return whether two rasters have the same grid, to a hundredth of a pixel at each corner."""
     if one.shape != other.shape or one.crs != other.crs:
         return False
     between = ~one.transform * other.transform
@@ -505,7 +505,7 @@ def same_pixels(one: Grid, other: Grid) -> bool:
 
 
 def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
-    """Return the rows and columns from the first file's corner to another's."""
+    """Return the offset in rows and columns from the corner of the first file to that of another."""
     if stack.crs != first.crs:
         raise DataError(
             f"is in {crs_name(stack.crs)}, and {first.name} in {crs_name(first.crs)}",
@@ -526,7 +526,7 @@ def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
 
 
 def _scale_in_words(stack: Stack, band: int) -> str:
-    """Return the kind of a band's numbers, from a sample; "" if they may be of several kinds."""
+    """Return a description of the scale of a band, from a sample; "" if it is ambiguous."""
     rows, columns = stack.shape
     values = stack.read(None, [band], (min(rows, SAMPLE), min(columns, SAMPLE)))
     known = values[np.isfinite(values)]
@@ -540,7 +540,7 @@ def _scale_in_words(stack: Stack, band: int) -> str:
 
 
 def _register(bands: list[Band], band: Band, stack: Stack) -> int:
-    """Return the position of a band among all, a new one if need be."""
+    """Return the index of a band among all, after adding it if it is new."""
     for number, known in enumerate(bands):
         if known.name == band.name:
             if known.unit != band.unit:

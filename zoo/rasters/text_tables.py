@@ -1,4 +1,4 @@
-"""Tables in text files: separator, encoding, decimal commas, and the names of their columns."""
+"""Tables in text files: separator, encoding, decimal commas and column names."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 MAX_COLUMNS = 5_000
 _SEEN_ROWS = 100
-"""Rows that are read to recognise the layout of a file."""
+"""Number of rows to read to recognise the layout of a file."""
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def check_names(columns: Sequence[str], where: object) -> None:
-    """Refuse two columns of one name, names with control characters, and more than :data:`MAX_COLUMNS` columns.
+    """Reject repeated column names, names with control characters, and more than :data:`MAX_COLUMNS` columns.
 
     Raises:
-        DataError: if there are any.
+        DataError: if the names are not valid.
     """
     if len(columns) > MAX_COLUMNS:
         raise DataError(f"has {len(columns):,} columns, more than {MAX_COLUMNS:,}", where=where)
@@ -50,19 +50,19 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
 
     Args:
         path: the file, in UTF-8, UTF-16 or Windows-1252.
-        notes: get a sentence for each decision.
-        as_text: keep cells as texts, empty where missing; decimal commas become points nevertheless.
+        notes: list to which a sentence is appended for each decision.
+        as_text: keep cells as text, empty where missing; decimal commas are still replaced by points.
 
     Raises:
-        DataError: if two columns have one name, or a comma may be a decimal sign or group thousands.
-        Exception: whatever pandas and csv raise at a damaged file.
+        DataError: if two columns have the same name, or a comma may be a decimal or a thousands separator.
+        Exception: any error that pandas and csv raise for a damaged file.
     """
     encoding = _encoding(path)
     if encoding == "cp1252":
         notes.append("the file is not UTF-8; it was read as Windows-1252 (Latin-1)")
     with path.open(encoding=encoding, newline="", errors="replace") as file:
         head = file.readline()
-        # Excel writes semicolons wherever the comma is the decimal sign.
+        # Excel writes semicolons if the comma is the decimal separator.
         separator = max(",;\t|", key=head.count)
         if separator not in head and len(head.split()) > 1:
             separator = " "
@@ -75,7 +75,7 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
     layout: dict[str, Any] = {"index_col": False, "usecols": range(len(header))} if trailing else {}
     if as_text:
         layout |= {"dtype": str, "keep_default_na": False}
-    # The default float parser of pandas reads beyond its table of powers, and crashes, at 1e3084000042.
+    # The default float parser of pandas reads beyond its table of powers and crashes for 1e3084000042.
     table: pd.DataFrame = pd.read_csv(
         path,
         sep=separator,
@@ -110,7 +110,7 @@ def _ends_in_separators(rows: Iterator[list[str]], names: int) -> bool:
     try:
         return all(len(row) == names + 1 and not row[-1] for row in islice(rows, _SEEN_ROWS) if row)
     except csv.Error:
-        # A text may be longer than the reader allows, such as the outline of a polygon.
+        # A cell may be longer than the reader allows, such as the outline of a polygon.
         return False
 
 
@@ -136,7 +136,7 @@ def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes:
         commas = texts.str.fullmatch(_DECIMAL_COMMA)
         if not commas.any() or (commas | texts.str.fullmatch(PLAIN_NUMBER)).mean() < 0.5:
             continue
-        # Excel writes semicolons where the comma is the decimal sign; other separators leave both meanings open.
+        # With semicolons, as Excel writes them, the comma is the decimal separator; otherwise it is ambiguous.
         if separator != ";" and texts[commas].str.fullmatch(_THOUSANDS).all():
             raise DataError(
                 f"the comma in {texts[commas].iloc[0][:60]!r} may be a decimal sign or group thousands",

@@ -25,7 +25,7 @@ INDEX_ROLES: Mapping[str, tuple[str, ...]] = {
     "dNDWI": ("green", "nir"),
     "dBSI": ("swir", "red", "nir", "blue"),
 }
-"""Bands that each difference needs, at both dates."""
+"""Bands required for each difference, at both dates."""
 
 COMPARED_ROLES = frozenset(role for roles in INDEX_ROLES.values() for role in roles)
 
@@ -44,7 +44,7 @@ class Changes:
 
     @property
     def indices(self) -> tuple[str, ...]:
-        """Indices that are compared: "NDVI" for "dNDVI"."""
+        """Compared indices: "NDVI" for "dNDVI"."""
         return tuple(band.name.removeprefix("d") for band in self.channels)
 
     @property
@@ -98,7 +98,7 @@ class EarlierImage(Closable):
         grid: grid of the stack.
 
     Attributes:
-        bands: bands by role; moved ones after coregistration.
+        bands: bands by role, shifted after coregistration.
         calibrations: calibrations of the optical bands by role.
         shift: shift of the image relative to the later one; ``None`` until it is measured, or if it is unknown.
     """
@@ -126,14 +126,14 @@ class EarlierImage(Closable):
         Args:
             later: bands of the image after the landslides, on the same grid.
             later_date: its ISO date, "" when unknown.
-            user: what the user says about the optical numbers.
+            user: the user's statements about the optical numbers.
             coregister: whether to correct the shift.
 
         Returns:
             Notes and warnings.
 
         Raises:
-            DataError: for a shift of more than a pixel that is not corrected or accepted, or a band without data.
+            DataError: if a shift of more than a pixel is neither corrected nor accepted, or a band has no data.
         """
         samples = sample(self.bands)
         for role, values in samples.items():
@@ -175,7 +175,7 @@ class EarlierImage(Closable):
 
         Args:
             after: channels of the later image by name, with the indices of ``changes``.
-            window: the window that they are of.
+            window: window of these channels.
         """
         maker = ChannelMaker(Plan(self.changes.indices, {}, "none"), self.bands, self.calibrations, VOLUMETRIC)
         before = maker.make(window)

@@ -42,13 +42,13 @@ FARTHEST = 1e8
 """Metres from the origin of a projection beyond which a coordinate is damaged: the Earth's girth is 4e7 m."""
 
 IN_ZIP = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml")
-"""Suffixes of the vector files that are looked for in a zip."""
+"""Suffixes of vector files to look for in a zip."""
 
 LARGEST_UNPACKED = 4 * 2**30
-"""Largest unpacked size of a zip in bytes [O]; national inventories stay below 1 GiB."""
+"""Maximum unpacked size of a zip in bytes [O]; national inventories are below 1 GiB."""
 
 TRUE_TO_SCALE = 0.01
-"""Share by which a metre of a projection may be off before distances are measured in UTM instead."""
+"""Scale error of a projection above which distances are measured in UTM instead."""
 
 
 def read_vector(
@@ -63,18 +63,18 @@ def read_vector(
     """Read one layer of a vector file.
 
     Args:
-        path: GeoPackage, Shapefile, GeoJSON, FlatGeobuf or any other format that holds its own features; or a zip with
-            one of these, also in a folder within the zip.
+        path: GeoPackage, Shapefile, GeoJSON, FlatGeobuf or any other format that contains its own features; or a zip
+            with one of these, possibly in a folder.
         layer: name of the layer; ``None`` for the only one.
         where: SQL condition on the attributes; ``None`` for all features.
         columns: attributes to read; ``None`` for all. A column that is not read cannot be part of ``where``.
-        what: name of the file's role, for errors.
-        several: hint for a file of several layers.
+        what: role of the file, for errors.
+        several: hint for a file with several layers.
 
     Raises:
         DataError: if the file is missing, damaged, another file in disguise, a table, or has no coordinate system.
-        ConfigError: for several layers and no name, or a condition that is not SQL.
-        UnknownNameError: for an unknown layer or column.
+        ConfigError: if the file has several layers and none is named, or the condition is not SQL.
+        UnknownNameError: if a layer or column does not exist.
     """
     path = Path(path)
     if path.as_posix().startswith("/vsi"):
@@ -106,7 +106,7 @@ def read_vector(
                 hint="Set the one that it was drawn in: ogr2ogr -a_srs EPSG:CODE OUT IN (the .prj of a Shapefile is "
                 "missing)",
             )
-        # A column that is not read cannot be part of a condition on a Shapefile: GDAL finds no row and reports nothing.
+        # For Shapefiles, GDAL silently finds no rows if a column of the condition is not read.
         wanted = None if where is not None else columns
         frame = geopandas.read_file(source, layer=layer, where=where, columns=wanted, engine="pyogrio")
     except (DataSourceError, OSError) as error:
@@ -128,7 +128,7 @@ def _inside_zip(path: Path) -> str:
     """Return GDAL's path of the only vector file in a zip.
 
     Raises:
-        DataError: if the zip is damaged, holds no vector file or several, or unpacks to far too much.
+        DataError: if the zip is damaged, contains no vector file or several, or is too large when unpacked.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -160,10 +160,10 @@ def project(
     """Return two-dimensional shapes in another coordinate system.
 
     Args:
-        frame: shapes without missing or empty ones.
-        crs: the target.
-        near: bounds of a raster in ``crs``. If ``crs`` is in degrees, longitudes are shifted by 360 to lie near them:
-            a file may count from -180 to 180 or from 0 to 360, and a raster may cross the antimeridian.
+        frame: shapes, none of them missing or empty.
+        crs: target coordinate system.
+        near: bounds of a raster in ``crs``. If ``crs`` is in degrees, longitudes are shifted by 360 to be near them: a
+            file may use -180..180 or 0..360, and a raster may cross the antimeridian.
 
     Returns:
         Shapes, object (N,), and a bool (N,) that is false for those whose coordinates are damaged or do not exist in
@@ -174,7 +174,7 @@ def project(
     limits = np.repeat([_farthest(crs), _farthest(CRS.from_wkt(frame.crs.to_wkt()))], 4)
     with np.errstate(invalid="ignore"):
         placed: NDArray[np.bool_] = (np.abs(bounds) <= limits).all(axis=1)
-    # Bounds leave out vertices that are NaN, on which GEOS fails later.
+    # Bounds ignore NaN vertices, which cause errors in GEOS later.
     vertices, owner = shapely.get_coordinates(shapes, return_index=True)
     placed[owner[~np.isfinite(vertices).all(axis=1)]] = False
     if near is not None and crs.is_geographic:
@@ -191,14 +191,14 @@ def _shift_longitudes(shape: Any, middle: float) -> Any:
     for part in shapely.get_parts(shape):
         left, _, right, _ = shapely.bounds(part)
         if right - left > 180:
-            # An outline from 179.9 to -179.9 degrees crosses the antimeridian; one of the whole world keeps its width.
+            # An outline from 179.9 to -179.9 degrees crosses the antimeridian; a global one keeps its width.
             joined = shapely.transform(part, lambda points: np.column_stack([points[:, 0] % 360, points[:, 1]]))
             if 0 < np.ptp(shapely.bounds(joined)[[0, 2]]) < 180:
                 part = joined
                 left, _, right, _ = shapely.bounds(part)
         turns = round((middle - (left + right) / 2) / 360)
         moved.append(translate(part, 360 * turns))
-    # A landslide that was divided at the antimeridian becomes one again.
+    # Merge a landslide that was divided at the antimeridian.
     return moved[0] if len(moved) == 1 else shapely.union_all(shapely.make_valid(np.array(moved, object)))
 
 
@@ -237,7 +237,7 @@ class Area:
         self._tree: Any = shapely.STRtree(self._shapes)
 
     def covers(self, window: Window) -> NDArray[np.bool_]:
-        """Return which pixels of a window have their centre in the area, bool (rows, columns)."""
+        """Return the mask of pixels of a window whose centre is in the area, bool (rows, columns)."""
         shape = (int(window.height), int(window.width))
         transform: Affine = window_transform(window, self._transform)
         near = self._tree.query(shapely.box(*window_bounds(transform, shape)))
@@ -248,7 +248,7 @@ class Area:
 
 
 class Zones:
-    """Named polygons, such as districts, on the grid of a raster. Polygons of one name are one zone.
+    """Named polygons, such as districts, on the grid of a raster. Polygons with the same name are one zone.
 
     Args:
         path: vector file of polygons, in any coordinate system.
@@ -261,7 +261,7 @@ class Zones:
         UnknownNameError: if there is no such attribute.
 
     Attributes:
-        names: of the zones that touch the raster, in alphabetical order.
+        names: names of the zones that touch the raster, in alphabetical order.
     """
 
     def __init__(self, path: Path, grid: Grid, column: str) -> None:
@@ -279,7 +279,7 @@ class Zones:
     def numbers(self, window: Window) -> NDArray[np.int32]:
         """Return the zone of each pixel of a window, int32 (rows, columns): 1 for the first of ``names``, 0 for none.
 
-        The centre of the pixel counts. Where zones overlap, it is the one that comes last in the file.
+        The centre of a pixel determines its zone. Where zones overlap, the last one in the file takes precedence.
         """
         drawn = np.zeros((int(window.height), int(window.width)), dtype=np.int32)
         rasterize(
@@ -294,7 +294,7 @@ def _polygons(path: Path, grid: Grid, columns: list[str]) -> tuple[NDArray[np.ob
     """Return the polygons of a file in the coordinates of a raster, and their attributes.
 
     Raises:
-        DataError: if there is none, or one has no coordinates there.
+        DataError: if there is no polygon, or one cannot be projected.
     """
     frame = read_vector(path, columns=columns, several="Save the layer as a separate file")
     given = frame.geometry.to_numpy()
@@ -309,7 +309,7 @@ def _polygons(path: Path, grid: Grid, columns: list[str]) -> tuple[NDArray[np.ob
 
 
 def _touching(shapes: NDArray[np.object_], grid: Grid, path: Path) -> NDArray[np.bool_]:
-    """Return which polygons touch a raster.
+    """Return the mask of polygons that touch a raster.
 
     Raises:
         DataError: if none does.
@@ -334,7 +334,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
 
     Returns:
         The attributes, without the geometry, and the centroid of each row: x and y in metres on the ground, float64
-        (N, 2). A file whose units are not metres on the ground is projected to the UTM zone of its middle.
+        (N, 2). A file whose units are not metres on the ground is projected to the UTM zone of its centre.
 
     Raises:
         DataError: if the file is missing or cannot be read, has no coordinate system, or a row has no location.
@@ -384,7 +384,7 @@ def _middles(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
 
 
 def _joined(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return shapes in degrees in which those that cross 180 degrees are in one piece."""
+    """Return shapes in degrees, with those that cross 180 degrees joined."""
     left, _, right, _ = shapely.bounds(shapes).T
     found = shapes.copy()
     for place in np.flatnonzero(right - left > 180):
