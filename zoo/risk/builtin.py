@@ -1,4 +1,4 @@
-"""The built-in risk models, registered by the hook that plugins use. Imports no scikit-learn."""
+"""Built-in risk models, registered with the same hook as plugins. Does not import scikit-learn."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TABLE_2: tuple[RiskModelSpec, ...] = (
         source=_TABLE,
     ),
 )
-"""The rows of Table 2, in its order."""
+"""Models of Table 2, in its order."""
 
 OTHERS: tuple[RiskModelSpec, ...] = (
     RiskModelSpec(
@@ -82,7 +82,7 @@ OTHERS: tuple[RiskModelSpec, ...] = (
         source="[O]",
     ),
 )
-"""The models of section 3.5, and a baseline."""
+"""Models of section 3.5, and a baseline."""
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Calibration: from a stack and an inventory of landslides to a risk index and its scores in unseen blocks."""
+"""Calibration of a risk index on a stack and a landslide inventory, with scores in held-out blocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from zoo.risk.weights import METHODS, PAPER_SIGNS, FittedWeights, RainFit, Scale
 FOLDS = 5
 
 _EVALUATED_ROWS = 20_000
-"""Rows of each class for the AUC of held-out blocks [O]: its interval comes from the blocks, not from their rows."""
+"""Rows per class for the AUC of held-out blocks [O]: its interval depends on the blocks, not on their rows."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Calibration:
         auc_interval: 95 % interval of ``auc_blocks``.
         shares: shares of area and landslides by class.
         curve: success rate: share of the area, share of the landslides.
-        notes: what was found and decided, as sentences.
+        notes: findings and decisions, as sentences.
         warnings: problems that affect the quality of the index.
     """
 
@@ -183,15 +183,15 @@ def calibrate(
         method: origin of the weights: "logistic" regression, "spearman" rank correlation, or "expert" (Table 1).
         form: "multiplicative", sigmoid(R_m S), or "log-additive", sigmoid(a + b S + g ln R_m).
         signs: direction by feature, -1 or 1, that weights must keep; Table 1 by default, None for free signs.
-        scaler: "percentiles" scales features with their 0.5 and 99.5 percentiles, "minmax" with their extremes.
+        scaler: "percentiles" scales features by their 0.5 and 99.5 percentiles, "minmax" by their extremes.
         classes: "jenks", "quantile", or the two class breaks.
         preset: rain parameters, or the name of a preset: "paper", "caine" or "guzzetti-global". A rain raster replaces
             them by fitted ones.
         rain: rain before the landslides: (mm/h, days) for the whole region, or a raster to which alpha, beta and P0 are
             fitted; None for the reference rain.
-        duration: days, if the raster holds only the intensity.
+        duration: duration in days, if the raster holds only the intensity.
         clip: smallest and largest R_m; None for no bounds.
-        samples: number of pixels to draw of each class.
+        samples: number of pixels to draw per class.
         block: side of spatial blocks in metres on the ground; None for a tenth of the region in the bootstrap and a
             fifth in the folds.
         repeats: number of bootstrap draws; 0 for no intervals.
@@ -237,7 +237,7 @@ def index_features(stack: Stack) -> tuple[list[str], list[str]]:
     """Return the bands of a stack that the index can use, in the order of Table 1, and notes on missing ones.
 
     Raises:
-        DataError: if there is none, or one is in another unit.
+        DataError: if there are none, or one is in another unit.
     """
     bands = {band.name: band for band in stack.bands}
     names = [name for name in PAPER_WEIGHTS if name in bands]
@@ -312,7 +312,7 @@ def _fit(
     index = RiskIndex(
         IndexParameters(fitted.weights, ranges, parameters, options.clip, source=origin),
         form=options.form,
-        # Landslides were drawn more often than they occur: King & Zeng (2001), Political Analysis 9, 137-163 [S].
+        # Correct for the oversampling of landslides: King & Zeng (2001), Political Analysis 9, 137-163 [S].
         intercept=(fitted.intercept if rain is None else rain.intercept) + _prior_shift(sample),
         slope=fitted.slope if rain is None else rain.slope,
         method=options.method,
@@ -387,7 +387,7 @@ def _fit_rain(
         total[wet],
         sample.labels[wet],
         blocks=None if blocks is None else blocks[wet],
-        # Neighbouring rows repeat each other, so few draws of blocks are enough.
+        # Neighbouring rows are similar, so a few draws of blocks are enough.
         repeats=min(options.repeats, 50),
         seed=options.seed,
     )
@@ -437,13 +437,13 @@ def _blocked_auc(
             train = {name: values[fold.train] for name, values in part.items()}
             fitted = fit_weights(options.method, train, labels[fold.train], ranges, signs=options.signs, repeats=0)
             total = fitted.weighted_sum({name: values[fold.test] for name, values in part.items()})
-            # Expert weights are the same in every fold; other weights need their line before folds are pooled.
+            # Expert weights are the same in every fold; other weights need intercept and slope before pooling.
             expert = options.method == "expert"
             probability[fold.test] = expit(total if expert else fitted.intercept + fitted.slope * total)
     except (ConfigError, DataError) as error:
         notes.append(f"no AUC of held-out blocks: {error.problem}")
         return None
-    # One fold, because the weights of all folds form one index, whose values rank against each other.
+    # One fold, because the pooled values of all folds are comparable.
     judged = Judgement(labels, probability)
     found = intervals(
         judged, square_blocks(coordinates, options.block), repeats=min(options.repeats, 200) or 1, seed=options.seed

@@ -15,17 +15,18 @@ from zoo.physics.bands import PAPER_CHANNELS
 from zoo.rasters.stacks import Stack
 
 MAX_OUTSIDE = 0.005
-"""Largest share of the pixels that may lie outside the possible values [O]: a few are noise, more are another unit."""
+"""Maximum share of pixels outside the possible values [O]: a few are noise, more indicate another unit."""
 
 VOID_GAP = 50.0
-"""Metres between 0 and the lowest other elevation from which 0 means missing [O]; a coast has values between."""
+"""Minimum gap in metres between 0 and the lowest other elevation at which 0 means missing [O]; a coast has values in
+between."""
 
 MAX_BEYOND = 0.5
-"""Share of the values outside the range of the weights above which the index is doubtful [O]; it is 0.01 where the
-weights were fitted."""
+"""Share of values outside the range of the weights above which the index is doubtful [O]; it is 0.01 in the region
+of the weights."""
 
 _PLACES, _SIDE = 37, 256
-"""Number of windows of a stack that are checked, and the pixels along each side of one."""
+"""Number of windows to check in a stack, and their side in pixels."""
 
 _HINTS = MappingProxyType(
     {
@@ -36,17 +37,17 @@ _HINTS = MappingProxyType(
 
 
 def check_values(stack: Stack, names: Iterable[str]) -> None:
-    """Check that band values are possible in the unit of their channel; refuse, for example, a slope in percent.
+    """Check that band values are possible in the unit of their channel; reject, for example, a slope in percent.
 
-    Values are read in windows that are spread over the stack, which is enough to recognise another unit.
+    Values are read in windows spread over the stack, which is enough to recognise a wrong unit.
 
     Args:
-        stack: an open one.
-        names: bands that are used; those that are not channels of the paper are not checked.
+        stack: an open stack.
+        names: bands in use; only channels of the paper are checked.
 
     Raises:
-        DataError: if more than :data:`MAX_OUTSIDE` of the values of a band are not possible, a slope without a unit
-            looks like radians, or elevations of 0 are missing ones.
+        DataError: if more than :data:`MAX_OUTSIDE` of the values of a band are impossible, a slope without a unit
+            looks like radians, or elevations of 0 mean missing.
     """
     channels = {band.name: band for band in PAPER_CHANNELS}
     positions = {band.name: number for number, band in enumerate(stack.bands)}
@@ -85,11 +86,11 @@ def check_values(stack: Stack, names: Iterable[str]) -> None:
 
 
 def beyond_ranges(stack: Stack, ranges: Mapping[str, FeatureRange]) -> list[str]:
-    """Return a sentence about each band whose values lie mostly outside the range that the weights were fitted to.
+    """Return a sentence about each band whose values are mostly outside the range of the weights.
 
     Args:
-        stack: an open one.
-        ranges: by the name of the band; it is one of the stack.
+        stack: an open stack.
+        ranges: range by band name; the stack has all of these bands.
     """
     positions = {band.name: number for number, band in enumerate(stack.bands)}
     found = []
@@ -108,7 +109,7 @@ def beyond_ranges(stack: Stack, ranges: Mapping[str, FeatureRange]) -> list[str]
 
 
 def _spread_values(stack: Stack, positions: list[int]) -> NDArray[np.float32]:
-    """Return the values of bands in windows that are spread over a stack, float32 (bands, N)."""
+    """Return the values of bands in windows spread over a stack, float32 (bands, N)."""
     windows = list(stack.windows(_SIDE))
     chosen = sorted({int(number) for number in np.linspace(0, len(windows) - 1, _PLACES)})
     parts = [stack.read(windows[number], positions).reshape(len(positions), -1) for number in chosen]

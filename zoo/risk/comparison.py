@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE_ROWS = 4_000
-"""Training rows of a fold, drawn at random, for the success-rate curve [O]."""
+"""Number of random training rows per fold for the success-rate curve [O]."""
 
 OK = "ok"
 
 MAX_SEED = 2**32 - 1
-"""Largest seed of scikit-learn."""
+"""Maximum seed of scikit-learn."""
 
 PAPER_TABLE2: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
@@ -65,7 +65,7 @@ _SLOWEST_FIRST = (
     "random_forest_untuned",
     "gamm",
 )
-"""Order of the fits: the longest first, so that none of them starts last."""
+"""Order of the fits, longest first, so that no long fit starts last."""
 
 Row = dict[str, str | int | float | None]
 """One flat result row; missing scores are None."""
@@ -78,15 +78,15 @@ class CompareSettings:
     Attributes:
         models: names of :func:`zoo.risk.models.risk_models`.
         cv: kinds of cross-validation, of :data:`zoo.risk.splits.CV_KINDS`.
-        folds: folds of each.
+        folds: number of folds of each.
         block_side, buffer: metres; None for the defaults of :func:`zoo.risk.splits.make_split`.
         seed: seed of folds, models and bootstrap.
-        jobs: processes.
+        jobs: number of processes.
         rain: columns with intensity (mm/h) and duration (days).
         rain_clip: smallest and largest rainfall factor of the index.
         weights: origin of the weights of the index; see :class:`zoo.risk.models.index.RainlessIndex`.
         repeats: number of bootstrap draws.
-        curves: predict training rows too, for the success-rate curve.
+        curves: also predict training rows, for the success-rate curve.
     """
 
     models: Sequence[str] = ("random_forest",)
@@ -110,13 +110,13 @@ class Outcome:
     Attributes:
         model, cv: names.
         status: "ok", or the reason why there are no scores.
-        scores: by the keys of :data:`zoo.risk.scores.SCORES`; empty without scores.
+        scores: scores by the keys of :data:`zoo.risk.scores.SCORES`; may be empty.
         intervals: (low, high) by score.
         pooled: AUC and PR-AUC of the probabilities of all folds together.
         fold_auc: AUC of each fold.
         probability: held-out probability of each row, (N,); None without scores.
         fitted: (labels, probabilities) of training rows, for the success-rate curve; None if not requested.
-        seconds: time of fitting and predicting, all folds together.
+        seconds: total time of fitting and predicting over all folds.
         notes: notes of the models, as sentences.
     """
 
@@ -164,7 +164,7 @@ class Comparison:
         """Return the outcome's probabilities for the bootstrap.
 
         Raises:
-            DataError: if it has none.
+            DataError: if the outcome has no probabilities.
         """
         if outcome.probability is None:
             raise DataError(f"{outcome.model} has no scores: {outcome.status}")
@@ -195,7 +195,7 @@ class Comparison:
         return pd.DataFrame(self.rows())
 
     def table(self) -> str:
-        """Return the scores as text: a table for each cross-validation."""
+        """Return the scores as text, one table per cross-validation."""
         parts = []
         for kind, split in self.splits.items():
             shown = self._display().query("cv == @kind").drop(columns="cv")
@@ -228,7 +228,7 @@ class Comparison:
         return f"{self._display().to_html(index=False, escape=True)}<p>{text}</p><ul>{notes}</ul>"
 
     def optimism(self) -> str | None:
-        """Return a sentence on how much higher the AUC of random folds is; None unless both kinds have scores."""
+        """Return a sentence about the higher AUC of random folds; None unless both kinds have scores."""
         gains = {}
         for outcome in self.outcomes:
             other = self.get(outcome.model, "block")
@@ -366,11 +366,11 @@ def compare(
 ) -> Comparison:
     """Fit risk models to a table of places and score them on held-out rows. The command is ``zoo risk compare``.
 
-    The outcome of a model that cannot be fitted gives the reason, and the others continue.
+    If a model cannot be fitted, its outcome states the reason, and the other models continue.
 
     Args:
-        table: CSV, Parquet, XLSX or vector file, a DataFrame, or the result of :func:`read_table`, which needs none of
-            the arguments up to ``missing`` that describe columns.
+        table: CSV, Parquet, XLSX or vector file, a DataFrame, or the result of :func:`read_table`. For the latter, the
+            arguments that describe columns, up to ``missing``, do not apply.
         label: column that marks landslides: 0 and 1, true and false, yes and no.
         drop: columns that are not features.
         coords: columns with x and y, in metres or degrees.
@@ -380,21 +380,21 @@ def compare(
         rain_clip: smallest and largest rainfall factor of the index.
         categorical: columns with classes; None for text columns, and for whole numbers in columns with names such as
             "litho".
-        missing: numbers that mean missing.
+        missing: numbers that mark missing values.
         models: "all", or names of :func:`zoo.risk.models.risk_models`.
         lsi_weights: origin of the weights of the index: "logistic", "spearman" or "paper".
         cv: kinds of cross-validation: "random", "block", "group"; None for random, and block if there are coordinates.
-        folds: folds of each.
+        folds: number of folds of each.
         block_side: side of a block in metres; None for a fifth of the region.
         buffer: width in metres of the buffer around test blocks, without training rows; None for a tenth of the side.
         seed: seed of folds, models and intervals.
-        jobs: processes.
+        jobs: number of processes.
         repeats: number of bootstrap draws.
-        curves: predict training rows too, for the success-rate curve.
+        curves: also predict training rows, for the success-rate curve.
         progress: called with the number of fits done and the total.
 
     Raises:
-        ZooError: if the table or the settings cannot work for any model: no coordinates for blocks, fewer rows than
+        ZooError: if the table or the settings are unusable for all models: no coordinates for blocks, fewer rows than
             folds, missing or negative rain.
         ConfigError: if the libraries of the extra ``risk`` are not installed.
 
@@ -596,7 +596,7 @@ def _fit_one(
     empty, no_rows = np.empty(0), np.empty(0, dtype=np.int64)
     try:
         with warnings.catch_warnings():
-            # Convergence warnings of libraries concern one fold of a grid, and every process would print them.
+            # Convergence warnings concern one fold of a grid, and every process would print them.
             warnings.simplefilter("ignore")
             model = create_risk_model(task[0], **options)
             model.fit(features.iloc[fold.train], labels[fold.train], inner or None)
@@ -610,7 +610,7 @@ def _fit_one(
     except ZooError as error:
         return task, _Fit(empty, no_rows, empty, 0.0, problem=str(error))
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        # Numerical libraries refuse odd tables in ways of their own; the other models continue.
+        # Numerical libraries raise various errors for unusual tables; the other models must continue.
         return task, _Fit(empty, no_rows, empty, 0.0, problem=f"{type(error).__name__}: {error}")
     if not np.isfinite(probability).all():
         return task, _Fit(empty, no_rows, empty, 0.0, problem="the model returned probabilities that are not finite")

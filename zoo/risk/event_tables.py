@@ -1,4 +1,4 @@
-"""A table of rain events with and without landslides, from rain files and an inventory with dates."""
+"""Table of rain events with and without landslides, from rain files and a dated inventory."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _DAY = np.timedelta64(86_400, "s")
 
 @dataclass(frozen=True)
 class EventTable:
-    """Rain events of the cells that hold landslides.
+    """Rain events of the cells that contain landslides.
 
     Attributes:
         events: one row per event: day, longitude, latitude, start and end (empty for rasters), P (mm/h), D (days),
             depth (mm), landslide (0 or 1), landslides (number).
-        notes: what was found and decided, as sentences.
+        notes: findings and decisions, as sentences.
     """
 
     events: pd.DataFrame
@@ -54,18 +54,18 @@ def list_events(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> EventTable:
-    """List the rain events of places with landslides, for :func:`zoo.risk.thresholds`. The command is
-    ``zoo risk events``.
+    """List the rain events of places with landslides, for :func:`zoo.risk.thresholds`.
 
-    All events of each rain cell that holds a landslide are listed. The event of a landslide is the last one in progress
-    on its day, truncated at the end of that day (UTC); it ends no earlier than a dry gap before the day.
+    The command is ``zoo risk events``. All events of each rain cell that contains a landslide are listed. The event of
+    a landslide is the last one in progress on its day, truncated at the end of that day (UTC); it ends no earlier than
+    a dry gap before the day.
 
     Args:
-        rain: files of rain, folders of them or patterns; see :func:`zoo.rain`. Or rasters that :func:`zoo.rain` wrote,
-            one for each day: the event in progress at the time of a raster counts for the landslides of its day, and at
-                the locations of the other landslides as an event without landslides.
+        rain: rain files, folders or patterns; see :func:`zoo.rain`. Or rasters written by :func:`zoo.rain`, one per
+            day: the event in progress at the time of a raster belongs to the landslides of its day, and is an event
+            without landslides at the locations of the others.
         inventory: points or polygons of landslides.
-        date_column: column with the day of each landslide; dates with only a month or year are left out.
+        date_column: column with the day of each landslide; dates with only a month or year are excluded.
         out: CSV to write.
         layer, where: layer and SQL condition of the inventory.
         rules, reading: as in :func:`zoo.rain`.
@@ -129,7 +129,7 @@ def _rows_of_series(
     notes: list[str],
     inventory: str | os.PathLike[str],
 ) -> list[dict[str, object]]:
-    """Return all events of the rain cells that hold landslides."""
+    """Return all events of the rain cells that contain landslides."""
     inside = (days + _DAY > field.series.starts[0]) & (days < field.series.ends[-1])
     if not inside.all():
         notes.append(f"{int((~inside).sum())} landslides are from days without rain data and were left out")
@@ -186,7 +186,7 @@ def _row(
     duration: float,
     landslides: int,
 ) -> dict[str, object]:
-    """Return a row of the table: an event of P (mm/h) and D (days) at a longitude and latitude."""
+    """Return a table row: an event with P (mm/h) and D (days) at a longitude and latitude."""
     return {
         "day": str(day.astype("datetime64[D]")),
         "longitude": round(float(near_longitude(place[0], 0.0)), 4),
@@ -208,9 +208,9 @@ def _rows_of_maps(
     notes: list[str],
     progress: ProgressCallback | None,
 ) -> list[dict[str, object]]:
-    """Return the event under way at the time of each raster, in each pixel that holds a landslide of any day.
+    """Return the event in progress at the time of each raster, in each pixel that contains a landslide of any day.
 
-    A raster of midnight describes the day that ends then.
+    A raster at midnight describes the day that ends then.
     """
     rows: list[dict[str, object]] = []
     matched = np.zeros(len(days), dtype=bool)
@@ -241,14 +241,14 @@ def _rows_of_maps(
 
 
 def _event_of(events: list[RainEvent], day: np.datetime64, rules: EventRules) -> int | None:
-    """Return the position of the last event under way on a day; None without one."""
+    """Return the index of the last event in progress on a day; None without one."""
     gap = np.timedelta64(round(rules.dry_gap * 3600), "s")
     under_way = [number for number, event in enumerate(events) if event.start < day + _DAY and event.end + gap > day]
     return under_way[-1] if under_way else None
 
 
 def _until(series: RainSeries, event: RainEvent, time: np.datetime64) -> RainEvent:
-    """Return an event as it was at a time."""
+    """Return an event truncated at a time."""
     if event.end <= time:
         return event
     part = (series.starts >= event.start) & (series.ends <= time)

@@ -41,7 +41,7 @@ FAILURE_CHANNELS: tuple[Band, ...] = (
 )
 
 WINDOW = 256
-"""Side of the windows that are computed at a time, in pixels; a window takes about a second."""
+"""Side of a window in pixels; a window takes about a second."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SafetyReport:
     """Summary of :func:`map_failure`.
 
     Attributes:
-        out: the file.
+        out: output file.
         known: number of pixels with slope and elevation.
         likely_km2: area on the ground where the probability of failure is at least 0.5.
         expected_km2: sum of area x probability: the area that fails on average.
@@ -93,10 +93,10 @@ def map_failure(
         stack: raster with the bands ``slope`` (degree) and ``DEM`` (m) and square pixels in metres; ``zoo stack --dem``
             writes one.
         out: cloud-optimised GeoTIFF with the bands ``failure_probability``, ``factor_of_safety`` (mean) and
-            ``factor_of_safety_spread`` (standard deviation), float32, NaN for nodata. It appears when it is complete.
+            ``factor_of_safety_spread`` (standard deviation), float32, NaN for nodata. It is written atomically.
         rain: intensity in mm/h and duration in days; or a raster with the bands intensity and duration, as
             :func:`zoo.rain` writes it, which covers the stack.
-        duration: days, if the raster holds only the intensity.
+        duration: duration in days, if the raster holds only the intensity.
         soil: distributions of the soil's properties; ``None`` for those of the synthetic scenes.
         draws: number of random soils.
         seed: seed of the random soils.
@@ -132,7 +132,7 @@ def map_failure(
         unknown = np.isnan(elevation)
         supply = upslope_area(elevation, opened.pixel_size or math.nan, _steady_rain(rain, duration, opened, unknown))
         supply[unknown] = np.nan
-        # Single precision may round 0 degrees to a negative number.
+        # float32 may round 0 degrees to a negative number.
         np.clip(slope, 0.0, 89.9, out=slope)
         known, likely, expected, whole = 0, 0.0, 0.0, 0.0
         ground = PixelAreas(opened.crs, opened.transform, opened.shape)
@@ -168,7 +168,7 @@ def _steady_rain(
     """Return the steady rain of each pixel in m/day, float32 (H, W); 0 where elevation is unknown.
 
     Raises:
-        DataError: if a raster has no rain somewhere on the stack, or another unit.
+        DataError: if a raster lacks rain data in part of the stack, or has another unit.
     """
     if isinstance(rain, tuple):
         return np.where(unknown, 0, steady_rain(*rain)).astype(np.float32)
@@ -190,11 +190,11 @@ def _steady_rain(
 
 
 def map_safety(stack: Stack, out: Path, rain: tuple[float, float], soil: Soil | None = None) -> float:
-    """Write wetness and factor of safety of a stack's slope and DEM as a cloud-optimised GeoTIFF of two bands.
+    """Write the wetness and factor of safety of a stack as a cloud-optimised GeoTIFF with two bands.
 
     Args:
-        stack: an open one with bands ``slope`` (degree) and ``DEM`` (m) and square pixels in metres.
-        out: the file.
+        stack: an open stack with bands ``slope`` (degree) and ``DEM`` (m) and square pixels in metres.
+        out: output file.
         rain: intensity in mm/h, duration in days.
         soil: soil of the whole area.
 

@@ -1,4 +1,4 @@
-"""The calibrated risk index as one JSON file, and its classes low, medium and high."""
+"""Calibrated risk index, stored as one JSON file, and its classes low, medium and high."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ FORMS: tuple[str, ...] = ("multiplicative", "log-additive")
 SCHEMA = 1
 
 MIN_FACTOR = 1e-3
-"""Smallest R_m whose logarithm is taken [O]: no rain is far below the reference, but not infinitely far."""
+"""Lower bound of R_m before the logarithm [O], so that no rain is far below the reference, but not infinitely far."""
 
 CLASS_NAMES: tuple[str, ...] = ("low", "medium", "high")
 """Classes 1, 2 and 3 of Figure 8 [P]; 0 is nodata."""
 
 CLASS_COLOURS = MappingProxyType({1: (44, 123, 182), 2: (255, 225, 120), 3: (202, 0, 32)})
-"""Colours by class, which colour-blind readers can also distinguish [O]."""
+"""Colours by class, distinguishable for colour-blind readers [O]."""
 
 CLASS_METHODS: tuple[str, ...] = ("jenks", "quantile")
 
 _JENKS_POINTS = 1000
-"""Points that Jenks works on, evenly spaced in the ranking of the sample: its time grows with their square."""
+"""Number of quantiles of the sample to which Jenks is applied: its time grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class ClassBreaks:
             )
 
     def classify(self, index: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-        """Return 1 low, 2 medium, 3 high, and 0 where the index is NaN; the shape of ``index``."""
-        # Breaks in the precision of the index: a float32 equal to a break is not above it.
+        """Return 1 (low), 2 (medium), 3 (high), and 0 where the index is NaN, in the shape of ``index``."""
+        # Convert breaks to the dtype of the index, so that a float32 equal to a break is not above it.
         low, high = index.dtype.type(self.low), index.dtype.type(self.high)
         with np.errstate(invalid="ignore"):
             classes = (index > low).view(np.uint8) + (index > high).view(np.uint8)
-            # NaN is above nothing and unequal to itself, so it stays 0.
+            # NaN compares false with everything, itself included, so it remains 0.
             classes += (index == index).view(np.uint8)
         return classes
 
@@ -108,7 +108,7 @@ class TrainingRegion:
         crs: name of the coordinate reference system.
         bounds: (left, bottom, right, top) in its units.
         pixel_size_m: side of a pixel in metres.
-        landslide_share: share of the area on a landslide.
+        landslide_share: share of the area covered by landslides.
     """
 
     crs: str | None = None
@@ -124,8 +124,8 @@ class IndexEvaluation:
     Attributes:
         auc_fitted: AUC of the training pixels.
         auc_blocks: AUC of held-out blocks; None if there were too few blocks.
-        auc_blocks_interval: its 95 % interval.
-        classes: by class, its shares of "area" and "landslides".
+        auc_blocks_interval: 95 % interval of ``auc_blocks``.
+        classes: shares of "area" and "landslides" by class.
     """
 
     auc_fitted: float | None = None
@@ -177,7 +177,7 @@ class _File:
 
 @dataclass(frozen=True)
 class RiskIndex:
-    """The risk index of one region, transferable to others.
+    """Risk index of one region, transferable to others.
 
     Attributes:
         index: weights, ranges, rain parameters and clip, as ``zoo stack --weights`` reads them.
@@ -283,7 +283,7 @@ class RiskIndex:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RiskIndex:
-        """Read a file of :meth:`save`, of ``zoo stack --save-weights``, or written by hand.
+        """Read a file from :meth:`save` or ``zoo stack --save-weights``, or a hand-written one.
 
         Raises:
             DataError: if the file is missing, not valid JSON, or a field is missing or wrong; the message names the
@@ -379,7 +379,7 @@ def _jenks(values: NDArray[np.float64]) -> tuple[float, float]:
             hint="pip install 'landslide-zoo[risk]', or use --classes quantile",
         ) from error
     if len(values) > _JENKS_POINTS:
-        # Each quantile stands for equally many pixels; the extremes stay in.
+        # Each quantile represents the same number of pixels; the extremes are included.
         values = np.quantile(values, np.linspace(0, 1, _JENKS_POINTS))
     if len(np.unique(values)) < 3:
         raise DataError("nearly all pixels have the same index", hint="Give the breaks: --classes 0.5,0.6")
@@ -410,8 +410,9 @@ def class_shares(
 def success_rate(
     region: NDArray[np.floating[Any]], landslides: NDArray[np.floating[Any]], points: int = 101
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the success-rate curve: share of landslides in the share of area with the highest index (Chung & Fabbri
-    2003 [S]).
+    """Return the success-rate curve: share of landslides in the share of area with the highest index.
+
+    See Chung & Fabbri (2003) [S].
 
     Args:
         region: index of pixels drawn from the whole region, (N,).

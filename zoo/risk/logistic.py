@@ -1,4 +1,4 @@
-"""Two logistic regressions: one with signs on its coefficients, one with a penalty matrix.
+"""Two logistic regressions: one with sign constraints on its coefficients, one with a penalty matrix.
 
 scikit-learn's ``LogisticRegression`` supports neither bounds on coefficients nor a penalty per column.
 """
@@ -17,8 +17,8 @@ from scipy.special import expit
 from zoo.errors import DataError
 
 RIDGE = 1.0
-"""Penalty on coefficients, as scikit-learn's C = 1 [O]: negligible beside thousands of rows, and it keeps coefficients
-finite where a feature separates the labels."""
+"""Penalty on coefficients, like scikit-learn's C = 1 [O]: negligible for thousands of rows, and it keeps coefficients
+finite if a feature separates the labels."""
 
 BLOCK_ROWS = 50_000
 _MAX_STEPS = 40
@@ -49,18 +49,18 @@ def fit_logistic(
     ridge: float = RIDGE,
     start: LogisticFit | None = None,
 ) -> LogisticFit:
-    """Fit a logistic regression with signs by penalised maximum likelihood (L-BFGS-B; Byrd et al. 1995 [S]).
+    """Fit a sign-constrained logistic regression by penalised maximum likelihood (L-BFGS-B; Byrd et al. 1995 [S]).
 
     Args:
-        x: (N, k), of comparable scale.
+        x: features of comparable scale, (N, k).
         labels: 0 and 1, (N,).
-        signs: 1 for a coefficient >= 0, -1 for one <= 0, 0 for a free one; None for all free.
-        weight: how often each row counts, (N,); None for once.
+        signs: 1 for a coefficient >= 0, -1 for <= 0, 0 for unconstrained; None for no constraints.
+        weight: weight of each row, (N,); None for 1.
         ridge: the penalty is ``ridge / 2`` times the sum of squared coefficients.
         start: start values; None for 0 and the share of landslides.
 
     Raises:
-        DataError: if the rows that count have one label only.
+        DataError: if the rows with a positive weight have only one label.
     """
     weight = np.ones(len(labels)) if weight is None else weight
     total, positive = float(weight.sum()), float(weight @ labels)
@@ -89,10 +89,9 @@ def fit_logistic(
 
 
 def fit_penalised(blocks: Blocks, penalty: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Minimise -log-likelihood + b' P b / 2 by Newton steps (P-splines: Eilers and Marx 1996, Statistical Science 11,
-    89-121 [S]).
+    """Minimise -log-likelihood + b' P b / 2 by Newton steps.
 
-    With blocks of rows, the memory is that of one block.
+    This fits P-splines (Eilers and Marx 1996, Statistical Science 11, 89-121 [S]). Memory holds one block of rows.
 
     Args:
         blocks: blocks of rows; the first column of the design is the intercept.
@@ -114,7 +113,7 @@ def fit_penalised(blocks: Blocks, penalty: NDArray[np.float64]) -> NDArray[np.fl
         while True:
             trial = best + share * step
             now, next_hessian, next_gradient = _derivatives(blocks, penalty, trial)
-            # Newton overshoots where labels are nearly separated; halve the step until the fit gets no worse.
+            # Newton overshoots if labels are nearly separated; halve the step until the fit is no worse.
             if now <= value + 1e-9 * abs(value) or share < 1e-4:
                 break
             share /= 2
@@ -141,5 +140,5 @@ def _derivatives(
 
 
 def _cross_entropy(logit: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    # log(1 + e^z) - y z, from the smaller exponential: a large logit overflows.
+    # log(1 + e^z) - y z, computed from the smaller exponential to avoid overflow.
     return np.asarray(np.maximum(logit, 0) - target * logit + np.log1p(np.exp(-np.abs(logit))))

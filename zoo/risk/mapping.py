@@ -1,4 +1,4 @@
-"""Risk maps: the risk and class of every pixel of a stack of any size, read, computed and written window by window."""
+"""Risk maps: risk and class of each pixel of a stack of any size, computed window by window."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 PREVIEW = 1200
-"""Longer side of the class preview that the picture is drawn from, in pixels."""
+"""Longer side in pixels of the class preview for the picture."""
 
 MAX_SHARE = 0.8
 """Share of the area in one class above which a map hardly distinguishes places [O]."""
@@ -59,16 +59,16 @@ class MapReport:
 
     Attributes:
         pixels: number of pixels by class, (4,), nodata first.
-        areas: km2 on the ground of low, medium and high; None if the coordinate system is local.
+        areas: ground area in km2 of low, medium and high; None if the coordinate system is local.
         preview: uint8, every ``step``-th class of every ``step``-th row.
-        relief: float32 elevation like ``preview``; None without DEM.
+        relief: float32 elevation of the same pixels as ``preview``; None without DEM.
         step: pixels from one pixel of the preview to the next.
-        negative: share of the known pixels where more rain lowers the index.
+        negative: share of known pixels where more rain lowers the index.
         low, high: smallest and largest risk.
         dry: shares of the area by class under the reference rain, estimated on the preview; None without rain.
         safety: share of the area with a factor of safety below 1; None without ``--safety``.
-        files: the files written.
-        notes: what was found and decided, as sentences.
+        files: files written.
+        notes: findings and decisions, as sentences.
         warnings: problems that affect the usefulness of the map.
     """
 
@@ -122,16 +122,16 @@ def map_risk(
 ) -> MapReport:
     """Map the landslide risk of a stack. The command is ``zoo risk map``.
 
-    Memory does not grow with the stack. Each file appears when it is complete.
+    Memory does not grow with the stack. Each file is written atomically.
 
     Args:
         stack: raster with the bands of the index or of the risk model.
         out: risk, float32, 0..1, NaN for nodata: a cloud-optimised GeoTIFF.
         classes_out: classes, uint8, 1 low, 2 medium, 3 high, 0 nodata: a GeoTIFF with a colour table.
         picture: picture of the classes, PNG, PDF or SVG.
-        weights: file of ``zoo risk calibrate``, or what :func:`zoo.risk.calibrate` returns; None for Table 1.
+        weights: file of ``zoo risk calibrate``, or the result of :func:`zoo.risk.calibrate`; None for Table 1.
         rain: (mm/h, days), or a raster with bands intensity and duration; None for the reference rain.
-        duration: days, if the raster holds only the intensity.
+        duration: duration in days, if the raster holds only the intensity.
         classes: "jenks", "quantile" or "scenario" (Jenks under ``rain``) fitted to this scene, or two breaks; None for
             the breaks of the weights.
         model: name of a risk model to map instead of the index; it is fitted to ``inventory``.
@@ -149,7 +149,7 @@ def map_risk(
         Areas by class, notes and warnings.
 
     Raises:
-        ZooError: if an input is missing, damaged or does not fit, options contradict each other, or an output exists
+        ZooError: if an input is missing, damaged or incompatible, options contradict each other, or an output exists
             or cannot be written.
 
     Example:
@@ -250,10 +250,10 @@ def write_map(
     compress: str = "deflate",
     progress: ProgressCallback | None = None,
 ) -> MapReport:
-    """Write the risk of every pixel, and its class.
+    """Write the risk and class of each pixel.
 
     Args:
-        stack: an open one.
+        stack: an open stack.
         prepared: source of risk, class breaks, rain and tags.
         out: see :func:`map_risk`.
         classes_out: see :func:`map_risk`.
@@ -291,7 +291,7 @@ def write_map(
             negative += below
             _pick(report.preview, classes, window, report.step)
             writing.append(writer.submit(_write, risk_writer, class_writer, risk, classes, window))
-            # One window on its way to the disk is enough; more would only fill the memory.
+            # One pending window is enough; more would only use memory.
             if len(writing) > 1:
                 writing.pop(0).result()
             if progress is not None:

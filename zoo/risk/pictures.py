@@ -1,4 +1,4 @@
-"""Pictures: curves and collinearity of a comparison, and the map of risk classes (Figure 8)."""
+"""Figures: curves and collinearity of a comparison, and the map of risk classes (Figure 8)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ Draw = Callable[[Axes, "Outcome", str], None]
 
 
 def draw_comparison(comparison: Comparison) -> dict[str, Figure]:
-    """Return the figures "roc", "rates" and "reliability" by name, a panel per cross-validation."""
+    """Return the figures "roc", "rates" and "reliability" by name, with one panel per cross-validation."""
     if not any(outcome.ok for outcome in comparison.outcomes):
         return {}
     return {"roc": draw_roc(comparison), "rates": draw_rates(comparison), "reliability": draw_reliability(comparison)}
 
 
 def draw_roc(comparison: Comparison) -> Figure:
-    """Draw the ROC of each model over all held-out rows; the legend shows the mean AUC of the folds."""
+    """Draw the ROC curve of each model over all held-out rows; the legend shows the mean AUC of the folds."""
     from sklearn.metrics import roc_curve
 
     def draw(ax: Axes, outcome: Outcome, colour: str) -> None:
@@ -123,7 +123,7 @@ def _panels(
             if outcome.cv == kind and outcome.ok:
                 draw(ax, outcome, _COLOURS[order.index(outcome.model) % len(_COLOURS)])
         ax.legend(fontsize=8, loc="lower right", framealpha=0.9)
-        # A margin, or curves and dots at 0 and 1 are cut in half.
+        # Without a margin, curves and dots at 0 and 1 would be cut in half.
         ax.set_xlim(-0.015, 1.015)
         ax.set_ylim(-0.015, 1.015)
         ax.set_aspect("equal")
@@ -224,7 +224,7 @@ def draw_thresholds(
         found: the thresholds.
         hours: duration of each event, (N,).
         intensity: mean intensity of each event, mm/h, (N,).
-        slid: whether it had landslides, (N,).
+        slid: whether each event had landslides, (N,).
     """
     figure = Figure(figsize=(7.2, 6.0), layout="constrained")
     ax = figure.subplots()

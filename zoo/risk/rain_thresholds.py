@@ -1,4 +1,4 @@
-"""Intensity-duration thresholds of landslides: published ones, and those of a table of rain events."""
+"""Intensity-duration thresholds of landslides: published ones, and thresholds fitted to a table of rain events."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ MIN_EVENTS = 20
 """Minimum number of events with landslides for a fit [O]."""
 
 SAME_DURATION = 1.01
-"""Largest ratio of durations that count as one: a line through them has no slope [O]."""
+"""Maximum ratio of durations that count as equal: they do not determine the slope of a line [O]."""
 
 REPEATS = 500
 _RAIN_REPEATS = 100
-"""Most draws for alpha, beta and P0 [O]: each is a logistic regression of all events."""
+"""Maximum bootstrap draws for alpha, beta and P0 [O]: each is a logistic regression of all events."""
 
 USUAL_DEPTH = (5.0, 800.0)
-"""Median depth of the events with landslides, mm, outside of which units are doubted [O]."""
+"""Usual range of the median depth of events with landslides, mm; outside it, the units are doubtful [O]."""
 
 USUAL_DAYS = 7.0
-"""Median duration of the events with landslides above which units are doubted [O]."""
+"""Usual maximum of the median duration of events with landslides, days; above it, the units are doubtful [O]."""
 
 _POINTS = 128
 _CURVE = 25
-"""Durations at which the interval of a curve is computed."""
+"""Number of durations at which the interval of a curve is computed."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A threshold I = scale * D^-exponent, mm/h and hours.
+    """Threshold I = scale * D^-exponent, in mm/h and hours.
 
     Attributes:
-        name: such as "5 %" or "Caine 1980".
-        scale: A, mm/h.
-        exponent: B.
-        probability: share of landslides that are expected below it; None for a published threshold.
+        name: name, such as "5 %" or "Caine 1980".
+        scale: scale A, mm/h.
+        exponent: exponent B.
+        probability: expected share of landslides below the threshold; None for a published threshold.
         scale_interval: 95 % bootstrap interval of the scale.
         hours: durations for which the curve is valid, increasing.
         band: lower and upper bound of the intensity at these durations, mm/h; empty without a bootstrap.
-        below: share of the table's landslide events below it.
-        false_alarms: share of the events without landslides above it; None without such events.
+        below: share of the table's landslide events below the threshold.
+        false_alarms: share of the events without landslides above the threshold; None without such events.
     """
 
     name: str
@@ -98,11 +98,11 @@ class Thresholds:
         curves: fitted thresholds, by increasing probability, then the published ones.
         exponent_interval: 95 % bootstrap interval of the exponent that the fitted thresholds share.
         landslides: number of events with landslides.
-        others: number of events without.
+        others: number of events without landslides.
         spread: standard deviation of log10 I about the line.
-        rain: alpha, beta, P0 and D0 of equation 5; None without events without landslides.
-        rain_intervals: their 95 % intervals.
-        notes: what was found and decided, as sentences.
+        rain: alpha, beta, P0 and D0 of equation 5; None if all events had landslides.
+        rain_intervals: 95 % intervals of the parameters in ``rain``.
+        notes: findings and decisions, as sentences.
     """
 
     curves: tuple[Curve, ...]
@@ -145,7 +145,7 @@ def fit_thresholds(
         events: CSV, Parquet or XLSX with one row per event, or a DataFrame.
         rain_columns: columns with the mean intensity (mm/h) and the duration (days).
         label: column that says whether an event had landslides, 0 or 1; None if every event had. With events without
-            landslides, alpha, beta and P0 of equation 5 are fitted too, and false alarms are counted.
+            landslides, alpha, beta and P0 of equation 5 are also fitted, and false alarms are counted.
         group: column of groups, such as storms, which the bootstrap draws as a whole; None to draw events.
         probabilities: shares of landslides below a threshold, 0..1.
         repeats: number of bootstrap draws; 0 for no intervals.
@@ -325,12 +325,12 @@ def _fit(
 
 
 def _doubts(p: NDArray[np.float64], d: NDArray[np.float64], exponent: float) -> list[str]:
-    """Return the units as they were read, and what speaks against them.
+    """Return sentences about the units as read, and reasons to doubt them.
 
     Args:
         p: intensity of the events with landslides, mm/h.
-        d: their duration, days.
-        exponent: of the fitted thresholds.
+        d: duration of these events, days.
+        exponent: exponent of the fitted thresholds.
     """
     depth, days = float(np.median(24 * p * d)), float(np.median(d))
     found = [
@@ -361,10 +361,11 @@ def _line(
     Args:
         x: log10 of hours, (N,).
         y: log10 of mm/h, (N,).
-        times: how often each event counts, (N,).
+        times: weight of each event, (N,).
 
     Returns:
-        None if the events that count have one duration, or no normal distribution can be fitted.
+        The four numbers; None if the events with a positive weight have one duration, or no normal distribution can
+        be fitted.
     """
     total = times.sum()
     middle_x, middle_y = times @ x / total, times @ y / total

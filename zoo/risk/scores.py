@@ -1,8 +1,8 @@
 """Scores of held-out probabilities, their bootstrap intervals, and curves.
 
-AUC and PR-AUC are computed within each fold and averaged: each fold has its own model, and a probability of one model
-need not rank against that of another. The other scores use all held-out rows, as is usual for a mean of squares; the
-calibration error of a fold of seventy rows would be mostly noise.
+AUC and PR-AUC are computed within each fold and averaged, because each fold has its own model, and probabilities of
+different models are not comparable in rank. The other scores use all held-out rows, as is usual for a mean of squares;
+the calibration error of a fold of seventy rows would be mostly noise.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from scipy.stats import rankdata
 from zoo.errors import ConfigError
 
 RELIABILITY_BINS = 10
-"""Bins of equal width for the calibration error. Tables have hundreds of rows, and 15 bins, as for the millions of
-pixels of a test split, would leave a few rows in each. The committed results of Table 2 have ten."""
+"""Number of equal-width bins for the calibration error. Tables have hundreds of rows, and 15 bins, as for the millions
+of pixels of a test split, would leave a few rows in each. The committed results of Table 2 have ten."""
 REPEATS = 300
 LEVEL = 0.95
 
@@ -40,12 +40,12 @@ SCORES: Mapping[str, str] = MappingProxyType(
 """Scores of Table 2 [P] and additional ones [O]: key in result files, and heading.
 
 Accuracy, balanced accuracy (mean recall of both labels) and MCC (Matthews' correlation, 0 if one label is never or
-always predicted) call a probability of at least 0.5 a landslide. MSE is the Brier score. ECE has
+always predicted) use a threshold of 0.5. MSE is the Brier score. ECE has
 :data:`RELIABILITY_BINS` bins.
 """
 
 PRINTED: tuple[str, ...] = tuple(name for name in SCORES if name != "rmse")
-"""Scores of the terminal and of notebooks; RMSE is the square root of MSE."""
+"""Scores to show in terminals and notebooks; RMSE is omitted because it is the square root of MSE."""
 
 
 def base_rate(labels: NDArray[Any]) -> float:
@@ -57,7 +57,7 @@ def base_rate(labels: NDArray[Any]) -> float:
 def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
     """Return the area under the ROC curve; ties count half.
 
-    scikit-learn's is not used, because ``zoo risk calibrate`` works without scikit-learn.
+    It does not use scikit-learn, which ``zoo risk calibrate`` does not require.
     """
     truth = labels == 1
     positives = int(truth.sum())
@@ -69,11 +69,11 @@ def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
 
 
 class Judgement:
-    """Held-out probabilities of one model, sorted once, so that hundreds of bootstrap draws stay cheap.
+    """Held-out probabilities of one model, sorted once so that hundreds of bootstrap draws are cheap.
 
     Args:
         labels: 0 and 1, (N,).
-        probability: 0..1, (N,), of models that were not fitted to the row.
+        probability: 0..1, (N,), from models that were not fitted to the row.
         fold: fold in which the row was held out, (N,); None for one fold.
     """
 
@@ -103,8 +103,8 @@ class Judgement:
         """Return the scores by the keys of :data:`SCORES`.
 
         Args:
-            times: how often each row was drawn, (N,); None for once. Folds with only one drawn label are left out of
-                AUC and PR-AUC, which are NaN if no fold remains.
+            times: how often each row was drawn, (N,); None for once. AUC and PR-AUC exclude folds with only one drawn
+                label, and are NaN if no fold remains.
         """
         weight = np.ones(len(self.truth)) if times is None else times
         total = float(weight.sum())
@@ -132,7 +132,7 @@ class Judgement:
     def _ranking(
         self, rows: NDArray[np.int64], tie: NDArray[np.int64], weight: NDArray[np.float64]
     ) -> tuple[float, float]:
-        """Return AUC and average precision of one fold; ties are taken together."""
+        """Return the AUC and average precision of one fold; ties are grouped."""
         drawn = weight[rows]
         positive = np.bincount(tie, weights=drawn * self.truth[rows])
         negative = np.bincount(tie, weights=drawn) - positive
@@ -198,7 +198,7 @@ def intervals(
 
     Args:
         judged: held-out probabilities of a model.
-        units: what is drawn, (N,), such as spatial blocks; None for rows.
+        units: resampling unit of each row, (N,), such as a spatial block; None for rows.
         repeats: number of draws.
         seed: random seed.
 
@@ -247,7 +247,7 @@ def rate_curve(
 
     Args:
         labels: 0 and 1, (N,), both present.
-        probability: (N,); equal ones are taken together.
+        probability: (N,); ties are grouped.
     """
     from sklearn.metrics import roc_curve
 
@@ -274,7 +274,7 @@ class Reliability:
 def reliability(labels: NDArray[np.int64], probability: NDArray[np.float64]) -> Reliability:
     """Compare mean probability and share of landslides in the bins of the calibration error.
 
-    scikit-learn's ``calibration_curve`` does not return the number of rows and puts values on a bin edge elsewhere.
+    scikit-learn's ``calibration_curve`` does not return the number of rows and assigns values on bin edges differently.
 
     Args:
         labels: 0 and 1, (N,).

@@ -4,7 +4,7 @@ A random split of neighbouring places measures interpolation, which is 6-18 % to
 10.3390/rs17020213; see also Roberts et al. (2017), Ecography 40, 913-929 [S].
 
 scikit-learn's splitters are not used, for three reasons: blocks need a buffer; its ``GroupKFold`` breaks ties between
-groups of one size by their order, and here a seed does; and ``zoo risk calibrate`` works without scikit-learn.
+groups of equal size by their order instead of a seed; and ``zoo risk calibrate`` works without scikit-learn.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Split:
     Attributes:
         kind: one of :data:`CV_KINDS`.
         folds: each row is a test row of exactly one fold.
-        inner: for each fold, folds of its training rows (by position in ``train``) on which settings are chosen.
+        inner: for each fold, folds of its training rows (by index in ``train``) for choosing settings.
         units: block or group that the bootstrap draws, (N,); None to draw rows.
-        notes: how the folds were made, as sentences.
+        notes: sentences about how the folds were made.
     """
 
     kind: str
@@ -71,7 +71,7 @@ def make_split(
     of a fold cannot be split again, its inner folds are random, and a note says so.
 
     Args:
-        table: with coordinates for "block" and groups for "group".
+        table: the table, with coordinates for "block" and groups for "group".
         kind: one of :data:`CV_KINDS`.
         folds: number of folds, at least 2.
         side: side of a block in metres; None for a fifth of the longer side of the region.
@@ -145,7 +145,7 @@ def random_folds(labels: NDArray[Any], folds: int = 5, seed: int = 0) -> list[Fo
     for label in (0, 1):
         rows = rng.permutation(np.flatnonzero(labels == label))
         number[rows] = (np.arange(len(rows)) + offset) % folds
-        # The next label continues where this one ended, so that sizes of folds differ by one at most.
+        # The next label continues where this one ended, so that fold sizes differ by at most one.
         offset += len(rows)
     return _folds_of(number, folds)
 
@@ -159,7 +159,7 @@ def block_folds(
     buffer: float | None = None,
     seed: int = 0,
 ) -> list[Fold]:
-    """Assign whole square blocks to folds, and leave rows within a buffer of the test rows out of training.
+    """Assign whole square blocks to folds, and exclude rows within a buffer around the test rows from training.
 
     Args:
         labels: 0 and 1, (N,).
@@ -210,9 +210,9 @@ def group_folds(labels: NDArray[np.int64], groups: NDArray[Any] | None, folds: i
 
     Args:
         labels: 0 and 1, (N,).
-        groups: (N,).
+        groups: region or event of each row, (N,).
         folds: number of folds, at least 2.
-        seed: seed of the order of groups with equally many rows.
+        seed: seed of the order of groups with the same number of rows.
 
     Raises:
         DataError: if there are no groups or fewer than folds, or a fold would have only one label.
@@ -266,7 +266,7 @@ def fold_numbers(folds: list[Fold]) -> NDArray[np.int64]:
 
 
 def _assign(unit: NDArray[np.int64], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Assign the largest units first, each to the fold with the fewest rows; the seed orders units of one size."""
+    """Assign the largest units first, each to the fold with the fewest rows; the seed orders units of equal size."""
     sizes = np.bincount(unit)
     order = rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]

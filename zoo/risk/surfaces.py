@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 CHUNK = 1 << 16
-"""Pixels worked on at a time: their sums stay in the processor's cache from the first band to the sigmoid."""
+"""Pixels per chunk: small enough for their sums to stay in the CPU cache from the first band to the sigmoid."""
 
 SAMPLES = 10_000
-"""Number of pixels of each class for fitting a risk model [O], limited by the slowest, the SVM."""
+"""Pixels per class for fitting a risk model [O], limited by the slowest, the SVM."""
 
 _PREDICTED_ROWS = 1 << 18
 
@@ -120,15 +120,15 @@ class Rain:
 
 
 class IndexSurface:
-    """A :class:`RiskIndex` on the bands of one stack, computed in place in single precision.
+    """A :class:`RiskIndex` on the bands of one stack, computed in place in float32.
 
     Args:
-        index: with ranges.
+        index: index with ranges.
         bands: bands of the stack.
         where: the stack, for messages.
 
     Raises:
-        ZooError: if index and bands do not fit; see :meth:`RiskIndex.check_bands`.
+        ZooError: if index and bands are incompatible; see :meth:`RiskIndex.check_bands`.
 
     Attributes:
         notes: notes on bands of unknown unit.
@@ -155,9 +155,9 @@ class IndexSurface:
                 total[:] = 0
                 term = scratch[: len(total)]
                 for band, low, scale, least, most in self._terms:
-                    # The difference first: elevations of thousands of metres leave few digits for a product.
+                    # Subtract first: elevations of thousands of metres leave few digits for a product.
                     np.subtract(flat[band, part], low, out=term)
-                    # One sum finds infinite values, which the bounds below would turn into large finite ones.
+                    # One sum detects infinite values, which the bounds below would clip to finite ones.
                     if not math.isfinite(np.add.reduce(term)):
                         term[np.isinf(term)] = np.nan
                     np.multiply(term, scale, out=term)
@@ -168,7 +168,7 @@ class IndexSurface:
         return result.reshape(shape), negative
 
     def _apply_form(self, total: Values, factor: Any) -> int:
-        """Turn weighted sums into the index in place; return how many of them more rain would lower."""
+        """Convert weighted sums to the index in place; return the number that more rain would lower."""
         negative = 0
         if self._index.form == "multiplicative":
             if any(least < 0 for *_, least, _ in self._terms):
@@ -202,9 +202,9 @@ class ModelSurface:
     """A fitted risk model on the bands of one stack.
 
     Args:
-        model: with ``predict_proba`` of a table.
+        model: model with ``predict_proba`` for tables.
         names: columns of the table.
-        positions: their positions among the bands of the stack.
+        positions: indices of these columns among the bands of the stack.
     """
 
     def __init__(self, model: Any, names: list[str], positions: list[int]) -> None:
@@ -241,15 +241,15 @@ def fit_model_surface(
 
     Args:
         name: one of :func:`zoo.risk.models.risk_models`.
-        stack: an open one; every band but the LSI is a feature.
+        stack: an open stack; all bands except the LSI are features.
         inventory: landslides in the coordinates of the stack.
-        seed: seed of the draw and the model.
+        seed: seed of the sample and the model.
         samples: maximum number of pixels of each class.
         progress: called with the number of windows done and the total while pixels are drawn.
 
     Returns:
         The surface, and the pixels that the model was fitted to. The risk ranks places. It is not a probability,
-        because landslides were drawn more often than they occur.
+        because landslides are oversampled.
 
     Raises:
         UnknownNameError: if the model does not exist.
@@ -288,14 +288,14 @@ class Prepared:
     """Inputs of a map.
 
     Attributes:
-        surface: gives each pixel a risk.
+        surface: source of the risk of each pixel.
         breaks: class breaks.
         rain: rain on the stack.
         index: the index; None for a risk model.
         source: one line on the origin of the risk.
         tags: tags of the files.
-        notes: what was found and decided, as sentences.
-        warnings: why the risk may be wrong, as sentences.
+        notes: findings and decisions, as sentences.
+        warnings: reasons why the risk may be wrong, as sentences.
     """
 
     surface: Surface
@@ -322,16 +322,16 @@ def prepare_index(
     Ranges come from the weights, else from the LSI of the stack, else from the 0.5 and 99.5 percentiles of this scene.
 
     Args:
-        stack: an open one.
+        stack: an open stack.
         weights: file of :meth:`RiskIndex.save` or ``zoo stack --save-weights``, or an index; None for Table 1.
         rain: (mm/h, days), or rasters; None for the reference rain.
         classes: "jenks" or "quantile" of this scene under the reference rain; "scenario", Jenks of this scene under
             ``rain``; or two breaks. None for the breaks of the weights, else Jenks of this scene.
         seed: seed of the pixels drawn.
-        progress: called with the number of windows done and the total if pixels have to be drawn.
+        progress: called with the number of windows done and the total if pixels must be drawn.
 
     Raises:
-        ZooError: if the weights are damaged or do not fit the stack.
+        ZooError: if the weights are damaged or incompatible with the stack.
     """
     notes: list[str] = []
     index, origin, digest = _load_index(stack, weights, notes)
@@ -387,7 +387,7 @@ def prepare_index(
 def _choose_breaks(
     classes: Breaks, index: RiskIndex, sample: Mapping[str, NDArray[Any]], rain: Rain, notes: list[str]
 ) -> ClassBreaks:
-    """Return the class breaks that are given, those of the weights, or breaks fitted to a sample of the scene."""
+    """Return the given class breaks, those of the weights, or breaks fitted to a sample of the scene."""
     if isinstance(classes, tuple):
         return ClassBreaks(*classes)
     if not sample:
@@ -405,9 +405,9 @@ def _choose_breaks(
 
 
 def _scenario_breaks(index: NDArray[Any], form: str) -> ClassBreaks:
-    """Fit natural breaks to the index under a rain.
+    """Fit natural breaks to the index under given rain.
 
-    Much rain drives the multiplicative index towards 1, where the differences between places vanish, so its breaks are
+    Heavy rain drives the multiplicative index towards 1, where differences between places vanish, so its breaks are
     fitted to the log-odds R_m S.
     """
     if form != "multiplicative":
@@ -428,7 +428,7 @@ def prepare_model(
     """Fit a risk model to a stack and an inventory.
 
     Args:
-        stack: an open one.
+        stack: an open stack.
         name: name of the risk model.
         slides: landslides in the coordinates of the stack.
         classes: "jenks" (None), "quantile" or two breaks.
@@ -473,7 +473,7 @@ def _load_index(stack: Stack, weights: Weights, notes: list[str]) -> tuple[RiskI
     if weights is not None:
         path = Path(weights)
         return RiskIndex.load(path), path.name, hashlib.sha256(path.read_bytes()).hexdigest()
-    # Table 1 for the bands of the stack, with the ranges of its LSI if that uses all of Table 1 too.
+    # Table 1 for the bands of the stack, with the ranges of its LSI if that also uses all of Table 1.
     names, found = index_features(stack)
     notes += found
     stored = stack.tags.get(TAG_INDEX)

@@ -1,4 +1,4 @@
-"""Tables of places with and without landslides: reading, checks, and warnings about likely leakage."""
+"""Tables of places with and without landslides: reading, checks and warnings about probable leakage."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MISSING_CODES: tuple[float, ...] = (
     *(-99.0, -999.0, -9999.0, -99999.0, -32767.0, -32768.0),
     *(999.0, 9999.0, 99999.0, 32767.0, 65535.0),
 )
-"""Numbers that mark missing values if they are far from all other values; a note names each that is found."""
+"""Numbers that mark missing values if they are far from all other values; a note reports each one found."""
 
 FLOAT_NODATA = 1e20
 """Magnitudes at or above this are nodata of float rasters, such as -3.4e38, 9.97e36 or 1e20 [O]."""
 
 MAX_XLSX_BYTES = 256 * 2**20
-"""Most bytes that an XLSX file may have unpacked; a million rows of ten columns have 200 MB."""
+"""Maximum unpacked size of an XLSX file in bytes; a million rows with ten columns have 200 MB."""
 
 MAX_XLSX_CELLS = 20_000_000
 MAX_EMPTY_ROWS = 10_000
@@ -40,7 +40,7 @@ _FALSE = {"0", "0.0", "false", "f", "no", "n", "none", "absence"}
 _MAX_CLASSES = 20
 """A whole-number column with at most this many values and a name such as "litho" contains classes."""
 _HISTORY = re.compile(r"P_t-\d+")
-"""Columns of rain a number of steps ago; a step that was dry everywhere is still part of the history."""
+"""Names of columns with rain a number of steps ago; they are kept even if a step was dry everywhere."""
 _VECTOR = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
 _CLASS_WORDS = (
     "litho",
@@ -79,10 +79,10 @@ class RiskTable:
         labels: int64 (N,), 1 where there is a landslide.
         coordinates: float64 (N, 2), x and y in metres; None if unknown.
         groups: region or event of each row, (N,); None if unknown.
-        notes: what was found and decided while reading, as sentences.
+        notes: findings and decisions during reading, as sentences.
         warnings: reasons to doubt results on this table, as sentences.
-        rows: row in the file of each place, from 0, (N,); None for the same order. Places are ordered by their content,
-            so that the order of the file changes no score.
+        rows: row in the file of each place, from 0, (N,); None for the same order. Places are ordered by content, so
+            that scores do not depend on the order of the file.
     """
 
     features: pd.DataFrame
@@ -127,18 +127,18 @@ def read_table(
         label: column that marks landslides: 0 and 1, true and false, yes and no.
         drop: columns that are not features.
         coords: columns with x and y (longitude and latitude), in metres or degrees; a vector file has its geometry.
-        crs: coordinate system of ``coords``, such as "EPSG:32643"; ``None`` for degrees of WGS 84, or metres as they
-            are.
+        crs: coordinate system of ``coords``, such as "EPSG:32643"; ``None`` for degrees in WGS 84, or metres without a
+            known system.
         group: column with the region or event.
         categorical: columns with classes in addition to text columns; None for whole numbers in columns with names such
             as "litho".
-        missing: numbers that mean missing; those of :data:`MISSING_CODES` only where they are far from other values.
+        missing: numbers that mark missing values; those in :data:`MISSING_CODES` only if far from other values.
 
     Raises:
         DataError: if the file is missing, damaged or empty, the label is not binary or has only one value, a column
             contains infinities or has the name of another, coordinates are swapped, or no feature is left.
-        UnknownNameError: if a column does not exist; the message has the nearest names.
-        ConfigError: if the file is of another kind.
+        UnknownNameError: if a column does not exist; the message suggests similar names.
+        ConfigError: if the file type is not supported.
     """
     found: list[str] = []
     if isinstance(table, pd.DataFrame):
@@ -216,7 +216,7 @@ def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.f
             f"reading it needs {error.name}", where=path, hint="Install it: pip install 'landslide-zoo[risk]'"
         ) from error
     except Exception as error:
-        # Readers of damaged files raise almost anything: KeyError, IndexError, csv.Error, errors of XML and of Arrow.
+        # Damaged files raise almost any error: KeyError, IndexError, csv.Error, errors of XML and Arrow.
         raise DataError(
             "cannot be read as a table: it is empty, truncated or its format does not match its name",
             where=path,
@@ -230,7 +230,7 @@ def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.f
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
-    """Read the first sheet; pandas would rename repeated columns, and unpack a bomb."""
+    """Read the first sheet without pandas, which would rename repeated columns and unpack a zip bomb."""
     from openpyxl import load_workbook  # type: ignore[import-untyped]
 
     with zipfile.ZipFile(path) as archive:
@@ -259,7 +259,7 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
 
 
 def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
-    # A sparse sheet of a few bytes can name its last row and column, and reading fills all cells before them.
+    # A sparse sheet of a few bytes can declare huge dimensions, and reading would fill all cells.
     sheet.reset_dimensions()
     cells, empty = 0, 0
     for row in sheet.iter_rows(values_only=True):
@@ -277,7 +277,7 @@ def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
 def read_labels(
     values: pd.Series, where: object, name: str, notes: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return 0 and 1 for the rows that have a label, and which rows those are."""
+    """Return 0 and 1 for the rows with a label, and the mask of these rows."""
     words = values.astype(str).str.strip().str.lower()
     empty = (values.isna() | words.isin(["", "nan", "na"])).to_numpy()
     true, false = words.isin(_TRUE).to_numpy() & ~empty, words.isin(_FALSE).to_numpy() & ~empty
@@ -305,7 +305,7 @@ def read_labels(
 
 
 def read_groups(values: pd.Series, name: str, notes: list[str]) -> NDArray[Any]:
-    """Return the group of each row as a text."""
+    """Return the group of each row as text."""
     unknown = int(values.isna().sum())
     if unknown:
         notes.append(f"{unknown:,} rows without {name} form a separate group")
@@ -358,7 +358,7 @@ def _coordinates(
 def _check_zeros(
     x: NDArray[np.float64], y: NDArray[np.float64], rows: NDArray[np.int64], where: str, crs: str | None
 ) -> None:
-    """Refuse missing coordinates that were written as zeros, and degrees among metres."""
+    """Reject missing coordinates that were written as zeros, and degrees mixed with metres."""
     from zoo.rasters.ground import zero_places
 
     small = (np.abs(x) <= 180) & (np.abs(y) <= 90)
@@ -383,8 +383,8 @@ def _degrees(
     """Return longitude and latitude of coordinates in another system.
 
     Raises:
-        ConfigError: if there is no such system.
-        DataError: if places lie outside of it.
+        ConfigError: if the system does not exist.
+        DataError: if places are outside the area of the system.
     """
     import pyproj
 
@@ -403,8 +403,8 @@ def _degrees(
 def metres_around(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return x and y in metres relative to the centre of places in degrees, float64 (N, 2).
 
-    The projection is azimuthal and equidistant (pyproj): distances within a region are accurate to a thousandth, also
-    across the antimeridian.
+    The projection is azimuthal equidistant (pyproj): distances within a region are accurate to 0.1 %, even across the
+    antimeridian.
     """
     import pyproj
 
@@ -463,14 +463,14 @@ def _features(
 
 
 def _numbers_rows(name: str, values: pd.Series) -> bool:
-    """Whether a column is the index of a table or the key of a layer: whole numbers, each once, under such a name."""
+    """Return whether a column is a table index or layer key: unique whole numbers under a typical name."""
     if not _ROW_NUMBER.fullmatch(name.strip()) or is_bool_dtype(values) or not is_numeric_dtype(values):
         return False
     return bool(values.notna().all() and values.is_unique and (values == values.round()).all())
 
 
 def _check_plain_numbers(values: pd.Series, where: str) -> None:
-    """Refuse texts that are numbers in a local format or with a unit, which would count as classes.
+    """Reject texts that are numbers in a local format or with a unit, which would count as classes.
 
     Raises:
         DataError: if half of the texts are numbers with group separators, a decimal comma or a unit.
@@ -526,7 +526,7 @@ def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], note
         if not coded.any():
             continue
         others = numbers[~coded].dropna()
-        # A code that the user named is one wherever it stands.
+        # A code given by the user is valid regardless of the other values.
         if code in MISSING_CODES and not others.empty and not _isolated(code, others):
             if code < 0:
                 both = others.min() < code < others.max()
@@ -539,8 +539,11 @@ def _without_codes(name: str, numbers: pd.Series, missing: Sequence[float], note
 
 
 def _isolated(code: float, others: pd.Series) -> bool:
-    """Whether a code lies outside the other values: a negative one below numbers that are not, or are ten times nearer
-    to 0; others farther away than the range of the values."""
+    """Return whether a code is isolated from the other values.
+
+    A negative code must be below non-negative numbers, or numbers ten times nearer to 0; other codes must be farther
+    away than the range of the values.
+    """
     low, high = float(others.min()), float(others.max())
     if low <= code <= high:
         return False
@@ -553,7 +556,7 @@ def single_feature_auc(values: pd.Series, labels: NDArray[Any]) -> float:
     """Return the AUC of a single feature, 0.5..1, regardless of its direction.
 
     Classes are ranked by their own share of landslides, which favours classes with few rows; a column with as many
-    classes as rows therefore stands out too, as it should.
+    classes as rows is therefore also reported, as intended.
 
     Args:
         values: numbers or classes, (N,); missing ones form a separate class, because missingness may be informative.
@@ -587,7 +590,7 @@ def _leakage_warnings(features: pd.DataFrame, labels: NDArray[np.int64]) -> list
 def _repetition_warnings(
     features: pd.DataFrame, labels: NDArray[np.int64], coordinates: NDArray[np.float64] | None
 ) -> Iterator[str]:
-    """Warn of rows that repeat another: the copies lie in training and in test folds."""
+    """Warn about repeated rows, whose copies may be in both training and test folds."""
     content = features.assign(**{"\0label": labels})
     if coordinates is not None:
         content = content.assign(**{"\0x": coordinates[:, 0], "\0y": coordinates[:, 1]})
@@ -599,13 +602,13 @@ def _repetition_warnings(
 
 
 def repeated_rows(content: pd.DataFrame) -> int:
-    """Return how many rows repeat another; 0 if so few that it may be chance."""
+    """Return the number of repeated rows; 0 if so few that they may be a coincidence."""
     repeated = int(content.duplicated().sum())
     return repeated if repeated >= max(_MOST_REPEATED * len(content), 2) else 0
 
 
 def _far_warnings(coordinates: NDArray[np.float64], rows: NDArray[np.int64]) -> Iterator[str]:
-    """Warn of single places far from all others: one wrong place shifts blocks, buffers and distances of all."""
+    """Warn about outlying places: one wrong place shifts all blocks, buffers and distances."""
     from zoo.rasters.ground import far_places
 
     far = far_places(coordinates)
@@ -624,7 +627,7 @@ def _contradiction_warnings(
     coordinates: NDArray[np.float64] | None,
     groups: NDArray[Any] | None,
 ) -> Iterator[str]:
-    """Warn of rows that are equal but for their label; of one place in several events, each has its own label."""
+    """Warn about rows that differ only in their label; a place in several events may have several labels."""
     alike = {"features": features}
     if coordinates is not None:
         place = pd.DataFrame(coordinates)
@@ -642,7 +645,7 @@ def _contradiction_warnings(
 
 
 def _place_warnings(names: Sequence[str]) -> Iterator[str]:
-    """Warn of features that look like coordinates, with which a model learns where the known landslides are."""
+    """Warn about features that look like coordinates, from which a model learns where known landslides are."""
     for east, north in ((_LONGITUDE, _LATITUDE), (_EASTING, _NORTHING)):
         pair = [next(filter(pattern.fullmatch, names), None) for pattern in (east, north)]
         if all(pair):

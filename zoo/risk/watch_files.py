@@ -1,4 +1,4 @@
-"""Files of a forecast run: STAC items and their catalogue, tables of alerts and class shares, an animation."""
+"""Files of a forecast run: STAC items and catalogue, tables of alerts and class shares, and an animation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ITEM, INDEX, CLASSES, PICTURE = "item.json", "index.tif", "classes.tif", "map.pn
 """Names of the files in the folder of a step."""
 
 FRAME_MS = 400
-"""Milliseconds of a frame of the animation."""
+"""Milliseconds per frame of the animation."""
 
 MOST_FRAMES = 120
-"""Steps in the animation, the latest ones: a month of six-hourly maps."""
+"""Maximum number of steps in the animation, the latest ones: a month of six-hourly maps."""
 
 FRAME_SIDE = 900
 """Longer side of the animation in pixels."""
@@ -43,13 +43,13 @@ class StepRecord:
     """Record of one step in the catalogue.
 
     Attributes:
-        digest: digest of everything that its files depend on.
-        settings: the part of it that all steps of a folder share.
-        rain_from: start of the rain that it was computed from, such as ``2024-06-01T00:00Z``.
-        shares: by district, the shares of "low", "medium" and "high" in its known area, and "known" in the whole.
-        raining: share of the rain's cells with an event in progress.
-        missing_hours: most hours without rain data in a cell.
-        negative: share of the pixels where more rain lowers the index.
+        digest: digest of all inputs of the step.
+        settings: digest of the settings that all steps of a folder share.
+        rain_from: start of the rain used, such as ``2024-06-01T00:00Z``.
+        shares: by district, the shares of "low", "medium" and "high" in the known area, and the share "known".
+        raining: share of rain cells with an event in progress.
+        missing_hours: maximum number of hours without rain data in a cell.
+        negative: share of pixels where more rain lowers the index.
     """
 
     digest: str
@@ -69,7 +69,7 @@ class _Properties:
 
 @dataclass(frozen=True)
 class StepItem:
-    """Part of a step's STAC item that is read again."""
+    """Part of a step's STAC item that later runs read."""
 
     id: str
     properties: _Properties
@@ -87,14 +87,14 @@ class StepItem:
 
 @dataclass(frozen=True)
 class Alert:
-    """One district over all steps.
+    """Alert status of one district over all steps.
 
     Attributes:
-        district: its name.
-        km2: its area on the grid.
+        district: name of the district.
+        km2: area on the grid.
         first: first time with at least the alert share in the high class; None without one.
         highest: largest share in the high class, and its time.
-        latest: share at the last step, and its time.
+        latest: share in the high class at the last step, and its time.
     """
 
     district: str
@@ -108,13 +108,13 @@ def read_item(path: Path) -> StepItem:
     """Read the STAC item of a step.
 
     Raises:
-        ResultError: if it is missing or damaged.
+        ResultError: if the item is missing or damaged.
     """
     return read_json(path, StepItem, what="step")
 
 
 def read_items(folder: Path) -> list[StepItem]:
-    """Return the finished steps of a folder in chronological order; remove damaged items to repeat their steps."""
+    """Return the finished steps of a folder in chronological order; remove damaged items so that their steps rerun."""
     found = []
     for path in sorted(folder.glob(f"*/{ITEM}")):
         try:
@@ -125,7 +125,7 @@ def read_items(folder: Path) -> list[StepItem]:
 
 
 def write_item(place: Path, stack: Stack, time: np.datetime64, record: StepRecord) -> None:
-    """Write the STAC item of a step; it has no time of creation, so the same rain gives the same bytes."""
+    """Write the STAC item of a step; it has no timestamp of its creation, so the same rain gives the same bytes."""
     left, bottom, right, top = extent_of(stack)
     ring = np.array([(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)])
     x, y = Ground(stack.crs).degrees(ring[:, 0], ring[:, 1])
@@ -164,12 +164,12 @@ def publish(
     """Write the catalogue, the tables and the animation of all steps; return the alerts.
 
     Args:
-        folder: of the run; each step has a folder in it.
-        stack: raster that was mapped.
+        folder: folder of the run, with a subfolder per step.
+        stack: mapped raster.
         items: steps in chronological order.
         districts: names of the districts.
         alert_share: share of a district in the high class that raises an alert, 0..1.
-        animate: write the animation even if there is one.
+        animate: rewrite the animation even if it exists.
     """
     write_text_atomic(folder / "catalog.json", encode_json(_catalogue(stack, items), indent=2) + "\n")
     alerts = tuple(_alert(name, items, alert_share) for name in districts)
@@ -215,7 +215,7 @@ def _write_table(path: Path, heading: str, rows: Sequence[tuple[object, ...]]) -
 
 
 def _write_animation(frames: Sequence[Path], path: Path) -> None:
-    """Join pictures to a GIF; those that are smaller than others get a white margin at the right and bottom."""
+    """Combine pictures into a GIF; smaller ones get a white margin on the right and at the bottom."""
     sizes = []
     for frame in frames:
         with Image.open(frame) as picture:

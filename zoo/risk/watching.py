@@ -61,11 +61,11 @@ class WatchReport:
     """Summary of a run.
 
     Attributes:
-        folder: the output.
+        folder: output folder.
         made: times of the steps that were computed.
         kept: times of the steps that already existed.
         alerts: one entry per district.
-        notes: what was found and decided, as sentences.
+        notes: findings and decisions, as sentences.
         warnings: steps that could not be computed, and problems of the index.
     """
 
@@ -95,21 +95,21 @@ def watch(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> WatchReport:
-    """Map the risk index at each time step under the rain of that time. The command is ``zoo risk watch``.
+    """Map the risk index at each time step under the rain at that time. The command is ``zoo risk watch``.
 
-    A step that the folder already holds for the same rain is kept, so an interrupted run resumes and a new file of rain
-    adds its steps. Memory does not grow with the stack.
+    Existing steps with the same rain are kept, so an interrupted run resumes, and a new rain file adds its steps.
+    Memory does not grow with the stack.
 
     Args:
         stack: raster with the bands of the index.
-        rain: files of rain, folders of them or patterns; see :func:`zoo.rain`.
+        rain: rain files, folders or patterns; see :func:`zoo.rain`.
         out: folder: one folder per step with ``index.tif``, ``classes.tif``, ``map.png`` and ``item.json``; and
             ``catalog.json`` (STAC), ``alerts.csv``, ``shares.csv`` and ``animation.gif``.
-        weights: file of ``zoo risk calibrate``, or what :func:`zoo.risk.calibrate` returns; None for Table 1.
-        every: hours from one step to the next; steps lie on whole multiples from 00 UTC.
-        start: time of the first step in UTC; by default the first with rain.
-        districts: polygons whose shares of classes are measured; None for the whole stack as one.
-        name: their attribute with the name.
+        weights: file of ``zoo risk calibrate``, or the result of :func:`zoo.risk.calibrate`; None for Table 1.
+        every: hours between steps; steps are at multiples of it from 00 UTC.
+        start: time of the first step in UTC; by default the first with rain data.
+        districts: polygons for which class shares are computed; None for the whole stack as one.
+        name: attribute with the names of the districts.
         alert_share: share of a district in the high class that raises an alert, 0..1.
         classes: as in :func:`zoo.risk.map`; all steps have the same breaks, so "scenario" is not allowed.
         rules, reading: as in :func:`zoo.rain`.
@@ -120,8 +120,8 @@ def watch(
         Steps made and kept, and the alerts.
 
     Raises:
-        ZooError: if an input is missing, damaged or does not fit, no step can be computed, another run uses the folder,
-            or the folder holds steps of other weights, districts or rules.
+        ZooError: if an input is missing, damaged or incompatible, no step can be computed, another run uses the folder,
+            or the folder contains steps with other weights, districts or rules.
 
     Example:
         >>> import zoo
@@ -175,7 +175,7 @@ def watch(
 
 
 def _steps(observed: RainField, every: float, start: str | None) -> list[np.datetime64]:
-    """Return the whole multiples of ``every`` hours, counted from 00 UTC, in the rain."""
+    """Return the multiples of ``every`` hours from 00 UTC within the rain."""
     series = observed.series
     step = np.timedelta64(round(every * 3600), "s")
     first = series.ends[0] if start is None else parse_time(start, "--start")
@@ -195,7 +195,7 @@ def _steps(observed: RainField, every: float, start: str | None) -> list[np.date
 
 @dataclass(frozen=True)
 class _Run:
-    """Everything that the steps of one run share."""
+    """State shared by the steps of one run."""
 
     folder: Path
     stack: Stack
@@ -212,7 +212,7 @@ class _Run:
 
     @cached_property
     def settings(self) -> str:
-        """Digest of what all steps of a folder share; the stack counts by its size and time of change."""
+        """Digest of the settings shared by all steps; the stack is identified by size and modification time."""
         about = self.stack.path.stat()
         breaks = self.prepared.breaks
         assert self.prepared.index is not None
@@ -227,7 +227,7 @@ class _Run:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def refuse_foreign_steps(self) -> None:
-        """Check that a folder holds no steps of other settings.
+        """Check that the folder contains no steps with other settings.
 
         Raises:
             ConfigError: if there is one.
@@ -240,10 +240,10 @@ class _Run:
             )
 
     def compute(self, time: np.datetime64) -> bool:
-        """Map one step unless the folder holds it; return whether it was mapped.
+        """Map one step unless it exists; return whether it was mapped.
 
         Raises:
-            DataError: if too much of its rain is missing.
+            DataError: if too much rain data is missing.
         """
         state = rain_at(self.observed.series, time, self.rules)
         bands, _ = source_bands(self.observed, state, time, self.max_missing)
@@ -268,7 +268,7 @@ class _Run:
             tags = {**self.prepared.tags, TAG_RAIN_AT: f"{time_text(time)}; {self.rules}"}
             prepared = replace(self.prepared, rain=on_stack, tags=tags)
             report = write_map(self.stack, prepared, place / INDEX, place / CLASSES)
-            # The wettest cell says more than the name of the working file, which the map with rain would have.
+            # Describe the rain by its wettest cell; the default would be the name of the working file.
             wettest = np.unravel_index(np.argmax(state.depth), state.depth.shape)
             title = (
                 f"Landslide risk, {time_text(time)}\n"
@@ -288,7 +288,7 @@ class _Run:
         return True
 
     def _holds(self, place: Path, digest: str) -> bool:
-        """Return whether a step is there as this rain gives it, or of rain that begins earlier and knows more."""
+        """Return whether a step exists for this rain, or for rain that begins earlier and is more complete."""
         if not all((place / name).is_file() for name in (INDEX, CLASSES, PICTURE, ITEM)):
             return False
         record = read_item(place / ITEM).record
@@ -299,7 +299,7 @@ class _Run:
         pixels = PixelAreas(self.stack.crs, self.stack.transform, self.stack.shape)
         with Stack(path, classes=True) as classes:
             for window in classes.windows():
-                # The reader turns nodata, 0, into NaN.
+                # The reader converts nodata (0) to NaN.
                 found = np.nan_to_num(classes.read(window)[0]).astype(np.int64)
                 zone = np.ones_like(found) if self.zones is None else self.zones.numbers(window).astype(np.int64)
                 counts = np.bincount((4 * zone + found).ravel(), minlength=areas.size)

@@ -1,4 +1,4 @@
-"""Parameters of the risk index fitted to landslides: weights of features, and exponents of the rainfall factor."""
+"""Fit parameters of the risk index to landslides: feature weights, and exponents of the rainfall factor."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PAPER_SIGNS: Mapping[str, int] = MappingProxyType(
 
 REPEATS = 200
 BOOTSTRAP_ROWS = 20_000
-"""Rows of the bootstrap [O]: intervals come from the differences between blocks, which more rows do not change."""
+"""Maximum rows of the bootstrap [O]: intervals reflect differences between blocks, which more rows do not change."""
 
 REFERENCE_DURATION = 1.0
-"""Reference duration D0 in days, fixed [O]: data determine only P0^alpha D0^beta."""
+"""Fixed reference duration D0 in days [O]: data determine only P0^alpha D0^beta."""
 
 _NO_DIRECTION = "Allow free signs (--signs free), and check that inventory and stack belong together"
 
@@ -42,14 +42,14 @@ class FittedWeights:
     """Weights with their intervals.
 
     Attributes:
-        weights: by feature; absolute values sum to 1.
-        ranges: by feature, in its unit; they scale features to 0-1.
+        weights: weight by feature; absolute values sum to 1.
+        ranges: range by feature, in its unit, to scale features to 0-1.
         method: one of :data:`METHODS`.
         intercept: a of logit = a + b S for the fitted rows, S being the weighted sum.
-        slope: b of the same.
+        slope: b of the same equation.
         intervals: 95 % block-bootstrap interval by feature; empty for expert weights.
-        contradicted: features whose sign contradicts the data, so that their weight is 0, with the rank
-            correlation, or the coefficient of an unconstrained regression.
+        contradicted: rank correlation, or coefficient of an unconstrained regression, by feature whose sign
+            contradicts the data, so that its weight is 0.
     """
 
     weights: Mapping[str, float]
@@ -77,7 +77,7 @@ class RainFit:
         intercept: log-odds at S = 0 under the reference rain, among the fitted rows.
         slope: log-odds per unit of the weighted sum S, >= 0.
         intervals: 95 % block-bootstrap intervals of "alpha", "beta" and "intensity".
-        notes: what the data do not determine, as sentences.
+        notes: sentences about parameters that the data do not determine.
     """
 
     parameters: RainParameters
@@ -127,7 +127,7 @@ def weights_from_expert(
         features: values by name, (N,) each.
         labels: 0 and 1, (N,), to which intercept and slope are fitted.
         ranges: range of every feature.
-        weights: by feature; Table 1 by default.
+        weights: weight by feature; Table 1 by default.
 
     Raises:
         UnknownNameError: if a feature has no expert weight.
@@ -210,7 +210,7 @@ def weights_from_logistic(
         seed: seed of the bootstrap.
 
     Returns:
-        Weights whose absolute values sum to 1; ``slope`` is their sum before.
+        Weights whose absolute values sum to 1; ``slope`` is their sum before scaling.
 
     Raises:
         DataError: if all labels are the same, or every coefficient is bounded to 0.
@@ -324,7 +324,7 @@ def fit_rain(
             "the rain is the same in all rows, so its effect cannot be estimated",
             hint="Give rows of several events, or keep a preset",
         )
-    # A constant column would do the work of the intercept.
+    # A constant column would duplicate the intercept.
     x[:, 1:][:, np.ptp(x[:, 1:], axis=0) == 0] = 0.0
     found = fit_logistic(x, labels, signs=[1, 1, 1], ridge=ridge)
     notes = []
@@ -357,9 +357,9 @@ def fit_rain(
 def _rain_parameters(found: LogisticFit, mean_sum: float, share: float) -> tuple[RainParameters, float]:
     """Return the parameters and the intercept a by the conventions of :func:`fit_rain`."""
     slope, alpha, beta = (float(value) for value in found.coefficients)
-    # Even odds in a balanced sample are the sample's own odds in an unbalanced one.
+    # Even odds in a balanced sample correspond to the odds of the sample in an unbalanced one.
     intercept = float(np.log(share / (1 - share))) - slope * mean_sum
-    # A reference beyond any rain on Earth means "not determined" and must not overflow.
+    # A reference above any rain on Earth means "not determined" and must not overflow.
     logarithm = float(np.clip((intercept - found.intercept) / alpha, -50.0, 50.0))
     return RainParameters(float(np.exp(logarithm)), REFERENCE_DURATION, alpha, beta), intercept
 
@@ -373,7 +373,7 @@ def _with_line(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     contradicted: Mapping[str, float] | None = None,
 ) -> FittedWeights:
-    """Add intercept and slope of a regression on the weighted sum alone."""
+    """Add the intercept and slope of a regression on the weighted sum only."""
     line = fit_logistic((_scaled(features, ranges) @ weights)[:, None], labels, signs=[1])
     return FittedWeights(
         weights=dict(zip(ranges, weights.tolist(), strict=True)),
@@ -402,7 +402,7 @@ def _directions(names: list[str], signs: Mapping[str, int] | None) -> NDArray[np
 
 
 def _normalised(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Adding 0 turns the -0.0 of a coefficient at its bound into 0.0.
+    # Adding 0 converts the -0.0 of a coefficient at its bound to 0.0.
     return np.asarray(weights / np.abs(weights).sum() + 0.0)
 
 
@@ -431,10 +431,10 @@ def _dense_ranks(columns: NDArray[np.float64]) -> NDArray[np.int64]:
 def _rank_correlation(
     ranks: NDArray[np.int64], labels: NDArray[np.int64], times: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return Spearman's correlation of each column of dense ranks with a binary label, rows counting ``times``.
+    """Return Spearman's correlation of each column of dense ranks with a binary label, with row weights ``times``.
 
     The ranks of a binary label are a linear function of it, so both have the same correlation. scipy's ``spearmanr``
-    takes no weights.
+    does not support weights.
     """
     total = times.sum()
     label = labels - times @ labels / total

@@ -1,4 +1,4 @@
-"""The risk models of Table 2 and of section 3.5, by name, with one scikit-learn interface."""
+"""Risk models of Table 2 and section 3.5, by name, with a common scikit-learn interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def risk_models() -> dict[str, RiskModelSpec]:
-    """Return the registered risk models by name: Table 2 in its order, the other built-in ones, then plugins."""
+    """Return the registered risk models by name: those of Table 2 in its order, other built-in ones, then plugins."""
     table = catalogue().risk_models
     first = [spec.name for spec in (*TABLE_2, *OTHERS)]
     rest = [name for name in table if name not in first]
@@ -80,7 +80,7 @@ def create_risk_model(name: str, **options: Any) -> RiskModel:
 
 
 def unsupported_reason(name: str, features: pd.DataFrame) -> str | None:
-    """Return a sentence that says why a risk model cannot use these features, or None if it can."""
+    """Return the reason why a risk model cannot use these features, as a sentence, or None if it can."""
     spec = catalogue().risk_models.get(name)
     if not spec.unsupported_reason:
         return None

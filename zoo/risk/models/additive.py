@@ -21,11 +21,11 @@ DEGREE = 3
 COMBINATIONS = ("additive", "product")
 
 _MIN_RIDGE = 0.05
-"""Shrinks the straight line, which second differences do not penalise, slightly towards 0 [O], so that separated labels
+"""Ridge that slightly shrinks the straight line, which second differences do not penalise [O], so that separated labels
 have a finite fit."""
 
 _CACHED_NUMBERS = 60_000_000
-"""Largest design matrix (480 MB) that is kept between Newton steps."""
+"""Maximum size of a design matrix (480 MB) that is kept between Newton steps."""
 
 _SMOOTHNESS = (30.0, 3.0, 300.0)
 _TUNING_ROWS = 8_000
@@ -132,7 +132,7 @@ class Smooths:
 
 
 def _logarithm(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Rain spans decades; 0.01 mm/h and 0.01 days are below what is measured.
+    # Rain spans orders of magnitude; 0.01 mm/h and 0.01 days are below measurable values.
     return np.asarray(np.log(np.maximum(values, 0.01)))
 
 
@@ -166,7 +166,7 @@ class AdditiveMixed(RiskModel):
             for one in (_SMOOTHNESS if self.smoothness is None else (self.smoothness,))
         ]
         if self.group and self.smoothness is None:
-            # The event's intercept can explain rain that is one number per event, and a new event has no intercept.
+            # An event's intercept can absorb the effect of its rain, but a new event has no intercept.
             candidates.append({"smoothness": _SMOOTHNESS[0], "group_ridge": 100 * self.group_ridge})
         folds = thin_folds(inner, _TUNING_ROWS, self.seed)
         designs: dict[int, Smooths] = {}

@@ -36,8 +36,8 @@ class RainlessIndex(RiskModel):
             channels, and those of the rank correlation in the training rows for other features.
 
     Attributes:
-        weights_: by feature; absolute values sum to 1.
-        ranges_: by feature.
+        weights_: weight by feature; absolute values sum to 1.
+        ranges_: range by feature.
     """
 
     weights: str = "logistic"
@@ -86,7 +86,7 @@ class RainlessIndex(RiskModel):
     def _fit_line(
         self, part: NDArray[np.float64], signs: list[int], y: NDArray[np.int64], factor: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
-        """Regress the label on ``part`` and rain, set intercept and gain, and return the slopes of ``part``."""
+        """Regress the label on ``part`` and rain; set intercept and gain, and return the slopes of ``part``."""
         design, extra = self._design(part, factor)
         found = fit_logistic(design, y, signs=[*signs, *extra])
         self.intercept_ = found.intercept

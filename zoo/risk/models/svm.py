@@ -18,8 +18,8 @@ from zoo.risk.models.base import EncodedModel, Settings
 from zoo.risk.splits import Fold, random_folds
 
 MAX_ROWS = 20_000
-"""More rows than this take hours: the time of an exact kernel machine grows with their square or cube [S] (user guide
-of scikit-learn, section 1.4.5)."""
+"""Maximum rows of the exact kernel. More rows take hours: the time grows with their square or cube [S] (user guide of
+scikit-learn, section 1.4.5)."""
 
 _CALIBRATION_ROWS = 5_000
 
@@ -73,10 +73,10 @@ class SupportVectors(EncodedModel):
     def _calibrate(
         self, x: NDArray[np.float64], y: NDArray[np.int64], rows: NDArray[np.int64], rng: np.random.Generator
     ) -> None:
-        """Fit Platt's sigmoid to distances of rows that the measuring machine was not fitted to.
+        """Fit Platt's sigmoid to the decision values of held-out rows.
 
-        scikit-learn's CalibratedClassifierCV keeps one machine per fold and averages them; here one machine of all
-        rows predicts, and two others serve the sigmoid only.
+        scikit-learn's CalibratedClassifierCV averages one machine per fold; here one machine fitted to all rows
+        predicts, and two others are used only for the sigmoid.
         """
         if self.kernel == "rbf" and len(rows) > _CALIBRATION_ROWS:
             rows = rows[_draw(y[rows], _CALIBRATION_ROWS, rng)]
@@ -104,7 +104,7 @@ class SupportVectors(EncodedModel):
 
 
 def _draw(y: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw rows with both labels in proportion, and at least one of each."""
+    """Draw rows stratified by label, with at least one of each."""
     parts = []
     for label in (0, 1):
         rows = np.flatnonzero(y == label)

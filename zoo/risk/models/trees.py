@@ -42,7 +42,7 @@ class Forest(EncodedModel):
         {"min_samples_leaf": 5, "max_features": 2, "max_samples": 0.5},
         {"min_samples_leaf": 3, "max_features": 0.3},
     )
-    # The defaults; trees that differ more, for places unlike the training rows; trees that fit closer [O].
+    # The defaults; more diverse trees, for places unlike the training rows; trees that fit more closely [O].
 
     def _score(
         self, x: NDArray[np.float64], y: NDArray[np.int64], settings: Settings, fold: Fold
