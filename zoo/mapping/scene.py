@@ -132,7 +132,7 @@ class Scene(Closable):
 
     @property
     def source(self) -> str:
-        """The first file, or the product, as it was given."""
+        """Path of the first file, or of the product, as given."""
         return self.mosaic.paths[0] if self.product is None else str(self.product.path)
 
     @property

@@ -17,7 +17,7 @@ class Band:
     :mod:`zoo.schema` writes and reads it as JSON; a NaN nodata value is written as "nan".
 
     Args:
-        name: name of the channel as the data set writes it, such as "NDVI".
+        name: name of the channel in the data set, such as "NDVI".
         unit: unit of the values; "1" when they are dimensionless.
         valid_min: smallest possible value, in ``unit``; None if there is no bound.
         valid_max: largest possible value, in ``unit``; None if there is no bound.

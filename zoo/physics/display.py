@@ -77,7 +77,7 @@ def bright_regions(colours: NDArray[np.floating], step: int = 1) -> tuple[NDArra
 
     Args:
         colours: red, green and blue in :data:`DISPLAY`, (3, H, W), NaN where missing.
-        step: reduction factor of ``colours``: pixels of the full image per value.
+        step: side of each value of ``colours`` in pixels of the full image.
 
     Returns:
         The regions with an edge of :data:`EDGE` pixels, bool (H, W), and their share of the pixels with data, without

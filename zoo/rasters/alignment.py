@@ -89,7 +89,7 @@ class AlignedBand(Closable):
         if source.count > 1 and not masked and "?" not in layer.path:
             source = self._exits.enter_context(opened(f"vrt://{layer.path}?bands={self._index}"))
             self._index = 1
-        # A code that is not told to GDAL would be interpolated with its neighbours, even if it stands in one pixel.
+        # GDAL must know every missing code, or it would interpolate even a single such pixel with its neighbours.
         self.codes = reader.find_codes(self._position, self._part_below())
         numbers = [*self.codes, *(() if layer.nodata is None or math.isnan(layer.nodata) else (layer.nodata,))]
         if len(numbers) > 1:

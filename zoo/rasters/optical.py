@@ -123,7 +123,7 @@ def settle_optics(
     """Choose the calibration of an image and check the reflectances that it gives.
 
     Args:
-        layers: layers by role; those that are not optical are left out.
+        layers: layers by role; only optical ones are used.
         samples: result of :func:`sample`.
         found_baseline: processing baseline of the catalogue or product, "" when unknown.
         user: the user's statements.
@@ -305,7 +305,7 @@ def clouded(classes: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> tuple[float, str]:
-    """Return the scale of a layer and its source in words."""
+    """Return the scale of a layer and its source as text."""
     if stated is not None:
         if not (math.isfinite(stated) and stated > 0):
             raise ConfigError(f"a scale of {stated:g} is not possible", hint="Give a positive number, such as 1e-4")

@@ -35,7 +35,7 @@ class PatchScene:
     Attributes:
         path: file of the stack.
         name: name of the scene, unique in the folder.
-        slug: the name in characters that every file system accepts, unique too.
+        slug: unique form of the name in characters that every file system accepts.
         date: ISO date of the image, "" when unknown.
         phase: "pre" or "post".
         bands: the bands to cut.

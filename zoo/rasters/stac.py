@@ -543,7 +543,7 @@ def _is_offline(error: BaseException | None) -> bool:
 
 
 def _fits(item: Item, bbox: Bbox, dates: tuple[str, str] | None) -> bool:
-    """Return whether an item intersects the box and lies in the period."""
+    """Return whether an item intersects the box and is within the period."""
     if item.geometry is None or not shapely.intersects(shape(item.geometry), shapely.box(*bbox)):
         return False
     moment = item.datetime or item.common_metadata.start_datetime

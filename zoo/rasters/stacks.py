@@ -250,7 +250,7 @@ class Mosaic(Closable):
         paths: one or more files that GDAL opens, including VRTs and virtual file systems.
 
     Raises:
-        DataError: if a file is missing or damaged, has no georeference, a rotated grid or two bands of one name;
+        DataError: if a file is missing or damaged, has no georeference, a rotated grid or two bands with the same name;
             or if the files differ in coordinate system, pixel size, lattice, or the unit or scale of a band.
         ConfigError: for no files, or too many.
 

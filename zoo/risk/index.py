@@ -343,7 +343,7 @@ def fit_breaks(index: NDArray[np.floating[Any]], method: str = "jenks") -> Class
     """Fit the breaks of three classes to the index of a region.
 
     Args:
-        index: index of pixels drawn from the whole region, (N,); NaN is left out.
+        index: index of pixels drawn from the whole region, (N,); NaN is ignored.
         method: "jenks" for natural breaks (Fisher-Jenks: least variance within classes), "quantile" for equal areas.
 
     Raises:

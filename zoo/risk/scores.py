@@ -204,7 +204,7 @@ def intervals(
 
     Returns:
         (low, high) by score, widened to contain the score itself: draws repeat rows, which makes bins noisier, so a
-        calibration error near 0 lies below most of its draws.
+        calibration error near 0 is below most of its draws.
     """
     drawn = block_bootstrap(
         lambda times: _finite(judged.scores(times)), units, len(judged.truth), repeats=repeats, seed=seed
