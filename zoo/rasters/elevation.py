@@ -96,11 +96,11 @@ TILE_SIDES: tuple[int, ...] = (
 """Sides of tiles, in pixels, in which rasters are stored or delivered."""
 
 STEP = 4.0
-"""A step at the border of tiles is a seam if it is this many times the usual step from pixel to pixel [O]: the mean
-over a whole row or column hides single cliffs."""
+"""Minimum ratio of a seam to the usual step from pixel to pixel [O]. Steps are means over a whole row or column, in
+which single cliffs vanish."""
 
 LEAST_STEP = 1.0
-"""Metres below which a seam does no harm."""
+"""Step in metres below which a seam is harmless."""
 
 WINDOW = 1024
 
@@ -157,7 +157,7 @@ class _Steps:
 
         Args:
             values: float32 (rows, columns), NaN where missing.
-            window: where they lie.
+            window: window of the values.
         """
         for axis, first in ((0, window.row_off), (1, window.col_off)):
             steps = np.abs(np.diff(values, axis=axis))

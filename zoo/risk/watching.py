@@ -334,18 +334,18 @@ def watch_counties(
     A county that fails does not stop the others. Each has its own folder, so an interrupted run resumes.
 
     Args:
-        stacks: one raster per county; its name without the suffix is the name of the county.
+        stacks: one raster per county; the file name without suffix is the name of the county.
         rain: see :func:`watch`.
         out: folder; each county gets ``out/NAME``.
         weights, districts: see :func:`watch`; ``{name}`` in a path is replaced by the name of the county.
-        jobs: number of counties at a time; on a cluster, at a time on the smallest node.
-        cluster: address of a Ray cluster (:func:`zoo.jobs.connected`), whose nodes reach all files under the same
+        jobs: number of counties in parallel; on a cluster, per smallest node.
+        cluster: address of a Ray cluster (:func:`zoo.jobs.connected`), whose nodes must have all files under the same
             paths; None for this machine.
         progress: called with the number of counties done and the total.
-        **options: further options of :func:`watch`, the same for all.
+        **options: further options of :func:`watch`, the same for all counties.
 
     Returns:
-        The outcome of each county by name: its report, or why there is none (:class:`zoo.jobs.Outcome`).
+        The outcome of each county by name: its report, or the reason for its failure (:class:`zoo.jobs.Outcome`).
 
     Raises:
         ConfigError: if two stacks have the same name, or the cluster cannot be used.
