@@ -104,7 +104,7 @@ RAINY = """
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("rainy", "needs rain and cannot predict from an image alone"), ("winding", "does not declare the flag")],
+    [("rainy", "needs rain and cannot predict from only an image"), ("winding", "does not declare the flag")],
 )
 def test_a_model_that_declares_itself_unable_is_refused_with_the_reason(
     tmp_path: Path,

@@ -515,7 +515,7 @@ def _check_sums(result: TrialResult) -> None:
     }
     for name, length in parts.items():
         if length != images:
-            raise ResultError(f"has {name} of {length} images, and names of {images}")
+            raise ResultError(f"has {name} for {length} images, but names for {images}")
     if result.samples is not None:
         result.samples.check(evaluated.counts, result.data.patch[1:])
     pooled = evaluated.counts.pooled()

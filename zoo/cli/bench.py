@@ -145,7 +145,7 @@ def _print_results(plan: BenchmarkPlan, results: Results, json_file: Path | None
             print_leaderboard(board, out())
     place = relative(plan.folder)
     if plan.other_results and plan.benchmark.name:
-        note(f"{place} holds {plan.other_results} more results, from an earlier version of this configuration")
+        note(f"results from an earlier version of this configuration in {place}: {plan.other_results}")
     note(f"results, weights and logs are in {place}; print the table again: zoo report {place}")
     if json_file is not None:
         write_text_atomic(json_file, results.json())

@@ -207,7 +207,7 @@ def check_exportable(spec: ModelSpec) -> None:
     if Flag.EXPORTABLE in spec.flags:
         return
     reason = (
-        "it needs rain and cannot predict from an image alone"
+        "it needs rain and cannot predict from only an image"
         if Flag.NEEDS_RAIN in spec.flags
         else "it does not declare the flag `exportable`, so torch.export cannot capture it"
     )

@@ -94,7 +94,7 @@ MODELS = (
     ModelSpec(
         name="dndvi_threshold",
         target="zoo.models.dndvi_threshold:DndviThreshold",
-        summary="Change baseline without training: NDVI fell between two dates, on slopes; Otsu's threshold",
+        summary="Change baseline without training: slopes where NDVI fell between two dates; Otsu's threshold",
         paper="Mondini et al. 2011, Remote Sensing of Environment 115, 1743-1757 (change of NDVI)",
         doi="10.1016/j.rse.2011.03.006",
         parameters=0,

@@ -70,7 +70,7 @@ PROVENANCE = {
         ),
         Choice(
             "O",
-            "mode='partial': separate kernels in the first convolution of levels 1 to 3, the first operation alone "
+            "mode='partial': separate kernels in the first convolution of levels 1 to 3, only the first operation "
             "elsewhere (15.164 M before attention).",
             "within Table 6's budget",
         ),

@@ -43,7 +43,7 @@ class Flag(StrEnum):
     """The model has no parameters. Instead of being trained, it gets the images of the training split without masks in
     its method ``calibrate``, and its threshold stays 0.5. With ``takes_units = True``, images are not normalised."""
     NEEDS_RAIN = "needs_rain"
-    """The model cannot predict from an image alone; the benchmark skips it on data without rainfall series."""
+    """The model cannot predict from only an image; the benchmark skips it on data without rainfall series."""
 
 
 _FLAGS = [flag.value for flag in Flag]

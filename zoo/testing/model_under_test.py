@@ -110,7 +110,7 @@ class ModelUnderTest:
             CheckSkipped: for a model that cannot predict from images alone.
         """
         if self.declares(Flag.NEEDS_RAIN):
-            raise CheckSkipped("the model needs rain and does not predict from an image alone")
+            raise CheckSkipped("the model needs rain and cannot predict from only an image")
         generator = torch.Generator().manual_seed(1)
         return torch.randn(batch, channels, height or self.size, width or self.size, generator=generator)
 

@@ -88,7 +88,7 @@ def test_a_fresh_mask_is_half_at_the_middle() -> None:
 @pytest.mark.parametrize(
     ("rain", "words"),
     [
-        (None, "the model needs rain and does not predict from an image alone"),
+        (None, "the model needs rain and cannot predict from only an image"),
         (torch.rand(2, 71), "rain has the shape (2, 71)"),
         (torch.rand(3, 72), "rain has the shape (3, 72)"),
         (torch.rand(2, 72, 4), "rain has the shape (2, 72, 4)"),

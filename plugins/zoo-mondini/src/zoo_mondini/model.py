@@ -110,7 +110,7 @@ class MondiniRain(SegmentationModel):
         hint = f"Call model(images, rain) with float32 ({x.shape[0]}, {hours}), mm per hour, latest hour first"
         if rain is None:
             raise ModelError(
-                "the model needs rain and does not predict from an image alone",
+                "the model needs rain and cannot predict from only an image",
                 where="mondini_rain",
                 hint=hint,
             )
