@@ -47,7 +47,7 @@ _HOMES = {
     "safety": "failure:map_failure",
     "thresholds": "rain_thresholds:fit_thresholds",
     "watch": "watching:watch",
-    "watch_counties": "counties:watch_counties",
+    "watch_counties": "watching:watch_counties",
 }
 __all__ = [
     "Calibration",
