@@ -227,7 +227,7 @@ class CountedEncoder:
             for multiple in dict.fromkeys((first, 2 * first, 224)):
                 try:
                     with Quick() as quick, torch.no_grad():
-                        run(encoder, 2 * multiple, 3 * multiple)
+                        check_maps(run(encoder, 2 * multiple, 3 * multiple), multiple)
                 except Exception as error:
                     reasons.append(error)
                 else:
@@ -340,6 +340,14 @@ def image(height: int, width: int) -> Tensor:
 def run(encoder: Any, height: int, width: int) -> Maps:
     found = encoder(image(height, width))
     return found[0] if isinstance(found, tuple) else found
+
+
+def check_maps(maps: Maps, multiple: int) -> None:
+    """Check that the maps of an image of 2 x 3 multiples are as much wider than high, as decoders expect."""
+    for one in maps:
+        height, width = one.shape[-2:]
+        if 3 * height != 2 * width:
+            raise ValueError(f"an image of {2 * multiple} x {3 * multiple} pixels has a map of {height} x {width}")
 
 
 def at_least(side: int, multiple: int) -> int:
