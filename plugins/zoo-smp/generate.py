@@ -343,7 +343,11 @@ def run(encoder: Any, height: int, width: int) -> Maps:
 
 
 def check_maps(maps: Maps, multiple: int) -> None:
-    """Check that the maps of an image of 2 x 3 multiples are as much wider than high, as decoders expect."""
+    """Check that the maps of an image of 2 x 3 multiples have the proportions of the image, as decoders expect.
+
+    Raises:
+        ValueError: if a map has others.
+    """
     for one in maps:
         height, width = one.shape[-2:]
         if 3 * height != 2 * width:
