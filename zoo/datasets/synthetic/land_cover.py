@@ -326,7 +326,7 @@ def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple
 def _graph(height: Field, steep: Field, wet: Mask, step: float) -> sparse.csr_array:
     """Return the symmetric graph of the cost of a road between nearby nodes."""
     m = height.shape[0]
-    node = np.arange(m * m, dtype=np.int32).reshape(m, m)  # csgraph of scipy before 1.15 takes no 64-bit indices
+    node = np.arange(m * m, dtype=np.int32).reshape(m, m)  # csgraph of scipy 1.12 takes no 64-bit indices
     rows, columns, costs = [], [], []
     # Include knight's moves: with only eight directions, roads would zigzag at 45 degrees.
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1)):
