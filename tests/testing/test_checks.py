@@ -359,6 +359,21 @@ def test_a_channel_that_starts_dead_has_a_gradient() -> None:
     assert [result.status for result in results] == ["passed"]
 
 
+def test_a_gate_that_saturates_before_training_has_a_gradient() -> None:
+    class Gated(Sound):
+        def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+            super().__init__(in_channels, classes)
+            self.gate, self.gate_norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
+            self.gate.weight.data.fill_(1e6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.norm(self.conv(x)) + 1)
+            return self.head(y * torch.sigmoid(self.gate_norm(self.gate(y))))
+
+    results = run_checks(ModelUnderTest(SOUND, factory=Gated), [check_gradients])
+    assert [result.message for result in results if result.status == "failed"] == []
+
+
 def test_numbers_that_a_spec_leaves_out_are_skipped_not_passed() -> None:
     results = run_checks(ModelUnderTest(replace(SOUND, parameters=None, gmac=None), factory=Sound))
     skipped = {result.check for result in results if result.status == "skipped"}
