@@ -139,6 +139,21 @@ def test_two_writers_of_one_path_do_not_share_a_temporary_file(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_temporary_file_that_was_replaced_is_not_published(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with atomic_path(path) as temporary:
+            (tmp_path / "other").write_text("new")
+            (tmp_path / "other").replace(temporary)  # as safetensors.save_file does; nobody holds the lock any more
+
+    with pytest.raises(ZooError, match="replaced its temporary file"):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("link", ["hard", "symbolic"])
 def test_a_temporary_name_that_is_a_link_is_not_written_through(tmp_path: Path, link: str) -> None:
     (tmp_path / "mine.txt").write_text("precious")

@@ -84,8 +84,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ones. On an error, including Ctrl-C, the temporary file is removed and ``path`` is unchanged. A process that is
     killed leaves the temporary file behind, and the next process that writes ``path`` reuses it.
 
+    The block must write into the temporary file and not replace it, because the lock that keeps other processes away
+    belongs to the file. ``safetensors.save_file`` replaces it, so use ``safetensors.save`` and ``write_bytes``.
+
     Raises:
-        ZooError: if the folder cannot be created or written to, or the disk is full.
+        ZooError: if the folder cannot be created or written to, the disk is full, or the file was replaced.
     """
     path = Path(path)
     try:
@@ -96,6 +99,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
+        if lock is not None and not _is_at(lock, temporary):
+            raise ZooError(
+                "was not written, because another program replaced its temporary file", where=path, hint="Try again"
+            )
         # Temporary files are private; the final file gets the permissions that open() would have given it.
         umask = os.umask(0)
         os.umask(umask)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from zoo.errors import ZooError
 from zoo.files import Closable, atomic_path, uninterrupted, unwritable, working_folder, write_json_atomic
@@ -114,10 +114,7 @@ class Journal(Closable):
         """
         arrays = {name: np.ascontiguousarray(getattr(result, name)) for name in FIELDS}
         with atomic_path(self._path(block)) as temporary:
-            try:
-                save_file(arrays, temporary, metadata=self._about(block, arrays))
-            except SafetensorError as error:
-                raise unwritable(self._path(block), str(error)) from error
+            temporary.write_bytes(save(arrays, metadata=self._about(block, arrays)))
 
     def load(self, block: Block, field: str) -> NDArray[Any]:
         """Return a field of the :class:`BlockResult` of a finished block.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import Statistics
@@ -402,13 +402,10 @@ class Bundle:
         )
         with locked(folder / ".bundle.lock", busy, remove=True):
             with atomic_path(folder / WEIGHTS) as temporary:
-                try:
-                    # Clone, because safetensors refuses tensors that share memory, such as tied weights.
-                    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
-                    tensors = {name: _halved(tensor) for name, tensor in tensors.items()} if half else tensors
-                    save_file(tensors, temporary)
-                except SafetensorError as error:
-                    raise OSError(str(error)) from error
+                # Clone, because safetensors refuses tensors that share memory, such as tied weights.
+                tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
+                tensors = {name: _halved(tensor) for name, tensor in tensors.items()} if half else tensors
+                temporary.write_bytes(save(tensors))
                 digest = sha256_of(temporary)
             write_json(folder / DESCRIPTION, self._description(digest))
         return digest

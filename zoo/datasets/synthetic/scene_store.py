@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from zoo.datasets.synthetic.landslides import Rain
 from zoo.datasets.synthetic.scene import Scene, SceneConfig, generate_scene
@@ -107,7 +107,7 @@ def save_scene(path: Path, scene: Scene) -> None:
         sha256=_digest(arrays),
     )
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata={"scene": encode_json(header)})
+        temporary.write_bytes(save(arrays, metadata={"scene": encode_json(header)}))
 
 
 def load_scene(path: Path, seed: int, config: SceneConfig) -> StoredScene:
