@@ -15,7 +15,7 @@ from zoo.mapping.cluster import cluster_runner
 from zoo.mapping.inference import AS_TRAINED, InferenceForm
 from zoo.training.bundle import Bundle
 
-PLAIN = InferenceForm(AS_TRAINED, "fp32", None, None, 0.5)
+PLAIN = InferenceForm(AS_TRAINED, "fp32", None, {}, 0.5)
 
 
 @pytest.mark.nightly

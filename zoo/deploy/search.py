@@ -72,6 +72,8 @@ class OptimizationReport:
         from_cache: whether the choice comes from an earlier measurement.
         cores_in_use: cores that other programs used during the measurement; ``None`` if the system does not report it.
         gate: effect of the chosen bf16 form on the masks; ``None`` for fp32.
+        choices: the measurements behind the choice, by precision; another machine of the same kind chooses the same
+            form from them (``choices`` of :func:`optimize`).
         messages: further notes for the user.
     """
 
@@ -86,6 +88,7 @@ class OptimizationReport:
     from_cache: bool = False
     cores_in_use: float | None = None
     gate: GateReport | None = None
+    choices: dict[str, TunedChoice] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -202,6 +205,7 @@ def optimize(
     threshold: float = 0.5,
     gate: bool = True,
     use_cache: bool = True,
+    choices: Mapping[str, TunedChoice] | None = None,
 ) -> OptimizedModel | OptimizedPredictor:
     """Return the fastest equivalent form of a model on this machine.
 
@@ -221,6 +225,7 @@ def optimize(
         threshold: landslide probability at and above which a pixel is landslide, for the gate.
         gate: ``False`` uses bf16 regardless of its effect on the masks, for speed measurements.
         use_cache: read and write cached choices.
+        choices: ``report.choices`` of a machine of the same kind; used in the place of the cache and of measurements.
 
     Returns:
         A module with the interface of the model and a ``report``.
@@ -251,13 +256,14 @@ def optimize(
             threshold=calibrated(threshold, 1 / model.temperature),
             gate=gate,
             use_cache=use_cache,
+            choices=choices,
         )
         predictor = OptimizedPredictor(inner, model.mean.flatten().tolist(), model.std.flatten().tolist())
         predictor.temperature = model.temperature
         return predictor.to(model.mean.device).eval()
     check_eval_mode(model)
     search = _Search(model, _checked_example(model, example), precision, calibration, threshold if gate else None)
-    return search.run(use_cache=use_cache)
+    return search.run(use_cache=use_cache, choices=choices or {})
 
 
 def _normalise_batch(predictor: Predictor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -324,9 +330,9 @@ class _Search:
         self.trials: dict[str, FormTrial] = {}
         self.gate_messages: list[str] = []
 
-    def run(self, *, use_cache: bool) -> OptimizedModel:
+    def run(self, *, use_cache: bool, choices: Mapping[str, TunedChoice]) -> OptimizedModel:
         key = cache_key(self.model, self.example, self.precision)
-        stored = load_choice(key) if use_cache else None
+        stored = choices.get(self.precision) or (load_choice(key) if use_cache else None)
         hybrids = self._hybrid_forms() if stored is None else stored.hybrids
         candidates = {
             one.name: one for one in candidates_for(self.model, self.folded, self.example, self.precisions, hybrids)
@@ -336,16 +342,19 @@ class _Search:
             self.trials |= {name: FormTrial(name, seconds) for name, seconds in ranking}
             self.report.from_cache = True
             self.report.cores_in_use = stored.cores_in_use
+            self.report.choices = {self.precision: stored}
         else:
             self.report.cores_in_use = cores_in_use()
             ranking = self._measure(candidates)
+            measured = TunedChoice(tuple(ranking), hybrids, self.report.cores_in_use)
+            self.report.choices = {self.precision: measured}
             if use_cache:
-                problem = store_choice(key, TunedChoice(tuple(ranking), hybrids, self.report.cores_in_use))
+                problem = store_choice(key, measured)
                 if problem is not None:
                     self.report.messages.append(f"the choice was not stored: {problem}")
         chosen = self._choose(ranking, candidates)
         if chosen is None:
-            return self._run_in_fp32(use_cache=use_cache)
+            return self._run_in_fp32(use_cache=use_cache, choices=choices)
         self.report.chosen = chosen.name
         self.trials[chosen.name] = self._trial(chosen.name, verdict=CHOSEN)
         self.report.trials = list(self.trials.values())
@@ -444,11 +453,12 @@ class _Search:
         assert self._prepare(candidate)
         return candidate
 
-    def _run_in_fp32(self, *, use_cache: bool) -> OptimizedModel:
+    def _run_in_fp32(self, *, use_cache: bool, choices: Mapping[str, TunedChoice]) -> OptimizedModel:
         """Search in fp32 because no bf16 form can be used, and state that in the report."""
         search = _Search(self.model, self.example, "fp32", self.calibration, self.threshold)
-        found = search.run(use_cache=use_cache)
+        found = search.run(use_cache=use_cache, choices=choices)
         found.report.precision = self.precision
+        found.report.choices |= self.report.choices
         found.report.messages[:0] = [*self.gate_messages, "computing in fp32: no bf16 form can be used here"]
         found.report.trials += self.trials.values()
         return found

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.deploy import optimize
-from zoo.deploy.tuning_cache import TunedChoice, cache_key, load_choice, store_choice
+from zoo.deploy.tuning_cache import TunedChoice
 from zoo.errors import ConfigError, ZooError
 from zoo.mapping.probability import PROBABILITY_STEPS, MapDtype
 from zoo.mapping.scene import Scene
@@ -355,14 +354,14 @@ class InferenceForm:
         name: name of the form, recorded in the map's tags and in the key of its journal.
         precision: the requested precision.
         example: a tile of the scene, float32 (C, h, w); None for the predictor as trained.
-        choice: cached result of the search for the fastest form.
+        choices: the measurements that led to the form, by precision.
         threshold: threshold of the mask, at which bf16 is checked.
     """
 
     name: str
     precision: MapPrecision
     example: NDArray[np.float32] | None
-    choice: TunedChoice | None
+    choices: Mapping[str, TunedChoice]
     threshold: float
 
 
@@ -385,7 +384,7 @@ def choose_form(
         The predictor to use, its form, and messages for the user.
     """
     if precision == "fp32" and plan.tile_count < FEWEST_TILES:
-        return predictor, InferenceForm(AS_TRAINED, precision, None, None, threshold), ()
+        return predictor, InferenceForm(AS_TRAINED, precision, None, {}, threshold), ()
     rows = plan.rows.tiles[max(0, len(plan.rows) // 2 - 1)]
     columns = plan.columns.tiles[max(0, len(plan.columns) // 2 - 1)]
     image = padded(scene.read(rows, columns), smallest_side(predictor))
@@ -393,13 +392,20 @@ def choose_form(
     with single_threaded_passes():
         example = torch.from_numpy(image)[None].to(device)
         found = _optimized(predictor, example, precision, threshold)
-        choice = load_choice(cache_key(predictor.model, predictor.normalise(example), precision))
     report: Any = found.model.report
-    return found, InferenceForm(str(report.chosen), precision, image, choice, threshold), tuple(report.messages)
+    form = InferenceForm(str(report.chosen), precision, image, report.choices, threshold)
+    return found, form, tuple(report.messages)
 
 
-def _optimized(predictor: Predictor, example: torch.Tensor, precision: MapPrecision, threshold: float) -> Predictor:
-    found = optimize(predictor, example, precision, threshold=threshold)
+def _optimized(
+    predictor: Predictor,
+    example: torch.Tensor,
+    precision: MapPrecision,
+    threshold: float,
+    choices: Mapping[str, TunedChoice] | None = None,
+) -> Predictor:
+    # A choice of another machine must not enter the cache of this one.
+    found = optimize(predictor, example, precision, threshold=threshold, use_cache=choices is None, choices=choices)
     assert isinstance(found, Predictor)
     # The optimised model has the same minimum input size but lacks the attribute.
     inner: Any = found.model
@@ -434,18 +440,8 @@ class ForwardMaker:
 
     def _same_form(self, predictor: Predictor, example: torch.Tensor) -> Predictor:
         form = self.form
-        before = os.environ.get("ZOO_CACHE")
-        with single_threaded_passes(), tempfile.TemporaryDirectory() as folder:
-            # The cache of measurements on this machine must not change.
-            os.environ["ZOO_CACHE"] = folder
-            try:
-                if form.choice is not None:
-                    store_choice(cache_key(predictor.model, predictor.normalise(example), form.precision), form.choice)
-                found = _optimized(predictor, example, form.precision, form.threshold)
-            finally:
-                os.environ.pop("ZOO_CACHE")
-                if before is not None:
-                    os.environ["ZOO_CACHE"] = before
+        with single_threaded_passes():
+            found = _optimized(predictor, example, form.precision, form.threshold, form.choices)
         chosen = str(getattr(found.model, "report").chosen)  # noqa: B009 - a module's attribute of another type
         if chosen != form.name:
             raise ZooError(
