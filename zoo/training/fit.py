@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import math
 import time
@@ -456,11 +457,14 @@ class _LossRecorder(Callback):
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoint plugin that writes atomically."""
+    """Checkpoint plugin that writes atomically, and not through the system's temporary folder as Lightning does."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        # torch.save into a file hides the reason why a disk cannot be written.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
         with atomic_path(path) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
+            temporary.write_bytes(buffer.getbuffer())
 
 
 def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
