@@ -402,7 +402,7 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
 def speed_stage_seconds(costs: Sequence[Cost], rounds: int = ROUNDS, seconds: float = SECONDS) -> float:
     """Return the approximate seconds of the speed stage: two batch sizes per round, and the search in the first."""
     return sum(
-        rounds * (2.0 + 2 * max(seconds, 7 * cost.patch_s)) + 4 * max(seconds, 30 * cost.patch_s)
+        rounds * (2.0 + 2 * max(seconds, 6 * cost.patch_s)) + 3 * max(seconds, 8 * cost.patch_s)
         for cost in costs
         if cost.can_run
     )

@@ -29,8 +29,10 @@ MemoryKind = Literal["rss", "cuda"]
 
 LARGEST_BATCH = {"cpu": 64}
 LARGEST_BATCH_ON_GPU = 512
-LONGEST_PASS_S = 1.5
+LONGEST_PASS_S = 0.75
 """If a pass takes longer than this, the search for the fastest batch size ends [O]."""
+MIN_PASSES = 3
+"""Passes that are timed per batch size and process, however long they take [O]."""
 WORTHWHILE_GAIN = 1.02
 """Gain in images per second below which a larger batch is not worth its memory [O]."""
 BUSY_LOAD = 1.25
@@ -286,7 +288,7 @@ def measure_end_to_end(
     times: list[float] = []
     number = 0
     begun = math.inf
-    while len(times) < 4 or time.perf_counter() - begun < seconds:
+    while len(times) < MIN_PASSES or time.perf_counter() - begun < seconds:
         start = time.perf_counter()
         run(torch.stack([read((number + place) % patches) for place in range(batch)]))
         ended = time.perf_counter()
@@ -341,7 +343,7 @@ def _time(
     times: list[float] = []
     before = meter.joules()
     begun = time.perf_counter()
-    while len(times) < 4 or time.perf_counter() - begun < seconds:
+    while len(times) < MIN_PASSES or time.perf_counter() - begun < seconds:
         start = time.perf_counter()
         run()
         _synchronise(device)
