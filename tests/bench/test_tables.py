@@ -76,6 +76,26 @@ def test_columns_are_chosen_by_their_keys(trial: Make, measured: Measured) -> No
         markdown(board, ["mmc"])
 
 
+@pytest.mark.parametrize("false", [0, 5])
+def test_figures_that_are_undefined_without_landslides_are_empty(trial: Make, measured: Measured, false: int) -> None:
+    """Without truth and prediction, nothing is defined. With false positives, Dice (eq. 19) and precision are 0."""
+    values = measured()
+    values["test"]["counts"] = {"tp": [0, 0], "fp": [false, 0], "fn": [0, 0], "tn": [100 - false, 100]}
+    results = [finished(trial("unet"), measured() | values), finished(trial("segnet"), values)]
+    board = Leaderboard.of(results)
+    keys = ("dice", "dice_per_image", "iou", "precision", "recall", "difference")
+    expected = [0.0, None, 0.0, 0.0, None, 0.0] if false else [None] * 6
+    (row,) = (row for row in board.rows if row.model == "segnet")
+    assert [row.to_dict()[key] for key in keys] == expected
+    (record,) = (one for one in json.loads(as_json(board.rows)) if one["model"] == "segnet")
+    assert [record[key] for key in keys] == expected
+    (cells,) = (one for one in csv.DictReader(io.StringIO(comma_separated(board.rows))) if one["model"] == "segnet")
+    assert [cells[key] for key in keys] == ["" if value is None else str(value) for value in expected]
+    (line,) = (line for line in markdown(board, keys).splitlines() if "segnet" in line)
+    shown = [cell.strip().lstrip("+").split(" ")[0] for cell in line.strip("|").split("|")][1:7]
+    assert shown == ["-" if value is None else "0.000" for value in expected]
+
+
 HOSTILE = "=cmd|' /C calc'!A0 \x1b[31m <img src=x onerror=a> [click](http://evil) `code` *bold*\nnew | line \u202e"
 
 

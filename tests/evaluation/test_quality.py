@@ -168,6 +168,7 @@ def test_the_same_measurement_replaces_the_old_one_in_its_place() -> None:
         (None, ""),
         (MeasuredSplit(), ""),
         (MeasuredSplit(dice=0.2, precision=0.1), ""),
+        (MeasuredSplit(dice=0.0, precision=0.0, landslide_share=0.0), ""),
         (MeasuredSplit(dice=0.03, precision=0.5), "test Dice is 0.030, below 0.2"),
         (MeasuredSplit(dice=0.5, precision=0.04), "96% of the pixels"),
     ],

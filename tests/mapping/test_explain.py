@@ -126,6 +126,16 @@ def test_truth_gives_dice() -> None:
     assert found.channels[2].dice == found.base.dice
 
 
+@pytest.mark.parametrize("predicted", [True, False])
+def test_dice_is_undefined_without_a_landslide_in_the_truth(predicted: bool) -> None:
+    picture = image()
+    if not predicted:
+        picture[1] = 5
+    found = explain(Rule(), picture, truth=np.zeros((32, 32), bool))
+    assert found.landslide is predicted
+    assert [one.dice for one in (found.base, *found.channels)] == [None] * 4
+
+
 def test_attention_maps_have_the_pixels_of_the_window() -> None:
     torch.manual_seed(0)
     model = create_model("enhanced_unet", 3, 2, widths=[4, 4, 4]).eval()

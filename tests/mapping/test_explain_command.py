@@ -54,8 +54,16 @@ def test_a_window_without_a_reference_landslide_is_warned_of(bundle, scene, tmp_
     slides = tmp_path / "slides.gpkg"
     box = shapely.box(CORNER[0] + 1300, CORNER[1] - 1150, CORNER[0] + 1350, CORNER[1] - 1100)
     geopandas.GeoDataFrame(geometry=[box], crs="EPSG:32643").to_file(slides)
-    assert ask(bundle, scene, tmp_path / "why.png", "--window", "20,30,40,40", "--truth", slides) == 0
-    assert "the reference has no landslide in the window, so Dice says nothing" in capsys.readouterr().err
+    out, record = tmp_path / "why.png", tmp_path / "why.json"
+    assert ask(bundle, scene, out, "--window", "20,30,40,40", "--truth", slides, "--json", record) == 0
+    told = capsys.readouterr()
+    assert "the reference has no landslide in the window, so the Dice is undefined" in told.err
+    assert "Dice with all channels" not in told.err
+    rows = [line.split() for line in told.out.splitlines() if line.startswith(("NDVI", "slope"))]
+    assert [row[-1] for row in rows] == ["-", "-"]
+    values = json.loads(record.read_text())
+    assert values["dice"] is None
+    assert [one["dice"] for one in values["channels"]] == [None, None]
 
 
 def test_a_place_is_a_window_around_it(bundle, scene, tmp_path, capsys):

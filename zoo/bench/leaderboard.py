@@ -105,7 +105,7 @@ class Row:
         if key == "dice_interval":
             return self.interval_text("dice")
         if key == "difference":
-            return None if self.difference is None else self.difference.mean
+            return None if self.difference is None else _known(self.difference.mean)
         others: dict[str, Value] = {"group": self.group, "seeds": self.seeds, "status": self.status}
         return others[key] if key in others else self.figures.get(key)
 
@@ -127,7 +127,7 @@ class Row:
         if difference is not None:
             compared = {
                 "baseline": difference.baseline,
-                "difference": difference.mean,
+                "difference": _known(difference.mean),
                 "difference_low": _known(difference.low),
                 "difference_high": _known(difference.high),
                 "difference_p": _known(difference.p),

@@ -86,14 +86,15 @@ def _window(text: str | None) -> tuple[int, int, int, int] | None:
 
 def _print(found: Any) -> None:
     explanation = found.explanation
-    with_truth = explanation.base.dice is not None
+    with_truth = found.truth is not None
     rows = []
     for one in explanation.ranked():
         cells = [one.label, f"{one.probability:.3f}", f"{one.change:+.3f}", f"{one.logit_change:+.2f}"]
-        rows.append((*cells, f"{one.kept:.3f}", *([f"{one.dice:.3f}"] if one.dice is not None else [])))
+        dice = "-" if one.dice is None else f"{one.dice:.3f}"
+        rows.append((*cells, f"{one.kept:.3f}", *([dice] if with_truth else [])))
     headings = ("replaced", "probability", "change", "log odds", "mask kept", *(["Dice"] if with_truth else []))
     out().print(make_table(headings, rows, right=headings[1:]))
-    if with_truth:
+    if explanation.base.dice is not None:
         note(f"Dice with all channels: {explanation.base.dice:.3f}")
     for sentence in found.sentences():
         note(sentence)

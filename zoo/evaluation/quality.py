@@ -430,8 +430,11 @@ def quality_line(found: MeasuredSplit | None, *, adapted: bool = False, label: s
 
 
 def quality_warnings(found: MeasuredSplit | None) -> tuple[str, ...]:
-    """Return the reasons why a model is too poor to rely on, as sentences; empty if it is good or unknown."""
-    if found is None:
+    """Return the reasons why a model is too poor to rely on, as sentences; empty if it is good or unknown.
+
+    A split without a landslide says nothing: its Dice and precision are 0 or undefined for every model.
+    """
+    if found is None or found.landslide_share == 0:
         return ()
     reasons = []
     if found.dice is not None and found.dice < POOR_DICE:

@@ -61,7 +61,7 @@ class Occluded:
         change: difference to the prediction with all channels; negative if the channels support a landslide.
         logit_change: difference of the target's mean log odds.
         kept: Dice of the mask against the mask with all channels; 1 if nothing changes or both are empty.
-        dice: Dice of the mask against the truth; None without truth.
+        dice: Dice of the mask against the truth; None without truth, or if the truth has no landslide.
     """
 
     names: tuple[str, ...]
@@ -202,6 +202,7 @@ def explain_window(
     probability, odds = plain
     called: NDArray[np.bool_] = (probability >= np.float32(threshold)) & known
     target: NDArray[np.bool_] = called if called.any() else known
+    mapped = np.zeros_like(known) if truth is None else truth & known
 
     def occluded(indexes: Sequence[int], prediction: _Prediction) -> Occluded:
         found, found_odds = prediction
@@ -214,7 +215,7 @@ def explain_window(
             change=_mean(found, target) - _mean(probability, target),
             logit_change=_mean(found_odds, target) - _mean(odds, target),
             kept=_dice(mask, called),
-            dice=None if truth is None else _dice(mask, truth & known),
+            dice=_dice(mask, mapped) if mapped.any() else None,
         )
 
     def without(indexes: Sequence[int]) -> Tensor:
@@ -591,14 +592,14 @@ def explain_scene(
                 "crs": crs_name(scene.mosaic.crs),
                 "version": __version__,
             },
-            warnings=(*scene.notes, *_size_warnings(scene, bundle), *_truth_warnings(mapped)),
+            warnings=(*scene.notes, *_size_warnings(scene, bundle), *_truth_warnings(mapped, found)),
         )
 
 
-def _truth_warnings(truth: NDArray[np.bool_] | None) -> tuple[str, ...]:
-    if truth is None or truth.any():
+def _truth_warnings(truth: NDArray[np.bool_] | None, found: Explanation) -> tuple[str, ...]:
+    if truth is None or found.base.dice is not None:
         return ()
-    return ("the reference has no landslide in the window, so Dice says nothing",)
+    return ("the reference has no landslide in the window, so the Dice is undefined",)
 
 
 def _size_warnings(scene: Scene, bundle: Bundle) -> tuple[str, ...]:

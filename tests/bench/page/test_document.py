@@ -172,7 +172,9 @@ def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
         "predicted": [0, 0], "false_alarms": [0, 0],
     }  # fmt: skip
     parse(render_page([finished(trial("unet"), nothing)], tmp_path))
-    parse(render_page([finished(trial("unet"), empty)], tmp_path))
+    page = render_page([finished(trial(model), empty) for model in ("unet", "segnet")], tmp_path)
+    assert 'data-value="nan"' not in page
+    assert "+nan" not in parse(page).text("td")
 
 
 def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp_path: Path) -> None:
