@@ -7,6 +7,7 @@ import io
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +44,7 @@ class Server(ThreadingHTTPServer):
         self.cuts: list[int] = []
         self.statuses: list[int] = []
         self.announce = True
+        self.redirect: str | None = None
         self.stops_at: int | None = None
         self.goes_on = threading.Event()
         self.asked: list[tuple[str, str | None]] = []
@@ -66,6 +68,12 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         wanted = self.headers.get("Range")
         server.asked.append((self.path, wanted))
+        if server.redirect is not None:
+            self.send_response(302)
+            self.send_header("Location", server.redirect)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if server.statuses:
             self.send_response(server.statuses.pop(0))
             self.send_header("Content-Length", "0")
@@ -108,7 +116,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("ZOO_MIRROR", raising=False)
     monkeypatch.setattr(module, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(module, "CHUNK", 1 << 16)
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -153,6 +160,17 @@ def test_a_cut_connection_is_resumed_where_it_stopped(server, tmp_path):
     fetch(remote(server, md5=MD5), tmp_path)
     assert (tmp_path / "data.zip").read_bytes() == CONTENT
     assert [wanted for _, wanted in server.asked] == [None, "bytes=300000-", "bytes=500000-"]
+
+
+def test_a_server_that_stalls_again_and_again_is_resumed_where_it_stopped(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", (5.0, 0.3))
+    server.stops_at = 300_000
+    try:
+        fetch(remote(server, md5=MD5), tmp_path)
+    finally:
+        server.goes_on.set()
+    assert (tmp_path / "data.zip").read_bytes() == CONTENT
+    assert len(server.asked) == 3
 
 
 def test_a_later_call_resumes(server, tmp_path):
@@ -273,7 +291,7 @@ def test_a_killed_download_goes_on(server, tmp_path):
     server.stops_at = 1 << 19
     code = (
         "import sys; from pathlib import Path; from zoo.datasets.download import RemoteFile, fetch\n"
-        "import zoo.datasets.download as module; module.CHUNK = 1 << 16\n"
+        "import zoo.datasets.download as module\n"
         f"fetch(RemoteFile({server.url!r}, 'data.zip', md5={MD5!r}), Path({str(tmp_path)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "NO_PROXY": "127.0.0.1"})
@@ -381,6 +399,44 @@ def test_a_name_with_a_folder_is_refused(name):
 def test_other_addresses_are_refused():
     with pytest.raises(ConfigError, match="must begin with https://"):
         RemoteFile("ftp://zenodo.org/a", "a")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example..org/a", f"http://{'a' * 70}.org/a", "http://h:99999/a", "http://\ud800/a"]
+)
+def test_an_address_that_no_server_has(tmp_path, url):
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        fetch(RemoteFile(url, "a"), tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_an_address_that_is_no_url():
+    with pytest.raises(ConfigError, match=r"http://\[::1/a: is not a valid URL"):
+        RemoteFile("http://[::1/a", "a")
+
+
+@pytest.mark.parametrize("to", ["http://[bad/a", "http://a..b/", "file:///etc/passwd", "/records", "\x80\xff"])
+def test_a_redirect_that_leads_nowhere(server, tmp_path, to):
+    server.redirect = to
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        fetch(remote(server), tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_the_reason_why_a_server_cannot_be_reached(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", (5.0, 0.3))
+    secure = RemoteFile(server.url.replace("http:", "https:"), "a")
+    no_answer = pytest.raises(DataError, match=r"cannot be reached \(no answer within 0\.3 s\)")
+    with socket.create_server(("127.0.0.1", 0)) as silent, no_answer:
+        fetch(RemoteFile(f"http://127.0.0.1:{silent.getsockname()[1]}/a", "a"), tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(DataError, match=r"cannot be downloaded \(Could not find a suitable TLS CA.*none\.pem"):
+        fetch(secure, tmp_path)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(DataError, match=r"cannot be reached \(the proxy does not connect to it\)") as raised:
+        fetch(RemoteFile("http://example.org/a", "a"), tmp_path)
+    assert "secret" not in str(raised.value)
 
 
 def test_check_file(tmp_path):

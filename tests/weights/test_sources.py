@@ -170,6 +170,14 @@ def test_a_download_that_is_cut_short_is_resumed_by_the_next_run(
     assert server.asked[-1][1] == "bytes=100-"
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "%E5%9C%B0" * 100])
+def test_an_address_with_a_long_name(server: Server, small_bundle: Path, tmp_path: Path, name: str) -> None:
+    archive = pack(small_bundle, tmp_path / "valley.zip")
+    server.content = archive.read_bytes()
+    address = f"{server.url.rpartition('/')[0]}/{name}.zip?key=a/b#sha256={sha256_of(archive)}"
+    assert (resolve(address) / "bundle.json").is_file()
+
+
 def test_a_wrong_checksum_and_a_missing_file(server: Server, small_bundle: Path, tmp_path: Path) -> None:
     server.content = pack(small_bundle, tmp_path / "valley.zip").read_bytes()
     with pytest.raises(DataError, match=r"are not the published file: sha256 [0-9a-f]{64} instead of 0000"):

@@ -37,7 +37,8 @@ try:
 except ImportError:  # Windows: two processes may download the same file; the checksum detects the damage.
     fcntl = None  # type: ignore[assignment]
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes read at a time; the bytes of an incomplete chunk are lost when the connection breaks [O]."""
 TIMEOUT = (15.0, 60.0)
 """Timeout in seconds for connecting and for receiving the next bytes [O]."""
 PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
@@ -264,14 +265,16 @@ class _Download:
         try:
             response = requests.get(self.url, headers=headers, stream=True, timeout=TIMEOUT)
         except (requests.ConnectionError, requests.Timeout) as error:
+            problem = f"the server cannot be reached{_reason(error)}"
             if start or self.state_file.exists():
-                raise _InterruptedError("the server cannot be reached") from error
+                raise _InterruptedError(problem) from error
             raise NetworkError(
-                "the server cannot be reached",
+                problem,
                 where=self.url,
                 hint="Check the network and the proxy, or set ZOO_MIRROR to a folder that holds the file",
             ) from error
-        except requests.RequestException as error:
+        except (OSError, HTTPError, ValueError) as error:
+            # requests passes on the errors of a malformed address or redirect, and of a missing certificate file.
             raise DataError(f"cannot be downloaded ({error})", where=self.url) from error
         with response:
             total = self._check_answer(response, start, state)
@@ -436,8 +439,21 @@ def _mirrored(url: str) -> str:
 
 
 def _check_scheme(url: str) -> None:
-    if urlsplit(url).scheme not in {"http", "https", "file"}:
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise ConfigError(f"is not a valid URL ({error})", where=url) from error
+    if scheme not in {"http", "https", "file"}:
         raise ConfigError("the URL must begin with https://, http:// or file://", where=url)
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Return why a server cannot be reached, in brackets; an empty string if the error does not show it."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return " (its TLS certificate is not accepted, or it does not use TLS)"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return " (the proxy does not connect to it)"
+    return f" (no answer within {TIMEOUT[1]:g} s)" if isinstance(error, requests.ReadTimeout) else ""
 
 
 def _version(response: requests.Response) -> str | None:

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from zoo.datasets.archives import unpack
 from zoo.datasets.download import NetworkError, RemoteFile, fetch
@@ -53,6 +53,8 @@ Notify = Callable[[str], None]
 MAX_BYTES = 8 << 30
 """Maximum unpacked size of a bundle [O]; a segmentation network with a large encoder has 1 GB."""
 MAX_MEMBERS = 10_000
+MAX_NAME = 60
+"""Characters of the name of a download; file systems allow 255 bytes, also for its temporary files."""
 _WEB = ("https://", "http://")
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -202,7 +204,7 @@ def _downloaded(url: str, sha256: str, progress: ProgressCallback | None, notify
     folder = home / "bundles" / sha256
     if is_intact(folder):
         return folder
-    name = file_name(unquote(urlsplit(url).path).rpartition("/")[2]).strip(".-") or "bundle.zip"
+    name = file_name(unquote(url.partition("?")[0]).rpartition("/")[2])[-MAX_NAME:].strip(".-") or "bundle.zip"
     place = home / "downloads" / sha256
     check_writable_folder(place)
     waiting = f"waiting for another process that is downloading {name}"
