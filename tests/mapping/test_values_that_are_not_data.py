@@ -367,3 +367,25 @@ def test_the_legend_has_the_colour_of_the_map() -> None:
     assert typical_colour(values, 0.4, above=False) == tuple(drawn[12, 0])
     assert tuple(drawn[6, 6][:3]) == tuple(COLOURS(scale_of(0.4)(0.42))[:3])
     assert drawn[0, 0, 3] == 0
+
+
+def test_a_constant_band_is_named_with_its_value(bundle: Path, write_scene: WriteScene, tmp_path: Path) -> None:
+    image = make_image(150, 130)
+    image[0, :40] = np.nan
+    image[1] = 12.5
+    with Scene([write_scene(image, nodata=np.nan)], BANDS) as scene:
+        assert scene.constant_bands() == {BANDS[1].name: 12.5}
+    image[1, 149, 129] = 12.6
+    with Scene([write_scene(image, "nearly.tif", nodata=np.nan)], BANDS) as scene:
+        assert scene.constant_bands() == {}
+
+
+def test_a_map_of_a_constant_band_warns(
+    bundle: Path, write_scene: WriteScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = make_image(64, 64)
+    image[1] = 12.5
+    scene = write_scene(image, nodata=np.nan)
+    assert run(["map", str(bundle), str(scene), "--out", str(tmp_path / "prob.tif"), "--any-pixel-size"]) == 0
+    words = " ".join(capsys.readouterr().err.split())
+    assert f"band {BANDS[1].name} is 12.5 in every pixel of the scene" in words

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from odc.geo.geobox import GeoBox
 from rasterio._env import get_gdal_config
 from rasterio.control import GroundControlPoint
+from rasterio.dtypes import _gdal_typename
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
@@ -28,6 +30,24 @@ NORTH_UP = from_origin(500_000, 3_800_000, 10, 10)
 
 def write(path: Path, values: np.ndarray, **profile: Any) -> Path:
     return write_geotiff(path, values, **{"transform": NORTH_UP, **profile})
+
+
+def vrt_source(name: str) -> str:
+    file = f"<SourceFilename relativeToVRT='1'>{name}.tif</SourceFilename>"
+    return f"<SimpleSource>{file}<SourceBand>1</SourceBand></SimpleSource>"
+
+
+def write_vrt(path: Path, bands: list[tuple[str, str, str, str]], shape: tuple[int, int] = (20, 30)) -> None:
+    """Write a VRT; each band has the name and dtype of its source, and XML before and after it."""
+    inner = "".join(
+        f"<VRTRasterBand dataType='{_gdal_typename(dtype)}' band='{band}'>{tag}{vrt_source(name)}{mask}</VRTRasterBand>"
+        for band, (name, dtype, tag, mask) in enumerate(bands, 1)
+    )
+    place = ",".join(map(str, NORTH_UP.to_gdal()))
+    path.write_text(
+        f"<VRTDataset rasterXSize='{shape[1]}' rasterYSize='{shape[0]}'><SRS>EPSG:32643</SRS>"
+        f"<GeoTransform>{place}</GeoTransform>{inner}</VRTDataset>"
+    )
 
 
 def ramp(rows: int = 20, columns: int = 30) -> np.ndarray:
@@ -91,6 +111,75 @@ def test_fill_values_are_missing_with_and_without_a_tag(tmp_path: Path, fill: fl
         assert np.isnan(stack.read()[0, 3:7]).all()
         assert np.isfinite(stack.read()[0, 7:]).all()
         assert bool(stack.code_notes) != tagged
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "neighbour"),
+    [
+        ("int64", -(2**63), -(2**53)),
+        ("int64", 2**63 - 1, 2**63 - 2),
+        ("uint64", 2**64 - 1, 2**64 - 2),
+        ("int32", 2**31 - 1, 2**31 - 2),
+        ("uint32", 2**24 + 1, 2**24),
+    ],
+)
+def test_large_integers_are_compared_with_nodata_exactly(
+    tmp_path: Path, dtype: str, nodata: int, neighbour: int
+) -> None:
+    values = ramp().astype(dtype) + 1
+    values[3, 4], values[5, 6] = nodata, neighbour
+    write(tmp_path / "plain.tif", values)
+    # rasterio writes the least and greatest integers as tags that GDAL does not read back.
+    write_vrt(tmp_path / "tagged.vrt", [("plain", dtype, f"<NoDataValue>{nodata}</NoDataValue>", "")])
+    rasterio.shutil.copy(tmp_path / "tagged.vrt", tmp_path / "tagged.tif", driver="GTiff")
+    with Stack(tmp_path / "tagged.tif") as stack:
+        assert np.argwhere(np.isnan(stack.read()[0])).tolist() == [[3, 4]]
+        assert stack.declares_missing
+    raster = read_raster(tmp_path / "tagged.tif")
+    assert raster.nodata is not None
+    missing = np.isnan(raster.image) if np.isnan(raster.nodata) else raster.image == raster.nodata
+    assert np.argwhere(missing[0]).tolist() == [[3, 4]]
+
+
+def test_bands_of_several_dtypes_are_read_together(tmp_path: Path) -> None:
+    kinds = ("float32", "uint8", "float64")
+    for kind in kinds:
+        write(tmp_path / f"{kind}.tif", (ramp() % 200).astype(kind))
+    tag = "<NoDataValue>7</NoDataValue>"
+    write_vrt(tmp_path / "mixed.vrt", [(kind, kind, tag if kind == "uint8" else "", "") for kind in kinds])
+    expected = np.stack([ramp() % 200] * 3)
+    expected[1][expected[1] == 7] = np.nan
+    with Stack(tmp_path / "mixed.vrt") as stack:
+        np.testing.assert_array_equal(stack.read(), expected)
+        np.testing.assert_array_equal(stack.read(Window(3, 2, 9, 8), [1, 0]), expected[[1, 0], 2:10, 3:12])
+    raster = read_raster(tmp_path / "mixed.vrt")
+    np.testing.assert_array_equal(raster.image, expected)
+    assert np.isnan(raster.nodata or 0)
+
+
+def write_sparse(path: Path, **profile: Any) -> Path:
+    """Write one of the four blocks of a TIFF."""
+    about = {"count": 1, "dtype": "float32", "width": 32, "height": 32, "crs": "EPSG:32643", "transform": NORTH_UP}
+    tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16, "sparse_ok": True}
+    with rasterio.open(path, "w", driver="GTiff", **about, **tiles, **profile) as file:
+        file.write(np.full((1, 16, 16), 3, np.float32), window=Window(16, 0, 16, 16))
+    return path
+
+
+def test_blocks_that_were_never_written_are_no_zeros(tmp_path: Path) -> None:
+    sparse = write_sparse(tmp_path / "sparse.tif")
+    write_vrt(tmp_path / "over.vrt", [("sparse", "float32", "", "")], (32, 32))
+    for path in (sparse, tmp_path / "over.vrt"):
+        with pytest.raises(DataError, match="3 of its 4 blocks were never written") as caught:
+            RasterReader(path)
+        assert "gdal_edit.py -a_nodata NUMBER" in str(caught.value)
+    # In a mask, they are background.
+    with RasterReader(sparse, classes=True) as reader:
+        assert (reader.read() == 0).sum() == 3 * 256
+    write_vrt(tmp_path / "zero.vrt", [("sparse", "float32", "<NoDataValue>0</NoDataValue>", "")], (32, 32))
+    for path in (write_sparse(tmp_path / "tagged.tif", nodata=-1), tmp_path / "zero.vrt"):
+        with RasterReader(path) as reader:
+            assert np.isnan(reader.read()).sum() == 3 * 256
 
 
 def test_infinity_is_left_for_the_caller_to_report(tmp_path: Path) -> None:
@@ -231,20 +320,11 @@ def test_colours_name_bands(tmp_path: Path) -> None:
 
 def test_the_mask_of_a_single_band_hides_its_pixels(tmp_path: Path) -> None:
     values = np.stack([ramp(), ramp() + 1])
-    write(tmp_path / "values.tif", values)
+    write(tmp_path / "first.tif", values[0])
+    write(tmp_path / "second.tif", values[1])
     write(tmp_path / "shown.tif", np.uint8(ramp() >= 100) * 255)
-    name = "<SourceFilename relativeToVRT='1'>{}.tif</SourceFilename>"
-    source = f"<SimpleSource>{name}<SourceBand>{{}}</SourceBand></SimpleSource>"
-    mask = f"<MaskBand><VRTRasterBand dataType='Byte'>{source.format('shown', 1)}</VRTRasterBand></MaskBand>"
-    bands = "".join(
-        f"<VRTRasterBand dataType='Float32' band='{band}'>{extra}{source.format('values', band)}</VRTRasterBand>"
-        for band, extra in ((1, ""), (2, mask))
-    )
-    place = ",".join(map(str, NORTH_UP.to_gdal()))
-    (tmp_path / "one.vrt").write_text(
-        "<VRTDataset rasterXSize='30' rasterYSize='20'><SRS>EPSG:32643</SRS>"
-        f"<GeoTransform>{place}</GeoTransform>{bands}</VRTDataset>"
-    )
+    mask = f"<MaskBand><VRTRasterBand dataType='Byte'>{vrt_source('shown')}</VRTRasterBand></MaskBand>"
+    write_vrt(tmp_path / "one.vrt", [("first", "float32", "", ""), ("second", "float32", "", mask)])
     expected = values.copy()
     expected[1, ramp() < 100] = np.nan
     with RasterReader(tmp_path / "one.vrt") as reader, Stack(tmp_path / "one.vrt") as stack:

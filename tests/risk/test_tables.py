@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 import shapely
@@ -391,6 +393,31 @@ def test_a_workbook_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr("zoo.risk.tables.MAX_XLSX_BYTES", 2000)
     with pytest.raises(DataError, match="MiB unpacked"):
         read_table(path, "presence")
+
+
+def test_a_formula_without_a_saved_value_is_refused(tmp_path: Path) -> None:
+    """Each was read as a missing value."""
+    path = write(frame(), tmp_path / "a.xlsx")
+    book = openpyxl.load_workbook(path)
+    book.worksheets[0]["B5"] = "=B4+1"
+    book.save(path)
+    with pytest.raises(DataError, match="cell B5 holds a formula without a saved value"):
+        read_table(path, "presence")
+    # A spreadsheet program stores the result of a formula, even an empty text.
+    for saved in (b'<c r="B5" t="str"><f>B4+1</f><v></v></c>', b'<c r="B5"><f>B4+1</f><v>7</v></c>'):
+        replace_in_sheet(path, rb'<c r="B5"[^/]*><f>B4\+1</f><v ?/?>(</v>)?</c>', saved)
+        assert len(read_table(path, "presence")) == len(frame())
+        book.save(path)
+
+
+def replace_in_sheet(path: Path, pattern: bytes, new: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["xl/worksheets/sheet1.xml"], count = re.subn(pattern, new, parts["xl/worksheets/sheet1.xml"])
+    assert count == 1
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
 
 
 def test_a_sparse_sheet_that_names_its_last_cell_is_refused_at_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ inventories to training data and their description.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -568,7 +569,8 @@ def _describe_split(
 
 def _describe_raster(path: str, bands: Sequence[str] | None, progress: ProgressCallback | None) -> Description:
     from zoo.diagnostics.description import Describer
-    from zoo.rasters.elevation import find_seams, is_terrain
+    from zoo.rasters.elevation import elevation_warnings, is_terrain
+    from zoo.rasters.ground import ground_size, window_bounds
     from zoo.rasters.patch_files import select_bands
     from zoo.rasters.reading import small_cache
     from zoo.rasters.stacks import Stack, read_ahead
@@ -586,11 +588,15 @@ def _describe_raster(path: str, bands: Sequence[str] | None, progress: ProgressC
             if progress is not None:
                 progress(number, len(windows))
         notes = list(stack.code_notes)
+        pixel = math.sqrt(math.prod(ground_size(stack.crs, window_bounds(stack.transform, stack.shape), stack.shape)))
         for band in kept:
             if is_terrain(stack.bands[band]):
-                seams = find_seams(lambda window, band=band: stack.read(window, [band])[0], stack.shape)  # type: ignore[misc]
-                if seams:
-                    notes.append(f"{stack.bands[band].name}: {seams}")
+                found = elevation_warnings(
+                    lambda window, band=band: stack.read(window, [band])[0],  # type: ignore[misc]
+                    stack.shape,
+                    pixel,
+                )
+                notes += [f"{stack.bands[band].name}: {text}" for text in found]
         shape = stack.shape
     return describer.finish(Path(path).name, notes=notes, shape=shape)
 

@@ -240,6 +240,10 @@ def map_bundle(
         clouds = exits.enter_context(Clouds(scene, file=request.cloud_mask, mask_bright=request.mask_clouds))
         _notify_all(notify, (*scene.choices, *clouds.sentences))
         warnings = [text for text in (clouds.warning(),) if text]
+        warnings += [
+            f"band {name} is {value:g} in every pixel of the scene, so the model sees nothing in it; is its file empty?"
+            for name, value in scene.constant_bands().items()
+        ]
         # On a cluster, the workers use the device; this machine adapts and chooses the form on its CPU.
         device = options.device if request.cluster is None else torch.device("cpu")
         tags = {**clouds.tags, **model_tags(members, adapted=adapted)}

@@ -19,6 +19,7 @@ from zoo.mapping.tiling import Reach
 from zoo.physics.bands import Band
 from zoo.physics.display import COLOURS, DISPLAY, display_colours
 from zoo.rasters.colours import ColourScale, choose_scale, find_colours, hide_borders
+from zoo.rasters.grid import windows
 from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.reading import window_of
 from zoo.rasters.resampling import ResampledMosaic
@@ -30,6 +31,9 @@ Raster: TypeAlias = Mosaic | ResampledMosaic
 
 UNKNOWN = "unknown"
 """Unit of a band whose file does not state it."""
+
+PIECE = 512
+"""Side in pixels of the windows in which a constant band is searched."""
 
 PROBES, PROBE = 16, 32
 """Number and side in pixels of the windows that identify a remote scene."""
@@ -155,6 +159,25 @@ class Scene(Closable):
                 if band.unit == DISPLAY:
                     values[...] = self.scale.apply(values)
         return image
+
+    def constant_bands(self) -> dict[str, float]:
+        """Return the bands that have one value in all valid pixels of the scene, by name.
+
+        All pixels are read only if there is such a band.
+        """
+        found: dict[str, float] = {}
+        names = {band.name for band in self.bands}
+        pieces = windows(self.shape, PIECE)
+        # The first rows of a scene are often without data.
+        for place in np.random.default_rng(0).permutation(len(pieces)):
+            (top, bottom), (left, right) = pieces[place].toranges()
+            for band, values in zip(self.bands, self.read(Reach(top, bottom), Reach(left, right)), strict=True):
+                known = values[np.isfinite(values)]
+                if band.name in names and known.size and np.any(known != found.setdefault(band.name, known[0])):
+                    names.remove(band.name)
+            if not names:
+                break
+        return {band.name: float(found[band.name]) for band in self.bands if band.name in names & found.keys()}
 
     @property
     def colours(self) -> list[int] | None:

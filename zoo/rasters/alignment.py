@@ -171,7 +171,7 @@ class AlignedBand(Closable):
         part = Window(first[1], first[0], last[1] - first[1], last[0] - first[0])
         numbers = self._reader.numbers(part, [self._position])[0]
         nodata = self.layer.nodata
-        if nodata is not None and not math.isnan(nodata):
+        if nodata is not None and nodata != self._reader.bands[self._position].nodata and not math.isnan(nodata):
             numbers[numbers == np.float32(nodata)] = np.nan
         values[first[0] - top : last[0] - top, first[1] - left : last[1] - left] = numbers
         return values

@@ -1,4 +1,4 @@
-"""Checks of elevation models: the unit that the file states, and seams between wrongly assembled tiles."""
+"""Checks of elevation models: the unit that the file states, seams between wrongly assembled tiles, and voids of 0."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 from rasterio.windows import Window
+from scipy import ndimage
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band
@@ -102,8 +103,11 @@ which single cliffs vanish."""
 LEAST_STEP = 1.0
 """Step in metres below which a seam is harmless."""
 
-WINDOW = 1024
+VOID_STEP, VOID_GRADIENT = 100.0, 2.0
+"""Minimum step at the edge of a void, in metres and relative to the pixel size [O]. A patch of exactly 0 m is a void if
+at least half of its edge is such a step; of the edge of the sea, cliffs are a small part."""
 
+WINDOW = 1024
 
 MOST_WINDOWS = 4
 """Number of windows along each side that are checked: tiles are assembled incorrectly everywhere or nowhere."""
@@ -114,16 +118,20 @@ def is_terrain(band: Band) -> bool:
     return band.unit == "m" or band.name.casefold() in ("dem", "dtm", "dsm", "elevation", "height")
 
 
-def find_seams(read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int]) -> str:
-    """Return a sentence about the seams between the tiles of a DEM; "" if there are none.
+def elevation_warnings(
+    read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int], pixel_size: float
+) -> list[str]:
+    """Return sentences about the seams between the tiles of a DEM, and about voids that are stored as 0.
 
     At most 4,096 x 4,096 pixels in the middle of the raster are read.
 
     Args:
         read: returns float32 (rows, columns) of a window, NaN where missing.
         shape: (rows, columns) of the raster.
+        pixel_size: side of a pixel on the ground in metres.
     """
     steps = _Steps(shape)
+    voids = _Voids(max(VOID_STEP, VOID_GRADIENT * pixel_size))
     spans = []
     for length in shape:
         first = max(0, (length - MOST_WINDOWS * WINDOW) // 2)
@@ -133,8 +141,61 @@ def find_seams(read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, 
             # One pixel more, because a step may lie at the border of two windows.
             height, width = min(WINDOW + 1, shape[0] - row), min(WINDOW + 1, shape[1] - column)
             window = Window(column, row, width, height)
-            steps.add(read(window), window)
-    return steps.note()
+            values = read(window)
+            steps.add(values, window)
+            voids.add(values, window)
+    return [note for note in (steps.note(), voids.note()) if note]
+
+
+class _Voids:
+    """Counts the pixels of voids that are stored as 0, window by window.
+
+    Args:
+        step: minimum step at the edge of a void in metres.
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._pixels = self._seen = 0
+        self._first: tuple[int, int] | None = None
+
+    def add(self, values: NDArray[np.float32], window: Window) -> None:
+        """Count the voids inside a window; arguments as in :meth:`_Steps.add`."""
+        # Windows overlap by one pixel.
+        own = (slice(0, WINDOW), slice(0, WINDOW))
+        self._seen += int(np.isfinite(values[own]).sum())
+        void = _voids(values, self._step)[own]
+        if not void.any():
+            return
+        self._pixels += int(void.sum())
+        row, column = np.argwhere(void)[0].tolist()
+        self._first = self._first or (row + window.row_off, column + window.col_off)
+
+    def note(self) -> str:
+        """Return a sentence about the voids that were found; "" without any."""
+        if self._first is None:
+            return ""
+        row, column = self._first
+        return (
+            f"{self._pixels:,} pixels ({self._pixels / self._seen:.2%}), the first at row {row}, column {column}, are "
+            f"exactly 0 beside steps of more than {self._step:.0f} m: they are probably voids, and the slopes at their "
+            "edges are wrong. gdal_edit.py -a_nodata 0 FILE declares 0 as missing"
+        )
+
+
+def _voids(values: NDArray[np.float32], step: float) -> NDArray[np.bool_]:
+    """Return the mask of pixels in patches of 0 at least half of whose edge is a step of more than ``step``."""
+    labels, count = ndimage.label(values == 0)
+    if not count:
+        return np.zeros(values.shape, dtype=bool)
+    edges, steps = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    for patches, ground in ((labels, values), (labels.T, values.T)):
+        for inside, outside in ((patches[:-1], ground[1:]), (patches[1:], ground[:-1])):
+            edge = (inside > 0) & (outside != 0) & np.isfinite(outside)
+            edges += np.bincount(inside[edge], minlength=count + 1)
+            steps += np.bincount(inside[edge & (outside > step)], minlength=count + 1)
+    found: NDArray[np.bool_] = ((steps > 0) & (2 * steps >= edges))[labels]
+    return found
 
 
 class _Steps:

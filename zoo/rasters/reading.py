@@ -5,7 +5,8 @@ the same values everywhere:
 
 - **Value**: number in the file x scale tag + offset tag, in the unit of the band's tag.
 - **Validity**: a pixel is missing (NaN) if the nodata tag, an alpha band, or a mask of the file or band marks it, if
-  the magnitude of the number is above 1e20, or if a signed or floating number is one of :data:`MISSING_CODES`.
+  the magnitude of the number is above 1e20, or if a signed or floating number is one of :data:`MISSING_CODES`. A TIFF
+  with blocks that were never written must declare missing pixels, because GDAL reads such blocks as 0.
 - **Orientation**: north is up. A south-up or mirrored file is flipped; a rotated one is rejected.
 - **Unit and name**: those of the file; a band without a name is named after its colour, if the file declares one.
 - **Palette**: numbers with a colour table are classes. They are rejected where a quantity is expected.
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio._path import _parse_path
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.env import ensure_env_with_credentials
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
@@ -49,9 +50,9 @@ CACHE_BYTES = 128 * 2**20
 """Size in bytes of GDAL's cache of decoded blocks. It holds the JPEG 2000 tiles under a row of a map's blocks, so that
 each is decoded about once."""
 
-MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0)
-"""Numbers that mark missing values in signed and floating bands, with or without a nodata tag [O]. ``zoo risk compare``
-uses the same three for tables."""
+MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0, -(2.0**31), -(2.0**63))
+"""Numbers that mark missing values in signed and floating bands, with or without a nodata tag [O]. The last two are the
+least 32-bit and 64-bit integers; rasterio writes the latter as a nodata tag that GDAL reads as -9."""
 
 HUGE = 1e20
 """Limit for quantities; larger numbers are fill values such as -3.4e38 and 9.97e36."""
@@ -105,7 +106,8 @@ class RasterBand:
         nodata: number that marks missing values; ``None`` without one.
         scale, offset: value = number x scale + offset.
         palette: whether the numbers are indices into a colour table that is not a grey ramp.
-        own_mask: whether the band has its own mask, as is possible in a VRT.
+        own_mask: whether the band has its own mask, as is possible in a VRT, or a nodata value that only GDAL's mask
+            shows, such as 2^63 - 1.
     """
 
     index: int
@@ -160,6 +162,8 @@ class RasterReader(Closable):
         try:
             with readable(self.path):
                 self._describe()
+                if not classes:
+                    self._check_written()
             if not classes and any(band.palette for band in self.bands):
                 raise DataError(
                     "is a picture with a palette: its numbers are indices of colours, not a quantity",
@@ -211,6 +215,18 @@ class RasterReader(Closable):
                 "if it is transparency, remove it: gdal_translate -b 1 -b 2 -b 3 IN OUT",
             )
 
+    def _check_written(self) -> None:
+        """Reject a TIFF, or a VRT over one, with blocks that were never written and may be missing or 0."""
+        if self.alpha or self.masked:
+            return
+        if self.source.driver == "GTiff":
+            _check_blocks(self.source, self.path)
+        elif self.source.driver == "VRT" and {band.nodata for band in self.bands} != {0.0}:
+            for name in self.source.files[1:]:
+                if name.lower().endswith((".tif", ".tiff")):
+                    with _open_with(name, ("GTiff",)) as source:
+                        _check_blocks(source, name)
+
     def _band(self, index: int, colour: str, palette: bool) -> RasterBand:
         source, place = self.source, index - 1
         stored = source.dtypes[place]
@@ -225,7 +241,7 @@ class RasterReader(Closable):
                 where=self.path,
                 hint="Correct its tags: gdal_edit.py -scale 1 -offset 0 FILE",
             )
-        nodata = source.nodatavals[place]
+        nodata, flags = source.nodatavals[place], source.mask_flag_enums[place]
         return RasterBand(
             index=index,
             name=source.descriptions[place] or colour,
@@ -236,7 +252,7 @@ class RasterReader(Closable):
             offset=offset,
             # A scaled number is a quantity; its colours are only for display, as in a probability map.
             palette=palette and (scale, offset) == (1, 0),
-            own_mask=not source.mask_flag_enums[place],
+            own_mask=not flags or (nodata is None and MaskFlags.nodata in flags),
         )
 
     def _tagged_unit(self, index: int) -> str:
@@ -308,16 +324,15 @@ class RasterReader(Closable):
             DataError: if the file is truncated there.
         """
         wanted = self.bands if bands is None else tuple(self.bands[band] for band in bands)
-        indexes = [band.index for band in wanted]
         part = self._own_window(window)
         with readable(self.path):
-            if any(band.dtype == np.float64 for band in wanted):
-                with np.errstate(over="ignore"):
-                    image = self.source.read(indexes, window=part, out_shape=shape).astype(np.float32)
-            else:
-                image = self.source.read(indexes, window=part, out_shape=shape, out_dtype=np.float32)
-            for band, values in zip(wanted, image, strict=True):
-                hidden = self._hidden(band, values)
+            stored = self._stored(wanted, part, shape)
+            with np.errstate(over="ignore"):
+                image = np.stack([numbers.astype(np.float32, copy=False) for numbers in stored])
+            for band, numbers, values in zip(wanted, stored, image, strict=True):
+                # float32 rounds large integers to the nodata value.
+                large = band.dtype.kind in "ui" and band.dtype.itemsize > 2
+                hidden = self._hidden(band, numbers if large else values)
                 if hidden is not None:
                     values[hidden] = np.nan
                 if band.own_mask:
@@ -326,6 +341,20 @@ class RasterReader(Closable):
         if masked is not None:
             image[:, masked] = np.nan
         return self._turned(image)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the bands differ in dtype, as is possible in a VRT."""
+        return len({band.dtype for band in self.bands}) > 1
+
+    def _stored(
+        self, bands: Sequence[RasterBand], part: Window | None = None, shape: tuple[int, int] | None = None
+    ) -> Sequence[NDArray[Any]]:
+        """Return the numbers of each band in the dtype of the file."""
+        if len({band.dtype for band in bands}) > 1:  # rasterio does not read such bands together
+            return [self.source.read(band.index, window=part, out_shape=shape) for band in bands]
+        numbers: NDArray[Any] = self.source.read([band.index for band in bands], window=part, out_shape=shape)
+        return list(numbers)
 
     def read(
         self, window: Window | None = None, bands: Sequence[int] | None = None, shape: tuple[int, int] | None = None
@@ -343,18 +372,18 @@ class RasterReader(Closable):
         """Read the whole raster, in the dtype of its file if possible.
 
         Returns:
-            Values (C, H, W), float32 with NaN if a band is scaled or has a missing code; and a mask of the pixels that
-            the alpha band or mask hides, bool (H, W), or ``None`` if nothing is hidden.
+            Values (C, H, W), float32 with NaN if a band is scaled or has a missing code or bands differ in dtype; and a
+            mask of the pixels that the alpha band or mask hides, bool (H, W), or ``None`` if nothing is hidden.
         """
         with readable(self.path):
-            numbers = self.source.read([band.index for band in self.bands])
-            pairs = zip(self.bands, numbers, strict=True)
+            stored = self._stored(self.bands)
+            pairs = zip(self.bands, stored, strict=True)
             coded = [self._hidden(band, values, tagged=False) is not None for band, values in pairs]
             masked = self._masked_out(None)
-        if any(coded) or any(band.scaled or band.own_mask for band in self.bands):
+        if any(coded) or self.mixed or any(band.scaled or band.own_mask for band in self.bands):
             image: NDArray[Any] = self.read()
         else:
-            image = self._turned(numbers)
+            image = self._turned(np.stack(stored))
         missing = None if masked is None or not masked.any() else self._turned(masked[None])[0]
         return image, missing
 
@@ -493,7 +522,7 @@ def read_raster(path: str | os.PathLike[str], *, classes: bool = False) -> Raste
         image, missing = reader.read_native()
         tags = {str(band.nodata): band.nodata for band in reader.bands}
         nodata = next(iter(tags.values())) if len(tags) == 1 else None
-        if reader.codes or any(band.scaled or band.own_mask for band in reader.bands):
+        if reader.codes or reader.mixed or any(band.scaled or band.own_mask for band in reader.bands):
             nodata = math.nan
         return Raster(
             image=image,
@@ -533,6 +562,29 @@ def missing_codes(
     if dtype.kind == "f":
         coded |= (np.abs(values) >= HUGE) & np.isfinite(values) & suspects
     return coded if coded.any() else None
+
+
+def _check_blocks(source: Any, path: str) -> None:
+    """Reject a TIFF without a nodata tag if some of its blocks were never written."""
+    if all(MaskFlags.all_valid not in flags for flags in source.mask_flag_enums):
+        return
+    # Bands that are interleaved by pixel share their blocks.
+    bands = source.indexes[:1] if source.interleaving is Interleaving.pixel else source.indexes
+    rows, columns = source.block_shapes[0]
+    blocks = [
+        f"BLOCK_OFFSET_{column}_{row}"
+        for row in range(-(-source.height // rows))
+        for column in range(-(-source.width // columns))
+    ]
+    absent = sum(source.get_tag_item(block, "TIFF", bidx=band) is None for band in bands for block in blocks)
+    if absent:
+        raise DataError(
+            f"{absent:,} of its {len(bands) * len(blocks):,} blocks were never written, and no nodata tag says whether "
+            "they are missing or 0",
+            where=path,
+            hint="If they are missing: gdal_edit.py -a_nodata NUMBER FILE, with a NUMBER that no pixel has. "
+            "If they are 0: gdal_translate FILE OUT.tif",
+        )
 
 
 def _open(path: str, formats: Sequence[str] | None) -> Any:

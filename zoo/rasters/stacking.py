@@ -21,7 +21,7 @@ from zoo.physics.stability import SAFETY_CHANNELS, SAFETY_SOURCES, Soil, check_s
 from zoo.rasters.alignment import AlignedBand, in_unit
 from zoo.rasters.cog import CogWriter, check_geotiff_name
 from zoo.rasters.coregistration import Shift
-from zoo.rasters.elevation import doubtful_elevation, find_seams, require_metres_up
+from zoo.rasters.elevation import doubtful_elevation, elevation_warnings, require_metres_up
 from zoo.rasters.grid import PixelGrid, choose_grid, grid_crs, require_metres, windows
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, true_scale, utm_code
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
@@ -483,9 +483,10 @@ class _Scene:
                 self._warnings.append(doubt)
             with RasterReader(layer.path) as reader:
                 place = [band.index for band in reader.bands].index(layer.file.band)
-                seams = find_seams(lambda window: in_unit(layer, reader.numbers(window, [place])[0]), layer.shape)
-            if seams:
-                self._warnings.append(f"{layer.label}: {seams}")
+                found = elevation_warnings(
+                    lambda window: in_unit(layer, reader.numbers(window, [place])[0]), layer.shape, layer.pixel_metres
+                )
+            self._warnings += [f"{layer.label}: {text}" for text in found]
 
     def _note_grid(self) -> None:
         crs = grid_crs(self._grid)

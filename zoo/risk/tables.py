@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -241,11 +242,10 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
             where=path,
             hint="Save large tables as CSV or Parquet",
         )
-    book = load_workbook(path, read_only=True, data_only=True)
-    try:
-        rows = list(_rows(book.worksheets[0], path))
-    finally:
-        book.close()
+    with closing(load_workbook(path, read_only=True, data_only=True)) as book:
+        rows = list(_rows(book.worksheets[0], path, values_only=True))
+    if any(cell is None for row in rows for cell in row):
+        _check_formulas(path)
     rows = [row for row in rows if any(cell is not None for cell in row)]
     if not rows:
         raise DataError("has no rows", where=path)
@@ -258,13 +258,37 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
     return pd.DataFrame([[*row, *[None] * (width - len(row))] for row in rows[1:]], columns=names)
 
 
-def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
+def _check_formulas(path: Path) -> None:
+    """Reject formulas without a saved value, which would be read as missing.
+
+    Raises:
+        DataError: if there is one, as in a file that a program wrote and no spreadsheet opened.
+    """
+    from openpyxl import load_workbook
+
+    with ExitStack() as exits:
+        books = [
+            exits.enter_context(closing(load_workbook(path, read_only=True, data_only=saved)))
+            for saved in (True, False)
+        ]
+        for values, formulas in zip(*(_rows(book.worksheets[0], path) for book in books), strict=True):
+            for value, formula in zip(values, formulas, strict=True):
+                # A formula whose saved result is an empty text has the data type "str".
+                if formula.data_type == "f" and value.value is None and value.data_type != "str":
+                    raise DataError(
+                        f"cell {formula.coordinate} holds a formula without a saved value",
+                        where=path,
+                        hint="Open the file in a spreadsheet program and save it, so that the values are stored",
+                    )
+
+
+def _rows(sheet: Any, path: Path, *, values_only: bool = False) -> Iterator[tuple[Any, ...]]:
     # A sparse sheet of a few bytes can declare huge dimensions, and reading would fill all cells.
     sheet.reset_dimensions()
     cells, empty = 0, 0
-    for row in sheet.iter_rows(values_only=True):
+    for row in sheet.iter_rows(values_only=values_only):
         cells += len(row)
-        empty = 0 if any(cell is not None for cell in row) else empty + 1
+        empty = 0 if any((cell if values_only else cell.value) is not None for cell in row) else empty + 1
         if cells > MAX_XLSX_CELLS or empty > MAX_EMPTY_ROWS:
             raise DataError(
                 f"has more than {MAX_XLSX_CELLS:,} cells or {MAX_EMPTY_ROWS:,} empty rows in a row",
