@@ -127,6 +127,12 @@ def truncate(path: Path) -> None:
         (["stack.tif", "--json", "stack.tif"], "stack.tif: is one of the inputs"),
         (["stack.tif", "--json", "p.png", "--picture", "p.png"], "two outputs have the same name"),
         (["nothing"], "unknown data set or folder"),
+        (["void.tif"], "its format does not match its name"),
+        (["table.tif"], "its format does not match its name"),
+        (["table.csv"], "is a file"),
+        (["loop.tif"], "there is no such file"),
+        (["self.vrt"], "VRTs are nested more than 8 deep"),
+        (["x" * 5000 + ".tif"], "the name of a file is too long"),
     ],
 )
 def test_bad_input_is_told_and_exits_with_2(
@@ -141,6 +147,14 @@ def test_bad_input_is_told_and_exits_with_2(
     write_stack(tmp_path / "empty.tif", np.full((2, 8, 8), -9999, np.float32))
     write_stack(tmp_path / "nowhere.crs.tif", channels(20), crs=None)
     truncate(write_stack(tmp_path / "cut.tif", channels()))
+    (tmp_path / "void.tif").touch()
+    for name in ("table.tif", "table.csv"):
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    (tmp_path / "loop.tif").symlink_to("loop.tif")
+    (tmp_path / "self.vrt").write_text(
+        "<VRTDataset rasterXSize='8' rasterYSize='8'><VRTRasterBand dataType='Float32' band='1'><SimpleSource>"
+        "<SourceFilename relativeToVRT='1'>self.vrt</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
     assert run(["describe", *arguments]) == 2
     printed = capsys.readouterr()
     assert complaint in printed.err
@@ -151,3 +165,17 @@ def test_one_pixel_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[st
     stack = write_stack(tmp_path / "one.tif", np.ones((2, 1, 1), np.float32))
     assert run(["describe", str(stack), "--picture", str(tmp_path / "one.png")]) == 0
     assert "band_1 is constant" in capsys.readouterr().err
+
+
+def test_band_names_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name such as [/red] in a heading ended in a traceback."""
+    folder = tmp_path / "größe"
+    folder.mkdir()
+    names = ("[/red]", "[bold]x[/bold]", "a\nb", "\u202eabc")
+    stack = write_stack(folder / "stack.tif", channels(20), names)
+    assert run(["describe", str(stack), "--json", str(folder / "a.json")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("[/red]") >= 2
+    assert "[bold]x[/bold]" in printed
+    assert "\u202e" not in printed
+    assert [channel["name"] for channel in json.loads((folder / "a.json").read_text())["channels"]] == list(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -116,6 +117,9 @@ def run(arguments: list[str] | None = None) -> int:
         _complain(f"{error.object!r} is not valid UTF-8", "Rename the file or folder")
         return EXIT_BAD_INPUT
     except BaseException as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _complain("the name of a file is too long for this system", "Give a shorter name")
+            return EXIT_BAD_INPUT
         if isinstance(error, SystemExit) and not _passed_through_zoo(error):
             raise  # a plugin's command may exit with any code
         if os.environ.get("ZOO_TRACEBACK"):
