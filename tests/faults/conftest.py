@@ -77,6 +77,7 @@ COMMANDS = {
             *("--size", "32", "--phase", "post", "--negatives-per-positive", "1"),
         )
     ),
+    "polygons": Command(("polygons", "{inputs}/prob.tif", "--out", "outlines.gpkg", "--scene", "{inputs}/scene.tif")),
     "train": Command(
         (
             *("train", "unet", "--data", "{inputs}/patches", *GROUPS, *TRAINING),
@@ -261,8 +262,9 @@ def zoo(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]
     (inputs / "bundle").symlink_to(bundle)
     warm = Zoo(inputs, scratch)
     try:
-        made = warm.run("stack", inputs)
-        assert made.code == 0, made.errors
+        for name in ("stack", "map"):
+            made = warm.run(name, inputs)
+            assert made.code == 0, made.errors
         yield warm
     finally:
         warm.close()

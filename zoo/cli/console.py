@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.files import printable_lines
+from zoo.files import printable, printable_lines
 from zoo.registry import Option
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+        table.add_column(Text(printable(column)), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         # Text instead of str, because rich would read square brackets in names and messages as markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -191,7 +191,7 @@ def _print_landslides(found: Description, console: Console) -> None:
 
 
 def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.5g}"
+    return "-" if math.isnan(value) else f"{value + 0:.5g}"
 
 
 def _fixed(value: float) -> str:

@@ -49,7 +49,7 @@ def print_changes(changes: Sequence[Change], *, as_json: bool = False) -> None:
         print_result(changes_as_json(changes))
         return
     headings = ("data", "model", "before", "now", "difference", "95 %", "p", "FPS", "verdict")
-    rows = [[printable(cell) for cell in _change_cells(change)] for change in changes]
+    rows = [_change_cells(change) for change in changes]
     out().print(make_table(headings, rows, right=headings[2:8]))
 
 

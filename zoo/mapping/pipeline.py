@@ -239,11 +239,7 @@ def map_bundle(
         mask = None if request.mask is None else Area(request.mask, scene.mosaic)
         clouds = exits.enter_context(Clouds(scene, file=request.cloud_mask, mask_bright=request.mask_clouds))
         _notify_all(notify, (*scene.choices, *clouds.sentences))
-        warnings = [text for text in (clouds.warning(),) if text]
-        warnings += [
-            f"band {name} is {value:g} in every pixel of the scene, so the model sees nothing in it; is its file empty?"
-            for name, value in scene.constant_bands().items()
-        ]
+        warnings = _scene_warnings(scene, clouds)
         # On a cluster, the workers use the device; this machine adapts and chooses the form on its CPU.
         device = options.device if request.cluster is None else torch.device("cpu")
         tags = {**clouds.tags, **model_tags(members, adapted=adapted)}
@@ -355,6 +351,15 @@ def _threshold(members: Sequence[Bundle], request: MapRequest, temperatures: Seq
     if not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
     return threshold
+
+
+def _scene_warnings(scene: Scene, clouds: Clouds) -> list[str]:
+    """Return the reasons why a map of a scene may be wrong or incomplete, as sentences."""
+    constant = [
+        f"band {name} is {value:g} in every pixel of the scene, so the model sees nothing in it; is its file empty?"
+        for name, value in scene.constant_bands().items()
+    ]
+    return [text for text in (clouds.warning(), *constant) if text]
 
 
 def _away(
