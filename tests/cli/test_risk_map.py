@@ -183,7 +183,7 @@ def refusal(capsys, *command):
     assert run([str(one) for one in command]) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith(("error", "Usage"))
+    assert told.err.lstrip().startswith(("error", "Usage"))
     return told.err
 
 
